@@ -1,0 +1,208 @@
+"""The command line. Heavy imports wait until a command needs them, so that --help answers at once.
+
+Exit codes: 0 done · 2 usage or config · 3 data unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk
+full · 75 stopped by a signal and saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any, Optional
+
+import typer
+
+from accord.errors import AccordError, UsageError
+
+app = typer.Typer(
+    name="accord", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
+)  # fmt: skip
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2.")]
+Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
+Output = Annotated[Optional[str], typer.Option("--output", help="Folder to write; must not exist.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[Optional[str], typer.Argument(help="YAML recipe; flags below override it.")] = None,
+    model: Annotated[Optional[str], typer.Option(help="smollm2 (embedded), or a folder.")] = None,
+    data: Annotated[Optional[str], typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")] = None,
+    held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
+    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, or module:function.")] = None,
+    adapter: Annotated[Optional[str], typer.Option(help="A LoRA adapter to go on from.")] = None,
+    all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
+    steps: Annotated[Optional[int], typer.Option(help="Updates to make.")] = None,
+    epochs: Annotated[Optional[float], typer.Option(help="Passes over the data, instead of steps.")] = None,
+    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Rows per update.")] = None,
+    learning_rate: Annotated[Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")] = None,
+    seed: Annotated[Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")] = None,
+    output: Output = None,
+    set_: Set = None,
+    allow: Allow = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two rows as the model sees them, every check, no update.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on preferences."""
+    short = dict(
+        model=model, data=data, held_out=held_out, method=method, adapter=adapter, steps=steps, epochs=epochs,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, output=output,
+    )  # fmt: skip
+    if all_weights:
+        short["lora"] = False
+
+    def work():
+        from accord.flags import build
+
+        if recipe is None and data is None and not set_:
+            raise UsageError("Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …).")
+        config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
+        _quiet_libraries()
+        from accord.train.display import make_display
+        from accord.train.run import dry_run as check
+        from accord.train.run import start
+
+        display = make_display(as_json)
+        if dry_run:
+            from accord.train.dry import show
+
+            return show(check(config, display), sys.stderr if as_json else sys.stdout)
+        result = start(config, display, _command())
+        _say(as_json, f"done: {result.saved}")
+        return result.as_dict()
+
+    _run(work, as_json)
+
+
+@app.command()
+def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False) -> None:
+    """Go on with a run that was stopped."""
+
+    def work():
+        _quiet_libraries()
+        from accord.train.display import make_display
+        from accord.train.run import resume as go_on
+
+        result = go_on(run, make_display(as_json), _command())
+        _say(as_json, f"done: {result.saved}")
+        return result.as_dict()
+
+    _run(work, as_json)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder of the run.")],
+    output: Output = None,
+    merge: Annotated[bool, typer.Option("--merge", help="One model, the adapters merged into it.")] = False,
+    checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
+    as_json: Json = False,
+) -> None:
+    """Write a run's model as a folder that transformers, PEFT and vLLM load."""
+
+    def work():
+        _quiet_libraries()
+        from accord.train.export import export_run
+
+        written, apart = export_run(run, output, merge=merge, which=checkpoint)
+        _say(as_json, f"{written}: read back from disk, logits apart by {apart:.1e} of their spread")
+        return {"saved": str(written), "logits_apart": apart}
+
+    _run(work, as_json)
+
+
+@app.command()
+def demo(output: Output = None, as_json: Json = False) -> None:
+    """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and after."""
+
+    def work():
+        _quiet_libraries()
+        from accord.demo.run import run_demo
+        from accord.train.display import make_display
+
+        return run_demo(output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command())
+
+    _run(work, as_json)
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The objectives, what each needs, and its options."""
+
+    def work():
+        from accord.objectives import OBJECTIVES
+
+        table = {
+            name: {"rows": o.rows, "reference": o.reference, "options": o.schema, "source": o.source}
+            for name, o in OBJECTIVES.items()
+        }
+        for name, entry in table.items():
+            options = ", ".join(f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items())
+            _say(as_json, f"{name:<8} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10} {options}")
+        return table
+
+    _run(work, as_json)
+
+
+@app.command()
+def version() -> None:
+    """The version of accord."""
+    from accord import __version__
+
+    print(__version__)
+
+
+# ---------------------------------------------------------------- around every command
+
+
+def _run(work: Callable[[], Any], as_json: bool) -> None:
+    """Do the work; an expected failure becomes words and an exit code, never a traceback."""
+    try:
+        result = work()
+    except AccordError as error:
+        _fail(error, as_json)
+    except KeyboardInterrupt:
+        raise SystemExit(75) from None
+    except OSError as error:
+        if error.errno is None:  # a library's own error dressed as OSError: a bug or a broken install, so show it whole
+            raise
+        from accord.errors import CheckpointError
+
+        _fail(CheckpointError(f"{error.filename or 'a file'}: {error.strerror}."), as_json)
+    if as_json:
+        print(json.dumps({"ok": True, "result": result}, default=str))
+
+
+def _fail(error: AccordError, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}))
+    print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
+    raise SystemExit(error.code) from None
+
+
+def _say(as_json: bool, text: str) -> None:
+    print(text, file=sys.stderr if as_json else sys.stdout)
+
+
+def _command() -> list[str]:
+    return ["accord", *sys.argv[1:]]
+
+
+def _quiet_libraries() -> None:
+    """Before they are imported: no network, no advisory chatter, no telemetry."""
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def main() -> None:
+    """The console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

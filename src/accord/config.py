@@ -1,0 +1,264 @@
+"""One schema for recipes, flags and Python: frozen, typed, and an unknown key is an error that names the right one.
+
+Each field's meaning stands beside it. The objective's own options are not listed here: the keyword arguments of the
+objective's function are their schema (see `accord.objectives`). tests/test_config.py checks that every field below is
+read somewhere, so that no option does nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from accord.errors import UsageError
+
+Positive = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0)]
+
+PERMISSIONS = {
+    "hub": "load a model from a hub name (goes to the network)",
+    "raw_text": "train a chat model on raw text, without its chat template",
+    "tiny_beta": "a beta under 0.005",
+    "shared_prompts": "train and held-out share prompts",
+}
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+
+
+class LoraConfig(Section):
+    rank: Positive = 16
+    """Rank of the update of each weight."""
+    alpha: Annotated[float, Field(gt=0)] = 32
+    """The update is scaled by alpha / rank."""
+    targets: str | list[str] = "attention"
+    """Which modules get adapters: attention (query, key, value, output projections), all-linear, or a list of names."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Dropout in front of the adapters while training; the reference and every evaluation run without it."""
+    dora: bool = False
+    """Weight-decomposed adapters (Liu et al. 2024, arXiv:2402.09353)."""
+
+
+class ModelConfig(Section):
+    name: str = "smollm2"
+    """smollm2 (the embedded model) or a folder in save_pretrained layout."""
+    adapter: str | None = None
+    """A LoRA adapter to go on from. Its frozen copy becomes the reference, not the base."""
+    lora: LoraConfig | None = LoraConfig()
+    """Adapters; null (or false) trains all weights."""
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has float32 masters."""
+    device: str = "auto"
+    """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
+    forward: Literal["auto", "tree", "padded"] = "auto"
+    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers."""
+
+    @field_validator("lora", mode="before")
+    @classmethod
+    def _switch(cls, value):
+        return {True: LoraConfig(), False: None}[value] if isinstance(value, bool) else value
+
+
+class DataConfig(Section):
+    train: str
+    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or - for standard input."""
+    held_out: str | None = None
+    """File to evaluate on. Never trained on."""
+    format: str = "auto"
+    """auto judges every row on its own; a format's name insists on it."""
+    columns: dict[str, str] = {}
+    """Renames columns before rows are read: {prompt: question}."""
+    max_tokens: Annotated[int, Field(ge=8)] = 1024
+    """Longest prompt + answer. What to do with a longer row is said by the next two."""
+    long_prompts: Literal["cut", "reject"] = "cut"
+    """cut drops the oldest turns of a conversation, never the system turn or the last one; then reject."""
+    long_answers: Literal["reject", "cut"] = "reject"
+    """cut keeps the beginning of an answer, without an end token."""
+    template: str = "auto"
+    """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja file."""
+    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.001
+    """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training accepts."""
+    max_too_long: Annotated[float, Field(ge=0, le=1)] = 0.05
+    """Largest share of rows lost or cut for their length that training accepts."""
+
+
+class TrainConfig(Section):
+    batch_size: Positive = 16
+    """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one row."""
+    steps: Positive | None = None
+    """Updates to make. Give steps or epochs, not both; neither is one epoch."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the rows, instead of steps."""
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    """Peak learning rate. None takes the objective's own for LoRA, and a tenth of it for all weights."""
+    schedule: Literal["linear", "cosine", "constant"] = "linear"
+    """How the learning rate falls after the warm-up: to zero, or not at all."""
+    warmup: Annotated[float, Field(ge=0)] = 0.1
+    """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises from zero."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled decay, on matrices only."""
+    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    """AdamW's decay rates of the two moments."""
+    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    """Largest gradient norm; null never clips."""
+    seed: NotNegative = 0
+    """Order of the rows, initial adapters and dropout are functions of it."""
+    micro_tokens: Annotated[int, Field(ge=64)] = 2048
+    """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
+
+    @model_validator(mode="after")
+    def _one_length(self):
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs both given; give one")
+        return self
+
+
+class EvaluateConfig(Section):
+    every: NotNegative = 50
+    """Steps between evaluations on the held-out rows; before the first and after the last step always. 0: only those."""
+    rows: Positive | None = None
+    """Evaluate on this many held-out rows (drawn by the seed); null takes all."""
+
+
+class CheckpointConfig(Section):
+    every: NotNegative = 50
+    """Steps between checkpoints; after the last step always. 0: only then."""
+    keep: Positive = 2
+    """How many checkpoints stay, beside the best one by held-out loss."""
+
+
+class Config(Section):
+    model: ModelConfig = ModelConfig()
+    data: DataConfig
+    objective: dict[str, Any] = {"name": "dpo"}
+    """name, and the objective's own keyword arguments."""
+    reference: Literal["auto", "none", "frozen", "adapter_off", "cached"] = "auto"
+    """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
+    train: TrainConfig = TrainConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    output: str | None = None
+    """The run's folder; it must not exist. None makes a new one under runs/."""
+    allow: tuple[str, ...] = ()
+    """Permissions for what is refused otherwise; each is recorded with the run."""
+
+    @field_validator("allow")
+    @classmethod
+    def _known(cls, value):
+        for name in value:
+            if name not in PERMISSIONS:
+                raise ValueError(f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known: {', '.join(PERMISSIONS)}")
+        return value
+
+    @field_validator("objective", mode="before")
+    @classmethod
+    def _named(cls, value):
+        value = {"name": value} if isinstance(value, str) else value
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            raise ValueError("expected a name and its options, such as {name: dpo, beta: 0.1}")
+        return value
+
+
+# ---------------------------------------------------------------- making one
+
+# What people coming from TRL type, and where it lives here.
+TRL_NAMES = {
+    "model_name_or_path": "model.name", "dataset_name": "data.train", "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": "train.batch_size (rows per update; micro-batches follow from train.micro_tokens)",
+    "max_length": "data.max_tokens", "max_steps": "train.steps", "num_train_epochs": "train.epochs",
+    "beta": "objective.beta", "loss_type": "objective.name", "lora_r": "model.lora.rank",
+    "lora_alpha": "model.lora.alpha", "warmup_ratio": "train.warmup", "max_grad_norm": "train.clip",
+    "lr_scheduler_type": "train.schedule", "learning_rate": "train.learning_rate", "eval_steps": "evaluate.every",
+    "save_steps": "checkpoint.every", "output_dir": "output", "label_smoothing": "objective.label_smoothing",
+    "max_prompt_length": "data.max_tokens (TRL removed it; prompts are cut at turns)", "bf16": "model.dtype=bfloat16",
+}  # fmt: skip
+
+
+def load_recipe(path: str) -> dict:
+    """The mapping in a YAML recipe, not yet validated."""
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
+    try:
+        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not valid YAML.\n{error}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path}: expected a mapping with model, data, objective, …; found {type(raw).__name__}.")
+    return raw
+
+
+def parse_assignment(assignment: str) -> tuple[list[str], Any]:
+    """`section.key=value` as path and value; the value is read as YAML."""
+    key, sign, text = assignment.partition("=")
+    if not sign or not key.strip():
+        raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
+    try:
+        return key.strip().split("."), yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise UsageError(f"--set {assignment}: the value is not valid YAML.") from error
+
+
+def make_config(raw: dict) -> Config:
+    """Validate a mapping.
+
+    Raises:
+      UsageError: every problem, one a line, with the nearest right key for an unknown one.
+    """
+    try:
+        return Config.model_validate(_numbers(raw))
+    except ValidationError as error:
+        raise UsageError("\n".join(_explain(problem) for problem in error.errors())) from error
+
+
+def dump(config: Config) -> str:
+    """The resolved config as YAML: the first file a run writes."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def _explain(problem: dict) -> str:
+    where = ".".join(str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]"))
+    if problem["type"] == "extra_forbidden":
+        return f"{where}: unknown key{_suggest(problem['loc'])}."
+    if problem["type"] == "missing":
+        hint = " (--data FILE)" if where in ("data", "data.train") else ""
+        return f"{where}: missing{hint}."
+    message = problem["msg"].removeprefix("Value error, ")
+    return f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}." if where else f"{message}."
+
+
+def _suggest(location: tuple) -> str:
+    *path, key = (str(part) for part in location)
+    if key in TRL_NAMES:
+        return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
+    node: Any = Config
+    for part in path:
+        annotation = node.model_fields[part].annotation if part in getattr(node, "model_fields", {}) else None
+        node = next((t for t in (annotation, *getattr(annotation, "__args__", ())) if hasattr(t, "model_fields")), node)
+    return _nearest(key, node.model_fields) or f"; known here: {', '.join(node.model_fields)}"
+
+
+def _nearest(word: str, known) -> str:
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _number(value):
+    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    if isinstance(value, str):
+        try:
+            return float(value) if "e" in value.lower() and value.strip()[:1] in "+-.0123456789" else value
+        except ValueError:
+            return value
+    return value
+
+
+def _numbers(node):
+    if isinstance(node, dict):
+        return {key: _numbers(value) for key, value in node.items()}
+    return [_numbers(value) for value in node] if isinstance(node, list) else _number(node)

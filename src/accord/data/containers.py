@@ -1,0 +1,194 @@
+"""From a path to rows, whatever the container: JSONL, JSON, CSV, Parquet, Arrow, compressed or not, a folder, "-".
+
+What a file is, its first bytes say; a suffix only settles what they leave open. Nothing is ever fetched: a name
+that is no file is an error, since a hub name must be asked for.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import re
+import shutil
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from accord.data import json_rows, table_rows
+from accord.data.json_rows import Numbered
+from accord.types import DataError
+
+MAX_ROW_BYTES = 4_000_000
+HEAD = 1 << 16  # bytes looked at to tell what a file is
+
+BOM = b"\xef\xbb\xbf"
+# One of these in its first line makes a text without JSON a table: header names that formats know.
+HEADER = frozenset(b"prompt chosen rejected instruction completion messages question response label".split())
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file or folder to read rows from; `name` is what messages call it."""
+
+    name: str
+    path: Path
+
+    def digest(self) -> str:
+        """sha256 of the file's bytes; of a folder, of its data files' names and bytes in order."""
+        if self.path.is_file():
+            with open(self.path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        total = hashlib.sha256()
+        for file in table_rows.folder_files(self.path):
+            total.update(f"{file.name}\0{Source(file.name, file).digest()}\0".encode())
+        return total.hexdigest()
+
+    def rows(self, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Numbered]:
+        """(line, value or RowError) of every row, in order, read as they are asked for.
+
+        Raises:
+          DataError: the container is empty, damaged, cut short, or of no known kind; names the file.
+        """
+        try:
+            if self.path.is_dir():
+                yield from self._folder_rows(max_row_bytes)
+            else:
+                with open(self.path, "rb", buffering=0) as file:
+                    yield from _rows(file, self.path.name.lower(), max_row_bytes)
+        except DataError as error:
+            raise error if self.name in str(error) else DataError(f"{self.name}: {error}") from error
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(f"{self.name}: the gzip data is damaged or cut short ({error}). Copy it again.") from error
+        except OSError as error:  # Arrow's errors of reading are OSErrors too
+            raise DataError(f"{self.name}: cannot be read: {error}.") from error
+
+    def _folder_rows(self, max_row_bytes: int) -> Iterator[Numbered]:
+        number = 0
+        for file in table_rows.folder_files(self.path):
+            for _, row in Source(file.name, file).rows(max_row_bytes):
+                number += 1
+                yield number, row
+
+
+@contextmanager
+def located(path: str | Path) -> Iterator[Source]:
+    """The source that a path names; "-" is standard input, which is copied to a temporary file first.
+
+    Raises:
+      DataError: there is no such file or folder.
+    """
+    name = str(path)
+    if name == "-":
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / "stdin"
+            with open(copy, "wb") as file:
+                shutil.copyfileobj(sys.stdin.buffer, file)
+            yield Source("standard input", copy)
+        return
+    if not Path(name).exists():
+        hub = name.count("/") == 1 and not name.startswith((".", "/"))
+        hint = " If it is a dataset's name on a hub, download it first: nothing is fetched unasked." if hub else ""
+        raise DataError(f"{name}: there is no such file or folder.{hint}")
+    yield Source(name, Path(name))
+
+
+def _rows(file: BinaryIO, name: str, limit: int) -> Iterator[Numbered]:
+    """Rows of an open file: looks at its first bytes and hands it to the reader of what it is."""
+    stream = io.BufferedReader(file, HEAD)
+    head = stream.peek()
+    for magic, reader in MAGIC.items():
+        if head.startswith(magic):
+            yield from reader(stream, limit)
+            return
+    for magic, unpack in PACKED.items():
+        if head.startswith(magic):
+            yield from _rows(unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit)
+            return
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise DataError("the text is UTF-16; UTF-8 is expected. Convert it: iconv -f UTF-16 -t UTF-8.")
+    if head.startswith(BOM):
+        stream.read(len(BOM))
+    yield from _text_reader(head.removeprefix(BOM), name)(stream, limit)
+
+
+def _text_reader(head: bytes, name: str) -> Callable[[BinaryIO, int], Iterator[Numbered]]:
+    """The reader for text that begins like this."""
+    whole = len(head) < HEAD - len(BOM)
+    text = head.lstrip()
+    if not text and whole:
+        raise DataError("the file is empty.")
+    first, _, rest = text.partition(b"\n")
+    alone = whole and not rest.strip()
+    if text.startswith(b"["):
+        return json_rows.array_rows if alone or _parsed(first) is None else json_rows.line_rows
+    if text.startswith(b"{"):
+        columns = first.strip() == b"{" or (alone and json_rows.holds_rows(_parsed(first)))
+        return json_rows.object_rows if columns else json_rows.line_rows
+    if name.endswith((".csv", ".tsv")) or HEADER & set(re.split(rb'[",;\t\r]+', first.lower())):
+        return table_rows.csv_rows
+    return json_rows.line_rows
+
+
+def _parsed(line: bytes) -> object:
+    """The value of a line of JSON, or None if it is none."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+class _Zstd(io.RawIOBase):
+    """Decompresses zstd frames. zstandard's own reader takes data that are cut short for complete."""
+
+    def __init__(self, packed: BinaryIO) -> None:
+        try:
+            import zstandard
+        except ImportError:
+            raise DataError("zstd needs the package zstandard: pip install 'accord[zstd]'.") from None
+        self.packed, self.error = packed, zstandard.ZstdError
+        self.new_frame = zstandard.ZstdDecompressor().decompressobj
+        self.frame, self.ready = None, b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        while len(self.ready) < len(buffer) and (block := self.packed.read(HEAD)):
+            self.ready += self._unpacked(block)
+        if len(self.ready) < len(buffer) and self.frame is not None:
+            raise DataError("the zstd data is cut short. Copy it again.")
+        count = min(len(buffer), len(self.ready))
+        buffer[:count], self.ready = self.ready[:count], self.ready[count:]
+        return count
+
+    def _unpacked(self, block: bytes) -> bytes:
+        out = b""
+        try:
+            while block:
+                self.frame = self.frame or self.new_frame()
+                out += self.frame.decompress(block)
+                block = self.frame.unused_data
+                self.frame = None if self.frame.eof else self.frame
+        except self.error as error:
+            raise DataError(f"the zstd data is damaged ({error}). Copy it again.") from error
+        return out
+
+
+def _gzip(packed: BinaryIO) -> BinaryIO:
+    return gzip.GzipFile(fileobj=packed)
+
+
+# First bytes -> reader of the rows, or what unpacks the file to look again.
+MAGIC = {
+    b"PAR1": table_rows.parquet_rows,
+    b"ARROW1": table_rows.arrow_rows,
+    b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
+}
+PACKED = {b"\x1f\x8b": _gzip, b"\x28\xb5\x2f\xfd": _Zstd}

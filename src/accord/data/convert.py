@@ -1,0 +1,137 @@
+"""Writes examples in the formats that other tools read.
+
+Each row is read back before it is handed out, so that a format which cannot hold an example (a system turn in an
+HH transcript's middle, several turns in a text prompt) is an error and never a changed example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from accord.data.formats import as_kind, recognise
+from accord.data.ledger import RowError
+from accord.types import DataError, Example, Labelled, Turn, UsageError
+
+FROM = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
+SPEAKERS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+
+
+@dataclass(frozen=True)
+class Writer:
+    """One format to write: the kind of rows it holds and how an example becomes its columns."""
+
+    kind: str
+    columns: Callable[[Example], dict]
+
+
+def to_format(examples: Iterable[Example], name: str) -> Iterator[dict]:
+    """The examples as rows of the named format, their other columns kept beside its own.
+
+    Args:
+      examples: of any kind that can honestly become the format's: a pair gives two labelled rows.
+      name: a key of `WRITERS`.
+
+    Raises:
+      UsageError: there is no such format.
+      DataError: the format cannot hold an example; names the example's place.
+    """
+    if name not in WRITERS:
+        raise UsageError(f"no format to write is called {name!r}. Known: {', '.join(WRITERS)}.")
+    return (row for example in examples for row in _rows(example, name))
+
+
+def _rows(example: Example, name: str) -> Iterator[dict]:
+    writer = WRITERS[name]
+    try:
+        for each in as_kind(example, writer.kind):
+            row = each.extra | writer.columns(each)
+            _refuse_changed(each, row, writer.kind)
+            yield row
+    except RowError as error:
+        raise DataError(
+            f"{example.origin}: cannot be written as {name}. {error}\n"
+            "trl-conversational, trl-unpaired and messages hold every pair, label and demonstration."
+        ) from error
+
+
+def _refuse_changed(example: Example, row: dict, kind: str) -> None:
+    """Reads the row back, and refuses it unless it means the same."""
+    found, read = recognise(row)
+    back = [one for each in found.examples(read, example.origin, row) for one in as_kind(each, kind)]
+    if [_meaning(one) for one in back] != [_meaning(example)]:
+        raise RowError("not held by the format", "read back, the row would be another example.")
+
+
+def _meaning(example: Example) -> tuple:
+    return example.prompt, example.completions, getattr(example, "desirable", None)
+
+
+def _messages(turns: Iterable[Turn]) -> list[dict]:
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
+
+
+def _answer(text: str) -> list[dict]:
+    return _messages([Turn("assistant", text)])
+
+
+def _explicit(pair: Example) -> dict:
+    return {"prompt": pair.prompt[-1].content, "chosen": pair.chosen, "rejected": pair.rejected}
+
+
+def _conversational(pair: Example) -> dict:
+    return {"prompt": _messages(pair.prompt), "chosen": _answer(pair.chosen), "rejected": _answer(pair.rejected)}
+
+
+def _unpaired(one: Labelled) -> dict:
+    return {"prompt": _messages(one.prompt), "completion": _answer(one.completion), "label": one.desirable}
+
+
+def _hh(pair: Example) -> dict:
+    said = "".join(SPEAKERS.get(turn.role, "") + turn.content for turn in pair.prompt)
+    return {side: f"{said}\n\nAssistant: {getattr(pair, side)}" for side in ("chosen", "rejected")}
+
+
+def _alpaca(pair: Example) -> dict:
+    said = [turn.content for turn in pair.prompt if turn.role != "system"]
+    row = {"instruction": said[-1], "input": "", "chosen": pair.chosen, "rejected": pair.rejected}
+    if pair.prompt[0].role == "system":
+        row["system"] = pair.prompt[0].content
+    if len(said) > 1:
+        row["history"] = [said[at : at + 2] for at in range(0, len(said) - 1, 2)]
+    return row
+
+
+def _sharegpt(pair: Example) -> dict:
+    said = [{"from": FROM[turn.role], "value": turn.content} for turn in pair.prompt]
+    sides = {side: {"from": "gpt", "value": getattr(pair, side)} for side in ("chosen", "rejected")}
+    return {"conversations": said, **sides}
+
+
+def _openai(pair: Example) -> dict:
+    return {
+        "input": {"messages": _messages(pair.prompt)},
+        "preferred_output": _answer(pair.chosen),
+        "non_preferred_output": _answer(pair.rejected),
+    }
+
+
+def _ms_swift(pair: Example) -> dict:
+    return {"messages": _messages(pair.prompt) + _answer(pair.chosen), "rejected_response": pair.rejected}
+
+
+def _conversation(one: Example) -> dict:
+    return {"messages": _messages(one.prompt) + _answer(one.completion)}
+
+
+WRITERS = {
+    "trl-explicit": Writer("pairs", _explicit),
+    "trl-conversational": Writer("pairs", _conversational),
+    "trl-unpaired": Writer("labelled", _unpaired),
+    "hh": Writer("pairs", _hh),
+    "alpaca": Writer("pairs", _alpaca),
+    "sharegpt": Writer("pairs", _sharegpt),
+    "openai": Writer("pairs", _openai),
+    "ms-swift": Writer("pairs", _ms_swift),
+    "messages": Writer("demonstrations", _conversation),
+}

@@ -1,0 +1,7 @@
+"""What a row of a file means: a table of small recognisers, and one normal form that all of them give."""
+
+from accord.data.formats.kinds import as_kind
+from accord.data.formats.ranked import POLICIES, Pairing
+from accord.data.formats.table import FORMATS, NAMES, Format, named, recognise
+
+__all__ = ["FORMATS", "NAMES", "POLICIES", "Format", "Pairing", "as_kind", "named", "recognise"]

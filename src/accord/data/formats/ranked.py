@@ -1,0 +1,133 @@
+"""Lists of answers with scores or ranks, and the named policies that make pairs of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import combinations, pairwise
+
+from accord.data.formats import parts
+from accord.data.formats.drafts import Draft, pair, prompt_of
+from accord.data.formats.parts import Row
+from accord.data.ledger import RowError
+from accord.types import UsageError
+
+ANSWERS = "responses|completions|candidates|answers|generations"
+SCORES = "scores|ratings|rewards|rating"
+RANKS = "ranks|rank|ranking"
+PROMPT = "prompt|instruction|question|input"
+
+# Names of the parts of an answer that is an object, as UltraFeedback's and Nectar's are.
+SAID = "text|content|response|answer|completion|output"
+SCORE = "score|overall_score|rating|reward"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """An answer and its worth: its score, or minus its rank, so that more is better."""
+
+    answer: object
+    worth: float
+
+
+def _best_worst(scored: list[Scored]) -> Iterator[tuple[Scored, Scored]]:
+    yield scored[0], scored[-1]
+
+
+# From answers in falling order of worth to the pairs (better, worse) they give. Equal ones never make a pair.
+POLICIES = {
+    "best-worst": _best_worst,
+    "adjacent": pairwise,
+    "all": lambda scored: combinations(scored, 2),
+}
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """How a list of scored answers becomes pairs.
+
+    Args:
+      policy: "best-worst" (one pair a list), "adjacent" (neighbours in rank) or "all".
+      margin: pairs closer than this in score, or in ranks, are left out; equal ones always are.
+    """
+
+    policy: str = "best-worst"
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.policy not in POLICIES:
+            raise UsageError(f"pairing is {self.policy!r}; known: {', '.join(POLICIES)}.")
+        if not self.margin >= 0:
+            raise UsageError(f"the pairing's margin is {self.margin}; it must be 0 or more.")
+
+    def pairs(self, scored: list[Scored]) -> list[tuple[Scored, Scored]]:
+        """(better, worse) pairs, in falling order of worth."""
+        falling = sorted(scored, key=lambda one: -one.worth)
+        gaps = ((better, worse, better.worth - worse.worth) for better, worse in POLICIES[self.policy](falling))
+        return [(better, worse) for better, worse, gap in gaps if gap > 0 and gap >= self.margin]
+
+
+def ranked(row: Row) -> list[Draft]:
+    """A prompt, a list of answers, and scores or ranks beside or inside it."""
+    before = prompt_of(row, PROMPT)
+    scored = _scored(row)
+    if len(scored) < 2:
+        raise RowError("not a comparison", f"{len(scored)} answers in the list; two are needed to compare.")
+    name = "rank" if _by_rank(row) else "score"
+    sign = -1 if name == "rank" else 1
+    drafts: list[Draft] = []
+    for better, worse in row.pairing.pairs(scored):
+        worth = {f"{name}_chosen": sign * better.worth, f"{name}_rejected": sign * worse.worth}
+        drafts += pair(row, before, better.answer, worse.answer, **worth)
+    if not drafts:
+        raise RowError("tie", "no two answers of the list differ enough in score to make a pair.")
+    return drafts
+
+
+def is_ranked(row: Row) -> bool:
+    """Whether the list of answers has scores or ranks, in columns beside it or in its objects."""
+    answers = row.pick(ANSWERS)
+    if not isinstance(answers, list) or not answers:
+        return False
+    beside = row.pick(f"{SCORES}|{RANKS}")
+    return isinstance(beside, list) or all(isinstance(one, dict) and _key(one, f"{SCORE}|rank") for one in answers)
+
+
+def _scored(row: Row) -> list[Scored]:
+    answers, name = row.pick(ANSWERS), row.name(ANSWERS)
+    beside = row.name(SCORES) or row.name(RANKS)
+    if beside is None or not isinstance(row[beside], list):
+        return [Scored(one[_key(one, SAID) or ""], _worth_inside(one)) for one in map(_spoken, answers)]
+    if len(row[beside]) != len(answers):
+        raise RowError("wrong type", f"{name} has {len(answers)} answers but {beside} {len(row[beside])} values.")
+    sign = -1 if _by_rank(row) else 1  # rank 1 is the best
+    worths = (sign * parts.number(value, beside) for value in row[beside])
+    return [Scored(_bare(one), worth) for one, worth in zip(answers, worths, strict=True)]
+
+
+def _by_rank(row: Row) -> bool:
+    beside = row.pick(f"{SCORES}|{RANKS}")
+    if isinstance(beside, list):
+        return row.name(SCORES) is None
+    return _key(row.pick(ANSWERS)[0], SCORE) is None
+
+
+def _worth_inside(one: dict) -> float:
+    score = _key(one, SCORE)
+    return parts.number(one[score], score) if score else -parts.number(one.get("rank"), "rank")
+
+
+def _spoken(one: dict) -> dict:
+    if _key(one, SAID) is None:
+        raise RowError("wrong type", f"an answer of the list has no text; expected one of {SAID.replace('|', ', ')}.")
+    return one
+
+
+def _bare(one: object) -> object:
+    """An answer without its wrapping, unless it is a message."""
+    wrapped = isinstance(one, dict) and not {"role", "from"} & set(one) and _key(one, SAID)
+    return one[wrapped] if wrapped else one
+
+
+def _key(one: dict, choice: str) -> str | None:
+    return next((name for name in choice.split("|") if name in one), None)

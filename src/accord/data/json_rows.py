@@ -1,0 +1,215 @@
+"""Rows from JSON text: one a line, an array, or one object that holds columns. Memory stays bounded by one row.
+
+Every generator yields (line, value or RowError), lines from 1; arrays have no lines and give the row's number.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from accord.data.ledger import RowError
+from accord.types import DataError
+
+Numbered = tuple[int, object]  # (line, the row's value or the RowError that stands in its place)
+
+BLOCK = 1 << 16  # characters read at a time
+# An array has no line ends to go on from after a broken element, so one that does not end is given up on here.
+GIVE_UP = 4  # times the size limit of a row
+# One object that holds all rows must be read whole; this bounds the memory it takes.
+WHOLE = 64  # times the size limit of a row
+
+
+class Parser:
+    """JSON as the standard has it: a key twice in one object is an error, and NaN is null, not a number."""
+
+    def __init__(self) -> None:
+        self.repeated: list[str] = []
+        self.decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=lambda name: None)
+
+    def _object(self, pairs: list[tuple[str, object]]) -> dict:
+        found = dict(pairs)
+        if len(found) < len(pairs):
+            keys = [key for key, _ in pairs]
+            self.repeated += [key for key in found if keys.count(key) > 1]
+        return found
+
+    def refusal(self) -> RowError | None:
+        """Why the value parsed last cannot be trusted, or None; forgets what it saw."""
+        repeated, self.repeated = self.repeated, []
+        if repeated:
+            return RowError("repeated key", f"the key {repeated[0]!r:.40} stands twice in one object: which is meant?")
+        return None
+
+    def line(self, raw: bytes) -> object:
+        """The value of one line, or the RowError that stands in its place."""
+        self.repeated.clear()  # of a line that broke off after one
+        try:
+            value = self.decoder.decode(raw.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            return RowError("invalid UTF-8", f"byte {error.start + 1:,} of the line is not UTF-8.", raw)
+        except RecursionError:
+            return RowError("invalid JSON", "it is nested too deeply to be read.", raw)
+        except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
+            return RowError("invalid JSON", f"{error}.", raw)
+        return self.refusal() or value
+
+
+def too_large(limit: int, source: object = None) -> RowError:
+    """The error of a row over the size limit."""
+    return RowError("row too large", f"it is over the limit of {limit:,} bytes (max_row_bytes).", source)
+
+
+def line_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
+    """Rows of JSONL. Lines end at \\n alone: U+2028 and its like are text. Blank lines are no rows."""
+    parser, line = Parser(), 0
+    while raw := stream.readline(limit + 2):  # + 2: the line's end does not count
+        line += 1
+        if len(raw.rstrip(b"\r\n")) > limit:
+            _skip_rest(stream, raw)
+            yield line, too_large(limit, raw)
+        elif raw.strip():
+            yield line, parser.line(raw.rstrip(b"\r\n"))
+
+
+def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
+    while raw and not raw.endswith(b"\n"):
+        raw = stream.readline(BLOCK)
+
+
+def array_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
+    """Rows of a JSON array, read one element at a time.
+
+    Raises:
+      DataError: the array itself is broken or cut short; what follows the break cannot be found again.
+    """
+    parser, text, number = Parser(), _Window(stream), 0
+    text.expect("[", "an array")
+    if text.peek() == "]":
+        text.expect("]", "its end")
+        return
+    closed = False
+    while not closed:
+        number += 1
+        value, raw = _element(parser, text, number, limit)
+        repeated = parser.refusal()  # asked for every row, or it would be said of the next one
+        yield number, _fault(raw, limit) or repeated or value
+        closed = text.expect(",]", f"a comma after row {number:,}") == "]"
+    if text.peek():
+        raise DataError(f"something follows the end of the JSON array, after row {number:,}.")
+
+
+def _fault(raw: str, limit: int) -> RowError | None:
+    if len(raw) > limit:
+        return too_large(limit, raw)
+    try:
+        raw.encode("utf-8")
+    except UnicodeEncodeError as error:  # what `_Window` made of bytes that are no UTF-8
+        return RowError("invalid UTF-8", f"character {error.start + 1:,} of the row is not UTF-8.", raw)
+    return None
+
+
+def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[object, str]:
+    """The next element and its text; reads on, twice as much each time, while it does not end in what is there."""
+    text.peek()
+    while True:
+        try:
+            value, end = parser.decoder.raw_decode(text.held)
+            if end < len(text.held):  # else it may go on, as 12 does in 123
+                return value, text.take(end)
+            problem = "the text ends in it or right after it"
+        except RecursionError:
+            raise DataError(f"row {number:,} of the JSON array is nested too deeply to be read.") from None
+        except ValueError as error:
+            problem = str(error)
+        if len(text.held) > GIVE_UP * limit or not text.more():
+            raise DataError(
+                f"row {number:,} of the JSON array cannot be read: {problem}. The file is damaged or cut short; "
+                "with one row a line (JSONL) the other rows could be saved."
+            )
+
+
+class _Window:
+    """The part of a text that is not consumed yet."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        self.reader = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
+        self.held = ""
+
+    def more(self) -> bool:
+        """Reads on; false at the end of the text."""
+        added = self.reader.read(max(BLOCK, len(self.held)))
+        self.held += added
+        return bool(added)
+
+    def take(self, count: int) -> str:
+        """Consumes so many characters."""
+        taken, self.held = self.held[:count], self.held[count:]
+        return taken
+
+    def peek(self) -> str:
+        """The next character that is not blank, or "" at the end; consumes the blanks."""
+        while True:
+            self.held = self.held.lstrip(" \t\r\n")
+            if self.held or not self.more():
+                return self.held[:1]
+
+    def expect(self, characters: str, what: str) -> str:
+        """Consumes one of the characters, or says what is missing."""
+        found = self.peek()
+        if not found or found not in characters:
+            raise DataError(f"the JSON array is broken: {what} is expected, found {found or 'the end of the file'!r}.")
+        return self.take(1)
+
+
+def object_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
+    """Rows of one JSON object: columns of equal length, or {"data": [rows]}, or the object as the only row.
+
+    Raises:
+      DataError: it is not one object, or larger than `WHOLE` rows of the size limit, since it is read whole.
+    """
+    raw = stream.read(WHOLE * limit + 1)
+    if len(raw) > WHOLE * limit:
+        raise DataError(f"one JSON object of over {WHOLE * limit:,} bytes; write one row a line (JSONL).")
+    value = Parser().line(raw)
+    if isinstance(value, RowError):
+        raise DataError(f"neither one JSON object nor one a line (JSONL): {value.says}")
+    for number, row in enumerate(_unpacked(value), 1):
+        yield number, too_large(limit) if text_size(row) > limit else row
+
+
+def text_size(value: object) -> int:
+    """Roughly, the characters of text in a value."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    if isinstance(value, dict):
+        return sum(map(text_size, value.values()))
+    return sum(map(text_size, value)) if isinstance(value, list) else 0
+
+
+def holds_rows(value: object) -> bool:
+    """Whether a JSON object holds many rows: as columns of lists, or as one list of objects."""
+    if not isinstance(value, dict) or not value or not all(isinstance(each, list) and each for each in value.values()):
+        return False
+    messages = any(isinstance(item, dict) and {"role", "from"} & set(item) for each in value.values() for item in each)
+    return not messages and (_is_wrapped(value) or len({len(each) for each in value.values()}) == 1)
+
+
+def _is_wrapped(value: dict) -> bool:
+    return len(value) == 1 and all(isinstance(row, dict) for row in next(iter(value.values())))
+
+
+def _unpacked(value: dict) -> list:
+    if not holds_rows(value):
+        return [value]
+    if _is_wrapped(value):
+        return next(iter(value.values()))
+    return [dict(zip(value, row, strict=True)) for row in zip(*value.values(), strict=True)]
+
+
+def kind_of(value: object) -> str:
+    """The JSON name of a value's type, for messages."""
+    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -1,0 +1,163 @@
+"""The account of a file: every row that came in was used, or stands here with the reason why not.
+
+    rows == used + len(rejected)        always, whatever the file holds
+
+A row is one line of a JSONL file, one element of an array, one record of a table. What a row became (a pair
+that serves as two labels, a ranking that gives three pairs) is counted apart, in `examples`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accord.types import DataError, Origin
+
+EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
+
+# Rows without a fault that the caller's own choice leaves out. They count as rejected, so that the account
+# balances, but not in `rejected_share`: nothing is wrong with a file because its raters found a tie.
+LEFT_OUT = frozenset({"undesirable", "tie"})
+
+
+class RowError(Exception):
+    """One row cannot be used. Internal: `read` turns it into a line of the ledger.
+
+    Args:
+      reason: a few words that are the same for every such row; the ledger counts by it.
+      says: what was found in this row and what was expected, for a person.
+      source: the row as it stood in the file, where it could not be parsed.
+    """
+
+    def __init__(self, reason: str, says: str, source: object = None) -> None:
+        super().__init__(f"{reason}: {says}")
+        self.reason, self.says, self.source = reason, says, source
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A row that was not used."""
+
+    origin: Origin
+    reason: str
+    says: str
+    excerpt: str
+
+    def as_dict(self) -> dict:
+        return {
+            "file": self.origin.file,
+            "line": self.origin.line,
+            "reason": self.reason,
+            "says": self.says,
+            "excerpt": self.excerpt,
+        }
+
+
+@dataclass
+class Ledger:
+    """Rows in, rows used, rows rejected by reason, and notes on rows that were used."""
+
+    file: str
+    rows: int = 0
+    used: int = 0
+    examples: int = 0
+    rejected: list[Rejection] = field(default_factory=list)
+    notes: Counter = field(default_factory=Counter)
+
+    def use(self, examples: int, notes: list[str]) -> None:
+        """Counts one row that gave `examples` examples."""
+        self.rows += 1
+        self.used += 1
+        self.examples += examples
+        self.notes.update(notes)
+
+    def reject(self, line: int, error: RowError, row: object = None) -> None:
+        """Counts one row that was not used, and keeps its place and reason."""
+        self.rows += 1
+        source = row if error.source is None else error.source
+        self.rejected.append(Rejection(Origin(self.file, line), error.reason, printable(error.says), excerpt(source)))
+
+    @property
+    def reasons(self) -> Counter:
+        """How many rows were rejected for each reason."""
+        return Counter(rejection.reason for rejection in self.rejected)
+
+    @property
+    def rejected_share(self) -> float:
+        """Share of rows that have a fault, from 0 to 1; rows left out by choice (`LEFT_OUT`) have none.
+
+        What share is too large is the caller's policy: `read` itself refuses only a file without usable rows.
+        """
+        faulty = sum(count for reason, count in self.reasons.items() if reason not in LEFT_OUT)
+        return faulty / self.rows if self.rows else 0.0
+
+    def places(self, reason: str, most: int = 3) -> list[Rejection]:
+        """The first rows rejected for this reason."""
+        return [rejection for rejection in self.rejected if rejection.reason == reason][:most]
+
+    def lines(self) -> list[str]:
+        """The account for a person: totals, then each reason with its first places, then the notes."""
+        share = f" ({len(self.rejected) / self.rows:.2%})" if self.rejected else ""
+        lines = [f"{self.file}: {self.rows:,} rows = {self.used:,} used + {len(self.rejected):,} rejected{share}"]
+        if self.examples != self.used:
+            lines.append(f"  the {self.used:,} used rows give {self.examples:,} examples")
+        for reason, count in self.reasons.most_common():
+            lines.append(f"  {count:>7,}  {reason}: {self.first_places(reason)}")
+        lines += [f"  {count:>7,}  note: {name}" for name, count in self.notes.most_common()]
+        return lines
+
+    def first_places(self, reason: str) -> str:
+        """What the first row with this reason says, and the lines of the first three."""
+        first = self.places(reason)
+        more = ", …" if self.reasons[reason] > len(first) else ""
+        return f"{first[0].says} (line {', '.join(f'{place.origin.line:,}' for place in first)}{more})"
+
+    def as_dict(self) -> dict:
+        """The account for a run's records; JSON-serialisable."""
+        return {
+            "file": self.file,
+            "rows": self.rows,
+            "used": self.used,
+            "examples": self.examples,
+            "rejected": len(self.rejected),
+            "rejected_share": self.rejected_share,
+            "reasons": dict(self.reasons.most_common()),
+            "notes": dict(self.notes.most_common()),
+            "first": {reason: [place.as_dict() for place in self.places(reason)] for reason in self.reasons},
+        }
+
+    def write(self, path: str | Path) -> None:
+        """Writes the rejected rows to a JSONL file: file, line, reason, what was found, excerpt."""
+        lines = (json.dumps(rejection.as_dict(), ensure_ascii=False) + "\n" for rejection in self.rejected)
+        try:
+            with open(path, "w", encoding="utf-8") as file:
+                file.writelines(lines)
+        except OSError as error:
+            raise DataError(f"{path}: the list of rejected rows cannot be written: {error.strerror}.") from error
+
+
+def excerpt(source: object) -> str:
+    """The beginning of a row, safe to print."""
+    if isinstance(source, bytes):
+        source = source[: 4 * EXCERPT].decode("utf-8", "backslashreplace")
+    elif not isinstance(source, str):
+        source = _as_json(source)
+    return source[:EXCERPT] and _cut(printable(source[: EXCERPT + 1]))
+
+
+def printable(text: str) -> str:
+    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates) escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+
+
+def _as_json(source: object) -> str:
+    try:
+        return json.dumps(source, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):  # nested deeper than the writer can follow
+        return f"<{type(source).__name__}>"

@@ -1,0 +1,75 @@
+"""Which rows make up which batch: a pure function of (seed, epoch, index). Resuming needs no sampler state.
+
+Batches of one epoch differ in size by at most one row, so there is no small last batch whose gradient would be noisier
+than the others. Every row comes exactly once an epoch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from accord.types import Tree
+
+
+@dataclass(frozen=True)
+class Order:
+    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all good or all bad."""
+
+    n: int
+    batch_size: int
+    seed: int
+    strata: tuple[int, ...] | None = None
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def batch(self, index: int) -> np.ndarray:
+        """Row numbers of batch `index` counted from the start of training, [≤ batch_size]."""
+        epoch, position = divmod(index, self.batches_per_epoch)
+        rows = _epoch(self.n, self.seed, epoch, self.strata)
+        cuts = [round(k * self.n / self.batches_per_epoch) for k in (position, position + 1)]
+        return rows[cuts[0] : cuts[1]]
+
+
+@lru_cache(maxsize=2)
+def _epoch(n: int, seed: int, epoch: int, strata: tuple[int, ...] | None) -> np.ndarray:
+    rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
+    if strata is None:
+        return rng.permutation(n)
+    # Each stratum is shuffled and laid evenly over [0, 1) from a random start; merging them keeps the proportions
+    # of the whole in every stretch.
+    labels = np.asarray(strata)
+    place = np.empty(n)
+    for value in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == value))
+        place[rows] = (np.arange(len(rows)) + rng.random()) / len(rows)
+    return np.argsort(place, kind="stable")
+
+
+def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
+    """Trees whose prompt is answered by another row's completion, for KTO's baseline z0.
+
+    The answer always comes from another *prompt*: rows are sorted by prompt and the answers shifted by the largest
+    group, so no row meets its own group. Rows of a prompt that fills more than half of the batch find too few
+    partners; those left over are passed by. An empty result means that the batch has one prompt only.
+    """
+    groups: dict[tuple[int, ...], list[Tree]] = {}
+    for tree in trees:
+        groups.setdefault(tree.prompt, []).append(tree)
+    largest = max(map(len, groups.values()))
+    if len(trees) - largest < largest:  # keep the biggest group within half
+        groups = {prompt: rows[: max(len(trees) - largest, 0)] for prompt, rows in groups.items()}
+        largest = max(map(len, groups.values()))
+    ordered = [tree for rows in _shuffled(list(groups.values()), seed) for tree in rows]
+    donors = ordered[largest:] + ordered[:largest]
+    return [replace(tree, completions=donor.completions[:1]) for tree, donor in zip(ordered, donors)]
+
+
+def _shuffled(groups: list[list[Tree]], seed: int) -> list[list[Tree]]:
+    rng = np.random.Generator(np.random.Philox(key=[seed, len(groups)]))
+    return [groups[i] for i in rng.permutation(len(groups))]

@@ -1,0 +1,146 @@
+"""Reads a preference file into examples, with the account of every row.
+
+    container ──▶ rows ──▶ the format of each row ──▶ example ──▶ the kind that was asked for
+                  └────────────────── ledger: used, or rejected with a reason ─────────────────┘
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from accord.data.containers import MAX_ROW_BYTES, Source, located
+from accord.data.formats import Format, Pairing, as_kind, named, recognise
+from accord.data.json_rows import Numbered, kind_of
+from accord.data.ledger import Ledger, RowError
+from accord.types import ROW_KINDS, DataError, Example, Origin, UsageError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The examples of a file, and what is known of how they were read."""
+
+    examples: list[Example]
+    ledger: Ledger
+    formats: Counter  # name of a format -> rows that were found to be of it and could be used
+    kind: str  # what most rows of the file hold, a key of ROW_KINDS; the examples are of the kind asked for
+    digest: str  # sha256 of the file's bytes
+    path: str
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How rows are to be read."""
+
+    rows: str
+    formats: tuple[Format, ...]
+    columns: Mapping[str, str]
+    pairing: Pairing
+
+
+def read(
+    path: str | Path,
+    rows: str = "pairs",
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+    pairing: str = "best-worst",
+    margin: float = 0.0,
+    max_row_bytes: int = MAX_ROW_BYTES,
+    max_rows: int | None = None,
+) -> Dataset:
+    """Reads a file or a folder of preferences as rows of one kind.
+
+    Args:
+      path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`; "-" for standard
+        input.
+      rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as pairs.
+      format: the name of the only format to accept; "auto" finds each row's own.
+      columns: {name expected: name in the file}, to read a column under another name.
+      pairing, margin: which pairs a ranked list gives, see `formats.Pairing`.
+      max_row_bytes: a larger row is rejected.
+      max_rows: stop after so many rows of the file.
+
+    Raises:
+      DataError: the file is missing, damaged or empty, or none of its rows can be used as `rows`.
+      UsageError: an option has a value that does not exist.
+    """
+    if rows not in ROW_KINDS:
+        raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
+    if max_row_bytes < 1 or (max_rows is not None and max_rows < 1):
+        raise UsageError(f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1.")
+    reading = _Reading(rows, named(format), columns or {}, Pairing(pairing, margin))
+    with located(path) as source:
+        dataset = _gather(source, islice(source.rows(max_row_bytes), max_rows), reading)
+    _refuse_useless(dataset, rows)
+    return dataset
+
+
+def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> Dataset:
+    """All rows, each used or in the ledger."""
+    ledger, examples = Ledger(source.name), []
+    formats, kinds, seen = Counter(), Counter(), set()
+    for line, value in numbered:
+        try:
+            columns = _columns(value)
+            seen |= columns.keys()
+            found, made, notes = _understood(columns, Origin(source.name, line), reading)
+        except RowError as error:
+            ledger.reject(line, error, value)
+            continue
+        ledger.use(len(made), notes)
+        examples += made
+        formats[found.name] += 1
+        kinds[found.kind] += 1
+    _refuse_unknown_columns(reading.columns, seen, source.name)
+    kind = kinds.most_common(1)[0][0] if kinds else ""
+    return Dataset(examples, ledger, formats, kind, source.digest(), source.name)
+
+
+def _columns(value: object) -> dict:
+    if isinstance(value, RowError):
+        raise value
+    if not isinstance(value, dict):
+        raise RowError("not an object", f"the row is {kind_of(value)}; an object with named columns is expected.")
+    return value
+
+
+def _understood(columns: dict, origin: Origin, reading: _Reading) -> tuple[Format, list[Example], list[str]]:
+    """The row's format, its examples of the kind asked for, and the notes on it."""
+    columns = _renamed(columns, reading.columns)
+    found, row = recognise(columns, reading.formats, reading.pairing)
+    made = found.examples(row, origin, columns)
+    wanted = [example for each in made for example in as_kind(each, reading.rows)]
+    return found, wanted, list(dict.fromkeys(row.notes))
+
+
+def _renamed(columns: dict, names: Mapping[str, str]) -> dict:
+    """The row with columns under the names expected; one named by hand comes before one of that name."""
+    given = {expected: columns[found] for expected, found in names.items() if found in columns}
+    return {name: value for name, value in columns.items() if name not in names.values()} | given
+
+
+def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str) -> None:
+    unknown = [found for found in names.values() if found not in seen]
+    if unknown and seen:
+        known = ", ".join(sorted(map(str, seen)))
+        raise DataError(f"{file}: no row has a column {unknown[0]!r}, which columns={{…}} names. It has: {known}.")
+
+
+def _refuse_useless(dataset: Dataset, rows: str) -> None:
+    """Refuses a file of which nothing can be used, with the commonest reasons and where they stand."""
+    ledger = dataset.ledger
+    if ledger.used:
+        return
+    if not ledger.rows:
+        raise DataError(f"{ledger.file}: there are no rows in it.")
+    lines = [f"{ledger.file}: none of its {ledger.rows:,} rows can be used as {rows}."]
+    for reason, count in ledger.reasons.most_common(3):
+        lines.append(f"  {count:,} × {reason}: {ledger.first_places(reason)}")
+    raise DataError("\n".join(lines))

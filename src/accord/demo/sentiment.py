@@ -1,0 +1,26 @@
+"""The demonstration's reward, whose truth is known: VADER's compound sentiment of a text."""
+
+from __future__ import annotations
+
+from typing import Iterable
+
+from accord.types import UsageError
+
+
+def compound(texts: Iterable[str]) -> list[float]:
+    """How positive each text is, from -1 to 1; 0 where no word of VADER's lexicon stands in it.
+
+    Source: Hutto and Gilbert 2014, "VADER: a parsimonious rule-based model for sentiment analysis", ICWSM.
+
+    Raises:
+      UsageError: the package vaderSentiment is not installed.
+    """
+    try:
+        from vaderSentiment.vaderSentiment import SentimentIntensityAnalyzer
+    except ImportError as error:
+        raise UsageError(
+            "Scoring sentiment needs the package vaderSentiment, which is not installed.\n"
+            "Install it with: pip install vaderSentiment"
+        ) from error
+    analyzer = SentimentIntensityAnalyzer()
+    return [analyzer.polarity_scores(text)["compound"] for text in texts]

@@ -1,0 +1,133 @@
+"""One table of per-example records, reduced once: no mean of means, ties counted as half.
+
+Names are TRL's, since dashboards and papers use them; ours stand under diag/.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from accord.forward.logps import TokenLogps
+from accord.objectives import BoundObjective
+from accord.types import Logps, LossOutput, Tree
+
+
+@dataclass
+class Records:
+    """What is known of each of B rows after a forward pass. Completions that a row lacks are NaN."""
+
+    row: list[int] = field(default_factory=list)
+    columns: dict[str, list[Tensor]] = field(default_factory=dict)  # name -> pieces of [B] float64
+    context: dict[str, float] = field(default_factory=dict)  # what was computed once for the whole batch (KTO's z0)
+
+    def add(self, trees: Sequence[Tree], **columns: Tensor) -> None:
+        self.row.extend(tree.row for tree in trees)
+        for name, values in columns.items():
+            assert len(values) == len(trees), name
+            self.columns.setdefault(name, []).append(values.detach().double().cpu())
+
+    def __getitem__(self, name: str) -> Tensor:
+        """[B] float64."""
+        return torch.cat(self.columns[name])
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.columns
+
+    def __len__(self) -> int:
+        return len(self.row)
+
+    def names(self) -> list[str]:
+        return list(self.columns)
+
+    def context_metrics(self) -> dict[str, float]:
+        """What couples the rows of a batch, under the names that people know: KTO's z0 is TRL's `kl`."""
+        return {"kl" if name == "z0" else f"diag/{name}": value for name, value in self.context.items()}
+
+    def statistics(self) -> dict[str, dict]:
+        """Per column: how many values are finite, and the range of those that are; for a batch that went wrong."""
+        out = {}
+        for name in self.names():
+            values = self[name]
+            finite = values[values.isfinite()]
+            ends = {"min": finite.min().item(), "max": finite.max().item()} if len(finite) else {}
+            out[name] = {"finite": len(finite), "of": len(values), **ends}
+        return out
+
+
+def record(
+    records: Records, objective: BoundObjective, trees: Sequence[Tree], tokens: TokenLogps,
+    reference: Logps | None, output: LossOutput | None,
+) -> None:  # fmt: skip
+    """Add the rows of one micro-batch."""
+    logps = tokens.reduce().detach()
+    # [N]; float64 and means for people: the sum over all completions of one entropy per token
+    entropies = tokens.mean_entropy() * logps.count
+    rewards = objective.reward(logps, reference).detach()
+    columns = {
+        **_sides(trees, "logps", logps.sum),
+        **_sides(trees, "rewards", rewards),
+        "tokens": _per_tree(trees, logps.count.double()),
+        "entropy_sum": _per_tree(trees, entropies.double()),
+    }
+    if reference is not None:
+        columns |= _sides(trees, "diag/log_ratio", logps.sum - reference.sum)
+    if output is not None:
+        columns |= {"loss": output.losses, **{f"extra/{k}": v for k, v in output.metrics.items()}}
+    records.add(trees, **columns)
+
+
+def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor]:
+    """[N] values as two columns [B], chosen and rejected; NaN on the side that a row lacks."""
+    columns = {f"{name}/chosen": [], f"{name}/rejected": []}
+    start = 0
+    for tree in trees:
+        piece = values[start : start + len(tree.completions)]
+        start += len(tree.completions)
+        good, bad = columns.values()
+        missing = piece.new_full((), float("nan"))
+        if len(piece) == 2:
+            good.append(piece[0]), bad.append(piece[1])
+        else:  # a demonstration counts as good
+            good.append(missing if tree.desirable is False else piece[0])
+            bad.append(piece[0] if tree.desirable is False else missing)
+    return {key: torch.stack(column) for key, column in columns.items()}
+
+
+def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
+    """[B] sums over each tree's completions."""
+    sizes = [len(tree.completions) for tree in trees]
+    return torch.stack([piece.sum() for piece in values.split(sizes)])
+
+
+def summarise(records: Records, objective: BoundObjective, tie_width: float = 0.0) -> dict[str, float]:
+    """Metrics under TRL's names.
+
+    Args:
+      tie_width: margins whose size is no larger are ties (half a win each): the noise floor of the machine.
+    """
+    out: dict[str, float] = {}
+    if "loss" in records:
+        total = records["tokens"].sum() if objective.denominator == "tokens" else len(records)
+        out["loss"] = (records["loss"].sum() / total).item()
+    out["entropy"] = (records["entropy_sum"].sum() / records["tokens"].sum()).item()
+    for name in ("logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected"):
+        values = records[name]
+        if (present := values[~values.isnan()]).numel():
+            out[name] = present.mean().item()
+    margins = records["rewards/chosen"] - records["rewards/rejected"]
+    if not margins.isnan().any():
+        out["rewards/accuracies"] = wins(margins, tie_width).mean().item()
+        out["rewards/margins"] = margins.mean().item()
+    for name in records.names():
+        if name.startswith("extra/"):
+            out[name.removeprefix("extra/")] = records[name].mean().item()
+    return out
+
+
+def wins(margins: Tensor, tie_width: float = 0.0) -> Tensor:
+    """1 for a win, ½ for a tie, 0 for a loss."""
+    return torch.where(margins.abs() <= tie_width, 0.5, (margins > 0).double())

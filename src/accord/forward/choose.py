@@ -1,0 +1,104 @@
+"""The one place where the forward path is chosen, by trying it on the model at hand.
+
+Architectures promise much in their configuration; a mask or a scale that we do not know would be silently wrong. So
+the tree path is taken only when it gives the oracle's numbers on probe trees with this very model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from accord.forward import attention
+from accord.forward.logps import PATHS, TokenLogps, oracle
+from accord.models.language import LanguageModel
+from accord.types import Refused, Tree, UsageError
+
+# Largest difference per token, in nats, between two correct computations of one log-prob. float32: 2e-5 measured on
+# SmolLM2-135M. bfloat16 keeps 8 bits: a logit near 20 is spaced 0.125, and 0.2 to 0.3 was measured between the padded
+# and the tree path; a wrong mask or position moves tokens by whole nats and their mean by more than a tenth.
+WORST_TOKEN = {torch.float64: 1e-8, torch.float32: 2e-3, torch.bfloat16: 1.5}
+MEAN_TOKEN = {torch.float64: 1e-9, torch.float32: 2e-4, torch.bfloat16: 0.08}
+
+
+@dataclass(frozen=True)
+class Forward:
+    """A chosen path, bound to its model."""
+
+    model: LanguageModel
+    path: str  # "tree" or "padded"
+    reason: str  # one line for a person
+    worst: float  # largest difference to the oracle on the probe, nats a token
+
+    def __call__(self, trees: Sequence[Tree]) -> TokenLogps:
+        return PATHS[self.path](self.model, trees)
+
+
+def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:
+    """Pick the fastest path that equals the oracle on `probe`, with a reason that can be printed.
+
+    Args:
+      probe: a few short trees of the run's own data.
+      wanted: "auto", or "tree" / "padded" to insist.
+
+    Raises:
+      Refused: the path that was insisted on, or every path, computes other numbers than the model itself.
+    """
+    if wanted not in ("auto", "tree", "padded"):
+        raise UsageError(f"model.forward = {wanted!r}: expected auto, tree or padded.")
+    tried = []
+    for path in ("tree", "padded") if wanted == "auto" else (wanted,):
+        problem, worst = _problem(model, probe, path)
+        if problem is None:
+            return Forward(model, path, _reason(path, worst, tried), worst)
+        tried.append(f"{path}: {problem}")
+    raise Refused(
+        "No forward path computes what the model itself computes.\n" + "\n".join(tried)
+        + "\nThis architecture is not supported yet; training it would be silently wrong."
+    )  # fmt: skip
+
+
+def _reason(path: str, worst: float, tried: list[str]) -> str:
+    fact = f"equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
+    if path == "tree":
+        return f"tree path: each prompt computed once, no padding; {fact}"
+    why = f"; the tree path cannot be used: {tried[0].removeprefix('tree: ')}" if tried else " (as asked)"
+    return f"padded path{why}; {fact}"
+
+
+def _problem(model: LanguageModel, probe: Sequence[Tree], path: str) -> tuple[str | None, float]:
+    """Why `path` cannot be used with this model, or None; and its largest difference to the oracle."""
+    own = model.network.config._attn_implementation
+    if path == "tree" and not _use_tree_attention(model):
+        return "the architecture does not use transformers' attention interface", float("inf")
+    try:
+        difference = compare(model, probe, path)
+        worst, mean = difference.max().item(), difference.mean().item()
+        if worst <= WORST_TOKEN[model.dtype] and mean <= MEAN_TOKEN[model.dtype]:
+            return None, worst
+        problem = f"its log-probs differ from the model's own by up to {worst:.3g} nats a token (mean {mean:.2g})"
+    except (attention.UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
+        problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+    if model.network.config._attn_implementation != own:
+        model.network.set_attn_implementation(own)
+    return problem, float("inf")
+
+
+@torch.no_grad()
+def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
+    """|path − oracle| of every completion token, [C] nats."""
+    with torch.random.fork_rng(devices=[]):
+        return (PATHS[path](model, trees).values - oracle(model, trees).values).abs()
+
+
+def _use_tree_attention(model: LanguageModel) -> bool:
+    network = model.network
+    if network.config._attn_implementation == attention.NAME:
+        return True
+    if not network._can_set_attn_implementation():
+        return False
+    attention.register()
+    network.set_attn_implementation(attention.NAME)
+    return network.config._attn_implementation == attention.NAME

@@ -1,0 +1,98 @@
+"""Log-probs of given tokens from hidden states, without ever holding a [tokens × vocabulary] tensor.
+
+A chunk of rows at a time: logits in the head's dtype, then float32 for the log-sum-exp (a bf16 sum of log-probs near
+-350 is spaced 2 nats). The backward pass computes the logits again instead of keeping them.
+
+C completion tokens · V vocabulary · D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
+
+from accord.models.headspec import HeadSpec
+
+CHUNK = 256  # rows; 256 × 49,152 float32 logits are 50 MB
+
+
+def token_logps(hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
+    """Log-prob of each target and entropy of each prediction.
+
+    Args:
+      hidden: [C, D] states that predict the targets.
+      targets: [C] token ids.
+
+    Returns:
+      log-probs [C] float32, differentiable in `hidden` and in the head's weights; entropy [C] float32 in nats, not
+      differentiable.
+    """
+    if head.plain:
+        return _ChunkedLogps.apply(hidden, head.module.weight, targets, head, chunk)
+    return _checkpointed(hidden, targets, head.logits, chunk)
+
+
+class _ChunkedLogps(torch.autograd.Function):
+    """log softmax(scale · h Wᵀ)[target], its gradient  g · (onehot(target) − softmax) · scale  computed by chunks."""
+
+    @staticmethod
+    def forward(ctx, hidden, weight, targets, head, chunk):
+        logps, entropy, lse = [], [], []
+        for h, t in zip(hidden.split(chunk), targets.split(chunk)):
+            logits = head.scaled(h @ weight.T)
+            total = torch.logsumexp(logits, dim=-1)
+            logps.append(logits.gather(1, t[:, None]).squeeze(1) - total)
+            entropy.append(_entropy(logits, total))
+            lse.append(total)
+        ctx.save_for_backward(hidden, weight, targets, torch.cat(lse))
+        ctx.head, ctx.chunk = head, chunk
+        entropy = torch.cat(entropy)
+        ctx.mark_non_differentiable(entropy)
+        return torch.cat(logps), entropy
+
+    @staticmethod
+    def backward(ctx, grad, _):
+        hidden, weight, targets, lse = ctx.saved_tensors
+        wants_hidden, wants_weight = ctx.needs_input_grad[:2]
+        grad_hidden = torch.empty_like(hidden) if wants_hidden else None
+        # float32, since a bf16 sum over many chunks would lose the small ones
+        grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
+        for start in range(0, len(targets), ctx.chunk):
+            rows = slice(start, start + ctx.chunk)
+            h, t, g = hidden[rows], targets[rows], grad[rows]
+            d = ctx.head.scaled(h @ weight.T).sub_(lse[rows, None]).exp_().mul_(-g[:, None])
+            d[torch.arange(len(t), device=d.device), t] += g
+            d = d.mul_(ctx.head.scale).to(weight.dtype)
+            if wants_hidden:
+                grad_hidden[rows] = d @ weight
+            if wants_weight:
+                grad_weight += d.T @ h
+        return grad_hidden, grad_weight.to(weight.dtype) if wants_weight else None, None, None, None
+
+
+@torch.no_grad()
+def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
+    """H = lse − Σ softmax · logit, [C] nats."""
+    probabilities = (logits - lse[:, None]).exp_()
+    return lse - torch.einsum("cv,cv->c", probabilities, logits)
+
+
+def _checkpointed(
+    hidden: Tensor, targets: Tensor, to_logits: Callable[[Tensor], Tensor], chunk: int
+) -> tuple[Tensor, Tensor]:
+    """The same for any head (bias, soft-capping, adapters on it): autograd through one recomputed chunk at a time."""
+
+    def piece(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
+        logits = to_logits(h)
+        total = torch.logsumexp(logits, dim=-1)
+        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits.detach(), total.detach())
+
+    pieces = [
+        checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)
+        for h, t in zip(hidden.split(chunk), targets.split(chunk))
+    ]
+    logps, entropy = zip(*pieces)
+    return torch.cat(logps), torch.cat(entropy)

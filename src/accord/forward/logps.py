@@ -1,0 +1,124 @@
+"""From trees to log-probs: the oracle, the tree path and the padded path.
+
+`oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps` and
+`padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
+
+N completions · C completion tokens · L longest sequence · V vocabulary · D hidden.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.forward.head import token_logps
+from accord.forward.layout import pack
+from accord.models.language import LanguageModel
+from accord.types import Logps, Tree
+
+
+@dataclass(frozen=True)
+class TokenLogps:
+    """Per-token log-probs of N completions, laid end to end in the order of the trees."""
+
+    values: Tensor  # [C] nats
+    entropy: Tensor  # [C] nats, of the prediction of each token; no gradient
+    owner: Tensor  # [C] which completion
+    count: Tensor  # [N] tokens
+
+    def reduce(self) -> Logps:
+        """Sums over each completion, in float32 (float64 stays)."""
+        return Logps(self._sum(self.values), self.count)
+
+    def mean_entropy(self) -> Tensor:
+        """[N] nats a token."""
+        return self._sum(self.entropy) / self.count
+
+    def _sum(self, values: Tensor) -> Tensor:
+        return torch.zeros(len(self.count), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
+
+
+def tree_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+    """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
+    layout = pack(trees, model.device)
+    # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
+    unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
+    hidden = model.trunk(
+        input_ids=layout.ids[None], position_ids=layout.positions[None], attention_mask=unread, tree=layout,
+        use_cache=False,
+    ).last_hidden_state[0]  # fmt: skip
+    values, entropy = token_logps(hidden[layout.source], layout.targets, model.head)
+    return TokenLogps(values, entropy, layout.owner, layout.count)
+
+
+def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+    """One padded row a completion, for architectures that cannot share a prompt; the head still runs by chunks."""
+    rows = _padded(trees, model.device)
+    hidden = model.trunk(
+        input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+    ).last_hidden_state
+    values, entropy = token_logps(hidden[rows.row, rows.column - 1], rows.targets, model.head)
+    return TokenLogps(values, entropy, rows.row, rows.count)
+
+
+def oracle(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+    """The readable definition, in the model's own eager attention. Holds [N, L, V] logits: for tests and checks only."""
+    rows = _padded(trees, model.device)
+    with _eager(model):
+        logits = model.network(
+            input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+        ).logits
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    log_softmax = torch.log_softmax(logits[rows.row, rows.column - 1], dim=-1)  # [C, V]
+    values = log_softmax.gather(1, rows.targets[:, None]).squeeze(1)
+    entropy = -(log_softmax.exp() * log_softmax).sum(-1).detach()
+    return TokenLogps(values, entropy, rows.row, rows.count)
+
+
+@contextmanager
+def _eager(model: LanguageModel):
+    """Inside, the model attends as its authors wrote it, with none of our code."""
+    network, before = model.network, model.network.config._attn_implementation
+    if before is None or before == "eager" or not network._can_set_attn_implementation():
+        yield
+        return
+    network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)
+
+
+@dataclass(frozen=True)
+class _Padded:
+    ids: Tensor  # [N, L], padded on the right with 0: masked by length, never by token id
+    mask: Tensor  # [N, L]
+    positions: Tensor  # [N, L]
+    row: Tensor  # [C] the completion that each target token belongs to
+    column: Tensor  # [C] where it stands in that row
+    targets: Tensor  # [C]
+    count: Tensor  # [N]
+
+
+def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
+    rows = [(len(tree.prompt), (*tree.prompt, *completion)) for tree in trees for completion in tree.completions]
+    longest = max(len(ids) for _, ids in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    row, column = [], []
+    for n, (prompt, tokens) in enumerate(rows):
+        ids[n, : len(tokens)] = torch.tensor(tokens)
+        mask[n, : len(tokens)] = 1
+        row.extend([n] * (len(tokens) - prompt))
+        column.extend(range(prompt, len(tokens)))
+    row, column = torch.tensor(row), torch.tensor(column)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
+    return _Padded(*(t.to(device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
+
+
+PATHS = {"tree": tree_logps, "padded": padded_logps, "oracle": oracle}

@@ -1,0 +1,187 @@
+"""Where the reference's log-probs come from: adapters off, a frozen copy, or a cache of either on disk.
+
+A cache is addressed by content: each completion's key is a hash of its prompt's and its own token ids, inside a folder
+named by a hash of all that the numbers depend on (weights as loaded, incoming adapter, tokenizer, template, dtype,
+forward path). So a stale or misaligned value cannot be looked up, and one pass serves every run that it is valid for,
+whatever its method, β or learning rate. Eight rows are recomputed each time all the same.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+import struct
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from accord.forward.choose import MEAN_TOKEN, Forward
+from accord.forward.layout import micro_batches
+from accord.types import Finding, Logps, Refused, Tree
+
+RECHECKED = 8  # rows of the cache that every run computes again
+
+
+class Reference(Protocol):
+    """Anything that knows the reference's log-probs of trees."""
+
+    name: str
+
+    def logps(self, trees: Sequence[Tree]) -> Logps:
+        """[N] log-probs of the trees' completions, without gradient."""
+
+
+@dataclass(frozen=True)
+class AdaptersOff:
+    """The policy's own network with its adapters switched off, or with the frozen incoming adapter on."""
+
+    forward: Forward
+    name: str = "adapter_off"
+
+    @torch.no_grad()
+    def logps(self, trees: Sequence[Tree]) -> Logps:
+        with self.forward.model.as_reference():
+            return self.forward(trees).reduce()
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A copy of the network, made before training."""
+
+    forward: Forward
+    name: str = "frozen"
+
+    @classmethod
+    def copy_of(cls, policy: Forward) -> Frozen:
+        model = copy.copy(policy.model)
+        model.network = copy.deepcopy(policy.model.network).requires_grad_(False)
+        return cls(Forward(model, policy.path, policy.reason, policy.worst))
+
+    @torch.no_grad()
+    def logps(self, trees: Sequence[Tree]) -> Logps:
+        return self.forward(trees).reduce()
+
+
+@dataclass
+class Cached:
+    """Log-probs looked up by content; `fill` computes what is missing, once, and keeps it on disk."""
+
+    folder: Path  # of this reference's full key
+    device: torch.device
+    table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    name: str = "cached"
+
+    def logps(self, trees: Sequence[Tree]) -> Logps:
+        entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
+        sums, counts = zip(*entries)
+        assert list(counts) == [len(c) for tree in trees for c in tree.completions], "a hash collision, or a bug"
+        return Logps(torch.tensor(sums, device=self.device), torch.tensor(counts, device=self.device))
+
+    def missing(self, trees: Sequence[Tree]) -> list[Tree]:
+        return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]
+
+    def fill(
+        self, live: Reference, trees: Sequence[Tree], budget: int, progress: Callable[[int, int], None] = lambda a, b: None
+    ) -> int:
+        """Compute what is missing with the live reference, write it to disk in pieces; returns how many trees.
+
+        A piece every 256 trees: a pass that is cut off loses little.
+        """
+        todo = self.missing(trees)
+        todo.sort(key=lambda tree: tree.tokens)  # neighbours of a length; the order of the table does not matter
+        done = 0
+        for start in range(0, len(todo), 256):
+            piece = todo[start : start + 256]
+            fresh: dict[bytes, tuple[float, int]] = {}
+            for group in micro_batches(piece, budget):
+                chosen = [piece[i] for i in group]
+                logps = live.logps(chosen)
+                keys = [key(tree.prompt, c) for tree in chosen for c in tree.completions]
+                fresh.update(zip(keys, zip(logps.sum.tolist(), logps.count.tolist())))
+                done += len(chosen)
+                progress(done, len(todo))
+            self.table.update(fresh)
+            self._write(fresh)
+        return len(todo)
+
+    def load(self) -> list[str]:
+        """Read every shard; returns what was wrong with those that had to be left out."""
+        problems = []
+        for file in sorted(self.folder.glob("*.safetensors")):
+            try:
+                self.table.update(_read_shard(file))
+            except (SafetensorError, OSError, ValueError, KeyError) as error:
+                problems.append(f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed again")
+                file.unlink(missing_ok=True)
+        return problems
+
+    def recheck(self, live: Reference, trees: Sequence[Tree], seed: int, dtype: torch.dtype) -> Finding:
+        """Compute eight random rows again and compare.
+
+        Raises:
+          Refused: the cache holds other numbers than the reference computes now.
+        """
+        rng = np.random.Generator(np.random.Philox(key=[seed, len(trees)]))
+        rows = [trees[i] for i in rng.permutation(len(trees))[:RECHECKED]]
+        difference, tokens = 0.0, 0
+        for tree in rows:
+            now, then = live.logps([tree]), self.logps([tree])
+            difference += (now.sum - then.sum).abs().sum().item()
+            tokens += int(now.count.sum())
+        if not difference / tokens <= MEAN_TOKEN[dtype]:
+            raise Refused(
+                f"Cached reference log-probs differ from the reference by {difference / tokens:.3g} nats a token on "
+                f"{len(rows)} rows computed again (expected under {MEAN_TOKEN[dtype]:g}).\n"
+                f"The cache is stale or damaged. Delete it and run again: rm -r {self.folder}"
+            )
+        says = f"{len(rows)} random rows of the cached reference recomputed: {difference / tokens:.1e} nats a token apart"
+        return Finding("step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)})
+
+    def _write(self, entries: dict[bytes, tuple[float, int]]) -> None:
+        keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), -1)
+        sums = np.array([s for s, _ in entries.values()], dtype=np.float32)
+        counts = np.array([c for _, c in entries.values()], dtype=np.int32)
+        digest = _digest(keys, sums, counts)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        staging = self.folder / f".{digest[:16]}.{os.getpid()}"
+        save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata={"sha256": digest})
+        staging.rename(self.folder / f"{digest[:16]}.safetensors")
+
+
+def cache_root() -> Path:
+    """Where reference passes are kept: $ACCORD_CACHE or ~/.cache/accord."""
+    return Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord") / "reference"
+
+
+def full_key(**parts: str) -> str:
+    """A folder name that stands for everything the numbers depend on."""
+    text = "\n".join(f"{name}={value}" for name, value in sorted(parts.items()))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
+    """16 bytes that stand for one completion in its context: the ids are the template and the mask in one."""
+    packed = struct.pack(f"<{2 + len(prompt) + len(completion)}q", len(prompt), len(completion), *prompt, *completion)
+    return hashlib.blake2b(packed, digest_size=16).digest()
+
+
+def _read_shard(file: Path) -> dict[bytes, tuple[float, int]]:
+    with safe_open(file, "np") as shard:
+        keys, sums, counts = (shard.get_tensor(name) for name in ("keys", "sums", "counts"))
+        if (shard.metadata() or {}).get("sha256") != _digest(keys, sums, counts):
+            raise ValueError("its checksum does not fit its content")
+    return {row.tobytes(): (float(s), int(c)) for row, s, c in zip(keys, sums, counts)}
+
+
+def _digest(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()

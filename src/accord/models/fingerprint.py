@@ -1,0 +1,45 @@
+"""Names for what a model is: two models with one fingerprint compute the same numbers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from transformers import PreTrainedTokenizerBase
+
+
+def weights(network: torch.nn.Module) -> str:
+    """sha256 over every parameter and buffer as loaded: names, shapes, dtypes and bytes.
+
+    Taken from memory, not from the file: a model that was edited, merged or cast after loading is another model.
+    About 1 GB a second.
+    """
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
+        flat = tensor.detach().cpu().contiguous().reshape(-1)
+        for piece in flat.split(1 << 24):
+            digest.update(piece.view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def adapter(folder: str | Path) -> str:
+    """sha256 over a PEFT adapter's configuration and weights."""
+    digest = hashlib.sha256()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        digest.update((Path(folder).expanduser() / name).read_bytes())
+    return digest.hexdigest()
+
+
+def tokenizer(tok: PreTrainedTokenizerBase) -> str:
+    """sha256 over vocabulary, added tokens, chat template and the whole fast tokenizer where there is one."""
+    backend = getattr(tok, "backend_tokenizer", None)
+    state = {
+        "vocabulary": sorted(tok.get_vocab().items()),
+        "template": tok.chat_template,
+        "special": {key: str(value) for key, value in sorted(tok.special_tokens_map.items())},
+        "backend": backend.to_str() if backend is not None else type(tok).__name__,
+    }
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()

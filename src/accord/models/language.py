@@ -1,0 +1,108 @@
+"""A language model as the rest of accord sees it: a trunk, a head, a tokenizer, and which parameters train."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from peft import PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from accord.models.headspec import HeadSpec, head_spec
+
+TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside a PEFT model
+
+
+@dataclass
+class LanguageModel:
+    """A causal language model with its tokenizer; with adapters injected when `peft` is set.
+
+    Kept in evaluation mode always: dropout in the base would make two forwards of one batch differ. The dropout of
+    LoRA alone can be switched on, by `adapter_dropout`.
+    """
+
+    network: PreTrainedModel  # the transformers model itself, adapters injected in place
+    tokenizer: PreTrainedTokenizerBase
+    source: str  # what the user named: a folder, or "smollm2"
+    folder: Path  # where it was loaded from
+    peft: PeftModel | None = None
+
+    def __post_init__(self) -> None:
+        self.network.eval()
+
+    @property
+    def trunk(self) -> torch.nn.Module:
+        """Token ids to final hidden states, without the head."""
+        return self.network.base_model
+
+    @property
+    def head(self) -> HeadSpec:
+        return head_spec(self.network)
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.network.dtype
+
+    @property
+    def root(self) -> torch.nn.Module:
+        """The module whose parameter names a save uses: the PEFT model when there is one."""
+        return self.peft if self.peft is not None else self.network
+
+    def trainable(self) -> dict[str, torch.nn.Parameter]:
+        """Name -> parameter of all that an update may move. Tied weights appear once."""
+        return {name: p for name, p in self.root.named_parameters() if p.requires_grad}
+
+    @property
+    def has_reference_adapter(self) -> bool:
+        return self.peft is not None and REFERENCE in self.peft.peft_config
+
+    @contextmanager
+    def as_reference(self):
+        """Inside, the network computes what it computed before training: adapters off, or the incoming adapter.
+
+        Only for models with adapters; the gradient flags of the parameters are left as they are.
+        """
+        assert self.peft is not None, "a model without adapters is its own policy only"
+        layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]
+        if self.has_reference_adapter:
+            before = [list(layer.active_adapters) for layer in layers]
+            try:
+                for layer in layers:
+                    layer._active_adapter = [REFERENCE]
+                yield
+            finally:
+                for layer, active in zip(layers, before):
+                    layer._active_adapter = active
+            return
+        try:
+            for layer in layers:
+                layer._disable_adapters = True  # not enable_adapters(): that flips requires_grad as well
+            yield
+        finally:
+            for layer in layers:
+                layer._disable_adapters = False
+
+    @contextmanager
+    def adapter_dropout(self, active: bool = True):
+        """Inside, the dropout of the adapters is on (training); the base never drops anything."""
+        drops = [
+            module
+            for layer in self.network.modules()
+            if isinstance(layer, BaseTunerLayer)
+            for name, module in layer.named_modules()
+            if name.startswith("lora_dropout.") and isinstance(module, torch.nn.Dropout)
+        ]
+        try:
+            for module in drops:
+                module.train(active)
+            yield
+        finally:
+            for module in drops:
+                module.eval()

@@ -1,0 +1,103 @@
+"""Load a model and its tokenizer from a folder: safetensors only, no remote code, no network unless asked."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import torch
+
+from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
+from accord.models.language import LanguageModel
+from accord.types import UsageError
+
+
+def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = False) -> LanguageModel:
+    """A causal language model in evaluation mode, nothing trainable chosen yet.
+
+    Args:
+      name: "smollm2" (the embedded model) or a folder in save_pretrained layout; a hub name when `hub` is set.
+      dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else float32.
+      device: "cpu", "cuda", … or "auto": the first GPU if there is one.
+
+    Raises:
+      UsageError: no such folder, no tokenizer, no safetensors weights, an architecture that generates no text.
+    """
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = _resolve(name, hub)
+    target = pick_device(device)
+    with quiet():
+        tokenizer = _tokenizer(AutoTokenizer, folder, name)
+        network = _network(AutoModelForCausalLM, folder, name, pick_dtype(dtype, target))
+    return LanguageModel(network.to(target), tokenizer, name, Path(folder))
+
+
+def _network(auto, folder: str, name: str, dtype: torch.dtype):
+    try:
+        return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}") from error
+
+
+def pick_device(device: str) -> torch.device:
+    """The device that "auto" means here, or the one that was named."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)
+
+
+def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
+    """What the frozen weights compute in. Whatever trains has float32 masters in either case."""
+    if dtype != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+
+
+def _resolve(name: str, hub: bool) -> str:
+    if name == EMBEDDED_NAME:
+        return str(embedded_folder())
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
+            base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path", "…")
+            raise UsageError(
+                f"{name} holds an adapter, not a model.\n"
+                f"Name its base as the model and the adapter beside it: --model {base} --set model.adapter={name}"
+            )
+        if not (path / "config.json").exists():
+            raise UsageError(f"{name}: no config.json in this folder.\n{_expected(name)}")
+        return str(path)
+    if hub:
+        return name
+    if os.sep in name and name.count("/") == 1 and not path.exists():
+        raise UsageError(
+            f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the network)."
+        )
+    raise UsageError(f"{name}: no such model folder. Use a folder in save_pretrained layout, or {EMBEDDED_NAME!r}.")
+
+
+def _tokenizer(auto, folder: str, name: str):
+    try:
+        tokenizer = auto.from_pretrained(folder, trust_remote_code=False)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UsageError(f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}") from error
+    if len(tokenizer) == 0 or not tokenizer.encode("word", add_special_tokens=False):
+        raise UsageError(f"{name}: its tokenizer turns text into nothing.\n{_expected(folder)}")
+    if tokenizer.eos_token_id is None:
+        raise UsageError(f"{name}: its tokenizer names no EOS token; answers could never end.\n{_expected(folder)}")
+    return tokenizer
+
+
+def _expected(folder: str) -> str:
+    return (
+        f"Expected in {folder}: config.json, *.safetensors and the tokenizer's files (tokenizer.json, "
+        "tokenizer_config.json), as `save_pretrained` writes them. Pickled weights (.bin) are not loaded."
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

@@ -1,0 +1,91 @@
+"""Which weights train: low-rank adapters, or all of them; and a starting adapter whose frozen copy is the reference."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from transformers.pytorch_utils import Conv1D
+
+from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.types import UsageError
+
+
+def train_all_weights(model: LanguageModel) -> None:
+    """Every parameter trains."""
+    model.network.requires_grad_(True)
+
+
+def add_lora(
+    model: LanguageModel, *, rank: int, alpha: float, targets: list[str] | str, dropout: float, dora: bool, seed: int
+) -> None:
+    """Put fresh adapters on the named modules ("attention", "all-linear" or a list of names); the base is frozen.
+
+    The adapters are drawn from `seed` alone and have the base's dtype; their float32 masters live in the optimizer.
+    """
+    if targets == "attention":
+        targets = attention_names(model.network)
+    config = LoraConfig(
+        r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=dropout, use_dora=dora, task_type="CAUSAL_LM"
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            model.peft = get_peft_model(model.network, config, autocast_adapter_dtype=False)
+        except ValueError as error:
+            raise UsageError(
+                f"model.lora.targets = {targets}: {str(error).splitlines()[0]}\n"
+                f"Modules that can take an adapter: {', '.join(linear_names(model.network))}."
+            ) from error
+    model.network.eval()
+
+
+def load_adapter(model: LanguageModel, folder: str) -> None:
+    """Go on training an adapter that exists already. Its frozen copy stays inside as the reference.
+
+    Otherwise the reference would be the *base*, which the adapter has left: a failure that three tools had.
+    """
+    path = Path(folder).expanduser()
+    if not (path / "adapter_config.json").exists():
+        raise UsageError(f"model.adapter = {folder}: no adapter_config.json there. Expected a PEFT adapter's folder.")
+    if not (path / "adapter_model.safetensors").exists():
+        raise UsageError(f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are refused).")
+    kind = PeftConfig.from_pretrained(str(path)).peft_type
+    if kind != "LORA":
+        raise UsageError(f"model.adapter = {folder} is a {kind} adapter; only LoRA adapters can be trained further.")
+    try:
+        model.peft = PeftModel.from_pretrained(
+            model.network, str(path), adapter_name=TRAINED, is_trainable=True, autocast_adapter_dtype=False
+        )
+        model.peft.load_adapter(str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {str(error).splitlines()[0]}") from error
+    model.peft.set_adapter(TRAINED)
+    model.network.eval()
+
+
+def linear_names(network: torch.nn.Module) -> list[str]:
+    """The last names of the modules that LoRA can sit on, each once."""
+    return sorted({path.rsplit(".", 1)[-1] for path in _linear_paths(network)})
+
+
+def attention_names(network: torch.nn.Module) -> list[str]:
+    """The projections of the attention layers, each as parent.name ("self_attn.q_proj"), whatever a family calls them.
+
+    Raises:
+      UsageError: the architecture has nothing that calls itself attention.
+    """
+    inside = [path.split(".") for path in _linear_paths(network)]
+    names = sorted({".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()})
+    if not names:
+        raise UsageError(
+            "model.lora.targets = attention: this architecture has no module of that kind.\n"
+            f"Name the modules, or use all-linear. It has: {', '.join(linear_names(network))}."
+        )
+    return names
+
+
+def _linear_paths(network: torch.nn.Module) -> list[str]:
+    kinds = (torch.nn.Linear, Conv1D, torch.nn.Embedding)
+    return [path for path, module in network.named_modules() if isinstance(module, kinds)]

@@ -1,0 +1,300 @@
+"""The certificate: the objective that a run computes is the one that its recipe names.
+
+Three tools trained `sigmoid` when `ipo` was asked for, without an error. So before the first update, the very
+function that the step calls is evaluated at fixed points, and loss and gradient of each row are held against a
+closed form that shares no code with it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row, Value
+from accord.objectives.objective import BoundObjective
+from accord.objectives.options import Choice
+from accord.objectives.table import OBJECTIVES
+from accord.types import DemonstrationLogps, Finding, LabelledLogps, Logps, PairLogps, RowLogps
+
+# (policy, reference, context) -> losses [B]; the reference is None where the objective has none.
+Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]
+
+CHECK = "step0.objective"
+
+# Error allowed, relative to a number and absolute under 1, by the precision of the losses that came back. The points
+# go in as float64; a step that computes in float32 is held to what float32 can show.
+TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
+
+# What finite differences can show in float64 with the step below.
+DIFFERENCE_TOLERANCE = 1e-5
+DIFFERENCE_STEP = 1e-4  # nats: truncation and rounding are both under 1e-7 at the ordinary points
+
+# Policy and reference sums in nats, and tokens, of two answers. All are multiples of 1/64, exact in any precision.
+_POINTS = {
+    "policy equals reference": ((-12.5, -12.5, 5), (-20.25, -20.25, 9)),
+    "a small margin": ((-11.75, -12.5, 5), (-20.75, -20.25, 9)),
+    "a small margin the wrong way": ((-13.25, -12.5, 6), (-17.75, -20.25, 8)),
+    "the chosen answer is long": ((-96.5, -103.75, 60), (-8.25, -7.5, 3)),
+    "the rejected answer is long": ((-5.5, -8.25, 4), (-151.75, -149.0, 90)),
+    "single tokens": ((-0.625, -1.375, 1), (-3.125, -2.875, 1)),
+    "near-certain answers": ((-0.015625, -0.03125, 7), (-0.046875, -0.015625, 2)),
+    "both fall": ((-44.5, -31.25, 17), (-71.75, -39.5, 21)),
+    "a large margin": ((-40.5, -161.25, 33), (-310.75, -122.5, 47)),
+    "a large margin the wrong way": ((-333.25, -120.5, 47), (-60.5, -177.75, 31)),
+    "an extreme margin": ((-150.25, -5150.5, 64), (-10150.75, -5149.5, 128)),
+    "an extreme margin the wrong way": ((-10149.25, -5149.75, 128), (-149.5, -5150.25, 64)),
+}
+# At these a stranger's objective may have a kink or overflow a finite difference; closed forms have no such trouble.
+_ORDINARY = [name for name in _POINTS if not name.startswith(("policy equals", "near-certain", "an extreme"))]
+
+# Mismatched rows for objectives that look at the whole batch: (policy, reference) sums; one mean above zero, one under.
+_MISMATCHED = (((-31.5, -40.25, -18.0), (-34.75, -41.0, -19.25)), ((-31.5, -40.25, -18.0), (-29.0, -38.5, -18.5)))
+
+
+@dataclass(frozen=True)
+class _Measured:
+    """What came back from the step."""
+
+    losses: Tensor  # [B]
+    gradients: tuple[Tensor, ...]  # for each of a row's answers, d sum of losses / d sum of log-probs: [B]
+    reference_touched: bool  # whether a gradient reached the reference
+
+
+@dataclass(frozen=True)
+class _Difference:
+    """One number that is not what it should be."""
+
+    point: str
+    quantity: str
+    expected: float
+    got: float
+
+
+def certify(bound: BoundObjective, compute: Compute) -> Finding:
+    """Holds what a run computes against the objective that its recipe names.
+
+    Args:
+      bound: the objective configured.
+      compute: the very function that the training step calls, (policy, reference, context) -> losses [B]. It is given
+        float64 log-probs on the CPU, and the context that `bound.context` makes of fixed mismatched rows.
+
+    Returns:
+      a finding "step0.objective": "ok" with what was compared and the worst error; "refused" with the first point that
+      differs, and with what seems to have run, where that is known. A stranger's objective has no closed form: there
+      the value is held against a direct call, and the gradient against finite differences.
+    """
+    closed_form = CLOSED_FORMS.get(bound.name)
+    rows = _rows(bound.rows, _ORDINARY if closed_form is None else list(_POINTS))
+    worst, tolerance = 0.0, 0.0
+    for context, z0 in _contexts(bound):
+        measured = _measure(compute, bound, rows, context)
+        if isinstance(measured, str):
+            return _refused(bound, measured, {})
+        if measured.reference_touched:
+            return _refused(bound, "a gradient reaches the reference, which must stay as it is", {})
+        if closed_form is None:
+            expected, tolerance = _by_differences(bound, compute, rows, context), DIFFERENCE_TOLERANCE
+        else:
+            expected = [closed_form(row, bound.options, z0) for row in rows]
+            tolerance = TOLERANCE[measured.losses.dtype]
+        difference, error = _compare(measured, expected, rows, tolerance)
+        if difference is not None:
+            return _differs(bound, difference, tolerance, _what_ran(bound, measured, rows, z0, tolerance))
+        worst = max(worst, error)
+    return _certified(bound, len(rows), worst, tolerance)
+
+
+# ---------------------------------------------------------------- points, and the step at them
+
+
+def _rows(kind: str, points: list[str]) -> list[Row]:
+    """The points as rows of a kind: a pair as it is, as two labelled answers, or its chosen answer alone."""
+    rows = []
+    for name in points:
+        chosen, rejected = (Answer(*numbers) for numbers in _POINTS[name])
+        if kind == "pairs":
+            rows.append(Row(name, (chosen, rejected)))
+        elif kind == "labelled":
+            rows += [Row(f"{name}, good", (chosen,), True), Row(f"{name}, bad", (rejected,), False)]
+        else:
+            rows.append(Row(name, (chosen,)))
+    return rows
+
+
+def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]]:
+    """Whole-batch keywords to evaluate under, each with the baseline z0 that its closed form must use."""
+    if bound.context is None:
+        yield {}, 0.0
+        return
+    for policy, reference in _MISMATCHED:
+        count = torch.full((len(policy),), 8)
+        sums = [Logps(torch.tensor(side, dtype=torch.float64), count) for side in (policy, reference)]
+        mean = sum(p - r for p, r in zip(policy, reference, strict=True)) / len(policy)
+        yield bound.context(*sums), max(0.0, mean)
+
+
+@torch.enable_grad()
+def _measure(compute: Compute, bound: BoundObjective, rows: list[Row], context: dict) -> _Measured | str:
+    """Losses and gradients of the step at these rows, or what is wrong with what it returned."""
+    policy = _sums(rows, "policy").requires_grad_()
+    reference = _sums(rows, "reference").requires_grad_()
+    losses = _losses(compute, bound, rows, policy, reference, context)
+    if tuple(losses.shape) != (len(rows),):
+        return f"the step returned losses of shape {tuple(losses.shape)} for {len(rows)} rows"
+    if losses.dtype not in TOLERANCE:
+        return f"the step computed losses in {losses.dtype}; log-probs and losses are float32 or better"
+    if not losses.requires_grad:
+        return "the step's losses carry no gradient"
+    to_policy, to_reference = torch.autograd.grad(losses.sum(), (policy, reference), allow_unused=True)
+    gradients = torch.zeros_like(policy) if to_policy is None else to_policy
+    touched = to_reference is not None and bool(to_reference.any())
+    return _Measured(losses.detach(), tuple(gradients), touched)
+
+
+def _sums(rows: list[Row], side: str) -> Tensor:
+    """Summed log-probs of that side ("policy" or "reference"). [answers of a row, B]"""
+    by_row = [[getattr(answer, side) for answer in row.answers] for row in rows]
+    return torch.tensor(by_row, dtype=torch.float64).T.contiguous()
+
+
+def _losses(
+    compute: Compute, bound: BoundObjective, rows: list[Row], policy: Tensor, reference: Tensor, context: dict
+) -> Tensor:
+    measured_against = _logps(bound.rows, rows, reference) if bound.reference else None
+    return compute(_logps(bound.rows, rows, policy), measured_against, context)
+
+
+def _logps(kind: str, rows: list[Row], sums: Tensor) -> RowLogps:
+    answers = [
+        Logps(one, torch.tensor([row.answers[index].count for row in rows])) for index, one in enumerate(sums)
+    ]
+    if kind == "pairs":
+        return PairLogps(*answers)
+    if kind == "labelled":
+        return LabelledLogps(answers[0], torch.tensor([bool(row.desirable) for row in rows]))
+    return DemonstrationLogps(answers[0])
+
+
+def _by_differences(bound: BoundObjective, compute: Compute, rows: list[Row], context: dict) -> list[Value]:
+    """What a stranger's objective should give: a direct call's losses, and central differences of the step's own."""
+    policy, reference = _sums(rows, "policy"), _sums(rows, "reference")
+
+    def direct(policy_rows: RowLogps, reference_rows: RowLogps | None, keywords: dict[str, Tensor]) -> Tensor:
+        return bound.losses(policy_rows, reference_rows, **keywords).losses
+
+    with torch.no_grad():
+        losses = _losses(direct, bound, rows, policy, reference, context)
+        slopes = []
+        for index in range(len(policy)):
+            step = torch.zeros_like(policy)
+            step[index] = DIFFERENCE_STEP
+            up = _losses(compute, bound, rows, policy + step, reference, context)
+            down = _losses(compute, bound, rows, policy - step, reference, context)
+            slopes.append((up - down) / (2 * DIFFERENCE_STEP))
+    return list(zip(losses.tolist(), zip(*(slope.tolist() for slope in slopes), strict=True), strict=True))
+
+
+# ---------------------------------------------------------------- comparison and verdict
+
+
+def _compare(
+    measured: _Measured, expected: list[Value], rows: list[Row], tolerance: float
+) -> tuple[_Difference | None, float]:
+    """The first number that differs by more than the tolerance, if any, and the worst error up to there."""
+    worst = 0.0
+    for index, (row, (loss, slopes)) in enumerate(zip(rows, expected, strict=True)):
+        names = ("chosen", "rejected") if len(slopes) == 2 else ("completion",)
+        numbers = [("loss", loss, measured.losses)] + [
+            (f"d loss / d {name}.sum", slope, gradient)
+            for name, slope, gradient in zip(names, slopes, measured.gradients, strict=True)
+        ]
+        for quantity, wanted, got in numbers:
+            error = abs(float(got[index]) - wanted) / max(1.0, abs(wanted))
+            if not error <= tolerance:  # also where it is NaN
+                return _Difference(row.says, quantity, wanted, float(got[index])), worst
+            worst = max(worst, error)
+    return None, worst
+
+
+def _what_ran(bound: BoundObjective, measured: _Measured, rows: list[Row], z0: float, tolerance: float) -> str:
+    """The objective whose closed form the numbers do fit, in words; empty where none does."""
+    if bound.name not in CLOSED_FORMS:
+        return ""
+    own = [CLOSED_FORMS[bound.name](row, bound.options, z0) for row in rows]
+    flipped = [(-loss, tuple(-slope for slope in slopes)) for loss, slopes in own]
+    if _compare(measured, flipped, rows, tolerance)[0] is None:
+        return f"{bound.name} with its sign flipped"
+    for name, options in _suspects(bound):
+        suspected = [CLOSED_FORMS[name](row, options, z0) for row in rows]
+        if _compare(measured, suspected, rows, tolerance)[0] is None:
+            said = ", ".join(f"{key} = {value}" for key, value in options.items() if value is not None)
+            return f"{name} with {said}" if said else name
+    return ""
+
+
+def _suspects(bound: BoundObjective) -> Iterator[tuple[str, dict]]:
+    """Objectives that might run in the place of `bound`: others with its options, and itself with other options."""
+    for name, objective in OBJECTIVES.items():
+        if objective.rows != bound.rows:
+            continue
+        defaults = objective.bind({}).options
+        shared = {key: value for key, value in bound.options.items() if key in defaults}
+        for options in (defaults | shared, defaults):
+            yield name, options
+            for key, kind in objective.kinds.items():
+                if isinstance(kind, Choice):
+                    yield from ((name, options | {key: value}) for value in kind.values)
+
+
+def _differs(bound: BoundObjective, difference: _Difference, tolerance: float, ran: str) -> Finding:
+    evidence = {
+        "point": difference.point,
+        "quantity": difference.quantity,
+        "expected": _json(difference.expected),
+        "got": _json(difference.got),
+        "tolerance": tolerance,
+    }
+    if ran:
+        evidence["ran"] = ran
+    says = (
+        f"at the point '{difference.point}', {difference.quantity} is {difference.got:.6g}; "
+        f"{bound.name} has {difference.expected:.6g}"
+    )
+    return _refused(bound, says + (f". The numbers are those of {ran}" if ran else ""), evidence)
+
+
+def _refused(bound: BoundObjective, says: str, evidence: dict) -> Finding:
+    return Finding(
+        CHECK,
+        "refused",
+        f"the step does not compute {bound.name}: {says}.",
+        {"objective": bound.name, "options": dict(bound.options)} | evidence,
+        remedy="Do not train with this build; report this finding. An objective of your own: mend its function.",
+    )
+
+
+def _certified(bound: BoundObjective, points: int, worst: float, tolerance: float) -> Finding:
+    closed = bound.name in CLOSED_FORMS
+    against = "its closed form" if closed else "a direct call and finite differences (it has no closed form)"
+    return Finding(
+        CHECK,
+        "ok",
+        f"the step computes {bound.name}: loss and gradient equal {against} at {points} points, to {tolerance:g}.",
+        {
+            "objective": bound.name,
+            "options": dict(bound.options),
+            "against": "closed form" if closed else "finite differences",
+            "points": points,
+            "worst_error": worst,
+            "tolerance": tolerance,
+        },
+    )
+
+
+def _json(number: float) -> float | str:
+    """The number, or its name where JSON has none."""
+    return number if math.isfinite(number) else str(number)

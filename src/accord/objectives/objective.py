@@ -1,0 +1,187 @@
+"""What the trainer may ask of an objective, so that no code ever asks which one it is."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from accord.objectives.options import Kind, nearest
+from accord.types import Logps, LossOutput, RowLogps, UsageError
+
+# Below this β a nat of log-ratio hardly counts: the policy may go anywhere for a margin.
+TINY_BETA = 0.005
+
+# What `resolve(..., allow=...)` understands: name -> what is given up.
+PERMISSIONS = {"tiny_beta": f"beta under {TINY_BETA:g}: next to nothing keeps the policy near where it began"}
+
+# How other tools and papers call a keyword of ours.
+KEYWORDS_ALSO_CALLED = {
+    "tau": "beta",
+    "temperature": "beta",
+    "epsilon": "label_smoothing",
+    "noise": "label_smoothing",
+    "flip_rate": "label_smoothing",
+    "lambda": "weight",
+    "lambda_": "weight",
+    "cpo_alpha": "alpha",
+    "simpo_gamma": "gamma",
+}
+
+
+def _unfixed(options: dict) -> float | None:
+    return None
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One row of the table: a loss function, and what it needs and means."""
+
+    name: str
+    function: Callable[..., LossOutput]
+    rows: str  # "pairs", "labelled" or "demonstrations": what it trains on
+    reference: bool  # whether it measures against a reference
+    reward: Callable[..., Tensor]  # (policy: Logps, reference: Logps | None, **options) -> [N]
+    convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
+    learning_rate: float  # where to start with LoRA; about a tenth of it for all weights
+    source: str
+    at_reference: Callable[[dict], float | None] = _unfixed  # options -> loss where policy = reference
+    denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
+    couples_batch: bool = False  # whether a row's loss depends on the batch it is in, through `context`
+    context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None  # mismatched rows -> keywords
+    complete: Callable[[dict], dict] = dict  # options -> options: checks between keywords, defaults that depend
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        return self.function.kinds
+
+    @property
+    def schema(self) -> dict[str, dict]:
+        """Each keyword: what it accepts, and its default (absent where it must be given). JSON-serialisable."""
+        return {
+            name: {"accepts": kind.words} | ({} if _required(default) else {"default": default})
+            for (name, kind), default in zip(self.kinds.items(), self._defaults().values(), strict=True)
+        }
+
+    def bind(self, given: Mapping[str, object], allow: frozenset[str] = frozenset()) -> BoundObjective:
+        """This objective with all its keywords checked and filled in.
+
+        Raises:
+          UsageError: a keyword that is unknown, missing, out of bounds or in conflict with another.
+        """
+        for name in given:
+            if name not in self.kinds:
+                raise UsageError(self._unknown(str(name)))
+        options = self._defaults() | dict(given)
+        for name, value in options.items():
+            if _required(value):
+                accepts = self.kinds[name].words
+                raise UsageError(f"{self.name}: {name} must be given; it has no default. It must be {accepts}.")
+            options[name] = self.kinds[name].check(self.name, name, value)
+        self._refuse_tiny_beta(options, allow)
+        return BoundObjective(self, self.complete(options))
+
+    def _defaults(self) -> dict[str, object]:
+        parameters = inspect.signature(self.function).parameters
+        return {name: parameters[name].default for name in self.kinds}
+
+    def _unknown(self, name: str) -> str:
+        accepted = ", ".join(self.kinds) or "no keyword at all"
+        meant = nearest(name, self.kinds, KEYWORDS_ALSO_CALLED)
+        return (
+            f"{self.name} does not know the keyword {name!r}"
+            + (f"; did you mean {meant!r}?" if meant else ".")
+            + f" It accepts: {accepted}. An option that did nothing would be worse than this error."
+        )
+
+    def _refuse_tiny_beta(self, options: dict, allow: frozenset[str]) -> None:
+        beta = options.get("beta")
+        if isinstance(beta, float) and beta < TINY_BETA and "tiny_beta" not in allow:
+            raise UsageError(
+                f"{self.name}: beta = {beta:g} is under {TINY_BETA:g}, where next to nothing keeps the policy near "
+                "where it began. Papers use 0.01 to 0.5; if you have a reason, allow 'tiny_beta'."
+            )
+
+
+@dataclass(frozen=True)
+class BoundObjective:
+    """An objective with its options: what a run trains with, and all that the trainer asks."""
+
+    objective: Objective
+    options: dict  # every keyword, checked; JSON-serialisable; `resolve(name, options)` gives the same again
+
+    def losses(self, policy: RowLogps, reference: RowLogps | None = None, **context: Tensor) -> LossOutput:
+        """The loss of each of B rows, not reduced.
+
+        Args:
+          policy: log-probs of rows of the kind `rows`.
+          reference: log-probs of the same rows, exactly where `reference` is true.
+          context: what `context` computed from the whole batch.
+
+        Raises:
+          UsageError: a reference missing, or given where none is used.
+        """
+        if (reference is not None) != self.reference:
+            raise UsageError(
+                f"{self.name} measures against a reference, and none was given."
+                if self.reference
+                else f"{self.name} uses no reference, and one was given: set `reference: none`."
+            )
+        rows = (policy, reference) if self.reference else (policy,)
+        return self.objective.function(*rows, **self.options, **context)
+
+    def reward(self, policy: Logps, reference: Logps | None = None) -> Tensor:
+        """The implicit reward of N completions under this objective, [N]; a reference that is not used is ignored."""
+        return self.objective.reward(policy, reference, **self.options)
+
+    @property
+    def convention(self) -> str:
+        """One line that names aloud what other tools leave unsaid: sums or means, and what β then means."""
+        return self.objective.convention(self.options)
+
+    @property
+    def at_reference(self) -> float | None:
+        """The loss of any row where policy and reference agree; None where that is not fixed."""
+        return self.objective.at_reference(self.options)
+
+    @property
+    def schema(self) -> dict[str, dict]:
+        return self.objective.schema
+
+    @property
+    def name(self) -> str:
+        return self.objective.name
+
+    @property
+    def rows(self) -> str:
+        return self.objective.rows
+
+    @property
+    def reference(self) -> bool:
+        return self.objective.reference
+
+    @property
+    def denominator(self) -> str:
+        return self.objective.denominator
+
+    @property
+    def couples_batch(self) -> bool:
+        return self.objective.couples_batch
+
+    @property
+    def context(self) -> Callable[[Logps, Logps], dict[str, Tensor]] | None:
+        return self.objective.context
+
+    @property
+    def learning_rate(self) -> float:
+        return self.objective.learning_rate
+
+    @property
+    def source(self) -> str:
+        return self.objective.source
+
+
+def _required(default: object) -> bool:
+    return default is inspect.Parameter.empty

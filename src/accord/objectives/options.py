@@ -1,0 +1,120 @@
+"""The keywords of an objective: what values each takes, said in words when a value is wrong.
+
+An objective's keyword arguments are the schema of `objective:` in a recipe. Defaults live in the signature,
+bounds beside it in `@bounded(...)`, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from numbers import Real
+
+from accord.types import UsageError
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number within bounds."""
+
+    above: float | None = None  # exclusive
+    at_least: float | None = None
+    below: float | None = None  # exclusive
+    optional: bool = False  # None means: not given
+    hint: str = ""  # what papers use, or what to do instead
+
+    @property
+    def words(self) -> str:
+        bounds = {"above": self.above, "at least": self.at_least, "below": self.below}
+        said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        return f"a finite number {said}".rstrip() + (", or nothing" if self.optional else "")
+
+    def check(self, owner: str, name: str, value: object) -> float | None:
+        """The value as a float. Raises UsageError with the bounds in words."""
+        if value is None and self.optional:
+            return None
+        # bool is an int in Python: `beta: true` would train with β = 1.
+        if isinstance(value, bool) or not isinstance(value, Real) or not self._holds(float(value)):
+            raise _wrong(owner, name, value, self.words, self.hint)
+        return float(value)
+
+    def _holds(self, value: float) -> bool:
+        return (
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
+            and (self.at_least is None or value >= self.at_least)
+            and (self.below is None or value < self.below)
+        )
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few words."""
+
+    values: tuple[str, ...]
+    hint: str = ""
+
+    @property
+    def words(self) -> str:
+        return " or ".join(self.values)
+
+    def check(self, owner: str, name: str, value: object) -> str:
+        if value not in self.values:
+            raise _wrong(owner, name, value, self.words, self.hint)
+        return value
+
+
+@dataclass(frozen=True)
+class Anything:
+    """A value of one type, for keywords of which accord knows no bounds: those of a stranger's objective."""
+
+    type: type | None = None  # None: any of bool, int, float, str or null
+
+    @property
+    def words(self) -> str:
+        return f"a {self.type.__name__}" if self.type else "a number, a word, true, false or null"
+
+    def check(self, owner: str, name: str, value: object) -> object:
+        wanted = self.type or (bool, int, float, str, type(None))
+        if not isinstance(value, wanted):
+            raise _wrong(owner, name, value, self.words)
+        return value
+
+
+Kind = Number | Choice | Anything
+
+
+def _wrong(owner: str, name: str, value: object, words: str, hint: str = "") -> UsageError:
+    return UsageError(f"{owner}: {name} = {value!r} is not accepted; it must be {words}. {hint}".rstrip())
+
+
+def bounded(**kinds: Kind) -> Callable[[Callable], Callable]:
+    """Declares what each keyword of an objective accepts, and checks it at every call.
+
+    Calls from Python and recipes thereby meet the same bounds. The kinds stand as `function.kinds`.
+    """
+
+    def decorate(function: Callable) -> Callable:
+        @functools.wraps(function)
+        def checked(*args, **kwargs):
+            for name in kwargs.keys() & kinds.keys():
+                kinds[name].check(function.__name__, name, kwargs[name])
+            return function(*args, **kwargs)
+
+        checked.kinds = kinds
+        return checked
+
+    return decorate
+
+
+def nearest(word: str, known: Iterable[str], also_called: Mapping[str, str]) -> str | None:
+    """The known name that was probably meant: another tool's name for it, or the one spelt most alike."""
+    known = list(known)
+    spelt = word.lower().replace("-", "_")
+    if also_called.get(spelt) in known:
+        return also_called[spelt]
+    close = difflib.get_close_matches(spelt, known, n=1, cutoff=0.5)
+    return close[0] if close else None

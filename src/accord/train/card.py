@@ -1,0 +1,85 @@
+"""The model card of a run: what was trained on what, against what, with which convention, and how to load it."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from accord.train.prepare import Ready
+
+REPORTED = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+
+
+def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: list[str], read_back: float) -> str:
+    """Markdown. Every figure is from this run's own records."""
+    objective, rows = ready.learner.objective, ready.rows
+    adapter = ready.model.peft is not None
+    options = ", ".join(f"{key} = {value}" for key, value in objective.options.items())
+    held = ready.held_out_rows
+    lines = [
+        f"# {objective.name} on {Path(rows.dataset.path).name}",
+        "",
+        f"- **Objective**: {objective.name} ({options or 'no options'}). {objective.convention}. Source: {objective.source}",
+        f"- **Reference**: {ready.reference_kind}",
+        f"- **Starting model**: {ready.model.source}, weights sha256 `{ready.weights[:16]}…`, {_dtype(ready)}",
+        f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,} updates of "
+        f"{ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed {ready.config.train.seed}",
+        f"- **Training data**: {rows.dataset.path}, sha256 `{rows.dataset.digest[:16]}…`, "
+        f"{rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as {objective.rows}",
+    ]
+    if held is not None:
+        lines.append(
+            f"- **Held-out data**: {held.dataset.path}, sha256 `{held.dataset.digest[:16]}…`, "
+            f"{len(ready.held_out.trees):,} rows evaluated"
+        )
+    lines += [
+        f"- **Saved**: `{saved.name}/`; read back from disk, logits apart by {read_back:.1e} of their spread",
+        "",
+        *_table(before, after),
+        "## Use",
+        "",
+        "```python",
+        *_usage(ready, saved, adapter),
+        "```",
+        "",
+        "## Made by",
+        "",
+        "```",
+        shlex.join(command) if command else "accord.train(...)",
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _dtype(ready: Ready) -> str:
+    return f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32 log-probs and masters"
+
+
+def _table(before: dict, after: dict) -> list[str]:
+    """Held-out metrics before and after."""
+    names = [f"eval_{name}" for name in REPORTED if f"eval_{name}" in after]
+    names += [name for name in ("diag/eval_auc",) if name in after]
+    if not names:
+        return ["No held-out rows were given, so nothing is known of how this model generalises.", ""]
+    rows = [f"| {n} | {before.get(n, float('nan')):.4f} | {after[n]:.4f} |" for n in names]
+    lines = ["| held-out | before | after |", "|---|---|---|", *rows, ""]
+    if "diag/eval_accuracy_low" in after:
+        interval = f"{after['diag/eval_accuracy_low']:.3f} to {after['diag/eval_accuracy_high']:.3f}"
+        lines += [f"95 % interval of the accuracy after, clustered by prompt: {interval}.", ""]
+    return lines
+
+
+def _usage(ready: Ready, saved: Path, adapter: bool) -> list[str]:
+    if not adapter:
+        return [
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            f'model = AutoModelForCausalLM.from_pretrained("{saved}")',
+            f'tokenizer = AutoTokenizer.from_pretrained("{saved}")',
+        ]
+    return [
+        "from peft import AutoPeftModelForCausalLM",
+        "from transformers import AutoTokenizer",
+        f'model = AutoPeftModelForCausalLM.from_pretrained("{saved}")',
+        f'tokenizer = AutoTokenizer.from_pretrained("{saved}")',
+    ]

@@ -1,0 +1,128 @@
+"""What a person sees while a run prepares and trains: a live bar on a terminal, plain lines elsewhere.
+
+Everything goes to standard error when machines read standard output (--json).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "grad_norm")
+SHORT = {"rewards/accuracies": "acc", "rewards/margins": "margin", "logps/chosen": "chosen",
+         "logps/rejected": "rejected", "grad_norm": "grad"}  # fmt: skip
+EVERY = 5.0  # seconds between plain progress lines of one phase
+
+
+class Display:
+    """Plain lines. Also the interface that `LiveDisplay` fills in."""
+
+    def __init__(self, stream: TextIO | None = None):
+        self.stream = stream or sys.stderr
+        self._last = 0.0
+
+    def line(self, text: str) -> None:
+        """One line that stays."""
+        print(text, file=self.stream, flush=True)
+
+    def phase(self, name: str, text: str) -> None:
+        """A phase begins."""
+        self._last = time.monotonic()
+        self.line(f"· {text}")
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        """How far the current phase is; a line now and then."""
+        now = time.monotonic()
+        if now - self._last >= EVERY and total:
+            self._last = now
+            self.line(f"  {name} {done:,}/{total:,}")
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+        """An update was made."""
+        self.line(f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
+
+    def evaluated(self, step: int, text: str) -> None:
+        """An evaluation was made."""
+        self.line(f"eval  {step:>5}       {text}")
+
+    def close(self) -> None:
+        """Nothing moves any more."""
+
+
+class SilentDisplay(Display):
+    """For Python callers that want no output."""
+
+    def line(self, text: str) -> None:
+        return None
+
+
+class LiveDisplay(Display):
+    """A progress bar with the newest figures under the lines that stay (rich)."""
+
+    def __init__(self):
+        super().__init__(sys.stderr)
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.console = Console(stderr=True, highlight=False)
+        self.bar = Progress(
+            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
+        )  # fmt: skip
+        self.task = None
+        self.name = ""
+
+    def line(self, text: str) -> None:
+        self.console.print(text, markup=False, soft_wrap=True)
+
+    def phase(self, name: str, text: str) -> None:
+        self._clear()
+        self.line(f"· {text}")
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        self._show(name, done, total, "")
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+        self._show("training", step, total, f"{figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
+
+    def _show(self, name: str, done: int, total: int, text: str) -> None:
+        if self.task is None or self.name != name:
+            self._clear()
+            self.task, self.name = self.bar.add_task(name, total=total, figures=""), name
+            self.bar.start()
+        self.bar.update(self.task, completed=done, total=total, figures=text)
+
+    def _clear(self) -> None:
+        if self.task is not None:
+            self.bar.remove_task(self.task)
+            self.task = None
+
+    def close(self) -> None:
+        self._clear()
+        self.bar.stop()
+
+
+def make_display(json: bool = False) -> Display:
+    """Live on a terminal, plain lines elsewhere; on standard error always, so that standard output stays clean."""
+    return LiveDisplay() if sys.stderr.isatty() and not json else Display(sys.stderr)
+
+
+def figures(metrics: Mapping[str, float]) -> str:
+    """The few metrics that a person watches, on one line."""
+    return "  ".join(f"{SHORT.get(name, name)} {number(metrics[name])}" for name in SHOWN if name in metrics)
+
+
+def number(value: float) -> str:
+    """Four significant places or so, in a steady width."""
+    if value != value:
+        return "nan"
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
+
+
+def clock(seconds: float) -> str:
+    """1:23:45 or 2:34."""
+    whole = int(seconds)
+    hours, rest = divmod(whole, 3600)
+    return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

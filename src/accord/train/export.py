@@ -1,0 +1,42 @@
+"""`accord export`: a finished or stopped run's model, from its checkpoint, in a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accord.models import export
+from accord.models.load import load
+from accord.train import checkpoint
+from accord.train.folder import RunFolder
+from accord.train.optim import Masters
+from accord.train.prepare import make_trainable
+from accord.types import Refused, UsageError
+
+
+def export_run(run: str, output: str | None, *, merge: bool, which: str) -> tuple[Path, float]:
+    """Write the model of the newest or best checkpoint; returns the folder and how far its logits are apart.
+
+    Raises:
+      UsageError, CheckpointError, Refused: no such run or checkpoint; a folder that exists; another base model.
+    """
+    if which not in ("latest", "best"):
+        raise UsageError(f"--checkpoint {which}: expected latest or best.")
+    folder = RunFolder.open(run)
+    config = folder.config()
+    target = Path(output).expanduser() if output else folder.path / ("merged" if merge else f"export-{which}")
+    if target.exists():
+        raise UsageError(f"{target} exists already. Choose another: --output DIR.")
+    if merge and config.model.lora is None:
+        raise UsageError(f"{run} trained all weights: there is nothing to merge. Leave out --merge.")
+    saved = checkpoint.load(folder.checkpoints, which)
+    model = load(config.model.name, dtype=config.model.dtype, device="cpu", hub="hub" in config.allow)
+    weights = make_trainable(config, model)
+    if weights != saved.state["identity"]["initial_weights"]:
+        raise Refused(f"{config.model.name} has other weights than when {run} was trained; put them back first.")
+    masters = Masters(model.trainable())
+    masters.load(saved.tensors)
+    probe = [tuple(model.tokenizer.encode(text)) for text in ("Hello, how are you?", "The capital of France is")]
+    if merge:
+        return target, export.merge(model, target, probe)
+    export.save(model, target, masters.masters)
+    return target, export.read_back(model, target, probe)

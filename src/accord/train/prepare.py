@@ -1,0 +1,219 @@
+"""From a config to a run that is ready to train: everything that can be refused is refused here.
+
+    objective ─▶ model ─▶ rows ─▶ trees ─▶ forward path ─▶ reference ─▶ proofs of step 0
+
+A resumed run goes the same way and loads its checkpoint afterwards, so that its reference is made from the initial
+weights again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from accord.config import Config, LoraConfig
+from accord.data.order import Order
+from accord.data.templates import Template, make_template
+from accord.evaluate.held_out import HeldOut
+from accord.forward.choose import choose
+from accord.models import fingerprint
+from accord.models.language import LanguageModel
+from accord.models.load import load
+from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.objectives import BoundObjective, resolve
+from accord.train.display import Display
+from accord.train.folder import RunFolder
+from accord.train.optim import Optimizer
+from accord.train.proofs import noise_floor, probe, prove
+from accord.train.references import cached_reference, choose_reference, live_reference
+from accord.train.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.train.signals import Stop
+from accord.train.step import Learner
+from accord.types import DataError, Finding, Refused, Tree, UsageError
+
+
+@dataclass
+class Ready:
+    """All that the loop needs, and all that was found on the way."""
+
+    config: Config
+    model: LanguageModel
+    template: Template
+    rows: Rows
+    held_out_rows: Rows | None
+    held_out: HeldOut | None
+    order: Order
+    steps: int
+    peak: float  # learning rate
+    learner: Learner
+    optimizer: Optimizer
+    reference_kind: str
+    weights: str  # fingerprint of the initial weights
+    findings: list[Finding] = field(default_factory=list)
+    tie_width: float = 0.0
+
+    def batch_trees(self, index: int) -> list[Tree]:
+        """The trees of update `index`."""
+        return [self.rows.trees[row] for row in self.order.batch(index)]
+
+    def identity(self) -> dict:
+        """What must be the same for a checkpoint to go on: data, initial weights, tokens."""
+        held = self.held_out_rows.dataset.digest if self.held_out_rows is not None else None
+        return {
+            "train_data": self.rows.dataset.digest,
+            "held_out_data": held,
+            "initial_weights": self.weights,
+            "tokenizer": fingerprint.tokenizer(self.model.tokenizer),
+            "reference": self.reference_kind,
+            "forward": self.learner.forward.path,
+            "trees": len(self.rows.trees),
+        }
+
+
+def prepare(
+    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, dry_run: bool = False
+) -> Ready:
+    """Load, check and prove everything; a dry run leaves out the pass that fills the reference cache.
+
+    Args:
+      folder: where to account for the rows, before anything is refused.
+
+    Raises:
+      UsageError, DataError, Refused: in words, with the remedy.
+    """
+    objective = resolve_objective(config)
+    display.phase("model", f"loading {config.model.name}")
+    model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
+    stop.poll()
+    template = make_template(
+        model.tokenizer, config.data.template, generation_eos=_stop_ids(model), allow_raw="raw_text" in config.allow
+    )
+    rows = load_rows(config, config.data.train, objective.rows, template, display)
+    held_out_rows = load_held_out(config, objective, template, display)
+    if folder is not None:
+        account(folder, rows, held_out_rows)
+    found = _checked(config, objective, template, rows, held_out_rows)
+    stop.poll()
+    weights = make_trainable(config, model)
+    display.phase("forward", "comparing the forward path with the model's own log-probs")
+    forward = choose(model, probe(rows.trees[:64]), config.model.forward)
+    order, steps = plan(config, rows.trees)
+    kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
+    found.append(Finding("reference", "ok", why))
+    learner = Learner(forward, objective, live_reference(kind, forward), config.train.micro_tokens, config.train.seed)
+    peak = config.train.learning_rate or objective.learning_rate * (1.0 if model.peft is not None else 0.1)
+    ready = Ready(
+        config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
+        learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights, found,
+    )  # fmt: skip
+    stop.poll()
+    _prove(ready, display)
+    if kind == "cached" and not dry_run:
+        ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
+    floor = noise_floor(ready.learner, probe(ready.batch_trees(0)))
+    ready.tie_width = floor.evidence["reward_margin"]
+    ready.findings.append(floor)
+    return ready
+
+
+def resolve_objective(config: Config) -> BoundObjective:
+    """The configured objective with its options checked."""
+    options = {key: value for key, value in config.objective.items() if key != "name"}
+    return resolve(config.objective["name"], options, frozenset(config.allow))
+
+
+def plan(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
+    """The order of the rows, and how many updates to make."""
+    train = config.train
+    labels = {tree.desirable for tree in trees}
+    strata = tuple(int(bool(tree.desirable)) for tree in trees) if len(labels) > 1 else None
+    order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, strata)
+    steps = train.steps or max(1, round((train.epochs or 1) * order.batches_per_epoch))
+    return order, steps
+
+
+def account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
+    """data.json and rejected.jsonl: what came in, what was used, and every row that was not."""
+    sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
+    folder.write_data({name: side.record() for name, side in sides.items()})
+    folder.write_rejected([r for side in sides.values() for r in (*side.dataset.ledger.rejected, *side.encoding.unfit)])
+
+
+def _checked(
+    config: Config, objective: BoundObjective, template: Template, rows: Rows, held_out: Rows | None
+) -> list[Finding]:
+    """What the checks on both files say; refuses what is unfit."""
+    found = row_findings(config, rows, template, "training rows")
+    if held_out is not None:
+        found += row_findings(config, held_out, template, "held-out rows")
+        found.append(overlap(config, rows, held_out))
+    found += _label_findings(objective, rows)
+    refuse([f for f in found if f.check in ("data.ledger", "data.leak", "data.labels")], DataError)
+    refuse(found, Refused)
+    return found
+
+
+def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
+    """Labels all alike teach nothing but drift; and the balance that KTO's weights should answer to."""
+    if objective.rows != "labelled":
+        return []
+    good = sum(tree.desirable for tree in rows.trees)
+    bad = len(rows.trees) - good
+    evidence = {"desirable": good, "undesirable": bad}
+    if not good or not bad:
+        says = f"all {len(rows.trees):,} labels are {'desirable' if good else 'undesirable'}: there is nothing to compare"
+        return [Finding("data.labels", "refused", says, evidence, "add rows of the other label, or train with sft")]
+    weights = objective.options
+    ratio = weights.get("desirable_weight", 1.0) * good / (weights.get("undesirable_weight", 1.0) * bad)
+    says = f"{good:,} desirable and {bad:,} undesirable rows; weighted ratio {ratio:.2f}"
+    if 0.99 <= ratio <= 1.51:
+        return [Finding("data.labels", "ok", says + ", within the paper's 1 to 1.5", evidence)]
+    remedy = f"--set objective.desirable_weight={bad / good:.3g}" if good < bad else f"--set objective.undesirable_weight={good / bad:.3g}"
+    return [Finding("data.labels", "note", says + "; the KTO paper advises 1 to 1.5", evidence, remedy)]
+
+
+def make_trainable(config: Config, model: LanguageModel) -> str:
+    """Choose what trains; returns the fingerprint of the weights before anything was added to them."""
+    weights = fingerprint.weights(model.network)
+    spec = config.model
+    if spec.adapter is not None:
+        if spec.lora is None:
+            raise UsageError("model.adapter is given and model.lora is null: train the adapter, or merge it first.")
+        if spec.lora != LoraConfig():
+            raise UsageError("model.adapter brings its own rank, alpha and targets; leave model.lora out.")
+        load_adapter(model, spec.adapter)
+        return weights + ":" + fingerprint.adapter(spec.adapter)
+    if spec.lora is None:
+        train_all_weights(model)
+    else:
+        add_lora(model, **spec.lora.model_dump(), seed=config.train.seed)
+    return weights
+
+
+def _prove(ready: Ready, display: Display) -> None:
+    """The proofs on rows of the first batch; refuses with all that failed."""
+    display.phase("proofs", "step 0: the run proves itself")
+    lora = ready.config.model.lora
+    proofs = prove(ready.learner, ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora))
+    ready.findings += proofs
+    refuse(proofs, Refused)
+
+
+def refuse(found: Sequence[Finding], error: type[Exception]) -> None:
+    """Raise `error` with every refused finding, its first places and its remedy."""
+    refused = [finding for finding in found if finding.refused]
+    if not refused:
+        return
+    lines = []
+    for finding in refused:
+        lines.append(f"{finding.check}: {finding.says}")
+        first = finding.evidence.get("first")
+        for place in (first if isinstance(first, list) else [])[:3]:
+            lines.append("  " + (f"{place['at']}: {place['detail']}" if isinstance(place, dict) else str(place)))
+        if finding.remedy:
+            lines.append(f"  what to do: {finding.remedy}")
+    raise error("Not trained, since the result would be silently wrong.\n" + "\n".join(lines))
+
+
+def _stop_ids(model: LanguageModel):
+    return getattr(model.network.generation_config, "eos_token_id", None)

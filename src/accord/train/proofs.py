@@ -1,0 +1,222 @@
+"""What a run proves of itself before its first update; a proof that fails refuses to train and names the cause.
+
+    objective     the configured loss, through the step's own call, has its closed form's value and gradient
+    forward       the chosen path computes the model's own log-probs
+    reference     policy = reference where nothing has moved yet: margins 0, loss at its closed form
+    deterministic two forwards of one batch agree bit for bit (no dropout anywhere)
+    micro_batches any split of the batch gives one gradient
+    mask          scored tokens = answer tokens, every one and no other
+    trainable     what an update may move
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from accord.forward.layout import micro_batches, pack
+from accord.forward.rows import as_rows
+from accord.models.language import TRAINED
+from accord.objectives.certificate import certify
+from accord.train.optim import Optimizer
+from accord.train.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
+from accord.types import Finding, RowLogps, Tree
+
+PROBE = 4  # rows of the first batch that are computed again and again
+
+# Relative difference of two gradients of one batch under two splits. float32 sums in another order: 1e-6 is the
+# promise. In bfloat16 each micro-batch's gradient is rounded to 8 bits, 4e-3; a wrong denominator is off by 0.25 or more.
+SPLIT = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 0.1}
+# Of the gradient with respect to log-probs, which no network blurs: the promise of 1e-6 in any dtype.
+SPLIT_LOGPS = 1e-6
+
+
+def prove(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool) -> list[Finding]:
+    """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as they are.
+
+    Args:
+      learner: with a reference that computes (not a cache of it), where the objective has one.
+      exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for DoRA, whose first
+        output equals the base's only up to rounding.
+    """
+    batch = make_batch(learner, 0, probe(trees))
+    findings = [certify(learner.objective, _through_the_step(learner)), _forward(learner), _trainable(learner)]
+    findings += [_mask(batch.trees), _deterministic(learner, batch.trees)]
+    if learner.reference is not None:
+        findings.append(_at_reference(learner, batch, exact))
+    if not any(finding.refused for finding in findings):
+        findings += [_split_of_losses(learner, batch), _split_of_gradients(learner, batch, optimizer)]
+    return findings
+
+
+def probe(trees: Sequence[Tree]) -> list[Tree]:
+    """A few rows, of both labels where rows are labelled, of more than one prompt where there are several."""
+    chosen: list[Tree] = []
+    seen: set = set()
+    for tree in sorted(trees, key=lambda t: t.tokens):
+        if (tree.prompt, tree.desirable) not in seen:
+            seen.add((tree.prompt, tree.desirable))
+            chosen.append(tree)
+    labels = {tree.desirable for tree in chosen}
+    mixed = [next(t for t in chosen if t.desirable == label) for label in sorted(labels, key=str)]
+    rest = [tree for tree in (*chosen, *trees) if not any(tree is m for m in mixed)]
+    return (mixed + rest)[:PROBE]
+
+
+def _through_the_step(learner: Learner) -> Callable:
+    def compute(policy: RowLogps, reference: RowLogps | None, context: dict[str, Tensor]) -> Tensor:
+        return row_losses(learner.objective, policy, reference, context).losses
+
+    return compute
+
+
+def _forward(learner: Learner) -> Finding:
+    return Finding("step0.forward", "ok", learner.forward.reason, {"worst_nats_a_token": learner.forward.worst})
+
+
+def _trainable(learner: Learner) -> Finding:
+    model = learner.forward.model
+    names = model.trainable()
+    count, total = sum(p.numel() for p in names.values()), sum(p.numel() for p in model.root.parameters())
+    evidence = {"tensors": list(names), "parameters": count, "share": count / total}
+    if not names:
+        return Finding("step0.trainable", "refused", "nothing is trainable", evidence)
+    stray = [n for n in names if model.peft is not None and not (f".{TRAINED}" in n and "lora_" in n)]
+    if stray and learner.reference is not None:
+        says = f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the reference would move with them"
+        return Finding("step0.trainable", "refused", says, evidence, "train adapters alone, or model.lora=null")
+    kind = "adapters" if model.peft is not None else "all weights"
+    says = f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters ({count / total:.2%}), float32 masters"
+    return Finding("step0.trainable", "ok", says, evidence)
+
+
+def _mask(trees: Sequence[Tree]) -> Finding:
+    """Each answer token is a target once, predicted from the token before it; no prompt token is."""
+    layout = pack(trees)
+    expected = [token for tree in trees for completion in tree.completions for token in completion]
+    before = [t for tree in trees for c in tree.completions for t in (tree.prompt[-1], *c[:-1])]
+    depth = [len(tree.prompt) - 1 + i for tree in trees for c in tree.completions for i in range(len(c))]
+    right = (
+        layout.targets.tolist() == expected
+        and layout.ids[layout.source].tolist() == before
+        and layout.positions[layout.source].tolist() == depth
+        and int(layout.count.sum()) == len(expected)
+    )
+    says = f"{len(expected):,} answer tokens, {len(layout.targets):,} scored, each from the token before it"
+    return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(layout.targets)})
+
+
+@torch.no_grad()
+def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    first, second = learner.forward(trees).values, learner.forward(trees).values
+    if torch.equal(first, second):
+        return Finding("step0.deterministic", "ok", "two forwards of one batch agree bit for bit")
+    gap = (first - second).abs().max().item()
+    return Finding(
+        "step0.deterministic", "refused", f"two forwards of one batch differ by up to {gap:.2g} nats a token",
+        {"nats": gap}, "some layer drops or samples while it should not; check the model's dropout settings",
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
+    """Nothing has moved, so every log-ratio is 0 and the loss is known."""
+    tokens = learner.forward(batch.trees)
+    logps, known = tokens.reduce(), learner.reference.logps(batch.trees)
+    ratio = ((logps.sum - known.sum) / logps.count).abs().max().item()  # nats a token
+    allowed = 0.0 if exact else _close(learner)
+    rows = [as_rows(learner.kind, batch.trees, lp) for lp in (logps, known)]
+    output = row_losses(learner.objective, *rows, whole_batch_context(learner, batch))
+    value, closed = output.losses.mean().item(), learner.objective.at_reference
+    evidence = {"largest_log_ratio_a_token": ratio, "allowed": allowed, "loss": value, "closed_form": closed}
+    if not ratio <= allowed:
+        says = f"policy and reference differ by up to {ratio:.3g} nats a token before the first update (allowed {allowed:g})"
+        return Finding(
+            "step0.reference", "refused", says, evidence,
+            "the reference is not the model that training starts from: other weights, another adapter, precision or a stale cache",
+        )  # fmt: skip
+    if exact and closed is not None and not math.isclose(value, closed, rel_tol=1e-5):
+        says = f"policy = reference, yet the loss is {value:.6g} instead of {closed:.6g}"
+        return Finding("step0.reference", "refused", says, evidence, "the loss that runs is not the one configured")
+    known_as = "margins exactly 0" if ratio == 0 else f"log-ratios within {ratio:.1e} nats a token (rounding)"
+    form = f", loss {value:.6f}" + (f" = closed form {closed:.6f}" if closed is not None and exact else "")
+    return Finding("step0.reference", "ok", f"policy = reference: {known_as}{form}", evidence)
+
+
+def _close(learner: Learner) -> float:
+    """Nats a token, as a mean over an answer, that rounding may account for."""
+    return {torch.bfloat16: 0.3, torch.float32: 1e-3}.get(learner.forward.model.dtype, 1e-6)
+
+
+def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
+    """d loss / d log-prob of every completion, in one piece and row by row: the denominators must be the same."""
+    context = whole_batch_context(learner, batch)
+    with torch.no_grad():
+        logps = learner.forward(batch.trees).reduce()
+        known = learner.reference.logps(batch.trees) if learner.reference is not None else None
+    total = denominator(learner.objective, batch.trees)
+    whole = torch.zeros_like(logps.sum)
+    pieces = torch.zeros_like(logps.sum)
+    for out, groups in ((whole, [list(range(len(batch.trees)))]), (pieces, [[i] for i in range(len(batch.trees))])):
+        leaf = logps.sum.clone().requires_grad_()
+        policy = replace(logps, sum=leaf)
+        for group in groups:
+            trees = [batch.trees[i] for i in group]
+            index = _completions(batch.trees, group)
+            rows = [as_rows(learner.kind, trees, lp[index]) if lp is not None else None for lp in (policy, known)]
+            (row_losses(learner.objective, *rows, context).losses.sum() / total).backward()
+        out.copy_(leaf.grad)
+    gap = ((whole - pieces).norm() / whole.norm().clamp_min(1e-30)).item()
+    says = f"the loss' gradient is the same row by row and at once (relative difference {gap:.1e})"
+    return Finding("step0.split_losses", "ok" if gap <= SPLIT_LOGPS else "refused", says, {"relative": gap})
+
+
+def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
+    """Indices of the completions of some trees among the completions of all."""
+    starts = [0]
+    for tree in trees:
+        starts.append(starts[-1] + len(tree.completions))
+    return torch.tensor([n for i in group for n in range(starts[i], starts[i + 1])])
+
+
+def _split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
+    """The gradient of the weights, with all rows in one micro-batch and with each alone."""
+    gradients = []
+    for budget in (10**9, 1):
+        optimizer.masters.forget_gradients()
+        accumulate(replace(learner, micro_tokens=budget), batch, optimizer.masters, dropout=False)
+        gradients.append({name: grad.clone() for name, grad in optimizer.masters.gradients().items()})
+    optimizer.masters.forget_gradients()
+    once, split = gradients
+    norm = math.sqrt(sum(g.double().square().sum().item() for g in once.values()))
+    gap = math.sqrt(sum((g - split[name]).double().square().sum().item() for name, g in once.items()))
+    relative = gap / norm if norm else (0.0 if gap == 0 else math.inf)
+    allowed = SPLIT[learner.forward.model.dtype]
+    pieces = len(micro_batches(batch.trees, 1))
+    says = f"one micro-batch or {pieces} give one gradient (relative difference {relative:.1e}, allowed {allowed:g})"
+    evidence = {"relative": relative, "norm": norm, "micro_batches": pieces}
+    remedy = "a loss or a layer mixes rows of one micro-batch"
+    ok = relative <= allowed
+    return Finding("step0.micro_batches", "ok" if ok else "refused", says, evidence, "" if ok else remedy)
+
+
+@torch.no_grad()
+def noise_floor(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Largest difference of a row's reward margin alone and in a batch: what the machine's rounding makes up."""
+
+    def margins(groups: list[Sequence[Tree]]) -> Tensor:
+        out = []
+        for group in groups:
+            known = learner.reference.logps(group) if learner.reference is not None else None
+            rewards = learner.objective.reward(learner.forward(group).reduce(), known)
+            out += [piece[0] - piece[-1] if len(piece) > 1 else piece[0] for piece in
+                    rewards.split([len(tree.completions) for tree in group])]  # fmt: skip
+        return torch.stack(out)
+
+    width = (margins([trees]) - margins([[tree] for tree in trees])).abs().max().item()
+    says = f"the same row alone and in a batch: reward margins up to {width:.1e} apart; smaller ones count as ties"
+    return Finding("step0.noise_floor", "ok", says, {"reward_margin": width})

@@ -1,0 +1,100 @@
+"""Which reference a run measures against, and the pass that caches its log-probs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from accord.forward.choose import Forward
+from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, cache_root, full_key
+from accord.models import fingerprint
+from accord.objectives import BoundObjective
+from accord.train.display import Display
+from accord.train.signals import Stop
+from accord.train.step import make_batch
+from accord.types import Tree, UsageError
+
+if TYPE_CHECKING:
+    from accord.train.prepare import Ready
+
+
+def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool) -> tuple[str, str]:
+    """The kind of reference and one line on why.
+
+    Args:
+      wanted: what the config says.
+      adapters: whether adapters train, so that the base is still there.
+      repeats: whether rows come more than once.
+
+    Raises:
+      UsageError: a combination that makes no sense.
+    """
+    if not objective.reference:
+        if wanted not in ("auto", "none"):
+            raise UsageError(f"reference = {wanted}, but {objective.name} uses none. Leave it at auto.")
+        return "none", f"reference: none; {objective.name} does not use one"
+    if wanted == "none":
+        raise UsageError(f"reference = none, but {objective.name} is measured against one. Leave it at auto.")
+    if wanted == "adapter_off" and not adapters:
+        raise UsageError("reference = adapter_off needs adapters, and all weights train. Use cached or frozen.")
+    if wanted != "auto":
+        return wanted, f"reference: {wanted}, as configured"
+    if not adapters:
+        return "cached", "reference: the initial weights, their log-probs cached before training (no second model in memory)"
+    if repeats:
+        return "cached", "reference: the model without its adapters, log-probs cached since rows come more than once"
+    return "adapter_off", "reference: the model without its adapters (or with the adapter it started from)"
+
+
+def live_reference(kind: str, forward: Forward) -> Reference | None:
+    """A reference that computes. For a cache: what fills it."""
+    if kind == "none":
+        return None
+    if forward.model.peft is not None and kind in ("adapter_off", "cached"):
+        return AdaptersOff(forward)
+    if kind == "cached":
+        return Frozen(forward)  # the policy itself: only until the first update, which is when the cache is filled
+    return Frozen.copy_of(forward)
+
+
+def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
+    """The cache of this reference, filled for the rows that the run will see, eight of them recomputed."""
+    learner, model = ready.learner, ready.model
+    key = full_key(
+        weights=ready.weights,
+        tokenizer=fingerprint.tokenizer(model.tokenizer),
+        template=f"{ready.template.kind} {ready.config.data.template}",
+        dtype=str(model.dtype),
+        path=learner.forward.path,
+    )
+    cache = Cached(cache_root() / key, model.device)
+    for problem in cache.load():
+        display.line(f"reference cache: {problem}")
+    needed = needed_trees(ready)
+
+    def progress(done: int, total: int) -> None:
+        stop.poll()
+        display.progress("reference", done, total)
+
+    display.phase("reference", "log-probs of the reference")
+    computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress)
+    finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
+    says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
+    ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed}))
+    return cache
+
+
+def needed_trees(ready: Ready) -> list[Tree]:
+    """Every tree whose reference log-probs the run will ask for, each once."""
+    wanted: dict[tuple, Tree] = {}
+    updates = range(min(ready.steps, ready.order.batches_per_epoch)) if not _coupled(ready) else range(ready.steps)
+    batches = [make_batch(ready.learner, index, ready.batch_trees(index)) for index in updates]
+    held_out = ready.held_out.all_trees(ready.learner.objective) if ready.held_out is not None else []
+    for tree in (*(t for batch in batches for t in (*batch.trees, *batch.mismatched)), *held_out):
+        wanted.setdefault((tree.prompt, tree.completions), tree)
+    return list(wanted.values())
+
+
+def _coupled(ready: Ready) -> bool:
+    """Whether mismatched rows, which differ from epoch to epoch, are needed as well."""
+    return ready.learner.objective.context is not None

@@ -1,0 +1,117 @@
+"""A run's rows: read, encoded, checked; training and held-out."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from accord.config import Config
+from accord.data.read import Dataset, read
+from accord.data.templates import Template
+from accord.data.trees import Encoding, Limits, encode, findings
+from accord.evaluate.held_out import HeldOut
+from accord.objectives import BoundObjective
+from accord.train.display import Display
+from accord.types import DataError, Finding, Tree
+
+LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
+
+
+@dataclass
+class Rows:
+    """A file's rows as trees, with both accounts: of rows, and of what became tokens."""
+
+    dataset: Dataset
+    encoding: Encoding
+
+    @property
+    def trees(self) -> list[Tree]:
+        return self.encoding.trees
+
+    def record(self) -> dict:
+        """For data.json."""
+        return {
+            "path": self.dataset.path,
+            "sha256": self.dataset.digest,
+            "formats": dict(self.dataset.formats),
+            "ledger": self.dataset.ledger.as_dict(),
+            "tokens": self.encoding.as_dict(),
+        }
+
+    def origin(self, tree: Tree) -> str:
+        """file:line of a tree."""
+        return str(self.encoding.examples[tree.row].origin)
+
+
+def load_rows(config: Config, path: str, kind: str, template: Template, display: Display) -> Rows:
+    """Read and encode one file.
+
+    Raises:
+      DataError: no row of it can be used; the message has the commonest reason and its first place.
+    """
+    display.phase("data", f"reading {path}")
+    dataset = read(path, kind, format=config.data.format, columns=config.data.columns or None)
+    limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
+    encoding = encode(dataset.examples, template, limits, lambda done, total: display.progress("tokens", done, total))
+    if not encoding.trees:
+        reason, count = encoding.reasons.most_common(1)[0]
+        first = next(r for r in encoding.unfit if r.reason == reason)
+        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).")
+    return Rows(dataset, encoding)
+
+
+def load_held_out(config: Config, objective: BoundObjective, template: Template, display: Display) -> Rows | None:
+    """The held-out rows; pairs stay pairs for an objective of labels, since accuracy is a statement about pairs."""
+    path = config.data.held_out
+    if path is None:
+        return None
+    rows = load_rows(config, path, objective.rows, template, display)
+    if objective.rows == "labelled" and rows.dataset.kind == "pairs":
+        rows = load_rows(config, path, "pairs", template, display)
+    return rows
+
+
+def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None:
+    """The rows to evaluate on: all, or as many as asked for, drawn by the seed."""
+    if rows is None:
+        return None
+    trees = rows.trees
+    if config.evaluate.rows is not None and config.evaluate.rows < len(trees):
+        rng = np.random.Generator(np.random.Philox(key=[config.train.seed, len(trees)]))
+        trees = [trees[i] for i in sorted(rng.permutation(len(trees))[: config.evaluate.rows])]
+    groups: dict[tuple[int, ...], int] = {}
+    prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
+    kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
+    return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
+
+
+def row_findings(config: Config, rows: Rows, template: Template, name: str) -> list[Finding]:
+    """What the ledger and the checks on every row say of one file."""
+    data, ledger = config.data, rows.dataset.ledger
+    share = ledger.rejected_share
+    says = f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    if ledger.rejected:
+        says += " (" + "; ".join(f"{count:,} {reason}" for reason, count in ledger.reasons.most_common(4)) + ")"
+    refused = share > data.max_rejected
+    accept = math.ceil(share * 1000) / 1000
+    remedy = f"mend them, or accept the loss: --set data.max_rejected={accept:g}" if refused else ""
+    verdict = "refused" if refused else "note" if ledger.rejected else "ok"
+    evidence = {"share": share, "reasons": dict(ledger.reasons), "first": ledger.as_dict()["first"]}
+    return [
+        Finding("data.ledger", verdict, says, evidence, remedy),
+        *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
+    ]
+
+
+def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
+    """Held-out rows whose prompt is trained on as well: their accuracy measures memory."""
+    trained = {tree.prompt for tree in rows.trees}
+    leaked = [tree for tree in held_out.trees if tree.prompt in trained]
+    share = len(leaked) / len(held_out.trees)
+    says = f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+    evidence = {"share": share, "first": [held_out.origin(tree) for tree in leaked[:3]]}
+    if share > LEAK and "shared_prompts" not in config.allow:
+        return Finding("data.leak", "refused", says, evidence, "split by prompt, or accept it: --allow shared_prompts")
+    return Finding("data.leak", "warning" if leaked else "ok", says, evidence)

@@ -1,0 +1,224 @@
+"""The nouns of accord: what travels from a preference file to a weight update.
+
+    row ──▶ Example ──▶ Tree ──▶ Logps ──▶ LossOutput
+
+Shapes, in one alphabet: B rows · N completions · T packed tokens · C completion tokens · V vocabulary ·
+D hidden · K completions of one prompt. Log-probs are natural logarithms (nats).
+
+Imports torch and accord.errors alone: everything else may import this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from accord.errors import (  # re-exported: whoever needs the nouns needs these
+    AccordError,
+    CheckpointError,
+    DataError,
+    Diverged,
+    Interrupted,
+    Refused,
+    UsageError,
+)
+
+__all__ = [
+    "AccordError", "CheckpointError", "DataError", "Diverged", "Interrupted", "Refused", "UsageError",
+    "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree",
+    "Logps", "PairLogps", "LabelledLogps", "DemonstrationLogps", "RowLogps", "LossOutput", "Finding",
+]  # fmt: skip
+
+# ---------------------------------------------------------------- text: what a row of a file means
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a row came from, so that every message about it can name the place."""
+
+    file: str
+    line: int  # from 1; the row's number where a container has no lines (Parquet, JSON arrays)
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One message of a conversation."""
+
+    role: str  # "system", "user", "assistant" or "tool"
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One comparison: of two answers to a prompt, which was preferred."""
+
+    prompt: tuple[Turn, ...]
+    chosen: str
+    rejected: str
+    origin: Origin
+    extra: dict = field(default_factory=dict, hash=False)  # other columns, kept: scores, source, licence
+
+    @property
+    def completions(self) -> tuple[str, ...]:
+        return (self.chosen, self.rejected)
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """One answer, and whether it was found desirable."""
+
+    prompt: tuple[Turn, ...]
+    completion: str
+    desirable: bool
+    origin: Origin
+    extra: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def completions(self) -> tuple[str, ...]:
+        return (self.completion,)
+
+
+@dataclass(frozen=True, slots=True)
+class Demonstration:
+    """One answer to imitate, for supervised fine-tuning."""
+
+    prompt: tuple[Turn, ...]
+    completion: str
+    origin: Origin
+    extra: dict = field(default_factory=dict, hash=False)
+
+    @property
+    def completions(self) -> tuple[str, ...]:
+        return (self.completion,)
+
+
+Example = Pair | Labelled | Demonstration
+
+# What an objective trains on; the value of `Objective.rows` and of `data.rows` in a run's records.
+ROW_KINDS = {"pairs": Pair, "labelled": Labelled, "demonstrations": Demonstration}
+
+
+# ---------------------------------------------------------------- tokens: the unit of computation
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """Token ids of one prompt and of its K completions: the unit of computation.
+
+    The prompt is computed once. Each completion attends to the prompt and to itself, with positions that go
+    on from the prompt. K is 2 for a pair (chosen first), 1 for a label or a demonstration.
+    """
+
+    prompt: tuple[int, ...]  # at least one token
+    completions: tuple[tuple[int, ...], ...]  # K of them, none empty
+    row: int  # index of the example in its dataset, for messages and records
+    desirable: bool | None = None  # the label, where rows are labelled
+
+    def __post_init__(self) -> None:
+        assert self.prompt, "a tree needs at least one prompt token to predict its first answer token from"
+        assert self.completions and all(self.completions), "an empty completion has no log-prob"
+
+    @property
+    def tokens(self) -> int:
+        """Unique tokens: the work this tree is."""
+        return len(self.prompt) + sum(map(len, self.completions))
+
+
+# ---------------------------------------------------------------- numbers: what objectives see
+
+
+@dataclass(frozen=True)
+class Logps:
+    """Log-probs of N completions: the sum over their tokens, and how many tokens there were.
+
+    They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the mean. For
+    IPO the paper does not say; its authors told TRL that they averaged (huggingface/blog#1785).
+    """
+
+    sum: Tensor  # [N] nats, float32 or float64
+    count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
+
+    @property
+    def mean(self) -> Tensor:
+        return self.sum / self.count  # [N] nats per token
+
+    def __getitem__(self, index: Tensor | slice) -> Logps:
+        return Logps(self.sum[index], self.count[index])
+
+    def __len__(self) -> int:
+        return len(self.sum)
+
+    def detach(self) -> Logps:
+        return Logps(self.sum.detach(), self.count)
+
+    @staticmethod
+    def join(pieces: Sequence[Logps]) -> Logps:
+        """Several groups of completions as one, in their order."""
+        return Logps(torch.cat([p.sum for p in pieces]), torch.cat([p.count for p in pieces]))
+
+
+@dataclass(frozen=True)
+class PairLogps:
+    """Log-probs of B pairs."""
+
+    chosen: Logps  # [B]
+    rejected: Logps  # [B]
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+
+@dataclass(frozen=True)
+class LabelledLogps:
+    """Log-probs of B labelled completions."""
+
+    completion: Logps  # [B]
+    desirable: Tensor  # [B] bool
+
+    def __len__(self) -> int:
+        return len(self.completion)
+
+
+@dataclass(frozen=True)
+class DemonstrationLogps:
+    """Log-probs of B demonstrations."""
+
+    completion: Logps  # [B]
+
+    def __len__(self) -> int:
+        return len(self.completion)
+
+
+RowLogps = PairLogps | LabelledLogps | DemonstrationLogps
+
+
+@dataclass(frozen=True)
+class LossOutput:
+    """What an objective says of B rows. Nothing is reduced here: the step owns the one denominator."""
+
+    losses: Tensor  # [B]
+    metrics: dict[str, Tensor] = field(default_factory=dict)  # name -> [B], detached; logged as the rows' mean
+
+
+# ---------------------------------------------------------------- verdicts
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a check found: what, where, why it matters and what to do."""
+
+    check: str  # "data.boundary", "step0.reference", …
+    verdict: str  # "ok", "note", "warning" or "refused"
+    says: str  # one line for a person
+    evidence: dict = field(default_factory=dict)  # numbers, rows, tokens; JSON-serialisable
+    remedy: str = ""  # the command or recipe line that mends it
+
+    @property
+    def refused(self) -> bool:
+        return self.verdict == "refused"

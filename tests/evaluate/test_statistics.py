@@ -1,0 +1,130 @@
+"""Intervals against closed forms, and their coverage by simulation with fixed seeds."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference, bootstrap_mean, wilson
+
+
+def test_wilson_by_hand():
+    """p = 1/2 gives ½ ± (z/2)/√(n + z²); p = 0 gives (0, z²/(n + z²)). With z = 2 and n = 96, n + z² = 100."""
+    assert_allclose(wilson(0.5, 96, z=2.0), (0.4, 0.6))
+    assert_allclose(wilson(0.0, 96, z=2.0), (0.0, 0.04))
+    assert_allclose(wilson(1.0, 96, z=2.0), (0.96, 1.0))
+
+
+def test_wilson_bounds_solve_the_score_equation():
+    """A bound is the share whose own standard error puts the observed share exactly z away."""
+    for bound in wilson(0.3, 40, confidence=0.9):
+        assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 40) == pytest.approx(1.6448536)
+
+
+def test_accuracy_counts_ties_half():
+    assert accuracy([0.0, 0.0, 0.0]).value == 0.5  # every run at step 0
+    assert accuracy([2.0, -1.0, 0.0, 3.0]).value == pytest.approx(2.5 / 4)
+    assert accuracy([2.0, -0.5, 0.5, 3.0], tie_width=0.5).value == pytest.approx(3 / 4)
+
+
+def test_accuracy_without_clusters_is_wilson():
+    estimate = accuracy([1.0] * 30 + [-1.0] * 10)
+    assert (estimate.low, estimate.high) == wilson(0.75, 40)
+    assert estimate.n == 40
+
+
+def test_repeating_every_row_does_not_narrow_the_interval():
+    """Ten copies of a pair are one pair's worth of evidence, once they are named as one cluster."""
+    margins = np.array([1.0] * 30 + [-1.0] * 10)
+    copies, prompts = np.repeat(margins, 10), np.repeat(np.arange(40), 10)
+    alone, blind, told = accuracy(margins), accuracy(copies), accuracy(copies, clusters=prompts)
+    assert blind.high - blind.low < 0.4 * (alone.high - alone.low)
+    assert told.high - told.low == pytest.approx(alone.high - alone.low, rel=0.06)  # t and 39/40 instead of z and 1
+    assert told.n == 400
+
+
+def test_clusters_of_one_row_each_are_rows():
+    margins = np.array([1.0] * 300 + [-1.0] * 100)
+    plain, told = accuracy(margins), accuracy(margins, clusters=range(400))
+    assert_allclose((told.low, told.high), (plain.low, plain.high), atol=2e-3)
+
+
+def test_all_right_is_not_certain():
+    """Without any spread the clusters are what is counted, and one cluster says nothing."""
+    told = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
+    assert told.high == 1.0 and told.low < accuracy([1.0] * 10).low  # t with 9 degrees is wider than z
+    assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
+
+
+def test_accuracy_covers_the_truth_in_19_of_20_samples():
+    """True share .8, 60 prompts of 5 rows that lean the same way: 95 % with clusters, far less without."""
+    rng, prompts = np.random.default_rng(0), np.repeat(np.arange(60), 5)
+    told = blind = 0
+    for _ in range(400):
+        lean = rng.beta(1.6, 0.4, 60)[prompts]  # mean .8, rows of one prompt correlated by 1/3
+        margins = np.where(rng.random(300) < lean, 1.0, -1.0)
+        with_clusters, without = accuracy(margins, clusters=prompts), accuracy(margins)
+        told += with_clusters.low <= 0.8 <= with_clusters.high
+        blind += without.low <= 0.8 <= without.high
+    assert 0.92 <= told / 400 <= 0.98
+    assert blind / 400 < 0.88
+
+
+def test_bootstrap_mean_is_the_normal_interval_when_rows_are_many():
+    values = np.random.default_rng(1).normal(3.0, 2.0, 2_000)
+    estimate = bootstrap_mean(values)
+    half = 1.96 * values.std() / np.sqrt(2_000)
+    assert estimate.value == pytest.approx(values.mean())
+    assert_allclose((estimate.low, estimate.high), (values.mean() - half, values.mean() + half), atol=0.1 * half)
+
+
+def test_bootstrap_draws_whole_clusters():
+    """Ten copies of each value, named as clusters, give what the values alone give: the same draws, the same means."""
+    values = np.random.default_rng(2).normal(size=50)
+    told = bootstrap_mean(np.repeat(values, 10), clusters=np.repeat(np.arange(50), 10).tolist())
+    alone = bootstrap_mean(values)
+    assert_allclose((told.value, told.low, told.high), (alone.value, alone.low, alone.high))
+
+
+def test_bootstrap_weighs_a_cluster_by_its_rows():
+    """Clusters of 1 row at 0 and of 3 rows at 1: the mean of rows is .75, and a draw of both clusters gives it again."""
+    estimate = bootstrap_mean([0.0, 1.0, 1.0, 1.0], clusters=["a", "b", "b", "b"])
+    assert (estimate.value, estimate.low, estimate.high) == (0.75, 0.0, 1.0)
+
+
+def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
+    values = np.random.default_rng(3).normal(size=30)
+    first = bootstrap_mean(values, seed=5)
+    assert first == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+    monkeypatch.setattr("accord.evaluate.statistics.CELLS_AT_ONCE", 100)
+    assert bootstrap_mean(values, seed=5) == first
+
+
+def test_bootstrap_covers_the_truth_in_19_of_20_samples():
+    """A skewed truth (exponential, mean 1), 40 clusters of 4 rows that share half of their value."""
+    rng, clusters, covered = np.random.default_rng(4), np.repeat(np.arange(40), 4).tolist(), 0
+    for trial in range(300):
+        values = (np.repeat(rng.exponential(size=40), 4) + rng.exponential(size=160)) / 2
+        estimate = bootstrap_mean(values, clusters=clusters, seed=trial, resamples=400)
+        covered += estimate.low <= 1.0 <= estimate.high
+    assert 0.90 <= covered / 300 <= 0.98
+
+
+def test_paired_difference_cancels_what_the_rows_share():
+    """Rows differ by 10 among themselves and by 0.1 ± 0.01 between the two: the pairing sees it, two samples do not."""
+    rng = np.random.default_rng(5)
+    before = rng.normal(0.0, 10.0, 200)
+    after = before + rng.normal(0.1, 0.01, 200)
+    estimate = bootstrap_difference(after, before, seed=1)
+    assert estimate.value == pytest.approx(0.1, abs=0.005)
+    assert 0.09 < estimate.low < estimate.high < 0.11
+    assert bootstrap_difference(before, after, seed=1).value == -estimate.value
+
+
+def test_nan_never_becomes_a_loss():
+    for measure in (accuracy, bootstrap_mean):
+        with pytest.raises(AssertionError, match="NaN"):
+            measure([1.0, float("nan")])
+
+
+def test_an_estimate_reads_as_a_sentence_needs_it():
+    assert str(Estimate(0.7312, 0.70, 0.7604, 1_876)) == "0.731 (0.700 to 0.760, n = 1,876)"

@@ -1,0 +1,91 @@
+"""Rows of log-probs for the tests of objectives, and one way to call any objective on them."""
+
+import torch
+
+from accord.objectives import kto_baseline, resolve
+from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps
+
+torch.set_num_threads(1)
+
+# Each objective with its defaults and with every option moved: what the battery runs over.
+VARIANTS = [
+    ("dpo", {}),
+    ("dpo", {"beta": 0.5, "label_smoothing": 0.2}),
+    ("cdpo", {}),
+    ("cdpo", {"beta": 0.3, "label_smoothing": 0.05}),
+    ("robust", {}),
+    ("robust", {"beta": 0.5, "label_smoothing": 0.3}),
+    ("ipo", {}),
+    ("ipo", {"beta": 0.4, "normalize": "sequence_sum"}),
+    ("hinge", {}),
+    ("hinge", {"beta": 0.03}),
+    ("simpo", {}),
+    ("simpo", {"beta": 2.5, "gamma": 0.75}),
+    ("simpo", {"beta": 10.0, "gamma_beta_ratio": 0.3}),
+    ("orpo", {}),
+    ("orpo", {"weight": 1.5}),
+    ("cpo", {}),
+    ("cpo", {"beta": 0.2, "alpha": 0.4, "nll_normalize": "sequence_sum"}),
+    ("kto", {}),
+    ("kto", {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.75}),
+    ("sft", {}),
+]
+
+
+def label(variant):
+    name, options = variant
+    return "-".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def logps(sums, counts=None, dtype=torch.float64):
+    sums = sums if isinstance(sums, torch.Tensor) else torch.tensor(sums, dtype=dtype)
+    return Logps(sums, torch.ones(len(sums), dtype=torch.long) if counts is None else torch.as_tensor(counts))
+
+
+def pairs(chosen, rejected, chosen_counts=None, rejected_counts=None, dtype=torch.float64):
+    return PairLogps(logps(chosen, chosen_counts, dtype), logps(rejected, rejected_counts, dtype))
+
+
+def labelled(sums, desirable, counts=None):
+    return LabelledLogps(logps(sums, counts), torch.tensor(desirable))
+
+
+def build(kind, sums, counts, desirable):
+    """Rows of a kind from sums [2, B] and counts [2, B]; kinds of one answer take the first of the two."""
+    first, second = (Logps(one, count) for one, count in zip(sums, counts, strict=True))
+    if kind == "pairs":
+        return PairLogps(first, second)
+    return LabelledLogps(first, desirable) if kind == "labelled" else DemonstrationLogps(first)
+
+
+class Case:
+    """Ordinary random log-probs of B rows, and an objective to run on them."""
+
+    def __init__(self, name, options=None, rows=6, seed=0, dtype=torch.float64):
+        generator = torch.Generator().manual_seed(seed)
+        self.bound = resolve(name, options or {})
+        self.counts = torch.randint(1, 12, (2, rows), generator=generator)
+        per_token = -0.1 - 2 * torch.rand((2, rows), generator=generator, dtype=torch.float64)
+        self.policy = (per_token * self.counts).to(dtype)  # [2, B]
+        self.reference = self.policy + torch.randn((2, rows), generator=generator, dtype=torch.float64).to(dtype)
+        self.desirable = torch.arange(rows) % 2 == 0
+        self.z0 = torch.tensor(0.3, dtype=dtype)
+
+    def losses(self, policy=None, reference=None, counts=None, desirable=None, z0=None):
+        """Per-row losses, with any of the inputs replaced."""
+        counts = self.counts if counts is None else counts
+        desirable = self.desirable if desirable is None else desirable
+        policy = build(self.bound.rows, self.policy if policy is None else policy, counts, desirable)
+        against = build(self.bound.rows, self.reference if reference is None else reference, counts, desirable)
+        context = {"z0": self.z0 if z0 is None else z0} if self.bound.context else {}
+        return self.bound.losses(policy, against if self.bound.reference else None, **context).losses
+
+    def take(self, which):
+        """Losses of those rows alone."""
+        return self.losses(
+            self.policy[:, which], self.reference[:, which], self.counts[:, which], self.desirable[which]
+        )
+
+
+def baseline(case, policy, reference):
+    return kto_baseline(Logps(policy, case.counts[0]), Logps(reference, case.counts[0]))

@@ -1,0 +1,44 @@
+"""What is written about the objectives agrees with the table, and the files keep to themselves."""
+
+import ast
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+import accord.objectives
+from accord.objectives import OBJECTIVES
+
+ROOT = Path(__file__).parents[2]
+FILES = sorted(Path(accord.objectives.__file__).parent.glob("*.py"))
+
+
+def entry(name):
+    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", (ROOT / "PAPERS.md").read_text(encoding="utf-8"), re.M | re.S)
+    return found.group(1) if found else ""
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_every_objective_has_an_entry_in_papers(name):
+    text = entry(name)
+    assert "](https://" in text
+    assert all(f"**{part}**" in text for part in ("Equation", "Convention", "Ours differs"))
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_papers_and_table_name_the_same_source(name):
+    for number in re.findall(r"arXiv:\d{4}\.\d{5}|cdpo\.pdf", OBJECTIVES[name].source):
+        assert number in entry(name)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_objectives_import_torch_and_types_only(path):
+    """Pure functions of tensors: no model, no data, no process group. The standard library does no harm."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    for module in modules:
+        ours = module == "accord.types" or module.startswith("accord.objectives.")
+        assert ours or module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
+        assert not module.startswith("torch.distributed")
