@@ -100,6 +100,7 @@ def export(
     output: Output = None,
     merge: Annotated[bool, typer.Option("--merge", help="One model, the adapters merged into it.")] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
+    dtype: Annotated[Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
@@ -108,9 +109,9 @@ def export(
         _quiet_libraries()
         from accord.train.export import export_run
 
-        written, apart = export_run(run, output, merge=merge, which=checkpoint)
-        _say(as_json, f"{written}: read back from disk, logits apart by {apart:.1e} of their spread")
-        return {"saved": str(written), "logits_apart": apart}
+        written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
+        _say(as_json, f"{written}: read back from disk, {says}")
+        return {"saved": str(written), "read_back": says}
 
     _run(work, as_json)
 

@@ -186,7 +186,7 @@ def load_recipe(path: str) -> dict:
         raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
     try:
         raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, or bytes that are not UTF-8
         raise UsageError(f"{path}: not valid YAML.\n{error}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: expected a mapping with model, data, objective, …; found {type(raw).__name__}.")
@@ -200,7 +200,7 @@ def parse_assignment(assignment: str) -> tuple[list[str], Any]:
         raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
     try:
         return key.strip().split("."), yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML.") from error
 
 

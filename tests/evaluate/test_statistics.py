@@ -110,7 +110,7 @@ def test_bootstrap_covers_the_truth_in_19_of_20_samples():
 
 
 def test_paired_difference_cancels_what_the_rows_share():
-    """Rows differ by 10 among themselves and by 0.1 ± 0.01 between the two: the pairing sees it, two samples do not."""
+    """Rows differ by 10 among themselves and by 0.1 ± 0.01 between the two: the pairing sees it, two means do not."""
     rng = np.random.default_rng(5)
     before = rng.normal(0.0, 10.0, 200)
     after = before + rng.normal(0.1, 0.01, 200)

@@ -19,8 +19,11 @@ from accord.models.embedded import quiet
 from accord.models.language import TRAINED, LanguageModel
 from accord.types import CheckpointError
 
-# Largest difference of a logit, relative to the spread of the logits, that reading back may make.
-READ_BACK = {torch.float64: 1e-9, torch.float32: 1e-4, torch.bfloat16: 0.05}
+# Root mean square difference of the logits, relative to their spread, that reading back may make: the same weights in
+# the same dtype through the same kernels. Measured: 0.
+READ_BACK = 1e-3
+# A merge rounds the sum to the base's dtype. It may lose this share of what the adapter does to the logits.
+MERGE_LOSS = 0.5
 
 
 def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
@@ -40,63 +43,81 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
     """Load `folder` as a stranger would and compare logits on token rows `probe`.
 
     Returns:
-      largest difference of a logit, as a share of the logits' standard deviation.
+      root mean square difference of the logits, as a share of their standard deviation.
 
     Raises:
       CheckpointError: it does not load, or computes something else than the model in memory.
     """
     try:
-        saved = load_saved(folder, model)
+        saved = load_saved(folder, model, model.dtype)
     except Exception as error:  # whatever transformers or PEFT raise: the save is not usable
         raise CheckpointError(f"{folder} was saved but does not load again: {str(error).splitlines()[0]}") from error
-    worst = logits_apart(model.network, saved, probe)
-    if not worst <= READ_BACK[model.dtype]:
+    trained, loaded = logits(model.network, probe), logits(saved, probe)
+    apart = rms(trained - loaded) / trained.std().item() if trained.shape == loaded.shape else float("inf")
+    if not apart <= READ_BACK:
         raise CheckpointError(
-            f"{folder} was saved, but computes other logits than the trained model (apart by {worst:.3g} of their "
-            f"spread, allowed {READ_BACK[model.dtype]:g}). Do not use it; the checkpoints hold the trained weights."
+            f"{folder} was saved, but computes other logits than the trained model (apart by {apart:.3g} of their "
+            f"spread, allowed {READ_BACK:g}). Do not use it; the checkpoints hold the trained weights."
         )
-    return worst
+    return apart
 
 
-def load_saved(folder: Path, like: LanguageModel):
-    """The saved network, loaded by the public interfaces of transformers and PEFT, in the dtype of `like`."""
+def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
+    """The saved network, loaded by the public interfaces of transformers and PEFT, on the base of `like`."""
     from transformers import AutoModelForCausalLM
 
     with quiet():
-        options = {"dtype": like.dtype, "use_safetensors": True, "trust_remote_code": False}
+        options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
         if (folder / "adapter_config.json").exists():
             base = AutoModelForCausalLM.from_pretrained(like.folder, **options)
-            return PeftModel.from_pretrained(base, folder).eval().to(like.device)
+            # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16 base, with other rounding.
+            return PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False).eval().to(like.device)
         return AutoModelForCausalLM.from_pretrained(folder, **options).eval().to(like.device)
 
 
-@torch.no_grad()
-def logits_apart(one, other, probe: Sequence[Sequence[int]]) -> float:
-    """Largest |difference| of the logits of two networks, over their standard deviation; NaN counts as infinite."""
-    worst = 0.0
-    for row in probe:
-        ids = torch.tensor([list(row)], device=one.device)
-        a, b = one(input_ids=ids).logits.float(), other(input_ids=ids).logits.float()
-        if a.shape != b.shape:
-            return float("inf")
-        gap = ((a - b).abs().max() / a.std()).item()
-        worst = max(worst, gap if gap == gap else float("inf"))
-    return worst
+def merge(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dtype: torch.dtype) -> float:
+    """Write the base with its adapters merged into it, as one model in `dtype`.
 
+    The sum is made in float32 and rounded once. The merged model is read back and compared, in float32, with the
+    unmerged one: where the update is smaller than the dtype's rounding of the weights, a merge silently undoes the
+    training (PEFT #2018).
 
-def merge(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]) -> float:
-    """Write the base with its adapters merged into it, as one model in the base's dtype.
+    Returns:
+      root mean square change of the logits, as a share of what the adapter does to them.
 
-    The sum is made in float32: adding a bf16 update to a bf16 weight would lose its small parts twice. Returns the
-    difference of the logits between merged and unmerged, as `read_back` does; raises as it does.
+    Raises:
+      CheckpointError: the merge lost more than half of it.
     """
     with quiet():
         peft = copy.deepcopy(model.peft).float()
-        merged = peft.merge_and_unload(safe_merge=True, adapter_names=[TRAINED]).to(model.dtype)
+        trained = logits(peft, probe)
+        with peft.disable_adapter():
+            untrained = logits(peft, probe)
+        merged = peft.merge_and_unload(safe_merge=True, adapter_names=[TRAINED]).to(dtype)
         folder.mkdir(parents=True, exist_ok=True)
         merged.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
-    return read_back(model, folder, probe)
+    lost = rms(logits(load_saved(folder, model, torch.float32), probe) - trained) / max(rms(trained - untrained), 1e-30)
+    if not lost <= MERGE_LOSS:
+        raise CheckpointError(
+            f"{folder}: merged into {str(dtype).removeprefix('torch.')}, the model loses {lost:.0%} of what the adapter "
+            f"does (allowed {MERGE_LOSS:.0%}).\nIts update is smaller than that dtype's rounding. "
+            "Merge into float32 (--dtype float32), or use the adapter as it is."
+        )
+    return lost
+
+
+@torch.no_grad()
+def logits(network, probe: Sequence[Sequence[int]]) -> Tensor:
+    """All logits of some token rows, one after the other, float32."""
+    rows = (torch.tensor([list(row)], device=network.device) for row in probe)
+    return torch.cat([network(input_ids=ids).logits.float().flatten() for ids in rows])
+
+
+def rms(values: Tensor) -> float:
+    """Root mean square; infinite where something is not finite."""
+    mean = values.square().mean().sqrt().item()
+    return mean if mean == mean else float("inf")
 
 
 def _name_base(folder: Path, model: LanguageModel) -> None:

@@ -72,10 +72,13 @@ def mark_best(folder: Path, checkpoint: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints and the best one."""
-    best = pointed(folder, "BEST")
+    """Delete all but the newest `keep` checkpoints, the best one and the one just written.
+
+    The last is not among the newest where later ones were found damaged, and the run went on from an older one.
+    """
+    spared = {pointed(folder, "BEST"), pointed(folder, "LATEST")}
     for old in _all(folder)[keep:]:
-        if old != best:
+        if old not in spared:
             shutil.rmtree(old, ignore_errors=True)
 
 
@@ -104,14 +107,14 @@ def verify(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         manifest = json.loads((path / MANIFEST).read_text())
-        files = manifest["files"]
-        expected = {(name, entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        step, files = int(manifest["step"]), manifest["files"]
+        expected = {(name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is missing or unreadable ({type(error).__name__})"
     if {"tensors.safetensors", "state.json"} - set(files):
         return f"{MANIFEST} does not name the files that a checkpoint has"
-    if path.name != f"step-{manifest.get('step', -1):06d}":
-        return f"{MANIFEST} is of step {manifest.get('step')}, the folder is {path.name}"
+    if path.name != f"step-{step:06d}":
+        return f"{MANIFEST} is of step {step}, the folder is {path.name}"
     for name, size, digest in sorted(expected):
         file = path / name
         if not file.is_file():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accord.models import export
-from accord.models.load import load
+from accord.models.load import load, pick_dtype
 from accord.train import checkpoint
 from accord.train.folder import RunFolder
 from accord.train.optim import Masters
@@ -13,8 +13,8 @@ from accord.train.prepare import make_trainable
 from accord.types import Refused, UsageError
 
 
-def export_run(run: str, output: str | None, *, merge: bool, which: str) -> tuple[Path, float]:
-    """Write the model of the newest or best checkpoint; returns the folder and how far its logits are apart.
+def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: str | None) -> tuple[Path, str]:
+    """Write the model of the newest or best checkpoint; returns the folder and what reading it back showed.
 
     Raises:
       UsageError, CheckpointError, Refused: no such run or checkpoint; a folder that exists; another base model.
@@ -28,6 +28,8 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str) -> tupl
         raise UsageError(f"{target} exists already. Choose another: --output DIR.")
     if merge and config.model.lora is None:
         raise UsageError(f"{run} trained all weights: there is nothing to merge. Leave out --merge.")
+    if dtype is not None and not merge:
+        raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     saved = checkpoint.load(folder.checkpoints, which)
     model = load(config.model.name, dtype=config.model.dtype, device="cpu", hub="hub" in config.allow)
     weights = make_trainable(config, model)
@@ -37,6 +39,7 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str) -> tupl
     masters.load(saved.tensors)
     probe = [tuple(model.tokenizer.encode(text)) for text in ("Hello, how are you?", "The capital of France is")]
     if merge:
-        return target, export.merge(model, target, probe)
+        lost = export.merge(model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype)
+        return target, f"merged; rounding changed {lost:.2%} of what the adapter does to the logits"
     export.save(model, target, masters.masters)
-    return target, export.read_back(model, target, probe)
+    return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"

@@ -30,6 +30,7 @@ class Progress:
     best: float | None = None  # lowest held-out score so far, see `score`
     best_step: int | None = None
     before: dict = field(default_factory=dict)  # held-out metrics at step 0
+    evaluated: int | None = None  # step of the newest evaluation: a signal may come between an update and its own
 
     def state(self, identity: dict) -> dict:
         return {"progress": vars(self), "identity": identity}
@@ -52,6 +53,11 @@ class Run:
     def steps(self) -> int:
         return self.ready.steps
 
+    @property
+    def evaluation_due(self) -> bool:
+        step = self.progress.step
+        return self.progress.evaluated != step and (step == 0 or self.due(self.ready.config.evaluate.every))
+
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and after the last one, happens now."""
         step = self.progress.step
@@ -61,13 +67,13 @@ class Run:
 def train(run: Run) -> None:
     """From where the run stands to its last step. A signal leaves a checkpoint; so does a number that is not finite."""
     config = run.ready.config
-    if run.progress.step == 0:
-        evaluate(run)
     try:
+        if run.evaluation_due:  # before the first update; or the one that a signal cut off
+            evaluate(run)
         while run.progress.step < run.steps:
             run.stop.poll()
             update(run)
-            if run.due(config.evaluate.every):
+            if run.evaluation_due:
                 evaluate(run)
             if run.due(config.checkpoint.every) or run.progress.best_step == run.progress.step:
                 save(run)
@@ -123,6 +129,7 @@ def evaluate(run: Run) -> None:
     if run.accuracy is not None:
         metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
     run.folder.append("metrics.jsonl", {"step": progress.step, **metrics})
+    progress.evaluated = progress.step
     if progress.step == 0:
         progress.before = metrics
     run.display.evaluated(progress.step, evaluation_line(metrics, run.accuracy))

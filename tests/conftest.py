@@ -1,0 +1,90 @@
+"""What many tests share: a two-layer model with SmolLM2's own tokenizer, and a few rows."""
+
+from __future__ import annotations
+
+import json
+import os
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: no test may go to the network
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import pytest
+import torch
+
+torch.set_num_threads(1)
+
+WORDS = "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    """Reference passes of tests go to a folder of their own; the converted model stays where it is."""
+    from accord.forward import reference
+
+    monkeypatch.setattr(reference, "cache_root", lambda: tmp_path_factory.getbasetemp() / "reference-cache")
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder():
+    """The real 135M model's folder; converting it once takes about 20 s."""
+    from accord.errors import UsageError
+    from accord.models.embedded import embedded_folder
+
+    try:
+        return embedded_folder()
+    except UsageError as error:
+        pytest.skip(f"the embedded model is not installed: {error}")
+
+
+@pytest.fixture(scope="session")
+def tokenizer(smollm2_folder):
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(smollm2_folder)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tokenizer):
+    """A random two-layer Llama in save_pretrained layout, with the real tokenizer and chat template."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.2,  # large enough for attention to matter
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def sentence(seed: int, length: int) -> str:
+    return " ".join(WORDS[(seed * 7 + i * (seed % 5 + 1)) % len(WORDS)] for i in range(length))
+
+
+def pair_rows(n: int, start: int = 0) -> list[dict]:
+    """Distinct prompts, answers of different lengths."""
+    return [
+        {"prompt": f"Question {i}: {sentence(i, 4)}?", "chosen": f"Yes, {sentence(i, 3 + i % 5)}.", "rejected": f"No {sentence(i + 3, 2 + i % 3)}!"}
+        for i in range(start, start + n)
+    ]  # fmt: skip
+
+
+def write_rows(path, rows) -> str:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def pairs_file(tmp_path):
+    """24 good pairs."""
+    return write_rows(tmp_path / "pairs.jsonl", pair_rows(24))
+
+
+@pytest.fixture
+def held_out_file(tmp_path):
+    """8 pairs with other prompts."""
+    return write_rows(tmp_path / "held_out.jsonl", pair_rows(8, start=100))
