@@ -7,13 +7,13 @@ full · 75 stopped by a signal and saved.
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Callable
 from typing import Annotated, Any, Optional
 
 import typer
 
+from accord.environment import settle
 from accord.errors import AccordError, UsageError
 
 app = typer.Typer(
@@ -61,7 +61,7 @@ def train(
         if recipe is None and data is None and not set_:
             raise UsageError("Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …).")
         config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
-        _quiet_libraries()
+        settle(offline="hub" not in config.allow)
         from accord.train.display import make_display
         from accord.train.run import dry_run as check
         from accord.train.run import start
@@ -83,7 +83,7 @@ def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_js
     """Go on with a run that was stopped."""
 
     def work():
-        _quiet_libraries()
+        settle()
         from accord.train.display import make_display
         from accord.train.run import resume as go_on
 
@@ -106,7 +106,7 @@ def export(
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
 
     def work():
-        _quiet_libraries()
+        settle()
         from accord.train.export import export_run
 
         written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
@@ -121,7 +121,7 @@ def demo(output: Output = None, as_json: Json = False) -> None:
     """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and after."""
 
     def work():
-        _quiet_libraries()
+        settle()
         from accord.demo.run import run_demo
         from accord.train.display import make_display
 
@@ -191,13 +191,6 @@ def _say(as_json: bool, text: str) -> None:
 
 def _command() -> list[str]:
     return ["accord", *sys.argv[1:]]
-
-
-def _quiet_libraries() -> None:
-    """Before they are imported: no network, no advisory chatter, no telemetry."""
-    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def main() -> None:

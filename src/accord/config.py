@@ -53,7 +53,7 @@ class ModelConfig(Section):
     """Adapters; null (or false) trains all weights."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has float32 masters."""
-    device: str = "auto"
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
     forward: Literal["auto", "tree", "padded"] = "auto"
     """How log-probs are computed. auto takes the tree path where it equals the model's own numbers."""

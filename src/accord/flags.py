@@ -46,9 +46,15 @@ def build(
         raw["train"].pop("epochs", None)
     elif short.get("epochs") is not None and short.get("steps") is None:
         raw["train"].pop("steps", None)
-    if permissions := [*(raw.get("allow") or ()), *allow]:
-        raw["allow"] = permissions
+    raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
     return make_config(raw)
+
+
+def _names(value: object) -> list:
+    """Permissions from none, one or several; the schema refuses what are no names."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict, dict]:

@@ -22,7 +22,6 @@ class Records:
 
     row: list[int] = field(default_factory=list)
     columns: dict[str, list[Tensor]] = field(default_factory=dict)  # name -> pieces of [B] float64
-    context: dict[str, float] = field(default_factory=dict)  # what was computed once for the whole batch (KTO's z0)
 
     def add(self, trees: Sequence[Tree], **columns: Tensor) -> None:
         self.row.extend(tree.row for tree in trees)
@@ -42,10 +41,6 @@ class Records:
 
     def names(self) -> list[str]:
         return list(self.columns)
-
-    def context_metrics(self) -> dict[str, float]:
-        """What couples the rows of a batch, under the names that people know: KTO's z0 is TRL's `kl`."""
-        return {"kl" if name == "z0" else f"diag/{name}": value for name, value in self.context.items()}
 
     def statistics(self) -> dict[str, dict]:
         """Per column: how many values are finite, and the range of those that are; for a batch that went wrong."""

@@ -95,8 +95,10 @@ def visible(length: int, depth: int, window: int | None, device: torch.device) -
 
 
 def _softcapped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float) -> Tensor:
-    """Attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. Softmax in float32."""
+    """Attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. Softmax in float32 at least."""
     scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / softcap) * softcap
-    weights = torch.softmax(scores.masked_fill(~mask, float("-inf")).float(), dim=-1)
+    # Not -inf: padding may see nothing at all, and NaN there would spread through the values, as 0 · NaN.
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+    weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
     return weights.to(v.dtype) @ v

@@ -7,16 +7,21 @@ import json
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
-def weights(network: torch.nn.Module) -> str:
-    """sha256 over every parameter and buffer as loaded: names, shapes, dtypes and bytes.
+NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")  # of a configuration: what computes nothing
 
+
+def weights(network: PreTrainedModel) -> str:
+    """sha256 over every parameter and buffer as loaded (names, shapes, dtypes and bytes) and over the configuration.
+
+    The configuration counts since it changes the numbers as well: rotary base, window, epsilon, scale of the logits.
     Taken from memory, not from the file: a model that was edited, merged or cast after loading is another model.
     About 1 GB a second.
     """
-    digest = hashlib.sha256()
+    config = {name: value for name, value in network.config.to_dict().items() if name not in NO_NUMBERS}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
         flat = tensor.detach().cpu().contiguous().reshape(-1)

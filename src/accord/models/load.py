@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
 from accord.models.language import LanguageModel
@@ -35,17 +36,27 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = Fa
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):
+    options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
-        return auto.from_pretrained(folder, dtype=dtype, use_safetensors=True, trust_remote_code=False)
-    except (OSError, ValueError, RuntimeError) as error:
+        network, info = auto.from_pretrained(folder, **options)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UsageError(f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}") from error
+    if missing := sorted(info["missing_keys"]):  # transformers draws them at random, with no more than a warning
+        raise UsageError(
+            f"{name}: {len(missing)} of the model's tensors are not in its files, such as {missing[0]}.\n"
+            "They would be random. Expected the weights that config.json describes; save the whole model again."
+        )
+    return network
 
 
 def pick_device(device: str) -> torch.device:
     """The device that "auto" means here, or the one that was named."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        return torch.device(device)
+    except RuntimeError as error:
+        raise UsageError(f"{device!r} is no device. Expected auto, cpu, cuda or cuda:N.") from error
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
@@ -63,10 +74,10 @@ def _resolve(name: str, hub: bool) -> str:
     path = Path(name).expanduser()
     if path.is_dir():
         if (path / "adapter_config.json").exists() and not (path / "config.json").exists():
-            base = json.loads((path / "adapter_config.json").read_text()).get("base_model_name_or_path", "…")
             raise UsageError(
                 f"{name} holds an adapter, not a model.\n"
-                f"Name its base as the model and the adapter beside it: --model {base} --set model.adapter={name}"
+                f"Name its base as the model and the adapter beside it: --model {_base_of(path)} "
+                f"--set model.adapter={name}"
             )
         if not (path / "config.json").exists():
             raise UsageError(f"{name}: no config.json in this folder.\n{_expected(name)}")
@@ -78,6 +89,14 @@ def _resolve(name: str, hub: bool) -> str:
             f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the network)."
         )
     raise UsageError(f"{name}: no such model folder. Use a folder in save_pretrained layout, or {EMBEDDED_NAME!r}.")
+
+
+def _base_of(adapter: Path) -> str:
+    """What an adapter says that it was trained on; "…" where that cannot be read."""
+    try:
+        return json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] or "…"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "…"
 
 
 def _tokenizer(auto, folder: str, name: str):

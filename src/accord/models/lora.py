@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from safetensors import SafetensorError
 from transformers.pytorch_utils import Conv1D
 
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
@@ -51,18 +52,44 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
         raise UsageError(f"model.adapter = {folder}: no adapter_config.json there. Expected a PEFT adapter's folder.")
     if not (path / "adapter_model.safetensors").exists():
         raise UsageError(f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are refused).")
-    kind = PeftConfig.from_pretrained(str(path)).peft_type
-    if kind != "LORA":
-        raise UsageError(f"model.adapter = {folder} is a {kind} adapter; only LoRA adapters can be trained further.")
+    _only_low_rank(path, folder)
     try:
         model.peft = PeftModel.from_pretrained(
             model.network, str(path), adapter_name=TRAINED, is_trainable=True, autocast_adapter_dtype=False
         )
-        model.peft.load_adapter(str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False)
-    except (RuntimeError, ValueError) as error:
+        found = model.peft.load_adapter(
+            str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
+        )
+    except (RuntimeError, ValueError, SafetensorError) as error:
         raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {str(error).splitlines()[0]}") from error
+    if strays := [*found.missing_keys, *found.unexpected_keys]:  # PEFT warns, and goes on with fresh weights
+        raise UsageError(
+            f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors have no counterpart, "
+            f"such as {strays[0]}. Name the base that it was trained on."
+        )
     model.peft.set_adapter(TRAINED)
     model.network.eval()
+
+
+def _only_low_rank(path: Path, folder: str) -> None:
+    """Refuse adapters that train more than low-rank updates: what they train beside them has no frozen copy."""
+    try:
+        config = PeftConfig.from_pretrained(str(path))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        first = str(error).splitlines()[0]
+        raise UsageError(f"model.adapter = {folder}: adapter_config.json cannot be read: {first}") from error
+    if config.peft_type != "LORA":
+        raise UsageError(
+            f"model.adapter = {folder} is a {config.peft_type} adapter; only LoRA adapters can be trained further."
+        )
+    beside = [name for name in ("modules_to_save", "trainable_token_indices") if getattr(config, name, None)]
+    if config.bias != "none":
+        beside.append(f"bias={config.bias}")
+    if beside:
+        raise UsageError(
+            f"model.adapter = {folder} trains whole modules beside its low-rank updates ({', '.join(beside)}), and the "
+            "reference would move with them.\nMerge the adapter into its base, and train the merged model."
+        )
 
 
 def linear_names(network: torch.nn.Module) -> list[str]:

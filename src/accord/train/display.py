@@ -40,8 +40,9 @@ class Display:
             self.line(f"  {name} {done:,}/{total:,}")
 
     def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
-        """An update was made."""
-        self.line(f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
+        """An update was made; of long runs, every hundredth is a line."""
+        if step in (1, total) or step % max(1, total // 100) == 0:
+            self.line(f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
 
     def evaluated(self, step: int, text: str) -> None:
         """An evaluation was made."""

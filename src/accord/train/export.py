@@ -28,6 +28,8 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
         raise UsageError(f"{target} exists already. Choose another: --output DIR.")
     if merge and config.model.lora is None:
         raise UsageError(f"{run} trained all weights: there is nothing to merge. Leave out --merge.")
+    if dtype not in (None, "float32", "bfloat16"):
+        raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     saved = checkpoint.load(folder.checkpoints, which)

@@ -55,8 +55,11 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
+        """Whether the held-out rows, if there are any, are still to be evaluated at this step."""
         step = self.progress.step
-        return self.progress.evaluated != step and (step == 0 or self.due(self.ready.config.evaluate.every))
+        if self.ready.held_out is None or self.progress.evaluated == step:
+            return False
+        return step == 0 or self.due(self.ready.config.evaluate.every)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and after the last one, happens now."""
@@ -66,21 +69,25 @@ class Run:
 
 def train(run: Run) -> None:
     """From where the run stands to its last step. A signal leaves a checkpoint; so does a number that is not finite."""
-    config = run.ready.config
     try:
         if run.evaluation_due:  # before the first update; or the one that a signal cut off
-            evaluate(run)
+            settle(run)
         while run.progress.step < run.steps:
             run.stop.poll()
             update(run)
-            if run.evaluation_due:
-                evaluate(run)
-            if run.due(config.checkpoint.every) or run.progress.best_step == run.progress.step:
-                save(run)
+            settle(run)
     except Interrupted as signal:
         run.ready.optimizer.masters.forget_gradients()
         path = save(run)
         raise Interrupted(f"{signal} Saved {path}. Go on with: accord resume {run.folder.path}") from None
+
+
+def settle(run: Run) -> None:
+    """What is due after an update: an evaluation, a checkpoint."""
+    if run.evaluation_due:
+        evaluate(run)
+    if run.due(run.ready.config.checkpoint.every) or run.progress.best_step == run.progress.step:
+        save(run)
 
 
 def update(run: Run) -> None:
@@ -105,7 +112,6 @@ def update(run: Run) -> None:
         "grad_norm": norm.item(),
         "num_tokens": progress.tokens,
         **summarise(records, ready.learner.objective, ready.tie_width),
-        **records.context_metrics(),
     }
     run.folder.append("metrics.jsonl", metrics)
     seconds = time.monotonic() - began
@@ -118,10 +124,8 @@ def update(run: Run) -> None:
 
 
 def evaluate(run: Run) -> None:
-    """Held-out metrics, with their line in metrics.jsonl; nothing to do without held-out rows."""
+    """Held-out metrics, with their line in metrics.jsonl."""
     ready, progress = run.ready, run.progress
-    if ready.held_out is None:
-        return
     objective = ready.learner.objective
     records = held.evaluate(ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll)
     metrics = held.metrics(records, ready.held_out, objective, ready.tie_width)

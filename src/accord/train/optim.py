@@ -73,7 +73,6 @@ class Optimizer:
         groups = [
             {"params": params, "weight_decay": decay}
             for params, decay in ((matrices, config.weight_decay), (others, 0.0))
-            if params
         ]
         self.adamw = torch.optim.AdamW(groups, lr=peak, betas=config.betas, fused=True)
 

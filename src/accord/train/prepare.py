@@ -28,7 +28,7 @@ from accord.train.proofs import noise_floor, probe, prove
 from accord.train.references import cached_reference, choose_reference, live_reference
 from accord.train.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
 from accord.train.signals import Stop
-from accord.train.step import Learner
+from accord.train.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
@@ -49,6 +49,7 @@ class Ready:
     optimizer: Optimizer
     reference_kind: str
     weights: str  # fingerprint of the initial weights
+    tokenizer: str  # fingerprint of the tokenizer and its chat template
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
 
@@ -63,10 +64,11 @@ class Ready:
             "train_data": self.rows.dataset.digest,
             "held_out_data": held,
             "initial_weights": self.weights,
-            "tokenizer": fingerprint.tokenizer(self.model.tokenizer),
+            "tokenizer": self.tokenizer,
             "reference": self.reference_kind,
             "forward": self.learner.forward.path,
             "trees": len(self.rows.trees),
+            "config": trajectory(self.config),
         }
 
 
@@ -104,9 +106,13 @@ def prepare(
     peak = config.train.learning_rate or objective.learning_rate * (1.0 if model.peft is not None else 0.1)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
-        learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights, found,
+        learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
+        fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
     stop.poll()
+    if objective.context is not None:  # a later batch of one prompt only would stop the run in its middle
+        for index in range(steps):
+            make_batch(learner, index, ready.batch_trees(index))
     _prove(ready, display)
     if kind == "cached" and not dry_run:
         ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
@@ -114,6 +120,22 @@ def prepare(
     ready.tie_width = floor.evidence["reward_margin"]
     ready.findings.append(floor)
     return ready
+
+
+def trajectory(config: Config) -> dict[str, object]:
+    """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
+    what is in them has fingerprints."""
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True})
+    for section, names in (("model", ("name", "adapter", "device")), ("data", ("train", "held_out"))):
+        for name in names:
+            del fields[section][name]
+    return _flat(fields)
+
+
+def _flat(node: object, path: str = "") -> dict[str, object]:
+    if not isinstance(node, dict):
+        return {path: node}
+    return {k: v for name, child in node.items() for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()}
 
 
 def resolve_objective(config: Config) -> BoundObjective:

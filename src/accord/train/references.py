@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, cache_root, full_key
-from accord.models import fingerprint
 from accord.objectives import BoundObjective
 from accord.train.display import Display
 from accord.train.signals import Stop
@@ -62,7 +61,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
     learner, model = ready.learner, ready.model
     key = full_key(
         weights=ready.weights,
-        tokenizer=fingerprint.tokenizer(model.tokenizer),
+        tokenizer=ready.tokenizer,
         template=f"{ready.template.kind} {ready.config.data.template}",
         dtype=str(model.dtype),
         path=learner.forward.path,

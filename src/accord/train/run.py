@@ -143,10 +143,17 @@ def _require_same(then: dict, now: dict, folder: RunFolder) -> None:
         "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
         "forward": "the forward path", "trees": "the number of usable rows",
     }  # fmt: skip
-    changed = [name for name in names if then.get(name) != now.get(name)]
-    if changed:
-        lines = [f"  {names[n]}: then {str(then.get(n))[:16]}, now {str(now.get(n))[:16]}" for n in changed]
+    lines = [
+        f"  {names[n]}: then {str(then.get(n))[:16]}, now {str(now.get(n))[:16]}" for n in names if then.get(n) != now.get(n)
+    ] + [f"  {path}: then {was}, now {value}" for path, was, value in _differences(then["config"], now["config"])]
+    if lines:
         raise Refused(
             f"{folder.path} cannot be resumed: since its checkpoint was written, something else has changed.\n"
             + "\n".join(lines) + "\nPut it back, or start a new run."
         )  # fmt: skip
+
+
+def _differences(then: dict, now: dict) -> list[tuple[str, object, object]]:
+    """(path, value then, value now) of each field of the config that is not the same."""
+    paths = [*then, *(path for path in now if path not in then)]
+    return [(path, then.get(path), now.get(path)) for path in paths if then.get(path) != now.get(path)]

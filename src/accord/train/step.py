@@ -95,7 +95,7 @@ def accumulate(
       NotFinite: a loss is not finite. No weight has moved.
     """
     context = whole_batch_context(learner, batch)
-    records = Records(context={name: float(value) for name, value in context.items() if value.numel() == 1})
+    records = Records()
     total = denominator(learner.objective, batch.trees)
     for number, group in enumerate(_groups(batch.trees, learner.micro_tokens)):
         poll()

@@ -1,0 +1,61 @@
+"""What the tests of training share: short runs of the two-layer model, and its pieces without a run around them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import contextmanager
+from pathlib import Path
+
+import accord
+from accord.flags import build
+from accord.train import loop
+from accord.train.display import SilentDisplay
+from accord.train.prepare import Ready, prepare
+from accord.train.signals import Stop
+
+DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
+
+
+def run(folder, data, output, **changes):
+    """A few steps on the tiny model; `changes` as for accord.train."""
+    return accord.train(model=str(folder), data=data, output=str(output), **DEFAULTS | changes)
+
+
+def ready_for(folder, data, *, assignments=(), allow=(), **changes) -> Ready:
+    """A run prepared and proved, nothing written but the reference cache."""
+    config = build(model=str(folder), data=data, assignments=assignments, allow=allow, **DEFAULTS | changes)
+    return prepare(config, SilentDisplay(), Stop())
+
+
+def json_lines(file: Path) -> list[dict]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def metrics(result_or_path) -> list[dict]:
+    """The training lines of metrics.jsonl."""
+    path = Path(getattr(result_or_path, "folder", result_or_path))
+    return [line for line in json_lines(path / "metrics.jsonl") if "loss" in line]
+
+
+@contextmanager
+def stopped_after(monkeypatch, updates: int):
+    """Inside, a run is asked to stop as soon as it has made so many updates, as by a signal."""
+    with monkeypatch.context() as patch:
+        update = loop.update
+
+        def stopping(run):
+            update(run)
+            if run.progress.step == updates:
+                run.stop.signal = 15
+
+        patch.setattr(loop, "update", stopping)
+        yield
+
+
+def labelled_rows(pairs: list[dict]) -> list[dict]:
+    """Every pair as two labelled rows."""
+    return [
+        {"prompt": row["prompt"], "completion": row[side], "label": side == "chosen"}
+        for row in pairs
+        for side in ("chosen", "rejected")
+    ]
