@@ -73,7 +73,7 @@ def test_bf16_weights_move_in_the_end():
         trainable["w"].grad = torch.ones(1, 1, dtype=torch.bfloat16)
         optimizer.masters.collect()
         optimizer.update(step, optimizer.grad_norm())
-        assert master.item() == pytest.approx(1 - 1e-4 * (step + 1), abs=1e-6)
+        assert master.item() == pytest.approx(1 - 1e-4 * (step + 1), abs=1e-5)
         copies.append(trainable["w"].item())
     assert copies[0] == 1.0 and copies[-1] < 1.0
     assert torch.equal(trainable["w"], master.to(torch.bfloat16))

@@ -31,6 +31,7 @@ class Encoding:
     unfit: list[Rejection] = field(default_factory=list)
     turns_cut: Counter = field(default_factory=Counter)  # row -> turns dropped from its prompt
     answers_cut: Counter = field(default_factory=Counter)  # "chosen", "rejected", "completion" -> answers cut
+    rows_cut: set[int] = field(default_factory=set)  # rows whose prompt or answers were cut
     tokens_cut: int = 0  # prompt and answer tokens that were dropped
     ends: Counter = field(default_factory=Counter)  # side -> answers whose last token ends them
     answers: Counter = field(default_factory=Counter)  # side -> answers
@@ -42,8 +43,7 @@ class Encoding:
     @property
     def length_share(self) -> float:
         """Share of examples lost or cut for their length."""
-        cut = len(self.turns_cut) + sum(self.answers_cut.values())
-        return (self.reasons[TOO_LONG] + cut) / max(1, len(self.examples))
+        return (self.reasons[TOO_LONG] + len(self.rows_cut)) / max(1, len(self.examples))
 
     @property
     def unfit_share(self) -> float:
@@ -106,6 +106,7 @@ def _fitted(example: Example, row: int, template: Template, limits: Limits, out:
         raise Unfit(TOO_LONG, f"{whole:,} tokens, limit {limits.max_tokens:,}")
     if dropped:
         out.turns_cut[row] = dropped
+        out.rows_cut.add(row)
         out.tokens_cut += whole - longest
     return tree
 
@@ -131,6 +132,7 @@ def _cut_answers(tree: Tree, example: Example, max_tokens: int, out: Encoding) -
     cut = tuple(completion[:room] for completion in tree.completions)
     if len(cut) == 2 and cut[0] == cut[1]:
         raise Unfit("chosen and rejected are the same tokens", f"after cutting to {max_tokens:,} tokens")
+    out.rows_cut.add(tree.row)
     for side, before, after in zip(_sides(example), tree.completions, cut):
         out.answers_cut[side] += len(after) < len(before)
         out.tokens_cut += len(before) - len(after)

@@ -61,6 +61,14 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
     )  # fmt: skip
 
 
+def looks_nearby(model: LanguageModel) -> bool:
+    """Whether some layer sees part of the past only (a window, a chunk, a state): short rows cannot prove a path then."""
+    config = model.network.config.get_text_config()
+    kinds = set(getattr(config, "layer_types", None) or ())
+    narrow = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
+    return bool(kinds - {"full_attention"}) or any(narrow)
+
+
 def _reason(path: str, worst: float, tried: list[str]) -> str:
     fact = f"equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
     if path == "tree":

@@ -46,8 +46,8 @@ class Run:
     stop: Stop
     progress: Progress = field(default_factory=Progress)
     accuracy: Estimate | None = None  # of the newest evaluation
-    started: float = field(default_factory=time.monotonic)
     first_step: int = 0  # where this process began
+    spent: float = 0.0  # seconds on updates since then
 
     @property
     def steps(self) -> int:
@@ -118,8 +118,8 @@ def update(run: Run) -> None:
     speed = sum(tree.tokens for tree in batch.trees) / seconds
     memory = psutil.Process().memory_info().rss
     run.folder.append("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": memory})
-    done = progress.step - run.first_step
-    eta = (time.monotonic() - run.started) / done * (run.steps - progress.step)
+    run.spent += seconds
+    eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
 
 

@@ -15,7 +15,7 @@ from accord.config import Config, LoraConfig
 from accord.data.order import Order
 from accord.data.templates import Template, make_template
 from accord.evaluate.held_out import HeldOut
-from accord.forward.choose import choose
+from accord.forward.choose import choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
@@ -98,7 +98,10 @@ def prepare(
     stop.poll()
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
-    forward = choose(model, probe(rows.trees[:64]), config.model.forward)
+    shown = probe(rows.trees[:64])
+    if looks_nearby(model):
+        shown.append(max(rows.trees, key=lambda tree: tree.tokens))
+    forward = choose(model, shown, config.model.forward)
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
     found.append(Finding("reference", "ok", why))

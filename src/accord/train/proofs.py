@@ -107,7 +107,9 @@ def _mask(trees: Sequence[Tree]) -> Finding:
         and layout.positions[layout.source].tolist() == depth
         and int(layout.count.sum()) == len(expected)
     )
-    says = f"{len(expected):,} answer tokens, {len(layout.targets):,} scored, each from the token before it"
+    says = f"{len(expected):,} answer tokens, {len(layout.targets):,} scored, " + (
+        "each from the token before it" if right else "and not every one from the token before it, in its place"
+    )
     return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(layout.targets)})
 
 
@@ -172,8 +174,10 @@ def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
             (row_losses(learner.objective, *rows, context).losses.sum() / total).backward()
         out.copy_(leaf.grad)
     gap = ((whole - pieces).norm() / whole.norm().clamp_min(1e-30)).item()
-    says = f"the loss' gradient is the same row by row and at once (relative difference {gap:.1e})"
-    return Finding("step0.split_losses", "ok" if gap <= SPLIT_LOGPS else "refused", says, {"relative": gap})
+    ok = gap <= SPLIT_LOGPS
+    says = f"the loss' gradient row by row and at once: relative difference {gap:.1e}, allowed {SPLIT_LOGPS:g}"
+    remedy = "" if ok else "a row's loss depends on the rows that it is computed with"
+    return Finding("step0.split_losses", "ok" if ok else "refused", says, {"relative": gap}, remedy)
 
 
 def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
@@ -198,7 +202,7 @@ def _split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) ->
     relative = gap / norm if norm else (0.0 if gap == 0 else math.inf)
     allowed = SPLIT[learner.forward.model.dtype]
     pieces = len(micro_batches(batch.trees, 1))
-    says = f"one micro-batch or {pieces} give one gradient (relative difference {relative:.1e}, allowed {allowed:g})"
+    says = f"the gradient in one micro-batch and in {pieces}: relative difference {relative:.1e}, allowed {allowed:g}"
     evidence = {"relative": relative, "norm": norm, "micro_batches": pieces}
     remedy = "a loss or a layer mixes rows of one micro-batch"
     ok = relative <= allowed

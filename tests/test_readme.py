@@ -1,0 +1,71 @@
+"""What the documents say is there, is there: commands parse, files exist, links lead somewhere, recipes load."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from accord.cli import app
+from accord.config import load_recipe, make_config
+from accord.train.prepare import resolve_objective
+
+ROOT = Path(__file__).parents[1]
+RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "PAPERS.md", "CHANGELOG.md")]
+
+
+def commands(text: str) -> list[list[str]]:
+    """Every line of a bash block that calls accord."""
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("accord ")]
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("command", commands((ROOT / "README.md").read_text()), ids=" ".join)
+def test_every_flag_of_a_command_in_the_readme_exists(command):
+    """Each subcommand's help lists every flag that the README uses."""
+    result = CliRunner().invoke(app, [command[1], "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, f"accord {command[1]} is no command"
+    for flag in (word for word in command[2:] if word.startswith("--")):
+        assert re.search(rf"{flag}\b", result.output), f"{flag} is no flag of accord {command[1]}"
+
+
+def test_the_readme_shows_commands():
+    assert len(commands((ROOT / "README.md").read_text())) >= 6
+
+
+@pytest.mark.parametrize("target", ["setup", "demo", "test"])
+def test_make_targets_of_the_readme_exist(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+
+def test_the_gate_calls_the_readme_s_test_command():
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_between_documents_lead_somewhere(document):
+    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
+def test_recipes_load_and_promise_numbers(recipe):
+    """The header states command, hardware and expected numbers; the objective and its options resolve; the data is there."""
+    header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
+    assert any(f"accord train recipes/{recipe.name}" in line for line in header)
+    assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), "a recipe without expected numbers is a draft"
+    config = make_config(load_recipe(str(recipe)))
+    resolve_objective(config)
+    assert (ROOT / config.data.train).is_file() and (ROOT / config.data.held_out).is_file()
+
+
+def test_the_architecture_s_tree_names_what_is_on_disk():
+    """Every folder of src/accord stands in ARCHITECTURE.md."""
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    for folder in (p for p in (ROOT / "src" / "accord").iterdir() if p.is_dir() and p.name != "__pycache__"):
+        assert f"{folder.name}/" in text

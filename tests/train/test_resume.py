@@ -1,0 +1,223 @@
+"""A run that was stopped goes on as if it had not been: the same bytes, the same lines; or it says why it cannot."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import pair_rows, write_rows
+from train.helpers import json_lines, run, stopped_after
+
+import accord
+from accord.train import checkpoint, loop
+from accord.types import CheckpointError, DataError, Interrupted, Refused, UsageError
+
+CASES = {
+    "lora": {},
+    "dropout": {"set": {"model.lora.dropout": 0.3, "checkpoint.every": 2}},
+    "all-weights": {"lora": False},
+    "kto": {"method": "kto", "set": {"checkpoint.every": 1, "checkpoint.keep": 1}},
+    "cached": {"reference": "cached", "dtype": "bfloat16"},
+    "two-epochs": {"steps": None, "epochs": 2, "batch_size": 5, "method": "ipo", "stop": 6},
+    "evaluated": {"held_out": True, "set": {"evaluate.every": 1}},
+}
+
+
+def same(one: Path, other: Path) -> None:
+    """The saved model, the optimizer's state and the records are equal byte for byte."""
+    assert (one / "metrics.jsonl").read_bytes() == (other / "metrics.jsonl").read_bytes()
+    steps = [line["step"] for line in json_lines(other / "metrics.jsonl") if "loss" in line]
+    assert steps == list(range(1, len(steps) + 1))
+    kind = "adapter" if (one / "adapter").exists() else "final"
+    for file in (one / kind).glob("*.safetensors"):
+        assert file.read_bytes() == (other / kind / file.name).read_bytes(), file.name
+    newest = checkpoint.pointed(one / "checkpoints", "LATEST").name
+    for name in ("tensors.safetensors", "state.json"):
+        assert (one / f"checkpoints/{newest}" / name).read_bytes() == (other / f"checkpoints/{newest}" / name).read_bytes()
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+def test_resumed_equals_uninterrupted(changes, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
+    changes = {**changes}
+    stop = changes.pop("stop", 2)
+    if changes.get("held_out"):
+        changes["held_out"] = held_out_file
+    run(tiny_folder, pairs_file, tmp_path / "straight", **changes)
+    with stopped_after(monkeypatch, stop), pytest.raises(Interrupted) as stopped:
+        run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
+    assert stopped.value.code == 75 and f"accord resume {tmp_path / 'stopped'}" in str(stopped.value)
+    result = accord.resume(str(tmp_path / "stopped"))
+    assert result.steps == len([l for l in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in l])
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("at", [0, 2, 4], ids=["first", "middle", "last"])
+def test_stopped_inside_an_evaluation(at, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
+    """The evaluation that the signal cut off is made up for, once; so is the best checkpoint that follows from it."""
+    keywords = {"held_out": held_out_file, "set": {"evaluate.every": 2}}
+    run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        evaluate = loop.evaluate
+
+        def stopping(run):
+            if run.progress.step == at:
+                run.stop.signal = 15
+            evaluate(run)
+
+        patch.setattr(loop, "evaluate", stopping)
+        run(tiny_folder, pairs_file, tmp_path / "stopped", **keywords)
+    result = accord.resume(str(tmp_path / "stopped"))
+    assert result.after and result.before
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_lines_after_the_checkpoint_are_written_again(tiny_folder, pairs_file, tmp_path):
+    """Killed between checkpoints, with half a line in the records: they are cut back to the checkpoint."""
+    keywords = {"set": {"checkpoint.every": 1, "checkpoint.keep": 9}}
+    run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
+    killed = run(tiny_folder, pairs_file, tmp_path / "killed", **keywords).folder
+    for step in (3, 4):
+        (killed / f"checkpoints/step-{step:06d}/tensors.safetensors").unlink()
+    with (killed / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 4, "lo')
+    accord.resume(str(killed))
+    same(tmp_path / "straight", killed)
+
+
+def test_damaged_newest_is_passed_over_aloud(tiny_folder, pairs_file, tmp_path, monkeypatch, capsys):
+    keywords = {"set": {"checkpoint.every": 1}}
+    run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
+    with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "stopped", **keywords)
+    (tmp_path / "stopped/checkpoints/step-000003/MANIFEST.json").write_text("")
+    accord.resume(str(tmp_path / "stopped"), verbose=True)
+    said = capsys.readouterr().err
+    assert "damaged checkpoint passed over: step-000003" in said and "resumed at step 2 of 4" in said
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_all_damaged(tiny_folder, pairs_file, tmp_path):
+    folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=1).folder
+    (folder / "checkpoints/step-000001/state.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="no usable checkpoint") as error:
+        accord.resume(str(folder))
+    assert error.value.code == 6
+
+
+def test_resuming_a_finished_run_changes_nothing(tiny_folder, pairs_file, held_out_file, tmp_path):
+    result = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, steps=1)
+    before = {f.name: f.read_bytes() for f in (*result.folder.glob("*.jsonl"), *result.saved.glob("*.safetensors"))}
+    again = accord.resume(str(result.folder))
+    assert (again.after, again.before) == (result.after, result.before) and result.after
+    assert all((result.saved if name.endswith("tensors") else result.folder).joinpath(name).read_bytes() == content
+               for name, content in before.items())  # fmt: skip
+
+
+def test_no_run_there(tmp_path):
+    with pytest.raises(UsageError, match="no run here"):
+        accord.resume(str(tmp_path))
+
+
+# ---------------------------------------------------------------- what must be the same
+
+
+@pytest.fixture
+def stopped(tiny_folder, tmp_path, monkeypatch):
+    """A run stopped after its first step, on a copy of the model and on data of its own."""
+    import shutil
+
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    data = write_rows(tmp_path / "data.jsonl", pair_rows(8))
+    held = write_rows(tmp_path / "held.jsonl", pair_rows(4, start=50))
+    with stopped_after(monkeypatch, 1), pytest.raises(Interrupted):
+        run(tmp_path / "model", data, tmp_path / "run", held_out=held, steps=2)
+    return tmp_path
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    text = file.read_text()
+    assert text.count(old) == 1, (file, old)
+    file.write_text(text.replace(old, new))
+
+
+def other_model(root):
+    from transformers import AutoModelForCausalLM
+
+    network = AutoModelForCausalLM.from_pretrained(root / "model")
+    network.model.norm.weight.data[0] += 0.01
+    network.save_pretrained(root / "model")
+
+
+CHANGES = {
+    "data": (lambda root: write_rows(root / "data.jsonl", pair_rows(9)), ["the training data"]),
+    "held-out": (lambda root: write_rows(root / "held.jsonl", pair_rows(5, start=50)), ["the held-out data"]),
+    "model": (other_model, ["the starting model"]),
+    "template": (lambda root: edit(root / "model/chat_template.jinja", "helpful", "harmless"), ["chat template"]),
+    "beta": (lambda root: edit(root / "run/config.yaml", "name: dpo", "name: dpo\n  beta: 0.3"), ["objective.beta", "now 0.3"]),
+    "method": (lambda root: edit(root / "run/config.yaml", "name: dpo", "name: ipo"), ["objective.name: then dpo, now ipo"]),
+    "steps": (lambda root: edit(root / "run/config.yaml", "steps: 2", "steps: 3"), ["train.steps: then 2, now 3"]),
+    "rank": (lambda root: edit(root / "run/config.yaml", "rank: 16", "rank: 8"), ["model.lora.rank"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("change, words", CHANGES.values(), ids=CHANGES)
+def test_resume_refuses_what_has_changed(change, words, stopped):
+    change(stopped)
+    before = (stopped / "run/metrics.jsonl").read_bytes()
+    with pytest.raises(Refused) as refused:
+        accord.resume(str(stopped / "run"))
+    assert all(word in str(refused.value) for word in words), refused.value
+    assert refused.value.code == 4 and (stopped / "run/metrics.jsonl").read_bytes() == before
+
+
+def test_resume_follows_moved_files(stopped):
+    """Another place with the same content is no change; neither is how often checkpoints are written."""
+    (stopped / "data.jsonl").rename(stopped / "moved.jsonl")
+    (stopped / "run").rename(stopped / "other")
+    with pytest.raises(DataError, match="data.jsonl"):
+        accord.resume(str(stopped / "other"))
+    edit(stopped / "other/config.yaml", "data.jsonl", "moved.jsonl")
+    edit(stopped / "other/config.yaml", "keep: 2", "keep: 5")
+    result = accord.resume(str(stopped / "other"))
+    assert result.saved == stopped / "other/adapter" and not (stopped / "run").exists()
+
+
+# ---------------------------------------------------------------- a real signal
+
+
+def test_sigterm(tiny_folder, pairs_file, tmp_path):
+    """A process asked to stop exits with 75 between two steps; what it saved goes on to the same bytes."""
+    flags = ["--model", str(tiny_folder), "--data", pairs_file, "--method", "simpo", "--steps", "20", "--batch-size", "4",
+             "--learning-rate", "0.001", "--set", "model.dtype=float32", "--output", str(tmp_path / "stopped")]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "accord.cli", "train", *flags], stderr=subprocess.PIPE, text=True, env=environment
+    )
+    said = []
+    for line in process.stderr:
+        said.append(line)
+        if line.startswith("step     3/20"):
+            process.send_signal(signal.SIGTERM)
+    assert process.wait() == 75, "".join(said)
+    assert "stopped: stopped by SIGTERM. Saved" in said[-1] and "Traceback" not in "".join(said)
+    assert 3 <= checkpoint.load(tmp_path / "stopped/checkpoints").step < 20
+    run(tiny_folder, pairs_file, tmp_path / "straight", steps=20, method="simpo")
+    accord.resume(str(tmp_path / "stopped"))
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """Nothing to save yet: the folder says why and can be used again."""
+    from accord.train import prepare
+
+    def stopping(*args, right=prepare.make_trainable):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return right(*args)
+
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        patch.setattr(prepare, "make_trainable", stopping)
+        run(tiny_folder, pairs_file, tmp_path / "run")
+    assert "SIGTERM" in (tmp_path / "run/refused.txt").read_text()
+    assert run(tiny_folder, pairs_file, tmp_path / "run", steps=1).steps == 1
