@@ -19,6 +19,8 @@ from accord.errors import UsageError
 Positive = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[int, Field(ge=0)]
 
+DEFAULT_OBJECTIVE = "dpo"
+
 PERMISSIONS = {
     "hub": "load a model from a hub name (goes to the network)",
     "raw_text": "train a chat model on raw text, without its chat template",
@@ -95,7 +97,7 @@ class TrainConfig(Section):
     epochs: Annotated[float, Field(gt=0)] | None = None
     """Passes over the rows, instead of steps."""
     learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
-    """Peak learning rate. None takes the objective's own for LoRA, and a tenth of it for all weights."""
+    """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of it for all weights."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: to zero, or not at all."""
     warmup: Annotated[float, Field(ge=0)] = 0.1
@@ -135,8 +137,8 @@ class CheckpointConfig(Section):
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig
-    objective: dict[str, Any] = {"name": "dpo"}
-    """name, and the objective's own keyword arguments."""
+    objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
+    """name (dpo where none is given), and the objective's own keyword arguments."""
     reference: Literal["auto", "none", "frozen", "adapter_off", "cached"] = "auto"
     """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
     train: TrainConfig = TrainConfig()
@@ -159,6 +161,7 @@ class Config(Section):
     @classmethod
     def _named(cls, value):
         value = {"name": value} if isinstance(value, str) else value
+        value = {"name": DEFAULT_OBJECTIVE} | value if isinstance(value, dict) else value
         if not isinstance(value, dict) or not isinstance(value.get("name"), str):
             raise ValueError("expected a name and its options, such as {name: dpo, beta: 0.1}")
         return value

@@ -177,11 +177,11 @@ def test_prompt_and_padding_are_not_scored(path):
     PATHS[path](model, trees).values.sum().backward()
     handle.remove()
     scored = kept[0].grad.abs().sum(-1) > 0  # [rows, columns]
-    wanted = []
-    if path == "tree":
-        for tree in trees:  # last prompt token, then each answer without its last token
-            wanted += [False] * (len(tree.prompt) - 1) + [True] + [True] * sum(len(c) - 1 for c in tree.completions)
-        assert scored[0].tolist() == wanted
+    if path == "tree":  # prompts first: of each, only the last token predicts an answer token
+        prompts, answers = sum(len(t.prompt) for t in trees), sum(len(c) - 1 for t in trees for c in t.completions)
+        assert scored[0].sum() == len(trees) + answers and scored[0, prompts:].all()
+        last = torch.tensor([len(t.prompt) for t in trees]).cumsum(0) - 1
+        assert scored[0, :prompts].nonzero().flatten().tolist() == last.tolist()
     else:
         for n, (tree, completion) in enumerate((tree, c) for tree in trees for c in tree.completions):
             before, answer = len(tree.prompt) - 1, len(completion)

@@ -13,13 +13,17 @@ trees = st.lists(
 )
 
 
+share = st.sampled_from([0, 1, 2, 8])
+
+
 @settings(deadline=None)
-@given(trees)
-def test_packing_is_lossless(trees):
+@given(trees, share)
+def test_packing_is_lossless(trees, share):
     """Each completion can be read back from the layout: its tokens, what predicts each, and where that stands."""
-    layout = pack(trees)
+    layout = pack(trees, share=share)
     answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
-    assert layout.tokens == sum(tree.tokens for tree in trees) - len(answers)  # last tokens are only ever targets
+    alone = sum(tree.tokens for tree in trees) - len(answers)  # last tokens are only ever targets
+    assert layout.tokens == alone if share == 0 else layout.tokens <= alone
     assert layout.count.tolist() == [len(completion) for _, completion in answers]
     for n, (prompt, completion) in enumerate(answers):
         mine = layout.owner == n
@@ -30,32 +34,50 @@ def test_packing_is_lossless(trees):
 
 
 @settings(deadline=None)
-@given(trees)
-def test_segments_cover_every_token_once_and_see_their_own_path(trees):
-    layout = pack(trees)
+@given(trees, share)
+def test_segments_cover_every_token_once_and_see_their_own_path(trees, share):
+    layout = pack(trees, share=share)
     assert [t for s in layout.segments for t in range(s.start, s.stop)] == list(range(layout.tokens))
-    paths = []
+    seen_by = {}  # what the token at each place sees, itself included
     for segment in layout.segments:
         seen = [t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)]
         assert layout.positions[seen].tolist() == list(range(len(seen)))
         assert segment.depth == len(seen) - len(segment)
-        paths.append(layout.ids[seen].tolist())
-    wanted = []
+        ids = layout.ids[seen].tolist()
+        seen_by |= {segment.start + i: ids[: segment.depth + i + 1] for i in range(len(segment))}
+    n = 0
     for tree in trees:
-        wanted.append(list(tree.prompt))
-        wanted += [[*tree.prompt, *c[:-1]] for c in tree.completions if len(c) > 1]
-    assert paths == wanted
+        for completion in tree.completions:
+            contexts = [seen_by[int(place)] for place in layout.source[layout.owner == n]]
+            assert contexts == [[*tree.prompt, *completion[:i]] for i in range(len(completion))]
+            n += 1
+
+
+def test_a_common_beginning_is_laid_once():
+    """System turn 1 2 3, two questions under it, one of them asked twice, and a stranger."""
+    one, two = Tree((1, 2, 3, 4), ((7, 8),), 0), Tree((1, 2, 3, 5, 6), ((7, 8), (9,)), 1)
+    layout = pack([two, one, Tree((4, 4), ((1,),), 2), two], share=3)
+    assert layout.ids.tolist() == [1, 2, 3, 4, 5, 6, 4, 4, 7, 7, 7]
+    assert layout.positions.tolist() == [0, 1, 2, 3, 3, 4, 0, 1, 5, 4, 5]
+    assert [s.ancestors for s in layout.segments[:4]] == [(), ((0, 3),), ((0, 3),), ()]
+    assert layout.segments[4].ancestors == ((0, 3), (4, 6))
+    assert layout.owner.tolist() == [0, 0, 1, 2, 2, 3, 4, 4, 5]
+
+
+def test_a_short_agreement_is_not_shared():
+    layout = pack([Tree((1, 2, 3), ((7,),), 0), Tree((1, 2, 4), ((7,),), 1)], share=3)
+    assert layout.ids.tolist() == [1, 2, 3, 1, 2, 4]
 
 
 def test_a_small_layout_by_hand():
-    layout = pack([Tree((5, 6), ((7, 8, 9), (4,)), 0), Tree((3,), ((2, 1),), 1)])
-    assert layout.ids.tolist() == [5, 6, 7, 8, 3, 2]
-    assert layout.positions.tolist() == [0, 1, 2, 3, 0, 1]
-    assert layout.source.tolist() == [1, 2, 3, 1, 4, 5]
+    layout = pack([Tree((5, 6), ((7, 8, 9), (4,)), 0), Tree((3,), ((2, 1),), 1)], share=0)
+    assert layout.ids.tolist() == [5, 6, 3, 7, 8, 2]
+    assert layout.positions.tolist() == [0, 1, 0, 2, 3, 1]
+    assert layout.source.tolist() == [1, 3, 4, 1, 2, 5]
     assert layout.targets.tolist() == [7, 8, 9, 4, 2, 1]
     assert layout.owner.tolist() == [0, 0, 0, 1, 2, 2]
     assert [(s.start, s.stop, s.ancestors) for s in layout.segments] == [
-        (0, 2, ()), (2, 4, ((0, 2),)), (4, 5, ()), (5, 6, ((4, 5),)),
+        (0, 2, ()), (2, 3, ()), (3, 5, ((0, 2),)), (5, 6, ((2, 3),)),
     ]  # fmt: skip
     assert layout.ids.dtype == torch.long
 

@@ -1,13 +1,13 @@
 """Where each token of a packed batch lies, and what it may see.
 
 A batch is a forest of *segments*. A segment is a run of tokens that attends to all tokens of its ancestors and,
-causally, to itself. The prompt of a tree is a segment; each completion is a segment whose parent is the prompt:
+causally, to itself. What several prompts have in common is one segment, the rest of a prompt another, each completion
+one more:
 
-    tree 0: prompt ─┬─ chosen            tokens:  p p p p c c c r r r | p p …
-                    └─ rejected          segment: 0 0 0 0 1 1 1 2 2 2 | 3 3 …
-
-Nothing is padded and nothing is computed twice. Segments may nest to any depth, so that prefixes shared by
-several trees need no other design.
+    system turn ─┬─ question 1 ─┬─ chosen
+                 │              └─ rejected          Nothing is padded and nothing is computed twice.
+                 └─ question 2 ─┬─ chosen
+                                └─ rejected
 
 T packed tokens · C completion tokens · N completions.
 """
@@ -16,11 +16,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from accord.types import Tree
+
+
+# Tokens that a common beginning must have to be a segment of its own. A segment costs an attention call a layer: about
+# as much as computing two tokens twice.
+SHARED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,30 +63,23 @@ class Layout:
         return len(self.ids)
 
 
-def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> Layout:
-    """Lay trees out one after the other: prompt, then each completion without its last token."""
-    ids: list[int] = []
-    positions: list[int] = []
-    segments: list[Segment] = []
+def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int = SHARED) -> Layout:
+    """Lay out the prompts as a prefix tree, then each completion, without its last token, behind its prompt.
+
+    Args:
+      share: shortest run of tokens worth computing once for several prompts; 0 shares nothing.
+    """
+    builder = _Builder()
+    paths = builder.prompts([tree.prompt for tree in trees], share)
     source: list[int] = []
     targets: list[int] = []
     owner: list[int] = []
     count: list[int] = []
-
-    def lay(tokens: Sequence[int], ancestors: tuple[tuple[int, int], ...]) -> Segment:
-        segment = Segment(len(ids), len(ids) + len(tokens), ancestors)
-        ids.extend(tokens)
-        positions.extend(range(segment.depth, segment.depth + len(tokens)))
-        if tokens:
-            segments.append(segment)
-        return segment
-
-    for tree in trees:
-        prompt = lay(tree.prompt, ())
+    for tree, path in zip(trees, paths):
         for completion in tree.completions:
-            body = lay(completion[:-1], ((prompt.start, prompt.stop),))
-            source.append(prompt.stop - 1)  # the last prompt token predicts the first answer token
-            source.extend(range(body.start, body.stop))
+            start, stop = builder.lay(completion[:-1], path)
+            source.append(path[-1][1] - 1)  # the last prompt token predicts the first answer token
+            source.extend(range(start, stop))
             targets.extend(completion)
             owner.extend([len(count)] * len(completion))
             count.append(len(completion))
@@ -89,8 +88,51 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu") -> Layout:
         return torch.tensor(values, dtype=torch.long, device=device)
 
     return Layout(
-        tensor(ids), tensor(positions), tuple(segments), tensor(source), tensor(targets), tensor(owner), tensor(count)
-    )
+        tensor(builder.ids), tensor(builder.positions), tuple(builder.segments),
+        tensor(source), tensor(targets), tensor(owner), tensor(count),
+    )  # fmt: skip
+
+
+Path = tuple[tuple[int, int], ...]  # ranges of packed tokens, root first
+
+
+class _Builder:
+    """Token ids, positions and segments, as they are laid."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.positions: list[int] = []
+        self.segments: list[Segment] = []
+
+    def lay(self, tokens: Sequence[int], ancestors: Path) -> tuple[int, int]:
+        """Add a segment behind its ancestors; returns its range, which may be empty."""
+        segment = Segment(len(self.ids), len(self.ids) + len(tokens), ancestors)
+        self.ids.extend(tokens)
+        self.positions.extend(range(segment.depth, segment.depth + len(tokens)))
+        if tokens:
+            self.segments.append(segment)
+        return segment.start, segment.stop
+
+    def prompts(self, prompts: Sequence[tuple[int, ...]], share: int) -> list[Path]:
+        """The path of each prompt. A beginning that several have in common (a system turn, a whole prompt) is laid once."""
+        paths: dict[tuple[int, ...], Path] = {}
+        if share:
+            self._share(sorted(set(prompts)), 0, (), paths, share)
+            return [paths[prompt] for prompt in prompts]
+        return [(self.lay(prompt, ()),) for prompt in prompts]
+
+    def _share(self, prompts: list[tuple[int, ...]], depth: int, path: Path, paths: dict, share: int) -> None:
+        """Lay distinct sorted prompts that agree on their first `depth` tokens, which lie at `path`."""
+        common = _agreement(prompts[0], prompts[-1])  # sorted: the first and the last agree least
+        if len(prompts) > 1 and common - depth >= share:
+            path, depth = (*path, self.lay(prompts[0][depth:common], path)), common
+        for group in _by_next_token(prompts, depth):
+            if len(group) > 1 and _agreement(group[0], group[-1]) - depth >= share:
+                self._share(group, depth, path, paths, share)
+                continue
+            for prompt in group:
+                rest = prompt[depth:]
+                paths[prompt] = (*path, self.lay(rest, path)) if rest else path
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
@@ -104,3 +146,13 @@ def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
         groups[-1].append(index)
         filled += tree.tokens
     return groups
+
+
+def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two sequences have in common from their start."""
+    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+
+
+def _by_next_token(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:
+    """Sorted prompts in groups that go on with the same token behind `depth`; one that ends there is a group."""
+    return [list(group) for _, group in groupby(prompts, key=lambda prompt: prompt[depth : depth + 1])]

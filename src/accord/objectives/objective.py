@@ -45,7 +45,7 @@ class Objective:
     reference: bool  # whether it measures against a reference
     reward: Callable[..., Tensor]  # (policy: Logps, reference: Logps | None, **options) -> [N]
     convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
-    learning_rate: float  # where to start with LoRA; about a tenth of it for all weights
+    learning_rate: float  # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
     source: str
     at_reference: Callable[[dict], float | None] = _unfixed  # options -> loss where policy = reference
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"

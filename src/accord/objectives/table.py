@@ -168,31 +168,31 @@ def _kto_context(policy: Logps, reference: Logps) -> dict[str, Tensor]:
 _ROWS = (
     Objective(
         "dpo", dpo, rows="pairs", reference=True, reward=beta_log_ratio, convention=_dpo_convention,
-        learning_rate=1e-4, source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7", at_reference=_ln2,
+        learning_rate=2e-4, source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7", at_reference=_ln2,
     ),
     Objective(
         "cdpo", cdpo, rows="pairs", reference=True, reward=beta_log_ratio, convention=_dpo_convention,
-        learning_rate=1e-4, source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3", at_reference=_ln2,
+        learning_rate=2e-4, source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3", at_reference=_ln2,
     ),
     Objective(
         "robust", robust, rows="pairs", reference=True, reward=beta_log_ratio, convention=_robust_convention,
-        learning_rate=1e-4, source="Chowdhury et al. 2024, arXiv:2403.00409", at_reference=_ln2,
+        learning_rate=2e-4, source="Chowdhury et al. 2024, arXiv:2403.00409", at_reference=_ln2,
     ),
     Objective(
         "ipo", ipo, rows="pairs", reference=True, reward=ipo_reward, convention=_ipo_convention,
-        learning_rate=1e-4, source="Azar et al. 2023, arXiv:2310.12036, Eq. 17", at_reference=_ipo_at_reference,
+        learning_rate=2e-4, source="Azar et al. 2023, arXiv:2310.12036, Eq. 17", at_reference=_ipo_at_reference,
     ),
     Objective(
         "hinge", hinge, rows="pairs", reference=True, reward=beta_log_ratio, convention=_hinge_convention,
-        learning_rate=1e-4, source="Zhao et al. 2023, arXiv:2305.10425", at_reference=lambda options: 1.0,
+        learning_rate=2e-4, source="Zhao et al. 2023, arXiv:2305.10425", at_reference=lambda options: 1.0,
     ),
     Objective(
         "simpo", simpo, rows="pairs", reference=False, reward=simpo_reward, convention=_simpo_convention,
-        learning_rate=5e-5, source="Meng et al. 2024, arXiv:2405.14734, Eq. 6", complete=simpo_options,
+        learning_rate=1e-4, source="Meng et al. 2024, arXiv:2405.14734, Eq. 6", complete=simpo_options,
     ),
     Objective(
         "orpo", orpo, rows="pairs", reference=False, reward=orpo_reward, convention=_orpo_convention,
-        learning_rate=1e-4, source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
+        learning_rate=2e-4, source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
     ),
     Objective(
         "cpo", cpo, rows="pairs", reference=False, reward=cpo_reward, convention=_cpo_convention,
@@ -200,7 +200,7 @@ _ROWS = (
     ),
     Objective(
         "kto", kto, rows="labelled", reference=True, reward=beta_log_ratio, convention=_kto_convention,
-        learning_rate=2e-4, source="Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8", at_reference=_kto_at_reference,
+        learning_rate=4e-4, source="Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8", at_reference=_kto_at_reference,
         couples_batch=True, context=_kto_context,
     ),
     Objective(

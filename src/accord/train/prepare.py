@@ -32,6 +32,9 @@ from accord.train.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
+MEASURED_WIDTH = 576  # hidden size of SmolLM2-135M, on which the objectives' learning rates were measured
+
+
 @dataclass
 class Ready:
     """All that the loop needs, and all that was found on the way."""
@@ -106,7 +109,7 @@ def prepare(
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
     found.append(Finding("reference", "ok", why))
     learner = Learner(forward, objective, live_reference(kind, forward), config.train.micro_tokens, config.train.seed)
-    peak = config.train.learning_rate or objective.learning_rate * (1.0 if model.peft is not None else 0.1)
+    peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
@@ -123,6 +126,15 @@ def prepare(
     ready.tie_width = floor.evidence["reward_margin"]
     ready.findings.append(floor)
     return ready
+
+
+def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
+    """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where it was measured.
+
+    Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all weights want about a tenth.
+    """
+    width = model.network.config.get_text_config().hidden_size
+    return objective.learning_rate * min(1.0, MEASURED_WIDTH / width) * (1.0 if model.peft is not None else 0.1)
 
 
 def trajectory(config: Config) -> dict[str, object]:

@@ -98,7 +98,9 @@ def row_findings(config: Config, rows: Rows, template: Template, name: str) -> l
     accept = math.ceil(share * 1000) / 1000
     remedy = f"mend them, or accept the loss: --set data.max_rejected={accept:g}" if refused else ""
     verdict = "refused" if refused else "note" if ledger.rejected else "ok"
-    evidence = {"share": share, "reasons": dict(ledger.reasons), "first": ledger.as_dict()["first"]}
+    places = [place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)]
+    first = [{"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places]
+    evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
