@@ -180,7 +180,7 @@ def test_prompt_and_padding_are_not_scored(path):
     if path == "tree":  # prompts first: of each, only the last token predicts an answer token
         prompts, answers = sum(len(t.prompt) for t in trees), sum(len(c) - 1 for t in trees for c in t.completions)
         assert scored[0].sum() == len(trees) + answers and scored[0, prompts:].all()
-        last = torch.tensor([len(t.prompt) for t in trees]).cumsum(0) - 1
+        last = torch.tensor([len(prompt) for prompt in sorted(t.prompt for t in trees)]).cumsum(0) - 1
         assert scored[0, :prompts].nonzero().flatten().tolist() == last.tolist()
     else:
         for n, (tree, completion) in enumerate((tree, c) for tree in trees for c in tree.completions):
