@@ -16,7 +16,9 @@ from torch.utils.checkpoint import checkpoint
 
 from accord.models.headspec import HeadSpec
 
-CHUNK = 256  # rows; 256 × 49,152 float32 logits are 50 MB
+# Rows at once. 64 × 49,152 float32 logits are 13 MB: an update of truthfulqa took 2.14, 1.96, 1.86 s with 64 and 2.21,
+# 2.14, 1.96 s with 256 (SmolLM2-135M, bfloat16, 2 cores).
+CHUNK = 64
 
 
 def token_logps(hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int = CHUNK) -> tuple[Tensor, Tensor]:
@@ -77,7 +79,7 @@ class _ChunkedLogps(torch.autograd.Function):
 def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
     """H = lse − Σ softmax · logit, [C] nats."""
     probabilities = (logits - lse[:, None]).exp_()
-    return lse - torch.einsum("cv,cv->c", probabilities, logits)
+    return lse - torch.linalg.vecdot(probabilities, logits)
 
 
 def _checkpointed(

@@ -31,7 +31,7 @@ SHARED = 8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens [start, stop) of the packed batch. `ancestors` are the ranges it attends to in full, root first."""
+    """Tokens [start, stop) of the packed batch. `ancestors` are the segments it attends to in full, root first."""
 
     start: int
     stop: int
