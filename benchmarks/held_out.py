@@ -21,13 +21,13 @@ RESULTS = Path(__file__).parent / "results"
 SETS = {
     "truthfulqa": {
         "pairs": "truthfulqa/pairs_train.jsonl", "labels": "truthfulqa/kto_train.jsonl.gz",
-        "held_out": "truthfulqa/pairs_test.jsonl", "flags": ["--steps", "96", "--batch-size", "16"],
-        "dpo": ["--epochs", "1", "--batch-size", "16"], "kto": ["--steps", "96", "--batch-size", "32"],
+        "held_out": "truthfulqa/pairs_test.jsonl", "flags": ["--steps", "64", "--batch-size", "16"],
+        "dpo": ["--epochs", "1", "--batch-size", "16"], "ipo": ["--steps", "96", "--batch-size", "16"], "kto": ["--steps", "64", "--batch-size", "32"],
         "methods": ["dpo", "ipo", "kto", "simpo", "orpo"],
     },
     "hh_helpful": {
         "pairs": "hh_helpful/train.jsonl.gz", "held_out": "hh_helpful/test.jsonl.gz",
-        "flags": ["--steps", "48", "--batch-size", "8", "--set", "data.max_tokens=512", "--set", "data.max_too_long=0.3"],
+        "flags": ["--steps", "24", "--batch-size", "8", "--set", "evaluate.rows=160", "--set", "data.max_tokens=512", "--set", "data.max_too_long=0.3"],
         "methods": ["dpo"],
     },
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 
 DEFAULTS = {
     # OpenMP threads spin at barriers while they wait. With a second process on the machine they spin away the time
@@ -17,6 +18,8 @@ DEFAULTS = {
 
 def settle(offline: bool = True) -> None:
     """Apply the defaults; without `offline`, hub names may go to the network."""
+    # PEFT and transformers talk to each other here; a user can do nothing about it
+    warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if offline:

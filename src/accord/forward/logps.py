@@ -65,10 +65,10 @@ def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
     return TokenLogps(values, entropy, rows.row, rows.count)
 
 
-def oracle(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
-    """The readable definition, in the model's own eager attention. Holds [N, L, V] logits: for tests and checks only."""
+def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager") -> TokenLogps:
+    """The readable definition, in the model's own attention. Holds [N, L, V] logits: for tests and checks only."""
     rows = _padded(trees, model.device)
-    with _eager(model):
+    with _attending(model, attention):
         logits = model.network(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).logits
@@ -80,13 +80,13 @@ def oracle(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
 
 
 @contextmanager
-def _eager(model: LanguageModel):
-    """Inside, the model attends as its authors wrote it, with none of our code."""
+def _attending(model: LanguageModel, attention: str):
+    """Inside, the model attends by transformers' own code ("eager", "sdpa"), with none of ours."""
     network, before = model.network, model.network.config._attn_implementation
-    if before is None or before == "eager" or not network._can_set_attn_implementation():
+    if before is None or before == attention or not network._can_set_attn_implementation():
         yield
         return
-    network.set_attn_implementation("eager")
+    network.set_attn_implementation(attention)
     try:
         yield
     finally:

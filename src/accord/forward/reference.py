@@ -78,6 +78,11 @@ class Cached:
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
     name: str = "cached"
 
+    @classmethod
+    def under(cls, key: str, device: torch.device) -> Cached:
+        """The cache of one full key; empty until `load` or `fill`."""
+        return cls(cache_root() / key, device)
+
     def logps(self, trees: Sequence[Tree]) -> Logps:
         entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
         sums, counts = zip(*entries)

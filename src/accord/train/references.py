@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from accord.forward.choose import Forward
-from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, cache_root, full_key
+from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
 from accord.train.display import Display
 from accord.train.signals import Stop
@@ -66,7 +66,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
         dtype=str(model.dtype),
         path=learner.forward.path,
     )
-    cache = Cached(cache_root() / key, model.device)
+    cache = Cached.under(key, model.device)
     for problem in cache.load():
         display.line(f"reference cache: {problem}")
     needed = needed_trees(ready)
