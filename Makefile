@@ -19,7 +19,7 @@ demo: setup
 	.venv/bin/accord demo
 
 test: setup
-	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest
+	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

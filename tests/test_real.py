@@ -21,7 +21,7 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
     run = tmp_path / "run"
     command = [
         sys.executable, "-m", "accord.cli", "train", "--data", str(DEMO / "train.jsonl"), "--held-out",
-        str(DEMO / "held_out.jsonl"), "--method", "dpo", "--steps", "3", "--batch-size", "4", "--learning-rate", "1e-3",
+        str(DEMO / "held_out.jsonl"), "--method", "dpo", "--steps", "3", "--batch-size", "4", "--learning-rate", "1e-4",
         "--set", "evaluate.rows=6", "--output", str(run), "--json",
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"})

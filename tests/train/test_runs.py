@@ -172,7 +172,7 @@ def test_auto_reference(method, adapters, repeats, kind):
 def test_learning_rate_of_the_objective(tiny_folder, pairs_file):
     """Not given: the objective's own for adapters, a tenth for all weights."""
     peaks = [ready_for(tiny_folder, pairs_file, learning_rate=None, lora=lora).peak for lora in (None, False)]
-    assert peaks == pytest.approx([1e-4, 1e-5])
+    assert peaks == pytest.approx([resolve("dpo").learning_rate, resolve("dpo").learning_rate / 10])
 
 
 def test_epochs_and_order(tiny_folder, pairs_file, tmp_path):
