@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
     folder = RunFolder.create(config)
     folder.write_config(config)
     folder.write_environment(command)
-    with stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop:
         try:
             ready = prepare(config, display, stop, folder=folder)
             checkpoint.require_room(folder.path, _room(ready))
@@ -76,7 +77,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     saved = checkpoint.load(folder.checkpoints)
     for problem in saved.passed_over:
         display.line(f"! damaged checkpoint passed over: {problem}")
-    with stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop:
         ready = prepare(config, display, stop)
         _require_same(saved.state["identity"], ready.identity(), folder)
         ready.optimizer.load_state(saved.tensors, saved.step)
@@ -88,7 +89,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
 
 def dry_run(config: Config, display: Display) -> Ready:
     """All checks and proofs, nothing written, no update."""
-    with stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop:
         return prepare(config, display, stop, dry_run=True)
 
 
@@ -110,7 +111,6 @@ MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 def _finish(run: Run, command: Sequence[str]) -> Result:
     """The loop, then the saved model, read back, and its card."""
     train(run)
-    run.display.close()
     ready, folder = run.ready, run.folder
     saved = folder.path / ("adapter" if ready.model.peft is not None else "final")
     try:
