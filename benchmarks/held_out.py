@@ -27,6 +27,13 @@ SETS = {
     },
     "hh_helpful": {
         "pairs": "hh_helpful/train.jsonl.gz", "held_out": "hh_helpful/test.jsonl.gz",
+        "flags": ["--steps", "96", "--batch-size", "16"],
+        "dpo": ["--epochs", "1", "--batch-size", "16"], "kto": ["--steps", "64", "--batch-size", "32"],
+        "simpo": ["--steps", "64", "--batch-size", "16"], "orpo": ["--steps", "40", "--batch-size", "16"],
+        "methods": ["dpo", "ipo", "kto", "simpo", "orpo"],
+    },
+    "hh_helpful": {
+        "pairs": "hh_helpful/train.jsonl.gz", "held_out": "hh_helpful/test.jsonl.gz",
         "flags": ["--steps", "24", "--batch-size", "8", "--set", "evaluate.rows=160", "--set", "data.max_tokens=512", "--set", "data.max_too_long=0.3"],
         "methods": ["dpo"],
     },

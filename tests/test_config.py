@@ -163,3 +163,16 @@ def test_recipe_of_bytes_or_none(tmp_path):
     for name in ("recipe.yaml", "missing.yaml", "."):
         with pytest.raises(UsageError, match="not valid YAML|no such recipe"):
             load_recipe(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("field", ["train.steps", "train.learning_rate", "train.batch_size", "model.lora.alpha"])
+def test_a_boolean_is_no_number(field):
+    """true would be taken as 1."""
+    section, *rest = field.split(".")
+    node: dict = {"data": {"train": "x.jsonl"}}
+    place = node.setdefault(section, {})
+    for name in rest[:-1]:
+        place = place.setdefault(name, {})
+    place[rest[-1]] = True
+    with pytest.raises(UsageError, match=rest[-1]):
+        make_config(node)

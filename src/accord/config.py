@@ -16,8 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from accord.errors import UsageError
 
-Positive = Annotated[int, Field(ge=1)]
-NotNegative = Annotated[int, Field(ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+NotNegative = Annotated[int, Field(strict=True, ge=0)]
 
 DEFAULT_OBJECTIVE = "dpo"
 
@@ -36,11 +36,11 @@ class Section(BaseModel):
 class LoraConfig(Section):
     rank: Positive = 16
     """Rank of the update of each weight."""
-    alpha: Annotated[float, Field(gt=0)] = 32
+    alpha: Annotated[float, Field(strict=True, gt=0)] = 32
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "attention"
     """Which modules get adapters: attention (query, key, value, output projections), all-linear, or a list of names."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     """Dropout in front of the adapters while training; the reference and every evaluation run without it."""
     dora: bool = False
     """Weight-decomposed adapters (Liu et al. 2024, arXiv:2402.09353)."""
@@ -75,7 +75,7 @@ class DataConfig(Section):
     """auto judges every row on its own; a format's name insists on it."""
     columns: dict[str, str] = {}
     """Renames columns before rows are read: {prompt: question}."""
-    max_tokens: Annotated[int, Field(ge=8)] = 1024
+    max_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
     """Longest prompt + answer. What to do with a longer row is said by the next two."""
     long_prompts: Literal["cut", "reject"] = "cut"
     """cut drops the oldest turns of a conversation, never the system turn or the last one; then reject."""
@@ -83,9 +83,9 @@ class DataConfig(Section):
     """cut keeps the beginning of an answer, without an end token."""
     template: str = "auto"
     """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja file."""
-    max_rejected: Annotated[float, Field(ge=0, le=1)] = 0.001
+    max_rejected: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
     """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training accepts."""
-    max_too_long: Annotated[float, Field(ge=0, le=1)] = 0.05
+    max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
 
 
@@ -94,23 +94,23 @@ class TrainConfig(Section):
     """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one row."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
-    epochs: Annotated[float, Field(gt=0)] | None = None
+    epochs: Annotated[float, Field(strict=True, gt=0)] | None = None
     """Passes over the rows, instead of steps."""
-    learning_rate: Annotated[float, Field(gt=0, lt=1)] | None = None
+    learning_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of it for all weights."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: to zero, or not at all."""
-    warmup: Annotated[float, Field(ge=0)] = 0.1
+    warmup: Annotated[float, Field(strict=True, ge=0)] = 0.1
     """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises from zero."""
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
     """AdamW's decoupled decay, on matrices only."""
-    betas: tuple[Annotated[float, Field(ge=0, lt=1)], Annotated[float, Field(ge=0, lt=1)]] = (0.9, 0.999)
+    betas: tuple[Annotated[float, Field(strict=True, ge=0, lt=1)], Annotated[float, Field(strict=True, ge=0, lt=1)]] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
-    clip: Annotated[float, Field(gt=0)] | None = 1.0
+    clip: Annotated[float, Field(strict=True, gt=0)] | None = 1.0
     """Largest gradient norm; null never clips."""
     seed: NotNegative = 0
     """Order of the rows, initial adapters and dropout are functions of it."""
-    micro_tokens: Annotated[int, Field(ge=64)] = 2048
+    micro_tokens: Annotated[int, Field(strict=True, ge=64)] = 2048
     """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
 
     @model_validator(mode="after")

@@ -128,5 +128,5 @@ def test_devices_and_dtypes():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_dtype("float32", torch.device("cpu")) == torch.float32
     assert pick_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
-    with pytest.raises(UsageError, match="'quantum' is no device. Expected auto, cpu, cuda"):
+    with pytest.raises(UsageError, match="'quantum' is no device of this machine. Expected auto, cpu, cuda"):
         pick_device("quantum")

@@ -90,7 +90,9 @@ def metrics(records: Records, held_out: HeldOut, objective: BoundObjective, tie_
     out = {f"eval_{name}": value for name, value in summarise(records, objective, tie_width).items()}
     if held_out.kind == "labelled":
         good, bad = records["rewards/chosen"], records["rewards/rejected"]
-        out["diag/eval_auc"] = area(good[~good.isnan()], bad[~bad.isnan()], tie_width)
+        good, bad = good[~good.isnan()], bad[~bad.isnan()]
+        if len(good) and len(bad):
+            out["diag/eval_auc"] = area(good, bad, tie_width)
     return out
 
 
@@ -104,6 +106,4 @@ def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Esti
 
 def area(good: torch.Tensor, bad: torch.Tensor, tie_width: float) -> float:
     """Probability that a good answer's reward is above a bad one's; ties half."""
-    if not len(good) or not len(bad):
-        return float("nan")
     return wins(good[:, None] - bad[None, :], tie_width).mean().item()

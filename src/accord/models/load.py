@@ -54,9 +54,10 @@ def pick_device(device: str) -> torch.device:
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        return torch.device(device)
-    except RuntimeError as error:
-        raise UsageError(f"{device!r} is no device. Expected auto, cpu, cuda or cuda:N.") from error
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+        raise UsageError(f"{device!r} is no device of this machine. Expected auto, cpu, cuda or cuda:N.") from error
+    return torch.device(device)
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:

@@ -188,7 +188,7 @@ _ROWS = (
     ),
     Objective(
         "simpo", simpo, rows="pairs", reference=False, reward=simpo_reward, convention=_simpo_convention,
-        learning_rate=1e-4, source="Meng et al. 2024, arXiv:2405.14734, Eq. 6", complete=simpo_options,
+        learning_rate=4e-4, source="Meng et al. 2024, arXiv:2405.14734, Eq. 6", complete=simpo_options,
     ),
     Objective(
         "orpo", orpo, rows="pairs", reference=False, reward=orpo_reward, convention=_orpo_convention,

@@ -56,9 +56,12 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
         for file in staging.iterdir():
             flush(file)
         flush(staging)
-        shutil.rmtree(folder / name, ignore_errors=True)  # a damaged one of the same step, after a resume
+        former = folder / f".former-{name}"  # one of the same step, from before a resume
+        if (folder / name).exists():
+            (folder / name).rename(former)
         staging.rename(folder / name)
         flush(folder)
+        shutil.rmtree(former, ignore_errors=True)
         write_text(folder / "LATEST", name + "\n")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
