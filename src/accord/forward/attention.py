@@ -64,7 +64,7 @@ def attend(
             attention_mask = visible(query.shape[2], key.shape[2] - query.shape[2], sliding_window, query.device)
         return _softcapped(query, key, value, attention_mask, scaling, softcap).transpose(1, 2), None
     # Split, not slice: the gradient of a slice is as large as what it was cut from, so S segments would write S · T
-    # tokens of zeros (a third of an update of truthfulqa).
+    # tokens of zeros (an update of truthfulqa took 2.6 s, and 2.0 s without).
     lengths = [len(segment) for segment in tree.segments]
     queries, keys, values = (x.split(lengths, dim=2) for x in (query, key, value))
     place = {segment.start: number for number, segment in enumerate(tree.segments)}

@@ -18,7 +18,6 @@ def weights(network: PreTrainedModel) -> str:
 
     The configuration counts since it changes the numbers as well: rotary base, window, epsilon, scale of the logits.
     Taken from memory, not from the file: a model that was edited, merged or cast after loading is another model.
-    About 1 GB a second.
     """
     config = {name: value for name, value in network.config.to_dict().items() if name not in NO_NUMBERS}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
