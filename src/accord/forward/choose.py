@@ -23,7 +23,8 @@ from accord.types import Refused, Tree, UsageError
 WORST_TOKEN = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 1.5}
 MEAN_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.15}
 # bfloat16's rounding depends on the rows: on one clean KTO run the tree path was 0.087 and the padded path 0.10 a token
-# from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA attention differ by is measured on the probe itself, and so many times that is allowed.
+# from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA attention differ by is measured on the probe
+# itself, and so many times that is allowed.
 ROUNDING = 2.0
 
 
