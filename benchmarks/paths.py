@@ -69,8 +69,8 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     from accord.models.load import load
     from accord.models.lora import add_lora
     from accord.objectives import resolve
-    from accord.train.optim import Optimizer
-    from accord.train.step import Batch, Learner, accumulate
+    from accord.training.optim import Optimizer
+    from accord.training.step import Batch, Learner, accumulate
 
     file, rows, limit = CASES[case]
     model = load("smollm2")

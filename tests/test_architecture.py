@@ -13,11 +13,9 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Each part may import itself and those that stand before it.
 LAYERS = [
     {"errors", "environment"}, {"types"}, {"config", "flags"}, {"objectives", "data", "models"}, {"forward"},
-    {"evaluate", "monitor", "online"}, {"train"}, {"api", "compare", "report", "web"}, {"demo"}, {"cli"},
+    {"evaluate", "monitor", "online"}, {"training"}, {"api", "compare", "report", "web"}, {"demo"}, {"cli"},
 ]  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
-# A package that can be called needs the function that it stands for (see accord/train/__init__.py).
-EXCEPTIONS = {("train/__init__.py", "api")}
 
 
 def name_of(file: Path) -> str:
@@ -62,7 +60,7 @@ def test_imports_run_one_way(file):
     assert part in RANK, f"{part} has no place in LAYERS"
     for other in parts_imported(file):
         allowed = other == part or RANK[other] < RANK[part] or (RANK[other] == RANK[part] == RANK["config"])
-        assert allowed or (name_of(file), other) in EXCEPTIONS, f"{name_of(file)} imports accord.{other}"
+        assert allowed, f"{name_of(file)} imports accord.{other}"
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "requests", "urllib", "httpx", "socket"}
@@ -110,18 +108,3 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "False" and "--held-out" in done.stdout
-
-
-def test_api_survives_the_package_of_its_name():
-    """accord.train is a function and a package: it can be called before and after anything in it was imported."""
-    code = (
-        "import accord, accord.errors\n"
-        "def refused():\n"
-        "    try: accord.train()\n"
-        "    except accord.errors.UsageError as error: return 'data' in str(error)\n"
-        "first = refused()\n"
-        "import accord.train.checkpoint\n"
-        "print(first, refused(), accord.train.checkpoint.MANIFEST)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.stdout.split() == ["True", "True", "MANIFEST.json"], done.stderr

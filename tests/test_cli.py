@@ -80,7 +80,7 @@ def test_nothing_to_train_on():
 
 def test_disk_full_outside_checkpoints(flags, tmp_path, monkeypatch):
     """An error of the system that nothing else put into words: exit 6, no traceback."""
-    from accord.train import folder
+    from accord.training import folder
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "config.yaml")
@@ -91,7 +91,7 @@ def test_disk_full_outside_checkpoints(flags, tmp_path, monkeypatch):
 
 
 def test_a_bug_is_not_dressed_up(flags, tmp_path, monkeypatch):
-    from accord.train import run
+    from accord.training import run
 
     def broken(*args, **kwargs):
         raise ZeroDivisionError

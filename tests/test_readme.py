@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.config import load_recipe, make_config
-from accord.train.prepare import resolve_objective
+from accord.training.prepare import resolve_objective
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.flags import build, split_keywords
-from accord.train.display import Display, SilentDisplay
-from accord.train.run import Result
-from accord.train.run import resume as resume_run
-from accord.train.run import start
+from accord.training.display import Display, SilentDisplay
+from accord.training.run import Result
+from accord.training.run import resume as resume_run
+from accord.training.run import start
 
 
 def train(

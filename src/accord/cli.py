@@ -62,13 +62,13 @@ def train(
             raise UsageError("Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …).")
         config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
         settle(offline="hub" not in config.allow)
-        from accord.train.display import make_display
-        from accord.train.run import dry_run as check
-        from accord.train.run import start
+        from accord.training.display import make_display
+        from accord.training.run import dry_run as check
+        from accord.training.run import start
 
         display = make_display(as_json)
         if dry_run:
-            from accord.train.dry import show
+            from accord.training.dry import show
 
             return show(check(config, display), sys.stderr if as_json else sys.stdout)
         result = start(config, display, _command())
@@ -84,8 +84,8 @@ def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_js
 
     def work():
         settle()
-        from accord.train.display import make_display
-        from accord.train.run import resume as go_on
+        from accord.training.display import make_display
+        from accord.training.run import resume as go_on
 
         result = go_on(run, make_display(as_json), _command())
         _say(as_json, f"done: {result.saved}")
@@ -107,7 +107,7 @@ def export(
 
     def work():
         settle()
-        from accord.train.export import export_run
+        from accord.training.export import export_run
 
         written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
         _say(as_json, f"{written}: read back from disk, {says}")
@@ -123,7 +123,7 @@ def demo(output: Output = None, as_json: Json = False) -> None:
     def work():
         settle()
         from accord.demo.run import run_demo
-        from accord.train.display import make_display
+        from accord.training.display import make_display
 
         return run_demo(output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command())
 

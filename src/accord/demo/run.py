@@ -27,8 +27,8 @@ from accord.forward.reference import AdaptersOff
 from accord.models.embedded import EMBEDDED_NAME
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.train.display import Display, clock
-from accord.train.run import start
+from accord.training.display import Display, clock
+from accord.training.run import start
 from accord.types import Logps, Tree, Turn
 
 HERE = Path(__file__).parent

@@ -22,8 +22,8 @@ from accord.forward.layout import micro_batches, pack
 from accord.forward.rows import as_rows
 from accord.models.language import TRAINED
 from accord.objectives.certificate import certify
-from accord.train.optim import Optimizer
-from accord.train.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
+from accord.training.optim import Optimizer
+from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
 from accord.types import Finding, RowLogps, Tree
 
 PROBE = 4  # rows of the first batch that are computed again and again

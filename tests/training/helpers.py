@@ -8,10 +8,10 @@ from pathlib import Path
 
 import accord
 from accord.flags import build
-from accord.train import loop
-from accord.train.display import SilentDisplay
-from accord.train.prepare import Ready, prepare
-from accord.train.signals import Stop
+from accord.training import loop
+from accord.training.display import SilentDisplay
+from accord.training.prepare import Ready, prepare
+from accord.training.signals import Stop
 
 DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
 

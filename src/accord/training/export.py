@@ -6,10 +6,10 @@ from pathlib import Path
 
 from accord.models import export
 from accord.models.load import load, pick_dtype
-from accord.train import checkpoint
-from accord.train.folder import RunFolder
-from accord.train.optim import Masters
-from accord.train.prepare import make_trainable
+from accord.training import checkpoint
+from accord.training.folder import RunFolder
+from accord.training.optim import Masters
+from accord.training.prepare import make_trainable
 from accord.types import Refused, UsageError
 
 

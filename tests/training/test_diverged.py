@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 from safetensors.torch import load_file
-from train.helpers import metrics, run, stopped_after
+from training.helpers import metrics, run, stopped_after
 
-from accord.train import loop, step
+from accord.training import loop, step
 from accord.types import Diverged, Interrupted, LossOutput
 
 

@@ -12,13 +12,13 @@ import torch
 
 from accord.config import Config
 from accord.models import export
-from accord.train import checkpoint
-from accord.train.card import model_card
-from accord.train.display import Display
-from accord.train.folder import RunFolder
-from accord.train.loop import Progress, Run, train
-from accord.train.prepare import Ready, prepare
-from accord.train.signals import stop_on_signals
+from accord.training import checkpoint
+from accord.training.card import model_card
+from accord.training.display import Display
+from accord.training.folder import RunFolder
+from accord.training.loop import Progress, Run, train
+from accord.training.prepare import Ready, prepare
+from accord.training.signals import stop_on_signals
 from accord.types import AccordError, CheckpointError, Finding, Refused
 
 # Bytes of a checkpoint per trained parameter: master and two moments in float32.

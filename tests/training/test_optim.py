@@ -7,7 +7,7 @@ import torch
 from torch.nn import Parameter
 
 from accord.config import TrainConfig
-from accord.train.optim import Masters, Optimizer, schedule
+from accord.training.optim import Masters, Optimizer, schedule
 
 SHAPES = {"matrix": (3, 4), "norm": (4,)}
 

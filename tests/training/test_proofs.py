@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 import torch
-from train.helpers import ready_for, run
+from training.helpers import ready_for, run
 
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.reference import Frozen
 from accord.objectives import resolve
-from accord.train import prepare, proofs, step
-from accord.train.prepare import make_trainable
+from accord.training import prepare, proofs, step
+from accord.training.prepare import make_trainable
 from accord.types import LossOutput, Refused
 
 CHECKS = {

@@ -7,13 +7,13 @@ import pytest
 import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
-from train.helpers import DEFAULTS, json_lines, labelled_rows, metrics, ready_for, run
+from training.helpers import DEFAULTS, json_lines, labelled_rows, metrics, ready_for, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import accord
 from accord.objectives import resolve
-from accord.train import loop
-from accord.train.references import choose_reference
+from accord.training import loop
+from accord.training.references import choose_reference
 
 FILES = {
     "config.yaml", "environment.json", "data.json", "rejected.jsonl", "preflight.json", "metrics.jsonl", "timings.jsonl",

@@ -6,9 +6,9 @@ from dataclasses import replace
 import pytest
 import torch
 from conftest import pair_rows, write_rows
-from train.helpers import labelled_rows, ready_for
+from training.helpers import labelled_rows, ready_for
 
-from accord.train.step import accumulate, denominator, make_batch, whole_batch_context
+from accord.training.step import accumulate, denominator, make_batch, whole_batch_context
 from accord.types import Refused
 
 METHODS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "kto", "sft", "train.mine:squared")

@@ -13,7 +13,7 @@ from accord.data.templates import Template
 from accord.data.trees import Encoding, Limits, encode, findings
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
-from accord.train.display import Display
+from accord.training.display import Display
 from accord.types import DataError, Finding, Tree
 
 LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused

@@ -7,10 +7,10 @@ import shutil
 
 import pytest
 import torch
-from train.helpers import run
+from training.helpers import run
 
 import accord
-from accord.train import checkpoint
+from accord.training import checkpoint
 from accord.types import CheckpointError
 
 TENSORS = {"master/w": torch.arange(6.0).reshape(2, 3), "exp_avg/w": torch.zeros(2, 3)}

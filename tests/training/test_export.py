@@ -3,10 +3,10 @@
 import pytest
 import torch
 from safetensors.torch import load_file
-from train.helpers import run
+from training.helpers import run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from accord.train.export import export_run
+from accord.training.export import export_run
 from accord.types import CheckpointError, Refused, UsageError
 
 

@@ -12,12 +12,12 @@ import torch
 from accord.evaluate import held_out as held
 from accord.evaluate.records import summarise
 from accord.evaluate.statistics import Estimate
-from accord.train import checkpoint
-from accord.train.display import Display
-from accord.train.folder import RunFolder
-from accord.train.prepare import Ready
-from accord.train.signals import Stop
-from accord.train.step import NotFinite, accumulate, make_batch
+from accord.training import checkpoint
+from accord.training.display import Display
+from accord.training.folder import RunFolder
+from accord.training.prepare import Ready
+from accord.training.signals import Stop
+from accord.training.step import NotFinite, accumulate, make_batch
 from accord.types import Diverged, Interrupted, Tree
 
 

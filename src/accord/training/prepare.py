@@ -21,14 +21,14 @@ from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.models.lora import add_lora, load_adapter, train_all_weights
 from accord.objectives import BoundObjective, resolve
-from accord.train.display import Display
-from accord.train.folder import RunFolder
-from accord.train.optim import Optimizer
-from accord.train.proofs import noise_floor, probe, prove
-from accord.train.references import cached_reference, choose_reference, live_reference
-from accord.train.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
-from accord.train.signals import Stop
-from accord.train.step import Learner, make_batch
+from accord.training.display import Display
+from accord.training.folder import RunFolder
+from accord.training.optim import Optimizer
+from accord.training.proofs import noise_floor, probe, prove
+from accord.training.references import cached_reference, choose_reference, live_reference
+from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.training.signals import Stop
+from accord.training.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 

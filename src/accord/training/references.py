@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
-from accord.train.display import Display
-from accord.train.signals import Stop
-from accord.train.step import make_batch
+from accord.training.display import Display
+from accord.training.signals import Stop
+from accord.training.step import make_batch
 from accord.types import Tree, UsageError
 
 if TYPE_CHECKING:
-    from accord.train.prepare import Ready
+    from accord.training.prepare import Ready
 
 
 def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool) -> tuple[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from accord.config import Config, dump, load_recipe, make_config
-from accord.train.checkpoint import unwritable, write_json, write_text
+from accord.training.checkpoint import unwritable, write_json, write_text
 from accord.types import Finding, UsageError
 
 REFUSED = "refused.txt"  # why a run was refused before its first update; such a folder may be used again

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from conftest import pair_rows, write_rows
-from train.helpers import json_lines, run, stopped_after
+from training.helpers import json_lines, run, stopped_after
 
 import accord
-from accord.train import checkpoint, loop
+from accord.training import checkpoint, loop
 from accord.types import CheckpointError, DataError, Interrupted, Refused, UsageError
 
 CASES = {
@@ -210,7 +210,7 @@ def test_sigterm(tiny_folder, pairs_file, tmp_path):
 
 def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeypatch):
     """Nothing to save yet: the folder says why and can be used again."""
-    from accord.train import prepare
+    from accord.training import prepare
 
     def stopping(*args, right=prepare.make_trainable):
         os.kill(os.getpid(), signal.SIGTERM)

@@ -20,7 +20,7 @@ from accord.forward.layout import micro_batches
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
 from accord.objectives import BoundObjective
-from accord.train.optim import Masters
+from accord.training.optim import Masters
 from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
 
