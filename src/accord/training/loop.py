@@ -14,11 +14,11 @@ from accord.evaluate.records import summarise
 from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint
 from accord.training.display import Display
-from accord.training.folder import RunFolder
+from accord.training.folder import RunFolder, vars_of
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.step import NotFinite, accumulate, make_batch
-from accord.types import Diverged, Interrupted, Tree
+from accord.types import Diverged, Finding, Interrupted, Tree
 
 
 @dataclass
@@ -140,6 +140,13 @@ def evaluate(run: Run) -> None:
     value = score(metrics)
     if progress.step and (progress.best is None or value < progress.best):
         progress.best, progress.best_step = value, progress.step
+
+
+def flag(run: Run, finding: Finding) -> None:
+    """Say something that was noticed while training: one line on the display, one in events.jsonl."""
+    run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
+    remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
+    run.display.line(f"! step {run.progress.step}  {finding.check}: {finding.says}{remedy}")
 
 
 def score(metrics: dict) -> float:
