@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from accord.forward import blocks
 from accord.forward.attention import UnsupportedAttention, attend, visible
 from accord.forward.layout import Layout, Segment
 
@@ -49,11 +50,19 @@ def naive(query, key, value, scaling, window, softcap):
     return out
 
 
+@pytest.fixture(params=["whole segments", "cut into blocks", "one block a batch"])
+def sizes(request, monkeypatch):
+    """Blocks of 128 queries would leave these small segments whole."""
+    if request.param != "whole segments":
+        monkeypatch.setattr(blocks, "QUERIES", 2)
+        monkeypatch.setattr(blocks, "AREA", 200 if request.param == "cut into blocks" else 0)
+
+
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
 @pytest.mark.parametrize("window", [None, 1, 2, 5, 100])
 @pytest.mark.parametrize("softcap", [None, 1.5])
 @pytest.mark.parametrize("scaling", [None, 0.7])
-def test_tree_attention_is_the_naive_loop(kv_heads, window, softcap, scaling):
+def test_tree_attention_is_the_naive_loop(kv_heads, window, softcap, scaling, sizes):
     tensors = inputs(kv_heads)
     options = {"scaling": scaling, "sliding_window": window, "softcap": softcap}
     found, weights = attend(MODULE, *tensors, None, tree=layout(), **options)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from forward.tiny import some_trees, tiny
 
-from accord.forward import attention, logps
+from accord.forward import attention, blocks, logps
 from accord.forward.choose import choose, compare
 from accord.forward.head import token_logps
+from accord.forward.layout import Segment
 from accord.forward.logps import PATHS, oracle
 from accord.types import Refused, UsageError
 
@@ -32,8 +33,9 @@ def test_unknown_words_are_an_error():
         choose(tiny(), some_trees(), "fast")
 
 
-def see_everything(length, depth, window, device):
-    return torch.ones(length, depth + length, dtype=torch.bool, device=device)
+def see_everything(batch, window, dtype):
+    """The padded keys too: what a forgotten mask does."""
+    return torch.zeros(len(batch.query_at), batch.query_at.shape[1], batch.key_at.shape[1], dtype=dtype)
 
 
 def pack_without_offsets(trees, device="cpu"):
@@ -46,7 +48,7 @@ def pack_without_offsets(trees, device="cpu"):
 def pack_blind(trees, device="cpu"):
     """Answers that do not see their prompt, though positions go on from it."""
     layout = pack_rightly(trees, device)
-    return dataclasses.replace(layout, segments=tuple(attention.Segment(s.start, s.stop) for s in layout.segments))
+    return dataclasses.replace(layout, segments=tuple(Segment(s.start, s.stop) for s in layout.segments))
 
 
 def pack_shifted(trees, device="cpu"):
@@ -57,7 +59,7 @@ def pack_shifted(trees, device="cpu"):
 
 pack_rightly = logps.pack
 SABOTAGE = {
-    "mask": (attention, "visible", see_everything),
+    "mask": (blocks.Batch, "bias", see_everything),
     "positions": (logps, "pack", pack_without_offsets),
     "ancestors": (logps, "pack", pack_blind),
     "source": (logps, "pack", pack_shifted),

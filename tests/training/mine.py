@@ -1,4 +1,4 @@
-"""A stranger's objective, named in recipes of the tests as train.mine:squared."""
+"""A stranger's objective, named in recipes of the tests as training.mine:squared."""
 
 
 def squared(policy, reference, *, beta: float = 0.1):

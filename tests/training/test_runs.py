@@ -25,7 +25,7 @@ OF_PAIRS = {
 }  # fmt: skip
 OF_LABELS = {"logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected", "kl"}  # no pair, no margin
 FURTHER = {"orpo": {"nll_loss", "log_odds_ratio", "log_odds_chosen"}, "cpo": {"nll_loss"}}
-ON_PAIRS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "train.mine:squared")
+ON_PAIRS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "training.mine:squared")
 
 
 def of_pairs(method):

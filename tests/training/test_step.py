@@ -11,7 +11,7 @@ from training.helpers import labelled_rows, ready_for
 from accord.training.step import accumulate, denominator, make_batch, whole_batch_context
 from accord.types import Refused
 
-METHODS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "kto", "sft", "train.mine:squared")
+METHODS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "kto", "sft", "training.mine:squared")
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ T packed tokens · C completion tokens · N completions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import torch
@@ -57,6 +57,7 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
+    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of
 
     @property
     def tokens(self) -> int:
