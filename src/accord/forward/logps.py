@@ -72,8 +72,8 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
         logits = model.network(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).logits
-    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    log_softmax = torch.log_softmax(logits[rows.row, rows.column - 1], dim=-1)  # [C, V]
+    answers = logits[rows.row, rows.column - 1]
+    log_softmax = torch.log_softmax(answers.to(torch.promote_types(answers.dtype, torch.float32)), dim=-1)  # [C, V]
     values = log_softmax.gather(1, rows.targets[:, None]).squeeze(1)
     entropy = -(log_softmax.exp() * log_softmax).sum(-1).detach()
     return TokenLogps(values, entropy, rows.row, rows.count)

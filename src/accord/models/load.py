@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
 from accord.models.language import LanguageModel
+from accord.models.lean import make_lean
 from accord.types import UsageError
 
 
@@ -32,7 +33,9 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = Fa
     with quiet():
         tokenizer = _tokenizer(AutoTokenizer, folder, name)
         network = _network(AutoModelForCausalLM, folder, name, pick_dtype(dtype, target))
-    return LanguageModel(network.to(target), tokenizer, name, Path(folder))
+    network = network.to(target)
+    make_lean(network)
+    return LanguageModel(network, tokenizer, name, Path(folder))
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):
