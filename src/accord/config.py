@@ -112,6 +112,8 @@ class TrainConfig(Section):
     """Order of the rows, initial adapters and dropout are functions of it."""
     micro_tokens: Annotated[int, Field(strict=True, ge=64)] = 2048
     """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
+    recompute: Literal["auto", "always", "never"] = "auto"
+    """Compute activations again for the backward pass instead of keeping them. auto: only where a row would not fit."""
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -172,7 +174,7 @@ class Config(Section):
 # What people coming from TRL type, and where it lives here.
 TRL_NAMES = {
     "model_name_or_path": "model.name", "dataset_name": "data.train", "per_device_train_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": "train.batch_size (rows per update; micro-batches follow from training.micro_tokens)",
+    "gradient_accumulation_steps": "train.batch_size (rows per update; micro-batches follow from train.micro_tokens)",
     "max_length": "data.max_tokens", "max_steps": "train.steps", "num_train_epochs": "train.epochs",
     "beta": "objective.beta", "loss_type": "objective.name", "lora_r": "model.lora.rank",
     "lora_alpha": "model.lora.alpha", "warmup_ratio": "train.warmup", "max_grad_norm": "train.clip",

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psutil
 import torch
 
 from accord.evaluate import held_out as held
-from accord.evaluate.records import summarise
+from accord.evaluate.records import Records, summarise
 from accord.evaluate.statistics import Estimate
-from accord.training import checkpoint
+from accord.training import checkpoint, memory
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
-from accord.training.step import NotFinite, accumulate, make_batch
-from accord.types import Diverged, Finding, Interrupted, Tree
+from accord.training.step import Batch, NotFinite, accumulate, make_batch
+from accord.types import Diverged, Finding, Interrupted, Refused, Tree
 
 
 @dataclass
@@ -30,6 +30,7 @@ class Progress:
     best: float | None = None  # lowest held-out score so far, see `score`
     best_step: int | None = None
     before: dict = field(default_factory=dict)  # held-out metrics at step 0
+    micro_tokens: int | None = None  # after memory ran out: smaller than the plan's
     evaluated: int | None = None  # step of the newest evaluation: a signal may come between an update and its own
 
     def state(self, identity: dict) -> dict:
@@ -96,7 +97,7 @@ def update(run: Run) -> None:
     began = time.monotonic()
     batch = make_batch(ready.learner, progress.step, ready.batch_trees(progress.step))
     try:
-        records = accumulate(ready.learner, batch, ready.optimizer.masters, poll=run.stop.poll)
+        records = within_memory(run, batch)
         norm = ready.optimizer.grad_norm()
         if not torch.isfinite(norm):
             raise NotFinite(f"update {progress.step}: the gradient's norm is {norm.item()}.", records)
@@ -121,6 +122,41 @@ def update(run: Run) -> None:
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
+
+
+def within_memory(run: Run, batch: Batch) -> Records:
+    """The batch's gradient; where memory runs out, in smaller micro-batches, from the start: the same gradient.
+
+    Raises:
+      Refused: one row at a time is still too much. A checkpoint of the last good weights is written.
+    """
+    while True:
+        try:
+            return accumulate(run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll)
+        except (RuntimeError, MemoryError) as error:
+            if not memory.is_out_of_memory(error):
+                raise
+        shrink(run, batch)  # not in the handler, where the traceback still holds every activation
+
+
+def shrink(run: Run, batch: Batch) -> None:
+    """Forget the half-made gradient and halve the micro-batches."""
+    learner = run.ready.learner
+    run.ready.optimizer.masters.forget_gradients()
+    memory.release()
+    lengths = [tree.tokens for tree in (*batch.trees, *batch.mismatched)]
+    before = min(learner.micro_tokens, sum(lengths))  # a budget over the whole batch limits nothing
+    if before <= max(lengths):
+        raise Refused(
+            f"Out of memory at update {run.progress.step}, with one row ({max(lengths):,} tokens) at a time. Saved {save(run)}.\n"
+            f"Free memory, or write recompute: always under train in {run.folder.path / 'config.yaml'}, and go on with: "
+            f"accord resume {run.folder.path}"
+        )
+    smaller = max(before // 2, max(lengths))
+    run.ready.learner = replace(learner, micro_tokens=smaller)
+    run.progress.micro_tokens = smaller
+    says = f"out of memory; micro-batches of {smaller:,} tokens instead of {before:,}, and the update is made again"
+    flag(run, Finding("memory", "warning", says, {"micro_tokens": smaller}, f"--set train.micro_tokens={smaller}"))
 
 
 def evaluate(run: Run) -> None:

@@ -28,6 +28,11 @@ class Masters:
             name: p if p.dtype == torch.float32 else Parameter(p.detach().float()) for name, p in trainable.items()
         }
 
+    @property
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(master.numel() for master in self.masters.values())
+
     def collect(self) -> None:
         """After a backward pass: move the network's gradients into the masters', adding in float32."""
         for name, p in self.working.items():

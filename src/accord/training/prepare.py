@@ -23,6 +23,7 @@ from accord.models.lora import add_lora, load_adapter, train_all_weights
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
 from accord.training.folder import RunFolder
+from accord.training.memory import fit_into_memory
 from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.references import cached_reference, choose_reference, live_reference
@@ -125,6 +126,8 @@ def prepare(
     floor = noise_floor(ready.learner, probe(ready.batch_trees(0)))
     ready.tie_width = floor.evidence["reward_margin"]
     ready.findings.append(floor)
+    ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
+    refuse(ready.findings, Refused)
     return ready
 
 
@@ -140,7 +143,7 @@ def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
 def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
     what is in them has fingerprints."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True})
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "train": {"recompute"}})
     for section, names in (("model", ("name", "adapter", "device")), ("data", ("train", "held_out"))):
         for name in names:
             del fields[section][name]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 
 from accord.config import Config
 from accord.models import export
-from accord.training import checkpoint
+from accord.training import checkpoint, memory
 from accord.training.card import model_card
 from accord.training.display import Display
 from accord.training.folder import RunFolder
@@ -84,6 +84,9 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
         folder.rewind(saved.step)
         display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
         progress = Progress(**saved.state["progress"])
+        if progress.micro_tokens is not None:
+            budget = min(progress.micro_tokens, ready.learner.micro_tokens)
+            ready.learner = replace(ready.learner, micro_tokens=budget)
         return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
 
 
@@ -118,6 +121,7 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
         export.save(ready.model, saved, ready.optimizer.masters.masters)
     except OSError as error:
         raise checkpoint.unwritable(saved, error) from error
+    memory.release()  # a second model is loaded now, beside the first
     apart = export.read_back(ready.model, saved, probe_ids(ready))
     run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ready.steps and any(k.startswith("eval_") for k in m)), {})
