@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accord.config import TrainConfig
+from accord.distributed import World
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight
 
@@ -37,6 +38,20 @@ class Masters:
             grad = p.grad.float()
             master.grad = grad if master.grad is None else master.grad.add_(grad)
             p.grad = None
+
+    @torch.no_grad()
+    def add_up(self, world: World) -> None:
+        """After the last backward pass: every rank gets the sum of all ranks' gradients."""
+        if world.size == 1:
+            return
+        masters = list(self.masters.values())
+        got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
+        world.sum([got])
+        used = [m for m, count in zip(masters, got.tolist()) if count]  # what no rank used must keep no gradient
+        for master in used:
+            if master.grad is None:  # a rank without rows
+                master.grad = torch.zeros_like(master)
+        world.sum([master.grad for master in used])
 
     @torch.no_grad()
     def publish(self) -> None:
