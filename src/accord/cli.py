@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from accord.environment import settle
+from accord.environment import ranks, settle
 from accord.errors import AccordError, UsageError
 
 app = typer.Typer(
@@ -174,11 +174,13 @@ def _run(work: Callable[[], Any], as_json: bool) -> None:
         from accord.errors import CheckpointError
 
         _fail(CheckpointError(f"{error.filename or 'a file'}: {error.strerror}."), as_json)
-    if as_json:
+    if as_json and ranks()[0] == 0:
         print(json.dumps({"ok": True, "result": result}, default=str))
 
 
 def _fail(error: AccordError, as_json: bool) -> None:
+    if error.everywhere and ranks()[0]:  # the first rank says it for all
+        raise SystemExit(error.code) from None
     if as_json:
         print(json.dumps({"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}))
     print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
@@ -186,7 +188,8 @@ def _fail(error: AccordError, as_json: bool) -> None:
 
 
 def _say(as_json: bool, text: str) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout)
+    if ranks()[0] == 0:
+        print(text, file=sys.stderr if as_json else sys.stdout)
 
 
 def _command() -> list[str]:

@@ -113,6 +113,9 @@ class TrainConfig(Section):
     micro_tokens: Annotated[int, Field(strict=True, ge=64)] = 2048
     """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
 
+    parallel: Literal["auto", "replicated", "sharded"] = "auto"
+    """With several processes: whole weights in each (replicated), or a part in each (sharded, FSDP2). auto: sharded where all weights train."""
+
     @model_validator(mode="after")
     def _one_length(self):
         if self.steps is not None and self.epochs is not None:

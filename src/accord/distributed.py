@@ -176,15 +176,13 @@ class World:
 
     def _lost(self) -> PeerLost:
         """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is missing."""
-        alive = [self.rank]
         try:
             self.store.set(f"alive/{self.rank}", "1")
             time.sleep(ROLL_CALL)
             alive = [r for r in range(self.size) if r == self.rank or self.store.check([f"alive/{r}"])]
-        except RuntimeError:  # the store was on the machine that is gone
-            pass
-        gone = [self.name(rank) for rank in range(self.size) if rank not in alive]
-        who = "; ".join(gone) if len(alive) > 1 or self.size == 2 else "at least one other rank"
+            who = "; ".join(self.name(rank) for rank in range(self.size) if rank not in alive)
+        except RuntimeError:
+            alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
         error = PeerLost(f"lost {who}: killed, out of memory, or out of reach.")
         error.everywhere = self.rank != alive[0]  # one survivor says it for all
         return error
@@ -197,20 +195,18 @@ ALONE = World()
 
 
 @contextmanager
-def joined(device: str = "auto") -> Iterator[World]:
+def joined() -> Iterator[World]:
     """The world that torchrun describes in the environment; `ALONE` without it.
 
-    Args:
-      device: what the run was configured for; each rank takes its own among those of its machine.
-
     Raises:
-      UsageError: a device that ranks cannot share out, or no way to reach the other ranks.
+      UsageError: no way to reach the other ranks.
     """
     rank, size = ranks()
     if size == 1:
         yield ALONE
         return
-    backend = _take_device(device)
+    # Messages go through gloo, whose broken connections raise; gradients of a GPU through NCCL.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     try:
         store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
@@ -231,21 +227,29 @@ def joined(device: str = "auto") -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def _take_device(device: str) -> str:
-    """Settle on this rank's device and threads; returns the backend to talk through."""
+def take_device(world: World, device: str) -> None:
+    """Give this rank the GPU of its LOCAL_RANK, or its share of the cores.
+
+    Args:
+      device: what the run was configured for.
+
+    Raises:
+      UsageError: there are fewer devices than ranks.
+    """
+    if world.size == 1:
+        return
     local, beside = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
     if re.fullmatch(r"mps|cuda:\d+", device):
-        raise UsageError(f"model.device = {device} names one device, and there are {beside} processes. Leave it at auto.")
+        raise UsageError(f"model.device = {device} names one device, and there are {world.size} processes. Leave it at auto.")
     if device == "cpu" or not torch.cuda.is_available():
         _share_cores(beside)
-        return "gloo"
+        return
     if local >= torch.cuda.device_count():
         raise UsageError(
             f"{beside} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its own.\n"
             f"Start torchrun with --nproc-per-node {torch.cuda.device_count()}, or train on the CPU: --set model.device=cpu"
         )
     torch.cuda.set_device(local)
-    return "cpu:gloo,cuda:nccl"  # messages through gloo, whose broken connections raise; gradients through NCCL
 
 
 def _share_cores(processes: int) -> None:
