@@ -75,7 +75,7 @@ def train(
         _say(as_json, f"done: {result.saved}")
         return result.as_dict()
 
-    _run(work, as_json)
+    _run(work, as_json, many=True)
 
 
 @app.command()
@@ -91,7 +91,7 @@ def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_js
         _say(as_json, f"done: {result.saved}")
         return result.as_dict()
 
-    _run(work, as_json)
+    _run(work, as_json, many=True)
 
 
 @app.command()
@@ -160,9 +160,17 @@ def version() -> None:
 # ---------------------------------------------------------------- around every command
 
 
-def _run(work: Callable[[], Any], as_json: bool) -> None:
-    """Do the work; an expected failure becomes words and an exit code, never a traceback."""
+def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
+    """Do the work; an expected failure becomes words and an exit code, never a traceback.
+
+    Args:
+      many: whether several processes can share this work.
+    """
     try:
+        if ranks()[1] > 1 and not many:
+            alone = UsageError("Only train and resume share their work among processes. Leave out torchrun.")
+            alone.everywhere = True
+            raise alone
         result = work()
     except AccordError as error:
         _fail(error, as_json)

@@ -114,7 +114,7 @@ class TrainConfig(Section):
     """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
 
     parallel: Literal["auto", "replicated", "sharded"] = "auto"
-    """With several processes: whole weights in each (replicated), or a part in each (sharded, FSDP2). auto: sharded where all weights train."""
+    """Of several processes, each holds the weights whole (replicated) or a part (sharded: FSDP2). auto: a part where all train."""
 
     @model_validator(mode="after")
     def _one_length(self):

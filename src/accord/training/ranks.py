@@ -11,7 +11,7 @@ from accord.training import checkpoint
 from accord.training.checkpoint import Checkpoint
 from accord.training.display import Display, SilentDisplay
 from accord.training.folder import RunFolder
-from accord.types import Finding
+from accord.types import Finding, UsageError
 
 if TYPE_CHECKING:
     from accord.training.prepare import Ready
@@ -33,6 +33,18 @@ def heard(display: Display, world: World) -> Display:
         return display
     display.close()
     return SilentDisplay()
+
+
+def require_fit(config: Config, world: World) -> None:
+    """Refuse what makes no sense in a world of this size.
+
+    Raises:
+      UsageError: an option that would do nothing in one process; input that many cannot read.
+    """
+    if world.size == 1 and config.train.parallel != "auto":
+        raise UsageError("train.parallel does nothing in one process. Start several with torchrun, or leave it at auto.")
+    if world.size > 1 and "-" in (config.data.train, config.data.held_out):
+        raise UsageError("Standard input cannot be read by several processes. Write the rows to a file: --data FILE.")
 
 
 def created(config: Config, world: World) -> RunFolder:

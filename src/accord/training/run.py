@@ -19,7 +19,7 @@ from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
 from accord.training.prepare import Ready, differences, prepare
-from accord.training.ranks import created, heard, opened
+from accord.training.ranks import created, heard, opened, require_fit
 from accord.training.sharding import whole_model
 from accord.training.signals import stop_on_signals
 from accord.types import AccordError, Finding, Refused, UsageError
@@ -55,8 +55,7 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
       AccordError: of the class that its cause has; a refused run's folder says why and can be used again.
     """
     with closing(display), stop_on_signals() as stop, joined() as world:
-        if world.size == 1 and config.train.parallel != "auto":
-            raise UsageError("train.parallel does nothing in one process. Start several with torchrun, or leave it at auto.")
+        require_fit(config, world)
         display = heard(display, world)
         folder = created(config, world)
         folder.write_config(config)
