@@ -11,6 +11,7 @@ from training.worlds import GONE, in_world
 
 from accord.distributed import ALONE, World, deal, in_order, joined, take_device
 from accord.environment import ranks
+from accord.training.signals import Stop
 from accord.types import Interrupted, Refused, UsageError
 
 
@@ -167,3 +168,16 @@ def test_cores_are_shared(given, expected, monkeypatch):
     monkeypatch.setattr(torch, "set_num_threads", chosen.append)
     take_device(World(0, 4), "cpu")
     assert chosen == ([expected] if expected else [])
+
+
+@pytest.mark.parametrize("size, second, exits", [("1", 15, True), ("2", 15, False), ("2", 2, True)])
+def test_told_twice_to_stop(size, second, exits, monkeypatch):
+    """Slurm signals every process and torchrun passes its own on: two SIGTERMs are one wish. A second Ctrl-C is not."""
+    for name, value in {"RANK": "0", "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1"}.items():
+        monkeypatch.setenv(name, value)
+    codes = []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    stop = Stop()
+    stop._handle(15, None)
+    stop._handle(second, None)
+    assert codes == ([128 + second] if exits else []) and stop.signal is not None

@@ -30,9 +30,13 @@ from accord.types import Interrupted, Refused, UsageError
 
 
 def close(one: dict, other: dict, rel: float) -> None:
-    """The same names, and values that differ by no more than rounding."""
+    """The same names, and values that differ by no more than rounding.
+
+    Where policy and cached reference are still one model, margins are rounding, and which of them win is chance.
+    """
     assert one.keys() == other.keys()
-    for name in one:
+    chance = {"rewards/accuracies"} if abs(one.get("rewards/margins", 1.0)) < 1e-5 else set()
+    for name in one.keys() - chance:
         assert other[name] == pytest.approx(one[name], rel=rel, abs=1e-6), name
 
 

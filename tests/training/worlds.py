@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 
 import torch.distributed as dist
@@ -17,20 +18,31 @@ GONE = -9  # exit code of a rank that was killed
 
 
 def in_world(size: int, folder: Path, work, *arguments) -> list:
-    """`work(*arguments)` on each of `size` ranks; what each returned (JSON), or {"error", "says", "code", "everywhere"}.
+    """`work(*arguments)` on each of `size` ranks.
 
-    The store is the parent's, as it is torchrun's: it outlives the ranks. What a rank prints goes to rank-N.txt.
+    Returns what each returned (JSON), {"error", "says", "code", "everywhere"} of one that failed in words, or the exit
+    code of any other. The store has a process of its own, as under torchrun: it outlives the ranks. It must not be this
+    one, since a fork copies the locks that the store's threads hold at that moment.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
     context = multiprocessing.get_context("fork")
-    ranks = [context.Process(target=_rank, args=(r, size, store.port, folder, work, arguments)) for r in range(size)]
-    for rank in ranks:
-        rank.start()
-    for rank in ranks:
-        rank.join(600)
-        assert rank.exitcode is not None, "a rank hangs"
-    return [json.loads((folder / f"{r}.json").read_text()) if rank.exitcode == 0 else rank.exitcode for r, rank in enumerate(ranks)]
+    port, told = context.Pipe(duplex=False)
+    keeper = context.Process(target=_keep_store, args=(told,), daemon=True)
+    keeper.start()
+    number = port.recv()
+    ranks = [context.Process(target=_rank, args=(r, size, number, folder, work, arguments)) for r in range(size)]
+    for each in ranks:
+        each.start()
+    for each in ranks:
+        each.join()
+    keeper.terminate()
+    return [json.loads((folder / f"{r}.json").read_text()) if p.exitcode == 0 else p.exitcode for r, p in enumerate(ranks)]
+
+
+def _keep_store(told) -> None:
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    told.send(store.port)
+    signal.pause()
 
 
 def _rank(rank: int, size: int, port: int, folder: Path, work, arguments) -> None:
