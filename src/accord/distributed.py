@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
-import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -217,7 +217,7 @@ def joined() -> Iterator[World]:
         ) from error
     world = World(rank, size, ("",) * size, store=dist.PrefixStore("accord", store))
     try:
-        yield replace(world, places=tuple(world.gather(f"{socket.gethostname()}, process {os.getpid()}")))
+        yield replace(world, places=tuple(world.gather(f"{platform.node()}, process {os.getpid()}")))
     except PeerLost:
         raise  # the group is broken, and taking it down in order would wait for those who are gone
     except BaseException:
