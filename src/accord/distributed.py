@@ -240,7 +240,7 @@ def take_device(world: World, device: str) -> None:
         return
     local, beside = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
     if re.fullmatch(r"mps|cuda:\d+", device):
-        raise UsageError(f"model.device = {device} names one device, and there are {world.size} processes. Leave it at auto.")
+        raise UsageError(f"model.device = {device} names one device for {world.size} processes. Leave it at auto.")
     if device == "cpu" or not torch.cuda.is_available():
         _share_cores(beside)
         return

@@ -213,9 +213,9 @@ def _read_shard(file: Path) -> dict[bytes, tuple[float, int]]:
 
 def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
     """Entries of the cache as tensors, for a file or another rank: keys [n, 16], sums [n] and counts [n]."""
-    keys = torch.frombuffer(bytearray(b"".join(entries)), dtype=torch.uint8) if entries else torch.empty(0, dtype=torch.uint8)
+    keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
     sums, counts = zip(*entries.values()) if entries else ((), ())
-    columns = (keys.view(len(entries), -1 if entries else 16), torch.tensor(sums, dtype=torch.float32), torch.tensor(counts, dtype=torch.int32))
+    columns = (torch.from_numpy(keys), torch.tensor(sums, dtype=torch.float32), torch.tensor(counts, dtype=torch.int32))
     return dict(zip(COLUMNS, columns))
 
 
