@@ -13,7 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
-from accord.environment import settle
+from accord.environment import ranks, settle
 from accord.errors import AccordError, UsageError
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def train(
         _say(as_json, f"done: {result.saved}")
         return result.as_dict()
 
-    _run(work, as_json)
+    _run(work, as_json, many=True)
 
 
 @app.command()
@@ -91,7 +91,7 @@ def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_js
         _say(as_json, f"done: {result.saved}")
         return result.as_dict()
 
-    _run(work, as_json)
+    _run(work, as_json, many=True)
 
 
 @app.command()
@@ -160,9 +160,17 @@ def version() -> None:
 # ---------------------------------------------------------------- around every command
 
 
-def _run(work: Callable[[], Any], as_json: bool) -> None:
-    """Do the work; an expected failure becomes words and an exit code, never a traceback."""
+def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
+    """Do the work; an expected failure becomes words and an exit code, never a traceback.
+
+    Args:
+      many: whether several processes can share this work.
+    """
     try:
+        if ranks()[1] > 1 and not many:
+            alone = UsageError("Only train and resume share their work among processes. Leave out torchrun.")
+            alone.everywhere = True
+            raise alone
         result = work()
     except AccordError as error:
         _fail(error, as_json)
@@ -174,11 +182,13 @@ def _run(work: Callable[[], Any], as_json: bool) -> None:
         from accord.errors import CheckpointError
 
         _fail(CheckpointError(f"{error.filename or 'a file'}: {error.strerror}."), as_json)
-    if as_json:
+    if as_json and ranks()[0] == 0:
         print(json.dumps({"ok": True, "result": result}, default=str))
 
 
 def _fail(error: AccordError, as_json: bool) -> None:
+    if error.everywhere and ranks()[0]:  # the first rank says it for all
+        raise SystemExit(error.code) from None
     if as_json:
         print(json.dumps({"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}))
     print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
@@ -186,7 +196,8 @@ def _fail(error: AccordError, as_json: bool) -> None:
 
 
 def _say(as_json: bool, text: str) -> None:
-    print(text, file=sys.stderr if as_json else sys.stdout)
+    if ranks()[0] == 0:
+        print(text, file=sys.stderr if as_json else sys.stdout)
 
 
 def _command() -> list[str]:

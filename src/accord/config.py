@@ -115,6 +115,9 @@ class TrainConfig(Section):
     recompute: Literal["auto", "always", "never"] = "auto"
     """Compute activations again for the backward pass instead of keeping them. auto: only where a row would not fit."""
 
+    parallel: Literal["auto", "replicated", "sharded"] = "auto"
+    """Of several processes, each holds the weights whole (replicated) or a part (sharded: FSDP2). auto: a part where all train."""
+
     @model_validator(mode="after")
     def _one_length(self):
         if self.steps is not None and self.epochs is not None:

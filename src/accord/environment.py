@@ -16,6 +16,12 @@ DEFAULTS = {
 }
 
 
+def ranks() -> tuple[int, int]:
+    """This process' rank and how many there are, as torchrun says it; (0, 1) without it."""
+    told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")]
+    return (int(told[0]), int(told[1])) if all(told) else (0, 1)
+
+
 def settle(offline: bool = True) -> None:
     """Apply the defaults; without `offline`, hub names may go to the network."""
     # PEFT and transformers talk to each other here; a user can do nothing about it

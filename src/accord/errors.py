@@ -7,6 +7,13 @@ class AccordError(Exception):
     """A failure that the user can mend. The command line prints it without a traceback and exits with `code`."""
 
     code = 2
+    everywhere = False  # whether every rank of a run raises it, so that the first one's word is enough
+
+    def going_on(self, text: str) -> AccordError:
+        """The same failure with more said about it."""
+        error = type(self)(f"{self} {text}")
+        error.everywhere = self.everywhere
+        return error
 
 
 class UsageError(AccordError):
@@ -43,3 +50,7 @@ class Interrupted(AccordError):
     """A signal stopped the run; its state is saved and `accord resume` goes on from there."""
 
     code = 75
+
+
+class PeerLost(Interrupted):
+    """Another process of the run is gone. Where the weights are whole on this one, its state is saved."""

@@ -22,12 +22,13 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
     DataError,
     Diverged,
     Interrupted,
+    PeerLost,
     Refused,
     UsageError,
 )
 
 __all__ = [
-    "AccordError", "CheckpointError", "DataError", "Diverged", "Interrupted", "Refused", "UsageError",
+    "AccordError", "CheckpointError", "DataError", "Diverged", "Interrupted", "PeerLost", "Refused", "UsageError",
     "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree",
     "Logps", "PairLogps", "LabelledLogps", "DemonstrationLogps", "RowLogps", "LossOutput", "Finding",
 ]  # fmt: skip

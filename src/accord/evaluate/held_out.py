@@ -5,16 +5,20 @@ The same packs matter: policy and reference then make the same rounding errors, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
+from torch import Tensor
 
 from accord.data.order import mismatch
+from accord.distributed import ALONE, World, in_order, laid
 from accord.evaluate.records import Records, record, summarise, wins
 from accord.evaluate.statistics import Estimate, accuracy
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
+from accord.forward.logps import TokenLogps
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
 from accord.objectives import BoundObjective
@@ -29,8 +33,8 @@ class HeldOut:
     kind: str  # "pairs", "labelled" or "demonstrations": may differ from what the objective trains on
     prompts: Sequence[int]  # group of each row: rows of one prompt are not independent
     budget: int
-    reference: list[Logps] | None = None
-    mismatched_reference: list[Logps] | None = None
+    reference: dict[int, Logps] = field(default_factory=dict)  # by group, of those that this rank computes
+    mismatched_reference: dict[int, Logps] = field(default_factory=dict)
 
     def mismatched(self, objective: BoundObjective) -> list[Tree]:
         """The rows that a coupled objective takes its baseline from; none where it computes no loss on these rows."""
@@ -47,42 +51,88 @@ class HeldOut:
 @torch.no_grad()
 def evaluate(
     held_out: HeldOut, forward: Forward, objective: BoundObjective, reference: Reference | None,
-    poll: Callable[[], None] = lambda: None,
+    poll: Callable[[], None] = lambda: None, world: World = ALONE,
 ) -> Records:  # fmt: skip
-    """Records of every held-out row. Weights, gradients and random state stay as they are."""
-    records = Records()
+    """Records of every held-out row, whole on every rank. Weights, gradients and random state stay as they are."""
+    poll = world.polled(poll)
     groups = held_out.groups(held_out.trees)
-    if reference is not None and held_out.reference is None:
-        held_out.reference = [_polled(poll, reference.logps, group) for group in groups]
     scored = held_out.kind == objective.rows  # a loss exists only for the kind of rows that the objective takes
-    context = _context(held_out, forward, objective, reference, poll)
-    for number, group in enumerate(groups):
-        poll()
-        tokens = forward(group)
-        known = held_out.reference[number] if held_out.reference is not None else None
+    context = _context(held_out, forward, objective, reference, poll, world)
+
+    def record_group(records: Records, number: int, tokens: TokenLogps) -> None:
+        group, known = groups[number], None
+        if reference is not None:
+            known = _once(held_out.reference, number, lambda: _polled(poll, reference.logps, group))
         output = None
         if scored:
             policy = as_rows(held_out.kind, group, tokens.reduce())
             against = as_rows(held_out.kind, group, known) if known is not None else None
             output = objective.losses(policy, against, **context)
         record(records, objective, group, tokens, known, output)
-    return records
+
+    def mine() -> dict[str, Tensor]:
+        records = Records()
+        for number, tokens in _passes(groups, forward, poll, world):
+            if number is not None:
+                record_group(records, number, tokens)
+        return records.tensors()
+
+    return Records.of(_gathered(groups, mine, world))
 
 
-def _context(held_out, forward, objective, reference, poll) -> dict:
+def _context(held_out, forward, objective, reference, poll, world) -> dict:
     """The baseline of a coupled objective, over all held-out rows."""
     groups = held_out.groups(held_out.mismatched(objective))
     if not groups:
         return {}
-    if held_out.mismatched_reference is None:
-        held_out.mismatched_reference = [_polled(poll, reference.logps, group) for group in groups]
-    policy = [_polled(poll, lambda g: forward(g).reduce(), group) for group in groups]
-    return objective.context(Logps.join(policy), Logps.join(held_out.mismatched_reference))
+
+    def mine() -> dict[str, Tensor]:
+        found = []
+        for number, tokens in _passes(groups, forward, poll, world):
+            if number is not None:
+                known = _once(held_out.mismatched_reference, number, lambda: _polled(poll, reference.logps, groups[number]))
+                policy = tokens.reduce()
+                found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
+        return laid(found)
+
+    table = _gathered(groups, mine, world)
+    policy, known, count = (table[name].to(forward.model.device) for name in ("policy", "reference", "count"))
+    return objective.context(Logps(policy, count), Logps(known, count))
+
+
+def _passes(
+    groups: list[list[Tree]], forward: Forward, poll: Callable[[], None], world: World
+) -> Iterator[tuple[int | None, TokenLogps]]:
+    """Number and log-probs of each group that falls to this rank; no number where it only keeps the others company."""
+    for number in world.passes(_dealt(groups, world)):
+        poll()
+        yield number, forward(groups[number or 0])
+
+
+def _gathered(groups: list[list[Tree]], mine: Callable, world: World) -> dict[str, Tensor]:
+    """The table of all rows, one a tree, in their order; `mine` makes this rank's part of it.
+
+    Whole groups are dealt, so that rows meet the same neighbours, and get the same numbers, in a world of any size.
+    """
+    starts = [0, *accumulate(map(len, groups))]
+    places = [row for share in _dealt(groups, world) for number in share for row in range(starts[number], starts[number + 1])]
+    return in_order(world.together(mine), places)
+
+
+def _dealt(groups: list[list[Tree]], world: World) -> list[list[int]]:
+    return world.deal([sum(tree.tokens for tree in group) for group in groups])
 
 
 def _polled(poll: Callable[[], None], function: Callable, group: list[Tree]):
     poll()
     return function(group)
+
+
+def _once(known: dict[int, Logps], number: int, compute: Callable[[], Logps]) -> Logps:
+    """What the reference said of a group, computed at the first evaluation."""
+    if number not in known:
+        known[number] = compute()
+    return known[number]
 
 
 def metrics(records: Records, held_out: HeldOut, objective: BoundObjective, tie_width: float) -> dict[str, float]:

@@ -5,7 +5,7 @@ Names are TRL's, since dashboards and papers use them; ours stand under diag/.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -38,6 +38,15 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.row)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As one table, to be sent; without rows there are no columns either."""
+        return {"row": torch.tensor(self.row), **{name: self[name] for name in self.columns}} if self.row else {}
+
+    @classmethod
+    def of(cls, table: Mapping[str, Tensor]) -> Records:
+        """What `tensors` gave, from one rank or joined from all."""
+        return cls(table["row"].tolist(), {name: [column] for name, column in table.items() if name != "row"})
 
     def names(self) -> list[str]:
         return list(self.columns)

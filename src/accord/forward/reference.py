@@ -12,7 +12,7 @@ import copy
 import hashlib
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -21,11 +21,15 @@ import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
+from torch import Tensor
 
+from accord.distributed import ALONE, World
 from accord.forward.choose import MEAN_TOKEN, Forward
-from accord.forward.layout import micro_batches
+from accord.forward.shares import shares
 from accord.types import Finding, Logps, Refused, Tree
 
+COLUMNS = ("keys", "sums", "counts")  # of a table of log-probs, on disk and between ranks
+PIECE = 256  # trees of a rank between two writes
 RECHECKED = 8  # rows of the cache that every run computes again
 
 
@@ -93,28 +97,52 @@ class Cached:
         return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]
 
     def fill(
-        self, live: Reference, trees: Sequence[Tree], budget: int, progress: Callable[[int, int], None] = lambda a, b: None
-    ) -> int:
+        self, live: Reference, trees: Sequence[Tree], budget: int, progress: Callable[[int, int], None] = lambda a, b: None,
+        world: World = ALONE,
+    ) -> int:  # fmt: skip
         """Compute what is missing with the live reference, write it to disk in pieces; returns how many trees.
 
-        A piece every 256 trees: a pass that is cut off loses little.
+        A pass that is cut off loses little. The ranks share the work, each ends
+        with the whole table, and the first alone reads the disk before and writes to it.
         """
+        self._spread(world)
         todo = self.missing(trees)
         todo.sort(key=lambda tree: tree.tokens)  # neighbours of a length; the order of the table does not matter
-        done = 0
-        for start in range(0, len(todo), 256):
-            piece = todo[start : start + 256]
-            fresh: dict[bytes, tuple[float, int]] = {}
-            for group in micro_batches(piece, budget):
-                chosen = [piece[i] for i in group]
-                logps = live.logps(chosen)
-                keys = [key(tree.prompt, c) for tree in chosen for c in tree.completions]
-                fresh.update(zip(keys, zip(logps.sum.tolist(), logps.count.tolist())))
-                done += len(chosen)
-                progress(done, len(todo))
+        size = PIECE * world.size
+        for start in range(0, len(todo), size):
+            piece = todo[start : start + size]
+
+            def report(done: int) -> None:
+                progress(min(start + done, len(todo)), len(todo))
+
+            if world.lockstep:
+                world.agree(lambda: report(0))
+            tables = world.together(lambda: _table(self._compute(live, piece, budget, world, report)))
+            fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
-            self._write(fresh)
+            world.on_first(lambda: self._write(fresh))
         return len(todo)
+
+    def _compute(
+        self, live: Reference, trees: Sequence[Tree], budget: int, world: World, report: Callable[[int], None]
+    ) -> dict[bytes, tuple[float, int]]:
+        """This rank's share of some trees."""
+        fresh: dict[bytes, tuple[float, int]] = {}
+        done = 0
+        for group in world.passes(shares(trees, budget, world)):
+            logps = live.logps(group or trees[:1])
+            if group is not None:
+                keys = [key(tree.prompt, c) for tree in group for c in tree.completions]
+                fresh.update(zip(keys, zip(logps.sum.tolist(), logps.count.tolist())))
+                done += len(group) * world.size
+            if not world.lockstep:
+                report(done)
+        return fresh
+
+    def _spread(self, world: World) -> None:
+        """What the first rank found on its disk, to all."""
+        if world.size > 1:
+            self.table = dict(_entries(world.together(lambda: _table(self.table if world.first else {}))[0]))
 
     def load(self) -> list[str]:
         """Read every shard; returns what was wrong with those that had to be left out."""
@@ -150,13 +178,11 @@ class Cached:
         return Finding("step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)})
 
     def _write(self, entries: dict[bytes, tuple[float, int]]) -> None:
-        keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), -1)
-        sums = np.array([s for s, _ in entries.values()], dtype=np.float32)
-        counts = np.array([c for _, c in entries.values()], dtype=np.int32)
-        digest = _digest(keys, sums, counts)
+        table = {name: column.numpy() for name, column in _table(entries).items()}
+        digest = _digest(*table.values())
         self.folder.mkdir(parents=True, exist_ok=True)
         staging = self.folder / f".{digest[:16]}.{os.getpid()}"
-        save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata={"sha256": digest})
+        save_file(table, staging, metadata={"sha256": digest})
         staging.rename(self.folder / f"{digest[:16]}.safetensors")
 
 
@@ -179,10 +205,24 @@ def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
 
 def _read_shard(file: Path) -> dict[bytes, tuple[float, int]]:
     with safe_open(file, "np") as shard:
-        keys, sums, counts = (shard.get_tensor(name) for name in ("keys", "sums", "counts"))
-        if (shard.metadata() or {}).get("sha256") != _digest(keys, sums, counts):
+        table = {name: torch.from_numpy(shard.get_tensor(name)) for name in COLUMNS}
+        if (shard.metadata() or {}).get("sha256") != _digest(*(column.numpy() for column in table.values())):
             raise ValueError("its checksum does not fit its content")
-    return {row.tobytes(): (float(s), int(c)) for row, s, c in zip(keys, sums, counts)}
+    return dict(_entries(table))
+
+
+def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
+    """Entries of the cache as tensors, for a file or another rank: keys [n, 16], sums [n] and counts [n]."""
+    keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
+    sums, counts = zip(*entries.values()) if entries else ((), ())
+    columns = (torch.from_numpy(keys), torch.tensor(sums, dtype=torch.float32), torch.tensor(counts, dtype=torch.int32))
+    return dict(zip(COLUMNS, columns))
+
+
+def _entries(table: Mapping[str, Tensor]) -> Iterator[tuple[bytes, tuple[float, int]]]:
+    """What `_table` was made from."""
+    for row, total, count in zip(*(table[name].numpy() for name in COLUMNS)):
+        yield row.tobytes(), (float(total), int(count))
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -70,11 +70,11 @@ class RunFolder:
     def write_config(self, config: Config) -> None:
         write_text(self.path / "config.yaml", dump(config))
 
-    def write_environment(self, command: Sequence[str]) -> None:
+    def write_environment(self, command: Sequence[str], processes: int = 1) -> None:
         """Versions, machine and command; no environment variables, which may hold secrets."""
         write_json(self.path / "environment.json", {
             "command": list(command), "python": sys.version.split()[0], "platform": platform.platform(),
-            "threads": torch.get_num_threads(), "cuda": torch.version.cuda, "packages": versions(),
+            "processes": processes, "threads": torch.get_num_threads(), "cuda": torch.version.cuda, "packages": versions(),
         })  # fmt: skip
 
     def write_data(self, record: dict) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import psutil
 import torch
+from torch import Tensor
 
 from accord.evaluate import held_out as held
 from accord.evaluate.records import Records, summarise
@@ -18,7 +19,7 @@ from accord.training.folder import RunFolder, vars_of
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.step import Batch, NotFinite, accumulate, make_batch
-from accord.types import Diverged, Finding, Interrupted, Refused, Tree
+from accord.types import Diverged, Finding, Interrupted, PeerLost, Refused, Tree
 
 
 @dataclass
@@ -74,13 +75,12 @@ def train(run: Run) -> None:
         if run.evaluation_due:  # before the first update; or the one that a signal cut off
             settle(run)
         while run.progress.step < run.steps:
-            run.stop.poll()
             update(run)
             settle(run)
-    except Interrupted as signal:
+    except Interrupted as signal:  # on every rank, or on those that are left
         run.ready.optimizer.masters.forget_gradients()
-        path = save(run)
-        raise Interrupted(f"{signal} Saved {path}. Go on with: accord resume {run.folder.path}") from None
+        said = rescue(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
+        raise signal.going_on(f"{said} Go on with: accord resume {run.folder.path}") from None
 
 
 def settle(run: Run) -> None:
@@ -98,7 +98,7 @@ def update(run: Run) -> None:
     batch = make_batch(ready.learner, progress.step, ready.batch_trees(progress.step))
     try:
         records = within_memory(run, batch)
-        norm = ready.optimizer.grad_norm()
+        norm = ready.optimizer.grad_norm(ready.world)
         if not torch.isfinite(norm):
             raise NotFinite(f"update {progress.step}: the gradient's norm is {norm.item()}.", records)
     except NotFinite as error:
@@ -134,7 +134,7 @@ def within_memory(run: Run, batch: Batch) -> Records:
         try:
             return accumulate(run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll)
         except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error):
+            if not memory.is_out_of_memory(error) or run.ready.world.size > 1:  # the other ranks have gone on
                 raise
         shrink(run, batch)  # not in the handler, where the traceback still holds every activation
 
@@ -163,8 +163,9 @@ def evaluate(run: Run) -> None:
     """Held-out metrics, with their line in metrics.jsonl."""
     ready, progress = run.ready, run.progress
     objective = ready.learner.objective
-    records = held.evaluate(ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll)
-    metrics = held.metrics(records, ready.held_out, objective, ready.tie_width)
+    records = held.evaluate(ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll, ready.world)
+    # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
+    metrics = ready.world.on_first(lambda: held.metrics(records, ready.held_out, objective, ready.tie_width))
     run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
     if run.accuracy is not None:
         metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
@@ -196,12 +197,26 @@ def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
     return "held-out " + "  ".join(parts + [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics])
 
 
+def rescue(run: Run) -> str:
+    """With another rank gone: a checkpoint of this moment, where this rank can write one by itself."""
+    world = run.ready.world
+    newest = checkpoint.pointed(run.folder.checkpoints, "LATEST")
+    if not world.first or world.lockstep:  # the first rank's state is gone, or a part of the weights is
+        return f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
+    run.ready.learner = replace(run.ready.learner, world=world.remains())
+    return f"Saved {save(run)}."
+
+
 def save(run: Run) -> str:
     """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
+    tensors = run.ready.optimizer.state()
+    return run.ready.world.on_first(lambda: write(run, tensors))
+
+
+def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
+    """Write and mark the checkpoint, and let old ones go; its path."""
     ready, progress = run.ready, run.progress
-    path = checkpoint.save(
-        run.folder.checkpoints, progress.step, ready.optimizer.state(), progress.state(ready.identity())
-    )
+    path = checkpoint.save(run.folder.checkpoints, progress.step, tensors, progress.state(ready.identity()))
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
     checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
@@ -214,13 +229,16 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
     ready.optimizer.masters.forget_gradients()
     path = save(run)
     rows = [{"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees]
-    checkpoint.write_json(run.folder.path / "diverged.json", {
+    record = {
         "step": run.progress.step, "says": str(error), "rows": rows, "statistics": error.records.statistics(),
         "learning_rate": ready.optimizer.rate(run.progress.step),
-    })  # fmt: skip
+    }  # fmt: skip
+    ready.world.on_first(lambda: checkpoint.write_json(run.folder.path / "diverged.json", record))
     first = ", ".join(row["at"] for row in rows[:3])
-    return Diverged(
+    stopped = Diverged(
         f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\n"
         f"The batch ({len(rows)} rows, first {first}) and its numbers are in {run.folder.path / 'diverged.json'}.\n"
         "Lower train.learning_rate, or look at these rows."
     )
+    stopped.everywhere = True  # every rank has the same numbers
+    return stopped

@@ -81,7 +81,7 @@ def fit_into_memory(ready: Ready) -> int:
     config, learner = ready.config.train, ready.learner
     batches = [ready.batch_trees(index) for index in range(min(ready.steps, ready.order.batches_per_epoch))]
     longest = max(tree.tokens for trees in batches for tree in trees)
-    room = ROOM * free(ready.model.device)
+    room = ROOM * min(ready.world.gather(free(ready.model.device)))  # all ranks come to the same, or sharded passes hang
     if config.recompute == "always":
         recompute_activations(ready.model)
     for recomputing in (False, True):

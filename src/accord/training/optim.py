@@ -15,18 +15,21 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from accord.config import TrainConfig
+from accord.distributed import ALONE, World
+from accord.training.sharding import local, part, whole
 
 MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight
 
 
 class Masters:
-    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own master."""
+    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own master.
+
+    Of a sharded parameter, the master is of this rank's part.
+    """
 
     def __init__(self, trainable: dict[str, Parameter]):
         self.working = trainable
-        self.masters = {
-            name: p if p.dtype == torch.float32 else Parameter(p.detach().float()) for name, p in trainable.items()
-        }
+        self.masters = {name: _master(p) for name, p in trainable.items()}
 
     @property
     def count(self) -> int:
@@ -39,22 +42,36 @@ class Masters:
             master = self.masters[name]
             if p is master or p.grad is None:
                 continue
-            grad = p.grad.float()
+            grad = local(p.grad).float()
             master.grad = grad if master.grad is None else master.grad.add_(grad)
             p.grad = None
+
+    @torch.no_grad()
+    def add_up(self, world: World) -> None:
+        """After the last backward pass: every rank gets the sum of all ranks' gradients."""
+        if world.size == 1 or world.lockstep:  # FSDP has added them up already, each rank's own part
+            return
+        masters = list(self.masters.values())
+        got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
+        world.sum([got])
+        used = [m for m, count in zip(masters, got.tolist()) if count]  # what no rank used must keep no gradient
+        for master in used:
+            if master.grad is None:  # a rank without rows
+                master.grad = torch.zeros_like(master)
+        world.sum([master.grad for master in used])
 
     @torch.no_grad()
     def publish(self) -> None:
         """After an update: round the masters into the network."""
         for name, p in self.working.items():
             if p is not self.masters[name]:
-                p.copy_(self.masters[name])
+                local(p).copy_(self.masters[name])
 
     @torch.no_grad()
     def load(self, tensors: dict[str, Tensor]) -> None:
         """Take the masters out of a checkpoint's tensors, and publish."""
         for name, master in self.masters.items():
-            master.copy_(tensors[f"master/{name}"])
+            master.copy_(part(tensors[f"master/{name}"], self.working[name]))
         self.publish()
 
     def gradients(self) -> dict[str, Tensor]:
@@ -81,9 +98,14 @@ class Optimizer:
         ]
         self.adamw = torch.optim.AdamW(groups, lr=peak, betas=config.betas, fused=True)
 
-    def grad_norm(self) -> Tensor:
-        """Euclidean norm over all masters' gradients, scalar float32."""
-        return torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
+    def grad_norm(self, world: World = ALONE) -> Tensor:
+        """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar float32."""
+        norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
+        if not world.lockstep:
+            return norm
+        square = norm.double().square().reshape(1)
+        world.sum([square])
+        return square.sqrt().float().squeeze(0)
 
     def update(self, step: int, norm: Tensor) -> float:
         """Clip, update the masters with the learning rate of `step` (from 0), publish. Returns that rate."""
@@ -100,12 +122,16 @@ class Optimizer:
     # ------------------------------------------------------------ what a checkpoint holds
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next update depends on: masters and AdamW's moments, by name."""
+        """Every tensor that the next update depends on: masters and AdamW's moments, by name.
+
+        Whole, so that a world of any size can go on from them; of sharded ones, on the first rank.
+        """
         tensors = {}
         for name, master in self.masters.masters.items():
-            tensors[f"master/{name}"] = master.detach()
+            like = self.masters.working[name]
+            tensors[f"master/{name}"] = whole(master.detach(), like)
             for key in MOMENTS:
-                tensors[f"{key}/{name}"] = self._moments(master)[key]
+                tensors[f"{key}/{name}"] = whole(self._moments(master)[key], like)
         return tensors
 
     @torch.no_grad()
@@ -113,13 +139,20 @@ class Optimizer:
         """Put a checkpoint's tensors back, `updates` updates after the start."""
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():
-            moments = {key: tensors[f"{key}/{name}"].clone() for key in MOMENTS}
+            like = self.masters.working[name]
+            moments = {key: part(tensors[f"{key}/{name}"], like).clone() for key in MOMENTS}
             self.adamw.state[master] = {"step": torch.tensor(float(updates)), **moments}
 
     def _moments(self, master: Tensor) -> dict[str, Tensor]:
         """AdamW's moments of one master; zeros before the first update."""
         state = self.adamw.state.get(master)
         return state if state else {key: torch.zeros_like(master) for key in MOMENTS}
+
+
+def _master(p: Parameter) -> Parameter:
+    if p.dtype == torch.float32 and local(p) is p:
+        return p
+    return Parameter(local(p.detach()).float())
 
 
 def schedule(shape: str, peak: float, steps: int, warmup: float) -> Callable[[int], float]:

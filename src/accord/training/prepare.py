@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from accord.config import Config, LoraConfig
 from accord.data.order import Order
 from accord.data.templates import Template, make_template
+from accord.distributed import ALONE, World, take_device
 from accord.evaluate.held_out import HeldOut
 from accord.forward.choose import choose, looks_nearby
 from accord.models import fingerprint
@@ -26,8 +27,10 @@ from accord.training.folder import RunFolder
 from accord.training.memory import fit_into_memory
 from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
+from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
@@ -57,6 +60,11 @@ class Ready:
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
 
+    @property
+    def world(self) -> World:
+        """The ranks that train this run."""
+        return self.learner.world
+
     def batch_trees(self, index: int) -> list[Tree]:
         """The trees of update `index`."""
         return [self.rows.trees[row] for row in self.order.batch(index)]
@@ -77,17 +85,20 @@ class Ready:
 
 
 def prepare(
-    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, dry_run: bool = False
-) -> Ready:
+    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, dry_run: bool = False,
+    world: World = ALONE,
+) -> Ready:  # fmt: skip
     """Load, check and prove everything; a dry run leaves out the pass that fills the reference cache.
 
     Args:
       folder: where to account for the rows, before anything is refused.
+      world: the ranks that train; each loads, checks and proves for itself, and they must come to the same.
 
     Raises:
       UsageError, DataError, Refused: in words, with the remedy.
     """
     objective = resolve_objective(config)
+    take_device(world, config.model.device)
     display.phase("model", f"loading {config.model.name}")
     model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
     stop.poll()
@@ -109,14 +120,19 @@ def prepare(
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
     found.append(Finding("reference", "ok", why))
-    learner = Learner(forward, objective, live_reference(kind, forward), config.train.micro_tokens, config.train.seed)
+    reference = live_reference(kind, forward)  # a frozen copy is one of the whole weights
+    if choose_parallel(config.train.parallel, world, adapters=model.peft is not None):
+        forward, world = shard(forward, world)
+        reference = reference if kind == "frozen" else live_reference(kind, forward)
+    learner = Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
-    stop.poll()
+    world.agree(stop.poll)
+    ready.findings += shares_of(ready)
     if objective.context is not None:  # a later batch of one prompt only would stop the run in its middle
         for index in range(steps):
             make_batch(learner, index, ready.batch_trees(index))
@@ -124,11 +140,45 @@ def prepare(
     if kind == "cached" and not dry_run:
         ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
     floor = noise_floor(ready.learner, probe(ready.batch_trees(0)))
-    ready.tie_width = floor.evidence["reward_margin"]
+    ready.tie_width = world.on_first(lambda: floor.evidence["reward_margin"])
     ready.findings.append(floor)
     ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
     refuse(ready.findings, Refused)
+    require_one_run(world, ready.identity())
     return ready
+
+
+def require_one_run(world: World, identity: dict) -> None:
+    """Every rank has come to the same data, weights and settings; another file on one machine would go unnoticed.
+
+    Raises:
+      Refused: on every rank, naming the one that differs from the first, and in what.
+    """
+    first, *others = world.gather(identity)
+    for rank, other in enumerate(others, 1):
+        if lines := differences(first, other, "on the first rank", "here"):
+            error = Refused(f"{world.name(rank)} would train another run than the first:\n" + "\n".join(lines))
+            error.everywhere = True
+            raise error
+
+
+IDENTITY = {
+    "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
+    "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
+    "forward": "the forward path", "trees": "the number of usable rows",
+}  # fmt: skip
+
+
+def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
+    """What two identities do not have in common, a line each; `when` and `where` name the two."""
+    lines = [
+        f"  {name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
+        for key, name in IDENTITY.items()
+        if one.get(key) != other.get(key)
+    ]
+    then, now = one["config"], other["config"]
+    paths = [*then, *(path for path in now if path not in then)]
+    return lines + [f"  {p}: {when} {then.get(p)}, {where} {now.get(p)}" for p in paths if then.get(p) != now.get(p)]
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
@@ -142,9 +192,11 @@ def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
 
 def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
-    what is in them has fingerprints."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "train": {"recompute"}})
-    for section, names in (("model", ("name", "adapter", "device")), ("data", ("train", "held_out"))):
+    what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
+    computed twice to save memory, which changes nothing."""
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True})
+    places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
+    for section, names in places.items():
         for name in names:
             del fields[section][name]
     return _flat(fields)
@@ -234,7 +286,7 @@ def _prove(ready: Ready, display: Display) -> None:
     """The proofs on rows of the first batch; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = ready.config.model.lora
-    proofs = prove(ready.learner, ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora))
+    proofs = prove(replace(ready.learner, world=ALONE), ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora))
     ready.findings += proofs
     refuse(proofs, Refused)
 

@@ -67,7 +67,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
         path=learner.forward.path,
     )
     cache = Cached.under(key, model.device)
-    for problem in cache.load():
+    for problem in cache.load() if learner.world.first else ():
         display.line(f"reference cache: {problem}")
     needed = needed_trees(ready)
 
@@ -76,7 +76,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
         display.progress("reference", done, total)
 
     display.phase("reference", "log-probs of the reference")
-    computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress)
+    computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress, learner.world)
     finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
     ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed}))

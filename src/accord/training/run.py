@@ -8,18 +8,21 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import torch
-
 from accord.config import Config
+from accord.distributed import joined
+from accord.environment import ranks
 from accord.models import export
+from accord.models.language import LanguageModel
 from accord.training import checkpoint, memory
 from accord.training.card import model_card
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
-from accord.training.prepare import Ready, prepare
+from accord.training.prepare import Ready, differences, prepare
+from accord.training.ranks import created, heard, opened, require_fit
+from accord.training.sharding import whole_model
 from accord.training.signals import stop_on_signals
-from accord.types import AccordError, CheckpointError, Finding, Refused
+from accord.types import AccordError, Finding, Refused, UsageError
 
 # Bytes of a checkpoint per trained parameter: master and two moments in float32.
 CHECKPOINT_BYTES = 12
@@ -51,13 +54,15 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
     Raises:
       AccordError: of the class that its cause has; a refused run's folder says why and can be used again.
     """
-    folder = RunFolder.create(config)
-    folder.write_config(config)
-    folder.write_environment(command)
-    with closing(display), stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop, joined() as world:
+        require_fit(config, world)
+        display = heard(display, world)
+        folder = created(config, world)
+        folder.write_config(config)
+        folder.write_environment(command, world.size)
         try:
-            ready = prepare(config, display, stop, folder=folder)
-            checkpoint.require_room(folder.path, _room(ready))
+            ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
+            world.on_first(lambda: checkpoint.require_room(folder.path, _room(ready)))
         except AccordError as error:
             folder.refuse(str(error))
             raise
@@ -72,15 +77,14 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     Raises:
       CheckpointError: no checkpoint verifies. Refused: the data, the model or the reference is not the same.
     """
-    folder = RunFolder.open(path)
-    config = folder.config()
-    saved = checkpoint.load(folder.checkpoints)
-    for problem in saved.passed_over:
-        display.line(f"! damaged checkpoint passed over: {problem}")
-    with closing(display), stop_on_signals() as stop:
-        ready = prepare(config, display, stop)
-        _require_same(saved.state["identity"], ready.identity(), folder)
-        ready.optimizer.load_state(saved.tensors, saved.step)
+    with closing(display), stop_on_signals() as stop, joined() as world:
+        display = heard(display, world)
+        folder, config, saved = opened(path, world)
+        for problem in saved.passed_over:
+            display.line(f"! damaged checkpoint passed over: {problem}")
+        ready = world.agree(lambda: prepare(config, display, stop, world=world))
+        world.agree(lambda: _require_same(saved.state["identity"], ready.identity(), folder))
+        ready.optimizer.load_state(world.from_first(saved.tensors), saved.step)
         folder.rewind(saved.step)
         display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
         progress = Progress(**saved.state["progress"])
@@ -92,6 +96,8 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
 
 def dry_run(config: Config, display: Display) -> Ready:
     """All checks and proofs, nothing written, no update."""
+    if ranks()[1] > 1:
+        raise UsageError("A dry run checks the rows and the model in one process. Leave out torchrun.")
     with closing(display), stop_on_signals() as stop:
         return prepare(config, display, stop, dry_run=True)
 
@@ -114,21 +120,30 @@ MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 def _finish(run: Run, command: Sequence[str]) -> Result:
     """The loop, then the saved model, read back, and its card."""
     train(run)
+    ready, progress = run.ready, run.progress
+    whole = ready.world.agree(lambda: whole_model(ready.model, ready.world))
+    said = ready.world.on_first(lambda: _deliver(run, whole, command))
+    saved = Path(said["saved"])
+    return Result(run.folder.path, saved, ready.steps, progress.before, said["after"], progress.best_step, ready.findings)
+
+
+def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
+    """Save the model, read it back from disk, write its card; where it is, and its held-out metrics."""
     ready, folder = run.ready, run.folder
-    saved = folder.path / ("adapter" if ready.model.peft is not None else "final")
+    saved = folder.path / ("adapter" if model.peft is not None else "final")
     try:
         shutil.rmtree(saved, ignore_errors=True)
-        export.save(ready.model, saved, ready.optimizer.masters.masters)
+        export.save(model, saved, ready.optimizer.masters.masters)
     except OSError as error:
         raise checkpoint.unwritable(saved, error) from error
     memory.release()  # a second model is loaded now, beside the first
-    apart = export.read_back(ready.model, saved, probe_ids(ready))
+    apart = export.read_back(model, saved, probe_ids(ready))
     run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ready.steps and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     checkpoint.write_text(folder.path / "README.md", card)
     checkpoint.write_text(saved / "README.md", card)
-    return Result(folder.path, saved, ready.steps, run.progress.before, after, run.progress.best_step, ready.findings)
+    return {"saved": str(saved), "after": after}
 
 
 def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
@@ -142,22 +157,8 @@ def _room(ready: Ready) -> int:
 
 
 def _require_same(then: dict, now: dict, folder: RunFolder) -> None:
-    names = {
-        "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
-        "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-        "forward": "the forward path", "trees": "the number of usable rows",
-    }  # fmt: skip
-    lines = [
-        f"  {names[n]}: then {str(then.get(n))[:16]}, now {str(now.get(n))[:16]}" for n in names if then.get(n) != now.get(n)
-    ] + [f"  {path}: then {was}, now {value}" for path, was, value in _differences(then["config"], now["config"])]
-    if lines:
+    if lines := differences(then, now, "then", "now"):
         raise Refused(
             f"{folder.path} cannot be resumed: since its checkpoint was written, something else has changed.\n"
             + "\n".join(lines) + "\nPut it back, or start a new run."
         )  # fmt: skip
-
-
-def _differences(then: dict, now: dict) -> list[tuple[str, object, object]]:
-    """(path, value then, value now) of each field of the config that is not the same."""
-    paths = [*then, *(path for path in now if path not in then)]
-    return [(path, then.get(path), now.get(path)) for path in paths if then.get(path) != now.get(path)]

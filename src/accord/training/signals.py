@@ -6,6 +6,7 @@ import os
 import signal
 from contextlib import contextmanager
 
+from accord.environment import ranks
 from accord.types import Interrupted
 
 
@@ -24,7 +25,9 @@ class Stop:
             raise Interrupted(f"stopped by {signal.Signals(self.signal).name}.")
 
     def _handle(self, number: int, frame) -> None:
-        if self.signal is not None:
+        # Slurm tells every process to stop, and torchrun tells its own again: that is not asking twice.
+        again = self.signal is not None and not (number == signal.SIGTERM and ranks()[1] > 1)
+        if again:
             os._exit(128 + number)  # asked twice: no more saving
         self.signal = number
 

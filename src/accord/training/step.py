@@ -1,8 +1,9 @@
 """One update: the gradient of a batch in micro-batches, whose split never changes it.
 
-    loss = Σ rows' losses / denominator        one denominator for the whole batch
+    loss = Σ rows' losses / denominator        one denominator for the whole batch, and for all ranks
 
-A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617).
+A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For the same reason the
+ranks' gradients are added up, not averaged.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
+from accord.distributed import ALONE, World, in_order, laid
 from accord.evaluate.records import Records, record
 from accord.forward.choose import Forward
-from accord.forward.layout import micro_batches
+from accord.forward.logps import TokenLogps
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
+from accord.forward.shares import places, shares
 from accord.objectives import BoundObjective
 from accord.training.optim import Masters
 from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
@@ -33,6 +36,7 @@ class Learner:
     reference: Reference | None  # exactly where the objective asks for one
     micro_tokens: int
     seed: int
+    world: World = ALONE  # the ranks that a batch is dealt to
 
     @property
     def kind(self) -> str:
@@ -69,14 +73,27 @@ def make_batch(learner: Learner, index: int, trees: Sequence[Tree]) -> Batch:
     return Batch(index, trees, mismatched)
 
 
-def whole_batch_context(learner: Learner, batch: Batch) -> dict[str, Tensor]:
+def whole_batch_context(learner: Learner, batch: Batch, poll: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
     """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without gradient."""
     if learner.objective.context is None:
         return {}
-    with torch.no_grad():
-        policy = [learner.forward(group) for group in _groups(batch.mismatched, learner.micro_tokens)]
-        reference = [learner.reference.logps(group) for group in _groups(batch.mismatched, learner.micro_tokens)]
-    return learner.objective.context(Logps.join([tokens.reduce() for tokens in policy]), Logps.join(reference))
+    world = learner.world
+    poll = world.polled(poll)
+
+    @torch.no_grad()
+    def mine() -> dict[str, Tensor]:
+        found = []
+        for group in world.passes(shares(batch.mismatched, learner.micro_tokens, world)):
+            poll()
+            policy = learner.forward(group or batch.mismatched[:1]).reduce()
+            if group is not None:
+                known = learner.reference.logps(group)
+                found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
+        return laid(found)
+
+    table = in_order(world.together(mine), places(batch.mismatched, world))
+    policy, known, count = (table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count"))
+    return learner.objective.context(Logps(policy, count), Logps(known, count))
 
 
 def row_losses(
@@ -89,30 +106,48 @@ def row_losses(
 def accumulate(
     learner: Learner, batch: Batch, masters: Masters, *, dropout: bool = True, poll: Callable[[], None] = lambda: None
 ) -> Records:
-    """Leave the batch's gradient in the masters; return what is known of its rows.
+    """Leave the batch's gradient in the masters, of every rank; return what is known of its rows, in their order.
 
     Raises:
       NotFinite: a loss is not finite. No weight has moved.
     """
-    context = whole_batch_context(learner, batch)
-    records = Records()
+    world = learner.world
+    context = whole_batch_context(learner, batch, poll)
+    poll = world.polled(poll)
     total = denominator(learner.objective, batch.trees)
-    for number, group in enumerate(_groups(batch.trees, learner.micro_tokens)):
-        poll()
-        if dropout:
-            torch.manual_seed(_mix(learner.seed, batch.index, number))  # a resumed run drops the same units
-        with learner.forward.model.adapter_dropout(dropout):
-            tokens = learner.forward(group)
-        logps = tokens.reduce()
-        known = learner.reference.logps(group) if learner.reference is not None else None
-        reference = as_rows(learner.kind, group, known) if known is not None else None
-        output = row_losses(learner.objective, as_rows(learner.kind, group, logps), reference, context)
-        record(records, learner.objective, group, tokens, known, output)
-        if not torch.isfinite(output.losses).all():
-            raise NotFinite(f"update {batch.index}: the loss of a row is not finite.", records)
-        (output.losses.sum() / total).backward()
-        masters.collect()
+
+    def mine() -> dict[str, Tensor]:
+        records = Records()
+        for number, group in enumerate(world.passes(shares(batch.trees, learner.micro_tokens, world))):
+            poll()
+            if dropout:  # a resumed run drops the same units
+                torch.manual_seed(_mix(learner.seed, batch.index, number * world.size + world.rank))
+            with learner.forward.model.adapter_dropout(dropout):
+                tokens = learner.forward(group or batch.trees[:1])
+            if group is None:
+                loss = 0.0 * tokens.values.sum()
+            else:
+                loss = _losses(learner, group, tokens, context, records).sum() / total
+            loss.backward()
+            masters.collect()
+        return records.tensors()
+
+    records = Records.of(in_order(world.together(mine), places(batch.trees, world)))
+    if not records["loss"].isfinite().all():
+        raise NotFinite(f"update {batch.index}: the loss of a row is not finite.", records)
+    masters.add_up(world)
     return records
+
+
+def _losses(
+    learner: Learner, trees: Sequence[Tree], tokens: TokenLogps, context: dict[str, Tensor], records: Records
+) -> Tensor:
+    """[B] losses of one micro-batch's rows, whose numbers go into the records."""
+    known = learner.reference.logps(trees) if learner.reference is not None else None
+    reference = as_rows(learner.kind, trees, known) if known is not None else None
+    output = row_losses(learner.objective, as_rows(learner.kind, trees, tokens.reduce()), reference, context)
+    record(records, learner.objective, trees, tokens, known, output)
+    return output.losses
 
 
 def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
@@ -120,10 +155,6 @@ def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
     if objective.denominator == "rows":
         return len(trees)
     return sum(len(completion) for tree in trees for completion in tree.completions)
-
-
-def _groups(trees: Sequence[Tree], budget: int) -> list[list[Tree]]:
-    return [[trees[i] for i in group] for group in micro_batches(trees, budget)]
 
 
 def _mix(seed: int, step: int, number: int) -> int:

@@ -1,0 +1,24 @@
+"""Which micro-batches each rank computes of some trees: dealt by tokens, then cut to a budget."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accord.distributed import World
+from accord.forward.layout import micro_batches
+from accord.types import Tree
+
+
+def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[Tree]]]:
+    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of them, in order."""
+    dealt = ([trees[i] for i in share] for share in _dealt(trees, world))
+    return [[[mine[i] for i in group] for group in micro_batches(mine, budget)] for mine in dealt]
+
+
+def places(trees: Sequence[Tree], world: World) -> list[int]:
+    """Where the ranks' trees, laid end to end, stand among `trees`; see `accord.distributed.in_order`."""
+    return [index for share in _dealt(trees, world) for index in share]
+
+
+def _dealt(trees: Sequence[Tree], world: World) -> list[list[int]]:
+    return world.deal([tree.tokens for tree in trees])

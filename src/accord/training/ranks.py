@@ -1,0 +1,92 @@
+"""What the ranks of a run do differently: the first one writes and talks, the others look on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accord.config import Config, make_config
+from accord.distributed import World
+from accord.training import checkpoint
+from accord.training.checkpoint import Checkpoint
+from accord.training.display import Display, SilentDisplay
+from accord.training.folder import RunFolder
+from accord.types import Finding, UsageError
+
+if TYPE_CHECKING:
+    from accord.training.prepare import Ready
+
+
+class Onlooker(RunFolder):
+    """A run's folder as all ranks but the first have it: they know where it is, and write nothing."""
+
+    def _nothing(self, *args) -> None:
+        return None
+
+    write_config = write_environment = write_data = write_rejected = write_preflight = _nothing
+    refuse = append = rewind = _nothing
+
+
+def heard(display: Display, world: World) -> Display:
+    """The first rank's display; the others are silent."""
+    if world.first:
+        return display
+    display.close()
+    return SilentDisplay()
+
+
+def require_fit(config: Config, world: World) -> None:
+    """Refuse what makes no sense in a world of this size.
+
+    Raises:
+      UsageError: an option that would do nothing in one process; input that many cannot read.
+    """
+    if world.size == 1 and config.train.parallel != "auto":
+        raise UsageError("train.parallel does nothing in one process. Start several with torchrun, or leave it at auto.")
+    if world.size > 1 and "-" in (config.data.train, config.data.held_out):
+        raise UsageError("Standard input cannot be read by several processes. Write the rows to a file: --data FILE.")
+
+
+def created(config: Config, world: World) -> RunFolder:
+    """A new run's folder, made by the first rank."""
+    path = Path(world.on_first(lambda: str(RunFolder.create(config).path)))
+    return RunFolder(path) if world.first else Onlooker(path)
+
+
+def opened(path: str, world: World) -> tuple[RunFolder, Config, Checkpoint]:
+    """A run to go on with, its config and its newest good checkpoint, as the first rank finds them.
+
+    The others get no tensors: those are sent when they are needed, so machines need not share a disk.
+    """
+    found: list = []
+
+    def read() -> dict:
+        folder = RunFolder.open(path)
+        config, saved = folder.config(), checkpoint.load(folder.checkpoints)
+        found.extend((folder, config, saved))
+        return {
+            "folder": str(folder.path), "config": config.model_dump(mode="json"), "checkpoint": str(saved.path),
+            "step": saved.step, "state": saved.state, "passed_over": saved.passed_over,
+        }  # fmt: skip
+
+    told = world.on_first(read)
+    if world.first:
+        return tuple(found)
+    saved = Checkpoint(Path(told["checkpoint"]), told["step"], {}, told["state"], told["passed_over"])
+    return Onlooker(Path(told["folder"])), make_config(told["config"]), saved
+
+
+def shares_of(ready: Ready) -> list[Finding]:
+    """How the work is shared among the ranks; nothing where there is one."""
+    world = ready.world
+    if world.size == 1:
+        return []
+    tokens = [tree.tokens for tree in ready.batch_trees(0)]
+    shares = [sum(tokens[i] for i in share) for share in world.deal(tokens)]
+    kept = "a part of the weights each (FSDP2)" if world.lockstep else "whole weights each"
+    says = f"{world.size} processes, {kept}; tokens of the first batch: {min(shares):,} to {max(shares):,} a process"
+    evidence = {"processes": world.size, "sharded": world.lockstep, "tokens": shares}
+    if ready.order.batch_size >= world.size:
+        return [Finding("ranks", "ok", says, evidence)]
+    idle = f"; batches of {ready.order.batch_size} rows leave some of them idle"
+    return [Finding("ranks", "warning", says + idle, evidence, f"raise train.batch_size to {world.size} or more")]
