@@ -102,7 +102,7 @@ def mean_per_micro_batch(patch):
     """Each micro-batch divided by its own rows (TRL #2617)."""
 
     def accumulate(learner, batch, masters, *, dropout=True):
-        for tree in step._groups(batch.trees, learner.micro_tokens):
+        for tree in step.shares(batch.trees, learner.micro_tokens, learner.world)[0]:
             step.accumulate(learner, replace(batch, trees=tree), masters, dropout=dropout)
 
     patch.setattr(proofs, "accumulate", accumulate)

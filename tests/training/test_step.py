@@ -69,7 +69,7 @@ def double(network):
     """All of it: transformers' norms go through float32, which rounds the gradient of a prefix that trees share."""
     network.double()
     for module in network.modules():
-        if type(module).__name__ == "LlamaRMSNorm":
+        if type(module).__name__.endswith("LlamaRMSNorm"):
             module.forward = lambda x, m=module: m.weight * x * (x.square().mean(-1, keepdim=True) + m.variance_epsilon).rsqrt()
 
 
