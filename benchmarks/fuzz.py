@@ -223,7 +223,8 @@ def try_data(path: Path | str, options: dict) -> str:
     kept: list[Ledger] = []
 
     class Kept(Ledger):
-        def __post_init__(self) -> None:
+        def __init__(self, *args) -> None:
+            super().__init__(*args)
             kept.append(self)
 
     real, reader.Ledger = reader.Ledger, Kept
@@ -314,7 +315,7 @@ def try_recipe(data: bytes, overrides: list[str], folder: Path) -> None:
 
 def try_template(data: bytes, folder: Path) -> None:
     """Make a template of it, and trees of three conversations; every example is a tree or counted as unfit."""
-    from crafted import crafted, pair
+    from data.crafted import crafted, pair
 
     from accord.data.templates import make_template
     from accord.data.trees import Limits, encode, findings
@@ -339,5 +340,5 @@ def show(loader: str, index: int, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.path.append(str(Path(__file__).parents[1] / "tests/data"))  # the small tokenizers of its tests
+    sys.path.append(str(Path(__file__).parents[1] / "tests"))  # the small tokenizers of its tests
     main()

@@ -61,7 +61,8 @@ class Template:
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
         except Exception as error:  # a template is a program; jinja raises what it likes (roles must alternate, …)
-            raise Unfit("the chat template refuses the row", (str(error).strip() or type(error).__name__).splitlines()[0][:200]) from error
+            said = str(error).strip() or type(error).__name__  # raise_exception('') says nothing
+            raise Unfit("the chat template refuses the row", said.splitlines()[0][:200]) from error
 
     # ------------------------------------------------------------ tokens
 
