@@ -6,12 +6,14 @@ give the bytes of a data file; `recipe` and `template` give text.
 
 from __future__ import annotations
 
+import copy
 import csv
 import gzip
 import io
 import json
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pyarrow
@@ -319,17 +321,22 @@ OVERRIDES = [
 ]  # fmt: skip
 
 
-def recipe_case(rng: random.Random) -> tuple[bytes, list[str]]:
-    """The text of a bad recipe, and assignments to make on top of it."""
+@cache
+def recipes() -> list[dict]:
+    """Good ones: every field there is, and those that accord ships."""
     from accord.config import Config, dump
 
-    whole = yaml.safe_load(dump(Config(data={"train": "pairs.jsonl"})))
-    shipped = yaml.safe_load(rng.choice(sorted((ROOT / "recipes").glob("*.yaml"))).read_text())
-    value = rng.choice([whole, shipped])
+    shipped = [file.read_text("utf-8") for file in sorted((ROOT / "recipes").glob("*.yaml"))]
+    return [yaml.safe_load(text) for text in (dump(Config(data={"train": "pairs.jsonl"})), *shipped)]
+
+
+def recipe_case(rng: random.Random) -> tuple[bytes, list[str]]:
+    """The text of a bad recipe, and assignments to make on top of it."""
+    value = copy.deepcopy(rng.choice(recipes()))
     for _ in range(rng.choice([0, 1, 1, 2, 4])):
         value = broken(rng, value)
     try:
-        text = yaml.safe_dump(value, allow_unicode=True, default_flow_style=rng.choice([None, True, False]))
+        text = yaml.dump(value, Dumper=yaml.CSafeDumper, allow_unicode=True, default_flow_style=rng.choice([None, True, False]))
     except (yaml.YAMLError, RecursionError, ValueError):
         text = json.dumps(value)
     data = _marked(rng, text)

@@ -89,7 +89,7 @@ def main() -> None:
     random.Random(options.seed).shuffle(mutants)
     mutants = mutants[: options.sample]
     warm_up()
-    tried = run_all(mutants, options.only, options.seconds)
+    tried = run_all(mutants, options.seconds)
     record = report(tried, whole, options.seed)
     options.output.write_text(json.dumps(record, indent=1) + "\n")
     print(json.dumps(record["total"]))
@@ -228,21 +228,22 @@ def warm_up() -> None:
     assert "accord" not in sys.modules
 
 
-def run_all(mutants: list[Mutant], files: list[str], seconds: float) -> list[tuple[Mutant, str]]:
-    """(mutant, its fate) of each: first the unmutated files, whose tests must pass, or nothing would be shown."""
+def run_all(mutants: list[Mutant], seconds: float) -> list[tuple[Mutant, str]]:
+    """(mutant, its fate) of each. Tests run without a mutant first: where they fail anyway, nothing would be shown."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for part in ("src", "tests", "recipes"):
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", tree)
-        for file in files:
-            fate = run(tree, file, (tree / "src/accord" / file).read_text("utf-8"))
-            if fate != "survived":
-                raise SystemExit(f"{file}: its tests fail without a mutant ({fate}); see --only {file}")
-        tried, until = [], time.monotonic() + seconds
+        for name in ("pyproject.toml", "PAPERS.md", "README.md"):
+            shutil.copy(ROOT / name, tree)
+        tried, passing, until = [], set(), time.monotonic() + seconds
         for number, mutant in enumerate(mutants, 1):
             if time.monotonic() > until:
                 break
+            tests = TARGETS[mutant.file]
+            if tests not in passing and (fate := _fate(tree, tests)) != "survived":
+                raise SystemExit(f"the tests fail without any mutant ({fate}): {' '.join(tests)}")
+            passing.add(tests)
             fate = run(tree, mutant.file, mutant.source)
             tried.append((mutant, fate))
             print(f"{number:>5}/{len(mutants)}  {fate:<9} {mutant.name}", flush=True)
@@ -250,17 +251,22 @@ def run_all(mutants: list[Mutant], files: list[str], seconds: float) -> list[tup
 
 
 def run(tree: Path, file: str, source: str) -> str:
-    """"survived", or how it died, with the file's source replaced for as long."""
+    """The fate of a file's mutant, the copy being as it was afterwards."""
     path = tree / "src/accord" / file
     kept = path.read_text("utf-8")
     path.write_text(source, "utf-8")
     try:
-        child = os.fork()
-        if not child:
-            _test(tree, TARGETS[file])
-        status = os.waitpid(child, 0)[1]
+        return _fate(tree, TARGETS[file])
     finally:
         path.write_text(kept, "utf-8")
+
+
+def _fate(tree: Path, tests: tuple[str, ...]) -> str:
+    """"survived" where the tests of the copy pass, else how it died."""
+    child = os.fork()
+    if not child:
+        _test(tree, tests)
+    status = os.waitpid(child, 0)[1]
     if os.WIFSIGNALED(status):
         return "timeout" if os.WTERMSIG(status) in (9, 24) else "crash"
     return {0: "survived", 1: "killed"}.get(os.WEXITSTATUS(status), "broken")
