@@ -136,7 +136,7 @@ def test_assignments(text, path, value):
     assert parse_assignment(text) == (path, value)
 
 
-@pytest.mark.parametrize("text", ["objective.beta", "=3", "a=[1", "a=2020-99-99"])
+@pytest.mark.parametrize("text", ["objective.beta", "=3", "a=[1", "a=2020-99-99", "a=" + "9" * 5_000, "a=" + "[" * 5_000])
 def test_bad_assignments(text):
     with pytest.raises(UsageError, match="--set"):
         parse_assignment(text)
@@ -148,7 +148,12 @@ RECIPES = {
     "a date that is none": ("output: 2020-99-99\n", "not valid YAML"),
     "a Python object": ("data: !!python/object/apply:os.getcwd []\n", "not valid YAML"),
     "empty": ("", "expected a mapping"),
-}
+    "a time that is none": ("output: !!timestamp x\n", "not valid YAML"),
+    "nested for ever": ("a: " + "[" * 5_000, "nested too deeply"),
+    "aliases of aliases": ("a: &a [x, x, x, x, x, x]\n" + "".join(f"{k}: &{k} [*{j}, *{j}, *{j}, *{j}, *{j}, *{j}]\n" for j, k in zip("abcdefg", "bcdefgh")), "over 20,000 values"),
+    "an alias of itself": ("a: &a [*a]\n", "over 20,000 values|nested too deeply"),
+    "a file of data": ('{"prompt": "a"}\n' * 20_000, "too large for a recipe"),
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("text, words", RECIPES.values(), ids=RECIPES)
@@ -163,6 +168,18 @@ def test_recipe_of_bytes_or_none(tmp_path):
     for name in ("recipe.yaml", "missing.yaml", "."):
         with pytest.raises(UsageError, match="not valid YAML|no such recipe"):
             load_recipe(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("raw", [{"seed": 2**63}, {"steps": 10**30}, {"epochs": 1e300}, {"batch_size": 2**64}])
+def test_numbers_that_nothing_could_count_to(raw):
+    """Random number generators take 64 bits; more was a traceback much later."""
+    with pytest.raises(UsageError, match=f"train.{next(iter(raw))}.*less than or equal"):
+        make_config(DATA | {"train": raw})
+
+
+def test_aliases_are_values_of_their_own(tmp_path):
+    (tmp_path / "recipe.yaml").write_text("data: {train: &file x.jsonl, held_out: *file}\n")
+    assert make_config(load_recipe(str(tmp_path / "recipe.yaml"))).data.held_out == "x.jsonl"
 
 
 @pytest.mark.parametrize("field", ["train.steps", "train.learning_rate", "train.batch_size", "model.lora.alpha"])

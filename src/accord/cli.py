@@ -201,7 +201,10 @@ def _say(as_json: bool, text: str) -> None:
 
 
 def _command() -> list[str]:
-    return ["accord", *sys.argv[1:]]
+    """What was typed, for the run's records; a recipe's path may hold a token, as a config's values may not."""
+    from accord.secrets import redacted
+
+    return ["accord", *map(redacted, sys.argv[1:])]
 
 
 def main() -> None:

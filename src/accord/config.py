@@ -16,8 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from accord.errors import UsageError
 
-Positive = Annotated[int, Field(strict=True, ge=1)]
-NotNegative = Annotated[int, Field(strict=True, ge=0)]
+LARGEST = 2**63 - 1  # what random number generators and file formats take
+Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
+NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
 DEFAULT_OBJECTIVE = "dpo"
 
@@ -94,7 +95,7 @@ class TrainConfig(Section):
     """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one row."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
-    epochs: Annotated[float, Field(strict=True, gt=0)] | None = None
+    epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
     """Passes over the rows, instead of steps."""
     learning_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
     """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of it for all weights."""
@@ -187,15 +188,46 @@ TRL_NAMES = {
 }  # fmt: skip
 
 
+RECIPE_BYTES = 200_000
+NODES = 20_000  # values in a recipe; aliases of aliases could stand for billions, and an alias of itself for no end
+# What PyYAML raises beside its own errors: a date that is none, bytes that are no UTF-8, a malformed !!tag, deep nesting.
+NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError, IndexError, OverflowError, RecursionError)
+
+
+def _yaml(text: str) -> Any:
+    """The value of YAML text, every alias of it a value of its own.
+
+    Raises:
+      NOT_YAML: it cannot be read, or holds too many values.
+    """
+    left = [NODES]
+
+    def whole(node: Any) -> Any:
+        left[0] -= 1
+        if not left[0]:
+            raise ValueError(f"it stands for over {NODES:,} values, its aliases included.")
+        if isinstance(node, dict):
+            return {key: whole(value) for key, value in node.items()}
+        return [whole(value) for value in node] if isinstance(node, list) else node
+
+    return whole(yaml.safe_load(text))
+
+
+def _first_lines(error: Exception) -> str:
+    return "it is nested too deeply." if isinstance(error, RecursionError) else str(error)[:1_000]
+
+
 def load_recipe(path: str) -> dict:
     """The mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
+    if file.stat().st_size > RECIPE_BYTES:
+        raise UsageError(f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data {path}.")
     try:
-        raw = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date that is none, or bytes that are not UTF-8
-        raise UsageError(f"{path}: not valid YAML.\n{error}") from error
+        raw = _yaml(file.read_text(encoding="utf-8"))
+    except NOT_YAML as error:
+        raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path}: expected a mapping with model, data, objective, …; found {type(raw).__name__}.")
     return raw
@@ -207,8 +239,8 @@ def parse_assignment(assignment: str) -> tuple[list[str], Any]:
     if not sign or not key.strip():
         raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
     try:
-        return key.strip().split("."), yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
+        return key.strip().split("."), _yaml(text)
+    except NOT_YAML as error:
         raise UsageError(f"--set {assignment}: the value is not valid YAML.") from error
 
 

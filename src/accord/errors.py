@@ -4,7 +4,11 @@ from __future__ import annotations
 
 
 class AccordError(Exception):
-    """A failure that the user can mend. The command line prints it without a traceback and exits with `code`."""
+    """A failure that the user can mend. The command line prints it without a traceback and exits with `code`.
+
+    Its words often quote a file's: they are escaped here, once, so that no column name moves a terminal's cursor and
+    half a surrogate pair cannot make the error itself fail.
+    """
 
     code = 2
     everywhere = False  # whether every rank of a run raises it, so that the first one's word is enough
@@ -14,6 +18,14 @@ class AccordError(Exception):
         error = type(self)(f"{self} {text}")
         error.everywhere = self.everywhere
         return error
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep="\n")
+
+
+def printable(text: str, keep: str = "") -> str:
+    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates) escaped."""
+    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 class UsageError(AccordError):

@@ -8,6 +8,7 @@ from typing import Any
 
 from accord.config import Config, load_recipe, make_config, parse_assignment
 from accord.errors import UsageError
+from accord.secrets import refuse_secrets
 
 # Short names for the fields that people set most; everything else has its full path.
 SHORT = {
@@ -47,7 +48,9 @@ def build(
     elif short.get("epochs") is not None and short.get("steps") is None:
         raw["train"].pop("steps", None)
     raw["allow"] = [*_names(raw.get("allow")), *_names(allow)]
-    return make_config(raw)
+    config = make_config(raw)
+    refuse_secrets(config)
+    return config
 
 
 def _names(value: object) -> list:

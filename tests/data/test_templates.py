@@ -217,6 +217,23 @@ def test_what_a_template_refuses_is_a_row_left_out():
     made.tree(pair("hi"), 0)
 
 
+def test_a_template_that_refuses_without_a_word():
+    made = template(crafted("{{ raise_exception('') }}"))
+    assert unfit(made, pair("hi"), "the chat template refuses the row") == "TemplateError"
+
+
+def test_a_template_that_leaves_the_answer_out():
+    """Its end token cannot be looked for; the rows then say what is wrong."""
+    made = template(crafted("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"))
+    unfit(made, pair("hi"), "the answer has no tokens")
+
+
+def test_a_template_file_that_is_no_text(tmp_path):
+    (tmp_path / "own.jinja").write_bytes(b"\xff\xfe{{ 1 }}")
+    with pytest.raises(UsageError, match="own.jinja': not a text in UTF-8"):
+        template(crafted(None), str(tmp_path / "own.jinja"))
+
+
 # ---------------------------------------------------------------- 7: the same tokens
 
 

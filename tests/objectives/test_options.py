@@ -95,6 +95,11 @@ def test_bounds_hold_in_python_too():
         simpo(rows, gamma=1.0, gamma_beta_ratio=0.5)
 
 
+def test_numbers_beyond_all_floats():
+    assert "beta = 1000" in refusal("dpo", {"beta": 10**400})
+    assert "beta = a number of thousands of digits is not accepted" in refusal("dpo", {"beta": 10**5_000})
+
+
 @pytest.mark.parametrize("name", BETA)
 def test_a_tiny_beta_needs_permission(name):
     assert "tiny_beta" in refusal(name, {"beta": 0.0049})

@@ -6,22 +6,22 @@ that is no file is an error, since a hub name must be asked for.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import json
+import os
 import re
 import shutil
+import stat
 import sys
 import tempfile
-import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from accord.data import json_rows, table_rows
+from accord.data import json_rows, packed, table_rows
 from accord.data.json_rows import Numbered
 from accord.types import DataError
 
@@ -64,8 +64,6 @@ class Source:
                     yield from _rows(file, self.path.name.lower(), max_row_bytes)
         except DataError as error:
             raise error if self.name in str(error) else DataError(f"{self.name}: {error}") from error
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise DataError(f"{self.name}: the gzip data is damaged or cut short ({error}). Copy it again.") from error
         except OSError as error:  # Arrow's errors of reading are OSErrors too
             raise DataError(f"{self.name}: cannot be read: {error}.") from error
 
@@ -86,21 +84,46 @@ def located(path: str | Path) -> Iterator[Source]:
     """
     name = str(path)
     if name == "-":
-        with tempfile.TemporaryDirectory() as folder:
-            copy = Path(folder) / "stdin"
-            with open(copy, "wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+        with _copied(sys.stdin.buffer) as copy:
             yield Source("standard input", copy)
         return
-    if not Path(name).exists():
-        hub = name.count("/") == 1 and not name.startswith((".", "/"))
-        hint = " If it is a dataset's name on a hub, download it first: nothing is fetched unasked." if hub else ""
-        raise DataError(f"{name}: there is no such file or folder.{hint}")
+    kind = _kind(name)
+    if stat.S_ISFIFO(kind):  # <(zcat a.gz): it can be read once, and is read twice
+        with open(name, "rb") as pipe, _copied(pipe) as copy:
+            yield Source(name, copy)
+        return
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise DataError(f"{name}: it is neither a file nor a folder but a device or a socket.")
     yield Source(name, Path(name))
 
 
-def _rows(file: BinaryIO, name: str, limit: int) -> Iterator[Numbered]:
-    """Rows of an open file: looks at its first bytes and hands it to the reader of what it is."""
+def _kind(name: str) -> int:
+    """The mode bits of what lies there."""
+    try:
+        return os.stat(name).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+        hub = name.count("/") == 1 and not name.startswith((".", "/"))
+        hint = " If it is a dataset's name on a hub, download it first: nothing is fetched unasked." if hub else ""
+        raise DataError(f"{name or 'an empty name'}: there is no such file or folder.{hint}") from error
+    except OSError as error:  # a folder that may not be entered, a name too long, a loop of links
+        raise DataError(f"{name}: cannot be read: {error.strerror}.") from error
+
+
+@contextmanager
+def _copied(stream: BinaryIO) -> Iterator[Path]:
+    """What a stream gives, in a temporary file."""
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "stream"
+        try:
+            with open(copy, "wb") as file:
+                shutil.copyfileobj(stream, file)
+        except OSError as error:
+            raise DataError(f"the input cannot be copied to {tempfile.gettempdir()}: {error.strerror}.") from error
+        yield copy
+
+
+def _rows(file: BinaryIO, name: str, limit: int, layers: int = 0) -> Iterator[Numbered]:
+    """Rows of an open file, unpacked from so many layers: its first bytes say which reader is handed it."""
     stream = io.BufferedReader(file, HEAD)
     head = stream.peek()
     for magic, reader in MAGIC.items():
@@ -109,7 +132,9 @@ def _rows(file: BinaryIO, name: str, limit: int) -> Iterator[Numbered]:
             return
     for magic, unpack in PACKED.items():
         if head.startswith(magic):
-            yield from _rows(unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit)
+            if layers == packed.LAYERS:
+                raise DataError(f"it is packed more than {packed.LAYERS} times over. Unpack it first.")
+            yield from _rows(unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit, layers + 1)
             return
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise DataError("the text is UTF-16; UTF-8 is expected. Convert it: iconv -f UTF-16 -t UTF-8.")
@@ -144,51 +169,10 @@ def _parsed(line: bytes) -> object:
         return None
 
 
-class _Zstd(io.RawIOBase):
-    """Decompresses zstd frames. zstandard's own reader takes data that are cut short for complete."""
-
-    def __init__(self, packed: BinaryIO) -> None:
-        try:
-            import zstandard
-        except ImportError:
-            raise DataError("zstd needs the package zstandard: pip install 'accord[zstd]'.") from None
-        self.packed, self.error = packed, zstandard.ZstdError
-        self.new_frame = zstandard.ZstdDecompressor().decompressobj
-        self.frame, self.ready = None, b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer) -> int:
-        while len(self.ready) < len(buffer) and (block := self.packed.read(HEAD)):
-            self.ready += self._unpacked(block)
-        if len(self.ready) < len(buffer) and self.frame is not None:
-            raise DataError("the zstd data is cut short. Copy it again.")
-        count = min(len(buffer), len(self.ready))
-        buffer[:count], self.ready = self.ready[:count], self.ready[count:]
-        return count
-
-    def _unpacked(self, block: bytes) -> bytes:
-        out = b""
-        try:
-            while block:
-                self.frame = self.frame or self.new_frame()
-                out += self.frame.decompress(block)
-                block = self.frame.unused_data
-                self.frame = None if self.frame.eof else self.frame
-        except self.error as error:
-            raise DataError(f"the zstd data is damaged ({error}). Copy it again.") from error
-        return out
-
-
-def _gzip(packed: BinaryIO) -> BinaryIO:
-    return gzip.GzipFile(fileobj=packed)
-
-
 # First bytes -> reader of the rows, or what unpacks the file to look again.
 MAGIC = {
     b"PAR1": table_rows.parquet_rows,
     b"ARROW1": table_rows.arrow_rows,
     b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
 }
-PACKED = {b"\x1f\x8b": _gzip, b"\x28\xb5\x2f\xfd": _Zstd}
+PACKED = {b"\x1f\x8b": packed.Gzip, b"\x28\xb5\x2f\xfd": packed.Zstd}

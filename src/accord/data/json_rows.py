@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import io
 import json
+import re
+from collections import Counter
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -16,6 +18,7 @@ from accord.types import DataError
 Numbered = tuple[int, object]  # (line, the row's value or the RowError that stands in its place)
 
 BLOCK = 1 << 16  # characters read at a time
+BLANKS = re.compile(r"[ \t\r\n]*")
 # An array has no line ends to go on from after a broken element, so one that does not end is given up on here.
 GIVE_UP = 4  # times the size limit of a row
 # One object that holds all rows must be read whole; this bounds the memory it takes.
@@ -32,8 +35,8 @@ class Parser:
     def _object(self, pairs: list[tuple[str, object]]) -> dict:
         found = dict(pairs)
         if len(found) < len(pairs):
-            keys = [key for key, _ in pairs]
-            self.repeated += [key for key in found if keys.count(key) > 1]
+            counts = Counter(key for key, _ in pairs)
+            self.repeated += [key for key in found if counts[key] > 1]
         return found
 
     def refusal(self) -> RowError | None:
@@ -116,15 +119,15 @@ def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[ob
     text.peek()
     while True:
         try:
-            value, end = parser.decoder.raw_decode(text.held)
+            value, end = parser.decoder.raw_decode(text.held, text.at)
             if end < len(text.held):  # else it may go on, as 12 does in 123
-                return value, text.take(end)
+                return value, text.take(end - text.at)
             problem = "the text ends in it or right after it"
         except RecursionError:
             raise DataError(f"row {number:,} of the JSON array is nested too deeply to be read.") from None
         except ValueError as error:
-            problem = str(error)
-        if len(text.held) > GIVE_UP * limit or not text.more():
+            problem = getattr(error, "msg", str(error))  # its line and column count from the window's start
+        if text.left > GIVE_UP * limit or not text.more():
             raise DataError(
                 f"row {number:,} of the JSON array cannot be read: {problem}. The file is damaged or cut short; "
                 "with one row a line (JSONL) the other rows could be saved."
@@ -132,29 +135,34 @@ def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[ob
 
 
 class _Window:
-    """The part of a text that is not consumed yet."""
+    """The part of a text that is held, and how far it is consumed: cutting it at every row would copy it every time."""
 
     def __init__(self, stream: BinaryIO) -> None:
         self.reader = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
-        self.held = ""
+        self.held, self.at = "", 0
+
+    @property
+    def left(self) -> int:
+        """Characters held that are not consumed."""
+        return len(self.held) - self.at
 
     def more(self) -> bool:
-        """Reads on; false at the end of the text."""
-        added = self.reader.read(max(BLOCK, len(self.held)))
-        self.held += added
+        """Reads on and drops what is consumed; false at the end of the text."""
+        added = self.reader.read(max(BLOCK, self.left))
+        self.held, self.at = self.held[self.at :] + added, 0
         return bool(added)
 
     def take(self, count: int) -> str:
         """Consumes so many characters."""
-        taken, self.held = self.held[:count], self.held[count:]
-        return taken
+        self.at += count
+        return self.held[self.at - count : self.at]
 
     def peek(self) -> str:
         """The next character that is not blank, or "" at the end; consumes the blanks."""
         while True:
-            self.held = self.held.lstrip(" \t\r\n")
-            if self.held or not self.more():
-                return self.held[:1]
+            self.at = BLANKS.match(self.held, self.at).end()
+            if self.left or not self.more():
+                return self.held[self.at : self.at + 1]
 
     def expect(self, characters: str, what: str) -> str:
         """Consumes one of the characters, or says what is missing."""

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accord.errors import printable
 from accord.types import DataError, Origin
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
@@ -145,11 +146,6 @@ def excerpt(source: object) -> str:
     elif not isinstance(source, str):
         source = _as_json(source)
     return source[:EXCERPT] and _cut(printable(source[: EXCERPT + 1]))
-
-
-def printable(text: str) -> str:
-    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates) escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def _cut(text: str) -> str:

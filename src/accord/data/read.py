@@ -34,6 +34,9 @@ class Dataset:
         return len(self.examples)
 
 
+USELESS = 100_000  # rows at a file's start that cannot be used, after which the rest is not read: it is no such file
+
+
 @dataclass(frozen=True)
 class _Reading:
     """How rows are to be read."""
@@ -93,6 +96,8 @@ def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> 
             found, made, notes = _understood(columns, Origin(source.name, line), reading)
         except RowError as error:
             ledger.reject(line, error, value)
+            if not ledger.used and ledger.rows == USELESS:
+                break
             continue
         ledger.use(len(made), notes)
         examples += made
@@ -129,7 +134,7 @@ def _renamed(columns: dict, names: Mapping[str, str]) -> dict:
 def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str) -> None:
     unknown = [found for found in names.values() if found not in seen]
     if unknown and seen:
-        known = ", ".join(sorted(map(str, seen)))
+        known = ", ".join(sorted(name[:40] for name in seen)[:40])
         raise DataError(f"{file}: no row has a column {unknown[0]!r}, which columns={{…}} names. It has: {known}.")
 
 
@@ -140,7 +145,8 @@ def _refuse_useless(dataset: Dataset, rows: str) -> None:
         return
     if not ledger.rows:
         raise DataError(f"{ledger.file}: there are no rows in it.")
-    lines = [f"{ledger.file}: none of its {ledger.rows:,} rows can be used as {rows}."]
+    first = "first " if ledger.rows == USELESS else ""
+    lines = [f"{ledger.file}: none of its {first}{ledger.rows:,} rows can be used as {rows}."]
     for reason, count in ledger.reasons.most_common(3):
         lines.append(f"  {count:,} × {reason}: {ledger.first_places(reason)}")
     raise DataError("\n".join(lines))

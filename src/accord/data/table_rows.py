@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from accord.data.ledger import RowError
 from accord.types import DataError
 
 BATCH = 256  # rows
+ROW = 4  # times the size limit of a row: a CSV row of more is given up on, and the file with it
 
 # Columns of a CSV file whose cells may hold a list that is not of messages.
 LISTS = frozenset(
@@ -32,16 +34,13 @@ def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     Raises:
       DataError: a column named twice, or a quote that is never closed (all that follows would be one cell).
     """
-    text = io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline="")
-    first = text.readline()
-    delimiter = max(",\t;", key=first.count)
-    header = next(csv.reader([first], delimiter=delimiter), [])
-    if len(set(header)) < len(header):
-        raise DataError(f"the CSV header names a column twice: {', '.join(header)}.")
-    reader, kept = csv.reader(text, delimiter=delimiter, strict=True), csv.field_size_limit(limit)
+    lines = _Lines(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""), limit)
+    kept = csv.field_size_limit(limit)
     try:
+        header, delimiter = _csv_header(lines)
+        reader = csv.reader(lines, delimiter=delimiter, strict=True)
         while True:
-            line = reader.line_num + 2  # the header is line 1, and this row starts after the last one's end
+            line = lines.begin_row()
             try:
                 cells = next(reader)
             except StopIteration:
@@ -49,10 +48,63 @@ def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
             except csv.Error as error:
                 yield line, _csv_error(error, line)
                 continue
+            except RowError as error:
+                yield line, error
+                continue
             if cells:
                 yield line, _csv_row(header, cells, limit)
     finally:
         csv.field_size_limit(kept)
+
+
+class _Lines:
+    """Lines of a text for csv.reader, none longer than a row may be: the reader itself would take a line of any length."""
+
+    def __init__(self, text: io.TextIOBase, limit: int) -> None:
+        self.text, self.limit = text, limit
+        self.number = self.row = 0  # characters of the row so far: quoted line ends make it go on
+
+    def begin_row(self) -> int:
+        """The number of the line that the next row begins on, from 1."""
+        self.row = 0
+        return self.number + 1
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.text.readline(self.limit + 2)  # + 2: the line's end does not count
+        if not line:
+            raise StopIteration
+        self.number += 1
+        self.row += len(line)
+        if len(line.rstrip("\r\n")) > self.limit:
+            self._skip_rest(line)
+            raise too_large(self.limit, line)
+        if self.row > ROW * self.limit:
+            raise csv.Error("field limit")  # many cells, each within it
+        return line
+
+    def _skip_rest(self, line: str) -> None:
+        while line and not line.endswith(("\n", "\r")):
+            line = self.text.readline(self.limit)
+
+
+def _csv_header(lines: _Lines) -> tuple[list[str], str]:
+    """The columns' names, and what stands between them.
+
+    Raises:
+      DataError: the first line is no header.
+    """
+    try:
+        first = next(lines, "")
+        delimiter = max(",\t;", key=first.count)
+        header = next(csv.reader([first], delimiter=delimiter), [])
+    except (csv.Error, RowError) as error:
+        raise DataError(f"line 1 is no CSV header: {error}.") from error
+    if twice := [name for name, count in Counter(header).items() if count > 1]:
+        raise DataError(f"the CSV header names a column twice: {', '.join(twice)[:200]}.")
+    return header, delimiter
 
 
 def _csv_error(error: csv.Error, line: int) -> RowError:
@@ -137,23 +189,52 @@ def _intact(kind: str) -> Iterator[None]:
 
     try:
         yield
+    except MemoryError as error:
+        raise DataError(f"this {kind} file is damaged: it asks for more memory than there is.") from error
     except (ArrowException, OSError) as error:
-        raise DataError(f"this {kind} file is damaged or cut short: {error}. Copy it again.") from error
+        raise DataError(f"this {kind} file is damaged or cut short: {str(error)[:500]}. Copy it again.") from error
 
 
 def _batch_rows(batches: Iterable, limit: int) -> Iterator[Numbered]:
     number = 0
     for batch in batches:
         for start in range(0, batch.num_rows, BATCH):
-            for row in batch.slice(start, BATCH).to_pylist():
+            for row in _python_rows(batch.slice(start, BATCH)):
                 number += 1
-                yield number, _plain(row) if text_size(row) <= limit else too_large(limit)
+                if isinstance(row, dict):
+                    row = _plain(row) if text_size(row) <= limit else too_large(limit)
+                yield number, row
+
+
+def _python_rows(batch) -> list:
+    """The rows of a batch, or a RowError in the place of one that cannot be taken out of it.
+
+    Arrow trusts what stands in a file: an offset that points outside would crash the process, so all is validated.
+    """
+    from pyarrow import ArrowException
+
+    try:
+        batch.validate(full=True)
+        return batch.to_pylist()
+    except (ArrowException, ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond Python's
+        if batch.num_rows > 1:
+            return [row for at in range(batch.num_rows) for row in _python_rows(batch.slice(at, 1))]
+        return [RowError("invalid value", f"a value of the row cannot be read: {str(error)[:200]}.")]
 
 
 def _plain(row: dict) -> dict:
-    """The row with JSON's types alone: dates, decimals and bytes, which JSON has not, as text."""
+    """The row with JSON's types alone: dates and decimals, which JSON has not, as text; binary text as what it says."""
+    return {name: _plain_value(value) for name, value in row.items()}
+
+
+def _plain_value(value: object) -> object:
+    if isinstance(value, bytes):  # tools that write text without its type; other bytes stay what they are
+        try:
+            return value.decode("utf-8")
+        except UnicodeDecodeError:
+            return value
     known = (str, int, float, bool, list, dict, type(None))
-    return {name: value if isinstance(value, known) else str(value) for name, value in row.items()}
+    return value if isinstance(value, known) else str(value)
 
 
 def folder_files(folder: Path) -> list[Path]:

@@ -61,7 +61,8 @@ class Template:
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
         except Exception as error:  # a template is a program; jinja raises what it likes (roles must alternate, …)
-            raise Unfit("the chat template refuses the row", str(error).splitlines()[0][:200]) from error
+            said = str(error).strip() or type(error).__name__  # raise_exception('') says nothing
+            raise Unfit("the chat template refuses the row", said.splitlines()[0][:200]) from error
 
     # ------------------------------------------------------------ tokens
 
@@ -174,7 +175,7 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
         )
     except Exception:  # the rows will say, one by one, what the template refuses
         return set()
-    ids = tokenizer(text[text.rindex("zebra") + len("zebra") :], add_special_tokens=False)["input_ids"]
+    ids = tokenizer(text.rpartition("zebra")[2], add_special_tokens=False)["input_ids"]
     return {ids[0]} if ids and ids[0] in tokenizer.all_special_ids else set()
 
 
@@ -182,7 +183,10 @@ def _template_file(path: str) -> str:
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"data.template = {path!r}: expected auto, raw, or a Jinja file that exists.")
-    return file.read_text(encoding="utf-8")
+    try:
+        return file.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UsageError(f"data.template = {path!r}: not a text in UTF-8 ({error}).") from error
 
 
 def _as_list(value) -> list:

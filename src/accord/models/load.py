@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
 from accord.models.language import LanguageModel
@@ -42,14 +41,26 @@ def _network(auto, folder: str, name: str, dtype: torch.dtype):
     options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
     try:
         network, info = auto.from_pretrained(folder, **options)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:  # sizes of zero, words for numbers, …: a stranger's config.json can raise anything
         raise UsageError(f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}") from error
+    _readable_settings(Path(folder), name)
     if missing := sorted(info["missing_keys"]):  # transformers draws them at random, with no more than a warning
         raise UsageError(
             f"{name}: {len(missing)} of the model's tensors are not in its files, such as {missing[0]}.\n"
             "They would be random. Expected the weights that config.json describes; save the whole model again."
         )
     return network
+
+
+def _readable_settings(folder: Path, name: str) -> None:
+    """Refuse generation settings that are broken: transformers goes on without them, and so without their stop tokens."""
+    file = folder / "generation_config.json"
+    try:
+        found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UsageError(f"{name}: generation_config.json is no JSON object; the model's stop tokens would be lost.")
 
 
 def pick_device(device: str) -> torch.device:
@@ -106,7 +117,7 @@ def _base_of(adapter: Path) -> str:
 def _tokenizer(auto, folder: str, name: str):
     try:
         tokenizer = auto.from_pretrained(folder, trust_remote_code=False)
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except Exception as error:  # the files are a stranger's, and tokenizers raises plain Exception for some of them
         raise UsageError(f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}") from error
     if len(tokenizer) == 0 or not tokenizer.encode("word", add_special_tokens=False):
         raise UsageError(f"{name}: its tokenizer turns text into nothing.\n{_expected(folder)}")

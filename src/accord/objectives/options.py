@@ -36,10 +36,10 @@ class Number:
         """The value as a float. Raises UsageError with the bounds in words."""
         if value is None and self.optional:
             return None
-        # bool is an int in Python: `beta: true` would train with β = 1.
-        if isinstance(value, bool) or not isinstance(value, Real) or not self._holds(float(value)):
+        number = _float(value)
+        if number is None or not self._holds(number):
             raise _wrong(owner, name, value, self.words, self.hint)
-        return float(value)
+        return number
 
     def _holds(self, value: float) -> bool:
         return (
@@ -48,6 +48,16 @@ class Number:
             and (self.at_least is None or value >= self.at_least)
             and (self.below is None or value < self.below)
         )
+
+
+def _float(value: object) -> float | None:
+    """The value of a number; None of anything else, and of an integer beyond all floats."""
+    if isinstance(value, bool) or not isinstance(value, Real):  # bool is an int: `beta: true` would train with β = 1
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
 
 
 @dataclass(frozen=True)
@@ -88,7 +98,14 @@ Kind = Number | Choice | Anything
 
 
 def _wrong(owner: str, name: str, value: object, words: str, hint: str = "") -> UsageError:
-    return UsageError(f"{owner}: {name} = {value!r} is not accepted; it must be {words}. {hint}".rstrip())
+    return UsageError(f"{owner}: {name} = {_shown(value)} is not accepted; it must be {words}. {hint}".rstrip())
+
+
+def _shown(value: object) -> str:
+    try:
+        return f"{value!r:.100}"
+    except ValueError:  # an integer of thousands of digits is not printed
+        return "a number of thousands of digits"
 
 
 def bounded(**kinds: Kind) -> Callable[[Callable], Callable]:

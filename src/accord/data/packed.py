@@ -1,0 +1,110 @@
+"""Reading what gzip or zstd packed: damage is said in words, and a small file cannot unpack into a whole disk.
+
+Both readers take several members after each other, as `cat a.gz b.gz` gives them.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from typing import BinaryIO
+
+from accord.types import DataError
+
+LAYERS = 2  # files packed more often are no data; one that contains itself would never end
+
+# Text packs 3 to 20 times. What packs a hundred times better than that holds nothing but repetition.
+BOMB_BYTES = 1 << 30
+BOMB_RATIO = 400
+
+
+class Unpacked(io.RawIOBase):
+    """The unpacked bytes of a stream. Subclasses decode one member; this class joins them and watches the ratio."""
+
+    kind = ""
+    damage: type[Exception] = Exception  # what the decoder raises
+    piece = 0  # packed bytes decoded at a time; what they can become must fit the memory
+    padding = b""  # what may stand between members
+
+    def __init__(self, packed: BinaryIO) -> None:
+        self.packed, self.member = packed, None
+        self.ready, self.at = b"", 0
+        self.bytes_in = self.bytes_out = 0
+
+    def new_member(self):
+        """A fresh decoder of one member: has decompress(bytes), eof and unused_data."""
+        raise NotImplementedError
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer) -> int:
+        """Fills the buffer but at the end: what a file is, is told from its first 64 KiB or from all of it."""
+        filled = 0
+        while filled < len(buffer):
+            if self.at == len(self.ready):
+                self.ready, self.at = self._next(), 0
+                if not self.ready:
+                    break
+            count = min(len(buffer) - filled, len(self.ready) - self.at)
+            buffer[filled : filled + count] = self.ready[self.at : self.at + count]
+            filled, self.at = filled + count, self.at + count
+        return filled
+
+    def _next(self) -> bytes:
+        """The next unpacked bytes, none at the end.
+
+        Raises:
+          DataError: the data are damaged, cut short, or blow up out of all proportion.
+        """
+        while piece := self.packed.read(self.piece):
+            self.bytes_in += len(piece)
+            if out := self._decoded(piece):
+                self.bytes_out += len(out)
+                self._refuse_bomb()
+                return out
+        if self.member is not None:
+            raise DataError(f"the {self.kind} data is cut short. Copy it again.")
+        return b""
+
+    def _decoded(self, piece: bytes) -> bytes:
+        out = []
+        try:
+            while piece := piece if self.member else piece.lstrip(self.padding):
+                self.member = self.member or self.new_member()
+                out.append(self.member.decompress(piece))
+                piece = self.member.unused_data
+                self.member = None if self.member.eof else self.member
+        except self.damage as error:
+            raise DataError(f"the {self.kind} data is damaged ({error}). Copy it again.") from error
+        return b"".join(out)
+
+    def _refuse_bomb(self) -> None:
+        if self.bytes_out > BOMB_BYTES and self.bytes_out > BOMB_RATIO * self.bytes_in:
+            raise DataError(
+                f"{self.bytes_in:,} bytes of {self.kind} data unpack to over {self.bytes_out:,}: no preferences pack so "
+                "well, so this was made to fill a memory or a disk. If it is right, unpack it yourself."
+            )
+
+
+class Gzip(Unpacked):
+    """gzip: at most 1,032 times larger unpacked."""
+
+    kind, damage, piece, padding = "gzip", zlib.error, 1 << 14, b"\0"
+
+    def new_member(self):
+        return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+
+
+class Zstd(Unpacked):
+    """zstd: a block of four bytes can stand for 128 KiB. The package's own reader takes data cut short for complete."""
+
+    kind, piece = "zstd", 1 << 10
+
+    def __init__(self, packed: BinaryIO) -> None:
+        super().__init__(packed)
+        try:
+            import zstandard
+        except ImportError:
+            raise DataError("zstd needs the package zstandard: pip install 'accord[zstd]'.") from None
+        self.damage, self.new_member = zstandard.ZstdError, zstandard.ZstdDecompressor().decompressobj

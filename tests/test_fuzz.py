@@ -1,0 +1,41 @@
+"""A short form of benchmarks/fuzz.py: the same cases, another seed, so that the two together try more."""
+
+import importlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def fuzz(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("fuzz")
+
+
+def test_no_traceback_no_hang_and_a_ledger_that_balances(fuzz):
+    """Every loader, recipes and templates, a few hundred cases in all."""
+    done = fuzz.fuzz(fuzz.plan(300), seed=1)
+    assert done["findings"] == []
+    assert done["cases"] == 300 and min(sum(found.values()) for found in done["by_loader"].values()) > 5
+    assert {"used", "DataError", "UsageError"} == done["outcomes"].keys()
+
+
+def test_the_fuzzer_notices(fuzz, tmp_path, monkeypatch):
+    """A traceback, a lost row and a crash are findings: a fuzzer that finds nothing must be able to."""
+    path = tmp_path / "data.jsonl"
+    path.write_text('{"prompt": "q", "chosen": "a", "rejected": "b"}\nx\n')
+    assert fuzz.try_data(path, {"rows": "pairs"}) == "used"
+    with monkeypatch.context() as patch:
+        patch.setattr(fuzz.reader.Ledger, "reject", lambda *_: None)
+        with pytest.raises(fuzz.Wrong, match="other rows than the container gives"):
+            fuzz.try_data(path, {"rows": "pairs"})
+    with monkeypatch.context() as patch:
+        patch.setattr(fuzz, "run_case", lambda *_: 1 / 0)
+        (finding, *_) = fuzz.fuzz({"csv": 2}, seed=0)["findings"]
+        assert finding["what"].startswith("ZeroDivisionError") and finding["index"] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(fuzz, "run_case", lambda *_: fuzz.os.kill(fuzz.os.getpid(), 9))
+        (finding,) = fuzz.fuzz({"csv": 1}, seed=0)["findings"]
+        assert "the child died" in finding["what"]
