@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from accord.config import Config, LoraConfig
+from accord.data.content import content_findings
 from accord.data.order import Order
 from accord.data.templates import Template, make_template
 from accord.evaluate.held_out import HeldOut
@@ -20,13 +21,15 @@ from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.models.sound import model_findings
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.optim import Optimizer
+from accord.training.independent import order_finding
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.references import cached_reference, choose_reference, live_reference
-from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
@@ -97,7 +100,7 @@ def prepare(
     held_out_rows = load_held_out(config, objective, template, display)
     if folder is not None:
         account(folder, rows, held_out_rows)
-    found = _checked(config, objective, template, rows, held_out_rows)
+    found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
@@ -177,13 +180,15 @@ def account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
 
 
 def _checked(
-    config: Config, objective: BoundObjective, template: Template, rows: Rows, held_out: Rows | None
+    config: Config, objective: BoundObjective, template: Template, rows: Rows, held_out: Rows | None, model: LanguageModel
 ) -> list[Finding]:
     """What the checks on both files say; refuses what is unfit."""
-    found = row_findings(config, rows, template, "training rows")
+    found = row_findings(config, rows, template, "training rows", _stop_ids(model))
+    found += content_findings([rows.encoding.examples[tree.row] for tree in rows.trees])
     if held_out is not None:
-        found += row_findings(config, held_out, template, "held-out rows")
-        found.append(overlap(config, rows, held_out))
+        found += row_findings(config, held_out, template, "held-out rows", _stop_ids(model))
+        found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
+    found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
     refuse([f for f in found if f.check in ("data.ledger", "data.leak", "data.labels")], DataError)
     refuse(found, Refused)
@@ -231,7 +236,12 @@ def _prove(ready: Ready, display: Display) -> None:
     """The proofs on rows of the first batch; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = ready.config.model.lora
-    proofs = prove(ready.learner, ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora))
+    # What fills a cache from the policy itself moves with it: that pass is over before the first update.
+    fixed = ready.model.peft is not None or ready.reference_kind != "cached"
+    proofs = prove(
+        ready.learner, ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora), fixed=fixed
+    )
+    proofs.append(order_finding(ready.order, ready.rows.trees, ready.steps))
     ready.findings += proofs
     refuse(proofs, Refused)
 
