@@ -7,16 +7,18 @@ an error, and all show in the decoded text.
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
 from accord.data.templates import Template, Unfit
 from accord.data.trees import Encoding
-from accord.types import Example, Finding, Tree, Turn
+from accord.types import Example, Finding, Pair, Tree, Turn
 
 SAMPLE = 256  # rows decoded, spread evenly over the file: decoding costs about what encoding does
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
@@ -33,6 +35,7 @@ def faithful(encoding: Encoding, template: Template, stops: Iterable[int | None]
     step = max(1, len(encoding.trees) // SAMPLE)
     sample = encoding.trees[::step][:SAMPLE]
     return [
+        _as_in_file(encoding, sample),
         _texts(encoding, template.tokenizer, sample, max_unfit),
         _unknown(template.tokenizer, sample),
         _stops(template, sample, {stop for stop in stops if stop is not None}),
@@ -43,6 +46,37 @@ def faithful(encoding: Encoding, template: Template, stops: Iterable[int | None]
 def plain(text: str) -> str:
     """Text without what tokenizers and templates may change: case, blanks, compatible forms of one character."""
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
+
+
+def _as_in_file(encoding: Encoding, sample: Sequence[Tree]) -> Finding:
+    """Do `chosen` and `rejected` of the examples stand under these names in the file? Read by the json module alone."""
+    check, examples = "data.sides", [encoding.examples[tree.row] for tree in sample]
+    file = Path(examples[0].origin.file) if examples else Path()
+    if file.suffix not in (".jsonl", ".ndjson") or not file.is_file() or not isinstance(examples[0], Pair):
+        return Finding(check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time")
+    wanted = {example.origin.line: example for example in examples}
+    swapped = []
+    with file.open("rb") as lines:
+        for number, line in enumerate(lines, start=1):
+            if number in wanted and _stands_swapped(line, wanted[number]):
+                swapped.append(str(wanted[number].origin))
+    if not swapped:
+        return Finding(check, "ok", f"chosen and rejected of {len(wanted):,} rows are as in the file")
+    says = f"{len(swapped):,} of {len(wanted):,} rows have chosen and rejected swapped against what stands in the file"
+    return Finding(check, "refused", says, {"first": swapped[:3]}, "report this with the row")
+
+
+def _stands_swapped(line: bytes, example: Pair) -> bool:
+    """Whether each answer stands in the other's column, and not in its own."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(row, dict) or not {"chosen", "rejected"} <= row.keys():
+        return False
+    good, bad = (plain(json.dumps(row[side], ensure_ascii=False)) for side in ("chosen", "rejected"))
+    chosen, rejected = (plain(json.dumps(answer.strip(), ensure_ascii=False)[1:-1]) for answer in (example.chosen, example.rejected))
+    return chosen in bad and rejected in good and (chosen not in good or rejected not in bad)
 
 
 def _texts(encoding: Encoding, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree], max_unfit: float) -> Finding:

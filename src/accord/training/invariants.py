@@ -1,6 +1,8 @@
 """What must hold while training, whatever the method: checked on samples at every update, on probe rows now and then.
 
     batch       the rows of the update are the order's, each once an epoch, each answer token counted
+    baseline    KTO's rests on answers to other prompts
+    metrics     what is reported of a batch is what its rows give
     objective   every row's loss is its closed form at the row's own log-probs
     first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the held-out rows
     update      sampled weights go where AdamW, written out, takes them; the network holds the masters rounded
@@ -68,6 +70,23 @@ def bookkeeping(batch: Batch, records: Records, expected: Sequence[int], seen: s
     tokens = [sum(map(len, tree.completions)) for tree in batch.trees]
     if records["tokens"].tolist() != tokens:
         return [broken("batch", f"update {batch.index} scored {int(records['tokens'].sum())} answer tokens; its rows have {sum(tokens)}")]
+    own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
+    if matched := sum((tree.prompt, completion) in own for tree in batch.mismatched for completion in tree.completions):
+        says = f"{matched} of the {len(batch.mismatched)} rows behind the baseline answer their own prompt: it estimates something else then"
+        return [broken("baseline", says)]
+    return []
+
+
+def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:
+    """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more in plain Python."""
+    margins = (records["rewards/chosen"] - records["rewards/rejected"]).tolist()
+    if "rewards/accuracies" not in metrics or any(map(math.isnan, margins)):
+        return []
+    wins = sum(0.5 if abs(margin) <= tie_width else float(margin > 0) for margin in margins)
+    counted = {"rewards/accuracies": wins / len(margins), "rewards/margins": sum(margins) / len(margins)}
+    for name, value in counted.items():
+        if not math.isclose(metrics[name], value, rel_tol=1e-6, abs_tol=1e-6):
+            return [broken("metrics", f"{name} is reported as {metrics[name]:.6g}; the rows of the batch give {value:.6g}")]
     return []
 
 

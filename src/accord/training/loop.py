@@ -15,7 +15,7 @@ from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
-from accord.training.invariants import Watch
+from accord.training.invariants import Watch, metrics_as_recorded
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.step import NotFinite, accumulate, make_batch
@@ -127,7 +127,7 @@ def update(run: Run) -> None:
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
-    hold(run, run.watch.after_update(progress.step))
+    hold(run, metrics_as_recorded(metrics, records, ready.tie_width) + run.watch.after_update(progress.step))
 
 
 def evaluate(run: Run) -> None:
