@@ -20,7 +20,7 @@ os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
 import argparse
 import json
 import tempfile
-import time
+from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
@@ -44,30 +44,39 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="faults and clean runs whose name holds this")
     parser.add_argument("--parts", default="accord,trl,clean", help="what to run; the rest is kept from the results that are there")
+    parser.add_argument("--kinds", default="data,config,code", help="of faults")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
-    began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, quiet():
-        bench = Bench(Path(folder), asked.only, set(asked.parts.split(",")), former(asked.output))
-        faults, clean = bench.faults(), bench.clean()
-    record = {
-        "seconds": round(time.monotonic() - began), "versions": {n: metadata.version(n) for n in ("torch", "transformers", "peft", "trl")},
-        "counts": counts(faults, clean), "faults": faults, "clean": clean,
-    }  # fmt: skip
     asked.output.parent.mkdir(parents=True, exist_ok=True)
-    asked.output.write_text(json.dumps(record, indent=1) + "\n")
-    print(table(record))
+    parts, kinds = set(asked.parts.split(",")), set(asked.kinds.split(","))
+    with tempfile.TemporaryDirectory() as folder, quiet():
+        bench = Bench(Path(folder), Asked(asked.only.lower(), parts, kinds), asked.output)
+        bench.faults(), bench.clean()
+    print(table(bench.record()))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What to run; everything else is kept from the results that are there."""
+
+    only: str
+    parts: set[str]
+    kinds: set[str]
+
+    def wants(self, part: str, name: str, kind: str | None = None) -> bool:
+        return part in self.parts and self.only in name.lower() and (kind is None or kind in self.kinds)
 
 
 class Bench:
     """The models, made once, and a fresh world for each case."""
 
-    def __init__(self, folder: Path, only: str, parts: set[str], former: dict):
-        self.folder, self.only, self.parts, self.former, self.number = folder, only.lower(), parts, former, 0
+    def __init__(self, folder: Path, asked: Asked, output: Path):
+        self.folder, self.asked, self.output, self.number = folder, asked, output, 0
+        self.results = former(output)
         tokenizer = small_tokenizer(embedded_folder(), folder / "tokenizer")
         self.models = {family: make_model(folder / f"model-{family}", tokenizer, family) for family in FAMILIES}
-        self.usual = set(trl_side.run(self.world(), lambda world: None).messages) if "trl" in parts else set()
+        self.usual = set(trl_side.run(self.world(), lambda world: None).messages) if "trl" in asked.parts else set()
 
     def world(self, family: str = "llama") -> World:
         self.number += 1
@@ -75,42 +84,49 @@ class Bench:
         folder.mkdir()
         return World(folder, self.models[family])
 
-    def wanted(self, part: str, name: str) -> bool:
-        return part in self.parts and self.only in name.lower()
+    def record(self) -> dict:
+        """All results in the order of the tables, these and the former ones."""
+        faults = [self.results["faults"][f.name] for faults in FAULTS.values() for f in faults if f.name in self.results["faults"]]
+        clean = [self.results["clean"][name] for name in RUNS if name in self.results["clean"]]
+        versions = {name: metadata.version(name) for name in ("torch", "transformers", "peft", "trl")}
+        return {"versions": versions, "counts": counts(faults, clean), "faults": faults, "clean": clean}
 
-    def faults(self) -> list[dict]:
-        found = []
+    def write(self) -> None:
+        self.output.write_text(json.dumps(self.record(), indent=1) + "\n")
+
+    def faults(self) -> None:
         for kind, faults in FAULTS.items():
             for fault in faults:
-                entry = {"kind": kind, "number": fault.number, "fault": fault.name, "cause": fault.cause}
-                entry |= self.former["faults"].get(fault.name, {"accord": None, "trl": None})
-                if self.wanted("accord", fault.name):
-                    entry["accord"] = judged(fault, accord_side.run(self.world(), fault.accord))
-                if self.wanted("trl", fault.name):
-                    entry["trl"] = judged(fault, trl_side.run(self.world(), fault.trl), self.usual) if fault.trl else None
-                found.append(entry)
-                say(entry)
-        return found
+                sides = [side for side in ("accord", "trl") if self.asked.wants(side, fault.name, kind)]
+                if sides:
+                    entry = {"accord": None, "trl": None} | self.results["faults"].get(fault.name, {})
+                    entry |= {"kind": kind, "number": fault.number, "fault": fault.name, "cause": fault.cause}
+                    self.results["faults"][fault.name] = entry | {side: self.tried(side, fault) for side in sides}
+                    say(self.results["faults"][fault.name])
+                    self.write()
 
-    def clean(self) -> list[dict]:
-        found = []
+    def tried(self, side: str, fault: Fault) -> dict | None:
+        if side == "accord":
+            return judged(fault, accord_side.run(self.world(), fault.accord))
+        return judged(fault, trl_side.run(self.world(), fault.trl), self.usual) if fault.trl else None
+
+    def clean(self) -> None:
         for name, (family, change) in RUNS.items():
-            if not self.wanted("clean", name):
-                found += [entry for entry in self.former["clean"] if entry["run"] == name]
-            else:
+            if self.asked.wants("clean", name):
                 outcome = accord_side.run(self.world(family), change)
                 alarmed = bool(outcome.messages or outcome.trace or outcome.steps < accord_side.DEFAULTS["steps"])
-                found.append({"run": name, "alarmed": alarmed, "messages": [m[:SHORT] for m in outcome.messages], "trace": outcome.trace[-SHORT:]})
-                print(f"clean: {name}: {'FALSE ALARM ' + str(found[-1]) if alarmed else 'silent'}", flush=True)
-        return found
+                entry = {"run": name, "alarmed": alarmed, "messages": [m[:SHORT] for m in outcome.messages], "trace": outcome.trace[-SHORT:]}
+                self.results["clean"][name] = entry
+                print(f"clean: {name}: {'FALSE ALARM ' + str(entry) if alarmed else 'silent'}", flush=True)
+                self.write()
 
 
 def former(file: Path) -> dict:
     """The results of an earlier run, for the parts that are not run again."""
     if not file.exists():
-        return {"faults": {}, "clean": []}
+        return {"faults": {}, "clean": {}}
     record = json.loads(file.read_text())
-    return {"faults": {e["fault"]: {side: e[side] for side in ("accord", "trl")} for e in record["faults"]}, "clean": record["clean"]}
+    return {"faults": {e["fault"]: e for e in record["faults"]}, "clean": {e["run"]: e for e in record["clean"]}}
 
 
 def judged(fault: Fault, outcome: Outcome, usual: set[str] = frozenset()) -> dict:

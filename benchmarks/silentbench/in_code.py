@@ -8,14 +8,12 @@ import torch
 
 from accord.data.order import Order
 from accord.data.templates import Template
-from accord.data.trees import Encoding
 from accord.forward import choose, logps, reference
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
 from accord.models import export
-from accord.models.language import LanguageModel
 from accord.objectives import resolve
-from accord.training import checkpoint, independent, loop, optim, prepare, proofs, references, rows, step
+from accord.training import checkpoint, independent, loop, optim, prepare, proofs, rows, step
 from accord.types import LossOutput, PairLogps
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_config import labels
@@ -520,7 +518,6 @@ def one_row_never(order, index, chosen):
 
 def by_label(world: World) -> None:
     labels(lambda number, good: good)(world)
-    right = Order.batch
 
     def sorted_rows(self, index):
         order = sorted(range(self.n), key=lambda row: (row % 2, row * 7919 % self.n))
@@ -619,7 +616,6 @@ def _halve(file) -> None:
 
 def _resumed(world: World, change) -> None:
     """Train six of ten updates, stop as by a signal, change something, resume; what is said aloud becomes an error."""
-    import accord
     from accord.training.display import Display
     from accord.training.run import resume
     from accord.types import Interrupted, Refused
@@ -655,12 +651,12 @@ CODE = (
     Fault("new", "no gradient reaches the rejected answers", r"does not compute dpo.*rejected", losing(detached_half)),
     Fault("34", "NaN is replaced by 0 in the loss", "NaN gives a finite loss", losing(nan_to_zero),
           trl_loss(lambda loss, trainer: torch.nan_to_num(loss))),
-    Fault("31", "a row's loss depends on its micro-batch", "depends on the rows", losing(batch_mean)),
+    Fault("31", "a row's loss depends on its micro-batch", "depends on the rows", ask("simpo", losing(batch_mean))),
     Fault("35", "beta changes after three updates", "of its own log-probs", during(3, annealed),
           trl_loss(lambda loss, trainer: loss if trainer.state.global_step < 3 else setattr(trainer, "beta", 0.01) or loss)),
     Fault("new", "chosen and rejected swapped on the way to the loss", "chosen and rejected are swapped", swapped_sides,
           trl_inputs(lambda inputs, trainer: {k: torch.cat(v.chunk(2)[::-1]) if torch.is_tensor(v) and v.shape[0] % 2 == 0 else v for k, v in inputs.items()})),
-    Fault("9", "labels off by one", "differ from the model's own", off_by_one,
+    Fault("9", "labels off by one", "from the token before it|differ from the model's own", off_by_one,
           trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["completion_mask"].roll(1, dims=1)})),
     Fault("10", "prompt tokens in the loss", "other tokens than the answer's|counts .* answer tokens", later(prompt_scored),
           trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["attention_mask"]})),
@@ -685,7 +681,7 @@ CODE = (
           trl_made(lambda trainer: setattr(trainer.model.base_model.model.model.layers[0].self_attn, "attention_dropout", 0.1))),
     Fault("19", "dropout in the reference alone", "two passes of the reference differ|policy and reference differ", dropping_reference),
     Fault("24", "the path skips the adapters", "skips|is not what is computed", later(adapters_skipped)),
-    Fault("24", "the path skips the adapters from the fifth update on", "the forward path differs from the bare network|did not go where", during(5, skipped_later)),
+    Fault("24", "the path skips the adapters from the fifth update on", "skips what trains|the forward path differs from the bare network", during(5, skipped_later)),
     Fault("24", "the fast head gives its weights no gradient", "not the one by definition|get no gradient", later(head_detached, {"lora": False})),
     Fault("26", "log-probs summed in bfloat16", "too low a precision", later(low_precision_sums)),
     Fault("31", "the gradient is four times too large", "wrong denominator", scaled_denominator(0.25), trl_loss(lambda loss, trainer: loss * 4)),

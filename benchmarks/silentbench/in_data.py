@@ -7,7 +7,7 @@ import random
 
 import torch
 
-from benchmarks.silentbench.fault import Fault, both
+from benchmarks.silentbench.fault import both
 from benchmarks.silentbench.world import World, message, pairs, say, text
 
 TURNS = "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -85,12 +85,6 @@ def other_stop(world: World) -> None:
 def no_eos(world: World) -> None:
     world.edit_json("tokenizer_config.json", lambda c: c.pop("eos_token", None))
     world.edit_json("special_tokens_map.json", lambda c: c.pop("eos_token", None))
-
-
-def truncating_tokenizer(world: World) -> None:
-    """A tokenizer that was saved while its truncation was on (tokenizers keep the setting in tokenizer.json)."""
-    cut = {"direction": "Right", "max_length": 40, "strategy": "LongestFirst", "stride": 0}
-    world.edit_json("tokenizer.json", lambda t: t.update(truncation=cut))
 
 
 def larger_vocabulary(world: World) -> None:
@@ -238,7 +232,6 @@ DATA = (
          template("{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant' %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}" + ASK)),
     both("new", "chat template rewrites the answers", "not the row's (chosen|rejected|answer)|are not the row",
          template(TURNS.replace("{{ m['content'] }}", "{{ m['content'] | replace('the', 'a') }}") + ASK)),
-    both("new", "tokenizer saved with its truncation on", "not the row's|no tokens|not among its tokens|truncation", truncating_tokenizer),
     both("23", "vocabulary resized in the tokenizer, not in the weights", "vocabulary has|unknown to the model|vocab", larger_vocabulary),
     both("new", "turn marker with an embedding of zeros", "embedding of zeros", blank_embedding),
     both("new", "NaN in the weights", "NaN or infinite weights|nan in.*weight", nan_weight),

@@ -14,6 +14,7 @@ from accord.types import Example, Finding, Pair, Turn
 
 SHORTCUT = 0.65  # a one-feature rule that orders pairs better than this is worth a word
 ENOUGH = 50  # pairs on which a rule must say something before it is judged
+TELLING = 10  # … and those in which its value differs at all
 CONTRADICTED = 0.01  # share of pairs that another row contradicts
 REPEATED = 0.10  # share of rows that repeat another row word for word
 DOMINANT = 0.10  # share of rows with one and the same prompt …
@@ -89,22 +90,25 @@ def _contradictions(pairs: Sequence[Pair]) -> Finding:
 
 
 def _shortcuts(pairs: Sequence[Pair]) -> Finding:
-    """How well rules that never read the prompt order the pairs; the worst offender is named."""
+    """How well rules that never read the prompt order the pairs; every offender is named."""
     scores = {name: score for name, feature in FEATURES.items() if (score := _one_rule(pairs, feature)) is not None}
     if not scores:
         return Finding("data.shortcut", "ok", "no one-feature rule has enough pairs to be judged on")
-    name = max(scores, key=lambda key: scores[key]["low"])
-    best = scores[name]
-    says = f"{name} is the {best['side']} one in {best['share']:.0%} of pairs (at least {best['low']:.0%}, 95 %)"
+    ranked = sorted(scores, key=lambda name: -scores[name]["low"])
+    told = [name for name in ranked if scores[name]["low"] > SHORTCUT]
+    says = "; ".join(
+        f"{name} is the {scores[name]['side']} one in {scores[name]['share']:.0%} of pairs (at least {scores[name]['low']:.0%}, 95 %)"
+        for name in told or ranked[:1]
+    )
     remedy = "the model can learn this instead of the preference: balance the sides, or normalise by length (simpo, ipo)"
-    return _finding("data.shortcut", best["low"] > SHORTCUT, says, {"rules": scores}, remedy)
+    return _finding("data.shortcut", bool(told), says, {"rules": scores}, remedy)
 
 
 def _one_rule(pairs: Sequence[Pair], feature: Callable[[str], float]) -> dict | None:
     """Share of pairs in which the larger value is the chosen one (or the rejected one), ties half; its lower bound."""
     gaps = [feature(pair.chosen) - feature(pair.rejected) for pair in pairs]
     told = sum(gap != 0 for gap in gaps)
-    if told < ENOUGH:
+    if len(gaps) < ENOUGH or told < TELLING:
         return None
     share = (sum(gap > 0 for gap in gaps) + 0.5 * (len(gaps) - told)) / len(gaps)
     side, share = ("chosen", share) if share >= 0.5 else ("rejected", 1 - share)

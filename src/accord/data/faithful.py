@@ -39,7 +39,7 @@ def faithful(encoding: Encoding, template: Template, stops: Iterable[int | None]
         _texts(encoding, template.tokenizer, sample, max_unfit),
         _unknown(template.tokenizer, sample),
         _stops(template, sample, {stop for stop in stops if stop is not None}),
-        _markers(template),
+        markers(template),
     ]
 
 
@@ -149,7 +149,7 @@ def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Findi
     return Finding("data.stop", "warning", says, {"token": token, "stops": sorted(stops)}, remedy)
 
 
-def _markers(template: Template) -> Finding:
+def markers(template: Template) -> Finding:
     """Are the template's markers tokens of this tokenizer? A template of another model writes them as plain text."""
     if template.kind == "raw":
         return Finding("data.markers", "ok", "raw text has no turn markers")

@@ -25,8 +25,9 @@ def _finite(model: LanguageModel) -> Finding:
 
 
 def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
-    """Every token has a row in the embedding, and none that was never trained (all zeros)."""
-    weight = model.network.get_input_embeddings().weight
+    """Every token has a row in the embedding, and none that was never trained (all zeros, as padding is by design)."""
+    embedding = model.network.get_input_embeddings()
+    weight, padding = embedding.weight, getattr(embedding, "padding_idx", None)
     used = sorted({token for tree in trees for part in (tree.prompt, *tree.completions) for token in part})
     beyond = [token for token in used if token >= len(weight)]
     if beyond:
@@ -36,7 +37,7 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
         )
         return Finding("model.vocabulary", "refused", says, {"ids": beyond[:10]}, "use the tokenizer that was saved with the model, or resize its embeddings")
     rows = weight[torch.tensor(used, device=weight.device)]
-    blank = [token for token, size in zip(used, rows.float().abs().amax(dim=1).tolist()) if size == 0]
+    blank = [token for token, size in zip(used, rows.float().abs().amax(dim=1).tolist()) if size == 0 and token != padding]
     if blank:
         says = f"{len(blank):,} tokens that the rows use have an embedding of zeros, such as {_name(model, blank[0])}: never trained"
         return Finding("model.vocabulary", "warning", says, {"ids": blank[:10]}, "is this the template that the model was trained with?")

@@ -182,7 +182,10 @@ def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
         return Finding("step0.gradient", "note", "no closed form of this objective: its gradient was held against itself only")
     masters = optimizer.masters
     masters.forget_gradients()
-    accumulate(learner, batch, masters, dropout=False)
+    records = accumulate(learner, batch, masters, dropout=False)
+    if records.row != [tree.row for tree in batch.trees]:
+        says = f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in another order"
+        return Finding("step0.gradient", "refused", says, {}, "rows are lost between the batch and the gradient; report this")
     step = {name: grad.clone() for name, grad in masters.gradients().items()}
     wanted = _by_definition(learner, optimizer, batch.trees)
     missing = [name for name, grad in wanted.items() if name not in step and grad.any()]
@@ -294,24 +297,24 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
 # ---------------------------------------------------------------- the order of the rows
 
 
-def order_finding(order: Order, trees: Sequence[Tree], steps: int) -> Finding:
+def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
     """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels mixed, the same twice."""
     whole = order.batches_per_epoch
-    batches = [list(map(int, order.batch(index))) for index in range(min(steps, whole))]
+    batches = [list(map(int, order.batch(index))) for index in range(whole)]
     rows = [row for batch in batches for row in batch]
     labels = {tree.desirable for tree in trees}
     unmixed = sum(len({trees[row].desirable for row in batch}) < len(labels) for batch in batches)
     problem = ""
-    if len(set(rows)) < len(rows):
+    if [list(map(int, order.batch(index))) for index in range(whole)] != batches:
+        problem = "asked twice, the order is another one: a resumed run would not see the same rows"
+    elif len(set(rows)) < len(rows):
         problem = f"{len(rows) - len(set(rows)):,} rows come more than once in an epoch"
-    elif len(batches) == whole and set(rows) != set(range(len(trees))):
+    elif set(rows) != set(range(len(trees))):
         problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
     elif max(map(len, batches)) - min(map(len, batches)) > 1:
         problem = f"batches have {min(map(len, batches))} to {max(map(len, batches))} rows"
     elif len(rows) > 8 and rows == sorted(rows):
         problem = "rows come in the order of the file: they are not shuffled"
-    elif [list(map(int, order.batch(index))) for index in range(len(batches))] != batches:
-        problem = "asked twice, the order is another one: a resumed run would not see the same rows"
     if problem:
         return Finding("step0.order", "refused", problem, {}, "the order of the rows is broken; report this")
     if unmixed:

@@ -190,8 +190,8 @@ def _checked(
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
-    refuse([f for f in found if f.check in ("data.ledger", "data.leak", "data.labels")], DataError)
-    refuse(found, Refused)
+    unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak", "data.labels"))
+    refuse(found, DataError if unfit else Refused)  # all that is wrong, at once: the first may only be a consequence
     return found
 
 
@@ -241,7 +241,7 @@ def _prove(ready: Ready, display: Display) -> None:
     proofs = prove(
         ready.learner, ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora), fixed=fixed
     )
-    proofs.append(order_finding(ready.order, ready.rows.trees, ready.steps))
+    proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)
 

@@ -82,7 +82,10 @@ def _through_the_step(learner: Learner) -> Callable:
 
 
 def _forward(learner: Learner) -> Finding:
-    return Finding("step0.forward", "ok", learner.forward.reason, {"worst_nats_a_token": learner.forward.worst})
+    forward = learner.forward
+    # An architecture that cannot share a prompt is padded as a matter of course; one that can, and comes out wrong, is a fault.
+    astray = forward.path == "padded" and "differ from the model's own" in forward.reason
+    return Finding("step0.forward", "warning" if astray else "ok", forward.reason, {"worst_nats_a_token": forward.worst})
 
 
 def _trainable(learner: Learner) -> Finding:

@@ -9,7 +9,7 @@ import numpy as np
 
 from accord.config import Config
 from accord.data.content import words
-from accord.data.faithful import faithful
+from accord.data.faithful import faithful, markers
 from accord.data.read import Dataset, read
 from accord.data.templates import Template
 from accord.data.trees import Encoding, Limits, encode, findings
@@ -60,7 +60,9 @@ def load_rows(config: Config, path: str, kind: str, template: Template, display:
     if not encoding.trees:
         reason, count = encoding.reasons.most_common(1)[0]
         first = next(r for r in encoding.unfit if r.reason == reason)
-        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).")
+        foreign = markers(template)
+        hint = "" if foreign.verdict == "ok" else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
+        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).{hint}")
     return Rows(dataset, encoding)
 
 

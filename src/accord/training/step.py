@@ -110,6 +110,8 @@ def accumulate(
         record(records, learner.objective, group, tokens, known, output)
         if not torch.isfinite(output.losses).all():
             raise NotFinite(f"update {batch.index}: the loss of a row is not finite.", records)
+        if not output.losses.requires_grad:
+            raise Refused("The losses carry no gradient: the forward path skips what trains, or cuts it off. Report this.")
         (output.losses.sum() / total).backward()
         masters.collect()
     return records
