@@ -211,9 +211,9 @@ def gibberish(world: World) -> None:
 
 
 DATA = (
-    both("1", "last prompt token and first answer token merge", "merge|mismatch between tokenized prompt|token boundary",
+    both("1", "last prompt token and first answer token merge", "merge|token boundary",
          template(TURNS.replace("{{ m['role'] }}\n", "{{ m['role'] }}: ") + ASK.replace("assistant\n", "assistant: "))),
-    both("2", "prompt rendered otherwise alone than in context", "otherwise in context|mismatch between tokenized prompt",
+    both("2", "prompt rendered otherwise alone than in context", "otherwise in context|renders the prompt alone differently",
          template(TURNS + ASK.replace("assistant\n", "assistant\n<think>\n"))),
     both("3", "two BOS", "two BOS|duplicate.*BOS", template("{{ bos_token }}{{ bos_token }}user\n{{ messages[0]['content'] }}<|im_end|>\n{% if messages|length > 1 %}<|im_start|>assistant\n{{ messages[1]['content'] }}<|im_end|>\n{% elif add_generation_prompt %}<|im_start|>assistant\n{% endif %}")),
     both("4", "answers end in a token at which generation does not stop", "does not stop", other_stop),

@@ -71,8 +71,10 @@ def bookkeeping(batch: Batch, records: Records, expected: Sequence[int], seen: s
     if records["tokens"].tolist() != tokens:
         return [broken("batch", f"update {batch.index} scored {int(records['tokens'].sum())} answer tokens; its rows have {sum(tokens)}")]
     own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
-    if matched := sum((tree.prompt, completion) in own for tree in batch.mismatched for completion in tree.completions):
-        says = f"{matched} of the {len(batch.mismatched)} rows behind the baseline answer their own prompt: it estimates something else then"
+    matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
+    varied = len({completion for _, completion in own}) > len(own) / 2  # where all say "yes", a match is chance
+    if matched and matched == len(batch.mismatched) and varied:
+        says = f"all {matched} rows behind the baseline answer their own prompt: it estimates something else then"
         return [broken("baseline", says)]
     return []
 
