@@ -21,7 +21,7 @@ from accord.types import LossOutput, PairLogps, Refused, Tree
 
 
 def trees(n: int = 4, desirable=None) -> list[Tree]:
-    return [Tree((1, 2, row + 3), ((4, 5, 2), (6, 2)), row, desirable) for row in range(n)]
+    return [Tree((1, 2, row + 3), ((4, row + 50, 2), (row + 60, 2)), row, desirable) for row in range(n)]
 
 
 def records(batch, policy=((-3.0, -2.0),), known=((-3.5, -1.0),), loss=None) -> Records:
@@ -164,7 +164,7 @@ def test_what_goes_wrong_later(act, check, says, tiny_folder, pairs_file, tmp_pa
     said = refused(tiny_folder, pairs_file, tmp_path / "run")
     assert check in said and says in said
     events = json_lines(tmp_path / "run/events.jsonl")
-    assert events[-1]["check"] == check and events[-1]["verdict"] == "refused"
+    assert (check, "refused") in {(event["check"], event["verdict"]) for event in events}
 
 
 def test_a_cache_that_was_never_filled(tiny_folder, pairs_file, tmp_path, monkeypatch):
