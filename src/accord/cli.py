@@ -131,6 +131,35 @@ def demo(output: Output = None, as_json: Json = False) -> None:
 
 
 @app.command()
+def doctor(
+    device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check in under a minute that this machine computes what accord promises; exit 4 if not."""
+
+    def work():
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
+        settle()
+        from accord.errors import Refused
+        from accord.training.doctor import examine
+        from accord.training.folder import vars_of
+        from accord.training.run import MARKS
+
+        report = examine(device, dtype, lambda f: _say(as_json, f"{MARKS[f.verdict]} {f.check:<24} {f.says}"))
+        for name, value in report.machine.items():
+            _say(as_json, f"  {name}: {value}")
+        if not report.healthy:
+            bad = "\n".join(f"  {f.check}: {f.says}" for f in report.findings if f.refused)
+            raise Refused(f"{report.verdict}\n{bad}")
+        _say(as_json, report.verdict)
+        return {"machine": report.machine, "verdict": report.verdict, "checks": [vars_of(f) for f in report.findings]}
+
+    _run(work, as_json)
+
+
+@app.command()
 def methods(as_json: Json = False) -> None:
     """The objectives, what each needs, and its options."""
 

@@ -35,9 +35,9 @@ def test_proofs_leave_the_run_as_it_was(tiny_folder, pairs_file, monkeypatch):
     """Weights, moments and gradients are untouched by them."""
     before = {}
 
-    def remember(learner, optimizer, trees, *, exact, prove=proofs.prove):
+    def remember(learner, optimizer, trees, *, prove=proofs.prove, **options):
         before.update({name: tensor.clone() for name, tensor in optimizer.state().items()})
-        return prove(learner, optimizer, trees, exact=exact)
+        return prove(learner, optimizer, trees, **options)
 
     monkeypatch.setattr(prepare, "prove", remember)
     ready = ready_for(tiny_folder, pairs_file)

@@ -212,7 +212,8 @@ def _end_finding(encoding: Encoding) -> Finding:
     shares = {side: encoding.ends[side] / count for side, count in encoding.answers.items()}
     says = "answers that end in an end token: " + ", ".join(f"{side} {share:.1%}" for side, share in shares.items())
     uneven = bool(shares) and max(shares.values()) - min(shares.values()) > 0.05
-    return Finding(
-        "data.end", "warning" if uneven else "ok", says, {"shares": shares},
-        "one side is cut more often: the model would learn to end, or not to; raise data.max_tokens" if uneven else "",
-    )  # fmt: skip
+    few = bool(shares) and min(shares.values()) < 0.95
+    remedy = "one side is cut more often: the model would learn to end, or not to; raise data.max_tokens" if uneven else ""
+    if few and not uneven:
+        remedy = "the model would not learn to end an answer: raise data.max_tokens, or mend the template's end of turn"
+    return Finding("data.end", "warning" if uneven or few else "ok", says, {"shares": shares}, remedy)

@@ -16,6 +16,7 @@ from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint, memory
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
+from accord.training.invariants import Blind, Watch, metrics_as_recorded
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.step import Batch, NotFinite, accumulate, make_batch
@@ -50,6 +51,10 @@ class Run:
     accuracy: Estimate | None = None  # of the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
+    watch: Watch | Blind = field(init=False)  # what must hold while training
+
+    def __post_init__(self) -> None:
+        self.watch = Blind() if self.ready.world.lockstep else Watch(self.ready, self.progress.step)
 
     @property
     def steps(self) -> int:
@@ -103,6 +108,7 @@ def update(run: Run) -> None:
             raise NotFinite(f"update {progress.step}: the gradient's norm is {norm.item()}.", records)
     except NotFinite as error:
         raise diverged(run, error, batch.trees) from error
+    hold(run, run.watch.before_update(batch, records, norm.item()))
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
     progress.tokens += sum(tree.tokens for tree in batch.trees)
@@ -117,11 +123,12 @@ def update(run: Run) -> None:
     run.folder.append("metrics.jsonl", metrics)
     seconds = time.monotonic() - began
     speed = sum(tree.tokens for tree in batch.trees) / seconds
-    memory = psutil.Process().memory_info().rss
-    run.folder.append("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": memory})
+    rss = psutil.Process().memory_info().rss
+    run.folder.append("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": rss})
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
+    hold(run, metrics_as_recorded(metrics, records, ready.tie_width) + run.watch.after_update(progress.step))
 
 
 def within_memory(run: Run, batch: Batch) -> Records:
@@ -163,7 +170,12 @@ def evaluate(run: Run) -> None:
     """Held-out metrics, with their line in metrics.jsonl."""
     ready, progress = run.ready, run.progress
     objective = ready.learner.objective
-    records = held.evaluate(ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll, ready.world)
+    disturbed: list[Finding] = []
+    with run.watch.evaluation(disturbed):
+        records = held.evaluate(
+            ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll, ready.world
+        )
+    hold(run, disturbed + run.watch.evaluated(records, progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
     metrics = ready.world.on_first(lambda: held.metrics(records, ready.held_out, objective, ready.tie_width))
     run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
@@ -184,6 +196,19 @@ def flag(run: Run, finding: Finding) -> None:
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
     remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
     run.display.line(f"! step {run.progress.step}  {finding.check}: {finding.says}{remedy}")
+
+
+def hold(run: Run, findings: Sequence[Finding]) -> None:
+    """Say what an invariant found; stop where one is broken.
+
+    Raises:
+      Refused: what the run computes is not what it was asked for. Former checkpoints stay.
+    """
+    for finding in findings:
+        flag(run, finding)
+    if broken := [finding for finding in findings if finding.refused]:
+        said = "\n".join(f"{finding.check}: {finding.says}\n  what to do: {finding.remedy}" for finding in broken)
+        raise Refused(f"Stopped after {run.progress.step} updates, since the result would be silently wrong.\n{said}")
 
 
 def score(metrics: dict) -> float:
@@ -220,6 +245,7 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
     checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
+    hold(run, run.watch.saved(path))
     return str(path)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from accord.config import Config, LoraConfig
+from accord.data.content import content_findings
 from accord.data.order import Order
 from accord.data.templates import Template, make_template
 from accord.distributed import ALONE, World, take_device
@@ -21,15 +22,17 @@ from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.models.sound import model_findings
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.memory import fit_into_memory
 from accord.training.optim import Optimizer
+from accord.training.independent import order_finding
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
-from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
@@ -109,7 +112,7 @@ def prepare(
     held_out_rows = load_held_out(config, objective, template, display)
     if folder is not None:
         account(folder, rows, held_out_rows)
-    found = _checked(config, objective, template, rows, held_out_rows)
+    found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
@@ -123,6 +126,7 @@ def prepare(
     reference = live_reference(kind, forward)  # a frozen copy is one of the whole weights
     if choose_parallel(config.train.parallel, world, adapters=model.peft is not None):
         forward, world = shard(forward, world)
+        found.append(Finding("running", "note", "weights are sharded: the checks of weights, reference and path while training are off"))
         reference = reference if kind == "frozen" else live_reference(kind, forward)
     learner = Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
@@ -232,16 +236,18 @@ def account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
 
 
 def _checked(
-    config: Config, objective: BoundObjective, template: Template, rows: Rows, held_out: Rows | None
+    config: Config, objective: BoundObjective, template: Template, rows: Rows, held_out: Rows | None, model: LanguageModel
 ) -> list[Finding]:
     """What the checks on both files say; refuses what is unfit."""
-    found = row_findings(config, rows, template, "training rows")
+    found = row_findings(config, rows, template, "training rows", _stop_ids(model))
+    found += content_findings([rows.encoding.examples[tree.row] for tree in rows.trees])
     if held_out is not None:
-        found += row_findings(config, held_out, template, "held-out rows")
-        found.append(overlap(config, rows, held_out))
+        found += row_findings(config, held_out, template, "held-out rows", _stop_ids(model))
+        found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
+    found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
-    refuse([f for f in found if f.check in ("data.ledger", "data.leak", "data.labels")], DataError)
-    refuse(found, Refused)
+    unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak", "data.labels"))
+    refuse(found, DataError if unfit else Refused)  # all that is wrong, at once: the first may only be a consequence
     return found
 
 
@@ -286,7 +292,11 @@ def _prove(ready: Ready, display: Display) -> None:
     """The proofs on rows of the first batch; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = ready.config.model.lora
-    proofs = prove(replace(ready.learner, world=ALONE), ready.optimizer, ready.batch_trees(0), exact=not (lora is not None and lora.dora))
+    # What fills a cache from the policy itself moves with it: that pass is over before the first update.
+    fixed = ready.model.peft is not None or ready.reference_kind != "cached"
+    alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
+    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed)
+    proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)
 

@@ -7,6 +7,7 @@
     micro_batches any split of the batch gives one gradient
     mask          scored tokens = answer tokens, every one and no other
     trainable     what an update may move
+    independent   the same numbers and the same gradient by another way, with nudged weights too (independent.py)
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from accord.forward.layout import micro_batches, pack
 from accord.forward.rows import as_rows
 from accord.models.language import TRAINED
 from accord.objectives.certificate import certify
+from accord.training.independent import prove_independently
 from accord.training.optim import Optimizer
 from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
 from accord.types import Finding, RowLogps, Tree
@@ -36,13 +38,16 @@ SPLIT = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 0.25}
 SPLIT_LOGPS = 1e-6
 
 
-def prove(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool) -> list[Finding]:
+def prove(
+    learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool, fixed: bool = True
+) -> list[Finding]:
     """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as they are.
 
     Args:
       learner: with a reference that computes (not a cache of it), where the objective has one.
       exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for DoRA, whose first
         output equals the base's only up to rounding.
+      fixed: the live reference must stay when the policy moves; see `independent.prove_independently`.
     """
     batch = make_batch(learner, 0, probe(trees))
     findings = [certify(learner.objective, _through_the_step(learner)), _forward(learner), _trainable(learner)]
@@ -51,6 +56,7 @@ def prove(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exac
         findings.append(_at_reference(learner, batch, exact))
     if not any(finding.refused for finding in findings):
         findings += [_split_of_losses(learner, batch), _split_of_gradients(learner, batch, optimizer)]
+        findings += prove_independently(learner, optimizer, batch, fixed=fixed)
     return findings
 
 
@@ -76,7 +82,10 @@ def _through_the_step(learner: Learner) -> Callable:
 
 
 def _forward(learner: Learner) -> Finding:
-    return Finding("step0.forward", "ok", learner.forward.reason, {"worst_nats_a_token": learner.forward.worst})
+    forward = learner.forward
+    # An architecture that cannot share a prompt is padded as a matter of course; one that can, and comes out wrong, is a fault.
+    astray = forward.path == "padded" and "differ from the model's own" in forward.reason
+    return Finding("step0.forward", "warning" if astray else "ok", forward.reason, {"worst_nats_a_token": forward.worst})
 
 
 def _trainable(learner: Learner) -> Finding:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from accord.config import Config
+from accord.data.content import words
+from accord.data.faithful import faithful, markers
 from accord.data.read import Dataset, read
 from accord.data.templates import Template
 from accord.data.trees import Encoding, Limits, encode, findings
@@ -58,7 +60,9 @@ def load_rows(config: Config, path: str, kind: str, template: Template, display:
     if not encoding.trees:
         reason, count = encoding.reasons.most_common(1)[0]
         first = next(r for r in encoding.unfit if r.reason == reason)
-        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).")
+        foreign = markers(template)
+        hint = "" if foreign.verdict == "ok" else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
+        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).{hint}")
     return Rows(dataset, encoding)
 
 
@@ -87,8 +91,8 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
     return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
 
 
-def row_findings(config: Config, rows: Rows, template: Template, name: str) -> list[Finding]:
-    """What the ledger and the checks on every row say of one file."""
+def row_findings(config: Config, rows: Rows, template: Template, name: str, stops: object = None) -> list[Finding]:
+    """What the ledger and the checks on every row say of one file; `stops`: the generation config's EOS, one or several."""
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
     says = f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
@@ -101,9 +105,11 @@ def row_findings(config: Config, rows: Rows, template: Template, name: str) -> l
     places = [place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)]
     first = [{"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
+    stop_ids = [template.tokenizer.eos_token_id, *(stops if isinstance(stops, (list, tuple)) else [stops])]
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
+        *faithful(rows.encoding, template, stop_ids, data.max_rejected),
     ]
 
 
@@ -117,3 +123,17 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
     if share > LEAK and "shared_prompts" not in config.allow:
         return Finding("data.leak", "refused", says, evidence, "split by prompt, or accept it: --allow shared_prompts")
     return Finding("data.leak", "warning" if leaked else "ok", says, evidence)
+
+
+def near_overlap(rows: Rows, held_out: Rows) -> Finding:
+    """Held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
+    trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
+    exact = {tree.prompt for tree in rows.trees}
+    near = [
+        tree for tree in held_out.trees
+        if tree.prompt not in exact and words(held_out.encoding.examples[tree.row].prompt) in trained
+    ]  # fmt: skip
+    share = len(near) / len(held_out.trees)
+    says = f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on but for case or punctuation"
+    evidence = {"share": share, "first": [held_out.origin(tree) for tree in near[:3]]}
+    return Finding("data.near_leak", "warning" if near else "ok", says, evidence, "split by prompt" if near else "")

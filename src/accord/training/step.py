@@ -128,6 +128,8 @@ def accumulate(
                 loss = 0.0 * tokens.values.sum()
             else:
                 loss = _losses(learner, group, tokens, context, records).sum() / total
+            if not loss.requires_grad:
+                raise Refused("The losses carry no gradient: the forward path skips what trains, or cuts it off. Report this.")
             loss.backward()
             masters.collect()
         return records.tensors()

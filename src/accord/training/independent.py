@@ -1,0 +1,323 @@
+"""Proofs by another way: what the run computes, held against a computation that shares none of its code.
+
+    definition   log-probs: one sequence at a time through the bare network, eager attention, whole logits, float32
+    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob / denominator
+    moved        with every trainable tensor nudged, the policy moves, the reference does not, the path still agrees
+    reference    two passes of the reference agree bit for bit
+    numerics     a NaN stays a NaN; sums are those of float64
+    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked again
+
+At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no number there. Nudged
+weights and a gradient by definition show it before the first update.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from accord.data.order import Order
+from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
+from accord.forward.rows import as_rows
+from accord.models.language import LanguageModel
+from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
+from accord.training.optim import Optimizer
+from accord.training.step import Batch, Learner, accumulate, row_losses
+from accord.types import Finding, Logps, Tree
+
+# Relative difference of the step's gradient and the one by definition. float32: sums in another order, 1e-6 seen.
+# bfloat16: chosen and rejected nearly cancel; half of the distance at which a factor of two would show.
+GRADIENT = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.5}
+NUDGE = 0.05  # of a tensor's own size: seen in any precision, small enough for the network to stay in its range
+
+
+def prove_independently(learner: Learner, optimizer: Optimizer, batch: Batch, *, fixed: bool) -> list[Finding]:
+    """Every proof of this file on a few rows. Weights, moments and gradients are as before when it returns.
+
+    Args:
+      fixed: whether the live reference must stay where it is while the policy moves. Not so for what fills a cache
+        from the policy itself, before the first update.
+    """
+    findings = [definition(learner, batch.trees), numerics(learner, batch.trees)]
+    if learner.reference is not None:
+        findings.append(steady(learner, batch.trees))
+    if not any(finding.refused for finding in findings):
+        findings += [gradient(learner, optimizer, batch), moved(learner, optimizer, batch.trees, fixed)]
+    return findings
+
+
+# ---------------------------------------------------------------- log-probs by definition
+
+
+@contextmanager
+def own_attention(model: LanguageModel):
+    """Inside, the network attends by transformers' eager code."""
+    network, before = model.network, model.network.config._attn_implementation
+    if before in (None, "eager") or not network._can_set_attn_implementation():
+        yield
+        return
+    network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)
+
+
+def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
+    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole logits in float32."""
+    ids = torch.tensor([[*prompt, *completion]], device=model.device)
+    with own_attention(model):
+        logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None]).squeeze(1)
+
+
+@torch.no_grad()
+def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Logps:
+    """[N] for the completions of some trees, in their order."""
+    values = [by_definition(model, tree.prompt, completion) for tree in trees for completion in tree.completions]
+    count = torch.tensor([len(v) for v in values], device=model.device)
+    return Logps(torch.stack([v.sum() for v in values]), count)
+
+
+def distance(path: Logps, other: Logps) -> Tensor:
+    """|difference| of the sums in nats a token, [N]."""
+    return (path.sum - other.sum).abs() / other.count
+
+
+def close(distances: Tensor, dtype: torch.dtype) -> bool:
+    """Whether rounding may account for these distances, as for the choice of the forward path. False for NaN."""
+    return bool(distances.max() <= WORST_TOKEN[dtype]) and bool(distances.mean() <= MEAN_TOKEN[dtype])
+
+
+@torch.no_grad()
+def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Sums and counts of the path, in the order of the batch and in reverse, against the definition."""
+    model = learner.forward.model
+    wanted = sums_by_definition(model, trees)
+    got = learner.forward(trees).reduce()
+    reverse = learner.forward(list(reversed(trees))).reduce()
+    back = _reversed(trees, reverse)
+    if got.count.tolist() != wanted.count.tolist():
+        says = f"the forward path counts {got.count.tolist()} answer tokens; there are {wanted.count.tolist()}"
+        return Finding("step0.definition", "refused", says, {}, "the mask scores other tokens than the answer's; report this")
+    gaps = {"together": distance(got, wanted), "in reverse order": distance(back, wanted)}
+    for how, gap in gaps.items():
+        if not close(gap, model.dtype):
+            says = (
+                f"log-probs of rows {how} differ from those of each alone by up to {gap.max():.3g} nats a token: "
+                "they depend on the batch, or are of other tokens than the answer's"
+            )
+            return Finding("step0.definition", "refused", says, {"nats": gap.max().item()}, "set model.forward=padded; report this")
+    worst = max(gap.max().item() for gap in gaps.values())
+    says = f"log-probs in a batch, in either order, are those of each row alone in the bare network ({worst:.1e} nats a token)"
+    return Finding("step0.definition", "ok", says, {"nats": worst})
+
+
+def _reversed(trees: Sequence[Tree], logps: Logps) -> Logps:
+    """Log-probs of the reversed trees, back in the trees' order."""
+    sizes = [len(tree.completions) for tree in reversed(trees)]
+    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes)))[::-1]
+    return Logps(torch.cat([s for s, _ in pieces]), torch.cat([c for _, c in pieces]))
+
+
+@torch.no_grad()
+def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Two passes of the reference over the same rows."""
+    first, second = learner.reference.logps(trees), learner.reference.logps(trees)
+    gap = (first.sum - second.sum).abs().max().item()
+    if gap == 0:
+        return Finding("step0.reference_steady", "ok", "two passes of the reference agree bit for bit")
+    says = f"two passes of the reference differ by up to {gap:.2g} nats: something in it drops or samples"
+    return Finding("step0.reference_steady", "refused", says, {"nats": gap}, "check the reference's dropout settings")
+
+
+def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Log-probs and their sums in float32 at least; a log-prob that is NaN gives a loss that is."""
+    with torch.no_grad():
+        tokens = learner.forward(trees)
+        logps = tokens.reduce()
+    exact = torch.zeros(len(logps), dtype=torch.float64, device=logps.sum.device)
+    exact = exact.index_add(0, tokens.owner, tokens.values.double())
+    error = ((logps.sum - exact).abs() / exact.abs().clamp(min=1)).max().item()
+    if not error <= 1e-5:
+        says = f"sums of log-probs are off by {error:.1e} of their value ({logps.sum.dtype}): summed in too low a precision"
+        return Finding("step0.numerics", "refused", says, {"relative": error}, "log-probs must be summed in float32")
+    if not _nan_stays(learner, trees, logps):
+        says = "a log-prob of NaN gives a finite loss: whatever breaks would be trained on as if nothing were wrong"
+        return Finding("step0.numerics", "refused", says, {}, "nothing may replace NaN in the loss")
+    says = f"sums of log-probs are those of float64 to {max(error, 1e-12):.0e}; a NaN stays a NaN"
+    return Finding("step0.numerics", "ok", says, {"relative": error})
+
+
+def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps) -> bool:
+    known = logps if learner.objective.reference else None
+    context = {} if learner.objective.context is None else learner.objective.context(logps, logps)
+    broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
+    rows = [as_rows(learner.kind, trees, each) if each is not None else None for each in (broken, known)]
+    return not bool(row_losses(learner.objective, *rows, context).losses.isfinite().any())
+
+
+# ---------------------------------------------------------------- the gradient by definition
+
+
+@dataclass(frozen=True)
+class _Apart:
+    """How one gradient stands to another."""
+
+    relative: float  # |step − definition| / |definition|
+    factor: float  # the multiple of the definition that is nearest to the step
+    rest: float  # what is left of `relative` once that multiple is taken out
+    norm: float
+
+
+def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
+    """What `accumulate` leaves in the masters, against closed-form slopes times gradients by definition."""
+    if learner.objective.name not in CLOSED_FORMS:
+        return Finding("step0.gradient", "note", "no closed form of this objective: its gradient was held against itself only")
+    masters = optimizer.masters
+    masters.forget_gradients()
+    records = accumulate(learner, batch, masters, dropout=False)
+    if records.row != [tree.row for tree in batch.trees]:
+        says = f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in another order"
+        return Finding("step0.gradient", "refused", says, {}, "rows are lost between the batch and the gradient; report this")
+    step = {name: grad.clone() for name, grad in masters.gradients().items()}
+    wanted = _by_definition(learner, optimizer, batch.trees)
+    missing = [name for name, grad in wanted.items() if name not in step and grad.any()]
+    if missing:
+        says = f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path skips them"
+        return Finding("step0.gradient", "refused", says, {"tensors": missing[:10]}, "they would stay as they are; report this")
+    apart = _apart(step, wanted)
+    allowed = GRADIENT[learner.forward.model.dtype]
+    evidence = {"relative": apart.relative, "norm": apart.norm, "factor": apart.factor, "allowed": allowed}
+    if apart.relative <= allowed:
+        says = f"the step's gradient is the one by definition (closed form × bare network): relative difference {apart.relative:.1e}"
+        return Finding("step0.gradient", "ok", says, evidence)
+    says = f"the step's gradient is not the one by definition: relative difference {apart.relative:.2g}; {_diagnosis(apart, allowed)}"
+    return Finding("step0.gradient", "refused", says, evidence, "the weights would move the wrong way or by the wrong amount")
+
+
+def _by_definition(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree]) -> dict[str, Tensor]:
+    """The gradient of the batch's mean loss for every trainable tensor, one completion at a time, in float32.
+
+    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is asked for here.
+    """
+    masters, model = optimizer.masters, learner.forward.model
+    masters.forget_gradients()
+    form, objective = CLOSED_FORMS[learner.objective.name], learner.objective
+    tokens = sum(len(c) for tree in trees for c in tree.completions)
+    total = tokens if objective.denominator == "tokens" else len(trees)
+    sums = iter(sums_by_definition(model, trees).sum.tolist())
+    for tree in trees:
+        answers = tuple(Answer(value, value, len(c)) for c, value in zip(tree.completions, sums))
+        _, slopes = form(Row("", answers, tree.desirable), objective.options, 0.0)
+        for completion, slope in zip(tree.completions, slopes, strict=True):
+            (by_definition(model, tree.prompt, completion).sum() * (slope / total)).backward()
+            masters.collect()
+    found = {name: grad.clone() for name, grad in masters.gradients().items()}
+    masters.forget_gradients()
+    return found
+
+
+def _apart(step: dict[str, Tensor], wanted: dict[str, Tensor]) -> _Apart:
+    def product(one: dict, other: dict) -> float:
+        return sum((one[name].double() * other[name].double()).sum().item() for name in one.keys() & other.keys())
+
+    both, norm = product(step, wanted), math.sqrt(product(wanted, wanted))
+    own = math.sqrt(product(step, step))
+    if norm == 0:
+        return _Apart(0.0 if own == 0 else math.inf, 1.0, own, norm)
+    gap = math.sqrt(max(0.0, own**2 - 2 * both + norm**2)) / norm
+    factor = both / norm**2
+    return _Apart(gap, factor, math.sqrt(max(0.0, own**2 - both * factor)) / norm, norm)
+
+
+def _diagnosis(apart: _Apart, allowed: float) -> str:
+    if apart.rest > max(allowed, 0.1 * abs(apart.factor)):
+        return "other tokens are scored, or a part of the network or of the rows is left out"
+    if apart.factor < 0:
+        return f"it points the other way ({apart.factor:.3g} times): chosen and rejected are swapped, or the sign is"
+    return f"it is {apart.factor:.3g} times the right one: a wrong denominator, or rows counted more than once"
+
+
+# ---------------------------------------------------------------- everything nudged
+
+
+@torch.no_grad()
+def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool) -> Finding:
+    """Nudge all that trains: does the policy move, does the reference stay, does the path still agree? Then put it back."""
+    trainable = optimizer.masters.working
+    saved = {name: p.detach().clone() for name, p in trainable.items()}  # less than AdamW's moments will take
+    watched = learner.reference is not None and fixed
+    before = learner.forward(trees).reduce()
+    known = learner.reference.logps(trees) if watched else None
+    try:
+        _nudge(trainable)
+        after, wanted = learner.forward(trees).reduce(), sums_by_definition(learner.forward.model, trees)
+        later = learner.reference.logps(trees) if watched else None
+    finally:
+        for name, p in trainable.items():
+            p.copy_(saved[name])
+    return _verdict(before, after, wanted, known, later, learner.forward.model.dtype)
+
+
+def _verdict(before: Logps, after: Logps, wanted: Logps, known: Logps | None, later: Logps | None, dtype) -> Finding:
+    check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
+    drift = distance(later, known).max().item() if known is not None else 0.0
+    evidence = {"policy_nats": shift, "path_nats": gap.max().item(), "reference_nats": drift}
+    if shift == 0:
+        says = "with every trainable tensor moved, the policy's log-probs stay: what trains is not what is computed"
+        return Finding(check, "refused", says, evidence, "the forward path skips the adapters, or computes another model")
+    if drift > 0:
+        says = f"with the policy's weights moved, the reference moves too, by up to {drift:.3g} nats a token"
+        return Finding(check, "refused", says, evidence, "policy and reference share weights; use reference=cached")
+    # A nudged network is rougher than the one that rounding was measured on: the same bound, for the mean alone.
+    if not gap.mean().item() <= WORST_TOKEN[dtype]:
+        says = f"with its weights moved, the forward path differs from the bare network by {gap.mean():.3g} nats a token"
+        return Finding(check, "refused", says, evidence, "the path skips or doubles a part of the adapters; report this")
+    stays = ", the reference stays" if known is not None else ""
+    says = f"with all trainable tensors nudged, the policy moves by {shift:.2g} nats a token{stays}, the path agrees"
+    return Finding(check, "ok", says, evidence)
+
+
+def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
+    """Add noise of a few per cent of each tensor's size; of its own scale where it is zero, as LoRA's B is."""
+    generator = torch.Generator().manual_seed(0)
+    for p in trainable.values():
+        size = p.float().square().mean().sqrt().item() or 0.4
+        noise = torch.randn(p.shape, generator=generator) * (NUDGE * size)
+        p.add_(noise.to(p.device, p.dtype))
+
+
+# ---------------------------------------------------------------- the order of the rows
+
+
+def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
+    """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels mixed, the same twice."""
+    whole = order.batches_per_epoch
+    batches = [list(map(int, order.batch(index))) for index in range(whole)]
+    rows = [row for batch in batches for row in batch]
+    labels = {tree.desirable for tree in trees}
+    unmixed = sum(len({trees[row].desirable for row in batch}) < len(labels) for batch in batches)
+    problem = ""
+    if [list(map(int, order.batch(index))) for index in range(whole)] != batches:
+        problem = "asked twice, the order is another one: a resumed run would not see the same rows"
+    elif len(set(rows)) < len(rows):
+        problem = f"{len(rows) - len(set(rows)):,} rows come more than once in an epoch"
+    elif set(rows) != set(range(len(trees))):
+        problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
+    elif max(map(len, batches)) - min(map(len, batches)) > 1:
+        problem = f"batches have {min(map(len, batches))} to {max(map(len, batches))} rows"
+    elif len(rows) > 8 and rows == sorted(rows):
+        problem = "rows come in the order of the file: they are not shuffled"
+    if problem:
+        return Finding("step0.order", "refused", problem, {}, "the order of the rows is broken; report this")
+    if unmixed:
+        says = f"{unmixed:,} of {len(batches):,} batches hold one label only: their gradient knows no contrast"
+        return Finding("step0.order", "warning", says, {"batches": unmixed}, "raise train.batch_size")
+    return Finding("step0.order", "ok", f"each of {len(trees):,} rows at most once an epoch, {whole:,} batches of a size")

@@ -1,0 +1,48 @@
+"""Weights that are not finite, and tokens that the embedding does not know."""
+
+import pytest
+import torch
+from forward.tiny import some_trees, tiny
+
+from accord.models.sound import model_findings
+from accord.types import Tree
+
+
+class Names:
+    def convert_ids_to_tokens(self, token: int) -> str:
+        return f"<{token}>"
+
+
+@pytest.fixture
+def model():
+    made = tiny("llama")
+    made.tokenizer = Names()
+    return made
+
+
+def found(model, trees) -> dict:
+    return {f.check: f for f in model_findings(model, trees) if f.verdict != "ok"}
+
+
+def test_silent_on_a_sound_model(model):
+    assert found(model, some_trees()) == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_weight_that_is_not_finite(model, value):
+    with torch.no_grad():
+        model.network.model.layers[1].mlp.up_proj.weight[2, 3] = value
+    finding = found(model, some_trees())["model.weights"]
+    assert finding.refused and "layers.1.mlp.up_proj" in finding.says
+
+
+def test_a_token_beyond_the_vocabulary(model):
+    finding = found(model, [Tree((3, 97), ((4, 5),), 0)])["model.vocabulary"]
+    assert finding.refused and "97 rows" in finding.says and "<97>" in finding.says
+
+
+def test_an_embedding_of_zeros_but_for_padding(model):
+    with torch.no_grad():
+        model.network.get_input_embeddings().weight[5] = 0
+    assert "<5>" in found(model, [Tree((3, 4), ((5, 6),), 0)])["model.vocabulary"].says
+    assert model.network.get_input_embeddings().padding_idx == 0 and found(model, [Tree((0, 4), ((6, 7),), 0)]) == {}
