@@ -222,7 +222,9 @@ def test_ends_cut_off_on_one_side_are_a_warning():
     finding = by_check(out)["data.end"]
     assert finding.verdict == "warning" and finding.evidence["shares"] == {"chosen": 0.0, "rejected": 1.0}
     even = encode([pair("q", chosen="c" * 20, rejected="d" * 20)] * 3, MADE, limit)
-    assert by_check(even)["data.end"].verdict == "ok"
+    never = by_check(even)["data.end"]
+    assert never.verdict == "warning" and "would not learn to end" in never.remedy
+    assert by_check(encode([pair("q")] * 3, MADE, LONG))["data.end"].verdict == "ok"
 
 
 def test_a_template_without_generation_prompt_is_a_warning():

@@ -214,3 +214,13 @@ def test_a_clean_run_raises_nothing(changes, tiny_folder, tmp_path):
     rows = labelled_rows(pair_rows(24)) if changes["method"] == "kto" else pair_rows(24)
     result = run(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / "run", **changes)
     assert result.steps == 12 and not (tmp_path / "run/events.jsonl").exists()
+
+
+@pytest.mark.parametrize("size", [1, 5, 8, 1000, 28_311_552])
+def test_followed_coordinates_lie_inside_any_tensor(size):
+    """float32 rounds 28,311,551 up: the last weight of SmolLM2's embedding would lie behind its end."""
+    from accord.training.invariants import COORDINATES, _spread
+
+    index = _spread(torch.empty(1).expand(size)).tolist()
+    assert index == sorted(set(index)) and len(index) == min(COORDINATES, size)
+    assert index[0] == 0 and index[-1] == size - 1

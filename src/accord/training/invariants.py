@@ -230,7 +230,8 @@ def _at(tensor: Tensor, index: Tensor) -> Tensor:
 
 def _spread(tensor: Tensor) -> Tensor:
     """Indices of a few coordinates, from the first to the last."""
-    return torch.linspace(0, tensor.numel() - 1, min(COORDINATES, tensor.numel())).long().to(tensor.device)
+    count = min(COORDINATES, tensor.numel())  # in whole numbers: float32 cannot count to the size of a large embedding
+    return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
 
 
 def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> Followed:
