@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from accord.cli_data import add_data_commands
 from accord.environment import settle
 from accord.errors import AccordError, UsageError
 
@@ -191,6 +192,9 @@ def _say(as_json: bool, text: str) -> None:
 
 def _command() -> list[str]:
     return ["accord", *sys.argv[1:]]
+
+
+add_data_commands(app, _run, _say)
 
 
 def main() -> None:
