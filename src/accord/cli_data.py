@@ -113,3 +113,42 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             return done.as_dict()
 
         run(work, as_json)
+
+    @app.command()
+    def advise(
+        data: Data,
+        model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
+        held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
+        recipe: Annotated[Optional[str], typer.Option(help="Write a recipe that runs as it is, each line with its reason.")] = None,
+        all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
+        model_rows: Annotated[int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = 60,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Which method, why, and with which settings, from what the audit measured. Exit 3 if something must be mended first."""
+        ready = True
+
+        def work():
+            nonlocal ready
+            settle()
+            from accord.audit.advise import advise as consider
+            from accord.audit.advise import lines, write_recipe
+            from accord.audit.machine import measure
+            from accord.audit.run import audit as examine
+            from accord.models.load import load
+
+            tell = lambda text: print(f"· {text}", file=sys.stderr)  # noqa: E731
+            found = examine(data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=tell)
+            tell("timing the model")
+            advice = consider(found, measure(load(model)), model=model, data=data, held_out=held_out, all_weights=all_weights)
+            ready = advice.ready
+            for line in lines(advice):
+                say(as_json, line)
+            if recipe is not None:
+                write_recipe(advice, recipe, " ".join(["accord", *sys.argv[1:]]))
+                say(as_json, f"recipe: {recipe}   (accord train {recipe})")
+            return advice.as_dict()
+
+        run(work, as_json)
+        if not ready:
+            raise SystemExit(UNFIT)

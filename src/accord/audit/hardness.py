@@ -77,8 +77,8 @@ def _read_group(forward: Forward, trees: list[Tree]) -> tuple[np.ndarray, np.nda
     tokens = forward(trees)
     logps = tokens.reduce()
     sides = len(trees[0].completions)
-    entropy = torch.zeros_like(logps.sum).index_add_(0, tokens.row, tokens.entropy.to(logps.sum.dtype)) / logps.count
-    return tuple(each.double().cpu().numpy().reshape(-1, sides) for each in (logps.sum, logps.count, entropy))
+    parts = (logps.sum, logps.count, tokens.mean_entropy())
+    return tuple(each.double().cpu().numpy().reshape(-1, sides) for each in parts)
 
 
 def hardness_findings(scan: Scan, read: Read) -> list[AuditFinding]:
