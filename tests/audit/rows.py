@@ -7,8 +7,9 @@ import random
 
 NOUNS = "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel orchard glacier".split()
 VERBS = "repair paint measure explain describe visit protect clean photograph design".split()
-GOOD = "precise careful verified sound documented reliable accurate tested".split()
-BAD = "vague sloppy guessed shaky muddled unreliable wrong untested".split()
+# Words of the same lengths on both sides: the clean file must not have a length rule.
+GOOD = "precise careful verified sound reliable accurate tested correct".split()
+BAD = "muddled guessed careless shaky mistaken confused sloppy dubious".split()
 FILL = "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber copper linen".split()
 
 

@@ -82,11 +82,11 @@ def test_convert_to_nothing(tmp_path):
 def test_tokens_and_hardness(tiny_folder, tmp_path):
     rows = clean(60)
     rows[3] = rows[3] | {"chosen": "an end <|im_end|> in the text"}
-    done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--model", tiny_folder, "--model-rows", 20, "--json")
+    done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--model", tiny_folder, "--model-rows", 60, "--json")
     assert done.exit_code == 3, done.output
     found = {each["check"]: each for each in json.loads(done.stdout)["result"]["findings"]}
     assert found["tokens.special_tokens"]["verdict"] == "refused" and "data.jsonl:4" in found["tokens.special_tokens"]["rows"][0]["at"]
-    assert "20 of 60 pairs, read by the model" in found["hardness.ranked"]["says"]
+    assert "59 of 60 pairs, read by the model" in found["hardness.ranked"]["says"]
     nll = found["hardness.on_policy"]["evidence"]["nll"]["chosen"]["value"]
     assert 8 < nll < 16, "a random model: about log(49,152) nats a token"
     assert found["tokens.lengths"]["evidence"]["tokens"]["prompt"][2] > 20

@@ -15,8 +15,8 @@ from accord.types import UsageError
 
 HOSTILE = [
     "<script>document.title = 'owned'</script>", "<img src=x onerror=\"document.title='owned'\">", "</pre></section></body><h1>owned</h1>",
-    "<svg onload=\"document.title='owned'\"></svg>", "javascript:alert(1) \u202e\u2066reversed", "\x1b[31m\x07 bell \x9b31m", "x" * 100_000,
-    "{{ 7 * 7 }} {% for x in y %}", "<style>body{display:none}</style>", "<meta http-equiv=refresh content='0;url=https://example.com'>",
+    "\x1b[31m\x07 bell \x9b31m \u202e\u2066reversed", "{{ 7 * 7 }} {% for x in y %}", "<svg onload=\"document.title='owned'\"></svg>",
+    "x" * 100_000, "<style>body{display:none}</style>", "<meta http-equiv=refresh content='0;url=https://example.com'>",
 ]  # fmt: skip
 TAGS = {
     "html", "head", "meta", "title", "style", "body", "p", "h1", "h2", "h3", "br", "span", "section", "pre", "details", "summary", "figure",
@@ -76,7 +76,7 @@ def test_hostile_text_adds_no_tag_and_no_handler(page):
     assert not {name for name in seen.attributes if name.startswith("on") or name in ("src", "href", "xlink:href", "action")}
     assert "<script>document" in seen.text, "the text itself is shown, as text"
     assert not [c for c in text if not c.isprintable() and c != "\n"], "controls and marks of direction are written out"
-    assert "49" not in seen.text.split("{{ 7 * 7 }}")[0][-20:] and "{{ 7 * 7 }}" in seen.text
+    assert "{{ 7 * 7 }}" in seen.text, "no template is run on the texts"
     assert len(text) < 400_000, "no text is shown whole"
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from audit.rows import clean, flipped, labelled, scored, sentence, write
-from audit.rows import BAD, GOOD
+from audit.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
 
 from accord.audit.run import audit
 

@@ -16,9 +16,9 @@ from accord.audit.findings import percent
 from accord.audit.machine import Machine
 from accord.audit.run import Audit
 from accord.audit.thresholds import limit
+from accord.objectives import BoundObjective, resolve
 from accord.types import UsageError
 
-BASE_RATE = {"lora": 1e-4, "all": 1e-6}  # of DPO; see `_rate`
 BATCH = 16
 LIMITS = (512, 1024, 2048, 4096)
 
@@ -123,13 +123,13 @@ CHOICES = (
     Choice(
         "simpo", lambda a: _length(a) > limit("shortcut"),
         lambda a: f"length alone predicts the chosen answer in {percent(_length(a))}",
-        "Meng et al. 2024, arXiv:2405.14734, §3.2",
+        "Meng et al. 2024, arXiv:2405.14734",
         lambda a: f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts further from the start than dpo",
     ),
     Choice(
         "ipo", lambda a: _near(a) > limit("near_identical_pairs"),
         lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, where dpo's margin has no end",
-        "Azar et al. 2023, arXiv:2310.12036, §5",
+        "Azar et al. 2023, arXiv:2310.12036",
         lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, under {percent(limit('near_identical_pairs'))}",
     ),
     Choice(
@@ -166,12 +166,14 @@ def advise(audit: Audit, machine: Machine, *, model: str, data: str, held_out: s
         first.insert(0, f"you don't have enough data: {len(audit.scan):,} rows; under {int(limit('very_few_pairs'))} no held-out figure will be significant")
     chosen, others = choose_method(audit)
     advice = Advice(not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others)
+    options = _objective(audit, chosen.method)
+    objective = resolve(chosen.method, {each.path.removeprefix("objective."): each.value for each in options})
     advice.settings = [
         Setting("model.name", model, Reason("as asked", "the command")),
         Setting("data.train", data, Reason(f"{len(audit.scan):,} rows, verdict: {audit.verdict}", "accord audit")),
         *([Setting("data.held_out", held_out, Reason("as asked", "the command"))] if held_out else []),
         _max_tokens(audit), Setting("objective.name", chosen.method, advice.why),
-        *_objective(audit, chosen.method), *_training(audit, machine, chosen.method, all_weights),
+        *options, *_training(audit, machine, objective, all_weights),
     ]  # fmt: skip
     advice.estimate = _estimate(audit, machine, advice)
     return advice
@@ -191,12 +193,12 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
         return []
     if method == "simpo":
         return [
-            Setting("objective.beta", 2.5, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734, table 8")),
-            Setting("objective.gamma_beta_ratio", 0.5, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734, table 8")),
+            Setting("objective.beta", 2.0, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base")),
+            Setting("objective.gamma_beta_ratio", 0.5, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models")),
         ]
     noisy = noise_low(audit) > limit("noise")
     figure = f"noise at least {percent(noise_low(audit))}: stay near the reference" if noisy else f"noise at least {percent(noise_low(audit))}"
-    out = [Setting("objective.beta", 0.3 if noisy else 0.1, Reason(figure, "methods: .1 to start, .5 to 1 conservative; Rafailov et al. 2023, §6"))]
+    out = [Setting("objective.beta", 0.3 if noisy else 0.1, Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"))]
     if method == "cdpo":
         share = round(min(0.4, max(0.01, noise_value(audit))), 2)
         out.append(Setting("objective.label_smoothing", share, Reason(f"estimated flips {percent(noise_value(audit))}", "Mitchell 2023: ε is the share of flips")))
@@ -207,24 +209,23 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
     return out
 
 
-def _training(audit: Audit, machine: Machine, method: str, all_weights: bool) -> list[Setting]:
+def _training(audit: Audit, machine: Machine, objective: BoundObjective, all_weights: bool) -> list[Setting]:
+    method = objective.name
     rows = len(audit.scan)
     few = rows < limit("few_pairs")
     batch = 32 if method == "kto" else BATCH
+    rate = float(f"{objective.suggested_rate(machine.width, not all_weights):.2g}")
     out = [
-        Setting("train.batch_size", min(batch, max(2, rows // 4)), Reason(f"{rows:,} rows", "KTO needs both labels in a batch: 8 to 128" if method == "kto" else "DPO: 64 at most; small data want more updates")),
+        Setting("train.batch_size", min(batch, max(2, rows // 4)), Reason(f"{rows:,} rows", "KTO needs both labels in a batch: 8 to 128" if method == "kto" else "the DPO paper takes 64; few rows want more updates")),
         Setting("train.epochs", 1.0, Reason(f"{rows:,} rows" + (", few" if few else ""), "a second pass over few pairs is learnt by heart" if few else "Rafailov et al. 2023: one pass")),
-        Setting("train.learning_rate", _rate(method, all_weights), Reason(f"{'all weights' if all_weights else 'LoRA'}, {machine.parameters / 1e6:,.0f}M parameters", "LoRA wants about 10 times the rate of all weights; KTO 2 to 10 times DPO's")),
+        Setting("train.learning_rate", rate, Reason(
+            f"{'all weights' if all_weights else 'LoRA'}, hidden size {machine.width:,}",
+            "measured at width 576; Adam's rate goes with one over the width, arXiv:2203.03466; all weights want a tenth of LoRA's")),
         Setting("train.micro_tokens", machine.micro_tokens, Reason(f"{machine.memory_gb:.0f} GB of memory, {machine.device}", "memory against speed; the gradient does not depend on it")),
     ]  # fmt: skip
     if all_weights:
         out.insert(0, Setting("model.lora", None, Reason("as asked", "the command")))
     return out
-
-
-def _rate(method: str, all_weights: bool) -> float:
-    rate = BASE_RATE["all" if all_weights else "lora"]
-    return rate * {"kto": 2.0, "sft": 2.0, "simpo": 0.5}.get(method, 1.0)
 
 
 def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:

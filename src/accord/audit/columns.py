@@ -22,7 +22,7 @@ def side_columns(extra: dict) -> list[tuple[str, object, object]]:
     """(name, value of the chosen side, value of the rejected side) of each column that both sides have."""
     out = []
     for name in extra:
-        if not isinstance(name, str) or "chosen" not in name:
+        if not is_name(name) or "chosen" not in name:
             continue
         other = name.replace("chosen", "rejected", 1)
         if other in extra:
@@ -61,6 +61,11 @@ class Categories:
     @property
     def names(self) -> list[str]:
         return list(self.codes)
+
+
+def is_name(name: object) -> bool:
+    """Whether a column's name can be shown as it stands: dataset text must not drive a terminal."""
+    return isinstance(name, str) and name.isprintable() and len(name) <= LONGEST
 
 
 def is_category(value: object) -> bool:

@@ -14,7 +14,7 @@ from accord.audit.thresholds import limit
 from accord.evaluate.statistics import Estimate, wilson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
-MODES = 3  # spikes named at most
+SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))  # of judges; the smallest that holds all scores is taken, else their range
 
 
 def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
@@ -82,7 +82,8 @@ def _near_ties(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
 
 
 def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
-    low, high = float(np.nanmin(scan.scores)), float(np.nanmax(scan.scores))
+    found = float(np.nanmin(scan.scores)), float(np.nanmax(scan.scores))
+    low, high = next((scale for scale in SCALES if scale[0] <= found[0] and found[1] <= scale[1]), found)
     middle = (low + high) / 2
     bad = rows[(scan.scores[rows, 0] < middle) & (scan.scores[rows, 1] < middle)]
     share = len(bad) / len(rows)

@@ -21,6 +21,7 @@ class Machine:
     device: str
     memory_gb: float  # of the GPU, or available to the processor
     parameters: int
+    width: int  # hidden size
     bytes_per_parameter: int
     forward_tokens_per_second: float
     probe_tokens: int = PROBE
@@ -48,5 +49,6 @@ def measure(model: LanguageModel) -> Machine:
     else:
         memory = psutil.virtual_memory().available
     return Machine(
-        str(model.device), memory / 2**30, sum(p.numel() for p in parameters), parameters[0].element_size(), PROBE / best
+        str(model.device), memory / 2**30, sum(p.numel() for p in parameters),
+        model.network.config.get_text_config().hidden_size, parameters[0].element_size(), PROBE / best
     )

@@ -20,7 +20,7 @@ from accord.evaluate.statistics import Estimate, accuracy
 FOLDS = 5
 HASHED = 1 << 18  # columns of the n-gram table
 READ = 4_000  # characters of an answer: 20 million characters at most, a few seconds
-SHARES = (0.125, 0.25, 0.5, 1.0)  # of the training rows, for the learning curve
+SHARES = (0.125, 0.25, 0.5)  # of the training rows, for the learning curve, which ends at all of them
 STRENGTHS = (0.3, 1.0, 3.0)  # inverse L2 penalties of the words probe; the best cross-fitted log loss takes one
 C_LENGTH = 1.0
 
@@ -55,10 +55,11 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
     length = sparse.csr_matrix(_oriented(_length(scan.features[rows]), labels, scan.paired))
     words = word_table(scan)
     words = (sparse.diags(np.where(labels, 1.0, -1.0)) @ words if scan.paired else words).tocsr()
+    words = words[:, np.unique(words.indices)]  # columns without an entry have no weight, and cost time
     fits = _Fits(labels, folds, intercept=not scan.paired)
     strength = min(STRENGTHS, key=lambda each: fits.log_loss(words, each))
     by_length, by_words = (_probed(rows, fits.margins(*each), groups) for each in ((length, C_LENGTH), (words, strength)))
-    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, groups, seed)))
+    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, by_words, groups, seed)))
 
 
 def fold_of(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -127,14 +128,14 @@ def _probed(rows: np.ndarray, margins: np.ndarray, groups: np.ndarray) -> Probed
     return Probed(rows, margins, accuracy(margins, clusters=groups.tolist()))
 
 
-def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, groups: np.ndarray, seed: int):
+def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, groups: np.ndarray, seed: int):
     """(rows fitted on, accuracy) with an eighth, a quarter, half and all of the training prompts."""
     _, group = np.unique(groups, return_inverse=True)
     draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
     for share in SHARES:
-        keep = draw < share if share < 1 else np.ones(len(draw), bool)
-        margins = fits.margins(table, strength, keep)
-        yield int(keep.sum() * (FOLDS - 1) / FOLDS), accuracy(margins, clusters=groups.tolist())
+        margins = fits.margins(table, strength, draw < share)
+        yield int((draw < share).sum() * (FOLDS - 1) / FOLDS), accuracy(margins, clusters=groups.tolist())
+    yield int(len(draw) * (FOLDS - 1) / FOLDS), whole.accuracy
 
 
 def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estimate | None:

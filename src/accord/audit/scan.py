@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.audit import minhash
-from accord.audit.columns import SCORES, VOTES, Categories, is_category, side_columns, side_numbers
+from accord.audit.columns import SCORES, VOTES, Categories, is_category, is_name, side_columns, side_numbers
 from accord.audit.measure import counts, language
 from accord.audit.thresholds import limit
 from accord.data.containers import Source, located
@@ -220,7 +220,7 @@ class _Gather:
                     known = self.sides.setdefault(name, Categories())
                     codes[at] = known.code(one), known.code(two)
             for name, value in example.extra.items():
-                if is_category(value) and isinstance(name, str):
+                if is_category(value) and is_name(name):
                     codes = out.setdefault(f"column:{name}", np.full(len(examples), -1, np.int32))
                     codes[at] = self.columns.setdefault(name, Categories()).code(value)
         return out
