@@ -27,17 +27,44 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
     @app.command()
     def audit(
         data: Data,
-        model: Annotated[Optional[str], typer.Option(help="smollm2 or a folder: adds the checks of tokens and hardness.")] = None,
-        held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")] = None,
-        rows: Annotated[Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")] = None,
+        model: Annotated[
+            Optional[str], typer.Option(help="smollm2 or a folder: adds the checks of tokens and hardness.")
+        ] = None,
+        held_out: Annotated[
+            Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
+        ] = None,
+        rows: Annotated[
+            Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")
+        ] = None,
         page: Annotated[Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")] = None,
-        fix: Annotated[Optional[str], typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it.")] = None,
-        drop: Annotated[Optional[list[str]], typer.Option(help="A further rule of --fix: cycles, score-conflicts, language.")] = None,
-        keep: Annotated[Optional[list[str]], typer.Option(help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties.")] = None,
-        near_tie: Annotated[float, typer.Option("--near-tie", help="Score gap under which --fix drops a pair.")] = 0.5,
-        min_chosen_score: Annotated[Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")] = None,
-        max_per_prompt: Annotated[Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")] = None,
-        balance_length: Annotated[bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")] = False,
+        fix: Annotated[
+            Optional[str],
+            typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."),
+        ] = None,
+        drop: Annotated[
+            Optional[list[str]], typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language.")
+        ] = None,
+        keep: Annotated[
+            Optional[list[str]],
+            typer.Option(
+                help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties."
+            ),
+        ] = None,
+        near_tie: Annotated[
+            Optional[float],
+            typer.Option(
+                "--near-tie", help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1."
+            ),
+        ] = None,
+        min_chosen_score: Annotated[
+            Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")
+        ] = None,
+        max_per_prompt: Annotated[
+            Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")
+        ] = None,
+        balance_length: Annotated[
+            bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")
+        ] = False,
         sample: Annotated[int, typer.Option(min=1, help="Rows that the probes read.")] = 10_000,
         model_rows: Annotated[Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = None,
         seed: Seed = 0,
@@ -57,7 +84,13 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             if page is not None:
                 check_page(page)
             options = Options(
-                tuple(drop or ()), tuple(keep or ()), near_tie, min_chosen_score, max_per_prompt, balance_length, seed if fix else 0
+                tuple(drop or ()),
+                tuple(keep or ()),
+                near_tie,
+                min_chosen_score,
+                max_per_prompt,
+                balance_length,
+                seed if fix else 0,
             )
             found = examine(
                 data, model=model, held_out=held_out, rows=rows, sample=sample, model_rows=model_rows, fix_to=fix,
@@ -88,8 +121,14 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             from accord.audit.split import split as divide
 
             done = divide(data, output, share=share, seed=seed)
-            say(as_json, f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl: {done['held_out']:,} rows; {done['unusable']:,} unusable")
-            say(as_json, f"{done['prompts']:,} prompts in {done['clusters']:,} clusters, {done['held_out_clusters']:,} of them held out; none is on both sides")
+            say(
+                as_json,
+                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl: {done['held_out']:,} rows; {done['unusable']:,} unusable",
+            )
+            say(
+                as_json,
+                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters, {done['held_out_clusters']:,} of them held out; none is on both sides",
+            )
             return done
 
         run(work, as_json)
@@ -97,7 +136,12 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
     @app.command()
     def convert(
         data: Data,
-        to: Annotated[str, typer.Option(help="Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a wrong name lists all.")],
+        to: Annotated[
+            str,
+            typer.Option(
+                help="Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a wrong name lists all."
+            ),
+        ],
         output: Annotated[str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")],
         format: Annotated[str, typer.Option(help="Format to read; auto judges every row.")] = "auto",
         as_json: Json = False,
@@ -119,7 +163,9 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
         data: Data,
         model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
         held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
-        recipe: Annotated[Optional[str], typer.Option(help="Write a recipe that runs as it is, each line with its reason.")] = None,
+        recipe: Annotated[
+            Optional[str], typer.Option(help="Write a recipe that runs as it is, each line with its reason.")
+        ] = None,
         all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
         model_rows: Annotated[int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = 60,
         seed: Seed = 0,

@@ -17,7 +17,11 @@ def invoke(*arguments):
     return CliRunner().invoke(app, [str(a) for a in arguments])
 
 
-@pytest.mark.parametrize(("rows", "code", "verdict"), [(clean(300), 0, "fit with care"), ([r | {"label": True} for r in labelled(60)], 3, "unfit")], ids=["care", "unfit"])
+@pytest.mark.parametrize(
+    ("rows", "code", "verdict"),
+    [(clean(300), 0, "fit with care"), ([r | {"label": True} for r in labelled(60)], 3, "unfit")],
+    ids=["care", "unfit"],
+)
 def test_audit_for_machines(rows, code, verdict, tmp_path):
     done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--json")
     assert done.exit_code == code, done.stderr
@@ -26,7 +30,14 @@ def test_audit_for_machines(rows, code, verdict, tmp_path):
 
 
 def test_audit_for_people(tmp_path):
-    done = invoke("audit", write(tmp_path / "data.jsonl", flipped(clean(300), 0.3)), "--page", tmp_path / "p.html", "--fix", tmp_path / "out.jsonl")
+    done = invoke(
+        "audit",
+        write(tmp_path / "data.jsonl", flipped(clean(300), 0.3)),
+        "--page",
+        tmp_path / "p.html",
+        "--fix",
+        tmp_path / "out.jsonl",
+    )
     assert done.exit_code == 0, done.output
     first = next(line for line in done.stdout.splitlines() if line)
     assert first.startswith("FIT WITH CARE") and "why:" in done.stdout and "▸" in done.stdout
@@ -85,7 +96,10 @@ def test_tokens_and_hardness(tiny_folder, tmp_path):
     done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--model", tiny_folder, "--model-rows", 60, "--json")
     assert done.exit_code == 3, done.output
     found = {each["check"]: each for each in json.loads(done.stdout)["result"]["findings"]}
-    assert found["tokens.special_tokens"]["verdict"] == "refused" and "data.jsonl:4" in found["tokens.special_tokens"]["rows"][0]["at"]
+    assert (
+        found["tokens.special_tokens"]["verdict"] == "refused"
+        and "data.jsonl:4" in found["tokens.special_tokens"]["rows"][0]["at"]
+    )
     assert "59 of 60 pairs, read by the model" in found["hardness.ranked"]["says"]
     nll = found["hardness.on_policy"]["evidence"]["nll"]["chosen"]["value"]
     assert 8 < nll < 16, "a random model: about log(49,152) nats a token"
@@ -98,7 +112,11 @@ def test_advice_runs_as_it_is(tiny_folder, tmp_path):
     done = invoke("advise", data, "--model", tiny_folder, "--model-rows", 10, "--recipe", recipe, "--json")
     assert done.exit_code == 0, done.output
     advice = json.loads(done.stdout)["result"]
-    assert advice["method"] == "cdpo" and "flipped labels" in advice["why"] and set(advice["others"]) >= {"dpo", "kto", "simpo", "ipo", "orpo"}
+    assert (
+        advice["method"] == "cdpo"
+        and "flipped labels" in advice["why"]
+        and set(advice["others"]) >= {"dpo", "kto", "simpo", "ipo", "orpo"}
+    )
     assert all("(" in each["reason"] for each in advice["settings"])
     trial = invoke("train", recipe, "--dry-run", "--set", "model.dtype=float32", "--json")
     assert trial.exit_code == 0, trial.output

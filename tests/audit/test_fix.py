@@ -59,6 +59,12 @@ def test_the_near_tie_threshold_is_the_users(tmp_path):
     assert not (tmp_path / "out.jsonl").exists() and not (tmp_path / "out.removed.jsonl").exists()
 
 
+def test_near_ties_of_scores_that_are_shares_of_one(tmp_path):
+    """A gap of .1 is an order where all scores lie between 0 and 1; a gap of .02 is none."""
+    rows = [r | {"score_chosen": 0.5 + (0.1 if i % 3 else 0.02), "score_rejected": 0.5} for i, r in enumerate(clean(30))]
+    assert [each["line"] for each in cleaned(tmp_path, rows)[1]] == list(range(1, 31, 3))
+
+
 def test_balanced_length(tmp_path):
     rows = [r | {"chosen": r["chosen"] * 3} if i % 4 else r | {"rejected": r["rejected"] * 3} for i, r in enumerate(clean(200))]
     written, removed = cleaned(tmp_path, rows, balance_length=True)
@@ -118,7 +124,11 @@ def test_split_keeps_prompts_and_near_copies_together(tmp_path):
     assert not prompts[0] & prompts[1]
     near = [any(p.startswith(base) for p in side) for side in prompts]
     assert near.count(True) == 1, "near copies of a prompt are on one side"
-    assert not [f for f in audit(tmp_path / "out/train.jsonl", held_out=tmp_path / "out/held_out.jsonl").raised if f.check.startswith("leakage")]
+    assert not [
+        f
+        for f in audit(tmp_path / "out/train.jsonl", held_out=tmp_path / "out/held_out.jsonl").raised
+        if f.check.startswith("leakage")
+    ]
 
 
 def test_split_is_a_function_of_its_seed(tmp_path):
@@ -145,7 +155,10 @@ def test_a_share_that_is_none(tmp_path, share):
 
 def test_leaks_exact_and_near(tmp_path):
     rows = clean(300)
-    long = [r | {"prompt": "Please explain, in a few plain sentences that a child would understand, how one can " + r["prompt"]} for r in rows]
+    long = [
+        r | {"prompt": "Please explain, in a few plain sentences that a child would understand, how one can " + r["prompt"]}
+        for r in rows
+    ]
     train = write(tmp_path / "train.jsonl", long[:200])
     held = [long[0] | {"chosen": "other"}, long[1] | {"prompt": long[1]["prompt"] + "?"}, *long[200:260]]
     found = audit(train, held_out=write(tmp_path / "held.jsonl", held))
@@ -157,7 +170,17 @@ def test_leaks_exact_and_near(tmp_path):
 def test_two_labellings_of_the_same_pairs(tmp_path):
     """Every fourth pair is turned round in the second file: its flip rate lies in the interval."""
     rows = clean(400)
-    turned = [{"prompt": r["prompt"], "chosen": r["rejected"], "rejected": r["chosen"]} if i % 4 == 0 else r for i, r in enumerate(rows)]
-    found = audit(write(tmp_path / "a.jsonl", turned), held_out=write(tmp_path / "b.jsonl", rows)).find("labels.second_labelling")
+    turned = [
+        {"prompt": r["prompt"], "chosen": r["rejected"], "rejected": r["chosen"]} if i % 4 == 0 else r
+        for i, r in enumerate(rows)
+    ]
+    found = audit(write(tmp_path / "a.jsonl", turned), held_out=write(tmp_path / "b.jsonl", rows)).find(
+        "labels.second_labelling"
+    )
     estimate = found.evidence["estimate"]
-    assert found.verdict == "warning" and estimate["value"] == 0.25 and estimate["low"] < 0.25 < estimate["high"] and estimate["n"] == 400
+    assert (
+        found.verdict == "warning"
+        and estimate["value"] == 0.25
+        and estimate["low"] < 0.25 < estimate["high"]
+        and estimate["n"] == 400
+    )

@@ -45,7 +45,8 @@ class Seen(HTMLParser):
         self.attributes |= {name for name, _ in attrs}
 
     def handle_endtag(self, tag):
-        assert self.open.pop() == tag
+        if tag not in self.VOID:  # a browser writes <line></line>
+            assert self.open.pop() == tag
 
     def handle_data(self, data):
         self.text += data
@@ -55,9 +56,17 @@ def hostile_rows():
     """Faults that put hostile texts into prompts, answers, columns and the ledger's excerpts."""
     rows = scored(200)
     for i, text in enumerate(HOSTILE):
-        rows[i] = rows[i] | {"prompt": text + f" {i}", "chosen": text + rows[i]["chosen"], "score_chosen": 1, "score_rejected": 9}
+        rows[i] = rows[i] | {
+            "prompt": text + f" {i}",
+            "chosen": text + rows[i]["chosen"],
+            "score_chosen": 1,
+            "score_rejected": 9,
+        }
         rows[20 + i] = rows[20 + i] | {"chosen": text, "rejected": text}
-    models = [row | {"chosen_model": HOSTILE[0] if i % 8 else "b", "rejected_model": "b" if i % 8 else HOSTILE[0]} for i, row in enumerate(rows)]
+    models = [
+        row | {"chosen_model": HOSTILE[0] if i % 8 else "b", "rejected_model": "b" if i % 8 else HOSTILE[0]}
+        for i, row in enumerate(rows)
+    ]
     return models + [HOSTILE[0], '{"prompt": "' + HOSTILE[1].replace('"', "'")]
 
 
@@ -104,7 +113,14 @@ def test_hostile_text_is_inert_in_a_browser(page, tmp_path):
     browser = shutil.which("chromium") or shutil.which("chromium-browser")
     if browser is None:
         pytest.skip("chromium is not installed")
-    options = ["--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    options = [
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=2000",
+        f"--user-data-dir={tmp_path}",
+        "--dump-dom",
+    ]
     done = subprocess.run([browser, *options, page.as_uri()], capture_output=True, text=True, timeout=300)
     if done.returncode:
         pytest.skip(f"chromium does not run here: {done.stderr[-200:]}")

@@ -56,7 +56,12 @@ def _foreign(rows):
     english = "What is the best way to get to the old bridge for it is not on this map"
     german = "Das ist nicht der Weg und die Brücke ist auch nicht auf der Karte, es wird nicht mit dem Bus sein."
     own = "It is not on this map and the way to the bridge is for you to find with it."
-    return [row | {"prompt": f"{english} {i}", "chosen": german + row["chosen"], "rejected": own + row["rejected"]} if i < 40 else row for i, row in enumerate(rows)]
+    return [
+        row | {"prompt": f"{english} {i}", "chosen": german + row["chosen"], "rejected": own + row["rejected"]}
+        if i < 40
+        else row
+        for i, row in enumerate(rows)
+    ]
 
 
 def _longer(rows):
@@ -69,11 +74,16 @@ def _bullets(rows):
 
 
 def _refusals(rows):
-    return [row | {"rejected": "I cannot help with that. " + row["rejected"]} if i % 8 == 0 else row for i, row in enumerate(rows)]
+    return [
+        row | {"rejected": "I cannot help with that. " + row["rejected"]} if i % 8 == 0 else row for i, row in enumerate(rows)
+    ]
 
 
 def _models(rows):
-    return [row | {"chosen_model": "large" if i % 10 else "small", "rejected_model": "small" if i % 10 else "large"} for i, row in enumerate(rows)]
+    return [
+        row | {"chosen_model": "large" if i % 10 else "small", "rejected_model": "small" if i % 10 else "large"}
+        for i, row in enumerate(rows)
+    ]
 
 
 def _sources(rows):
@@ -81,7 +91,10 @@ def _sources(rows):
 
 
 def _conflicts(rows):
-    return [r | {"score_chosen": r["score_rejected"], "score_rejected": r["score_chosen"]} if i % 4 == 0 else r for i, r in enumerate(rows)]
+    return [
+        r | {"score_chosen": r["score_rejected"], "score_rejected": r["score_chosen"]} if i % 4 == 0 else r
+        for i, r in enumerate(rows)
+    ]
 
 
 def _swapped(rows):
@@ -97,11 +110,16 @@ def _both_bad(rows):
 
 
 def _spike(rows):
-    return [r | {"score_rejected": 1} if i % 10 == 0 else r | {"score_rejected": 2} if i % 100 == 1 else r for i, r in enumerate(rows)]
+    return [
+        r | {"score_rejected": 1} if i % 10 == 0 else r | {"score_rejected": 2} if i % 100 == 1 else r
+        for i, r in enumerate(rows)
+    ]
 
 
 def _votes(rows):
-    return [r | {"votes_chosen": 1 if i % 20 == 0 else 5, "votes_rejected": 4 if i % 20 == 0 else 0} for i, r in enumerate(rows)]
+    return [
+        r | {"votes_chosen": 1 if i % 20 == 0 else 5, "votes_rejected": 4 if i % 20 == 0 else 0} for i, r in enumerate(rows)
+    ]
 
 
 def _mixed_kinds(rows):
@@ -136,6 +154,7 @@ PLANTED = {
     "shortcuts.column_model": (clean, _models, {"warning"}),
     "shortcuts.column_source": (labelled, _sources, {"warning"}),
     "labels.noise": (clean, lambda rows: flipped(rows, 0.25), {"warning"}),
+    "labels.declared": (clean, lambda rows: [r | {"noise": {"selected": i % 5 == 0}} for i, r in enumerate(rows)], {"warning"}),
     "labels.scores": (scored, _conflicts, {"warning"}),
     "labels.near_ties": (scored, _near_ties, {"warning"}),
     "labels.both_bad": (scored, _both_bad, {"warning"}),

@@ -85,15 +85,18 @@ def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
     return float(node) if isinstance(node, (int, float)) else default
 
 
+NOISE = ("labels.noise", "labels.declared", "labels.scores", "labels.second_labelling")
+
+
 def noise_low(audit: Audit) -> float:
     """The largest lower end of the estimates of flipped labels: noise that is there with some certainty."""
-    checks = ("labels.noise", "labels.scores", "labels.second_labelling")
+    checks = NOISE
     return max(_value(audit, check, "estimate", "low") for check in checks)
 
 
 def noise_value(audit: Audit) -> float:
     """The estimate that belongs to `noise_low`."""
-    checks = ("labels.noise", "labels.scores", "labels.second_labelling")
+    checks = NOISE
     return _value(audit, max(checks, key=lambda check: _value(audit, check, "estimate", "low")), "estimate", "value")
 
 
@@ -144,7 +147,9 @@ def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
     chosen = next(choice for choice in CHOICES if choice.when(audit))
     others = {choice.method: choice.why_not(audit) for choice in CHOICES if choice is not chosen}
     if chosen.method != "sft":
-        others["orpo"] = "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al. 2024, arXiv:2403.07691)"
+        others["orpo"] = (
+            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al. 2024, arXiv:2403.07691)"
+        )
     return chosen, others
 
 
@@ -163,7 +168,10 @@ def advise(audit: Audit, machine: Machine, *, model: str, data: str, held_out: s
     """
     first = [f"{finding.says}: {finding.remedy}" for finding in audit.raised if finding.verdict == "refused"]
     if len(audit.scan) < limit("very_few_pairs"):
-        first.insert(0, f"you don't have enough data: {len(audit.scan):,} rows; under {int(limit('very_few_pairs'))} no held-out figure will be significant")
+        first.insert(
+            0,
+            f"you don't have enough data: {len(audit.scan):,} rows; under {int(limit('very_few_pairs'))} no held-out figure will be significant",
+        )
     chosen, others = choose_method(audit)
     advice = Advice(not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others)
     options = _objective(audit, chosen.method)
@@ -185,7 +193,13 @@ def _max_tokens(audit: Audit) -> Setting:
         int(most): share for most, share in audit.find("lengths.characters").evidence["over_limit"].items()}  # fmt: skip
     most = next((most for most, share in sorted(table.items()) if share <= limit("too_long")), LIMITS[-1])
     how = "tokens counted" if lost else "at 4 characters a token"
-    return Setting("data.max_tokens", most, Reason(f"{percent(table.get(most, 0.0))} of rows are longer ({how})", f"training refuses over {percent(limit('too_long'))}"))
+    return Setting(
+        "data.max_tokens",
+        most,
+        Reason(
+            f"{percent(table.get(most, 0.0))} of rows are longer ({how})", f"training refuses over {percent(limit('too_long'))}"
+        ),
+    )
 
 
 def _objective(audit: Audit, method: str) -> list[Setting]:
@@ -193,19 +207,49 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
         return []
     if method == "simpo":
         return [
-            Setting("objective.beta", 2.0, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base")),
-            Setting("objective.gamma_beta_ratio", 0.5, Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models")),
+            Setting(
+                "objective.beta",
+                2.0,
+                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base"),
+            ),
+            Setting(
+                "objective.gamma_beta_ratio",
+                0.5,
+                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models"),
+            ),
         ]
     noisy = noise_low(audit) > limit("noise")
-    figure = f"noise at least {percent(noise_low(audit))}: stay near the reference" if noisy else f"noise at least {percent(noise_low(audit))}"
-    out = [Setting("objective.beta", 0.3 if noisy else 0.1, Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"))]
+    figure = (
+        f"noise at least {percent(noise_low(audit))}: stay near the reference"
+        if noisy
+        else f"noise at least {percent(noise_low(audit))}"
+    )
+    out = [
+        Setting(
+            "objective.beta",
+            0.3 if noisy else 0.1,
+            Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"),
+        )
+    ]
     if method == "cdpo":
         share = round(min(0.4, max(0.01, noise_value(audit))), 2)
-        out.append(Setting("objective.label_smoothing", share, Reason(f"estimated flips {percent(noise_value(audit))}", "Mitchell 2023: ε is the share of flips")))
+        out.append(
+            Setting(
+                "objective.label_smoothing",
+                share,
+                Reason(f"estimated flips {percent(noise_value(audit))}", "Mitchell 2023: ε is the share of flips"),
+            )
+        )
     balance = audit.find("kto.balance")
     if method == "kto" and balance and balance.evidence.get("weight_of"):
         side, weights = balance.evidence["weight_of"], balance.evidence["weights"]
-        out.append(Setting(f"objective.{side}_weight", weights[0], Reason(f"ratio {balance.evidence['ratio']:.2f}", "Ethayarajh et al. 2024, §4.2: 1 to 3/2")))
+        out.append(
+            Setting(
+                f"objective.{side}_weight",
+                weights[0],
+                Reason(f"ratio {balance.evidence['ratio']:.2f}", "Ethayarajh et al. 2024, §4.2: 1 to 3/2"),
+            )
+        )
     return out
 
 

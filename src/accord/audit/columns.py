@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, field
 
 SCORES = ("score", "rating", "reward", "rank")
@@ -41,6 +42,25 @@ def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
             sign = -1 if word == "rank" else 1
             return sign * number(one), sign * number(two)
     return math.nan, math.nan
+
+
+FLIP = re.compile(r"flip|nois|swap|corrupt", re.IGNORECASE)
+MARKS = ("selected", "flipped", "applied", "swapped", "noisy", "corrupted")
+
+
+def declared_flip(extra: dict) -> int:
+    """1 where the row's own columns say that its label was turned round, 0 where they say that it was not, else -1.
+
+    A column such as `is_flipped: true`, or `noise: {selected: true, …}`, as files made for experiments carry.
+    """
+    for name, value in extra.items():
+        if not isinstance(name, str) or not FLIP.search(name):
+            continue
+        if isinstance(value, dict):
+            value = next((value[mark] for mark in MARKS if mark in value), None)
+        if isinstance(value, bool):
+            return int(value)
+    return -1
 
 
 @dataclass

@@ -39,7 +39,9 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
         gain = after.value - before.value
         noise = (after.high - after.low) / 4  # a standard error, roughly; the two share their rows
         grows = "still grows: more data would help" if gain > noise else "is flat between them"
-        says += f"; a linear probe reaches {before.value:.3f} from {half:,} rows and {after.value:.3f} from {whole:,}, and {grows}"
+        says += (
+            f"; a linear probe reaches {before.value:.3f} from {half:,} rows and {after.value:.3f} from {whole:,}, and {grows}"
+        )
         evidence |= {"curve": [{"rows": rows, **as_dict(each)} for rows, each in probes.curve], "gain_of_doubling": gain}
     return AuditFinding(
         "diversity.size", verdict, says, evidence,
@@ -89,7 +91,7 @@ def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
     for text, label in zip(texts, labels):
         words = set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON
         (inside if label == cluster else outside).update(words)
-    most = sorted(inside, key=lambda word: (-inside[word] ** 2 / (inside[word] + outside[word]), word))
+    most = sorted(inside, key=lambda word: (-(inside[word] ** 2) / (inside[word] + outside[word]), word))
     return " · ".join(most[:3]) or "short prompts"
 
 
@@ -105,7 +107,11 @@ def lengths(scan: Scan) -> AuditFinding:
     if scan.paired:
         longer = float((answers[:, 0] > answers[:, 1]).mean() + 0.5 * (answers[:, 0] == answers[:, 1]).mean())
         says += f"; the chosen answer is the longer one in {percent(longer)}"
-    says += "; over a limit of " + ", ".join(f"{most} tokens {percent(share)}" for most, share in lost.items()) + " (at 4 characters a token)"
+    says += (
+        "; over a limit of "
+        + ", ".join(f"{most} tokens {percent(share)}" for most, share in lost.items())
+        + " (at 4 characters a token)"
+    )
     default = lost[str(LIMITS[1])]
     return AuditFinding(
         "lengths.characters", "note" if default > limit("too_long") else "ok", says,
@@ -119,4 +125,7 @@ def lengths(scan: Scan) -> AuditFinding:
 def _histograms(sides: dict[str, np.ndarray]) -> dict:
     """Counts over powers of √2 of characters, for figures."""
     edges = np.round(2 ** np.arange(2, 16.5, 0.5)).astype(int)
-    return {"edges": edges.tolist(), **{name: np.histogram(np.clip(values, 4, edges[-1] - 1), edges)[0].tolist() for name, values in sides.items()}}
+    return {
+        "edges": edges.tolist(),
+        **{name: np.histogram(np.clip(values, 4, edges[-1] - 1), edges)[0].tolist() for name, values in sides.items()},
+    }

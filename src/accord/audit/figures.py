@@ -20,6 +20,7 @@ def _text(x: float, y: float, text: str, anchor: str = "start", cls: str = "") -
 
 def intervals(rows: Sequence[tuple[str, float, float, float]], low: float, high: float, mark: float | None, title: str) -> str:
     """Names with a point and its interval each, (name, value, low, high), on a common axis from `low` to `high`."""
+
     def x(value: float) -> float:
         return LABEL + (min(max(value, low), high) - low) / (high - low) * (WIDTH - LABEL - 60)
 
@@ -70,7 +71,9 @@ def bars(rows: Sequence[tuple[str, float]], title: str, form: str = "{:.1%}") ->
     for at, (name, value) in enumerate(rows):
         y = 6 + 24 * at
         parts.append(_text(LABEL - 10, y + 14, name[:34], "end"))
-        parts.append(f'<rect x="{LABEL}" y="{y}" width="{max(1.0, (WIDTH - LABEL - 80) * value / top):.1f}" height="18" fill="{COLOURS[0]}" rx="2"/>')
+        parts.append(
+            f'<rect x="{LABEL}" y="{y}" width="{max(1.0, (WIDTH - LABEL - 80) * value / top):.1f}" height="18" fill="{COLOURS[0]}" rx="2"/>'
+        )
         parts.append(_text(WIDTH - 70, y + 14, form.format(value), "start", "small"))
     return _svg(height, "".join(parts), title)
 
@@ -89,9 +92,16 @@ def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> st
 
     band = [at(x, p[2]) for x, p in zip(xs, points)] + [at(x, p[3]) for x, p in reversed(list(zip(xs, points)))]
     line = [at(x, p[1]) for x, p in zip(xs, points)]
-    parts = [f'<polygon points="{" ".join(band)}" class="band"/>', f'<polyline points="{" ".join(line)}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>']
+    parts = [
+        f'<polygon points="{" ".join(band)}" class="band"/>',
+        f'<polyline points="{" ".join(line)}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
+    ]
     for place, p in zip(line, points):
         x, y = map(float, place.split(","))
-        parts += [f'<circle cx="{x}" cy="{y}" r="4" class="dot"/>', _text(x, y - 10, f"{p[1]:.3f}", "middle", "small"), _text(x, bottom + 18, f"{int(p[0]):,}", "middle", "small")]
+        parts += [
+            f'<circle cx="{x}" cy="{y}" r="4" class="dot"/>',
+            _text(x, y - 10, f"{p[1]:.3f}", "middle", "small"),
+            _text(x, bottom + 18, f"{int(p[0]):,}", "middle", "small"),
+        ]
     parts.append(_text(right, bottom + 34, "rows fitted on", "end", "small"))
     return _svg(height, "".join(parts), title)

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from accord.audit import integrity
+from accord.audit.labels import tie_width
 from accord.audit.measure import COLUMN
 from accord.data.write import new_file, write_lines, write_row
 from accord.audit.scan import Scan
-from accord.audit.thresholds import limit
 from accord.data.containers import Source
 from accord.types import DataError, UsageError
 
@@ -28,7 +28,7 @@ class Options:
 
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
-    near_tie: float = limit("near_tie")
+    near_tie: float | None = None  # score gap; None takes the audit's own threshold
     min_chosen_score: float | None = None
     max_per_prompt: int | None = None
     balance_length: bool = False
@@ -51,7 +51,8 @@ def _contradictory(scan: Scan, options: Options) -> np.ndarray:
 
 def _near_ties(scan: Scan, options: Options) -> np.ndarray:
     gap = scan.scores[:, 0] - scan.scores[:, 1]
-    return np.abs(np.nan_to_num(gap, nan=np.inf)) < options.near_tie
+    least = tie_width(scan) if options.near_tie is None else options.near_tie
+    return np.abs(np.nan_to_num(gap, nan=np.inf)) < least
 
 
 def _conflicts(scan: Scan, options: Options) -> np.ndarray:
@@ -59,7 +60,8 @@ def _conflicts(scan: Scan, options: Options) -> np.ndarray:
 
 
 def _foreign(scan: Scan, options: Options) -> np.ndarray:
-    return scan.features[:, 0, COLUMN["in the prompt's language"]] == 0
+    other = scan.features[:, :, COLUMN["in the prompt's language"]] == 0
+    return other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0]
 
 
 RULES = {
@@ -72,6 +74,7 @@ RULES = {
     ),
     "near-ties": Rule("score gap under the threshold", _near_ties, kinds=("pairs",)),
     "score-conflicts": Rule("the score says the opposite", _conflicts, False, ("pairs",)),
+    "declared-flips": Rule("marked as flipped", lambda scan, options: scan.declared == 1, False),
     "language": Rule("answer in another language than the prompt", _foreign, False),
 }  # fmt: skip
 
@@ -87,7 +90,13 @@ class Cleaned:
     ledger: str = ""
 
     def as_dict(self) -> dict:
-        return {"path": self.path, "rows": self.rows, "written": self.written, "removed": dict(self.removed), "ledger": self.ledger}
+        return {
+            "path": self.path,
+            "rows": self.rows,
+            "written": self.written,
+            "removed": dict(self.removed),
+            "ledger": self.ledger,
+        }
 
     def lines(self) -> list[str]:
         """The account for a person."""
@@ -111,7 +120,7 @@ def check_options(options: Options, scan_kind: str | None = None) -> None:
             raise UsageError(f"--drop {name} and --keep {name} contradict each other.")
         if scan_kind is not None and scan_kind not in RULES[name].kinds:
             raise UsageError(f"the rule {name!r} says nothing of {scan_kind}: it is for {' and '.join(RULES[name].kinds)}.")
-    if not options.near_tie >= 0:
+    if options.near_tie is not None and not options.near_tie >= 0:
         raise UsageError(f"--near-tie {options.near_tie}: a score gap is 0 or more; 0 keeps near ties.")
     if options.max_per_prompt is not None and options.max_per_prompt < 1:
         raise UsageError(f"--max-per-prompt {options.max_per_prompt}: expected 1 or more.")
@@ -155,7 +164,11 @@ def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):
 def removals(scan: Scan, options: Options) -> list[str]:
     """The reason why each row goes, "" where it stays [N]."""
     reasons = np.full(len(scan), "", dtype=object)
-    active = [r for name, r in RULES.items() if scan.kind in r.kinds and name not in options.keep and (r.default or name in options.drop)]
+    active = [
+        r
+        for name, r in RULES.items()
+        if scan.kind in r.kinds and name not in options.keep and (r.default or name in options.drop)
+    ]
     for rule in active:
         _mark(reasons, rule.rows(scan, options), rule.says)
     if options.min_chosen_score is not None:

@@ -58,7 +58,9 @@ def read_rows(scan: Scan, model: LanguageModel, template: Template, most: int, s
     trees = sorted(trees, key=lambda tree: tree.tokens)
     forward = choose(model, trees[: min(4, len(trees))])
     say(f"  {forward.reason}")
-    parts = [_read_group(forward, [trees[at] for at in group]) for group in _said(micro_batches(trees, BUDGET), len(trees), say)]
+    parts = [
+        _read_group(forward, [trees[at] for at in group]) for group in _said(micro_batches(trees, BUDGET), len(trees), say)
+    ]
     sums, counts, entropy = (np.concatenate(part) for part in zip(*parts))
     return Read(np.array([drawn[tree.row].row for tree in trees]), sums, counts, entropy, forward.path)
 
@@ -133,7 +135,9 @@ def _on_policy(scan: Scan, read: Read) -> AuditFinding:
     nll: dict[str, Estimate] = {name: bootstrap_mean(-read.means[:, at], clusters=groups) for at, name in enumerate(names)}
     worst = max(each.value for each in excess.values())
     verdict = "warning" if worst > limit("far") else "ok"
-    says = "; ".join(f"{name} {nll[name].value:.2f} nats a token, {excess[name].value:+.2f} over the model's own entropy" for name in names)
+    says = "; ".join(
+        f"{name} {nll[name].value:.2f} nats a token, {excess[name].value:+.2f} over the model's own entropy" for name in names
+    )
     return AuditFinding(
         "hardness.on_policy", verdict, f"{says} ({_of(scan, read)})",
         {"nll": {k: as_dict(v) for k, v in nll.items()}, "excess": {k: as_dict(v) for k, v in excess.items()}, "n": len(read.rows)},

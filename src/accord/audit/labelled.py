@@ -26,13 +26,20 @@ def balance(scan: Scan) -> AuditFinding | None:
     low, high = limit("kto_low"), limit("kto_high")
     fits = low <= ratio <= high
     side, scale = ("desirable", 1 / ratio) if ratio < low else ("undesirable", ratio)
-    weights = [round(scale * low, 3), round(scale * high, 3)] if side == "desirable" else [round(scale / high, 3), round(scale / low, 3)]
+    weights = (
+        [round(scale * low, 3), round(scale * high, 3)]
+        if side == "desirable"
+        else [round(scale / high, 3), round(scale / low, 3)]
+    )
     rare = min(good, bad) / len(scan)
     verdict = "ok" if fits else "warning" if rare < limit("minority_label") else "note"
     if not fits:
         says += f"; with equal weights the ratio is {ratio:.2f}, the paper's rule wants {low:g} to {high:g}: λ of the {side} from {weights[0]:g} to {weights[1]:g}"
     middle = sum(weights) / 2
-    effective = {"desirable": good * (middle if side == "desirable" and not fits else 1), "undesirable": bad * (middle if side == "undesirable" and not fits else 1)}
+    effective = {
+        "desirable": good * (middle if side == "desirable" and not fits else 1),
+        "undesirable": bad * (middle if side == "undesirable" and not fits else 1),
+    }
     return AuditFinding(
         "kto.balance", verdict, says,
         {"desirable": good, "undesirable": bad, "ratio": ratio, "weight_of": None if fits else side,

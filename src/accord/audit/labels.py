@@ -23,7 +23,9 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
         return None
     share = flipped_share(probes.words, probes.groups)
     wide = share.high - share.low > WIDE
-    verdict = "refused" if share.low > limit("noise_unfit") else "warning" if share.low > limit("noise") else "note" if wide else "ok"
+    verdict = (
+        "refused" if share.low > limit("noise_unfit") else "warning" if share.low > limit("noise") else "note" if wide else "ok"
+    )
     says = f"estimated flipped labels: between {percent(share.low)} and {percent(share.high)}"
     if wide:
         says += "; the texts alone cannot tell (no classifier is sure of enough rows), so votes or scores are needed"
@@ -40,6 +42,22 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
     )  # fmt: skip
 
 
+def declared(scan: Scan) -> AuditFinding | None:
+    """Rows whose own columns say that their label was turned round: no estimate, but a reading."""
+    known = np.flatnonzero(scan.declared >= 0)
+    rows = np.flatnonzero(scan.declared == 1)
+    if not len(rows):
+        return None
+    share = Estimate(len(rows) / len(known), *wilson(len(rows) / len(known), len(known)), len(known))
+    return AuditFinding(
+        "labels.declared", "warning" if share.value > limit("noise") else "note",
+        f"the file's own columns mark {counted(len(rows), len(known), scan.noun)} as flipped ({percent(share.low)} to {percent(share.high)})",
+        {"estimate": as_dict(share)}, "turn them round again, or drop them", title="Labels marked as flipped",
+        why="A file made for an experiment with noise trains as such; nothing reads the mark.",
+        command="--fix OUT --drop declared-flips", harm=2 * share.value, places=places(scan, rows, "marked as flipped"),
+    )  # fmt: skip
+
+
 def score_findings(scan: Scan) -> list[AuditFinding]:
     """What scores say of the order, of near ties, of quality; only where both sides have one."""
     rows = np.flatnonzero(~np.isnan(scan.scores).any(1))
@@ -49,13 +67,27 @@ def score_findings(scan: Scan) -> list[AuditFinding]:
     return [_conflicts(scan, rows, gap), _near_ties(scan, rows, gap), _both_bad(scan, rows), _spikes(scan, rows)]
 
 
+def tie_width(scan: Scan) -> float:
+    """The score gap under which a pair is a near tie: a tenth of the threshold where scores are shares of one."""
+    within_one = np.nanmin(scan.scores) >= 0 and np.nanmax(scan.scores) <= 1 if not np.isnan(scan.scores).all() else False
+    return limit("near_tie") * (0.1 if within_one else 1.0)
+
+
 def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     decided = gap != 0
     against = rows[gap < 0]
     n = int(decided.sum())
     share = Estimate(len(against) / n, *wilson(len(against) / n, n), n) if n else Estimate(0.0, 0.0, 1.0, 0)
     swapped = share.value > limit("swapped")
-    verdict = "refused" if swapped or share.low > limit("noise_unfit") else "warning" if share.low > limit("noise") else "note" if len(against) else "ok"
+    verdict = (
+        "refused"
+        if swapped or share.low > limit("noise_unfit")
+        else "warning"
+        if share.low > limit("noise")
+        else "note"
+        if len(against)
+        else "ok"
+    )
     says = f"in {counted(len(against), n, 'pairs with different scores')}, 95 % interval {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
     if swapped:
         says += ": chosen and rejected look exchanged"
@@ -69,12 +101,12 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
 
 
 def _near_ties(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
-    equal, near = rows[gap == 0], rows[(gap >= 0) & (gap < limit("near_tie"))]
+    equal, near = rows[gap == 0], rows[(gap >= 0) & (gap < tie_width(scan))]
     share = len(near) / len(rows)
     return AuditFinding(
         "labels.near_ties", graded(share, limit("near_tie_share")),
-        f"{counted(len(near), len(rows), 'scored pairs')} have a score gap under {limit('near_tie')}, {len(equal):,} of them equal scores",
-        {"count": len(near), "equal": len(equal), "share": share, "threshold": limit("near_tie")},
+        f"{counted(len(near), len(rows), 'scored pairs')} have a score gap under {tie_width(scan):g}, {len(equal):,} of them equal scores",
+        {"count": len(near), "equal": len(equal), "share": share, "threshold": tie_width(scan)},
         "drop them" if len(near) else "", title="Near ties",
         why="The order of a near tie is chance: as a label it is half noise.", command="--fix OUT" if len(near) else "",
         harm=share, places=places(scan, near, lambda row: _scores(scan, row)),
@@ -105,7 +137,10 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
     for end, beside in ((0, 1), (-1, -2)):
         if len(values) >= 4 and counts[end] > limit("spike") * max(1, counts[beside]) and counts[end] >= 0.02 * counts.sum():
             found.append((float(values[end]), int(counts[end]), float(values[beside]), int(counts[beside])))
-    says = "; ".join(f"{n:,} scores of {v:g} beside {m:,} of {w:g}" for v, n, w, m in found) or "no spike at an end of the score's scale"
+    says = (
+        "; ".join(f"{n:,} scores of {v:g} beside {m:,} of {w:g}" for v, n, w, m in found)
+        or "no spike at an end of the score's scale"
+    )
     hit = np.flatnonzero(np.isin(scan.scores, [each[0] for each in found]).any(1)) if found else []
     return AuditFinding(
         "labels.score_spike", "warning" if found else "ok", says,
@@ -124,7 +159,13 @@ def votes(scan: Scan) -> AuditFinding | None:
     shares = scan.votes[rows, 0] / scan.votes[rows].sum(1)
     against, even = rows[shares < 0.5], rows[shares == 0.5]
     dissent = float(1 - shares.mean())
-    verdict = "warning" if len(against) / len(rows) > limit("contradictions") or dissent > 3 * limit("noise") else "note" if len(even) else "ok"
+    verdict = (
+        "warning"
+        if len(against) / len(rows) > limit("contradictions") or dissent > 3 * limit("noise")
+        else "note"
+        if len(even)
+        else "ok"
+    )
     return AuditFinding(
         "labels.votes", verdict,
         f"{percent(dissent)} of votes are against the label; {len(against):,} labels go against the majority, {len(even):,} split evenly",

@@ -51,7 +51,12 @@ def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
     """Comparisons that both files hold: on how many of them do the two disagree? That is a measured noise rate."""
     keys = []
     for each in (scan, held_out):
-        keys.append((mixed(each.questions, each.folded[:, 0], each.folded[:, 1]), mixed(each.questions, each.folded[:, 1], each.folded[:, 0])))
+        keys.append(
+            (
+                mixed(each.questions, each.folded[:, 0], each.folded[:, 1]),
+                mixed(each.questions, each.folded[:, 1], each.folded[:, 0]),
+            )
+        )
     (ours, turned), (theirs, _) = keys
     same, other = np.isin(ours, theirs), np.isin(turned, theirs)
     both = np.flatnonzero(same | other)

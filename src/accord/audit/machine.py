@@ -49,6 +49,10 @@ def measure(model: LanguageModel) -> Machine:
     else:
         memory = psutil.virtual_memory().available
     return Machine(
-        str(model.device), memory / 2**30, sum(p.numel() for p in parameters),
-        model.network.config.get_text_config().hidden_size, parameters[0].element_size(), PROBE / best
+        str(model.device),
+        memory / 2**30,
+        sum(p.numel() for p in parameters),
+        model.network.config.get_text_config().hidden_size,
+        parameters[0].element_size(),
+        PROBE / best,
     )

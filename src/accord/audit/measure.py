@@ -11,7 +11,9 @@ REFUSAL = re.compile(
     r"|I['’]m (?:unable|not able|not comfortable)|as an AI\b|against my (?:programming|guidelines)|not appropriate to)",
     re.IGNORECASE,
 )
-APOLOGY = re.compile(r"\b(?:I['’]?m (?:so |very |really )?sorry|I am sorry|I apologi[sz]e|my apologies|^sorry)\b", re.IGNORECASE)
+APOLOGY = re.compile(
+    r"\b(?:I['’]?m (?:so |very |really )?sorry|I am sorry|I apologi[sz]e|my apologies|^sorry)\b", re.IGNORECASE
+)
 OPENER = re.compile(r"\s*(?:sure|certainly|of course|absolutely|great question|yes)\b", re.IGNORECASE)
 NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,3}[.)]\s")
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")

@@ -75,25 +75,42 @@ def _length_figure(audit: Audit):
     finding = audit.find("lengths.characters")
     counts = dict(finding.evidence["histogram"])
     edges = counts.pop("edges")
-    return "Lengths", "Rows by length of prompt and answers.", figures.histogram(edges, counts, "Lengths", "characters (each step √2)")
+    return (
+        "Lengths",
+        "Rows by length of prompt and answers.",
+        figures.histogram(edges, counts, "Lengths", "characters (each step √2)"),
+    )
 
 
 def _curve(audit: Audit):
     if audit.probes is None:
         return None
     points = [(rows, each.value, each.low, each.high) for rows, each in audit.probes.curve]
-    return "What more data would bring", "Accuracy of the linear probe against the rows it was fitted on.", figures.curve(points, "Learning curve")
+    return (
+        "What more data would bring",
+        "Accuracy of the linear probe against the rows it was fitted on.",
+        figures.curve(points, "Learning curve"),
+    )
 
 
 def _noise(audit: Audit):
     rows = []
-    for check, name in (("labels.noise", "from texts"), ("labels.scores", "scores against labels"), ("labels.second_labelling", "two files")):
+    for check, name in (
+        ("labels.noise", "from texts"),
+        ("labels.declared", "marked in the file"),
+        ("labels.scores", "scores against labels"),
+        ("labels.second_labelling", "two files"),
+    ):
         if found := audit.find(check):
             estimate = found.evidence["estimate"]
             rows.append((name, estimate["value"], estimate["low"], estimate["high"]))
     if not rows:
         return None
-    return "Flipped labels", "Estimated share, with 95 % intervals; each row is another kind of evidence.", figures.intervals(rows, 0.0, 0.6, None, "Label noise")
+    return (
+        "Flipped labels",
+        "Estimated share, with 95 % intervals; each row is another kind of evidence.",
+        figures.intervals(rows, 0.0, 0.6, None, "Label noise"),
+    )
 
 
 def _scores(audit: Audit):
@@ -102,14 +119,22 @@ def _scores(audit: Audit):
         return None
     counts = finding.evidence["histogram"]
     rows = [(name, float(count)) for name, count in counts.items()]
-    return ("Scores", "How often each score was given, both sides.", figures.bars(rows, "Scores", "{:,.0f}")) if len(rows) <= 30 else None
+    return (
+        ("Scores", "How often each score was given, both sides.", figures.bars(rows, "Scores", "{:,.0f}"))
+        if len(rows) <= 30
+        else None
+    )
 
 
 def _topics(audit: Audit):
     finding = audit.find("diversity.topics")
     if finding is None:
         return None
-    return "Topics", "Largest topics of the prompts, by the words that set them apart.", figures.bars(list(finding.evidence["topics"].items()), "Topics")
+    return (
+        "Topics",
+        "Largest topics of the prompts, by the words that set them apart.",
+        figures.bars(list(finding.evidence["topics"].items()), "Topics"),
+    )
 
 
 def _margins(audit: Audit):
@@ -119,4 +144,8 @@ def _margins(audit: Audit):
     names = ("5 %", "25 %", "median", "75 %", "95 %")
     rows = [(name, value, value, value) for name, value in zip(names, finding.evidence["margin_quantiles"])]
     low, high = min(-1.0, rows[0][1]), max(1.0, rows[-1][1])
-    return "Margins under the reference", "Log-prob a token, chosen minus rejected: quantiles.", figures.intervals(rows, low, high, 0.0, "Margins")
+    return (
+        "Margins under the reference",
+        "Log-prob a token, chosen minus rejected: quantiles.",
+        figures.intervals(rows, low, high, 0.0, "Margins"),
+    )

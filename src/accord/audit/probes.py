@@ -48,7 +48,9 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
     """Fit the probes on the scan's sample; None where there are too few prompts for folds or one label only."""
     rows = scan.sample_rows
     groups = scan.groups[rows]
-    labels = np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5 if scan.paired else scan.desirable[rows]
+    labels = (
+        np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5 if scan.paired else scan.desirable[rows]
+    )
     if len(np.unique(groups)) < 4 * FOLDS or min(labels.sum(), (~labels).sum()) < 2 * FOLDS:
         return None
     folds = fold_of(groups, seed)

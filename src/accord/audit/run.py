@@ -1,6 +1,6 @@
 """`accord audit`: one pass over the data, every check, a verdict.
 
-    file ──scan──▶ numbers of every row + a sample ──checks──▶ findings ──▶ verdict, terminal, JSON, page
+file ──scan──▶ numbers of every row + a sample ──checks──▶ findings ──▶ verdict, terminal, JSON, page
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from accord.audit.probes import Probes, probe
 from accord.audit.scan import SAMPLE, Scan, prompt_text, recall, scan_source
 from accord.data.containers import Source, located
 from accord.data.ledger import printable
-from accord.types import Example, UsageError
+from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
 
@@ -40,7 +40,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """"fit", "fit with care" or "unfit": that of the worst finding."""
+        """ "fit", "fit with care" or "unfit": that of the worst finding."""
         return VERDICTS.get(self.findings[0].verdict, "fit") if self.findings else "fit"
 
     @property
@@ -86,7 +86,11 @@ def audit(
     """
     start = time.monotonic()
     if fix_to is None and options != Options():
-        raise UsageError("--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length are options of --fix OUT.")
+        raise UsageError(
+            "--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length are options of --fix OUT."
+        )
+    if rows is not None and rows not in ROW_KINDS:
+        raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
     check_options(options)
     with located(data) as source:
         say(f"reading {source.name}")
@@ -117,7 +121,7 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
         *integrity.contradictions(scan), *integrity.alike_answers(scan), integrity.repeated_prompts(scan),
         integrity.near_prompts(scan), shortcuts.language_finding(scan), *shortcuts.rule_findings(scan),
         *shortcuts.side_findings(scan), *shortcuts.column_findings(scan), *shortcuts.probe_findings(scan, probes),
-        labels.noise(scan, probes), *labels.score_findings(scan), labels.votes(scan), labelled.balance(scan),
+        labels.noise(scan, probes), labels.declared(scan), *labels.score_findings(scan), labels.votes(scan), labelled.balance(scan),
         diversity.size(scan, probes), diversity.topics(scan, seed), diversity.lengths(scan),
     ]  # fmt: skip
     return [finding for finding in found if finding is not None]

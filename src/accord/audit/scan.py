@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.audit import minhash
-from accord.audit.columns import SCORES, VOTES, Categories, is_category, is_name, side_columns, side_numbers
+from accord.audit.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
 from accord.audit.measure import counts, language
 from accord.audit.thresholds import limit
 from accord.data.containers import Source, located
@@ -66,6 +66,7 @@ class Scan:
     desirable: np.ndarray  # [N] bool; of labelled rows alone
     scores: np.ndarray  # [N, 2] float32, NaN where there is none
     votes: np.ndarray  # [N, 2] float32, NaN where there is none
+    declared: np.ndarray  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
     sides: dict[str, tuple[np.ndarray, list[str]]]  # column of both sides -> codes [N, 2], names
     columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
     sample: list[Sampled] = field(default_factory=list)  # in order of rows
@@ -206,6 +207,7 @@ class _Gather:
             "turns": np.array([len(example.prompt) for example in examples], np.int32),
             "desirable": np.array([getattr(example, "desirable", True) for example in examples], bool),
             "scores": np.array([side_numbers(example.extra, SCORES) for example in examples], np.float32),
+            "declared": np.array([declared_flip(example.extra) for example in examples], np.int8),
             "votes": np.array([side_numbers(example.extra, VOTES) for example in examples], np.float32),
         }
         return out | self._categories(examples)

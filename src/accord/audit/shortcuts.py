@@ -20,7 +20,11 @@ def rules(scan: Scan) -> list[dict]:
 
     Of labelled rows the rule's score is the probability that a desirable answer has more than an undesirable one.
     """
-    rows = np.arange(len(scan)) if len(scan) <= ALL else np.sort(np.random.Generator(np.random.Philox(key=[0, 6])).permutation(len(scan))[:ALL])
+    rows = (
+        np.arange(len(scan))
+        if len(scan) <= ALL
+        else np.sort(np.random.Generator(np.random.Philox(key=[0, 6])).permutation(len(scan))[:ALL])
+    )
     groups = scan.groups[rows].tolist()
     out = []
     for at, name in enumerate(FEATURES):
@@ -59,8 +63,12 @@ def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
     order = np.sort(values[~good]), np.sort(values[good])
     if not len(order[0]) or not len(order[1]):
         return Estimate(0.5, 0.0, 1.0, len(values))
-    below = (np.searchsorted(order[0], values[good], "left") + np.searchsorted(order[0], values[good], "right")) / (2 * len(order[0]))
-    above = 1 - (np.searchsorted(order[1], values[~good], "left") + np.searchsorted(order[1], values[~good], "right")) / (2 * len(order[1]))
+    below = (np.searchsorted(order[0], values[good], "left") + np.searchsorted(order[0], values[good], "right")) / (
+        2 * len(order[0])
+    )
+    above = 1 - (np.searchsorted(order[1], values[~good], "left") + np.searchsorted(order[1], values[~good], "right")) / (
+        2 * len(order[1])
+    )
     value = float(below.mean())
     influence = np.empty(len(values))
     influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
@@ -132,7 +140,9 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
         score = accuracy(ahead, clusters=scan.groups[rows].tolist())
         best = int(np.argmax(strength * (np.bincount(codes[rows].ravel(), minlength=len(names)) > 5)))
         verdict = "warning" if score.value > limit("shortcut") else "note" if score.low > limit("shortcut_note") else "ok"
-        says = f"the names in column {name!r} alone rank {score} of the pairs that differ in it; {names[best]!r} wins most often"
+        says = (
+            f"the names in column {name!r} alone rank {score} of the pairs that differ in it; {names[best]!r} wins most often"
+        )
         wins = {names[i]: float(strength[i]) for i in range(len(names))}
         out.append(AuditFinding(
             f"shortcuts.column_{name}", verdict, says, {"score": as_dict(score), "names": wins},
@@ -188,7 +198,11 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
     share = length_share(probes)
     verdict = "warning" if length.value > limit("shortcut") else "note" if length.low > limit("shortcut_note") else "ok"
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
-    part = f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words predict is length" if share else ""
+    part = (
+        f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words predict is length"
+        if share
+        else ""
+    )
     return [
         AuditFinding(
             "shortcuts.length", verdict, f"a classifier on length alone, cross-fitted by prompt: {length}{sampled}{part}",

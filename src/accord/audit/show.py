@@ -64,4 +64,6 @@ def full_command(command: str, data: str) -> str:
 
 def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> str:
     indent = rest if rest is not None else " " * len(first)
-    return textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return textwrap.fill(
+        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )

@@ -50,7 +50,9 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
         scan = scan_source(source, sample=0)
         held = held_out_rows(scan, share, seed)
         if not held.any() or held.all():
-            raise DataError(f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near copies, too few to hold out {share:.0%}.")
+            raise DataError(
+                f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near copies, too few to hold out {share:.0%}."
+            )
         try:
             folder.mkdir(parents=True)
         except OSError as error:

@@ -112,7 +112,13 @@ def _lengths(scan: Scan, tokens: Tokens) -> AuditFinding:
     table = tokens.table
     names = ("prompt", "chosen", "rejected") if scan.paired else ("prompt", "completion")
     longest = table[:, 0] + table[:, 1:].max(1)
-    lost = {str(most): {"rows": float((longest > most).mean()), "tokens": float(np.maximum(0, longest - most).sum() / longest.sum())} for most in LIMITS}
+    lost = {
+        str(most): {
+            "rows": float((longest > most).mean()),
+            "tokens": float(np.maximum(0, longest - most).sum() / longest.sum()),
+        }
+        for most in LIMITS
+    }
     quantiles = {name: [int(v) for v in np.quantile(table[:, at], QUANTILES)] for at, name in enumerate(names)}
     says = "median tokens: " + ", ".join(f"{name} {values[2]:,}" for name, values in quantiles.items())
     says += "; rows over a limit of " + ", ".join(f"{most}: {percent(each['rows'])}" for most, each in lost.items())

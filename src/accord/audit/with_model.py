@@ -24,7 +24,9 @@ def model_findings(scan: Scan, source: Source, name: str, rows: int | None, seed
     """
     say(f"loading {name}")
     model = load(name)
-    template = make_template(model.tokenizer, "auto", generation_eos=getattr(model.network.generation_config, "eos_token_id", None))
+    template = make_template(
+        model.tokenizer, "auto", generation_eos=getattr(model.network.generation_config, "eos_token_id", None)
+    )
     say("tokens of every row")
     tokens = tokenise(source, scan, template, say)
     found = token_findings(scan, tokens, template)

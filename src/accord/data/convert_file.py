@@ -37,7 +37,9 @@ class Converted:
         found = ", ".join(f"{count:,} {name}" for name, count in self.found.items())
         out = [*self.ledger.lines(), f"read as {found}", f"{self.path}: {self.written:,} rows of {self.format} written"]
         if self.refused:
-            out.append(f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and were left out; the first: {self.first}")
+            out.append(
+                f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and were left out; the first: {self.first}"
+            )
         return out
 
 
@@ -71,7 +73,9 @@ def convert_file(
             out.written += len(rows)
         out.found = dict(examples.formats)
         if not out.written:
-            raise DataError("\n".join([f"{source.name}: no row can be written as {to}.", *examples.ledger.lines()[:5], out.first]).rstrip())
+            raise DataError(
+                "\n".join([f"{source.name}: no row can be written as {to}.", *examples.ledger.lines()[:5], out.first]).rstrip()
+            )
     return out
 
 
