@@ -57,6 +57,15 @@ def test_a_missing_file(command, tmp_path):
     assert done.exit_code == 3 and "there is no such file" in done.stderr and "Traceback" not in done.output
 
 
+def test_commands_are_quoted_for_a_shell():
+    """A file's name may hold anything; a command that is pasted must not do anything else."""
+    from accord.audit.show import full_command
+
+    assert full_command("--fix OUT --drop cycles", "a;b $(c).jsonl") == "accord audit 'a;b $(c).jsonl' --fix cleaned.jsonl --drop cycles"
+    assert full_command("accord split DATA --output split", "a b") == "accord split 'a b' --output split"
+    assert full_command("--set data.max_tokens=2048", "a.jsonl") == "accord train --data a.jsonl --set data.max_tokens=2048"
+
+
 def test_split_and_its_output(tmp_path):
     done = invoke("split", write(tmp_path / "data.jsonl", clean(100)), "--output", tmp_path / "out", "--json")
     assert done.exit_code == 0 and json.loads(done.stdout)["result"]["held_out"] == 10

@@ -212,3 +212,11 @@ def test_words_of_a_finding_name_what_is_there(tmp_path):
     assert all(line <= 8 or line > 400 for line in lines)
     assert rows[lines[0] - 1]["prompt"][:40] in found.places[0].excerpt
     assert {*GOOD} & {*found.places[0].excerpt.split()} or {*BAD} & {*found.places[0].excerpt.split()}
+
+
+def test_every_check_has_a_name_of_its_own(tmp_path):
+    """`find` and the JSON's readers go by it."""
+    for start in (scored, labelled):
+        found = audit(write(tmp_path / f"{start.__name__}.jsonl", _longer(start()) if start is scored else start()))
+        names = [finding.check for finding in found.findings]
+        assert len(names) == len(set(names))

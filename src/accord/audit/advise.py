@@ -280,7 +280,9 @@ def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     tokens = per_row * len(audit.scan)
     passes = 3 if advice.method in ("simpo", "sft") else 4  # forward 1, backward 2, reference forward 1
     seconds = passes * tokens / machine.forward_tokens_per_second
-    memory = machine.parameters * machine.bytes_per_parameter * 1.2 / 2**30 + 2.0
+    trained = any(setting.path == "model.lora" for setting in advice.settings)  # float32 master, gradient, two moments
+    each = machine.bytes_per_parameter * 1.2 + (16 if trained else 0)
+    memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
         "tokens_per_row": round(per_row), "tokens": round(tokens), "minutes": round(seconds / 60, 1), "memory_gb": round(memory, 1),
         "forward_tokens_per_second": round(machine.forward_tokens_per_second), "how": f"measured: a forward pass of {machine.probe_tokens} tokens on {machine.device}; {passes} such passes a row; memory is a rough sum",

@@ -64,7 +64,7 @@ def _rules(audit: Audit):
         return None
     rules = sorted(finding.evidence["rules"], key=lambda rule: -rule["score"]["value"])[:12]
     rows = [(f"{rule['direction']} {rule['feature']}", *(rule["score"][k] for k in ("value", "low", "high"))) for rule in rules]
-    for check, name in (("shortcuts.length", "length, cross-fitted"), ("shortcuts.words", "words, cross-fitted")):
+    for check, name in (("shortcuts.length", "length, cross-fitted"), ("shortcuts.ngrams", "words, cross-fitted")):
         if found := audit.find(check):
             rows.append((name, *(found.evidence["accuracy"][k] for k in ("value", "low", "high"))))
     says = f"How often a rule that reads nothing is right; 95 % intervals by prompt. Dashed: {limit('shortcut'):g}, from which it is flagged."

@@ -212,7 +212,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
             command="--fix OUT --balance-length" if verdict == "warning" and scan.paired else "", harm=max(0.0, 2 * (length.value - 0.5)),
         ),
         AuditFinding(
-            "shortcuts.words", "ok" if words.low > 0.5 else "note",
+            "shortcuts.ngrams", "ok" if words.low > 0.5 else "note",
             f"a linear probe on word 1- and 2-grams, cross-fitted by prompt: {words}{sampled}", {"accuracy": as_dict(words)},
             "" if words.low > 0.5 else "more pairs, or cleaner ones: no pattern of words carries over to other prompts",
             title="What words predict", why="The signal that the simplest of models finds; a language model should find more.",

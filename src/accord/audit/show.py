@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 import textwrap
 from typing import TextIO
@@ -54,7 +55,11 @@ def _block(finding: AuditFinding, width: int, data: str) -> str:
 
 
 def full_command(command: str, data: str) -> str:
-    """A finding's command as it is typed: options of `accord audit` alone get the command in front."""
+    """A finding's command as it is typed: options of `accord audit` alone get the command in front.
+
+    The file's name is quoted for a shell, since people paste what they read.
+    """
+    data = shlex.quote(data)
     if command.startswith("--fix"):
         return f"accord audit {data} {command.replace('OUT', 'cleaned.jsonl', 1)}"
     if command.startswith("--"):
