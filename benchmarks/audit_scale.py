@@ -80,7 +80,9 @@ def main() -> None:
         print(results[-1], flush=True)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
-        options.output.write_text(json.dumps({"data": Path(options.data).name, "results": results}, indent=1) + "\n", encoding="utf-8")
+        options.output.write_text(
+            json.dumps({"data": Path(options.data).name, "results": results}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

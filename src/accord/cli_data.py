@@ -23,8 +23,16 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
       run: does the work and turns failures into words and exit codes.
       say: prints a line where it belongs, with and without --json.
     """
+    for make in (_audit, _split, _convert, _advise):
+        app.command()(make(run, say))
 
-    @app.command()
+
+def _tell(text: str) -> None:
+    """A line of progress."""
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def _audit(run: Callable, say: Callable) -> Callable:
     def audit(
         data: Data,
         model: Annotated[
@@ -42,7 +50,8 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."),
         ] = None,
         drop: Annotated[
-            Optional[list[str]], typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language.")
+            Optional[list[str]],
+            typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."),
         ] = None,
         keep: Annotated[
             Optional[list[str]],
@@ -94,7 +103,7 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             )
             found = examine(
                 data, model=model, held_out=held_out, rows=rows, sample=sample, model_rows=model_rows, fix_to=fix,
-                options=options, seed=seed, say=lambda text: print(f"· {text}", file=sys.stderr),
+                options=options, seed=seed, say=_tell,
             )  # fmt: skip
             verdict = found.verdict
             show(found, sys.stderr if as_json else sys.stdout)
@@ -107,7 +116,10 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
         if verdict == "unfit":
             raise SystemExit(UNFIT)
 
-    @app.command()
+    return audit
+
+
+def _split(run: Callable, say: Callable) -> Callable:
     def split(
         data: Data,
         output: Annotated[str, typer.Option(help="Folder to write; must not exist.")] = "split",
@@ -133,7 +145,10 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
 
         run(work, as_json)
 
-    @app.command()
+    return split
+
+
+def _convert(run: Callable, say: Callable) -> Callable:
     def convert(
         data: Data,
         to: Annotated[
@@ -158,7 +173,10 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
 
         run(work, as_json)
 
-    @app.command()
+    return convert
+
+
+def _advise(run: Callable, say: Callable) -> Callable:
     def advise(
         data: Data,
         model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
@@ -181,11 +199,13 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
             from accord.audit.advise import lines, write_recipe
             from accord.audit.machine import measure
             from accord.audit.run import audit as examine
+            from accord.data.write import check_absent
             from accord.models.load import load
 
-            tell = lambda text: print(f"· {text}", file=sys.stderr)  # noqa: E731
-            found = examine(data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=tell)
-            tell("timing the model")
+            if recipe is not None:
+                check_absent(recipe)
+            found = examine(data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell)
+            _tell("timing the model")
             advice = consider(found, measure(load(model)), model=model, data=data, held_out=held_out, all_weights=all_weights)
             ready = advice.ready
             for line in lines(advice):
@@ -198,3 +218,5 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
         run(work, as_json)
         if not ready:
             raise SystemExit(UNFIT)
+
+    return advise

@@ -16,8 +16,8 @@ from accord.audit.findings import percent
 from accord.audit.machine import Machine
 from accord.audit.run import Audit
 from accord.audit.thresholds import limit
+from accord.data.write import check_absent
 from accord.objectives import BoundObjective, resolve
-from accord.types import UsageError
 
 BATCH = 16
 LIMITS = (512, 1024, 2048, 4096)
@@ -162,9 +162,6 @@ def advise(audit: Audit, machine: Machine, *, model: str, data: str, held_out: s
     Args:
       machine: of which the model's size and speed were measured.
       model, data, held_out: names for the recipe.
-
-    Raises:
-      UsageError: sft asked for nothing: the audit is of another file.
     """
     first = [f"{finding.says}: {finding.remedy}" for finding in audit.raised if finding.verdict == "refused"]
     if len(audit.scan) < limit("very_few_pairs"):
@@ -332,8 +329,7 @@ def write_recipe(advice: Advice, path: str, command: str) -> None:
     Raises:
       UsageError: something stands there already.
     """
-    if Path(path).exists():
-        raise UsageError(f"{path}: this file exists already and is not overwritten. Name another.")
+    check_absent(path)
     Path(path).write_text(recipe(advice, command), encoding="utf-8")
 
 

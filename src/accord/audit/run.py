@@ -17,6 +17,7 @@ from accord.audit.probes import Probes, probe
 from accord.audit.scan import SAMPLE, Scan, prompt_text, recall, scan_source
 from accord.data.containers import Source, located
 from accord.data.ledger import printable
+from accord.data.write import check_rows_file
 from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
@@ -92,6 +93,8 @@ def audit(
     if rows is not None and rows not in ROW_KINDS:
         raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
     check_options(options)
+    if fix_to is not None:
+        check_rows_file(fix_to)
     with located(data) as source:
         say(f"reading {source.name}")
         found = scan_source(source, kind=rows, sample=sample, seed=seed, progress=_progress(say))

@@ -17,6 +17,27 @@ from accord.types import CheckpointError, UsageError
 SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
+def check_absent(path: str | Path) -> None:
+    """Refuses a name at which something stands already, before the work is done.
+
+    Raises:
+      UsageError: it exists.
+    """
+    if Path(path).exists():
+        raise UsageError(f"{path}: this file exists already and is not overwritten. Name another, or remove it.")
+
+
+def check_rows_file(path: str | Path) -> None:
+    """Refuses a name that rows cannot be written to.
+
+    Raises:
+      UsageError: the name does not end as a JSONL file's, or something stands there already.
+    """
+    if not Path(path).name.endswith(SUFFIXES):
+        raise UsageError(f"{path}: rows are written as JSONL; expected a name that ends in {' or '.join(SUFFIXES)}.")
+    check_absent(path)
+
+
 @contextmanager
 def new_file(path: str | Path) -> Iterator[TextIO]:
     """A JSONL file that appears under its name only when it is complete.
@@ -25,10 +46,7 @@ def new_file(path: str | Path) -> Iterator[TextIO]:
       UsageError: the name ends otherwise, or something stands there already.
     """
     path = Path(path)
-    if not path.name.endswith(SUFFIXES):
-        raise UsageError(f"{path}: rows are written as JSONL; expected a name that ends in {' or '.join(SUFFIXES)}.")
-    if path.exists():
-        raise UsageError(f"{path}: this file exists already and is not overwritten. Name another, or remove it.")
+    check_rows_file(path)
     staged = path.with_name(f".{path.name}.partial")
     opened = gzip.open(staged, "wt", encoding="utf-8") if path.name.endswith(".gz") else open(staged, "w", encoding="utf-8")
     try:
