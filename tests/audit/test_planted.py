@@ -220,3 +220,19 @@ def test_every_check_has_a_name_of_its_own(tmp_path):
         found = audit(write(tmp_path / f"{start.__name__}.jsonl", _longer(start()) if start is scored else start()))
         names = [finding.check for finding in found.findings]
         assert len(names) == len(set(names))
+
+
+def test_a_cycle_is_no_contradiction_and_a_contradiction_no_cycle(tmp_path):
+    for plant, counts in ((_cycles, (0, 15)), (_opposed, (16, 0))):
+        found = audit(write(tmp_path / "data.jsonl", plant(clean())))
+        checks = ("integrity.contradictions", "integrity.cycles")
+        assert tuple(found.find(check).evidence["count"] for check in checks) == counts
+
+
+def test_near_copies_with_the_other_label_are_no_copies(tmp_path):
+    """They are what a contradiction looks like; dropping one silently would choose between them."""
+    rows = [row | {"completion": 6 * row["completion"]} for row in labelled(100)]
+    other = [row | {"completion": row["completion"] + " ok", "label": not row["label"]} for row in rows[:10]]
+    same = [row | {"completion": row["completion"] + " ok"} for row in rows[10:15]]
+    found = audit(write(tmp_path / "data.jsonl", rows + other + same)).find("integrity.near_duplicates")
+    assert found.evidence["count"] == 5
