@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from accord.cli_data import add_data_commands
 from accord.environment import ranks, settle
 from accord.errors import AccordError, UsageError
 
@@ -234,6 +235,9 @@ def _command() -> list[str]:
     from accord.secrets import redacted
 
     return ["accord", *map(redacted, sys.argv[1:])]
+
+
+add_data_commands(app, _run, _say)
 
 
 def main() -> None:

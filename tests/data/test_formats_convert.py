@@ -1,12 +1,14 @@
 """Examples written in other tools' formats read back as they were, or are refused."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.data.convert import WRITERS, to_format
+from accord.data.formats import as_kind
 from accord.data.read import read
 from accord.types import DataError, Demonstration, Labelled, Origin, Pair, Turn, UsageError
 
@@ -36,6 +38,10 @@ PAIRS = st.builds(Pair, TURNS, TEXT, TEXT, st.just(HERE), EXTRA).filter(
 )
 # Formats that hold every pair; the others are tried too, and may refuse.
 WHOLE = ["trl-conversational", "sharegpt", "openai"]
+DATA_SETS = [
+    "trl-implicit", "hh-prompt", "ultrafeedback", "argilla", "orca", "ranked", "shp", "pku-saferlhf", "webgpt", "helpsteer",
+    "alpaca-outputs", "sharegpt-kto", "ms-swift-kto", "alpaca-kto", "alpaca-sft", "prompt-completion", "sharegpt-sft",
+]  # fmt: skip
 
 
 def read_back(tmp_path, rows, kind):
@@ -66,6 +72,23 @@ def test_formats_that_may_refuse_never_change_a_pair(tmp_path_factory, name, pai
         assert "here.jsonl:3" in str(error) and "trl-conversational" in str(error)
         return
     assert [meaning(one) for one in read_back(tmp_path_factory.mktemp("w"), rows, "pairs")] == [meaning(pair)]
+
+
+@pytest.mark.parametrize("name", DATA_SETS)
+@settings(max_examples=25, deadline=None)
+@given(pair=PAIRS)
+def test_formats_of_data_sets_never_change_an_example(tmp_path_factory, name, pair):
+    """Those with columns of their own for scores: what is trained on stays, or the row is refused with its place."""
+    pair = replace(pair, extra={"score_chosen": 2.0, "score_rejected": 1.0})
+    kind = WRITERS[name].kind
+    try:
+        rows = list(to_format([pair], name))
+    except DataError as error:
+        assert "here.jsonl:3" in str(error)
+        return
+    back = read_back(tmp_path_factory.mktemp("w"), rows, kind)
+    without = lambda one: (one.prompt, one.completions, getattr(one, "desirable", None))  # noqa: E731
+    assert list(map(without, back)) == list(map(without, as_kind(pair, kind)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -132,5 +155,5 @@ def test_demonstrations():
 
 
 def test_every_writer_is_tried_here():
-    tried = {*WHOLE, "trl-explicit", "hh", "alpaca", "ms-swift", "trl-unpaired", "messages"}
+    tried = {*WHOLE, *DATA_SETS, "trl-explicit", "hh", "alpaca", "ms-swift", "trl-unpaired", "messages"}
     assert tried == set(WRITERS)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from accord.data.formats import as_kind, recognise
 from accord.data.ledger import RowError
-from accord.types import DataError, Example, Labelled, Turn, UsageError
+from accord.types import DataError, Example, Labelled, Pair, Turn, UsageError
 
 FROM = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 SPEAKERS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
@@ -124,6 +124,92 @@ def _conversation(one: Example) -> dict:
     return {"messages": _messages(one.prompt) + _answer(one.completion)}
 
 
+def _implicit(pair: Example) -> dict:
+    return {side: _messages(pair.prompt) + _answer(getattr(pair, side)) for side in ("chosen", "rejected")}
+
+
+def _hh_prompt(pair: Example) -> dict:
+    said = "".join(SPEAKERS.get(turn.role, "") + turn.content for turn in pair.prompt)
+    return {"prompt": f"{said}\n\nAssistant:", "chosen": pair.chosen, "rejected": pair.rejected}
+
+
+def _scored(pair: Example) -> tuple:
+    """The scores of both sides, which some formats cannot do without."""
+    names = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("rating_chosen", "rating_rejected"), ("chosen_rating", "rejected_rating"))
+    for chosen, rejected in names:
+        if chosen in pair.extra and rejected in pair.extra:
+            return pair.extra[chosen], pair.extra[rejected]
+    raise RowError("no scores", "the format holds scores of both answers, and the row has none.")
+
+
+def _ultrafeedback(pair: Example) -> dict:
+    scores = _scored(pair)
+    return _implicit(pair) | {"prompt": pair.prompt[-1].content, "score_chosen": scores[0], "score_rejected": scores[1]}
+
+
+def _argilla(pair: Example) -> dict:
+    scores = _scored(pair)
+    return _explicit(pair) | {"chosen_rating": scores[0], "rejected_rating": scores[1]}
+
+
+def _orca(pair: Example) -> dict:
+    row = {"question": pair.prompt[-1].content, "chosen": pair.chosen, "rejected": pair.rejected}
+    return row | ({"system": pair.prompt[0].content} if pair.prompt[0].role == "system" else {})
+
+
+def _ranked(pair: Example) -> dict:
+    return {"prompt": pair.prompt[-1].content, "responses": [pair.chosen, pair.rejected], "ranks": [1, 2]}
+
+
+def _shp(pair: Example) -> dict:
+    return {"history": pair.prompt[-1].content, "human_ref_A": pair.chosen, "human_ref_B": pair.rejected, "labels": 1}
+
+
+def _pku(pair: Example) -> dict:
+    return {"prompt": pair.prompt[-1].content, "response_0": pair.chosen, "response_1": pair.rejected, "better_response_id": 0}
+
+
+def _webgpt(pair: Example) -> dict:
+    said = {"question": {"full_text": pair.prompt[-1].content}, "answer_0": pair.chosen, "answer_1": pair.rejected}
+    return said | dict(zip(("score_0", "score_1"), _scored(pair)))
+
+
+def _helpsteer(pair: Example) -> dict:
+    return {"context": _messages(pair.prompt), "response1": pair.chosen, "response2": pair.rejected, "overall_preference": -1}
+
+
+def _alpaca_outputs(pair: Example) -> dict:
+    row = _alpaca(pair)
+    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {"output": [row["chosen"], row["rejected"]]}
+
+
+def _sharegpt_label(one: Labelled) -> dict:
+    said = [*one.prompt, Turn("assistant", one.completion)]
+    return {"conversations": [{"from": FROM[turn.role], "value": turn.content} for turn in said], "kto_tag": one.desirable}
+
+
+def _messages_label(one: Labelled) -> dict:
+    return _conversation(one) | {"label": one.desirable}
+
+
+def _alpaca_answer(one: Example) -> dict:
+    row = _alpaca(Pair(one.prompt, one.completion, one.completion, one.origin))
+    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {"output": one.completion}
+
+
+def _alpaca_label(one: Labelled) -> dict:
+    return _alpaca_answer(one) | {"kto_tag": one.desirable}
+
+
+def _prompt_completion(one: Example) -> dict:
+    return {"prompt": _messages(one.prompt), "completion": _answer(one.completion)}
+
+
+def _sharegpt_answer(one: Example) -> dict:
+    said = [*one.prompt, Turn("assistant", one.completion)]
+    return {"conversations": [{"from": FROM[turn.role], "value": turn.content} for turn in said]}
+
+
 WRITERS = {
     "trl-explicit": Writer("pairs", _explicit),
     "trl-conversational": Writer("pairs", _conversational),
@@ -133,5 +219,22 @@ WRITERS = {
     "sharegpt": Writer("pairs", _sharegpt),
     "openai": Writer("pairs", _openai),
     "ms-swift": Writer("pairs", _ms_swift),
+    "trl-implicit": Writer("pairs", _implicit),
+    "hh-prompt": Writer("pairs", _hh_prompt),
+    "ultrafeedback": Writer("pairs", _ultrafeedback),
+    "argilla": Writer("pairs", _argilla),
+    "orca": Writer("pairs", _orca),
+    "ranked": Writer("pairs", _ranked),
+    "shp": Writer("pairs", _shp),
+    "pku-saferlhf": Writer("pairs", _pku),
+    "webgpt": Writer("pairs", _webgpt),
+    "helpsteer": Writer("pairs", _helpsteer),
+    "alpaca-outputs": Writer("pairs", _alpaca_outputs),
+    "sharegpt-kto": Writer("labelled", _sharegpt_label),
+    "ms-swift-kto": Writer("labelled", _messages_label),
+    "alpaca-kto": Writer("labelled", _alpaca_label),
     "messages": Writer("demonstrations", _conversation),
+    "alpaca-sft": Writer("demonstrations", _alpaca_answer),
+    "prompt-completion": Writer("demonstrations", _prompt_completion),
+    "sharegpt-sft": Writer("demonstrations", _sharegpt_answer),
 }

@@ -41,7 +41,7 @@ USELESS = 100_000  # rows at a file's start that cannot be used, after which the
 class _Reading:
     """How rows are to be read."""
 
-    rows: str
+    rows: str | None  # None: each row as the kind that it has
     formats: tuple[Format, ...]
     columns: Mapping[str, str]
     pairing: Pairing
@@ -85,27 +85,53 @@ def read(
     return dataset
 
 
+class Stream:
+    """The examples of a source, one after the other; ledger, formats and kinds fill while they are read.
+
+    Nothing else is kept, so that a file of millions of rows takes no more memory than one row.
+    """
+
+    def __init__(self, source: Source, numbered: Iterator[Numbered], reading: _Reading) -> None:
+        self.source, self.reading, self._numbered = source, reading, numbered
+        self.ledger = Ledger(source.name)
+        self.formats: Counter = Counter()  # name of a format -> rows that were found to be of it and could be used
+        self.kinds: Counter = Counter()  # key of ROW_KINDS -> rows
+        self._seen: set[str] = set()
+
+    def __iter__(self) -> Iterator[Example]:
+        for line, value in self._numbered:
+            try:
+                columns = _columns(value)
+                self._seen |= columns.keys()
+                found, made, notes = _understood(columns, Origin(self.source.name, line), self.reading)
+            except RowError as error:
+                self.ledger.reject(line, error, value)
+                if not self.ledger.used and self.ledger.rows == USELESS:
+                    break
+                continue
+            self.ledger.use(len(made), notes)
+            self.formats[found.name] += 1
+            self.kinds[found.kind] += 1
+            yield from made
+        _refuse_unknown_columns(self.reading.columns, self._seen, self.source.name)
+
+
+def stream(source: Source, rows: str | None = None, *, format: str = "auto", columns: Mapping[str, str] | None = None) -> Stream:
+    """The examples of a located source as they are read.
+
+    Args:
+      rows: a key of ROW_KINDS; None leaves each row the kind that it has.
+      format, columns: as in `read`.
+    """
+    return Stream(source, source.rows(MAX_ROW_BYTES), _Reading(rows, named(format), columns or {}, Pairing()))
+
+
 def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> Dataset:
     """All rows, each used or in the ledger."""
-    ledger, examples = Ledger(source.name), []
-    formats, kinds, seen = Counter(), Counter(), set()
-    for line, value in numbered:
-        try:
-            columns = _columns(value)
-            seen |= columns.keys()
-            found, made, notes = _understood(columns, Origin(source.name, line), reading)
-        except RowError as error:
-            ledger.reject(line, error, value)
-            if not ledger.used and ledger.rows == USELESS:
-                break
-            continue
-        ledger.use(len(made), notes)
-        examples += made
-        formats[found.name] += 1
-        kinds[found.kind] += 1
-    _refuse_unknown_columns(reading.columns, seen, source.name)
-    kind = kinds.most_common(1)[0][0] if kinds else ""
-    return Dataset(examples, ledger, formats, kind, source.digest(), source.name)
+    found = Stream(source, numbered, reading)
+    examples = list(found)
+    kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
+    return Dataset(examples, found.ledger, found.formats, kind, source.digest(), source.name)
 
 
 def _columns(value: object) -> dict:
@@ -121,7 +147,7 @@ def _understood(columns: dict, origin: Origin, reading: _Reading) -> tuple[Forma
     columns = _renamed(columns, reading.columns)
     found, row = recognise(columns, reading.formats, reading.pairing)
     made = found.examples(row, origin, columns)
-    wanted = [example for each in made for example in as_kind(each, reading.rows)]
+    wanted = made if reading.rows is None else [one for each in made for one in as_kind(each, reading.rows)]
     return found, wanted, list(dict.fromkeys(row.notes))
 
 

@@ -35,6 +35,9 @@ def _unfixed(options: dict) -> float | None:
     return None
 
 
+MEASURED_WIDTH = 576  # hidden size of SmolLM2-135M, on which the objectives' learning rates were measured
+
+
 @dataclass(frozen=True)
 class Objective:
     """One row of the table: a loss function, and what it needs and means."""
@@ -177,6 +180,14 @@ class BoundObjective:
     @property
     def learning_rate(self) -> float:
         return self.objective.learning_rate
+
+    def suggested_rate(self, width: int, adapters: bool) -> float:
+        """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where it was measured.
+
+        Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all weights want about
+        a tenth.
+        """
+        return self.learning_rate * min(1.0, MEASURED_WIDTH / width) * (1.0 if adapters else 0.1)
 
     @property
     def source(self) -> str:

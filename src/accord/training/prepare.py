@@ -39,9 +39,6 @@ from accord.training.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
-MEASURED_WIDTH = 576  # hidden size of SmolLM2-135M, on which the objectives' learning rates were measured
-
-
 @dataclass
 class Ready:
     """All that the loop needs, and all that was found on the way."""
@@ -186,12 +183,9 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
-    """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where it was measured.
-
-    Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all weights want about a tenth.
-    """
+    """A peak learning rate to start from."""
     width = model.network.config.get_text_config().hidden_size
-    return objective.learning_rate * min(1.0, MEASURED_WIDTH / width) * (1.0 if model.peft is not None else 0.1)
+    return objective.suggested_rate(width, adapters=model.peft is not None)
 
 
 def trajectory(config: Config) -> dict[str, object]:

@@ -1,0 +1,1 @@
+"""What is wrong with a preference file, before any training: measured, explained, mended."""

@@ -1,0 +1,346 @@
+"""`accord advise`: from measured figures to a method, its settings and a recipe that runs; or to "not yet", with why.
+
+    audit + model + machine ──▶ method, why, why not the others ──▶ settings, each with its reason ──▶ YAML
+
+Rules stand in the order in which they are asked; the first that holds names the method. Sources are the papers that
+`PAPERS.md` lists under each method.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accord.audit.findings import percent
+from accord.audit.machine import Machine
+from accord.audit.run import Audit
+from accord.audit.thresholds import limit
+from accord.data.write import check_absent
+from accord.objectives import BoundObjective, resolve
+
+BATCH = 16
+LIMITS = (512, 1024, 2048, 4096)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why something is as it is: a figure that was measured, and who says what follows from it."""
+
+    figure: str
+    source: str
+
+    def __str__(self) -> str:
+        return f"{self.figure} ({self.source})"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One line of the recipe."""
+
+    path: str  # "objective.beta"
+    value: object
+    reason: Reason
+
+
+@dataclass
+class Advice:
+    """What to do with this data, this model and this machine."""
+
+    ready: bool  # whether training now is the advice
+    first: list[str] = field(default_factory=list)  # what to do before; commands where there is one
+    method: str = ""
+    why: Reason | None = None
+    others: dict[str, str] = field(default_factory=dict)  # method -> why not
+    settings: list[Setting] = field(default_factory=list)
+    estimate: dict = field(default_factory=dict)
+
+    def as_dict(self) -> dict:
+        return {
+            "ready": self.ready, "first": self.first, "method": self.method, "why": str(self.why or ""), "others": self.others,
+            "settings": [{"path": s.path, "value": s.value, "reason": str(s.reason)} for s in self.settings], "estimate": self.estimate,
+        }  # fmt: skip
+
+
+# ---------------------------------------------------------------- which method
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A method, when it is the one, and the figure that says so."""
+
+    method: str
+    when: Callable[[Audit], bool]
+    figure: Callable[[Audit], str]
+    source: str
+    why_not: Callable[[Audit], str]
+
+
+def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
+    """A number from a finding's evidence."""
+    finding = audit.find(check)
+    node = finding.evidence if finding else {}
+    for name in path:
+        node = node.get(name) if isinstance(node, dict) else None
+    return float(node) if isinstance(node, (int, float)) else default
+
+
+NOISE = ("labels.noise", "labels.declared", "labels.scores", "labels.second_labelling")
+
+
+def noise_low(audit: Audit) -> float:
+    """The largest lower end of the estimates of flipped labels: noise that is there with some certainty."""
+    checks = NOISE
+    return max(_value(audit, check, "estimate", "low") for check in checks)
+
+
+def noise_value(audit: Audit) -> float:
+    """The estimate that belongs to `noise_low`."""
+    checks = NOISE
+    return _value(audit, max(checks, key=lambda check: _value(audit, check, "estimate", "low")), "estimate", "value")
+
+
+def _length(audit: Audit) -> float:
+    return _value(audit, "shortcuts.length", "accuracy", "value", default=0.5)
+
+
+def _near(audit: Audit) -> float:
+    return _value(audit, "hardness.near_identical", "share")
+
+
+CHOICES = (
+    Choice(
+        "sft", lambda a: a.scan.kind == "demonstrations", lambda a: f"{len(a.scan):,} answers without a comparison or a label",
+        "Ouyang et al. 2022, arXiv:2203.02155", lambda a: "the rows are preferences; sft would throw the rejected side away",
+    ),
+    Choice(
+        "kto", lambda a: a.scan.kind == "labelled", lambda a: f"{len(a.scan):,} answers labelled one by one, none paired",
+        "Ethayarajh et al. 2024, arXiv:2402.01306", lambda a: "the rows are pairs, and a pair says more than two labels",
+    ),
+    Choice(
+        "cdpo", lambda a: noise_low(a) > limit("noise"),
+        lambda a: f"flipped labels: at least {percent(noise_low(a))}, most likely {percent(noise_value(a))}",
+        "Mitchell 2023, ericmitchell.ai/cdpo.pdf",
+        lambda a: f"label noise is shown for {percent(noise_low(a))} of rows at least; smoothing pays from {percent(limit('noise'))}",
+    ),
+    Choice(
+        "simpo", lambda a: _length(a) > limit("shortcut"),
+        lambda a: f"length alone predicts the chosen answer in {percent(_length(a))}",
+        "Meng et al. 2024, arXiv:2405.14734",
+        lambda a: f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts further from the start than dpo",
+    ),
+    Choice(
+        "ipo", lambda a: _near(a) > limit("near_identical_pairs"),
+        lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, where dpo's margin has no end",
+        "Azar et al. 2023, arXiv:2310.12036",
+        lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, under {percent(limit('near_identical_pairs'))}",
+    ),
+    Choice(
+        "dpo", lambda a: True, lambda a: f"{len(a.scan):,} pairs, length rule {_length(a):.3f}, noise at least {percent(noise_low(a))}: nothing speaks against the default",
+        "Rafailov et al. 2023, arXiv:2305.18290", lambda a: "another method has a measured reason",
+    ),
+)  # fmt: skip
+
+
+def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
+    """The method and, for each other one, why not."""
+    chosen = next(choice for choice in CHOICES if choice.when(audit))
+    others = {choice.method: choice.why_not(audit) for choice in CHOICES if choice is not chosen}
+    if chosen.method != "sft":
+        others["orpo"] = (
+            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al. 2024, arXiv:2403.07691)"
+        )
+    return chosen, others
+
+
+# ---------------------------------------------------------------- settings
+
+
+def advise(audit: Audit, machine: Machine, *, model: str, data: str, held_out: str | None, all_weights: bool = False) -> Advice:
+    """Advice from an audit and a machine.
+
+    Args:
+      machine: of which the model's size and speed were measured.
+      model, data, held_out: names for the recipe.
+    """
+    first = [f"{finding.says}: {finding.remedy}" for finding in audit.raised if finding.verdict == "refused"]
+    if len(audit.scan) < limit("very_few_pairs"):
+        first.insert(
+            0,
+            f"you don't have enough data: {len(audit.scan):,} rows; under {int(limit('very_few_pairs'))} no held-out figure will be significant",
+        )
+    chosen, others = choose_method(audit)
+    advice = Advice(not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others)
+    options = _objective(audit, chosen.method)
+    objective = resolve(chosen.method, {each.path.removeprefix("objective."): each.value for each in options})
+    advice.settings = [
+        Setting("model.name", model, Reason("as asked", "the command")),
+        Setting("data.train", data, Reason(f"{len(audit.scan):,} rows, verdict: {audit.verdict}", "accord audit")),
+        *([Setting("data.held_out", held_out, Reason("as asked", "the command"))] if held_out else []),
+        _max_tokens(audit), Setting("objective.name", chosen.method, advice.why),
+        *options, *_training(audit, machine, objective, all_weights),
+    ]  # fmt: skip
+    advice.estimate = _estimate(audit, machine, advice)
+    return advice
+
+
+def _max_tokens(audit: Audit) -> Setting:
+    lost = audit.find("tokens.lengths")
+    table = {int(most): each["rows"] for most, each in lost.evidence["over_limit"].items()} if lost else {
+        int(most): share for most, share in audit.find("lengths.characters").evidence["over_limit"].items()}  # fmt: skip
+    most = next((most for most, share in sorted(table.items()) if share <= limit("too_long")), LIMITS[-1])
+    how = "tokens counted" if lost else "at 4 characters a token"
+    return Setting(
+        "data.max_tokens",
+        most,
+        Reason(
+            f"{percent(table.get(most, 0.0))} of rows are longer ({how})", f"training refuses over {percent(limit('too_long'))}"
+        ),
+    )
+
+
+def _objective(audit: Audit, method: str) -> list[Setting]:
+    if method == "sft":
+        return []
+    if method == "simpo":
+        return [
+            Setting(
+                "objective.beta",
+                2.0,
+                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base"),
+            ),
+            Setting(
+                "objective.gamma_beta_ratio",
+                0.5,
+                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models"),
+            ),
+        ]
+    noisy = noise_low(audit) > limit("noise")
+    figure = (
+        f"noise at least {percent(noise_low(audit))}: stay near the reference"
+        if noisy
+        else f"noise at least {percent(noise_low(audit))}"
+    )
+    out = [
+        Setting(
+            "objective.beta",
+            0.3 if noisy else 0.1,
+            Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"),
+        )
+    ]
+    if method == "cdpo":
+        share = round(min(0.4, max(0.01, noise_value(audit))), 2)
+        out.append(
+            Setting(
+                "objective.label_smoothing",
+                share,
+                Reason(f"estimated flips {percent(noise_value(audit))}", "Mitchell 2023: ε is the share of flips"),
+            )
+        )
+    balance = audit.find("kto.balance")
+    if method == "kto" and balance and balance.evidence.get("weight_of"):
+        side, weights = balance.evidence["weight_of"], balance.evidence["weights"]
+        out.append(
+            Setting(
+                f"objective.{side}_weight",
+                weights[0],
+                Reason(f"ratio {balance.evidence['ratio']:.2f}", "Ethayarajh et al. 2024, §4.2: 1 to 3/2"),
+            )
+        )
+    return out
+
+
+def _training(audit: Audit, machine: Machine, objective: BoundObjective, all_weights: bool) -> list[Setting]:
+    method = objective.name
+    rows = len(audit.scan)
+    few = rows < limit("few_pairs")
+    batch = 32 if method == "kto" else BATCH
+    rate = float(f"{objective.suggested_rate(machine.width, not all_weights):.2g}")
+    out = [
+        Setting("train.batch_size", min(batch, max(2, rows // 4)), Reason(f"{rows:,} rows", "KTO needs both labels in a batch: 8 to 128" if method == "kto" else "the DPO paper takes 64; few rows want more updates")),
+        Setting("train.epochs", 1.0, Reason(f"{rows:,} rows" + (", few" if few else ""), "a second pass over few pairs is learnt by heart" if few else "Rafailov et al. 2023: one pass")),
+        Setting("train.learning_rate", rate, Reason(
+            f"{'all weights' if all_weights else 'LoRA'}, hidden size {machine.width:,}",
+            "measured at width 576; Adam's rate goes with one over the width, arXiv:2203.03466; all weights want a tenth of LoRA's")),
+        Setting("train.micro_tokens", machine.micro_tokens, Reason(f"{machine.memory_gb:.0f} GB of memory, {machine.device}", "memory against speed; the gradient does not depend on it")),
+    ]  # fmt: skip
+    if all_weights:
+        out.insert(0, Setting("model.lora", None, Reason("as asked", "the command")))
+    return out
+
+
+def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
+    """Time and memory of one epoch, from the measured speed of a forward pass."""
+    characters = float(audit.scan.prompt_characters.mean() + audit.scan.features[:, :, 0].sum(1).mean())
+    lengths = audit.find("tokens.lengths")
+    per_row = sum(values[2] for values in lengths.evidence["tokens"].values()) if lengths else characters / 4
+    tokens = per_row * len(audit.scan)
+    passes = 3 if advice.method in ("simpo", "sft") else 4  # forward 1, backward 2, reference forward 1
+    seconds = passes * tokens / machine.forward_tokens_per_second
+    trained = any(setting.path == "model.lora" for setting in advice.settings)  # float32 master, gradient, two moments
+    each = machine.bytes_per_parameter * 1.2 + (16 if trained else 0)
+    memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
+    return {
+        "tokens_per_row": round(per_row), "tokens": round(tokens), "minutes": round(seconds / 60, 1), "memory_gb": round(memory, 1),
+        "forward_tokens_per_second": round(machine.forward_tokens_per_second), "how": f"measured: a forward pass of {machine.probe_tokens} tokens on {machine.device}; {passes} such passes a row; memory is a rough sum",
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- the recipe
+
+
+def recipe(advice: Advice, command: str) -> str:
+    """The recipe as YAML, each line with its reason behind it.
+
+    The file is read back by `accord train`; texts are written as YAML's own quoted strings.
+    """
+    lines = [f"# {advice.method}: {advice.why}", f"# made by: {_one_line(command)}", "# one epoch, roughly: "
+             f"{advice.estimate['minutes']:,} minutes, {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"]  # fmt: skip
+    section = ""
+    for setting in sorted(advice.settings, key=lambda each: SECTIONS.index(each.path.split(".")[0])):
+        name, key = setting.path.split(".")
+        if name != section:
+            lines.append(f"{name}:")
+            section = name
+        lines.append(f"  {key}: {_yaml(setting.value)}  # {_one_line(str(setting.reason))}")
+    return "\n".join(lines) + "\n"
+
+
+SECTIONS = ["model", "data", "objective", "train"]
+
+
+def _yaml(value: object) -> str:
+    import json
+
+    if isinstance(value, str):
+        return json.dumps(value)  # a JSON string is a YAML string, whatever is in it
+    if isinstance(value, float):
+        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:g}" if value != int(value) else f"{value:.1f}"
+    return "null" if value is None else str(value)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def write_recipe(advice: Advice, path: str, command: str) -> None:
+    """Write the recipe.
+
+    Raises:
+      UsageError: something stands there already.
+    """
+    check_absent(path)
+    Path(path).write_text(recipe(advice, command), encoding="utf-8")
+
+
+def lines(advice: Advice) -> list[str]:
+    """The advice for a person."""
+    out = []
+    if advice.first:
+        out += ["Fix this first:", *(f"  ✗ {each}" for each in advice.first), "If you train all the same:"]
+    out += [f"Method: {advice.method}", f"  because {advice.why}", "Not:"]
+    out += [f"  {name}: {why}" for name, why in advice.others.items()]
+    out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
+    estimate = advice.estimate
+    out.append(f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB; {estimate['how']}")
+    return out

@@ -1,0 +1,92 @@
+"""The columns beside the texts that say something of the two sides: scores, votes, models; and of the row: source."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+
+SCORES = ("score", "rating", "reward", "rank")
+VOTES = ("votes", "vote", "agree")
+LONGEST = 80  # characters: a longer text is no category
+MOST = 200  # values: a column with more is no category
+
+
+def number(value: object) -> float:
+    """A finite number, or NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return math.nan
+    return float(value) if math.isfinite(value) else math.nan
+
+
+def side_columns(extra: dict) -> list[tuple[str, object, object]]:
+    """(name, value of the chosen side, value of the rejected side) of each column that both sides have."""
+    out = []
+    for name in extra:
+        if not is_name(name) or "chosen" not in name:
+            continue
+        other = name.replace("chosen", "rejected", 1)
+        if other in extra:
+            out.append((name.replace("chosen", "").strip("_- ") or name, extra[name], extra[other]))
+    return out
+
+
+def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
+    """The first numeric column of both sides whose name has one of these words; NaN where there is none.
+
+    A rank is turned round, so that more is better.
+    """
+    for name, one, two in side_columns(extra):
+        word = next((word for word in names if word in name.lower()), None)
+        if word and not math.isnan(number(one)) and not math.isnan(number(two)):
+            sign = -1 if word == "rank" else 1
+            return sign * number(one), sign * number(two)
+    return math.nan, math.nan
+
+
+FLIP = re.compile(r"flip|nois|swap|corrupt", re.IGNORECASE)
+MARKS = ("selected", "flipped", "applied", "swapped", "noisy", "corrupted")
+
+
+def declared_flip(extra: dict) -> int:
+    """1 where the row's own columns say that its label was turned round, 0 where they say that it was not, else -1.
+
+    A column such as `is_flipped: true`, or `noise: {selected: true, …}`, as files made for experiments carry.
+    """
+    for name, value in extra.items():
+        if not isinstance(name, str) or not FLIP.search(name):
+            continue
+        if isinstance(value, dict):
+            value = next((value[mark] for mark in MARKS if mark in value), None)
+        if isinstance(value, bool):
+            return int(value)
+    return -1
+
+
+@dataclass
+class Categories:
+    """Values of one categorical column, numbered as they come; given up on when there are too many."""
+
+    codes: dict[str, int] = field(default_factory=dict)
+    given_up: bool = False
+
+    def code(self, value: object) -> int:
+        """The value's number, or -1 where it is none."""
+        if self.given_up or not isinstance(value, str) or not value or len(value) > LONGEST:
+            return -1
+        found = self.codes.setdefault(value, len(self.codes))
+        self.given_up = len(self.codes) > MOST
+        return found
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.codes)
+
+
+def is_name(name: object) -> bool:
+    """Whether a column's name can be shown as it stands: dataset text must not drive a terminal."""
+    return isinstance(name, str) and name.isprintable() and len(name) <= LONGEST
+
+
+def is_category(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= LONGEST

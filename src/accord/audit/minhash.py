@@ -1,0 +1,123 @@
+"""Near-duplicate texts among millions: MinHash signatures in numpy, banded hashing, connected components.
+
+    text ──▶ character 8-grams ──▶ one hash each ──▶ the smallest in each of 64 bins ──▶ signature [64]
+
+The share of bins in which two signatures agree estimates the Jaccard similarity of the two sets of 8-grams. One
+permutation serves all bins and empty bins borrow from their neighbour, so a text costs a few nanoseconds a byte.
+
+Sources: Broder 1997 (MinHash); Li, Owen and Zhang 2012, arXiv:1208.1259 (one permutation); Shrivastava and Li 2014,
+arXiv:1406.4784 (rotation for empty bins); Li and König 2010, arXiv:0910.3349 (16 bits of each hash are enough).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+BINS = 64
+ROWS = 4  # bins in a band: texts that agree in one whole band are compared. 16 bands find J = .8 with p = .9998
+SHINGLE = 8  # bytes
+READ = 1 << 16  # bytes of a text that are looked at; what comes behind does not count
+EMPTY = np.uint32(0xFFFFFFFF)
+
+_BASE = np.uint64(0x9E3779B97F4A7C15)
+_MIX = np.uint64(0xD6E8FEB86659FD93)
+_STEP = 0x9E3779B1
+
+
+def normal(text: str) -> bytes:
+    """What is compared: lower case, runs of blanks as one; at least one shingle long."""
+    return b" ".join(text[:READ].lower().encode("utf-8", "replace").split())[:READ].ljust(SHINGLE)
+
+
+def signatures(texts: Sequence[bytes]) -> np.ndarray:
+    """MinHash signatures [n, BINS] uint16 of normalised texts."""
+    if not texts:
+        return np.zeros((0, BINS), np.uint16)
+    lengths = np.array([len(text) for text in texts])
+    grams = _shingles(np.frombuffer(b"".join(texts), np.uint8))
+    owner = np.repeat(np.arange(len(texts), dtype=np.int64), lengths)[: len(grams)]
+    inside = np.ones(len(grams), bool)
+    for end in np.cumsum(lengths)[:-1]:
+        inside[end - SHINGLE + 1 : end] = False  # these would reach into the next text
+    grams, owner = grams[inside], owner[inside]
+    low = np.full(len(texts) * BINS, EMPTY)
+    np.minimum.at(low, owner * BINS + (grams >> np.uint64(58)).astype(np.int64), grams.astype(np.uint32))
+    return _filled(low.reshape(-1, BINS)).astype(np.uint16)
+
+
+def _shingles(buffer: np.ndarray) -> np.ndarray:
+    """A mixed 64-bit hash of each run of SHINGLE bytes, by doubling: 1, 2, 4, 8."""
+    grams, base, width = buffer.astype(np.uint64), _BASE, 1
+    while width < SHINGLE:
+        grams = grams[:-width] * base + grams[width:]
+        base, width = np.uint64(int(base) ** 2 % 2**64), 2 * width
+    grams ^= grams >> np.uint64(32)
+    grams *= _MIX
+    grams ^= grams >> np.uint64(29)
+    grams *= _MIX
+    return grams
+
+
+def _filled(low: np.ndarray) -> np.ndarray:
+    """Empty bins take the value of the next bin that has one, marked with the distance."""
+    out = low.copy()
+    for distance in range(1, BINS):
+        empty = out == EMPTY
+        if not empty.any():
+            break
+        donor = np.roll(low, -distance, 1)
+        take = empty & (donor != EMPTY)
+        out[take] = (donor + np.uint32(distance * _STEP % 2**32))[take]
+    return out
+
+
+def similarity(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """Estimated Jaccard similarity of signatures [..., BINS], row by row."""
+    return (one == two).mean(-1)
+
+
+def links(signs: np.ndarray, threshold: float, within: np.ndarray | None = None) -> np.ndarray:
+    """Pairs (i, j) [m, 2] of rows that are near-duplicates; transitive closure is the caller's.
+
+    Rows of different `within` [n] are never compared.
+
+    In each band rows are sorted by their four bins; each is compared with the first of its run and with its
+    neighbour, not with all, so that a thousand copies cost a thousand comparisons.
+    """
+    found = [np.zeros((0, 2), np.int64)]
+    for start in range(0, BINS, ROWS):
+        key = np.ascontiguousarray(signs[:, start : start + ROWS]).view(np.uint64)[:, 0]
+        if within is not None:
+            key = (key ^ within.astype(np.uint64) * _MIX) * _BASE
+        order = np.argsort(key, kind="stable")
+        same = key[order][1:] == key[order][:-1]
+        if not same.any():
+            continue
+        position = np.arange(len(order))
+        leader = np.maximum.accumulate(np.where(np.r_[True, ~same], position, 0))
+        later = np.flatnonzero(np.r_[False, same])
+        for other in (leader[later], later - 1):
+            pairs = np.stack([order[other], order[later]], 1)
+            found.append(pairs[_alike(signs, pairs, threshold)])
+    return np.unique(np.sort(np.concatenate(found), 1), axis=0)
+
+
+def _alike(signs: np.ndarray, pairs: np.ndarray, threshold: float, chunk: int = 1 << 18) -> np.ndarray:
+    parts = (pairs[at : at + chunk] for at in range(0, len(pairs), chunk))
+    return np.concatenate([similarity(signs[p[:, 0]], signs[p[:, 1]]) >= threshold for p in parts])
+
+
+def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
+    """The number of each row's connected component [n]."""
+    graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
+    return connected_components(graph, directed=False)[1]
+
+
+def near_clusters(keys: np.ndarray, signs: np.ndarray, threshold: float) -> np.ndarray:
+    """Cluster of each row [n]: rows of one key (exact hash) together, and keys whose signatures are alike."""
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
+    return clusters(len(first), links(signs[first], threshold))[group]

@@ -1,0 +1,157 @@
+"""Small classifiers that say how predictable "chosen" is, and from what: from length alone, from words, from both.
+
+Cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a near copy of it. So the
+accuracy is what a stranger's rows would give, and its interval is clustered by prompt.
+
+A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import sparse
+
+from accord.audit.measure import COLUMN
+from accord.audit.scan import Scan
+from accord.evaluate.statistics import Estimate, accuracy
+
+FOLDS = 5
+HASHED = 1 << 18  # columns of the n-gram table
+READ = 4_000  # characters of an answer: 20 million characters at most, a few seconds
+SHARES = (0.125, 0.25, 0.5)  # of the training rows, for the learning curve, which ends at all of them
+STRENGTHS = (0.3, 1.0, 3.0)  # inverse L2 penalties of the words probe; the best cross-fitted log loss takes one
+C_LENGTH = 1.0
+
+
+@dataclass(frozen=True)
+class Probed:
+    """What one classifier says of the sampled rows, each judged by a fit that did not see it."""
+
+    rows: np.ndarray  # [n] row numbers
+    margins: np.ndarray  # [n] log-odds in favour of the label: above 0 is right
+    accuracy: Estimate
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The probes of a file."""
+
+    length: Probed
+    words: Probed
+    groups: np.ndarray  # [n] prompt cluster of each sampled row
+    curve: tuple[tuple[int, Estimate], ...]  # training rows -> accuracy of the words probe
+
+
+def probe(scan: Scan, seed: int = 0) -> Probes | None:
+    """Fit the probes on the scan's sample; None where there are too few prompts for folds or one label only."""
+    rows = scan.sample_rows
+    groups = scan.groups[rows]
+    labels = (
+        np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5 if scan.paired else scan.desirable[rows]
+    )
+    if len(np.unique(groups)) < 4 * FOLDS or min(labels.sum(), (~labels).sum()) < 2 * FOLDS:
+        return None
+    folds = fold_of(groups, seed)
+    length = sparse.csr_matrix(_oriented(_length(scan.features[rows]), labels, scan.paired))
+    words = word_table(scan)
+    words = (sparse.diags(np.where(labels, 1.0, -1.0)) @ words if scan.paired else words).tocsr()
+    words = words[:, np.unique(words.indices)]  # columns without an entry have no weight, and cost time
+    fits = _Fits(labels, folds, intercept=not scan.paired)
+    strength = min(STRENGTHS, key=lambda each: fits.log_loss(words, each))
+    by_length, by_words = (_probed(rows, fits.margins(*each), groups) for each in ((length, C_LENGTH), (words, strength)))
+    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, by_words, groups, seed)))
+
+
+def fold_of(groups: np.ndarray, seed: int) -> np.ndarray:
+    """The fold of each row [n]; rows of one group share it."""
+    _, group = np.unique(groups, return_inverse=True)
+    order = np.random.Generator(np.random.Philox(key=[seed, 3])).permutation(group.max() + 1)
+    return order[group] % FOLDS
+
+
+@dataclass(frozen=True)
+class _Fits:
+    """Cross-fitting of one table of features: labels, folds, and whether there is an intercept."""
+
+    labels: np.ndarray  # [n] bool
+    folds: np.ndarray  # [n]
+    intercept: bool
+
+    def margins(self, table: sparse.csr_matrix, strength: float, keep: np.ndarray | None = None) -> np.ndarray:
+        """Log-odds in favour of each row's label [n], from fits on the other folds; `keep` thins out what is fitted on."""
+        odds = np.zeros(len(self.labels))
+        for fold in range(FOLDS):
+            train, test = self.folds != fold, self.folds == fold
+            train = train if keep is None else train & keep
+            if test.any() and len(np.unique(self.labels[train])) == 2:
+                fit = _fit(table[train], self.labels[train], strength, self.intercept)
+                odds[test] = fit.decision_function(table[test])
+        return np.where(self.labels, odds, -odds)
+
+    def log_loss(self, table: sparse.csr_matrix, strength: float) -> float:
+        return float(np.logaddexp(0, -self.margins(table, strength)).mean())
+
+
+def _fit(table, labels, strength: float, intercept: bool):
+    from sklearn.linear_model import LogisticRegression
+
+    return LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300, tol=1e-3).fit(table, labels)
+
+
+def word_table(scan: Scan) -> sparse.csr_matrix:
+    """Hashed 1- and 2-grams [n, HASHED] of sampled answers; of a pair, chosen minus rejected."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    hasher = HashingVectorizer(
+        n_features=HASHED, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", lowercase=True, norm="l2", alternate_sign=False
+    )
+    sides = [[each.example.completions[side][:READ] for each in scan.sample] for side in range(2 if scan.paired else 1)]
+    first = hasher.transform(sides[0])
+    return first - hasher.transform(sides[1]) if scan.paired else first
+
+
+def _length(features: np.ndarray) -> np.ndarray:
+    """Characters, words and their logarithms of each side [n, S, 4], scaled to about 1."""
+    counts = features[:, :, [COLUMN["characters"], COLUMN["words"]]].astype(np.float64)
+    scale = max(1.0, float(np.median(counts[:, :, 0])))
+    return np.concatenate([counts / scale, np.log1p(counts)], 2)
+
+
+def _oriented(sides: np.ndarray, labels: np.ndarray, paired: bool) -> np.ndarray:
+    """One row each [n, f]: of a pair the difference, turned round where the label is false."""
+    if not paired:
+        return sides[:, 0]
+    return np.where(labels, 1.0, -1.0)[:, None] * (sides[:, 0] - sides[:, 1])
+
+
+def _probed(rows: np.ndarray, margins: np.ndarray, groups: np.ndarray) -> Probed:
+    return Probed(rows, margins, accuracy(margins, clusters=groups.tolist()))
+
+
+def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, groups: np.ndarray, seed: int):
+    """(rows fitted on, accuracy) with an eighth, a quarter, half and all of the training prompts."""
+    _, group = np.unique(groups, return_inverse=True)
+    draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
+    for share in SHARES:
+        margins = fits.margins(table, strength, draw < share)
+        yield int((draw < share).sum() * (FOLDS - 1) / FOLDS), accuracy(margins, clusters=groups.tolist())
+    yield int(len(draw) * (FOLDS - 1) / FOLDS), whole.accuracy
+
+
+def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estimate | None:
+    """Which part of what the words probe knows the length probe knows too: (a_length - ½) / (a_words - ½).
+
+    None where the words probe's interval reaches ½: a share of nothing is no number. The interval is a percentile
+    bootstrap over rows of the paired accuracies.
+    """
+    if probes.words.accuracy.low <= 0.5:
+        return None
+    right = np.stack([(probe.margins > 0) + 0.5 * (probe.margins == 0) for probe in (probes.length, probes.words)])
+    drawn = np.random.Generator(np.random.Philox(key=[seed, 5])).integers(right.shape[1], size=(resamples, right.shape[1]))
+    means = right[:, drawn].mean(2) - 0.5
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratios = np.clip(np.where(means[1] > 0, means[0] / means[1], 1.0), 0.0, 1.0)
+    value = np.clip((right[0].mean() - 0.5) / (right[1].mean() - 0.5), 0.0, 1.0)
+    return Estimate(float(value), *map(float, np.quantile(ratios, (0.025, 0.975))), right.shape[1])

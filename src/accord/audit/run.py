@@ -1,0 +1,168 @@
+"""`accord audit`: one pass over the data, every check, a verdict.
+
+file ──scan──▶ numbers of every row + a sample ──checks──▶ findings ──▶ verdict, terminal, JSON, page
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from accord.audit import diversity, integrity, labelled, labels, leakage, shortcuts
+from accord.audit.findings import AuditFinding, Place, ordered
+from accord.audit.fix import Cleaned, Options, check_options, fix
+from accord.audit.probes import Probes, probe
+from accord.audit.scan import SAMPLE, Scan, prompt_text, recall, scan_source
+from accord.data.containers import Source, located
+from accord.data.ledger import printable
+from accord.data.write import check_rows_file
+from accord.types import ROW_KINDS, Example, UsageError
+
+SHOWN_TEXT = 160  # characters of each text of an example
+
+Say = Callable[[str], None]
+
+VERDICTS = {"refused": "unfit", "warning": "fit with care"}
+
+
+@dataclass
+class Audit:
+    """What the audit of a file found."""
+
+    scan: Scan
+    probes: Probes | None
+    findings: list[AuditFinding] = field(default_factory=list)
+    held_out: str | None = None
+    model: str | None = None
+    cleaned: Cleaned | None = None
+    seconds: float = 0.0
+
+    @property
+    def verdict(self) -> str:
+        """ "fit", "fit with care" or "unfit": that of the worst finding."""
+        return VERDICTS.get(self.findings[0].verdict, "fit") if self.findings else "fit"
+
+    @property
+    def raised(self) -> list[AuditFinding]:
+        """The findings that are not ok."""
+        return [finding for finding in self.findings if finding.verdict != "ok"]
+
+    def find(self, check: str) -> AuditFinding | None:
+        """The finding of one check."""
+        return next((finding for finding in self.findings if finding.check == check), None)
+
+    def as_dict(self) -> dict:
+        """JSON-serialisable."""
+        scan = self.scan
+        return {
+            "verdict": self.verdict, "file": scan.name, "sha256": scan.digest, "kind": scan.kind, "rows": scan.ledger.rows,
+            "examples": len(scan), "sample": len(scan.sample), "formats": dict(scan.formats), "held_out": self.held_out,
+            "model": self.model, "seconds": round(self.seconds, 2), "cleaned": self.cleaned and self.cleaned.as_dict(), "findings": [each.as_dict() for each in self.findings],
+        }  # fmt: skip
+
+
+def audit(
+    data: str | Path, *, model: str | None = None, held_out: str | Path | None = None, rows: str | None = None,
+    sample: int = SAMPLE, model_rows: int | None = None, fix_to: str | Path | None = None,
+    options: Options = Options(), seed: int = 0, say: Say = lambda text: None,
+) -> Audit:  # fmt: skip
+    """Audit a preference file.
+
+    Args:
+      data: any container and format that training reads.
+      model: name or folder of a model: adds the checks of tokens (all rows) and of hardness (a sample).
+      held_out: the file to evaluate on: adds the checks of leakage.
+      rows: "pairs", "labelled" or "demonstrations"; None takes what most rows are.
+      sample: rows whose texts the probes see; all other checks see every row.
+      model_rows: rows that the model reads; None is `hardness.ROWS`.
+      fix_to: write a cleaned file there, by `options`.
+      seed: of the sample and of the probes' folds.
+      say: takes lines of progress.
+
+    Raises:
+      DataError: the file is missing, damaged, or without a usable row.
+      UsageError: no such model.
+    """
+    start = time.monotonic()
+    if fix_to is None and options != Options():
+        raise UsageError(
+            "--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length are options of --fix OUT."
+        )
+    if rows is not None and rows not in ROW_KINDS:
+        raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
+    check_options(options)
+    if fix_to is not None:
+        check_rows_file(fix_to)
+    with located(data) as source:
+        say(f"reading {source.name}")
+        found = scan_source(source, kind=rows, sample=sample, seed=seed, progress=_progress(say))
+        say("fitting probes" + ("" if found.whole else f" on a sample of {len(found.sample):,} rows"))
+        probes = probe(found, seed) if found.kind != "demonstrations" else None
+        findings = _checks(found, probes, seed)
+        if held_out is not None:
+            say(f"comparing with {held_out}")
+            with located(held_out) as other:
+                findings += leakage.leakage(found, scan_source(other, kind=found.kind, sample=0))
+        if model is not None:
+            from accord.audit.with_model import model_findings
+
+            findings += model_findings(found, source, model, model_rows, seed, say)
+        findings = _shown(ordered(findings), found, source)
+        cleaned = None
+        if fix_to is not None:
+            say(f"writing {fix_to}")
+            cleaned = fix(found, source, fix_to, options)
+    return Audit(found, probes, findings, held_out and str(held_out), model, cleaned, time.monotonic() - start)
+
+
+def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
+    """Every check that needs no model."""
+    found = [
+        integrity.ledger_finding(scan), integrity.kind_finding(scan), integrity.duplicates(scan), integrity.near_duplicates(scan),
+        *integrity.contradictions(scan), *integrity.alike_answers(scan), integrity.repeated_prompts(scan),
+        integrity.near_prompts(scan), shortcuts.language_finding(scan), *shortcuts.rule_findings(scan),
+        *shortcuts.side_findings(scan), *shortcuts.column_findings(scan), *shortcuts.probe_findings(scan, probes),
+        labels.noise(scan, probes), labels.declared(scan), *labels.score_findings(scan), labels.votes(scan), labelled.balance(scan),
+        diversity.size(scan, probes), diversity.topics(scan, seed), diversity.lengths(scan),
+    ]  # fmt: skip
+    return [finding for finding in found if finding is not None]
+
+
+def _progress(say: Say) -> Callable[[int], None]:
+    """A line every few seconds while rows are read."""
+    start = last = time.monotonic()
+
+    def progress(rows: int) -> None:
+        nonlocal last
+        if (now := time.monotonic()) - last > 5:
+            last = now
+            say(f"  {rows:,} rows, {rows / (now - start):,.0f} a second")
+
+    return progress
+
+
+def _shown(findings: list[AuditFinding], scan: Scan, source: Source) -> list[AuditFinding]:
+    """The findings with the beginning of the texts of the rows that they name."""
+    rows = {place.row for finding in findings for place in finding.places if place.row >= 0}
+    known = {each.row: each.example for each in scan.sample if each.row in rows}
+    missing = {row for row in rows if row not in known}
+    if missing:
+        again = recall(source, {int(scan.lines[row]) for row in missing}, scan.kind)
+        known |= {row: again[line][0] for row in missing if (line := int(scan.lines[row])) in again}
+    return [replace(finding, places=tuple(_excerpt(place, known) for place in finding.places)) for finding in findings]
+
+
+def _excerpt(place: Place, known: dict[int, Example]) -> Place:
+    example = known.get(place.row)
+    if example is None:
+        return place
+    names = ("chosen", "rejected") if len(example.completions) == 2 else ("answer",)
+    texts = [("prompt", prompt_text(example.prompt)), *zip(names, example.completions)]
+    return replace(place, excerpt="\n".join(f"{name}: {_cut(text)}" for name, text in texts))
+
+
+def _cut(text: str) -> str:
+    shown = printable(text[: SHOWN_TEXT + 1].replace("\n", " ⏎ "))
+    return shown if len(text) <= SHOWN_TEXT else shown[: SHOWN_TEXT - 1] + "…"

@@ -1,0 +1,295 @@
+"""One pass over a file: compact numbers of every row, the texts of a sample, nothing else kept.
+
+A pair takes about 700 bytes here, whatever its length: hashes, counts, scores and three MinHash signatures. So a
+million pairs fit in under a gigabyte, and every check afterwards is a few numpy operations.
+
+N rows · S sides (2 of a pair, chosen first; 1 of a labelled answer) · F features.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+
+from accord.audit import minhash
+from accord.audit.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
+from accord.audit.measure import counts, language
+from accord.audit.thresholds import limit
+from accord.data.containers import Source, located
+from accord.data.ledger import Ledger
+from accord.data.read import stream
+from accord.types import DataError, Example, Labelled, Pair, Turn
+
+BLOCK = 1024  # rows turned into arrays at a time
+SAMPLE = 10_000  # rows whose texts are kept, for probes and for showing
+PEEK = 200  # rows that settle which kind of file this is
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """A row whose texts were kept."""
+
+    row: int
+    example: Example
+
+
+@dataclass
+class Scan:
+    """What is known of a file after one pass."""
+
+    name: str
+    kind: str  # key of ROW_KINDS
+    ledger: Ledger
+    formats: Counter
+    other_lines: list[int]  # of rows of another kind than most: counted, not looked at
+    digest: str
+    lines: np.ndarray  # [N] int64: the row's line in the file
+    prompts: np.ndarray  # [N] uint64: hash of the prompt, turn by turn
+    questions: np.ndarray  # [N] uint64: hash of the normalised prompt
+    answers: np.ndarray  # [N, S] uint64: hash of each answer
+    folded: np.ndarray  # [N, S] uint64: hash of each answer without case and runs of blanks
+    prompt_signs: np.ndarray  # [N, BINS] uint16
+    answer_signs: np.ndarray  # [N, S, BINS] uint16
+    features: np.ndarray  # [N, S, F] float32, see measure.FEATURES
+    prompt_characters: np.ndarray  # [N] int64
+    turns: np.ndarray  # [N] int32: turns of the prompt
+    desirable: np.ndarray  # [N] bool; of labelled rows alone
+    scores: np.ndarray  # [N, 2] float32, NaN where there is none
+    votes: np.ndarray  # [N, 2] float32, NaN where there is none
+    declared: np.ndarray  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
+    sides: dict[str, tuple[np.ndarray, list[str]]]  # column of both sides -> codes [N, 2], names
+    columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
+    sample: list[Sampled] = field(default_factory=list)  # in order of rows
+
+    def __len__(self) -> int:
+        return len(self.lines)
+
+    @property
+    def others(self) -> int:
+        """Rows of another kind than most."""
+        return len(self.other_lines)
+
+    @property
+    def paired(self) -> bool:
+        return self.kind == "pairs"
+
+    @property
+    def noun(self) -> str:
+        """What a row is called."""
+        return {"pairs": "pairs", "labelled": "labelled answers"}.get(self.kind, "rows")
+
+    def at(self, row: int) -> str:
+        """file:line of a row."""
+        return f"{self.name}:{self.lines[row]}"
+
+    @cached_property
+    def groups(self) -> np.ndarray:
+        """Cluster of each row [N]: equal and near-equal prompts together. Rows of one are not independent."""
+        return minhash.near_clusters(self.questions, self.prompt_signs, limit("near_jaccard"))
+
+    @cached_property
+    def sample_rows(self) -> np.ndarray:
+        return np.array([each.row for each in self.sample], np.int64)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the sample is the file."""
+        return len(self.sample) == len(self)
+
+
+def scan(path: str | Path, *, kind: str | None = None, sample: int = SAMPLE, seed: int = 0,
+         progress: Progress = lambda rows: None) -> Scan:  # fmt: skip
+    """Read a file once.
+
+    Args:
+      kind: a key of ROW_KINDS; None takes the commonest kind of the first rows. Others are counted and passed by.
+      sample: how many rows to keep the texts of, drawn by the seed.
+
+    Raises:
+      DataError: missing, damaged, empty, or without one usable row.
+    """
+    with located(path) as source:
+        return scan_source(source, kind=kind, sample=sample, seed=seed, progress=progress)
+
+
+def scan_source(source: Source, *, kind: str | None = None, sample: int = SAMPLE, seed: int = 0,
+                progress: Progress = lambda rows: None) -> Scan:  # fmt: skip
+    """As `scan`, of a source that is open already."""
+    examples = stream(source)
+    kept = iter(examples)
+    first = list(itertools.islice(kept, PEEK))
+    if not first:
+        raise DataError(_nothing(examples.ledger))
+    kind = kind or examples.kinds.most_common(1)[0][0]
+    gather = _Gather(kind, sample, seed)
+    for example in itertools.chain(first, kept):
+        gather.add(example)
+        if examples.ledger.rows % BLOCK == 0:
+            progress(examples.ledger.rows)
+    progress(examples.ledger.rows)
+    if not gather.n:
+        raise DataError(f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}.")
+    return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
+
+
+def _nothing(ledger: Ledger) -> str:
+    if not ledger.rows:
+        return f"{ledger.file}: there are no rows in it."
+    reasons = "\n".join(f"  {n:,} × {reason}: {ledger.first_places(reason)}" for reason, n in ledger.reasons.most_common(3))
+    return f"{ledger.file}: none of its {ledger.rows:,} rows can be used.\n{reasons}"
+
+
+class _Gather:
+    """Rows on their way into arrays."""
+
+    def __init__(self, kind: str, sample: int, seed: int) -> None:
+        self.kind, self.wanted = kind, sample
+        self.rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
+        self.n = 0
+        self.others: dict[int, None] = {}  # lines, in order
+        self.blocks: list[dict[str, np.ndarray]] = []
+        self.pending: list[Example] = []
+        self.heap: list[tuple[float, int, Example]] = []
+        self.sides: dict[str, Categories] = {}
+        self.columns: dict[str, Categories] = {}
+
+    def add(self, example: Example) -> None:
+        if _kind(example) != self.kind:
+            self.others[example.origin.line] = None
+            return
+        self.pending.append(example)
+        self.n += 1
+        if len(self.pending) == BLOCK:
+            self._flush()
+
+    def _flush(self) -> None:
+        if not self.pending:
+            return
+        start = self.n - len(self.pending)
+        for offset, priority in enumerate(self.rng.random(len(self.pending))):
+            self._offer(-priority, start + offset, self.pending[offset])
+        self.blocks.append(self._arrays(self.pending))
+        self.pending = []
+
+    def _offer(self, priority: float, row: int, example: Example) -> None:
+        """Keeps the rows of the smallest draws: every subset of that size is equally likely."""
+        if len(self.heap) < self.wanted:
+            heapq.heappush(self.heap, (priority, row, replace(example, extra={})))
+        elif self.heap and priority > self.heap[0][0]:
+            heapq.heapreplace(self.heap, (priority, row, replace(example, extra={})))
+
+    def _arrays(self, examples: list[Example]) -> dict[str, np.ndarray]:
+        prompts = [prompt_text(example.prompt) for example in examples]
+        normal = [minhash.normal(text) for text in prompts]
+        folded = [[minhash.normal(text) for text in example.completions] for example in examples]
+        sides = len(folded[0])
+        flat = [text for row in folded for text in row]
+        out = {
+            "lines": np.array([example.origin.line for example in examples], np.int64),
+            "prompts": _hashes(_exact(example.prompt) for example in examples),
+            "questions": _hashes(normal),
+            "answers": _hashes(t.encode("utf-8", "replace") for e in examples for t in e.completions).reshape(-1, sides),
+            "folded": _hashes(flat).reshape(-1, sides),
+            "prompt_signs": minhash.signatures(normal),
+            "answer_signs": minhash.signatures(flat).reshape(-1, sides, minhash.BINS),
+            "features": np.array([_features(e, p) for e, p in zip(examples, prompts)], np.float32),
+            "prompt_characters": np.array([len(text) for text in prompts], np.int64),
+            "turns": np.array([len(example.prompt) for example in examples], np.int32),
+            "desirable": np.array([getattr(example, "desirable", True) for example in examples], bool),
+            "scores": np.array([side_numbers(example.extra, SCORES) for example in examples], np.float32),
+            "declared": np.array([declared_flip(example.extra) for example in examples], np.int8),
+            "votes": np.array([side_numbers(example.extra, VOTES) for example in examples], np.float32),
+        }
+        return out | self._categories(examples)
+
+    def _categories(self, examples: list[Example]) -> dict[str, np.ndarray]:
+        """Codes of categorical columns; a column that a block does not have is filled in `scan`."""
+        out: dict[str, np.ndarray] = {}
+        for at, example in enumerate(examples):
+            for name, one, two in side_columns(example.extra) if self.kind == "pairs" else ():
+                if is_category(one) and is_category(two):
+                    codes = out.setdefault(f"side:{name}", np.full((len(examples), 2), -1, np.int32))
+                    known = self.sides.setdefault(name, Categories())
+                    codes[at] = known.code(one), known.code(two)
+            for name, value in example.extra.items():
+                if is_category(value) and is_name(name):
+                    codes = out.setdefault(f"column:{name}", np.full(len(examples), -1, np.int32))
+                    codes[at] = self.columns.setdefault(name, Categories()).code(value)
+        return out
+
+    def scan(self, name: str, ledger: Ledger, formats: Counter, digest: str) -> Scan:
+        self._flush()
+        fixed = [key for key in self.blocks[0] if ":" not in key]
+        arrays = {key: np.concatenate([block.pop(key) for block in self.blocks]) for key in fixed}
+        sample = [Sampled(row, example) for _, row, example in sorted(self.heap, key=lambda item: item[1])]
+        return Scan(
+            name=name, kind=self.kind, ledger=ledger, formats=formats, other_lines=list(self.others), digest=digest, **arrays,
+            sides=self._joined("side:", self.sides, arrays["lines"], (2,)),
+            columns=self._joined("column:", self.columns, arrays["lines"], ()),
+            sample=sample,
+        )  # fmt: skip
+
+    def _joined(self, prefix: str, known: dict[str, Categories], lines: np.ndarray, shape: tuple[int, ...]) -> dict:
+        """Whole columns from blocks, without those that turned out to be no categories."""
+        out = {}
+        for name, categories in known.items():
+            if categories.given_up or len(categories.codes) < 2:
+                continue
+            whole = np.full((len(lines), *shape), -1, np.int32)
+            for number, block in enumerate(self.blocks):
+                part = block.get(prefix + name)
+                if part is not None:
+                    whole[number * BLOCK : number * BLOCK + len(part)] = part
+            out[name] = (whole, categories.names)
+        return out
+
+
+def _kind(example: Example) -> str:
+    return "pairs" if isinstance(example, Pair) else "labelled" if isinstance(example, Labelled) else "demonstrations"
+
+
+def _features(example: Example, prompt: str) -> list[list[float]]:
+    asked = language(example.prompt[-1].content)
+    rows = []
+    for text in example.completions:
+        said = language(text)
+        rows.append([*counts(text), not asked or not said or asked == said])
+    return rows
+
+
+def prompt_text(prompt: tuple[Turn, ...]) -> str:
+    """A prompt as one text: what is compared and shown."""
+    if len(prompt) == 1:
+        return prompt[0].content
+    return "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
+
+
+def _exact(prompt: tuple[Turn, ...]) -> bytes:
+    return b"\0".join(f"{turn.role}\1{turn.content}".encode("utf-8", "replace") for turn in prompt)
+
+
+def _hashes(texts: Iterator[bytes] | list[bytes]) -> np.ndarray:
+    """64-bit hashes. By chance two of a million different texts share one with p = 3e-8."""
+    return np.frombuffer(b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64).copy()
+
+
+def recall(source: Source, lines: set[int], kind: str) -> dict[int, list[Example]]:
+    """The examples of some lines, read again; stops behind the last."""
+    out: dict[int, list[Example]] = {}
+    last = max(lines, default=0)
+    for example in stream(source):
+        if example.origin.line > last:
+            break
+        if example.origin.line in lines and _kind(example) == kind:
+            out.setdefault(example.origin.line, []).append(example)
+    return out

@@ -1,0 +1,37 @@
+"""The checks that need a model: tokens of every row, hardness on a sample."""
+
+from __future__ import annotations
+
+from accord.audit.findings import AuditFinding
+from accord.audit.hardness import ROWS, hardness_findings, read_rows
+from accord.audit.scan import Scan
+from accord.audit.tokens import token_findings, tokenise
+from accord.data.containers import Source
+from accord.data.templates import make_template
+from accord.models.load import load
+
+
+def model_findings(scan: Scan, source: Source, name: str, rows: int | None, seed: int, say) -> list[AuditFinding]:
+    """Findings on tokens and hardness.
+
+    Args:
+      name: "smollm2" or a folder.
+      rows: how many of the sampled rows the model reads; None is `hardness.ROWS`.
+
+    Raises:
+      UsageError: no such model.
+      Refused: it has no chat template.
+    """
+    say(f"loading {name}")
+    model = load(name)
+    template = make_template(
+        model.tokenizer, "auto", generation_eos=getattr(model.network.generation_config, "eos_token_id", None)
+    )
+    say("tokens of every row")
+    tokens = tokenise(source, scan, template, say)
+    found = token_findings(scan, tokens, template)
+    if not tokens.lengths:
+        return found
+    most = min(rows or ROWS, len(scan.sample))
+    say(f"reading {most:,} of {len(scan):,} rows with the model")
+    return found + hardness_findings(scan, read_rows(scan, model, template, most, seed, say))

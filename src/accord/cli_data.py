@@ -1,0 +1,222 @@
+"""The commands about data: audit, split, convert, advise. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Optional
+
+import typer
+
+from accord.environment import settle
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
+Data = Annotated[str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
+UNFIT = 3  # exit code
+
+
+def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
+    """Put the commands into the application.
+
+    Args:
+      run: does the work and turns failures into words and exit codes.
+      say: prints a line where it belongs, with and without --json.
+    """
+    for make in (_audit, _split, _convert, _advise):
+        app.command()(make(run, say))
+
+
+def _tell(text: str) -> None:
+    """A line of progress."""
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def _audit(run: Callable, say: Callable) -> Callable:
+    def audit(
+        data: Data,
+        model: Annotated[
+            Optional[str], typer.Option(help="smollm2 or a folder: adds the checks of tokens and hardness.")
+        ] = None,
+        held_out: Annotated[
+            Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
+        ] = None,
+        rows: Annotated[
+            Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")
+        ] = None,
+        page: Annotated[Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")] = None,
+        fix: Annotated[
+            Optional[str],
+            typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."),
+        ] = None,
+        drop: Annotated[
+            Optional[list[str]],
+            typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."),
+        ] = None,
+        keep: Annotated[
+            Optional[list[str]],
+            typer.Option(
+                help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties."
+            ),
+        ] = None,
+        near_tie: Annotated[
+            Optional[float],
+            typer.Option(
+                "--near-tie", help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1."
+            ),
+        ] = None,
+        min_chosen_score: Annotated[
+            Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")
+        ] = None,
+        max_per_prompt: Annotated[
+            Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")
+        ] = None,
+        balance_length: Annotated[
+            bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")
+        ] = False,
+        sample: Annotated[int, typer.Option(min=1, help="Rows that the probes read.")] = 10_000,
+        model_rows: Annotated[Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """What is wrong with a preference file, before any training. Exit 3 if it is unfit."""
+        verdict = ""
+
+        def work():
+            nonlocal verdict
+            settle()
+            from accord.audit.fix import Options
+            from accord.audit.page import check_page, write_page
+            from accord.audit.run import audit as examine
+            from accord.audit.show import show
+
+            if page is not None:
+                check_page(page)
+            options = Options(
+                tuple(drop or ()),
+                tuple(keep or ()),
+                near_tie,
+                min_chosen_score,
+                max_per_prompt,
+                balance_length,
+                seed if fix else 0,
+            )
+            found = examine(
+                data, model=model, held_out=held_out, rows=rows, sample=sample, model_rows=model_rows, fix_to=fix,
+                options=options, seed=seed, say=_tell,
+            )  # fmt: skip
+            verdict = found.verdict
+            show(found, sys.stderr if as_json else sys.stdout)
+            if page is not None:
+                write_page(found, page)
+                say(as_json, f"page: {page}")
+            return found.as_dict()
+
+        run(work, as_json)
+        if verdict == "unfit":
+            raise SystemExit(UNFIT)
+
+    return audit
+
+
+def _split(run: Callable, say: Callable) -> Callable:
+    def split(
+        data: Data,
+        output: Annotated[str, typer.Option(help="Folder to write; must not exist.")] = "split",
+        share: Annotated[float, typer.Option(help="Share of the rows to hold out.")] = 0.1,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Train and held-out by prompt, near copies of a prompt together."""
+
+        def work():
+            from accord.audit.split import split as divide
+
+            done = divide(data, output, share=share, seed=seed)
+            say(
+                as_json,
+                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl: {done['held_out']:,} rows; {done['unusable']:,} unusable",
+            )
+            say(
+                as_json,
+                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters, {done['held_out_clusters']:,} of them held out; none is on both sides",
+            )
+            return done
+
+        run(work, as_json)
+
+    return split
+
+
+def _convert(run: Callable, say: Callable) -> Callable:
+    def convert(
+        data: Data,
+        to: Annotated[
+            str,
+            typer.Option(
+                help="Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a wrong name lists all."
+            ),
+        ],
+        output: Annotated[str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")],
+        format: Annotated[str, typer.Option(help="Format to read; auto judges every row.")] = "auto",
+        as_json: Json = False,
+    ) -> None:
+        """Write a preference file in another tool's format."""
+
+        def work():
+            from accord.data.convert_file import convert_file
+
+            done = convert_file(data, output, to, format=format)
+            for line in done.lines():
+                say(as_json, line)
+            return done.as_dict()
+
+        run(work, as_json)
+
+    return convert
+
+
+def _advise(run: Callable, say: Callable) -> Callable:
+    def advise(
+        data: Data,
+        model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
+        held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
+        recipe: Annotated[
+            Optional[str], typer.Option(help="Write a recipe that runs as it is, each line with its reason.")
+        ] = None,
+        all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
+        model_rows: Annotated[int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = 60,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Which method, why, and with which settings, from what the audit measured. Exit 3 if something must be mended first."""
+        ready = True
+
+        def work():
+            nonlocal ready
+            settle()
+            from accord.audit.advise import advise as consider
+            from accord.audit.advise import lines, write_recipe
+            from accord.audit.machine import measure
+            from accord.audit.run import audit as examine
+            from accord.data.write import check_absent
+            from accord.models.load import load
+
+            if recipe is not None:
+                check_absent(recipe)
+            found = examine(data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell)
+            _tell("timing the model")
+            advice = consider(found, measure(load(model)), model=model, data=data, held_out=held_out, all_weights=all_weights)
+            ready = advice.ready
+            for line in lines(advice):
+                say(as_json, line)
+            if recipe is not None:
+                write_recipe(advice, recipe, " ".join(["accord", *sys.argv[1:]]))
+                say(as_json, f"recipe: {recipe}   (accord train {recipe})")
+            return advice.as_dict()
+
+        run(work, as_json)
+        if not ready:
+            raise SystemExit(UNFIT)
+
+    return advise

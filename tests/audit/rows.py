@@ -1,0 +1,65 @@
+"""Files with a planted fault, and a clean one: rows that no check of the audit may object to."""
+
+from __future__ import annotations
+
+import json
+import random
+
+NOUNS = "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel orchard glacier".split()
+VERBS = "repair paint measure explain describe visit protect clean photograph design".split()
+# Words of the same lengths on both sides: the clean file must not have a length rule.
+GOOD = "precise careful verified sound reliable accurate tested correct".split()
+BAD = "muddled guessed careless shaky mistaken confused sloppy dubious".split()
+FILL = "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber copper linen".split()
+
+
+def sentence(rng: random.Random, words: list[str], length: int) -> str:
+    picked = [rng.choice(FILL) for _ in range(length)]
+    for at in rng.sample(range(length), 3):
+        picked[at] = rng.choice(words)
+    return " ".join(picked).capitalize() + "."
+
+
+def clean(n: int = 400, seed: int = 0) -> list[dict]:
+    """Distinct prompts; the chosen answer has good words, both have the same number of words."""
+    rng = random.Random(seed)
+    rows = []
+    for i in range(n):
+        length = rng.randint(10, 20)
+        prompt = f"{rng.choice(VERBS).capitalize()} {rng.choice(NOUNS)} {rng.getrandbits(40):x} near the {rng.choice(NOUNS)} {rng.getrandbits(40):x}"
+        rows.append({"prompt": prompt, "chosen": sentence(rng, GOOD, length), "rejected": sentence(rng, BAD, length)})
+    return rows
+
+
+def labelled(n: int = 400, good: float = 0.55, seed: int = 0) -> list[dict]:
+    """One answer a prompt, with its label."""
+    rng = random.Random(seed)
+    rows = []
+    for i, row in enumerate(clean(n, seed)):
+        label = rng.random() < good
+        rows.append({"prompt": row["prompt"], "completion": row["chosen" if label else "rejected"], "label": label})
+    return rows
+
+
+def scored(n: int = 400, seed: int = 0) -> list[dict]:
+    """Clean pairs with scores from 5 to 9, the chosen one always at least 1 ahead."""
+    rng = random.Random(seed)
+    out = []
+    for row in clean(n, seed):
+        low = rng.choice((5, 6, 7))
+        out.append(row | {"score_chosen": low + rng.choice((1, 2)), "score_rejected": low})
+    return out
+
+
+def flipped(rows: list[dict], share: float, seed: int = 1) -> list[dict]:
+    """The rows with this share of them turned round."""
+    rng = random.Random(seed)
+    turned = lambda row: row | {"chosen": row["rejected"], "rejected": row["chosen"]}  # noqa: E731
+    return [turned(row) if rng.random() < share else row for row in rows]
+
+
+def write(path, rows: list) -> str:
+    """A JSONL file; a row that is text already stands as it is."""
+    lines = (row if isinstance(row, str) else json.dumps(row, ensure_ascii=False) for row in rows)
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+    return str(path)
