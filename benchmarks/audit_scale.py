@@ -49,7 +49,7 @@ def _varied(text: str, words: list[str], rng: random.Random) -> str:
 
 def measure(path: str) -> dict:
     """Audit one file in this process."""
-    from accord.audit.run import audit
+    from accord.auditing.run import audit
 
     start, cpu = time.perf_counter(), time.process_time()
     found = audit(path, say=lambda text: print(text, file=sys.stderr, flush=True))

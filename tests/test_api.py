@@ -40,3 +40,9 @@ def test_what_the_package_offers():
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         accord.trian
     assert "beta=0.1" in inspect.getdoc(accord.api.train)
+
+
+def test_audit_from_python(pairs_file):
+    import accord.auditing  # the package must not hide the function
+
+    assert accord.audit(pairs_file).verdict in ("fit", "fit with care", "unfit")

@@ -13,11 +13,14 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-_WHERE = {"train": "accord.api", "resume": "accord.api", "objectives": None, "types": None}
+_WHERE = {
+    "train": "accord.api", "resume": "accord.api", "audit": "accord.auditing.run", "objectives": None, "types": None,
+}  # fmt: skip
 
 if TYPE_CHECKING:
     from accord import objectives, types
     from accord.api import resume, train
+    from accord.auditing.run import audit
 
 
 def __getattr__(name: str):

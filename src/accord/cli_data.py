@@ -85,10 +85,10 @@ def _audit(run: Callable, say: Callable) -> Callable:
         def work():
             nonlocal verdict
             settle()
-            from accord.audit.fix import Options
-            from accord.audit.page import check_page, write_page
-            from accord.audit.run import audit as examine
-            from accord.audit.show import show
+            from accord.auditing.fix import Options
+            from accord.auditing.page import check_page, write_page
+            from accord.auditing.run import audit as examine
+            from accord.auditing.show import show
 
             if page is not None:
                 check_page(page)
@@ -130,7 +130,7 @@ def _split(run: Callable, say: Callable) -> Callable:
         """Train and held-out by prompt, near copies of a prompt together."""
 
         def work():
-            from accord.audit.split import split as divide
+            from accord.auditing.split import split as divide
 
             done = divide(data, output, share=share, seed=seed)
             say(
@@ -195,10 +195,10 @@ def _advise(run: Callable, say: Callable) -> Callable:
         def work():
             nonlocal ready
             settle()
-            from accord.audit.advise import advise as consider
-            from accord.audit.advise import lines, write_recipe
-            from accord.audit.machine import measure
-            from accord.audit.run import audit as examine
+            from accord.auditing.advise import advise as consider
+            from accord.auditing.advise import lines, write_recipe
+            from accord.auditing.machine import measure
+            from accord.auditing.run import audit as examine
             from accord.data.write import check_absent
             from accord.models.load import load
 

@@ -7,12 +7,12 @@ from collections import Counter
 
 import numpy as np
 
-from accord.audit.findings import AuditFinding, percent
-from accord.audit.measure import COLUMN
-from accord.audit.probes import Probes
-from accord.audit.scan import Scan, prompt_text
-from accord.audit.shortcuts import as_dict
-from accord.audit.thresholds import limit
+from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.measure import COLUMN
+from accord.auditing.probes import Probes
+from accord.auditing.scan import Scan, prompt_text
+from accord.auditing.shortcuts import as_dict
+from accord.auditing.thresholds import limit
 
 TOPICS = 20
 CLUSTERED = 4_000  # prompts that are sorted into topics

@@ -7,10 +7,10 @@ import subprocess
 from html.parser import HTMLParser
 
 import pytest
-from audit.rows import clean, scored, write
+from auditing.rows import clean, scored, write
 
-from accord.audit.page import check_page, render, write_page
-from accord.audit.run import audit
+from accord.auditing.page import check_page, render, write_page
+from accord.auditing.run import audit
 from accord.types import UsageError
 
 HOSTILE = [

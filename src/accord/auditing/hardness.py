@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from accord.audit.findings import AuditFinding, Place, percent
-from accord.audit.scan import Scan
-from accord.audit.shortcuts import area, as_dict
-from accord.audit.thresholds import limit
+from accord.auditing.findings import AuditFinding, Place, percent
+from accord.auditing.scan import Scan
+from accord.auditing.shortcuts import area, as_dict
+from accord.auditing.thresholds import limit
 from accord.data.templates import Template
 from accord.data.trees import Limits, encode
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_mean

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audit.rows import clean, flipped, write
+from auditing.rows import clean, flipped, write
 
-from accord.audit.noise import flipped_share
-from accord.audit.probes import Probed, probe
-from accord.audit.scan import scan
+from accord.auditing.noise import flipped_share
+from accord.auditing.probes import Probed, probe
+from accord.auditing.scan import scan
 from accord.evaluate.statistics import Estimate
 
 REAL = Path(__file__).parents[2] / "../shared/data/truthfulqa/pairs_train.jsonl"

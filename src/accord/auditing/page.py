@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accord.audit import figures
-from accord.audit.run import Audit
-from accord.audit.show import MARKS, full_command
-from accord.audit.thresholds import THRESHOLDS, limit
+from accord.auditing import figures
+from accord.auditing.run import Audit
+from accord.auditing.show import MARKS, full_command
+from accord.auditing.thresholds import THRESHOLDS, limit
 from accord.types import CheckpointError, UsageError
 
 HARM = {"refused": "makes it unfit", "warning": "take care", "note": "to know", "ok": "well"}
@@ -43,7 +43,7 @@ def render(audit: Audit) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=PackageLoader("accord.audit", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=PackageLoader("accord.auditing", "."), autoescape=True, undefined=StrictUndefined)
     data = audit.scan.name
     raised = [(finding, full_command(finding.command, data) if finding.command else "") for finding in audit.raised]
     return environment.get_template("page.html.j2").render(

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from accord.audit import diversity, integrity, labelled, labels, leakage, shortcuts
-from accord.audit.findings import AuditFinding, Place, ordered
-from accord.audit.fix import Cleaned, Options, check_options, fix
-from accord.audit.probes import Probes, probe
-from accord.audit.scan import SAMPLE, Scan, prompt_text, recall, scan_source
+from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
+from accord.auditing.findings import AuditFinding, Place, ordered
+from accord.auditing.fix import Cleaned, Options, check_options, fix
+from accord.auditing.probes import Probes, probe
+from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_source
 from accord.data.containers import Source, located
 from accord.data.ledger import printable
 from accord.data.write import check_rows_file
@@ -106,7 +106,7 @@ def audit(
             with located(held_out) as other:
                 findings += leakage.leakage(found, scan_source(other, kind=found.kind, sample=0))
         if model is not None:
-            from accord.audit.with_model import model_findings
+            from accord.auditing.with_model import model_findings
 
             findings += model_findings(found, source, model, model_rows, seed, say)
         findings = _shown(ordered(findings), found, source)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from audit.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
+from auditing.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
 
-from accord.audit.run import audit
+from accord.auditing.run import audit
 
 
 def _empty(rows):

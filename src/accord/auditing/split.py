@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.data.write import write_lines
-from accord.audit.scan import Scan, scan_source
+from accord.auditing.scan import Scan, scan_source
 from accord.data.containers import located
 from accord.types import CheckpointError, DataError, UsageError
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from accord.audit.findings import AuditFinding, percent
-from accord.audit.scan import Scan
-from accord.audit.thresholds import limit
+from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.scan import Scan
+from accord.auditing.thresholds import limit
 
 
 def balance(scan: Scan) -> AuditFinding | None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.audit import minhash
-from accord.audit.findings import AuditFinding, Place, counted, graded, percent
-from accord.audit.integrity import SHOWN, mixed
-from accord.audit.scan import Scan
-from accord.audit.shortcuts import as_dict
-from accord.audit.thresholds import limit
+from accord.auditing import minhash
+from accord.auditing.findings import AuditFinding, Place, counted, graded, percent
+from accord.auditing.integrity import SHOWN, mixed
+from accord.auditing.scan import Scan
+from accord.auditing.shortcuts import as_dict
+from accord.auditing.thresholds import limit
 from accord.evaluate.statistics import Estimate, wilson
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from audit.rows import clean, flipped, labelled, scored, write
+from auditing.rows import clean, flipped, labelled, scored, write
 from typer.testing import CliRunner
 
 from accord.cli import app
@@ -59,7 +59,7 @@ def test_a_missing_file(command, tmp_path):
 
 def test_commands_are_quoted_for_a_shell():
     """A file's name may hold anything; a command that is pasted must not do anything else."""
-    from accord.audit.show import full_command
+    from accord.auditing.show import full_command
 
     assert full_command("--fix OUT --drop cycles", "a;b $(c).jsonl") == "accord audit 'a;b $(c).jsonl' --fix cleaned.jsonl --drop cycles"
     assert full_command("accord split DATA --output split", "a b") == "accord split 'a b' --output split"

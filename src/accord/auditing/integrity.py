@@ -6,10 +6,10 @@ import numpy as np
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from accord.audit import minhash
-from accord.audit.findings import AuditFinding, Place, counted, graded, percent
-from accord.audit.scan import Scan
-from accord.audit.thresholds import limit
+from accord.auditing import minhash
+from accord.auditing.findings import AuditFinding, Place, counted, graded, percent
+from accord.auditing.scan import Scan
+from accord.auditing.thresholds import limit
 
 SHOWN = 5  # rows named with a finding
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.audit.findings import AuditFinding, percent
-from accord.audit.integrity import places
-from accord.audit.measure import FEATURES
-from accord.audit.probes import Probes, length_share
-from accord.audit.scan import Scan
-from accord.audit.thresholds import limit
+from accord.auditing.findings import AuditFinding, percent
+from accord.auditing.integrity import places
+from accord.auditing.measure import FEATURES
+from accord.auditing.probes import Probes, length_share
+from accord.auditing.scan import Scan
+from accord.auditing.thresholds import limit
 from accord.evaluate.statistics import Estimate, accuracy, wilson
 
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then

@@ -7,8 +7,8 @@ import shutil
 import textwrap
 from typing import TextIO
 
-from accord.audit.findings import AuditFinding
-from accord.audit.run import Audit
+from accord.auditing.findings import AuditFinding
+from accord.auditing.run import Audit
 
 MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 WORDS = {"fit": "FIT", "fit with care": "FIT WITH CARE", "unfit": "UNFIT"}

@@ -6,12 +6,12 @@ import json
 from collections import Counter
 
 import pytest
-from audit.rows import clean, labelled, scored, write
+from auditing.rows import clean, labelled, scored, write
 
-from accord.audit.fix import Options, fix
-from accord.audit.run import audit
-from accord.audit.scan import scan
-from accord.audit.split import held_out_rows, split
+from accord.auditing.fix import Options, fix
+from accord.auditing.run import audit
+from accord.auditing.scan import scan
+from accord.auditing.split import held_out_rows, split
 from accord.data.containers import located
 from accord.types import DataError, UsageError
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accord.audit import integrity, labels, shortcuts
-from accord.audit.measure import FEATURES
-from accord.audit.scan import scan
+from accord.auditing import integrity, labels, shortcuts
+from accord.auditing.measure import FEATURES
+from accord.auditing.scan import scan
 
 DATA = Path(__file__).parents[2] / "../shared/data"
 pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
-from accord.audit import minhash
-from accord.audit.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
-from accord.audit.measure import counts, language
-from accord.audit.thresholds import limit
+from accord.auditing import minhash
+from accord.auditing.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
+from accord.auditing.measure import counts, language
+from accord.auditing.thresholds import limit
 from accord.data.containers import Source, located
 from accord.data.ledger import Ledger
 from accord.data.read import stream

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.audit.findings import AuditFinding, counted, graded, percent
-from accord.audit.integrity import places
-from accord.audit.noise import flipped_share
-from accord.audit.probes import Probes
-from accord.audit.scan import Scan
-from accord.audit.shortcuts import as_dict
-from accord.audit.thresholds import limit
+from accord.auditing.findings import AuditFinding, counted, graded, percent
+from accord.auditing.integrity import places
+from accord.auditing.noise import flipped_share
+from accord.auditing.probes import Probes
+from accord.auditing.scan import Scan
+from accord.auditing.shortcuts import as_dict
+from accord.auditing.thresholds import limit
 from accord.evaluate.statistics import Estimate, wilson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell

@@ -18,7 +18,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from accord.audit.probes import Probed
+from accord.auditing.probes import Probed
 from accord.evaluate.statistics import Estimate
 
 GRID = np.linspace(0.0, 0.49, 99)

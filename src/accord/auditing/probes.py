@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import sparse
 
-from accord.audit.measure import COLUMN
-from accord.audit.scan import Scan
+from accord.auditing.measure import COLUMN
+from accord.auditing.scan import Scan
 from accord.evaluate.statistics import Estimate, accuracy
 
 FOLDS = 5

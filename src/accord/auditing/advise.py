@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accord.audit.findings import percent
-from accord.audit.machine import Machine
-from accord.audit.run import Audit
-from accord.audit.thresholds import limit
+from accord.auditing.findings import percent
+from accord.auditing.machine import Machine
+from accord.auditing.run import Audit
+from accord.auditing.thresholds import limit
 from accord.data.write import check_absent
 from accord.objectives import BoundObjective, resolve
 

@@ -11,10 +11,10 @@ from itertools import islice
 
 import numpy as np
 
-from accord.audit.diversity import LIMITS, QUANTILES
-from accord.audit.findings import AuditFinding, Place, percent
-from accord.audit.scan import Scan
-from accord.audit.thresholds import limit
+from accord.auditing.diversity import LIMITS, QUANTILES
+from accord.auditing.findings import AuditFinding, Place, percent
+from accord.auditing.scan import Scan
+from accord.auditing.thresholds import limit
 from accord.data.containers import Source
 from accord.data.read import stream
 from accord.data.templates import Template

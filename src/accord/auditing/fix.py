@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 
-from accord.audit import integrity
-from accord.audit.labels import tie_width
-from accord.audit.measure import COLUMN
+from accord.auditing import integrity
+from accord.auditing.labels import tie_width
+from accord.auditing.measure import COLUMN
 from accord.data.write import new_file, write_lines, write_row
-from accord.audit.scan import Scan
+from accord.auditing.scan import Scan
 from accord.data.containers import Source
 from accord.types import DataError, UsageError
 
