@@ -41,6 +41,7 @@ def train(
     batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Rows per update.")] = None,
     learning_rate: Annotated[Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")] = None,
     seed: Annotated[Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")] = None,
+    on_flag: Annotated[Optional[str], typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")] = None,
     output: Output = None,
     set_: Set = None,
     allow: Allow = None,
@@ -50,7 +51,7 @@ def train(
     """Train a model on preferences."""
     short = dict(
         model=model, data=data, held_out=held_out, method=method, adapter=adapter, steps=steps, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, output=output,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, on_flag=on_flag, output=output,
     )  # fmt: skip
     if all_weights:
         short["lora"] = False

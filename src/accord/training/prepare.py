@@ -27,6 +27,7 @@ from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, overlap, row_findings
+from accord.training.sampling import Asked, prompts_of
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
 from accord.types import DataError, Finding, Refused, Tree, UsageError
@@ -55,6 +56,7 @@ class Ready:
     tokenizer: str  # fingerprint of the tokenizer and its chat template
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
+    asked: list[Asked] = field(default_factory=list)  # prompts that are answered before, during and after training
 
     def batch_trees(self, index: int) -> list[Tree]:
         """The trees of update `index`."""
@@ -115,6 +117,8 @@ def prepare(
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
+    limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+    ready.asked = prompts_of(config, template, held_out_rows, limit)
     stop.poll()
     if objective.context is not None:  # a later batch of one prompt only would stop the run in its middle
         for index in range(steps):

@@ -120,7 +120,8 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
         raise checkpoint.unwritable(saved, error) from error
     apart = export.read_back(ready.model, saved, probe_ids(ready))
     run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
-    after = next((m for m in reversed(folder.metrics()) if m["step"] == ready.steps and any(k.startswith("eval_") for k in m)), {})
+    ended = run.progress.taken if run.progress.taken is not None else ready.steps
+    after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     checkpoint.write_text(folder.path / "README.md", card)
     checkpoint.write_text(saved / "README.md", card)
