@@ -15,7 +15,6 @@ Source: likelihood displacement, Razin et al. 2024, arXiv:2410.08847; both falli
 
 from __future__ import annotations
 
-import torch
 from scipy import stats
 from torch import Tensor
 

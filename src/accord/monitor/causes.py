@@ -24,8 +24,9 @@ def _first(h: History, name: str) -> float:
 
 
 def _spikes(h: History) -> Evidence | None:
+    """Ten times the usual, and more than is ever applied: a small gradient may double as it likes."""
     typical, now = h.typical("grad_norm"), h.training.last("grad_norm", 1)
-    if not typical or not now or now[0] <= 10 * typical:
+    if not typical or not now or now[0] <= max(10 * typical, h.facts.clip or 0.0):
         return None
     return {"norm": now[0], "typical": typical, "ratio": now[0] / typical}
 

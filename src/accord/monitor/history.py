@@ -26,7 +26,7 @@ class Facts:
     learning_rate: float  # peak
     tie_width: float = 0.0  # reward margins no larger are rounding
     at_reference: float | None = None  # a row's loss where policy = reference
-    pairs: bool = True  # whether training rows are pairs
+    clip: float | None = 1.0  # largest gradient norm that an update takes whole
 
 
 class Table:

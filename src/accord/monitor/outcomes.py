@@ -14,13 +14,10 @@ MEMORY = ("memorised", "held-out-turned")
 
 def _chosen_falling(h: History) -> Evidence | None:
     """Chosen answers lose probability on most rows while the margin grows all the same."""
-    table, prefix = (h.training, "diag/") if "diag/log_ratio_token/chosen" in h.training else (h.held_out, "diag/eval_")
-    if table is h.training:
-        chosen, rejected, share = (h.recent(prefix + n) for n in ("log_ratio_token/chosen", "log_ratio_token/rejected", "chosen_down"))
-    else:
-        chosen, rejected, share = (
-            next(iter(table.last(prefix + n, 1)), None) for n in ("log_ratio_token/chosen", "log_ratio_token/rejected", "chosen_down")
-        )
+    names = ("log_ratio_token/chosen", "log_ratio_token/rejected", "chosen_down")
+    chosen, rejected, share = (h.recent(f"diag/{name}") for name in names)
+    if chosen is None:  # no reference while training: held-out rows against their own log-probs of step 0
+        chosen, rejected, share = (next(iter(h.held_out.last(f"diag/eval_{name}", 1)), None) for name in names)
     if chosen is None or rejected is None or share is None or not h.past(0.2):
         return None
     falling = chosen < -0.25 and share > 0.75 and rejected < chosen

@@ -47,7 +47,7 @@ def facts_of(ready: Ready) -> Facts:
     objective, order = ready.learner.objective, ready.order
     return Facts(
         objective.name, objective.options, ready.steps, len(ready.rows.trees), order.batch_size, order.batches_per_epoch,
-        ready.peak, ready.tie_width, objective.at_reference, objective.rows == "pairs",
+        ready.peak, ready.tie_width, objective.at_reference, ready.config.train.clip,
     )  # fmt: skip
 
 
