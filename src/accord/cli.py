@@ -118,6 +118,24 @@ def export(
 
 
 @app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
+    output: Annotated[Optional[str], typer.Option("--output", help="The HTML file; report.html in the run's folder by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how to make it again."""
+
+    def work():
+        from accord.report.page import write_report
+
+        file = write_report(runs, output)
+        _say(as_json, f"{file} ({file.stat().st_size / 1000:,.0f} kB)")
+        return {"report": str(file)}
+
+    _run(work, as_json)
+
+
+@app.command()
 def demo(output: Output = None, as_json: Json = False) -> None:
     """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and after."""
 

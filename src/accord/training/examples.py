@@ -63,6 +63,12 @@ def start(folder: Path) -> dict[str, Tensor]:
     return {side: torch.tensor(table[f"logps/{side}"].to_numpy()) for side in SIDES}
 
 
+def margins(folder: Path, step: int) -> Tensor:
+    """Reward margins of one evaluation, [B]."""
+    table = parquet.read_table(file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"])
+    return torch.tensor(table["rewards/chosen"].to_numpy() - table["rewards/rejected"].to_numpy())
+
+
 def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
     """What slices are cut by: where a row stands, its prompt, its source, turns and length."""
     examples = [rows.encoding.examples[tree.row] for tree in held_out.trees]

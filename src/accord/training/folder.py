@@ -66,6 +66,9 @@ class RunFolder:
         """The run's resolved config, its output pointed to where the run lies now."""
         return make_config({**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)})
 
+    def config_text(self) -> str:
+        return (self.path / "config.yaml").read_text(encoding="utf-8")
+
     # ------------------------------------------------------------ written once
 
     def write_config(self, config: Config) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from accord.config import Config
 from accord.models import export
-from accord.training import checkpoint
+from accord.training import checkpoint, pairs
 from accord.training.card import model_card
 from accord.training.display import Display
 from accord.training.folder import RunFolder
@@ -121,6 +121,7 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
     apart = export.read_back(ready.model, saved, probe_ids(ready))
     run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
+    pairs.write(ready, folder, ended)
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     checkpoint.write_text(folder.path / "README.md", card)
