@@ -1,4 +1,4 @@
-"""A base model small enough to train in a second, that knows the demonstration's language: the gallery's subject."""
+"""A base model small enough for fifty runs, that has learned to speak from the data's own answers: the gallery's subject."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def make_base(rows: list[dict], folder: Path) -> Path:
     data = folder / "answers.jsonl"
     data.write_text("".join(json.dumps(answer) + "\n" for answer in answers), encoding="utf-8")
     return accord.train(
-        model=str(folder / "random"), data=str(data), method="sft", lora=False, dtype="float32", epochs=15, batch_size=32,
+        model=str(folder / "random"), data=str(data), method="sft", lora=False, dtype="float32", epochs=2, batch_size=32,
         learning_rate=5e-3, output=str(folder / "base"),
     ).saved  # fmt: skip
 

@@ -43,11 +43,11 @@ def _runaway(h: History) -> Evidence | None:
 
 
 def _beta_too_low(h: History) -> Evidence | None:
-    """Nats are spent by the token, and β makes so little of them that the loss still asks for more."""
+    """Answers have moved, and β makes so little of it that the margin seems flat: the loss asks for more without end."""
     beta, drift, margin = h.facts.options.get("beta"), h.recent("diag/drift"), h.recent("rewards/margins")
-    if not isinstance(beta, float) or beta > 0.02 or drift is None or margin is None or not h.past(0.3):
+    if not isinstance(beta, float) or beta >= 0.01 or drift is None or margin is None or not h.past(0.5):
         return None
-    return {"beta": beta, "drift": drift, "margin": margin} if drift > 0.75 and margin < 1 else None
+    return {"beta": beta, "drift": drift, "margin": margin} if drift > 0.1 and margin < 0.25 else None
 
 
 def _noise_floor(h: History) -> Evidence | None:
@@ -102,7 +102,7 @@ CAUSES = (
     ),
     Rule(
         "beta-too-low", _beta_too_low,
-        says="answers moved by {drift:.2f} nats a token, and with beta {beta:g} the margin is still only {margin:.3f}",
+        says="answers moved by {drift:.2f} nats a token, and with beta {beta:g} the margin is only {margin:.4f}",
         means="Next to nothing holds the policy near its reference: it gives up general abilities for a margin that beta hides.",
         remedy="--set objective.beta=0.1 (0.01 to 0.05 is aggressive already)",
         source="Rafailov et al. 2023, arXiv:2305.18290, §6: reward against KL over beta; EngineersOfAI, DPO lesson: beta too low",

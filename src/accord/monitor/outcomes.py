@@ -10,6 +10,9 @@ from accord.monitor.rule import Evidence, Rule
 
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
 MEMORY = ("memorised", "held-out-turned")
+# Share of samples that must be longer than before: of 8 prompts all, or all but a tie. Three in four come about by chance
+# in one run out of seven, and did so in two healthy ones out of three (benchmarks/flags).
+NEARLY_ALL = 0.9
 
 
 def _chosen_falling(h: History) -> Evidence | None:
@@ -108,7 +111,7 @@ def _length_drift(h: History) -> Evidence | None:
     if found is None or not longer or found[0] <= 0:
         return None
     ratio = found[1] / found[0]
-    if not ((ratio > 1.5 and longer[0] >= 0.75) or (ratio < 1 / 1.5 and longer[0] <= 0.25)):
+    if not ((ratio > 1.5 and longer[0] >= NEARLY_ALL) or (ratio < 1 / 1.5 and longer[0] <= 1 - NEARLY_ALL)):
         return None
     return {"before": found[0], "now": found[1], "ratio": ratio}
 

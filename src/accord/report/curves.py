@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from accord.report.figures import Line, Mark, chart, smooth
+from accord.report.figures import Line, Mark, Point, chart, smooth
 from accord.report.read import Recorded
 from accord.report.verdict import short
 
@@ -53,12 +53,19 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
         for colour, (name, training, held) in enumerate(lines, 1):
             points = run.training.points(training)
             if points:
-                drawn.append(Line(f"{name}, each update", points, colour, "raw"))
-                drawn.append(Line(name, smooth(points, max(2.0, len(points) / 25)), colour, "smooth"))
+                drawn += _drawn(name, training, points, colour)
             if held and (points := run.held_out.points(held)):
                 drawn.append(Line(f"{name}, held-out", points, colour, "held"))
         found.append(chart(title, drawn, marks(run), level))
     return [figure for figure in found if figure is not None]
+
+
+def _drawn(name: str, metric: str, points: list[Point], colour: int) -> list[Line]:
+    """Each update and the trend; what has no noise as it is."""
+    if metric == "learning_rate":
+        return [Line(name, points, colour)]
+    trend = smooth(points, max(2.0, len(points) / 25))
+    return [Line(f"{name}, each update", points, colour, "raw"), Line(name, trend, colour, "smooth")]
 
 
 def sample_curves(run: Recorded) -> list[Markup]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
 WIDTH, HEIGHT = 420, 200
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
@@ -134,18 +134,18 @@ def _mark(scale: _Scale, mark: Mark) -> Markup:
 
 
 def _curve(scale: _Scale, line: Line) -> Markup:
-    title = escape(line.name)
-    if len(line.points) == 1 or line.style == "held":
-        dots = Markup("").join(
-            Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step {:g}</title></circle>').format(
-                scale.x(s), scale.y(v), line.name, _short(v), s
-            )
-            for s, v in line.points
-        )
-    else:
-        dots = Markup("")
+    dots = [_dot(scale, line.name, point) for point in line.points] if len(line.points) == 1 or line.style == "held" else []
     path = " ".join(f"{scale.x(s):.1f},{scale.y(v):.1f}" for s, v in line.points)
-    return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(line.colour, line.style, title, path, dots)
+    return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(
+        line.colour, line.style, line.name, path, Markup("").join(dots)
+    )
+
+
+def _dot(scale: _Scale, name: str, point: Point) -> Markup:
+    step, value = point
+    return Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step {:g}</title></circle>').format(
+        scale.x(step), scale.y(value), name, _short(value), step
+    )
 
 
 def _short(value: float) -> str:

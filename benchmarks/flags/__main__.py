@@ -1,0 +1,107 @@
+"""Does each failure raise its own red flag, and a healthy run none? Precision and recall over a gallery of tiny runs.
+
+    python benchmarks/flags --data DIR [--work DIR] [--only WORD]
+
+DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 200,000 parameters, fine-tuned on the data's answers) is
+made once and kept in --work. Results: benchmarks/results/flags.json, a run each; one that is there is not made again.
+
+Recall: runs made to fail that raised one of their expected flags, over all such runs. Precision: warnings that belong to
+their run, over all warnings raised, the healthy runs' among them. Notes (explanations) are no warnings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import random
+import shutil
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from cases import CASES, RATE, Case, misaligned_reference
+from tiny import make_base
+
+import accord
+from accord.types import AccordError
+
+RESULTS = Path(__file__).parents[1] / "results" / "flags.json"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", required=True, type=Path)
+    parser.add_argument("--work", type=Path, help="where the base model is kept")
+    parser.add_argument("--only", default="", help="cases whose name holds this word")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    work = options.work or Path(tempfile.mkdtemp())
+    rows = [json.loads(line) for line in (options.data / "truthfulqa/pairs_train.jsonl").read_text().splitlines()]
+    base = work / "base/final"
+    if not base.is_dir():
+        work.mkdir(parents=True, exist_ok=True)
+        base = make_base(rows, work)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    for case in CASES:
+        for seed in range(case.seeds):
+            key = f"{case.name}, seed {seed}"
+            if options.only in case.name and key not in results:
+                results[key] = measure(case, seed, rows, base, options.data / "truthfulqa/pairs_test.jsonl", work)
+                RESULTS.write_text(json.dumps(results, indent=1) + "\n")
+                print(key, results[key], flush=True)
+    print(table(results))
+
+
+def measure(case: Case, seed: int, rows: list[dict], base: Path, held_out: Path, work: Path) -> dict:
+    """One run, and what it raised."""
+    rng = random.Random(seed)
+    drawn = case.rows(rng.sample(rows, case.count), rng)
+    data, output = work / "train.jsonl", work / "runs" / f"{case.name}, seed {seed}"
+    data.write_text("".join(json.dumps(row) + "\n" for row in drawn), encoding="utf-8")
+    shutil.rmtree(output, ignore_errors=True)
+    settings = {"method": "dpo", "epochs": 1, "learning_rate": RATE, **case.settings}
+    fields = {"evaluate.every": 12, "evaluate.rows": 200, "monitor.sample_every": 24, "model.lora.targets": "all-linear", "checkpoint.every": 0}
+    began = time.monotonic()
+    try:
+        with misaligned_reference() if case.wrong_reference else contextlib.nullcontext():
+            accord.train(
+                model=str(base), data=str(data), held_out=str(held_out), dtype="float32", batch_size=16, seed=seed,
+                output=str(output), set=fields, **settings,
+            )  # fmt: skip
+    except AccordError as error:
+        return {"raised": [f"refused: {check}" for check in ("data.ledger",) if check in str(error)], "seconds": time.monotonic() - began}
+    file = output / "events.jsonl"
+    events = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    accuracy = [json.loads(line).get("eval_rewards/accuracies") for line in (output / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "raised": [e["check"].removeprefix("flag.") for e in events if e["verdict"] == "warning"],
+        "notes": [e["check"].removeprefix("flag.") for e in events if e["verdict"] == "note"],
+        "steps": [e["step"] for e in events if e["verdict"] == "warning"],
+        "accuracy": [a for a in accuracy if a is not None][-1], "seconds": round(time.monotonic() - began, 1),
+    }  # fmt: skip
+
+
+def table(results: dict) -> str:
+    """What each case raised, and both shares over all runs."""
+    lines = ["| made to be | must raise | runs | raised it | raised otherwise |", "|---|---|---|---|---|"]
+    hits = fails = right = warnings = 0
+    for case in CASES:
+        runs = [results[key] for seed in range(case.seeds) if (key := f"{case.name}, seed {seed}") in results]
+        found = [bool(case.expected & set(run["raised"])) for run in runs]
+        other = [flag for run in runs for flag in run["raised"] if flag not in case.expected | case.also]
+        beside = [flag for run in runs for flag in run["raised"] if flag in case.also]
+        raised = sum(len(run["raised"]) for run in runs)
+        warnings, right = warnings + raised, right + raised - len(other)
+        if case.expected:
+            hits, fails = hits + sum(found), fails + len(runs)
+        shown = ", ".join(f"{flag} {other.count(flag)}×" for flag in sorted(set(other))) or "–"
+        shown += f" (as it may: {', '.join(sorted(set(beside)))})" if beside else ""
+        lines.append(f"| {case.name} | {' or '.join(sorted(case.expected)) or 'nothing'} | {len(runs)} | {sum(found) if case.expected else '–'} | {shown} |")
+    share = lambda part, whole: f"{part}/{whole} = {part / whole:.2f}" if whole else "–"  # noqa: E731
+    return "\n".join([*lines, "", f"Recall {share(hits, fails)}, precision {share(right, warnings)}, over {len(results)} runs."])
+
+
+if __name__ == "__main__":
+    main()
