@@ -44,8 +44,8 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         base = make_base(rows, work)
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    for case in CASES:
-        for seed in range(case.seeds):
+    for seed in range(max(case.seeds for case in CASES)):
+        for case in (case for case in CASES if seed < case.seeds):
             key = f"{case.name}, seed {seed}"
             if options.only in case.name and key not in results:
                 results[key] = measure(case, seed, rows, base, options.data / "truthfulqa/pairs_test.jsonl", work)

@@ -28,7 +28,7 @@ def healthy(step: int) -> dict:
 def evaluation(step: int) -> dict:
     done = step / 100
     return {
-        "step": step, "eval_loss": math.log(2) - 0.1 * done, "eval_rewards/accuracies": 0.5 + 0.2 * done,
+        "step": step, "eval_loss": math.log(2) - 0.1 * done, "eval_rewards/accuracies": 0.5 + 0.2 * done, "eval_rewards/margins": 0.7 * done,
         "diag/eval_accuracy_low": 0.45 + 0.2 * done, "diag/eval_accuracy_high": 0.55 + 0.2 * done,
         "diag/eval_length_correlation": 0.2,
     }  # fmt: skip

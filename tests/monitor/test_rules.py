@@ -28,7 +28,7 @@ RAISED = {
              facts=facts(options={"beta": 0.005})), set()),
     "runaway": (dict(train=constant({"loss": 1.2, "rewards/accuracies": 0.5}, after=5)), set()),
     "gradient-spike": (dict(train=lambda step, line: {"grad_norm": 12.0} if step == 60 else {}), set()),
-    "noise-floor": (dict(train=constant({"diag/ties": 0.8, "rewards/accuracies": 0.5, "rewards/margins": 0.0})), set()),
+    "noise-floor": (dict(train=constant({"diag/ties": 0.8, "rewards/accuracies": 0.5}), held=constant({"eval_rewards/margins": 0.0})), set()),
     "z0-clamped": (dict(train=constant({"kl": 0.0})), set()),
     "odds-saturated": (
         dict(train=constant({"log_odds_ratio": -0.001, "nll_loss": 0.4}), facts=facts(options={"weight": 0.1}, at_reference=None)), set()),
@@ -43,9 +43,9 @@ RAISED = {
         dict(train=constant({"rewards/accuracies": 0.9}, after=10),
              held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
     "accuracy-stuck": (
-        dict(train=lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step, "rewards/margins": 0.0},
+        dict(train=lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step},
              held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
-    "margin-flat": (dict(train=constant({"rewards/margins": 0.02})), set()),
+    "margin-flat": (dict(held=constant({"eval_rewards/margins": 0.02})), set()),
     "length-only": (dict(held=constant({"diag/eval_length_correlation": -0.9}, after=20)), set()),
     "chosen-falling": (
         dict(train=scaled(**{"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5,
@@ -157,6 +157,17 @@ def test_samples_are_compared_with_those_before():
 def test_beta_is_not_to_blame(beta, drift, margin):
     """Papers use .01; a margin that is reached; answers that have not moved."""
     assert told(train=scaled(**{"diag/drift": drift, "rewards/margins": margin}), facts=facts(options={"beta": beta})) == {}
+
+
+def test_a_flat_margin_without_held_out_rows():
+    """The last half of the run against its first window; a batch's noise alone is no evidence."""
+    gone = constant({"eval_rewards/margins": math.nan})
+    assert told(train=lambda step, line: {"rewards/margins": 0.02 * (-1) ** step}, held=gone).keys() == {"margin-flat"}
+    assert told(train=lambda step, line: {"rewards/margins": step / 100 + 0.3 * (-1) ** step}, held=gone) == {}
+
+
+def test_training_noise_is_overruled_by_held_out_margins():
+    assert "margin-flat" not in told(train=constant({"rewards/margins": 0.0}))
 
 
 def test_z0_may_be_zero_now_and_then():

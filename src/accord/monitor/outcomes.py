@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import fmean
 
 from accord.monitor.causes import RUNAWAY
 from accord.monitor.history import History
@@ -45,8 +46,14 @@ def _accuracy_stuck(h: History) -> Evidence | None:
 
 
 def _margin_flat(h: History) -> Evidence | None:
-    gained = h.gained("rewards/margins")
-    if gained is None or not h.past(0.5) or gained > 0.03:
+    """Held-out margins where there are any, since a batch's is mostly noise; else the last half against the first window."""
+    held = h.held_out.points("eval_rewards/margins")
+    if len(held) >= 2 and held[-1][0] >= 0.5 * h.facts.steps:
+        gained = held[-1][1] - held[0][1]
+    else:
+        half, early = h.training.last("rewards/margins", h.step // 2), h.early("rewards/margins")
+        gained = fmean(half) - early if half and early is not None and not held else None
+    if gained is None or not h.past(0.75) or gained > 0.03:
         return None
     return {"gained": gained, "accuracy": h.recent("rewards/accuracies") or 0.0, "higher": 3 * h.facts.learning_rate}
 
