@@ -2,8 +2,9 @@
 
     python benchmarks/flags --data DIR [--work DIR] [--only WORD]
 
-DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 200,000 parameters, fine-tuned on the data's answers) is
-made once and kept in --work. Results: benchmarks/results/flags.json, a run each; one that is there is not made again.
+DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 150,000 parameters, fine-tuned on the data's answers) and
+every run are kept in --work; a run that lies there is not made again, but judged anew by today's rules (replay.py), which
+see its recorded figures alone. Results: benchmarks/results/flags.json.
 
 Recall: runs made to fail that raised one of their expected flags, over all such runs. Precision: warnings that belong to
 their run, over all warnings raised, the healthy runs' among them. Notes (explanations) are no warnings.
@@ -17,11 +18,11 @@ import json
 import random
 import shutil
 import tempfile
-import time
 from pathlib import Path
 
 import torch
 from cases import CASES, RATE, Case, misaligned_reference
+from replay import replay
 from tiny import make_base
 
 import accord
@@ -39,6 +40,7 @@ def main() -> None:
     torch.set_num_threads(1)
     work = options.work or Path(tempfile.mkdtemp())
     rows = [json.loads(line) for line in (options.data / "truthfulqa/pairs_train.jsonl").read_text().splitlines()]
+    held_out = [json.loads(line) for line in (options.data / "truthfulqa/pairs_test.jsonl").read_text().splitlines()]
     base = work / "base/final"
     if not base.is_dir():
         work.mkdir(parents=True, exist_ok=True)
@@ -47,40 +49,49 @@ def main() -> None:
     for seed in range(max(case.seeds for case in CASES)):
         for case in (case for case in CASES if seed < case.seeds):
             key = f"{case.name}, seed {seed}"
-            if options.only in case.name and key not in results:
-                results[key] = measure(case, seed, rows, base, options.data / "truthfulqa/pairs_test.jsonl", work)
+            if options.only in case.name:
+                results[key] = measure(case, seed, rows, held_out, base, work)
                 RESULTS.write_text(json.dumps(results, indent=1) + "\n")
                 print(key, results[key], flush=True)
     print(table(results))
 
 
-def measure(case: Case, seed: int, rows: list[dict], base: Path, held_out: Path, work: Path) -> dict:
-    """One run, and what it raised."""
+def measure(case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, work: Path) -> dict:
+    """What one run raises; it is made where it does not lie in `work` yet."""
+    run = work / "runs" / f"{case.name}, seed {seed}"
+    if not (run / "README.md").is_file():  # written last
+        shutil.rmtree(run, ignore_errors=True)
+        try:
+            make(case, seed, rows, held_out, base, run)
+        except AccordError as error:
+            return {"raised": [f"refused: {check}" for check in ("data.ledger",) if check in str(error)]}
+    flags = replay(run)
+    accuracy = [json.loads(line).get("eval_rewards/accuracies") for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return {
+        "raised": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "warning"],
+        "steps": [step for step, f in flags if f.verdict == "warning"],
+        "notes": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "note"],
+        "accuracy": [a for a in accuracy if a is not None][-1],
+    }
+
+
+def make(case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, run: Path) -> None:
+    """Train one run of the gallery."""
     rng = random.Random(seed)
-    drawn = case.rows(rng.sample(rows, case.count), rng)
-    data, output = work / "train.jsonl", work / "runs" / f"{case.name}, seed {seed}"
-    data.write_text("".join(json.dumps(row) + "\n" for row in drawn), encoding="utf-8")
-    shutil.rmtree(output, ignore_errors=True)
+    run.parent.mkdir(exist_ok=True)
+    train = write(case.rows(rng.sample(rows, case.count), rng), run.parent / "train.jsonl")
+    test = write(case.rows(held_out, rng) if case.held_out_too else held_out, run.parent / "held_out.jsonl")
     settings = {"method": "dpo", "epochs": 1, "learning_rate": RATE, **case.settings}
     fields = {"evaluate.every": 12, "evaluate.rows": 200, "monitor.sample_every": 24, "model.lora.targets": "all-linear", "checkpoint.every": 0}
-    began = time.monotonic()
-    try:
-        with misaligned_reference() if case.wrong_reference else contextlib.nullcontext():
-            accord.train(
-                model=str(base), data=str(data), held_out=str(held_out), dtype="float32", batch_size=16, seed=seed,
-                output=str(output), set=fields, **settings,
-            )  # fmt: skip
-    except AccordError as error:
-        return {"raised": [f"refused: {check}" for check in ("data.ledger",) if check in str(error)], "seconds": time.monotonic() - began}
-    file = output / "events.jsonl"
-    events = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    accuracy = [json.loads(line).get("eval_rewards/accuracies") for line in (output / "metrics.jsonl").read_text().splitlines()]
-    return {
-        "raised": [e["check"].removeprefix("flag.") for e in events if e["verdict"] == "warning"],
-        "notes": [e["check"].removeprefix("flag.") for e in events if e["verdict"] == "note"],
-        "steps": [e["step"] for e in events if e["verdict"] == "warning"],
-        "accuracy": [a for a in accuracy if a is not None][-1], "seconds": round(time.monotonic() - began, 1),
-    }  # fmt: skip
+    with misaligned_reference() if case.wrong_reference else contextlib.nullcontext():
+        accord.train(
+            model=str(base), data=train, held_out=test, dtype="float32", batch_size=16, seed=seed, output=str(run), set=fields, **settings
+        )
+
+
+def write(rows: list[dict], file: Path) -> str:
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return str(file)
 
 
 def table(results: dict) -> str:

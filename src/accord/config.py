@@ -146,6 +146,8 @@ class MonitorConfig(Section):
     """Longest sampled answer."""
     prompts: str | None = None
     """Text file with the prompts to sample, one a line, in place of held-out ones."""
+    trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
+    """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
 
 
 class Config(Section):

@@ -184,7 +184,7 @@ OUTCOMES = (
         means="The model does not come to distinguish chosen from rejected.",
         remedy="--learning-rate {higher:g}; if it stays flat, look at the labels",
         source="EngineersOfAI, DPO lesson, red flag 3",
-        unless=(*RUNAWAY, *STUCK),
+        unless=(*RUNAWAY, *STUCK, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "length-only", _length_only,

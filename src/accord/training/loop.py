@@ -17,9 +17,10 @@ from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint, examples, sampling
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
-from accord.training.prepare import Ready
+from accord.training.prepare import Ready, trajectory
 from accord.training.signals import Stop
 from accord.training.step import NotFinite, accumulate, make_batch
+from accord.training.trackers import Trackers
 from accord.training.watching import Watch, action, explained
 from accord.types import Diverged, Finding, Flagged, Interrupted, Tree
 
@@ -55,9 +56,12 @@ class Run:
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
     watch: Watch = field(init=False)
+    trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
         self.watch = Watch.over(self.ready, self.folder)
+        config = self.ready.config
+        self.trackers = Trackers(config.monitor.trackers, self.folder.path, trajectory(config), self.display.line)
         self.ready.optimizer.scale = self.progress.rate_scale
 
     @property
@@ -85,8 +89,9 @@ class Run:
         return self.progress.step >= self.steps or self.progress.taken is not None
 
     def log(self, name: str, line: dict) -> None:
-        """A line of figures, for the files and for the rules."""
+        """A line of figures, for the files, the trackers and the rules."""
         self.folder.append(name, line)
+        self.trackers.log(line)
         self.watch.history.add(line)
 
     def due(self, every: int) -> bool:
@@ -108,6 +113,8 @@ def train(run: Run) -> None:
         run.ready.optimizer.masters.forget_gradients()
         path = save(run)
         raise Interrupted(f"{signal} Saved {path}. Go on with: accord resume {run.folder.path}") from None
+    finally:
+        run.trackers.close()
 
 
 def settle(run: Run) -> None:
@@ -240,15 +247,10 @@ def go_back(run: Run, cause: Finding) -> None:
         speak(run)
 
 
-MARKS = {"warning": "!", "note": "·"}
-
-
 def flag(run: Run, finding: Finding) -> None:
     """Say something that was noticed while training: one line on the display, one in events.jsonl."""
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
-    means = f"\n    {finding.means}" if finding.means else ""
-    remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
-    run.display.line(f"{MARKS[finding.verdict]} step {run.progress.step}  {finding.check}: {finding.says}{means}{remedy}")
+    run.display.flagged(run.progress.step, finding)
 
 
 def score(metrics: dict) -> float:

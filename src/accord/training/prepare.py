@@ -30,6 +30,7 @@ from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, ov
 from accord.training.sampling import Asked, prompts_of
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
+from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
@@ -89,6 +90,7 @@ def prepare(
       UsageError, DataError, Refused: in words, with the remedy.
     """
     objective = resolve_objective(config)
+    require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")
     model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
     stop.poll()
@@ -144,7 +146,7 @@ def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
 def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
     what is in them has fingerprints."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True})
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers"}})
     for section, names in (("model", ("name", "adapter", "device")), ("data", ("train", "held_out"))):
         for name in names:
             del fields[section][name]

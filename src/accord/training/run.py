@@ -14,7 +14,7 @@ from accord.config import Config
 from accord.models import export
 from accord.training import checkpoint, pairs
 from accord.training.card import model_card
-from accord.training.display import Display
+from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
 from accord.training.prepare import Ready, prepare
@@ -103,9 +103,6 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
         f"  {len(ready.rows.trees):,} {objective.rows}, {ready.steps:,} updates of {ready.order.batch_size} rows, "
         f"peak learning rate {ready.peak:g}; run in {folder.path}"
     )
-
-
-MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 
 
 def _finish(run: Run, command: Sequence[str]) -> Result:
