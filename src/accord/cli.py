@@ -136,6 +136,23 @@ def report(
 
 
 @app.command()
+def watch(
+    runs: Annotated[Optional[str], typer.Argument(help="A run, or a folder of runs; runs/ by default.")] = None,
+    port: Annotated[int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)] = 7373,
+) -> None:
+    """A live local page of all runs: curves, flags with their meaning, samples, differences of configuration."""
+
+    def work():
+        try:
+            from accord.web.watch import serve
+        except ImportError as error:
+            raise UsageError(f"accord watch needs {error.name}: pip install 'accord[watch]'.") from error
+        serve(runs, port, print)
+
+    _run(work, False)
+
+
+@app.command()
 def demo(output: Output = None, as_json: Json = False) -> None:
     """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and after."""
 

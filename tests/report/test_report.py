@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.evaluate.statistics import accuracy
 from accord.report.page import heat, render, write_report
-from accord.report.read import Recorded
+from accord.training.recorded import Recorded
 from accord.report.tables import differences, margin_gain, slices
 from accord.report.verdict import verdict
 from accord.types import UsageError

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
-from accord.report.read import Recorded
+from accord.training.recorded import Recorded
 from accord.training.card import REPORTED
 from accord.training.prepare import trajectory
 

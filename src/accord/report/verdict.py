@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accord.report.read import Recorded
+from accord.training.recorded import Recorded
 
 
 def verdict(run: Recorded) -> list[str]:

@@ -33,7 +33,7 @@ class Recorded:
         """
         run = cls(RunFolder.open(path))
         if not run.lines("metrics.jsonl"):
-            raise UsageError(f"{path}: this run has recorded no figures yet; there is nothing to report.")
+            raise UsageError(f"{path}: this run has recorded no figures yet; there is nothing to show.")
         return run
 
     @property
