@@ -13,7 +13,7 @@ import accord
 from accord.evaluate.probe import Start, repeated, spread
 from accord.evaluate.similarity import ches, overlap
 from accord.training import loop
-from accord.training.watching import action, similar_pairs
+from accord.training.watching import action, explained, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, Tree, UsageError
 
 FAST = {"evaluate.every": 2, "monitor.samples": 2, "monitor.sample_tokens": 6, "monitor.sample_every": 3, "checkpoint.every": 3}
@@ -312,3 +312,13 @@ def test_the_pairs_are_named(tiny_folder, pairs_file):
     scores = [pair["ches"] for pair in found["pairs"]]
     assert scores == sorted(scores, reverse=True) and -1 <= found["ches_and_fall"] <= 1
     assert math.isfinite(found["overlap"]) and json.dumps(found)
+
+
+def test_labelled_rows_are_no_pairs(tiny_folder, pairs_file):
+    """KTO may lose its chosen answers too: that is said, without pairs."""
+    finding = Finding("flag.chosen-falling", "warning", "", {"chosen": -1.0})
+    assert explained(ready_for(tiny_folder, pairs_file, method="kto", batch_size=8), 3, finding) == finding
+    found = explained(ready_for(tiny_folder, pairs_file), 3, finding).evidence
+    assert found["chosen"] == -1.0 and len(found["pairs"]) == 5
+    other = Finding("flag.runaway", "warning", "")
+    assert explained(ready_for(tiny_folder, pairs_file), 3, other) is other

@@ -60,7 +60,7 @@ def _noise_floor(h: History) -> Evidence | None:
 def _z0_clamped(h: History) -> Evidence | None:
     """kl is KTO's z0. It is 0 at the start by definition; later it is 0 only where the estimate is negative."""
     recent = h.training.last("kl", max(10, h.window))
-    if len(recent) < max(10, h.window) or not h.past(0.3):
+    if len(recent) < max(10, h.window) or not h.past(0.2):
         return None
     share = sum(value <= 0 for value in recent) / len(recent)
     return {"share": share, "chosen": h.recent("rewards/chosen") or 0.0} if share >= 0.9 else None

@@ -201,7 +201,7 @@ OUTCOMES = (
               "probability goes instead is not in the data.",
         remedy="--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are nearly the same",
         source="Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI, DPO lesson, red flag 1",
-        unless=RUNAWAY,
+        unless=(*RUNAWAY, "z0-clamped"),
     ),
     Rule(
         "saturated", _saturated,

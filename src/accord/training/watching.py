@@ -52,8 +52,8 @@ def facts_of(ready: Ready) -> Facts:
 
 
 def explained(ready: Ready, step: int, finding: Finding) -> Finding:
-    """A displacement with the pairs that cause it: computed once, when it is said."""
-    if finding.check != PREFIX + "chosen-falling":
+    """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows are no pairs."""
+    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs":
         return finding
     trees: list[Tree] = []
     for index in range(step - 1, -1, -1):

@@ -82,6 +82,7 @@ function curves(runs) {
   for (const [title, [name]] of FIGURES) {
     const lines = runs.flatMap((run, colour) => {
       const points = finite(run.curves.training[name]);
+      if (name === "learning_rate") return [{ points, colour, style: "trend" }];  // no noise to smooth away
       return [
         { points: state.smoothing ? points : [], colour, style: "raw" }, { points: smooth(points, state.smoothing), colour, style: "trend" },
         { points: run.curves.held_out[heldOut(name)], colour, style: "held" },
