@@ -8,7 +8,7 @@ from __future__ import annotations
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
-RUNAWAY = ("wrong-reference", "runaway", "beta-too-low")
+ROOTS = ("wrong-reference", "beta-too-low", "z0-clamped", "runaway")  # what nearly every symptom follows from
 
 
 def _wrong_reference(h: History) -> Evidence | None:
@@ -109,12 +109,21 @@ CAUSES = (
         adapt="best",
     ),
     Rule(
+        "z0-clamped", _z0_clamped,
+        says="KTO's baseline z0 was 0 in {share:.0%} of the recent updates (mean reward of good answers {chosen:.3f})",
+        means="The estimate of the KL is negative, so it is clamped: the policy makes all answers less likely, the good ones too.",
+        remedy="Balance the labels: objective.desirable_weight so that weight × count of good is 1 to 1.5 of that of bad; "
+               "or a larger train.batch_size, which estimates z0 better.",
+        source="Ethayarajh et al. 2024, arXiv:2402.01306, §4.1 and its advice on imbalance",
+        unless=("wrong-reference", "beta-too-low"),
+    ),
+    Rule(
         "runaway", _runaway,
         says="loss {loss:.3g} after {step} updates, {start:.3g} at the start; answers moved by {drift:.2f} nats a token",
         means="The updates are too large: the policy is pushed past what the preferences ask and loses the language with it.",
         remedy="--learning-rate {lower:g}",
         source="TRL's DPO guide (learning rates 10 to 100 times below SFT's); arXiv:2305.18290, appendix B",
-        unless=("wrong-reference", "beta-too-low"), adapt="best",
+        unless=("wrong-reference", "beta-too-low", "z0-clamped"), adapt="best",
     ),
     Rule(
         "gradient-spike", _spikes,
@@ -122,7 +131,7 @@ CAUSES = (
         means="A batch unlike the others, or numbers about to break. Clipping bounds the update; its direction is that batch's.",
         remedy="Look at the rows of this batch; lower the learning rate if it happens again.",
         source="Chowdhery et al. 2022, arXiv:2204.02311, §5.1: loss spikes come from a batch and a state together",
-        unless=RUNAWAY, adapt="slower",
+        unless=ROOTS, adapt="slower",
     ),
     Rule(
         "noise-floor", _noise_floor,
@@ -130,16 +139,7 @@ CAUSES = (
         means="The weights hardly move, or move without effect: what looks like an accuracy is rounding.",
         remedy="--learning-rate {higher:g}; --set model.dtype=float32 lowers the floor",
         source="bfloat16 keeps 8 bits: a sum near -350 nats is rounded to 2 nats; TRL #878, torchtune #2254",
-        unless=RUNAWAY,
-    ),
-    Rule(
-        "z0-clamped", _z0_clamped,
-        says="KTO's baseline z0 was 0 in {share:.0%} of the recent updates (mean reward of good answers {chosen:.3f})",
-        means="The estimate of the KL is negative, so it is clamped: the policy makes all answers less likely, the good ones too.",
-        remedy="Balance the labels: objective.desirable_weight so that weight × count of good is 1 to 1.5 of that of bad; "
-               "or a larger train.batch_size, which estimates z0 better.",
-        source="Ethayarajh et al. 2024, arXiv:2402.01306, §4.1 and its advice on imbalance",
-        unless=RUNAWAY,
+        unless=ROOTS,
     ),
     Rule(
         "odds-saturated", _odds_saturated,
@@ -147,7 +147,7 @@ CAUSES = (
         means="Chosen answers have all the odds already: the preference term has no gradient left, and the run is plain imitation.",
         remedy="Fewer epochs, or harder rejected answers. A larger objective.weight does not bring the gradient back.",
         source="Hong et al. 2024, arXiv:2403.07691, §4.3: the gradient's first factor goes to 0",
-        unless=RUNAWAY,
+        unless=ROOTS,
     ),
     Rule(
         "margin-unreachable", _margin_unreachable,
@@ -155,6 +155,6 @@ CAUSES = (
         means="The loss goes on pushing all rows at full strength, also those that are ranked right: it cannot tell done from undone.",
         remedy="--set objective.gamma_beta_ratio=0.2, or a higher learning rate, or more updates",
         source="Meng et al. 2024, arXiv:2405.14734, §4.4: too large a gamma hurts",
-        unless=(*RUNAWAY, "noise-floor"),
+        unless=(*ROOTS, "noise-floor"),
     ),
 )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from accord.monitor.causes import RUNAWAY
+from accord.monitor.causes import ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
@@ -60,7 +60,7 @@ NORMAL = (
               "({token:+.3f} nats a token), not that they are bad. What counts is the margin, and that the fall stays small.",
         remedy="Nothing to do. accord flags chosen-falling where the fall is large.",
         source="Pal et al. 2024, arXiv:2402.13228, §3; Rafailov et al. 2024, arXiv:2404.12358, §5",
-        verdict="note", unless=(*RUNAWAY, "chosen-falling"),
+        verdict="note", unless=(*ROOTS, "chosen-falling"),
     ),
     Rule(
         "large-first-loss", _large_first_loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from accord.monitor.causes import RUNAWAY
+from accord.monitor.causes import ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
@@ -152,7 +152,7 @@ OUTCOMES = (
         means="From step {best_step} on the run learns its training rows, not the preference.",
         remedy="accord export RUN --checkpoint best (step {best_step}); fewer epochs, or more rows",
         source="EngineersOfAI, DPO lesson: with a few hundred pairs DPO overfits; Azar et al. 2023, arXiv:2310.12036, §4.2",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
     Rule(
         "memorised", _memorised,
@@ -160,7 +160,7 @@ OUTCOMES = (
         means="Every pair is ranked right and costs nothing: what goes on from here is drift, or learning by heart.",
         remedy="Fewer epochs, --method ipo or cdpo (both stop at a finite margin), or more data",
         source="EngineersOfAI, DPO lesson, red flag 4; Azar et al. 2023, arXiv:2310.12036, §4.2",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
     Rule(
         "nothing-generalises", _nothing_generalises,
@@ -168,7 +168,7 @@ OUTCOMES = (
         means="The rows can be learned by heart but have no preference in common: noisy or shuffled labels, or far too few rows.",
         remedy="Look at the labels; --method cdpo or robust where some are flipped",
         source="Chowdhury et al. 2024, arXiv:2403.00409; Mitchell 2023, ericmitchell.ai/cdpo.pdf",
-        unless=(*RUNAWAY, *MEMORY), adapt="best",
+        unless=(*ROOTS, *MEMORY), adapt="best",
     ),
     Rule(
         "accuracy-stuck", _accuracy_stuck,
@@ -176,7 +176,7 @@ OUTCOMES = (
         means="No preference is being learned: the labels contradict each other, the answers are all but the same, or nothing moves.",
         remedy="Look at the labels and at near-equal pairs; then raise the learning rate",
         source="EngineersOfAI, DPO lesson, red flag 2",
-        unless=(*RUNAWAY, "noise-floor"),
+        unless=(*ROOTS, "noise-floor"),
     ),
     Rule(
         "margin-flat", _margin_flat,
@@ -184,7 +184,7 @@ OUTCOMES = (
         means="The model does not come to distinguish chosen from rejected.",
         remedy="--learning-rate {higher:g}; if it stays flat, look at the labels",
         source="EngineersOfAI, DPO lesson, red flag 3",
-        unless=(*RUNAWAY, *STUCK, *MEMORY, "nothing-generalises"),
+        unless=(*ROOTS, *STUCK, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "length-only", _length_only,
@@ -192,7 +192,7 @@ OUTCOMES = (
         means="What was learned is that the {side} answer wins (held-out accuracy {accuracy:.3f}): a shortcut.",
         remedy="--method simpo (means instead of sums), or balance the lengths of chosen and rejected",
         source="Meng et al. 2024, arXiv:2405.14734, §4.2; Park et al. 2024, arXiv:2403.19159",
-        unless=RUNAWAY,
+        unless=ROOTS,
     ),
     Rule(
         "chosen-falling", _chosen_falling,
@@ -201,7 +201,7 @@ OUTCOMES = (
               "probability goes instead is not in the data.",
         remedy="--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are nearly the same",
         source="Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI, DPO lesson, red flag 1",
-        unless=(*RUNAWAY, "z0-clamped"),
+        unless=ROOTS,
     ),
     Rule(
         "saturated", _saturated,
@@ -209,7 +209,7 @@ OUTCOMES = (
         means="Those rows give no gradient any more: the run is done, or is driven by the few rows that are left.",
         remedy="Stop here, or add harder pairs",
         source="Azar et al. 2023, arXiv:2310.12036, §4.2",
-        verdict="note", unless=(*RUNAWAY, *MEMORY),
+        verdict="note", unless=(*ROOTS, *MEMORY),
     ),
     Rule(
         "length-drift", _length_drift,
@@ -217,7 +217,7 @@ OUTCOMES = (
         means="Length is being rewarded, or the model no longer knows when to end.",
         remedy="--method simpo, or balance lengths in the data; compare quality at equal length",
         source="Park et al. 2024, arXiv:2403.19159; Singhal et al. 2023, arXiv:2310.03716",
-        unless=("length-only", *RUNAWAY),
+        unless=("length-only", *ROOTS, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "repetition", _repetition,
@@ -225,7 +225,7 @@ OUTCOMES = (
         means="The model degenerates: it says the same again and again.",
         remedy="accord export RUN --checkpoint best; a lower learning rate, a higher beta",
         source="Holtzman et al. 2020, arXiv:1904.09751, §5; Welleck et al. 2019, arXiv:1908.04319 (seq-rep-4)",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
     Rule(
         "empty-answers", _empty,
@@ -233,7 +233,7 @@ OUTCOMES = (
         means="Ending at once has become the likeliest answer.",
         remedy="Look for empty or very short chosen answers; a lower learning rate",
         source="Park et al. 2024, arXiv:2403.19159",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
     Rule(
         "never-ending", _never_ending,
@@ -241,7 +241,7 @@ OUTCOMES = (
         means="The end token has lost its probability: chosen answers without one, or all log-probs falling together.",
         remedy="See data.end in preflight.json; train on answers that end",
         source="TRL #1623, #3091",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
     Rule(
         "collapsed", _collapsed,
@@ -249,6 +249,6 @@ OUTCOMES = (
         means="Nearly all probability sits on one token at a time: the model has one answer left.",
         remedy="A higher beta, a lower learning rate, fewer epochs",
         source="Kirk et al. 2023, arXiv:2310.06452",
-        unless=RUNAWAY, adapt="best",
+        unless=ROOTS, adapt="best",
     ),
 )  # fmt: skip
