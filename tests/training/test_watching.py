@@ -131,7 +131,7 @@ def test_adapt_without_held_out_rows_only_says(tiny_folder, pairs_file, tmp_path
 
 def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_file, tmp_path, monkeypatch):
     """A spike at step 12: the rates from 13 on are half of those planned."""
-    rule = loop.Watch.look
+    rule = loop.Monitor.look
 
     def spiked(self):
         found = rule(self)
@@ -140,7 +140,7 @@ def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_fil
             found.append(Finding("flag.gradient-spike", "warning", "made up"))
         return found
 
-    monkeypatch.setattr(loop.Watch, "look", spiked)
+    monkeypatch.setattr(loop.Monitor, "look", spiked)
     changes = {"steps": 8, "on_flag": "adapt", "set": {"train.schedule": "constant", "train.warmup": 0.0}}
     folder = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
     rates = [line["learning_rate"] for line in metrics(folder)]

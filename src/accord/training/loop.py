@@ -21,7 +21,7 @@ from accord.training.prepare import Ready, trajectory
 from accord.training.signals import Stop
 from accord.training.step import NotFinite, accumulate, make_batch
 from accord.training.trackers import Trackers
-from accord.training.watching import Watch, action, explained
+from accord.training.watching import Monitor, action, explained
 from accord.types import Diverged, Finding, Flagged, Interrupted, Tree
 
 
@@ -55,11 +55,11 @@ class Run:
     accuracy: Estimate | None = None  # of the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
-    watch: Watch = field(init=False)
+    monitor: Monitor = field(init=False)
     trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watch = Watch.over(self.ready, self.folder)
+        self.monitor = Monitor.over(self.ready, self.folder)
         config = self.ready.config
         self.trackers = Trackers(config.monitor.trackers, self.folder.path, trajectory(config), self.display.line)
         self.ready.optimizer.scale = self.progress.rate_scale
@@ -92,7 +92,7 @@ class Run:
         """A line of figures, for the files, the trackers and the rules."""
         self.folder.append(name, line)
         self.trackers.log(line)
-        self.watch.history.add(line)
+        self.monitor.history.add(line)
 
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and after the last one, happens now."""
@@ -207,7 +207,7 @@ def guard(run: Run) -> None:
       Flagged: a red flag, and on_flag is stop. The run is saved.
     """
     ready, progress = run.ready, run.progress
-    found = [explained(ready, progress.step, finding) for finding in run.watch.look()]
+    found = [explained(ready, progress.step, finding) for finding in run.monitor.look()]
     for finding in found:
         flag(run, finding)
     wanted = action(ready.config.monitor.on_flag, found, can_go_back=progress.best_step is not None)

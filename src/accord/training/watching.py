@@ -20,15 +20,15 @@ PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs caus
 
 
 @dataclass
-class Watch:
+class Monitor:
     """A run's history and what was said of it. Made from its files, which a resume has rewound."""
 
     history: History
     said: set[str]
 
     @classmethod
-    def over(cls, ready: Ready, folder: RunFolder) -> Watch:
-        """The watch of a run that stands where its files end."""
+    def over(cls, ready: Ready, folder: RunFolder) -> Monitor:
+        """The monitor of a run that stands where its files end."""
         history = History(facts_of(ready))
         for name in ("metrics.jsonl", "timings.jsonl"):
             for line in folder.lines(name):
