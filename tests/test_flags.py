@@ -31,7 +31,7 @@ def test_every_short_name_reaches_its_field():
     values = {
         "model": "m", "adapter": "a", "lora": None, "dtype": "float32", "data": "d", "held_out": "h", "max_tokens": 99,
         "template": "raw", "method": "kto", "reference": "frozen", "steps": 7, "epochs": 1.5, "batch_size": 3,
-        "learning_rate": 0.01, "seed": 5, "output": "o",
+        "learning_rate": 0.01, "seed": 5, "output": "o", "on_flag": "stop",
     }  # fmt: skip
     assert values.keys() == SHORT.keys()
     for name, value in values.items():

@@ -26,7 +26,7 @@ def train(
       allow: permissions for what is refused otherwise.
       verbose: print progress to standard error.
       keywords: model, data, held_out, method, steps, epochs, batch_size, learning_rate, seed, output, lora, adapter,
-        reference, max_tokens, template, dtype; any other is an option of the objective (beta, gamma, …).
+        reference, max_tokens, template, dtype, on_flag; any other is an option of the objective (beta, gamma, …).
 
     Raises:
       accord.types.AccordError: of the class that its cause has.

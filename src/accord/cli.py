@@ -42,6 +42,7 @@ def train(
     batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Rows per update.")] = None,
     learning_rate: Annotated[Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")] = None,
     seed: Annotated[Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")] = None,
+    on_flag: Annotated[Optional[str], typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")] = None,
     output: Output = None,
     set_: Set = None,
     allow: Allow = None,
@@ -51,7 +52,7 @@ def train(
     """Train a model on preferences."""
     short = dict(
         model=model, data=data, held_out=held_out, method=method, adapter=adapter, steps=steps, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, output=output,
+        batch_size=batch_size, learning_rate=learning_rate, seed=seed, on_flag=on_flag, output=output,
     )  # fmt: skip
     if all_weights:
         short["lora"] = False
@@ -115,6 +116,41 @@ def export(
         return {"saved": str(written), "read_back": says}
 
     _run(work, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
+    output: Annotated[Optional[str], typer.Option("--output", help="The HTML file; report.html in the run's folder by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how to make it again."""
+
+    def work():
+        from accord.report.page import write_report
+
+        file = write_report(runs, output)
+        _say(as_json, f"{file} ({file.stat().st_size / 1000:,.0f} kB)")
+        return {"report": str(file)}
+
+    _run(work, as_json)
+
+
+@app.command()
+def watch(
+    runs: Annotated[Optional[str], typer.Argument(help="A run, or a folder of runs; runs/ by default.")] = None,
+    port: Annotated[int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)] = 7373,
+) -> None:
+    """A live local page of all runs: curves, flags with their meaning, samples, differences of configuration."""
+
+    def work():
+        try:
+            from accord.web.watch import serve
+        except ImportError as error:
+            raise UsageError(f"accord watch needs {error.name}: pip install 'accord[watch]'.") from error
+        serve(runs, port, print)
+
+    _run(work, False)
 
 
 @app.command()

@@ -140,6 +140,22 @@ class CheckpointConfig(Section):
     """How many checkpoints stay, beside the best one by held-out loss."""
 
 
+class MonitorConfig(Section):
+    on_flag: Literal["warn", "stop", "adapt"] = "warn"
+    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the flag's own remedy where
+    it has one: end with the best held-out checkpoint, or halve the learning rate (at most twice); said aloud, recorded."""
+    samples: NotNegative = 8
+    """Prompts that the model answers before and after training: the first held-out ones. 0: none."""
+    sample_every: NotNegative = 0
+    """Steps between further samples at the same prompts. 0: only before the first and after the last."""
+    sample_tokens: Positive = 48
+    """Longest sampled answer."""
+    prompts: str | None = None
+    """Text file with the prompts to sample, one a line, in place of held-out ones."""
+    trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
+    """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
+
+
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig
@@ -150,6 +166,7 @@ class Config(Section):
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
+    monitor: MonitorConfig = MonitorConfig()
     output: str | None = None
     """The run's folder; it must not exist. None makes a new one under runs/."""
     allow: tuple[str, ...] = ()

@@ -52,6 +52,10 @@ class Diverged(AccordError):
     code = 5
 
 
+class Flagged(Diverged):
+    """A red flag stopped the run, as `--on-flag stop` asks; its state is saved."""
+
+
 class CheckpointError(AccordError):
     """A checkpoint or a folder to write to is unusable."""
 

@@ -16,6 +16,7 @@ SHORT = {
     "data": "data.train", "held_out": "data.held_out", "max_tokens": "data.max_tokens", "template": "data.template",
     "method": "objective.name", "reference": "reference", "steps": "train.steps", "epochs": "train.epochs",
     "batch_size": "train.batch_size", "learning_rate": "train.learning_rate", "seed": "train.seed", "output": "output",
+    "on_flag": "monitor.on_flag",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
     CheckpointError,
     DataError,
     Diverged,
+    Flagged,
     Interrupted,
     PeerLost,
     Refused,
@@ -28,7 +29,7 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
 )
 
 __all__ = [
-    "AccordError", "CheckpointError", "DataError", "Diverged", "Interrupted", "PeerLost", "Refused", "UsageError",
+    "AccordError", "CheckpointError", "DataError", "Diverged", "Flagged", "Interrupted", "PeerLost", "Refused", "UsageError",
     "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree",
     "Logps", "PairLogps", "LabelledLogps", "DemonstrationLogps", "RowLogps", "LossOutput", "Finding",
 ]  # fmt: skip
@@ -219,6 +220,8 @@ class Finding:
     says: str  # one line for a person
     evidence: dict = field(default_factory=dict)  # numbers, rows, tokens; JSON-serialisable
     remedy: str = ""  # the command or recipe line that mends it
+    means: str = ""  # what it says of the run, for a red flag
+    source: str = ""  # who found that it does
 
     @property
     def refused(self) -> bool:

@@ -75,6 +75,7 @@ def record(
         **_sides(trees, "logps", logps.sum),
         **_sides(trees, "rewards", rewards),
         "tokens": _per_tree(trees, logps.count.double()),
+        **_sides(trees, "tokens", logps.count.double()),
         "entropy_sum": _per_tree(trees, entropies.double()),
     }
     if reference is not None:

@@ -10,10 +10,14 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from accord.training.sparks import Sparks
+from accord.types import Finding
+
 SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "grad_norm")
 SHORT = {"rewards/accuracies": "acc", "rewards/margins": "margin", "logps/chosen": "chosen",
          "logps/rejected": "rejected", "grad_norm": "grad"}  # fmt: skip
 EVERY = 5.0  # seconds between plain progress lines of one phase
+MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 
 
 class Display:
@@ -48,6 +52,12 @@ class Display:
         """An evaluation was made."""
         self.line(f"eval  {step:>5}       {text}")
 
+    def flagged(self, step: int, finding: Finding) -> None:
+        """Something was noticed: what, what it means and what to do; these lines stay."""
+        means = f"\n    {finding.means}" if finding.means else ""
+        remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
+        self.line(f"{MARKS[finding.verdict]} step {step}  {finding.check}: {finding.says}{means}{remedy}")
+
     def close(self) -> None:
         """Nothing moves any more."""
 
@@ -60,20 +70,23 @@ class SilentDisplay(Display):
 
 
 class LiveDisplay(Display):
-    """A progress bar with the newest figures under the lines that stay (rich)."""
+    """A progress bar and a table of sparklines under the lines that stay (rich)."""
 
     def __init__(self):
         super().__init__(sys.stderr)
         from rich.console import Console
+        from rich.live import Live
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
         self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
             TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"), console=self.console, transient=True,
+            TextColumn("{task.fields[figures]}"), console=self.console,
         )  # fmt: skip
         self.task = None
         self.name = ""
+        self.sparks = Sparks()
+        self.live = Live(console=self.console, transient=True, get_renderable=self._picture, refresh_per_second=4)
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -86,13 +99,33 @@ class LiveDisplay(Display):
         self._show(name, done, total, "")
 
     def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
-        self._show("training", step, total, f"{figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
+        self.sparks.add(metrics)
+        self._show("training", step, total, f"{speed:,.0f} tok/s  {clock(eta)} left")
+
+    def flagged(self, step: int, finding: Finding) -> None:
+        super().flagged(step, finding)
+        if finding.verdict == "warning":
+            self.sparks.flags.append(f"{finding.check.removeprefix('flag.')} (step {step})")
+
+    def _picture(self):
+        """The bar; while training, the figures above it and the red flags so far."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        if self.name != "training":
+            return self.bar
+        table = Table.grid(padding=(0, 2))
+        for name, line, newest in self.sparks.rows():
+            table.add_row(Text(name, style="dim"), Text(line, style="cyan"), Text(newest))
+        flags = [Text("red flags: " + ", ".join(self.sparks.flags), style="bold red")] if self.sparks.flags else []
+        return Group(table, *flags, self.bar)
 
     def _show(self, name: str, done: int, total: int, text: str) -> None:
         if self.task is None or self.name != name:
             self._clear()
             self.task, self.name = self.bar.add_task(name, total=total, figures=""), name
-            self.bar.start()
+            self.live.start()
         self.bar.update(self.task, completed=done, total=total, figures=text)
 
     def _clear(self) -> None:
@@ -102,7 +135,7 @@ class LiveDisplay(Display):
 
     def close(self) -> None:
         self._clear()
-        self.bar.stop()
+        self.live.stop()
 
 
 def make_display(json: bool = False) -> Display:

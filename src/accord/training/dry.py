@@ -6,7 +6,7 @@ from typing import TextIO
 
 from accord.training.folder import vars_of
 from accord.training.prepare import Ready
-from accord.training.run import MARKS
+from accord.training.display import MARKS
 from accord.types import Tree
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is scored

@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from accord.config import Config, dump, load_recipe, make_config
+from accord.training import examples
 from accord.training.checkpoint import unwritable, write_json, write_text
 from accord.types import Finding, UsageError
 
@@ -65,6 +66,9 @@ class RunFolder:
         """The run's resolved config, its output pointed to where the run lies now."""
         return make_config({**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)})
 
+    def config_text(self) -> str:
+        return (self.path / "config.yaml").read_text(encoding="utf-8")
+
     # ------------------------------------------------------------ written once
 
     def write_config(self, config: Config) -> None:
@@ -105,19 +109,26 @@ class RunFolder:
 
     def rewind(self, step: int) -> None:
         """Drop what was appended after `step`: a resumed run writes it again, the same."""
-        for name in ("metrics.jsonl", "timings.jsonl", "events.jsonl"):
+        for name in ("metrics.jsonl", "timings.jsonl", "events.jsonl", "samples.jsonl"):
             file = self.path / name
             if file.exists():
                 write_text(file, "".join(line + "\n" for line in _complete(file) if json.loads(line)["step"] <= step))
 
+        examples.rewind(self.path, step)
+
     def metrics(self) -> list[dict]:
-        file = self.path / "metrics.jsonl"
+        return self.lines("metrics.jsonl")
+
+    def lines(self, name: str) -> list[dict]:
+        """What was appended to a file so far."""
+        file = self.path / name
         return [json.loads(line) for line in _complete(file)] if file.exists() else []
 
 
 def vars_of(finding: Finding) -> dict:
-    return {"check": finding.check, "verdict": finding.verdict, "says": finding.says,
-            "evidence": finding.evidence, "remedy": finding.remedy}  # fmt: skip
+    fields = {"check": finding.check, "verdict": finding.verdict, "says": finding.says,
+              "evidence": finding.evidence, "remedy": finding.remedy}  # fmt: skip
+    return fields | {name: text for name in ("means", "source") if (text := getattr(finding, name))}
 
 
 def versions() -> dict[str, str]:

@@ -160,7 +160,8 @@ class AdamWritten:
     def __init__(self, ready: Ready, updates: int):
         config = ready.config.train
         self.config, self.updates, self.optimizer = config, updates, ready.optimizer
-        self.rate = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
+        planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
+        self.rate = lambda step: planned(step) * ready.optimizer.scale  # halved where --on-flag adapt says so
         self.followed = {
             name: _follow(master, ready.optimizer.adamw.state.get(master), config.weight_decay if master.dim() >= 2 else 0.0)
             for name, master in ready.optimizer.masters.masters.items()

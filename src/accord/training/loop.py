@@ -11,16 +11,20 @@ import torch
 from torch import Tensor
 
 from accord.evaluate import held_out as held
+from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
+from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.statistics import Estimate
-from accord.training import checkpoint, memory
+from accord.training import checkpoint, examples, memory, sampling
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
 from accord.training.invariants import Blind, Watch, metrics_as_recorded
-from accord.training.prepare import Ready
+from accord.training.prepare import Ready, trajectory
 from accord.training.signals import Stop
 from accord.training.step import Batch, NotFinite, accumulate, make_batch
-from accord.types import Diverged, Finding, Interrupted, PeerLost, Refused, Tree
+from accord.training.trackers import Trackers
+from accord.training.watching import Monitor, action, explained
+from accord.types import Diverged, Finding, Flagged, Interrupted, PeerLost, Refused, Tree
 
 
 @dataclass
@@ -34,6 +38,9 @@ class Progress:
     before: dict = field(default_factory=dict)  # held-out metrics at step 0
     micro_tokens: int | None = None  # after memory ran out: smaller than the plan's
     evaluated: int | None = None  # step of the newest evaluation: a signal may come between an update and its own
+    sampled: int | None = None  # step of the newest samples
+    rate_scale: float = 1.0  # of the learning rate: halved where --on-flag adapt says so
+    taken: int | None = None  # the step whose weights ended the run early, where --on-flag adapt says so
 
     def state(self, identity: dict) -> dict:
         return {"progress": vars(self), "identity": identity}
@@ -52,9 +59,16 @@ class Run:
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
     watch: Watch | Blind = field(init=False)  # what must hold while training
+    monitor: Monitor = field(init=False)  # what the figures mean
+    trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
-        self.watch = Blind() if self.ready.world.lockstep else Watch(self.ready, self.progress.step)
+        ready, config = self.ready, self.ready.config
+        ready.optimizer.scale = self.progress.rate_scale
+        self.watch = Blind() if ready.world.lockstep else Watch(ready, self.progress.step)
+        self.monitor = Monitor.over(ready, self.folder)
+        names = config.monitor.trackers if ready.world.first else ()
+        self.trackers = Trackers(names, self.folder.path, trajectory(config), self.display.line)
 
     @property
     def steps(self) -> int:
@@ -68,6 +82,24 @@ class Run:
             return False
         return step == 0 or self.due(self.ready.config.evaluate.every)
 
+    @property
+    def sampling_due(self) -> bool:
+        """Whether the fixed prompts, if there are any, are still to be answered at this step."""
+        step = self.progress.step
+        if not self.ready.asked or self.progress.sampled == step:
+            return False
+        return step == 0 or self.due(self.ready.config.monitor.sample_every)
+
+    @property
+    def finished(self) -> bool:
+        return self.progress.step >= self.steps or self.progress.taken is not None
+
+    def log(self, name: str, line: dict) -> None:
+        """A line of figures, for the files, the trackers and the rules."""
+        self.folder.append(name, line)
+        self.trackers.log(line)
+        self.monitor.history.add(line)
+
     def due(self, every: int) -> bool:
         """Whether something that happens every so many steps, and after the last one, happens now."""
         step = self.progress.step
@@ -77,22 +109,27 @@ class Run:
 def train(run: Run) -> None:
     """From where the run stands to its last step. A signal leaves a checkpoint; so does a number that is not finite."""
     try:
-        if run.evaluation_due:  # before the first update; or the one that a signal cut off
+        if run.evaluation_due or run.sampling_due:  # before the first update; or what a signal cut off
             settle(run)
-        while run.progress.step < run.steps:
+        while not run.finished:
             update(run)
             settle(run)
     except Interrupted as signal:  # on every rank, or on those that are left
         run.ready.optimizer.masters.forget_gradients()
         said = rescue(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
         raise signal.going_on(f"{said} Go on with: accord resume {run.folder.path}") from None
+    finally:
+        run.trackers.close()
 
 
 def settle(run: Run) -> None:
-    """What is due after an update: an evaluation, a checkpoint."""
+    """What is due after an update: an evaluation, samples, what the figures mean, a checkpoint."""
     if run.evaluation_due:
         evaluate(run)
-    if run.due(run.ready.config.checkpoint.every) or run.progress.best_step == run.progress.step:
+    if run.sampling_due:
+        speak(run)
+    guard(run)
+    if run.progress.taken is not None or run.due(run.ready.config.checkpoint.every) or run.progress.best_step == run.progress.step:
         save(run)
 
 
@@ -119,12 +156,13 @@ def update(run: Run) -> None:
         "grad_norm": norm.item(),
         "num_tokens": progress.tokens,
         **summarise(records, ready.learner.objective, ready.tie_width),
+        **decompose(records, ready.learner.objective, ready.tie_width),
     }
-    run.folder.append("metrics.jsonl", metrics)
+    run.log("metrics.jsonl", metrics)
     seconds = time.monotonic() - began
     speed = sum(tree.tokens for tree in batch.trees) / seconds
     rss = psutil.Process().memory_info().rss
-    run.folder.append("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": rss})
+    run.log("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": rss})
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
@@ -177,11 +215,13 @@ def evaluate(run: Run) -> None:
         )
     hold(run, disturbed + run.watch.evaluated(records, progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
-    metrics = ready.world.on_first(lambda: held.metrics(records, ready.held_out, objective, ready.tie_width))
+    metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
     run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
     if run.accuracy is not None:
         metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
-    run.folder.append("metrics.jsonl", {"step": progress.step, **metrics})
+        if (correlation := length_correlation(records)) is not None:
+            metrics["diag/eval_length_correlation"] = correlation
+    run.log("metrics.jsonl", {"step": progress.step, **metrics})
     progress.evaluated = progress.step
     if progress.step == 0:
         progress.before = metrics
@@ -191,11 +231,90 @@ def evaluate(run: Run) -> None:
         progress.best, progress.best_step = value, progress.step
 
 
+def held_out_metrics(run: Run, records: Records) -> dict:
+    """What the held-out records come to; the records themselves go into the run's table of examples."""
+    ready, step = run.ready, run.progress.step
+    objective = ready.learner.objective
+    since(records, examples.start(run.folder.path) if step else examples.sides(records))
+    examples.write(run.folder.path, step, records, ready.held_out, ready.held_out_rows)
+    metrics = held.metrics(records, ready.held_out, objective, ready.tie_width)
+    return metrics | as_evaluation(decompose(records, objective, ready.tie_width))
+
+
+def speak(run: Run) -> None:
+    """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl."""
+    ready, progress = run.ready, run.progress
+    before = [line["tokens"] for line in run.folder.lines("samples.jsonl") if line["step"] == 0] or None
+    start = Start.of(ready.learner.forward, ready.learner.reference)
+    samples, metrics = sampling.take(
+        ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
+    )
+    for number, (asked, answer) in enumerate(zip(ready.asked, samples)):
+        run.folder.append("samples.jsonl", sampling.line_of(progress.step, number, asked, answer, progress.taken))
+    run.log("metrics.jsonl", {"step": progress.step, **metrics})
+    progress.sampled = progress.step
+
+
+def guard(run: Run) -> None:
+    """Say what the figures mean; then do what `--on-flag` asks.
+
+    Raises:
+      Flagged: a red flag, and on_flag is stop. The run is saved.
+    """
+    ready, progress = run.ready, run.progress
+    found = noticed(run)
+    for finding in found:
+        flag(run, finding)
+    wanted = action(ready.config.monitor.on_flag, found, can_go_back=progress.best_step is not None)
+    if wanted is None:
+        return
+    what, cause = wanted
+    if what == "stop":
+        path = save(run)
+        raise Flagged(
+            f"{cause.check}: {cause.says}\n{cause.means}\nWhat to do: {cause.remedy}\n"
+            f"Saved {path}. Go on all the same: accord resume {run.folder.path} (this flag does not stop it again)."
+        )
+    if what == "slower":
+        slow_down(run, cause)
+    else:
+        go_back(run, cause)
+
+
+def noticed(run: Run) -> list[Finding]:
+    """What the figures mean: of several ranks the first one's, since speed and memory differ from rank to rank."""
+    world = run.ready.world
+    if world.size == 1:
+        return [explained(run.ready, run.progress.step, finding) for finding in run.monitor.look()]
+    return [Finding(**finding) for finding in world.on_first(lambda: [vars_of(finding) for finding in run.monitor.look()])]
+
+
+def slow_down(run: Run, cause: Finding) -> None:
+    """Halve the learning rate of every update to come."""
+    run.progress.rate_scale *= 0.5
+    run.ready.optimizer.scale = run.progress.rate_scale
+    says = f"the learning rate is {run.progress.rate_scale:g} times the planned one from here on, since {cause.check} was raised"
+    flag(run, Finding("guard.slower", "note", says, {"scale": run.progress.rate_scale, "cause": cause.check}))
+
+
+def go_back(run: Run, cause: Finding) -> None:
+    """End the run with the weights of the best held-out evaluation."""
+    progress, best = run.progress, run.progress.best_step
+    if best != progress.step:  # otherwise they are the ones at hand
+        world = run.ready.world
+        tensors = checkpoint.load(run.folder.checkpoints, "best").tensors if world.first else {}
+        run.ready.optimizer.load_state(world.from_first(tensors), best)
+    progress.taken = best
+    says = f"the run ends with the weights of step {best}, the best on held-out rows, since {cause.check} was raised"
+    flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))
+    if run.ready.asked and progress.step != best:
+        speak(run)
+
+
 def flag(run: Run, finding: Finding) -> None:
     """Say something that was noticed while training: one line on the display, one in events.jsonl."""
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
-    remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
-    run.display.line(f"! step {run.progress.step}  {finding.check}: {finding.says}{remedy}")
+    run.display.flagged(run.progress.step, finding)
 
 
 def hold(run: Run, findings: Sequence[Finding]) -> None:

@@ -89,7 +89,8 @@ class Optimizer:
     def __init__(self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int):
         self.masters = Masters(trainable)
         self.clip = config.clip
-        self.rate = schedule(config.schedule, peak, steps, config.warmup)
+        self.schedule = schedule(config.schedule, peak, steps, config.warmup)
+        self.scale = 1.0  # of the learning rate; `--on-flag adapt` may halve it
         matrices = [m for m in self.masters.masters.values() if m.dim() >= 2]
         others = [m for m in self.masters.masters.values() if m.dim() < 2]  # norms and biases are not decayed
         groups = [
@@ -97,6 +98,10 @@ class Optimizer:
             for params, decay in ((matrices, config.weight_decay), (others, 0.0))
         ]
         self.adamw = torch.optim.AdamW(groups, lr=peak, betas=config.betas, fused=True)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update `step`, from 0."""
+        return self.scale * self.schedule(step)
 
     def grad_norm(self, world: World = ALONE) -> Tensor:
         """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar float32."""

@@ -33,9 +33,11 @@ from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
+from accord.training.sampling import Asked, prompts_of
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
+from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
@@ -59,6 +61,7 @@ class Ready:
     tokenizer: str  # fingerprint of the tokenizer and its chat template
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
+    asked: list[Asked] = field(default_factory=list)  # prompts that are answered before, during and after training
 
     @property
     def world(self) -> World:
@@ -99,6 +102,7 @@ def prepare(
     """
     objective = resolve_objective(config)
     take_device(world, config.model.device)
+    require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")
     model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
     stop.poll()
@@ -132,6 +136,9 @@ def prepare(
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
+    if world.size == 1:  # answers are generated token by token, by one process
+        limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+        ready.asked = prompts_of(config, template, held_out_rows, limit)
     world.agree(stop.poll)
     ready.findings += shares_of(ready)
     if objective.context is not None:  # a later batch of one prompt only would stop the run in its middle
@@ -192,7 +199,7 @@ def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
     what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
     computed twice to save memory, which changes nothing."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True})
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers"}})
     places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
     for section, names in places.items():
         for name in names:

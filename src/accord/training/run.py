@@ -13,9 +13,9 @@ from accord.distributed import joined
 from accord.environment import ranks
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.training import checkpoint, memory
+from accord.training import checkpoint, memory, pairs
 from accord.training.card import model_card
-from accord.training.display import Display
+from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
 from accord.training.prepare import Ready, differences, prepare
@@ -114,9 +114,6 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
     )
 
 
-MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
-
-
 def _finish(run: Run, command: Sequence[str]) -> Result:
     """The loop, then the saved model, read back, and its card."""
     train(run)
@@ -139,7 +136,10 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     memory.release()  # a second model is loaded now, beside the first
     apart = export.read_back(model, saved, probe_ids(ready))
     run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
-    after = next((m for m in reversed(folder.metrics()) if m["step"] == ready.steps and any(k.startswith("eval_") for k in m)), {})
+    ended = run.progress.taken if run.progress.taken is not None else ready.steps
+    if not ready.world.lockstep:  # a pass through sharded weights takes every rank
+        pairs.write(ready, folder, ended)
+    after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     checkpoint.write_text(folder.path / "README.md", card)
     checkpoint.write_text(saved / "README.md", card)

@@ -1,0 +1,102 @@
+"""Fresh samples, looked at: how long, how repetitive, and what it cost in KL. Nothing global changes.
+
+The prompts and their randomness are fixed, so that samples of two steps differ by the model alone.
+
+T tokens of one answer · V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.evaluate.generate import Prompt, Sample
+from accord.forward.choose import Forward
+from accord.forward.reference import Frozen, Reference
+from accord.models.language import LanguageModel
+
+GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
+
+
+@dataclass(frozen=True)
+class Start:
+    """The model that training started from, where it is still in memory."""
+
+    forward: Forward
+    inside: Callable[[], AbstractContextManager]  # within it, `forward` computes what it computed before training
+
+    @classmethod
+    def of(cls, policy: Forward, reference: Reference | None) -> Start | None:
+        """Adapters switched off, or the frozen copy; None where all weights train and no copy was kept."""
+        if policy.model.peft is not None:
+            return cls(policy, policy.model.as_reference)
+        return cls(reference.forward, nullcontext) if isinstance(reference, Frozen) else None
+
+
+def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> dict[str, float]:
+    """Mean figures of some samples.
+
+    Args:
+      before: tokens of the answers to the same prompts before training; None where these are them.
+
+    Returns:
+      tokens an answer; repeated: share of 4-grams that stood before in the same answer; ended: share that the model
+      ended; empty: share without a visible character; longer: share that is longer than before, ties half.
+    """
+    lengths = [len(sample.tokens) for sample in samples]
+    before = list(before) if before is not None else lengths
+    longer = [(now > then) + 0.5 * (now == then) for now, then in zip(lengths, before, strict=True)]
+    return {
+        "tokens": _mean(lengths),
+        "repeated": _mean([repeated(sample.tokens) for sample in samples]),
+        "ended": _mean([sample.ended for sample in samples]),
+        "empty": _mean([not sample.text.strip() for sample in samples]),
+        "longer": _mean(longer),
+    }
+
+
+def repeated(tokens: Sequence[int]) -> float:
+    """Share of an answer's 4-grams that stood in it before: 0 for one without repetition."""
+    grams = [tuple(tokens[i : i + GRAM]) for i in range(len(tokens) - GRAM + 1)]
+    return 1 - len(set(grams)) / len(grams) if grams else 0.0
+
+
+@torch.no_grad()
+def spread(
+    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], start: Start | None
+) -> dict[str, float]:
+    """Where the probability is on the policy's own answers.
+
+    Args:
+      start: what training started from; None where that is not in memory, and no KL is known.
+
+    Returns:
+      entropy: nats a token; top1: probability of the likeliest token; kl: nats an answer to the start, by the
+      whole distribution at each position of the sampled answers (less noise than the answers' log-ratio). All means.
+    """
+    entropies, tops, divergences = [], [], []
+    for prompt, sample in zip(prompts, samples, strict=True):
+        now = _distributions(model, prompt, sample)  # [T, V]
+        entropies.append(-(now.exp() * now).sum(1))
+        tops.append(now.max(1).values.exp())
+        if start is not None:
+            with start.inside():
+                then = _distributions(start.forward.model, prompt, sample)
+            divergences.append((now.exp() * (now - then)).sum().item())
+    out = {"entropy": torch.cat(entropies).mean().item(), "top1": torch.cat(tops).mean().item()}
+    return out | ({"kl": _mean(divergences)} if divergences else {})
+
+
+def _distributions(model: LanguageModel, prompt: Prompt, sample: Sample) -> Tensor:
+    """Log-probs of every token at each position of one answer, [T, V] float32."""
+    ids = torch.tensor([(*prompt, *sample.tokens[:-1])], device=model.device)
+    logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]
+    return torch.log_softmax(logits.float(), dim=-1)
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(sum(values) / len(values))

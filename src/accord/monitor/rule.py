@@ -1,0 +1,38 @@
+"""A red flag as data: condition, evidence, meaning, remedy, source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accord.monitor.history import History
+from accord.types import Finding
+
+Evidence = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What to notice, and what to say about it. All three texts are filled in with the evidence."""
+
+    name: str
+    when: Callable[[History], Evidence | None]  # the numbers that show it; None while there is nothing to say
+    says: str
+    means: str
+    remedy: str
+    source: str
+    verdict: str = "warning"  # "note": looks alarming and is normal, or concerns the machine: never stops a run
+    unless: tuple[str, ...] = ()  # causes: once one of them was said, this is a symptom and is not
+    adapt: str | None = None  # what --on-flag adapt does: "best", "slower", or nothing
+
+    def finding(self, history: History) -> Finding | None:
+        """What this rule says of the run now."""
+        evidence = self.when(history)
+        if evidence is None:
+            return None
+        evidence = {"step": history.step, **evidence}
+        says, means, remedy = (text.format(**evidence) for text in (self.says, self.means, self.remedy))
+        return Finding(PREFIX + self.name, self.verdict, says, evidence, remedy, means, self.source)
+
+
+PREFIX = "flag."  # of a flag's name among all checks

@@ -1,0 +1,36 @@
+"""All rules over one history: each cause is said once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from accord.monitor.causes import CAUSES
+from accord.monitor.history import History
+from accord.monitor.normal import NORMAL
+from accord.monitor.outcomes import OUTCOMES
+from accord.monitor.rule import PREFIX, Rule
+from accord.types import Finding
+
+RULES: tuple[Rule, ...] = (*CAUSES, *OUTCOMES, *NORMAL)
+
+
+def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -> list[Finding]:
+    """What is to be said now.
+
+    Args:
+      said: names of the checks that were said before, among others those of rules ("flag.memorised").
+      rules: in their order; a cause that is found now silences its symptoms at once.
+    """
+    said, found = set(said), []
+    for rule in rules:
+        if PREFIX + rule.name in said or any(PREFIX + cause in said for cause in rule.unless):
+            continue
+        if (finding := rule.finding(history)) is not None:
+            found.append(finding)
+            said.add(finding.check)
+    return found
+
+
+def rule_of(check: str) -> Rule | None:
+    """The rule that said a check, if one did."""
+    return next((rule for rule in RULES if PREFIX + rule.name == check), None)

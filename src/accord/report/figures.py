@@ -1,0 +1,156 @@
+"""Line charts as inline SVG, coloured by the page's own variables, so that light, dark and print all fit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+WIDTH, HEIGHT = 420, 200
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
+POINTS = 240  # a line has no more: pixels would not show them
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; `style` is a class of the stylesheet: raw, smooth, held, …"""
+
+    name: str
+    points: Sequence[Point]
+    colour: int = 1  # of the page's palette, from 1
+    style: str = "line"
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line on the time axis, with what it stands for."""
+
+    step: float
+    label: str
+    title: str
+    kind: str = "warning"
+
+
+def chart(title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: float | None = None) -> Markup | None:
+    """A figure with axes, or None where no line has two finite points.
+
+    Args:
+      zero: a value that gets a thin line of its own, such as chance or no change.
+    """
+    lines = [Line(line.name, thin(_finite(line.points)), line.colour, line.style) for line in lines]
+    lines = [line for line in lines if line.points]
+    if not any(len(line.points) > 1 for line in lines):
+        return None
+    scale = _Scale.around([p for line in lines for p in line.points], zero)
+    parts = [_axes(scale), _level(scale, zero), *(_mark(scale, mark) for mark in marks), *(_curve(scale, line) for line in lines)]
+    named = [line for line in lines if line.style != "raw"]
+    legend = Markup("").join(Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(n.colour, n.style, n.name) for n in named)
+    return Markup('<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>').format(
+        title, legend, WIDTH, HEIGHT, title, Markup("").join(parts)
+    )  # fmt: skip
+
+
+def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
+    """Exponential moving average, corrected for its start; its half-life counts points."""
+    keep = 0.5 ** (1 / half_life)
+    out, total, weight = [], 0.0, 0.0
+    for step, value in _finite(points):
+        total, weight = keep * total + value, keep * weight + 1
+        out.append((step, total / weight))
+    return out
+
+
+def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
+    """Means of equal runs of points where there are too many."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(s for s, _ in g) / len(g), sum(v for _, v in g) / len(g)) for g in groups]
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
+    first = math.ceil(low / step)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+
+
+@dataclass(frozen=True)
+class _Scale:
+    left: float
+    right: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, points: Sequence[Point], zero: float | None) -> _Scale:
+        steps = [s for s, _ in points]
+        values = [v for _, v in points] + ([] if zero is None else [zero])
+        low, high = min(values), max(values)
+        room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+        return cls(min(steps), max(steps) if max(steps) > min(steps) else min(steps) + 1, low - room, high + room)
+
+    def x(self, step: float) -> float:
+        return LEFT + (step - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+
+
+def _axes(scale: _Scale) -> Markup:
+    parts = []
+    for value in ticks(scale.low, scale.high):
+        y = f"{scale.y(value):.1f}"
+        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y))
+        parts.append(Markup('<text class="tick" x="{}" y="{}" dy="3.5" text-anchor="end">{}</text>').format(LEFT - 5, y, _short(value)))
+    for step in ticks(scale.left, scale.right, 5):
+        if step == int(step):
+            x = f"{scale.x(step):.1f}"
+            parts.append(Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{:,}</text>').format(x, HEIGHT - 7, int(step)))
+    return Markup("").join(parts)
+
+
+def _level(scale: _Scale, value: float | None) -> Markup:
+    if value is None:
+        return Markup("")
+    y = f"{scale.y(value):.1f}"
+    return Markup('<line class="level" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y)
+
+
+def _mark(scale: _Scale, mark: Mark) -> Markup:
+    if not scale.left <= mark.step <= scale.right:
+        return Markup("")
+    x = f"{scale.x(mark.step):.1f}"
+    return Markup('<g class="mark {}"><title>{}</title><line x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="middle">{}</text></g>').format(
+        mark.kind, mark.title, x, x, TOP, HEIGHT - BOTTOM, x, TOP - 3, mark.label
+    )  # fmt: skip
+
+
+def _curve(scale: _Scale, line: Line) -> Markup:
+    dots = [_dot(scale, line.name, point) for point in line.points] if len(line.points) == 1 or line.style == "held" else []
+    path = " ".join(f"{scale.x(s):.1f},{scale.y(v):.1f}" for s, v in line.points)
+    return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(
+        line.colour, line.style, line.name, path, Markup("").join(dots)
+    )
+
+
+def _dot(scale: _Scale, name: str, point: Point) -> Markup:
+    step, value = point
+    return Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step {:g}</title></circle>').format(
+        scale.x(step), scale.y(value), name, _short(value), step
+    )
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(s, v) for s, v in points if math.isfinite(v)]

@@ -1,0 +1,57 @@
+"""pairs.json: the held-out pairs that training improved and harmed most, token by token.
+
+Written once, when a run ends: log π - log π_ref of every answer token, while both models are still in memory.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from accord.evaluate.probe import Start
+from accord.training import checkpoint, examples
+from accord.training.folder import RunFolder
+from accord.training.prepare import Ready
+from accord.types import Tree
+
+SHOWN = 4  # pairs of each kind
+
+
+def write(ready: Ready, folder: RunFolder, step: int) -> None:
+    """The pairs of the last evaluation against those of step 0; nothing where there are no held-out pairs."""
+    if ready.held_out is None or ready.held_out.kind != "pairs" or not examples.file_of(folder.path, step).is_file():
+        return
+    gains = examples.margins(folder.path, step) - examples.margins(folder.path, 0)  # [B]
+    order = gains.argsort(descending=True, stable=True).tolist()
+    start = Start.of(ready.learner.forward, ready.learner.reference)
+    improved = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[:SHOWN] if gains[i] > 0]
+    harmed = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[::-1][:SHOWN] if gains[i] < 0]
+    checkpoint.write_json(folder.path / "pairs.json", {
+        "step": step, "against": "what training started from" if start is not None else None,
+        "improved": improved, "harmed": harmed,
+    })  # fmt: skip
+
+
+def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
+    example = ready.held_out_rows.encoding.examples[tree.row]
+    answers = dict(zip(("chosen", "rejected"), _answers(ready, start, tree), strict=True))
+    prompt = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
+    return {"at": str(example.origin), "gain": gain, "prompt": prompt, **answers}
+
+
+@torch.no_grad()
+def _answers(ready: Ready, start: Start | None, tree: Tree) -> list[list[dict]]:
+    """Each answer as its tokens: text, log-prob now, and its change since the start where that is known."""
+    now = ready.learner.forward([tree]).values.tolist()
+    then = None
+    if start is not None:
+        with start.inside():
+            then = start.forward([tree]).values.tolist()
+    out, at = [], 0
+    for completion in tree.completions:
+        tokens = [{"text": ready.model.tokenizer.decode([token]), "logp": now[at + i]} for i, token in enumerate(completion)]
+        if then is not None:
+            for i, token in enumerate(tokens):
+                token["change"] = token["logp"] - then[at + i]
+        out.append(tokens)
+        at += len(completion)
+    return out

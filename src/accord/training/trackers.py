@@ -1,0 +1,104 @@
+"""Figures handed on to a tracker of your choice. A tracker that fails is dropped, aloud; the run goes on.
+
+Each is a thin extra: `monitor.trackers` names it, its package must be installed, its own environment variables say where
+the figures go. Without it, nothing leaves the run's folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from accord.types import UsageError
+
+PROJECT = "accord"
+Log = Callable[[Mapping[str, float], int], None]  # (figures, step)
+Close = Callable[[], None]
+
+
+def _trackio(module, run: Path, settings: dict) -> tuple[Log, Close]:
+    module.init(project=PROJECT, name=run.name, config=settings)
+    return lambda figures, step: module.log(dict(figures), step=step), module.finish
+
+
+def _wandb(module, run: Path, settings: dict) -> tuple[Log, Close]:
+    module.init(project=PROJECT, name=run.name, config=settings, dir=str(run))
+    return lambda figures, step: module.log(dict(figures), step=step), module.finish
+
+
+def _tensorboard(module, run: Path, settings: dict) -> tuple[Log, Close]:
+    writer = module.SummaryWriter(str(run / "tensorboard"))
+
+    def log(figures: Mapping[str, float], step: int) -> None:
+        for name, value in figures.items():
+            writer.add_scalar(name, value, step)
+
+    return log, writer.close
+
+
+def _mlflow(module, run: Path, settings: dict) -> tuple[Log, Close]:
+    module.set_experiment(PROJECT)
+    module.start_run(run_name=run.name)
+    module.log_params(settings)
+    return lambda figures, step: module.log_metrics(dict(figures), step=step), module.end_run
+
+
+# name -> (module, how to start it)
+TRACKERS = {
+    "trackio": ("trackio", _trackio),
+    "wandb": ("wandb", _wandb),
+    "tensorboard": ("torch.utils.tensorboard", _tensorboard),
+    "mlflow": ("mlflow", _mlflow),
+}
+
+
+class Trackers:
+    """The trackers of one run; those that failed are no longer among them."""
+
+    def __init__(self, names: Sequence[str], run: Path, settings: dict, say: Callable[[str], None]):
+        self.say = say
+        self.active: dict[str, tuple[Log, Close]] = {}
+        for name in names:
+            start = TRACKERS[name][1]
+            self._guarded(name, lambda: self.active.__setitem__(name, start(load(name), run, settings)))
+
+    def log(self, line: Mapping[str, float]) -> None:
+        """One line of metrics.jsonl."""
+        figures = {name: value for name, value in line.items() if name != "step" and isinstance(value, (int, float))}
+        for name, (log, _) in list(self.active.items()):
+            self._guarded(name, lambda: log(figures, int(line["step"])))
+
+    def close(self) -> None:
+        for name, (_, close) in list(self.active.items()):
+            self._guarded(name, close)
+
+    def _guarded(self, name: str, work: Callable[[], object]) -> None:
+        try:
+            work()
+        except Exception as error:  # whatever a tracker's package raises: no run is worth losing to it
+            self.active.pop(name, None)
+            self.say(f"! {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. The run goes on without it.")
+
+
+def load(name: str):
+    """The package of a tracker.
+
+    Raises:
+      UsageError: it is not installed.
+    """
+    module = TRACKERS[name][0]
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f"monitor.trackers names {name}, and it is not installed: pip install {name}.") from error
+
+
+def require(names: Sequence[str]) -> None:
+    """Before anything is trained: every tracker that was asked for can be loaded.
+
+    Raises:
+      UsageError: one that cannot.
+    """
+    for name in names:
+        load(name)

@@ -1,0 +1,1 @@
+"""Local pages: nothing listens on anything but this machine's own loopback address."""

@@ -1,0 +1,179 @@
+// The page of `accord watch`. All text of a run goes in as text (textContent), never as markup.
+"use strict";
+
+const FIGURES = [
+  ["Loss", ["loss"]], ["Reward accuracy", ["rewards/accuracies"]], ["Reward margin", ["rewards/margins"]],
+  ["Chosen, nats a token", ["diag/log_ratio_token/chosen"]], ["Rejected, nats a token", ["diag/log_ratio_token/rejected"]],
+  ["Share of chosen that fell", ["diag/chosen_down"]], ["Entropy", ["entropy"]], ["Gradient norm", ["grad_norm"]],
+  ["Learning rate", ["learning_rate"]], ["KTO's z0", ["kl"]],
+];
+const SAMPLED = [["KL on fresh samples", "diag/samples_kl"], ["Tokens of samples", "diag/samples_tokens"]];
+const state = { chosen: new Set(), runs: [], data: new Map(), smoothing: 4, sampleStep: null };
+const WIDTH = 360, HEIGHT = 170, LEFT = 44, RIGHT = 8, TOP = 14, BOTTOM = 20;
+
+function element(name, attributes = {}, ...children) {
+  const node = document.createElement(name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  node.append(...children);  // a string becomes a text node
+  return node;
+}
+
+function shape(name, attributes, text) {
+  const node = document.createElementNS("http://www.w3.org/2000/svg", name);
+  for (const [key, value] of Object.entries(attributes)) node.setAttribute(key, value);
+  if (text !== undefined) node.textContent = text;
+  return node;
+}
+
+// The held-out name of a training figure: eval_loss, eval_rewards/…, diag/eval_….
+const heldOut = (name) => (name.startsWith("diag/") ? "diag/eval_" + name.slice(5) : "eval_" + name);
+
+function smooth(points, halfLife) {
+  if (!halfLife) return points;
+  const keep = Math.pow(0.5, 1 / halfLife);
+  let total = 0, weight = 0;
+  return points.map(([step, value]) => {
+    total = keep * total + value; weight = keep * weight + 1;
+    return [step, total / weight];
+  });
+}
+
+const finite = (points) => (points || []).filter(([, value]) => value !== null && Number.isFinite(value));
+
+// lines: [{points, colour, style}], events: those of all chosen runs.
+function chart(title, lines, events) {
+  lines = lines.map((line) => ({ ...line, points: finite(line.points) })).filter((line) => line.points.length);
+  const all = lines.flatMap((line) => line.points);
+  if (!all.length) return null;
+  const steps = all.map((p) => p[0]), values = all.map((p) => p[1]);
+  const first = Math.min(...steps), last = Math.max(Math.max(...steps), first + 1);
+  let low = Math.min(...values), high = Math.max(...values);
+  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 0.1;
+  low -= room; high += room;
+  const x = (step) => LEFT + ((step - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
+  const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
+  const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
+  for (let i = 0; i <= 3; i++) {
+    const value = low + ((high - low) * i) / 3;
+    svg.append(shape("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
+    svg.append(shape("text", { class: "tick", x: LEFT - 4, y: y(value) + 3, "text-anchor": "end" }, value.toPrecision(3)));
+  }
+  for (const step of [first, last]) svg.append(shape("text", { class: "tick", x: x(step), y: HEIGHT - 5, "text-anchor": step === first ? "start" : "end" }, String(step)));
+  for (const event of events) {
+    if (event.step < first || event.step > last) continue;
+    const mark = shape("g", { class: event.verdict === "warning" ? "warning" : "note" });
+    mark.append(shape("title", {}, `step ${event.step}: ${event.check} – ${event.says}`));
+    mark.append(shape("line", { x1: x(event.step), x2: x(event.step), y1: TOP, y2: HEIGHT - BOTTOM }));
+    mark.append(shape("text", { x: x(event.step), y: TOP - 3, "text-anchor": "middle" }, String(event.number)));
+    svg.append(mark);
+  }
+  for (const line of lines) {
+    const points = line.points.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" ");
+    const group = shape("g", { class: `k${line.colour % 6}` });
+    group.append(shape("polyline", { class: line.style, points }));
+    svg.append(group);
+  }
+  return element("div", { class: "chart" }, element("b", {}, title), svg);
+}
+
+function curves(runs) {
+  const grid = element("div", { class: "grid" });
+  const events = runs.length === 1 ? numbered(runs[0]) : [];
+  for (const [title, [name]] of FIGURES) {
+    const lines = runs.flatMap((run, colour) => {
+      const points = finite(run.curves.training[name]);
+      if (name === "learning_rate") return [{ points, colour, style: "trend" }];  // no noise to smooth away
+      return [
+        { points: state.smoothing ? points : [], colour, style: "raw" }, { points: smooth(points, state.smoothing), colour, style: "trend" },
+        { points: run.curves.held_out[heldOut(name)], colour, style: "held" },
+      ];
+    });
+    grid.append(chart(title, lines, events) || "");
+  }
+  for (const [title, name] of SAMPLED) grid.append(chart(title, runs.map((run, colour) => ({ points: run.curves.samples[name], colour, style: "held" })), events) || "");
+  return grid;
+}
+
+const numbered = (run) => run.events.map((event, i) => ({ ...event, number: i + 1 }));
+
+function flags(run) {
+  const box = element("div");
+  for (const event of numbered(run)) {
+    const body = element("div", { class: `flag ${event.verdict === "warning" ? "warned" : "note"}` });
+    body.append(element("p", {}, element("b", {}, `${event.number}  ${event.check.replace("flag.", "")}`), ` at step ${event.step}`), element("p", {}, event.says));
+    if (event.means) body.append(element("p", {}, event.means));
+    if (event.remedy) body.append(element("p", { class: "soft" }, `What to do: ${event.remedy}`));
+    box.append(body);
+  }
+  if (!run.events.length) box.append(element("p", { class: "soft" }, "None so far."));
+  return box;
+}
+
+function samples(run) {
+  const steps = [...new Set(run.samples.map((line) => line.step))];
+  if (!steps.length) return element("p", { class: "soft" }, "No samples.");
+  const at = steps.includes(state.sampleStep) ? state.sampleStep : steps[steps.length - 1];
+  const slider = element("input", { type: "range", min: 0, max: steps.length - 1, value: steps.indexOf(at), "aria-label": "step of the samples" });
+  slider.addEventListener("input", () => { state.sampleStep = steps[slider.value]; draw(); });
+  const box = element("div", {}, element("label", {}, `step ${at} `, slider));
+  for (const line of run.samples.filter((line) => line.step === at)) {
+    box.append(element("div", { class: "said" }, element("span", { class: "soft" }, line.asked + "\n"), line.text || "(nothing)", line.ended ? "" : " …"));
+  }
+  return box;
+}
+
+function config(runs) {
+  const names = [...new Set(runs.flatMap((run) => Object.keys(run.config)))];
+  const table = element("table", {}, element("tr", {}, element("th", {}, "field"), ...runs.map((run, i) => element("th", { class: `k${i % 6}` }, run.name))));
+  const rows = names.map((name) => [name, runs.map((run) => run.config[name] ?? "–")]);
+  rows.sort((a, b) => new Set(b[1]).size - new Set(a[1]).size);
+  for (const [name, values] of rows) {
+    table.append(element("tr", new Set(values).size > 1 ? { class: "differs" } : {}, element("td", {}, name), ...values.map((value) => element("td", {}, value))));
+  }
+  return element("div", { class: "scroll" }, table);
+}
+
+function draw() {
+  const main = document.getElementById("main");
+  const runs = [...state.chosen].map((name) => state.data.get(name)).filter(Boolean);
+  if (!runs.length) { main.replaceChildren(element("p", { class: "soft" }, state.runs.length ? "Choose a run." : "No runs here yet.")); return; }
+  const parts = [element("h1", {}, runs.map((run) => run.name).join(" · ")), curves(runs)];
+  for (const run of runs) parts.push(element("h2", {}, runs.length > 1 ? `Flags of ${run.name}` : "Flags"), flags(run));
+  for (const run of runs) parts.push(element("h2", {}, runs.length > 1 ? `Samples of ${run.name}` : "Samples"), samples(run));
+  parts.push(element("h2", {}, runs.length > 1 ? "Configuration, differences first" : "Configuration"), config(runs));
+  main.replaceChildren(...parts);
+}
+
+function list() {
+  const box = document.getElementById("runs");
+  box.replaceChildren(...state.runs.map((run) => {
+    const tick = element("input", { type: "checkbox", "aria-label": run.name });
+    tick.checked = state.chosen.has(run.name);
+    tick.addEventListener("change", () => { tick.checked ? state.chosen.add(run.name) : state.chosen.delete(run.name); refresh(); });
+    const text = element("span", {}, run.name + " ", element("small", {}, run.says || `${run.objective} · step ${run.step}`));
+    if (run.flags) text.append(element("b", { class: "bad" }, ` ${run.flags} red`));
+    return element("label", { class: "run" }, tick, text);
+  }));
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error(answer.status);
+  return answer.json();
+}
+
+async function refresh() {
+  const live = document.getElementById("live");
+  try {
+    const before = JSON.stringify([state.runs, [...state.chosen]]);
+    state.runs = await get("/api/runs");
+    if (!state.chosen.size && state.runs.length && !state.runs[0].says) state.chosen.add(state.runs[0].name);
+    for (const name of state.chosen) state.data.set(name, await get("/api/run?name=" + encodeURIComponent(name)));
+    live.classList.remove("lost");
+    if (before !== JSON.stringify([state.runs, [...state.chosen]]) || !document.querySelector(".chart")) { list(); draw(); }
+  } catch { live.classList.add("lost"); }
+}
+
+document.getElementById("smoothing").addEventListener("input", (event) => { state.smoothing = Number(event.target.value); draw(); });
+refresh();
+setInterval(refresh, 2000);

@@ -1,0 +1,183 @@
+"""Every rule: a history that must raise it, and it alone; the healthy one raises none."""
+
+import math
+
+import pytest
+from monitor.histories import facts, told
+
+from accord.monitor.history import History
+from accord.monitor.watch import RULES, look, rule_of
+
+LN2 = math.log(2)
+
+
+def scaled(**values):
+    """Figures that grow in proportion to the step, to `values` at step 100."""
+    return lambda step, line: {name.replace("__", "/"): value * step / 100 for name, value in values.items()}
+
+
+def constant(values, after=0):
+    return lambda step, line: values if step >= after else {}
+
+
+# name -> (what is changed in the healthy run, the other flags that belong to the same history)
+RAISED = {
+    "wrong-reference": (dict(train=constant({"loss": 3.1})), set()),
+    "beta-too-low": (
+        dict(train=scaled(**{"diag/drift": 3.0, "rewards/margins": 0.3, "diag/log_ratio_token/chosen": -2.0, "diag/log_ratio_token/rejected": -3.0}),
+             facts=facts(options={"beta": 0.005})), set()),
+    "runaway": (dict(train=constant({"loss": 1.2, "rewards/accuracies": 0.5}, after=5)), set()),
+    "gradient-spike": (dict(train=lambda step, line: {"grad_norm": 12.0} if step == 60 else {}), set()),
+    "noise-floor": (dict(train=constant({"diag/ties": 0.8, "rewards/accuracies": 0.5}), held=constant({"eval_rewards/margins": 0.0})), set()),
+    "z0-clamped": (dict(train=constant({"kl": 0.0})), set()),
+    "odds-saturated": (
+        dict(train=constant({"log_odds_ratio": -0.001, "nll_loss": 0.4}), facts=facts(options={"weight": 0.1}, at_reference=None)), set()),
+    "margin-unreachable": (
+        dict(train=scaled(**{"rewards/margins": 0.1}),
+             facts=facts(options={"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5}, at_reference=None)), set()),
+    "held-out-turned": (
+        dict(held=lambda step, line: {"eval_loss": 0.65 + abs(step - 40) / 200}), set()),
+    "memorised": (
+        dict(train=lambda step, line: {"loss": 0.01, "rewards/accuracies": 1.0} if step > 40 else {}), set()),
+    "nothing-generalises": (
+        dict(train=constant({"rewards/accuracies": 0.9}, after=10),
+             held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
+    "accuracy-stuck": (
+        dict(train=lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step},
+             held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
+    "margin-flat": (dict(held=constant({"eval_rewards/margins": 0.02})), set()),
+    "length-only": (dict(held=constant({"diag/eval_length_correlation": -0.9}, after=20)), set()),
+    "chosen-falling": (
+        dict(train=scaled(**{"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5,
+                             "diag/chosen_down": 100.0, "rewards/chosen": -2.0})), {"chosen-reward-negative"}),
+    "saturated": (dict(train=constant({"diag/saturated": 0.95}, after=50)), set()),
+    "length-drift": (dict(spoken=constant({"diag/samples_tokens": 50.0, "diag/samples_longer": 0.9}, after=20)), set()),
+    "repetition": (dict(spoken=constant({"diag/samples_repeated": 0.6}, after=40)), set()),
+    "empty-answers": (dict(spoken=constant({"diag/samples_empty": 0.75}, after=40)), set()),
+    "never-ending": (dict(spoken=constant({"diag/samples_ended": 0.0}, after=40)), set()),
+    "collapsed": (dict(spoken=constant({"diag/samples_entropy": 0.05, "diag/samples_top1": 0.99}, after=40)), set()),
+    "chosen-reward-negative": (dict(train=scaled(**{"rewards/chosen": -0.2, "diag/log_ratio_token/chosen": -0.05})), set()),
+    "large-first-loss": (dict(train=constant({"loss": 25.0}), facts=facts(at_reference=25.0)), set()),
+    "negative-loss": (dict(train=scaled(loss=-0.1), facts=facts(at_reference=None)), set()),
+    "slower": (dict(timed=constant({"tokens_per_second": 100.0}, after=50)), set()),
+    "memory-creep": (dict(timed=lambda step, line: {"rss": 2e9 + 3e7 * step}), set()),
+}  # fmt: skip
+
+
+def test_the_healthy_run_raises_nothing():
+    assert told() == {}
+
+
+@pytest.mark.parametrize("name", RAISED)
+def test_raised_once_and_alone(name):
+    changes, others = RAISED[name]
+    found = told(**changes)
+    assert name in found and set(found) - {name} <= others, found
+
+
+def test_every_rule_has_its_history():
+    assert {rule.name for rule in RULES} == RAISED.keys()
+    assert len({rule.name for rule in RULES}) == len(RULES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
+def test_a_rule_is_complete(rule):
+    """Words for people, a source, causes that exist, and a verdict that the display knows."""
+    assert rule.says and rule.means and rule.remedy and rule.source
+    assert set(rule.unless) <= {other.name for other in RULES} and rule.name not in rule.unless
+    assert rule.verdict in ("warning", "note") and rule.adapt in (None, "best", "slower")
+    assert rule_of(f"flag.{rule.name}") is rule
+
+
+def test_silent_before_there_is_anything_to_say():
+    assert look(History(facts()), set()) == []
+
+
+# ---------------------------------------------------------------- the edges of the conditions
+
+
+def test_runaway_silences_its_symptoms():
+    """Loss, accuracy, log-probs and samples all look bad; the cause alone is said."""
+    bad = {"loss": 2.5, "rewards/accuracies": 0.5, "diag/log_ratio_token/chosen": -5.0, "diag/log_ratio_token/rejected": -6.0,
+           "diag/chosen_down": 1.0, "diag/drift": 5.5}  # fmt: skip
+    found = told(train=constant(bad, after=5), spoken=constant({"diag/samples_repeated": 0.9}, after=20))
+    assert found.keys() == {"runaway"}
+
+
+def test_a_first_loss_that_is_not_known_is_no_wrong_reference():
+    assert told(train=constant({"loss": 3.1}), facts=facts(at_reference=None)) == {}
+
+
+def test_a_wrong_reference_is_said_at_once():
+    assert told(1, train=constant({"loss": 0.1})) == {"wrong-reference": 1}
+
+
+def test_chosen_up_is_no_displacement():
+    """Rejected answers may fall as they like."""
+    assert told(train=scaled(**{"diag/log_ratio_token/rejected": -3.0})) == {}
+
+
+def test_both_falling_on_few_rows_is_no_displacement():
+    fall = {"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5}
+    assert "chosen-falling" not in told(train=scaled(**fall))
+
+
+def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():
+    from monitor.histories import healthy
+
+    gone = {name: math.nan for name in healthy(1) if name.startswith("diag/")}
+    fall = {"diag/eval_log_ratio_token/chosen": -0.8, "diag/eval_log_ratio_token/rejected": -1.5, "diag/eval_chosen_down": 0.9}
+    without = lambda step, line: gone  # noqa: E731
+    assert "chosen-falling" in told(train=without, held=constant(fall, after=20), facts=facts(at_reference=None))
+
+
+def test_one_worse_evaluation_is_no_turn():
+    """Held-out loss wobbles: only two in a row, clearly above the best, are a turn."""
+    assert told(held=lambda step, line: {"eval_loss": 0.6 + (0.08 if step in (40, 80) else 0.0)}) == {}
+
+
+def test_accuracy_stuck_needs_rows():
+    """64 rows at .5 say nothing; 800 do."""
+    stuck = lambda step, line: {"rewards/accuracies": 0.5}  # noqa: E731
+    chance = constant({"eval_rewards/accuracies": 0.5, "diag/eval_accuracy_low": 0.4})
+    assert "accuracy-stuck" not in told(40, train=stuck, held=chance, facts=facts(steps=40, batch_size=2))
+    assert "accuracy-stuck" in told(train=stuck, held=chance)
+
+
+def test_the_held_out_rows_may_know_better():
+    assert "accuracy-stuck" not in told(train=constant({"rewards/accuracies": 0.5}))
+
+
+def test_samples_are_compared_with_those_before():
+    """A model that always repeated itself has not degenerated."""
+    assert told(spoken=constant({"diag/samples_repeated": 0.6, "diag/samples_ended": 0.0, "diag/samples_empty": 1.0})) == {}
+
+
+@pytest.mark.parametrize("beta, drift, margin", [(0.01, 2.0, 0.1), (0.005, 2.0, 3.0), (0.005, 0.05, 0.1)])
+def test_beta_is_not_to_blame(beta, drift, margin):
+    """Papers use .01; a margin that is reached; answers that have not moved."""
+    assert told(train=scaled(**{"diag/drift": drift, "rewards/margins": margin}), facts=facts(options={"beta": beta})) == {}
+
+
+def test_a_flat_margin_without_held_out_rows():
+    """The last half of the run against its first window; a batch's noise alone is no evidence."""
+    gone = constant({"eval_rewards/margins": math.nan})
+    assert told(train=lambda step, line: {"rewards/margins": 0.02 * (-1) ** step}, held=gone).keys() == {"margin-flat"}
+    assert told(train=lambda step, line: {"rewards/margins": step / 100 + 0.3 * (-1) ** step}, held=gone) == {}
+
+
+def test_training_noise_is_overruled_by_held_out_margins():
+    assert "margin-flat" not in told(train=constant({"rewards/margins": 0.0}))
+
+
+def test_z0_may_be_zero_now_and_then():
+    assert told(train=lambda step, line: {"kl": 0.0 if step % 2 else 1.0}) == {}
+
+
+def test_a_rate_that_doubles_the_gradient_is_no_spike():
+    assert told(train=lambda step, line: {"grad_norm": 1.0 if step < 60 else 8.0}) == {}
+
+
+def test_a_spike_under_the_clip_is_none():
+    """18 times the usual, and the update takes it whole."""
+    assert told(train=lambda step, line: {"grad_norm": 0.9 if step == 60 else 0.05}) == {}
