@@ -41,6 +41,9 @@ from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 
+NEIGHBOURS, COMPARED = 32, 8  # rows of one batch, and how many of them are computed alone as well, for the noise floor
+
+
 @dataclass
 class Ready:
     """All that the loop needs, and all that was found on the way."""
@@ -147,7 +150,8 @@ def prepare(
     _prove(ready, display)
     if kind == "cached" and not dry_run:
         ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
-    floor = noise_floor(ready.learner, probe(ready.batch_trees(0)))
+    first = list({tree.row: tree for index in range(min(steps, NEIGHBOURS)) for tree in ready.batch_trees(index)}.values())[:NEIGHBOURS]
+    floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
     ready.tie_width = world.on_first(lambda: floor.evidence["reward_margin"])
     ready.findings.append(floor)
     ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))

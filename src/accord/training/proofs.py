@@ -219,8 +219,16 @@ def _split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) ->
 
 
 @torch.no_grad()
-def noise_floor(learner: Learner, trees: Sequence[Tree]) -> Finding:
-    """Largest difference of a row's reward margin alone and in a batch: what the machine's rounding makes up."""
+def noise_floor(learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()) -> Finding:
+    """Largest reward margin, or difference of a row's margin alone and among others, that rounding makes up.
+
+    Nothing has moved yet: where there is a reference, every margin should be 0, and what a cache of log-probs from batches
+    of other shapes leaves instead is rounding. Without a reference only the difference is.
+
+    Args:
+      trees: the rows that are compared.
+      neighbours: further rows of the batch in which they stand; the shapes of a batch decide how it rounds.
+    """
 
     def margins(groups: list[Sequence[Tree]]) -> Tensor:
         out = []
@@ -231,6 +239,8 @@ def noise_floor(learner: Learner, trees: Sequence[Tree]) -> Finding:
                     rewards.split([len(tree.completions) for tree in group])]  # fmt: skip
         return torch.stack(out)
 
-    width = (margins([trees]) - margins([[tree] for tree in trees])).abs().max().item()
-    says = f"the same row alone and in a batch: reward margins up to {width:.1e} apart; smaller ones count as ties"
+    together, alone = margins([[*trees, *neighbours]]), margins([[tree] for tree in trees])
+    apart = (together[: len(trees)] - alone).abs().max()
+    width = max(apart, together.abs().max(), alone.abs().max()).item() if learner.reference is not None else apart.item()
+    says = f"rounding makes up reward margins of up to {width:.1e} before anything has moved; smaller ones count as ties"
     return Finding("step0.noise_floor", "ok", says, {"reward_margin": width})
