@@ -23,7 +23,10 @@ from accord.types import Logps, Tree
 
 @dataclass
 class HeldOut:
-    """Rows to evaluate on, and what the reference said of them: computed once, at the first evaluation."""
+    """Rows to evaluate on, and what the reference said of them: computed once, at the first evaluation.
+
+    A reference that moves is asked anew at each evaluation.
+    """
 
     trees: Sequence[Tree]
     kind: str  # "pairs", "labelled" or "demonstrations": may differ from what the objective trains on
@@ -52,7 +55,7 @@ def evaluate(
     """Records of every held-out row. Weights, gradients and random state stay as they are."""
     records = Records()
     groups = held_out.groups(held_out.trees)
-    if reference is not None and held_out.reference is None:
+    if reference is not None and (held_out.reference is None or reference.moves):
         held_out.reference = [_polled(poll, reference.logps, group) for group in groups]
     scored = held_out.kind == objective.rows  # a loss exists only for the kind of rows that the objective takes
     context = _context(held_out, forward, objective, reference, poll)
@@ -74,7 +77,7 @@ def _context(held_out, forward, objective, reference, poll) -> dict:
     groups = held_out.groups(held_out.mismatched(objective))
     if not groups:
         return {}
-    if held_out.mismatched_reference is None:
+    if held_out.mismatched_reference is None or reference.moves:
         held_out.mismatched_reference = [_polled(poll, reference.logps, group) for group in groups]
     policy = [_polled(poll, lambda g: forward(g).reduce(), group) for group in groups]
     return objective.context(Logps.join(policy), Logps.join(held_out.mismatched_reference))

@@ -15,7 +15,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ class Reference(Protocol):
     """Anything that knows the reference's log-probs of trees."""
 
     name: str
+    moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
         """[N] log-probs of the trees' completions, without gradient."""
@@ -44,6 +45,7 @@ class AdaptersOff:
 
     forward: Forward
     name: str = "adapter_off"
+    moves: ClassVar[bool] = False
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -57,6 +59,7 @@ class Frozen:
 
     forward: Forward
     name: str = "frozen"
+    moves: ClassVar[bool] = False
 
     @classmethod
     def copy_of(cls, policy: Forward) -> Frozen:
@@ -77,6 +80,7 @@ class Cached:
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
     name: str = "cached"
+    moves: ClassVar[bool] = False
 
     @classmethod
     def under(cls, key: str, device: torch.device) -> Cached:

@@ -15,6 +15,7 @@ from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint
 from accord.training.display import Display
 from accord.training.folder import RunFolder, vars_of
+from accord.training.moving import Moving
 from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.step import NotFinite, accumulate, make_batch
@@ -104,6 +105,8 @@ def update(run: Run) -> None:
         raise diverged(run, error, batch.trees) from error
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
+    if isinstance(ready.learner.reference, Moving):
+        ready.learner.reference.follow(progress.step, ready.optimizer.masters.masters)
     progress.tokens += sum(tree.tokens for tree in batch.trees)
     metrics = {
         "step": progress.step,
@@ -164,7 +167,7 @@ def save(run: Run) -> str:
     """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
     ready, progress = run.ready, run.progress
     path = checkpoint.save(
-        run.folder.checkpoints, progress.step, ready.optimizer.state(), progress.state(ready.identity())
+        run.folder.checkpoints, progress.step, ready.state(), progress.state(ready.identity())
     )
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)

@@ -8,7 +8,7 @@ own copy is the master rounded to the network's dtype, and gradients are summed 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -46,10 +46,10 @@ class Masters:
                 p.copy_(self.masters[name])
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor], key: str = "master") -> None:
         """Take the masters out of a checkpoint's tensors, and publish."""
         for name, master in self.masters.items():
-            master.copy_(tensors[f"master/{name}"])
+            master.copy_(tensors[f"{key}/{name}"])
         self.publish()
 
     def gradients(self) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from torch import Tensor
+
 from accord.config import Config, LoraConfig
 from accord.data.order import Order
 from accord.data.templates import Template, make_template
@@ -19,10 +21,11 @@ from accord.forward.choose import choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.models.lora import add_lora, add_reference_adapter, load_adapter, train_all_weights
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
 from accord.training.folder import RunFolder
+from accord.training.moving import Moving, require_movement
 from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.references import cached_reference, choose_reference, live_reference
@@ -59,6 +62,17 @@ class Ready:
     def batch_trees(self, index: int) -> list[Tree]:
         """The trees of update `index`."""
         return [self.rows.trees[row] for row in self.order.batch(index)]
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that the next update depends on."""
+        reference = self.learner.reference
+        return self.optimizer.state() | (reference.state() if isinstance(reference, Moving) else {})
+
+    def load_state(self, tensors: dict[str, Tensor], updates: int) -> None:
+        """Stand where the run stood `updates` updates after its start."""
+        self.optimizer.load_state(tensors, updates)
+        if isinstance(self.learner.reference, Moving):
+            self.learner.reference.load_state(tensors)
 
     def identity(self) -> dict:
         """What must be the same for a checkpoint to go on: data, initial weights, tokens."""
@@ -107,8 +121,10 @@ def prepare(
     forward = choose(model, shown, config.model.forward)
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
+    if config.moving is not None:
+        require_movement(config.moving, steps)
     found.append(Finding("reference", "ok", why))
-    learner = Learner(forward, objective, live_reference(kind, forward), config.train.micro_tokens, config.train.seed)
+    learner = Learner(forward, objective, live_reference(kind, forward, config.moving), config.train.micro_tokens, config.train.seed)
     peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
@@ -224,6 +240,8 @@ def make_trainable(config: Config, model: LanguageModel) -> str:
         train_all_weights(model)
     else:
         add_lora(model, **spec.lora.model_dump(), seed=config.train.seed)
+        if config.reference == "moving":
+            add_reference_adapter(model)
     return weights
 
 

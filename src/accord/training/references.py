@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from accord.config import MovingConfig
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
 from accord.training.display import Display
+from accord.training.moving import Moving
 from accord.training.signals import Stop
 from accord.training.step import make_batch
 from accord.types import Tree, UsageError
@@ -36,6 +38,9 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
         raise UsageError(f"reference = none, but {objective.name} is measured against one. Leave it at auto.")
     if wanted == "adapter_off" and not adapters:
         raise UsageError("reference = adapter_off needs adapters, and all weights train. Use cached or frozen.")
+    if wanted == "moving":
+        copied = "a second adapter, mixed factor by factor" if adapters else "a second model in memory"
+        return wanted, f"reference: moving, as configured; {copied}; its log-probs are never kept"
     if wanted != "auto":
         return wanted, f"reference: {wanted}, as configured"
     if not adapters:
@@ -45,10 +50,12 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
     return "adapter_off", "reference: the model without its adapters (or with the adapter it started from)"
 
 
-def live_reference(kind: str, forward: Forward) -> Reference | None:
+def live_reference(kind: str, forward: Forward, moving: MovingConfig | None = None) -> Reference | None:
     """A reference that computes. For a cache: what fills it."""
     if kind == "none":
         return None
+    if kind == "moving":
+        return Moving.of(forward, moving)
     if forward.model.peft is not None and kind in ("adapter_off", "cached"):
         return AdaptersOff(forward)
     if kind == "cached":

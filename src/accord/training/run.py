@@ -80,7 +80,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     with closing(display), stop_on_signals() as stop:
         ready = prepare(config, display, stop)
         _require_same(saved.state["identity"], ready.identity(), folder)
-        ready.optimizer.load_state(saved.tensors, saved.step)
+        ready.load_state(saved.tensors, saved.step)
         folder.rewind(saved.step)
         display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
         progress = Progress(**saved.state["progress"])
