@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
@@ -14,6 +14,7 @@ from accord.evaluate.records import summarise
 from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint
 from accord.training.display import Display
+from accord.training.files import write_json
 from accord.training.folder import RunFolder, vars_of
 from accord.training.moving import Moving
 from accord.training.prepare import Ready
@@ -33,8 +34,9 @@ class Progress:
     before: dict = field(default_factory=dict)  # held-out metrics at step 0
     evaluated: int | None = None  # step of the newest evaluation: a signal may come between an update and its own
 
-    def state(self, identity: dict) -> dict:
-        return {"progress": vars(self), "identity": identity}
+    def state(self, identity: dict, lines: Mapping[str, int]) -> dict:
+        """For a checkpoint: `identity` is what must be the same to go on, `lines` how long the records were."""
+        return {"progress": vars(self), "identity": identity, "lines": dict(lines)}
 
 
 @dataclass
@@ -166,8 +168,9 @@ def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
 def save(run: Run) -> str:
     """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
     ready, progress = run.ready, run.progress
+    run.folder.flush()
     path = checkpoint.save(
-        run.folder.checkpoints, progress.step, ready.state(), progress.state(ready.identity())
+        run.folder.checkpoints, progress.step, ready.state(), progress.state(ready.identity(), run.folder.lines)
     )
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
@@ -181,7 +184,7 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
     ready.optimizer.masters.forget_gradients()
     path = save(run)
     rows = [{"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees]
-    checkpoint.write_json(run.folder.path / "diverged.json", {
+    write_json(run.folder.path / "diverged.json", {
         "step": run.progress.step, "says": str(error), "rows": rows, "statistics": error.records.statistics(),
         "learning_rate": ready.optimizer.rate(run.progress.step),
     })  # fmt: skip

@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
-
-import torch
 
 from accord.config import Config
 from accord.models import export
-from accord.training import checkpoint
+from accord.training import checkpoint, files
 from accord.training.card import model_card
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
 from accord.training.prepare import Ready, prepare
-from accord.training.signals import stop_on_signals
-from accord.types import AccordError, CheckpointError, Finding, Refused
+from accord.training.same import same_run
+from accord.training.signals import Stop, stop_on_signals
+from accord.types import AccordError, CheckpointError, Finding, Interrupted
 
-# Bytes of a checkpoint per trained parameter: master and two moments in float32.
-CHECKPOINT_BYTES = 12
+# Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
+CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
 
 
 @dataclass(frozen=True)
@@ -52,44 +51,89 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
       AccordError: of the class that its cause has; a refused run's folder says why and can be used again.
     """
     folder = RunFolder.create(config)
-    folder.write_config(config)
-    folder.write_environment(command)
-    with closing(display), stop_on_signals() as stop:
-        try:
-            ready = prepare(config, display, stop, folder=folder)
-            checkpoint.require_room(folder.path, _room(ready))
-        except AccordError as error:
-            folder.refuse(str(error))
-            raise
-        folder.write_preflight(ready.findings)
-        announce(ready, folder, display)
-        return _finish(Run(ready, folder, display, stop), command)
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), folder.alone():
+        return _begin(config, folder, display, stop, command)
 
 
 def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     """Go on from the newest checkpoint that verifies; bit for bit what the uninterrupted run would have done.
 
+    Where none was written yet, from the start.
+
     Raises:
-      CheckpointError: no checkpoint verifies. Refused: the data, the model or the reference is not the same.
+      CheckpointError: no checkpoint verifies, or the data is gone.
+      Refused: the data, the model or the reference is not the same.
     """
     folder = RunFolder.open(path)
-    config = folder.config()
-    saved = checkpoint.load(folder.checkpoints)
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), folder.alone():
+        config = folder.config()
+        folder.recover()
+        problems: list[str] = []
+        usable = checkpoint.verified(folder.checkpoints, problems)
+        newest = next(usable, None)
+        if newest is None and problems:
+            raise checkpoint.unusable(folder.checkpoints, problems)
+        _require_data(config, folder)
+        if newest is None:
+            display.line(f"{folder.path} has no checkpoint yet: it begins again")
+            return _begin(config, folder, display, stop, command)
+        with _restartable(stop, folder):
+            ready = prepare(config, display, stop)
+        saved = same_run(chain([newest], usable), ready, folder, problems)
+        return _go_on(saved, ready, folder, display, stop, command)
+
+
+def _begin(config: Config, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str]) -> Result:
+    """A run from its first step."""
+    folder.write_config(config)
+    folder.write_environment(command)
+    folder.rewind({})
+    try:
+        with _restartable(stop, folder):
+            ready = prepare(config, display, stop, folder=folder)
+        files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
+    except AccordError as error:
+        folder.refuse(str(error))
+        raise
+    folder.accept()
+    folder.write_preflight(ready.findings)
+    announce(ready, folder, display)
+    return _finish(Run(ready, folder, display, stop), command)
+
+
+def _go_on(
+    saved: checkpoint.Checkpoint, ready: Ready, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str]
+) -> Result:
+    """A run from a checkpoint."""
     for problem in saved.passed_over:
-        display.line(f"! damaged checkpoint passed over: {problem}")
-    with closing(display), stop_on_signals() as stop:
-        ready = prepare(config, display, stop)
-        _require_same(saved.state["identity"], ready.identity(), folder)
-        ready.load_state(saved.tensors, saved.step)
-        folder.rewind(saved.step)
-        display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
-        progress = Progress(**saved.state["progress"])
-        return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
+        display.line(f"! checkpoint passed over: {problem}")
+    files.require_room(folder.path, _room(ready, 1))
+    ready.load_state(saved.tensors, saved.step)
+    progress = Progress(**saved.state["progress"])
+    for problem in folder.rewind(saved.state["lines"]):
+        display.line(f"! {problem}; the weights do not depend on it")
+    checkpoint.stand_at(folder.checkpoints, saved.path, progress.best_step, ready.config.checkpoint.keep)
+    display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
+    return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
+
+
+@contextmanager
+def _restartable(stop: Stop, folder: RunFolder):
+    """Inside, a signal ends the work where it stands: all of it can be made again.
+
+    Raises:
+      Interrupted: a signal has come; the message says how to go on.
+    """
+    try:
+        with stop.at_once():
+            yield
+    except Interrupted as signal:
+        raise Interrupted(f"{signal} Nothing is lost. Go on with: accord resume {folder.path}") from None
 
 
 def dry_run(config: Config, display: Display) -> Ready:
     """All checks and proofs, nothing written, no update."""
-    with closing(display), stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop, stop.at_once():
         return prepare(config, display, stop, dry_run=True)
 
 
@@ -113,17 +157,17 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
     train(run)
     ready, folder = run.ready, run.folder
     saved = folder.path / ("adapter" if ready.model.peft is not None else "final")
-    try:
-        shutil.rmtree(saved, ignore_errors=True)
-        export.save(ready.model, saved, ready.optimizer.masters.masters)
-    except OSError as error:
-        raise checkpoint.unwritable(saved, error) from error
-    apart = export.read_back(ready.model, saved, probe_ids(ready))
-    run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
+    with files.writing(saved), _restartable(run.stop, folder):
+        staging = files.staged(saved)
+        export.save(ready.model, staging, ready.optimizer.masters.masters)
+        apart = export.read_back(ready.model, staging, probe_ids(ready))
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ready.steps and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
-    checkpoint.write_text(folder.path / "README.md", card)
-    checkpoint.write_text(saved / "README.md", card)
+    files.write_text(staging / "README.md", card)
+    with files.writing(saved):
+        files.put_in_place(staging, saved)
+    files.write_text(folder.path / "README.md", card)
+    run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
     return Result(folder.path, saved, ready.steps, run.progress.before, after, run.progress.best_step, ready.findings)
 
 
@@ -132,28 +176,21 @@ def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
     return [(*tree.prompt, *tree.completions[0])[:256] for tree in ready.rows.trees[:3]]
 
 
-def _room(ready: Ready) -> int:
+def _room(ready: Ready, checkpoints: int) -> int:
+    """Bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
-    return trained * CHECKPOINT_BYTES * (ready.config.checkpoint.keep + 2) + trained * 4
+    each = CHECKPOINT_BYTES + (MOVING_BYTES if ready.reference_kind == "moving" else 0)
+    return trained * (each * checkpoints + 4)
 
 
-def _require_same(then: dict, now: dict, folder: RunFolder) -> None:
-    names = {
-        "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
-        "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-        "forward": "the forward path", "trees": "the number of usable rows",
-    }  # fmt: skip
-    lines = [
-        f"  {names[n]}: then {str(then.get(n))[:16]}, now {str(now.get(n))[:16]}" for n in names if then.get(n) != now.get(n)
-    ] + [f"  {path}: then {was}, now {value}" for path, was, value in _differences(then["config"], now["config"])]
-    if lines:
-        raise Refused(
-            f"{folder.path} cannot be resumed: since its checkpoint was written, something else has changed.\n"
-            + "\n".join(lines) + "\nPut it back, or start a new run."
-        )  # fmt: skip
-
-
-def _differences(then: dict, now: dict) -> list[tuple[str, object, object]]:
-    """(path, value then, value now) of each field of the config that is not the same."""
-    paths = [*then, *(path for path in now if path not in then)]
-    return [(path, then.get(path), now.get(path)) for path in paths if then.get(path) != now.get(path)]
+def _require_data(config: Config, folder: RunFolder) -> None:
+    """
+    Raises:
+      CheckpointError: a file that the run was trained or evaluated on is not there any more.
+    """
+    for name, path in (("train", config.data.train), ("held_out", config.data.held_out)):
+        if path not in (None, "-") and not Path(path).expanduser().exists():
+            raise CheckpointError(
+                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints are intact.\n"
+                f"Put the file back, or write where it lies now under data.{name} in {folder.path / 'config.yaml'}."
+            )
