@@ -36,7 +36,7 @@ class Section(BaseModel):
 class LoraConfig(Section):
     rank: Positive = 16
     """Rank of the update of each weight."""
-    alpha: Annotated[float, Field(strict=True, gt=0)] = 32
+    alpha: Annotated[float, Field(strict=True, gt=0)] = 32.0
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "attention"
     """Which modules get adapters: attention (query, key, value, output projections), all-linear, or a list of names."""
