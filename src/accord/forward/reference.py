@@ -79,6 +79,7 @@ class Cached:
     folder: Path  # of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    unkept: str = ""  # why something is in memory alone: a disk that is full or read-only costs time, not the run
     name: str = "cached"
     moves: ClassVar[bool] = False
 
@@ -158,10 +159,13 @@ class Cached:
         sums = np.array([s for s, _ in entries.values()], dtype=np.float32)
         counts = np.array([c for _, c in entries.values()], dtype=np.int32)
         digest = _digest(keys, sums, counts)
-        self.folder.mkdir(parents=True, exist_ok=True)
         staging = self.folder / f".{digest[:16]}.{os.getpid()}"
-        save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata={"sha256": digest})
-        staging.rename(self.folder / f"{digest[:16]}.safetensors")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata={"sha256": digest})
+            staging.rename(self.folder / f"{digest[:16]}.safetensors")
+        except (OSError, SafetensorError) as error:
+            self.unkept = str(error).splitlines()[0]
 
 
 def cache_root() -> Path:

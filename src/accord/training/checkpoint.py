@@ -2,12 +2,13 @@
 
     checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}      checkpoints/LATEST, checkpoints/BEST
 
-MANIFEST.json names every file with its size and sha256, and is written last. A checkpoint whose manifest does not fit
-is reported and passed over for the next older one.
+MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last. A checkpoint whose
+manifest does not fit is reported and passed over for the next older one.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import shutil
@@ -67,7 +68,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
             save_file(tensors, staging / TENSORS)
             (staging / STATE).write_text(as_json({**state, "step": step}), encoding="utf-8")
             files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(staging.iterdir())}
-            (staging / MANIFEST).write_text(as_json({"step": step, "files": files}), encoding="utf-8")
+            (staging / MANIFEST).write_text(_sealed(step, files), encoding="utf-8")
             put_in_place(staging, target)
             write_text(folder / "LATEST", target.name + "\n")
     except CheckpointError:
@@ -150,7 +151,7 @@ def verify(path: Path) -> str | None:
         return f"{MANIFEST} does not name the files that a checkpoint has"
     if path.name != name_of(step):
         return f"{MANIFEST} is of step {step}, the folder is {path.name}"
-    if text != as_json(manifest):
+    if text != _sealed(step, files):
         return f"{MANIFEST} is not as it was written"
     for name, size, digest in sorted(expected):
         file = path / name
@@ -161,6 +162,12 @@ def verify(path: Path) -> str | None:
         if sha256(file) != digest:
             return f"{name} does not have the content that was saved (sha256)"
     return None
+
+
+def _sealed(step: int, files: dict) -> str:
+    """The manifest's text. Its seal tells a damaged manifest from a damaged file."""
+    content = {"step": step, "files": files}
+    return as_json({**content, "seal": hashlib.sha256(as_json(content).encode()).hexdigest()})
 
 
 def pointed(folder: Path, name: str) -> Path | None:

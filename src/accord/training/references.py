@@ -84,6 +84,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
 
     display.phase("reference", "log-probs of the reference")
     computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress)
+    if cache.unkept:
+        display.line(f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone")
     finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
     ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed}))
