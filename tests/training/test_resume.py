@@ -222,3 +222,29 @@ def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeyp
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert "SIGTERM" in (tmp_path / "run/refused.txt").read_text()
     assert run(tiny_folder, pairs_file, tmp_path / "run", steps=1).steps == 1
+
+
+def test_a_run_keeps_the_reference_that_it_began_with(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """Another run fills the shared cache with values that round otherwise: the stopped run takes its own."""
+    from accord.forward import reference
+
+    monkeypatch.setattr(reference, "cache_root", lambda: tmp_path / "cache")
+    run(tiny_folder, pairs_file, tmp_path / "straight", reference="cached")
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "stopped", reference="cached")
+    (shard,) = (tmp_path / "cache").rglob("*.safetensors")
+    name = shard.parent.name
+    moved = {k: (s + 1e-5, c) for k, (s, c) in reference._read_shard(shard, name).items()}
+    reference._write_shard(shard, shard.with_suffix(".new"), moved, name)
+    accord.resume(str(tmp_path / "stopped"))
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_run_without_a_checkpoint_begins_again(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    import shutil
+
+    run(tiny_folder, pairs_file, tmp_path / "straight")
+    killed = run(tiny_folder, pairs_file, tmp_path / "killed").folder
+    shutil.rmtree(killed / "checkpoints")
+    accord.resume(str(killed))
+    same(tmp_path / "straight", killed)

@@ -4,12 +4,14 @@ import os
 import signal
 
 import pytest
+from conftest import pair_rows, write_rows
 from training.helpers import json_lines, run
 from training.test_resume import same
 
 import accord
 from accord.evaluate import held_out
 from accord.forward.reference import Cached
+from accord.models import export
 from accord.training import checkpoint, loop, prepare, rows
 from accord.training.folder import RunFolder
 from accord.training.signals import Stop, stop_on_signals
@@ -29,8 +31,8 @@ PHASES = {
     "evaluation": (held_out, "evaluate", 2),
     "saving": (checkpoint, "save_file", 1),
     "saving the last": (checkpoint, "save_file", 2),
-    "writing the model": (accord.training.run.export, "save", 1),
-    "reading it back": (accord.training.run.export, "read_back", 1),
+    "writing the model": (export, "save", 1),
+    "reading it back": (export, "read_back", 1),
 }
 KEYWORDS = {"reference": "cached", "set": {"evaluate.every": 2, "checkpoint.every": 3}}
 
@@ -50,9 +52,13 @@ def signalled(patch, owner, name, at, number, times=1):
 
 @pytest.fixture(scope="module")
 def straight(tiny_folder, tmp_path_factory):
-    from conftest import pair_rows, write_rows
-
     root = tmp_path_factory.mktemp("straight")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("accord.forward.reference.cache_root", lambda: root / "cache")
+        return _straight(root, tiny_folder)
+
+
+def _straight(root, tiny_folder):
     data, held = write_rows(root / "d.jsonl", pair_rows(12)), write_rows(root / "h.jsonl", pair_rows(4, start=50))
     return run(tiny_folder, data, root / "run", held_out=held, **KEYWORDS).folder, data, held
 
@@ -61,8 +67,7 @@ def straight(tiny_folder, tmp_path_factory):
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_phase(phase, number, straight, tiny_folder, tmp_path, monkeypatch):
     folder, data, held = straight
-    if PHASES[phase][0] is Cached:  # a pass that is on disk already is not made
-        monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")
+    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")  # a pass of its own
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"{number.name}.*accord resume") as stopped:
         signalled(patch, *PHASES[phase], number)
         run(tiny_folder, data, tmp_path / "run", held_out=held, **KEYWORDS)
@@ -79,10 +84,10 @@ def _began(root):
     return (root / "run/metrics.jsonl").exists()
 
 
-@pytest.mark.parametrize("phase", ["saving", "writing the model"])
-def test_the_second_signal_ends_the_process(phase, straight, tiny_folder, tmp_path, monkeypatch):
+def test_the_second_signal_ends_the_process(straight, tiny_folder, tmp_path, monkeypatch):
     """At once, in the middle of a write; a resume goes on all the same."""
     folder, data, held = straight
+    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")
 
     class Ended(BaseException):
         pass
@@ -92,7 +97,7 @@ def test_the_second_signal_ends_the_process(phase, straight, tiny_folder, tmp_pa
 
     with monkeypatch.context() as patch, pytest.raises(Ended, match="130"):
         patch.setattr(os, "_exit", ended)
-        signalled(patch, *PHASES[phase], signal.SIGINT, times=2)
+        signalled(patch, *PHASES["saving"], signal.SIGINT, times=2)
         run(tiny_folder, data, tmp_path / "run", held_out=held, **KEYWORDS)
     accord.resume(str(tmp_path / "run"))
     same(folder, tmp_path / "run")

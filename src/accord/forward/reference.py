@@ -126,7 +126,7 @@ class Cached:
         problems = []
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
-                self.table.update(_read_shard(file))
+                self.table.update(_read_shard(file, self.folder.name))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 problems.append(f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed again")
                 file.unlink(missing_ok=True)
@@ -154,16 +154,28 @@ class Cached:
         says = f"{len(rows)} random rows of the cached reference recomputed: {difference / tokens:.1e} nats a token apart"
         return Finding("step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)})
 
+    def keep(self, file: Path, trees: Sequence[Tree]) -> None:
+        """Write the log-probs of a run's trees beside the run.
+
+        Other runs fill the cache as well, in other micro-batches, and their rounding is another: a run that goes on
+        takes the numbers that it began with.
+        """
+        keys = (key(tree.prompt, c) for tree in trees for c in tree.completions)
+        _write_shard(file, file.with_name(f".staging-{file.name}"), {k: self.table[k] for k in keys}, self.folder.name)
+
+    def recall(self, file: Path) -> str:
+        """Take what `keep` wrote, before anything else; returns what is wrong with it, if something is."""
+        try:
+            self.table.update(_read_shard(file, self.folder.name))
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            return str(error).splitlines()[0][:120]
+        return ""
+
     def _write(self, entries: dict[bytes, tuple[float, int]]) -> None:
-        keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), -1)
-        sums = np.array([s for s, _ in entries.values()], dtype=np.float32)
-        counts = np.array([c for _, c in entries.values()], dtype=np.int32)
-        digest = _digest(keys, sums, counts)
-        staging = self.folder / f".{digest[:16]}.{os.getpid()}"
+        name = hashlib.sha256(b"".join(entries)).hexdigest()[:16]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata={"sha256": digest})
-            staging.rename(self.folder / f"{digest[:16]}.safetensors")
+            _write_shard(self.folder / f"{name}.safetensors", self.folder / f".{name}.{os.getpid()}", entries, self.folder.name)
         except (OSError, SafetensorError) as error:
             self.unkept = str(error).splitlines()[0]
 
@@ -185,11 +197,23 @@ def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
     return hashlib.blake2b(packed, digest_size=16).digest()
 
 
-def _read_shard(file: Path) -> dict[bytes, tuple[float, int]]:
+def _write_shard(file: Path, staging: Path, entries: dict[bytes, tuple[float, int]], reference: str) -> None:
+    keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), -1)
+    sums = np.array([s for s, _ in entries.values()], dtype=np.float32)
+    counts = np.array([c for _, c in entries.values()], dtype=np.int32)
+    about = {"sha256": _digest(keys, sums, counts), "reference": reference}
+    save_file({"keys": keys, "sums": sums, "counts": counts}, staging, metadata=about)
+    staging.rename(file)
+
+
+def _read_shard(file: Path, reference: str) -> dict[bytes, tuple[float, int]]:
     with safe_open(file, "np") as shard:
         keys, sums, counts = (shard.get_tensor(name) for name in ("keys", "sums", "counts"))
-        if (shard.metadata() or {}).get("sha256") != _digest(keys, sums, counts):
-            raise ValueError("its checksum does not fit its content")
+        about = shard.metadata() or {}
+    if about.get("sha256") != _digest(keys, sums, counts):
+        raise ValueError("its checksum does not fit its content")
+    if about.get("reference", reference) != reference:
+        raise ValueError("it is of another reference")
     return {row.tobytes(): (float(s), int(c)) for row, s, c in zip(keys, sums, counts)}
 
 

@@ -32,6 +32,7 @@ class RunFolder:
     def __init__(self, path: Path):
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.reference = path / "reference.safetensors"  # cached log-probs as this run took them
         self.lines: Counter = Counter()  # name of an appended file -> its lines so far
 
     @classmethod

@@ -90,12 +90,14 @@ class Ready:
 
 
 def prepare(
-    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, dry_run: bool = False
+    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, account_rows: bool = True,
+    dry_run: bool = False,
 ) -> Ready:
     """Load, check and prove everything; a dry run leaves out the pass that fills the reference cache.
 
     Args:
-      folder: where to account for the rows, before anything is refused.
+      folder: where the run's own copy of cached reference log-probs lies.
+      account_rows: write there what became of the rows, before anything is refused.
 
     Raises:
       UsageError, DataError, Refused: in words, with the remedy.
@@ -109,7 +111,7 @@ def prepare(
     )
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
-    if folder is not None:
+    if folder is not None and account_rows:
         account(folder, rows, held_out_rows)
     found = _checked(config, objective, template, rows, held_out_rows)
     stop.poll()
@@ -137,7 +139,7 @@ def prepare(
             make_batch(learner, index, ready.batch_trees(index))
     _prove(ready, display)
     if kind == "cached" and not dry_run:
-        ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
+        ready.learner = replace(learner, reference=cached_reference(ready, display, stop, folder.reference if folder is not None else None))
     floor = noise_floor(ready.learner, probe(ready.batch_trees(0)))
     ready.tie_width = floor.evidence["reward_margin"]
     ready.findings.append(floor)

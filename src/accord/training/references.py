@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord.config import MovingConfig
@@ -63,8 +64,12 @@ def live_reference(kind: str, forward: Forward, moving: MovingConfig | None = No
     return Frozen.copy_of(forward)
 
 
-def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
-    """The cache of this reference, filled for the rows that the run will see, eight of them recomputed."""
+def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | None = None) -> Cached:
+    """The cache of this reference, filled for the rows that the run will see, eight of them recomputed.
+
+    Args:
+      own: the run's own copy of what it needs of the cache; written where there is none.
+    """
     learner, model = ready.learner, ready.model
     key = full_key(
         weights=ready.weights,
@@ -76,6 +81,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
     cache = Cached.under(key, model.device)
     for problem in cache.load():
         display.line(f"reference cache: {problem}")
+    if own is not None and own.exists() and (problem := cache.recall(own)):
+        display.line(f"! {own.name}: {problem}; taken from the cache or computed again, which may round otherwise")
     needed = needed_trees(ready)
 
     def progress(done: int, total: int) -> None:
@@ -84,6 +91,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
 
     display.phase("reference", "log-probs of the reference")
     computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress)
+    if own is not None:
+        cache.keep(own, needed)
     if cache.unkept:
         display.line(f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone")
     finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)

@@ -78,7 +78,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
             display.line(f"{folder.path} has no checkpoint yet: it begins again")
             return _begin(config, folder, display, stop, command)
         with _restartable(stop, folder):
-            ready = prepare(config, display, stop)
+            ready = prepare(config, display, stop, folder=folder, account_rows=False)
         saved = same_run(chain([newest], usable), ready, folder, problems)
         return _go_on(saved, ready, folder, display, stop, command)
 
