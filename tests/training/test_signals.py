@@ -9,11 +9,13 @@ from training.helpers import json_lines, run
 from training.test_resume import same
 
 import accord
+from accord.distributed import World
 from accord.evaluate import held_out
 from accord.forward.reference import Cached
 from accord.models import export
 from accord.training import checkpoint, loop, prepare, rows
 from accord.training.folder import RunFolder
+from accord.training.run import _restartable
 from accord.training.signals import Stop, stop_on_signals
 from accord.types import CheckpointError, Interrupted
 
@@ -130,3 +132,14 @@ def test_two_processes_on_one_run(tmp_path):
             pass
     with RunFolder(tmp_path).alone():
         pass
+
+
+def test_among_ranks_it_waits_for_a_poll(tmp_path):
+    """Whoever left an exchange in its middle would leave the others waiting."""
+    reached = []
+    with stop_on_signals() as stop, pytest.raises(Interrupted, match="SIGTERM. Nothing is lost. Go on with"):
+        with _restartable(stop, RunFolder(tmp_path), World(0, 2)):
+            os.kill(os.getpid(), signal.SIGTERM)
+            reached.append("the end of the exchange")
+            stop.poll()
+    assert reached

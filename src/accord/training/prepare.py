@@ -150,7 +150,8 @@ def prepare(
     reference = live_reference(kind, forward, config.moving)  # a copy is one of the whole weights
     if sharded:
         forward, world = shard(forward, world)
-        found.append(Finding("running", "note", "weights are sharded: the checks of weights, reference and path while training are off"))
+        says = "weights are sharded: proofs by the bare network, and checks of weights, reference and path while training, are off"
+        found.append(Finding("running", "note", says))
         reference = reference if kind == "frozen" else live_reference(kind, forward)
     learner = Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
@@ -323,7 +324,8 @@ def _prove(ready: Ready, display: Display) -> None:
     # What fills a cache from the policy itself moves with it: that pass is over before the first update.
     fixed = ready.model.peft is not None or ready.reference_kind != "cached"
     alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
-    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed)
+    whole = not ready.world.lockstep
+    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed, whole=whole)
     proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)
