@@ -18,8 +18,8 @@ def replay(run: Path) -> list[tuple[int, Finding]]:
     """(step, flag) in the order in which the run would say them."""
     folder = RunFolder(run)
     history, said, found = History(facts(folder)), set(), []
-    timings = {line["step"]: line for line in folder.lines("timings.jsonl")}
-    for step, lines in groupby(folder.lines("metrics.jsonl"), key=lambda line: line["step"]):
+    timings = {line["step"]: line for line in folder.appended("timings.jsonl")}
+    for step, lines in groupby(folder.appended("metrics.jsonl"), key=lambda line: line["step"]):
         for line in (*lines, *([timings[step]] if step in timings else [])):
             history.add(line)
         new = look(history, said)

@@ -7,9 +7,8 @@ from typing import Any
 
 from accord.flags import build, split_keywords
 from accord.training.display import Display, SilentDisplay
-from accord.training.run import Result
+from accord.training.run import Result, start
 from accord.training.run import resume as resume_run
-from accord.training.run import start
 
 
 def train(

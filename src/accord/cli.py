@@ -15,7 +15,7 @@ import typer
 
 from accord.cli_data import add_data_commands
 from accord.environment import ranks, settle
-from accord.errors import AccordError, UsageError
+from accord.errors import AccordError, Interrupted, UsageError
 
 app = typer.Typer(
     name="accord", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -180,9 +180,9 @@ def doctor(
             raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
         settle()
         from accord.errors import Refused
+        from accord.training.display import MARKS
         from accord.training.doctor import examine
         from accord.training.folder import vars_of
-        from accord.training.run import MARKS
 
         report = examine(device, dtype, lambda f: _say(as_json, f"{MARKS[f.verdict]} {f.check:<24} {f.says}"))
         for name, value in report.machine.items():
@@ -232,16 +232,19 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
     Args:
       many: whether several processes can share this work.
     """
+    from accord.training.signals import stop_on_signals
+
     try:
         if ranks()[1] > 1 and not many:
             alone = UsageError("Only train and resume share their work among processes. Leave out torchrun.")
             alone.everywhere = True
             raise alone
-        result = work()
+        with stop_on_signals() as stop, stop.at_once():
+            result = work()
     except AccordError as error:
         _fail(error, as_json)
     except KeyboardInterrupt:
-        raise SystemExit(75) from None
+        _fail(Interrupted("stopped."), as_json)
     except OSError as error:
         if error.errno is None:  # a library's own error dressed as OSError: a bug or a broken install, so show it whole
             raise

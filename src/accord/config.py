@@ -37,7 +37,7 @@ class Section(BaseModel):
 class LoraConfig(Section):
     rank: Positive = 16
     """Rank of the update of each weight."""
-    alpha: Annotated[float, Field(strict=True, gt=0)] = 32
+    alpha: Annotated[float, Field(strict=True, gt=0)] = 32.0
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "attention"
     """Which modules get adapters: attention (query, key, value, output projections), all-linear, or a list of names."""
@@ -88,6 +88,13 @@ class DataConfig(Section):
     """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training accepts."""
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
+
+
+class MovingConfig(Section):
+    every: Positive = 512
+    """Updates between two synchronisations of a moving reference with the policy."""
+    mix: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.6
+    """α: the reference becomes α·policy + (1 − α)·reference. 1 copies the policy."""
 
 
 class TrainConfig(Section):
@@ -161,8 +168,10 @@ class Config(Section):
     data: DataConfig
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
     """name (dpo where none is given), and the objective's own keyword arguments."""
-    reference: Literal["auto", "none", "frozen", "adapter_off", "cached"] = "auto"
+    reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving"] = "auto"
     """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
+    moving: MovingConfig | None = None
+    """How a moving reference follows the policy; null for the others."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -171,6 +180,22 @@ class Config(Section):
     """The run's folder; it must not exist. None makes a new one under runs/."""
     allow: tuple[str, ...] = ()
     """Permissions for what is refused otherwise; each is recorded with the run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _moving_by_default(cls, raw):
+        """The defaults are written down with the run, where a checkpoint can be compared with them."""
+        moves = isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
+        return raw | {"moving": {}} if moves else raw
+
+    @model_validator(mode="after")
+    def _moving_where_it_moves(self):
+        if self.moving is not None and self.reference != "moving":
+            raise ValueError(
+                f"moving says how a moving reference follows the policy, and reference is {self.reference}: it would do "
+                "nothing. Leave it out, or --set reference=moving"
+            )
+        return self
 
     @field_validator("allow")
     @classmethod

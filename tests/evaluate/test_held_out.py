@@ -44,7 +44,7 @@ class Counted:
     """A reference that counts the trees it is asked for."""
 
     def __init__(self, reference):
-        self.reference, self.name, self.asked = reference, "counted", 0
+        self.reference, self.name, self.moves, self.asked = reference, "counted", False, 0
 
     def logps(self, trees):
         self.asked += len(trees)

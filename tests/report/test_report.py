@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.evaluate.statistics import accuracy
 from accord.report.page import heat, render, write_report
-from accord.training.recorded import Recorded
 from accord.report.tables import differences, margin_gain, slices
 from accord.report.verdict import verdict
+from accord.training.recorded import Recorded
 from accord.types import UsageError
 
 EVIL = '<script>alert("x")</script><img src=https://evil.example/a.png>&amp;{{ 7*7 }}'

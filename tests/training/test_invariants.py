@@ -168,7 +168,7 @@ def test_what_goes_wrong_later(act, check, says, tiny_folder, pairs_file, tmp_pa
 
 
 def test_a_cache_that_was_never_filled(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(prepare, "cached_reference", lambda ready, display, stop: ready.learner.reference)
+    monkeypatch.setattr(prepare, "cached_reference", lambda ready, display, stop, own: ready.learner.reference)
     said = refused(tiny_folder, pairs_file, tmp_path / "run", reference="cached", lora=False)
     assert "running.reference" in said and "must not move" in said
 

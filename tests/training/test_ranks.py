@@ -81,6 +81,7 @@ RUNS = {
     "sharded": ({"lora": False, "batch_size": 5, "set": {"train.micro_tokens": 64, "evaluate.every": 2}}, (2, 4)),
     "sharded-kto": ({"method": "kto", "lora": False, "reference": "frozen", "set": {"train.micro_tokens": 64}}, (2,)),
     "replicated": ({"lora": False, "method": "simpo", "set": {"train.parallel": "replicated"}}, (2,)),
+    "moving": ({"reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5, "evaluate.every": 1}}, (2,)),
     "epochs": ({"steps": None, "epochs": 2, "batch_size": 12, "reference": "cached"}, (2,)),
 }
 
@@ -102,7 +103,7 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         for line, right in zip(lines, expected):
             close(right, line, 2e-5)
         ours, theirs = tensors(out, one.steps), tensors(one.folder, one.steps)
-        masters = [name for name in theirs if name.startswith("master/")]
+        masters = [name for name in theirs if name.startswith(("master/", "reference/"))]
         assert ours.keys() == theirs.keys()
         assert apart({n: theirs[n] for n in masters}, {n: ours[n] for n in masters}) < 1e-4
         assert {f.name for f in out.iterdir()} == {f.name for f in one.folder.iterdir()}
@@ -154,7 +155,10 @@ def stopping(tiny_folder, data, output, changes, who) -> None:
     train(tiny_folder, data, output, changes)
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": False}], ids=["lora", "sharded"])
+FOLLOWING = {"reference": "moving", "set": {"moving.every": 1}}
+
+
+@pytest.mark.parametrize("changes", [{}, {"lora": False}, FOLLOWING], ids=["lora", "sharded", "moving"])
 def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_file, tmp_path):
     """A signal to one rank stops both at the same step. Resumed by two: the same bytes; by one or four: to rounding."""
     answers = in_world(2, tmp_path / "0", stopping, tiny_folder, pairs_file, tmp_path / "stopped", changes, 1)
@@ -163,7 +167,7 @@ def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_fi
         assert "rank 1 of 2" in answers[0]["says"] and "step-000002. Go on with: accord resume" in answer["says"]
     assert "error" not in in_world(2, tmp_path / "1", train, tiny_folder, pairs_file, tmp_path / "straight", changes)[0]
     expected = tensors(tmp_path / "straight", 4)
-    for size in (1, 2, 4) if "lora" not in changes else (1, 2):
+    for size in (1, 2, 4) if not changes else (1, 2):
         out = tmp_path / f"by-{size}"
         shutil.copytree(tmp_path / "stopped", out)
         if size == 1:
@@ -190,6 +194,27 @@ def test_a_checkpoint_of_one_goes_on_in_a_sharded_world(tiny_folder, pairs_file,
     assert {n: t.shape for n, t in found.items()} == {n: t.shape for n, t in expected.items()}
     masters = [name for name in expected if name.startswith("master/")]
     assert apart({n: expected[n] for n in masters}, {n: found[n] for n in masters}) < 1e-4
+
+
+def test_a_world_passes_over_what_is_damaged_or_begins_again(tiny_folder, pairs_file, tmp_path):
+    """The first rank looks for checkpoints, all ranks go where it points: an older one, or the start."""
+    straight = run(tiny_folder, pairs_file, tmp_path / "straight", set={"checkpoint.every": 2})
+    expected = metrics(straight)
+    (straight.folder / "checkpoints/step-000004/MANIFEST.json").write_text("")
+    for size in (2, 3):
+        answers = in_world(size, tmp_path / str(size), resume, straight.folder)
+        assert all(answer == answers[0] and "error" not in answer for answer in answers), answers
+        for line, right in zip(metrics(straight), expected, strict=True):
+            close(right, line, 2e-5)
+        assert checkpoint.load(straight.folder / "checkpoints").step == 4
+        shutil.rmtree(straight.folder / "checkpoints")
+
+
+def test_no_part_of_a_moving_reference(tiny_folder, pairs_file, tmp_path):
+    """Of sharded weights, no rank has the whole to mix."""
+    changes = {"lora": False, **FOLLOWING}
+    for answer in in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", changes):
+        assert answer["error"] == "UsageError" and "train.parallel=replicated" in answer["says"]
 
 
 # ---------------------------------------------------------------- what goes wrong on one rank

@@ -12,7 +12,7 @@ from training.helpers import json_lines, run, stopped_after
 
 import accord
 from accord.training import checkpoint, loop
-from accord.types import CheckpointError, DataError, Interrupted, Refused, UsageError
+from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
 CASES = {
     "lora": {},
@@ -94,7 +94,7 @@ def test_damaged_newest_is_passed_over_aloud(tiny_folder, pairs_file, tmp_path, 
     (tmp_path / "stopped/checkpoints/step-000003/MANIFEST.json").write_text("")
     accord.resume(str(tmp_path / "stopped"), verbose=True)
     said = capsys.readouterr().err
-    assert "damaged checkpoint passed over: step-000003" in said and "resumed at step 2 of 4" in said
+    assert "checkpoint passed over: step-000003: MANIFEST.json is missing" in said and "resumed at step 2 of 4" in said
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
@@ -176,8 +176,9 @@ def test_resume_follows_moved_files(stopped):
     """Another place with the same content is no change; neither is how often checkpoints are written."""
     (stopped / "data.jsonl").rename(stopped / "moved.jsonl")
     (stopped / "run").rename(stopped / "other")
-    with pytest.raises(DataError, match="data.jsonl"):
+    with pytest.raises(CheckpointError, match="(?s)data.jsonl: no such file.*checkpoints are intact.*data.train") as error:
         accord.resume(str(stopped / "other"))
+    assert error.value.code == 6
     edit(stopped / "other/config.yaml", "data.jsonl", "moved.jsonl")
     edit(stopped / "other/config.yaml", "keep: 2", "keep: 5")
     result = accord.resume(str(stopped / "other"))
@@ -221,3 +222,29 @@ def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeyp
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert "SIGTERM" in (tmp_path / "run/refused.txt").read_text()
     assert run(tiny_folder, pairs_file, tmp_path / "run", steps=1).steps == 1
+
+
+def test_a_run_keeps_the_reference_that_it_began_with(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """Another run fills the shared cache with values that round otherwise: the stopped run takes its own."""
+    from accord.forward import reference
+
+    monkeypatch.setattr(reference, "cache_root", lambda: tmp_path / "cache")
+    run(tiny_folder, pairs_file, tmp_path / "straight", reference="cached")
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "stopped", reference="cached")
+    (shard,) = (tmp_path / "cache").rglob("*.safetensors")
+    name = shard.parent.name
+    moved = {k: (s + 1e-5, c) for k, (s, c) in reference._read_shard(shard, name).items()}
+    reference._write_shard(shard, shard.with_suffix(".new"), moved, name)
+    accord.resume(str(tmp_path / "stopped"))
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_run_without_a_checkpoint_begins_again(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    import shutil
+
+    run(tiny_folder, pairs_file, tmp_path / "straight")
+    killed = run(tiny_folder, pairs_file, tmp_path / "killed").folder
+    shutil.rmtree(killed / "checkpoints")
+    accord.resume(str(killed))
+    same(tmp_path / "straight", killed)

@@ -16,9 +16,9 @@ import numpy as np
 from accord.auditing import integrity
 from accord.auditing.labels import tie_width
 from accord.auditing.measure import COLUMN
-from accord.data.write import new_file, write_lines, write_row
 from accord.auditing.scan import Scan
 from accord.data.containers import Source
+from accord.data.write import new_file, write_lines, write_row
 from accord.types import DataError, UsageError
 
 

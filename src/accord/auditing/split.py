@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from accord.data.write import write_lines
 from accord.auditing.scan import Scan, scan_source
 from accord.data.containers import located
+from accord.data.write import write_lines
 from accord.types import CheckpointError, DataError, UsageError
 
 

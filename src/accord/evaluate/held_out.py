@@ -27,7 +27,10 @@ from accord.types import Logps, Tree
 
 @dataclass
 class HeldOut:
-    """Rows to evaluate on, and what the reference said of them: computed once, at the first evaluation."""
+    """Rows to evaluate on, and what the reference said of them: computed once, at the first evaluation.
+
+    A reference that moves is asked anew at each evaluation.
+    """
 
     trees: Sequence[Tree]
     kind: str  # "pairs", "labelled" or "demonstrations": may differ from what the objective trains on
@@ -35,6 +38,11 @@ class HeldOut:
     budget: int
     reference: dict[int, Logps] = field(default_factory=dict)  # by group, of those that this rank computes
     mismatched_reference: dict[int, Logps] = field(default_factory=dict)
+
+    def forget_reference(self) -> None:
+        """Have the reference asked again."""
+        self.reference.clear()
+        self.mismatched_reference.clear()
 
     def mismatched(self, objective: BoundObjective) -> list[Tree]:
         """The rows that a coupled objective takes its baseline from; none where it computes no loss on these rows."""
@@ -56,6 +64,8 @@ def evaluate(
     """Records of every held-out row, whole on every rank. Weights, gradients and random state stay as they are."""
     poll = world.polled(poll)
     groups = held_out.groups(held_out.trees)
+    if reference is not None and reference.moves:
+        held_out.forget_reference()
     scored = held_out.kind == objective.rows  # a loss exists only for the kind of rows that the objective takes
     context = _context(held_out, forward, objective, reference, poll, world)
 

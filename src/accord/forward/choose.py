@@ -6,7 +6,7 @@ the tree path is taken only when it gives the oracle's numbers on probe trees wi
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch

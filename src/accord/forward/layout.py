@@ -23,7 +23,6 @@ from torch import Tensor
 
 from accord.types import Tree
 
-
 # Tokens that a common beginning must have to be a segment of its own. A segment costs an
 # attention call in each layer; 8 is a choice, not a measurement.
 SHARED = 8

@@ -15,12 +15,12 @@ import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from accord.distributed import ALONE, World
@@ -37,6 +37,7 @@ class Reference(Protocol):
     """Anything that knows the reference's log-probs of trees."""
 
     name: str
+    moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
         """[N] log-probs of the trees' completions, without gradient."""
@@ -48,6 +49,7 @@ class AdaptersOff:
 
     forward: Forward
     name: str = "adapter_off"
+    moves: ClassVar[bool] = False
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -61,6 +63,7 @@ class Frozen:
 
     forward: Forward
     name: str = "frozen"
+    moves: ClassVar[bool] = False
 
     @classmethod
     def copy_of(cls, policy: Forward) -> Frozen:
@@ -80,7 +83,9 @@ class Cached:
     folder: Path  # of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
+    unkept: str = ""  # why something is in memory alone: a disk that is full or read-only costs time, not the run
     name: str = "cached"
+    moves: ClassVar[bool] = False
 
     @classmethod
     def under(cls, key: str, device: torch.device) -> Cached:
@@ -149,7 +154,7 @@ class Cached:
         problems = []
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
-                self.table.update(_read_shard(file))
+                self.table.update(_read_shard(file, self.folder.name))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 problems.append(f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed again")
                 file.unlink(missing_ok=True)
@@ -177,13 +182,30 @@ class Cached:
         says = f"{len(rows)} random rows of the cached reference recomputed: {difference / tokens:.1e} nats a token apart"
         return Finding("step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)})
 
+    def keep(self, file: Path, trees: Sequence[Tree]) -> None:
+        """Write the log-probs of a run's trees beside the run.
+
+        Other runs fill the cache as well, in other micro-batches, and their rounding is another: a run that goes on
+        takes the numbers that it began with.
+        """
+        keys = (key(tree.prompt, c) for tree in trees for c in tree.completions)
+        _write_shard(file, file.with_name(f".staging-{file.name}"), {k: self.table[k] for k in keys}, self.folder.name)
+
+    def recall(self, file: Path) -> str:
+        """Take what `keep` wrote, before anything else; returns what is wrong with it, if something is."""
+        try:
+            self.table.update(_read_shard(file, self.folder.name))
+        except (SafetensorError, OSError, ValueError, KeyError) as error:
+            return str(error).splitlines()[0][:120]
+        return ""
+
     def _write(self, entries: dict[bytes, tuple[float, int]]) -> None:
-        table = {name: column.numpy() for name, column in _table(entries).items()}
-        digest = _digest(*table.values())
-        self.folder.mkdir(parents=True, exist_ok=True)
-        staging = self.folder / f".{digest[:16]}.{os.getpid()}"
-        save_file(table, staging, metadata={"sha256": digest})
-        staging.rename(self.folder / f"{digest[:16]}.safetensors")
+        name = hashlib.sha256(b"".join(entries)).hexdigest()[:16]
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            _write_shard(self.folder / f"{name}.safetensors", self.folder / f".{name}.{os.getpid()}", entries, self.folder.name)
+        except (OSError, SafetensorError) as error:
+            self.unkept = str(error).splitlines()[0]
 
 
 def cache_root() -> Path:
@@ -203,11 +225,20 @@ def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
     return hashlib.blake2b(packed, digest_size=16).digest()
 
 
-def _read_shard(file: Path) -> dict[bytes, tuple[float, int]]:
-    with safe_open(file, "np") as shard:
-        table = {name: torch.from_numpy(shard.get_tensor(name)) for name in COLUMNS}
-        if (shard.metadata() or {}).get("sha256") != _digest(*(column.numpy() for column in table.values())):
-            raise ValueError("its checksum does not fit its content")
+def _write_shard(file: Path, staging: Path, entries: dict[bytes, tuple[float, int]], reference: str) -> None:
+    table = _table(entries)
+    save_file(table, staging, metadata={"sha256": _digest(table), "reference": reference})
+    staging.rename(file)
+
+
+def _read_shard(file: Path, reference: str) -> dict[bytes, tuple[float, int]]:
+    with safe_open(file, "pt") as shard:
+        table = {name: shard.get_tensor(name) for name in COLUMNS}
+        about = shard.metadata() or {}
+    if about.get("sha256") != _digest(table):
+        raise ValueError("its checksum does not fit its content")
+    if about.get("reference", reference) != reference:
+        raise ValueError("it is of another reference")
     return dict(_entries(table))
 
 
@@ -225,8 +256,8 @@ def _entries(table: Mapping[str, Tensor]) -> Iterator[tuple[bytes, tuple[float, 
         yield row.tobytes(), (float(total), int(count))
 
 
-def _digest(*arrays: np.ndarray) -> str:
+def _digest(table: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
-    for array in arrays:
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for name in COLUMNS:
+        digest.update(table[name].numpy().tobytes())
     return digest.hexdigest()

@@ -9,7 +9,6 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-
 NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")  # of a configuration: what computes nothing
 
 

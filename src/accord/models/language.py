@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,9 +64,14 @@ class LanguageModel:
     def has_reference_adapter(self) -> bool:
         return self.peft is not None and REFERENCE in self.peft.peft_config
 
+    def reference_parameters(self, trained: Iterable[str]) -> dict[str, torch.nn.Parameter]:
+        """Name of each adapter parameter that trains -> its counterpart in the reference adapter."""
+        own = dict(self.root.named_parameters())
+        return {name: own[name.replace(f".{TRAINED}", f".{REFERENCE}")] for name in trained}
+
     @contextmanager
     def as_reference(self):
-        """Inside, the network computes what it computed before training: adapters off, or the incoming adapter.
+        """Inside, the network computes as the reference: adapters off, or the reference adapter on where there is one.
 
         Only for models with adapters; the gradient flags of the parameters are left as they are.
         """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 
 import torch
@@ -68,6 +69,16 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             f"such as {strays[0]}. Name the base that it was trained on."
         )
     model.peft.set_adapter(TRAINED)
+    model.network.eval()
+
+
+def add_reference_adapter(model: LanguageModel) -> None:
+    """A second adapter, equal to the one that trains and not trained: what a moving reference is made of."""
+    trained = model.trainable()
+    with torch.random.fork_rng():  # its first values are drawn, and then replaced
+        model.peft.add_adapter(REFERENCE, copy.deepcopy(model.peft.peft_config[TRAINED]), autocast_adapter_dtype=False)
+    for name, counterpart in model.reference_parameters(trained).items():
+        counterpart.requires_grad_(False).copy_(trained[name].detach())
     model.network.eval()
 
 

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from accord.report.figures import Line, Mark, Point, chart, smooth
-from accord.training.recorded import Recorded
 from accord.report.verdict import short
+from accord.training.recorded import Recorded
 
 # title, [(line's name, training metric, held-out metric)], a level worth a line
 FIGURES = (

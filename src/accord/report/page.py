@@ -12,10 +12,10 @@ from markupsafe import Markup
 
 from accord.evaluate.statistics import Estimate
 from accord.report.curves import DISPLACED, sample_curves, side_by_side, training_curves
-from accord.training.recorded import Recorded
 from accord.report.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.report.verdict import short, verdict
-from accord.training.checkpoint import unwritable, write_text
+from accord.training.files import unwritable, write_text
+from accord.training.recorded import Recorded
 
 TEMPLATE = "page.html.j2"
 LONGEST = 900  # characters of a sampled answer or a prompt that are shown

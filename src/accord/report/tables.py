@@ -9,9 +9,9 @@ import numpy as np
 import pyarrow as pa
 
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
-from accord.training.recorded import Recorded
 from accord.training.card import REPORTED
 from accord.training.prepare import trajectory
+from accord.training.recorded import Recorded
 
 FEWEST = 10  # rows of a slice that is shown
 MOST_SOURCES = 8

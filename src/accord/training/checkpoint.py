@@ -2,39 +2,54 @@
 
     checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}      checkpoints/LATEST, checkpoints/BEST
 
-MANIFEST.json names every file with its size and sha256, and is written last. A checkpoint whose manifest does not fit
-is reported and passed over for the next older one.
+MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last. A checkpoint whose
+manifest does not fit is reported and passed over for the next older one.
 """
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
+import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from accord.training.files import (
+    STAGING,
+    as_json,
+    free_bytes,
+    put_in_place,
+    remove,
+    sha256,
+    staged,
+    write_text,
+    writing,
+)
 from accord.types import CheckpointError
 
-MANIFEST = "MANIFEST.json"
+MANIFEST, TENSORS, STATE = "MANIFEST.json", "tensors.safetensors", "state.json"
+SLACK = 1 << 16  # bytes that the small files of a checkpoint take
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A verified checkpoint, read."""
+    """A verified checkpoint."""
 
     path: Path
     step: int  # updates made
-    tensors: dict[str, Tensor]
     state: dict
     passed_over: list[str] = field(default_factory=list)  # newer ones that are damaged, and how
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """Read when they are first asked for."""
+        return load_file(self.path / TENSORS)
 
 
 def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) -> Path:
@@ -43,30 +58,27 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
     Raises:
       CheckpointError: no room, or the folder cannot be written. Former checkpoints are as they were.
     """
-    name = f"step-{step:06d}"
-    staging = folder / f".staging-{name}"
+    target = folder / name_of(step)
+    tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(staging, ignore_errors=True)
-        staging.mkdir()
-        save_file({key: value.detach().contiguous().cpu() for key, value in tensors.items()}, staging / "tensors.safetensors")
-        write_json(staging / "state.json", {**state, "step": step})
-        files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(staging.iterdir())}
-        write_json(staging / MANIFEST, {"step": step, "files": files})
-        for file in staging.iterdir():
-            flush(file)
-        flush(staging)
-        former = folder / f".former-{name}"  # one of the same step, from before a resume
-        if (folder / name).exists():
-            (folder / name).rename(former)
-        staging.rename(folder / name)
-        flush(folder)
-        shutil.rmtree(former, ignore_errors=True)
-        write_text(folder / "LATEST", name + "\n")
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise unwritable(folder, error) from error
-    return folder / name
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            _require_room(folder, sum(tensor.nbytes for tensor in tensors.values()) + SLACK)
+            staging = staged(target)
+            save_file(tensors, staging / TENSORS)
+            (staging / STATE).write_text(as_json({**state, "step": step}), encoding="utf-8")
+            files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(staging.iterdir())}
+            (staging / MANIFEST).write_text(_sealed(step, files), encoding="utf-8")
+            put_in_place(staging, target)
+            write_text(folder / "LATEST", target.name + "\n")
+    except CheckpointError:
+        shutil.rmtree(folder / (STAGING + target.name), ignore_errors=True)
+        raise
+    return target
+
+
+def name_of(step: int) -> str:
+    return f"step-{step:06d}"
 
 
 def mark_best(folder: Path, checkpoint: Path) -> None:
@@ -75,14 +87,35 @@ def mark_best(folder: Path, checkpoint: Path) -> None:
 
 
 def prune(folder: Path, keep: int) -> None:
-    """Delete all but the newest `keep` checkpoints, the best one and the one just written.
+    """Delete all but the newest `keep` checkpoints and the best one.
 
-    The last is not among the newest where later ones were found damaged, and the run went on from an older one.
+    Those after LATEST do not count: they were found damaged, and the run went on from an older one.
     """
-    spared = {pointed(folder, "BEST"), pointed(folder, "LATEST")}
-    for old in _all(folder)[keep:]:
-        if old not in spared:
-            shutil.rmtree(old, ignore_errors=True)
+    latest = pointed(folder, "LATEST")
+    reached = [path for path in _all(folder) if latest is None or _step(path) <= _step(latest)]
+    for old in reached[keep:]:
+        if old != pointed(folder, "BEST"):
+            remove(old)
+
+
+def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> None:
+    """Leave the folder as it was when `newest` had just been written: a kill may have come before the last of it."""
+    write_text(folder / "LATEST", newest.name + "\n")
+    if best_step is not None and (best := folder / name_of(best_step)).is_dir():
+        mark_best(folder, best)
+    prune(folder, keep)
+
+
+def verified(folder: Path, problems: list[str]) -> Iterator[Checkpoint]:
+    """The checkpoints that verify, newest first, each looked at when asked for; `problems` collects what is wrong with
+    those that were passed over."""
+    for path in _all(folder):
+        problem = verify(path)
+        if problem is None:
+            state = json.loads((path / STATE).read_text(encoding="utf-8"))
+            yield Checkpoint(path, state["step"], state, problems)
+        else:
+            problems.append(f"{path.name}: {problem}")
 
 
 def load(folder: Path, which: str = "latest") -> Checkpoint:
@@ -91,33 +124,35 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
     Raises:
       CheckpointError: none verifies; the message says what is wrong with each.
     """
-    candidates = _all(folder)
-    if which == "best":
-        best = pointed(folder, "BEST")
-        candidates = [best] if best else []
-    problems = []
-    for path in candidates:
-        problem = verify(path)
-        if problem is None:
-            state = json.loads((path / "state.json").read_text())
-            return Checkpoint(path, state["step"], load_file(path / "tensors.safetensors"), state, problems)
-        problems.append(f"{path.name}: {problem}")
+    problems: list[str] = []
+    best = pointed(folder, "BEST")
+    found = (c for c in verified(folder, problems) if which == "latest" or c.path == best)
+    if (newest := next(found, None)) is None:
+        raise unusable(folder, problems)
+    return newest
+
+
+def unusable(folder: Path, problems: list[str]) -> CheckpointError:
+    """The error of a folder without one checkpoint to go on from."""
     found = "\n".join(problems) if problems else "there is none"
-    raise CheckpointError(f"{folder}: no usable checkpoint.\n{found}")
+    return CheckpointError(f"{folder}: no usable checkpoint.\n{found}")
 
 
 def verify(path: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
-        manifest = json.loads((path / MANIFEST).read_text())
+        text = (path / MANIFEST).read_text(encoding="utf-8")
+        manifest = json.loads(text)
         step, files = int(manifest["step"]), manifest["files"]
         expected = {(name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         return f"{MANIFEST} is missing or unreadable ({type(error).__name__})"
-    if {"tensors.safetensors", "state.json"} - set(files):
+    if set(files) != {TENSORS, STATE}:
         return f"{MANIFEST} does not name the files that a checkpoint has"
-    if path.name != f"step-{step:06d}":
+    if path.name != name_of(step):
         return f"{MANIFEST} is of step {step}, the folder is {path.name}"
+    if text != _sealed(step, files):
+        return f"{MANIFEST} is not as it was written"
     for name, size, digest in sorted(expected):
         file = path / name
         if not file.is_file():
@@ -129,70 +164,35 @@ def verify(path: Path) -> str | None:
     return None
 
 
+def _sealed(step: int, files: dict) -> str:
+    """The manifest's text. Its seal tells a damaged manifest from a damaged file."""
+    content = {"step": step, "files": files}
+    return as_json({**content, "seal": hashlib.sha256(as_json(content).encode()).hexdigest()})
+
+
 def pointed(folder: Path, name: str) -> Path | None:
     """The checkpoint that LATEST or BEST names, if it is there."""
     try:
-        path = folder / (folder / name).read_text().strip()
-    except OSError:
+        path = folder / (folder / name).read_text(encoding="utf-8").strip()
+        return path if path in _all(folder) else None
+    except (OSError, ValueError):  # ValueError: bytes that are no text
         return None
-    return path if path.parent == folder and path.is_dir() else None
 
 
 def _all(folder: Path) -> list[Path]:
     """Checkpoints, newest first. LATEST is for people: what is on disk and verifies is what counts."""
-    return sorted((p for p in folder.glob("step-*") if p.is_dir()), reverse=True)
+    found = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()]
+    return sorted(found, key=_step, reverse=True)
 
 
-# ---------------------------------------------------------------- files
+def _step(path: Path) -> int:
+    return int(path.name.removeprefix("step-"))
 
 
-def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def write_json(file: Path, value) -> None:
-    file.write_text(json.dumps(value, indent=1, allow_nan=True) + "\n", encoding="utf-8")
-
-
-def write_text(file: Path, text: str) -> None:
-    """Replace a small file in one step, so that a reader sees the old text or the new one."""
-    staging = file.with_name(f".{file.name}.{os.getpid()}")
-    staging.write_text(text, encoding="utf-8")
-    flush(staging)
-    staging.replace(file)
-    flush(file.parent)
-
-
-def flush(path: Path) -> None:
-    """fsync a file or folder: after a rename, a power cut must not leave an empty file under the new name."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def unwritable(folder: Path, error: Exception) -> CheckpointError:
-    """The error of a write that failed, in words."""
-    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error)
-    cause = "the disk is full" if full else str(error).splitlines()[0]
-    advice = "Free some room" if full else "Make the folder writable"
-    return CheckpointError(f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then `accord resume`.")
-
-
-def require_room(folder: Path, needed: int) -> None:
-    """Refuse before training what would fill the disk at the first checkpoint.
-
-    Raises:
-      CheckpointError: fewer free bytes than `needed`.
-    """
-    parent = folder
-    while not parent.exists():
-        parent = parent.parent
-    free = shutil.disk_usage(parent).free
+def _require_room(folder: Path, needed: int) -> None:
+    free = free_bytes(folder)
     if free < needed:
         raise CheckpointError(
-            f"{folder}: {free / 1e6:,.0f} MB free, and this run needs about {needed / 1e6:,.0f} MB for its checkpoints "
-            "and its final weights.\nFree some room, keep fewer (--set checkpoint.keep=1), or write elsewhere (--output)."
+            f"{folder} cannot be written: the disk is full ({free / 1e6:,.1f} MB free, a checkpoint takes "
+            f"{needed / 1e6:,.1f} MB).\nEarlier checkpoints are intact. Free some room, then `accord resume`."
         )

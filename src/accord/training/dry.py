@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TextIO
 
+from accord.training.display import MARKS
 from accord.training.folder import vars_of
 from accord.training.prepare import Ready
-from accord.training.display import MARKS
 from accord.types import Tree
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is scored

@@ -18,7 +18,7 @@ from torch import Tensor
 from accord.evaluate.displacement import SIDES
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
-from accord.training.checkpoint import unwritable
+from accord.training.files import unwritable
 from accord.training.rows import Rows
 
 NAME = "examples.parquet"

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
 import platform
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 
@@ -15,19 +19,22 @@ import torch
 
 from accord.config import Config, dump, load_recipe, make_config
 from accord.training import examples
-from accord.training.checkpoint import unwritable, write_json, write_text
-from accord.types import Finding, UsageError
+from accord.training.files import STAGING, flush, recover, write_json, write_text, writing
+from accord.types import CheckpointError, Finding, UsageError
 
 REFUSED = "refused.txt"  # why a run was refused before its first update; such a folder may be used again
+REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
 PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "datasets")
 
 
 class RunFolder:
-    """Paths and writers of one run. Appended files carry the step in each line, so that a resume can cut them."""
+    """Paths and writers of one run. Lines of appended files are counted, so that a resume can cut them back."""
 
     def __init__(self, path: Path):
         self.path = path
         self.checkpoints = path / "checkpoints"
+        self.reference = path / "reference.safetensors"  # cached log-probs as this run took them
+        self.lines: Counter = Counter()  # name of an appended file -> its lines so far
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
@@ -38,16 +45,14 @@ class RunFolder:
         """
         path = Path(config.output).expanduser() if config.output else _fresh(config)
         if (path / REFUSED).is_file() and not (path / "checkpoints").exists():
-            shutil.rmtree(path)  # nothing was trained there
-        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            _clear(path)  # nothing was trained there
+        if path.exists() and (not path.is_dir() or any(not file.name.startswith(STAGING) for file in path.iterdir())):
             raise UsageError(
                 f"{path} exists already. Go on with it: accord resume {path}\n"
                 "Or choose another folder: --output DIR. Nothing in it was touched."
             )
-        try:
+        with writing(path):
             path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise unwritable(path, error) from error
         return cls(path)
 
     @classmethod
@@ -62,12 +67,53 @@ class RunFolder:
             raise UsageError(f"{path}: no run here (no config.yaml). Expected the folder that accord train wrote.")
         return cls(folder)
 
+    @contextmanager
+    def alone(self):
+        """Inside, no other process may train here: two would mix their records. The system lets go of it with the process.
+
+        Raises:
+          CheckpointError: another process does.
+        """
+        handle = None
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(handle)
+            raise CheckpointError(f"{self.path}: another process is training here. Wait for it, or stop it first.") from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def recover(self) -> None:
+        """Put the folder in order after a kill.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        for folder in (self.path, self.checkpoints):
+            recover(folder)
+
     def config(self) -> Config:
         """The run's resolved config, its output pointed to where the run lies now."""
         return make_config({**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)})
 
     def config_text(self) -> str:
         return (self.path / "config.yaml").read_text(encoding="utf-8")
+
+    def begin(self, config: Config, command: Sequence[str], processes: int) -> None:
+        """The records of a run that begins, or begins again.
+
+        Raises:
+          CheckpointError: they cannot be written.
+        """
+        self.write_config(config)
+        self.write_environment(command, processes)
+        self.rewind({}, -1)
 
     # ------------------------------------------------------------ written once
 
@@ -87,7 +133,7 @@ class RunFolder:
     def write_rejected(self, rejections: Sequence) -> None:
         """Every row that was not used: file, line, reason."""
         lines = [json.dumps(r.as_dict(), ensure_ascii=False) + "\n" for r in rejections]
-        (self.path / "rejected.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_text(self.path / REJECTED, "".join(lines))
 
     def write_preflight(self, findings: Sequence[Finding]) -> None:
         write_json(self.path / "preflight.json", [vars_of(finding) for finding in findings])
@@ -97,32 +143,57 @@ class RunFolder:
         if self.path.is_dir():
             write_text(self.path / REFUSED, reason + "\n")
 
+    def accept(self, findings: Sequence[Finding]) -> None:
+        """Preparations are over, with these findings: a reason to refuse that an earlier attempt left no longer holds."""
+        with writing(self.path):
+            (self.path / REFUSED).unlink(missing_ok=True)
+        self.write_preflight(findings)
+
     # ------------------------------------------------------------ appended
 
     def append(self, name: str, entry: dict) -> None:
         """One JSON line, whole or not at all for a reader."""
-        try:
-            with (self.path / name).open("a", encoding="utf-8") as file:
-                file.write(json.dumps(entry) + "\n")
-        except OSError as error:
-            raise unwritable(self.path, error) from error
+        with writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.lines[name] += 1
 
-    def rewind(self, step: int) -> None:
-        """Drop what was appended after `step`: a resumed run writes it again, the same."""
-        for name in ("metrics.jsonl", "timings.jsonl", "events.jsonl", "samples.jsonl"):
-            file = self.path / name
-            if file.exists():
-                write_text(file, "".join(line + "\n" for line in _complete(file) if json.loads(line)["step"] <= step))
+    def flush(self) -> None:
+        """Appended lines to the disk: a checkpoint must not outlive the records that it counts on."""
+        for name in self.lines:
+            with writing(self.path):
+                flush(self.path / name)
 
+    def rewind(self, lines: Mapping[str, int], step: int) -> list[str]:
+        """Cut appended files back to so many lines, and tables to `step`: a resumed run writes the others again, the same.
+
+        Returns:
+          what is wrong with the lines that stay.
+        """
+        problems = []
+        for file in sorted(self.path.glob("*.jsonl")):
+            if file.name == REJECTED:
+                continue
+            expected = lines.get(file.name, 0)
+            kept = _complete(file)[:expected]
+            if len(kept) < expected or not all(map(_parsed, kept)):
+                problems.append(f"{file.name} is damaged: {sum(map(bool, map(_parsed, kept)))} of its {expected} lines can be read")
+            if expected:
+                write_text(file, "".join(line + "\n" for line in kept))
+            else:
+                file.unlink()
+        problems += [f"{name} is missing" for name in lines if not (self.path / name).exists()]
+        self.lines = Counter(lines)
         examples.rewind(self.path, step)
+        return problems
 
     def metrics(self) -> list[dict]:
-        return self.lines("metrics.jsonl")
+        """The lines of metrics.jsonl that can be read."""
+        return self.appended("metrics.jsonl")
 
-    def lines(self, name: str) -> list[dict]:
-        """What was appended to a file so far."""
+    def appended(self, name: str) -> list[dict]:
+        """The lines of a file that can be read."""
         file = self.path / name
-        return [json.loads(line) for line in _complete(file)] if file.exists() else []
+        return [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
 
 
 def vars_of(finding: Finding) -> dict:
@@ -143,9 +214,29 @@ def versions() -> dict[str, str]:
 
 def _complete(file: Path) -> list[str]:
     """Lines that were written whole; a kill can leave half of the last one."""
-    text = file.read_text(encoding="utf-8")
+    text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")
     return [line for line in lines[:-1] if line] if text else []
+
+
+def _clear(path: Path) -> None:
+    """Delete what is in a refused run's folder; last the file by which another attempt can tell that it may."""
+    with writing(path):
+        for file in path.iterdir():
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != REFUSED:
+                file.unlink()
+        (path / REFUSED).unlink()
+
+
+def _parsed(line: str) -> dict | None:
+    """The object that a line holds, if it holds one."""
+    try:
+        value = json.loads(line)
+    except ValueError:
+        return None
+    return value if isinstance(value, dict) else None
 
 
 def _fresh(config: Config) -> Path:

@@ -19,7 +19,7 @@ Cost: some indexing of a few numbers a tensor in the first updates, and a forwar
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +34,7 @@ from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
 from accord.objectives import BoundObjective
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.independent import close, distance, sums_by_definition
+from accord.training.moving import Moving
 from accord.training.optim import MOMENTS, Optimizer, schedule
 from accord.training.step import Batch
 from accord.types import Finding, Logps, Tree
@@ -371,11 +372,11 @@ class Watch:
         return untouched(self.ready.held_out.trees, records, self.ready.model.dtype, "on the held-out rows")
 
     def saved(self, path: str | Path) -> list[Finding]:
-        """The first checkpoint of this process, read back: every tensor of the optimizer's state, bit for bit."""
+        """The first checkpoint of this process, read back: every tensor of the run's state, bit for bit."""
         if self._saved:
             return []
         self._saved = True
-        return checkpoint_findings(Path(path) / "tensors.safetensors", self.ready.optimizer)
+        return checkpoint_findings(Path(path) / "tensors.safetensors", self.ready.state())
 
 
 class Blind:
@@ -398,9 +399,9 @@ class Blind:
         return []
 
 
-def checkpoint_findings(file: Path, optimizer: Optimizer) -> list[Finding]:
+def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
     """What is on disk against what is in memory."""
-    written, held = load_file(file), optimizer.state()
+    written = load_file(file)
     differs = [name for name in held if name not in written or not torch.equal(written[name], held[name].cpu())]
     if not differs:
         return []
@@ -414,10 +415,12 @@ def _drops(ready: Ready) -> bool:
 
 
 def _still(ready: Ready) -> Iterator[tuple[str, Tensor]]:
-    """A few coordinates of every parameter that does not train."""
-    trained = {id(p) for p in ready.optimizer.masters.working.values()}
+    """A few coordinates of every parameter that neither trains nor follows what does."""
+    reference = ready.learner.reference
+    following = reference.copy.working.values() if isinstance(reference, Moving) else ()
+    moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
     for name, parameter in ready.model.root.named_parameters():
-        if id(parameter) not in trained and parameter.numel():
+        if id(parameter) not in moves and parameter.numel():
             yield name, _at(parameter, _spread(parameter))
 
 

@@ -17,8 +17,10 @@ from accord.evaluate.records import Records, summarise
 from accord.evaluate.statistics import Estimate
 from accord.training import checkpoint, examples, memory, sampling
 from accord.training.display import Display
+from accord.training.files import write_json
 from accord.training.folder import RunFolder, vars_of
 from accord.training.invariants import Blind, Watch, metrics_as_recorded
+from accord.training.moving import Moving
 from accord.training.prepare import Ready, trajectory
 from accord.training.signals import Stop
 from accord.training.step import Batch, NotFinite, accumulate, make_batch
@@ -42,8 +44,9 @@ class Progress:
     rate_scale: float = 1.0  # of the learning rate: halved where --on-flag adapt says so
     taken: int | None = None  # the step whose weights ended the run early, where --on-flag adapt says so
 
-    def state(self, identity: dict) -> dict:
-        return {"progress": vars(self), "identity": identity}
+    def state(self, identity: dict, lines: Mapping[str, int]) -> dict:
+        """For a checkpoint: `identity` is what must be the same to go on, `lines` how long the records were."""
+        return {"progress": vars(self), "identity": identity, "lines": dict(lines)}
 
 
 @dataclass
@@ -148,6 +151,8 @@ def update(run: Run) -> None:
     hold(run, run.watch.before_update(batch, records, norm.item()))
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
+    if isinstance(ready.learner.reference, Moving):
+        ready.learner.reference.follow(progress.step, ready.optimizer.masters.masters)
     progress.tokens += sum(tree.tokens for tree in batch.trees)
     metrics = {
         "step": progress.step,
@@ -244,7 +249,7 @@ def held_out_metrics(run: Run, records: Records) -> dict:
 def speak(run: Run) -> None:
     """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl."""
     ready, progress = run.ready, run.progress
-    before = [line["tokens"] for line in run.folder.lines("samples.jsonl") if line["step"] == 0] or None
+    before = [line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0] or None
     start = Start.of(ready.learner.forward, ready.learner.reference)
     samples, metrics = sampling.take(
         ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
@@ -303,7 +308,7 @@ def go_back(run: Run, cause: Finding) -> None:
     if best != progress.step:  # otherwise they are the ones at hand
         world = run.ready.world
         tensors = checkpoint.load(run.folder.checkpoints, "best").tensors if world.first else {}
-        run.ready.optimizer.load_state(world.from_first(tensors), best)
+        run.ready.load_state(world.from_first(tensors), best)
     progress.taken = best
     says = f"the run ends with the weights of step {best}, the best on held-out rows, since {cause.check} was raised"
     flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))
@@ -353,14 +358,16 @@ def rescue(run: Run) -> str:
 
 def save(run: Run) -> str:
     """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
-    tensors = run.ready.optimizer.state()
+    tensors = run.ready.state()
     return run.ready.world.on_first(lambda: write(run, tensors))
 
 
 def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
     """Write and mark the checkpoint, and let old ones go; its path."""
     ready, progress = run.ready, run.progress
-    path = checkpoint.save(run.folder.checkpoints, progress.step, tensors, progress.state(ready.identity()))
+    run.folder.flush()
+    state = progress.state(ready.identity(), run.folder.lines)
+    path = checkpoint.save(run.folder.checkpoints, progress.step, tensors, state)
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
     checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
@@ -378,7 +385,7 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
         "step": run.progress.step, "says": str(error), "rows": rows, "statistics": error.records.statistics(),
         "learning_rate": ready.optimizer.rate(run.progress.step),
     }  # fmt: skip
-    ready.world.on_first(lambda: checkpoint.write_json(run.folder.path / "diverged.json", record))
+    ready.world.on_first(lambda: write_json(run.folder.path / "diverged.json", record))
     first = ", ".join(row["at"] for row in rows[:3])
     stopped = Diverged(
         f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\n"

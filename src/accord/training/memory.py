@@ -25,6 +25,7 @@ from accord.forward.choose import Forward
 from accord.forward.head import CHUNK
 from accord.forward.layout import micro_batches, pack
 from accord.models.recompute import recompute_activations
+from accord.training.sharding import local
 from accord.types import Finding, Tree
 
 if TYPE_CHECKING:
@@ -123,19 +124,18 @@ def _refused(needed: Estimate, room: float, longest: int) -> Finding:
 
 def kept_bytes(forward: Forward, trees: Sequence[Tree]) -> int:
     """Bytes that autograd holds after one forward pass; parameters are not counted, nor is anything twice."""
-    own = {p.untyped_storage().data_ptr() for p in forward.model.network.parameters()}
-    kept: dict[int, int] = {}
+    own = {local(p).untyped_storage().data_ptr() for p in forward.model.network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in own:
-            kept[storage.data_ptr()] = storage.nbytes()
+            kept[storage.data_ptr()] = storage
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        output = forward(trees)
-    del output
-    return sum(kept.values())
+        forward(trees)
+    return sum(storage.nbytes() for storage in kept.values())  # afterwards: what was gathered of sharded weights is empty
 
 
 def resident(device: torch.device) -> int:

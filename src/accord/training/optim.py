@@ -8,7 +8,7 @@ own copy is the master rounded to the network's dtype, and gradients are summed 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -68,10 +68,10 @@ class Masters:
                 local(p).copy_(self.masters[name])
 
     @torch.no_grad()
-    def load(self, tensors: dict[str, Tensor]) -> None:
+    def load(self, tensors: Mapping[str, Tensor], key: str = "master") -> None:
         """Take the masters out of a checkpoint's tensors, and publish."""
         for name, master in self.masters.items():
-            master.copy_(part(tensors[f"master/{name}"], self.working[name]))
+            master.copy_(part(tensors[f"{key}/{name}"], self.working[name]))
         self.publish()
 
     def gradients(self) -> dict[str, Tensor]:
@@ -139,8 +139,12 @@ class Optimizer:
                 tensors[f"{key}/{name}"] = whole(self._moments(master)[key], like)
         return tensors
 
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each tensor of `state`, by name; nothing is gathered for it."""
+        return {f"{key}/{name}": tuple(p.shape) for name, p in self.masters.working.items() for key in ("master", *MOMENTS)}
+
     @torch.no_grad()
-    def load_state(self, tensors: dict[str, Tensor], updates: int) -> None:
+    def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
         """Put a checkpoint's tensors back, `updates` updates after the start."""
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():

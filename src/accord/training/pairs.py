@@ -8,7 +8,8 @@ from __future__ import annotations
 import torch
 
 from accord.evaluate.probe import Start
-from accord.training import checkpoint, examples
+from accord.training import examples
+from accord.training.files import write_json
 from accord.training.folder import RunFolder
 from accord.training.prepare import Ready
 from accord.types import Tree
@@ -25,7 +26,7 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
     start = Start.of(ready.learner.forward, ready.learner.reference)
     improved = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[:SHOWN] if gains[i] > 0]
     harmed = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[::-1][:SHOWN] if gains[i] < 0]
-    checkpoint.write_json(folder.path / "pairs.json", {
+    write_json(folder.path / "pairs.json", {
         "step": step, "against": "what training started from" if start is not None else None,
         "improved": improved, "harmed": harmed,
     })  # fmt: skip

@@ -8,8 +8,10 @@ weights again.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+
+from torch import Tensor
 
 from accord.config import Config, LoraConfig
 from accord.data.content import content_findings
@@ -21,14 +23,15 @@ from accord.forward.choose import choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.models.lora import add_lora, add_reference_adapter, load_adapter, train_all_weights
 from accord.models.sound import model_findings
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
 from accord.training.folder import RunFolder
-from accord.training.memory import fit_into_memory
-from accord.training.optim import Optimizer
 from accord.training.independent import order_finding
+from accord.training.memory import fit_into_memory
+from accord.training.moving import Moving, require_movement
+from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
@@ -39,7 +42,6 @@ from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
 from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
-
 
 NEIGHBOURS, COMPARED = 32, 8  # rows of one batch, and how many of them are computed alone as well, for the noise floor
 
@@ -75,6 +77,23 @@ class Ready:
         """The trees of update `index`."""
         return [self.rows.trees[row] for row in self.order.batch(index)]
 
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that the next update depends on."""
+        reference = self.learner.reference
+        return self.optimizer.state() | (reference.state() if isinstance(reference, Moving) else {})
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each tensor of `state`, by name; nothing is gathered for it."""
+        reference = self.learner.reference
+        moving = reference.state() if isinstance(reference, Moving) else {}
+        return self.optimizer.shapes() | {name: tuple(tensor.shape) for name, tensor in moving.items()}
+
+    def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """Stand where the run stood `updates` updates after its start."""
+        self.optimizer.load_state(tensors, updates)
+        if isinstance(self.learner.reference, Moving):
+            self.learner.reference.load_state(tensors)
+
     def identity(self) -> dict:
         """What must be the same for a checkpoint to go on: data, initial weights, tokens."""
         held = self.held_out_rows.dataset.digest if self.held_out_rows is not None else None
@@ -91,13 +110,14 @@ class Ready:
 
 
 def prepare(
-    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, dry_run: bool = False,
-    world: World = ALONE,
+    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None = None, account_rows: bool = True,
+    dry_run: bool = False, world: World = ALONE,
 ) -> Ready:  # fmt: skip
     """Load, check and prove everything; a dry run leaves out the pass that fills the reference cache.
 
     Args:
-      folder: where to account for the rows, before anything is refused.
+      folder: where the run's own copy of cached reference log-probs lies.
+      account_rows: write there what became of the rows, before anything is refused.
       world: the ranks that train; each loads, checks and proves for itself, and they must come to the same.
 
     Raises:
@@ -114,7 +134,7 @@ def prepare(
     )
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
-    if folder is not None:
+    if folder is not None and account_rows:
         account(folder, rows, held_out_rows)
     found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
@@ -126,11 +146,15 @@ def prepare(
     forward = choose(model, shown, config.model.forward)
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
+    sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
+    if config.moving is not None:
+        require_movement(config.moving, steps, sharded=sharded)
     found.append(Finding("reference", "ok", why))
-    reference = live_reference(kind, forward)  # a frozen copy is one of the whole weights
-    if choose_parallel(config.train.parallel, world, adapters=model.peft is not None):
+    reference = live_reference(kind, forward, config.moving)  # a copy is one of the whole weights
+    if sharded:
         forward, world = shard(forward, world)
-        found.append(Finding("running", "note", "weights are sharded: the checks of weights, reference and path while training are off"))
+        says = "weights are sharded: proofs by the bare network, and checks of weights, reference and path while training, are off"
+        found.append(Finding("running", "note", says))
         reference = reference if kind == "frozen" else live_reference(kind, forward)
     learner = Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
@@ -149,7 +173,8 @@ def prepare(
             make_batch(learner, index, ready.batch_trees(index))
     _prove(ready, display)
     if kind == "cached" and not dry_run:
-        ready.learner = replace(learner, reference=cached_reference(ready, display, stop))
+        own = folder.reference if folder is not None else None
+        ready.learner = replace(learner, reference=cached_reference(ready, display, stop, own))
     first = list({tree.row: tree for index in range(min(steps, NEIGHBOURS)) for tree in ready.batch_trees(index)}.values())[:NEIGHBOURS]
     floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
     ready.tie_width = world.on_first(lambda: floor.evidence["reward_margin"])
@@ -169,7 +194,8 @@ def require_one_run(world: World, identity: dict) -> None:
     first, *others = world.gather(identity)
     for rank, other in enumerate(others, 1):
         if lines := differences(first, other, "on the first rank", "here"):
-            error = Refused(f"{world.name(rank)} would train another run than the first:\n" + "\n".join(lines))
+            said = "\n".join(f"  {line}" for line in lines)
+            error = Refused(f"{world.name(rank)} would train another run than the first:\n{said}")
             error.everywhere = True
             raise error
 
@@ -184,13 +210,13 @@ IDENTITY = {
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
     """What two identities do not have in common, a line each; `when` and `where` name the two."""
     lines = [
-        f"  {name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
+        f"{name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
         for key, name in IDENTITY.items()
         if one.get(key) != other.get(key)
     ]
     then, now = one["config"], other["config"]
     paths = [*then, *(path for path in now if path not in then)]
-    return lines + [f"  {p}: {when} {then.get(p)}, {where} {now.get(p)}" for p in paths if then.get(p) != now.get(p)]
+    return lines + [f"{p}: {when} {then.get(p)}, {where} {now.get(p)}" for p in paths if then.get(p) != now.get(p)]
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
@@ -290,6 +316,8 @@ def make_trainable(config: Config, model: LanguageModel) -> str:
         train_all_weights(model)
     else:
         add_lora(model, **spec.lora.model_dump(), seed=config.train.seed)
+        if config.reference == "moving":
+            add_reference_adapter(model)
     return weights
 
 
@@ -300,7 +328,8 @@ def _prove(ready: Ready, display: Display) -> None:
     # What fills a cache from the policy itself moves with it: that pass is over before the first update.
     fixed = ready.model.peft is not None or ready.reference_kind != "cached"
     alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
-    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed)
+    whole = not ready.world.lockstep
+    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed, whole=whole)
     proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)

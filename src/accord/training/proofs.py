@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -39,8 +39,9 @@ SPLIT_LOGPS = 1e-6
 
 
 def prove(
-    learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool, fixed: bool = True
-) -> list[Finding]:
+    learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool, fixed: bool = True,
+    whole: bool = True,
+) -> list[Finding]:  # fmt: skip
     """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as they are.
 
     Args:
@@ -48,6 +49,7 @@ def prove(
       exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for DoRA, whose first
         output equals the base's only up to rounding.
       fixed: the live reference must stay when the policy moves; see `independent.prove_independently`.
+      whole: this process holds all weights; what is proved by the bare network is left out otherwise.
     """
     batch = make_batch(learner, 0, probe(trees))
     findings = [certify(learner.objective, _through_the_step(learner)), _forward(learner), _trainable(learner)]
@@ -56,7 +58,7 @@ def prove(
         findings.append(_at_reference(learner, batch, exact))
     if not any(finding.refused for finding in findings):
         findings += [_split_of_losses(learner, batch), _split_of_gradients(learner, batch, optimizer)]
-        findings += prove_independently(learner, optimizer, batch, fixed=fixed)
+        findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
     return findings
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord.config import Config, make_config
 from accord.distributed import World
-from accord.training import checkpoint
-from accord.training.checkpoint import Checkpoint
 from accord.training.display import Display, SilentDisplay
 from accord.training.folder import RunFolder
 from accord.types import Finding, UsageError
@@ -23,8 +23,7 @@ class Onlooker(RunFolder):
     def _nothing(self, *args) -> None:
         return None
 
-    write_config = write_environment = write_data = write_rejected = write_preflight = _nothing
-    refuse = append = rewind = _nothing
+    write_data = write_rejected = refuse = append = _nothing
 
 
 def heard(display: Display, world: World) -> Display:
@@ -53,27 +52,29 @@ def created(config: Config, world: World) -> RunFolder:
     return RunFolder(path) if world.first else Onlooker(path)
 
 
-def opened(path: str, world: World) -> tuple[RunFolder, Config, Checkpoint]:
-    """A run to go on with, its config and its newest good checkpoint, as the first rank finds them.
+def opened(path: str, world: World) -> RunFolder:
+    """The folder of a run to go on with, as the first rank finds it; machines need not share a disk."""
+    found = Path(world.on_first(lambda: str(RunFolder.open(path).path)))
+    return RunFolder(found) if world.first else Onlooker(found)
 
-    The others get no tensors: those are sent when they are needed, so machines need not share a disk.
-    """
-    found: list = []
+
+@contextmanager
+def alone(folder: RunFolder, world: World) -> Iterator[None]:
+    """See `RunFolder.alone`: the first rank holds the folder for all."""
+    with ExitStack() as held:
+        world.on_first(lambda: held.enter_context(folder.alone()))
+        yield
+
+
+def recovered(folder: RunFolder, world: World) -> Config:
+    """The config of a run to go on with, its folder put in order after a kill."""
 
     def read() -> dict:
-        folder = RunFolder.open(path)
-        config, saved = folder.config(), checkpoint.load(folder.checkpoints)
-        found.extend((folder, config, saved))
-        return {
-            "folder": str(folder.path), "config": config.model_dump(mode="json"), "checkpoint": str(saved.path),
-            "step": saved.step, "state": saved.state, "passed_over": saved.passed_over,
-        }  # fmt: skip
+        config = folder.config()
+        folder.recover()
+        return config.model_dump(mode="json")
 
-    told = world.on_first(read)
-    if world.first:
-        return tuple(found)
-    saved = Checkpoint(Path(told["checkpoint"]), told["step"], {}, told["state"], told["passed_over"])
-    return Onlooker(Path(told["folder"])), make_config(told["config"]), saved
+    return make_config(world.on_first(read))
 
 
 def shares_of(ready: Ready) -> list[Finding]:

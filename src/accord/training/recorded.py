@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -49,7 +48,7 @@ class Recorded:
         return resolve_objective(self.config)
 
     def lines(self, name: str) -> list[dict]:
-        return self.folder.lines(name)
+        return self.folder.appended(name)
 
     def json(self, name: str, absent: object) -> object:
         file = self.folder.path / name

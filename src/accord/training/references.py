@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accord.config import MovingConfig
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
 from accord.training.display import Display
+from accord.training.files import writing
+from accord.training.moving import Moving
 from accord.training.signals import Stop
 from accord.training.step import make_batch
 from accord.types import Tree, UsageError
@@ -36,6 +40,9 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
         raise UsageError(f"reference = none, but {objective.name} is measured against one. Leave it at auto.")
     if wanted == "adapter_off" and not adapters:
         raise UsageError("reference = adapter_off needs adapters, and all weights train. Use cached or frozen.")
+    if wanted == "moving":
+        copied = "a second adapter, mixed factor by factor" if adapters else "a second model in memory"
+        return wanted, f"reference: moving, as configured; {copied}; its log-probs are never kept"
     if wanted != "auto":
         return wanted, f"reference: {wanted}, as configured"
     if not adapters:
@@ -45,10 +52,12 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
     return "adapter_off", "reference: the model without its adapters (or with the adapter it started from)"
 
 
-def live_reference(kind: str, forward: Forward) -> Reference | None:
+def live_reference(kind: str, forward: Forward, moving: MovingConfig | None = None) -> Reference | None:
     """A reference that computes. For a cache: what fills it."""
     if kind == "none":
         return None
+    if kind == "moving":
+        return Moving.of(forward, moving)
     if forward.model.peft is not None and kind in ("adapter_off", "cached"):
         return AdaptersOff(forward)
     if kind == "cached":
@@ -56,8 +65,12 @@ def live_reference(kind: str, forward: Forward) -> Reference | None:
     return Frozen.copy_of(forward)
 
 
-def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
-    """The cache of this reference, filled for the rows that the run will see, eight of them recomputed."""
+def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | None = None) -> Cached:
+    """The cache of this reference, filled for the rows that the run will see, eight of them recomputed.
+
+    Args:
+      own: the run's own copy of what it needs of the cache; written where there is none.
+    """
     learner, model = ready.learner, ready.model
     key = full_key(
         weights=ready.weights,
@@ -69,6 +82,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
     cache = Cached.under(key, model.device)
     for problem in cache.load() if learner.world.first else ():
         display.line(f"reference cache: {problem}")
+    if own is not None and learner.world.first and own.exists() and (problem := cache.recall(own)):
+        display.line(f"! {own.name}: {problem}; taken from the cache or computed again, which may round otherwise")
     needed = needed_trees(ready)
 
     def progress(done: int, total: int) -> None:
@@ -77,10 +92,19 @@ def cached_reference(ready: Ready, display: Display, stop: Stop) -> Cached:
 
     display.phase("reference", "log-probs of the reference")
     computed = cache.fill(learner.reference, needed, 2 * learner.micro_tokens, progress, learner.world)
+    if own is not None:
+        learner.world.on_first(lambda: _keep(cache, own, needed))
+    if cache.unkept:
+        display.line(f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone")
     finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
     ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed}))
     return cache
+
+
+def _keep(cache: Cached, own: Path, trees: list[Tree]) -> None:
+    with writing(own.parent):
+        cache.keep(own, trees)
 
 
 def needed_trees(ready: Ready) -> list[Tree]:

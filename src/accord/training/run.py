@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accord.config import Config
-from accord.distributed import joined
+from accord.distributed import ALONE, World, joined
 from accord.environment import ranks
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.training import checkpoint, memory, pairs
+from accord.training import checkpoint, files, memory, pairs
 from accord.training.card import model_card
+from accord.training.checkpoint import Checkpoint
 from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
 from accord.training.loop import Progress, Run, train
-from accord.training.prepare import Ready, differences, prepare
-from accord.training.ranks import created, heard, opened, require_fit
+from accord.training.prepare import Ready, prepare
+from accord.training.ranks import alone, created, heard, opened, recovered, require_fit
+from accord.training.same import Candidates
 from accord.training.sharding import whole_model
-from accord.training.signals import stop_on_signals
-from accord.types import AccordError, Finding, Refused, UsageError
+from accord.training.signals import Stop, stop_on_signals
+from accord.types import AccordError, CheckpointError, Finding, Interrupted, UsageError
 
-# Bytes of a checkpoint per trained parameter: master and two moments in float32.
-CHECKPOINT_BYTES = 12
+# Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
+CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
 
 
 @dataclass(frozen=True)
@@ -54,51 +55,102 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
     Raises:
       AccordError: of the class that its cause has; a refused run's folder says why and can be used again.
     """
-    with closing(display), stop_on_signals() as stop, joined() as world:
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
         require_fit(config, world)
         display = heard(display, world)
         folder = created(config, world)
-        folder.write_config(config)
-        folder.write_environment(command, world.size)
-        try:
-            ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
-            world.on_first(lambda: checkpoint.require_room(folder.path, _room(ready)))
-        except AccordError as error:
-            folder.refuse(str(error))
-            raise
-        folder.write_preflight(ready.findings)
-        announce(ready, folder, display)
-        return _finish(Run(ready, folder, display, stop), command)
+        with alone(folder, world):
+            return _begin(config, folder, display, stop, command, world)
 
 
 def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     """Go on from the newest checkpoint that verifies; bit for bit what the uninterrupted run would have done.
 
+    Where none was written yet, from the start.
+
     Raises:
-      CheckpointError: no checkpoint verifies. Refused: the data, the model or the reference is not the same.
+      CheckpointError: no checkpoint verifies, or the data is gone.
+      Refused: the data, the model or the reference is not the same.
     """
-    with closing(display), stop_on_signals() as stop, joined() as world:
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
         display = heard(display, world)
-        folder, config, saved = opened(path, world)
-        for problem in saved.passed_over:
-            display.line(f"! damaged checkpoint passed over: {problem}")
-        ready = world.agree(lambda: prepare(config, display, stop, world=world))
-        world.agree(lambda: _require_same(saved.state["identity"], ready.identity(), folder))
-        ready.optimizer.load_state(world.from_first(saved.tensors), saved.step)
-        folder.rewind(saved.step)
-        display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
-        progress = Progress(**saved.state["progress"])
-        if progress.micro_tokens is not None:
-            budget = min(progress.micro_tokens, ready.learner.micro_tokens)
-            ready.learner = replace(ready.learner, micro_tokens=budget)
-        return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
+        folder = opened(path, world)
+        with alone(folder, world):
+            config = recovered(folder, world)
+            candidates = Candidates(folder, world)
+            started = candidates.exist()
+            world.agree(lambda: _require_data(config, folder))
+            if not started:
+                display.line(f"{folder.path} has no checkpoint yet: it begins again")
+                return _begin(config, folder, display, stop, command, world)
+            with _restartable(stop, folder, world):
+                ready = world.agree(lambda: prepare(config, display, stop, folder=folder, account_rows=False, world=world))
+            return _go_on(candidates.of(ready), ready, folder, display, stop, command)
+
+
+def _begin(
+    config: Config, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str], world: World
+) -> Result:
+    """A run from its first step."""
+    world.on_first(lambda: folder.begin(config, command, world.size))
+    try:
+        with _restartable(stop, folder, world):
+            ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
+        world.on_first(lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2)))
+    except AccordError as error:
+        folder.refuse(str(error))
+        raise
+    world.on_first(lambda: folder.accept(ready.findings))
+    announce(ready, folder, display)
+    return _finish(Run(ready, folder, display, stop), command)
+
+
+def _go_on(
+    saved: Checkpoint, ready: Ready, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str]
+) -> Result:
+    """A run from a checkpoint."""
+    world, progress = ready.world, Progress(**saved.state["progress"])
+    for problem in saved.passed_over:
+        display.line(f"! checkpoint passed over: {problem}")
+    world.on_first(lambda: files.require_room(folder.path, _room(ready, 1)))
+    ready.load_state(world.from_first(saved.tensors if world.first else {}), saved.step)
+    for problem in world.on_first(lambda: _stand_at(saved, progress, ready, folder)):
+        display.line(f"! {problem}; the weights do not depend on it")
+    display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
+    if progress.micro_tokens is not None:
+        budget = min(progress.micro_tokens, ready.learner.micro_tokens)
+        ready.learner = replace(ready.learner, micro_tokens=budget)
+    return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
+
+
+def _stand_at(saved: Checkpoint, progress: Progress, ready: Ready, folder: RunFolder) -> list[str]:
+    """Records and checkpoints as they were when this one had just been written; what is wrong with the records."""
+    problems = folder.rewind(saved.state["lines"], saved.step)
+    checkpoint.stand_at(folder.checkpoints, saved.path, progress.best_step, ready.config.checkpoint.keep)
+    return problems
+
+
+@contextmanager
+def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
+    """Inside, a signal ends the work where it stands: all of it can be made again.
+
+    Among several ranks it ends at the next poll, since whoever leaves an exchange in its middle leaves others waiting.
+
+    Raises:
+      Interrupted: a signal has come; the message says how to go on.
+    """
+    try:
+        with stop.at_once() if world.size == 1 else stop.at_safe_points():
+            yield
+    except Interrupted as signal:
+        raise signal.going_on(f"Nothing is lost. Go on with: accord resume {folder.path}") from None
 
 
 def dry_run(config: Config, display: Display) -> Ready:
     """All checks and proofs, nothing written, no update."""
     if ranks()[1] > 1:
         raise UsageError("A dry run checks the rows and the model in one process. Leave out torchrun.")
-    with closing(display), stop_on_signals() as stop:
+    with closing(display), stop_on_signals() as stop, stop.at_once():
         return prepare(config, display, stop, dry_run=True)
 
 
@@ -128,21 +180,21 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     """Save the model, read it back from disk, write its card; where it is, and its held-out metrics."""
     ready, folder = run.ready, run.folder
     saved = folder.path / ("adapter" if model.peft is not None else "final")
-    try:
-        shutil.rmtree(saved, ignore_errors=True)
-        export.save(model, saved, ready.optimizer.masters.masters)
-    except OSError as error:
-        raise checkpoint.unwritable(saved, error) from error
-    memory.release()  # a second model is loaded now, beside the first
-    apart = export.read_back(model, saved, probe_ids(ready))
-    run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
+    with files.writing(saved), _restartable(run.stop, folder):
+        staging = files.staged(saved)
+        export.save(model, staging, ready.optimizer.masters.masters)
+        memory.release()  # a second model is loaded now, beside the first
+        apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
     if not ready.world.lockstep:  # a pass through sharded weights takes every rank
         pairs.write(ready, folder, ended)
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
-    checkpoint.write_text(folder.path / "README.md", card)
-    checkpoint.write_text(saved / "README.md", card)
+    files.write_text(staging / "README.md", card)
+    with files.writing(saved):
+        files.put_in_place(staging, saved)
+    files.write_text(folder.path / "README.md", card)
+    run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
     return {"saved": str(saved), "after": after}
 
 
@@ -151,14 +203,21 @@ def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
     return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.rows.trees[:3]]
 
 
-def _room(ready: Ready) -> int:
+def _room(ready: Ready, checkpoints: int) -> int:
+    """Bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
-    return trained * CHECKPOINT_BYTES * (ready.config.checkpoint.keep + 2) + trained * 4
+    each = CHECKPOINT_BYTES + (MOVING_BYTES if ready.reference_kind == "moving" else 0)
+    return trained * (each * checkpoints + 4)
 
 
-def _require_same(then: dict, now: dict, folder: RunFolder) -> None:
-    if lines := differences(then, now, "then", "now"):
-        raise Refused(
-            f"{folder.path} cannot be resumed: since its checkpoint was written, something else has changed.\n"
-            + "\n".join(lines) + "\nPut it back, or start a new run."
-        )  # fmt: skip
+def _require_data(config: Config, folder: RunFolder) -> None:
+    """
+    Raises:
+      CheckpointError: a file that the run was trained or evaluated on is not there any more.
+    """
+    for name, path in (("train", config.data.train), ("held_out", config.data.held_out)):
+        if path not in (None, "-") and not Path(path).expanduser().exists():
+            raise CheckpointError(
+                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints are intact.\n"
+                f"Put the file back, or write where it lies now under data.{name} in {folder.path / 'config.yaml'}."
+            )

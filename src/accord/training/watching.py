@@ -31,9 +31,9 @@ class Monitor:
         """The monitor of a run that stands where its files end."""
         history = History(facts_of(ready))
         for name in ("metrics.jsonl", "timings.jsonl"):
-            for line in folder.lines(name):
+            for line in folder.appended(name):
                 history.add(line)
-        return cls(history, {line["check"] for line in folder.lines("events.jsonl")})
+        return cls(history, {line["check"] for line in folder.appended("events.jsonl")})
 
     def look(self) -> list[Finding]:
         """What is to be said now, each cause once."""

@@ -1,0 +1,160 @@
+"""Files and folders that are whole or not there: staged, flushed, renamed; and words for a write that failed.
+
+What is being written has a name that begins with .staging-, what is being replaced one that begins with .former-. A
+process that is killed leaves them behind; `recover` puts a folder in order again.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from accord.types import CheckpointError
+
+STAGING, FORMER = ".staging-", ".former-"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_json(value) -> str:
+    """The one form in which records are written, so that a reader can tell whether a byte has changed."""
+    return json.dumps(value, indent=1, allow_nan=True) + "\n"
+
+
+def write_json(file: Path, value) -> None:
+    """See `write_text`."""
+    write_text(file, as_json(value))
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace a small file in one step, so that a reader sees the old text or the new one.
+
+    Raises:
+      CheckpointError: it cannot be written; the old text stands.
+    """
+    staging = file.with_name(STAGING + file.name)
+    with writing(file.parent):
+        staging.write_text(text, encoding="utf-8")
+        flush(staging)
+        staging.replace(file)
+        flush(file.parent)
+
+
+def flush(path: Path) -> None:
+    """fsync a file or folder: after a rename, a power cut must not leave an empty file under the new name."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+# ---------------------------------------------------------------- folders
+
+
+def staged(target: Path) -> Path:
+    """A new empty folder to fill; `put_in_place` gives it the name of `target`."""
+    staging = target.with_name(STAGING + target.name)
+    shutil.rmtree(staging, ignore_errors=True)
+    staging.mkdir(parents=True)
+    return staging
+
+
+def put_in_place(staging: Path, target: Path) -> None:
+    """Flush a filled folder and give it its name; one that had the name is deleted after that, not before."""
+    for file in staging.iterdir():
+        flush(file)
+    flush(staging)
+    former = target.with_name(FORMER + target.name)
+    if target.exists():
+        shutil.rmtree(former, ignore_errors=True)
+        target.rename(former)
+    try:
+        staging.rename(target)
+    except OSError:
+        if former.exists():
+            former.rename(target)
+        raise
+    flush(target.parent)
+    shutil.rmtree(former, ignore_errors=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a folder; a kill in between leaves no half of it under its name."""
+    staging = path.with_name(STAGING + path.name)
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        path.rename(staging)
+    except OSError:
+        return  # it stays whole: deleting saves room, and nothing depends on it
+    shutil.rmtree(staging, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Put a folder in order after a kill: what was being replaced is put back, what was being written is deleted.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    with writing(folder):
+        for former in folder.glob(FORMER + "*"):
+            target = folder / former.name.removeprefix(FORMER)
+            shutil.rmtree(former) if target.exists() else former.rename(target)
+        for staging in folder.glob(STAGING + "*"):
+            shutil.rmtree(staging) if staging.is_dir() else staging.unlink()
+
+
+# ---------------------------------------------------------------- what can go wrong
+
+
+@contextmanager
+def writing(folder: Path):
+    """Inside, a write that fails is said in words.
+
+    Raises:
+      CheckpointError: no room, or the folder cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        raise unwritable(folder, error) from error
+
+
+def unwritable(folder: Path, error: Exception) -> CheckpointError:
+    """The error of a write that failed, in words."""
+    full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
+    cause = "the disk is full" if full else getattr(error, "strerror", None) or str(error).splitlines()[0]
+    advice = "Free some room" if full else "Make the folder writable"
+    return CheckpointError(f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then `accord resume`.")
+
+
+def free_bytes(folder: Path) -> int:
+    """Room on the disk that a folder is on, or will be on."""
+    while not folder.exists():
+        folder = folder.parent
+    return shutil.disk_usage(folder).free
+
+
+def require_room(folder: Path, needed: int) -> None:
+    """Refuse before training what would fill the disk at the first checkpoint.
+
+    Raises:
+      CheckpointError: fewer free bytes than `needed`.
+    """
+    free = free_bytes(folder)
+    if free < needed:
+        raise CheckpointError(
+            f"{folder}: {free / 1e6:,.0f} MB free, and this run needs about {needed / 1e6:,.0f} MB for its checkpoints "
+            "and its final weights.\nFree some room, keep fewer (--set checkpoint.keep=1), or write elsewhere (--output)."
+        )
