@@ -9,9 +9,8 @@ resumed run replaces it with the same.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import torch
 from torch import Tensor
 
@@ -20,6 +19,9 @@ from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
 from accord.training.files import unwritable
 from accord.training.rows import Rows
+
+if TYPE_CHECKING:  # pyarrow starts a thread when it is imported, and only runs with held-out rows need it
+    import pyarrow as pa
 
 NAME = "examples.parquet"
 
@@ -34,6 +36,9 @@ def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Ro
     Raises:
       CheckpointError: the folder cannot be written.
     """
+    import pyarrow as pa
+    import pyarrow.parquet as parquet
+
     file = file_of(folder, step)
     table = pa.table({"step": pa.array([step] * len(records), pa.int32()), **_who(held_out, rows), **_numbers(records)})
     try:
@@ -59,18 +64,24 @@ def sides(records: Records) -> dict[str, Tensor]:
 
 def start(folder: Path) -> dict[str, Tensor]:
     """Those of step 0, read back: a resumed run has them from nowhere else."""
+    import pyarrow.parquet as parquet
+
     table = parquet.read_table(file_of(folder, 0), columns=[f"logps/{side}" for side in SIDES])
     return {side: torch.tensor(table[f"logps/{side}"].to_numpy()) for side in SIDES}
 
 
 def margins(folder: Path, step: int) -> Tensor:
     """Reward margins of one evaluation, [B]."""
+    import pyarrow.parquet as parquet
+
     table = parquet.read_table(file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"])
     return torch.tensor(table["rewards/chosen"].to_numpy() - table["rewards/rejected"].to_numpy())
 
 
 def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
     """What slices are cut by: where a row stands, its prompt, its source, turns and length."""
+    import pyarrow as pa
+
     examples = [rows.encoding.examples[tree.row] for tree in held_out.trees]
     source = [str(value) if (value := example.extra.get("source")) is not None else None for example in examples]
     return {
@@ -84,4 +95,6 @@ def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
 
 
 def _numbers(records: Records) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
     return {name: pa.array(records[name].numpy()) for name in records.names()}
