@@ -41,6 +41,10 @@ def close(one: dict, other: dict, rel: float) -> None:
         assert other[name] == pytest.approx(one[name], rel=rel, abs=1e-5), name  # a difference of two sums of 50 nats
 
 
+def json_of(file: Path):
+    return json.loads(file.read_text())
+
+
 def tensors(folder: Path, step: int) -> dict[str, torch.Tensor]:
     return load_file(folder / f"checkpoints/step-{step:06d}/tensors.safetensors")
 
@@ -111,9 +115,10 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         single = {"pairs.json"}  # token by token, which sharded weights do not give
         assert {f.name for f in out.iterdir()} - single == {f.name for f in one.folder.iterdir()} - single
         assert answers[0]["best_step"] == one.best_step
-        finding = next(f for f in json.loads((out / "preflight.json").read_text()) if f["check"] == "ranks")
-        assert finding["evidence"]["sharded"] == (changes.get("lora") is False and "train.parallel" not in changes["set"])
-        assert json.loads((out / "environment.json").read_text())["processes"] == size
+        found, expected = ({f["check"]: f["evidence"] for f in json_of(folder / "preflight.json")} for folder in (out, one.folder))
+        assert found["memory"]["kept_per_token"] == expected["memory"]["kept_per_token"]  # gathered weights are none of it
+        assert found["ranks"]["sharded"] == (changes.get("lora") is False and "train.parallel" not in changes["set"])
+        assert json_of(out / "environment.json")["processes"] == size
 
 
 def test_auto_shards_all_weights_only():
