@@ -52,7 +52,14 @@ def random_pair(rng: random.Random, line: int) -> Pair:
 
 
 def meaning(example: Example) -> tuple:
-    return example.prompt, example.completions, getattr(example, "desirable", None), example.extra
+    return example.prompt, example.completions, getattr(example, "desirable", None)
+
+
+def unharmed(found: list[Example], expected: list[Example]) -> bool:
+    """The same examples; a format may add columns of its own (ranks, scores, ids), and lose or change none."""
+    return list(map(meaning, found)) == list(map(meaning, expected)) and all(
+        one.extra.items() >= other.extra.items() for one, other in zip(found, expected)
+    )
 
 
 def through_formats(pair: Pair, first: str) -> dict[str, str]:
@@ -67,7 +74,7 @@ def _through(pair: Pair, first: str, middle: list[Example] | None, second: str) 
         return "refused"
     kinds = WRITERS[first].kind, WRITERS[second].kind
     expected = [twice for once in as_kind(pair, kinds[0]) for twice in as_kind(once, kinds[1])]
-    return "equal" if list(map(meaning, found)) == list(map(meaning, expected)) else "CHANGED"
+    return "equal" if unharmed(found, expected) else "CHANGED"
 
 
 def _written(name: str, examples: list[Example]) -> list[Example] | None:
@@ -86,8 +93,10 @@ def _understood(row: dict, kind: str) -> list[Example]:
 
 
 # Which formats can become which: labels and demonstrations are never made into pairs.
+SCORED = ("ultrafeedback", "argilla", "webgpt")  # hold scores of both answers, which these rows have not
 LOWER = {"pairs": ("pairs", "labelled", "demonstrations"), "labelled": ("labelled",), "demonstrations": ("demonstrations",)}
-ROUTES = [(a, b) for a in WRITERS for b in WRITERS if WRITERS[b].kind in LOWER[WRITERS[a].kind]]
+HELD = [name for name in WRITERS if name not in SCORED]
+ROUTES = [(a, b) for a in HELD for b in HELD if WRITERS[b].kind in LOWER[WRITERS[a].kind]]
 
 
 # ---------------------------------------------------------------- containers
@@ -141,7 +150,7 @@ def tried(pairs: Iterable[Pair]) -> tuple[dict, dict]:
     pairs = list(pairs)
     routes = {f"{a} → {b}": Counter() for a, b in ROUTES}
     for pair in pairs:
-        for first in WRITERS:
+        for first in HELD:
             for second, outcome in through_formats(pair, first).items():
                 routes[f"{first} → {second}"][outcome] += 1
     return {name: dict(found) for name, found in routes.items()}, {name: through_container(pairs, name) for name in CONTAINERS}
