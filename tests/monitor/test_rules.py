@@ -181,3 +181,14 @@ def test_a_rate_that_doubles_the_gradient_is_no_spike():
 def test_a_spike_under_the_clip_is_none():
     """18 times the usual, and the update takes it whole."""
     assert told(train=lambda step, line: {"grad_norm": 0.9 if step == 60 else 0.05}) == {}
+
+
+@pytest.mark.parametrize("rule", ["nothing-generalises", "length-only"])
+def test_what_was_evaluated_before_training_says_nothing_of_it(rule):
+    """A run that is evaluated at its ends alone has, in its middle, the figures of the untrained model."""
+    history = History(facts())
+    history.add({"step": 0, "eval_rewards/accuracies": 0.5, "diag/eval_accuracy_low": 0.4, "diag/eval_accuracy_high": 0.6,
+                 "diag/eval_length_correlation": 0.9})  # fmt: skip
+    for step in range(1, history.facts.steps * 3 // 4):
+        history.add({"step": step, "loss": 0.5, "rewards/accuracies": 0.9})
+    assert f"flag.{rule}" not in {finding.check for finding in look(history, set())}

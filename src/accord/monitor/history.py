@@ -103,6 +103,11 @@ class History:
         """Whether so large a share of the run is done, and at least two windows."""
         return self.step >= share * self.facts.steps and self.step >= 2 * self.window
 
+    def tested(self, name: str, share: float) -> float | None:
+        """The newest held-out value, if it is of weights that have made so large a share of the run."""
+        points = self.held_out.points(name)
+        return points[-1][1] if points and points[-1][0] > 0 and points[-1][0] >= share * self.facts.steps else None
+
     def recent(self, name: str) -> float | None:
         """Mean over the last window of training; None before there is a whole one."""
         values = self.training.last(name, self.window)

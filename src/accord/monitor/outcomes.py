@@ -82,21 +82,19 @@ def _held_out_turned(h: History) -> Evidence | None:
 
 def _nothing_generalises(h: History) -> Evidence | None:
     """Training rows are learned, held-out rows are not: the interval of their accuracy holds one half."""
-    accuracy, low, high = h.recent("rewards/accuracies"), *(h.held_out.last(f"diag/eval_accuracy_{e}", 1) for e in ("low", "high"))
-    held = h.held_out.last("eval_rewards/accuracies", 1)
-    if accuracy is None or not low or not h.past(0.5) or not (accuracy > 0.75 and low[0] <= 0.5 and held[0] < 0.55):
+    low, high = (h.tested(f"diag/eval_accuracy_{end}", 0.4) for end in ("low", "high"))
+    accuracy, held = h.recent("rewards/accuracies"), h.tested("eval_rewards/accuracies", 0.4)
+    if accuracy is None or held is None or low is None or not h.past(0.5) or not (accuracy > 0.75 and low <= 0.5 and held < 0.55):
         return None
-    return {"accuracy": accuracy, "held_out": held[0], "low": low[0], "high": high[0]}
+    return {"accuracy": accuracy, "held_out": held, "low": low, "high": high}
 
 
 def _length_only(h: History) -> Evidence | None:
     """What the policy came to prefer is the longer (or the shorter) answer."""
-    correlation = h.held_out.last("diag/eval_length_correlation", 1)
-    if not correlation or not h.past(0.3) or abs(correlation[0]) < 0.75:
+    correlation, accuracy = (h.tested(name, 0.2) for name in ("diag/eval_length_correlation", "eval_rewards/accuracies"))
+    if correlation is None or not h.past(0.3) or abs(correlation) < 0.75:
         return None
-    accuracy = h.held_out.last("eval_rewards/accuracies", 1)
-    side = "longer" if correlation[0] > 0 else "shorter"
-    return {"correlation": correlation[0], "side": side, "accuracy": accuracy[0] if accuracy else 0.5}
+    return {"correlation": correlation, "side": "longer" if correlation > 0 else "shorter", "accuracy": accuracy or 0.5}
 
 
 def _saturated(h: History) -> Evidence | None:
