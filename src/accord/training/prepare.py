@@ -327,9 +327,10 @@ def _prove(ready: Ready, display: Display) -> None:
     lora = ready.config.model.lora
     # What fills a cache from the policy itself moves with it: that pass is over before the first update.
     fixed = ready.model.peft is not None or ready.reference_kind != "cached"
+    rows = [*ready.batch_trees(0), *ready.rows.trees[:64]]  # the shortest of them: proofs hold whole logits, and take turns
     alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
     whole = not ready.world.lockstep
-    proofs = prove(alone, ready.optimizer, ready.batch_trees(0), exact=exact, fixed=fixed, whole=whole)
+    proofs = prove(alone, ready.optimizer, rows, exact=exact, fixed=fixed, whole=whole)
     proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)
