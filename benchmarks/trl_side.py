@@ -61,15 +61,14 @@ def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates:
     from accord.models.embedded import embedded_folder
 
     base = embedded_folder()
-    dtype = torch.float32 if setting["precision"] == "autocast" else getattr(torch, case["dtype"])
-    model = AutoModelForCausalLM.from_pretrained(base, dtype=dtype)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, case["dtype"]))
     if not case["all_weights"]:
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
     micro = batch if setting["micro"] == "all" else min(setting["micro"], batch)
     options = dict(
         output_dir=str(folder / "trl"), per_device_train_batch_size=micro, gradient_accumulation_steps=batch // micro,
         max_steps=updates, learning_rate=1e-4, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0,
-        weight_decay=0.0, bf16=setting["precision"] == "autocast", use_cpu=not torch.cuda.is_available(),
+        weight_decay=0.0, bf16=False, use_cpu=not torch.cuda.is_available(),
         gradient_checkpointing=setting["checkpointing"], report_to=[], save_strategy="no", logging_steps=1, seed=0,
         disable_tqdm=True, train_sampling_strategy="sequential", max_length=case["max_tokens"],
         dataloader_pin_memory=False, logging_nan_inf_filter=False,
@@ -114,7 +113,7 @@ def orpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
 
     ORPOTrainer.tokenize_row = tokens
     data = [{"prompt": "", "chosen": "", "rejected": "", "ids": [r["prompt"], *r["completions"]]} for r in rows]
-    args = ORPOConfig(beta=0.1, **{k: v for k, v in options.items()})
+    args = ORPOConfig(beta=0.1, **options)
     return ORPOTrainer(model, args=args, train_dataset=Dataset.from_list(data), processing_class=tokenizer, callbacks=[clock])
 
 

@@ -1,10 +1,10 @@
 """accord against TRL: same rows, same token ids, same hyper-parameters, fresh processes one after the other.
 
     pip install -e .[bench]
-    python benchmarks/vs_trl.py --data DIR [--only NAME,…] [--repeats 3] [--gemm-only]
+    python benchmarks/vs_trl.py --data DIR [--only NAME,…] [--repeats 3]
 
 For each case: 1. both train a few rows in float32 and must report the same log-probs and losses to 1e-4, or no speed is
-reported; 2. TRL's settings (micro-batch, padding-free orders, precision, activation checkpointing) are tried for one
+reported; 2. TRL's settings (micro-batch, activation checkpointing) are tried for one
 update each and its fastest is taken; 3. accord and TRL take turns, `repeats` times. The first update of each process is
 left out. Peak memory is the whole process's, with everything that it loads. The machine's own matrix-multiplication rate
 is measured in the same run. Results: benchmarks/results/vs_trl.json.
@@ -37,7 +37,6 @@ class Case:
     max_tokens: int = 512
     dtype: str = "bfloat16"
     all_weights: bool = False
-    reference: str = "auto"
     goal_speed: float = 0.0  # times TRL's rows a second
     goal_memory: float = 0.0  # of TRL's peak
 
@@ -58,7 +57,7 @@ CASES = {
 # one before: in a single pass over the data nothing is won.
 SETTINGS = {
     f"{micro} rows a micro-batch{', activation checkpointing' if checkpointing else ''}":
-        {"micro": micro, "precision": "pure", "checkpointing": checkpointing}
+        {"micro": micro, "checkpointing": checkpointing}
     for micro, checkpointing in (("all", False), (2, False), ("all", True))
 }  # fmt: skip
 
@@ -107,7 +106,7 @@ def settings(case: Case) -> dict[str, dict]:
 def compare(case: Case, folder: Path) -> dict:
     """Log-probs and losses of the first rows, in float32, over three updates. Raises SystemExit when they differ."""
     ours = child("accord_side.py", "check", case, folder)["metrics"]
-    theirs = child("trl_side.py", "check", case, folder, setting={"micro": "all", "precision": "pure", "checkpointing": False})
+    theirs = child("trl_side.py", "check", case, folder, setting={"micro": "all", "checkpointing": False})
     apart = {name: max(abs(a[name] - b[name]) for a, b in zip(ours, theirs["metrics"])) for name in ours[0]}
     if len(ours) != len(theirs["metrics"]) or not max(apart.values()) <= TOLERANCE:
         raise SystemExit(f"{case}: accord and TRL disagree, {apart}; no speed is reported.\n{ours}\n{theirs['metrics']}")

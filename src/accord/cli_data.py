@@ -106,9 +106,10 @@ def _audit(run: Callable, say: Callable) -> Callable:
                 options=options, seed=seed, say=_tell,
             )  # fmt: skip
             verdict = found.verdict
+            if page is not None:
+                write_page(found, page)  # before anything is printed: a reader may close the pipe
             show(found, sys.stderr if as_json else sys.stdout)
             if page is not None:
-                write_page(found, page)
                 say(as_json, f"page: {page}")
             return found.as_dict()
 

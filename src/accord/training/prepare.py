@@ -175,14 +175,20 @@ def prepare(
     if kind == "cached" and not dry_run:
         own = folder.reference if folder is not None else None
         ready.learner = replace(learner, reference=cached_reference(ready, display, stop, own))
-    first = list({tree.row: tree for index in range(min(steps, NEIGHBOURS)) for tree in ready.batch_trees(index)}.values())[:NEIGHBOURS]
-    floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
-    ready.tie_width = world.on_first(lambda: floor.evidence["reward_margin"])
-    ready.findings.append(floor)
+    _measure_ties(ready)
     ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
     refuse(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
+
+
+def _measure_ties(ready: Ready) -> None:
+    """How far rounding alone moves a margin, on the run's first rows: the width of a tie, the first rank's for all."""
+    batches = (ready.batch_trees(index) for index in range(min(ready.steps, NEIGHBOURS)))
+    first = list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
+    floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
+    ready.tie_width = ready.world.on_first(lambda: floor.evidence["reward_margin"])
+    ready.findings.append(floor)
 
 
 def require_one_run(world: World, identity: dict) -> None:
