@@ -118,8 +118,18 @@ def check(spec: dict) -> dict:
     adapter = None if case["all_weights"] else folder / "adapter"
     result = start(config(case, folder / "check.jsonl", CHECKED, adapter), SilentDisplay())
     lines = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
-    names = {"orpo": ("logps/chosen", "logps/rejected")}.get(case["method"], ("loss", "logps/chosen", "logps/rejected"))
-    return {"metrics": [{name: line[name] for name in names} for line in lines if "loss" in line]}
+    return {"metrics": compared(case, [line for line in lines if "loss" in line])}
+
+
+def compared(case: dict, lines: list[dict]) -> list[dict]:
+    """What both sides must report alike.
+
+    ORPO's imitation term is the mean over the answer in accord and over question and answer in TRL, so the losses are not the
+    same by definition, nor is anything behind the first update; what the odds-ratio term compares is.
+    """
+    if case["method"] == "orpo":
+        return [{name: float(line[name]) for name in ("log_odds_chosen", "log_odds_ratio")} for line in lines[:1]]
+    return [{name: float(line[name]) for name in ("loss", "logps/chosen", "logps/rejected")} for line in lines]
 
 
 # ---------------------------------------------------------------- the machine's own rate, and the work to be done

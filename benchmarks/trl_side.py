@@ -48,12 +48,11 @@ def train(spec: dict) -> dict:
 
 
 def check(spec: dict) -> dict:
-    from accord_side import CHECK_UPDATES, CHECKED
+    from accord_side import CHECK_UPDATES, CHECKED, compared
 
     case, folder = {**spec["case"], "dtype": "float32"}, Path(spec["folder"])
     clock = run(case, folder, spec["setting"], folder / "check.json", CHECKED, CHECK_UPDATES)
-    names = {"orpo": ("logps/chosen", "logps/rejected")}.get(case["method"], ("loss", "logps/chosen", "logps/rejected"))
-    return {"metrics": [{name: float(log[name]) for name in names} for log in clock.logs]}
+    return {"metrics": compared(case, clock.logs)}
 
 
 def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int) -> Clock:

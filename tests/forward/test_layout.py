@@ -1,10 +1,12 @@
 """Where tokens lie: what a packed batch holds, and how batches are cut."""
 
+from itertools import pairwise
+
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accord.forward.layout import micro_batches, pack
+from accord.forward.layout import beside_alike, micro_batches, pack, tokens_at_most
 from accord.types import Tree
 
 some = st.lists(st.integers(0, 9), min_size=1, max_size=5).map(tuple)
@@ -82,15 +84,48 @@ def test_a_small_layout_by_hand():
     assert layout.ids.dtype == torch.long
 
 
+begun = st.builds(lambda length, rest: (*range(100, 100 + length), *rest), st.integers(0, 20), some)
+alike = st.lists(
+    st.builds(Tree, begun, st.lists(some, min_size=1, max_size=3).map(tuple), st.just(0)), min_size=1, max_size=6
+)
+
+
 @settings(deadline=None)
-@given(trees, st.integers(1, 40))
+@given(trees | alike, st.integers(1, 60))
 def test_micro_batches_keep_order_and_budget(trees, budget):
     groups = micro_batches(trees, budget)
     assert [index for group in groups for index in group] == list(range(len(trees)))
-    sizes = [sum(trees[i].tokens for i in group) for group in groups]
-    assert all(size <= budget or len(group) == 1 for size, group in zip(sizes, groups))
-    # no group could have taken the next tree as well
-    assert all(size + trees[group[0]].tokens > budget for size, group in zip(sizes, groups[1:]))
+    for group in ([trees[i] for i in group] for group in groups):
+        assert pack(group).tokens <= tokens_at_most(group) <= budget or len(group) == 1
+    # no group could have taken the next tree as well, had it nothing in common with the one before
+    for group, after in zip(groups, groups[1:]):
+        assert sum(trees[i].tokens for i in (*group, after[0])) > budget
+
+
+def test_micro_batches_count_what_prompts_have_in_common_once():
+    """Three rows of 30 + 2 + 1 tokens with one prompt: 36; a prompt that goes on otherwise after 20 shares 13 for sure."""
+    same, other = tuple(range(30)), (*range(20), *range(50, 60))
+    trees = [Tree(prompt, ((1, 2), (3,)), row) for row, prompt in enumerate((same, same, same, other))]
+    tokens = trees[0].tokens
+    assert micro_batches(trees, tokens + 2 * (tokens - 30)) == [[0, 1, 2], [3]]
+    assert micro_batches(trees, tokens + 2 * (tokens - 30) + tokens - 13) == [[0, 1, 2, 3]]
+    assert micro_batches(trees, tokens + 2 * (tokens - 30) + tokens - 14) == [[0, 1, 2], [3]]
+
+
+@settings(deadline=None)
+@given(alike)
+def test_alike_prompts_are_put_side_by_side(trees):
+    order = beside_alike(trees, range(len(trees)))
+    assert sorted(order) == list(range(len(trees)))
+    prompts = [trees[i].prompt for i in order]
+    assert prompts == sorted(prompts)
+    assert all(a < b for a, b in pairwise(order) if trees[a].prompt == trees[b].prompt)  # otherwise as they came
+
+
+def test_dialogues_that_share_a_turn_are_found_among_others_that_begin_with_the_same_word():
+    one, two, three = (1, *range(10, 30), 5), (1, *range(10, 30), 6), (1, 2, 3)
+    layout = pack([Tree(prompt, ((7,),), row) for row, prompt in enumerate((three, two, one))], share=8)
+    assert layout.tokens == 21 + 1 + 1 + 3
 
 
 def test_no_trees_make_no_batches():

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -122,30 +122,48 @@ class _Builder:
         return [(self.lay(prompt, ()),) for prompt in prompts]
 
     def _share(self, prompts: list[tuple[int, ...]], depth: int, path: Path, paths: dict, share: int) -> None:
-        """Lay distinct sorted prompts that agree on their first `depth` tokens, which lie at `path`."""
-        common = _agreement(prompts[0], prompts[-1])  # sorted: the first and the last agree least
-        if len(prompts) > 1 and common - depth >= share:
-            path, depth = (*path, self.lay(prompts[0][depth:common], path)), common
-        for group in _by_next_token(prompts, depth):
-            if len(group) > 1 and _agreement(group[0], group[-1]) - depth >= share:
-                self._share(group, depth, path, paths, share)
-                continue
-            for prompt in group:
-                rest = prompt[depth:]
-                paths[prompt] = (*path, self.lay(rest, path)) if rest else path
+        """Lay distinct sorted prompts whose first `depth` tokens lie at `path`."""
+        for group in _alike(prompts, depth + share):
+            common = _agreement(group[0], group[-1])  # sorted: the first and the last agree least
+            rest = group[0][depth:common]
+            below = (*path, self.lay(rest, path)) if rest else path
+            if len(group) == 1:
+                paths[group[0]] = below
+            else:
+                self._share(group, common, below, paths, share)
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
-    """Indices of `trees`, in order, cut into groups of at most `budget` unique tokens (at least one tree each)."""
+    """Indices of `trees`, in order, cut into groups of at most `budget` unique tokens (at least one tree each).
+
+    What a tree's prompt has in common with its neighbour's is counted once: see `beside_alike`.
+    """
     groups: list[list[int]] = []
     filled = 0
     for index, tree in enumerate(trees):
-        if not groups or filled + tree.tokens > budget:
+        fresh = _fresh(trees[index - 1], tree) if groups else tree.tokens
+        if not groups or filled + fresh > budget:
             groups.append([])
-            filled = 0
+            filled, fresh = 0, tree.tokens
         groups[-1].append(index)
-        filled += tree.tokens
+        filled += fresh
     return groups
+
+
+def tokens_at_most(trees: Sequence[Tree]) -> int:
+    """What `micro_batches` counts a group as: no fewer tokens than its layout has."""
+    return sum(_fresh(before, tree) for before, tree in pairwise(trees)) + sum(tree.tokens for tree in trees[:1])
+
+
+def beside_alike(trees: Sequence[Tree], indices: Sequence[int]) -> list[int]:
+    """Some indices of `trees`, those with prompts that begin alike next to each other, so that they meet in one group."""
+    return sorted(indices, key=lambda index: (trees[index].prompt, index))
+
+
+def _fresh(before: Tree, tree: Tree) -> int:
+    """Tokens that a tree adds, behind another. `pack` lays up to SHARED - 1 of what unequal prompts have in common twice."""
+    one, other = before.prompt, tree.prompt
+    return tree.tokens - (len(one) if one == other else max(0, _agreement(one, other) - SHARED + 1))
 
 
 def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
@@ -153,6 +171,12 @@ def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
     return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
 
 
-def _by_next_token(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:
-    """Sorted prompts in groups that go on with the same token behind `depth`; one that ends there is a group."""
-    return [list(group) for _, group in groupby(prompts, key=lambda prompt: prompt[depth : depth + 1])]
+def _alike(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:
+    """Sorted prompts in runs whose members have their first `depth` tokens in common."""
+    runs = [prompts[:1]]
+    for before, prompt in pairwise(prompts):
+        if _agreement(before, prompt) >= depth:
+            runs[-1].append(prompt)
+        else:
+            runs.append([prompt])
+    return runs

@@ -1,16 +1,19 @@
-"""Which micro-batches each rank computes of some trees: dealt by tokens, then cut to a budget."""
+"""Which micro-batches each rank computes of some trees: dealt by tokens, prompts that begin alike side by side, cut to a budget.
+
+The rows of an update stay the same; what each micro-batch holds of them is free, since losses are divided by one denominator.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from accord.distributed import World
-from accord.forward.layout import micro_batches
+from accord.forward.layout import beside_alike, micro_batches
 from accord.types import Tree
 
 
 def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[Tree]]]:
-    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of them, in order."""
+    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of them."""
     dealt = ([trees[i] for i in share] for share in _dealt(trees, world))
     return [[[mine[i] for i in group] for group in micro_batches(mine, budget)] for mine in dealt]
 
@@ -21,4 +24,4 @@ def places(trees: Sequence[Tree], world: World) -> list[int]:
 
 
 def _dealt(trees: Sequence[Tree], world: World) -> list[list[int]]:
-    return world.deal([tree.tokens for tree in trees])
+    return [beside_alike(trees, share) for share in world.deal([tree.tokens for tree in trees])]

@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from accord.distributed import ALONE
 from accord.forward.choose import Forward
 from accord.forward.head import CHUNK
-from accord.forward.layout import micro_batches, pack
+from accord.forward.layout import pack, tokens_at_most
+from accord.forward.shares import shares
 from accord.models.recompute import recompute_activations
 from accord.training.sharding import local
 from accord.types import Finding, Tree
@@ -61,8 +63,8 @@ class Estimate:
 def estimate(forward: Forward, trainable: int, batches: Sequence[Sequence[Tree]], budget: int) -> Estimate:
     """The peak of a run over these batches with micro-batches of `budget` tokens."""
     model = forward.model
-    groups = [[trees[i] for i in group] for trees in batches for group in micro_batches(trees, budget)]
-    largest = sorted(groups, key=lambda group: -sum(tree.tokens for tree in group))[:4]
+    groups = [group for trees in batches for group in shares(trees, budget, ALONE)[0]]
+    largest = sorted(groups, key=lambda group: -tokens_at_most(group))[:4]
     probe = min((tree for tree in largest[0]), key=lambda tree: tree.tokens)
     vocabulary = model.head.module.weight.shape[0]
     # float32 gradient and two moments; a working copy in another dtype has a gradient of its own
