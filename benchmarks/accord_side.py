@@ -84,17 +84,17 @@ def write_batches(case: dict, model, folder: Path, name: str, size: int) -> None
     (folder / f"{name}.json").write_text(json.dumps(found))
 
 
-def config(case: dict, file: Path, size: int, adapter: Path | None = None, **train):
+def config(case: dict, file: Path, size: int, adapter: Path | None = None, **more):
     from accord.config import make_config
 
     raw = {
         "model": {"name": "smollm2", "dtype": case["dtype"]}, "objective": {"name": case["method"]},
         "data": {"train": str(file), "max_tokens": case["max_tokens"], "max_rejected": 1.0, "max_too_long": 1.0},
-        "train": {"batch_size": size, "epochs": 1.0, "learning_rate": 1e-4, "warmup": 0.0, "schedule": "constant", **train},
+        "train": {"batch_size": size, "epochs": 1.0, "learning_rate": 1e-4, "warmup": 0.0, "schedule": "constant"},
         "evaluate": {"every": 0}, "checkpoint": {"every": 0}, "output": str(file.parent / f"run-{time.time_ns()}"),
     }  # fmt: skip
     raw["model"] |= {"lora": None} if case["all_weights"] else {"adapter": str(adapter)} if adapter else {}
-    return make_config(raw)
+    return make_config(raw | more)
 
 
 def train(spec: dict) -> dict:
@@ -104,7 +104,9 @@ def train(spec: dict) -> dict:
 
     case, folder = spec["case"], Path(spec["folder"])
     adapter = None if case["all_weights"] else folder / "adapter"
-    result = start(config(case, folder / "rows.jsonl", case["batch"], adapter), SilentDisplay())
+    # a run of a sweep shares its reference pass with the others
+    sweep = {"objective": {"name": case["method"], "beta": spec["beta"]}, "reference": "cached"} if "beta" in spec else {}
+    result = start(config(case, folder / "rows.jsonl", case["batch"], adapter, **sweep), SilentDisplay())
     timings = [json.loads(line) for line in (result.folder / "timings.jsonl").read_text().splitlines()]
     return {"seconds": [entry["seconds"] for entry in timings], "peak_gb": peak_gb()}
 
