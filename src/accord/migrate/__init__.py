@@ -1,0 +1,1 @@
+"""Settings of other tools as recipes: what was mapped, what has no equivalent, what their defaults really meant."""

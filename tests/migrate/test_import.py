@@ -1,0 +1,211 @@
+"""Other tools' settings: every key has a fate, what they leave out is said, and a loss that we lack is refused."""
+
+import pytest
+import yaml
+from pydantic import BaseModel
+
+from accord.config import Config, make_config
+from accord.errors import UsageError
+from accord.migrate.reading import To
+from accord.migrate.run import TOOLS, arguments, imported
+from accord.objectives import resolve
+
+AXOLOTL = """
+base_model: some/model
+load_in_4bit: true
+rl: kto
+rl_beta: 0.5
+kto_desirable_weight: 0.2
+datasets: [{path: some/labels, type: llama3.ultra, split: train}]
+adapter: qlora
+lora_model_dir:
+sequence_len: 2048
+lora_r: 32
+lora_alpha: 64
+lora_target_linear: true
+gradient_accumulation_steps: 3
+micro_batch_size: 2
+num_epochs: 1
+optimizer: adamw_8bit
+lr_scheduler: cosine
+learning_rate: 2e-4
+flash_attention: true
+warmup_steps: 20
+special_tokens: {pad_token: "<|end_of_text|>"}
+"""
+
+LLAMA_FACTORY = """
+model_name_or_path: some/model
+stage: dpo
+finetuning_type: lora
+lora_target: q_proj,v_proj
+pref_loss: simpo
+dataset: pairs_en
+template: llama3
+max_samples: 1000
+per_device_train_batch_size: 1
+gradient_accumulation_steps: 8
+learning_rate: 5.0e-6
+lr_scheduler_type: cosine
+warmup_ratio: 0.1
+"""
+
+TRL = """accelerate launch -m trl dpo --model_name_or_path some/model --dataset_name some/pairs \\
+  --per_device_train_batch_size 2 --eval_strategy steps --eval_steps 50 --learning_rate=5.0e-6 \\
+  --no_remove_unused_columns --use_peft --lora_target_modules q_proj v_proj --loss_type ipo --beta 0.3
+"""
+
+
+@pytest.fixture
+def read(tmp_path):
+    def settings(text, name="settings.yaml", **more):
+        file = tmp_path / name
+        file.write_text(text)
+        return imported(str(file), **more)
+
+    return settings
+
+
+def fates(found, fate):
+    return {line.key for line in found.lines if line.fate == fate}
+
+
+def test_axolotl(read):
+    found = read(AXOLOTL)
+    assert found.tool == "Axolotl"
+    assert found.recipe == {
+        "objective": {"name": "kto", "beta": 0.5, "desirable_weight": 0.2, "undesirable_weight": 1.0},
+        "model": {"name": "some/model", "lora": {"rank": 32, "alpha": 64.0, "dropout": 0.0, "targets": "all-linear"}},
+        "data": {"train": "some/labels", "max_tokens": 2048},
+        "train": {"batch_size": 6, "epochs": 1.0, "warmup": 20.0, "learning_rate": 2e-4, "schedule": "cosine", "clip": 1.0,
+                  "seed": 42, "weight_decay": 0.0},
+    }  # fmt: skip
+    assert fates(found, "no equivalent") == {"adapter", "load_in_4bit", "optimizer", "special_tokens"}
+    assert fates(found, "to do") == {"model.name", "data.train"}
+    assert {"kto_undesirable_weight", "seed", "max_grad_norm"} <= fates(found, "default")
+    assert "lora_model_dir" not in {line.key for line in found.lines}  # empty there, nothing here
+
+
+def test_llama_factory_says_what_its_defaults_mean(read):
+    """Its simpo with beta .1 and gamma .5 has ten times the paper's margin over beta."""
+    found = read(LLAMA_FACTORY)
+    assert found.tool == "LLaMA-Factory"
+    assert found.recipe["objective"] == {"name": "simpo", "beta": 0.1, "gamma": 0.5}
+    assert found.recipe["model"]["lora"] == {"rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}
+    assert (found.recipe["train"]["batch_size"], found.recipe["train"]["epochs"]) == (8, 3.0)
+    assert "margin over beta is 5;" in found.account() and "the paper takes 2 to 10" in found.account()
+    assert {"pref_beta", "simpo_gamma", "lora_rank", "lora_alpha", "num_train_epochs"} <= fates(found, "default")
+    assert fates(found, "no equivalent") == {"max_samples"}
+
+
+def test_the_arguments_of_trl(read):
+    found = read(TRL, "train.sh", devices=4)
+    assert found.tool == "TRL"
+    assert found.recipe["objective"] == {"name": "ipo", "beta": 0.3}
+    assert found.recipe["train"]["batch_size"] == 8
+    assert found.recipe["evaluate"] == {"every": 50}
+    assert found.recipe["model"]["lora"]["targets"] == ["q_proj", "v_proj"]
+    assert found.recipe["model"]["lora"]["dropout"] == 0.05  # TRL's, not ours
+    assert "far too low" not in found.account()  # the rate was given
+
+
+def test_trl_without_peft_trains_all_weights_and_ignores_adapters(read):
+    found = read("dataset_name: x\nbeta: 0.1\nlora_r: 8\nmodel_name_or_path: y\n")
+    assert found.recipe["model"]["lora"] is None
+    assert "lora_r" in fates(found, "not needed")
+    assert "far too low" in found.account()
+
+
+@pytest.mark.parametrize(
+    "text, objective",
+    [
+        ("rl: dpo\nbase_model: m", {"name": "dpo", "beta": 0.1}),
+        ("rl: ipo\nbase_model: m\ntrl: {beta: 0.3}\nrl_beta: 0.2", {"name": "ipo", "beta": 0.3}),
+        ("rl: orpo\nbase_model: m\norpo_alpha: 0.2", {"name": "orpo", "weight": 0.2}),
+        ("rl: simpo\nbase_model: m\nrl_beta: 2\nsimpo_gamma: 1.0", {"name": "simpo", "beta": 2.0, "gamma": 1.0}),
+        ("loss_type: [sigmoid]\nlabel_smoothing: 0.1", {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1}),
+        ("loss_type: robust\nlabel_smoothing: 0.2", {"name": "robust", "beta": 0.1, "label_smoothing": 0.2}),
+        ("loss_type: hinge\nbeta: 0.5", {"name": "hinge", "beta": 0.5}),
+        ("trainer: orpo\nbeta: 0.25", {"name": "orpo", "weight": 0.25}),
+        ("trainer: cpo\ncpo_alpha: 0.5", {"name": "cpo", "beta": 0.1, "alpha": 0.5}),
+        ("use_peft: false\nundesirable_weight: 1.3", {"name": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.3}),
+        ("stage: kto\nkto_chosen_weight: 2", {"name": "kto", "beta": 0.1, "desirable_weight": 2.0, "undesirable_weight": 1.0}),
+        ("stage: dpo\npref_loss: orpo", {"name": "orpo", "weight": 0.1}),
+        ("stage: dpo\ndpo_label_smoothing: 0.1", {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1}),
+    ],
+)
+def test_each_loss_and_its_options(read, text, objective):
+    found = read(text)
+    assert found.recipe["objective"] == objective
+    resolve(objective["name"], {key: value for key, value in objective.items() if key != "name"})
+    assert make_config(yaml.safe_load(found.yaml()) | {"data": {"train": "x"}})
+
+
+@pytest.mark.parametrize(
+    "text, named",
+    [
+        ("rl: grpo\nbase_model: m", "grpo"), ("loss_type: exo_pair\nbeta: 0.1", "exo_pair"),
+        ("loss_type: [sigmoid, sft]\nbeta: 0.1", "sft"), ("stage: ppo\npref_beta: 0.1", "ppo"),
+        ("stage: dpo\npref_loss: kto_pair", "kto_pair"), ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing"),
+        ("base_model: m\nsequence_len: 512", "None"), ("stage: dpo\nfinetuning_type: freeze", "freeze"),
+    ],
+)  # fmt: skip
+def test_a_loss_that_we_lack_is_refused(read, text, named):
+    with pytest.raises(UsageError, match="no equivalent") as caught:
+        read(text)
+    assert named in str(caught.value)
+
+
+def test_simpo_in_trl_is_not_simpo_unless_told(read):
+    assert "cpo_alpha" in fates(read("rl: simpo\nbase_model: m"), "no equivalent")
+    assert "cpo_alpha" not in fates(read("rl: simpo\nbase_model: m\ncpo_alpha: 0"), "no equivalent")
+
+
+def test_an_unknown_key_is_an_error_that_names_the_nearest(read):
+    with pytest.raises(UsageError, match=r"learning_rat \(did you mean learning_rate\?\)") as caught:
+        read("rl: dpo\nbase_model: m\nlearning_rat: 1e-5")
+    assert "--leave-out learning_rat" in str(caught.value)
+    assert read("rl: dpo\nbase_model: m\nlearning_rat: 1e-5", leave_out=("learning_rat",)).recipe["objective"]["name"] == "dpo"
+
+
+@pytest.mark.parametrize("text", ["seed: 1", "beta: 0.1\nrl: dpo"])
+def test_whose_file_it_is_must_be_clear(read, text):
+    with pytest.raises(UsageError, match="--from trl or axolotl or llama-factory"):
+        read(text)
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("rl: dpo\nbase_model: m\nlearning_rate: fast", "expected a number"), ("rl: dpo\nbase_model: m\nmicro_batch_size: 1.5", "whole"),
+        ("rl: dpo\nbase_model: m\nlr_scheduler: rex", "rex"), ("rl: dpo\nbase_model: m\ndatasets: pairs", "datasets"),
+        ("rl: dpo\nbase_model: hf_abcdefghijklmnopqrstuvwxyzABCDEF01", "token"), ("rl: [", "YAML"),
+    ],
+)  # fmt: skip
+def test_bad_values_are_named(read, text, words):
+    with pytest.raises(UsageError, match=words):
+        read(text)
+
+
+def test_hostile_text_stays_in_its_comment(read):
+    found = read('rl: dpo\nbase_model: "m\\nobjective: {name: sft}"\nspecial_tokens: {a: "x\\ny: 1"}')
+    assert yaml.safe_load(found.yaml()) == found.recipe
+    assert found.recipe["objective"]["name"] == "dpo"
+
+
+def test_arguments():
+    assert arguments("trl kto --a 1 --b=x --c --no_d --e 1 2 # note") == {
+        "trainer": "kto", "a": 1, "b": "x", "c": True, "d": False, "e": [1, 2],
+    }  # fmt: skip
+    with pytest.raises(UsageError, match="cannot be read"):
+        arguments("--a 'open")
+
+
+@pytest.mark.parametrize("tool", TOOLS.values(), ids=list(TOOLS))
+def test_every_place_that_a_rule_names_exists(tool):
+    for rule in tool.rules.values():
+        if isinstance(rule, To):
+            node = Config
+            for part in rule.path.split("."):
+                assert issubclass(node, BaseModel) and part in node.model_fields
+                node = node.model_fields[part].annotation
