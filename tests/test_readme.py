@@ -55,13 +55,14 @@ def test_links_between_documents_lead_somewhere(document):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_load_and_promise_numbers(recipe):
-    """The header states command, hardware and expected numbers; the objective and its options resolve; the data is there."""
+    """The header states command and expected numbers; the objective resolves; the data is there, or the header says what it is."""
     header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
     assert any(f"accord train recipes/{recipe.name}" in line for line in header)
     assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), "a recipe without expected numbers is a draft"
     config = make_config(load_recipe(str(recipe)))
     resolve_objective(config)
-    assert (ROOT / config.data.train).is_file() and (ROOT / config.data.held_out).is_file()
+    here = all((ROOT / file).is_file() for file in (config.data.train, config.data.held_out))
+    assert here or any(line.startswith("# Data: ") for line in header)
 
 
 def test_the_architecture_s_tree_names_what_is_on_disk():
