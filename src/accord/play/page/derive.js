@@ -1,0 +1,49 @@
+// Everything that follows from the state, computed at once: data, reward model, every method's training.
+
+import { comparisons, compared } from './math/preferences.js';
+import { design, divergence, expectation, frontier, logReference, optimum } from './math/policy.js';
+import { fitRewards } from './math/reward_model.js';
+import { train } from './math/train.js';
+
+/**
+ * The state's consequences. `paths[method][t][i]` is log π of answer i after t updates; `at(method, t)` takes any t.
+ * The frontier uses the true rewards; `hacked` follows the reward model's favourite and measures both.
+ */
+export function derive(state) {
+  const { answers } = state;
+  const rewards = answers.map((one) => one.reward);
+  const tokens = answers.map((one) => one.tokens);
+  const logRef = logReference(answers);
+  const phi = design(answers, state.shares);
+  const rows = comparisons(answers, state);
+  const learned = fitRewards(phi, rows);
+  const problem = { logRef, phi, counts: tokens, rows, rewards: learned };
+  const paths = Object.fromEntries(state.methods.map((method) => [method, train(method, problem, state)]));
+  const at = (method, t) => paths[method][Math.max(0, Math.min(paths[method].length - 1, Math.round(t)))];
+  return {
+    rewards, tokens, logRef, rows, learned, paths, at,
+    pairs: compared(answers.length, state.never),
+    star: optimum(logRef, rewards, state.beta),
+    frontier: frontier(logRef, rewards),
+    hacked: frontier(logRef, rewards, learned),
+    reward: (logp) => expectation(logp, rewards),
+    proxy: (logp) => expectation(logp, learned),
+    length: (logp) => expectation(logp, tokens),
+    kl: (logp) => divergence(logp, logRef),
+  };
+}
+
+/** h of the pair (w, l): by how many nats the policy prefers w more than the reference does. */
+export function pairMargin(logp, logRef, [w, l]) {
+  return logp[w] - logRef[w] - (logp[l] - logRef[l]);
+}
+
+/** Share of the comparisons that the policy's log-ratios rank as labelled; ties count half, as in accord. */
+export function accuracy(logp, { logRef, rows }) {
+  let total = 0;
+  for (const { w, l, share } of rows) {
+    const h = pairMargin(logp, logRef, [w, l]);
+    total += share * (Math.abs(h) < 1e-12 ? 0.5 : h > 0 ? 1 : 0);
+  }
+  return total;
+}
