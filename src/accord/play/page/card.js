@@ -3,15 +3,18 @@
 import { control } from './controls.js';
 import { html, svg } from './dom.js';
 
-/** { element, draw(view), controls } of a panel; controls are functions to call with a new state. */
+/** { element, draw(view), refreshers } of a panel; refreshers are functions to call with a new state. */
 export function card(panel, store, shared) {
   const section = html('section', { class: `card${panel.wide ? ' wide' : ''}`, id: `panel-${panel.id}`, 'aria-labelledby': `title-${panel.id}` });
-  section.append(html('h3', { id: `title-${panel.id}` }, panel.title));
+  const title = typeof panel.title === 'function' ? panel.title : () => panel.title;
+  const heading = html('h3', { id: `title-${panel.id}` }, title(store.state));
+  section.append(heading);
   const body = panel.build ? panel.build(store, shared) : drawing(panel);
   if (panel.says) section.append(html('p', { class: 'says' }, panel.says));
   section.append(body.element);
   const controls = addControls(section, panel.controls ?? [], store);
-  return { element: section, draw: body.draw, controls };
+  controls.push((state) => { heading.textContent = title(state); });
+  return { element: section, draw: body.draw, refreshers: controls };
 }
 
 function drawing(panel) {

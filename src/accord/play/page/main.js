@@ -103,8 +103,8 @@ function watch(id, element, draw) {
 }
 
 function place(panel, parent) {
-  const { element, draw, controls } = card(panel, store, { setRun: (run) => { view.run = run; ask(); } });
-  refreshers.push(...controls);
+  const { element, draw, refreshers: own } = card(panel, store, { setRun: (run) => { view.run = run; ask(); } });
+  refreshers.push(...own);
   parent.append(element);
   watch(panel.id, element, draw);
 }

@@ -27,11 +27,11 @@ export async function picture(view) {
 function composed(view) {
   const bars = inner(policies, view, 670, { x: 30, y: 130 });
   const map = inner(plane, view, 450, { x: 725, y: 130 });
-  const claim = wrapped(claimOf(view.state), 130, 2).map((line, k) => svg('text', { class: 'label soft', x: 30, y: 82 + 20 * k, 'font-size': 16 }, line));
+  const claim = wrapped(claimOf(view.state), 120, 2).map((line, k) => svg('text', { class: 'claim-line', x: 30, y: 82 + 22 * k }, line));
   return svg('svg', { width: WIDE, height: HEIGHT, viewBox: `0 0 ${WIDE} ${HEIGHT}` },
     svg('style', {}, `${document.querySelector('style').textContent}\n:root{${resolved()}} svg{font-family:system-ui,sans-serif}`),
-    svg('rect', { width: WIDE, height: HEIGHT, style: 'fill:var(--bg)' }),
-    svg('text', { class: 'answer', x: 30, y: 50, style: 'font-size:30px;font-weight:700' }, 'DPO vs RLHF'),
+    svg('rect', { class: 'ground', width: WIDE, height: HEIGHT }),
+    svg('text', { class: 'answer name', x: 30, y: 50 }, 'DPO vs RLHF'),
     ...claim, bars, map,
     svg('text', { class: 'tick', x: 30, y: HEIGHT - 18 }, `accord play · step ${Math.round(view.t)} · β = ${view.state.beta}`));
 }

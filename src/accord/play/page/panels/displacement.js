@@ -15,7 +15,7 @@ export const displacement = {
     const [w, l] = state.pair;
     const path = derived.paths[method];
     const third = others(path.at(-1), state.pair);
-    const plot = new Plot(width, 270, { x: [0, state.steps * 1.16], y: [0, 1.02], xLabel: 'step', yLabel: `probability under ${NAMES[method]}`, top: 22 });
+    const plot = new Plot(width, 270, { x: [0, state.steps * 1.16], y: [0, 1.02], xLabel: 'step', yLabel: `probability under ${NAMES[method]}`, top: 40 });
     plot.upright(t, 'now');
     const kinds = [[w, 'chosen', `strong m-${method}`], [l, 'rejected', `dashed m-${method}`], [third, 'other', 'strong m-star']];
     const every = Math.max(1, Math.floor(path.length / 400));
@@ -26,7 +26,7 @@ export const displacement = {
     const now = derived.at(method, t);
     const h = pairMargin(now, derived.logRef, state.pair);
     const says = `margin βh ${short(state.beta * h)} · accuracy ${percent(accuracy(now, derived))} % · p(chosen) ${percent(Math.exp(now[w]))} %`;
-    plot.text(0, 1, says, 'soft', { dx: 8, dy: -6 });
+    plot.text(0, 1, says, `m-${method}`, { dx: 4, dy: -8 });
     plot.into(element, `${NAMES[method]}, step ${Math.round(t)}: ${says}.`);
   },
 };

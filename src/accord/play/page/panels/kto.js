@@ -16,7 +16,7 @@ export const kto = {
     const reach = Math.max(6, 3 / state.beta, Math.min(12, Math.max(...ratios.map(Math.abs))));
     const good = (r) => state.lambdaD * sigmoid(state.beta * (r - z0));
     const bad = (r) => state.lambdaU * sigmoid(state.beta * (z0 - r));
-    const plot = new Plot(width, 260, { x: [-reach, reach], y: [0, 1.12 * Math.max(state.lambdaD, state.lambdaU)], xLabel: 'log π − log π_ref, nats', yLabel: 'value', top: 20 });
+    const plot = new Plot(width, 260, { x: [-reach, reach], y: [0, 1.3 * Math.max(state.lambdaD, state.lambdaU)], xLabel: 'log π − log π_ref, nats', yLabel: 'value', top: 20 });
     const grid = Array.from({ length: 81 }, (_, k) => -reach + (2 * reach * k) / 80);
     plot.upright(z0, 'm-kto dotted').text(z0, 0, `z0 = ${short(z0)}`, 'm-kto', { dx: 5, dy: -6 });
     plot.line(grid.map((r) => [r, good(r)]), 'strong m-kto').line(grid.map((r) => [r, bad(r)]), 'dashed m-kto');
@@ -27,7 +27,7 @@ export const kto = {
     plot.text(reach, good(reach), 'good: λ_D σ(β(r − z0))', 'm-kto', { dy: 18, anchor: 'end' });
     plot.text(-reach, bad(-reach), 'bad: λ_U σ(β(z0 − r))', 'm-kto', { dx: 6, dy: 18 });
     const flips = state.lambdaU / (state.lambdaD + state.lambdaU);
-    plot.text(reach, 0, `an answer rises if it is good more than ${Math.round(100 * flips)} % of the time`, 'soft', { dx: -2, dy: -6, anchor: 'end' });
+    plot.text(-reach, plot.yRange[1], `an answer rises if it is good more than ${Math.round(100 * flips)} % of the time`, 'soft', { dx: 6, dy: 10 });
     plot.into(element, `KTO values around z0 = ${short(z0)}: an answer rises if it is labelled good more than ${Math.round(100 * flips)} percent of the time.`);
   },
 };

@@ -13,7 +13,7 @@ export const boundaries = {
     const mean = (logp) => [logp[w] / derived.tokens[w], logp[l] / derived.tokens[l]];
     const start = mean(derived.logRef);
     const shown = ['dpo', 'simpo', 'orpo'].filter((method) => state.methods.includes(method)).map((method) => ({ method, at: mean(derived.at(method, t)) }));
-    const low = Math.max(-3, 1.25 * Math.min(-0.2, ...start, ...shown.flatMap(({ at }) => at)));
+    const low = Math.max(-3, 1.3 * Math.min(-0.2, -state.gammaRatio, ...start, ...shown.flatMap(({ at }) => at)));
     const plot = new Plot(width, 280, { x: [low, 0], y: [low, 0], xLabel: `log π(${letter(w)}) per token, chosen`, yLabel: `log π(${letter(l)}) per token, rejected`, left: 46, top: 22 });
     const tilt = derived.tokens[w] / derived.tokens[l];
     boundary(plot, (x) => start[1] + tilt * (x - start[0]), low, 'strong m-dpo');

@@ -5,7 +5,8 @@ import { NAMES, short } from '../words.js';
 
 export const plane = {
   id: 'plane',
-  title: 'Reward gained, distance travelled',
+  title: 'How much reward, how far from the start?',
+  says: 'Each method’s way through training. The grey edge is the most reward that any policy can have at that distance.',
   draw(element, { state, derived, t, run }, width) {
     const ways = state.methods.map((method) => ({ method, way: derived.paths[method].map((logp) => [derived.kl(logp), derived.reward(logp)]) }));
     const curve = derived.frontier.map(({ kl, reward }) => [kl, reward]);
@@ -19,7 +20,7 @@ export const plane = {
     });
     const beyond = [...curve, [far, curve.at(-1)[1]]];
     plot.area(beyond, beyond.map(([kl]) => [kl, low - room]), 'reach').line(beyond, 'frontier');
-    plot.text(far, curve.at(-1)[1], 'no policy gets above this line', 'soft', { dx: -4, dy: -7, anchor: 'end' });
+    plot.text(far, curve.at(-1)[1], 'no policy gets above this line', 'soft', { dx: -2, dy: -8, anchor: 'end' });
     tangent(plot, derived, state.beta, far);
     const shown = Math.round(t);
     for (const { method, way } of ways) plot.line(way.slice(0, shown + 1), `way m-${method}`);
@@ -38,7 +39,8 @@ function tangent(plot, derived, beta, far) {
   const reach = Math.min(0.22 * far, (0.3 * (plot.yRange[1] - plot.yRange[0])) / beta);
   const ends = [kl - Math.min(reach, kl), kl + reach].map((x) => [x, reward + beta * (x - kl)]);
   plot.line(ends, 'tangent').dot(kl, reward, 'm-star ring', 7);
-  plot.text(kl, reward, `π*  slope β = ${short(beta)}`, 'm-star', { dx: -6, dy: -13, anchor: kl > far / 3 ? 'end' : 'start' });
+  const above = plot.x(kl) > 190; // room for the words on the left of the tangent
+  plot.text(kl, reward, `π*  slope β = ${short(beta)}`, 'm-star', above ? { dx: -12, dy: -12, anchor: 'end' } : { dx: 12, dy: 20 });
 }
 
 /** A run has no true reward: its held-out accuracy stands on a scale of its own, ½ at the foot and 1 at the top. */

@@ -3,11 +3,12 @@
 import { svg } from '../dom.js';
 import { NAMES, letter, percent, short, wrapped } from '../words.js';
 
-const HEAD = 40;
+const HEAD = 34;
 
 export const policies = {
   id: 'policies',
-  title: 'How likely is each answer?',
+  title: ({ prompt }) => `“${prompt}”`,
+  says: 'How likely each answer is: at the start, at the optimum π*, and under each method.',
   draw(element, { state, derived, t }, width) {
     const columns = [{ name: 'ref', logp: derived.logRef }, { name: 'star', logp: derived.star }];
     for (const method of state.methods) columns.push({ name: method, logp: derived.at(method, t) });
@@ -23,10 +24,10 @@ export const policies = {
 /** Wide: labels on the left. Narrow: each answer's label above its bars. */
 function layout(width, count, columns) {
   const narrow = width < 560;
-  const left = narrow ? 0 : Math.min(250, width * 0.34);
+  const left = narrow ? 0 : Math.min(262, width * 0.36);
   const row = narrow ? 92 : Math.max(62, Math.min(84, 400 / count));
   const column = (width - left - (narrow ? 0 : 6)) / columns;
-  return { width, narrow, left, row, column, bar: Math.min(44, column * 0.62), tall: row - (narrow ? 46 : 26), height: HEAD + count * row + 4, room: narrow ? Math.floor(width / 7.4) : Math.floor((left - 42) / 6.9) };
+  return { width, narrow, left, row, column, bar: Math.min(44, column * 0.62), tall: row - (narrow ? 46 : 26), height: HEAD + count * row + 4, room: Math.floor(narrow ? (width - 34) / 8.4 : (left - 44) / 7.9) };
 }
 
 function middle(k, { left, column }) {

@@ -5,8 +5,6 @@ import { sigmoid } from '../math/numbers.js';
 import { Plot } from '../plot.js';
 import { letter, short } from '../words.js';
 
-const NAMED = 6; // comparisons that carry their letters
-
 export const pull = {
   id: 'pull',
   title: 'DPO listens to what it still gets wrong',
@@ -17,13 +15,16 @@ export const pull = {
     if (!state.methods.includes('dpo')) return plot(4).text(0, 0.5, 'DPO is switched off', 'soft', { anchor: 'middle' }).into(element, 'DPO is switched off.');
     const logp = derived.at('dpo', t);
     const dots = derived.rows.map(({ w, l, share }) => ({ w, l, share, x: state.beta * pairMargin(logp, derived.logRef, [w, l]) }));
-    const reach = Math.max(4, 1.1 * Math.max(...dots.map(({ x }) => Math.abs(x))));
+    const reach = Math.max(4, 1.3 * Math.max(...dots.map(({ x }) => Math.abs(x))));
     const shown = plot(reach);
     const grid = Array.from({ length: 81 }, (_, k) => -reach + (2 * reach * k) / 80);
     shown.line(grid.map((x) => [x, sigmoid(-x)]), 'faint m-dpo').upright(0);
     for (const { x, share } of dots) shown.dot(x, sigmoid(-x), 'm-dpo see-through', 3 + 14 * Math.sqrt(share));
-    const loudest = [...dots].sort((a, b) => b.share - a.share).slice(0, NAMED);
-    shown.labels(loudest.map(({ w, l, x, share }) => ({ x: x + (share * reach) / 8, y: sigmoid(-x), text: `${letter(w)}≻${letter(l)}`, kind: 'm-dpo' })), 13);
+    const ordered = [...dots].sort((a, b) => a.x - b.x);
+    for (const [one, anchor] of [[ordered[0], 'end'], [ordered.at(-1), 'start']]) {
+      const side = anchor === 'end' ? -1 : 1;
+      shown.text(one.x, sigmoid(-one.x), `${letter(one.w)}≻${letter(one.l)}`, 'strong m-dpo', { dx: 14 * side, dy: -4, anchor });
+    }
     const mean = dots.reduce((total, { share, x }) => total + share * sigmoid(-x), 0);
     shown.text(reach, 1, `mean weight ${short(mean)}`, 'soft', { anchor: 'end', dx: -2, dy: 4 });
     return shown.into(element, `Mean weight of a comparison in DPO's gradient: ${short(mean)}; one half at the start.`);
