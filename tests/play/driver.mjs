@@ -44,8 +44,8 @@ const JOBS = {
   preset: (name, change) => {
     const state = stateModule.sound({ ...presets.presetState(name), ...change });
     const found = derived.derive(state);
-    const way = (path) => path.map((logp) => ({ p: logp.map(Math.exp), reward: found.reward(logp), proxy: found.proxy(logp), kl: found.kl(logp), tokens: found.length(logp), margin: derived.pairMargin(logp, found.logRef, state.pair), accuracy: derived.accuracy(logp, found) }));
-    return { state, star: found.star.map(Math.exp), ways: Object.fromEntries(Object.entries(found.paths).map(([method, path]) => [method, way(path)])) };
+    const way = (method) => found.paths[method].map((logp, t) => ({ ...found.ways[method][t], p: logp.map(Math.exp), margin: derived.pairMargin(logp, found.logRef, state.pair), accuracy: derived.accuracy(logp, found) }));
+    return { state, star: found.star.map(Math.exp), ways: Object.fromEntries(state.methods.map((method) => [method, way(method)])) };
   },
   command: (change) => { const state = stateModule.sound({ ...stateModule.DEFAULT, ...change }); return { command: commands.command(state), options: commands.options(state, state.focus), pairs: commands.pairsFile(state, derived.derive(state).rows) }; },
   run: (name, text) => { try { return runs.readRun(name, text); } catch (error) { return { refused: error.message }; } },

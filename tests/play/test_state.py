@@ -28,7 +28,7 @@ def test_reward_hacking(node):
     """What the reward model sees rises all the way; the true reward rises, then falls below where it began."""
     way = preset(node, "hacking")["ways"]["rlhf"]
     best = max(step["reward"] for step in way)
-    assert way[-1]["proxy"] > way[0]["proxy"] + 1 and way[-1]["proxy"] > max(step["proxy"] for step in way) - 0.01
+    assert way[-1]["seen"] > way[0]["seen"] + 1 and way[-1]["seen"] > max(step["seen"] for step in way) - 0.01
     assert best > way[0]["reward"] + 0.15 and way[-1]["reward"] < way[0]["reward"] - 0.2
     wrong = preset(node, "hacking", noise=0)
     assert wrong["ways"]["rlhf"][-1]["reward"] > way[-1]["reward"]  # it was the flips

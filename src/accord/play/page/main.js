@@ -7,7 +7,7 @@ import { Player } from './player.js';
 import { plane } from './panels/plane.js';
 import { policies } from './panels/policies.js';
 import { SECTIONS } from './panels/index.js';
-import { PRESETS, presetState } from './presets.js';
+import { PRESETS, presetOf, presetState } from './presets.js';
 import { picture, saveState } from './share.js';
 import { Store, decode, encode } from './state.js';
 import { claimOf, fillTable, story } from './story.js';
@@ -18,9 +18,10 @@ const find = (selector) => document.querySelector(selector);
 const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 const store = new Store(fromAddress());
-const view = { state: store.state, derived: derive(store.state), t: store.state.steps, run: null };
+const view = { state: store.state, derived: derive(store.state), t: store.state.steps, run: null, predicting: false };
 const cards = new Map(); // panel id -> { element, draw, visible }
 const refreshers = []; // of controls
+let claim = ''; // of the state, in words
 let asked = false; // whether a frame is already on its way
 let stale = false; // whether the state has changed since the last derive
 
@@ -44,7 +45,7 @@ function frame() {
   }
   for (const one of cards.values()) if (one.visible) one.draw(view);
   player.show(view.t, view.state.steps);
-  find('#claim').textContent = claimOf(view.state);
+  find('#claim').textContent = view.predicting ? 'Predict first, then watch.' : claim;
   if (!player.playing && !store.open) settled();
 }
 
@@ -74,7 +75,7 @@ store.subscribe((state, open) => {
 });
 
 function address(state) {
-  const name = Object.keys(PRESETS).find((key) => encode(presetState(key)) === encode(state));
+  const name = presetOf(state);
   history.replaceState(null, '', name ? `#preset=${name}` : `#s=${encode(state)}`);
 }
 
@@ -86,8 +87,9 @@ function load(state, play) {
 }
 
 function presetButtons() {
-  const here = encode(view.state);
-  for (const button of find('#presets').children) button.setAttribute('aria-pressed', encode(presetState(button.dataset.preset)) === here);
+  const here = presetOf(view.state);
+  for (const button of find('#presets').children) button.setAttribute('aria-pressed', button.dataset.preset === here);
+  claim = claimOf(view.state);
 }
 
 function methodButtons() {
@@ -129,6 +131,7 @@ function flipMethod(method) {
 
 /** The tour shows a state from its start; with no state it plays the one that is there. */
 function guide(state, look, play) {
+  view.predicting = !play;
   if (state) {
     player.pause();
     store.commit(state);
@@ -173,7 +176,7 @@ function keys(event) {
   }
 }
 
-const tour = new Tour(find('#tour'), guide);
+const tour = new Tour(find('#tour'), guide, () => { view.predicting = false; ask(); });
 build();
 find('#tour-start').addEventListener('click', () => tour.open());
 find('#share').addEventListener('click', (event) => copyLink(event.target));

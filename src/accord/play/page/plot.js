@@ -97,10 +97,9 @@ export class Plot {
       for (let m = 0; m < k; m++) if (near(placed[m], placed[k]) && placed[k].py < placed[m].py + gap) placed[k].py = placed[m].py + gap;
     }
     // Those that were pushed out below come back up, pushing the ones above them.
-    let floor = this.height - this.bottom - 2;
-    for (const one of [...placed].reverse()) {
-      if (one.py > floor) one.py = floor;
-      if (placed.some((other) => other !== one && near(one, other) && other.py < one.py)) floor = Math.min(floor, one.py - gap);
+    for (let k = placed.length - 1; k >= 0; k--) {
+      placed[k].py = Math.min(placed[k].py, this.height - this.bottom - 2);
+      for (let m = k + 1; m < placed.length; m++) if (near(placed[k], placed[m])) placed[k].py = Math.min(placed[k].py, placed[m].py - gap);
     }
     for (const one of placed) {
       this.add('text', { class: `label ${one.kind}`, x: one.px.toFixed(1), y: one.py.toFixed(1), dy: 4, 'text-anchor': one.flip ? 'end' : 'start' }, one.text);

@@ -1,6 +1,6 @@
 // Situations worth seeing, each with a claim that tests/play/test_page.py holds it to.
 
-import { DEFAULT } from './state.js';
+import { DEFAULT, encode } from './state.js';
 
 const plain = (text, ref, reward, tokens = 10, features = [0, 0]) => ({ text, ref, reward, tokens, features });
 
@@ -70,4 +70,11 @@ export const PRESETS = {
 /** The state of a preset, whole. */
 export function presetState(name) {
   return { ...DEFAULT, ...PRESETS[name].state };
+}
+
+const BY_LINK = new Map(Object.keys(PRESETS).map((name) => [encode(presetState(name)), name]));
+
+/** The preset that a state is, if it is one. */
+export function presetOf(state) {
+  return BY_LINK.get(encode(state)) ?? null;
 }

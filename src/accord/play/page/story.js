@@ -1,12 +1,11 @@
 // The page in words: the claim of a preset, what has happened so far, and all numbers as a table.
 
 import { html } from './dom.js';
-import { PRESETS, presetState } from './presets.js';
-import { encode } from './state.js';
+import { PRESETS, presetOf } from './presets.js';
 import { NAMES, letter, percent, short } from './words.js';
 
 export function claimOf(state) {
-  const key = Object.keys(PRESETS).find((name) => encode(presetState(name)) === encode(state));
+  const key = presetOf(state);
   return key ? PRESETS[key].claim : `“${state.prompt}” In a world of your own, β = ${short(state.beta)}. Undo goes back.`;
 }
 

@@ -49,9 +49,9 @@ export const STEPS = [
 ];
 
 export class Tour {
-  /** show: called with a step's state and the panel to look at. */
-  constructor(element, show) {
-    Object.assign(this, { element, show, at: -1 });
+  /** show: called with a step's state, the panel to look at, and whether to play; left: called when the tour is over. */
+  constructor(element, show, left) {
+    Object.assign(this, { element, show, left, at: -1 });
     element.addEventListener('keydown', (event) => event.key === 'Escape' && this.close());
   }
 
@@ -66,6 +66,7 @@ export class Tour {
 
   close() {
     this.element.hidden = true;
+    this.left();
     document.querySelector('#tour-start')?.focus();
   }
 

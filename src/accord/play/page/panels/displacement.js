@@ -19,11 +19,10 @@ export const displacement = {
     plot.upright(t, 'now');
     const kinds = [[w, 'chosen', `strong m-${method}`], [l, 'rejected', `dashed m-${method}`], [third, 'other', 'strong m-star']];
     const every = Math.max(1, Math.floor(path.length / 400));
-    for (const [i, , kind] of kinds) plot.line(path.map((logp, step) => [step, Math.exp(logp[i])]).filter((_, k) => k % every === 0), kind);
+    for (const [i, , kind] of kinds) plot.line(path.map((logp, step) => [step, Math.exp(logp[i])]).filter(([step]) => step <= t && (step % every === 0 || step === Math.round(t))), kind);
     if (run?.logps) ownRun(plot, run.logps, state.steps);
-    const end = path.at(-1);
-    plot.labels(kinds.map(([i, name, kind]) => ({ x: state.steps, y: Math.exp(end[i]), text: `${letter(i)} ${name}`, kind })));
     const now = derived.at(method, t);
+    plot.labels(kinds.map(([i, name, kind]) => ({ x: t, y: Math.exp(now[i]), text: `${letter(i)} ${name}`, kind })));
     const h = pairMargin(now, derived.logRef, state.pair);
     const says = `margin βh ${short(state.beta * h)} · accuracy ${percent(accuracy(now, derived))} % · p(chosen) ${percent(Math.exp(now[w]))} %`;
     plot.text(0, 1, says, `m-${method}`, { dx: 4, dy: -8 });

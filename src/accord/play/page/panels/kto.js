@@ -24,8 +24,8 @@ export const kto = {
       plot.dot(r, good(r), 'm-kto', 5).dot(r, bad(r), 'm-kto ring', 5);
       plot.text(r, good(r), letter(i), 'm-kto', { dy: -9, anchor: 'middle' });
     });
-    plot.text(reach, good(reach), 'good: λ_D σ(β(r − z0))', 'm-kto', { dy: 18, anchor: 'end' });
-    plot.text(-reach, bad(-reach), 'bad: λ_U σ(β(z0 − r))', 'm-kto', { dx: 6, dy: 18 });
+    plot.text(reach, good(reach), 'good: λ_D σ(β(r − z0))', 'm-kto', { dy: -8, anchor: 'end' });
+    plot.text(-reach, bad(-reach), 'bad: λ_U σ(β(z0 − r))', 'm-kto', { dx: 6, dy: -10 });
     const flips = state.lambdaU / (state.lambdaD + state.lambdaU);
     plot.text(-reach, plot.yRange[1], `an answer rises if it is good more than ${Math.round(100 * flips)} % of the time`, 'soft', { dx: 6, dy: 10 });
     plot.into(element, `KTO values around z0 = ${short(z0)}: an answer rises if it is labelled good more than ${Math.round(100 * flips)} percent of the time.`);

@@ -42,12 +42,13 @@ export const lengths = {
   controls: ['lengthBias', 'orpoWeight'],
   draw(element, { state, derived, t }, width) {
     const start = derived.length(derived.logRef);
-    const lines = state.methods.map((method) => ({ method, points: derived.paths[method].map((logp, step) => [step, derived.length(logp)]) }));
+    const lines = state.methods.map((method) => ({ method, points: derived.ways[method].map(({ tokens }, step) => [step, tokens]) }));
     const values = lines.flatMap(({ points }) => points.map(([, tokens]) => tokens));
     const plot = new Plot(width, 260, { x: [0, state.steps * 1.14], y: [0.9 * Math.min(start, ...values), 1.06 * Math.max(start, ...values)], xLabel: 'step', yLabel: 'tokens an answer', top: 22 });
     plot.level(start).text(0, start, `start ${short(start)}`, 'soft', { dx: 6, dy: -5 }).upright(t, 'now');
-    for (const { method, points } of lines) plot.line(points, `strong m-${method}`);
-    plot.labels(lines.map(({ method, points }) => ({ x: state.steps, y: points.at(-1)[1], text: NAMES[method], kind: `strong m-${method}` })));
-    plot.into(element, `Expected tokens, ${short(start)} at the start. ${lines.map(({ method, points }) => `${NAMES[method]} ${short(points.at(-1)[1])}`).join(', ')}.`);
+    const shown = Math.round(t) + 1;
+    for (const { method, points } of lines) plot.line(points.slice(0, shown), `strong m-${method}`);
+    plot.labels(lines.map(({ method, points }) => ({ x: t, y: points[Math.min(shown, points.length) - 1][1], text: NAMES[method], kind: `strong m-${method}` })));
+    plot.into(element, `Expected tokens, ${short(start)} at the start. ${lines.map(({ method, points }) => `${NAMES[method]} ${short(points[Math.min(shown, points.length) - 1][1])}`).join(', ')}.`);
   },
 };

@@ -18,8 +18,9 @@ export const margins = {
       x: [0, state.steps * 1.12], y: [Math.min(0, ...heights), 1.08 * Math.max(target * 1.2, ...heights)], xLabel: 'step', yLabel: `margin h of ${letter(w)}≻${letter(l)}, nats`, top: 22,
     });
     plot.level(target, 'm-ipo dashed').text(0, target, `1/(2β) = ${short(target)}`, 'm-ipo', { dx: 6, dy: -6 }).upright(t, 'now');
-    for (const { method, points } of lines) plot.line(points, `${method === 'dpo' || method === 'ipo' ? 'strong' : 'faint'} m-${method}`);
-    const ends = lines.map(({ method, points }) => ({ x: state.steps, y: points.at(-1)[1], text: NAMES[method], kind: `strong m-${method}` }));
+    const shown = Math.round(t) + 1;
+    for (const { method, points } of lines) plot.line(points.slice(0, shown), `${method === 'dpo' || method === 'ipo' ? 'strong' : 'faint'} m-${method}`);
+    const ends = lines.map(({ method, points }) => ({ x: t, y: points[Math.min(shown, points.length) - 1][1], text: NAMES[method], kind: `strong m-${method}` }));
     if (run?.margins?.length) {
       const scaled = run.margins.map(([share, h]) => [share * state.steps, h]);
       plot.line(scaled, 'strong m-run');

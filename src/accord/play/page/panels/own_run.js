@@ -8,8 +8,7 @@ import { short, signed } from '../words.js';
 export const ownRun = {
   id: 'own-run',
   title: 'Your own run, on the same plots',
-  says: 'Drop a run’s metrics.jsonl, samples.jsonl or pairs.json here. The files stay in this browser. Its path appears above, in its own colour.',
-  wide: true,
+  says: 'Drop a run’s metrics.jsonl, samples.jsonl or pairs.json here. The files stay in this browser. Its path appears on the plots above, in its own colour.',
   build(store, shared) {
     const said = html('p', { class: 'note', role: 'status' });
     const shown = html('div', { class: 'run' });

@@ -3,15 +3,19 @@
 import { Plot } from '../plot.js';
 import { NAMES, short } from '../words.js';
 
+const MOST_WIDE = 3; // times what the methods need, for a run of one's own
+
 export const plane = {
   id: 'plane',
   title: 'How much reward, how far from the start?',
   says: 'Each method’s way through training. The grey edge is the most reward that any policy can have at that distance.',
   draw(element, { state, derived, t, run }, width) {
-    const ways = state.methods.map((method) => ({ method, way: derived.paths[method].map((logp) => [derived.kl(logp), derived.reward(logp)]) }));
+    const ways = state.methods.map((method) => ({ method, way: derived.ways[method].map(({ kl, reward }) => [kl, reward]) }));
     const curve = derived.frontier.map(({ kl, reward }) => [kl, reward]);
     const all = [...curve, ...ways.flatMap(({ way }) => way)];
-    const far = 1.04 * Math.max(0.2, ...all.map(([kl]) => kl));
+    const near = 1.04 * Math.max(0.2, ...all.map(([kl]) => kl));
+    // A run that went further makes the plane wider, up to a point: a language model's KL can be a hundredfold.
+    const far = Math.max(near, Math.min(MOST_WIDE * near, 1.04 * Math.max(0, ...(run?.plane ?? []).map(([kl]) => kl))));
     const rewards = all.map(([, reward]) => reward);
     const [low, high] = [Math.min(...rewards), Math.max(...rewards)];
     const room = 0.08 * (high - low || 1);
@@ -39,15 +43,19 @@ function tangent(plot, derived, beta, far) {
   const reach = Math.min(0.22 * far, (0.3 * (plot.yRange[1] - plot.yRange[0])) / beta);
   const ends = [kl - Math.min(reach, kl), kl + reach].map((x) => [x, reward + beta * (x - kl)]);
   plot.line(ends, 'tangent').dot(kl, reward, 'm-star ring', 7);
-  const above = plot.x(kl) > 190; // room for the words on the left of the tangent
-  plot.text(kl, reward, `π*  slope β = ${short(beta)}`, 'm-star', above ? { dx: -12, dy: -12, anchor: 'end' } : { dx: 12, dy: 20 });
+  // On the left of the tangent where there is room, else under it; far out, the words about the frontier stand above.
+  const share = kl / far;
+  const at = share > 0.68 ? { dx: 4, dy: 24, anchor: 'end' } : plot.x(kl) > 190 ? { dx: -12, dy: -12, anchor: 'end' } : { dx: 12, dy: 20 };
+  plot.text(kl, reward, `π*  slope β = ${short(beta)}`, 'm-star', at);
 }
 
 /** A run has no true reward: its held-out accuracy stands on a scale of its own, ½ at the foot and 1 at the top. */
 function ownRun(plot, points, far) {
   const [low, high] = plot.yRange;
-  const scaled = points.map(([kl, accuracy]) => [Math.min(kl, far), low + (2 * accuracy - 1) * (high - low)]);
+  const scaled = points.filter(([kl]) => kl <= far).map(([kl, accuracy]) => [kl, low + (2 * accuracy - 1) * (high - low)]);
   plot.line(scaled, 'way m-run');
   for (const point of scaled) plot.dot(...point, 'm-run', 3);
-  plot.labels([{ x: scaled.at(-1)[0], y: scaled.at(-1)[1], text: `your run: accuracy ${short(points.at(-1)[1])}`, kind: 'strong m-run' }]);
+  const [kl, accuracy] = points.at(-1);
+  const [x, y] = scaled.at(-1) ?? [far, low];
+  plot.labels([{ x, y, text: `your run: accuracy ${short(accuracy)}, KL ${short(kl)}`, kind: 'strong m-run' }]);
 }

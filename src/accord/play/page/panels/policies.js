@@ -25,7 +25,7 @@ export const policies = {
 function layout(width, count, columns) {
   const narrow = width < 560;
   const left = narrow ? 0 : Math.min(262, width * 0.36);
-  const row = narrow ? 92 : Math.max(62, Math.min(84, 400 / count));
+  const row = narrow ? 92 : Math.max(58, Math.min(130, 400 / count));
   const column = (width - left - (narrow ? 0 : 6)) / columns;
   return { width, narrow, left, row, column, bar: Math.min(44, column * 0.62), tall: row - (narrow ? 46 : 26), height: HEAD + count * row + 4, room: Math.floor(narrow ? (width - 34) / 8.4 : (left - 44) / 7.9) };
 }
