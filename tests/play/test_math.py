@@ -8,6 +8,7 @@ import torch
 from objectives.rows import labelled, pairs
 
 from accord.objectives import dpo, ipo, kto, orpo, simpo
+from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.objectives.numerics import log_odds
 
 STATES = 1000
@@ -54,11 +55,28 @@ def test_a_pairs_loss_and_gradient(node, name):
         torch.testing.assert_close(numbers(found), torch.stack([losses.detach(), *slopes], 1), **CLOSE)
 
 
+def test_the_closed_forms_that_certify_a_run(node):
+    """The plain-float forms that a run's certificate uses say the same of the page."""
+    draw = random.Random(7)
+    named = {
+        "dpo": ({"beta": 0.3}, {"beta": 0.3, "label_smoothing": 0.0}), "ipo": ({"beta": 0.2, "normalize": "token_mean"},) * 2,
+        "simpo": ({"beta": 2.5, "gammaRatio": 0.4}, {"beta": 2.5, "gamma": None, "gamma_beta_ratio": 0.4}), "orpo": ({"weight": 0.2},) * 2,
+    }  # fmt: skip
+    rows = [row for row in (random_row(draw) for _ in range(200)) if max(row[0] / row[2], row[3] / row[5]) < -1e-6]
+    for (name, (_, options)), found in zip(named.items(), node(*(("pairs", name, rows, ours) for name, (ours, _) in named.items())), strict=True):
+        for (pw, rw, nw, pl, rl, nl), (loss, *slopes) in zip(rows, found, strict=True):
+            expected, gradient = CLOSED_FORMS[name](Row("", (Answer(pw, rw, nw), Answer(pl, rl, nl))), options, 0.0)
+            assert [loss, *slopes] == pytest.approx([expected, *gradient], rel=1e-9, abs=1e-9), name
+
+
 def test_ktos_loss_and_gradient(node):
     draw = random.Random(0)
+    jobs = []
     for _ in range(STATES // 100):
         rows, good = [random_row(draw)[:3] for _ in range(100)], [draw.random() < 0.5 for _ in range(100)]
         options = {"beta": draw.uniform(0.01, 2), "lambdaD": draw.uniform(0.1, 4), "lambdaU": draw.uniform(0.1, 4), "z0": draw.uniform(0, 5)}
+        jobs.append(("kto", rows, good, options))
+    for (_, rows, good, options), found in zip(jobs, node(*jobs), strict=True):
         policy, reference, _ = (numbers(column) for column in zip(*rows, strict=True))
         policy.requires_grad_()
         losses = kto(
@@ -66,7 +84,6 @@ def test_ktos_loss_and_gradient(node):
             desirable_weight=options["lambdaD"], undesirable_weight=options["lambdaU"],
         ).losses  # fmt: skip
         (slopes,) = torch.autograd.grad(losses.sum(), policy)
-        (found,) = node(("kto", rows, good, options))
         torch.testing.assert_close(numbers(found), torch.stack([losses.detach(), slopes], 1), **CLOSE)
 
 

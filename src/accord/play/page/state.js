@@ -83,6 +83,7 @@ export function sound(candidate) {
   if (new Set(out.never.map(String)).size >= (count * (count - 1)) / 2) out.never = []; // something has to be compared
   out.pair = indexPairs([given.pair], count)[0] ?? DEFAULT.pair;
   if (Array.isArray(given.methods)) out.methods = METHOD_NAMES.filter((name) => given.methods.includes(name));
+  if (out.methods.length && !out.methods.includes(out.focus)) [out.focus] = out.methods;
   return out;
 }
 

@@ -11,7 +11,10 @@ export const displacement = {
   controls: ['focus', 'pair'],
   draw(element, { state, derived, t, run }, width) {
     const method = state.methods.includes(state.focus) ? state.focus : state.methods[0];
-    if (!method) return;
+    if (!method) {
+      new Plot(width, 270, { x: [0, 1], y: [0, 1] }).text(0.5, 0.5, 'no method is shown', 'soft', { anchor: 'middle' }).into(element, 'No method is shown.');
+      return;
+    }
     const [w, l] = state.pair;
     const path = derived.paths[method];
     const third = others(path.at(-1), state.pair);
