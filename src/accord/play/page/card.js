@@ -3,7 +3,9 @@
 import { control } from './controls.js';
 import { html, svg } from './dom.js';
 
-/** { element, draw(view), refreshers } of a panel; refreshers are functions to call with a new state. */
+const NARROWEST = 280; // px; a drawing shrinks below that
+
+/** { element, draw(view, width), refreshers } of a panel; refreshers are functions to call with a new state. */
 export function card(panel, store, shared) {
   const section = html('section', { class: `card${panel.wide ? ' wide' : ''}`, id: `panel-${panel.id}`, 'aria-labelledby': `title-${panel.id}` });
   const title = typeof panel.title === 'function' ? panel.title : () => panel.title;
@@ -19,7 +21,7 @@ export function card(panel, store, shared) {
 
 function drawing(panel) {
   const element = svg('svg', { role: 'img', class: 'plot' });
-  return { element, draw: (view) => panel.draw(element, view, Math.max(280, element.parentNode.clientWidth - 36)) };
+  return { element, draw: (view, width) => panel.draw(element, view, Math.max(NARROWEST, width)) };
 }
 
 /** Put the named controls into an element; returns how each is refreshed. */

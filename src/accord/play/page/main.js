@@ -19,7 +19,7 @@ const still = matchMedia('(prefers-reduced-motion: reduce)');
 
 const store = new Store(fromAddress());
 const view = { state: store.state, derived: derive(store.state), t: store.state.steps, run: null, predicting: false };
-const cards = new Map(); // panel id -> { element, draw, visible }
+const cards = new Map(); // panel id -> { element, draw, visible, width }
 const refreshers = []; // of controls
 let claim = ''; // of the state, in words
 let asked = false; // whether a frame is already on its way
@@ -43,7 +43,7 @@ function frame() {
     presetButtons();
     methodButtons();
   }
-  for (const one of cards.values()) if (one.visible) one.draw(view);
+  for (const one of cards.values()) if (one.visible && one.width) one.draw(view, one.width);
   player.show(view.t, view.state.steps);
   find('#claim').textContent = view.predicting ? 'Predict first, then watch.' : claim;
   if (!player.playing && !store.open) settled();
@@ -96,12 +96,12 @@ function methodButtons() {
   for (const button of find('#methods').children) button.setAttribute('aria-pressed', view.state.methods.includes(button.dataset.method));
 }
 
-/** Draws a card whenever it comes into view or changes its width. */
+/** Draws a card whenever it comes into view or changes its width. To ask for the width in a frame would lay out the page anew. */
 function watch(id, element, draw) {
-  const one = { element, draw, visible: false };
+  const one = { element, draw, visible: false, width: 0 };
   cards.set(id, one);
-  new IntersectionObserver(([entry]) => { one.visible = entry.isIntersecting; if (one.visible) draw(view); }, { rootMargin: '100px' }).observe(element);
-  new ResizeObserver(() => one.visible && draw(view)).observe(element);
+  new IntersectionObserver((entries) => { one.visible = entries.at(-1).isIntersecting; ask(); }, { rootMargin: '100px' }).observe(element);
+  new ResizeObserver((entries) => { if (one.width !== entries.at(-1).contentRect.width) { one.width = entries.at(-1).contentRect.width; ask(); } }).observe(element);
 }
 
 function place(panel, parent) {
