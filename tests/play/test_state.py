@@ -70,6 +70,20 @@ def test_length(node):
     assert preset(node, "length", lengthBias=1)["ways"]["dpo"][-1]["tokens"] > 1.5 * start
 
 
+CHANGES = [
+    {"beta": 0.2}, {"rl": "ppo"}, {"normalize": "token_mean"}, {"lambdaU": 2}, {"lambdaD": 2}, {"z0": 1}, {"simpoBeta": 5}, {"gammaRatio": 0.1}, {"orpoWeight": 1},
+    {"rate": 0.1}, {"optimizer": "gd"}, {"steps": 50}, {"noise": 0.2}, {"shares": "features"}, {"lengthBias": 1}, {"deterministic": True}, {"never": [[0, 1]]},
+]  # fmt: skip
+
+
+def test_what_is_kept_between_changes_is_what_training_anew_gives(node):
+    """A method is trained again only if something of its own has moved: all of them in one page, each in a page of its own."""
+    together = node(*(("preset", "optimum", change | {"steps": change.get("steps", 40)}) for change in CHANGES))
+    for change, found in zip(CHANGES, together, strict=True):
+        alone = preset(node, "optimum", **(change | {"steps": change.get("steps", 40)}))
+        assert found == alone, change
+
+
 # ---------------------------------------------------------------- the state
 
 

@@ -3,7 +3,7 @@
 import { comparisons, compared } from './math/preferences.js';
 import { design, divergence, expectation, frontier, logReference, optimum } from './math/policy.js';
 import { fitRewards } from './math/reward_model.js';
-import { train } from './math/train.js';
+import { USES, train } from './math/train.js';
 
 /**
  * The state's consequences. `paths[method][t][i]` is log π of answer i after t updates; `at(method, t)` takes any t;
@@ -19,7 +19,7 @@ export function derive(state) {
   const rows = comparisons(answers, state);
   const learned = fitRewards(phi, rows);
   const problem = { logRef, phi, counts: tokens, rows, rewards: learned };
-  const paths = Object.fromEntries(state.methods.map((method) => [method, train(method, problem, state)]));
+  const paths = Object.fromEntries(state.methods.map((method) => [method, trained(method, problem, state)]));
   const measures = { rewards, learned, tokens, logRef };
   const ways = Object.fromEntries(state.methods.map((method) => [method, paths[method].map((logp) => measured(logp, measures))]));
   const at = (method, t) => paths[method][Math.max(0, Math.min(paths[method].length - 1, Math.round(t)))];
@@ -33,6 +33,16 @@ export function derive(state) {
     length: (logp) => expectation(logp, tokens),
     kl: (logp) => divergence(logp, logRef),
   };
+}
+
+const kept = new Map(); // method -> { key, path } of its last training
+
+/** The path of a method, trained anew only where something that it depends on has moved: a drag of β leaves SimPO alone. */
+function trained(method, problem, state) {
+  const { rewards, ...data } = problem;
+  const key = JSON.stringify([data, method === 'rlhf' ? rewards : null, USES[method].map((name) => state[name])]);
+  if (kept.get(method)?.key !== key) kept.set(method, { key, path: train(method, problem, state) });
+  return kept.get(method).path;
 }
 
 /** All four figures of one policy in one pass: a drag measures thousands of policies a frame. */

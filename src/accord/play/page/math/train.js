@@ -38,6 +38,17 @@ export function toParameters(g, logp, phi) {
   return out;
 }
 
+/** The settings that a method's training depends on, besides the problem. */
+const COMMON = ['steps', 'rate', 'optimizer'];
+export const USES = {
+  rlhf: [...COMMON, 'beta', 'rl'],
+  dpo: [...COMMON, 'beta'],
+  ipo: [...COMMON, 'beta', 'normalize'],
+  kto: [...COMMON, 'beta', 'lambdaD', 'lambdaU', 'z0'],
+  simpo: [...COMMON, 'simpoBeta', 'gammaRatio'],
+  orpo: [...COMMON, 'orpoWeight'],
+};
+
 /** For each method, (problem, settings) -> (log π, step) -> d L / d log π of the K answers. */
 export const SLOPES = {
   rlhf: (problem, settings) => (settings.rl === 'ppo' ? clipped : exact)(problem, settings.beta),
