@@ -24,7 +24,7 @@ def random_row(draw):
     out = []
     for _ in range(2):
         count = draw.choice([1, 2, 7, 30, 400])
-        policy = -count * draw.choice([1e-9, 1e-3, 0.4, 1.0, 5.0]) * (0.5 + draw.random())
+        policy = -count * draw.choice([1e-14, 1e-9, 1e-3, 0.4, 1.0, 5.0]) * (0.5 + draw.random())
         out += [policy, policy + draw.gauss(0, draw.choice([0.1, 3, 60])), count]
     return out
 

@@ -20,7 +20,8 @@ export function dpo(w, l, { beta }) {
 
 /** (h - 1/(2β))², h of sums or of token means. Azar et al. 2023, arXiv:2310.12036, Eq. 17. */
 export function ipo(w, l, { beta, normalize }) {
-  const [byW, byL] = normalize === 'token_mean' ? [w.count, l.count] : [1, 1];
+  const byW = normalize === 'token_mean' ? w.count : 1;
+  const byL = normalize === 'token_mean' ? l.count : 1;
   const off = (w.policy - w.reference) / byW - (l.policy - l.reference) / byL - 0.5 / beta;
   return [off * off, (2 * off) / byW, (-2 * off) / byL];
 }
@@ -34,7 +35,8 @@ export function simpo(w, l, { beta, gammaRatio }) {
 
 /** -M_w - λ log σ(logodds_w - logodds_l). Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7. */
 export function orpo(w, l, { weight }) {
-  const [meanW, meanL] = [w.policy / w.count, l.policy / l.count];
+  const meanW = w.policy / w.count;
+  const meanL = l.policy / l.count;
   const x = logOdds(meanW) - logOdds(meanL);
   const pull = weight * sigmoid(-x);
   return [-meanW + weight * softplus(-x), (-1 - pull * oddsSlope(meanW)) / w.count, (pull * oddsSlope(meanL)) / l.count];
@@ -50,7 +52,8 @@ function oddsSlope(mean) {
  * Returns [loss, d loss / d policy]. Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8.
  */
 export function kto(y, desirable, { beta, lambdaD, lambdaU, z0 }) {
-  const [sign, weight] = desirable ? [1, lambdaD] : [-1, lambdaU];
+  const sign = desirable ? 1 : -1;
+  const weight = desirable ? lambdaD : lambdaU;
   const x = sign * beta * (y.policy - y.reference - z0);
   return [weight * sigmoid(-x), -weight * sign * beta * sigmoid(x) * sigmoid(-x)];
 }

@@ -67,9 +67,9 @@ function overPairs({ logRef, counts, rows }, objective, options) {
     for (const row of rows) {
       place(w, row.w, logp, logRef, counts);
       place(l, row.l, logp, logRef, counts);
-      const [, slopeW, slopeL] = objective(w, l, options);
-      g[row.w] += row.share * slopeW;
-      g[row.l] += row.share * slopeL;
+      const found = objective(w, l, options);
+      g[row.w] += row.share * found[1];
+      g[row.l] += row.share * found[2];
     }
     return g;
   };
@@ -85,10 +85,10 @@ function overLabels({ logRef, counts, rows }, { beta, lambdaD, lambdaU, z0 }) {
     const g = new Array(logp.length).fill(0);
     const options = { beta, lambdaD, lambdaU, z0: z0 ?? divergence(logp, logRef) };
     for (const row of rows) {
-      for (const [answer, desirable] of [[row.w, true], [row.l, false]]) {
-        place(y, answer, logp, logRef, counts);
-        g[answer] += (row.share / 2) * kto(y, desirable, options)[1];
-      }
+      place(y, row.w, logp, logRef, counts);
+      g[row.w] += (row.share / 2) * kto(y, true, options)[1];
+      place(y, row.l, logp, logRef, counts);
+      g[row.l] += (row.share / 2) * kto(y, false, options)[1];
     }
     return g;
   };
