@@ -15,6 +15,7 @@ import typer
 
 from accord.cli_data import add_data_commands
 from accord.cli_import import add_import_command
+from accord.cli_play import add_play_command
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -279,6 +280,7 @@ def _command() -> list[str]:
 
 add_data_commands(app, _run, _say)
 add_import_command(app, _run, _say)
+add_play_command(app, _run, _say)
 
 
 def main() -> None:
