@@ -202,7 +202,13 @@ def empty(file):
     file.write_bytes(b"")
 
 
-DAMAGE = [flip_a_bit, truncate, other_checksum, no_checksum, other_sums, lacking, empty]
+def of_another_reference(file):
+    cache(file.parent / "other").fill(Counting(), some_trees()[:2], 100)
+    (shard,) = (file.parent / "other").glob("*.safetensors")
+    shard.replace(file)
+
+
+DAMAGE = [flip_a_bit, truncate, other_checksum, no_checksum, other_sums, lacking, empty, of_another_reference]
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
@@ -220,6 +226,16 @@ def test_a_damaged_shard_is_reported_and_computed_again(tmp_path, damage):
     assert held.fill(live, trees, 100) == 2 and len(live.asked) == 2
     assert torch.equal(held.logps(trees).sum, Counting().logps(trees).sum)
     assert cache(tmp_path).load() == []
+
+
+def test_a_table_has_one_form_on_disk(tmp_path):
+    """safetensors draws the order of a header's entries anew for each file: twenty would hardly agree by chance."""
+    held, trees = cache(tmp_path), some_trees()
+    held.fill(Counting(), trees, 100)
+    for number in range(20):
+        held.keep(tmp_path / f"{number}", trees)
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(20)}) == 1
+    assert cache(tmp_path).recall(tmp_path / "0") == ""
 
 
 def test_half_written_files_are_not_read(tmp_path):
