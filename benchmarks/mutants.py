@@ -47,13 +47,25 @@ class Part:
         return [str(path.relative_to(SOURCE)) for path in found if path.name != "__init__.py"]
 
 
+LOSSES = ("pairs", "labelled", "reference_free", "supervised", "numerics")
+TABLES = ("records", "statistics")
 PARTS = {
-    "objectives": Part(("objectives/*.py",), ("tests/objectives",)),
+    "losses": Part(
+        tuple(f"objectives/{name}.py" for name in LOSSES),
+        tuple(f"tests/objectives/test_{name}.py" for name in ("battery", "exact_numbers", "options", "numerics")),
+    ),
+    "objectives": Part(
+        tuple(f"objectives/{name}.py" for name in ("certificate", "closed_forms", "custom", "objective", "options", "table")),
+        ("tests/objectives",),
+    ),
     "data": Part(("data/trees.py", "data/order.py"), ("tests/data/test_trees.py", "tests/data/test_order.py")),
     "forward": Part(("forward/*.py",), ("tests/forward",)),
-    "evaluate": Part(("evaluate/*.py",), ("tests/evaluate",)),
+    "metrics": Part(tuple(f"evaluate/{name}.py" for name in TABLES), tuple(f"tests/evaluate/test_{name}.py" for name in TABLES)),
+    "evaluate": Part(
+        tuple(f"evaluate/{name}.py" for name in ("displacement", "generate", "held_out", "probe", "similarity")), ("tests/evaluate",)
+    ),
     "checkpoint": Part(
-        ("training/checkpoint.py", "training/files.py"), ("tests/training/test_checkpoint.py", "tests/training/test_resume.py")
+        ("training/checkpoint.py", "training/files.py"), ("tests/training/test_checkpoint.py", "tests/training/test_files.py")
     ),
 }
 

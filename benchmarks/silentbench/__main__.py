@@ -1,7 +1,7 @@
 """SilentBench: inject one fault at a time into small real runs of accord and of TRL, and see who says so.
 
     python -m benchmarks.silentbench                       from the repository's root; minutes on one core
-    python -m benchmarks.silentbench --only merge --parts accord    faults whose name holds a word
+    python -m benchmarks.silentbench --only merge --parts accord    faults whose name holds a word of these
 
 Caught = refused or warned of by the end of preflight or within ten updates (the save at their end included), by a
 message that matches the pattern of the fault's cause. What the same tool says of a clean run does not count. A run of
@@ -44,7 +44,7 @@ SHORT = 300  # characters of a message that are kept in the results
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", default="", help="faults and clean runs whose name holds this")
+    parser.add_argument("--only", nargs="*", default=[""], help="faults and clean runs whose name holds one of these")
     parser.add_argument("--parts", default="accord,trl,clean", help="what to run; the rest is kept from the results that are there")
     parser.add_argument("--kinds", default="data,config,code", help="of faults")
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -53,7 +53,7 @@ def main() -> None:
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     parts, kinds = set(asked.parts.split(",")), set(asked.kinds.split(","))
     with tempfile.TemporaryDirectory() as folder, quiet():
-        bench = Bench(Path(folder), Asked(asked.only.lower(), parts, kinds), asked.output)
+        bench = Bench(Path(folder), Asked([only.lower() for only in asked.only], parts, kinds), asked.output)
         bench.faults(), bench.clean()
     print(table(record := bench.record()))
     sys.exit(bool(record["counts"]["accord"]["crashed"]))
@@ -63,12 +63,12 @@ def main() -> None:
 class Asked:
     """What to run; everything else is kept from the results that are there."""
 
-    only: str
+    only: list[str]
     parts: set[str]
     kinds: set[str]
 
     def wants(self, part: str, name: str, kind: str | None = None) -> bool:
-        return part in self.parts and self.only in name.lower() and (kind is None or kind in self.kinds)
+        return part in self.parts and any(only in name.lower() for only in self.only) and (kind is None or kind in self.kinds)
 
 
 class Bench:

@@ -55,6 +55,23 @@ def test_all_right_is_not_certain():
     assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
 
 
+def test_clusters_by_hand():
+    """Three prompts of two rows, 2, 1 and 0 of them right: the mean's variance is 1/12, that of six rows 1/24: three rows.
+
+    t with 2 degrees is 4.3027: ½ ± (t/2)/√(3 + t²). Prompts that are all alike are worth their rows, and no more.
+    """
+    t = 4.30265272991
+    found = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc")
+    half = t / 2 / np.sqrt(3 + t**2)
+    assert_allclose((found.low, found.high), (0.5 - half, 0.5 + half))
+    alike = accuracy([1.0, -1.0] * 3, clusters="aabbcc")
+    half = t / 2 / np.sqrt(6 + t**2)
+    assert_allclose((alike.low, alike.high), (0.5 - half, 0.5 + half))
+    nine = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc", confidence=0.9)
+    half = 2.91998558036 / 2 / np.sqrt(3 + 2.91998558036**2)
+    assert_allclose((nine.low, nine.high, nine.n), (0.5 - half, 0.5 + half, 6))
+
+
 def test_accuracy_covers_the_truth_in_19_of_20_samples():
     """True share .8, 60 prompts of 5 rows that lean the same way: 95 % with clusters, far less without."""
     rng, prompts = np.random.default_rng(0), np.repeat(np.arange(60), 5)
