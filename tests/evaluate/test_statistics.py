@@ -112,6 +112,7 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     values = np.random.default_rng(3).normal(size=30)
     first = bootstrap_mean(values, seed=5)
     assert first == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+    assert bootstrap_mean(values) == bootstrap_mean(values, seed=0)
     monkeypatch.setattr("accord.evaluate.statistics.CELLS_AT_ONCE", 100)
     assert bootstrap_mean(values, seed=5) == first
 

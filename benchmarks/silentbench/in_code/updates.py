@@ -94,7 +94,7 @@ def nan_gradient(world: World, run) -> None:
 FAULTS = (
     Fault("31", "the gradient is four times too large", "wrong denominator", scaled_denominator(0.25), trl_loss(lambda loss, trainer: loss * 4)),
     Fault("31", "mean per micro-batch instead of per batch", "micro-batch|wrong denominator", mean_per_micro_batch),
-    Fault("31", "the last micro-batch is lost", "rows, or in another order|of its .* rows", last_micro_batch_lost),
+    Fault("31", "the last micro-batch is lost", "rows, or in another order|of its .* rows|rows, and .* came back", last_micro_batch_lost),
     Fault("27", "bfloat16 weights swallow the updates", "rounding swallows", low_precision_masters,
           trl_made(lambda trainer: None, _peft=False, _dtype=torch.bfloat16, learning_rate=1e-6)),
     Fault("new", "the optimizer leaves a tensor out", "optimizer leaves it out", one_left_out, None),
