@@ -1,6 +1,6 @@
 """Does the suite bite? Wrong lines of code, one at a time, each run against the tests that execute the line.
 
-    python benchmarks/mutants.py --sample 400 --seed 0            # all parts; results in benchmarks/results/mutants.json
+    python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in benchmarks/results/mutants.json
     python benchmarks/mutants.py --only data/order.py             # every mutant of one file
     python benchmarks/mutants.py --only data/order.py --match "Lt"     # those whose name holds this
 
@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +72,7 @@ PARTS = {
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, help="so many mutants, drawn evenly; all without it")
+    parser.add_argument("--sample", type=int, help="so many mutants of each part, drawn evenly; all without it")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--only", nargs="*", metavar="FILE", help="of src/accord")
@@ -82,55 +82,56 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     until = time.monotonic() + options.seconds
-    mutants = chosen(options)
-    fates = json.loads(options.output.read_text())["tried"] if options.go_on and options.output.exists() else {}
+    results = json.loads(options.output.read_text()) if options.output.exists() else {}
     warm_up()
     for part in options.parts:
-        mine = [(name, mutant) for name, (owner, mutant) in mutants.items() if owner == part and name not in fates]
-        if mine and time.monotonic() < until:
-            for name, fate in tried(PARTS[part], mine, until):
-                fates[name] = fate
-                print(f"{len(fates):>5}/{len(mutants)}  {fate:<9} {name}", flush=True)
-                options.output.write_text(json.dumps(report(fates, len(mutants), options), indent=1, ensure_ascii=False) + "\n")
-    print(json.dumps(report(fates, len(mutants), options)["total"]))
+        mutants = chosen(PARTS[part], options)
+        fates = dict(results[part]["tried"]) if options.go_on and part in results else {}
+        left = {name: mutant for name, mutant in mutants.items() if name not in fates}
+        for name, fate in tried(PARTS[part], left, until) if left else ():
+            fates[name] = fate
+            print(f"{len(fates):>5}/{len(mutants)}  {fate:<9} {name}", flush=True)
+            results[part] = report(fates, options)
+            options.output.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
+    print(json.dumps({part: results[part]["total"] for part in options.parts if part in results}))
 
 
-def chosen(options: argparse.Namespace) -> dict[str, tuple[str, Mutant]]:
-    """Name -> (part, mutant). Two changes of one line that read alike are told apart by a number."""
-    found: dict[str, tuple[str, Mutant]] = {}
-    for part in options.parts:
-        for file in PARTS[part].files():
-            for mutant in mutants_of(file) if not options.only or file in options.only else ():
-                name, again = mutant.name, 1
-                while name in found:
-                    again += 1
-                    name = f"{mutant.name} ({again})"
-                found[name] = (part, mutant)
+def chosen(part: Part, options: argparse.Namespace) -> dict[str, Mutant]:
+    """By name; two changes of one line that read alike are told apart by a number."""
+    found: dict[str, Mutant] = {}
+    for file in part.files():
+        for mutant in mutants_of(file) if not options.only or file in options.only else ():
+            name, again = mutant.name, 1
+            while name in found:
+                again += 1
+                name = f"{mutant.name} ({again})"
+            found[name] = mutant
     names = [name for name in found if options.match in name]
     random.Random(options.seed).shuffle(names)
     return {name: found[name] for name in names[: options.sample]}
 
 
-def tried(part: Part, mutants: Sequence[tuple[str, Mutant]], until: float):
+def tried(part: Part, mutants: Mapping[str, Mutant], until: float) -> Iterator[tuple[str, str]]:
     """(name, fate) of each, as long as there is time."""
     with tempfile.TemporaryDirectory() as folder:
         trial = Trial(Path(folder), part.tests)
-        trial.follow()
-        for name, mutant in mutants:
+        if time.monotonic() < until:
+            trial.follow()
+        for name, mutant in mutants.items():
             if time.monotonic() > until:
                 return
             yield name, trial.fate(mutant)
 
 
-def report(fates: dict[str, str], whole: int, options: argparse.Namespace) -> dict:
+def report(fates: dict[str, str], options: argparse.Namespace) -> dict:
     """Counts in all and by file, and the survivors."""
     by_file: dict[str, Counter] = {}
     for name, fate in sorted(fates.items()):
         by_file.setdefault(name.split(":")[0], Counter())[fate] += 1
     killed = sum(fate not in SURVIVED for fate in fates.values())
     return {
-        "total": {"chosen": whole, "tried": len(fates), "killed": killed, "share": killed / max(1, len(fates)), "seed": options.seed},
-        "fates": dict(Counter(fates.values())), "by_file": {file: dict(found) for file, found in by_file.items()},
+        "total": {"tried": len(fates), "killed": killed, "share": killed / max(1, len(fates)), "seed": options.seed},
+        "by_file": {file: dict(found) for file, found in by_file.items()},
         "survivors": sorted(name for name, fate in fates.items() if fate in SURVIVED), "tried": fates,
     }  # fmt: skip
 

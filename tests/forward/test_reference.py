@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from accord.forward import reference
 from accord.forward.choose import choose
 from accord.forward.reference import AdaptersOff, Cached, Frozen, cache_root, full_key, key
 from accord.models.export import save
@@ -307,3 +308,9 @@ def test_the_full_key_depends_on_every_part_and_not_on_their_order():
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCORD_CACHE", str(tmp_path))
     assert cache_root() == tmp_path / "reference"
+
+
+def test_a_cache_lies_under_its_key():
+    """A run looks its reference up by the full key: another key is another folder."""
+    held = Cached.under("abc", torch.device("cpu"))
+    assert held == Cached(reference.cache_root() / "abc", torch.device("cpu")) and held.table == {}
