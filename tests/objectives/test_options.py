@@ -229,3 +229,15 @@ def test_a_bound_objective_answers_for_its_row_of_the_table(name):
         assert getattr(bound, asked) == getattr(objective, asked)
     assert bound.name == name and 1e-6 < bound.learning_rate < 1e-3 and bound.source
     assert bound.rows in ("pairs", "labelled", "demonstrations") and bound.denominator in ("rows", "tokens")
+
+
+@pytest.mark.parametrize(("name", "option", "value", "hint"), [
+    ("dpo", "beta", 0, "Papers use 0.01 to 0.5."), ("cpo", "beta", 0, "Papers use 0.01 to 0.5."), ("kto", "beta", 0, "Papers use 0.01 to 0.5."),
+    ("kto", "desirable_weight", 0, "between 1 and 4/3"), ("kto", "undesirable_weight", 0, "between 1 and 4/3"),
+    ("cdpo", "label_smoothing", 0.5, "at one half the labels say nothing"), ("ipo", "normalize", "mean", "different meanings; see `ipo`"),
+    ("simpo", "beta", 0, "uses 2 to 10"), ("simpo", "gamma", -1, "from 0.1 to 0.8"), ("simpo", "gamma_beta_ratio", -1, "from 0.1 to 0.8"),
+    ("orpo", "weight", 0, "uses 0.1 to 0.25"), ("cpo", "alpha", -1, "0 leaves the NLL term out"),
+    ("cpo", "nll_normalize", "mean", "different meanings; see `cpo`"),
+])  # fmt: skip
+def test_a_refused_value_comes_with_what_papers_use(name, option, value, hint):
+    assert hint in refusal(name, {option: value})
