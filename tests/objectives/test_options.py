@@ -127,6 +127,22 @@ def test_options_are_complete_and_survive_a_file(variant):
     assert all(type(value) in (float, str, type(None)) for value in bound.options.values())
 
 
+def test_the_defaults_of_every_objective():
+    """Those that the papers or their reference code use; to change one is to change every run that names none."""
+    assert {name: resolve(name).options for name in OBJECTIVES} == {
+        "dpo": {"beta": 0.1, "label_smoothing": 0.0},
+        "cdpo": {"beta": 0.1, "label_smoothing": 0.1},
+        "robust": {"beta": 0.1, "label_smoothing": 0.1},
+        "ipo": {"beta": 0.1, "normalize": "token_mean"},
+        "hinge": {"beta": 0.1},
+        "simpo": {"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5},
+        "orpo": {"weight": 0.1},
+        "cpo": {"beta": 0.1, "alpha": 1.0, "nll_normalize": "token_mean"},
+        "kto": {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+        "sft": {},
+    }
+
+
 def test_the_schema_says_what_is_accepted_and_by_default():
     assert resolve("dpo").schema == {
         "beta": {"accepts": "a finite number above 0", "default": 0.1},
