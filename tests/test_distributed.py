@@ -38,6 +38,13 @@ def test_tables_come_back_in_order():
     assert in_order([{}], []) == {}
 
 
+@pytest.mark.parametrize("rows", [[10, 11], [10, 11, 12, 12]])
+def test_rows_that_did_not_come_back_are_missed(rows):
+    """A micro-batch that is lost would leave its rows out of the gradient; one that comes twice would double them."""
+    with pytest.raises(Refused, match=f"dealt 3 rows, and {len(rows)} came back \\(row\\): a micro-batch was lost"):
+        in_order([{"row": torch.tensor(rows)}], [2, 0, 1])
+
+
 def test_company_in_lockstep_only():
     """Where weights are sharded, a rank with fewer passes makes idle ones; elsewhere it is done earlier."""
     dealt = [["a", "b", "c"], ["d"]]

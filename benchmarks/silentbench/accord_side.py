@@ -15,7 +15,7 @@ from benchmarks.silentbench.fault import Outcome, Spoil
 from benchmarks.silentbench.world import World
 
 DEFAULTS = {"method": "dpo", "steps": 10, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
-PLACES = (("running.", "running"), ("step0.", "step 0"), ("model.", "load"), ("data.", "data"))
+PLACES = (("running.", "running"), ("step0.", "step 0"), ("model.", "load"), ("data.", "data"), ("came back (", "step 0"))
 
 
 def run(world: World, spoil: Spoil) -> Outcome:

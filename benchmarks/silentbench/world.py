@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import random
 import shutil
@@ -10,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 
@@ -106,10 +108,33 @@ class World:
         save_file(tensors, file, metadata={"format": "pt"})
 
     def patch(self, owner: object, name: str, value: object) -> None:
-        """Replace an attribute until this case is over."""
-        from unittest import mock
+        """Replace an attribute until this case is over.
 
+        Raises:
+          Stale: there is no such attribute, or it is called otherwise than its replacement can be.
+        """
+        require_same_call(owner, name, value)
         self.stack.enter_context(mock.patch.object(owner, name, value))
+
+
+class Stale(Exception):
+    """A fault that no longer fits the code it is to spoil: nothing would be injected."""
+
+
+def require_same_call(owner: object, name: str, value: object) -> None:
+    """Whoever calls the attribute must be able to call what replaces it, with all the arguments that there are."""
+    right = getattr(owner, name, None)
+    if right is None:
+        raise Stale(f"{owner} has no {name}")
+    if not callable(right):
+        return
+    parameters = inspect.signature(right).parameters.values()
+    given = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    named = {p.name: p for p in parameters if p.kind is p.KEYWORD_ONLY}
+    try:
+        inspect.signature(value).bind(*given, **named)
+    except TypeError as error:
+        raise Stale(f"{name} is called with {', '.join(p.name for p in parameters)}: {error}") from error
 
 
 def small_tokenizer(source: Path, folder: Path, size: int = 4096):

@@ -27,25 +27,33 @@ FOREIGN = {
 NAME = "lora, moving"
 
 
-def mutants(world: World, cases: list[Straight], root: Path, count: int, seed: int, score: Score) -> None:
-    """`count` damaged copies of one run's checkpoints; all are judged by what `accord resume` calls, some by the command."""
-    (case,) = [one.case for one in cases if one.name == NAME] or [cases[0].case]
-    base = straight(world, NAME, {**case, **MANY}, root / "base")
-    strangers = {name: _stranger(world, {**case, **MANY, **changes}, name, root) for name, (changes, _) in FOREIGN.items()}
-    plans = []
-    for number in range(count):
-        trial = root / f"{number}"
-        shutil.copytree(base.folder, trial / "run")
-        plans.append(_mutate(trial / "run/checkpoints", random.Random(seed + number), strangers))
-        score.counts["mutants"] += 1
-        score.counts[plans[-1]["kind"]] += 1
-    verdicts = root / "verdicts.json"
-    apart(lambda: verdicts.write_text(json.dumps(_judge_all(base.folder, [root / f"{n}/run" for n in range(count)]))))
-    for number, (plan, verdict) in enumerate(zip(plans, json.loads(verdicts.read_text()))):
-        _count(plan, verdict, number, score)
-        if number % RESUMED == 0:
-            _resume(base, root / f"{number}", plan, number, score)
-        shutil.rmtree(root / f"{number}", ignore_errors=True)
+class Damage:
+    """One run with a checkpoint of every step, runs that are not quite it, and mutants of its checkpoints."""
+
+    def __init__(self, world: World, cases: list[Straight], root: Path, seed: int):
+        (case,) = [one.case for one in cases if one.name == NAME] or [cases[0].case]
+        self.root, self.seed = root, seed
+        self.base = straight(world, NAME, {**case, **MANY}, root / "base")
+        self.strangers = {name: _stranger(world, {**case, **MANY, **changes}, name, root) for name, (changes, _) in FOREIGN.items()}
+
+    def mutants(self, numbers: range, score: Score) -> None:
+        """Damaged copies of the run's checkpoints; all are judged by what `accord resume` calls, some by the command."""
+        plans = {number: self._plan(number) for number in numbers}
+        verdicts = self.root / "verdicts.json"
+        runs = [self.root / f"{number}/run" for number in numbers]
+        apart(lambda: verdicts.write_text(json.dumps(_judge_all(self.base.folder, runs))))
+        for (number, plan), verdict in zip(plans.items(), json.loads(verdicts.read_text()), strict=True):
+            score.counts["mutants"] += 1
+            score.counts[plan["kind"]] += 1
+            _count(plan, verdict, number, score)
+            if number % RESUMED == 0:
+                _resume(self.base, self.root / f"{number}", plan, number, score)
+            shutil.rmtree(self.root / f"{number}", ignore_errors=True)
+
+    def _plan(self, number: int) -> dict:
+        trial = self.root / f"{number}"
+        shutil.copytree(self.base.folder, trial / "run")
+        return _mutate(trial / "run/checkpoints", random.Random(self.seed + number), self.strangers)
 
 
 def _stranger(world: World, case: dict, name: str, root: Path) -> Path:

@@ -26,6 +26,13 @@ class Score:
     wrong: list[str] = field(default_factory=list)
     slowest: float = 0.0  # seconds on a processor from a signal to the end of the process
 
+    @classmethod
+    def of(cls, told: dict) -> Score:
+        """The inverse of `as_dict`."""
+        told = dict(told)
+        wrong, slowest = told.pop("wrong"), told.pop("slowest_stop_seconds")
+        return cls(Counter(told), wrong, slowest)
+
     def as_dict(self) -> dict:
         return {**dict(sorted(self.counts.items())), "slowest_stop_seconds": round(self.slowest, 2), "wrong": self.wrong}
 

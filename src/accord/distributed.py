@@ -283,9 +283,19 @@ def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> d
     """The ranks' tables as one: row i of the tables laid end to end goes to row `places[i]`.
 
     A rank that had no rows has no columns either.
+
+    Raises:
+      Refused: not every row that was dealt came back.
     """
     index = torch.tensor(places, dtype=torch.long).argsort()
-    return {name: column[index] for name, column in laid([piece for piece in pieces if piece]).items()}
+    table = laid([piece for piece in pieces if piece])
+    for name, column in table.items():
+        if len(column) != len(index):
+            raise errors.Refused(
+                f"A pass was dealt {len(index)} rows, and {len(column)} came back ({name}): a micro-batch was lost, or came twice.\n"
+                "What would be trained is not the batch. This is a fault of the program: report it."
+            )
+    return {name: column[index] for name, column in table.items()}
 
 
 def laid(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Length limits, and an account that balances whatever comes in."""
 
 import json
+from collections import Counter
 
 import pytest
 from data.crafted import CHAT, TURNS, crafted, label, pair, shown
@@ -154,6 +155,18 @@ def test_shares_are_of_examples():
     out = encode([pair("q", chosen="abcabc", rejected="bcabca"), pair("q", chosen="a", rejected="b")], MADE, limit)
     assert out.length_share == 0.5 and out.answers_cut == {"chosen": 1, "rejected": 1}
     assert encode([], MADE, LONG).length_share == 0.0 == encode([], MADE, LONG).unfit_share
+    assert encode([pair("q" * 50)], MADE, Limits(40)).length_share == 1.0
+
+
+def test_what_a_run_records_of_its_trees():
+    """Answers of 2, 4, 6 and 8 characters and their ends, by hand: the upper median of an even number."""
+    rows = [pair("q", chosen="x" * n, rejected="y" * n) for n in (8, 2, 6, 4)]
+    prompt = tokens("user:q<end>assistant:")
+    lengths = [prompt + 2 * (n + 1) for n in (2, 4, 6, 8)]
+    assert encode(rows, MADE, LONG).as_dict() == {
+        "examples": 4, "trees": 4, "unfit": {}, "prompts_cut": 0, "answers_cut": {}, "tokens_cut": 0,
+        "unique_tokens": sum(lengths), "longest_tree": lengths[3], "median_tree": lengths[2],
+    }  # fmt: skip
 
 
 def test_rows_left_out_say_where_and_why():
@@ -227,6 +240,17 @@ def test_ends_cut_off_on_one_side_are_a_warning():
     assert by_check(encode([pair("q")] * 3, MADE, LONG))["data.end"].verdict == "ok"
 
 
+@pytest.mark.parametrize(("chosen", "rejected", "remedy"), [
+    (95, 95, None), (94, 94, "would not learn to end"), (96, 100, None), (100, 94, "cut more often"), (90, 94, "would not learn to end"),
+])  # fmt: skip
+def test_the_thresholds_of_ends(chosen, rejected, remedy):
+    """Under 95 of 100 on one side, or more than 5 apart."""
+    out = encode([pair("q")], MADE, LONG)
+    out.answers, out.ends = Counter(chosen=100, rejected=100), Counter(chosen=chosen, rejected=rejected)
+    found = by_check(out)["data.end"]
+    assert found.verdict == ("ok" if remedy is None else "warning") and (remedy or "") in found.remedy
+
+
 def test_a_template_without_generation_prompt_is_a_warning():
     made = make_template(crafted(TURNS), "auto")
     finding = by_check(encode([pair("q")], made, LONG), made)["data.template"]
@@ -245,3 +269,10 @@ def test_prompts_that_inference_would_tokenise_otherwise_are_refused(monkeypatch
     monkeypatch.setattr(type(made), "encode", lambda self, text: self.tokenizer(text)["input_ids"])
     finding = by_check(encode([pair("q")], made, LONG), made)["data.template"]
     assert finding.refused and finding.evidence["inference"] != finding.evidence["training"]
+
+
+def test_a_row_that_the_template_refuses_says_nothing_of_the_others():
+    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHAT
+    made = make_template(crafted(refusing), "auto")
+    out = encode([pair("q", system="be nice"), pair("q")], made, LONG)
+    assert len(out.trees) == 1 and by_check(out, made)["data.template"].verdict == "ok"

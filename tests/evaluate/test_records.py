@@ -9,7 +9,7 @@ from accord.evaluate.records import Records, record, summarise, wins
 from accord.forward.logps import TokenLogps
 from accord.forward.rows import as_rows
 from accord.objectives import resolve
-from accord.types import Logps, Tree
+from accord.types import Logps, LossOutput, Tree
 
 
 def pairs(lengths):
@@ -141,3 +141,42 @@ def test_statistics_of_a_batch_that_went_wrong():
     found = records.statistics()
     assert found["loss"] == {"finite": 2, "of": 4, "min": -2, "max": 1}
     assert found["gone"] == {"finite": 0, "of": 4}
+
+
+def test_a_table_travels_and_comes_back():
+    """From one rank to all: rows and every column; a rank without rows sends nothing at all."""
+    records = filled(pairs([(2, 3), (1, 4)]), [[0], [1]], resolve("dpo", {}))
+    there = Records.of(records.tensors())
+    assert there.row == records.row == [0, 1] and there.names() == records.names() and "row" not in there
+    assert all(torch.equal(there[name], records[name]) for name in records.names())
+    assert Records().tensors() == {} and len(Records()) == 0
+
+
+def test_lengths_by_side_and_what_an_objective_adds():
+    """Answers of 2 and 3 tokens, of 1 and 4; a figure of the objective's own is the rows' mean, under its own name."""
+    trees, objective = pairs([(2, 3), (1, 4)]), resolve("dpo", {})
+    tokens = scored(trees)
+    output = LossOutput(torch.tensor([1.0, 2.0]), {"odds": torch.tensor([0.25, 0.5])})
+    records = Records()
+    record(records, objective, trees, tokens, tokens.reduce(), output)
+    assert records["tokens/chosen"].tolist() == [2, 1] and records["tokens/rejected"].tolist() == [3, 4]
+    assert records["tokens"].tolist() == [5, 5] and records["extra/odds"].tolist() == [0.25, 0.5]
+    assert records["entropy_sum"].tolist() == pytest.approx([piece.sum().item() for piece in tokens.entropy.split([5, 5])])
+    found = summarise(records, objective)
+    assert found["odds"] == 0.375 and found["loss"] == 1.5 and "extra/odds" not in found
+    without = Records()
+    record(without, resolve("simpo", {}), trees, tokens, None, None)
+    assert not any(name.startswith("diag/log_ratio") for name in without.names())
+
+
+def test_a_tie_is_no_wider_than_asked():
+    records = Records()
+    column = lambda *values: torch.tensor(values)  # noqa: E731
+    records.add(pairs([(1, 1)] * 2), **{
+        "rewards/chosen": column(0.25, 1.0), "rewards/rejected": column(0.0, 2.0), "logps/chosen": column(-1.0, -1.0),
+        "logps/rejected": column(-1.0, -1.0), "entropy_sum": column(1.0, 2.0), "tokens": column(2.0, 4.0),
+    })  # fmt: skip
+    objective = resolve("dpo", {})
+    assert summarise(records, objective)["rewards/accuracies"] == 0.5
+    assert summarise(records, objective, 0.25)["rewards/accuracies"] == 0.25
+    assert summarise(records, objective, 0.25)["entropy"] == 0.5 and summarise(records, objective)["rewards/margins"] == -0.375

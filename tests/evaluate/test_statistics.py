@@ -20,6 +20,12 @@ def test_wilson_bounds_solve_the_score_equation():
         assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 40) == pytest.approx(1.6448536)
 
 
+def test_wilson_stays_a_share():
+    """Rounding would leave bounds of -1e-17 or 1 + 2e-16 here and there."""
+    bounds = [wilson(share, n) for n in range(1, 400) for share in (0.0, 1.0)]
+    assert all(0.0 <= low <= high <= 1.0 for low, high in bounds)
+
+
 def test_accuracy_counts_ties_half():
     assert accuracy([0.0, 0.0, 0.0]).value == 0.5  # every run at step 0
     assert accuracy([2.0, -1.0, 0.0, 3.0]).value == pytest.approx(2.5 / 4)
@@ -53,6 +59,26 @@ def test_all_right_is_not_certain():
     told = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
     assert told.high == 1.0 and told.low < accuracy([1.0] * 10).low  # t with 9 degrees is wider than z
     assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
+
+
+def test_clusters_by_hand():
+    """Three prompts of two rows, 2, 1 and 0 of them right: the mean's variance is 1/12, that of six rows 1/24: three rows.
+
+    t with 2 degrees is 4.3027: ½ ± (t/2)/√(3 + t²). Prompts that are all alike are worth their rows, and no more.
+    """
+    t = 4.30265272991
+    found = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc")
+    half = t / 2 / np.sqrt(3 + t**2)
+    assert_allclose((found.low, found.high), (0.5 - half, 0.5 + half))
+    alike = accuracy([1.0, -1.0] * 3, clusters="aabbcc")
+    half = t / 2 / np.sqrt(6 + t**2)
+    assert_allclose((alike.low, alike.high), (0.5 - half, 0.5 + half))
+    share = 5 / 12  # 2, 2 and 1 of four rows each: less apart than chance makes prompts, and yet no more than twelve rows
+    even = accuracy([1.0, 1.0, -1.0, -1.0] * 2 + [1.0, -1.0, -1.0, -1.0], clusters="aaaabbbbcccc")
+    assert_allclose((even.low, even.high), wilson(share, 12, z=t))
+    nine = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc", confidence=0.9)
+    half = 2.91998558036 / 2 / np.sqrt(3 + 2.91998558036**2)
+    assert_allclose((nine.low, nine.high, nine.n), (0.5 - half, 0.5 + half, 6))
 
 
 def test_accuracy_covers_the_truth_in_19_of_20_samples():
@@ -95,8 +121,18 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     values = np.random.default_rng(3).normal(size=30)
     first = bootstrap_mean(values, seed=5)
     assert first == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
+    assert bootstrap_mean(values) == bootstrap_mean(values, seed=0)
     monkeypatch.setattr("accord.evaluate.statistics.CELLS_AT_ONCE", 100)
     assert bootstrap_mean(values, seed=5) == first
+
+
+def test_every_resample_counts():
+    """Three draws of four rows, written out; the first is one of them."""
+    values = np.array([1.0, 2.0, 4.0, 8.0])
+    means = values[np.random.default_rng(7).integers(4, size=(3, 4))].mean(1)
+    found = bootstrap_mean(values, seed=7, resamples=3, confidence=0.5)
+    assert_allclose((found.low, found.high), np.quantile(means, (0.25, 0.75)))
+    assert found.value == 3.75 and found.n == 4
 
 
 def test_bootstrap_covers_the_truth_in_19_of_20_samples():

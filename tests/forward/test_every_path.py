@@ -212,3 +212,13 @@ def test_bfloat16_weights_give_float32_log_probs():
     exact = tiny("llama", torch.float32)
     exact.network.load_state_dict({k: v.float() for k, v in model.network.state_dict().items()})
     assert (logps.sum - oracle(exact, trees).reduce().sum).abs().max() < 0.05 * logps.count.max()
+
+
+@pytest.mark.parametrize("path", ["tree", "padded", "oracle"])
+def test_no_keys_and_values_are_kept_for_generation(path):
+    """A cache changes no number; it would hold the keys and values of every layer until the backward pass."""
+    model, asked = tiny(), []
+    choose(model, some_trees())
+    model.network.model.register_forward_pre_hook(lambda module, args, named: asked.append(named["use_cache"]), with_kwargs=True)
+    PATHS[path](model, some_trees())
+    assert asked == [False]

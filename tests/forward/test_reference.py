@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
+from accord.forward import reference
 from accord.forward.choose import choose
 from accord.forward.reference import AdaptersOff, Cached, Frozen, cache_root, full_key, key
 from accord.models.export import save
@@ -202,7 +203,13 @@ def empty(file):
     file.write_bytes(b"")
 
 
-DAMAGE = [flip_a_bit, truncate, other_checksum, no_checksum, other_sums, lacking, empty]
+def of_another_reference(file):
+    cache(file.parent / "other").fill(Counting(), some_trees()[:2], 100)
+    (shard,) = (file.parent / "other").glob("*.safetensors")
+    shard.replace(file)
+
+
+DAMAGE = [flip_a_bit, truncate, other_checksum, no_checksum, other_sums, lacking, empty, of_another_reference]
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
@@ -220,6 +227,16 @@ def test_a_damaged_shard_is_reported_and_computed_again(tmp_path, damage):
     assert held.fill(live, trees, 100) == 2 and len(live.asked) == 2
     assert torch.equal(held.logps(trees).sum, Counting().logps(trees).sum)
     assert cache(tmp_path).load() == []
+
+
+def test_a_table_has_one_form_on_disk(tmp_path):
+    """safetensors draws the order of a header's entries anew for each file: twenty would hardly agree by chance."""
+    held, trees = cache(tmp_path), some_trees()
+    held.fill(Counting(), trees, 100)
+    for number in range(20):
+        held.keep(tmp_path / f"{number}", trees)
+    assert len({(tmp_path / f"{number}").read_bytes() for number in range(20)}) == 1
+    assert cache(tmp_path).recall(tmp_path / "0") == ""
 
 
 def test_half_written_files_are_not_read(tmp_path):
@@ -291,3 +308,9 @@ def test_the_full_key_depends_on_every_part_and_not_on_their_order():
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):
     monkeypatch.setenv("ACCORD_CACHE", str(tmp_path))
     assert cache_root() == tmp_path / "reference"
+
+
+def test_a_cache_lies_under_its_key():
+    """A run looks its reference up by the full key: another key is another folder."""
+    held = Cached.under("abc", torch.device("cpu"))
+    assert held == Cached(reference.cache_root() / "abc", torch.device("cpu")) and held.table == {}

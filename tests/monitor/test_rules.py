@@ -3,9 +3,10 @@
 import math
 
 import pytest
-from monitor.histories import facts, told
+from monitor.histories import evaluation, facts, healthy, told
 
 from accord.monitor.history import History
+from accord.monitor.outcomes import _margin_flat
 from accord.monitor.watch import RULES, look, rule_of
 
 LN2 = math.log(2)
@@ -123,8 +124,6 @@ def test_both_falling_on_few_rows_is_no_displacement():
 
 
 def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():
-    from monitor.histories import healthy
-
     gone = {name: math.nan for name in healthy(1) if name.startswith("diag/")}
     fall = {"diag/eval_log_ratio_token/chosen": -0.8, "diag/eval_log_ratio_token/rejected": -1.5, "diag/eval_chosen_down": 0.9}
     without = lambda step, line: gone  # noqa: E731
@@ -164,6 +163,17 @@ def test_a_flat_margin_without_held_out_rows():
     gone = constant({"eval_rewards/margins": math.nan})
     assert told(train=lambda step, line: {"rewards/margins": 0.02 * (-1) ** step}, held=gone).keys() == {"margin-flat"}
     assert told(train=lambda step, line: {"rewards/margins": step / 100 + 0.3 * (-1) ** step}, held=gone) == {}
+
+
+def test_a_flat_margin_says_whose_it_is():
+    """A run may rank its own rows rightly and no others."""
+    history = History(facts())
+    for step in range(1, 101):
+        history.add(healthy(step) | {"rewards/margins": 0.0})
+    assert _margin_flat(history)["where"] == "training"
+    for step in (50, 100):
+        history.add(evaluation(step) | {"eval_rewards/margins": 0.0})
+    assert _margin_flat(history)["where"] == "held-out"
 
 
 def test_training_noise_is_overruled_by_held_out_margins():

@@ -4,7 +4,7 @@ import mpmath
 import pytest
 import torch
 
-from accord.objectives.numerics import CERTAIN, log1mexp, log_odds, log_ratio
+from accord.objectives.numerics import CERTAIN, log1mexp, log_odds, log_ratio, same_rows
 from accord.types import Logps, UsageError
 
 POINTS = [-1e-12, -1e-7, -1e-3, -0.02, -0.6931, -0.6932, -1.0, -5.0, -40.0, -700.0, -1e4]
@@ -49,3 +49,11 @@ def test_log_probs_per_token_are_refused():
 def test_a_missing_reference_is_said():
     with pytest.raises(UsageError, match="needs the reference"):
         log_ratio(Logps(torch.zeros(2), torch.ones(2)), None)
+
+
+def test_rows_that_belong_together():
+    """One number a row; log-probs that stand alone belong to themselves."""
+    one = Logps(torch.zeros(2), torch.ones(2))
+    same_rows(one), same_rows(one, one)
+    with pytest.raises(UsageError, match=r"shapes \(2,\), \(3,\) do not belong to the same rows"):
+        same_rows(one, Logps(torch.zeros(3), torch.ones(3)))

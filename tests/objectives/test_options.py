@@ -127,6 +127,22 @@ def test_options_are_complete_and_survive_a_file(variant):
     assert all(type(value) in (float, str, type(None)) for value in bound.options.values())
 
 
+def test_the_defaults_of_every_objective():
+    """Those that the papers or their reference code use; to change one is to change every run that names none."""
+    assert {name: resolve(name).options for name in OBJECTIVES} == {
+        "dpo": {"beta": 0.1, "label_smoothing": 0.0},
+        "cdpo": {"beta": 0.1, "label_smoothing": 0.1},
+        "robust": {"beta": 0.1, "label_smoothing": 0.1},
+        "ipo": {"beta": 0.1, "normalize": "token_mean"},
+        "hinge": {"beta": 0.1},
+        "simpo": {"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5},
+        "orpo": {"weight": 0.1},
+        "cpo": {"beta": 0.1, "alpha": 1.0, "nll_normalize": "token_mean"},
+        "kto": {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
+        "sft": {},
+    }
+
+
 def test_the_schema_says_what_is_accepted_and_by_default():
     assert resolve("dpo").schema == {
         "beta": {"accepts": "a finite number above 0", "default": 0.1},
@@ -229,3 +245,15 @@ def test_a_bound_objective_answers_for_its_row_of_the_table(name):
         assert getattr(bound, asked) == getattr(objective, asked)
     assert bound.name == name and 1e-6 < bound.learning_rate < 1e-3 and bound.source
     assert bound.rows in ("pairs", "labelled", "demonstrations") and bound.denominator in ("rows", "tokens")
+
+
+@pytest.mark.parametrize(("name", "option", "value", "hint"), [
+    ("dpo", "beta", 0, "Papers use 0.01 to 0.5."), ("cpo", "beta", 0, "Papers use 0.01 to 0.5."), ("kto", "beta", 0, "Papers use 0.01 to 0.5."),
+    ("kto", "desirable_weight", 0, "between 1 and 4/3"), ("kto", "undesirable_weight", 0, "between 1 and 4/3"),
+    ("cdpo", "label_smoothing", 0.5, "at one half the labels say nothing"), ("ipo", "normalize", "mean", "different meanings; see `ipo`"),
+    ("simpo", "beta", 0, "uses 2 to 10"), ("simpo", "gamma", -1, "from 0.1 to 0.8"), ("simpo", "gamma_beta_ratio", -1, "from 0.1 to 0.8"),
+    ("orpo", "weight", 0, "uses 0.1 to 0.25"), ("cpo", "alpha", -1, "0 leaves the NLL term out"),
+    ("cpo", "nll_normalize", "mean", "different meanings; see `cpo`"),
+])  # fmt: skip
+def test_a_refused_value_comes_with_what_papers_use(name, option, value, hint):
+    assert hint in refusal(name, {option: value})

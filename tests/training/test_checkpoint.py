@@ -181,3 +181,88 @@ def test_room_is_asked_for_before_training(tiny_folder, pairs_file, tmp_path, mo
     with pytest.raises(CheckpointError, match="(?s)0 MB free.*checkpoint.keep=1"):
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
+# ---------------------------------------------------------------- room, pointers and order, to the byte
+
+
+def test_room_for_a_checkpoint_that_just_suffices_does(tmp_path, monkeypatch):
+    """24 bytes of a float32 [2, 3], twice, 8 of a step, and the slack for small files."""
+    needed = 24 + 24 + 8 + checkpoint.SLACK
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda folder: needed)
+    saved(tmp_path, 1)
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda folder: needed - 1)
+    with pytest.raises(CheckpointError, match=r"the disk is full \(0.1 MB free, a checkpoint takes 0.1 MB\)"):
+        saved(tmp_path, 2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "step-000001"]
+
+
+def test_room_is_told_in_megabytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "free_bytes", lambda folder: 2_500_000)
+    with pytest.raises(CheckpointError, match=r"2.5 MB free, a checkpoint takes 12,345.7 MB"):
+        checkpoint._require_room(tmp_path, 12_345_678_901)
+
+
+def test_tensors_of_any_layout_are_saved_as_they_look(tmp_path):
+    """Transposed, and with a gradient."""
+    tensors = {"t": torch.arange(6.0).reshape(2, 3).T, "p": torch.nn.Parameter(torch.ones(2))}
+    checkpoint.save(tmp_path / "made/on/the/way", 1, tensors, {})
+    got = checkpoint.load(tmp_path / "made/on/the/way").tensors
+    assert torch.equal(got["t"], tensors["t"]) and torch.equal(got["p"], tensors["p"]) and not got["p"].requires_grad
+
+
+def test_the_newest_is_the_one_of_most_steps(tmp_path):
+    """A million steps have seven digits; what is no checkpoint does not count."""
+    saved(tmp_path, 999_999, 1_000_000)
+    (tmp_path / "step-12").mkdir()
+    (tmp_path / "step-0000013x").mkdir()
+    (tmp_path / "step-2000000").write_text("a file")
+    assert checkpoint.load(tmp_path).step == 1_000_000 and checkpoint.load(tmp_path).passed_over == []
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b"step-000009\n", b"", b"../elsewhere"])
+def test_a_pointer_to_nothing(content, tmp_path):
+    saved(tmp_path, 1)
+    assert checkpoint.pointed(tmp_path, "LATEST") == tmp_path / "step-000001"
+    assert checkpoint.pointed(tmp_path, "BEST") is None
+    (tmp_path / "LATEST").write_bytes(content)
+    assert checkpoint.pointed(tmp_path, "LATEST") is None
+
+
+@pytest.mark.parametrize(("keep", "latest", "left"), [(2, 4, {1, 3, 4}), (2, 3, {1, 2, 3, 4}), (1, 2, {1, 2, 3, 4}), (1, None, {1, 4})])
+def test_what_is_kept(keep, latest, left, tmp_path):
+    """1 is the best; checkpoints after LATEST are damaged ones, which do not count among those kept."""
+    paths = saved(tmp_path, 1, 2, 3, 4)
+    checkpoint.mark_best(tmp_path, paths[0])
+    (tmp_path / "LATEST").unlink() if latest is None else (tmp_path / "LATEST").write_text(f"step-{latest:06d}\n")
+    checkpoint.prune(tmp_path, keep)
+    assert {int(p.name[-1]) for p in tmp_path.glob("step-*")} == left
+
+
+def test_a_folder_stands_where_its_newest_checkpoint_does(tmp_path):
+    paths = saved(tmp_path, 1, 2, 3)
+    checkpoint.mark_best(tmp_path, paths[2])
+    checkpoint.stand_at(tmp_path, paths[1], 1, 1)
+    assert (tmp_path / "LATEST").read_text() == "step-000002\n" and (tmp_path / "BEST").read_text() == "step-000001\n"
+    assert {p.name for p in tmp_path.glob("step-*")} == {"step-000001", "step-000002", "step-000003"}
+    for best in (None, 9):  # no best one so far; one that is gone
+        checkpoint.stand_at(tmp_path, paths[2], best, 1)
+        assert (tmp_path / "BEST").read_text() == "step-000001\n"
+    assert {p.name for p in tmp_path.glob("step-*")} == {"step-000001", "step-000003"}
+
+
+def test_a_manifest_that_was_edited_is_told_from_a_damaged_file(tmp_path):
+    path = saved(tmp_path, 1)[0]
+    made = json.loads((path / "MANIFEST.json").read_text())
+    made["files"]["state.json"]["sha256"] = "0" * 64
+    (path / "MANIFEST.json").write_text(files.as_json(made))
+    assert checkpoint.verify(path) == "MANIFEST.json is not as it was written"
+
+
+def test_each_damage_has_its_own_words(tmp_path):
+    path = saved(tmp_path, 1)[0]
+    assert checkpoint.verify(path) is None
+    size = (path / "state.json").stat().st_size
+    with (path / "state.json").open("a") as stream:
+        stream.write("\n")
+    assert checkpoint.verify(path) == f"state.json has {size + 1:,} bytes, expected {size:,}"

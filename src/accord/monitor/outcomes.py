@@ -55,7 +55,8 @@ def _margin_flat(h: History) -> Evidence | None:
         gained = fmean(half) - early if half and early is not None and not held else None
     if gained is None or not h.past(0.75) or gained > 0.03:
         return None
-    return {"gained": gained, "accuracy": h.recent("rewards/accuracies") or 0.0, "higher": 3 * h.facts.learning_rate}
+    return {"gained": gained, "where": "held-out" if held else "training", "accuracy": h.recent("rewards/accuracies") or 0.0,
+            "higher": 3 * h.facts.learning_rate}  # fmt: skip
 
 
 def _memorised(h: History) -> Evidence | None:
@@ -178,7 +179,7 @@ OUTCOMES = (
     ),
     Rule(
         "margin-flat", _margin_flat,
-        says="the margin has changed by {gained:+.4f} since the start of the run (accuracy {accuracy:.3f})",
+        says="the {where} margin has changed by {gained:+.4f} since the start of the run (training accuracy {accuracy:.3f})",
         means="The model does not come to distinguish chosen from rejected.",
         remedy="--learning-rate {higher:g}; if it stays flat, look at the labels",
         source="EngineersOfAI, DPO lesson, red flag 3",

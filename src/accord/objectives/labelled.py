@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from accord.objectives.numerics import log_ratio, same_rows
+from accord.objectives.numerics import log_ratio
 from accord.objectives.options import Number, bounded
 from accord.types import LabelledLogps, Logps, LossOutput, UsageError
 
@@ -75,7 +75,6 @@ def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.1; matched rows would estimate something else.
     """
-    same_rows(policy, reference)
     if len(policy) < 2:
         raise UsageError(
             f"KTO estimates its baseline from answers to other prompts, and a batch of {len(policy)} has none. "

@@ -168,6 +168,14 @@ class AdamWritten:
             for name, master in ready.optimizer.masters.masters.items()
         }
 
+    def too_low(self) -> list[Finding]:
+        """Masters that cannot hold small updates: asked first, since whatever is computed with them is astray for that reason."""
+        for name, master in self.optimizer.masters.masters.items():
+            if torch.finfo(master.dtype).eps > torch.finfo(torch.float32).eps:
+                says = f"{name} is trained in {master.dtype}, whose rounding swallows small updates: a master is kept in float32"
+                return [broken("update", says, tensor=name)]
+        return []
+
     def foresee(self, step: int) -> float:
         """Take the gradients as they stand before the update, and move the followed values. Returns the gradients' norm."""
         gradients = self.optimizer.masters.gradients()
@@ -297,6 +305,8 @@ class Watch:
             found = untouched(batch.trees, records, ready.model.dtype, "in the first batch")
         if not self.following(step):
             return found
+        if low := self.adam.too_low():
+            return [*found, *low]
         self._before = self.adam.values()
         wanted = self.adam.foresee(step)
         if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):

@@ -1,0 +1,45 @@
+"""SilentBench's faults fit the code that they are to spoil: one that does not injects nothing, and is taken for missed."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.silentbench.in_code import CODE, records
+from benchmarks.silentbench.world import Stale, World
+
+RESUMED = (records.damaged_checkpoint, records.other_data_on_resume)  # these train a run before they spoil it
+
+
+@pytest.mark.parametrize("fault", [f for f in CODE if f.accord not in RESUMED], ids=lambda fault: fault.name)
+def test_every_replacement_can_be_called_as_what_it_replaces(fault, tmp_path):
+    world = World(tmp_path, tmp_path)
+    with world.stack:
+        fault.accord(world)
+
+
+class Code:
+    @staticmethod
+    def double(number, times=2, *, plus=0):
+        return number * times + plus
+
+
+@pytest.mark.parametrize("value", [lambda number: 0, lambda number, times: 0, lambda number, times, more, *, plus: 0])
+def test_a_replacement_that_no_longer_fits(value, tmp_path):
+    with pytest.raises(Stale, match="double is called with number, times, plus"):
+        World(tmp_path, tmp_path).patch(Code, "double", value)
+
+
+def test_a_place_that_is_gone(tmp_path):
+    with pytest.raises(Stale, match="has no treble"):
+        World(tmp_path, tmp_path).patch(Code, "treble", Code.double)
+
+
+def test_a_replacement_that_fits(tmp_path):
+    world = World(tmp_path, tmp_path)
+    with world.stack:
+        world.patch(Code, "double", lambda *given, **named: 7)
+        assert Code.double(1) == 7
+    assert Code.double(1) == 2
