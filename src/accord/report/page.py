@@ -10,10 +10,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from accord.auditing.show import full_command
 from accord.evaluate.statistics import Estimate
 from accord.report.curves import DISPLACED, sample_curves, side_by_side, training_curves
 from accord.report.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.report.verdict import short, verdict
+from accord.training import audited
 from accord.training.files import unwritable, write_text
 from accord.training.recorded import Recorded
 
@@ -37,6 +39,7 @@ class Shown:
     pairs: dict
     preflight: list[dict]
     data: dict
+    audit: dict
     environment: dict
     flags: list[tuple[int, dict]] = field(default_factory=list)
 
@@ -70,7 +73,7 @@ def render(runs: Sequence[Recorded]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"short": short, "heat": heat, "cut": cut, "bar": bar}
+    environment.filters |= {"short": short, "heat": heat, "cut": cut, "bar": bar, "command": full_command}
     several = len(runs) > 1
     return environment.get_template(TEMPLATE).render(
         title=" · ".join(run.name for run in runs), shown=[show(run) for run in runs], runs=runs, several=several,
@@ -83,7 +86,7 @@ def show(run: Recorded) -> Shown:
     return Shown(
         run, verdict(run), training_curves(run), training_curves(run, DISPLACED), sample_curves(run), held_out_table(run),
         slices(run), margin_gain(run), run.json("pairs.json", {}), run.json("preflight.json", []), run.json("data.json", {}),
-        run.json("environment.json", {}), list(enumerate(run.events, 1)),
+        run.json(audited.NAME, {}), run.json("environment.json", {}), list(enumerate(run.events, 1)),
     )  # fmt: skip
 
 

@@ -235,7 +235,7 @@ def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
     what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
     computed twice to save memory, which changes nothing."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers"}})
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers", "audit_rows"}})
     places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
     for section, names in places.items():
         for name in names:

@@ -12,7 +12,7 @@ from accord.distributed import ALONE, World, joined
 from accord.environment import ranks
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.training import checkpoint, files, memory, pairs
+from accord.training import audited, checkpoint, files, memory, pairs
 from accord.training.card import model_card
 from accord.training.checkpoint import Checkpoint
 from accord.training.display import MARKS, Display
@@ -96,6 +96,7 @@ def _begin(
     try:
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
+            world.on_first(lambda: audited.write(ready, folder))
         world.on_first(lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2)))
     except AccordError as error:
         folder.refuse(str(error))
