@@ -82,6 +82,7 @@ class Misaligned:
     """A reference whose log-probs belong to the row before: what a stale cache is."""
 
     name = "misaligned"
+    moves = False
 
     def __init__(self, right):
         self.right = right
