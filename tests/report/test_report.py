@@ -119,13 +119,13 @@ def test_flags_are_listed_with_their_number_in_the_curves(folder, tmp_path):
     import shutil
 
     shutil.copytree(folder, tmp_path / "flagged")
-    event = {"step": 4, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {"pairs": [{"at": "file:3"}]},
+    event = {"step": 4, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {"pairs": [{"at": "dir/file:3"}]},
              "remedy": "--learning-rate 0.1", "means": "too large", "source": "TRL"}  # fmt: skip
     (tmp_path / "flagged/events.jsonl").write_text(json.dumps(event) + "\n")
     recorded = Recorded.open(str(tmp_path / "flagged"))
     found = render([recorded])
-    assert "loss 9 &lt;b&gt;" in found and "step 4: runaway" in found and "<code>file:3</code>" in found and 'class="lead flagged"' in found
-    assert verdict(recorded)[2] == "One red flag was raised: runaway. First to do: --learning-rate 0.1"
+    assert "loss 9 &lt;b&gt;" in found and "step 4: runaway" in found and '<code title="dir/file:3">file:3</code>' in found and 'class="lead flagged"' in found
+    assert verdict(recorded)[2] == "One red flag was raised: runaway. First to do: --learning-rate 0.1."
 
 
 def test_no_flag_is_said_too(folder, tmp_path):

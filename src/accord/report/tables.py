@@ -15,6 +15,12 @@ from accord.training.recorded import Recorded
 
 FEWEST = 10  # rows of a slice that is shown
 MOST_SOURCES = 8
+MEANINGS = {
+    "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
+    "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
+    "eval_rewards/rejected": "reward of rejected", "eval_logps/chosen": "log-prob of chosen, nats an answer",
+    "eval_logps/rejected": "log-prob of rejected, nats an answer", "diag/eval_auc": "AUC: a desirable answer has the higher reward",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,6 +28,7 @@ class Row:
     name: str
     cells: tuple[str, ...]
     value: Estimate | None = None  # drawn as a bar with its interval, where there is one
+    means: str = ""  # the figure in words, where its name is for machines
 
 
 def held_out_table(run: Recorded) -> list[Row]:
@@ -31,7 +38,7 @@ def held_out_table(run: Recorded) -> list[Row]:
     for name in names:
         before, after = run.at(0, name), run.at(run.ended, name)
         if after is not None:
-            rows.append(Row(name, (_number(before), _number(after), _signed(before, after))))
+            rows.append(Row(name, (_number(before), _number(after), _signed(before, after)), means=MEANINGS[name]))
     return rows
 
 
@@ -50,7 +57,7 @@ def slices(run: Recorded) -> list[Row]:
     for name, chosen in _parts(table):
         if chosen.sum() >= FEWEST:
             estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
-            rows.append(Row(name, (f"{int(chosen.sum()):,}", str(estimate)), estimate))
+            rows.append(Row(name, (f"{int(chosen.sum()):,}", f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"), estimate))
     return rows
 
 

@@ -40,7 +40,7 @@ def looked_at(run: Recorded) -> str:
     names = ", ".join(short(event["check"]) for event in warnings)
     first = warnings[0]
     count = "One red flag was" if len(warnings) == 1 else f"{len(warnings)} red flags were"
-    return f"{count} raised: {names}. First to do: {first['remedy']}"
+    return f"{count} raised: {names}. First to do: {first['remedy'].rstrip('.')}."
 
 
 def short(check: str) -> str:
