@@ -24,6 +24,7 @@ class Case:
     also: frozenset[str] = frozenset()  # true of such a run as well
     count: int = 768  # training rows
     held_out_too: bool = False  # whether held-out rows are made in the same way
+    held_out: bool = True  # whether there are held-out rows
     wrong_reference: bool = False
     seeds: int = 4
 
@@ -73,7 +74,8 @@ CASES = (
     Case("nearly identical pairs", frozenset({"chosen-falling"}), nearly_the_same, settings={"learning_rate": 2 * RATE, "epochs": 2},
          also=LEARNED_BY_HEART, held_out_too=True),
     Case("kto, 1 good label for 50 bad", frozenset({"z0-clamped"}), one_in_fifty, settings={"method": "kto"}),
-    Case("wrong reference", frozenset({"wrong-reference"}), wrong_reference=True),
+    Case("wrong reference", frozenset({"refused: running.first"}), wrong_reference=True, seeds=2),
+    Case("wrong reference, no held-out rows", frozenset({"wrong-reference"}), wrong_reference=True, held_out=False, seeds=2),
     Case("healthy", frozenset(), seeds=8),
 )  # fmt: skip
 

@@ -194,7 +194,7 @@ OUTCOMES = (
     ),
     Rule(
         "chosen-falling", _chosen_falling,
-        says="chosen answers lost {chosen:+.2f} nats a token, on {share:.0%} of the rows; rejected {rejected:+.2f}",
+        says="chosen answers moved by {chosen:+.2f} nats a token, down on {share:.0%} of the rows; rejected {rejected:+.2f}",
         means="The margin grows only because rejected answers fall faster: the model comes to say neither. Where the "
               "probability goes instead is not in the data.",
         remedy="--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are nearly the same",
