@@ -85,7 +85,8 @@ def brief(name: str, path: Path) -> dict:
         run = Recorded.open(str(path))
         step = run.training.steps[-1] if len(run.training) else 0
         flags = sum(event["verdict"] == "warning" for event in run.events)
-        return {"name": name, "objective": run.config.objective["name"], "step": step, "flags": flags, "touched": _touched(path)}
+        return {"name": name, "objective": run.config.objective["name"], "step": step, "flags": flags, "touched": _touched(path),
+                "finished": (path / "README.md").is_file()}  # fmt: skip
     except AccordError as error:  # still preparing, or refused: it is listed, and says so
         return {"name": name, "step": 0, "flags": 0, "touched": _touched(path), "says": str(error).splitlines()[0]}
 
