@@ -214,6 +214,7 @@ def evaluate(run: Run) -> None:
     ready, progress = run.ready, run.progress
     objective = ready.learner.objective
     disturbed: list[Finding] = []
+    run.display.doing(f"evaluating {len(ready.held_out.trees):,} held-out rows")
     with run.watch.evaluation(disturbed):
         records = held.evaluate(
             ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll, ready.world
@@ -249,6 +250,7 @@ def held_out_metrics(run: Run, records: Records) -> dict:
 def speak(run: Run) -> None:
     """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl."""
     ready, progress = run.ready, run.progress
+    run.display.doing(f"answering {len(ready.asked):,} prompts")
     before = [line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0] or None
     start = Start.of(ready.learner.forward, ready.learner.reference)
     samples, metrics = sampling.take(

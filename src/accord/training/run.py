@@ -156,9 +156,11 @@ def dry_run(config: Config, display: Display) -> Ready:
 
 
 def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
-    """What is about to happen, one line each."""
+    """What is about to happen, one line each; checks on rows that found nothing are counted."""
     objective = ready.learner.objective
-    for finding in ready.findings:
+    quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
+    display.line(f"  {MARKS['ok']} {'data':<22} {len(quiet)} checks on every row found nothing; each is in preflight.json")
+    for finding in (f for f in ready.findings if f not in quiet):
         display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     display.line(f"  objective: {objective.name}; {objective.convention}")
     display.line(
