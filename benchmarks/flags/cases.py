@@ -7,8 +7,8 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-from accord.training import loop
 from accord.training import run as running
+from accord.training import state
 from accord.training.invariants import Blind
 from accord.types import Logps
 
@@ -100,11 +100,11 @@ class Misaligned:
 @contextmanager
 def no_invariants():
     """Inside, what must hold while training is not looked at: red flags alone are left."""
-    watch, loop.Watch = loop.Watch, lambda ready, step: Blind()
+    watch, state.Watch = state.Watch, lambda ready, step: Blind()
     try:
         yield
     finally:
-        loop.Watch = watch
+        state.Watch = watch
 
 
 class misaligned_reference:

@@ -17,12 +17,13 @@ from accord.training.card import model_card
 from accord.training.checkpoint import Checkpoint
 from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
-from accord.training.loop import Progress, Run, train
+from accord.training.loop import train
 from accord.training.prepare import Ready, prepare
 from accord.training.ranks import alone, created, heard, opened, recovered, require_fit
 from accord.training.same import Candidates
 from accord.training.sharding import whole_model
 from accord.training.signals import Stop, stop_on_signals
+from accord.training.state import Progress, Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, UsageError
 
 # Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
