@@ -35,6 +35,7 @@ def test_a_sample_shows_what_the_file_is(tmp_path):
         found = audit_rows(dataset, "pairs", most)
         opposed = found.find("integrity.contradictions")
         assert found.verdict == "unfit" and opposed.evidence["share"] == 1.0 and "Question" in opposed.places[0].excerpt
+        assert (found.find("diversity.size") is None) == (most == 20)  # a sample is smaller than its file
         assert found.as_dict()["rows"] == 121 and len(found.scan) == min(most, 120)
 
 

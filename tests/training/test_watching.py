@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -13,6 +14,7 @@ import accord
 from accord.evaluate.probe import Start, repeated, spread
 from accord.evaluate.similarity import ches, overlap
 from accord.training import loop, state
+from accord.training.guard import go_back
 from accord.training.watching import action, explained, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, Tree, UsageError
 
@@ -122,6 +124,19 @@ def test_adapt_ends_with_the_best_weights(tiny_folder, pairs_file, held_out_file
     before = (result.folder / "metrics.jsonl").read_bytes(), (result.saved / "adapter_model.safetensors").read_bytes()
     accord.resume(str(result.folder))
     assert before == ((result.folder / "metrics.jsonl").read_bytes(), (result.saved / "adapter_model.safetensors").read_bytes())
+
+
+def test_going_back_says_where_nothing_is_better():
+    """Every evaluation was worse than the start: the run still ends with the best of them, and does not praise it."""
+    said = []
+    where = state.Progress(step=6, best=4.4, best_step=6, before={"eval_loss": 0.69})
+    made = SimpleNamespace(
+        progress=where, folder=SimpleNamespace(append=lambda *_: None), display=SimpleNamespace(flagged=lambda _, found: said.append(found.says))
+    )
+    for where.best in (4.4, 0.5):
+        go_back(made, Finding("flag.runaway", "warning", "loss 9"))
+    assert "even they are worse there than what training started from (4.4 against 0.69)" in said[0] and "even" not in said[1]
+    assert where.taken == 6
 
 
 def test_adapt_without_held_out_rows_only_says(tiny_folder, pairs_file, tmp_path):

@@ -27,6 +27,7 @@ SHOWN_TEXT = 160  # characters of each text of an example
 
 Say = Callable[[str], None]
 
+OF_THE_WHOLE = ("diversity.size",)  # checks that say of a sample what is not so of its file
 VERDICTS = {"refused": "unfit", "warning": "fit with care"}
 
 
@@ -131,7 +132,8 @@ def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
     start = time.monotonic()
     found = scan_dataset(dataset, kind, some_prompts(dataset.examples, most, seed), seed)
     probes = probe(found, seed) if kind != "demonstrations" else None
-    findings = _shown(ordered(_checks(found, probes, seed)), found)
+    findings = [each for each in _checks(found, probes, seed) if len(found) == len(dataset) or each.check not in OF_THE_WHOLE]
+    findings = _shown(ordered(findings), found)
     return Audit(found, probes, findings, seconds=time.monotonic() - start)
 
 

@@ -38,11 +38,17 @@ DISPLACED = (
 
 
 def marks(run: Recorded) -> list[Mark]:
-    """Where flags were raised, numbered as in the list of flags."""
-    return [
-        Mark(event["step"], str(number), f"step {event['step']}: {short(event['check'])}", event["verdict"])
-        for number, event in enumerate(run.events, 1)
-    ]
+    """Where flags were raised, numbered as in the list of flags; those of one step share a line."""
+    steps: dict[int, list[tuple[int, dict]]] = {}
+    for number, event in enumerate(run.events, 1):
+        steps.setdefault(event["step"], []).append((number, event))
+    return [_mark(step, events) for step, events in steps.items()]
+
+
+def _mark(step: int, events: list[tuple[int, dict]]) -> Mark:
+    kind = "warning" if any(event["verdict"] == "warning" for _, event in events) else "note"
+    names = ", ".join(short(event["check"]) for _, event in events)
+    return Mark(step, ",".join(str(number) for number, _ in events), f"step {step}: {names}", kind)
 
 
 def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:

@@ -36,7 +36,7 @@ def held_out_table(run: Recorded) -> list[Row]:
     names = [f"eval_{name}" for name in REPORTED] + ["diag/eval_auc"]
     rows = []
     for name in names:
-        before, after = run.at(0, name), run.at(run.ended, name)
+        before, after = run.at(0, name), run.at(run.measured, name)
         if after is not None:
             rows.append(Row(name, (_number(before), _number(after), _signed(before, after)), means=MEANINGS[name]))
     return rows
@@ -44,7 +44,7 @@ def held_out_table(run: Recorded) -> list[Row]:
 
 def slices(run: Recorded) -> list[Row]:
     """Held-out accuracy of parts of the rows, with the interval clustered by prompt."""
-    table = run.examples(run.ended)
+    table = run.examples(run.measured)
     if table is None or "turns" not in table.column_names:
         return []
     margins = _margins(table)
@@ -63,7 +63,7 @@ def slices(run: Recorded) -> list[Row]:
 
 def margin_gain(run: Recorded) -> Estimate | None:
     """How much held-out margins grew, row by row, with the bootstrap over prompts."""
-    before, after = run.examples(0), run.examples(run.ended)
+    before, after = run.examples(0), run.examples(run.measured)
     if before is None or after is None or np.isnan(_margins(after)).any():
         return None
     return bootstrap_difference(_margins(after), _margins(before), clusters=list(np.array(after["prompt"])))
@@ -100,14 +100,14 @@ def differences(runs: Sequence[Recorded]) -> list[Row]:
 def summary(runs: Sequence[Recorded]) -> list[Row]:
     """A line a figure, a column a run."""
     def figures(run: Recorded) -> dict[str, str]:
-        low, high = run.at(run.ended, "diag/eval_accuracy_low"), run.at(run.ended, "diag/eval_accuracy_high")
-        accuracy_now, kl = run.at(run.ended, "eval_rewards/accuracies"), run.sampled.last("diag/samples_kl", 1)
+        low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
+        accuracy_now, kl = run.at(run.measured, "eval_rewards/accuracies"), run.sampled.last("diag/samples_kl", 1)
         warnings = [e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"]
         return {
             "updates": f"{run.training.steps[-1] if len(run.training) else 0:,}",
             "held-out accuracy": f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–",
-            "held-out margin": _number(run.at(run.ended, "eval_rewards/margins")),
-            "chosen, nats a token": _number(run.at(run.ended, "diag/eval_log_ratio_token/chosen")),
+            "held-out margin": _number(run.at(run.measured, "eval_rewards/margins")),
+            "chosen, nats a token": _number(run.at(run.measured, "diag/eval_log_ratio_token/chosen")),
             "KL, nats an answer": _number(kl[0] if kl else None),
             "red flags": ", ".join(warnings) or "none",
         }  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from accord.training import checkpoint
 from accord.training.events import flag
 from accord.training.folder import vars_of
-from accord.training.keeping import save
+from accord.training.keeping import save, score
 from accord.training.state import Run
 from accord.training.watching import action, explained
 from accord.types import Finding, Flagged
@@ -62,4 +62,6 @@ def go_back(run: Run, cause: Finding) -> None:
         run.ready.load_state(world.from_first(tensors), best)
     progress.taken = best
     says = f"the run ends with the weights of step {best}, the best on held-out rows, since {cause.check} was raised"
+    if progress.best > score(progress.before):
+        says += f"; even they are worse there than what training started from ({progress.best:.4g} against {score(progress.before):.4g})"
     flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))

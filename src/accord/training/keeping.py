@@ -15,6 +15,11 @@ from accord.training.step import NotFinite
 from accord.types import Diverged, Tree
 
 
+def score(metrics: dict) -> float:
+    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus their accuracy."""
+    return metrics["eval_loss"] if "eval_loss" in metrics else -metrics.get("eval_rewards/accuracies", 0.0)
+
+
 def save(run: Run) -> str:
     """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
     tensors = run.ready.state()

@@ -16,7 +16,7 @@ from accord.training import examples, memory, sampling
 from accord.training.events import hold
 from accord.training.guard import guard
 from accord.training.invariants import metrics_as_recorded
-from accord.training.keeping import diverged, rescue, save
+from accord.training.keeping import diverged, rescue, save, score
 from accord.training.moving import Moving
 from accord.training.shrinking import shrink
 from accord.training.state import Run
@@ -162,11 +162,6 @@ def answer(run: Run) -> None:
     for number, (asked, said) in enumerate(zip(ready.asked, samples)):
         run.folder.append("samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken))
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
-
-
-def score(metrics: dict) -> float:
-    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus their accuracy."""
-    return metrics["eval_loss"] if "eval_loss" in metrics else -metrics.get("eval_rewards/accuracies", 0.0)
 
 
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:

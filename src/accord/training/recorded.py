@@ -74,6 +74,11 @@ class Recorded:
         taken = [e["evidence"]["taken"] for e in self.lines("events.jsonl") if e["check"] == "guard.best"]
         return taken[-1] if taken else max((*self.training.steps, *self.held_out.steps), default=0)
 
+    @cached_property
+    def measured(self) -> int:
+        """The newest step up to `ended` at which held-out rows were evaluated: an earlier one where the run stopped in between."""
+        return max((step for step in self.held_out.steps if 0 < step <= self.ended), default=self.ended)
+
     def at(self, step: int, name: str) -> float | None:
         """A held-out figure at a step, if it was measured there."""
         return dict(self.held_out.points(name)).get(step)
