@@ -222,6 +222,7 @@ def test_side_by_side(folder, other):
     assert "2 runs, side by side" in found and "What is not the same" in found and Tags(found)
     rows = {row.name: row.cells for row in differences(runs)}
     assert rows["objective.name"] == ("dpo", "simpo") and rows["train.steps"] == ("8", "3") and "train.seed" not in rows
+    assert rows["objective.beta"] == ("0.1", "2.0")  # simpo's own default: options as they took effect
 
 
 def test_a_run_without_held_out_rows(other):

@@ -10,7 +10,6 @@ import pyarrow as pa
 
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
 from accord.training.card import REPORTED
-from accord.training.prepare import trajectory
 from accord.training.recorded import Recorded
 
 FEWEST = 10  # rows of a slice that is shown
@@ -91,7 +90,7 @@ def _margins(table: pa.Table) -> np.ndarray:
 
 def differences(runs: Sequence[Recorded]) -> list[Row]:
     """Fields of the config that are not the same in all runs."""
-    fields = [trajectory(run.config) | {"data.train": run.config.data.train} for run in runs]
+    fields = [run.fields for run in runs]
     names = list(dict.fromkeys(name for one in fields for name in one))
     rows = [Row(name, tuple(str(one.get(name, "–")) for one in fields)) for name in names]
     return [row for row in rows if len(set(row.cells)) > 1]
@@ -101,14 +100,14 @@ def summary(runs: Sequence[Recorded]) -> list[Row]:
     """A line a figure, a column a run."""
     def figures(run: Recorded) -> dict[str, str]:
         low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
-        accuracy_now, kl = run.at(run.measured, "eval_rewards/accuracies"), run.sampled.last("diag/samples_kl", 1)
+        accuracy_now, kl = run.at(run.measured, "eval_rewards/accuracies"), [v for step, v in run.sampled.points("diag/samples_kl") if step]
         warnings = [e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"]
         return {
             "updates": f"{run.training.steps[-1] if len(run.training) else 0:,}",
             "held-out accuracy": f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–",
             "held-out margin": _number(run.at(run.measured, "eval_rewards/margins")),
             "chosen, nats a token": _number(run.at(run.measured, "diag/eval_log_ratio_token/chosen")),
-            "KL, nats an answer": _number(kl[0] if kl else None),
+            "KL, nats an answer": _number(kl[-1] if kl else None),
             "red flags": ", ".join(warnings) or "none",
         }  # fmt: skip
 

@@ -14,7 +14,7 @@ from accord.monitor.history import Table
 from accord.objectives import BoundObjective
 from accord.training.examples import file_of
 from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective
+from accord.training.prepare import resolve_objective, trajectory
 from accord.types import UsageError
 
 
@@ -46,6 +46,12 @@ class Recorded:
     @cached_property
     def objective(self) -> BoundObjective:
         return resolve_objective(self.config)
+
+    @property
+    def fields(self) -> dict[str, object]:
+        """The config's fields by path, as they took effect: options that were left out have the objective's defaults."""
+        options = {f"objective.{name}": value for name, value in self.objective.options.items()}
+        return trajectory(self.config) | options | {"data.train": self.config.data.train}
 
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
