@@ -46,6 +46,11 @@ def tokenizer(smollm2_folder):
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory, tokenizer):
     """A random two-layer Llama in save_pretrained layout, with the real tokenizer and chat template."""
+    return save_tiny(tmp_path_factory.mktemp("tiny"), tokenizer)
+
+
+def save_tiny(folder, tokenizer):
+    """Write a random two-layer Llama with this tokenizer; its folder."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
     torch.manual_seed(0)
@@ -55,7 +60,6 @@ def tiny_folder(tmp_path_factory, tokenizer):
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.2,  # large enough for attention to matter
     )  # fmt: skip
-    folder = tmp_path_factory.mktemp("tiny")
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder

@@ -4,7 +4,7 @@
 
 DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 150,000 parameters, fine-tuned on the data's answers) and
 every run are kept in --work; a run that lies there is not made again, but judged anew by today's rules (replay.py), which
-see its recorded figures alone. Results: benchmarks/results/flags.json.
+see its recorded figures alone: so a gallery that was stopped goes on, and changed rules need no new runs. Results: benchmarks/results/flags.json.
 
 Recall: runs made to fail that raised one of their expected flags, over all such runs. Precision: warnings that belong to
 their run, over all warnings raised, the healthy runs' among them. Notes (explanations) are no warnings.
@@ -13,20 +13,20 @@ their run, over all warnings raised, the healthy runs' among them. Notes (explan
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import random
 import shutil
 import tempfile
+from contextlib import ExitStack
 from pathlib import Path
 
 import torch
-from cases import CASES, RATE, Case, misaligned_reference
+from cases import CASES, RATE, Case, misaligned_reference, no_invariants
 from replay import replay
 from tiny import make_base
 
 import accord
-from accord.types import DataError
+from accord.types import DataError, Refused
 
 RESULTS = Path(__file__).parents[1] / "results" / "flags.json"
 
@@ -45,7 +45,9 @@ def main() -> None:
     if not base.is_dir():
         work.mkdir(parents=True, exist_ok=True)
         base = make_base(rows, work)
+    wanted = {f"{case.name}, seed {seed}" for case in CASES for seed in range(case.seeds)}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    results = {key: found for key, found in results.items() if key in wanted}  # not those of a former gallery
     for seed in range(max(case.seeds for case in CASES)):
         for case in (case for case in CASES if seed < case.seeds):
             key = f"{case.name}, seed {seed}"
@@ -63,17 +65,16 @@ def measure(case: Case, seed: int, rows: list[dict], held_out: list[dict], base:
         shutil.rmtree(run, ignore_errors=True)
         try:
             make(case, seed, rows, held_out, base, run)
-        except DataError as error:
-            if "data.ledger" not in str(error):
-                raise  # not what this gallery is about
-            return {"raised": ["refused: data.ledger"]}
+        except (DataError, Refused) as error:
+            return {"raised": ["refused: " + str(error).splitlines()[1].partition(":")[0]]}  # the check stands below the headline
     flags = replay(run)
-    accuracy = [json.loads(line).get("eval_rewards/accuracies") for line in (run / "metrics.jsonl").read_text().splitlines()]
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    accuracy = [line["eval_rewards/accuracies"] for line in lines if "eval_rewards/accuracies" in line]
     return {
         "raised": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "warning"],
         "steps": [step for step, f in flags if f.verdict == "warning"],
         "notes": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "note"],
-        "accuracy": [a for a in accuracy if a is not None][-1],
+        "accuracy": accuracy[-1] if accuracy else None,
     }
 
 
@@ -85,7 +86,11 @@ def make(case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Pa
     test = write(case.rows(held_out, rng) if case.held_out_too else held_out, run.parent / "held_out.jsonl")
     settings = {"method": "dpo", "epochs": 1, "learning_rate": RATE, **case.settings}
     fields = {"evaluate.every": 12, "evaluate.rows": 200, "monitor.sample_every": 24, "model.lora.targets": "all-linear", "checkpoint.every": 0}
-    with misaligned_reference() if case.wrong_reference else contextlib.nullcontext():
+    with ExitStack() as changed:
+        if case.wrong_reference:
+            changed.enter_context(misaligned_reference())
+        if case.unwatched:
+            changed.enter_context(no_invariants())
         accord.train(
             model=str(base), data=train, held_out=test, dtype="float32", batch_size=16, seed=seed, output=str(run), set=fields, **settings
         )

@@ -15,6 +15,39 @@ Data = Annotated[str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parque
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
 UNFIT = 3  # exit code
 
+# What `accord audit` takes beside the data.
+ModelToo = Annotated[Optional[str], typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness.")]
+HeldOutToo = Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")]
+Kind = Annotated[Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")]
+Page = Annotated[Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")]
+Fix = Annotated[
+    Optional[str], typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it.")
+]
+Drop = Annotated[
+    Optional[list[str]], typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language.")
+]
+Keep = Annotated[
+    Optional[list[str]],
+    typer.Option(
+        help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties."
+    ),
+]
+NearTie = Annotated[
+    Optional[float],
+    typer.Option("--near-tie", help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1."),
+]
+MinChosenScore = Annotated[
+    Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")
+]
+MaxPerPrompt = Annotated[
+    Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")
+]
+BalanceLength = Annotated[
+    bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")
+]
+Sample = Annotated[int, typer.Option(min=1, help="Rows that the probes read.")]
+ModelRows = Annotated[Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")]
+
 
 def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
     """Put the commands into the application.
@@ -34,51 +67,11 @@ def _tell(text: str) -> None:
 
 def _audit(run: Callable, say: Callable) -> Callable:
     def audit(
-        data: Data,
-        model: Annotated[
-            Optional[str], typer.Option(help="smollm2 or a folder: adds the checks of tokens and hardness.")
-        ] = None,
-        held_out: Annotated[
-            Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
-        ] = None,
-        rows: Annotated[
-            Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")
-        ] = None,
-        page: Annotated[Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")] = None,
-        fix: Annotated[
-            Optional[str],
-            typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."),
-        ] = None,
-        drop: Annotated[
-            Optional[list[str]],
-            typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."),
-        ] = None,
-        keep: Annotated[
-            Optional[list[str]],
-            typer.Option(
-                help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties."
-            ),
-        ] = None,
-        near_tie: Annotated[
-            Optional[float],
-            typer.Option(
-                "--near-tie", help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1."
-            ),
-        ] = None,
-        min_chosen_score: Annotated[
-            Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")
-        ] = None,
-        max_per_prompt: Annotated[
-            Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")
-        ] = None,
-        balance_length: Annotated[
-            bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")
-        ] = False,
-        sample: Annotated[int, typer.Option(min=1, help="Rows that the probes read.")] = 10_000,
-        model_rows: Annotated[Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = None,
-        seed: Seed = 0,
-        as_json: Json = False,
-    ) -> None:
+        data: Data, model: ModelToo = None, held_out: HeldOutToo = None, rows: Kind = None, page: Page = None, fix: Fix = None,
+        drop: Drop = None, keep: Keep = None, near_tie: NearTie = None, min_chosen_score: MinChosenScore = None,
+        max_per_prompt: MaxPerPrompt = None, balance_length: BalanceLength = False, sample: Sample = 10_000,
+        model_rows: ModelRows = None, seed: Seed = 0, as_json: Json = False,
+    ) -> None:  # fmt: skip
         """What is wrong with a preference file, before any training. Exit 3 if it is unfit."""
         verdict = ""
 
@@ -93,14 +86,8 @@ def _audit(run: Callable, say: Callable) -> Callable:
             if page is not None:
                 check_page(page)
             options = Options(
-                tuple(drop or ()),
-                tuple(keep or ()),
-                near_tie,
-                min_chosen_score,
-                max_per_prompt,
-                balance_length,
-                seed if fix else 0,
-            )
+                tuple(drop or ()), tuple(keep or ()), near_tie, min_chosen_score, max_per_prompt, balance_length, seed if fix else 0,
+            )  # fmt: skip
             found = examine(
                 data, model=model, held_out=held_out, rows=rows, sample=sample, model_rows=model_rows, fix_to=fix,
                 options=options, seed=seed, say=_tell,

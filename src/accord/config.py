@@ -159,6 +159,9 @@ class MonitorConfig(Section):
     """Longest sampled answer."""
     prompts: str | None = None
     """Text file with the prompts to sample, one a line, in place of held-out ones."""
+    audit_rows: NotNegative = 2000
+    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report: one to three seconds. 0: none.
+    `accord audit` looks at all of them."""
     trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
     """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
 

@@ -105,6 +105,27 @@ def test_runaway_silences_its_symptoms():
     assert found.keys() == {"runaway"}
 
 
+def test_what_drifts_after_memorising_is_memory():
+    """Twenty epochs over a hundred pairs: far from the start, margins that go with length, long samples; one cause."""
+    learned = lambda step, line: {"loss": 0.01, "rewards/accuracies": 1.0, "diag/drift": step / 20} if step > 30 else {}  # noqa: E731
+    by_length = constant({"diag/eval_length_correlation": 0.9}, after=60)
+    found = told(train=learned, held=by_length, spoken=constant({"diag/samples_tokens": 90.0, "diag/samples_longer": 1.0}, after=60))
+    assert found.keys() == {"memorised"}
+    assert "runaway" in told(train=constant({"diag/drift": 4.0}, after=40))
+
+
+def test_displaced_answers_have_any_length():
+    """Where the probability goes instead is not in the data: so is how long those answers are."""
+    fallen = {"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5, "diag/chosen_down": 0.9}
+    longer = constant({"diag/samples_tokens": 90.0, "diag/samples_longer": 1.0}, after=60)
+    assert "length-drift" not in told(train=constant(fallen, after=20), spoken=longer) and "length-drift" in told(spoken=longer)
+
+
+def test_a_reward_that_shows_as_zero_is_explained_to_nobody():
+    hardly = scaled(**{"rewards/chosen": -0.004, "diag/log_ratio_token/chosen": -0.05})
+    assert "chosen-reward-negative" not in told(train=hardly)
+
+
 def test_a_first_loss_that_is_not_known_is_no_wrong_reference():
     assert told(train=constant({"loss": 3.1}), facts=facts(at_reference=None)) == {}
 

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.evaluate.statistics import accuracy
+from accord.report.curves import marks
 from accord.report.page import heat, render, write_report
 from accord.report.tables import differences, margin_gain, slices
 from accord.report.verdict import verdict
@@ -119,13 +120,19 @@ def test_flags_are_listed_with_their_number_in_the_curves(folder, tmp_path):
     import shutil
 
     shutil.copytree(folder, tmp_path / "flagged")
-    event = {"step": 4, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {"pairs": [{"at": "file:3"}]},
+    event = {"step": 4, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {"pairs": [{"at": "dir/file:3"}]},
              "remedy": "--learning-rate 0.1", "means": "too large", "source": "TRL"}  # fmt: skip
     (tmp_path / "flagged/events.jsonl").write_text(json.dumps(event) + "\n")
     recorded = Recorded.open(str(tmp_path / "flagged"))
     found = render([recorded])
-    assert "loss 9 &lt;b&gt;" in found and "step 4: runaway" in found and "<code>file:3</code>" in found and 'class="lead flagged"' in found
-    assert verdict(recorded)[2] == "One red flag was raised: runaway. First to do: --learning-rate 0.1"
+    assert "loss 9 &lt;b&gt;" in found and "step 4: runaway" in found and '<code title="dir/file:3">file:3</code>' in found and 'class="lead flagged"' in found
+    assert verdict(recorded)[2] == "One red flag was raised: runaway. First to do: --learning-rate 0.1."
+
+
+def test_flags_of_one_step_share_a_line(folder):
+    recorded = Recorded.open(str(folder))
+    recorded.events = [{"step": s, "check": f"flag.{c}", "verdict": v} for s, c, v in ((4, "a", "note"), (4, "b", "warning"), (6, "c", "note"))]
+    assert [(m.step, m.label, m.title, m.kind) for m in marks(recorded)] == [(4, "1,2", "step 4: a, b", "warning"), (6, "3", "step 6: c", "note")]
 
 
 def test_no_flag_is_said_too(folder, tmp_path):
@@ -135,6 +142,25 @@ def test_no_flag_is_said_too(folder, tmp_path):
     (tmp_path / "quiet/events.jsonl").unlink(missing_ok=True)
     recorded = Recorded.open(str(tmp_path / "quiet"))
     assert verdict(recorded)[2] == "No red flag was raised." and "None was raised" in render([recorded])
+
+
+def test_a_run_that_stopped_between_evaluations(folder, tmp_path):
+    """Nothing is said to be unknown that was measured, and nothing measured that was not: the newest evaluation, with its step."""
+    import shutil
+
+    shutil.copytree(folder, tmp_path / "stopped")
+    lines = json_lines(folder / "metrics.jsonl")
+    kept = [line for line in lines if line["step"] <= 7 and ("diag/samples_kl" not in line or line["step"] == 0)]
+    (tmp_path / "stopped/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    samples = [line for line in json_lines(folder / "samples.jsonl") if line["step"] == 0]
+    (tmp_path / "stopped/samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
+    recorded = Recorded.open(str(tmp_path / "stopped"))
+    (at_six,) = [line for line in kept if line["step"] == 6 and "eval_loss" in line]
+    said, cost, _ = verdict(recorded)
+    assert f"held-out accuracy {at_six['eval_rewards/accuracies']:.3f} (from 0.500) at step 6, the last that was evaluated of 7" in said
+    assert "KL" not in cost and slices(recorded) and margin_gain(recorded)
+    page = render([recorded])
+    assert ">at step 6</th>" in page and "<dt>after</dt>" not in page and "the run stopped before it was due again" in page
 
 
 # ---------------------------------------------------------------- tables
@@ -196,6 +222,7 @@ def test_side_by_side(folder, other):
     assert "2 runs, side by side" in found and "What is not the same" in found and Tags(found)
     rows = {row.name: row.cells for row in differences(runs)}
     assert rows["objective.name"] == ("dpo", "simpo") and rows["train.steps"] == ("8", "3") and "train.seed" not in rows
+    assert rows["objective.beta"] == ("0.1", "2.0")  # simpo's own default: options as they took effect
 
 
 def test_a_run_without_held_out_rows(other):

@@ -28,7 +28,9 @@ def test_the_table_holds_what_is_there():
     sparks = Sparks()
     sparks.add({"loss": 0.7, "unknown": 1.0})
     sparks.add({"loss": 0.5, "rewards/accuracies": 0.6})
-    assert sparks.rows() == [("loss", "█▁", "+0.500"), ("accuracy", "▁", "+0.600")]
+    assert sparks.rows() == [("loss", "█▁", " 0.500"), ("accuracy", "▁", " 0.600")]
+    sparks.add({"rewards/margins": 0.25})
+    assert sparks.rows()[-1] == ("margin", "▁", "+0.250")
 
 
 def test_plain_flag():
@@ -52,7 +54,7 @@ def test_live_picture():
     console.print(display._picture())
     display.close()
     shown = console.export_text()
-    assert "loss" in shown and "█▃▁" in shown and "+0.333" in shown and "red flags: runaway (step 3)" in shown
+    assert "loss" in shown and "█▃▁" in shown and " 0.333" in shown and "red flags: runaway (step 3)" in shown
     assert "3/10" in shown and "100 tok/s  1:05 left" in shown and "saturated" not in shown
     assert "what to do: --learning-rate 1e-5" in stream.getvalue()
 
@@ -61,4 +63,19 @@ def test_other_phases_have_no_table():
     display = LiveDisplay()
     display.progress("reference", 3, 9)
     assert display._picture() is display.bar
+    display.close()
+
+
+def test_what_takes_a_while_is_said():
+    """Before the first update as a line; later in the bar, where it does not stay."""
+    from rich.console import Console
+
+    stream = io.StringIO()
+    display = LiveDisplay()
+    display.console = Console(file=stream, force_terminal=True, width=120, highlight=False)
+    display.doing("evaluating 9 held-out rows")
+    assert "· evaluating 9 held-out rows" in stream.getvalue()
+    display.step(1, 10, {"loss": 0.7}, 100.0, 65.0)
+    display.doing("answering 5 prompts")
+    assert display.bar.tasks[0].fields["figures"] == "answering 5 prompts" and "answering" not in stream.getvalue()
     display.close()

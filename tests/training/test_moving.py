@@ -8,8 +8,8 @@ import accord
 from accord.training import checkpoint, loop
 from accord.training.display import SilentDisplay
 from accord.training.folder import RunFolder
-from accord.training.loop import Run
 from accord.training.signals import Stop
+from accord.training.state import Run
 from accord.types import UsageError
 
 MOVING = ["reference=moving", "moving.every=2", "moving.mix=0.25"]

@@ -17,7 +17,7 @@ from accord.training.references import choose_reference
 
 FILES = {
     "config.yaml", "environment.json", "data.json", "rejected.jsonl", "preflight.json", "metrics.jsonl", "timings.jsonl",
-    "README.md", "checkpoints", "examples.parquet", "samples.jsonl",
+    "README.md", "checkpoints", "examples.parquet", "samples.jsonl", "audit.json",
 }  # fmt: skip
 ALWAYS = {"step", "epoch", "learning_rate", "grad_norm", "num_tokens", "loss", "entropy"}
 OF_PAIRS = {

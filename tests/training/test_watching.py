@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pandas
 import pytest
@@ -12,7 +13,8 @@ from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 import accord
 from accord.evaluate.probe import Start, repeated, spread
 from accord.evaluate.similarity import ches, overlap
-from accord.training import loop
+from accord.training import loop, state
+from accord.training.guard import go_back
 from accord.training.watching import action, explained, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, Tree, UsageError
 
@@ -124,6 +126,19 @@ def test_adapt_ends_with_the_best_weights(tiny_folder, pairs_file, held_out_file
     assert before == ((result.folder / "metrics.jsonl").read_bytes(), (result.saved / "adapter_model.safetensors").read_bytes())
 
 
+def test_going_back_says_where_nothing_is_better():
+    """Every evaluation was worse than the start: the run still ends with the best of them, and does not praise it."""
+    said = []
+    where = state.Progress(step=6, best=4.4, best_step=6, before={"eval_loss": 0.69})
+    made = SimpleNamespace(
+        progress=where, folder=SimpleNamespace(append=lambda *_: None), display=SimpleNamespace(flagged=lambda _, found: said.append(found.says))
+    )
+    for where.best in (4.4, 0.5):
+        go_back(made, Finding("flag.runaway", "warning", "loss 9"))
+    assert "even they are worse there than what training started from (4.4 against 0.69)" in said[0] and "even" not in said[1]
+    assert where.taken == 6
+
+
 def test_adapt_without_held_out_rows_only_says(tiny_folder, pairs_file, tmp_path):
     folder = run(tiny_folder, pairs_file, tmp_path / "run", on_flag="adapt", **HOT).folder
     assert "flag.memorised" in flags(folder) and "guard.best" not in flags(folder) and len(metrics(folder)) == 14
@@ -131,7 +146,7 @@ def test_adapt_without_held_out_rows_only_says(tiny_folder, pairs_file, tmp_path
 
 def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_file, tmp_path, monkeypatch):
     """A spike at step 12: the rates from 13 on are half of those planned."""
-    rule = loop.Monitor.look
+    rule = state.Monitor.look
 
     def spiked(self):
         found = rule(self)
@@ -140,7 +155,7 @@ def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_fil
             found.append(Finding("flag.gradient-spike", "warning", "made up"))
         return found
 
-    monkeypatch.setattr(loop.Monitor, "look", spiked)
+    monkeypatch.setattr(state.Monitor, "look", spiked)
     changes = {"steps": 8, "on_flag": "adapt", "set": {"train.schedule": "constant", "train.warmup": 0.0}}
     folder = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
     rates = [line["learning_rate"] for line in metrics(folder)]
@@ -188,7 +203,7 @@ def test_samples_are_of_the_same_prompts_at_the_steps_asked_for(tiny_folder, pai
     folder = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, set=FAST).folder
     lines = json_lines(folder / "samples.jsonl")
     assert [(line["step"], line["prompt"]) for line in lines] == [(s, n) for s in (0, 3, 4) for n in (0, 1)]
-    assert lines[0]["asked"] == lines[2]["asked"] == "user: " + pair_rows(1, start=100)[0]["prompt"]
+    assert lines[0]["asked"] == lines[2]["asked"] == pair_rows(1, start=100)[0]["prompt"]
     figures = [line for line in json_lines(folder / "metrics.jsonl") if "diag/samples_kl" in line]
     assert [line["step"] for line in figures] == [0, 3, 4]
     assert figures[0]["diag/samples_kl"] == pytest.approx(0, abs=1e-6) and figures[-1]["diag/samples_kl"] > 1e-4

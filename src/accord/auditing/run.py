@@ -6,17 +6,20 @@ file ──scan──▶ numbers of every row + a sample ──checks──▶ f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+
+import numpy as np
 
 from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
 from accord.auditing.findings import AuditFinding, Place, ordered
 from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.probes import Probes, probe
-from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_source
+from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, located
 from accord.data.ledger import printable
+from accord.data.read import Dataset
 from accord.data.write import check_rows_file
 from accord.types import ROW_KINDS, Example, UsageError
 
@@ -24,6 +27,7 @@ SHOWN_TEXT = 160  # characters of each text of an example
 
 Say = Callable[[str], None]
 
+OF_THE_WHOLE = ("diversity.size",)  # checks that say of a sample what is not so of its file
 VERDICTS = {"refused": "unfit", "warning": "fit with care"}
 
 
@@ -117,6 +121,37 @@ def audit(
     return Audit(found, probes, findings, held_out and str(held_out), model, cleaned, time.monotonic() - start)
 
 
+def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
+    """Audit rows that were read for training, without the checks that need another file or a model.
+
+    Args:
+      kind: of its examples, a key of ROW_KINDS.
+      most: about how many rows are looked at. Of more, prompts are drawn by the seed, each with all its rows, so that
+        repeated and contradicting rows are as frequent among them as in the file.
+    """
+    start = time.monotonic()
+    found = scan_dataset(dataset, kind, some_prompts(dataset.examples, most, seed), seed)
+    probes = probe(found, seed) if kind != "demonstrations" else None
+    findings = [each for each in _checks(found, probes, seed) if len(found) == len(dataset) or each.check not in OF_THE_WHOLE]
+    findings = _shown(ordered(findings), found)
+    return Audit(found, probes, findings, seconds=time.monotonic() - start)
+
+
+def some_prompts(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
+    """All rows of as many prompts as come to at least `most` rows, in the file's order; prompts drawn by the seed."""
+    if len(examples) <= most:
+        return list(examples)
+    of_prompt: dict[tuple, list[int]] = {}
+    for row, example in enumerate(examples):
+        of_prompt.setdefault(example.prompt, []).append(row)
+    groups, kept = list(of_prompt.values()), []
+    for group in np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(len(groups)):
+        if len(kept) >= most:
+            break
+        kept += groups[group]
+    return [examples[row] for row in sorted(kept)]
+
+
 def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
     """Every check that needs no model."""
     found = [
@@ -143,12 +178,16 @@ def _progress(say: Say) -> Callable[[int], None]:
     return progress
 
 
-def _shown(findings: list[AuditFinding], scan: Scan, source: Source) -> list[AuditFinding]:
-    """The findings with the beginning of the texts of the rows that they name."""
+def _shown(findings: list[AuditFinding], scan: Scan, source: Source | None = None) -> list[AuditFinding]:
+    """The findings with the beginning of the texts of the rows that they name.
+
+    Args:
+      source: where rows outside the sample are read again; None where the sample is all rows.
+    """
     rows = {place.row for finding in findings for place in finding.places if place.row >= 0}
     known = {each.row: each.example for each in scan.sample if each.row in rows}
     missing = {row for row in rows if row not in known}
-    if missing:
+    if missing and source is not None:
         again = recall(source, {int(scan.lines[row]) for row in missing}, scan.kind)
         known |= {row: again[line][0] for row in missing if (line := int(scan.lines[row])) in again}
     return [replace(finding, places=tuple(_excerpt(place, known) for place in finding.places)) for finding in findings]

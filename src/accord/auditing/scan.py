@@ -11,7 +11,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -25,7 +25,7 @@ from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, located
 from accord.data.ledger import Ledger
-from accord.data.read import stream
+from accord.data.read import Dataset, stream
 from accord.types import DataError, Example, Labelled, Pair, Turn
 
 BLOCK = 1024  # rows turned into arrays at a time
@@ -140,6 +140,19 @@ def scan_source(source: Source, *, kind: str | None = None, sample: int = SAMPLE
     if not gather.n:
         raise DataError(f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}.")
     return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
+
+
+def scan_dataset(dataset: Dataset, kind: str, examples: Sequence[Example], seed: int = 0) -> Scan:
+    """As `scan`, of some rows of a file that is in memory already; the ledger is that of the whole file.
+
+    Args:
+      kind: of all its examples, a key of ROW_KINDS.
+      examples: at least one of them, all of whose texts are kept.
+    """
+    gather = _Gather(kind, len(examples), seed)
+    for example in examples:
+        gather.add(example)
+    return gather.scan(dataset.path, dataset.ledger, dataset.formats, dataset.digest)
 
 
 def _nothing(ledger: Ledger) -> str:

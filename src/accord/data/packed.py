@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from abc import abstractmethod
 from typing import BinaryIO
 
 from accord.types import DataError
@@ -31,9 +32,9 @@ class Unpacked(io.RawIOBase):
         self.ready, self.at = b"", 0
         self.bytes_in = self.bytes_out = 0
 
+    @abstractmethod
     def new_member(self):
         """A fresh decoder of one member: has decompress(bytes), eof and unused_data."""
-        raise NotImplementedError
 
     def readable(self) -> bool:
         return True

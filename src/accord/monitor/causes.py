@@ -8,6 +8,7 @@ from __future__ import annotations
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
+MEMORY = ("memorised", "held-out-turned")  # too many epochs: what drifts afterwards drifts for that reason
 ROOTS = ("wrong-reference", "beta-too-low", "z0-clamped", "runaway")  # what nearly every symptom follows from
 
 
@@ -123,7 +124,7 @@ CAUSES = (
         means="The updates are too large: the policy is pushed past what the preferences ask and loses the language with it.",
         remedy="--learning-rate {lower:g}",
         source="TRL's DPO guide (learning rates 10 to 100 times below SFT's); arXiv:2305.18290, appendix B",
-        unless=("wrong-reference", "beta-too-low", "z0-clamped"), adapt="best",
+        unless=("wrong-reference", "beta-too-low", "z0-clamped", *MEMORY), adapt="best",
     ),
     Rule(
         "gradient-spike", _spikes,

@@ -8,12 +8,14 @@ from accord.monitor.causes import ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
+SEEN = 0.005  # a reward nearer to 0 shows as 0.00: nobody is alarmed
+
 
 def _chosen_reward_negative(h: History) -> Evidence | None:
     """Below 0 by a little, with a margin that grows: what most healthy runs look like."""
     reward, gained = h.recent("rewards/chosen"), h.gained("rewards/margins")
     token = h.recent("diag/log_ratio_token/chosen")
-    if reward is None or gained is None or token is None or reward >= 0 or gained <= 0.03:
+    if reward is None or gained is None or token is None or reward > -SEEN or token >= 0 or gained <= 0.03:
         return None
     return {"reward": reward, "gained": gained, "token": token}
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from statistics import fmean
 
-from accord.monitor.causes import ROOTS
+from accord.monitor.causes import MEMORY, ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
-MEMORY = ("memorised", "held-out-turned")
 # Share of samples that must be longer than before: of 8 prompts all, or all but a tie. Three in four come about by chance
 # in one run out of seven, and did so in two healthy ones out of three (benchmarks/flags).
 NEARLY_ALL = 0.9
@@ -191,11 +190,11 @@ OUTCOMES = (
         means="What was learned is that the {side} answer wins (held-out accuracy {accuracy:.3f}): a shortcut.",
         remedy="--method simpo (means instead of sums), or balance the lengths of chosen and rejected",
         source="Meng et al. 2024, arXiv:2405.14734, §4.2; Park et al. 2024, arXiv:2403.19159",
-        unless=ROOTS,
+        unless=(*ROOTS, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "chosen-falling", _chosen_falling,
-        says="chosen answers lost {chosen:+.2f} nats a token, on {share:.0%} of the rows; rejected {rejected:+.2f}",
+        says="chosen answers moved by {chosen:+.2f} nats a token, down on {share:.0%} of the rows; rejected {rejected:+.2f}",
         means="The margin grows only because rejected answers fall faster: the model comes to say neither. Where the "
               "probability goes instead is not in the data.",
         remedy="--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are nearly the same",
@@ -216,7 +215,7 @@ OUTCOMES = (
         means="Length is being rewarded, or the model no longer knows when to end.",
         remedy="--method simpo, or balance lengths in the data; compare quality at equal length",
         source="Park et al. 2024, arXiv:2403.19159; Singhal et al. 2023, arXiv:2310.03716",
-        unless=("length-only", *ROOTS, *MEMORY, "nothing-generalises"),
+        unless=("length-only", "chosen-falling", *ROOTS, *MEMORY, "nothing-generalises"),  # displaced answers have any length
     ),
     Rule(
         "repetition", _repetition,

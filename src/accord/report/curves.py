@@ -38,11 +38,17 @@ DISPLACED = (
 
 
 def marks(run: Recorded) -> list[Mark]:
-    """Where flags were raised, numbered as in the list of flags."""
-    return [
-        Mark(event["step"], str(number), f"step {event['step']}: {short(event['check'])}", event["verdict"])
-        for number, event in enumerate(run.events, 1)
-    ]
+    """Where flags were raised, numbered as in the list of flags; those of one step share a line."""
+    steps: dict[int, list[tuple[int, dict]]] = {}
+    for number, event in enumerate(run.events, 1):
+        steps.setdefault(event["step"], []).append((number, event))
+    return [_mark(step, events) for step, events in steps.items()]
+
+
+def _mark(step: int, events: list[tuple[int, dict]]) -> Mark:
+    kind = "warning" if any(event["verdict"] == "warning" for _, event in events) else "note"
+    names = ", ".join(short(event["check"]) for _, event in events)
+    return Mark(step, ",".join(str(number) for number, _ in events), f"step {step}: {names}", kind)
 
 
 def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
@@ -53,19 +59,19 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
         for colour, (name, training, held) in enumerate(lines, 1):
             points = run.training.points(training)
             if points:
-                drawn += _drawn(name, training, points, colour)
+                drawn += _drawn(name, training, points, colour, keyed=len(lines) > 1)
             if held and (points := run.held_out.points(held)):
-                drawn.append(Line(f"{name}, held-out", points, colour, "held"))
+                drawn.append(Line(f"{name}, held-out", points, colour, "held", keyed=len(lines) > 1 and not drawn))
         found.append(chart(title, drawn, marks(run), level))
     return [figure for figure in found if figure is not None]
 
 
-def _drawn(name: str, metric: str, points: list[Point], colour: int) -> list[Line]:
+def _drawn(name: str, metric: str, points: list[Point], colour: int, keyed: bool) -> list[Line]:
     """Each update and the trend; what has no noise as it is."""
     if metric == "learning_rate":
-        return [Line(name, points, colour)]
+        return [Line(name, points, colour, keyed=keyed)]
     trend = smooth(points, max(2.0, len(points) / 25))
-    return [Line(f"{name}, each update", points, colour, "raw"), Line(name, trend, colour, "smooth")]
+    return [Line(f"{name}, each update", points, colour, "raw", keyed=False), Line(name, trend, colour, "smooth", keyed=keyed)]
 
 
 def sample_curves(run: Recorded) -> list[Markup]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -23,6 +23,7 @@ class Line:
     points: Sequence[Point]
     colour: int = 1  # of the page's palette, from 1
     style: str = "line"
+    keyed: bool = True  # whether the legend names it
 
 
 @dataclass(frozen=True)
@@ -41,13 +42,13 @@ def chart(title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: f
     Args:
       zero: a value that gets a thin line of its own, such as chance or no change.
     """
-    lines = [Line(line.name, thin(_finite(line.points)), line.colour, line.style) for line in lines]
+    lines = [replace(line, points=thin(_finite(line.points))) for line in lines]
     lines = [line for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
         return None
     scale = _Scale.around([p for line in lines for p in line.points], zero)
     parts = [_axes(scale), _level(scale, zero), *(_mark(scale, mark) for mark in marks), *(_curve(scale, line) for line in lines)]
-    named = [line for line in lines if line.style != "raw"]
+    named = [line for line in lines if line.keyed] if len(lines) > 1 else []
     legend = Markup("").join(Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(n.colour, n.style, n.name) for n in named)
     return Markup('<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>').format(
         title, legend, WIDTH, HEIGHT, title, Markup("").join(parts)

@@ -10,10 +10,12 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from accord.auditing.show import full_command
 from accord.evaluate.statistics import Estimate
 from accord.report.curves import DISPLACED, sample_curves, side_by_side, training_curves
 from accord.report.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.report.verdict import short, verdict
+from accord.training import audited
 from accord.training.files import unwritable, write_text
 from accord.training.recorded import Recorded
 
@@ -37,8 +39,19 @@ class Shown:
     pairs: dict
     preflight: list[dict]
     data: dict
+    audit: dict
     environment: dict
-    flags: list[tuple[int, dict]] = field(default_factory=list)
+    flags: list[tuple[int, dict]] = field(default_factory=list)  # numbered as on the time axis; warnings first
+
+    @property
+    def row_checks(self) -> list[dict]:
+        """Checks on the rows that found nothing: many, and folded away."""
+        return [f for f in self.preflight if f["check"].startswith("data.") and f["verdict"] == "ok"]
+
+    @property
+    def proofs(self) -> list[dict]:
+        """Everything else that was found before the first update."""
+        return [f for f in self.preflight if f not in self.row_checks]
 
     @property
     def command(self) -> str:
@@ -70,7 +83,7 @@ def render(runs: Sequence[Recorded]) -> str:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"short": short, "heat": heat, "cut": cut, "bar": bar}
+    environment.filters |= {"short": short, "heat": heat, "cut": cut, "bar": bar, "command": full_command, "place": place}
     several = len(runs) > 1
     return environment.get_template(TEMPLATE).render(
         title=" · ".join(run.name for run in runs), shown=[show(run) for run in runs], runs=runs, several=several,
@@ -83,7 +96,7 @@ def show(run: Recorded) -> Shown:
     return Shown(
         run, verdict(run), training_curves(run), training_curves(run, DISPLACED), sample_curves(run), held_out_table(run),
         slices(run), margin_gain(run), run.json("pairs.json", {}), run.json("preflight.json", []), run.json("data.json", {}),
-        run.json("environment.json", {}), list(enumerate(run.events, 1)),
+        run.json(audited.NAME, {}), run.json("environment.json", {}), sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),
     )  # fmt: skip
 
 
@@ -106,6 +119,11 @@ def bar(estimate: Estimate) -> Markup:
     return Markup('<span class="bar"><i class="half"></i><i class="range" style="left:{:.1f}%;width:{:.1f}%"></i><i class="value" style="left:{:.1f}%"></i></span>').format(
         100 * estimate.low, 100 * (estimate.high - estimate.low), 100 * estimate.value
     )  # fmt: skip
+
+
+def place(at: str) -> str:
+    """file:line without the folders, which the table of data has."""
+    return at.rsplit("/", 1)[-1]
 
 
 def cut(text: str, longest: int = LONGEST) -> str:

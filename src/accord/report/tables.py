@@ -10,11 +10,16 @@ import pyarrow as pa
 
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
 from accord.training.card import REPORTED
-from accord.training.prepare import trajectory
 from accord.training.recorded import Recorded
 
 FEWEST = 10  # rows of a slice that is shown
 MOST_SOURCES = 8
+MEANINGS = {
+    "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
+    "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
+    "eval_rewards/rejected": "reward of rejected", "eval_logps/chosen": "log-prob of chosen, nats an answer",
+    "eval_logps/rejected": "log-prob of rejected, nats an answer", "diag/eval_auc": "AUC: a desirable answer has the higher reward",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,7 @@ class Row:
     name: str
     cells: tuple[str, ...]
     value: Estimate | None = None  # drawn as a bar with its interval, where there is one
+    means: str = ""  # the figure in words, where its name is for machines
 
 
 def held_out_table(run: Recorded) -> list[Row]:
@@ -29,15 +35,15 @@ def held_out_table(run: Recorded) -> list[Row]:
     names = [f"eval_{name}" for name in REPORTED] + ["diag/eval_auc"]
     rows = []
     for name in names:
-        before, after = run.at(0, name), run.at(run.ended, name)
+        before, after = run.at(0, name), run.at(run.measured, name)
         if after is not None:
-            rows.append(Row(name, (_number(before), _number(after), _signed(before, after))))
+            rows.append(Row(name, (_number(before), _number(after), _signed(before, after)), means=MEANINGS[name]))
     return rows
 
 
 def slices(run: Recorded) -> list[Row]:
     """Held-out accuracy of parts of the rows, with the interval clustered by prompt."""
-    table = run.examples(run.ended)
+    table = run.examples(run.measured)
     if table is None or "turns" not in table.column_names:
         return []
     margins = _margins(table)
@@ -50,13 +56,13 @@ def slices(run: Recorded) -> list[Row]:
     for name, chosen in _parts(table):
         if chosen.sum() >= FEWEST:
             estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
-            rows.append(Row(name, (f"{int(chosen.sum()):,}", str(estimate)), estimate))
+            rows.append(Row(name, (f"{int(chosen.sum()):,}", f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"), estimate))
     return rows
 
 
 def margin_gain(run: Recorded) -> Estimate | None:
     """How much held-out margins grew, row by row, with the bootstrap over prompts."""
-    before, after = run.examples(0), run.examples(run.ended)
+    before, after = run.examples(0), run.examples(run.measured)
     if before is None or after is None or np.isnan(_margins(after)).any():
         return None
     return bootstrap_difference(_margins(after), _margins(before), clusters=list(np.array(after["prompt"])))
@@ -84,7 +90,7 @@ def _margins(table: pa.Table) -> np.ndarray:
 
 def differences(runs: Sequence[Recorded]) -> list[Row]:
     """Fields of the config that are not the same in all runs."""
-    fields = [trajectory(run.config) | {"data.train": run.config.data.train} for run in runs]
+    fields = [run.fields for run in runs]
     names = list(dict.fromkeys(name for one in fields for name in one))
     rows = [Row(name, tuple(str(one.get(name, "–")) for one in fields)) for name in names]
     return [row for row in rows if len(set(row.cells)) > 1]
@@ -93,15 +99,15 @@ def differences(runs: Sequence[Recorded]) -> list[Row]:
 def summary(runs: Sequence[Recorded]) -> list[Row]:
     """A line a figure, a column a run."""
     def figures(run: Recorded) -> dict[str, str]:
-        low, high = run.at(run.ended, "diag/eval_accuracy_low"), run.at(run.ended, "diag/eval_accuracy_high")
-        accuracy_now, kl = run.at(run.ended, "eval_rewards/accuracies"), run.sampled.last("diag/samples_kl", 1)
+        low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
+        accuracy_now, kl = run.at(run.measured, "eval_rewards/accuracies"), [v for step, v in run.sampled.points("diag/samples_kl") if step]
         warnings = [e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"]
         return {
             "updates": f"{run.training.steps[-1] if len(run.training) else 0:,}",
             "held-out accuracy": f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–",
-            "held-out margin": _number(run.at(run.ended, "eval_rewards/margins")),
-            "chosen, nats a token": _number(run.at(run.ended, "diag/eval_log_ratio_token/chosen")),
-            "KL, nats an answer": _number(kl[0] if kl else None),
+            "held-out margin": _number(run.at(run.measured, "eval_rewards/margins")),
+            "chosen, nats a token": _number(run.at(run.measured, "diag/eval_log_ratio_token/chosen")),
+            "KL, nats an answer": _number(kl[-1] if kl else None),
             "red flags": ", ".join(warnings) or "none",
         }  # fmt: skip
 

@@ -12,20 +12,21 @@ def verdict(run: Recorded) -> list[str]:
 
 def learned(run: Recorded) -> str:
     what = f"{run.objective.name} on {run.config.data.train.rsplit('/', 1)[-1]}"
-    now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.ended, 0))
+    now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))
     if now is None:
         return f"{what}: no held-out pairs were evaluated, so nothing is known of how this model generalises."
-    low, high = run.at(run.ended, "diag/eval_accuracy_low"), run.at(run.ended, "diag/eval_accuracy_high")
+    low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
     sure = "better than chance" if low > 0.5 else "worse than chance" if high < 0.5 else "not to be told from chance"
     since = f" (from {before:.3f})" if before is not None else ""
-    return f"{what}: held-out accuracy {now:.3f}{since}, 95 % interval {low:.3f} to {high:.3f}: {sure}."
+    when = "" if run.measured == run.ended else f" at step {run.measured}, the last that was evaluated of {run.ended}"
+    return f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}: {sure}."
 
 
 def cost(run: Recorded) -> str:
     parts = []
-    if kl := run.sampled.last("diag/samples_kl", 1):
-        parts.append(f"it is {kl[0]:.2g} nats an answer away from where it began (KL on fresh samples)")
-    if (chosen := run.at(run.ended, "diag/eval_log_ratio_token/chosen")) is not None:
+    if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
+        parts.append(f"it is {kl[-1][1]:.3g} nats an answer away from where it began (KL on fresh samples)")
+    if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:
         parts.append(f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a token")
     lengths = run.sampled.points("diag/samples_tokens")
     if len(lengths) > 1:
@@ -40,7 +41,7 @@ def looked_at(run: Recorded) -> str:
     names = ", ".join(short(event["check"]) for event in warnings)
     first = warnings[0]
     count = "One red flag was" if len(warnings) == 1 else f"{len(warnings)} red flags were"
-    return f"{count} raised: {names}. First to do: {first['remedy']}"
+    return f"{count} raised: {names}. First to do: {first['remedy'].rstrip('.')}."
 
 
 def short(check: str) -> str:

@@ -48,6 +48,9 @@ class Display:
         if step in (1, total) or step % max(1, total // 100) == 0:
             self.line(f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
 
+    def doing(self, text: str) -> None:
+        """Something between two updates begins that may take a while. Plain lines say what came of it instead."""
+
     def evaluated(self, step: int, text: str) -> None:
         """An evaluation was made."""
         self.line(f"eval  {step:>5}       {text}")
@@ -101,6 +104,13 @@ class LiveDisplay(Display):
     def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
         self.sparks.add(metrics)
         self._show("training", step, total, f"{speed:,.0f} tok/s  {clock(eta)} left")
+
+    def doing(self, text: str) -> None:
+        if self.name != "training":  # before the first update there is no bar to say it in
+            self._clear()
+            self.line(f"· {text}")
+        else:
+            self.bar.update(self.task, figures=text)
 
     def flagged(self, step: int, finding: Finding) -> None:
         super().flagged(step, finding)

@@ -19,7 +19,7 @@ from accord.data.order import Order
 from accord.data.templates import Template, make_template
 from accord.distributed import ALONE, World, take_device
 from accord.evaluate.held_out import HeldOut
-from accord.forward.choose import choose, looks_nearby
+from accord.forward.choose import Forward, choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
@@ -140,37 +140,30 @@ def prepare(
     stop.poll()
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
-    shown = probe(rows.trees[:64])
-    if looks_nearby(model):
-        shown.append(max(rows.trees, key=lambda tree: tree.tokens))
-    forward = choose(model, shown, config.model.forward)
+    forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
     sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
     if config.moving is not None:
         require_movement(config.moving, steps, sharded=sharded)
     found.append(Finding("reference", "ok", why))
-    reference = live_reference(kind, forward, config.moving)  # a copy is one of the whole weights
+    learner = _learner(config, objective, forward, kind, world, sharded)
+    world = learner.world
     if sharded:
-        forward, world = shard(forward, world)
-        says = "weights are sharded: proofs by the bare network, and checks of weights, reference and path while training, are off"
+        says = "weights are sharded: proofs by the bare network, checks of weights, reference and path while training, and samples are off"
         found.append(Finding("running", "note", says))
-        reference = reference if kind == "frozen" else live_reference(kind, forward)
-    learner = Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
     peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
-    if world.size == 1:  # answers are generated token by token, by one process
+    if not world.lockstep:  # answers are generated token by token, by the first rank: it needs the weights whole
         limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
         ready.asked = prompts_of(config, template, held_out_rows, limit)
     world.agree(stop.poll)
     ready.findings += shares_of(ready)
-    if objective.context is not None:  # a later batch of one prompt only would stop the run in its middle
-        for index in range(steps):
-            make_batch(learner, index, ready.batch_trees(index))
+    _require_batches(ready)
     _prove(ready, display)
     if kind == "cached" and not dry_run:
         own = folder.reference if folder is not None else None
@@ -180,6 +173,28 @@ def prepare(
     refuse(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
+
+
+def _learner(config: Config, objective: BoundObjective, forward: Forward, kind: str, world: World, sharded: bool) -> Learner:
+    """What every update goes through; a frozen copy is taken of the whole weights, before they are sharded."""
+    reference = live_reference(kind, forward, config.moving)
+    if sharded:
+        forward, world = shard(forward, world)
+        reference = reference if kind == "frozen" else live_reference(kind, forward)
+    return Learner(forward, objective, reference, config.train.micro_tokens, config.train.seed, world)
+
+
+def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
+    """Rows that a forward path is tried on; the longest too where attention looks at a window alone."""
+    shown = probe(trees[:64])
+    return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
+
+
+def _require_batches(ready: Ready) -> None:
+    """Make every batch whose rows depend on each other: one of a single prompt would stop the run in its middle."""
+    if ready.learner.objective.context is not None:
+        for index in range(ready.steps):
+            make_batch(ready.learner, index, ready.batch_trees(index))
 
 
 def _measure_ties(ready: Ready) -> None:
@@ -235,7 +250,7 @@ def trajectory(config: Config) -> dict[str, object]:
     """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
     what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
     computed twice to save memory, which changes nothing."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers"}})
+    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers", "audit_rows"}})
     places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
     for section, names in places.items():
         for name in names:

@@ -14,7 +14,7 @@ from accord.monitor.history import Table
 from accord.objectives import BoundObjective
 from accord.training.examples import file_of
 from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective
+from accord.training.prepare import resolve_objective, trajectory
 from accord.types import UsageError
 
 
@@ -47,6 +47,12 @@ class Recorded:
     def objective(self) -> BoundObjective:
         return resolve_objective(self.config)
 
+    @property
+    def fields(self) -> dict[str, object]:
+        """The config's fields by path, as they took effect: options that were left out have the objective's defaults."""
+        options = {f"objective.{name}": value for name, value in self.objective.options.items()}
+        return trajectory(self.config) | options | {"data.train": self.config.data.train}
+
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
 
@@ -73,6 +79,11 @@ class Recorded:
         """The step whose weights were saved: the last one, or the one that --on-flag adapt went back to."""
         taken = [e["evidence"]["taken"] for e in self.lines("events.jsonl") if e["check"] == "guard.best"]
         return taken[-1] if taken else max((*self.training.steps, *self.held_out.steps), default=0)
+
+    @cached_property
+    def measured(self) -> int:
+        """The newest step up to `ended` at which held-out rows were evaluated: an earlier one where the run stopped in between."""
+        return max((step for step in self.held_out.steps if 0 < step <= self.ended), default=self.ended)
 
     def at(self, step: int, name: str) -> float | None:
         """A held-out figure at a step, if it was measured there."""

@@ -12,17 +12,18 @@ from accord.distributed import ALONE, World, joined
 from accord.environment import ranks
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.training import checkpoint, files, memory, pairs
+from accord.training import audited, checkpoint, files, memory, pairs
 from accord.training.card import model_card
 from accord.training.checkpoint import Checkpoint
 from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
-from accord.training.loop import Progress, Run, train
+from accord.training.loop import train
 from accord.training.prepare import Ready, prepare
 from accord.training.ranks import alone, created, heard, opened, recovered, require_fit
 from accord.training.same import Candidates
 from accord.training.sharding import whole_model
 from accord.training.signals import Stop, stop_on_signals
+from accord.training.state import Progress, Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, UsageError
 
 # Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
@@ -96,6 +97,7 @@ def _begin(
     try:
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
+            world.on_first(lambda: audited.write(ready, folder))
         world.on_first(lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2)))
     except AccordError as error:
         folder.refuse(str(error))
@@ -155,9 +157,11 @@ def dry_run(config: Config, display: Display) -> Ready:
 
 
 def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
-    """What is about to happen, one line each."""
+    """What is about to happen, one line each; checks on rows that found nothing are counted."""
     objective = ready.learner.objective
-    for finding in ready.findings:
+    quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
+    display.line(f"  {MARKS['ok']} {'data':<22} {len(quiet)} checks on every row found nothing; each is in preflight.json")
+    for finding in (f for f in ready.findings if f not in quiet):
         display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     display.line(f"  objective: {objective.name}; {objective.convention}")
     display.line(

@@ -11,8 +11,8 @@ from accord.distributed import World
 from accord.training import checkpoint
 from accord.training.checkpoint import Checkpoint
 from accord.training.folder import RunFolder
-from accord.training.loop import Progress
 from accord.training.prepare import Ready, differences
+from accord.training.state import Progress
 from accord.types import Refused
 
 

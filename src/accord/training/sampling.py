@@ -58,7 +58,9 @@ def _from_rows(rows: Rows | None) -> list[Asked]:
 
 
 def _text(rows: Rows, tree: Tree) -> str:
-    return "\n".join(f"{turn.role}: {turn.content}" for turn in rows.encoding.examples[tree.row].prompt)
+    """A single question as it stands; of a conversation who said what."""
+    turns = rows.encoding.examples[tree.row].prompt
+    return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
 
 
 def take(model, asked: list[Asked], start: Start | None, settings, seed: int, before: list[int] | None):

@@ -15,6 +15,7 @@ FIGURES = {
     "loss": "loss", "rewards/accuracies": "accuracy", "rewards/margins": "margin", "diag/log_ratio_token/chosen": "chosen, nats/token",
     "diag/log_ratio_token/rejected": "rejected, nats/token", "entropy": "entropy", "grad_norm": "gradient",
 }  # fmt: skip
+SIGNED = ("rewards/margins", "diag/log_ratio_token/chosen", "diag/log_ratio_token/rejected")  # changes: the sign says which way
 
 
 class Sparks:
@@ -31,7 +32,7 @@ class Sparks:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(name, sparkline, newest value) of each figure that there is."""
-        return [(FIGURES[name], spark(list(values)), f"{values[-1]:+.3f}") for name, values in self.values.items()]
+        return [(FIGURES[name], spark(list(values)), f"{values[-1]:{'+' if name in SIGNED else ' '}.3f}") for name, values in self.values.items()]
 
 
 def spark(values: Sequence[float], width: int = WIDTH) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 from accord.types import UsageError
 
 PROJECT = "accord"
+SAID = 240  # characters of a tracker's error that are shown
 Log = Callable[[Mapping[str, float], int], None]  # (figures, step)
 Close = Callable[[], None]
 
@@ -78,7 +79,9 @@ class Trackers:
             work()
         except Exception as error:  # whatever a tracker's package raises: no run is worth losing to it
             self.active.pop(name, None)
-            self.say(f"! {name}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}. The run goes on without it.")
+            words = next(iter(str(error).strip().splitlines()), "")
+            words = words if len(words) <= SAID else words[:SAID] + "…"
+            self.say(f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run goes on without it.")
 
 
 def load(name: str):

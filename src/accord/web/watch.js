@@ -8,7 +8,10 @@ const FIGURES = [
   ["Learning rate", ["learning_rate"]], ["KTO's z0", ["kl"]],
 ];
 const SAMPLED = [["KL on fresh samples", "diag/samples_kl"], ["Tokens of samples", "diag/samples_tokens"]];
-const state = { chosen: new Set(), runs: [], data: new Map(), smoothing: 4, sampleStep: null };
+// Which runs are shown stands in the address, so that a view can be kept and opened again.
+const named = location.hash.slice(1).split(",").filter(Boolean).map(decodeURIComponent);
+const state = { chosen: new Set(named), runs: [], data: new Map(), smoothing: 4, sampleStep: null };
+const KEY = "Faint: each update. Solid: smoothed. Dashed with dots: held-out rows, or samples. Numbered lines: flags.";
 const WIDTH = 360, HEIGHT = 170, LEFT = 44, RIGHT = 8, TOP = 14, BOTTOM = 20;
 
 function element(name, attributes = {}, ...children) {
@@ -38,9 +41,20 @@ function smooth(points, halfLife) {
   });
 }
 
+// Round numbers between two values: steps of 1, 2 or 5 times a power of ten.
+function ticks(low, high, about) {
+  const raw = (high - low) / about, power = Math.pow(10, Math.floor(Math.log10(raw)));
+  const step = [1, 2, 5, 10].map((m) => m * power).find((s) => s >= raw) || raw;
+  const found = [];
+  for (let k = Math.ceil(low / step); k <= high / step + 1e-9; k++) found.push(Number((k * step).toPrecision(12)));
+  return found;
+}
+
+const short = (value) => (Math.abs(value) < 1e4 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en"));
+
 const finite = (points) => (points || []).filter(([, value]) => value !== null && Number.isFinite(value));
 
-// lines: [{points, colour, style}], events: those of all chosen runs.
+// lines: [{name, points, colour, style}], events: those of all chosen runs.
 function chart(title, lines, events) {
   lines = lines.map((line) => ({ ...line, points: finite(line.points) })).filter((line) => line.points.length);
   const all = lines.flatMap((line) => line.points);
@@ -53,12 +67,13 @@ function chart(title, lines, events) {
   const x = (step) => LEFT + ((step - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
   const svg = shape("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img", "aria-label": title });
-  for (let i = 0; i <= 3; i++) {
-    const value = low + ((high - low) * i) / 3;
+  for (const value of ticks(low, high, 4)) {
     svg.append(shape("line", { class: "axis", x1: LEFT, x2: WIDTH - RIGHT, y1: y(value), y2: y(value) }));
-    svg.append(shape("text", { class: "tick", x: LEFT - 4, y: y(value) + 3, "text-anchor": "end" }, value.toPrecision(3)));
+    svg.append(shape("text", { class: "tick", x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   }
-  for (const step of [first, last]) svg.append(shape("text", { class: "tick", x: x(step), y: HEIGHT - 5, "text-anchor": step === first ? "start" : "end" }, String(step)));
+  for (const step of ticks(first, last, 5).filter(Number.isInteger)) {
+    svg.append(shape("text", { class: "tick", x: x(step), y: HEIGHT - 5, "text-anchor": "middle" }, short(step)));
+  }
   for (const event of events) {
     if (event.step < first || event.step > last) continue;
     const mark = shape("g", { class: event.verdict === "warning" ? "warning" : "note" });
@@ -71,6 +86,11 @@ function chart(title, lines, events) {
     const points = line.points.map(([s, v]) => `${x(s).toFixed(1)},${y(v).toFixed(1)}`).join(" ");
     const group = shape("g", { class: `k${line.colour % 6}` });
     group.append(shape("polyline", { class: line.style, points }));
+    for (const [step, value] of line.style === "held" ? line.points : []) {
+      const dot = shape("circle", { class: "dot", cx: x(step), cy: y(value), r: 2.6 });
+      dot.append(shape("title", {}, `${line.name}: ${short(value)} at step ${step}`));
+      group.append(dot);
+    }
     svg.append(group);
   }
   return element("div", { class: "chart" }, element("b", {}, title), svg);
@@ -85,12 +105,12 @@ function curves(runs) {
       if (name === "learning_rate") return [{ points, colour, style: "trend" }];  // no noise to smooth away
       return [
         { points: state.smoothing ? points : [], colour, style: "raw" }, { points: smooth(points, state.smoothing), colour, style: "trend" },
-        { points: run.curves.held_out[heldOut(name)], colour, style: "held" },
+        { name: run.name, points: run.curves.held_out[heldOut(name)], colour, style: "held" },
       ];
     });
     grid.append(chart(title, lines, events) || "");
   }
-  for (const [title, name] of SAMPLED) grid.append(chart(title, runs.map((run, colour) => ({ points: run.curves.samples[name], colour, style: "held" })), events) || "");
+  for (const [title, name] of SAMPLED) grid.append(chart(title, runs.map((run, colour) => ({ name: run.name, points: run.curves.samples[name], colour, style: "held" })), events) || "");
   return grid;
 }
 
@@ -98,7 +118,8 @@ const numbered = (run) => run.events.map((event, i) => ({ ...event, number: i + 
 
 function flags(run) {
   const box = element("div");
-  for (const event of numbered(run)) {
+  const isNote = (event) => Number(event.verdict === "note");
+  for (const event of numbered(run).sort((a, b) => isNote(a) - isNote(b))) {  // warnings first
     const body = element("div", { class: `flag ${event.verdict === "warning" ? "warned" : "note"}` });
     body.append(element("p", {}, element("b", {}, `${event.number}  ${event.check.replace("flag.", "")}`), ` at step ${event.step}`), element("p", {}, event.says));
     if (event.means) body.append(element("p", {}, event.means));
@@ -115,32 +136,38 @@ function samples(run) {
   const at = steps.includes(state.sampleStep) ? state.sampleStep : steps[steps.length - 1];
   const slider = element("input", { type: "range", min: 0, max: steps.length - 1, value: steps.indexOf(at), "aria-label": "step of the samples" });
   slider.addEventListener("input", () => { state.sampleStep = steps[slider.value]; draw(); });
-  const box = element("div", {}, element("label", {}, `step ${at} `, slider));
+  const box = element("div", {}, element("label", { class: "steps" }, `step ${at} beside step ${steps[0]} `, slider));
+  const first = new Map(run.samples.filter((line) => line.step === steps[0]).map((line) => [line.prompt, line]));
   for (const line of run.samples.filter((line) => line.step === at)) {
-    box.append(element("div", { class: "said" }, element("span", { class: "soft" }, line.asked + "\n"), line.text || "(nothing)", line.ended ? "" : " …"));
+    const columns = element("div", { class: "columns" }, answer(first.get(line.prompt)), at === steps[0] ? "" : answer(line));
+    box.append(element("div", { class: "said" }, element("p", { class: "soft" }, line.asked), columns));
   }
   return box;
+}
+
+function answer(line) {
+  return element("div", {}, element("small", { class: "soft" }, `step ${line.step}\n`), line.text || "(nothing)", line.ended ? "" : " …");
 }
 
 function config(runs) {
   const names = [...new Set(runs.flatMap((run) => Object.keys(run.config)))];
   const table = element("table", {}, element("tr", {}, element("th", {}, "field"), ...runs.map((run, i) => element("th", { class: `k${i % 6}` }, run.name))));
   const rows = names.map((name) => [name, runs.map((run) => run.config[name] ?? "–")]);
-  rows.sort((a, b) => new Set(b[1]).size - new Set(a[1]).size);
-  for (const [name, values] of rows) {
-    table.append(element("tr", new Set(values).size > 1 ? { class: "differs" } : {}, element("td", {}, name), ...values.map((value) => element("td", {}, value))));
-  }
-  return element("div", { class: "scroll" }, table);
+  const shown = runs.length > 1 ? rows.filter(([, values]) => new Set(values).size > 1) : rows;
+  for (const [name, values] of shown) table.append(element("tr", {}, element("td", {}, name), ...values.map((value) => element("td", {}, value))));
+  const same = rows.length - shown.length;
+  return element("div", {}, element("div", { class: "scroll" }, table), same ? element("p", { class: "soft" }, `${same} other fields are the same in all.`) : "");
 }
 
 function draw() {
   const main = document.getElementById("main");
   const runs = [...state.chosen].map((name) => state.data.get(name)).filter(Boolean);
   if (!runs.length) { main.replaceChildren(element("p", { class: "soft" }, state.runs.length ? "Choose a run." : "No runs here yet.")); return; }
-  const parts = [element("h1", {}, runs.map((run) => run.name).join(" · ")), curves(runs)];
+  const parts = [element("h1", {}, ...runs.flatMap((run, i) => [i ? " · " : "", element("span", { class: `k${i % 6}` }, run.name)]))];
   for (const run of runs) parts.push(element("h2", {}, runs.length > 1 ? `Flags of ${run.name}` : "Flags"), flags(run));
+  parts.push(element("h2", {}, "Curves"), element("p", { class: "soft" }, KEY), curves(runs));
   for (const run of runs) parts.push(element("h2", {}, runs.length > 1 ? `Samples of ${run.name}` : "Samples"), samples(run));
-  parts.push(element("h2", {}, runs.length > 1 ? "Configuration, differences first" : "Configuration"), config(runs));
+  parts.push(element("h2", {}, runs.length > 1 ? "What is not the same" : "Configuration"), config(runs));
   main.replaceChildren(...parts);
 }
 
@@ -149,9 +176,13 @@ function list() {
   box.replaceChildren(...state.runs.map((run) => {
     const tick = element("input", { type: "checkbox", "aria-label": run.name });
     tick.checked = state.chosen.has(run.name);
-    tick.addEventListener("change", () => { tick.checked ? state.chosen.add(run.name) : state.chosen.delete(run.name); refresh(); });
-    const text = element("span", {}, run.name + " ", element("small", {}, run.says || `${run.objective} · step ${run.step}`));
-    if (run.flags) text.append(element("b", { class: "bad" }, ` ${run.flags} red`));
+    tick.addEventListener("change", () => {
+      tick.checked ? state.chosen.add(run.name) : state.chosen.delete(run.name);
+      history.replaceState(null, "", "#" + [...state.chosen].map(encodeURIComponent).join(","));
+      refresh();
+    });
+    const text = element("span", {}, run.name + " ", element("small", {}, run.says || `${run.objective} · step ${run.step}${run.finished ? ", finished" : ""}`));
+    if (run.flags) text.append(element("b", { class: "bad" }, ` ${run.flags} red ${run.flags === 1 ? "flag" : "flags"}`));
     return element("label", { class: "run" }, tick, text);
   }));
 }
@@ -167,6 +198,8 @@ async function refresh() {
   try {
     const before = JSON.stringify([state.runs, [...state.chosen]]);
     state.runs = await get("/api/runs");
+    const there = new Set(state.runs.map((run) => run.name));
+    for (const name of state.chosen) if (!there.has(name)) state.chosen.delete(name);
     if (!state.chosen.size && state.runs.length && !state.runs[0].says) state.chosen.add(state.runs[0].name);
     for (const name of state.chosen) state.data.set(name, await get("/api/run?name=" + encodeURIComponent(name)));
     live.classList.remove("lost");

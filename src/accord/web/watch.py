@@ -11,7 +11,6 @@ from pathlib import Path
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from accord.training.prepare import trajectory
 from accord.training.recorded import Recorded
 from accord.types import AccordError, UsageError
 
@@ -85,7 +84,8 @@ def brief(name: str, path: Path) -> dict:
         run = Recorded.open(str(path))
         step = run.training.steps[-1] if len(run.training) else 0
         flags = sum(event["verdict"] == "warning" for event in run.events)
-        return {"name": name, "objective": run.config.objective["name"], "step": step, "flags": flags, "touched": _touched(path)}
+        return {"name": name, "objective": run.config.objective["name"], "step": step, "flags": flags, "touched": _touched(path),
+                "finished": (path / "README.md").is_file()}  # fmt: skip
     except AccordError as error:  # still preparing, or refused: it is listed, and says so
         return {"name": name, "step": 0, "flags": 0, "touched": _touched(path), "says": str(error).splitlines()[0]}
 
@@ -97,7 +97,7 @@ def whole(name: str, path: Path) -> dict:
         part: {metric: _thin(table.points(metric)) for metric in table.columns}
         for part, table in (("training", run.training), ("held_out", run.held_out), ("samples", run.sampled))
     }
-    config = {key: str(value) for key, value in trajectory(run.config).items()} | {"data.train": run.config.data.train}
+    config = {key: str(value) for key, value in run.fields.items()}
     return {"name": name, "curves": curves, "events": run.events, "samples": run.lines("samples.jsonl"), "config": config}
 
 

@@ -1,0 +1,37 @@
+"""audit.json: what an audit of a run's own training rows found, for its report.
+
+It looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with the file. What every row must
+be, the checks of data.* in preflight.json have seen to already.
+"""
+
+from __future__ import annotations
+
+from accord.auditing.run import Audit, audit_rows
+from accord.training.files import write_json
+from accord.training.folder import RunFolder
+from accord.training.prepare import Ready
+from accord.types import Finding
+
+NAME = "audit.json"
+VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
+
+
+def write(ready: Ready, folder: RunFolder) -> None:
+    """Audit the training rows, keep what was found, and add one line of it to the run's findings."""
+    most = ready.config.monitor.audit_rows
+    if not most:
+        return
+    rows = ready.rows
+    found = audit_rows(rows.dataset, ready.learner.objective.rows, most, ready.config.train.seed)
+    write_json(folder.path / NAME, found.as_dict() | {"of": len(rows.dataset)})
+    ready.findings.append(finding(found, len(rows.dataset)))
+
+
+def finding(audit: Audit, rows: int) -> Finding:
+    """The audit in a line: what was looked at, the verdict, and what leads to it."""
+    looked = f"{len(audit.scan):,} of {rows:,} rows, drawn by prompt" if len(audit.scan) < rows else f"all {rows:,} rows"
+    worst = [each.title for each in audit.raised if each.verdict == audit.raised[0].verdict]
+    says = f"audit of {looked}: {audit.verdict}" + (f" ({'; '.join(worst)})" if worst else "")
+    remedy = f"accord audit {audit.scan.name}" if audit.verdict != "fit" else ""
+    evidence = {"rows": len(audit.scan), "of": rows, "raised": [each.check for each in audit.raised]}
+    return Finding("data.audit", VERDICTS[audit.verdict], says, evidence, remedy)

@@ -1,0 +1,28 @@
+"""What was noticed while training, said once: on the display and in events.jsonl."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from accord.training.folder import vars_of
+from accord.training.state import Run
+from accord.types import Finding, Refused
+
+
+def flag(run: Run, finding: Finding) -> None:
+    """Say something that was noticed while training: one line on the display, one in events.jsonl."""
+    run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
+    run.display.flagged(run.progress.step, finding)
+
+
+def hold(run: Run, findings: Sequence[Finding]) -> None:
+    """Say what an invariant found; stop where one is broken.
+
+    Raises:
+      Refused: what the run computes is not what it was asked for. Former checkpoints stay.
+    """
+    for finding in findings:
+        flag(run, finding)
+    if broken := [finding for finding in findings if finding.refused]:
+        said = "\n".join(f"{finding.check}: {finding.says}\n  what to do: {finding.remedy}" for finding in broken)
+        raise Refused(f"Stopped after {run.progress.step} updates, since the result would be silently wrong.\n{said}")
