@@ -56,7 +56,8 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
-    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of
+    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of and flex.attend
+    attention: str = "blocks"  # how it is worked through: "blocks" or "flex"
 
     @property
     def tokens(self) -> int:

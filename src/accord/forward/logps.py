@@ -1,4 +1,4 @@
-"""From trees to log-probs: the oracle, the tree path and the padded path.
+"""From trees to log-probs: the oracle, the tree path with its two kinds of attention, and the padded path.
 
 `oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps` and
 `padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -42,9 +43,9 @@ class TokenLogps:
         return torch.zeros(len(self.count), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
 
 
-def tree_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenLogps:
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
-    layout = pack(trees, model.device)
+    layout = replace(pack(trees, model.device), attention=attention)
     # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
     hidden = model.trunk(
@@ -121,4 +122,4 @@ def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
     return _Padded(*(t.to(device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
 
 
-PATHS = {"tree": tree_logps, "padded": padded_logps, "oracle": oracle}
+PATHS = {"flex": partial(tree_logps, attention="flex"), "tree": tree_logps, "padded": padded_logps, "oracle": oracle}
