@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from accord.forward.layout import Layout, Segment
+from accord.forward.layout import Layout, Segment, sent
 
 TILE = 128  # queries and keys of a tile of the mask: flex attention's own default
 SHORTEST = 512  # tokens; every length below is padded to it
@@ -114,8 +114,8 @@ def places(layout: Layout) -> Places:
     alone = len(layout.segments) + torch.arange(spare)
     columns = [torch.tensor(numbers).repeat_interleave(lengths) for numbers in (first, behind)]
     first, behind = torch.cat([columns[0], alone]), torch.cat([columns[1], alone + 1])
-    position = F.pad(layout.positions, (0, spare))
-    return Places(*(x.to(layout.ids.device, torch.int32) for x in (first, behind, position)))
+    position = F.pad(layout.positions, (0, spare)).to(torch.int32)
+    return Places(*(sent(x.to(torch.int32), position.device) for x in (first, behind)), position)
 
 
 def _tour(segments: tuple[Segment, ...]) -> tuple[list[int], list[int]]:

@@ -86,7 +86,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int =
             count.append(len(completion))
 
     def tensor(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
+        return sent(torch.tensor(values, dtype=torch.long), device)
 
     return Layout(
         tensor(builder.ids), tensor(builder.positions), tuple(builder.segments),
@@ -134,6 +134,13 @@ class _Builder:
             for prompt in group:
                 rest = prompt[depth:]
                 paths[prompt] = (*path, self.lay(rest, path)) if rest else path
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor made on the host, on a device. To a GPU from pinned memory: the host need not wait for what is queued there."""
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from accord.forward.head import token_logps
-from accord.forward.layout import pack
+from accord.forward.layout import pack, sent
 from accord.models.language import LanguageModel
 from accord.types import Logps, Tree
 
@@ -40,7 +40,8 @@ class TokenLogps:
         return self._sum(self.entropy) / self.count
 
     def _sum(self, values: Tensor) -> Tensor:
-        return torch.zeros(len(self.count), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
+        # Not index_add, which on a GPU adds in any order: policy and reference must come to the same bits.
+        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)  # unchecked: a check waits for the GPU
 
 
 def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenLogps:
@@ -119,7 +120,7 @@ def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
     row, column = torch.tensor(row), torch.tensor(column)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
-    return _Padded(*(t.to(device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
+    return _Padded(*(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
 
 
 PATHS = {"flex": partial(tree_logps, attention="flex"), "tree": tree_logps, "padded": padded_logps, "oracle": oracle}

@@ -1,0 +1,90 @@
+"""A run on a device that is not the host: nothing is left behind on the host, and the host seldom waits.
+
+The device is pretended (tests/pretend.py), so this needs no GPU; what it computes is what a CPU computes.
+"""
+
+from dataclasses import replace
+
+import pretend
+import pytest
+import torch
+from conftest import pair_rows, write_rows
+from safetensors.torch import load_file
+from torch.optim import adam
+from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
+
+import accord
+from accord.models import load
+from accord.training.step import accumulate, make_batch
+from accord.types import Interrupted
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """Models load onto the pretended device."""
+    monkeypatch.setattr(load, "pick_device", lambda device: torch.device(pretend.NAME))
+    monkeypatch.setattr(adam, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"])
+    with pretend.Machine():
+        yield
+
+
+CASES = {
+    "dpo": {},
+    "all weights": {"lora": False},
+    "kto": {"method": "kto"},
+    "simpo in bfloat16": {"method": "simpo", "dtype": "bfloat16"},
+    "cached reference": {"reference": "cached"},
+    "moving reference": {"reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5}},
+    "padded path": {"set": {"model.forward": "padded"}},
+}
+
+
+@pytest.fixture
+def here(tiny_folder, held_out_file, tmp_path):
+    """Runs of one case, by the folder that they go to."""
+
+    def go(changes, name):
+        rows = labelled_rows(pair_rows(24)) if changes.get("method") == "kto" else pair_rows(24)
+        return run(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / name, held_out=held_out_file, **changes)
+
+    return go
+
+
+def saved(folder):
+    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+def test_a_whole_run_elsewhere_is_the_run_here(changes, here, request, monkeypatch, tmp_path):
+    """From the first check to the saved model, held-out rows and samples included."""
+    wanted = here(changes, "here")
+    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "another-cache")
+    request.getfixturevalue("elsewhere")
+    found = here(changes, "elsewhere")
+    assert metrics(found) == metrics(wanted)
+    ours, theirs = saved(found.saved), saved(wanted.saved)
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_a_checkpoint_goes_back_to_the_device(here, request, monkeypatch, tmp_path):
+    """Moments and step counts too: a fused optimizer takes none from the host."""
+    wanted = here({}, "here")
+    request.getfixturevalue("elsewhere")
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        here({}, "elsewhere")
+    accord.resume(str(tmp_path / "elsewhere"))
+    lines = [line for line in json_lines(tmp_path / "elsewhere/metrics.jsonl") if "loss" in line]
+    assert lines == metrics(wanted)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto"])
+def test_the_host_does_not_wait_at_every_micro_batch(method, tiny_folder, tmp_path, elsewhere):
+    """Once a micro-batch is computed the next can be queued: nothing in between asks for a number."""
+    rows = labelled_rows(pair_rows(24)) if method == "kto" else pair_rows(24)
+    ready = ready_for(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), method=method, batch_size=8)
+    batch, counts = make_batch(ready.learner, 0, ready.batch_trees(0)), []
+    for budget in (10**9, 64):
+        pretend.waits.clear()
+        accumulate(replace(ready.learner, micro_tokens=budget), batch, ready.optimizer.masters)
+        counts.append(len(pretend.waits))
+    assert counts[0] == counts[1], pretend.waits
