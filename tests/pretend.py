@@ -1,6 +1,6 @@
 """A pretended accelerator: a second device whose tensors are kept, and computed, in main memory.
 
-torch lets Python register a device. A tensor of it wraps a plain one; every operation is unwrapped, computed and wrapped
+torch has a device without memory, "meta", for shapes alone. A tensor that says it is there wraps a plain one here; every operation is unwrapped, computed and wrapped
 again, and mixing devices is refused as a GPU refuses it. So what would break on a GPU for want of a `.to(device)` breaks here,
 with the right numbers otherwise; and each value that the host asks for, which a GPU would have to finish its queue for, is
 counted.
@@ -8,7 +8,10 @@ counted.
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode, return_and_correct_aliasing
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -46,11 +49,29 @@ class Pretended(torch.Tensor):
         return dispatch(function, args, kwargs or {})
 
 
-class Machine(TorchDispatchMode):
-    """Inside, factories make tensors of the pretended device where they are asked to."""
+class Factories(TorchDispatchMode):
+    """Inside, tensors are made on the pretended device where that is asked for."""
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         return dispatch(function, args, kwargs or {})
+
+
+class Literals(TorchFunctionMode):
+    """`torch.tensor` makes an empty tensor of the meta device before anything is dispatched."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        device = kwargs.get("device")
+        if function is torch.tensor and device is not None and torch.device(device).type == NAME:
+            return function(*args, **{**kwargs, "device": "cpu"}).to(device)
+        return function(*args, **kwargs)
+
+
+@contextmanager
+def machine():
+    """Inside, this process has the pretended device."""
+    with Factories(), Literals():
+        yield
 
 
 def dispatch(function, args, kwargs):

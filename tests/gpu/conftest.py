@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training.conftest import tiny_folder, tokenizer  # noqa: F401
+from training.conftest import tokenizer  # noqa: F401
 
 DEVICE = os.environ.get("ACCORD_GPU_TESTS_ON", "cuda")
 
@@ -22,6 +22,24 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.gpu)
             if DEVICE == "cuda" and not torch.cuda.is_available():
                 item.add_marker(missing)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tokenizer):  # noqa: F811
+    """Two layers with heads of 16: flex attention takes no narrower ones."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        initializer_range=0.15,  # large enough for attention to matter
+    )  # fmt: skip
+    folder = tmp_path_factory.mktemp("tiny-gpu")
+    LlamaForCausalLM(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

