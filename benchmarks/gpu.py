@@ -1,7 +1,7 @@
 """accord's update on a GPU, against TRL's where it is installed: a 1B-shape Llama with random weights, no network, no files.
 
     python benchmarks/gpu.py                         # one GPU: LoRA and all weights, bfloat16
-    python benchmarks/gpu.py --tiny --device cpu     # the same flow in a minute or two, as a check of itself
+    python benchmarks/gpu.py --tiny --device cpu     # the same flow in minutes, as a check of itself
 
 Rows are pairs of token ids drawn at random in the shapes of multi-turn preferences: a system turn that all share, prompts of
 200 to 1,500 tokens, answers of 50 to 400. Every process makes the same updates twice, and the second pass is timed: by then

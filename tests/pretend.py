@@ -80,7 +80,8 @@ def dispatch(function, args, kwargs):
     asked = kwargs.get("device")
     there = torch.device(asked).type == NAME if asked is not None else bool(ours)
     packet = function.overloadpacket
-    strangers = [t for t in tensors if not isinstance(t, Pretended) and t.dim() > 0]
+    # a single number may come from the host, but not the optimizer's count of updates: its kernel reads that on the device
+    strangers = [t for t in tensors if not isinstance(t, Pretended) and (t.dim() > 0 or packet is aten._fused_adamw_)]
     if ours and strangers and packet not in MIXING:
         raise RuntimeError(f"{function}: Expected all tensors to be on the same device, found {NAME} and cpu")
     if ours and (packet is aten._local_scalar_dense or (asked is not None and not there)):
