@@ -92,14 +92,14 @@ def test_cached_reference(device, tiny_folder, pairs_file, tmp_path):
 
 
 def test_a_run_takes_the_devices_own_path(device, shared, tiny_folder, pairs_file):
-    forward = ready_for(tiny_folder, pairs_file, **options(device)).learner.forward
+    forward = ready_for(tiny_folder, pairs_file, assignments=[f"model.device={device}"]).learner.forward
     assert forward.path == shared, forward.reason
 
 
 def test_what_memory_is_estimated_and_what_is_taken(device, tiny_folder, pairs_file):
     if device.type != "cuda":
         pytest.skip("the memory of a CPU's process is another matter")
-    ready = ready_for(tiny_folder, pairs_file, **options(device))
+    ready = ready_for(tiny_folder, pairs_file, assignments=[f"model.device={device}"])
     finding = next(f for f in ready.findings if f.check == "memory")
     trees = ready.batch_trees(0)
     torch.cuda.reset_peak_memory_stats()
