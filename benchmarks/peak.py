@@ -1,4 +1,4 @@
-"""The largest resident memory that this process ever had."""
+"""The most memory that this process ever had: resident, and on a GPU."""
 
 from __future__ import annotations
 
@@ -15,3 +15,10 @@ def peak_gb() -> float:
         return int(line.split()[1]) * 1024 / 1e9
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def device_peak_gb() -> float | None:
+    """Most bytes that torch had allocated on the GPU, / 1e9; None where there is none."""
+    import torch
+
+    return torch.cuda.max_memory_allocated() / 1e9 if torch.cuda.is_available() else None

@@ -15,7 +15,7 @@ warnings.filterwarnings("ignore")
 
 import torch  # noqa: E402
 from datasets import Dataset  # noqa: E402
-from peak import peak_gb  # noqa: E402
+from peak import device_peak_gb, peak_gb  # noqa: E402
 from peft import PeftModel  # noqa: E402
 from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback  # noqa: E402
 from transformers.utils import logging  # noqa: E402
@@ -31,10 +31,16 @@ class Clock(TrainerCallback):
         self.seconds, self.logs = [], []
 
     def on_step_begin(self, *_, **__):
+        self._wait()
         self.began = time.perf_counter()
 
     def on_step_end(self, *_, **__):
+        self._wait()
         self.seconds.append(time.perf_counter() - self.began)
+
+    def _wait(self):
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
 
     def on_log(self, arguments, state, control, logs=None, **__):
         if logs and "loss" in logs:
@@ -43,23 +49,25 @@ class Clock(TrainerCallback):
 
 def train(spec: dict) -> dict:
     case, folder = spec["case"], Path(spec["folder"])
-    clock = run(case, folder, spec["setting"], folder / "rows.json", case["batch"], spec["updates"])
-    return {"seconds": clock.seconds, "peak_gb": peak_gb()}
+    clock = run(case, folder, spec["setting"], folder / "rows.json", case["batch"], spec["updates"], spec.get("model"), spec.get("device"))
+    return {"seconds": clock.seconds, "peak_gb": peak_gb(), "device_peak_gb": device_peak_gb()}
 
 
 def check(spec: dict) -> dict:
     from accord_side import CHECK_UPDATES, CHECKED, compared
 
     case, folder = {**spec["case"], "dtype": "float32"}, Path(spec["folder"])
-    clock = run(case, folder, spec["setting"], folder / "check.json", CHECKED, CHECK_UPDATES)
+    clock = run(case, folder, spec["setting"], folder / "check.json", CHECKED, CHECK_UPDATES, spec.get("model"), spec.get("device"))
     return {"metrics": compared(case, clock.logs)}
 
 
-def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int) -> Clock:
-    """A training of `updates` updates on the batches in `ids`."""
+def run(
+    case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int, base: str | None = None, device: str | None = None
+) -> Clock:
+    """A training of `updates` updates on the batches in `ids`; of the embedded model, or of the one in folder `base`."""
     from accord.models.embedded import embedded_folder
 
-    base = embedded_folder()
+    base = base or embedded_folder()
     model = AutoModelForCausalLM.from_pretrained(base, dtype=getattr(torch, case["dtype"]))
     if not case["all_weights"]:
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
@@ -67,7 +75,7 @@ def run(case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates:
     options = dict(
         output_dir=str(folder / "trl"), per_device_train_batch_size=micro, gradient_accumulation_steps=batch // micro,
         max_steps=updates, learning_rate=1e-4, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0,
-        weight_decay=0.0, bf16=False, use_cpu=not torch.cuda.is_available(),
+        weight_decay=0.0, bf16=False, use_cpu=device == "cpu" or not torch.cuda.is_available(),
         gradient_checkpointing=setting["checkpointing"], report_to=[], save_strategy="no", logging_steps=1, seed=0,
         disable_tqdm=True, train_sampling_strategy="sequential", max_length=case["max_tokens"],
         dataloader_pin_memory=False, logging_nan_inf_filter=False,

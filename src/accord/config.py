@@ -58,8 +58,8 @@ class ModelConfig(Section):
     """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has float32 masters."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
-    forward: Literal["auto", "tree", "padded"] = "auto"
-    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers."""
+    forward: Literal["auto", "flex", "tree", "padded"] = "auto"
+    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers, by flex attention on a GPU."""
 
     @field_validator("lora", mode="before")
     @classmethod

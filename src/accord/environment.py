@@ -12,6 +12,7 @@ DEFAULTS = {
     "GOMP_SPINCOUNT": "3000",
     "TOKENIZERS_PARALLELISM": "false",  # the tokenizers' warning about forks; rows are encoded one by one
     "HF_HUB_DISABLE_TELEMETRY": "1",
+    "CUBLAS_WORKSPACE_CONFIG": ":4096:8",  # cuBLAS then adds in one order: the same product twice is the same bits
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 

@@ -30,7 +30,7 @@ def test_insisting_on_padded():
 
 
 def test_unknown_words_are_an_error():
-    with pytest.raises(UsageError, match="'fast': expected auto, tree or padded"):
+    with pytest.raises(UsageError, match="'fast': expected auto, flex, tree or padded"):
         choose(tiny(), some_trees(), "fast")
 
 

@@ -84,7 +84,7 @@ def some_trees(seed: int = 0) -> list[Tree]:
 def gradients(model: LanguageModel, values: torch.Tensor) -> dict[str, torch.Tensor]:
     """Of a loss that weighs every token differently, for every parameter that trains; zeros where none flowed."""
     model.root.zero_grad()
-    weights = torch.linspace(-1.0, 2.0, len(values), dtype=values.dtype)
+    weights = torch.linspace(-1.0, 2.0, len(values), dtype=values.dtype, device=values.device)
     (values * weights).sum().backward()
     trainable = model.trainable()
     return {name: torch.zeros_like(p) if p.grad is None else p.grad.clone() for name, p in trainable.items()}

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from accord.forward.layout import sent
 from accord.forward.logps import TokenLogps
 from accord.objectives import BoundObjective
 from accord.types import Logps, LossOutput, Tree
@@ -18,7 +19,11 @@ from accord.types import Logps, LossOutput, Tree
 
 @dataclass
 class Records:
-    """What is known of each of B rows after a forward pass. Completions that a row lacks are NaN."""
+    """What is known of each of B rows after a forward pass. Completions that a row lacks are NaN.
+
+    Columns stay where they were computed until they are asked for: fetching each at once would have a GPU idle while it is
+    waited for, between a micro-batch's forward and backward pass.
+    """
 
     row: list[int] = field(default_factory=list)
     columns: dict[str, list[Tensor]] = field(default_factory=dict)  # name -> pieces of [B] float64
@@ -27,11 +32,11 @@ class Records:
         self.row.extend(tree.row for tree in trees)
         for name, values in columns.items():
             assert len(values) == len(trees), name
-            self.columns.setdefault(name, []).append(values.detach().double().cpu())
+            self.columns.setdefault(name, []).append(values.detach().double())
 
     def __getitem__(self, name: str) -> Tensor:
-        """[B] float64."""
-        return torch.cat(self.columns[name])
+        """[B] float64, on the host."""
+        return torch.cat(self.columns[name]).cpu()
 
     def __contains__(self, name: str) -> bool:
         return name in self.columns
@@ -87,25 +92,22 @@ def record(
 
 def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor]:
     """[N] values as two columns [B], chosen and rejected; NaN on the side that a row lacks."""
-    columns = {f"{name}/chosen": [], f"{name}/rejected": []}
-    start = 0
+    good, bad, start = [], [], 0
     for tree in trees:
-        piece = values[start : start + len(tree.completions)]
-        start += len(tree.completions)
-        good, bad = columns.values()
-        missing = piece.new_full((), float("nan"))
-        if len(piece) == 2:
-            good.append(piece[0]), bad.append(piece[1])
+        if len(tree.completions) == 2:
+            good.append(start), bad.append(start + 1)
         else:  # a demonstration counts as good
-            good.append(missing if tree.desirable is False else piece[0])
-            bad.append(piece[0] if tree.desirable is False else missing)
-    return {key: torch.stack(column) for key, column in columns.items()}
+            good.append(-1 if tree.desirable is False else start)
+            bad.append(start if tree.desirable is False else -1)
+        start += len(tree.completions)
+    known = torch.cat([values, values.new_full((1,), float("nan"))])  # at -1
+    return {f"{name}/{side}": known[sent(torch.tensor(at), values.device)] for side, at in (("chosen", good), ("rejected", bad))}
 
 
 def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
     """[B] sums over each tree's completions."""
-    sizes = [len(tree.completions) for tree in trees]
-    return torch.stack([piece.sum() for piece in values.split(sizes)])
+    sizes = sent(torch.tensor([len(tree.completions) for tree in trees]), values.device)
+    return torch.segment_reduce(values, "sum", lengths=sizes, unsafe=True)
 
 
 def summarise(records: Records, objective: BoundObjective, tie_width: float = 0.0) -> dict[str, float]:

@@ -1,7 +1,7 @@
 """Tree attention behind transformers' own attention interface: no model code is touched.
 
 `accord_tree` is registered once. Called with a `Layout` (the keyword `tree`), it works through the layout's plan of
-blocks; called without one (generation, the padded path), it is transformers' SDPA. So one model object serves every path.
+blocks, or on a GPU by flex attention (flex.py); called without one (generation, the padded path), it is transformers' SDPA. So one model object serves every path.
 
 What a model may hand to its attention and we honour: `scaling`, `sliding_window`, `softcap`, grouped key/value heads.
 Anything else that would change the numbers (attention sinks, position biases) raises `UnsupportedAttention`, and the
@@ -18,6 +18,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from accord.forward import flex
 from accord.forward.blocks import Batch, Plan, plan_of
 from accord.forward.layout import Layout
 
@@ -54,6 +55,8 @@ def attend(
             raise UnsupportedAttention(f"the model passes `{name}` to its attention")
     if tree is not None:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+        if tree.attention == "flex":
+            return flex.attend(query, key, value, tree, scale, sliding_window, softcap).transpose(1, 2), None
         plan = plan_of(tree, query.shape[1] // key.shape[1])
         output = _TreeAttention.apply(query[0], key[0], value[0], plan, scale, sliding_window, softcap)
         return output.transpose(0, 1)[None], None

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from accord.forward.layout import Layout, Segment
+from accord.forward.layout import Layout, Segment, sent
 
 QUERIES = 128  # of a block; a longer segment is cut
 AREA = 2**20  # queries × keys of a batch: at 9 heads, 9 M scores at once
@@ -98,7 +98,7 @@ def _plan(layout: Layout, groups: int) -> Plan:
             inverse[:, block.start : block.stop] = places
         offset += len(group) * groups * width
         batches.append(_batch(group, groups, layout.tokens, device))
-    return Plan(tuple(batches), inverse.flatten().to(device), groups)
+    return Plan(tuple(batches), sent(inverse.flatten(), device), groups)
 
 
 def _blocks(segments: Iterable[Segment]) -> Iterable[Block]:
@@ -136,5 +136,5 @@ def _batch(group: list[Block], groups: int, tokens: int, device: torch.device) -
         padded[number, : block.queries] = False
     heads = (query[:, None, :] + tokens * torch.arange(groups)[None, :, None]).flatten()
     # A padded query is at position 0 and sees the first key, so its softmax is finite; nobody reads it.
-    holes = padded.to(device) if padded.any() else None
-    return Batch(heads.to(device), key.flatten().to(device), query_at.to(device), key_at.to(device), holes)
+    holes = sent(padded, device) if padded.any() else None
+    return Batch(*(sent(x, device) for x in (heads, key.flatten(), query_at, key_at)), holes)

@@ -1,7 +1,8 @@
 """The one place where the forward path is chosen, by trying it on the model at hand.
 
 Architectures promise much in their configuration; a mask or a scale that we do not know would be silently wrong. So
-the tree path is taken only when it gives the oracle's numbers on probe trees with this very model.
+the tree path is taken only when it gives the oracle's numbers on probe trees with this very model. On a GPU it attends by
+flex attention first, whose kernels are compiled on the spot: forward and backward are tried, before anything depends on them.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from accord.forward import attention
+from accord.forward import attention, flex
 from accord.forward.logps import PATHS, TokenLogps, oracle
 from accord.models.language import LanguageModel
 from accord.types import Refused, Tree, UsageError
@@ -26,6 +27,11 @@ MEAN_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.15}
 # from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA attention differ by is measured on the probe
 # itself, and so many times that is allowed.
 ROUNDING = 2.0
+# Relative difference of two gradients of the probe's log-probs, where kernels are tried backward too: chosen, with room. A
+# gradient under a wrong mask is off by about 1.
+GRADIENT = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
+
+NAMES = {"flex": "tree path by flex attention", "tree": "tree path", "padded": "padded path"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +39,13 @@ class Forward:
     """A chosen path, bound to its model."""
 
     model: LanguageModel
-    path: str  # "tree" or "padded"
+    path: str  # "flex", "tree" or "padded"
     reason: str  # one line for a person
     worst: float  # largest difference to the oracle on the probe, nats a token
+
+    @property
+    def shares_prompts(self) -> bool:
+        return self.path in ("flex", "tree")
 
     def __call__(self, trees: Sequence[Tree]) -> TokenLogps:
         return PATHS[self.path](self.model, trees)
@@ -46,22 +56,22 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
 
     Args:
       probe: a few short trees of the run's own data.
-      wanted: "auto", or "tree" / "padded" to insist.
+      wanted: "auto", or "flex" / "tree" (its plan of blocks) / "padded" to insist.
 
     Raises:
       Refused: the path that was insisted on, or every path, computes other numbers than the model itself.
     """
-    if wanted not in ("auto", "tree", "padded"):
-        raise UsageError(f"model.forward = {wanted!r}: expected auto, tree or padded.")
-    tried = []
+    if wanted not in ("auto", *NAMES):
+        raise UsageError(f"model.forward = {wanted!r}: expected auto, flex, tree or padded.")
+    tried: dict[str, str] = {}
     allowed = _allowed(model, probe)
-    for path in ("tree", "padded") if wanted == "auto" else (wanted,):
+    for path in _candidates(model.device) if wanted == "auto" else (wanted,):
         problem, worst = _problem(model, probe, path, allowed)
         if problem is None:
             return Forward(model, path, _reason(path, worst, tried), worst)
-        tried.append(f"{path}: {problem}")
+        tried[path] = problem
     raise Refused(
-        "No forward path computes what the model itself computes.\n" + "\n".join(tried)
+        "No forward path computes what the model itself computes.\n" + "\n".join(f"{path}: {why}" for path, why in tried.items())
         + "\nThis architecture is not supported yet; training it would be silently wrong."
     )  # fmt: skip
 
@@ -74,12 +84,16 @@ def looks_nearby(model: LanguageModel) -> bool:
     return bool(kinds - {"full_attention"}) or any(narrow)
 
 
-def _reason(path: str, worst: float, tried: list[str]) -> str:
-    fact = f"equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
-    if path == "tree":
-        return f"tree path: each prompt computed once, no padding; {fact}"
-    why = f"; the tree path cannot be used: {tried[0].removeprefix('tree: ')}" if tried else " (as asked)"
-    return f"padded path{why}; {fact}"
+def _candidates(device: torch.device) -> tuple[str, ...]:
+    """The paths from the fastest down; one that this kind of device does not have is not worth a word."""
+    return tuple(path for path in NAMES if path != "flex" or flex.problem(device) is None)
+
+
+def _reason(path: str, worst: float, tried: dict[str, str]) -> str:
+    what = NAMES[path] + (" (as asked)" if path == "padded" and not tried else "")
+    what += ": each prompt computed once, no padding" if path != "padded" else ""
+    why = "".join(f"; the {NAMES[other]} cannot be used: {problem}" for other, problem in tried.items())
+    return f"{what}{why}; equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
 
 
 @torch.no_grad()
@@ -97,14 +111,20 @@ def _problem(
 ) -> tuple[str | None, float]:
     """Why `path` cannot be used with this model, or None; and its largest difference to the oracle."""
     own = model.network.config._attn_implementation
-    if path == "tree" and not _use_tree_attention(model):
+    if path == "flex" and (why := flex.problem(model.device)) is not None:
+        return why, float("inf")
+    if path != "padded" and not _use_tree_attention(model):
         return "the architecture does not use transformers' attention interface", float("inf")
     try:
         difference = compare(model, probe, path)
         worst, mean = difference.max().item(), difference.mean().item()
         if worst <= allowed[0] and mean <= allowed[1]:
-            return None, worst
-        problem = f"its log-probs differ from the model's own by up to {worst:.3g} nats a token (mean {mean:.2g})"
+            gap = gradients_apart(model, probe, path) if path == "flex" else 0.0
+            if gap <= GRADIENT[model.dtype]:
+                return None, worst
+            problem = f"its gradients differ from the model's own by {gap:.2g} of their size"
+        else:
+            problem = f"its log-probs differ from the model's own by up to {worst:.3g} nats a token (mean {mean:.2g})"
     except (attention.UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     if model.network.config._attn_implementation != own:
@@ -117,6 +137,38 @@ def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Ten
     """|path − oracle| of every completion token, [C] nats."""
     with torch.random.fork_rng(devices=[]):
         return (PATHS[path](model, trees).values - oracle(model, trees).values).abs()
+
+
+def gradients_apart(model: LanguageModel, trees: Sequence[Tree], path: str) -> float:
+    """|path − oracle| / |oracle| of the gradient of all log-probs with respect to the tokens' embeddings, by token id."""
+    found, wanted = (_gradient(model, trees, one) for one in (path, "oracle"))
+    return ((found - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
+
+
+def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
+    """[ids that occur, D] float32. A prompt stands once or K times, by the path: over equal ids the sums are the same."""
+    seen = []
+
+    def leaf(module, inputs, output):
+        seen.append((inputs[0], output.detach().requires_grad_()))
+        return seen[-1][1]
+
+    handle = model.network.get_input_embeddings().register_forward_hook(leaf)
+    try:
+        with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+            values = PATHS[path](model, trees).values
+            (ids, embedded), *_ = seen
+            (gradient,) = torch.autograd.grad(values.sum(), embedded)
+    finally:
+        handle.remove()
+    known = torch.tensor(sorted(set().union(*map(_tokens, trees))), device=ids.device)
+    place = torch.searchsorted(known, ids.flatten())  # padding's 0 comes to some place, with a gradient of 0
+    total = torch.zeros(len(known), gradient.shape[-1], device=ids.device)
+    return total.index_add_(0, place, gradient.flatten(0, 1).float())
+
+
+def _tokens(tree: Tree) -> set[int]:
+    return {*tree.prompt, *(token for completion in tree.completions for token in completion)}
 
 
 def _use_tree_attention(model: LanguageModel) -> bool:

@@ -56,7 +56,8 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
-    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of
+    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of and flex.attend
+    attention: str = "blocks"  # how it is worked through: "blocks" or "flex"
 
     @property
     def tokens(self) -> int:
@@ -85,7 +86,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int =
             count.append(len(completion))
 
     def tensor(values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
+        return sent(torch.tensor(values, dtype=torch.long), device)
 
     return Layout(
         tensor(builder.ids), tensor(builder.positions), tuple(builder.segments),
@@ -131,6 +132,13 @@ class _Builder:
                 paths[group[0]] = below
             else:
                 self._share(group, common, below, paths, share)
+
+
+def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor made on the host, on a device. To a GPU from pinned memory: the host need not wait for what is queued there."""
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:

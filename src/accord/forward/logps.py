@@ -1,4 +1,4 @@
-"""From trees to log-probs: the oracle, the tree path and the padded path.
+"""From trees to log-probs: the oracle, the tree path with its two kinds of attention, and the padded path.
 
 `oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps` and
 `padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from accord.forward.head import token_logps
-from accord.forward.layout import pack
+from accord.forward.layout import pack, sent
 from accord.models.language import LanguageModel
 from accord.types import Logps, Tree
 
@@ -39,12 +40,13 @@ class TokenLogps:
         return self._sum(self.entropy) / self.count
 
     def _sum(self, values: Tensor) -> Tensor:
-        return torch.zeros(len(self.count), dtype=values.dtype, device=values.device).index_add(0, self.owner, values)
+        # Not index_add, which on a GPU adds in any order: policy and reference must come to the same bits.
+        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)  # unchecked: a check waits for the GPU
 
 
-def tree_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
+def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenLogps:
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
-    layout = pack(trees, model.device)
+    layout = replace(pack(trees, model.device), attention=attention)
     # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
     hidden = model.trunk(
@@ -118,7 +120,7 @@ def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
     row, column = torch.tensor(row), torch.tensor(column)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
-    return _Padded(*(t.to(device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
+    return _Padded(*(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
 
 
-PATHS = {"tree": tree_logps, "padded": padded_logps, "oracle": oracle}
+PATHS = {"flex": partial(tree_logps, attention="flex"), "tree": tree_logps, "padded": padded_logps, "oracle": oracle}

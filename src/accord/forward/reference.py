@@ -25,6 +25,7 @@ from torch import Tensor
 
 from accord.distributed import ALONE, World
 from accord.forward.choose import MEAN_TOKEN, Forward
+from accord.forward.layout import sent
 from accord.forward.shares import shares
 from accord.types import Finding, Logps, Refused, Tree
 
@@ -96,7 +97,7 @@ class Cached:
         entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
         sums, counts = zip(*entries)
         assert list(counts) == [len(c) for tree in trees for c in tree.completions], "a hash collision, or a bug"
-        return Logps(torch.tensor(sums, device=self.device), torch.tensor(counts, device=self.device))
+        return Logps(sent(torch.tensor(sums), self.device), sent(torch.tensor(counts), self.device))
 
     def missing(self, trees: Sequence[Tree]) -> list[Tree]:
         return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from accord.forward.layout import sent
 from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, RowLogps, Tree
 
 
@@ -17,9 +18,9 @@ def as_rows(kind: str, trees: Sequence[Tree], logps: Logps) -> RowLogps:
       logps: [N] their completions' log-probs, tree by tree.
     """
     if kind == "pairs":
-        first = torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1], device=logps.sum.device).cumsum(0)
+        first = sent(torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), logps.sum.device)
         return PairLogps(logps[first], logps[first + 1])
     assert all(len(tree.completions) == 1 for tree in trees), f"{kind} have one completion each"
     if kind == "labelled":
-        return LabelledLogps(logps, torch.tensor([tree.desirable for tree in trees], device=logps.sum.device))
+        return LabelledLogps(logps, sent(torch.tensor([tree.desirable for tree in trees]), logps.sum.device))
     return DemonstrationLogps(logps)

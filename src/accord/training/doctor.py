@@ -32,12 +32,13 @@ from accord.training.step import Learner, accumulate, make_batch, row_losses
 from accord.types import AccordError, Finding, Tree
 
 VOCABULARY = 97
+# Heads of 16: a GPU's flex attention takes no narrower ones.
 SIZES = dict(
-    vocab_size=VOCABULARY, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+    vocab_size=VOCABULARY, hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
     num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1,
 )  # fmt: skip
 GPT2 = dict(
-    vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2, initializer_range=0.1
+    vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2, initializer_range=0.1
 )
 UPDATES = 3  # of the runs that are compared bit for bit
 
@@ -210,10 +211,10 @@ def some_trees(rows: str, n: int = 8) -> list[Tree]:
 def _network(family: str):
     import transformers as tf
 
-    windows = dict(head_dim=8, sliding_window=5, layer_types=["sliding_attention", "full_attention"])
+    windows = dict(head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"])
     configs = {
         "llama": lambda: tf.LlamaConfig(**SIZES),
-        "qwen3": lambda: tf.Qwen3Config(**SIZES, head_dim=8),
+        "qwen3": lambda: tf.Qwen3Config(**SIZES, head_dim=16),
         "gpt2": lambda: tf.GPT2Config(**GPT2),
         "gemma2": lambda: tf.Gemma2Config(**SIZES, **windows, attn_logit_softcapping=20.0, final_logit_softcapping=10.0),
     }

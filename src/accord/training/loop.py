@@ -84,7 +84,8 @@ def update(run: Run) -> None:
     seconds = time.monotonic() - began
     speed = sum(tree.tokens for tree in batch.trees) / seconds
     rss = psutil.Process().memory_info().rss
-    run.log("timings.jsonl", {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": rss})
+    timing = {"step": progress.step, "seconds": seconds, "tokens_per_second": speed, "rss": rss}
+    run.log("timings.jsonl", timing | memory.gpu_peak(ready.model.device))
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)

@@ -23,7 +23,7 @@ import torch
 
 from accord.distributed import ALONE
 from accord.forward.choose import Forward
-from accord.forward.head import CHUNK
+from accord.forward.head import rows_at_once
 from accord.forward.layout import pack, tokens_at_most
 from accord.forward.shares import shares
 from accord.models.recompute import recompute_activations
@@ -36,7 +36,9 @@ if TYPE_CHECKING:
 # Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with. Measured on SmolLM2-135M: kept
 # 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6 GB over the start. GPU: chosen, not measured.
 OVERHEAD = {"cpu": 2.0, "cuda": 1.2}
-HEAD_COPIES = 8  # float32 [CHUNK, V] tensors at once in the head's backward pass, holes included
+# float32 [rows, V] tensors at once in the head's backward pass, holes included; on a GPU two in the head's dtype, or four
+# where its kernels do not compile: counted, not measured
+HEAD_COPIES = {"cpu": 8, "cuda": 4}
 ROOM = 0.9  # of what is free may be used
 SMALLEST = 64  # tokens: the least that train.micro_tokens may be
 
@@ -69,9 +71,10 @@ def estimate(forward: Forward, trainable: int, batches: Sequence[Sequence[Tree]]
     vocabulary = model.head.module.weight.shape[0]
     # float32 gradient and two moments; a working copy in another dtype has a gradient of its own
     trained = trainable * (12 + (0 if model.dtype == torch.float32 else model.dtype.itemsize))
+    head = rows_at_once(model.device, vocabulary) * vocabulary * 4 * HEAD_COPIES.get(model.device.type, HEAD_COPIES["cuda"])
     return Estimate(
         resident(model.device), kept_bytes(forward, [probe]) / pack([probe]).tokens,
-        max(pack(group).tokens for group in largest), CHUNK * vocabulary * 4 * HEAD_COPIES + trained, model.device.type,
+        max(pack(group).tokens for group in largest), head + trained, model.device.type,
     )  # fmt: skip
 
 
@@ -143,6 +146,11 @@ def kept_bytes(forward: Forward, trees: Sequence[Tree]) -> int:
 def resident(device: torch.device) -> int:
     """Bytes in use now: of this process, or on the GPU."""
     return torch.cuda.memory_allocated(device) if device.type == "cuda" else psutil.Process().memory_info().rss
+
+
+def gpu_peak(device: torch.device) -> dict[str, int]:
+    """The most bytes that this process ever had on the GPU; nothing on a CPU."""
+    return {"gpu_peak": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
 
 
 def free(device: torch.device) -> int:

@@ -149,8 +149,8 @@ class Optimizer:
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
-            moments = {key: part(tensors[f"{key}/{name}"], like).clone() for key in MOMENTS}
-            self.adamw.state[master] = {"step": torch.tensor(float(updates)), **moments}
+            moments = {key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True) for key in MOMENTS}
+            self.adamw.state[master] = {"step": torch.tensor(float(updates), device=master.device), **moments}
 
     def _moments(self, master: Tensor) -> dict[str, Tensor]:
         """AdamW's moments of one master; zeros before the first update."""

@@ -103,7 +103,7 @@ class Ready:
             "initial_weights": self.weights,
             "tokenizer": self.tokenizer,
             "reference": self.reference_kind,
-            "forward": self.learner.forward.path,
+            "forward": "tree" if self.learner.forward.shares_prompts else "padded",  # a GPU's kernels only round otherwise
             "trees": len(self.rows.trees),
             "config": trajectory(self.config),
         }

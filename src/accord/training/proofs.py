@@ -86,7 +86,7 @@ def _through_the_step(learner: Learner) -> Callable:
 def _forward(learner: Learner) -> Finding:
     forward = learner.forward
     # An architecture that cannot share a prompt is padded as a matter of course; one that can, and comes out wrong, is a fault.
-    astray = forward.path == "padded" and "differ from the model's own" in forward.reason
+    astray = "differ from the model's own" in forward.reason
     return Finding("step0.forward", "warning" if astray else "ok", forward.reason, {"worst_nats_a_token": forward.worst})
 
 
