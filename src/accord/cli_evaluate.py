@@ -25,6 +25,7 @@ def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> Non
       say: prints a line where it belongs, with and without --json.
     """
     app.command()(_generate(run, say))
+    app.command("eval")(_eval(run, say))
 
 
 def _tell(text: str) -> None:
@@ -72,6 +73,47 @@ def _generate(run: Callable, say: Callable) -> Callable:
         run(work, as_json)
 
     return generate
+
+
+def _eval(run: Callable, say: Callable) -> Callable:
+    def evaluate(
+        model: Target,
+        data: Annotated[Optional[str], typer.Option(help="Held-out pairs or labels; default: the run's own.")] = None,
+        reference: Annotated[
+            Optional[str], typer.Option(help="A model, or adapter_off; default: what the run started from.")
+        ] = None,
+        beta: Annotated[Optional[float], typer.Option(help="Of the implicit reward of a model that is no run; default .1.")] = None,
+        rows: Annotated[Optional[int], typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")] = None,
+        samples: Annotated[int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")] = 64,
+        max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")] = 64,
+        output: Annotated[
+            Optional[str], typer.Option(help="Folder for evaluation.json and examples.parquet; default: in the run.")
+        ] = None,
+        dtype: Dtype = None,
+        template: Template = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates by a judge."""
+
+        def work():
+            _check_dtype(dtype)
+            settle()
+            from accord.assess.answers import Drawing
+            from accord.assess.evaluation import Request
+            from accord.assess.evaluation import evaluate as measure
+            from accord.assess.show import lines
+
+            drawing = Drawing(samples, max_new_tokens, seed)
+            found, folder = measure(model, Request(data, reference, beta, rows, drawing, output, dtype, template), _tell)
+            for line in lines(found):
+                say(as_json, line)
+            say(as_json, f"written to {folder}" if folder else "not written: no run to write into; --output DIR keeps it")
+            return {"folder": str(folder) if folder else None, **found}
+
+        run(work, as_json)
+
+    return evaluate
 
 
 def _print_answers(row: dict, say: Callable[[str], None]) -> None:

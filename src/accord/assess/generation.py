@@ -129,7 +129,7 @@ def _rows(
     opened: Opened, asked: Asked, sampling: Sampling, provenance: dict, figures: Figures, say: Say
 ) -> Iterator[dict]:  # fmt: skip
     """A row a prompt, in the file's order, piece by piece."""
-    network, tokenizer = opened.model.root, opened.model.tokenizer
+    network, tokenizer = opened.model.network, opened.model.tokenizer
     for start in range(0, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
