@@ -86,6 +86,18 @@ def _eval(run: Callable, say: Callable) -> Callable:
         rows: Annotated[Optional[int], typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")] = None,
         samples: Annotated[int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")] = 64,
         max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")] = 64,
+        judge: Annotated[
+            Optional[str],
+            typer.Option(help="Win rate of fresh answers by vader, module:function, a reward model's folder, or http://…/v1."),
+        ] = None,
+        judge_model: Annotated[Optional[str], typer.Option("--judge-model", help="What the endpoint serves.")] = None,
+        judge_timeout: Annotated[float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")] = 60.0,
+        against: Annotated[
+            Optional[str], typer.Option(help="A model or run whose answers are the other side; default: the reference.")
+        ] = None,
+        perplexity: Annotated[
+            Optional[str], typer.Option(help="Texts (.txt) or rows that should not be forgotten: their perplexity.")
+        ] = None,
         output: Annotated[
             Optional[str], typer.Option(help="Folder for evaluation.json and examples.parquet; default: in the run.")
         ] = None,
@@ -105,7 +117,9 @@ def _eval(run: Callable, say: Callable) -> Callable:
             from accord.assess.show import lines
 
             drawing = Drawing(samples, max_new_tokens, seed)
-            found, folder = measure(model, Request(data, reference, beta, rows, drawing, output, dtype, template), _tell)
+            judging = _judging(judge, judge_model, judge_timeout, against)
+            asked = Request(data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity)
+            found, folder = measure(model, asked, _tell)
             for line in lines(found):
                 say(as_json, line)
             say(as_json, f"written to {folder}" if folder else "not written: no run to write into; --output DIR keeps it")
@@ -123,6 +137,20 @@ def _print_answers(row: dict, say: Callable[[str], None]) -> None:
     say(f"> {printable(asked, keep=chr(10))}")
     for text, ended, logprob in zip(row["completions"], row["ended"], row["logprob"], strict=True):
         say(f"  {printable(text.strip())}{'' if ended else ' …'}   ({logprob:.1f} nats)")
+
+
+def _judging(judge: str | None, model: str | None, timeout: float, against: str | None):
+    """What the judge's options ask for; one that would do nothing is an error."""
+    from accord.assess.judging import Judging
+    from accord.errors import UsageError
+
+    if judge is None:
+        if idle := [name for name, value in (("--judge-model", model), ("--against", against)) if value is not None]:
+            raise UsageError(f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader.")
+        return None
+    if not timeout > 0:
+        raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
+    return Judging(judge, model, timeout, against)
 
 
 def _check_dtype(dtype: str | None) -> None:

@@ -6,14 +6,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.assess import rows as measured
 from accord.assess.anchor import Anchor, anchor_of, forward_of
-from accord.assess.answers import Drawing, divergence, questions, sample_figures, sides
+from accord.assess.answers import Drawing, Side, divergence, questions, sample_figures, sides
+from accord.assess.forgetting import perplexity
+from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import Opened, open_model
 from accord.config import Config
+from accord.evaluate.generate import Sample
+from accord.evaluate.judges.verdict import Judge
 from accord.evaluate.records import Records
 from accord.models import fingerprint
 from accord.objectives import BoundObjective, resolve
@@ -40,6 +45,8 @@ class Request:
     output: str | None = None
     dtype: str | None = None
     template: str | None = None
+    judging: Judging | None = None
+    perplexity: str | None = None
 
 
 @dataclass
@@ -59,6 +66,7 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     Raises:
       AccordError: no such model, unusable rows, options that do not fit together.
     """
+    judge = make_judge(request.judging) if request.judging is not None else None  # what is wrong with it is said first
     opened = open_model(name, dtype=request.dtype, template=request.template)
     target = folder_of(opened, request.output)
     say(f"{name}: {opened.weights}")
@@ -67,7 +75,9 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     found["source"] = _source(session, request)
     say(f"{len(held_out.trees):,} {session.kind} measured")
     if request.drawing.prompts:
-        found["answers"] = fresh(session, request.drawing, say)
+        found |= fresh(session, request, judge, say)
+    if request.perplexity is not None:
+        found["perplexity"] = perplexity(request.perplexity, opened, session.ruler.forward, session.anchor)
     if target is not None:
         _write(target, found, records, held_out, session.rows)
     return found, target
@@ -79,6 +89,8 @@ def prepare(opened: Opened, request: Request, say: Say) -> Session:
     Raises:
       UsageError: options that do not fit together. DataError: no usable row.
     """
+    if request.judging is not None and not request.drawing.prompts:
+        raise UsageError("--judge reads fresh answers, and --samples 0 draws none.")
     objective = objective_of(opened, request)
     rows, kind = load(opened, request)
     for line in rows.dataset.ledger.lines():
@@ -151,20 +163,39 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, o
     return {"pairs": figures}, records, held_out
 
 
-def fresh(session: Session, drawing: Drawing, say: Say) -> dict:
-    """Answers of the model and of what it is measured against, to the same prompts."""
+def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> dict:
+    """Answers of the model and of what it is measured against, to the same prompts; a judge's verdicts on them."""
+    drawing, policy = request.drawing, session.ruler.forward
     turns, ids = questions(session.rows, session.opened, drawing)
     if not turns:
-        return {"prompts": 0, "says": "no prompt leaves room for an answer in the model's positions"}
-    own_side, other_side = sides(session.opened, session.anchor, session.ruler.forward)
+        return {"answers": {"prompts": 0, "says": "no prompt leaves room for an answer in the model's positions"}}
+    own_side, other_side = sides(session.opened, session.anchor, policy)
     say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
     own = own_side.answer(turns, drawing)
     other = other_side.answer(turns, drawing) if other_side is not None else None
     found = sample_figures(own, other) | {"max_new_tokens": drawing.max_new_tokens, "seed": drawing.seed}
     if session.anchor is not None:
-        found["kl"] = divergence(session.ruler.forward, session.anchor, ids, own)
-        found["kl_to"] = session.anchor.says
-    return found
+        found |= {"kl": divergence(policy, session.anchor, ids, own), "kl_to": session.anchor.says}
+    if judge is None:
+        return {"answers": found}
+    against, theirs = _opponent(request, other_side, other, turns)
+    say(f"judged by {judge.name}, against {against}")
+    return {"answers": found, "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed)}
+
+
+def _opponent(request: Request, side: Side | None, answers: list[Sample] | None, turns: list) -> tuple[str, list[Sample]]:
+    """Whose answers the model's are judged against: --against, else what it is measured against.
+
+    Raises:
+      UsageError: there is neither.
+    """
+    name = request.judging.against
+    if name is not None:
+        other = open_model(name)
+        return name, Side(name, other.model, nullcontext, other.template).answer(turns, request.drawing)
+    if side is None:
+        raise UsageError("--judge compares answers with another model's, and there is no reference. Name one: --against MODEL.")
+    return side.name, answers
 
 
 def folder_of(opened: Opened, output: str | None) -> Path | None:

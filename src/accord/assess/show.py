@@ -13,6 +13,10 @@ def lines(found: dict) -> Iterator[str]:
         yield from _labelled(found["labelled"])
     if "answers" in found:
         yield from _answers(found["answers"])
+    if "win_rate" in found:
+        yield from _win_rate(found["win_rate"])
+    if "perplexity" in found:
+        yield from _perplexity(found["perplexity"])
 
 
 def interval(e: dict, unit: str = "") -> str:
@@ -65,3 +69,28 @@ def _answers(found: dict) -> Iterator[str]:
     yield f"    tokens an answer    {interval(found['tokens'])}; {found['ended']:.0%} ended by the model, {found['repeated']:.1%} repeated"
     if "tokens_difference" in found:
         yield f"    longer by           {interval(found['tokens_difference'], 'tokens')} than the reference's"
+
+
+def _win_rate(found: dict) -> Iterator[str]:
+    yield f"  win rate against {found['against']}, by {found['judge']}"
+    yield f"    as judged           {interval(found['rate'])}; {found['wins']:,} won, {found['ties']:,} tied, {found['losses']:,} lost"
+    yield f"    length-controlled   {interval(found['length_controlled'])}; {found['longer']:.0%} of its answers are longer"
+    if found["failures"]:
+        said = "; ".join(f"{count:,} {reason}" for reason, count in found["failures"].items())
+        yield f"    {found['contests'] - found['judged']:,} of {found['contests']:,} contests have no verdict and are left out: {said}"
+    account = found["account"]
+    if "swapped_inconsistent_share" in account:
+        yield f"    {account['swapped_inconsistent_share']:.0%} of the contests are decided by the order alone, and count as ties"
+        yield (
+            f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the disk), "
+            f"{account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
+        )
+
+
+def _perplexity(found: dict) -> Iterator[str]:
+    yield f"  perplexity of {found['file_texts']:,} texts, {found['tokens']:,} tokens: {interval(found['perplexity'])}"
+    if "reference" in found:
+        yield (
+            f"    {found['against']}: {interval(found['reference']['perplexity'])}; "
+            f"forgotten: {interval(found['nats_a_token_more'], 'nats a token')}"
+        )

@@ -16,7 +16,7 @@ from accord.evaluate.statistics import CELLS_AT_ONCE, Estimate, mean_score
 
 RIDGE = 0.1  # keeps the fit finite where length separates wins from losses; about a tenth of one prompt's weight
 RESAMPLES = 1_000
-STEPS = 25  # of Newton's method; it has converged after about 6
+STEPS, CLOSE = 25, 1e-7  # of Newton's method, at most; it is there after about 6
 
 
 @dataclass(frozen=True)
@@ -105,4 +105,6 @@ def _fit(scores: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
         step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
         shorten = np.minimum(1.0, 2.0 / np.maximum(1e-12, np.maximum(np.abs(step0), np.abs(step1))))  # far off, Newton overshoots
         theta, phi = theta + shorten * step0, phi + shorten * step1
+        if max(np.abs(step0).max(), np.abs(step1).max()) < CLOSE:
+            break
     return theta
