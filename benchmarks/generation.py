@@ -40,6 +40,7 @@ class Case:
 
 CASES = {
     "short prompts (truthfulqa)": Case("truthfulqa/pairs_train.jsonl", 8, 64, 80),
+    "short prompts, until most answers end (truthfulqa)": Case("truthfulqa/pairs_train.jsonl", 4, 192, 80),
     "long prompts (ultrafeedback_small)": Case("ultrafeedback_small/pairs_train.jsonl.gz", 4, 64, 500, 250),
 }
 
@@ -62,7 +63,7 @@ def main() -> None:
         pairs = [_once(case, ours, theirs, prompts, seed) for seed in range(options.repeats)]
         results["cases"][name] = _summary(case, prompts, pairs) | {"greedy_tokens_equal": same}
         print(name, json.dumps(results["cases"][name], indent=1), flush=True)
-    options.output.write_text(json.dumps(results, indent=1) + "\n")
+        options.output.write_text(json.dumps(results, indent=1) + "\n")
 
 
 def _prompts(case: Case, data: Path, model) -> list[tuple[int, ...]]:

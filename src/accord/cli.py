@@ -104,17 +104,25 @@ def export(
     merge: Annotated[bool, typer.Option("--merge", help="One model, the adapters merged into it.")] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")] = None,
+    harness: Annotated[Optional[str], typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
 
     def work():
         settle()
+        from accord.assess.handover import check, command
         from accord.training.export import export_run
+        from accord.training.folder import RunFolder
 
+        adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
+        check(harness, output, merge=merge, adapters=adapters)
         written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
         _say(as_json, f"{written}: read back from disk, {says}")
-        return {"saved": str(written), "read_back": says}
+        how = {} if harness is None else {"evaluate": command(harness, written)}
+        for line in how.values():
+            _say(as_json, f"evaluate it there: {line}")
+        return {"saved": str(written), "read_back": says} | how
 
     _run(work, as_json)
 

@@ -87,7 +87,8 @@ def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int],
 
 def label_figures(records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int) -> dict:
     """Of labelled rows: the probability that a good answer has the higher reward than a bad one, over whole prompts drawn."""
-    reward = np.where(np.isnan(records["rewards/chosen"]), records["rewards/rejected"], records["rewards/chosen"])
+    chosen, rejected = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
+    reward = np.where(np.isnan(chosen), rejected, chosen)
     good = np.array([bool(tree.desirable) for tree in held_out.trees])
     found = {"metrics": metrics(records, held_out, objective, width), "tie_width": width}
     if good.any() and not good.all():

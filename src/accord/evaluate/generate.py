@@ -150,7 +150,8 @@ def _answer_batch(
 
     Args:
       noise: [B, max_new_tokens] uniform numbers.
-      pick: logits [B, V] float32 and uniform numbers [B] -> token ids [B] and their log-probs at temperature 1 [B].
+      pick: logits [B, V] float32, which it overwrites, and uniform numbers [B] -> token ids [B] and their log-probs at
+        temperature 1 [B].
     """
     device = next(model.parameters()).device
     noise = noise.to(device)
@@ -206,19 +207,21 @@ def _forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
 def _picker(temperature: float, top_p: float):
     """The function that turns logits [B, V] and uniform numbers [B] into token ids [B] and their log-probs [B]."""
 
-    def pick(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        top = logits.amax(1, keepdim=True)
-        weights = (logits - top).exp_()  # [B, V], of temperature 1
-        norm = top.squeeze(1) + weights.sum(1).log()
-        if temperature == 0:
-            tokens = logits.argmax(1)
-        else:
-            if temperature != 1:
-                weights = (logits - top).div_(temperature).exp_()
-            tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
-        return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - norm
+    def likeliest(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = logits.argmax(1)
+        return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
 
-    return pick
+    def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        norm = logits.logsumexp(1) if temperature != 1 else None
+        known = logits.clone() if temperature != 1 else None
+        weights = logits.sub_(logits.amax(1, keepdim=True))  # in place: fresh pages would cost as much as the sum
+        weights = (weights.div_(temperature) if temperature != 1 else weights).exp_()
+        tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
+        if known is not None:
+            return tokens, known.gather(1, tokens[:, None]).squeeze(1) - norm
+        return tokens, weights.gather(1, tokens[:, None]).squeeze(1).log() - weights.sum(1).log()
+
+    return likeliest if temperature == 0 else drawn
 
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:

@@ -39,6 +39,7 @@ def messages(prompt: str, a: str, b: str) -> list[dict]:
 
 
 FENCE = re.compile(r"^```(?:json)?\s*(.*?)\s*```$", re.DOTALL)
+WORD = re.compile(r"""(?:\[\[(\w+)\]\]|(["']?)(\w+)\2)\.?""")
 WORDS = {"a": Verdict.A, "b": Verdict.B, "tie": Verdict.TIE}
 
 
@@ -55,4 +56,5 @@ def read_verdict(text: object) -> Verdict | None:
         except (ValueError, RecursionError):
             return None
         text = found.get("verdict") if isinstance(found, dict) else None
-    return WORDS.get(text.strip().lower().strip("[]\"'.")) if isinstance(text, str) else None
+    found = WORD.fullmatch(text.strip()) if isinstance(text, str) else None
+    return WORDS.get((found[1] or found[3]).lower()) if found else None
