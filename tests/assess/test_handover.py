@@ -4,8 +4,12 @@ import json
 import shlex
 
 import pytest
+from conftest import pair_rows, write_rows
+from training.helpers import run
+from typer.testing import CliRunner
 
 from accord.assess.handover import check, command
+from accord.cli import app
 from accord.types import UsageError
 
 
@@ -45,3 +49,15 @@ def test_what_a_harness_cannot_load_is_said_before_the_export(tmp_path):
     check(None, "a,b", merge=False, adapters=True)
     with pytest.raises(UsageError, match="cannot hold"):
         command("lm-eval", exported(tmp_path / "x", adapter="/models/a=b"))
+
+
+def test_export_prints_the_command(tiny_folder, tmp_path):
+    """For an adapter it is refused where the harness loads whole models, before anything is written."""
+    result = run(tiny_folder, write_rows(tmp_path / "p.jsonl", pair_rows(24)), tmp_path / "run", steps=2)
+    out = tmp_path / "merged"
+    flags = ["export", str(result.folder), "--output", str(out), "--for", "inspect-ai"]
+    refused = CliRunner().invoke(app, flags)
+    assert refused.exit_code == 2 and "Add --merge" in refused.stderr and not out.exists()
+    done = CliRunner().invoke(app, [*flags, "--merge", "--dtype", "float32", "--json"])
+    assert done.exit_code == 0, done.output
+    assert f"model_path={out}" in json.loads(done.stdout.splitlines()[-1])["result"]["evaluate"]

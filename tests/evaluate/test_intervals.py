@@ -173,7 +173,7 @@ def test_length_controlled_win_rate():
         found = win_rate(*judged(np.random.default_rng(seed), -0.3, 1.5), seed=seed)
         held += found.length_controlled.low <= truth <= found.length_controlled.high
         off += found.rate.low > truth
-    assert held / 150 == pytest.approx(0.95, abs=0.03) and off > 140
+    assert held / 150 == pytest.approx(0.95, abs=0.03) and off > 120
 
 
 def test_win_rate_by_hand():

@@ -105,6 +105,8 @@ def prepare(opened: Opened, request: Request, say: Say) -> Session:
         if request.beta is not None:
             raise UsageError("--beta scales a log-ratio, and there is no reference. Name one: --reference MODEL.")
         objective = resolve("sft", {})
+    if request.reference is not None and not objective.objective.reference and not request.drawing.prompts and request.perplexity is None:
+        raise UsageError(f"--reference: {objective.name} uses none, and with --samples 0 nothing else is measured against it. Leave it out.")
     if anchor is not None and objective.objective.reference:
         say(f"measured against {anchor.says}")
     reference = anchor.reference if anchor is not None and objective.objective.reference else None
