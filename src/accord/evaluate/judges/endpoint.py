@@ -97,9 +97,10 @@ class EndpointJudge:
             httpx.Client(timeout=self.settings.timeout, headers=headers, follow_redirects=False, trust_env=False) as client,
             ThreadPoolExecutor(self.settings.workers) as pool,
         ):
-            found = list(pool.map(lambda chat: self._verdict(client, chat), asked))
+            distinct = {chat[-1]["content"]: chat for chat in asked}  # two contests may ask the same: it is paid for once
+            found = dict(zip(distinct, pool.map(lambda chat: self._verdict(client, chat), distinct.values()), strict=True))
         verdicts = []
-        for one in found:
+        for one in (found[chat[-1]["content"]] for chat in asked):
             if isinstance(one, Failed):
                 failures[str(one)] += 1
                 one = None
