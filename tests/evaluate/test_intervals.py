@@ -82,10 +82,10 @@ def test_ratio_by_document():
 
 
 def calibrated(rng, a: float, groups: int = 150):
-    """Margins whose pairs are ranked rightly with probability σ(a·|m|), rows of a prompt alike in size."""
+    """Margins whose pairs are ranked rightly with probability σ(a·|m|); rows of a prompt are alike in size, and err together."""
     owner = clusters_of(rng, groups)
     size = np.abs(rng.normal(size=groups)[owner] + 0.5 * rng.normal(size=len(owner))) * 1.5
-    return np.where(rng.random(len(owner)) < expit(a * size), size, -size), owner
+    return np.where(rng.random(groups)[owner] < expit(a * size), size, -size), owner
 
 
 @pytest.mark.parametrize("a", [1.0, 0.4])
