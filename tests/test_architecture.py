@@ -12,9 +12,10 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "secrets"}, {"objectives", "data", "models"},
-    {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"},
-    {"api", "compare", "report", "web", "migrate", "play"}, {"demo"}, {"cli_data", "cli_import", "cli_play"}, {"cli"},
+    {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"},
+    {"objectives", "data", "models"}, {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"assess"},
+    {"api", "report", "web", "migrate", "play"}, {"compare"}, {"demo"},
+    {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online"}, {"cli"},
 ]  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
@@ -65,6 +66,7 @@ def test_imports_run_one_way(file):
 
 
 FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "requests", "urllib", "httpx", "socket"}
+MAY_TALK = {"evaluate/judges/endpoint.py": {"httpx"}}  # to the one address that it is given
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
 FORBIDDEN_ATTRIBUTES = {("torch", "load"), ("os", "system"), ("os", "popen"), ("yaml", "load"), ("numpy", "load"), ("np", "load")}
 
@@ -72,7 +74,8 @@ FORBIDDEN_ATTRIBUTES = {("torch", "load"), ("os", "system"), ("os", "popen"), ("
 @pytest.mark.parametrize("file", FILES, ids=name_of)
 def test_nothing_dangerous(file):
     """No pickle, no evaluation of text, no remote code, no network of our own."""
-    assert not {name.split(".")[0] for name in imports(file)} & FORBIDDEN_MODULES
+    allowed = MAY_TALK.get(name_of(file), set())
+    assert not {name.split(".")[0] for name in imports(file)} & (FORBIDDEN_MODULES - allowed)
     for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
             assert node.func.id not in FORBIDDEN_CALLS, node.lineno

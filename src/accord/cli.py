@@ -16,6 +16,7 @@ import typer
 from accord.cli_data import add_data_commands
 from accord.cli_import import add_import_command
 from accord.cli_play import add_play_command
+from accord.cli_evaluate import add_evaluate_commands
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -105,17 +106,25 @@ def export(
     merge: Annotated[bool, typer.Option("--merge", help="One model, the adapters merged into it.")] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")] = None,
+    harness: Annotated[Optional[str], typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai.")] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
 
     def work():
         settle()
+        from accord.assess.handover import check, command
         from accord.training.export import export_run
+        from accord.training.folder import RunFolder
 
+        adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
+        check(harness, output, merge=merge, adapters=adapters)
         written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
         _say(as_json, f"{written}: read back from disk, {says}")
-        return {"saved": str(written), "read_back": says}
+        how = {} if harness is None else {"evaluate": command(harness, written)}
+        for line in how.values():
+            _say(as_json, f"evaluate it there: {line}")
+        return {"saved": str(written), "read_back": says} | how
 
     _run(work, as_json)
 
@@ -281,6 +290,7 @@ def _command() -> list[str]:
 add_data_commands(app, _run, _say)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
+add_evaluate_commands(app, _run, _say)
 
 
 def main() -> None:

@@ -1,15 +1,18 @@
 """Sampling: greedy equals transformers' own, the draws follow the model, and a row does not hang on its neighbours."""
 
 import random
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from scipy.stats import chisquare
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from accord.evaluate.generate import _invert, sample
+from accord.evaluate.generate import _invert, _nucleus, sample
+from accord.evaluate.kv_cache import RoomyLayer, spread_rows
 from accord.types import UsageError
 
 torch.set_num_threads(1)
@@ -177,3 +180,79 @@ def test_what_cannot_be_is_refused_in_words(change, says):
 
 def test_no_prompts_no_answers():
     assert sample(llama(), TOKENIZER, [], max_new_tokens=4) == []
+
+
+# ---------------------------------------------------------------- the fast ways
+
+
+def test_inverse_cdf_over_many_blocks():
+    """Against one cumulative sum in float64, over a vocabulary that no block divides; zeros are never taken."""
+    generator = torch.Generator().manual_seed(0)
+    weights = torch.rand(400, 3 * 256 + 37, generator=generator) ** 8
+    weights[:, 100:600] = 0
+    uniform = torch.rand(400, generator=generator)
+    cumulative = weights.double().cumsum(1)
+    expected = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True).squeeze(1)
+    found = _invert(weights, uniform)
+    assert (found == expected).double().mean() > 0.97  # rounding moves a border now and then
+    apart = (cumulative.gather(1, found[:, None]) - cumulative.gather(1, expected[:, None])).abs() / cumulative[:, -1:]
+    assert apart.max() < 0.02 and (weights.gather(1, found[:, None]) > 0).all()
+
+
+def test_a_large_nucleus_and_a_small_one_in_one_batch():
+    """One row's nucleus is a token, the other's has 900 of 1,000: each gets its own, whatever stands beside it."""
+    flat, sharp = torch.ones(1_000), torch.zeros(1_000)
+    sharp[7] = 1
+    uniform = torch.rand(2_000, generator=torch.Generator().manual_seed(0))
+    together = _nucleus(torch.stack([flat, sharp]).repeat(1_000, 1), uniform, 0.9)
+    assert (together[1::2] == 7).all()
+    assert together[::2].unique().numel() > 500 and together[::2].max() < 900  # equal weights keep their order
+    assert torch.equal(together[::2], _nucleus(flat.repeat(1_000, 1), uniform[::2], 0.9))
+
+
+def test_whole_answers_follow_the_distribution():
+    """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each pair."""
+    model, draws = llama(), 6_000
+    answers = sample(model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6)
+    first = first_logits(model, PROMPTS[1]).softmax(0)
+    expected = {(END,): first[END].item()}
+    for token in range(VOCABULARY):
+        if token != END:
+            second = first_logits(model, (*PROMPTS[1], token)).softmax(0)
+            expected |= {(token, other): (first[token] * second[other]).item() for other in range(VOCABULARY)}
+    seen = Counter(answer.tokens for answer in answers)
+    common = [pair for pair, p in expected.items() if p * draws >= 5]
+    rare = 1 - sum(expected[pair] for pair in common)
+    counts = [seen[pair] for pair in common]
+    outcome = chisquare([*counts, draws - sum(counts)], [*(expected[pair] * draws for pair in common), rare * draws])
+    assert outcome.pvalue > 1e-3 and len(common) > 50
+
+
+def test_the_cache_writes_new_tokens_in_their_place():
+    """No tensor of the cache is made anew while an answer grows; rows that leave take nothing of the others along."""
+    model, rows = llama(), torch.tensor([0, 0, 1])
+    with torch.no_grad():
+        cache = model(torch.tensor([[3, 1, 4], [1, 5, 9]]), use_cache=True).past_key_values
+        spread_rows(cache, rows, 5)
+        where = cache.layers[0].keys.data_ptr()
+        model(torch.tensor([[2], [6], [5]]), past_key_values=cache, use_cache=True)
+        assert type(cache.layers[0]) is RoomyLayer and cache.layers[0].keys.data_ptr() == where and cache.get_seq_length() == 4
+        cache.batch_select_indices(torch.tensor([1, 2]))
+        found = model(torch.tensor([[7], [8]]), past_key_values=cache, use_cache=True).logits[:, -1]
+        expected = model(torch.tensor([[3, 1, 4, 6, 7], [1, 5, 9, 5, 8]])).logits[:, -1]
+    assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_sliding_window_keeps_its_own_cache():
+    """Its layers forget; they are no plain ones. Greedy answers longer than the window equal `generate`."""
+    torch.manual_seed(3)
+    config = MistralConfig(
+        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=64, sliding_window=6, initializer_range=0.7, eos_token_id=END,
+        pad_token_id=0, bos_token_id=1,
+    )  # fmt: skip
+    model = MistralForCausalLM(config).eval()
+    for answer, prompt in zip(sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS):
+        ids = torch.tensor([prompt])
+        expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=14)
+        assert list(answer.tokens) == expected[0, len(prompt) :].tolist()

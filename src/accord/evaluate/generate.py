@@ -16,9 +16,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from accord.evaluate.kv_cache import spread_rows
 from accord.types import UsageError
 
 Prompt = tuple[int, ...]
+
+LIVELY = 0.75  # share of a batch's rows that still grow, above which those that have ended are not taken out: it copies all
+BLOCK = 256  # tokens of the vocabulary that are summed before one of them is looked for
+LIKELIEST = 256  # tokens among which a nucleus is looked for before all are sorted
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,7 @@ def sample(
     top_p: float = 1.0,
     seed: int = 0,
     batch_tokens: int = 16_384,
+    first_row: int = 0,
 ) -> list[Sample]:
     """One answer to each prompt, in the order given. For K answers to a prompt, give it K times: it is computed once.
 
@@ -58,6 +64,7 @@ def sample(
         arXiv:1904.09751, §3.1), after the temperature.
       seed: row i draws from a generator seeded by (seed, i).
       batch_tokens: positions in the cache at once, prompts and longest answers together.
+      first_row: the number of the first of these rows, where a long list is answered in pieces.
 
     Raises:
       UsageError: an option out of its range, an empty prompt, or one too long for the model.
@@ -68,7 +75,7 @@ def sample(
     answers: list[_Answer] = [_Answer() for _ in prompts]
     with torch.inference_mode(), _evaluating(model):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
-            noise = torch.from_numpy(np.stack([_noise(seed, row, max_new_tokens) for row in rows]))
+            noise = torch.from_numpy(np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows]))
             _answer_batch(model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends)
     return [answer.finish(tokenizer, ends) for answer in answers]
 
@@ -82,6 +89,14 @@ class _Answer:
 
     tokens: list[int] = field(default_factory=list)
     logprob: float = 0.0
+    over: bool = False
+
+    def grow(self, token: int, logp: float, ends: frozenset[int]) -> None:
+        """By a token, unless it has ended."""
+        if not self.over:
+            self.tokens.append(token)
+            self.logprob += logp
+            self.over = token in ends
 
     def finish(self, tokenizer, ends: frozenset[int]) -> Sample:
         text = tokenizer.decode(self.tokens, skip_special_tokens=True)
@@ -131,28 +146,24 @@ def _evaluating(model):
 def _answer_batch(
     model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
 ) -> None:
-    """Let every answer of a batch grow to its end. Rows that have ended leave the batch at once.
+    """Let every answer of a batch grow to its end. Rows that have ended leave the batch, several at a time.
 
     Args:
       noise: [B, max_new_tokens] uniform numbers.
-      pick: logits [B, V] float32 and uniform numbers [B] -> token ids [B].
+      pick: logits [B, V] float32, which it overwrites, and uniform numbers [B] -> token ids [B] and their log-probs at
+        temperature 1 [B].
     """
     device = next(model.parameters()).device
     noise = noise.to(device)
-    logits, cache, mask = _prefill(model, prompts, device)
+    logits, cache, mask = _prefill(model, prompts, device, noise.shape[1])
     for step in range(noise.shape[1]):
-        logits = logits.float()  # [B, V]
-        tokens = pick(logits, noise[:, step])  # [B]
-        logps = logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)  # [B] nats
-        going = []
-        for i, (answer, token, logp) in enumerate(zip(answers, tokens.tolist(), logps.tolist())):
-            answer.tokens.append(token)
-            answer.logprob += logp
-            if token not in ends:
-                going.append(i)
+        tokens, logps = pick(logits.float(), noise[:, step])
+        for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist()):
+            answer.grow(token, logp, ends)
+        going = [i for i, answer in enumerate(answers) if not answer.over]
         if not going or step + 1 == noise.shape[1]:
             return
-        if len(going) < len(answers):
+        if len(going) <= LIVELY * len(answers):
             index = torch.tensor(going, device=device)
             answers = [answers[i] for i in going]
             noise, tokens, mask = noise[index], tokens[index], mask[index]
@@ -161,7 +172,7 @@ def _answer_batch(
         logits, cache = _forward(model, tokens[:, None], mask, cache)
 
 
-def _prefill(model, prompts: list[Prompt], device: torch.device) -> tuple[Tensor, object, Tensor]:
+def _prefill(model, prompts: list[Prompt], device: torch.device, more: int) -> tuple[Tensor, object, Tensor]:
     """Compute each different prompt once, padded on the left, and hand its cache to every row that asks for it.
 
     Returns:
@@ -178,7 +189,7 @@ def _prefill(model, prompts: list[Prompt], device: torch.device) -> tuple[Tensor
     logits, cache = _forward(model, ids, mask, None)
     place = {prompt: i for i, prompt in enumerate(unique)}
     index = torch.tensor([place[prompt] for prompt in prompts], device=device)
-    cache.batch_select_indices(index)
+    spread_rows(cache, index, more)
     return logits[index], cache, mask[index]
 
 
@@ -194,30 +205,66 @@ def _forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
 
 
 def _picker(temperature: float, top_p: float):
-    """The function that turns logits [B, V] and uniform numbers [B] into token ids [B]."""
-    if temperature == 0:
-        return lambda logits, _: logits.argmax(1)
-    if top_p == 1:
-        return lambda logits, uniform: _invert((logits / temperature).softmax(1), uniform)
-    return lambda logits, uniform: _nucleus((logits / temperature).softmax(1), uniform, top_p)
+    """The function that turns logits [B, V] and uniform numbers [B] into token ids [B] and their log-probs [B]."""
+
+    def likeliest(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        tokens = logits.argmax(1)
+        return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
+
+    def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
+        norm = logits.logsumexp(1) if temperature != 1 else None
+        known = logits.clone() if temperature != 1 else None
+        weights = logits.sub_(logits.amax(1, keepdim=True))  # in place: fresh pages would cost as much as the sum
+        weights = (weights.div_(temperature) if temperature != 1 else weights).exp_()
+        tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
+        if known is not None:
+            return tokens, known.gather(1, tokens[:, None]).squeeze(1) - norm
+        return tokens, weights.gather(1, tokens[:, None]).squeeze(1).log() - weights.sum(1).log()
+
+    return likeliest if temperature == 0 else drawn
 
 
-def _invert(probabilities: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse-CDF sampling: the first token whose cumulative probability exceeds `uniform` of the whole.
+def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
+    """Inverse-CDF sampling: the first token whose cumulative weight exceeds `uniform` of the whole.
 
-    A float32 uniform is at most 1 - 2^-24, so its product with the total is below the total in float32 too: there
-    always is such a token, and one of probability 0 never is it.
+    First the block of tokens is found, then the token in it: a cumulative sum over a whole vocabulary was a tenth of
+    sampling. A float32 uniform is at most 1 - 2^-24, so its product with the total is below the total in float32 too:
+    there always is such a block, and one of weight 0 never is it. Inside a block, sums are rounded in another order:
+    where that leaves nothing above the target, the block's last token of any weight is taken.
     """
-    cumulative = probabilities.cumsum(1)  # [B, V]
-    target = uniform[:, None] * cumulative[:, -1:]
-    return torch.searchsorted(cumulative, target, right=True).squeeze(1)
+    pad = -weights.shape[1] % BLOCK
+    blocks = torch.nn.functional.pad(weights, (0, pad)) if pad else weights
+    blocks = blocks.view(len(weights), -1, BLOCK)  # [B, n, BLOCK]
+    ends = blocks.sum(2).cumsum(1)  # [B, n]
+    target = uniform[:, None] * ends[:, -1:]
+    block = torch.searchsorted(ends, target, right=True)  # [B, 1]
+    before = torch.nn.functional.pad(ends, (1, 0)).gather(1, block)
+    inside = blocks.gather(1, block[:, :, None].expand(-1, 1, BLOCK)).squeeze(1)  # [B, BLOCK]
+    place = torch.searchsorted(before + inside.cumsum(1), target, right=True)
+    last = (torch.arange(BLOCK, device=weights.device) * (inside > 0)).amax(1, keepdim=True)
+    return (block * BLOCK + torch.minimum(place, last)).squeeze(1)
 
 
-def _nucleus(probabilities: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is always one."""
-    ordered, tokens = probabilities.sort(dim=1, descending=True, stable=True)
-    before = ordered.cumsum(1) - ordered  # [B, V] what the likelier tokens hold
-    place = _invert(ordered.where(before < top_p, 0.0), uniform)
+def _nucleus(weights: Tensor, uniform: Tensor, top_p: float) -> Tensor:
+    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is always one.
+
+    Looked for among the likeliest few first; a row whose nucleus is larger has all its tokens sorted. Each row decides
+    for itself, so that its token does not hang on its neighbours.
+    """
+    held = top_p * weights.sum(1, keepdim=True)
+    ordered, tokens = weights.topk(min(LIKELIEST, weights.shape[1]), dim=1)
+    picked = _among(ordered, tokens, uniform, held)
+    large = (ordered.sum(1, keepdim=True) < held).squeeze(1).nonzero().squeeze(1)
+    if len(large):
+        rest, names = weights[large].sort(dim=1, descending=True, stable=True)
+        picked[large] = _among(rest, names, uniform[large], held[large])
+    return picked
+
+
+def _among(ordered: Tensor, tokens: Tensor, uniform: Tensor, held: Tensor) -> Tensor:
+    """One of the first tokens that hold so much weight together."""
+    before = ordered.cumsum(1) - ordered  # what the likelier tokens hold
+    place = _invert(ordered.where(before < held, 0.0), uniform)
     return tokens.gather(1, place[:, None]).squeeze(1)
 
 

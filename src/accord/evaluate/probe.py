@@ -78,17 +78,39 @@ def spread(
       entropy: nats a token; top1: probability of the likeliest token; kl: nats an answer to the start, by the
       whole distribution at each position of the sampled answers (less noise than the answers' log-ratio). All means.
     """
-    entropies, tops, divergences = [], [], []
-    for prompt, sample in zip(prompts, samples, strict=True):
-        now = _distributions(model, prompt, sample)  # [T, V]
-        entropies.append(-(now.exp() * now).sum(1))
-        tops.append(now.max(1).values.exp())
-        if start is not None:
-            with start.inside():
-                then = _distributions(start.forward.model, prompt, sample)
-            divergences.append((now.exp() * (now - then)).sum().item())
-    out = {"entropy": torch.cat(entropies).mean().item(), "top1": torch.cat(tops).mean().item()}
-    return out | ({"kl": _mean(divergences)} if divergences else {})
+    looks = [_look(model, prompt, sample, start) for prompt, sample in zip(prompts, samples, strict=True)]
+    out = {
+        "entropy": torch.cat([look.entropy for look in looks]).mean().item(),
+        "top1": torch.cat([look.top for look in looks]).mean().item(),
+    }
+    return out | ({"kl": _mean([look.kl for look in looks])} if start is not None else {})
+
+
+@torch.no_grad()
+def divergences(
+    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], start: Start
+) -> list[float]:  # fmt: skip
+    """KL to the start of each sampled answer, nats; see `spread`."""
+    return [_look(model, prompt, sample, start).kl for prompt, sample in zip(prompts, samples, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Look:
+    """The distributions along one answer, in figures."""
+
+    entropy: Tensor  # [T] nats
+    top: Tensor  # [T] probability of the likeliest token
+    kl: float | None  # nats, summed over the answer
+
+
+def _look(model: LanguageModel, prompt: Prompt, sample: Sample, start: Start | None) -> _Look:
+    now = _distributions(model, prompt, sample)  # [T, V]
+    kl = None
+    if start is not None:
+        with start.inside():
+            then = _distributions(start.forward.model, prompt, sample)
+        kl = (now.exp() * (now - then)).sum().item()
+    return _Look(-(now.exp() * now).sum(1), now.max(1).values.exp(), kl)
 
 
 def _distributions(model: LanguageModel, prompt: Prompt, sample: Sample) -> Tensor:

@@ -66,6 +66,15 @@ def accuracy(
     """
     margins = _numbers(margins)
     scores = np.where(np.abs(margins) <= tie_width, 0.5, margins > 0)  # [N] in {0, 1/2, 1}
+    return mean_score(scores, clusters=clusters, confidence=confidence)
+
+
+def mean_score(scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95) -> Estimate:
+    """The mean of scores from 0 to 1, such as wins with ties as halves, with Wilson's interval; see `accuracy`.
+
+    Scores between 0 and 1 spread less than wins and losses of the same mean: the interval is then wider than it need be.
+    """
+    scores = _numbers(scores)
     share, n = float(scores.mean()), len(scores)
     if clusters is None:
         return Estimate(share, *wilson(share, n, confidence=confidence), n)
@@ -74,6 +83,13 @@ def accuracy(
         return Estimate(share, 0.0, 1.0, n)  # one cluster says nothing of the spread between clusters
     z = stats.t.ppf((1 + confidence) / 2, len(sums) - 1)
     return Estimate(share, *wilson(share, _effective(scores, sums, counts), z=z), n)
+
+
+def effective_rows(values: ArrayLike, clusters: Sequence[Hashable]) -> float:
+    """How many independent rows would know the mean of the values as well as these clustered ones do; at most N."""
+    values = _numbers(values)
+    sums, counts = _by_cluster(values, clusters)
+    return 1.0 if len(sums) == 1 else _effective(values, sums, counts)
 
 
 def bootstrap_mean(
@@ -93,8 +109,29 @@ def bootstrap_mean(
 
     Source: Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7.
     """
-    values = _numbers(values)
-    sums, counts = (values, np.ones(len(values))) if clusters is None else _by_cluster(values, clusters)
+    return bootstrap_ratio(values, np.ones(len(values)), clusters=clusters, seed=seed, resamples=resamples, confidence=confidence)
+
+
+def bootstrap_ratio(
+    totals: ArrayLike,
+    counts: ArrayLike,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = 2_000,
+    confidence: float = 0.95,
+) -> Estimate:
+    """A sum over a sum, such as all rows' nats over all their tokens, with its percentile bootstrap interval.
+
+    Args:
+      totals, counts: [N] each, none NaN; counts above 0.
+      clusters, seed: as in `bootstrap_mean`.
+    """
+    totals, counts = _numbers(totals), _numbers(counts)
+    assert len(totals) == len(counts), f"both come from the same rows: {len(totals)} and {len(counts)}"
+    sums, n, value = totals, len(totals), float(totals.sum() / counts.sum())
+    if clusters is not None:
+        sums, counts = _by_cluster(totals, clusters)[0], _by_cluster(counts, clusters)[0]
     rng = np.random.default_rng(seed)
     means = np.empty(resamples)
     chunk = max(1, CELLS_AT_ONCE // len(sums))
@@ -104,7 +141,7 @@ def bootstrap_mean(
         part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
     tail = (1 - confidence) / 2
     low, high = np.quantile(means, (tail, 1 - tail))
-    return Estimate(float(values.mean()), float(low), float(high), len(values))
+    return Estimate(value, float(low), float(high), n)
 
 
 def bootstrap_difference(after: ArrayLike, before: ArrayLike, **options) -> Estimate:

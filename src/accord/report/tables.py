@@ -8,12 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
+from accord.evaluate.slices import parts
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
 from accord.training.card import REPORTED
 from accord.training.recorded import Recorded
 
-FEWEST = 10  # rows of a slice that is shown
-MOST_SOURCES = 8
 MEANINGS = {
     "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
     "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
@@ -53,10 +52,9 @@ def slices(run: Recorded) -> list[Row]:
     width = preflight.get("step0.noise_floor", {}).get("evidence", {}).get("reward_margin", 0.0)
     prompts = np.array(table["prompt"])
     rows = []
-    for name, chosen in _parts(table):
-        if chosen.sum() >= FEWEST:
-            estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
-            rows.append(Row(name, (f"{int(chosen.sum()):,}", f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"), estimate))
+    for name, chosen in parts(table):
+        estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
+        rows.append(Row(name, (f"{int(chosen.sum()):,}", f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"), estimate))
     return rows
 
 
@@ -66,22 +64,6 @@ def margin_gain(run: Recorded) -> Estimate | None:
     if before is None or after is None or np.isnan(_margins(after)).any():
         return None
     return bootstrap_difference(_margins(after), _margins(before), clusters=list(np.array(after["prompt"])))
-
-
-def _parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
-    """(name, mask) of each slice: all rows, by length, by which answer is longer, by turns, by source."""
-    tokens, turns = np.array(table["tokens"]), np.array(table["turns"])
-    longer = np.array(table["tokens/chosen"]) - np.array(table["tokens/rejected"])
-    parts = [("all rows", np.ones(len(tokens), bool))]
-    low, high = np.quantile(tokens, (1 / 3, 2 / 3))
-    parts += [(f"answers together up to {low:.0f} tokens", tokens <= low), (f"{low:.0f} to {high:.0f} tokens", (tokens > low) & (tokens <= high)),
-              (f"over {high:.0f} tokens", tokens > high)]  # fmt: skip
-    parts += [("chosen is longer", longer > 0), ("chosen is shorter", longer < 0), ("equally long", longer == 0)]
-    if len(set(turns)) > 1:
-        parts += [("one question", turns == 1), ("several turns", turns > 1)]
-    sources = [source for source in table["source"].to_pylist()]
-    names = sorted({s for s in sources if s is not None}, key=lambda s: (-sources.count(s), s))[:MOST_SOURCES]
-    return parts + [(f"source {name}", np.array([s == name for s in sources])) for name in names]
 
 
 def _margins(table: pa.Table) -> np.ndarray:

@@ -36,18 +36,23 @@ def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Ro
     Raises:
       CheckpointError: the folder cannot be written.
     """
-    import pyarrow as pa
     import pyarrow.parquet as parquet
 
     file = file_of(folder, step)
-    table = pa.table({"step": pa.array([step] * len(records), pa.int32()), **_who(held_out, rows), **_numbers(records)})
     try:
         file.parent.mkdir(exist_ok=True)
         staging = file.with_name(f".{file.name}")
-        parquet.write_table(table, staging)
+        parquet.write_table(table(step, records, held_out, rows), staging)
         staging.replace(file)
     except OSError as error:
         raise unwritable(file, error) from error
+
+
+def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Table:
+    """The records of one evaluation with what slices are cut by."""
+    import pyarrow as pa
+
+    return pa.table({"step": pa.array([step] * len(records), pa.int32()), **_who(held_out, rows), **_numbers(records)})
 
 
 def rewind(folder: Path, step: int) -> None:

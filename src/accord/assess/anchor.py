@@ -1,0 +1,74 @@
+"""What a model is measured against: the model without its adapters, the one that a run started from, or one by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from accord.assess.opened import Opened
+from accord.evaluate.probe import Start
+from accord.forward.choose import Forward, choose, looks_nearby
+from accord.forward.reference import AdaptersOff, Frozen, Reference
+from accord.models.language import LanguageModel
+from accord.models.load import load
+from accord.training.proofs import probe
+from accord.types import Tree, UsageError
+
+
+@dataclass(frozen=True)
+class Anchor:
+    """A model to measure against, and what it is, in words."""
+
+    reference: Reference
+    says: str
+
+    def start(self, policy: Forward) -> Start:
+        """As what fresh answers are compared with."""
+        if isinstance(self.reference, Frozen):
+            return Start(self.reference.forward, nullcontext)
+        return Start(policy, policy.model.as_reference)
+
+
+def forward_of(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forward:
+    """The forward path for these rows, tried on a few of them as training does."""
+    shown = probe(list(trees[:64]))
+    if looks_nearby(model):
+        shown.append(max(trees, key=lambda tree: tree.tokens))
+    return choose(model, shown, wanted)
+
+
+def anchor_of(opened: Opened, wanted: str | None, policy: Forward, trees: Sequence[Tree]) -> Anchor | None:
+    """What `--reference` names, or what the model itself brings; None for a bare model.
+
+    Args:
+      wanted: a model, "adapter_off", or None.
+
+    Raises:
+      UsageError: adapter_off without adapters; a model with another vocabulary.
+    """
+    if wanted == "adapter_off" and opened.model.peft is None:
+        raise UsageError(f"--reference adapter_off: {opened.name} has no adapters. Name the model: --reference MODEL.")
+    if wanted in (None, "adapter_off"):
+        if opened.model.peft is not None:
+            began = "the adapter it started from" if opened.model.has_reference_adapter else "the model without its adapters"
+            return Anchor(AdaptersOff(policy), began)
+        if opened.run is None:
+            return None
+        wanted = opened.config.model.name
+    other = load(wanted, dtype=str(opened.model.dtype).removeprefix("torch."), device=str(opened.model.device))
+    _require_same_tokens(opened, other)
+    return Anchor(Frozen(forward_of(other, trees, opened.config.model.forward)), f"{wanted}")
+
+
+def _require_same_tokens(opened: Opened, other: LanguageModel) -> None:
+    """
+    Raises:
+      UsageError: token ids mean something else to the other model.
+    """
+    mine, theirs = opened.model.tokenizer.get_vocab(), other.tokenizer.get_vocab()
+    if mine != theirs:
+        raise UsageError(
+            f"--reference {other.source}: its tokenizer has other tokens than {opened.name}'s ({len(theirs):,} and {len(mine):,}), "
+            "so log-probs of the same ids cannot be compared.\nTo compare answers instead: --against MODEL --judge …"
+        )

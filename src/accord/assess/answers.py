@@ -1,0 +1,96 @@
+"""Fresh answers to held-out prompts: how far from the reference the model has gone, and how long its answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from accord.assess.anchor import Anchor
+from accord.assess.opened import Opened
+from accord.data.templates import Template, Unfit
+from accord.evaluate.generate import Prompt, Sample, sample
+from accord.evaluate.probe import divergences, figures
+from accord.evaluate.statistics import bootstrap_difference, bootstrap_mean
+from accord.forward.choose import Forward
+from accord.models.language import LanguageModel
+from accord.training.rows import Rows
+from accord.types import Turn, UsageError
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """How fresh answers are drawn: at temperature 1, so that they are the model's own distribution."""
+
+    prompts: int = 64
+    max_new_tokens: int = 64
+    seed: int = 0
+
+
+@dataclass
+class Side:
+    """Who answers."""
+
+    name: str
+    model: LanguageModel
+    inside: Callable[[], AbstractContextManager]  # within it, the model computes as this side
+    template: Template
+
+    def answer(self, turns: Sequence[tuple[Turn, ...]], drawing: Drawing) -> list[Sample]:
+        """One answer to each prompt.
+
+        Raises:
+          UsageError: a prompt that this side's template or length does not take.
+        """
+        try:
+            ids = [tuple(self.template.question(one)) for one in turns]
+        except Unfit as problem:
+            raise UsageError(f"{self.name} cannot be asked the same prompts: {problem}.") from problem
+        with self.inside():
+            return sample(
+                self.model.network, self.model.tokenizer, ids, max_new_tokens=drawing.max_new_tokens, seed=drawing.seed
+            )
+
+
+def sides(opened: Opened, anchor: Anchor | None, policy: Forward) -> tuple[Side, Side | None]:
+    """The policy, and what it is measured against, where that is in memory."""
+    own = Side(opened.name, opened.model, nullcontext, opened.template)
+    if anchor is None:
+        return own, None
+    start = anchor.start(policy)
+    return own, Side(anchor.says, start.forward.model, start.inside, opened.template)
+
+
+def questions(rows: Rows, opened: Opened, drawing: Drawing) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
+    """The first different prompts of the rows that leave room for an answer: as turns, and as tokens."""
+    room = (opened.limit or 10**9) - drawing.max_new_tokens
+    first: dict[Prompt, tuple[Turn, ...]] = {}
+    for tree in rows.trees:
+        example = rows.encoding.examples[tree.row]
+        ids = tuple(opened.template.question(example.prompt))
+        if len(ids) <= room:
+            first.setdefault(ids, example.prompt)
+        if len(first) == drawing.prompts:
+            break
+    return list(first.values()), list(first)
+
+
+def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
+    """Lengths, repetition, endings; of both sides where there are two, the difference paired by prompt."""
+    lengths = np.array([len(answer.tokens) for answer in own])
+    found = {**figures(own), "prompts": len(own), "tokens": asdict(bootstrap_mean(lengths))}
+    if other is not None:
+        theirs = np.array([len(answer.tokens) for answer in other])
+        found["reference_tokens"] = asdict(bootstrap_mean(theirs))
+        found["tokens_difference"] = asdict(bootstrap_difference(lengths, theirs))
+        found["longer"] = figures(own, theirs.tolist())["longer"]
+    else:
+        del found["longer"]
+    return found
+
+
+def divergence(policy: Forward, anchor: Anchor, ids: list[Prompt], own: list[Sample]) -> dict:
+    """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution at each position."""
+    return asdict(bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))))

@@ -1,0 +1,240 @@
+"""`accord eval`: a model on held-out rows and on fresh answers, every figure with its interval.
+
+    open ─▶ rows ─▶ forward path, reference ─▶ records ─▶ figures of rows ─▶ fresh answers ─▶ judge ─▶ perplexity ─▶ file
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accord.assess import rows as measured
+from accord.assess.anchor import Anchor, anchor_of, forward_of
+from accord.assess.answers import Drawing, Side, divergence, questions, sample_figures, sides
+from accord.assess.forgetting import perplexity
+from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
+from accord.assess.opened import Opened, open_model
+from accord.config import Config
+from accord.evaluate.generate import Sample
+from accord.evaluate.judges.verdict import Judge
+from accord.evaluate.records import Records
+from accord.models import fingerprint
+from accord.objectives import BoundObjective, resolve
+from accord.training import examples
+from accord.training.display import SilentDisplay
+from accord.training.files import write_json, writing
+from accord.training.prepare import resolve_objective
+from accord.training.rows import Rows, held_out_of, load_rows
+from accord.types import DataError, UsageError
+
+NAME = "evaluation.json"
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked; None leaves it to the run."""
+
+    data: str | None = None
+    reference: str | None = None
+    beta: float | None = None
+    rows: int | None = None
+    drawing: Drawing = field(default_factory=Drawing)
+    output: str | None = None
+    dtype: str | None = None
+    template: str | None = None
+    judging: Judging | None = None
+    perplexity: str | None = None
+
+
+@dataclass
+class Session:
+    """A model with its rows, ready to be measured."""
+
+    opened: Opened
+    rows: Rows
+    ruler: measured.Ruler
+    anchor: Anchor | None
+    kind: str  # "pairs" or "labelled"
+
+
+def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple[dict, Path | None]:
+    """Measure a model; the evaluation, and the folder that it was written to, if it was.
+
+    Raises:
+      AccordError: no such model, unusable rows, options that do not fit together.
+    """
+    judge = make_judge(request.judging) if request.judging is not None else None  # what is wrong with it is said first
+    opened = open_model(name, dtype=request.dtype, template=request.template)
+    target = folder_of(opened, request.output)
+    say(f"{name}: {opened.weights}")
+    session = prepare(opened, request, say)
+    found, records, held_out = row_evaluation(session, request)
+    found["source"] = _source(session, request)
+    say(f"{len(held_out.trees):,} {session.kind} measured")
+    if request.drawing.prompts:
+        found |= fresh(session, request, judge, say)
+    if request.perplexity is not None:
+        found["perplexity"] = perplexity(request.perplexity, opened, session.ruler.forward, session.anchor)
+    if target is not None:
+        _write(target, found, records, held_out, session.rows)
+    return found, target
+
+
+def prepare(opened: Opened, request: Request, say: Say) -> Session:
+    """Rows, forward path, objective and reference.
+
+    Raises:
+      UsageError: options that do not fit together. DataError: no usable row.
+    """
+    if request.judging is not None and not request.drawing.prompts:
+        raise UsageError("--judge reads fresh answers, and --samples 0 draws none.")
+    objective = objective_of(opened, request)
+    rows, kind = load(opened, request)
+    for line in rows.dataset.ledger.lines():
+        say(line)
+    for reason, count in rows.encoding.reasons.items():
+        say(f"  {count:>7,}  not encoded: {reason}")
+    policy = forward_of(opened.model, rows.trees, opened.config.model.forward)
+    anchor = anchor_of(opened, request.reference, policy, rows.trees)
+    if anchor is not None and objective is None:  # a bare model with a reference: DPO's implicit reward
+        objective = resolve("dpo", {"beta": 0.1 if request.beta is None else request.beta})
+    elif objective is None:
+        if request.beta is not None:
+            raise UsageError("--beta scales a log-ratio, and there is no reference. Name one: --reference MODEL.")
+        objective = resolve("sft", {})
+    if request.reference is not None and not objective.objective.reference and not request.drawing.prompts and request.perplexity is None:
+        raise UsageError(f"--reference: {objective.name} uses none, and with --samples 0 nothing else is measured against it. Leave it out.")
+    if anchor is not None and objective.objective.reference:
+        say(f"measured against {anchor.says}")
+    reference = anchor.reference if anchor is not None and objective.objective.reference else None
+    return Session(opened, rows, measured.Ruler(policy, objective, reference), anchor, kind)
+
+
+def objective_of(opened: Opened, request: Request) -> BoundObjective | None:
+    """The run's own objective; None for a bare model.
+
+    Raises:
+      UsageError: --beta for a run, which has its own.
+    """
+    if opened.run is None:
+        return None
+    if request.beta is not None:
+        raise UsageError(f"--beta: {opened.name} was trained with {opened.config.objective}, and is measured with that. Leave it out.")
+    return resolve_objective(opened.config)
+
+
+def load(opened: Opened, request: Request) -> tuple[Rows, str]:
+    """The rows as pairs, or as labels where they are no pairs.
+
+    Raises:
+      UsageError: no file is named. DataError: neither kind can be read.
+    """
+    path = request.data or opened.config.data.held_out
+    if path is None:
+        raise UsageError(f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE.")
+    config = _with_rows(opened.config, request.rows)
+    try:
+        return load_rows(config, path, "pairs", opened.template, SilentDisplay()), "pairs"
+    except DataError as no_pairs:
+        try:
+            return load_rows(config, path, "labelled", opened.template, SilentDisplay()), "labelled"
+        except DataError:
+            raise no_pairs from None
+
+
+def _with_rows(config: Config, rows: int | None) -> Config:
+    """The config with all held-out rows, or as many as asked for, whatever training took."""
+    return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"rows": rows})})
+
+
+def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, object]:
+    """Records of every row, and their figures."""
+    objective = session.ruler.objective
+    held_out = held_out_of(_with_rows(session.opened.config, request.rows), session.rows, objective)
+    held_out.kind = session.kind
+    records = session.ruler.records(held_out)
+    width = measured.tie_width(session.ruler, held_out, records) if session.kind == "pairs" else 0.0
+    if session.kind == "labelled":
+        return {"labelled": measured.label_figures(records, held_out, objective, width, session.opened.config.train.seed)}, records, held_out
+    figures = measured.pair_figures(records, held_out, objective, width)
+    table = examples.table(0, records, held_out, session.rows)
+    figures["slices"] = measured.slice_figures(table, measured.margins_of(records), held_out.prompts, width)
+    return {"pairs": figures}, records, held_out
+
+
+def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> dict:
+    """Answers of the model and of what it is measured against, to the same prompts; a judge's verdicts on them."""
+    drawing, policy = request.drawing, session.ruler.forward
+    turns, ids = questions(session.rows, session.opened, drawing)
+    if not turns:
+        return {"answers": {"prompts": 0, "says": "no prompt leaves room for an answer in the model's positions"}}
+    own_side, other_side = sides(session.opened, session.anchor, policy)
+    say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
+    own = own_side.answer(turns, drawing)
+    other = other_side.answer(turns, drawing) if other_side is not None else None
+    found = sample_figures(own, other) | {"max_new_tokens": drawing.max_new_tokens, "seed": drawing.seed}
+    if session.anchor is not None:
+        found |= {"kl": divergence(policy, session.anchor, ids, own), "kl_to": session.anchor.says}
+    if judge is None:
+        return {"answers": found}
+    against, theirs = _opponent(request, other_side, other, turns)
+    say(f"judged by {judge.name}, against {against}")
+    return {"answers": found, "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed)}
+
+
+def _opponent(request: Request, side: Side | None, answers: list[Sample] | None, turns: list) -> tuple[str, list[Sample]]:
+    """Whose answers the model's are judged against: --against, else what it is measured against.
+
+    Raises:
+      UsageError: there is neither.
+    """
+    name = request.judging.against
+    if name is not None:
+        other = open_model(name)
+        return name, Side(name, other.model, nullcontext, other.template).answer(turns, request.drawing)
+    if side is None:
+        raise UsageError("--judge compares answers with another model's, and there is no reference. Name one: --against MODEL.")
+    return side.name, answers
+
+
+def folder_of(opened: Opened, output: str | None) -> Path | None:
+    """Where the evaluation is written: --output, else into the run under the first free name; nowhere for a model alone.
+
+    Raises:
+      UsageError: it exists.
+    """
+    if output is not None:
+        target = Path(output).expanduser()
+        if target.exists():
+            raise UsageError(f"{output} exists already. Choose another: --output DIR.")
+        return target
+    if opened.run is None:
+        return None
+    number = 1
+    while (target := opened.run.path / ("evaluation" if number == 1 else f"evaluation-{number}")).exists():
+        number += 1
+    return target
+
+
+def _write(target: Path, found: dict, records: Records, held_out, rows: Rows) -> None:
+    with writing(target):
+        target.mkdir(parents=True)
+    examples.write(target, 0, records, held_out, rows)
+    write_json(target / NAME, found)
+
+
+def _source(session: Session, request: Request) -> dict:
+    """What was measured, on what, against what."""
+    opened, dataset = session.opened, session.rows.dataset
+    return {
+        "model": fingerprint.weights(opened.model.network), "weights": opened.weights,
+        "dtype": str(opened.model.dtype).removeprefix("torch."),
+        "data": {"sha256": dataset.digest, "rows": dataset.ledger.rows, "used": len(session.rows.trees)},
+        "objective": {"name": session.ruler.objective.name, **session.ruler.objective.options},
+        "convention": session.ruler.objective.convention,
+        "reference": session.anchor.says if session.anchor is not None and session.ruler.reference is not None else None,
+        "forward": session.ruler.forward.path,
+    }  # fmt: skip

@@ -1,0 +1,61 @@
+"""The way to other evaluation harnesses: the command that measures an exported folder there. Neither is a dependency.
+
+Sources: lm-evaluation-harness, docs/interface.md (`--model_args pretrained=…,peft=…`); inspect-ai, providers documentation
+(`hf/local` with `-M model_path=…`).
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from accord.types import UsageError
+
+HARNESSES = ("lm-eval", "inspect-ai")
+
+
+def check(harness: str | None, output: str | None, *, merge: bool, adapters: bool) -> None:
+    """
+    Raises:
+      UsageError: no such harness, or an export that it cannot load; said before anything is exported.
+    """
+    if harness is None:
+        return
+    if harness not in HARNESSES:
+        raise UsageError(f"--for {harness}: expected {' or '.join(HARNESSES)}.")
+    if harness == "inspect-ai" and adapters and not merge:
+        raise UsageError("--for inspect-ai: it loads whole models, and this run trained adapters. Add --merge.")
+    if harness == "lm-eval" and output is not None and set(output) & set(",="):
+        raise UsageError(f"--for lm-eval: its --model_args cannot hold a path with a comma or '=': {output}. Choose another --output.")
+
+
+def command(harness: str, folder: Path) -> str:
+    """The command that evaluates an exported folder; tasks stand in it as an example.
+
+    Raises:
+      UsageError: the adapter's base is at a path that lm-eval's --model_args cannot hold.
+    """
+    folder = folder.resolve()
+    chat = _chat(folder)
+    if harness == "inspect-ai":
+        words = ["inspect", "eval", "inspect_evals/gsm8k", "--model", "hf/local", "-M", f"model_path={folder}", "-M", f"tokenizer_path={folder}"]
+        return shlex.join(words)
+    adapter = folder / "adapter_config.json"
+    arguments = [f"pretrained={folder}"]
+    if adapter.is_file():
+        base = json.loads(adapter.read_text(encoding="utf-8"))["base_model_name_or_path"]
+        arguments = [f"pretrained={base}", f"peft={folder}", f"tokenizer={folder}"]
+    for argument in arguments:
+        if "," in argument or "=" in argument.partition("=")[2]:
+            raise UsageError(f"--for lm-eval: its --model_args cannot hold {argument}. Export to another path: --output DIR.")
+    words = ["lm_eval", "--model", "hf", "--model_args", ",".join([*arguments, "dtype=auto"])]
+    return shlex.join([*words, *(["--apply_chat_template"] if chat else []), "--tasks", "ifeval", "--batch_size", "auto"])
+
+
+def _chat(folder: Path) -> bool:
+    """Whether the exported tokenizer brings a chat template."""
+    if (folder / "chat_template.jinja").is_file():
+        return True
+    file = folder / "tokenizer_config.json"
+    return file.is_file() and bool(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))

@@ -1,0 +1,121 @@
+"""Figures of held-out rows: how often the chosen answer is ranked first, by how much, and whether σ(margin) can be believed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from accord.evaluate.calibration import calibration
+from accord.evaluate.displacement import decompose
+from accord.evaluate.held_out import HeldOut, evaluate, metrics
+from accord.evaluate.power import ALIKE, smallest_difference
+from accord.evaluate.records import Records
+from accord.evaluate.slices import parts
+from accord.evaluate.statistics import Estimate, accuracy, bootstrap_mean
+from accord.forward.choose import Forward
+from accord.forward.reference import Reference
+from accord.objectives import BoundObjective
+
+ALONE = 8  # rows computed alone as well, to see how far rounding moves a margin
+
+
+@dataclass
+class Ruler:
+    """What rows are measured with."""
+
+    forward: Forward
+    objective: BoundObjective
+    reference: Reference | None  # exactly where the objective asks for one
+
+    def records(self, held_out: HeldOut) -> Records:
+        return evaluate(held_out, self.forward, self.objective, self.reference)
+
+
+def tie_width(ruler: Ruler, held_out: HeldOut, records: Records) -> float:
+    """How far the neighbours of a row move its reward margin, by rounding alone: smaller margins are ties."""
+    few = HeldOut(held_out.trees[:ALONE], held_out.kind, held_out.prompts[:ALONE], budget=1)
+    return float(np.abs(margins_of(ruler.records(few)) - margins_of(records)[:ALONE]).max())
+
+
+def margins_of(records: Records) -> np.ndarray:
+    """Reward of the chosen minus that of the rejected answer [B]."""
+    return (records["rewards/chosen"] - records["rewards/rejected"]).numpy()
+
+
+def pair_figures(records: Records, held_out: HeldOut, objective: BoundObjective, width: float) -> dict:
+    """All figures of B pairs, each with an interval that knows which pairs share a prompt."""
+    margins, clusters = margins_of(records), list(held_out.prompts)
+    won = accuracy(margins, tie_width=width, clusters=clusters)
+    scores = np.where(np.abs(margins) <= width, 0.5, margins > 0)
+    figures = {
+        "accuracy": asdict(won),
+        "wins": int((scores == 1).sum()), "ties": int((scores == 0.5).sum()), "losses": int((scores == 0).sum()),
+        "tie_width": width,
+        "smallest_difference": smallest_difference(scores, clusters=clusters),
+        "smallest_difference_alike": smallest_difference(scores, clusters=clusters, correlation=ALIKE),
+        "logprob": logprob_accuracies(records, clusters),
+        "metrics": metrics(records, held_out, objective, width) | decompose(records, objective, width),
+    }  # fmt: skip
+    figures["margin"] = asdict(bootstrap_mean(margins, clusters=clusters))
+    if objective.objective.reference:
+        figures["calibration"] = calibration(margins, clusters=clusters).as_dict()
+    return figures
+
+
+def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:
+    """How often the chosen answer is the likelier one under the policy alone: by its sum, and by its mean a token.
+
+    Sums favour short answers, means do not know how long an answer is: where the two disagree, length decides.
+    """
+    sums = (records["logps/chosen"] - records["logps/rejected"]).numpy()
+    means = (records["logps/chosen"] / records["tokens/chosen"] - records["logps/rejected"] / records["tokens/rejected"]).numpy()
+    return {"sum": asdict(accuracy(sums, clusters=clusters)), "token_mean": asdict(accuracy(means, clusters=clusters))}
+
+
+def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int], width: float) -> list[dict]:
+    """Accuracy of parts of the pairs; see evaluate/slices.py."""
+    prompts, found = np.array(clusters), []
+    for name, mask in parts(table):
+        estimate = accuracy(margins[mask], tie_width=width, clusters=list(prompts[mask]))
+        found.append({"slice": name, **asdict(estimate)})
+    return found
+
+
+def label_figures(records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int) -> dict:
+    """Of labelled rows: the probability that a good answer has the higher reward than a bad one, over whole prompts drawn."""
+    chosen, rejected = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
+    reward = np.where(np.isnan(chosen), rejected, chosen)
+    good = np.array([bool(tree.desirable) for tree in held_out.trees])
+    found = {"metrics": metrics(records, held_out, objective, width), "tie_width": width}
+    if good.any() and not good.all():
+        found["auc"] = asdict(area_interval(reward, good, np.array(held_out.prompts), seed))
+    return found
+
+
+def area_interval(reward: np.ndarray, good: np.ndarray, clusters: np.ndarray, seed: int, resamples: int = 1_000) -> Estimate:
+    """Area under the ROC curve, ties half, with the percentile bootstrap over clusters; from ranks, so in N log N."""
+    value = _area(reward, good, np.ones(len(reward)))
+    _, owner = np.unique(clusters, return_inverse=True)
+    rng, groups = np.random.default_rng(seed), owner.max() + 1
+    drawn = []
+    for _ in range(resamples):
+        times = np.bincount(rng.integers(groups, size=groups), minlength=groups)[owner]
+        area = _area(reward, good, times)
+        if not math.isnan(area):  # a draw without a good or a bad answer
+            drawn.append(area)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(value, float(low), float(high), len(reward))
+
+
+def _area(reward: np.ndarray, good: np.ndarray, times: np.ndarray) -> float:
+    """P(good above bad) + P(equal)/2 with each row counted so many times."""
+    _, place = np.unique(reward, return_inverse=True)
+    bad_at = np.bincount(place, weights=times * ~good)
+    good_at = np.bincount(place, weights=times * good)
+    below = np.cumsum(bad_at) - bad_at
+    pairs = bad_at.sum() * good_at.sum()
+    return float((good_at * (below + bad_at / 2)).sum() / pairs) if pairs else math.nan

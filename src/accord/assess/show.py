@@ -1,0 +1,96 @@
+"""An evaluation in lines for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def lines(found: dict) -> Iterator[str]:
+    """What was found, most important first."""
+    if "pairs" in found:
+        yield from _pairs(found["pairs"], found["source"])
+    if "labelled" in found:
+        yield from _labelled(found["labelled"])
+    if "answers" in found:
+        yield from _answers(found["answers"])
+    if "win_rate" in found:
+        yield from _win_rate(found["win_rate"])
+    if "perplexity" in found:
+        yield from _perplexity(found["perplexity"])
+
+
+def interval(e: dict, unit: str = "") -> str:
+    return f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}){' ' + unit if unit else ''}"
+
+
+def _pairs(pairs: dict, source: dict) -> Iterator[str]:
+    if source["reference"] is None and source["objective"]["name"] == "sft":
+        yield "no reference: pairs are ranked by the model's own log-prob a token, which is no implicit reward"
+    yield f"  accuracy            {interval(pairs['accuracy'])}, n = {pairs['accuracy']['n']:,}"
+    yield f"    wins, ties, losses  {pairs['wins']:,}, {pairs['ties']:,}, {pairs['losses']:,}   (a tie: within {pairs['tie_width']:.1e}, which rounding makes up)"
+    yield (
+        f"    these rows can show a difference of {pairs['smallest_difference']:.3f} between two models that err independently, "
+        f"{pairs['smallest_difference_alike']:.3f} where they correlate by .5 (power .8)"
+    )
+    yield f"  margin              {interval(pairs['margin'])}"
+    logprob = pairs["logprob"]
+    yield f"  accuracy of log-probs alone: sum {interval(logprob['sum'])}, mean a token {interval(logprob['token_mean'])}"
+    if "calibration" in pairs:
+        yield from _calibration(pairs["calibration"], source["objective"]["name"])
+    yield "  slices (accuracy)"
+    yield from (f"    {s['slice']:<36}{interval(s)}, n = {s['n']:,}" for s in pairs["slices"])
+
+
+def _calibration(found: dict, objective: str) -> Iterator[str]:
+    yield f"  calibration of σ(margin)   ({objective}; a probability only as far as the objective is Bradley and Terry's)"
+    yield f"    expected error      {interval(found['ece'])}; perfect confidences would show {found['ece_of_chance']:.3f} on so few pairs"
+    yield f"    Brier               {interval(found['brier'])}; .25 knows nothing"
+    if found["slope"] is not None:
+        claims = "claims too much" if found["slope"]["high"] < 1 else "claims too little" if found["slope"]["low"] > 1 else "fits"
+        yield f"    slope               {interval(found['slope'])}: {claims}"
+    for one in found["bins"]:
+        yield f"      says {one['confidence']:.2f}, is {one['right']:.2f}   {one['pairs']:,} pairs"
+
+
+def _labelled(found: dict) -> Iterator[str]:
+    if "auc" in found:
+        yield f"  a good answer above a bad one  {interval(found['auc'])}, n = {found['auc']['n']:,}"
+    else:
+        yield "  all labels are alike: nothing can be ranked"
+
+
+def _answers(found: dict) -> Iterator[str]:
+    if not found["prompts"]:
+        yield f"  {found['says']}"
+        return
+    yield f"  {found['prompts']:,} fresh answers of at most {found['max_new_tokens']} tokens"
+    if "kl" in found:
+        yield f"    KL to {found['kl_to']}: {interval(found['kl'], 'nats an answer')}"
+    yield f"    tokens an answer    {interval(found['tokens'])}; {found['ended']:.0%} ended by the model, {found['repeated']:.1%} repeated"
+    if "tokens_difference" in found:
+        yield f"    longer by           {interval(found['tokens_difference'], 'tokens')} than the reference's"
+
+
+def _win_rate(found: dict) -> Iterator[str]:
+    yield f"  win rate against {found['against']}, by {found['judge']}"
+    yield f"    as judged           {interval(found['rate'])}; {found['wins']:,} won, {found['ties']:,} tied, {found['losses']:,} lost"
+    yield f"    length-controlled   {interval(found['length_controlled'])}; {found['longer']:.0%} of its answers are longer"
+    if found["failures"]:
+        said = "; ".join(f"{count:,} {reason}" for reason, count in found["failures"].items())
+        yield f"    {found['contests'] - found['judged']:,} of {found['contests']:,} contests have no verdict and are left out: {said}"
+    account = found["account"]
+    if "swapped_inconsistent_share" in account:
+        yield f"    {account['swapped_inconsistent_share']:.0%} of the contests are decided by the order alone, and count as ties"
+        yield (
+            f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the disk), "
+            f"{account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
+        )
+
+
+def _perplexity(found: dict) -> Iterator[str]:
+    yield f"  perplexity of {found['file_texts']:,} texts, {found['tokens']:,} tokens: {interval(found['perplexity'])}"
+    if "reference" in found:
+        yield (
+            f"    {found['against']}: {interval(found['reference']['perplexity'])}; "
+            f"forgotten: {interval(found['nats_a_token_more'], 'nats a token')}"
+        )

@@ -1,0 +1,46 @@
+"""What every judge is asked and gives: contests in, judged contests and an account of the others out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Two answers to one prompt, as texts; `one` is the model's that is measured."""
+
+    prompt: str
+    one: str
+    other: str
+
+
+@dataclass
+class Judged:
+    """What a judge said of N contests."""
+
+    scores: list[float | None]  # [N]: 1 where `one` is better, ½ for a tie, 0; None where there is no verdict
+    failures: Counter = field(default_factory=Counter)  # reason -> verdicts that failed
+    account: dict = field(default_factory=dict)  # what it cost, how consistent it was; JSON-serialisable
+
+    @property
+    def places(self) -> list[int]:
+        """Contests with a verdict."""
+        return [i for i, score in enumerate(self.scores) if score is not None]
+
+
+class Judge(Protocol):
+    """Anything that says which of two answers is better."""
+
+    name: str
+
+    def __call__(self, contests: Sequence[Contest]) -> Judged:
+        """A verdict on each contest, or an account of why there is none."""
+
+
+def by_scores(ours: Sequence[float], theirs: Sequence[float]) -> Judged:
+    """The higher score wins; equal scores are a tie."""
+    scores = [0.5 if a == b else float(a > b) for a, b in zip(ours, theirs, strict=True)]
+    return Judged(list(scores), account={"mean_score": sum(ours) / len(ours), "mean_score_other": sum(theirs) / len(theirs)})

@@ -1,0 +1,143 @@
+"""Win rates and perplexity in `accord eval`, end to end on the tiny model."""
+
+import json
+
+import pytest
+import torch
+from conftest import pair_rows, write_rows
+from evaluate.judges.server import reply, serving, shown
+from training.helpers import run
+from typer.testing import CliRunner
+
+from accord.assess import judging
+from accord.assess.answers import Drawing
+from accord.assess.evaluation import Request, evaluate
+from accord.assess.judging import Judging, make_judge
+from accord.assess.show import lines
+from accord.cli import app
+from accord.types import DataError, UsageError
+
+FEW, NONE = Drawing(prompts=6, max_new_tokens=5), Drawing(prompts=0)
+
+
+@pytest.fixture(scope="module")
+def held(tmp_path_factory):
+    return write_rows(tmp_path_factory.mktemp("data") / "held.jsonl", pair_rows(10, start=100))
+
+
+@pytest.fixture(scope="module")
+def trained(tiny_folder, held, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    train = write_rows(folder / "pairs.jsonl", pair_rows(24))
+    return run(tiny_folder, train, folder / "dpo", held_out=held, learning_rate=1e-2, steps=2)
+
+
+def test_a_scorer_judges_against_the_reference(trained, tmp_path, monkeypatch):
+    """The scorer likes what the policy says: its own answers, found again in the evaluation."""
+    (tmp_path / "likes.py").write_text("def first(prompts, answers): return [float(len(a)) for a in answers]")
+    monkeypatch.syspath_prepend(tmp_path)
+    found, _ = evaluate(str(trained.folder), Request(drawing=FEW, judging=Judging("likes:first")))
+    won = found["win_rate"]
+    assert won["wins"] + won["ties"] + won["losses"] == won["contests"] == won["judged"] == 6
+    assert won["rate"]["value"] == pytest.approx((won["wins"] + won["ties"] / 2) / 6) and won["rate"]["value"] == won["longer"]
+    assert won["against"] == "the model without its adapters" and "length-controlled" in "\n".join(lines(found))
+
+
+def test_a_model_ties_with_itself(tiny_folder, held):
+    request = Request(held, drawing=FEW, judging=Judging("vader", against=str(tiny_folder)))
+    found, _ = evaluate(str(tiny_folder), request)
+    assert found["win_rate"]["ties"] == 6 and found["win_rate"]["rate"]["value"] == 0.5
+
+
+def test_the_command_with_an_endpoint(trained, tmp_path, monkeypatch):
+    """One contest in two orders is refused: it is said, and the evaluation has the cost."""
+    monkeypatch.setattr(judging, "cache_root", lambda: tmp_path / "cache/reference")
+    seen = []
+
+    def serve(body, headers):
+        seen.append(body["model"])
+        return reply("no") if "Question 100" in body["messages"][-1]["content"] else reply(json.dumps({"verdict": "A"}))
+
+    with serving(serve) as url:
+        flags = ["eval", str(trained.folder), "--samples", "4", "--max-new-tokens", "4", "--judge", url, "--judge-model", "tiny"]
+        done = CliRunner().invoke(app, flags)
+    assert done.exit_code == 0, done.output
+    assert "1 of 4 contests have no verdict and are left out: 2 no verdict in the reply" in done.stdout
+    assert "100% of the contests are decided by the order alone" in done.stdout and set(seen) == {"tiny"} and len(seen) == 8
+    assert list((tmp_path / "cache/judge").rglob("*.json"))
+
+
+def test_options_that_do_nothing_are_errors(trained, tiny_folder, held):
+    for flags, says in [
+        (["--against", "x"], "nothing is judged"), (["--judge-model", "x"], "nothing is judged"),
+        (["--judge", "vader", "--judge-model", "x"], "Leave it out"), (["--judge", "http://127.0.0.1:9/v1"], "--judge-model NAME"),
+        (["--judge", "vader", "--samples", "0"], "--samples 0 draws none"), (["--judge", "nobody"], "no scorer is called"),
+        (["--judge", "vader", "--judge-timeout", "0"], "above 0"),
+    ]:  # fmt: skip
+        done = CliRunner().invoke(app, ["eval", str(trained.folder), *flags])
+        assert done.exit_code == 2 and says in done.stderr, flags
+    with pytest.raises(UsageError, match="--against MODEL"):
+        evaluate(str(tiny_folder), Request(held, drawing=FEW, judging=Judging("vader")))
+
+
+def test_a_missing_package_is_said(monkeypatch):
+    import sys
+
+    monkeypatch.setitem(sys.modules, "httpx", None)
+    monkeypatch.delitem(sys.modules, "accord.evaluate.judges.endpoint", raising=False)
+    with pytest.raises(UsageError, match="accord\\[judge\\]"):
+        make_judge(Judging("http://127.0.0.1:9/v1", "x"))
+
+
+# ---------------------------------------------------------------- forgetting
+
+
+def test_perplexity_of_a_text_is_the_models_own(tiny_folder, held, tmp_path):
+    text = tmp_path / "text.txt"
+    blocks = ["the cat sat on a mat and saw one red bird", "two green hills near an old house", "fly over"]
+    text.write_text("\n\n".join(blocks) + "\n")
+    found, _ = evaluate(str(tiny_folder), Request(held, drawing=NONE, perplexity=str(text), dtype="float32"))
+    from accord.models.load import load
+
+    model = load(str(tiny_folder), dtype="float32")
+    nats, tokens = 0.0, 0
+    for block in blocks:
+        ids = torch.tensor([model.tokenizer(block)["input_ids"]])
+        with torch.no_grad():
+            logps = model.network(ids).logits[0, :-1].log_softmax(-1)
+        nats, tokens = nats - logps[range(ids.shape[1] - 1), ids[0, 1:]].sum().item(), tokens + ids.shape[1] - 1
+    mean = found["perplexity"]["nats_a_token"]
+    assert found["perplexity"]["tokens"] == tokens and found["perplexity"]["file_texts"] == 3
+    assert mean["value"] == pytest.approx(nats / tokens, rel=1e-4) and mean["low"] < mean["value"] < mean["high"]
+    assert found["perplexity"]["perplexity"]["value"] == pytest.approx(2.718281828 ** (nats / tokens), rel=1e-3)
+
+
+def test_perplexity_beside_the_reference(trained, held):
+    """Of pairs, the chosen answers; the difference is what training did to them."""
+    found, _ = evaluate(str(trained.folder), Request(drawing=NONE, perplexity=held))
+    forgot = found["perplexity"]
+    assert forgot["file_texts"] == 10
+    difference = forgot["nats_a_token"]["value"] - forgot["reference"]["nats_a_token"]["value"]
+    assert forgot["nats_a_token_more"]["value"] == pytest.approx(difference, abs=1e-9)
+    assert difference == pytest.approx(-found["pairs"]["metrics"]["diag/log_ratio_token/chosen"], abs=1e-3)
+    assert "forgotten" in "\n".join(lines(found))
+
+
+def test_nothing_to_predict_is_said(tiny_folder, held, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n\n")
+    for name, says in (("empty.txt", "nothing to predict"), ("none.txt", "UTF-8"), ("none.jsonl", "none.jsonl")):
+        with pytest.raises(DataError, match=says):
+            evaluate(str(tiny_folder), Request(held, drawing=NONE, perplexity=str(tmp_path / name)))
+
+
+def test_a_judge_sees_the_prompt(tiny_folder, held, tmp_path, monkeypatch):
+    monkeypatch.setattr(judging, "cache_root", lambda: tmp_path / "cache/reference")
+    prompts = []
+
+    def serve(body, headers):
+        prompts.append(body["messages"][-1]["content"])
+        return reply("tie" if shown(body) else "A")
+
+    with serving(serve) as url:
+        evaluate(str(tiny_folder), Request(held, drawing=Drawing(1, 4), judging=Judging(url, "m", against=str(tiny_folder))))
+    assert all("Question 100" in text for text in prompts) and len(prompts) == 2
