@@ -34,7 +34,7 @@ def train(
     model: Annotated[Optional[str], typer.Option(help="smollm2 (embedded), or a folder.")] = None,
     data: Annotated[Optional[str], typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")] = None,
     held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
-    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, or module:function.")] = None,
+    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward model), or module:function.")] = None,
     adapter: Annotated[Optional[str], typer.Option(help="A LoRA adapter to go on from.")] = None,
     all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
     steps: Annotated[Optional[int], typer.Option(help="Updates to make.")] = None,

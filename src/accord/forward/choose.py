@@ -12,8 +12,10 @@ from dataclasses import dataclass
 import torch
 
 from accord.forward import attention
-from accord.forward.logps import PATHS, TokenLogps, oracle
+from accord.forward.logps import PATHS, TokenLogps
+from accord.forward.scores import SCORE_PATHS, TokenScores
 from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
 
 # Largest difference per token, in nats, between two correct computations of one log-prob. float32 bounds are chosen, with
@@ -37,8 +39,13 @@ class Forward:
     reason: str  # one line for a person
     worst: float  # largest difference to the oracle on the probe, nats a token
 
-    def __call__(self, trees: Sequence[Tree]) -> TokenLogps:
-        return PATHS[self.path](self.model, trees)
+    def __call__(self, trees: Sequence[Tree]) -> TokenLogps | TokenScores:
+        return paths_of(self.model)[self.path](self.model, trees)
+
+
+def paths_of(model: LanguageModel) -> dict:
+    """How what this model says of completions can be computed: log-probs, or scores."""
+    return SCORE_PATHS if isinstance(model, RewardModel) else PATHS
 
 
 def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:
@@ -58,7 +65,7 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
     for path in ("tree", "padded") if wanted == "auto" else (wanted,):
         problem, worst = _problem(model, probe, path, allowed)
         if problem is None:
-            return Forward(model, path, _reason(path, worst, tried), worst)
+            return Forward(model, path, _reason(model, path, worst, tried), worst)
         tried.append(f"{path}: {problem}")
     raise Refused(
         "No forward path computes what the model itself computes.\n" + "\n".join(tried)
@@ -74,8 +81,8 @@ def looks_nearby(model: LanguageModel) -> bool:
     return bool(kinds - {"full_attention"}) or any(narrow)
 
 
-def _reason(path: str, worst: float, tried: list[str]) -> str:
-    fact = f"equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
+def _reason(model: LanguageModel, path: str, worst: float, tried: list[str]) -> str:
+    fact = f"equals the model's own {model.measures} on the probe (largest difference {worst:.1e} {model.unit})"
     if path == "tree":
         return f"tree path: each prompt computed once, no padding; {fact}"
     why = f"; the tree path cannot be used: {tried[0].removeprefix('tree: ')}" if tried else " (as asked)"
@@ -88,6 +95,7 @@ def _allowed(model: LanguageModel, probe: Sequence[Tree]) -> tuple[float, float]
     worst, mean = WORST_TOKEN[model.dtype], MEAN_TOKEN[model.dtype]
     if model.dtype != torch.bfloat16 or not getattr(model.network, "_supports_sdpa", False):
         return worst, mean
+    oracle = paths_of(model)["oracle"]
     rounding = (oracle(model, probe, "sdpa").values - oracle(model, probe).values).abs()
     return max(worst, ROUNDING * rounding.max().item()), max(mean, ROUNDING * rounding.mean().item())
 
@@ -104,7 +112,7 @@ def _problem(
         worst, mean = difference.max().item(), difference.mean().item()
         if worst <= allowed[0] and mean <= allowed[1]:
             return None, worst
-        problem = f"its log-probs differ from the model's own by up to {worst:.3g} nats a token (mean {mean:.2g})"
+        problem = f"its {model.measures} differ from the model's own by up to {worst:.3g} {model.unit} (mean {mean:.2g})"
     except (attention.UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     if model.network.config._attn_implementation != own:
@@ -114,9 +122,10 @@ def _problem(
 
 @torch.no_grad()
 def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
-    """|path − oracle| of every completion token, [C] nats."""
+    """|path − oracle| of every completion token, [C] nats; of every score, [N]."""
+    paths = paths_of(model)
     with torch.random.fork_rng(devices=[]):
-        return (PATHS[path](model, trees).values - oracle(model, trees).values).abs()
+        return (paths[path](model, trees).values - paths["oracle"](model, trees).values).abs()
 
 
 def _use_tree_attention(model: LanguageModel) -> bool:

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
-from accord.training.card import REPORTED
+from accord.training.card import BESIDE, REPORTED
 from accord.training.prepare import trajectory
 from accord.training.recorded import Recorded
 
@@ -26,7 +26,7 @@ class Row:
 
 def held_out_table(run: Recorded) -> list[Row]:
     """The model card's figures, before and after."""
-    names = [f"eval_{name}" for name in REPORTED] + ["diag/eval_auc"]
+    names = [*(f"eval_{name}" for name in REPORTED), *BESIDE]
     rows = []
     for name in names:
         before, after = run.at(0, name), run.at(run.ended, name)

@@ -9,7 +9,8 @@ from accord.models.load import load, pick_dtype
 from accord.training import checkpoint
 from accord.training.folder import RunFolder
 from accord.training.optim import Masters
-from accord.training.prepare import make_trainable
+from accord.training.prepare import make_trainable, resolve_objective
+from accord.training.scoring import headed
 from accord.types import Refused, UsageError
 
 
@@ -34,6 +35,7 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     saved = checkpoint.load(folder.checkpoints, which)
     model = load(config.model.name, dtype=config.model.dtype, device="cpu", hub="hub" in config.allow)
+    model = headed(model, resolve_objective(config), config)
     weights = make_trainable(config, model)
     if weights != saved.state["identity"]["initial_weights"]:
         raise Refused(f"{config.model.name} has other weights than when {run} was trained; put them back first.")
