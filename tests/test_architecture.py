@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Each part may import itself and those that stand before it.
 LAYERS = [
     {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"}, {"objectives", "data", "models"},
-    {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"api", "compare", "report", "web"}, {"demo"},
+    {"forward"}, {"evaluate", "monitor"}, {"online"}, {"auditing"}, {"training"}, {"api", "compare", "report", "web"}, {"demo"},
     {"cli_data"}, {"cli"},
 ]  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
