@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -76,6 +76,15 @@ class Template:
     def prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
         return self.encode(self.prompt_text(turns))
 
+    def question(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+        """A prompt without an answer, to be answered by a model; checked as those of `tree` are.
+
+        Raises:
+          Unfit: special tokens inside the text, two BOS, or no tokens.
+        """
+        self._no_special_text(turn.content for turn in turns)
+        return self._opening(self.prompt_text(turns))
+
     def tree(self, example: Example, row: int) -> Tree:
         """The tree of one example, its answers closed by exactly one end token.
 
@@ -83,12 +92,9 @@ class Template:
           Unfit: special tokens inside the text, a boundary that merges, a template that renders the prompt otherwise
             in context, two BOS, an answer of no tokens, or chosen and rejected equal as tokens.
         """
-        self._no_special_text(example)
+        self._no_special_text((*(turn.content for turn in example.prompt), *example.completions))
         text = self.prompt_text(example.prompt)
-        prompt = self.encode(text)
-        if not prompt:
-            raise Unfit("the prompt has no tokens")
-        self._one_bos(prompt)
+        prompt = list(self._opening(text))
         completions = tuple(self._completion(example, text, prompt, answer) for answer in example.completions)
         if len(completions) == 2 and completions[0] == completions[1]:
             raise Unfit("chosen and rejected are the same tokens")
@@ -114,10 +120,18 @@ class Template:
                 return tuple(ids[: position + 1])
         return (*ids, self.tokenizer.eos_token_id)
 
-    def _no_special_text(self, example: Example) -> None:
+    def _opening(self, text: str) -> tuple[int, ...]:
+        """The tokens of a rendered prompt."""
+        prompt = self.encode(text)
+        if not prompt:
+            raise Unfit("the prompt has no tokens")
+        self._one_bos(prompt)
+        return tuple(prompt)
+
+    def _no_special_text(self, texts: Iterable[str]) -> None:
         if self.specials is None:
             return
-        for text in (*(turn.content for turn in example.prompt), *example.completions):
+        for text in texts:
             if found := self.specials.search(text):
                 raise Unfit("a special token stands in the text", repr(found.group()))
 

@@ -41,6 +41,7 @@ def sample(
     top_p: float = 1.0,
     seed: int = 0,
     batch_tokens: int = 16_384,
+    first_row: int = 0,
 ) -> list[Sample]:
     """One answer to each prompt, in the order given. For K answers to a prompt, give it K times: it is computed once.
 
@@ -58,6 +59,7 @@ def sample(
         arXiv:1904.09751, §3.1), after the temperature.
       seed: row i draws from a generator seeded by (seed, i).
       batch_tokens: positions in the cache at once, prompts and longest answers together.
+      first_row: the number of the first of these rows, where a long list is answered in pieces.
 
     Raises:
       UsageError: an option out of its range, an empty prompt, or one too long for the model.
@@ -68,7 +70,7 @@ def sample(
     answers: list[_Answer] = [_Answer() for _ in prompts]
     with torch.inference_mode(), _evaluating(model):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
-            noise = torch.from_numpy(np.stack([_noise(seed, row, max_new_tokens) for row in rows]))
+            noise = torch.from_numpy(np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows]))
             _answer_batch(model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends)
     return [answer.finish(tokenizer, ends) for answer in answers]
 

@@ -29,6 +29,8 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = Fa
 
     target = pick_device(device)
     network, tokenizer, folder = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
+    if any("SequenceClassification" in kind for kind in network.config.architectures or ()):  # with tied embeddings it would load
+        raise UsageError(f"{name} holds a reward model, not a language model: its head gives one number, no words.")
     network = network.to(target)
     make_lean(network)
     return LanguageModel(network, tokenizer, name, folder)

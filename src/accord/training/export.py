@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accord.models import export
+from accord.models.language import LanguageModel
 from accord.models.load import load, pick_dtype
 from accord.training import checkpoint
 from accord.training.folder import RunFolder
@@ -33,17 +34,33 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
         raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
-    saved = checkpoint.load(folder.checkpoints, which)
-    model = load(config.model.name, dtype=config.model.dtype, device="cpu", hub="hub" in config.allow)
-    model = headed(model, resolve_objective(config), config)
-    weights = make_trainable(config, model)
-    if weights != saved.state["identity"]["initial_weights"]:
-        raise Refused(f"{config.model.name} has other weights than when {run} was trained; put them back first.")
-    masters = Masters(model.trainable())
-    masters.load(saved.tensors)
+    model, masters, _ = checkpointed(folder, which, device="cpu")
     probe = [tuple(model.tokenizer.encode(text)) for text in ("Hello, how are you?", "The capital of France is")]
     if merge:
         lost = export.merge(model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype)
         return target, f"merged; rounding changed {lost:.2%} of what the adapter does to the logits"
     export.save(model, target, masters.masters)
     return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"
+
+
+def checkpointed(
+    folder: RunFolder, which: str, dtype: str | None = None, device: str | None = None
+) -> tuple[LanguageModel, Masters, checkpoint.Checkpoint]:
+    """A run's model as a checkpoint left it, its float32 masters, and the checkpoint.
+
+    Args:
+      which: "latest" or "best".
+      dtype, device: instead of the run's own.
+
+    Raises:
+      CheckpointError: none verifies. Refused: the base is another model than when the run was trained.
+    """
+    saved, config = checkpoint.load(folder.checkpoints, which), folder.config()
+    spec = config.model
+    model = load(spec.name, dtype=dtype or spec.dtype, device=device or spec.device, hub="hub" in config.allow)
+    model = headed(model, resolve_objective(config), config)
+    if make_trainable(config, model) != saved.state["identity"]["initial_weights"] and dtype is None:
+        raise Refused(f"{spec.name} has other weights than when {folder.path} was trained; put them back first.")
+    masters = Masters(model.trainable())
+    masters.load(saved.tensors)
+    return model, masters, saved

@@ -1,0 +1,193 @@
+"""`accord generate`: K answers to each prompt of a file, with what is needed to make them again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+
+from accord.assess.opened import Opened, open_model
+from accord.data.prompts import Question, Questions, read_prompts
+from accord.data.templates import Unfit
+from accord.data.write import check_rows_file, new_file
+from accord.evaluate.generate import Prompt, Sample, sample
+from accord.models import fingerprint
+from accord.types import DataError, Origin, Turn, UsageError
+
+PIECE = 64  # prompts answered between two lines of progress
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How answers are drawn."""
+
+    k: int = 8
+    max_new_tokens: int = 256
+    temperature: float = 1.0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def options(self) -> dict:
+        """Those of `sample`."""
+        return {name: value for name, value in asdict(self).items() if name != "k"}
+
+
+@dataclass
+class Asked:
+    """Prompts that a model can answer, and what became of the others."""
+
+    questions: list[Question] = field(default_factory=list)
+    ids: list[Prompt] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)  # reason -> prompts
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], opened: Opened, max_new_tokens: int) -> Asked:
+        """
+        Raises:
+          DataError: no prompt can be answered.
+        """
+        asked, room = cls(), (opened.limit or 10**9) - max_new_tokens
+        for question in questions:
+            try:
+                ids = opened.template.question(question.turns)
+            except Unfit as problem:
+                asked.left_out[problem.reason] += 1
+                continue
+            if len(ids) > room:
+                asked.left_out[f"over {room:,} tokens, so that the answer would not fit into the model's positions"] += 1
+                continue
+            asked.questions.append(question)
+            asked.ids.append(ids)
+        if not asked.ids:
+            said = "; ".join(f"{count:,}: {reason}" for reason, count in asked.left_out.items())
+            raise DataError(f"None of {len(questions):,} prompts can be answered by {opened.name}. {said}.")
+        return asked
+
+
+def generate(
+    name: str, *, prompts: str | None, prompt: str | None, sampling: Sampling, output: str | None, limit: int | None,
+    dtype: str | None, template: str | None, say: Say,
+) -> tuple[dict, list[dict]]:  # fmt: skip
+    """Answer prompts; the figures, and the rows where they are not written to a file.
+
+    Raises:
+      AccordError: a bad option, an unreadable file, no model there.
+    """
+    if sampling.k < 1:
+        raise UsageError(f"--k {sampling.k}: at least one answer to each prompt.")
+    if output is not None:
+        check_rows_file(output)
+    read = _questions(prompts, prompt)
+    opened = open_model(name, dtype=dtype, template=template)
+    asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
+    for line in _account(read, asked, limit):
+        say(line)
+    provenance = _provenance(opened, sampling, read)
+    figures = Figures()
+    rows = _rows(opened, asked, sampling, provenance, figures, say)
+    if output is None:
+        kept = list(rows)
+    else:
+        kept = []
+        with new_file(output) as file:
+            for row in rows:
+                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    return {**figures.as_dict(), "left_out": dict(asked.left_out), "output": output, "provenance": provenance}, kept
+
+
+@dataclass
+class Figures:
+    """What was drawn, in numbers."""
+
+    prompts: int = 0
+    answers: int = 0
+    tokens: int = 0
+    ended: int = 0
+    seconds: float = 0.0
+
+    def add(self, prompts: int, answers: Sequence[Sample], seconds: float) -> None:
+        self.prompts += prompts
+        self.answers += len(answers)
+        self.tokens += sum(len(answer.tokens) for answer in answers)
+        self.ended += sum(answer.ended for answer in answers)
+        self.seconds += seconds
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+    def says(self) -> str:
+        return (
+            f"{self.answers:,} answers to {self.prompts:,} prompts, {self.tokens:,} tokens, "
+            f"{self.tokens / max(self.seconds, 1e-9):,.0f} a second; {self.ended / max(1, self.answers):.1%} ended by the model"
+        )
+
+
+def _rows(
+    opened: Opened, asked: Asked, sampling: Sampling, provenance: dict, figures: Figures, say: Say
+) -> Iterator[dict]:  # fmt: skip
+    """A row a prompt, in the file's order, piece by piece."""
+    network, tokenizer = opened.model.root, opened.model.tokenizer
+    for start in range(0, len(asked.ids), PIECE):
+        questions = asked.questions[start : start + PIECE]
+        repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
+        began = time.perf_counter()
+        answers = sample(network, tokenizer, repeated, **sampling.options(), first_row=start * sampling.k)
+        figures.add(len(questions), answers, time.perf_counter() - began)
+        for i, question in enumerate(questions):
+            yield row_of(question, answers[i * sampling.k : (i + 1) * sampling.k], provenance)
+        say(figures.says())
+
+
+def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
+    """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of K."""
+    single = len(question.turns) == 1 and question.turns[0].role == "user"
+    prompt = question.turns[0].content if single else [{"role": t.role, "content": t.content} for t in question.turns]
+    return {
+        "prompt": prompt,
+        "completions": [answer.text for answer in answers],
+        "ended": [answer.ended for answer in answers],
+        "logprob": [answer.logprob for answer in answers],
+        "tokens": [len(answer.tokens) for answer in answers],
+        "at": str(question.origin),
+        "provenance": provenance,
+    }
+
+
+def _questions(prompts: str | None, prompt: str | None) -> Questions | _Single:
+    if (prompts is None) == (prompt is None):
+        raise UsageError("Give either --prompts FILE or --prompt TEXT.")
+    if prompts is not None:
+        return read_prompts(prompts)
+    if not prompt.strip():
+        raise UsageError("--prompt is empty.")
+    return _Single([Question((Turn("user", prompt),), Origin("--prompt", 1))])
+
+
+@dataclass(frozen=True)
+class _Single:
+    """The one prompt of the command line, in place of a file's."""
+
+    prompts: list[Question]
+    digest: str | None = None
+
+
+def _account(read: Questions | _Single, asked: Asked, limit: int | None) -> list[str]:
+    lines = read.says().splitlines() if isinstance(read, Questions) else []
+    if limit is not None and limit < len(read.prompts):
+        lines.append(f"  the first {limit:,} are answered")
+    return lines + [f"  {count:,} left out: {reason}" for reason, count in asked.left_out.items()]
+
+
+def _provenance(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
+    """What the answers hang on. No path: a file of answers is made to be passed on."""
+    return {
+        "model": fingerprint.weights(opened.model.network),
+        "weights": opened.weights,
+        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "dtype": str(opened.model.dtype).removeprefix("torch."),
+        "prompts": read.digest,
+        **asdict(sampling),
+    }

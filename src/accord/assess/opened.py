@@ -1,0 +1,114 @@
+"""What a command calls RUN|MODEL, opened: the trained weights of a run with its own settings, a model, or an adapter."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from peft import set_peft_model_state_dict
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from accord.config import Config, make_config
+from accord.data.templates import Template, make_template
+from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.models.load import load
+from accord.models.lora import load_adapter
+from accord.training.export import checkpointed
+from accord.training.folder import RunFolder
+from accord.training.prepare import make_trainable, resolve_objective
+from accord.types import CheckpointError, UsageError
+
+ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
+
+
+@dataclass
+class Opened:
+    """A model to measure. With adapters, the model without them (or with those it started from) is still inside."""
+
+    name: str  # as the user named it
+    model: LanguageModel
+    template: Template
+    config: Config  # the run's own; the defaults for a bare model
+    run: RunFolder | None
+    weights: str  # one line: which weights these are
+
+    @property
+    def limit(self) -> int | None:
+        """Positions that the model has."""
+        return getattr(self.model.network.config.get_text_config(), "max_position_embeddings", None)
+
+
+def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> Opened:
+    """The weights that `name` stands for.
+
+    Args:
+      name: a run's folder, a model's, an adapter's, or "smollm2".
+      dtype, template: instead of a run's own settings, or of "auto".
+
+    Raises:
+      UsageError, CheckpointError, Refused: nothing usable there.
+    """
+    path = Path(name).expanduser()
+    if (path / "config.yaml").is_file():
+        return _run(name, RunFolder.open(name), dtype, template)
+    config = make_config({"model": {"name": name}, "data": {"train": "-"}})
+    if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
+        model, weights = _adapter(path, dtype), "an adapter on its base"
+    else:
+        model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
+    return Opened(name, model, _template(model, template or "auto", config), config, None, weights)
+
+
+def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
+    config = folder.config()
+    if resolve_objective(config).needs == "scores":
+        raise UsageError(f"{name} trained a reward model, which gives scores and no answers. Use it as a reward: accord score --reward.")
+    if (folder.path / WHOLE).is_dir():
+        model = load(str(folder.path / WHOLE), dtype=dtype or config.model.dtype, device=config.model.device)
+        weights = "the run's final weights"
+    elif (folder.path / ADAPTER).is_dir():
+        model = _base(config, dtype)
+        make_trainable(config, model)
+        _take(model, folder.path / ADAPTER)
+        weights = "the run's final adapter"
+    else:
+        model, _, saved = checkpointed(folder, "latest", dtype)
+        weights = f"step {saved.step} of a run that has not finished"
+    return Opened(name, model, _template(model, template or config.data.template, config), config, folder, weights)
+
+
+def _base(config: Config, dtype: str | None) -> LanguageModel:
+    spec = config.model
+    return load(spec.name, dtype=dtype or spec.dtype, device=spec.device, hub="hub" in config.allow)
+
+
+def _take(model: LanguageModel, folder: Path) -> None:
+    """Put a saved adapter's weights into the adapter that trains, whose counterpart or base stays the reference."""
+    try:
+        found = set_peft_model_state_dict(model.peft, load_file(folder / "adapter_model.safetensors"), TRAINED)
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: the adapter cannot be read: {str(error).splitlines()[0]}") from error
+    if found.unexpected_keys:
+        raise CheckpointError(f"{folder}: {len(found.unexpected_keys)} tensors have no place, such as {found.unexpected_keys[0]}.")
+
+
+def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
+    """An adapter on the base that it names; the base alone is what it is measured against."""
+    try:
+        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{folder}: adapter_config.json names no base model.") from error
+    model = load(str(base), dtype=dtype or "auto")
+    load_adapter(model, str(folder))
+    model.peft.delete_adapter(REFERENCE)
+    return model
+
+
+def _template(model: LanguageModel, wanted: str, config: Config) -> Template:
+    """The template; raw text where a base model has none, since nothing is trained here."""
+    if wanted == "auto" and not model.tokenizer.chat_template:
+        wanted = "raw"
+    stops = getattr(model.network.generation_config, "eos_token_id", None)
+    return make_template(model.tokenizer, wanted, generation_eos=stops, allow_raw="raw_text" in config.allow)

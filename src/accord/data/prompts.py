@@ -1,0 +1,105 @@
+"""Prompts to be answered: those of any file that training reads, of rows with a prompt alone, or of a plain text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from accord.data.containers import MAX_ROW_BYTES, Source, located
+from accord.data.formats import recognise
+from accord.data.formats.drafts import prompt_of
+from accord.data.formats.pairs import alpaca_prompt
+from accord.data.formats.parts import Row
+from accord.data.json_rows import kind_of
+from accord.data.ledger import Ledger, RowError
+from accord.types import DataError, Origin, Turn
+
+ALONE = "prompt|question|instruction|messages"  # columns that hold a prompt where no answer stands beside it
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt, and where it first stood."""
+
+    turns: tuple[Turn, ...]
+    origin: Origin
+
+
+@dataclass(frozen=True)
+class Questions:
+    """The different prompts of a file, in its order, and the account of its rows."""
+
+    prompts: list[Question]
+    ledger: Ledger
+    digest: str  # sha256 of the file's bytes
+
+    def says(self) -> str:
+        """The account in a line or more."""
+        return "\n".join([*self.ledger.lines(), f"  {len(self.prompts):,} different prompts"])
+
+
+def read_prompts(path: str) -> Questions:
+    """Each prompt of a file once.
+
+    Args:
+      path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages) alone; a .txt with one
+        prompt a line; "-" for standard input.
+
+    Raises:
+      DataError: the file cannot be read, or holds no prompt.
+    """
+    with located(path) as source:
+        ledger, found = Ledger(source.name), {}
+        for line, value in _rows(source, path):
+            origin = Origin(source.name, line)
+            try:
+                turns = value if isinstance(value, tuple) else _turns(value, origin)
+            except RowError as error:
+                ledger.reject(line, error, value)
+                continue
+            ledger.use(1, [])
+            found.setdefault(turns, Question(turns, origin))
+        digest = source.digest()
+    if not found:
+        reasons = "\n".join(f"  {count:,} × {reason}: {ledger.first_places(reason)}" for reason, count in ledger.reasons.most_common(3))
+        raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
+    return Questions(list(found.values()), ledger, digest)
+
+
+def _rows(source: Source, path: str):
+    """(line, row) of a container, or (line, turns) of a plain text."""
+    if Path(path).suffix.lower() != ".txt":
+        yield from source.rows(MAX_ROW_BYTES)
+        return
+    try:
+        lines = source.path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
+    yield from ((number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip())
+
+
+def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
+    """The prompt of one row."""
+    if isinstance(value, RowError):
+        raise value
+    if not isinstance(value, dict):
+        raise RowError("not an object", f"the row is {kind_of(value)}; an object with a prompt is expected.")
+    try:
+        known, row = recognise(value)
+        return known.examples(row, origin, value)[0].prompt
+    except RowError:
+        turns = _alone(value)
+        if turns is None:
+            raise
+        return turns
+
+
+def _alone(columns: dict) -> tuple[Turn, ...] | None:
+    """The prompt of a row that no format reads; None where it has no column for one."""
+    row = Row({name: value for name, value in columns.items() if value is not None})
+    if row.name(ALONE) is None:
+        return None
+    turns = alpaca_prompt(row) if row.name(ALONE) == "instruction" else prompt_of(row, ALONE)
+    if not any(turn.content.strip() for turn in turns if turn.role != "system"):
+        raise RowError("empty prompt", "there is no prompt, or nothing but blanks in it.")
+    return turns
