@@ -15,6 +15,7 @@ import typer
 
 from accord.cli_data import add_data_commands
 from accord.cli_evaluate import add_evaluate_commands
+from accord.cli_online import add_online_commands
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -279,6 +280,7 @@ def _command() -> list[str]:
 
 add_data_commands(app, _run, _say)
 add_evaluate_commands(app, _run, _say)
+add_online_commands(app, _run, _say)
 
 
 def main() -> None:

@@ -1,6 +1,9 @@
 """Rewards: what is verified, what a stranger's function may do, what a sum is; a missing one is never a 0."""
 
+import gzip
+import json
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +60,11 @@ CASES = [
     ("words", {"at_least": 2, "at_most": 3}, ["a b", "a b c"], ["a", "a b c d"]),
     ("sentences", {"at_most": 2}, ["One. Two!", "3.5 is one"], ["One. Two. Three."]),
     ("paragraphs", {"count": 2}, ["a\n\nb", "a\n \nb\n"], ["a\nb", "a\n\nb\n\nc"]),
+    ("paragraphs", {"count": 2, "divider": "***"}, ["a\n\nb\n***\nc"], ["a\n\nb"]),
+    ("highlights", {"at_least": 2}, ["*a b* and **c**"], ["*a* b", "* a\n* b"]),
+    ("frequency", {"text": "Cat", "at_least": 2}, ["cat, category"], ["a cat"]),
+    ("capital_words", {"at_most": 1}, ["A b", "b"], ["A B"]),
+    ("one_of", {"texts": ["yes", "no"]}, ["well, no"], ["maybe"]),
     ("bullets", {"count": 2}, ["* a\n* b", "- a\ntext\n  - b"], ["* a", "*a\n*b", "1. a\n2. b"]),
     ("include", {"keywords": ["Cat", "dog"]}, ["A cat, a dog."], ["a cat", "category dog"]),
     ("exclude", {"keywords": ["cat"]}, ["a category"], ["The Cat."]),
@@ -72,7 +80,7 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("kind", "asks", "good", "bad"), CASES, ids=[case[0] for case in CASES])
+@pytest.mark.parametrize(("kind", "asks", "good", "bad"), CASES, ids=lambda v: v if isinstance(v, str) else "")
 def test_constraints(kind, asks, good, bad):
     judge = constraints()
     row = {"constraints": [{"kind": kind, **asks}]}
@@ -91,6 +99,26 @@ def test_shares_strictness_and_constraints_that_are_none():
     assert judge("a", {}) == judge("a", {"constraints": []}) == "the row has no constraints"
     for wrong in ({"kind": "eval"}, "no_comma", {"kind": "words"}, {"kind": "words", "at_least": "x"}, {"kind": "include"}, {"kind": "include", "keywords": 3}):
         assert "constraint" in judge("a b", {"constraints": [wrong]}), wrong
+
+
+IFEVAL = Path(__file__).parents[3] / "shared/data/ifeval/prompts.jsonl.gz"
+
+
+def test_ifevals_own_rows():
+    row = {"instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"], "kwargs": [{}, {"relation": "less than", "num_words": 3}]}
+    assert [constraints()(text, row) for text in ("a b", "a b c", "a, b c")] == [1.0, 0.5, 0.0]
+    assert "language:response_language" in constraints()("a", {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "kn"}]})
+    assert "length_constraints:number_words" in constraints()("a", {"instruction_id_list": ["length_constraints:number_words"], "kwargs": [{}]})
+
+
+@pytest.mark.skipif(not IFEVAL.is_file(), reason="the real IFEval prompts are not beside the repository")
+def test_every_ifeval_row_but_those_of_two_kinds_is_read():
+    with gzip.open(IFEVAL, "rt", encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    unknown = {"language:response_language", "length_constraints:nth_paragraph_first_word"}
+    for row in rows:
+        judged = constraints()("An answer.", row)
+        assert isinstance(judged, str) == bool(unknown & set(row["instruction_id_list"])), (judged, row["key"])
 
 
 @settings(max_examples=60, deadline=None)

@@ -85,7 +85,7 @@ def generate(
     asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
     for line in _account(read, asked, limit):
         say(line)
-    provenance = _provenance(opened, sampling, read)
+    provenance = provenance_of(opened, sampling, read)
     figures = Figures()
     rows = _rows(opened, asked, sampling, provenance, figures, say)
     if output is None:
@@ -181,7 +181,7 @@ def _account(read: Questions | _Single, asked: Asked, limit: int | None) -> list
     return lines + [f"  {count:,} left out: {reason}" for reason, count in asked.left_out.items()]
 
 
-def _provenance(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
+def provenance_of(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
     """What the answers hang on. No path: a file of answers is made to be passed on."""
     return {
         "model": fingerprint.weights(opened.model.network),

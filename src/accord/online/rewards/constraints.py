@@ -4,7 +4,7 @@ A row lists them under `constraints`, each with its kind and what the kind takes
 
     {"prompt": …, "constraints": [{"kind": "words", "at_least": 50}, {"kind": "no_comma"}, {"kind": "ends_with", "text": "Bye."}]}
 
-The reward is the share that the answer meets; with `strict`, 1 where it meets all and else 0. A constraint that is
+IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets; with `strict`, 1 where it meets all and else 0. A constraint that is
 unknown or incomplete is a failure of that row, said with its name: a silent 0 would blame the answer.
 
 Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; strict and loose as there, without its loosening of the answer.
@@ -15,6 +15,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+
+from accord.online.rewards.ifeval import stated
 
 Check = Callable[..., bool]
 DEEPEST = 1_000_000  # characters of an answer that is read as JSON
@@ -34,12 +36,32 @@ def sentences(answer: str, at_least: int | None = None, at_most: int | None = No
     return _between(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]+(?:\s|$)", answer)), at_least, at_most)
 
 
-def paragraphs(answer: str, count: int) -> bool:
-    return len([part for part in re.split(r"\n[ \t]*\n|\n\*\*\*\n", answer) if part.strip(" \t\n*")]) == count
+def paragraphs(answer: str, count: int, divider: str | None = None) -> bool:
+    parts = answer.split(divider) if divider else re.split(r"\n[ \t]*\n|\n\*\*\*\n", answer)
+    return len([part for part in parts if part.strip(" \t\n*")]) == count
 
 
 def bullets(answer: str, count: int) -> bool:
     return len(re.findall(r"^[ \t]*[*\-•][ \t]+\S", answer, re.M)) == count
+
+
+def highlights(answer: str, at_least: int) -> bool:
+    """Passages in asterisks, such as *this one* or **this**."""
+    return len([found for found in re.findall(r"\*+([^*\n]+)\*+", answer) if found.strip()]) >= at_least
+
+
+def frequency(answer: str, text: str, at_least: int | None = None, at_most: int | None = None) -> bool:
+    if not text:
+        raise TypeError("an empty text")
+    return _between(answer.lower().count(text.lower()), at_least, at_most)
+
+
+def capital_words(answer: str, at_least: int | None = None, at_most: int | None = None) -> bool:
+    return _between(sum(word.isupper() for word in answer.split()), at_least, at_most)
+
+
+def one_of(answer: str, texts: list[str]) -> bool:
+    return any(text in answer for text in texts)
 
 
 def include(answer: str, keywords: list[str]) -> bool:
@@ -101,7 +123,7 @@ def title(answer: str) -> bool:
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        words, sentences, paragraphs, bullets, include, exclude, no_comma, lower_case, upper_case, starts_with, ends_with,
+        words, sentences, paragraphs, bullets, highlights, frequency, capital_words, one_of, include, exclude, no_comma, lower_case, upper_case, starts_with, ends_with,
         json_only, quoted, placeholders, title,
     )
 }  # fmt: skip
@@ -111,7 +133,7 @@ def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
     """Judge an answer by its row's constraints."""
 
     def judge(answer: str, row: Mapping) -> float | str:
-        asked = row.get("constraints")
+        asked = stated(row)
         if not isinstance(asked, list) or not asked:
             return "the row has no constraints"
         met = [_met(answer, one) for one in asked]
