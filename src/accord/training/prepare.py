@@ -288,8 +288,8 @@ def _checked(
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
-    for side in (rows, *([held_out] if held_out is not None else [])):
-        found += take_margins(side, objective)
+    for name, side in {"training rows": rows, "held-out rows": held_out}.items():
+        found += take_margins(side, objective, name) if side is not None else []
     unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak", "data.labels", "data.margin"))
     refuse(found, DataError if unfit else Refused)  # all that is wrong, at once: the first may only be a consequence
     return found

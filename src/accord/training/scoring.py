@@ -41,7 +41,7 @@ def require_whole(objective: BoundObjective, sharded: bool) -> None:
         raise UsageError(f"{objective.name} does not train with sharded weights. --set train.parallel=replicated, or train adapters.")
 
 
-def take_margins(rows: Rows, objective: BoundObjective) -> list[Finding]:
+def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Finding]:
     """Put each row's `margin` column into its tree, where the objective looks at margins; and what there was.
 
     A margin that is no finite number refuses: it would silently be none.
@@ -53,13 +53,13 @@ def take_margins(rows: Rows, objective: BoundObjective) -> list[Finding]:
     bad = [row for row, value in given.items() if not _finite(value)]
     if bad:
         first = [{"at": str(examples[row].origin), "detail": f"margin = {given[row]!r:.60}"} for row in bad[:3]]
-        says = f"{len(bad):,} rows have a margin that is no finite number"
+        says = f"{name}: {len(bad):,} rows have a margin that is no finite number"
         return [Finding("data.margin", "refused", says, {"first": first}, "mend them, or --set objective.margin=none")]
     rows.encoding.trees[:] = [replace(tree, margin=float(given.get(tree.row, 0.0))) for tree in rows.trees]
     if not given:
-        return [Finding("data.margin", "ok", "no row has a margin: each comparison counts alike")]
+        return [Finding("data.margin", "ok", f"{name}: no row has a margin: each comparison counts alike")]
     low, high = min(map(float, given.values())), max(map(float, given.values()))
-    says = f"{len(given):,} of {len(rows.trees):,} rows have a margin, from {low:g} to {high:g}; the others count as 0"
+    says = f"{name}: {len(given):,} of {len(rows.trees):,} rows have a margin, from {low:g} to {high:g}; the others count as 0"
     return [Finding("data.margin", "ok" if len(given) == len(rows.trees) else "note", says, {"rows": len(given)})]
 
 
