@@ -13,7 +13,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Each part may import itself and those that stand before it.
 LAYERS = [
     {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"},
-    {"objectives", "data", "models"}, {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"assess"},
+    {"objectives", "data", "models"}, {"forward"}, {"evaluate", "monitor"}, {"online"}, {"auditing"}, {"training"}, {"assess"},
     {"api", "report", "web", "migrate", "play"}, {"compare"}, {"demo"},
     {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online"}, {"cli"},
 ]  # fmt: skip

@@ -14,9 +14,10 @@ from typing import Annotated, Any, Optional
 import typer
 
 from accord.cli_data import add_data_commands
-from accord.cli_import import add_import_command
-from accord.cli_play import add_play_command
 from accord.cli_evaluate import add_evaluate_commands
+from accord.cli_import import add_import_command
+from accord.cli_online import add_online_commands
+from accord.cli_play import add_play_command
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -37,7 +38,7 @@ def train(
     model: Annotated[Optional[str], typer.Option(help="smollm2 (embedded), or a folder.")] = None,
     data: Annotated[Optional[str], typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")] = None,
     held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
-    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, or module:function.")] = None,
+    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward model), or module:function.")] = None,
     adapter: Annotated[Optional[str], typer.Option(help="A LoRA adapter to go on from.")] = None,
     all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
     steps: Annotated[Optional[int], typer.Option(help="Updates to make.")] = None,
@@ -288,9 +289,10 @@ def _command() -> list[str]:
 
 
 add_data_commands(app, _run, _say)
+add_evaluate_commands(app, _run, _say)
+add_online_commands(app, _run, _say)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
-add_evaluate_commands(app, _run, _say)
 
 
 def main() -> None:

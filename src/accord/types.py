@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -31,7 +32,8 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
 __all__ = [
     "AccordError", "CheckpointError", "DataError", "Diverged", "Flagged", "Interrupted", "PeerLost", "Refused", "UsageError",
     "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree",
-    "Logps", "PairLogps", "LabelledLogps", "DemonstrationLogps", "RowLogps", "LossOutput", "Finding",
+    "Numbers", "Logps", "Scores", "PairLogps", "LabelledLogps", "DemonstrationLogps", "PairScores", "RowLogps",
+    "LossOutput", "Finding",
 ]  # fmt: skip
 
 # ---------------------------------------------------------------- text: what a row of a file means
@@ -121,6 +123,7 @@ class Tree:
     completions: tuple[tuple[int, ...], ...]  # K of them, none empty
     row: int  # index of the example in its dataset, for messages and records
     desirable: bool | None = None  # the label, where rows are labelled
+    margin: float = 0.0  # by how much a pair's chosen answer should score above the rejected one, where its file says so
 
     def __post_init__(self) -> None:
         assert self.prompt, "a tree needs at least one prompt token to predict its first answer token from"
@@ -136,33 +139,50 @@ class Tree:
 
 
 @dataclass(frozen=True)
-class Logps:
-    """Log-probs of N completions: the sum over their tokens, and how many tokens there were.
+class Numbers:
+    """One number for each of N completions, and how many tokens it has: what a forward pass hands to an objective."""
+
+    sum: Tensor  # [N] float32 or float64, over the tokens that are read
+    count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
+
+    def __getitem__(self, index: Tensor | slice) -> Self:
+        return type(self)(self.sum[index], self.count[index])
+
+    def __len__(self) -> int:
+        return len(self.sum)
+
+    def detach(self) -> Self:
+        return type(self)(self.sum.detach(), self.count)
+
+    @classmethod
+    def join(cls, pieces: Sequence[Self]) -> Self:
+        """Several groups of completions as one, in their order."""
+        return cls(torch.cat([p.sum for p in pieces]), torch.cat([p.count for p in pieces]))
+
+
+@dataclass(frozen=True)
+class Logps(Numbers):
+    """Log-probs of N completions: the sum over their tokens, in nats, and how many tokens there were.
 
     They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the mean. For
     IPO the paper does not say; its authors told TRL that they averaged (huggingface/blog#1785).
     """
 
-    sum: Tensor  # [N] nats, float32 or float64
-    count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
-
     @property
     def mean(self) -> Tensor:
         return self.sum / self.count  # [N] nats per token
 
-    def __getitem__(self, index: Tensor | slice) -> Logps:
-        return Logps(self.sum[index], self.count[index])
 
-    def __len__(self) -> int:
-        return len(self.sum)
+@dataclass(frozen=True)
+class Scores(Numbers):
+    """What a reward model's head says of N completions. One token of each is read, its last, so the sum is of one term.
 
-    def detach(self) -> Logps:
-        return Logps(self.sum.detach(), self.count)
+    A mean over tokens has no meaning here, and there is none.
+    """
 
-    @staticmethod
-    def join(pieces: Sequence[Logps]) -> Logps:
-        """Several groups of completions as one, in their order."""
-        return Logps(torch.cat([p.sum for p in pieces]), torch.cat([p.count for p in pieces]))
+    @property
+    def value(self) -> Tensor:
+        return self.sum  # [N]
 
 
 @dataclass(frozen=True)
@@ -197,7 +217,19 @@ class DemonstrationLogps:
         return len(self.completion)
 
 
-RowLogps = PairLogps | LabelledLogps | DemonstrationLogps
+@dataclass(frozen=True)
+class PairScores:
+    """A reward model's scores of B pairs."""
+
+    chosen: Scores  # [B]
+    rejected: Scores  # [B]
+    margin: Tensor  # [B] by how much the chosen answer should win; 0 where nothing is known of it
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+
+RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores  # what an objective is given of B rows
 
 
 @dataclass(frozen=True)

@@ -139,5 +139,5 @@ def test_a_judge_sees_the_prompt(tiny_folder, held, tmp_path, monkeypatch):
         return reply("tie" if shown(body) else "A")
 
     with serving(serve) as url:
-        evaluate(str(tiny_folder), Request(held, drawing=Drawing(1, 4), judging=Judging(url, "m", against=str(tiny_folder))))
+        evaluate(str(tiny_folder), Request(held, drawing=Drawing(1, 12), judging=Judging(url, "m", against=str(tiny_folder))))
     assert all("Question 100" in text for text in prompts) and len(prompts) == 2

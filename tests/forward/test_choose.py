@@ -149,14 +149,14 @@ def test_bfloat16_is_allowed_twice_what_two_right_ways_differ_by(apart, allowed,
         values = torch.tensor(apart) if attention == "sdpa" else torch.zeros(4)
         return TokenLogps(values, torch.zeros(4), torch.zeros(4, dtype=torch.long), torch.tensor([4]))
 
-    monkeypatch.setattr(choosing, "oracle", two_ways)
+    monkeypatch.setitem(choosing.PATHS, "oracle", two_ways)
     assert choosing._allowed(tiny("llama", torch.bfloat16), []) == allowed
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
 def test_fixed_limits_where_nothing_need_or_can_be_measured(dtype, monkeypatch):
     """Other dtypes; and models that have one attention alone."""
-    monkeypatch.setattr(choosing, "oracle", None)  # not to be called
+    monkeypatch.setitem(choosing.PATHS, "oracle", None)  # not to be called
     model = tiny("llama", dtype)
     if dtype == torch.bfloat16:
         model.network._supports_sdpa = False

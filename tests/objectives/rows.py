@@ -3,7 +3,7 @@
 import torch
 
 from accord.objectives import kto_baseline, resolve
-from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps
+from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, PairScores, Scores
 
 torch.set_num_threads(1)
 
@@ -29,6 +29,9 @@ VARIANTS = [
     ("kto", {}),
     ("kto", {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.75}),
     ("sft", {}),
+    ("bradley_terry", {}),
+    ("bradley_terry", {"centering": 0.05}),
+    ("bradley_terry", {"margin": "none"}),
 ]
 
 
@@ -50,9 +53,12 @@ def labelled(sums, desirable, counts=None):
     return LabelledLogps(logps(sums, counts), torch.tensor(desirable))
 
 
-def build(kind, sums, counts, desirable):
+def build(kind, sums, counts, desirable, margin=0.0):
     """Rows of a kind from sums [2, B] and counts [2, B]; kinds of one answer take the first of the two."""
-    first, second = (Logps(one, count) for one, count in zip(sums, counts, strict=True))
+    numbers = Scores if kind == "scores" else Logps
+    first, second = (numbers(one, count) for one, count in zip(sums, counts, strict=True))
+    if kind == "scores":
+        return PairScores(first, second, margin * torch.ones_like(second.sum))
     if kind == "pairs":
         return PairLogps(first, second)
     return LabelledLogps(first, desirable) if kind == "labelled" else DemonstrationLogps(first)
@@ -64,6 +70,8 @@ class Case:
     def __init__(self, name, options=None, rows=6, seed=0, dtype=torch.float64):
         generator = torch.Generator().manual_seed(seed)
         self.bound = resolve(name, options or {})
+        self.kind = "scores" if self.bound.needs == "scores" else self.bound.rows
+        self.margin = torch.arange(rows, dtype=dtype) / 4
         self.counts = torch.randint(1, 12, (2, rows), generator=generator)
         per_token = -0.1 - 2 * torch.rand((2, rows), generator=generator, dtype=torch.float64)
         self.policy = (per_token * self.counts).to(dtype)  # [2, B]
@@ -71,20 +79,22 @@ class Case:
         self.desirable = torch.arange(rows) % 2 == 0
         self.z0 = torch.tensor(0.3, dtype=dtype)
 
-    def losses(self, policy=None, reference=None, counts=None, desirable=None, z0=None):
+    def losses(self, policy=None, reference=None, counts=None, desirable=None, z0=None, margin=None):
         """Per-row losses, with any of the inputs replaced."""
         counts = self.counts if counts is None else counts
         desirable = self.desirable if desirable is None else desirable
-        policy = build(self.bound.rows, self.policy if policy is None else policy, counts, desirable)
-        against = build(self.bound.rows, self.reference if reference is None else reference, counts, desirable)
+        margin = self.margin if margin is None else margin
+        policy = build(self.kind, self.policy if policy is None else policy, counts, desirable, margin)
+        against = build(self.kind, self.reference if reference is None else reference, counts, desirable)
         context = {"z0": self.z0 if z0 is None else z0} if self.bound.context else {}
         return self.bound.losses(policy, against if self.bound.reference else None, **context).losses
 
     def take(self, which):
         """Losses of those rows alone."""
         return self.losses(
-            self.policy[:, which], self.reference[:, which], self.counts[:, which], self.desirable[which]
-        )
+            self.policy[:, which], self.reference[:, which], self.counts[:, which], self.desirable[which],
+            margin=self.margin[which],
+        )  # fmt: skip
 
 
 def baseline(case, policy, reference):

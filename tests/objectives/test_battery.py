@@ -34,6 +34,7 @@ def oracle_arguments(case, row):
         for slot in slots
     ]
     extra = {"desirable": bool(case.desirable[row]), "z0": float(case.z0)} if case.bound.rows == "labelled" else {}
+    extra |= {"row_margin": float(case.margin[row])} if case.kind == "scores" else {}
     return answers, case.bound.options | extra
 
 
@@ -151,8 +152,8 @@ def test_only_kto_couples_its_batch(name):
 def test_metrics_are_one_number_a_row_and_detached(variant):
     case = Case(*variant)
     case.z0.requires_grad_()
-    rows = build(case.bound.rows, case.policy.requires_grad_(), case.counts, case.desirable)
-    against = build(case.bound.rows, case.reference, case.counts, case.desirable)
+    rows = build(case.kind, case.policy.requires_grad_(), case.counts, case.desirable)
+    against = build(case.kind, case.reference, case.counts, case.desirable)
     context = {"z0": case.z0} if case.bound.context else {}
     output = case.bound.losses(rows, against if case.bound.reference else None, **context)
     for value in output.metrics.values():
@@ -167,13 +168,13 @@ def test_rows_of_unequal_number_are_refused(name):
     if bound.reference:
         with pytest.raises(UsageError, match="same rows"):
             bound.losses(
-                build(bound.rows, case.policy, case.counts, case.desirable),
-                build(bound.rows, case.reference[:, :1], case.counts[:, :1], case.desirable[:1]),
+                build(case.kind, case.policy, case.counts, case.desirable),
+                build(case.kind, case.reference[:, :1], case.counts[:, :1], case.desirable[:1]),
                 **({"z0": case.z0} if bound.context else {}),
             )
     if bound.rows == "pairs":
-        lopsided = build("pairs", (case.policy[0], case.policy[1, :1]), (case.counts[0], case.counts[1, :1]), None)
-        against = build("pairs", (case.reference[0], case.reference[1, :1]), (case.counts[0], case.counts[1, :1]), None)
+        lopsided = build(case.kind, (case.policy[0], case.policy[1, :1]), (case.counts[0], case.counts[1, :1]), None)
+        against = build(case.kind, (case.reference[0], case.reference[1, :1]), (case.counts[0], case.counts[1, :1]), None)
         with pytest.raises(UsageError, match="same rows"):
             bound.losses(lopsided, against if bound.reference else None)
 

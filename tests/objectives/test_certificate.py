@@ -8,7 +8,7 @@ from objectives.rows import VARIANTS, label
 
 from accord.objectives import OBJECTIVES, certify, dpo, ipo, resolve, robust
 from accord.objectives.closed_forms import CLOSED_FORMS
-from accord.types import LabelledLogps, Logps, PairLogps
+from accord.types import LabelledLogps, Logps, PairLogps, PairScores
 
 
 def step_of(bound):
@@ -44,6 +44,8 @@ def test_a_step_in_float32_is_certified_to_what_float32_can_show(variant):
 
 def each(rows, change):
     """The rows with every Logps changed."""
+    if isinstance(rows, PairScores):
+        return PairScores(change(rows.chosen), change(rows.rejected), rows.margin)
     if isinstance(rows, PairLogps):
         return PairLogps(change(rows.chosen), change(rows.rejected))
     if isinstance(rows, LabelledLogps):
@@ -59,7 +61,7 @@ def averaged(bound):
     """Means where sums belong, and for objectives of means the sums."""
 
     def swap(logps):
-        return Logps(logps.sum / logps.count, logps.count)
+        return type(logps)(logps.sum / logps.count, logps.count)
 
     def undo(logps):
         return Logps(logps.sum * logps.count, logps.count)
@@ -81,7 +83,7 @@ def hidden_nll(bound):
 
     def compute(p, r, c):
         first = p.chosen if bound.rows == "pairs" else p.completion
-        return bound.losses(p, r, **c).losses - 0.01 * first.mean
+        return bound.losses(p, r, **c).losses - 0.01 * first.sum / first.count
 
     return compute
 
@@ -94,6 +96,11 @@ def value_right_gradient_wrong(bound):
     return compute
 
 
+def margins_ignored(bound):
+    """Rows come with margins, and none arrives."""
+    return lambda p, r, c: bound.losses(PairScores(p.chosen, p.rejected, p.margin * 0), r, **c).losses
+
+
 def beta_ignored(bound):
     """The defaults run, whatever the recipe says."""
     default = resolve(bound.name)
@@ -102,7 +109,9 @@ def beta_ignored(bound):
 
 def labels_swapped(bound):
     def compute(p, r, c):
-        if bound.rows == "pairs":
+        if bound.needs == "scores":
+            p = PairScores(p.rejected, p.chosen, p.margin)
+        elif bound.rows == "pairs":
             p, r = PairLogps(p.rejected, p.chosen), r and PairLogps(r.rejected, r.chosen)
         else:
             p = LabelledLogps(p.completion, ~p.desirable)
@@ -138,6 +147,7 @@ WITH_BETA = [name for name in ALL if "beta" in OBJECTIVES[name].kinds]
 MUTATIONS = (
     [(mutate, name) for mutate in (flipped, hidden_nll, averaged, value_right_gradient_wrong) for name in ALL]
     + [(mutate, name) for mutate in (micro_batch_mean, not_a_number, detached, half_precision) for name in ALL]
+    + [(margins_ignored, "bradley_terry")]
     + [(mutate, name) for mutate in (reference_ignored, reference_is_the_policy) for name in REFERENCED]
     + [(labels_swapped, name) for name in ALL if name != "sft"]
     + [(baseline_unclamped, "kto")]

@@ -89,6 +89,14 @@ def sft(xp, answer):
     return -sum(answer[0])
 
 
+def bradley_terry(xp, chosen, rejected, row_margin, centering, margin):
+    """Touvron et al. 2023, Eq. 2, with the auxiliary term of Eisenstein et al. 2023, §2. The first list is the score."""
+    won_by = sum(chosen[0]) - sum(rejected[0])
+    if margin == "column":
+        won_by -= row_margin
+    return -xp.log(sigma(xp, won_by)) + centering * (sum(chosen[0]) + sum(rejected[0])) ** 2
+
+
 ORACLES = {
     "dpo": dpo,
     "cdpo": dpo,
@@ -100,6 +108,7 @@ ORACLES = {
     "cpo": cpo,
     "kto": kto,
     "sft": sft,
+    "bradley_terry": bradley_terry,
 }
 
 

@@ -85,7 +85,7 @@ def generate(
     asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
     for line in _account(read, asked, limit):
         say(line)
-    provenance = _provenance(opened, sampling, read)
+    provenance = provenance_of(opened, sampling, read)
     figures = Figures()
     rows = _rows(opened, asked, sampling, provenance, figures, say)
     if output is None:
@@ -129,7 +129,7 @@ def _rows(
     opened: Opened, asked: Asked, sampling: Sampling, provenance: dict, figures: Figures, say: Say
 ) -> Iterator[dict]:  # fmt: skip
     """A row a prompt, in the file's order, piece by piece."""
-    network, tokenizer = opened.model.network, opened.model.tokenizer
+    network, tokenizer = opened.model.root, opened.model.tokenizer
     for start in range(0, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
@@ -181,7 +181,7 @@ def _account(read: Questions | _Single, asked: Asked, limit: int | None) -> list
     return lines + [f"  {count:,} left out: {reason}" for reason, count in asked.left_out.items()]
 
 
-def _provenance(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
+def provenance_of(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
     """What the answers hang on. No path: a file of answers is made to be passed on."""
     return {
         "model": fingerprint.weights(opened.model.network),

@@ -17,7 +17,7 @@ from accord.models.load import load
 from accord.models.lora import load_adapter
 from accord.training.export import checkpointed
 from accord.training.folder import RunFolder
-from accord.training.prepare import make_trainable
+from accord.training.prepare import make_trainable, resolve_objective
 from accord.types import CheckpointError, UsageError
 
 ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
@@ -63,6 +63,8 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
 
 def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
     config = folder.config()
+    if resolve_objective(config).needs == "scores":
+        raise UsageError(f"{name} trained a reward model, which gives scores and no answers. Use it as a reward: accord score --reward.")
     if (folder.path / WHOLE).is_dir():
         model = load(str(folder.path / WHOLE), dtype=dtype or config.model.dtype, device=config.model.device)
         weights = "the run's final weights"

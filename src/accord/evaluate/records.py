@@ -13,6 +13,7 @@ from torch import Tensor
 
 from accord.forward.layout import sent
 from accord.forward.logps import TokenLogps
+from accord.forward.scores import TokenScores
 from accord.objectives import BoundObjective
 from accord.types import Logps, LossOutput, Tree
 
@@ -68,21 +69,21 @@ class Records:
 
 
 def record(
-    records: Records, objective: BoundObjective, trees: Sequence[Tree], tokens: TokenLogps,
+    records: Records, objective: BoundObjective, trees: Sequence[Tree], tokens: TokenLogps | TokenScores,
     reference: Logps | None, output: LossOutput | None,
 ) -> None:  # fmt: skip
     """Add the rows of one micro-batch."""
     logps = tokens.reduce().detach()
-    # [N]; float64 and means for people: the sum over all completions of one entropy per token
-    entropies = tokens.mean_entropy() * logps.count
     rewards = objective.reward(logps, reference).detach()
     columns = {
-        **_sides(trees, "logps", logps.sum),
         **_sides(trees, "rewards", rewards),
         "tokens": _per_tree(trees, logps.count.double()),
         **_sides(trees, "tokens", logps.count.double()),
-        "entropy_sum": _per_tree(trees, entropies.double()),
     }
+    if isinstance(tokens, TokenLogps):
+        # [N]; float64 and means for people: the sum over all completions of one entropy per token
+        entropies = tokens.mean_entropy() * logps.count
+        columns |= _sides(trees, "logps", logps.sum) | {"entropy_sum": _per_tree(trees, entropies.double())}
     if reference is not None:
         columns |= _sides(trees, "diag/log_ratio", logps.sum - reference.sum)
     if output is not None:
@@ -120,8 +121,11 @@ def summarise(records: Records, objective: BoundObjective, tie_width: float = 0.
     if "loss" in records:
         total = records["tokens"].sum() if objective.denominator == "tokens" else len(records)
         out["loss"] = (records["loss"].sum() / total).item()
-    out["entropy"] = (records["entropy_sum"].sum() / records["tokens"].sum()).item()
+    if "entropy_sum" in records:
+        out["entropy"] = (records["entropy_sum"].sum() / records["tokens"].sum()).item()
     for name in ("logps/chosen", "logps/rejected", "rewards/chosen", "rewards/rejected"):
+        if name not in records:  # a reward model has no log-probs
+            continue
         values = records[name]
         if (present := values[~values.isnan()]).numel():
             out[name] = present.mean().item()

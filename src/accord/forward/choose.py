@@ -13,8 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from accord.forward import attention, flex
-from accord.forward.logps import PATHS, TokenLogps, oracle
+from accord.forward.logps import PATHS, TokenLogps
+from accord.forward.scores import SCORE_PATHS, TokenScores
 from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
 
 # Largest difference per token, in nats, between two correct computations of one log-prob. float32 bounds are chosen, with
@@ -47,8 +49,13 @@ class Forward:
     def shares_prompts(self) -> bool:
         return self.path in ("flex", "tree")
 
-    def __call__(self, trees: Sequence[Tree]) -> TokenLogps:
-        return PATHS[self.path](self.model, trees)
+    def __call__(self, trees: Sequence[Tree]) -> TokenLogps | TokenScores:
+        return paths_of(self.model)[self.path](self.model, trees)
+
+
+def paths_of(model: LanguageModel) -> dict:
+    """How what this model says of completions can be computed: log-probs, or scores."""
+    return SCORE_PATHS if isinstance(model, RewardModel) else PATHS
 
 
 def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:
@@ -68,7 +75,7 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
     for path in _candidates(model.device) if wanted == "auto" else (wanted,):
         problem, worst = _problem(model, probe, path, allowed)
         if problem is None:
-            return Forward(model, path, _reason(path, worst, tried), worst)
+            return Forward(model, path, _reason(model, path, worst, tried), worst)
         tried[path] = problem
     raise Refused(
         "No forward path computes what the model itself computes.\n" + "\n".join(f"{path}: {why}" for path, why in tried.items())
@@ -89,11 +96,11 @@ def _candidates(device: torch.device) -> tuple[str, ...]:
     return tuple(path for path in NAMES if path != "flex" or flex.problem(device) is None)
 
 
-def _reason(path: str, worst: float, tried: dict[str, str]) -> str:
+def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]) -> str:
     what = NAMES[path] + (" (as asked)" if path == "padded" and not tried else "")
     what += ": each prompt computed once, no padding" if path != "padded" else ""
     why = "".join(f"; the {NAMES[other]} cannot be used: {problem}" for other, problem in tried.items())
-    return f"{what}{why}; equals the model's own log-probs on the probe (largest difference {worst:.1e} nats a token)"
+    return f"{what}{why}; equals the model's own {model.measures} on the probe (largest difference {worst:.1e} {model.unit})"
 
 
 @torch.no_grad()
@@ -102,6 +109,7 @@ def _allowed(model: LanguageModel, probe: Sequence[Tree]) -> tuple[float, float]
     worst, mean = WORST_TOKEN[model.dtype], MEAN_TOKEN[model.dtype]
     if model.dtype != torch.bfloat16 or not getattr(model.network, "_supports_sdpa", False):
         return worst, mean
+    oracle = paths_of(model)["oracle"]
     rounding = (oracle(model, probe, "sdpa").values - oracle(model, probe).values).abs()
     return max(worst, ROUNDING * rounding.max().item()), max(mean, ROUNDING * rounding.mean().item())
 
@@ -124,7 +132,7 @@ def _problem(
                 return None, worst
             problem = f"its gradients differ from the model's own by {gap:.2g} of their size"
         else:
-            problem = f"its log-probs differ from the model's own by up to {worst:.3g} nats a token (mean {mean:.2g})"
+            problem = f"its {model.measures} differ from the model's own by up to {worst:.3g} {model.unit} (mean {mean:.2g})"
     except (attention.UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     if model.network.config._attn_implementation != own:
@@ -134,9 +142,10 @@ def _problem(
 
 @torch.no_grad()
 def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
-    """|path − oracle| of every completion token, [C] nats."""
+    """|path − oracle| of every completion token, [C] nats; of every score, [N]."""
+    paths = paths_of(model)
     with torch.random.fork_rng(devices=[]):
-        return (PATHS[path](model, trees).values - oracle(model, trees).values).abs()
+        return (paths[path](model, trees).values - paths["oracle"](model, trees).values).abs()
 
 
 def gradients_apart(model: LanguageModel, trees: Sequence[Tree], path: str) -> float:
@@ -156,7 +165,7 @@ def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.T
     handle = model.network.get_input_embeddings().register_forward_hook(leaf)
     try:
         with torch.enable_grad(), torch.random.fork_rng(devices=[]):
-            values = PATHS[path](model, trees).values
+            values = paths_of(model)[path](model, trees).values
             (ids, embedded), *_ = seen
             (gradient,) = torch.autograd.grad(values.sum(), embedded)
     finally:

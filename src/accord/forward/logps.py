@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from accord.forward.head import token_logps
-from accord.forward.layout import pack, sent
+from accord.forward.layout import Layout, pack, sent
 from accord.models.language import LanguageModel
 from accord.types import Logps, Tree
 
@@ -47,30 +47,40 @@ class TokenLogps:
 def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenLogps:
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
     layout = replace(pack(trees, model.device), attention=attention)
-    # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
-    unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
-    hidden = model.trunk(
-        input_ids=layout.ids[None], position_ids=layout.positions[None], attention_mask=unread, tree=layout,
-        use_cache=False,
-    ).last_hidden_state[0]  # fmt: skip
+    hidden = tree_states(model, layout)
     values, entropy = token_logps(hidden[layout.source], layout.targets, model.head)
     return TokenLogps(values, entropy, layout.owner, layout.count)
 
 
+def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
+    """Final hidden state of every packed token, [T, D]."""
+    # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
+    unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
+    return model.trunk(
+        input_ids=layout.ids[None], position_ids=layout.positions[None], attention_mask=unread, tree=layout,
+        use_cache=False,
+    ).last_hidden_state[0]  # fmt: skip
+
+
 def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
     """One padded row a completion, for architectures that cannot share a prompt; the head still runs by chunks."""
-    rows = _padded(trees, model.device)
-    hidden = model.trunk(
-        input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
-    ).last_hidden_state
+    rows = padded_rows(trees, model.device)
+    hidden = padded_states(model, rows)
     values, entropy = token_logps(hidden[rows.row, rows.column - 1], rows.targets, model.head)
     return TokenLogps(values, entropy, rows.row, rows.count)
 
 
+def padded_states(model: LanguageModel, rows: Padded) -> Tensor:
+    """Final hidden states of padded rows, [N, L, D]."""
+    return model.trunk(
+        input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+    ).last_hidden_state
+
+
 def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager") -> TokenLogps:
     """The readable definition, in the model's own attention. Holds [N, L, V] logits: for tests and checks only."""
-    rows = _padded(trees, model.device)
-    with _attending(model, attention):
+    rows = padded_rows(trees, model.device)
+    with attending(model, attention):
         logits = model.network(
             input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
         ).logits
@@ -82,7 +92,7 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
 
 
 @contextmanager
-def _attending(model: LanguageModel, attention: str):
+def attending(model: LanguageModel, attention: str):
     """Inside, the model attends by transformers' own code ("eager", "sdpa"), with none of ours."""
     network, before = model.network, model.network.config._attn_implementation
     if before is None or before == attention or not network._can_set_attn_implementation():
@@ -96,7 +106,9 @@ def _attending(model: LanguageModel, attention: str):
 
 
 @dataclass(frozen=True)
-class _Padded:
+class Padded:
+    """Completions, each behind its prompt, one a row."""
+
     ids: Tensor  # [N, L], padded on the right with 0: masked by length, never by token id
     mask: Tensor  # [N, L]
     positions: Tensor  # [N, L]
@@ -106,7 +118,7 @@ class _Padded:
     count: Tensor  # [N]
 
 
-def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
+def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     rows = [(len(tree.prompt), (*tree.prompt, *completion)) for tree in trees for completion in tree.completions]
     longest = max(len(ids) for _, ids in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
@@ -120,7 +132,7 @@ def _padded(trees: Sequence[Tree], device: torch.device) -> _Padded:
     row, column = torch.tensor(row), torch.tensor(column)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
-    return _Padded(*(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
+    return Padded(*(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
 
 
 PATHS = {"flex": partial(tree_logps, attention="flex"), "tree": tree_logps, "padded": padded_logps, "oracle": oracle}

@@ -7,18 +7,22 @@ from collections.abc import Sequence
 import torch
 
 from accord.forward.layout import sent
-from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, RowLogps, Tree
+from accord.types import DemonstrationLogps, LabelledLogps, Numbers, PairLogps, PairScores, RowLogps, Scores, Tree
 
 
-def as_rows(kind: str, trees: Sequence[Tree], logps: Logps) -> RowLogps:
+def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:
     """Log-probs of B rows of `kind` ("pairs", "labelled", "demonstrations").
 
     Args:
       trees: B trees; two completions each for pairs (chosen first), one otherwise.
-      logps: [N] their completions' log-probs, tree by tree.
+      logps: [N] their completions' log-probs, or a reward model's scores, tree by tree.
     """
     if kind == "pairs":
-        first = sent(torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), logps.sum.device)
+        device = logps.sum.device
+        first = sent(torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), device)
+        if isinstance(logps, Scores):
+            margin = sent(torch.tensor([tree.margin for tree in trees], dtype=logps.sum.dtype), device)
+            return PairScores(logps[first], logps[first + 1], margin)
         return PairLogps(logps[first], logps[first + 1])
     assert all(len(tree.completions) == 1 for tree in trees), f"{kind} have one completion each"
     if kind == "labelled":

@@ -64,15 +64,16 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
 
 def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
     """The saved network, loaded by the public interfaces of transformers and PEFT, on the base of `like`."""
-    from transformers import AutoModelForCausalLM
+    import transformers
 
+    auto = getattr(transformers, like.auto)
     with quiet():
-        options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False}
+        options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, **like.load_options}
         if (folder / "adapter_config.json").exists():
-            base = AutoModelForCausalLM.from_pretrained(like.folder, **options)
+            base = auto.from_pretrained(like.folder, **options)
             # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16 base, with other rounding.
             return PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False).eval().to(like.device)
-        return AutoModelForCausalLM.from_pretrained(folder, **options).eval().to(like.device)
+        return auto.from_pretrained(folder, **options).eval().to(like.device)
 
 
 def merge(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dtype: torch.dtype) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from peft import PeftModel
@@ -31,6 +32,11 @@ class LanguageModel:
     folder: Path  # where it was loaded from
     peft: PeftModel | None = None
 
+    auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
+    task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
+    measures: ClassVar[str] = "log-probs"  # what it says of a completion, in words
+    unit: ClassVar[str] = "nats a token"
+
     def __post_init__(self) -> None:
         self.network.eval()
 
@@ -42,6 +48,11 @@ class LanguageModel:
     @property
     def head(self) -> HeadSpec:
         return head_spec(self.network)
+
+    @property
+    def load_options(self) -> dict[str, int]:
+        """What a loader must be told of this model beyond its base's own configuration."""
+        return {}
 
     @property
     def device(self) -> torch.device:

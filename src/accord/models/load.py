@@ -27,14 +27,25 @@ def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = Fa
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    folder = _resolve(name, hub)
     target = pick_device(device)
-    with quiet():
-        tokenizer = _tokenizer(AutoTokenizer, folder, name)
-        network = _network(AutoModelForCausalLM, folder, name, pick_dtype(dtype, target))
+    network, tokenizer, folder = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
+    if any("SequenceClassification" in kind for kind in network.config.architectures or ()):  # with tied embeddings it would load
+        raise UsageError(f"{name} holds a reward model, not a language model: its head gives one number, no words.")
     network = network.to(target)
     make_lean(network)
-    return LanguageModel(network, tokenizer, name, Path(folder))
+    return LanguageModel(network, tokenizer, name, folder)
+
+
+def load_parts(name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = False):
+    """Network, tokenizer and folder of a saved model, by one of transformers' auto classes.
+
+    Raises:
+      UsageError: as `load`.
+    """
+    folder = _resolve(name, hub)
+    with quiet():
+        tokenizer = _tokenizer(auto_tokenizer, folder, name)
+        return _network(auto, folder, name, dtype), tokenizer, Path(folder)
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):

@@ -28,7 +28,7 @@ def add_lora(
     if targets == "attention":
         targets = attention_names(model.network)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=dropout, use_dora=dora, task_type="CAUSAL_LM"
+        r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=dropout, use_dora=dora, task_type=model.task
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)

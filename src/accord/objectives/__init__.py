@@ -9,6 +9,7 @@ from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import PERMISSIONS, BoundObjective, Objective
 from accord.objectives.pairs import cdpo, dpo, hinge, ipo, robust
 from accord.objectives.reference_free import cpo, orpo, simpo
+from accord.objectives.reward import bradley_terry
 from accord.objectives.supervised import sft
 from accord.objectives.table import OBJECTIVES, resolve
 
@@ -17,6 +18,7 @@ __all__ = [
     "PERMISSIONS",
     "BoundObjective",
     "Objective",
+    "bradley_terry",
     "cdpo",
     "certify",
     "cpo",

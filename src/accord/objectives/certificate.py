@@ -18,7 +18,7 @@ from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row, Value
 from accord.objectives.objective import BoundObjective
 from accord.objectives.options import Choice
 from accord.objectives.table import OBJECTIVES
-from accord.types import DemonstrationLogps, Finding, LabelledLogps, Logps, PairLogps, RowLogps
+from accord.types import DemonstrationLogps, Finding, LabelledLogps, Logps, PairLogps, PairScores, RowLogps, Scores
 
 # (policy, reference, context) -> losses [B]; the reference is None where the objective has none.
 Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]
@@ -117,7 +117,7 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
     for name in points:
         chosen, rejected = (Answer(*numbers) for numbers in _POINTS[name])
         if kind == "pairs":
-            rows.append(Row(name, (chosen, rejected)))
+            rows.append(Row(name, (chosen, rejected), margin=len(rows) / 8))
         elif kind == "labelled":
             rows += [Row(f"{name}, good", (chosen,), True), Row(f"{name}, bad", (rejected,), False)]
         else:
@@ -164,17 +164,18 @@ def _sums(rows: list[Row], side: str) -> Tensor:
 def _losses(
     compute: Compute, bound: BoundObjective, rows: list[Row], policy: Tensor, reference: Tensor, context: dict
 ) -> Tensor:
-    measured_against = _logps(bound.rows, rows, reference) if bound.reference else None
-    return compute(_logps(bound.rows, rows, policy), measured_against, context)
+    measured_against = _numbers(bound, rows, reference) if bound.reference else None
+    return compute(_numbers(bound, rows, policy), measured_against, context)
 
 
-def _logps(kind: str, rows: list[Row], sums: Tensor) -> RowLogps:
-    answers = [
-        Logps(one, torch.tensor([row.answers[index].count for row in rows])) for index, one in enumerate(sums)
-    ]
-    if kind == "pairs":
+def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
+    kind = Scores if bound.needs == "scores" else Logps
+    answers = [kind(one, torch.tensor([row.answers[index].count for row in rows])) for index, one in enumerate(sums)]
+    if bound.needs == "scores":
+        return PairScores(*answers, torch.tensor([row.margin for row in rows], dtype=sums.dtype))
+    if bound.rows == "pairs":
         return PairLogps(*answers)
-    if kind == "labelled":
+    if bound.rows == "labelled":
         return LabelledLogps(answers[0], torch.tensor([bool(row.desirable) for row in rows]))
     return DemonstrationLogps(answers[0])
 
@@ -239,7 +240,7 @@ def _what_ran(bound: BoundObjective, measured: _Measured, rows: list[Row], z0: f
 def _suspects(bound: BoundObjective) -> Iterator[tuple[str, dict]]:
     """Objectives that might run in the place of `bound`: others with its options, and itself with other options."""
     for name, objective in OBJECTIVES.items():
-        if objective.rows != bound.rows:
+        if (objective.rows, objective.needs) != (bound.rows, bound.needs):
             continue
         defaults = objective.bind({}).options
         shared = {key: value for key, value in bound.options.items() if key in defaults}

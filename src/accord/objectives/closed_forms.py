@@ -30,6 +30,7 @@ class Row(NamedTuple):
     says: str  # what this point is there to show
     answers: tuple[Answer, ...]
     desirable: bool | None = None
+    margin: float = 0.0
 
 
 Value = tuple[float, tuple[float, ...]]  # loss, d loss / d sum of each answer
@@ -111,6 +112,15 @@ def sft(row: Row, options: dict, z0: float) -> Value:
     return -row.answers[0].policy, (-1.0,)
 
 
+def bradley_terry(row: Row, options: dict, z0: float) -> Value:
+    """-log σ(s_w - s_l - m) + c (s_w + s_l)²"""
+    chosen, rejected = row.answers
+    x = chosen.policy - rejected.policy - (row.margin if options["margin"] == "column" else 0.0)
+    both = chosen.policy + rejected.policy
+    slope, pull = -_sigmoid(-x), 2 * options["centering"] * both
+    return _softplus(-x) + options["centering"] * both * both, (slope + pull, -slope + pull)
+
+
 CLOSED_FORMS: dict[str, Callable[[Row, dict, float], Value]] = {
     "dpo": dpo,
     "cdpo": dpo,
@@ -122,6 +132,7 @@ CLOSED_FORMS: dict[str, Callable[[Row, dict, float], Value]] = {
     "cpo": cpo,
     "kto": kto,
     "sft": sft,
+    "bradley_terry": bradley_terry,
 }
 
 

@@ -28,6 +28,8 @@ KEYWORDS_ALSO_CALLED = {
     "lambda_": "weight",
     "cpo_alpha": "alpha",
     "simpo_gamma": "gamma",
+    "center_rewards_coefficient": "centering",
+    "add_margin": "margin",
 }
 
 
@@ -51,6 +53,7 @@ class Objective:
     learning_rate: float  # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
     source: str
     at_reference: Callable[[dict], float | None] = _unfixed  # options -> loss where policy = reference
+    needs: str = "logps"  # what it is a function of: log-probs of a language model, or "scores" of a reward model
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
     couples_batch: bool = False  # whether a row's loss depends on the batch it is in, through `context`
     context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None  # mismatched rows -> keywords
@@ -164,6 +167,10 @@ class BoundObjective:
     @property
     def reference(self) -> bool:
         return self.objective.reference
+
+    @property
+    def needs(self) -> str:
+        return self.objective.needs
 
     @property
     def denominator(self) -> str:

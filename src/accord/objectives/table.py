@@ -25,6 +25,7 @@ from accord.objectives.reference_free import (
     simpo_options,
     simpo_reward,
 )
+from accord.objectives.reward import bradley_terry, score
 from accord.objectives.supervised import mean_log_prob, sft
 from accord.types import Logps, UsageError
 
@@ -38,6 +39,9 @@ METHODS_ALSO_CALLED = {
     "kto_pair": "kto",
     "nll": "sft",
     "supervised": "sft",
+    "reward": "bradley_terry",
+    "reward_model": "bradley_terry",
+    "rm": "bradley_terry",
 }
 
 
@@ -143,6 +147,12 @@ def _sft_convention(options: dict) -> str:
     return "NLL of answer tokens (no prompt tokens), divided by the answer tokens of the whole batch"
 
 
+def _bradley_terry_convention(options: dict) -> str:
+    centred = f", + {options['centering']:g} times the square of their sum" if options["centering"] else ", not centred"
+    rows = "less each row's margin where there is one" if options["margin"] == "column" else "margins ignored"
+    return f"scores are read at an answer's last token, its end token included; their difference, {rows}{centred}"
+
+
 # ---------------------------------------------------------------- what a row is
 
 
@@ -206,6 +216,10 @@ _ROWS = (
     Objective(
         "sft", sft, rows="demonstrations", reference=False, reward=mean_log_prob, convention=_sft_convention,
         learning_rate=2e-4, source="Ouyang et al. 2022, arXiv:2203.02155, §3.5", denominator="tokens",
+    ),
+    Objective(
+        "bradley_terry", bradley_terry, rows="pairs", reference=False, reward=score, convention=_bradley_terry_convention,
+        learning_rate=2e-4, source="Ouyang et al. 2022, arXiv:2203.02155, Eq. 1", needs="scores",
     ),
 )  # fmt: skip
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from accord.evaluate.slices import parts
 from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference
-from accord.training.card import REPORTED
+from accord.training.card import BESIDE, REPORTED
 from accord.training.recorded import Recorded
 
 MEANINGS = {
@@ -18,6 +18,9 @@ MEANINGS = {
     "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
     "eval_rewards/rejected": "reward of rejected", "eval_logps/chosen": "log-prob of chosen, nats an answer",
     "eval_logps/rejected": "log-prob of rejected, nats an answer", "diag/eval_auc": "AUC: a desirable answer has the higher reward",
+    "diag/eval_calibration_error": "calibration error of σ(score of chosen − score of rejected)", "diag/eval_brier": "Brier score of the same",
+    "diag/eval_score_length": "correlation of score and length", "diag/eval_accuracy_shorter": "accuracy where chosen is the shorter",
+    "diag/eval_accuracy_longer": "accuracy where chosen is the longer",
 }  # fmt: skip
 
 
@@ -31,7 +34,7 @@ class Row:
 
 def held_out_table(run: Recorded) -> list[Row]:
     """The model card's figures, before and after."""
-    names = [f"eval_{name}" for name in REPORTED] + ["diag/eval_auc"]
+    names = [*(f"eval_{name}" for name in REPORTED), *BESIDE]
     rows = []
     for name in names:
         before, after = run.at(0, name), run.at(run.measured, name)

@@ -8,6 +8,10 @@ from pathlib import Path
 from accord.training.prepare import Ready
 
 REPORTED = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+BESIDE = (  # under diag/, where a run has them
+    "diag/eval_auc", "diag/eval_calibration_error", "diag/eval_brier", "diag/eval_score_length",
+    "diag/eval_accuracy_shorter", "diag/eval_accuracy_longer",
+)  # fmt: skip
 
 
 def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: list[str], read_back: float) -> str:
@@ -53,13 +57,13 @@ def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: li
 
 
 def _dtype(ready: Ready) -> str:
-    return f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32 log-probs and masters"
+    return f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32 {ready.model.measures} and masters"
 
 
 def _table(before: dict, after: dict) -> list[str]:
     """Held-out metrics before and after."""
     names = [f"eval_{name}" for name in REPORTED if f"eval_{name}" in after]
-    names += [name for name in ("diag/eval_auc",) if name in after]
+    names += [name for name in BESIDE if name in after]
     if not names:
         return ["No held-out rows were given, so nothing is known of how this model generalises.", ""]
     rows = [f"| {n} | {before.get(n, float('nan')):.4f} | {after[n]:.4f} |" for n in names]
@@ -71,15 +75,19 @@ def _table(before: dict, after: dict) -> list[str]:
 
 
 def _usage(ready: Ready, saved: Path, adapter: bool) -> list[str]:
+    """How to load it. What a reward model's adapter needs beyond its base's configuration, it must be told."""
+    auto = ready.model.auto
     if not adapter:
         return [
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            f'model = AutoModelForCausalLM.from_pretrained("{saved}")',
+            f"from transformers import {auto}, AutoTokenizer",
+            f'model = {auto}.from_pretrained("{saved}")',
             f'tokenizer = AutoTokenizer.from_pretrained("{saved}")',
         ]
+    auto = auto.replace("Auto", "AutoPeft", 1)
+    options = "".join(f", {name}={value}" for name, value in ready.model.load_options.items())
     return [
-        "from peft import AutoPeftModelForCausalLM",
+        f"from peft import {auto}",
         "from transformers import AutoTokenizer",
-        f'model = AutoPeftModelForCausalLM.from_pretrained("{saved}")',
+        f'model = {auto}.from_pretrained("{saved}"{options})',
         f'tokenizer = AutoTokenizer.from_pretrained("{saved}")',
     ]

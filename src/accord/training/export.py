@@ -10,7 +10,8 @@ from accord.models.load import load, pick_dtype
 from accord.training import checkpoint
 from accord.training.folder import RunFolder
 from accord.training.optim import Masters
-from accord.training.prepare import make_trainable
+from accord.training.prepare import make_trainable, resolve_objective
+from accord.training.scoring import headed
 from accord.types import Refused, UsageError
 
 
@@ -57,6 +58,7 @@ def checkpointed(
     saved, config = checkpoint.load(folder.checkpoints, which), folder.config()
     spec = config.model
     model = load(spec.name, dtype=dtype or spec.dtype, device=device or spec.device, hub="hub" in config.allow)
+    model = headed(model, resolve_objective(config), config)
     if make_trainable(config, model) != saved.state["identity"]["initial_weights"] and dtype is None:
         raise Refused(f"{spec.name} has other weights than when {folder.path} was trained; put them back first.")
     masters = Masters(model.trainable())

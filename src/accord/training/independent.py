@@ -25,10 +25,11 @@ from accord.data.order import Order
 from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.optim import Optimizer
 from accord.training.step import Batch, Learner, accumulate, row_losses
-from accord.types import Finding, Logps, Tree
+from accord.types import Finding, Logps, Numbers, Scores, Tree
 
 # Relative difference of the step's gradient and the one by definition. float32: sums in another order, 1e-6 seen.
 # bfloat16: chosen and rejected nearly cancel; half of the distance at which a factor of two would show.
@@ -69,25 +70,33 @@ def own_attention(model: LanguageModel):
 
 
 def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
-    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole logits in float32."""
+    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole logits in float32.
+
+    Of a reward model, the score that its network gives the sequence, [1].
+    """
     ids = torch.tensor([[*prompt, *completion]], device=model.device)
     with own_attention(model):
-        logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 : -1]
+        logits = model.network(input_ids=ids, use_cache=False).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if isinstance(model, RewardModel):
+        return logits
+    logits = logits[len(prompt) - 1 : -1]
     return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None]).squeeze(1)
 
 
 @torch.no_grad()
-def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Logps:
+def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Numbers:
     """[N] for the completions of some trees, in their order."""
-    values = [by_definition(model, tree.prompt, completion) for tree in trees for completion in tree.completions]
-    count = torch.tensor([len(v) for v in values], device=model.device)
-    return Logps(torch.stack([v.sum() for v in values]), count)
+    answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
+    sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
+    count = torch.tensor([len(completion) for _, completion in answers], device=model.device)
+    return Scores(sums, count) if isinstance(model, RewardModel) else Logps(sums, count)
 
 
-def distance(path: Logps, other: Logps) -> Tensor:
-    """|difference| of the sums in nats a token, [N]."""
-    return (path.sum - other.sum).abs() / other.count
+def distance(path: Numbers, other: Numbers) -> Tensor:
+    """|difference| in nats a token, [N]; of scores, as it is."""
+    apart = (path.sum - other.sum).abs()
+    return apart if isinstance(other, Scores) else apart / other.count
 
 
 def close(distances: Tensor, dtype: torch.dtype) -> bool:
@@ -110,20 +119,20 @@ def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
     for how, gap in gaps.items():
         if not close(gap, model.dtype):
             says = (
-                f"log-probs of rows {how} differ from those of each alone by up to {gap.max():.3g} nats a token: "
+                f"{model.measures} of rows {how} differ from those of each alone by up to {gap.max():.3g} {model.unit}: "
                 "they depend on the batch, or are of other tokens than the answer's"
             )
             return Finding("step0.definition", "refused", says, {"nats": gap.max().item()}, "set model.forward=padded; report this")
     worst = max(gap.max().item() for gap in gaps.values())
-    says = f"log-probs in a batch, in either order, are those of each row alone in the bare network ({worst:.1e} nats a token)"
+    says = f"{model.measures} in a batch, in either order, are those of each row alone in the bare network ({worst:.1e} {model.unit})"
     return Finding("step0.definition", "ok", says, {"nats": worst})
 
 
-def _reversed(trees: Sequence[Tree], logps: Logps) -> Logps:
+def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
     """Log-probs of the reversed trees, back in the trees' order."""
     sizes = [len(tree.completions) for tree in reversed(trees)]
     pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes)))[::-1]
-    return Logps(torch.cat([s for s, _ in pieces]), torch.cat([c for _, c in pieces]))
+    return type(logps).join([type(logps)(*piece) for piece in pieces])
 
 
 @torch.no_grad()
@@ -151,11 +160,11 @@ def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
     if not _nan_stays(learner, trees, logps):
         says = "a log-prob of NaN gives a finite loss: whatever breaks would be trained on as if nothing were wrong"
         return Finding("step0.numerics", "refused", says, {}, "nothing may replace NaN in the loss")
-    says = f"sums of log-probs are those of float64 to {max(error, 1e-12):.0e}; a NaN stays a NaN"
+    says = f"{learner.forward.model.measures}, summed, are those of float64 to {max(error, 1e-12):.0e}; a NaN stays a NaN"
     return Finding("step0.numerics", "ok", says, {"relative": error})
 
 
-def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps) -> bool:
+def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Numbers) -> bool:
     known = logps if learner.objective.reference else None
     context = {} if learner.objective.context is None else learner.objective.context(logps, logps)
     broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
@@ -215,7 +224,7 @@ def _by_definition(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree]
     sums = iter(sums_by_definition(model, trees).sum.tolist())
     for tree in trees:
         answers = tuple(Answer(value, value, len(c)) for c, value in zip(tree.completions, sums))
-        _, slopes = form(Row("", answers, tree.desirable), objective.options, 0.0)
+        _, slopes = form(Row("", answers, tree.desirable, tree.margin), objective.options, 0.0)
         for completion, slope in zip(tree.completions, slopes, strict=True):
             (by_definition(model, tree.prompt, completion).sum() * (slope / total)).backward()
             masters.collect()
@@ -263,10 +272,10 @@ def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: 
     finally:
         for name, p in trainable.items():
             p.copy_(saved[name])
-    return _verdict(before, after, wanted, known, later, learner.forward.model.dtype)
+    return _verdict(before, after, wanted, known, later, learner.forward.model)
 
 
-def _verdict(before: Logps, after: Logps, wanted: Logps, known: Logps | None, later: Logps | None, dtype) -> Finding:
+def _verdict(before: Numbers, after: Numbers, wanted: Numbers, known: Logps | None, later: Logps | None, model: LanguageModel) -> Finding:
     check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
     drift = distance(later, known).max().item() if known is not None else 0.0
     evidence = {"policy_nats": shift, "path_nats": gap.max().item(), "reference_nats": drift}
@@ -277,11 +286,11 @@ def _verdict(before: Logps, after: Logps, wanted: Logps, known: Logps | None, la
         says = f"with the policy's weights moved, the reference moves too, by up to {drift:.3g} nats a token"
         return Finding(check, "refused", says, evidence, "policy and reference share weights; use reference=cached")
     # A nudged network is rougher than the one that rounding was measured on: the same bound, for the mean alone.
-    if not gap.mean().item() <= WORST_TOKEN[dtype]:
-        says = f"with its weights moved, the forward path differs from the bare network by {gap.mean():.3g} nats a token"
+    if not gap.mean().item() <= WORST_TOKEN[model.dtype]:
+        says = f"with its weights moved, the forward path differs from the bare network by {gap.mean():.3g} {model.unit}"
         return Finding(check, "refused", says, evidence, "the path skips or doubles a part of the adapters; report this")
     stays = ", the reference stays" if known is not None else ""
-    says = f"with all trainable tensors nudged, the policy moves by {shift:.2g} nats a token{stays}, the path agrees"
+    says = f"with all trainable tensors nudged, the policy moves by {shift:.2g} {model.unit}{stays}, the path agrees"
     return Finding(check, "ok", says, evidence)
 
 

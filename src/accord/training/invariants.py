@@ -113,7 +113,8 @@ def _baseline(records: Records) -> float:
 def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
     """Each row of the records as the closed forms take it."""
     sides = ("chosen", "rejected")
-    policy = [records[f"logps/{side}"].tolist() for side in sides]
+    what = "logps" if "logps/chosen" in records else "rewards"  # of a reward model, the reward is what was computed
+    policy = [records[f"{what}/{side}"].tolist() for side in sides]
     ratio = [records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None for side in sides]
     for number, tree in enumerate(trees):
         at = (0, 1) if len(tree.completions) == 2 else (int(tree.desirable is False),)
@@ -121,7 +122,7 @@ def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
         for side, completion in zip(at, tree.completions):
             value = policy[side][number]
             answers.append(Answer(value, value - (ratio[side][number] if ratio[side] else 0.0), len(completion)))
-        yield Row(f"row {tree.row}", tuple(answers), tree.desirable)
+        yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
 
 
 def untouched(trees: Sequence[Tree], records: Records, dtype: torch.dtype, where: str) -> list[Finding]:
@@ -346,7 +347,7 @@ class Watch:
         gap = distance(forward(self.probe).reduce(), sums_by_definition(forward.model, self.probe))
         if gap.mean().item() <= MEAN_TOKEN[forward.model.dtype] * 2:
             return []
-        says = f"after {step} updates the forward path differs from the bare network by {gap.mean():.3g} nats a token"
+        says = f"after {step} updates the forward path differs from the bare network by {gap.mean():.3g} {forward.model.unit}"
         return [broken("path", says, "the path skips or doubles what was trained, drops units, or mixes rows; try model.forward=padded")]
 
     @contextmanager

@@ -11,6 +11,7 @@ from accord.evaluate import held_out as held
 from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
 from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
+from accord.evaluate.scores import reward_model_figures
 from accord.evaluate.statistics import Estimate
 from accord.training import examples, memory, sampling
 from accord.training.events import hold
@@ -139,10 +140,12 @@ def held_out_metrics(run: Run, records: Records) -> dict:
     """What the held-out records come to; the records themselves go into the run's table of examples."""
     ready, step = run.ready, run.progress.step
     objective = ready.learner.objective
-    since(records, examples.start(run.folder.path) if step else examples.sides(records))
+    if objective.needs == "logps":
+        since(records, examples.start(run.folder.path) if step else examples.sides(records))
     examples.write(run.folder.path, step, records, ready.held_out, ready.held_out_rows)
     metrics = held.metrics(records, ready.held_out, objective, ready.tie_width)
-    return metrics | as_evaluation(decompose(records, objective, ready.tie_width))
+    more = reward_model_figures(records, ready.tie_width) if objective.needs == "scores" else {}
+    return metrics | as_evaluation(decompose(records, objective, ready.tie_width)) | more
 
 
 def speak(run: Run) -> None:

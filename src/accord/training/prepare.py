@@ -37,6 +37,7 @@ from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
 from accord.training.sampling import Asked, prompts_of
+from accord.training.scoring import headed, padding_finding, require_whole, take_margins
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
@@ -138,12 +139,16 @@ def prepare(
         account(folder, rows, held_out_rows)
     found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
+    model = headed(model, objective, config)
+    if objective.needs == "scores":
+        found.append(padding_finding(model, rows))
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan(config, rows.trees)
     kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
     sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
+    require_whole(objective, sharded)
     if config.moving is not None:
         require_movement(config.moving, steps, sharded=sharded)
     found.append(Finding("reference", "ok", why))
@@ -158,7 +163,8 @@ def prepare(
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
-    if not world.lockstep:  # answers are generated token by token, by the first rank: it needs the weights whole
+    # answers are generated token by token, by the first rank: it needs the weights whole, and a reward model gives none
+    if not world.lockstep and objective.needs == "logps":
         limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
         ready.asked = prompts_of(config, template, held_out_rows, limit)
     world.agree(stop.poll)
@@ -298,7 +304,9 @@ def _checked(
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
-    unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak", "data.labels"))
+    for name, side in {"training rows": rows, "held-out rows": held_out}.items():
+        found += take_margins(side, objective, name) if side is not None else []
+    unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak", "data.labels", "data.margin"))
     refuse(found, DataError if unfit else Refused)  # all that is wrong, at once: the first may only be a consequence
     return found
 

@@ -5,7 +5,7 @@
     reference     policy = reference where nothing has moved yet: margins 0, loss at its closed form
     deterministic two forwards of one batch agree bit for bit (no dropout anywhere)
     micro_batches any split of the batch gives one gradient
-    mask          scored tokens = answer tokens, every one and no other
+    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last of each answer
     trainable     what an update may move
     independent   the same numbers and the same gradient by another way, with nudged weights too (independent.py)
 """
@@ -21,6 +21,7 @@ from torch import Tensor
 
 from accord.forward.layout import micro_batches, pack
 from accord.forward.rows import as_rows
+from accord.forward.scores import scored
 from accord.models.language import TRAINED
 from accord.objectives.certificate import certify
 from accord.training.independent import prove_independently
@@ -53,7 +54,8 @@ def prove(
     """
     batch = make_batch(learner, 0, probe(trees))
     findings = [certify(learner.objective, _through_the_step(learner)), _forward(learner), _trainable(learner)]
-    findings += [_mask(batch.trees), _deterministic(learner, batch.trees)]
+    mask = _mask if learner.objective.needs == "logps" else _read
+    findings += [mask(batch.trees), _deterministic(learner, batch.trees)]
     if learner.reference is not None:
         findings.append(_at_reference(learner, batch, exact))
     if not any(finding.refused for finding in findings):
@@ -124,14 +126,23 @@ def _mask(trees: Sequence[Tree]) -> Finding:
     return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(layout.targets)})
 
 
+def _read(trees: Sequence[Tree]) -> Finding:
+    """A score is read at the last token of each answer, its end token included, and nowhere else."""
+    layout, last = scored(trees)
+    wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
+    right = list(zip(layout.ids[last].tolist(), layout.positions[last].tolist())) == wanted
+    says = f"{len(wanted):,} answers, each read at its last token" if right else "an answer is read at another token than its last"
+    return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(last)})
+
+
 @torch.no_grad()
 def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
     first, second = learner.forward(trees).values, learner.forward(trees).values
     if torch.equal(first, second):
         return Finding("step0.deterministic", "ok", "two forwards of one batch agree bit for bit")
-    gap = (first - second).abs().max().item()
+    gap, unit = (first - second).abs().max().item(), learner.forward.model.unit
     return Finding(
-        "step0.deterministic", "refused", f"two forwards of one batch differ by up to {gap:.2g} nats a token",
+        "step0.deterministic", "refused", f"two forwards of one batch differ by up to {gap:.2g} {unit}",
         {"nats": gap}, "some layer drops or samples while it should not; check the model's dropout settings",
     )  # fmt: skip
 

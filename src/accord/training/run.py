@@ -190,7 +190,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
         memory.release()  # a second model is loaded now, beside the first
         apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
-    if not ready.world.lockstep:  # a pass through sharded weights takes every rank
+    if not ready.world.lockstep and ready.learner.objective.needs == "logps":  # a sharded pass takes every rank
         pairs.write(ready, folder, ended)
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
@@ -203,7 +203,12 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
 
 
 def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
-    """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152 tokens."""
+    """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152 tokens.
+
+    A reward model gives one number a sequence, so it takes more of them to have a spread.
+    """
+    if ready.learner.objective.needs == "scores":
+        return [(*tree.prompt, *completion) for tree in ready.rows.trees[:8] for completion in tree.completions]
     return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.rows.trees[:3]]
 
 

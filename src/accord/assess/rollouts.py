@@ -1,0 +1,191 @@
+"""`accord sample | score | pair`: prompts → K answers → rewards → pairs, each a file that the next one reads.
+
+sample and score write line by line, and a killed command goes on where it stood; what an answer hangs on stands in every
+line. Row i draws from (seed, i), so an answer is the same whenever it is drawn.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from accord.assess.generation import Asked, Sampling, provenance_of, row_of
+from accord.assess.opened import open_model
+from accord.data.containers import located
+from accord.data.prompts import Questions, read_prompts
+from accord.data.write import new_file, raw_rows, write_row
+from accord.evaluate.generate import sample
+from accord.online.lines import GrowingFile
+from accord.online.pairing import Pairing
+from accord.online.rewards.load import load_rewards
+from accord.types import DataError, Turn, UsageError
+
+PIECE = 8  # prompts between two writes: what a kill may cost
+ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
+Say = Callable[[str], None]
+
+
+def sample_file(
+    name: str, prompts: str, output: str, sampling: Sampling, *, limit: int | None, dtype: str | None, template: str | None, say: Say
+) -> dict:
+    """K answers to each prompt of a file, one line a prompt.
+
+    Raises:
+      AccordError: a bad option, an unreadable file, no model there, or a file begun with other settings.
+    """
+    if sampling.k < 2:
+        raise UsageError(f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare.")
+    read = read_prompts(prompts)
+    opened = open_model(name, dtype=dtype, template=template)
+    asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
+    file = GrowingFile(output, provenance_of(opened, sampling, read))
+    columns = _columns(prompts, read)
+    begun = file.done
+    if begun:
+        say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
+    for start in range(begun, len(asked.ids), PIECE):
+        questions = asked.questions[start : start + PIECE]
+        repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
+        answers = sample(
+            opened.model.root, opened.model.tokenizer, repeated, **sampling.options(), first_row=start * sampling.k
+        )
+        groups = [answers[i * sampling.k : (i + 1) * sampling.k] for i in range(len(questions))]
+        file.add({**row_of(q, group, {}), "row": columns.get(q.origin.line, {})} for q, group in zip(questions, groups))
+        say(f"{file.done:,} of {len(asked.ids):,} prompts answered")
+    file.finish()
+    left_out = dict(asked.left_out)
+    return {"output": output, "prompts": file.done, "answers": file.done * sampling.k, "resumed": begun, "left_out": left_out}
+
+
+def _columns(path: str, read: Questions) -> dict[int, dict]:
+    """The other columns of each prompt's row, by line: what its answers are verified against."""
+    if Path(path).suffix.lower() == ".txt":
+        return {}
+    wanted = {question.origin.line for question in read.prompts}
+    with located(path) as source:
+        rows = {line: row for line, row in raw_rows(source) if line in wanted}
+    return {line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")} for line, row in rows.items()}
+
+
+# ---------------------------------------------------------------- rewards
+
+
+def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[str, Mapping[str, object]], say: Say) -> dict:
+    """Rewards of every answer of a file of answers, in a column `rewards`; null where there is none, with the reason.
+
+    Raises:
+      AccordError: no such reward or file.
+    """
+    reward = load_rewards(specs, options)
+    file = GrowingFile(output, {"answers": _digest(path), "rewards": list(specs), "options": json.loads(json.dumps(dict(options)))})
+    begun, answers = file.done, 0
+    for number, (line, row) in enumerate(_rows(path)):
+        texts = _texts(row, path, line)
+        answers += len(texts)
+        if number < begun:
+            continue
+        found = reward([_turns(row["prompt"])] * len(texts), texts, [row.get("row") or {}] * len(texts))
+        values = [None if math.isnan(value) else value for value in found.values.tolist()]
+        parts = {name: [None if math.isnan(v) else v for v in part.tolist()] for name, part in found.parts.items()}
+        failures = {str(i): reason for i, reason in found.failures.items()}
+        sampled = {"sampled": row["provenance"]} if "provenance" in row else {}
+        file.add([{**row, "rewards": values, "reward_parts": parts, "reward_failures": failures, **sampled}])
+        if file.done % 100 == 0:
+            say(f"{file.done:,} prompts scored")
+    file.finish()
+    reasons = _failures(output)
+    missing = sum(reasons.values())
+    for reason, count in reasons.most_common():
+        say(f"  {count:,} without a reward: {reason}")
+    return {"output": output, "prompts": file.done, "answers": answers, "rewarded": answers - missing, "missing": missing, "resumed": begun}
+
+
+def _failures(path: str) -> Counter[str]:
+    """Why answers of a scored file have no reward; of all its lines, whichever process wrote them."""
+    reasons: Counter[str] = Counter()
+    for _, row in _rows(path):
+        reasons.update(row["reward_failures"].values())
+    return reasons
+
+
+# ---------------------------------------------------------------- pairs
+
+
+def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
+    """Pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs + prompts without, by reason.
+
+    Raises:
+      AccordError: no scored answers there.
+    """
+    reasons: Counter[str] = Counter()
+    prompts = pairs = unusable = 0
+    with new_file(output) as file:
+        for number, (line, row) in enumerate(_rows(path)):
+            prompts += 1
+            texts, rewards = _texts(row, path, line), row.get("rewards")
+            if not isinstance(rewards, list) or len(rewards) != len(texts) or not all(map(_reward, rewards)):
+                raise DataError(f"{path}:{line}: no `rewards`, a number or null for each answer. Score the answers first: accord score.")
+            blank = [_unusable(text) for text in texts]
+            unusable += sum(blank)
+            rewards = [None if bad else reward for bad, reward in zip(blank, rewards)]
+            found, why = pairing.pairs(rewards, texts, number)
+            reasons.update([why] if why else [])
+            for good, bad in found:
+                write_row(file, _pair(row, texts, rewards, good, bad, pairing))
+            pairs += len(found)
+        if not prompts:
+            raise DataError(f"{path}: no line in it.")
+    say(f"{prompts:,} prompts = {prompts - sum(reasons.values()):,} with pairs + {sum(reasons.values()):,} without; {pairs:,} pairs")
+    for reason, count in reasons.most_common():
+        say(f"  {count:,}: {reason}")
+    if unusable:
+        say(f"  {unusable:,} answers are in no pair: blank, or no text (NUL characters, half a surrogate pair)")
+    return {"output": output, "prompts": prompts, "pairs": pairs, "without": dict(reasons), "unusable_answers": unusable}
+
+
+def _unusable(text: str) -> bool:
+    """Whether training would refuse this answer: a pair with it would be lost there."""
+    return not text.strip() or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
+
+
+def _pair(row: Mapping, texts: Sequence[str], rewards: Sequence[float], good: int, bad: int, pairing: Pairing) -> dict:
+    return {
+        "prompt": row["prompt"], "chosen": texts[good], "rejected": texts[bad],
+        "chosen_score": rewards[good], "rejected_score": rewards[bad], "at": row.get("at"),
+        "provenance": {"answers": [good, bad], "sampled": row.get("sampled"), "scored": row.get("provenance"), "paired": asdict(pairing)},
+    }  # fmt: skip
+
+
+# ---------------------------------------------------------------- lines of such files
+
+
+def _rows(path: str) -> Iterator[tuple[int, dict]]:
+    with located(path) as source:
+        yield from raw_rows(source)
+
+
+def _texts(row: Mapping, path: str, line: int) -> list[str]:
+    texts = row.get("completions")
+    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts) or "prompt" not in row:
+        raise DataError(f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord sample writes them.")
+    return texts
+
+
+def _turns(prompt: object) -> tuple[Turn, ...]:
+    if isinstance(prompt, list):
+        return tuple(Turn(turn["role"], turn["content"]) for turn in prompt)
+    return (Turn("user", str(prompt)),)
+
+
+def _reward(value: object) -> bool:
+    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value))
+
+
+def _digest(path: str) -> str:
+    with located(path) as source:
+        return hashlib.sha256(source.path.read_bytes()).hexdigest()

@@ -1,0 +1,78 @@
+"""A JSONL file that grows line by line, and that a killed command goes on with: nothing in it is made twice.
+
+While it grows it is called NAME.part. Each line carries what it hangs on (`provenance`); a file that was begun otherwise is
+not gone on with.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from accord.data.write import check_rows_file, write_row
+from accord.types import CheckpointError, UsageError
+
+
+class GrowingFile:
+    """NAME.part, cut back to its whole lines; `done` of them were there."""
+
+    def __init__(self, path: str, provenance: dict):
+        """
+        Raises:
+          UsageError: a name that is no JSONL file's or is taken, or a .part that was begun with other settings.
+        """
+        check_rows_file(path)
+        if not path.endswith(".jsonl"):
+            raise UsageError(f"{path}: a file that grows line by line is not compressed. Expected a name that ends in .jsonl.")
+        self.path = Path(path)
+        self.part = self.path.with_name(self.path.name + ".part")
+        self.provenance = json.loads(json.dumps(provenance))
+        self.done = self._resumed()
+
+    def _resumed(self) -> int:
+        """How many lines are there already; what a kill left of a line is cut off."""
+        if not self.part.exists():
+            return 0
+        content = self.part.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        lines = whole.splitlines()
+        for number, line in enumerate(lines, 1):
+            if self._provenance(line) != self.provenance:
+                raise UsageError(
+                    f"{self.part}:{number}: begun with another model, other data or other settings than now.\n"
+                    f"Give the same ones to go on, or remove it to begin again: rm {self.part}"
+                )
+        if len(whole) < len(content):
+            os.truncate(self.part, len(whole))
+        return len(lines)
+
+    @staticmethod
+    def _provenance(line: bytes) -> object:
+        try:
+            return json.loads(line)["provenance"]
+        except (ValueError, KeyError, TypeError):
+            return None
+
+    def add(self, rows: Iterable[dict]) -> None:
+        """Write some lines, down to the disk.
+
+        Raises:
+          CheckpointError: they cannot be written; the lines before are intact.
+        """
+        try:
+            with open(self.part, "a", encoding="utf-8") as file:
+                for row in rows:
+                    write_row(file, {**row, "provenance": self.provenance})
+                    self.done += 1
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise CheckpointError(f"{self.part}: cannot be written: {error.strerror}. The same command goes on from there.") from error
+
+    def finish(self) -> None:
+        """Give the file its name."""
+        if not self.done:
+            self.part.touch()
+        os.replace(self.part, self.path)

@@ -1,0 +1,117 @@
+"""Rewards by name, with weights: what `--reward` takes."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from accord.evaluate.scorers import BUILT_IN as SCORERS
+from accord.online.rewards import constraints, verify
+from accord.online.rewards.function import Function
+from accord.online.rewards.reward import PerAnswer, Reward, Weighted
+from accord.types import UsageError
+
+
+def _final_answer(**options) -> Reward:
+    return PerAnswer("final_answer", verify.final_answer(**options))
+
+
+def _constraints(**options) -> Reward:
+    return PerAnswer("constraints", constraints.constraints(**options))
+
+
+def _too_long(**options) -> Reward:
+    return PerAnswer("too_long", verify.too_long(**options))
+
+
+def _length() -> Reward:
+    return PerAnswer("length", verify.length)
+
+
+def _format(*, pattern: str, whole: bool = True, timeout: float = 10.0) -> Reward:
+    return Function("format", {"pattern": pattern, "whole": whole}, timeout, target="accord.online.rewards.verify:fits")
+
+
+# name -> what makes it, and the function whose keywords its options are
+BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
+    "final_answer": (_final_answer, verify.final_answer),
+    "constraints": (_constraints, constraints.constraints),
+    "too_long": (_too_long, verify.too_long),
+    "length": (_length, _length),
+    "format": (_format, _format),
+}
+
+
+def load_rewards(specs: Sequence[str], options: Mapping[str, Mapping[str, object]] | None = None) -> Weighted:
+    """The weighted sum of some rewards.
+
+    Args:
+      specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length, too_long, vader), a
+        function of yours (module:function), or the folder of a reward model.
+      options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its own.
+
+    Raises:
+      UsageError: none, one that is unknown or named twice, a weight that is no number, or options of nothing.
+    """
+    options = {name: dict(given) for name, given in (options or {}).items()}
+    parts = [_weighed(spec) for spec in specs]
+    names = [name for name, _ in parts]
+    if not names:
+        raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"reward {twice!r} is named twice; give it the sum of both weights.")
+    if stray := next((name for name in options if name not in names), None):
+        raise UsageError(f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would do nothing.")
+    return Weighted([(_load(name, options.get(name, {})), weight) for name, weight in parts])
+
+
+def _known() -> str:
+    return f"{', '.join((*BUILT_IN, *SCORERS))}, module:function, or a reward model's folder"
+
+
+def _weighed(spec: str) -> tuple[str, float]:
+    name, sign, text = spec.rpartition("=")
+    if not sign:
+        return spec, 1.0
+    try:
+        weight = float(text)
+    except ValueError:
+        weight = math.nan
+    if not math.isfinite(weight) or weight == 0 or not name:
+        raise UsageError(f"reward {spec!r}: expected NAME or NAME=WEIGHT with a weight other than 0, such as length=-0.001.")
+    return name, weight
+
+
+def _load(name: str, options: dict) -> Reward:
+    if name in BUILT_IN:
+        make, keywords = BUILT_IN[name]
+        return _made(name, make, keywords, options)
+    if name in SCORERS:
+        if options:
+            raise UsageError(f"reward {name!r} takes no options, and was given {', '.join(options)}.")
+        return Function(name, target=f"accord.evaluate.scorers:{name}")
+    if Path(name).expanduser().is_dir():
+        from accord.online.rewards.model import ModelReward  # torch and transformers, only where a model is asked
+
+        return _made(name, lambda **given: ModelReward(name, **given), ModelReward, options)
+    if ":" in name:
+        seconds = options.pop("timeout", 10.0)
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+            raise UsageError(f"{name}.timeout = {seconds!r}: expected seconds above 0.")
+        return Function(name, options, float(seconds))
+    raise UsageError(f"no reward is called {name!r}. Known: {_known()}.")
+
+
+def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: dict) -> Reward:
+    parameters = inspect.signature(keywords).parameters
+    known = [p for p in parameters if p != "folder"]
+    if wrong := next((key for key in options if key not in known), None):
+        raise UsageError(f"reward {name!r} has no option {wrong!r}. It has: {', '.join(known) or 'none'}.")
+    if missing := next((p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options), None):
+        raise UsageError(f"reward {name!r} needs its option {missing}: --set {name}.{missing}=…")
+    try:
+        return make(**options)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]}).") from error

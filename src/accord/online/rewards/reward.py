@@ -1,0 +1,100 @@
+"""What a reward is, and the weighted sum of several.
+
+N answers, each with its prompt and its row. An answer that has no reward has a reason; it never counts as 0: a reward of
+0 is a judgement, and a policy would learn to get it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from accord.types import Turn
+
+Conversation = tuple[Turn, ...]
+
+
+@dataclass(frozen=True)
+class Rewards:
+    """Rewards of N answers."""
+
+    values: np.ndarray  # [N] float64, NaN exactly where there is a failure
+    failures: Mapping[int, str]  # index -> reason, of a few words, for counting
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)  # of a sum: name -> [N], unweighted
+
+    def __post_init__(self) -> None:
+        missing = set(np.flatnonzero(np.isnan(self.values)).tolist())
+        assert self.values.dtype == np.float64 and missing == set(self.failures), "each missing reward has its reason"
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @property
+    def reasons(self) -> Counter[str]:
+        """Failures by reason; with the rewards that there are, they add up to N."""
+        return Counter(self.failures.values())
+
+    @classmethod
+    def of(cls, values: Sequence[float | None | object], failures: Mapping[int, str] | None = None) -> Rewards:
+        """From whatever a scorer gave: what is no finite number is a failure, unless it has a reason already."""
+        failures = dict(failures or {})
+        numbers = [math.nan if i in failures else number(value) for i, value in enumerate(values)]
+        for i, value in enumerate(numbers):
+            if math.isnan(value):
+                failures.setdefault(i, "no finite number")
+        return cls(np.array(numbers, dtype=np.float64), failures)
+
+
+def number(value: object) -> float:
+    """A finite float, of True 1 and of False 0; NaN for whatever is none. Text is none: "7/10" would be read in part."""
+    if not isinstance(value, (int, float)):
+        return math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:  # an integer beyond all floats
+        return math.nan
+
+
+class Reward(Protocol):
+    """Anything that gives answers numbers."""
+
+    name: str
+
+    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+        """Rewards of N answers; `rows` are the other columns of each answer's row, for what is verified against them."""
+
+
+@dataclass(frozen=True)
+class PerAnswer:
+    """A reward that looks at one answer and its row: the shape of all that is verified."""
+
+    name: str
+    judge: Callable[[str, Mapping], float | str]  # a number, or in words why there is none
+
+    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+        found = [self.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
+        return Rewards.of(found, {i: one for i, one in enumerate(found) if isinstance(one, str)})
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """Σ weight · reward. Where one part has no value the sum has none either."""
+
+    parts: Sequence[tuple[Reward, float]]
+    name: str = "sum"
+
+    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+        total, failures, values = np.zeros(len(answers)), {}, {}
+        for reward, weight in self.parts:
+            found = reward(prompts, answers, rows)
+            assert len(found) == len(answers), f"{reward.name} gave {len(found)} rewards for {len(answers)} answers"
+            total += weight * found.values
+            values[reward.name] = found.values
+            for i, reason in found.failures.items():
+                failures.setdefault(i, f"{reward.name}: {reason}")
+        return Rewards(total, failures, values)
