@@ -12,7 +12,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "secrets"}, {"objectives", "data", "models"},
+    {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"}, {"objectives", "data", "models"},
     {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"api", "compare", "report", "web"}, {"demo"},
     {"cli_data"}, {"cli"},
 ]  # fmt: skip

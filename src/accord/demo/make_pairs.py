@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from accord.demo.sentiment import compound
+from accord.evaluate.sentiment import compound
 from accord.evaluate.generate import Sample, sample
 from accord.models.embedded import EMBEDDED_NAME
 from accord.types import AccordError

@@ -17,7 +17,7 @@ import torch
 from peft import PeftModel
 
 from accord.data.templates import make_template
-from accord.demo.sentiment import compound
+from accord.evaluate.sentiment import compound
 from accord.evaluate.generate import Sample, sample
 from accord.evaluate.statistics import Estimate, bootstrap_difference, bootstrap_mean
 from accord.flags import build

@@ -13,7 +13,6 @@ before a run begins.
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable
 from dataclasses import fields, replace
@@ -21,6 +20,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
+from accord.imported import import_function, said
 from accord.objectives.objective import Objective
 from accord.objectives.options import Anything, Kind, Number
 from accord.objectives.pairs import beta_log_ratio
@@ -36,7 +36,7 @@ def load_custom(name: str) -> Objective:
     Raises:
       UsageError: it cannot be imported, or its signature does not say what it needs.
     """
-    original = _import(name)
+    original = import_function("objective", name, example="mine:squared")
     parameters = _parameters(name, original)
     reference = len(parameters) > 1 and parameters[1].name == "reference"
     options = parameters[2:] if reference else parameters[1:]
@@ -53,26 +53,6 @@ def load_custom(name: str) -> Objective:
         source=(inspect.getdoc(original) or name).splitlines()[0],
         complete=lambda options: _try(name, function, rows, reference, options),
     )
-
-
-def _import(name: str) -> Callable:
-    module_name, _, attribute = name.partition(":")
-    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
-        raise UsageError(f"objective {name!r} is not of the form 'module:function', such as 'mine:squared'.")
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:  # a stranger's module may raise anything while it is imported
-        hint = ""
-        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
-            hint = " Put its folder on the path: PYTHONPATH=. accord train …"
-        raise UsageError(f"objective {name!r}: importing {module_name} failed: {_said(error)}.{hint}") from error
-    function = getattr(module, attribute, None)
-    if not callable(function):
-        found = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise UsageError(
-            f"objective {name!r}: {module_name} has no function {attribute!r}. It has: {', '.join(found) or 'none'}."
-        )
-    return function
 
 
 def _parameters(name: str, function: Callable) -> list[inspect.Parameter]:
@@ -178,7 +158,7 @@ def _losses(
     try:
         output = function(*(_build(rows, one, which) for one in sums), **options)
     except Exception as error:  # whatever a stranger's function raises, its user wrote it and can mend it
-        raise UsageError(f"objective {name!r} failed on ordinary log-probs: {_said(error)}.") from error
+        raise UsageError(f"objective {name!r} failed on ordinary log-probs: {said(error)}.") from error
     if not isinstance(output, LossOutput) or not isinstance(output.losses, Tensor):
         returned = type(output).__name__
         raise UsageError(f"objective {name!r} returned {returned}; expected a tensor [B] or a LossOutput.")
@@ -198,7 +178,3 @@ def _build(rows: str, sums: Tensor, which: slice) -> RowLogps:
     if rows == "labelled":
         return LabelledLogps(first, torch.tensor([True, False, True])[which])
     return DemonstrationLogps(first)
-
-
-def _said(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"

@@ -1,4 +1,4 @@
-"""The demonstration's reward, whose truth is known: VADER's compound sentiment of a text."""
+"""A reward whose truth is known: VADER's compound sentiment of a text. The demonstration's, and the scorer `vader`."""
 
 from __future__ import annotations
 

@@ -1,0 +1,41 @@
+"""A stranger's function, "module:function": imported by name, and every way in which that fails in words."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Callable
+
+from accord.errors import UsageError
+
+
+def import_function(what: str, name: str, *, example: str) -> Callable:
+    """The function that `name` names.
+
+    Args:
+      what: the word for it in messages, such as "objective".
+      example: a name of the right form.
+
+    Raises:
+      UsageError: not of the form module:function, a module that cannot be imported, or no such function in it.
+    """
+    module_name, _, attribute = name.partition(":")
+    if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
+        raise UsageError(f"{what} {name!r} is not of the form 'module:function', such as {example!r}.")
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a stranger's module may raise anything while it is imported
+        hint = ""
+        if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
+            hint = " Put its folder on the path: PYTHONPATH=. accord …"
+        raise UsageError(f"{what} {name!r}: importing {module_name} failed: {said(error)}.{hint}") from error
+    function = getattr(module, attribute, None)
+    if not callable(function):
+        found = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
+        raise UsageError(f"{what} {name!r}: {module_name} has no function {attribute!r}. It has: {', '.join(found) or 'none'}.")
+    return function
+
+
+def said(error: Exception) -> str:
+    """A stranger's exception in one line."""
+    return f"{type(error).__name__}: {error}"
