@@ -13,8 +13,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Each part may import itself and those that stand before it.
 LAYERS = [
     {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"}, {"objectives", "data", "models"},
-    {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"api", "compare", "report", "web"}, {"demo"},
-    {"cli_data"}, {"cli"},
+    {"forward"}, {"evaluate", "monitor", "online"}, {"auditing"}, {"training"}, {"api", "report", "web"}, {"compare"}, {"demo"},
+    {"cli_data", "cli_compare"}, {"cli"},
 ]  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

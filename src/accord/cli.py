@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from accord.cli_compare import add_compare_commands
 from accord.cli_data import add_data_commands
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
@@ -277,6 +278,7 @@ def _command() -> list[str]:
 
 
 add_data_commands(app, _run, _say)
+add_compare_commands(app, _run, _say, _command)
 
 
 def main() -> None:

@@ -78,17 +78,32 @@ def spread(
       entropy: nats a token; top1: probability of the likeliest token; kl: nats an answer to the start, by the
       whole distribution at each position of the sampled answers (less noise than the answers' log-ratio). All means.
     """
-    entropies, tops, divergences = [], [], []
+    entropies, tops, costs = [], [], []
     for prompt, sample in zip(prompts, samples, strict=True):
         now = _distributions(model, prompt, sample)  # [T, V]
         entropies.append(-(now.exp() * now).sum(1))
         tops.append(now.max(1).values.exp())
         if start is not None:
-            with start.inside():
-                then = _distributions(start.forward.model, prompt, sample)
-            divergences.append((now.exp() * (now - then)).sum().item())
+            costs.append(_divergence(now, prompt, sample, start))
     out = {"entropy": torch.cat(entropies).mean().item(), "top1": torch.cat(tops).mean().item()}
-    return out | ({"kl": _mean(divergences)} if divergences else {})
+    return out | ({"kl": _mean(costs)} if costs else {})
+
+
+@torch.no_grad()
+def divergences(model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], start: Start) -> list[float]:
+    """KL(policy ‖ start) in nats of each answer that the policy gave: by the whole distribution at each of its positions.
+
+    Their mean is the KL of answers, with less noise than log-ratios have.
+    """
+    pairs = zip(prompts, samples, strict=True)
+    return [_divergence(_distributions(model, prompt, sample), prompt, sample, start) for prompt, sample in pairs]
+
+
+def _divergence(now: Tensor, prompt: Prompt, sample: Sample, start: Start) -> float:
+    """Nats, of one answer; `now` are the policy's log-probs at its positions, [T, V]."""
+    with start.inside():
+        then = _distributions(start.forward.model, prompt, sample)
+    return (now.exp() * (now - then)).sum().item()
 
 
 def _distributions(model: LanguageModel, prompt: Prompt, sample: Sample) -> Tensor:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from accord.models import export
+from accord.models.language import LanguageModel
 from accord.models.load import load, pick_dtype
 from accord.training import checkpoint
+from accord.training.checkpoint import Checkpoint
 from accord.training.folder import RunFolder
 from accord.training.optim import Masters
 from accord.training.prepare import make_trainable
@@ -33,15 +35,28 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     saved = checkpoint.load(folder.checkpoints, which)
-    model = load(config.model.name, dtype=config.model.dtype, device="cpu", hub="hub" in config.allow)
-    weights = make_trainable(config, model)
-    if weights != saved.state["identity"]["initial_weights"]:
-        raise Refused(f"{config.model.name} has other weights than when {run} was trained; put them back first.")
-    masters = Masters(model.trainable())
-    masters.load(saved.tensors)
+    model, masters = model_at(folder, saved, device="cpu")
     probe = [tuple(model.tokenizer.encode(text)) for text in ("Hello, how are you?", "The capital of France is")]
     if merge:
         lost = export.merge(model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype)
         return target, f"merged; rounding changed {lost:.2%} of what the adapter does to the logits"
     export.save(model, target, masters.masters)
     return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"
+
+
+def model_at(folder: RunFolder, saved: Checkpoint, device: str | None = None) -> tuple[LanguageModel, Masters]:
+    """The run's model with the weights of a checkpoint, and their float32 masters; its reference is the one it began with.
+
+    Args:
+      device: where to, if not where the run was trained.
+
+    Raises:
+      Refused: the base model has other weights than when the run was trained.
+    """
+    config = folder.config()
+    model = load(config.model.name, dtype=config.model.dtype, device=device or config.model.device, hub="hub" in config.allow)
+    if make_trainable(config, model) != saved.state["identity"]["initial_weights"]:
+        raise Refused(f"{config.model.name} has other weights than when {folder.path} was trained; put them back first.")
+    masters = Masters(model.trainable())
+    masters.load(saved.tensors)
+    return model, masters
