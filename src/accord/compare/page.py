@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from accord.compare import show
-from accord.compare.scatter import Dot, scatter
+from accord.compare.scatter import Curve, Dot, scatter
 from accord.compare.verdict import YARDSTICKS, said
 from accord.evaluate.statistics import Estimate
 from accord.report import page as report
@@ -29,16 +29,16 @@ def environment() -> Environment:
     return made
 
 
-def write_page(record: dict, folder: str, page: str | None, name: str = "comparison.html") -> Path:
-    """Write the page of a record.
+def write_page(record: dict, folder: str, page: str | None, kind: str = "comparison") -> Path:
+    """Write the page of a comparison or of a frontier.
 
     Raises:
       CheckpointError: the file cannot be written.
     """
-    file = Path(page).expanduser() if page else Path(folder).expanduser() / name
+    file = Path(page).expanduser() if page else Path(folder).expanduser() / f"{kind}.html"
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, render(record))
+        write_text(file, {"comparison": render, "frontier": render_frontier}[kind](record))
     except OSError as error:
         raise unwritable(file, error) from error
     return file
@@ -53,6 +53,31 @@ def render(record: dict) -> str:
         lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record), interval=show.interval,
         sections=_sections(record), figures=_figures(record, names), command=shlex.join(record["command"]) or "accord compare",
     )  # fmt: skip
+
+
+def render_frontier(record: dict) -> str:
+    """The page of a frontier: the picture, its points, how it was made."""
+    return environment().get_template("frontier.html.j2").render(
+        record=record, picture=frontier_picture(record), interval=show.interval,
+        command=shlex.join(record["command"]) or "accord frontier",
+    )  # fmt: skip
+
+
+def frontier_picture(record: dict) -> Markup:
+    """Reward against KL: a colour a method, the start, the optimum and best of n."""
+    methods = list(dict.fromkeys(p["method"] for p in record["points"]))
+    dots = [
+        Dot(f"{p['contender']}, step {p['step']}", p["kl"], p["reward"], methods.index(p["method"]) + 1, bool(p["over_optimised"]))
+        for p in sorted(record["points"], key=lambda p: p["kl"]["value"])
+    ]  # fmt: skip
+    furthest = 1.15 * max([p["kl"]["high"] for p in record["points"]])
+    bound = [b for b in record["bound"] if b["kl"] <= furthest] or record["bound"][:2]
+    best = [b for b in record["best_of"] if b["kl_at_most"] <= furthest]
+    curves = [
+        Curve("best possible (π* from the reference's answers)", [(b["kl"], b["reward"]["value"]) for b in bound], [b["supported"] for b in bound]),
+        Curve("best of n (its KL at most)", [(b["kl_at_most"], b["reward"]["value"]) for b in best], [True] * len(best), len(methods) + 1),
+    ]  # fmt: skip
+    return scatter(f"Reward ({record['scorer']}) against KL", dots, "KL to the start, nats an answer", curves, joined=True, names=methods)
 
 
 def lead(record: dict) -> list[str]:

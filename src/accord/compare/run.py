@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -91,18 +92,30 @@ def _carry_out(
     base: Config, points: Sequence[Contender], asked: Asked, display: Display, command: Sequence[str], kind: str
 ) -> dict:  # fmt: skip
     asked.check()
-    folder = opened(asked.output)
-    began = time.monotonic()
+    with working(asked.output) as (folder, stop):
+        record = _compared(base, points, asked, folder, display, command, kind, stop)
+    record["cost"] |= totals(folder, record["cost"]["cells"])
+    write_json(folder / COMPARISON, record)
+    return record
+
+
+@contextmanager
+def working(output: str) -> Iterator[tuple[Path, Stop]]:
+    """Inside, the folder is this process's own, a signal waits for a safe point, and the time is kept.
+
+    Raises:
+      UsageError: something else stands there. CheckpointError: another process is at work there.
+      Interrupted: a signal has come; says how to go on.
+    """
+    folder, began = opened(output), time.monotonic()
     with stop_on_signals() as stop, stop.at_safe_points(), RunFolder(folder).alone():
+        recover(folder)
         try:
-            record = _compared(base, points, asked, folder, display, command, kind, stop)
+            yield folder, stop
         except Interrupted as signal:
             raise Interrupted(f"{signal} Finished cells stay. Go on with the same command.") from None
         finally:
             cells.log(folder, {"cell": None, "what": "process", "seconds": round(time.monotonic() - began, 3)})
-    record["cost"] |= totals(folder, record["cost"]["cells"])
-    write_json(folder / COMPARISON, record)
-    return record
 
 
 def opened(output: str) -> Path:
@@ -118,7 +131,6 @@ def opened(output: str) -> Path:
         raise UsageError(f"{output}: a folder with other things in it. Choose another: --output DIR.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    recover(folder)
     return folder
 
 
@@ -127,7 +139,7 @@ def _compared(
     kind: str, stop: Stop,
 ) -> dict:  # fmt: skip
     with stop.at_once():  # nothing is at stake: rows that are not written whole are written again
-        say_few_seeds(asked, display)
+        say_few_seeds(asked.seeds, display)
         planned = (folder / cells.PLAN).is_file()
         material = gather(base, folder, trials=asked.trials > 1, planned=planned, display=display)
         questions = Questions(material.held_out, asked.prompts, asked.samples, 1, asked.sample_tokens, asked.scorer)
@@ -149,9 +161,9 @@ def _compared(
         return {"kind": kind, "command": list(command), **record, "trials": rates}
 
 
-def say_few_seeds(asked: Asked, display: Display) -> None:
+def say_few_seeds(seeds: int, display: Display) -> None:
     """What few seeds can show."""
-    if asked.seeds == 1:
+    if seeds == 1:
         display.line("! one seed: intervals are over prompts alone, and say nothing of what another seed would give (--seeds 3)")
 
 

@@ -33,20 +33,23 @@ class Curve:
     colour: int = 0  # 0: the colour of text
 
 
-def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve] = (), joined: bool = False) -> Markup:
+def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve] = (), joined: bool = False,
+            names: Sequence[str] = ()) -> Markup:  # fmt: skip
     """A figure with axes.
 
     Args:
       across: what the horizontal axis is.
       joined: join dots of one colour in the order given.
+      names: of the colours, where several dots have one; else each dot's own.
     """
     scale = _Scale.around(dots, curves)
     parts = [_axes(scale), *(_curve(scale, curve) for curve in curves)]
     if joined:
         parts += [_path(scale, [dot for dot in dots if dot.colour == colour]) for colour in sorted({d.colour for d in dots})]
     parts += [_dot(scale, dot) for dot in dots]
-    seen = {dot.colour: dot.name for dot in reversed(dots)}
-    keys = [(f"c{_of(colour)}", seen[colour].split(",")[0]) for colour in sorted(seen)] + [(f"c{_of(c.colour)}" if c.colour else "", c.name) for c in curves]
+    named = list(enumerate(names, 1)) or [(dot.colour, dot.name) for dot in dots]
+    keys = [(f"c{_of(colour)}", name) for colour, name in named]
+    keys += [(f"c{_of(curve.colour)}" if curve.colour else "", curve.name) for curve in curves]
     legend = Markup("").join(Markup('<span class="key"><i class="{}"></i>{}</span>').format(style, name) for style, name in keys)
     return Markup(
         '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'

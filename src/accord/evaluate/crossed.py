@@ -7,8 +7,8 @@ the rest twice, and knows nothing of how little three seeds say. So the variance
 
     V = V_seeds + V_clusters - V_rest        V_seeds = var of the S seed means / S, V_clusters likewise, V_rest of what is left
 
-and the bootstrap, which draws seeds and clusters, gives the shape alone: its spread is brought to √V times Student's t in
-place of the normal quantile. The degrees of freedom are Satterthwaite's: with three seeds that disagree, two; that is what
+and the bootstrap, which draws seeds and clusters, says alone how lopsided the interval is: its width is √V times Student's t
+(two seeds give a bootstrap of three values, whose quantiles say nothing). The degrees of freedom are Satterthwaite's: with three seeds that disagree, two; that is what
 makes an interval of few seeds as wide as it must be. One seed: rows alone, and nothing is known of other seeds.
 
 Sources: Owen and Eckles 2012, "Bootstrapping data arrays of arbitrary order", Annals of Applied Statistics 6;
@@ -143,17 +143,17 @@ class _Table:
         return Spread(float(variance), float(min(freedom, groups - 1)))
 
     def interval(self, spread: Spread, confidence: float, seed: int) -> tuple[float, float]:
-        """The bootstrap's quantiles, its spread brought to that of the variance by parts."""
+        """As wide as the variance by parts says, as lopsided as the bootstrap."""
         value = self.mean()
         if spread.variance == 0:
             return value, value
         if not np.isfinite(spread.variance):
             return -np.inf, np.inf
-        drawn = self._resampled(seed) - value
-        scale = np.sqrt(spread.variance) / drawn.std() * spread.quantile(confidence) / stats.norm.ppf((1 + confidence) / 2)
         tail = (1 - confidence) / 2
-        low, high = value + scale * np.quantile(drawn, (tail, 1 - tail))
-        return float(low), float(high)
+        below, above = np.abs(np.quantile(self._resampled(seed) - value, (tail, 1 - tail)))
+        lean = 2 / (below + above) if below + above > 0 else 0.0
+        half = np.sqrt(spread.variance) * spread.quantile(confidence)
+        return float(value - half * lean * below), float(value + half * lean * above)
 
     def _resampled(self, seed: int) -> np.ndarray:
         """Means of draws of seeds and of clusters, both with replacement, [RESAMPLES]."""

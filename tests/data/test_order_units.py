@@ -1,0 +1,21 @@
+"""Labels of one pair stay together, and batches of them are those of the pairs."""
+
+import numpy as np
+import pytest
+
+from accord.data.order import Order
+
+
+@pytest.mark.parametrize("n, batch", [(24, 4), (23, 4), (7, 16), (50, 7)])
+def test_batches_of_labels_are_those_of_pairs(n, batch):
+    pairs, labels = Order(n, min(batch, n), 3), Order(2 * n, 2 * min(batch, n), 3, unit=2)
+    assert labels.batches_per_epoch == pairs.batches_per_epoch
+    for index in range(2 * pairs.batches_per_epoch):
+        rows = labels.batch(index)
+        assert (rows[::2] // 2 == pairs.batch(index)).all() and (rows[1::2] == rows[::2] + 1).all()
+
+
+def test_every_label_once_an_epoch():
+    order = Order(46, 8, 0, unit=2)
+    rows = np.concatenate([order.batch(index) for index in range(order.batches_per_epoch)])
+    assert sorted(rows) == list(range(46))
