@@ -81,11 +81,11 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
 
             base = build(recipe, assignments=set_ or (), allow=allow or ())
             settle(offline="hub" not in base.allow)
-            from accord.compare.run import Asked
+            from accord.compare.run import Terms
             from accord.compare.run import compare as carry_out
 
-            asked = Asked(output, seeds, trials, samples, sample_tokens, prompts, scorer)
-            record = carry_out(base, methods, asked, _display(), command())
+            terms = Terms(output, seeds, trials, samples, sample_tokens, prompts, scorer)
+            record = carry_out(base, methods, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
         run(work, as_json)
@@ -119,11 +119,11 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
 
             base = build(recipe, allow=allow or ())
             settle(offline="hub" not in base.allow)
-            from accord.compare.run import Asked
+            from accord.compare.run import Terms
             from accord.compare.run import sweep as carry_out
 
-            asked = Asked(output, seeds, 1, samples, sample_tokens, prompts, scorer, kl_budget)
-            record = carry_out(base, set_, asked, _display(), command())
+            terms = Terms(output, seeds, 1, samples, sample_tokens, prompts, scorer, kl_budget)
+            record = carry_out(base, set_, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
         run(work, as_json)

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from accord.cli import app
 from accord.compare import cells, contenders, run
 from accord.compare.page import render
-from accord.compare.run import Asked, compare, sweep
+from accord.compare.run import Terms, compare, sweep
 from accord.compare.show import lines
 from accord.forward import reference
 from accord.types import CheckpointError, DataError, Diverged, Interrupted, Refused, UsageError
@@ -24,8 +24,8 @@ from accord.types import CheckpointError, DataError, Diverged, Interrupted, Refu
 METHODS = "dpo,kto,sft"
 
 
-def asked(folder, **changes) -> Asked:
-    return Asked(str(folder), **{"seeds": 1, "samples": 2, "sample_tokens": 4} | changes)
+def asked(folder, **changes) -> Terms:
+    return Terms(str(folder), **{"seeds": 1, "samples": 2, "sample_tokens": 4} | changes)
 
 
 @pytest.fixture(scope="module")
@@ -215,7 +215,7 @@ GRIDS = {
     "out of bounds": ("objective.beta=0.1,-1", "beta = -1"),
     "shared by all": ("data.held_out=a,b", "all cells of a sweep share it"),
     "a seed": ("train.seed=1,2", "seeds are --seeds N"),
-    "twice": ("objective.beta=0.1,0.1", "given twice"),
+    "twice": ("train.learning_rate=0.01,1e-2", "given twice"),
 }
 
 
@@ -228,7 +228,8 @@ def test_bad_grids(assignment, words, base):
 def test_a_grid_is_a_product(base):
     points = contenders.grid(base, ["objective.beta=0.1,0.2", "train.learning_rate=1e-4,1e-3,1e-2"])
     assert [point.name for point in points][:2] == ["beta=0.1 learning_rate=1e-4", "beta=0.1 learning_rate=1e-3"]
-    assert len(points) == 6 and points[5].changes == {"objective.beta": 0.2, "train.learning_rate": 1e-2}
+    last = contenders.changed(base, points[5].changes)
+    assert len(points) == 6 and (last.objective["beta"], last.train.learning_rate) == (0.2, 1e-2)
 
 
 def test_a_recipe_s_options_are_its_own_method_s(base):

@@ -51,7 +51,8 @@ def recommend(
         return {"budget": budget, "beta": None, "curve": curve, "says": _beyond(betas, means, budget)}
     drawn = _redrawn(betas, tables, start.prompt, budget, seed)
     low, high = np.quantile(drawn, (TAIL, 1 - TAIL), method="nearest")
-    says = f"β = {value:.3g} for a KL of {budget:g} nats an answer, 95 % interval {_end(low, 'below', betas[0])} to {_end(high, 'above', betas[-1])}"
+    ends = f"{_end(low, 'below', betas[0])} to {_end(high, 'above', betas[-1])}"
+    says = f"β = {value:.3g} for a KL of {budget:g} nats an answer, 95 % interval {ends}"
     return {
         "budget": budget, "beta": value, "low": float(low) if np.isfinite(low) else None,
         "high": float(high) if np.isfinite(high) else None, "curve": curve, "says": says,

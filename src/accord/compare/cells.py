@@ -24,6 +24,7 @@ from accord.types import Diverged, Finding, Refused
 
 PLAN, LOG = "plan.json", "cells.jsonl"
 SHOWN = 6  # differences that are listed
+LONGEST = 300  # characters of a reason
 
 
 class CellDisplay(Display):
@@ -140,10 +141,10 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
             resume(str(cell.path), shown, command)
         else:
             start(cell.config, shown, command)
-    except (Diverged, Refused) as error:
+    except Diverged as error:
         what, reason = "failed", str(error).splitlines()[0]
-        if isinstance(error, Refused):
-            reason = " ".join(str(error).split())[:300]
+    except Refused as error:
+        what, reason = "failed", " ".join(str(error).split())[:LONGEST]
     except BaseException:
         what = "stopped"
         raise

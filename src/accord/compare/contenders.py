@@ -84,14 +84,16 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
     axes = [_axis(assignment) for assignment in assignments]
     if not axes:
         raise UsageError("Nothing to vary. Give --set KEY=VALUE,VALUE,…, such as --set objective.beta=0.05,0.1,0.5.")
-    found = []
+    found, configs = [], []
     for point in itertools.product(*(values for _, values in axes)):
         changes = {path: value for (path, _), (_, value) in zip(axes, point)}
         name = " ".join(f"{path.rpartition('.')[2]}={text}" for (path, _), (text, _) in zip(axes, point))
-        resolve_objective(changed(base, changes))
+        config = changed(base, changes)
+        resolve_objective(config)
+        if config in configs:
+            raise UsageError(f"--set: {name} is given twice.")
+        configs.append(config)
         found.append(Contender(name, changes))
-    if twice := [c.name for i, c in enumerate(found) if c.changes in [o.changes for o in found[:i]]]:
-        raise UsageError(f"--set: {twice[0]} is given twice.")
     return found
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from accord.compare.contenders import Cell, Contender
 from accord.compare.material import gather, source_of
 from accord.compare.measure import Bench, Measured, Questions
 from accord.compare.run import require_comparable, say_few_seeds, seeded, totals, working
+from accord.compare.show import interval
 from accord.compare.verdict import as_dict
 from accord.config import Config
 from accord.evaluate.crossed import crossed_difference, crossed_mean
@@ -158,7 +158,8 @@ def _record(
     if not whole:
         raise Refused("No cell gave a model.\n" + "\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
     start = bench.start(whole[0])
-    rewards = by_prompt(*(lambda m: (m.prompt, m.score))(reference.start(whole[0])))
+    sampled = reference.start(whole[0])
+    rewards = by_prompt(sampled.prompt, sampled.score)
     points = []
     for contender in contending:
         own = [cell for cell in whole if cell.contender == contender.name]
@@ -198,18 +199,18 @@ def over_optimised(point: Point, others: Sequence[Point], clusters: Sequence[int
 
 def lines(record: dict) -> list[str]:
     """For a terminal."""
-    from accord.compare.show import interval
-
     width = max(len(f"{p['contender']}, step {p['step']}") for p in record["points"]) + 2
     out = [f"{'':<{width}}{'KL, nats an answer':<26}{'reward':<26}tokens"]
     out.append(f"{'start':<{width}}{'0':<26}{interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}")
     for p in record["points"]:
         over = f"  over-optimised: {p['over_optimised']} has more reward for less KL" if p["over_optimised"] else ""
-        out.append(f"{p['contender']}, step {p['step']}".ljust(width) + f"{interval(p['kl']):<26}{interval(p['reward']):<26}{p['tokens']:.1f}{over}")
+        figures = f"{interval(p['kl']):<26}{interval(p['reward']):<26}{p['tokens']:.1f}{over}"
+        out.append(f"{p['contender']}, step {p['step']}".ljust(width) + figures)
     prompts, answers = record["reference_answers"]
     known = [b for b in record["bound"] if b["supported"]]
     out += ["", f"The best possible, from {answers} answers of the reference to each of {prompts} prompts (π* ∝ π_ref exp(r/β)):"]
-    out += [f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers {b['effective']:.1f}" for b in known[:: max(1, len(known) // 5)]]
+    for b in known[:: max(1, len(known) // 5)]:
+        out.append(f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers {b['effective']:.1f}")
     if len(known) < len(record["bound"]):
         out.append(f"  beyond KL {known[-1]['kl'] if known else 0:.2f} the samples do not support it")
     out += [f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f}, reward {interval(b['reward'])}" for b in record["best_of"]]

@@ -29,7 +29,7 @@ MOST_SEEDS, MOST_TRIALS = 1_000, 100
 
 
 @dataclass(frozen=True)
-class Asked:
+class Terms:
     """What a comparison was asked to do, beside its recipe and contenders."""
 
     output: str
@@ -55,23 +55,23 @@ class Asked:
             raise UsageError(f"--kl-budget {self.kl_budget}: expected nats an answer, above 0.")
 
 
-def compare(base: Config, names: str, asked: Asked, display: Display, command: Sequence[str] = ()) -> dict:
+def compare(base: Config, names: str, terms: Terms, display: Display, command: Sequence[str] = ()) -> dict:
     """Compare methods; returns what comparison.json holds.
 
     Raises:
       AccordError: of the class that its cause has; what is finished is kept, and the same command goes on.
     """
     require_comparable(base)
-    return _carry_out(base, contenders.methods(base, names), asked, display, command, "compare")
+    return _carry_out(base, contenders.methods(base, names), terms, display, command, "compare")
 
 
-def sweep(base: Config, assignments: Sequence[str], asked: Asked, display: Display, command: Sequence[str] = ()) -> dict:
+def sweep(base: Config, assignments: Sequence[str], terms: Terms, display: Display, command: Sequence[str] = ()) -> dict:
     """Compare the settings of one method; with β among them and a budget of KL, say which β keeps to it."""
     require_comparable(base)
     points = contenders.grid(base, assignments)
-    if asked.kl_budget is not None:
+    if terms.kl_budget is not None:
         budget.require_beta(points)
-    return _carry_out(base, points, asked, display, command, "sweep")
+    return _carry_out(base, points, terms, display, command, "sweep")
 
 
 def require_comparable(base: Config) -> None:
@@ -89,11 +89,11 @@ def require_comparable(base: Config) -> None:
 
 
 def _carry_out(
-    base: Config, points: Sequence[Contender], asked: Asked, display: Display, command: Sequence[str], kind: str
+    base: Config, points: Sequence[Contender], terms: Terms, display: Display, command: Sequence[str], kind: str
 ) -> dict:  # fmt: skip
-    asked.check()
-    with working(asked.output) as (folder, stop):
-        record = _compared(base, points, asked, folder, display, command, kind, stop)
+    terms.check()
+    with working(terms.output) as (folder, stop):
+        record = _compared(base, points, terms, folder, display, command, kind, stop)
     record["cost"] |= totals(folder, record["cost"]["cells"])
     write_json(folder / COMPARISON, record)
     return record
@@ -135,16 +135,16 @@ def opened(output: str) -> Path:
 
 
 def _compared(
-    base: Config, points: Sequence[Contender], asked: Asked, folder: Path, display: Display, command: Sequence[str],
+    base: Config, points: Sequence[Contender], terms: Terms, folder: Path, display: Display, command: Sequence[str],
     kind: str, stop: Stop,
 ) -> dict:  # fmt: skip
     with stop.at_once():  # nothing is at stake: rows that are not written whole are written again
-        say_few_seeds(asked.seeds, display)
+        say_few_seeds(terms.seeds, display)
         planned = (folder / cells.PLAN).is_file()
-        material = gather(base, folder, trials=asked.trials > 1, planned=planned, display=display)
-        questions = Questions(material.held_out, asked.prompts, asked.samples, 1, asked.sample_tokens, asked.scorer)
+        material = gather(base, folder, trials=terms.trials > 1, planned=planned, display=display)
+        questions = Questions(material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer)
         bench = Bench(folder, base, questions, display)
-        shared = {**source_of(base), "model": base.model.name, "adapter": base.model.adapter, "trials": asked.trials,
+        shared = {**source_of(base), "model": base.model.name, "adapter": base.model.adapter, "trials": terms.trials,
                   "first seed": base.train.seed}  # fmt: skip
 
     def carry_out(run: Sequence[Cell]) -> dict[str, str]:
@@ -152,12 +152,12 @@ def _compared(
         return cells.run_cells(run, folder, display, command, stop.poll)
 
     rates = None
-    if asked.trials > 1:
-        points, rates = trials.chosen(base, points, asked.trials, folder, material, display, carry_out)
-    run = [c for point in points for c in seeded(base, point, asked.seeds, folder / "cells", material)]
+    if terms.trials > 1:
+        points, rates = trials.chosen(base, points, terms.trials, folder, material, display, carry_out)
+    run = [c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)]
     failed = carry_out(run)
     with stop.at_once():
-        record = _record(points, run, failed, bench, material, asked, folder)
+        record = _record(points, run, failed, bench, material, terms, folder)
         return {"kind": kind, "command": list(command), **record, "trials": rates}
 
 
@@ -175,7 +175,7 @@ def seeded(base: Config, point: Contender, seeds: int, folder: Path, material: M
 
 def _record(
     points: Sequence[Contender], run: Sequence[Cell], failed: dict[str, str], bench: Bench, material: Material,
-    asked: Asked, folder: Path,
+    terms: Terms, folder: Path,
 ) -> dict:  # fmt: skip
     """Measure every model and say what follows."""
     whole = [cell for cell in run if cell.name not in failed]
@@ -193,13 +193,13 @@ def _record(
     entries = cells.logged(folder)
     return {
         "plan": cells.plan_hash(folder), "data": material.account, "measured": bench.questions.identity(),
-        "seeds": asked.seeds, "steps": material.steps,
+        "seeds": terms.seeds, "steps": material.steps,
         "contenders": [_contender(point, run, failed) for point in points],
         "table": {name: verdict.table_row(column, start) for name, column in values.items()},
         "baselines": verdict.baselines(start),
         "pairwise": {name: verdict.pairwise(results, values, name, verdict.clusters_of(name, start)) for name in figures},
         "against_length": verdict.against_length(results, values, start),
-        "budget": budget.recommend(results, start, points, asked.kl_budget) if asked.kl_budget is not None else None,
+        "budget": budget.recommend(results, start, points, terms.kl_budget) if terms.kl_budget is not None else None,
         "failed": failed,
         "cost": {"cells": {cell.name: cells.cost(cell, entries) for cell in whole}},
     }  # fmt: skip

@@ -97,7 +97,10 @@ def _curve(scale: _Scale, curve: Curve) -> Markup:
     """The supported part solid, the rest dotted; both share the point where they meet."""
     parts = []
     for known in (True, False):
-        points = [p for i, p in enumerate(curve.points) if curve.supported[i] == known or (not known and i + 1 < len(curve.points) and not curve.supported[i + 1])]
+        shown = [has == known for has in curve.supported]
+        if not known:  # from the last supported point on
+            shown = [here or after for here, after in zip(shown, [*shown[1:], False])]
+        points = [point for point, here in zip(curve.points, shown) if here]
         if len(points) > 1:
             style = "smooth" if known else "held"
             parts.append(Markup('<g class="{}"><polyline points="{}"/></g>').format(style, _line(scale, points)))

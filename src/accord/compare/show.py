@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from accord.compare.verdict import RANKINGS, YARDSTICKS, said
 from accord.training.display import clock
 
@@ -54,7 +52,8 @@ def footnotes(record: dict) -> list[str]:
         "the start model by plain " + "; ".join(parts),
     ]
     if "tokens" in base:
-        out.append(f"the start model's answers: {interval(base['tokens'])} tokens" + (f", score {interval(base['score'])}" if "score" in base else ""))
+        score = f", score {interval(base['score'])}" if "score" in base else ""
+        out.append(f"the start model's answers: {interval(base['tokens'])} tokens{score}")
     return [*out, seeds_say(record)]
 
 
@@ -90,8 +89,13 @@ def extras(record: dict) -> list[str]:
 def costs(record: dict) -> list[str]:
     cost = record["cost"]
     rows = cost["reference_rows"]
-    out = [f"{name}: {entry['updates']} updates, {entry['tokens']:,} tokens, {clock(entry['seconds'])}, {entry['memory_bytes'] / 1e6:,.0f} MB, learning rate {entry['learning_rate']:g}" for name, entry in cost["cells"].items()]  # fmt: skip
-    out.append(f"in all {clock(cost['total_seconds'])}; the cells {clock(cost['cell_seconds'])}, measuring {clock(cost['measuring_seconds'])}")
+    out = [
+        f"{name}: {one['updates']} updates, {one['tokens']:,} tokens, {clock(one['seconds'])}, "
+        f"{one['memory_bytes'] / 1e6:,.0f} MB, learning rate {one['learning_rate']:g}"
+        for name, one in cost["cells"].items()
+    ]  # fmt: skip
+    parts = [f"{words} {clock(cost[name])}" for name, words in (("cell_seconds", "the cells"), ("measuring_seconds", "measuring"))]
+    out.append(f"in all {clock(cost['total_seconds'])}; {', '.join(parts)}")
     if rows["needed"]:
         out.append(f"reference log-probs: {rows['computed']:,} rows computed for {rows['needed']:,} that cells asked for")
     return out

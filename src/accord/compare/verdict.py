@@ -9,7 +9,7 @@ and by means over tokens? Differences are paired: same pairs, same seeds, same p
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -139,7 +139,8 @@ def against_length(results: Sequence[Result], values: dict[str, dict[str, np.nda
     found = []
     for result in results:
         own = values[result.name]["implicit"]
-        found.append((result.name, "longer answer wins", len(own), crossed_difference(own, np.broadcast_to(rule, own.shape), start.clusters)))
+        difference = crossed_difference(own, np.broadcast_to(rule, own.shape), start.clusters)
+        found.append((result.name, "longer answer wins", len(own), difference))
     return _judged(found)
 
 
@@ -154,16 +155,18 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
     ]  # fmt: skip
 
 
-def said(judged: Sequence[dict], say: Callable[[str], str] = str) -> list[str]:
+def said(judged: Sequence[dict]) -> list[str]:
     """Who is better than whom, and who cannot be told apart, a sentence each."""
     lines = []
     for entry in judged:
         if entry["better"] is not None:
             worse = entry["other"] if entry["better"] == entry["one"] else entry["one"]
             sign = 1 if entry["better"] == entry["one"] else -1
-            value, ends = sign * entry["difference"]["value"], sorted(sign * entry["difference"][end] for end in ("low", "high"))
-            lines.append(f"{say(entry['better'])} is better than {say(worse)} by {value:.3f} ({ends[0]:.3f} to {ends[1]:.3f}), adjusted p {entry['adjusted']:.2g}")
-    alike = [f"{say(e['one'])} and {say(e['other'])}" for e in judged if e["better"] is None]
+            value = sign * entry["difference"]["value"]
+            low, high = sorted(sign * entry["difference"][end] for end in ("low", "high"))
+            says = f"by {value:.3f} ({low:.3f} to {high:.3f}), adjusted p {entry['adjusted']:.2g}"
+            lines.append(f"{entry['better']} is better than {worse} {says}")
+    alike = [f"{entry['one']} and {entry['other']}" for entry in judged if entry["better"] is None]
     return lines + ([f"not to be told apart: {'; '.join(alike)}"] if alike else [])
 
 
