@@ -183,7 +183,7 @@ def test_sweep_with_a_budget(tiny_folder, files, tmp_path):
 def test_the_page_escapes_and_runs_nothing(straight):
     text = render(straight[1])
     assert "held &lt;b&gt;.jsonl" in text and "<b>.jsonl" not in text
-    assert "<script" not in text and "http" not in text and "prefers-color-scheme: dark" in text
+    assert "<script" not in text and "http:" not in text and "https:" not in text and "prefers-color-scheme: dark" in text
 
 
 # ---------------------------------------------------------------- what is refused before anything is trained
@@ -252,6 +252,12 @@ def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
         compare(recipe(tiny_folder, *files), "dpo", asked(tmp_path / "out", scorer="vadre"), SILENT)
     with pytest.raises(UsageError, match="--kl-budget"):
         sweep(recipe(tiny_folder, *files), ["objective.beta=0.1,0.2"], asked(tmp_path / "out", kl_budget=-1.0), SILENT)
+
+
+def test_a_folder_that_was_just_begun(tmp_path):
+    """Killed before the first row was written whole: that is no folder of someone else's."""
+    (tmp_path / "out/.staging-data").mkdir(parents=True)
+    assert run.opened(str(tmp_path / "out")) == tmp_path / "out"
 
 
 def test_folders_that_are_not_a_comparison_s(straight, base, tmp_path):

@@ -19,7 +19,7 @@ from accord.compare.measure import Bench, Questions
 from accord.compare.verdict import Result
 from accord.config import Config
 from accord.training.display import Display
-from accord.training.files import recover, write_json, writing
+from accord.training.files import STAGING, recover, write_json, writing
 from accord.training.folder import RunFolder
 from accord.training.signals import Stop, stop_on_signals
 from accord.types import Interrupted, Refused, UsageError
@@ -125,9 +125,10 @@ def opened(output: str) -> Path:
       UsageError: something else stands there.
     """
     folder = Path(output).expanduser()
-    if folder.exists() and (not folder.is_dir() or ((folder / "config.yaml").exists())):
+    if folder.exists() and (not folder.is_dir() or (folder / "config.yaml").exists()):
         raise UsageError(f"{output}: a run or a file stands there. Choose another folder: --output DIR.")
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "data").exists() and not (folder / cells.LOG).exists():
+    others = [file for file in folder.iterdir() if not file.name.startswith(STAGING)] if folder.is_dir() else []
+    if others and not (folder / "data").exists() and not (folder / cells.LOG).exists():
         raise UsageError(f"{output}: a folder with other things in it. Choose another: --output DIR.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
