@@ -83,7 +83,7 @@ def test_over_optimised():
     assert over_optimised(point(20, 0.3, 6.0), [best], clusters) == "dpo, step 10"
     assert over_optimised(point(21, 0.9, 6.0), [best], clusters) is None
     assert over_optimised(point(22, 0.3, 1.0), [best], clusters) is None
-    assert not any(over_optimised(point(step, 0.6, 6.0), [best], clusters) for step in range(30, 38))
+    assert not any(over_optimised(point(step, 0.57, 6.0), [best], clusters) for step in range(30, 38))
     assert over_optimised(best, [best], clusters) is None
 
 
