@@ -13,6 +13,7 @@ from typing import Annotated, Any, Optional
 
 import typer
 
+from accord.cli_compare import add_compare_commands
 from accord.cli_data import add_data_commands
 from accord.cli_evaluate import add_evaluate_commands
 from accord.cli_import import add_import_command
@@ -290,6 +291,7 @@ def _command() -> list[str]:
 
 add_data_commands(app, _run, _say)
 add_evaluate_commands(app, _run, _say)
+add_compare_commands(app, _run, _say, _command)
 add_online_commands(app, _run, _say)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)

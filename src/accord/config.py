@@ -100,6 +100,9 @@ class MovingConfig(Section):
 class TrainConfig(Section):
     batch_size: Positive = 16
     """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one row."""
+    pair_labels: bool = False
+    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are those of n pairs, in the
+    same order. What `accord compare` sets, so that kto sees what the methods of pairs see."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
     epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None

@@ -17,12 +17,17 @@ from accord.types import Tree
 
 @dataclass(frozen=True)
 class Order:
-    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all good or all bad."""
+    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all good or all bad.
 
-    n: int
+    `unit` neighbouring rows stay together, such as the two labels of one pair: their batches then hold the pairs that
+    batches of pairs hold. Batches differ by at most one unit.
+    """
+
+    n: int  # a multiple of `unit`, as is batch_size
     batch_size: int
     seed: int
     strata: tuple[int, ...] | None = None
+    unit: int = 1
 
     @property
     def batches_per_epoch(self) -> int:
@@ -31,9 +36,10 @@ class Order:
     def batch(self, index: int) -> np.ndarray:
         """Row numbers of batch `index` counted from the start of training, [≤ batch_size]."""
         epoch, position = divmod(index, self.batches_per_epoch)
-        rows = _epoch(self.n, self.seed, epoch, self.strata)
-        cuts = [round(k * self.n / self.batches_per_epoch) for k in (position, position + 1)]
-        return rows[cuts[0] : cuts[1]]
+        units = _epoch(self.n // self.unit, self.seed, epoch, self.strata)
+        cuts = [round(k * len(units) / self.batches_per_epoch) for k in (position, position + 1)]
+        chosen = units[cuts[0] : cuts[1]]
+        return (chosen[:, None] * self.unit + np.arange(self.unit)).ravel()
 
 
 @lru_cache(maxsize=2)

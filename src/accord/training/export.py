@@ -8,6 +8,7 @@ from accord.models import export
 from accord.models.language import LanguageModel
 from accord.models.load import load, pick_dtype
 from accord.training import checkpoint
+from accord.training.checkpoint import Checkpoint
 from accord.training.folder import RunFolder
 from accord.training.optim import Masters
 from accord.training.prepare import make_trainable, resolve_objective
@@ -45,17 +46,28 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
 
 def checkpointed(
     folder: RunFolder, which: str, dtype: str | None = None, device: str | None = None
-) -> tuple[LanguageModel, Masters, checkpoint.Checkpoint]:
-    """A run's model as a checkpoint left it, its float32 masters, and the checkpoint.
+) -> tuple[LanguageModel, Masters, Checkpoint]:
+    """A run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the checkpoint; see `model_at`.
+
+    Raises:
+      CheckpointError: none verifies.
+    """
+    saved = checkpoint.load(folder.checkpoints, which)
+    return *model_at(folder, saved, dtype, device), saved
+
+
+def model_at(
+    folder: RunFolder, saved: Checkpoint, dtype: str | None = None, device: str | None = None
+) -> tuple[LanguageModel, Masters]:
+    """The run's model with the weights of a checkpoint, and their float32 masters; its reference is the one it began with.
 
     Args:
-      which: "latest" or "best".
       dtype, device: instead of the run's own.
 
     Raises:
-      CheckpointError: none verifies. Refused: the base is another model than when the run was trained.
+      Refused: the base model has other weights than when the run was trained.
     """
-    saved, config = checkpoint.load(folder.checkpoints, which), folder.config()
+    config = folder.config()
     spec = config.model
     model = load(spec.name, dtype=dtype or spec.dtype, device=device or spec.device, hub="hub" in config.allow)
     model = headed(model, resolve_objective(config), config)
@@ -63,4 +75,4 @@ def checkpointed(
         raise Refused(f"{spec.name} has other weights than when {folder.path} was trained; put them back first.")
     masters = Masters(model.trainable())
     masters.load(saved.tensors)
-    return model, masters, saved
+    return model, masters

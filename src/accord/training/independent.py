@@ -320,7 +320,7 @@ def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
         problem = f"{len(rows) - len(set(rows)):,} rows come more than once in an epoch"
     elif set(rows) != set(range(len(trees))):
         problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
-    elif max(map(len, batches)) - min(map(len, batches)) > 1:
+    elif max(map(len, batches)) - min(map(len, batches)) > order.unit:
         problem = f"batches have {min(map(len, batches))} to {max(map(len, batches))} rows"
     elif len(rows) > 8 and rows == sorted(rows):
         problem = "rows come in the order of the file: they are not shuffled"

@@ -279,11 +279,29 @@ def resolve_objective(config: Config) -> BoundObjective:
 def plan(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
     """The order of the rows, and how many updates to make."""
     train = config.train
-    labels = {tree.desirable for tree in trees}
-    strata = tuple(int(bool(tree.desirable)) for tree in trees) if len(labels) > 1 else None
-    order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, strata)
+    if train.pair_labels:
+        require_pairs_of_labels(trees, train.batch_size)
+        order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, unit=2)
+    else:
+        labels = {tree.desirable for tree in trees}
+        strata = tuple(int(bool(tree.desirable)) for tree in trees) if len(labels) > 1 else None
+        order = Order(len(trees), min(train.batch_size, len(trees)), train.seed, strata)
     steps = train.steps or max(1, round((train.epochs or 1) * order.batches_per_epoch))
     return order, steps
+
+
+def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
+    """
+    Raises:
+      UsageError: train.pair_labels, where the rows are not the two labels of each pair, or a batch would split one.
+    """
+    twos = list(zip(trees[::2], trees[1::2]))
+    whole = all(good.desirable and bad.desirable is False and good.prompt == bad.prompt for good, bad in twos)
+    if len(trees) % 2 or not whole or batch_size % 2:
+        raise UsageError(
+            "train.pair_labels keeps the two labels of a pair in one batch: it needs an objective of labels, a file of pairs "
+            "of which both answers are usable, and an even train.batch_size. Leave it out (--set train.pair_labels=false)."
+        )
 
 
 def account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:

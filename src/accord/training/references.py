@@ -98,7 +98,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | Non
         display.line(f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone")
     finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
-    ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed}))
+    ready.findings.append(replace(finding, says=says, evidence={**finding.evidence, "computed": computed, "needed": len(needed)}))
     return cache
 
 

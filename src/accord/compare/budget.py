@@ -1,0 +1,117 @@
+"""Which β keeps to a budget of KL: read off between measured points, never beyond them.
+
+KL falls as β grows. Measured means are brought into that order (isotonic regression: pooled where noise has them rise), and
+log β is interpolated linearly against KL. The interval redraws prompts and seeds and reads β off each time; draws whose
+points do not reach the budget count as lying beyond that end of the grid, and where they are many the end is open.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from accord.compare.contenders import Contender
+from accord.compare.measure import Measured
+from accord.compare.verdict import Result
+from accord.types import UsageError
+
+BETA = "objective.beta"
+RESAMPLES = 2_000
+TAIL = 0.025
+
+
+def require_beta(points: Sequence[Contender]) -> None:
+    """
+    Raises:
+      UsageError: β is not what the sweep varies, alone and over several values.
+    """
+    if any(set(point.changes) != {BETA} for point in points) or len(points) < 2:
+        raise UsageError(
+            "--kl-budget reads a β off between measured ones: vary β alone, over two values or more, such as "
+            "--set objective.beta=0.01,0.05,0.1,0.5."
+        )
+
+
+def recommend(
+    results: Sequence[Result], start: Measured, points: Sequence[Contender], budget: float, seed: int = 0
+) -> dict:
+    """The β whose KL is the budget, with its interval; or why none can be said.
+
+    Args:
+      budget: nats an answer.
+    """
+    of = {point.name: float(point.changes[BETA]) for point in points}
+    known = sorted((of[result.name], np.array([m.kl for m in result.measured])) for result in results)  # β, [S, A]
+    betas, tables = np.array([beta for beta, _ in known]), [table for _, table in known]
+    means = np.array([table.mean() for table in tables])
+    curve = {"beta": betas.tolist(), "kl": means.tolist()}
+    value = read_off(betas, means, budget)
+    if len(betas) < 2 or not np.isfinite(value):
+        return {"budget": budget, "beta": None, "curve": curve, "says": _beyond(betas, means, budget)}
+    drawn = _redrawn(betas, tables, start.prompt, budget, seed)
+    low, high = np.quantile(drawn, (TAIL, 1 - TAIL), method="nearest")
+    ends = f"{_end(low, 'below', betas[0])} to {_end(high, 'above', betas[-1])}"
+    says = f"β = {value:.3g} for a KL of {budget:g} nats an answer, 95 % interval {ends}"
+    return {
+        "budget": budget, "beta": value, "low": float(low) if np.isfinite(low) else None,
+        "high": float(high) if np.isfinite(high) else None, "curve": curve, "says": says,
+    }  # fmt: skip
+
+
+def read_off(betas: np.ndarray, means: np.ndarray, budget: float) -> float:
+    """β at the budget; -inf or inf where the budget lies beyond the smallest or the largest β measured.
+
+    Args:
+      betas, means: [P], β rising.
+    """
+    fitted = falling(means)
+    if budget > fitted[0]:
+        return -np.inf
+    if budget < fitted[-1]:
+        return np.inf
+    # np.interp wants rising abscissae; of points with equal KL the largest β is taken, which is the safer one
+    return float(np.exp(np.interp(budget, fitted[::-1], np.log(betas)[::-1])))
+
+
+def falling(values: np.ndarray) -> np.ndarray:
+    """The nearest sequence that never rises, by pooling neighbours that do. [P]
+
+    Source: pool adjacent violators, Barlow et al. 1972, "Statistical inference under order restrictions".
+    """
+    blocks: list[list[float]] = []  # mean, size
+    for value in values:
+        blocks.append([float(value), 1])
+        while len(blocks) > 1 and blocks[-2][0] < blocks[-1][0]:
+            mean, size = blocks.pop()
+            blocks[-1] = [(blocks[-1][0] * blocks[-1][1] + mean * size) / (blocks[-1][1] + size), blocks[-1][1] + size]
+    return np.concatenate([np.full(int(size), mean) for mean, size in blocks])
+
+
+def _redrawn(betas: np.ndarray, tables: Sequence[np.ndarray], prompts: Sequence[int], budget: float, seed: int) -> np.ndarray:
+    """β at the budget for draws of prompts, the same for all points, and of each point's seeds. [RESAMPLES]"""
+    rng = np.random.default_rng(seed)
+    _, index = np.unique(prompts, return_inverse=True)
+    groups = index.max() + 1
+    sums = [np.stack([np.bincount(index, row, groups) for row in table]) for table in tables]  # [S, C]
+    counts = np.bincount(index, minlength=groups)
+    drawn = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        weight = rng.multinomial(groups, np.full(groups, 1 / groups))
+        means = [s[rng.integers(len(s), size=len(s))].mean(0) @ weight / (counts @ weight) for s in sums]
+        drawn[i] = read_off(betas, np.array(means), budget)
+    return drawn
+
+
+def _beyond(betas: np.ndarray, means: np.ndarray, budget: float) -> str:
+    fitted = falling(means)
+    side, step = ("smaller", f"{betas[0] / 3:.2g}") if budget > fitted[0] else ("larger", f"{betas[-1] * 3:.2g}")
+    return (
+        f"no β is recommended: a KL of {budget:g} nats lies outside what was measured ({fitted[-1]:.3g} to {fitted[0]:.3g} "
+        f"nats for β from {betas[-1]:g} to {betas[0]:g}), and curves are not drawn on beyond their points. Add a {side} β, "
+        f"such as {step}."
+    )
+
+
+def _end(value: float, side: str, edge: float) -> str:
+    return f"{value:.3g}" if np.isfinite(value) else f"{side} {edge:g}, the end of what was measured"

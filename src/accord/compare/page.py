@@ -1,0 +1,114 @@
+"""The pages of comparisons and frontiers: self-contained, in the style of a run's report. All text is escaped."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from accord.compare import show
+from accord.compare.scatter import Curve, Dot, scatter
+from accord.compare.verdict import YARDSTICKS, said
+from accord.evaluate.statistics import Estimate
+from accord.report import page as report
+from accord.training.display import clock
+from accord.training.files import unwritable, write_text
+
+HERE = Path(__file__).parent
+
+
+def environment() -> Environment:
+    """Templates of this folder, with the report's stylesheet."""
+    folders = [HERE, Path(report.__file__).parent]
+    made = Environment(
+        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    made.filters |= {"cut": report.cut, "bar": bar, "clock": clock}
+    return made
+
+
+def write_page(record: dict, folder: str, page: str | None, kind: str = "comparison") -> Path:
+    """Write the page of a comparison or of a frontier.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    file = Path(page).expanduser() if page else Path(folder).expanduser() / f"{kind}.html"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, {"comparison": render, "frontier": render_frontier}[kind](record))
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return file
+
+
+def render(record: dict) -> str:
+    """The page's text."""
+    names = show.ranked(record)
+    heads = [(name, head) for name, head in show.HEADS.items() if any(name in row for row in record["table"].values())]
+    return environment().get_template("page.html.j2").render(
+        record=record, names=names, heads=heads, title=f"{len(record['contenders'])} contenders, compared",
+        lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record), interval=show.interval,
+        sections=_sections(record), figures=_figures(record, names), command=shlex.join(record["command"]) or "accord compare",
+    )  # fmt: skip
+
+
+def render_frontier(record: dict) -> str:
+    """The page of a frontier: the picture, its points, how it was made."""
+    return environment().get_template("frontier.html.j2").render(
+        record=record, picture=frontier_picture(record), interval=show.interval,
+        command=shlex.join(record["command"]) or "accord frontier",
+    )  # fmt: skip
+
+
+def frontier_picture(record: dict) -> Markup:
+    """Reward against KL: a colour a method, the start, the optimum and best of n."""
+    methods = list(dict.fromkeys(p["method"] for p in record["points"]))
+    dots = [
+        Dot(f"{p['contender']}, step {p['step']}", p["kl"], p["reward"], methods.index(p["method"]) + 1, bool(p["over_optimised"]))
+        for p in sorted(record["points"], key=lambda p: p["kl"]["value"])
+    ]  # fmt: skip
+    furthest = 1.15 * max([p["kl"]["high"] for p in record["points"]])
+    bound = [b for b in record["bound"] if b["kl"] <= furthest] or record["bound"][:2]
+    best = [b for b in record["best_of"] if b["kl_at_most"] <= furthest]
+    curves = [
+        Curve("best possible (π* from the reference's answers)", [(b["kl"], b["reward"]["value"]) for b in bound], [b["supported"] for b in bound]),
+        Curve("best of n (its KL at most)", [(b["kl_at_most"], b["reward"]["value"]) for b in best], [True] * len(best), len(methods) + 1),
+    ]  # fmt: skip
+    return scatter(f"Reward ({record['scorer']}) against KL", dots, "KL to the start, nats an answer", curves, joined=True, names=methods)
+
+
+def lead(record: dict) -> list[str]:
+    """What a reader should know first."""
+    first = next(iter(YARDSTICKS))
+    judged = record["pairwise"][first]
+    sentences = [f"{line}." for line in said(judged)[:4]] or ["One contender has models: there is nothing to compare it with."]
+    if record["failed"]:
+        sentences.append(f"{len(record['failed'])} cells gave no model; they are listed with their reasons.")
+    return [f"By {YARDSTICKS[first]}:", *sentences]
+
+
+def bar(estimate: dict) -> Markup:
+    """A share on the line from 0 to 1, with its interval and chance."""
+    return report.bar(Estimate(**estimate))
+
+
+def _sections(record: dict) -> list[tuple[str, list[dict], str]]:
+    titles = {name: f"Accuracy by {words}" for name, words in YARDSTICKS.items()}
+    titles["win_rate"] = "How often the scorer prefers the answer to the start model's"
+    return [(titles[name], judged, name) for name, judged in record["pairwise"].items() if name in titles]
+
+
+def _figures(record: dict, names: list[str]) -> list[Markup]:
+    """Each yardstick against KL."""
+    found = []
+    for name, words in {**YARDSTICKS, "score": "score of the answers"}.items():
+        dots = [
+            Dot(who, record["table"][who]["kl"], record["table"][who][name], colour)
+            for colour, who in enumerate(names, 1) if name in record["table"][who] and "kl" in record["table"][who]
+        ]  # fmt: skip
+        if dots:
+            found.append(scatter(words, dots, "KL to the start, nats an answer"))
+    return found

@@ -1,0 +1,128 @@
+"""Points with intervals on both axes, lines through some of them, and known bounds: inline SVG in the report's colours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from accord.report.figures import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, ticks
+
+COLOURS = 6  # of the report's palette
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One measured point; `across` and `up` are estimates: value, low, high."""
+
+    name: str
+    across: dict
+    up: dict
+    colour: int
+    marked: bool = False  # drawn hollow
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through (x, y) points, such as a bound; solid as far as it is supported by samples, then dotted."""
+
+    name: str
+    points: Sequence[tuple[float, float]]
+    supported: Sequence[bool]
+    colour: int = 0  # 0: the colour of text
+
+
+def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve] = (), joined: bool = False,
+            names: Sequence[str] = ()) -> Markup:  # fmt: skip
+    """A figure with axes.
+
+    Args:
+      across: what the horizontal axis is.
+      joined: join dots of one colour in the order given.
+      names: of the colours, where several dots have one; else each dot's own.
+    """
+    scale = _Scale.around(dots, curves)
+    parts = [_axes(scale), *(_curve(scale, curve) for curve in curves)]
+    if joined:
+        parts += [_path(scale, [dot for dot in dots if dot.colour == colour]) for colour in sorted({d.colour for d in dots})]
+    parts += [_dot(scale, dot) for dot in dots]
+    named = list(enumerate(names, 1)) or [(dot.colour, dot.name) for dot in dots]
+    keys = [(f"c{_of(colour)}", name) for colour, name in named]
+    keys += [(f"c{_of(curve.colour)}" if curve.colour else "", curve.name) for curve in curves]
+    legend = Markup("").join(Markup('<span class="key"><i class="{}"></i>{}</span>').format(style, name) for style, name in keys)
+    return Markup(
+        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+        "<figcaption>{}</figcaption></figure>"
+    ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts), across)
+
+
+def _of(colour: int) -> int:
+    return (colour - 1) % COLOURS + 1
+
+
+@dataclass(frozen=True)
+class _Scale:
+    left: float
+    right: float
+    low: float
+    high: float
+
+    @classmethod
+    def around(cls, dots: Sequence[Dot], curves: Sequence[Curve]) -> _Scale:
+        xs = [d.across[k] for d in dots for k in ("low", "high")] + [x for c in curves for x, _ in c.points]
+        ys = [d.up[k] for d in dots for k in ("low", "high")] + [y for c in curves for _, y in c.points]
+        spare_x, spare_y = (0.05 * (max(v) - min(v)) or 0.1 for v in (xs, ys))
+        return cls(min(xs) - spare_x, max(xs) + spare_x, min(ys) - spare_y, max(ys) + spare_y)
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+
+
+def _axes(scale: _Scale) -> Markup:
+    parts = []
+    for value in ticks(scale.low, scale.high):
+        y = f"{scale.y(value):.1f}"
+        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y))
+        parts.append(Markup('<text class="tick" x="{}" y="{}" dy="3.5" text-anchor="end">{:.3g}</text>').format(LEFT - 5, y, value))
+    for value in ticks(scale.left, scale.right, 5):
+        parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{:.3g}</text>').format(scale.x(value), HEIGHT - 7, value))
+    return Markup("").join(parts)
+
+
+def _curve(scale: _Scale, curve: Curve) -> Markup:
+    """The supported part solid, the rest dotted; both share the point where they meet."""
+    parts = []
+    for known in (True, False):
+        shown = [has == known for has in curve.supported]
+        if not known:  # from the last supported point on
+            shown = [here or after for here, after in zip(shown, [*shown[1:], False])]
+        points = [point for point, here in zip(curve.points, shown) if here]
+        if len(points) > 1:
+            style = "smooth" if known else "held"
+            parts.append(Markup('<g class="{}"><polyline points="{}"/></g>').format(style, _line(scale, points)))
+    colour = f"c{_of(curve.colour)}" if curve.colour else ""
+    return Markup('<g class="{}"><title>{}</title>{}</g>').format(colour, curve.name, Markup("").join(parts))
+
+
+def _path(scale: _Scale, dots: Sequence[Dot]) -> Markup:
+    points = [(dot.across["value"], dot.up["value"]) for dot in dots]
+    return Markup('<g class="c{} raw"><polyline points="{}"/></g>').format(_of(dots[0].colour), _line(scale, points))
+
+
+def _line(scale: _Scale, points: Sequence[tuple[float, float]]) -> str:
+    return " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in points)
+
+
+def _dot(scale: _Scale, dot: Dot) -> Markup:
+    x, y = scale.x(dot.across["value"]), scale.y(dot.up["value"])
+    bars = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="currentColor" stroke-opacity=".45" fill="none"/>').format(
+        scale.x(dot.across["low"]), y, scale.x(dot.across["high"]), x, scale.y(dot.up["low"]), scale.y(dot.up["high"])
+    )
+    hollow = Markup(' style="fill:var(--card);stroke:currentColor"') if dot.marked else Markup("")
+    return Markup('<g class="c{}"><title>{}: {:.3g} at {:.3g}</title>{}<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3.2"{}/></g>').format(
+        _of(dot.colour), dot.name, dot.up["value"], dot.across["value"], bars, x, y, hollow
+    )

@@ -1,0 +1,35 @@
+"""What the tests of comparing share: a recipe of the two-layer model that trains in no time, and a scorer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from accord.compare import cells
+from accord.config import Config
+from accord.flags import build
+from accord.training.display import SilentDisplay
+
+SILENT = SilentDisplay()
+VOLATILE = ("cost", "command")  # of a record: what another run of the same may have otherwise
+
+
+def recipe(folder: Path, pairs: str, held_out: str | None, **fields) -> Config:
+    """2 updates of 4 pairs on the tiny model."""
+    values = {"train.steps": 2, "train.batch_size": 4, "model.dtype": "float32", "checkpoint.every": 1, **fields}
+    return build(model=str(folder), data=pairs, held_out=held_out, fields=values)
+
+
+def starts(folder: Path) -> Counter:
+    """How often each cell was begun anew."""
+    return Counter(entry["cell"] for entry in cells.logged(folder) if entry["what"] == "started")
+
+
+def steady(record: dict) -> dict:
+    """What must be the same however often a comparison was stopped."""
+    return {name: value for name, value in record.items() if name not in VOLATILE}
+
+
+def brevity(prompts, answers):
+    """A scorer: shorter is better."""
+    return [-len(answer) for answer in answers]
