@@ -140,6 +140,7 @@ def test_the_defaults_of_every_objective():
         "cpo": {"beta": 0.1, "alpha": 1.0, "nll_normalize": "token_mean"},
         "kto": {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
         "sft": {},
+        "bradley_terry": {"centering": 0.0, "margin": "column"},
     }
 
 

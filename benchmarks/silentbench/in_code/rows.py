@@ -46,12 +46,12 @@ def prompt_scored(world: World, chosen) -> None:
 
 def padded_scores_prompt(world: World) -> None:
     """The padded rows begin one token too early, for the path and for the oracle alike."""
-    right = logps._padded
+    right = logps.padded_rows
 
     def wider(trees, device):
         return right([replace(t, prompt=t.prompt[:-1], completions=tuple((t.prompt[-1], *c) for c in t.completions)) for t in trees], device)
 
-    world.patch(logps, "_padded", wider)
+    world.patch(logps, "padded_rows", wider)
     world.settings["model.forward"] = "padded"
 
 

@@ -23,7 +23,9 @@ def write(ready: Ready, folder: RunFolder) -> None:
         return
     rows = ready.rows
     found = audit_rows(rows.dataset, ready.learner.objective.rows, most, ready.config.train.seed)
-    write_json(folder.path / NAME, found.as_dict() | {"of": len(rows.dataset)})
+    # without the time that it took: a resumed run leaves the same bytes
+    kept = {name: value for name, value in found.as_dict().items() if name != "seconds"}
+    write_json(folder.path / NAME, kept | {"of": len(rows.dataset)})
     ready.findings.append(finding(found, len(rows.dataset)))
 
 
