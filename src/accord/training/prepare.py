@@ -37,13 +37,17 @@ from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
 from accord.training.sampling import Asked, prompts_of
-from accord.training.scoring import headed, padding_finding, require_whole, take_margins
+from accord.training.scoring import headed, padding_findings, require_whole, take_margins
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
 from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
+SHARDED = Finding(
+    "running", "note",
+    "weights are sharded: proofs by the bare network, checks of weights, reference and path while training, and samples are off",
+)  # fmt: skip
 NEIGHBOURS, COMPARED = 32, 8  # rows of one batch, and how many of them are computed alone as well, for the noise floor
 
 
@@ -140,8 +144,7 @@ def prepare(
     found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
     model = headed(model, objective, config)
-    if objective.needs == "scores":
-        found.append(padding_finding(model, rows))
+    found += padding_findings(model, rows)
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
@@ -154,19 +157,14 @@ def prepare(
     found.append(Finding("reference", "ok", why))
     learner = _learner(config, objective, forward, kind, world, sharded)
     world = learner.world
-    if sharded:
-        says = "weights are sharded: proofs by the bare network, checks of weights, reference and path while training, and samples are off"
-        found.append(Finding("running", "note", says))
+    found += [SHARDED] if sharded else []
     peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
         config, model, template, rows, held_out_rows, held_out_of(config, held_out_rows, objective), order, steps, peak,
         learner, Optimizer(model.trainable(), config.train, peak, steps), kind, weights,
         fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
-    # answers are generated token by token, by the first rank: it needs the weights whole, and a reward model gives none
-    if not world.lockstep and objective.needs == "logps":
-        limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
-        ready.asked = prompts_of(config, template, held_out_rows, limit)
+    ready.asked = _asked(ready)
     world.agree(stop.poll)
     ready.findings += shares_of(ready)
     _require_batches(ready)
@@ -179,6 +177,15 @@ def prepare(
     refuse(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
+
+
+def _asked(ready: Ready) -> list[Asked]:
+    """What samples answer: token by token, by the first rank, which needs the weights whole; a reward model answers nothing."""
+    learner = ready.learner
+    if learner.world.lockstep or learner.objective.needs != "logps":
+        return []
+    limit = getattr(ready.model.network.config.get_text_config(), "max_position_embeddings", None)
+    return prompts_of(ready.config, ready.template, ready.held_out_rows, limit)
 
 
 def _learner(config: Config, objective: BoundObjective, forward: Forward, kind: str, world: World, sharded: bool) -> Learner:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from accord.config import Config
 from accord.models.language import LanguageModel
-from accord.models.reward import with_score_head
+from accord.models.reward import RewardModel, with_score_head
 from accord.objectives import BoundObjective
 from accord.training.rows import Rows
 from accord.types import Finding, UsageError
@@ -67,13 +67,16 @@ def _finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def padding_finding(model: LanguageModel, rows: Rows) -> Finding:
-    """Classifiers find the last token by skipping padding by its id: no answer may end in it."""
+def padding_findings(model: LanguageModel, rows: Rows) -> list[Finding]:
+    """Classifiers find the last token by skipping padding by its id: no answer may end in it. Nothing of other models."""
+    if not isinstance(model, RewardModel):
+        return []
     pad = model.network.config.pad_token_id
     hit = [tree for tree in rows.trees if any(completion[-1] == pad for completion in tree.completions)]
     token = model.tokenizer.convert_ids_to_tokens(pad)
     if hit:
         says = f"{len(hit):,} answers end in the padding token {token!r}: whoever loads the model would read them one token early"
-        return Finding("model.padding", "refused", says, {"first": [rows.origin(t) for t in hit[:3]]}, "use another template or padding token")
+        first = {"first": [rows.origin(t) for t in hit[:3]]}
+        return [Finding("model.padding", "refused", says, first, "use another template or padding token")]
     says = f"padded with {token!r}, which ends no answer; not applicable: {NOT_APPLICABLE}"
-    return Finding("model.padding", "ok", says, {"pad_token_id": pad})
+    return [Finding("model.padding", "ok", says, {"pad_token_id": pad})]
