@@ -1,0 +1,18 @@
+"""Every method in turn on one file.
+
+Shows: one data type and one loop; pairs serve as labels for KTO and as demonstrations for SFT; what β means for each is said.
+Takes: about 15 minutes. Expect: a line a method. It is no comparison: few rows, few updates, one seed, each method's own
+learning rate. `accord compare` makes one.
+"""
+
+from settings import HELD_OUT, MODEL, STEPS, TRAIN, fresh
+
+import accord
+
+for method in accord.objectives.OBJECTIVES:
+    result = accord.train(
+        model=MODEL, data=TRAIN, held_out=HELD_OUT, method=method, steps=STEPS, batch_size=8, output=fresh(method),
+        set={"evaluate.every": 0, "checkpoint.every": 0, "monitor.samples": 0},
+    )  # fmt: skip
+    print(f"{method:<7} held-out loss {result.before['eval_loss']:9.4f} → {result.after['eval_loss']:9.4f}")
+    print(f"        {accord.objectives.resolve(method).convention}")
