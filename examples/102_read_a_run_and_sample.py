@@ -8,6 +8,7 @@ Takes: about 2 minutes if no example was run before, else seconds. Expect: the l
 import json
 from pathlib import Path
 
+from peft import PeftModel
 from settings import a_run
 
 from accord.evaluate.generate import sample
@@ -28,10 +29,13 @@ print(f"{len(checks)} checks, {sum(check['verdict'] == 'ok' for check in checks)
 events = run / "events.jsonl"
 print(events.read_text() if events.exists() else "no red flag, no note")
 
-# Samples: `load` reads an adapter with its base model. The prompt is rendered as it was in training.
-question = "How do I keep bread fresh?"
-for name in (json.loads((run / "adapter/adapter_config.json").read_text())["base_model_name_or_path"], str(run / "adapter")):
-    model = load(name)
-    ids = model.tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, return_dict=False)
-    answer = sample(model.network, model.tokenizer, [tuple(ids)], max_new_tokens=32, temperature=0.7, seed=1)[0]
-    print(f"{Path(name).name}: {answer.text!r}")
+# Samples: the base model, then the same with the run's adapter, as anybody's PEFT would load it.
+settings = json.loads((run / "adapter/adapter_config.json").read_text())
+model = load(settings["base_model_name_or_path"])
+question = [{"role": "user", "content": "How do I keep bread fresh?"}]
+ids = tuple(model.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False))  # as in training
+
+before = sample(model.network, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[0]
+trained = PeftModel.from_pretrained(model.network, run / "adapter")
+after = sample(trained, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[0]
+print(f"before: {before.text!r}\nafter: {after.text!r}")

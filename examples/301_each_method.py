@@ -14,5 +14,6 @@ for method in accord.objectives.OBJECTIVES:
         model=MODEL, data=TRAIN, held_out=HELD_OUT, method=method, steps=STEPS, batch_size=8, output=fresh(method),
         set={"evaluate.every": 0, "checkpoint.every": 0, "monitor.samples": 0},
     )  # fmt: skip
-    print(f"{method:<7} held-out loss {result.before['eval_loss']:9.4f} → {result.after['eval_loss']:9.4f}")
+    before, after = (side["eval_logps/chosen"] for side in (result.before, result.after))
+    print(f"{method:<7} held-out chosen answers {before:8.2f} → {after:8.2f} nats")
     print(f"        {accord.objectives.resolve(method).convention}")

@@ -28,5 +28,5 @@ def a_run() -> str:
     """A finished run to look at: the first one below OUTPUT, or a new one."""
     there = OUTPUT / "a-run"
     if not (there / "adapter").is_dir():
-        accord.train(model=MODEL, data=TRAIN, held_out=HELD_OUT, steps=STEPS, batch_size=8, output=str(there))
+        accord.train(model=MODEL, data=TRAIN, held_out=HELD_OUT, steps=STEPS, batch_size=8, dtype="float32", output=str(there))
     return str(there)
