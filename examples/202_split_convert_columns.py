@@ -25,5 +25,5 @@ print("\n".join(convert_file(f"{folder}/train.jsonl", openai, "openai").lines())
 mine = Path(fresh("mine.jsonl"))
 row = {"question": "Is rain wet?", "good": "Yes.", "bad": "Who can say."}
 mine.write_text(json.dumps(row) + "\n", encoding="utf-8")
-examples = read(mine, columns={"prompt": "question", "chosen": "good", "rejected": "bad"})
-print(next(iter(examples)))
+dataset = read(mine, columns={"prompt": "question", "chosen": "good", "rejected": "bad"})
+print(dataset.examples[0])

@@ -10,6 +10,7 @@ from statistics import median
 from making.text import ROOT, plain, table
 
 RESULTS = ROOT / "benchmarks" / "results"
+LONGEST = 180  # characters of a message that are shown
 
 
 @cache
@@ -86,9 +87,19 @@ def paths() -> str:
 
 
 def silentbench() -> str:
-    """Every injected fault: caught where, by accord and by TRL."""
-    rows = [(plain(fault["fault"]), _fate(fault["accord"]), _fate(fault["trl"])) for fault in result("silentbench")["faults"]]
-    return table(("fault", "accord", "TRL"), rows)
+    """Every injected fault: caught where, by accord and by TRL, and accord's own words."""
+    rows = [
+        (plain(fault["fault"]), _fate(fault["accord"]), _fate(fault["trl"]), plain(said(fault["accord"]["says"])) or "–")
+        for fault in result("silentbench")["faults"]
+    ]
+    return table(("fault", "accord", "TRL", "what accord says"), rows)
+
+
+def said(message: str) -> str:
+    """The line of a message that names the cause, cut where it gets long; the heading above it says only that a run ended."""
+    lines = [line.strip() for line in message.splitlines()]
+    line = next((line for line in lines if not line.endswith("would be silently wrong.")), "")
+    return line if len(line) <= LONGEST else line[:LONGEST].rpartition(" ")[0] + " …"
 
 
 def _fate(side: dict | None) -> str:

@@ -104,6 +104,14 @@ def test_every_fault_of_silentbench_is_listed():
     assert sum("caught" in line.split(" | ")[2] for line in lines) == found["counts"]["trl"]["caught"]
 
 
+def test_the_words_of_a_message():
+    """The cause, not the heading; whole words."""
+    assert figures.said("Not trained, since the result would be silently wrong.\ndata.end: no end token\n  more") == "data.end: no end token"
+    assert figures.said("") == ""
+    long = figures.said("word " * 100)
+    assert long.endswith("word …") and len(long) <= figures.LONGEST + 2
+
+
 TYPED = re.compile(r"(?<![\w.§/:-])\d*\.\d{2,}|\b\d+(?:\.\d+)? ?(?:×|%)|\b\d{3,}\b(?! nats)")
 MEANT = {"135", "1.0", "0.6931"}  # the model's size; a licence; ln 2, which test_kl_spent_is_exact knows
 
@@ -194,8 +202,13 @@ def test_python_shows_signature_and_docstring():
     assert "0x" not in python.reference("accord.audit") and "    say: Say = …,\n" in python.reference("accord.audit")
 
 
-def test_documents_recipes_and_examples():
-    assert "](PAPERS.md)" not in files.include("BENCHMARKS.md") and "[arXiv:2305.18290](https://arxiv.org" in files.include("PAPERS.md")
+def test_links_of_a_document_lead_to_pages_or_nowhere(tmp_path, monkeypatch):
+    (tmp_path / "A.md").write_text("[one](PAPERS.md) [two](src/x.py) [three](https://arxiv.org/abs/1) [four](#five)")
+    monkeypatch.setattr(files, "ROOT", tmp_path)
+    assert files.include("A.md") == "[one](papers.md) two [three](https://arxiv.org/abs/1) [four](#five)"
+
+
+def test_recipes_and_examples_are_all_listed():
     recipes = files.recipes()
     assert recipes.count("### ") == len(list((ROOT / "recipes").glob("*.yaml"))) and "- Expect: " in recipes and "```bash\naccord train recipes/" in recipes
     listed = files.examples()
