@@ -1,7 +1,7 @@
 """Read what a run wrote about itself, and ask its model something.
 
-Shows: metrics.jsonl, preflight.json and events.jsonl are plain JSON; the adapter loads with transformers and PEFT alone;
-the same seed gives the same answers before and after.
+Shows: metrics.jsonl, preflight.json and events.jsonl are plain JSON; PEFT loads the adapter; samples before and after take the
+same seed, so that what differs between them is the training.
 Takes: about 2 minutes if no example was run before, else seconds. Expect: the loss a little lower than ln 2 = .693.
 """
 
