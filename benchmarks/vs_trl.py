@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--only", help="cases, separated by commas")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--settings", help="those of TRL to try, separated by semicolons; all where none is named")
     parser.add_argument("--updates", type=int, default=3, help="updates of a process; the first is left out")
     options = parser.parse_args()
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
@@ -82,7 +83,10 @@ def measure(case: Case, data: Path, folder: Path, options: argparse.Namespace) -
     facts = child("accord_side.py", "prepare", case, folder, data=str(data / case.file), updates=options.updates)
     agreement = compare(case, folder)
     updates = options.updates
-    tried = {name: trl(case, folder, setting, 2) for name, setting in settings(case).items()}
+    wanted = options.settings.split(";") if options.settings else settings(case)
+    tried = {name: trl(case, folder, setting, 2) for name, setting in settings(case).items() if name in wanted}
+    if len(tried) < len(wanted):
+        raise SystemExit(f"--settings: expected some of {'; '.join(settings(case))}")
     working = {name: found for name, found in tried.items() if "error" not in found}
     best = min(working, key=lambda name: statistics.median(working[name]["seconds"][1:]))
     setting = settings(case)[best]
