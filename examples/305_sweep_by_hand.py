@@ -2,7 +2,7 @@
 
 Shows: a run is a function call, so a sweep is a loop; margins are in units of β, so compare log-ratios (nats) instead.
 Takes: about 5 minutes. Expect: the smaller β is, the further answers move (drift), and the smaller the reward margin looks.
-Other values: python examples/305_sweep_by_hand.py 0.01 1
+Other values: python examples/305_sweep_by_hand.py 0.01 1. `accord sweep RECIPE --set objective.beta=…` does it with intervals.
 """
 
 import sys
