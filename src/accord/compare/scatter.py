@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from accord.report.figures import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, ticks
+from accord.report.figures import BOTTOM, LEFT, RIGHT, TOP, ticks
 
 COLOURS = 6  # of the report's palette
+WIDTH, HEIGHT = 960, 440  # across the whole page, so that words have their own size
 
 
 @dataclass(frozen=True)
