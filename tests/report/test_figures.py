@@ -5,7 +5,8 @@ import re
 
 import pytest
 
-from accord.report.figures import HEIGHT, LEFT, RIGHT, TOP, WIDTH, Line, Mark, chart, smooth, thin, ticks
+from accord.report.figures import HEIGHT, WIDTH, Line, Mark, chart, smooth, thin
+from accord.report.plane import LEFT, RIGHT, TOP, ticks
 
 
 def points_of(svg) -> list[tuple[float, float]]:

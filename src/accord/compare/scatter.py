@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from accord.report.figures import BOTTOM, LEFT, RIGHT, TOP, ticks
+from accord.report.plane import Plane
 
 COLOURS = 6  # of the report's palette
 WIDTH, HEIGHT = 960, 440  # across the whole page, so that words have their own size
@@ -43,8 +43,8 @@ def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve
       joined: join dots of one colour in the order given.
       names: of the colours, where several dots have one; else each dot's own.
     """
-    scale = _Scale.around(dots, curves)
-    parts = [_axes(scale), *(_curve(scale, curve) for curve in curves)]
+    scale = _around(dots, curves)
+    parts = [scale.axes("{:.3g}".format, "{:.3g}".format), *(_curve(scale, curve) for curve in curves)]
     if joined:
         parts += [_path(scale, [dot for dot in dots if dot.colour == colour]) for colour in sorted({d.colour for d in dots})]
     parts += [_dot(scale, dot) for dot in dots]
@@ -62,39 +62,14 @@ def _of(colour: int) -> int:
     return (colour - 1) % COLOURS + 1
 
 
-@dataclass(frozen=True)
-class _Scale:
-    left: float
-    right: float
-    low: float
-    high: float
-
-    @classmethod
-    def around(cls, dots: Sequence[Dot], curves: Sequence[Curve]) -> _Scale:
-        xs = [d.across[k] for d in dots for k in ("low", "high")] + [x for c in curves for x, _ in c.points]
-        ys = [d.up[k] for d in dots for k in ("low", "high")] + [y for c in curves for _, y in c.points]
-        spare_x, spare_y = (0.05 * (max(v) - min(v)) or 0.1 for v in (xs, ys))
-        return cls(min(xs) - spare_x, max(xs) + spare_x, min(ys) - spare_y, max(ys) + spare_y)
-
-    def x(self, value: float) -> float:
-        return LEFT + (value - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+def _around(dots: Sequence[Dot], curves: Sequence[Curve]) -> Plane:
+    xs = [d.across[k] for d in dots for k in ("low", "high")] + [x for c in curves for x, _ in c.points]
+    ys = [d.up[k] for d in dots for k in ("low", "high")] + [y for c in curves for _, y in c.points]
+    spare_x, spare_y = (0.05 * (max(v) - min(v)) or 0.1 for v in (xs, ys))
+    return Plane(min(xs) - spare_x, max(xs) + spare_x, min(ys) - spare_y, max(ys) + spare_y, WIDTH, HEIGHT)
 
 
-def _axes(scale: _Scale) -> Markup:
-    parts = []
-    for value in ticks(scale.low, scale.high):
-        y = f"{scale.y(value):.1f}"
-        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y))
-        parts.append(Markup('<text class="tick" x="{}" y="{}" dy="3.5" text-anchor="end">{:.3g}</text>').format(LEFT - 5, y, value))
-    for value in ticks(scale.left, scale.right, 5):
-        parts.append(Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{:.3g}</text>').format(scale.x(value), HEIGHT - 7, value))
-    return Markup("").join(parts)
-
-
-def _curve(scale: _Scale, curve: Curve) -> Markup:
+def _curve(scale: Plane, curve: Curve) -> Markup:
     """The supported part solid, the rest dotted; both share the point where they meet."""
     parts = []
     for known in (True, False):
@@ -109,16 +84,16 @@ def _curve(scale: _Scale, curve: Curve) -> Markup:
     return Markup('<g class="{}"><title>{}</title>{}</g>').format(colour, curve.name, Markup("").join(parts))
 
 
-def _path(scale: _Scale, dots: Sequence[Dot]) -> Markup:
+def _path(scale: Plane, dots: Sequence[Dot]) -> Markup:
     points = [(dot.across["value"], dot.up["value"]) for dot in dots]
     return Markup('<g class="c{} raw"><polyline points="{}"/></g>').format(_of(dots[0].colour), _line(scale, points))
 
 
-def _line(scale: _Scale, points: Sequence[tuple[float, float]]) -> str:
+def _line(scale: Plane, points: Sequence[tuple[float, float]]) -> str:
     return " ".join(f"{scale.x(x):.1f},{scale.y(y):.1f}" for x, y in points)
 
 
-def _dot(scale: _Scale, dot: Dot) -> Markup:
+def _dot(scale: Plane, dot: Dot) -> Markup:
     x, y = scale.x(dot.across["value"]), scale.y(dot.up["value"])
     bars = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="currentColor" stroke-opacity=".45" fill="none"/>').format(
         scale.x(dot.across["low"]), y, scale.x(dot.across["high"]), x, scale.y(dot.up["low"]), scale.y(dot.up["high"])

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
+from accord.report.plane import BOTTOM, TOP, Plane
+
 WIDTH, HEIGHT = 420, 200
-LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
 POINTS = 240  # a line has no more: pixels would not show them
 
 Point = tuple[float, float]
@@ -46,8 +47,9 @@ def chart(title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: f
     lines = [line for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
         return None
-    scale = _Scale.around([p for line in lines for p in line.points], zero)
-    parts = [_axes(scale), _level(scale, zero), *(_mark(scale, mark) for mark in marks), *(_curve(scale, line) for line in lines)]
+    scale = _around([p for line in lines for p in line.points], zero)
+    level = Markup("") if zero is None else scale.across(zero, "level")
+    parts = [scale.axes(_short, _whole), level, *(_mark(scale, mark) for mark in marks), *(_curve(scale, line) for line in lines)]
     named = [line for line in lines if line.keyed] if len(lines) > 1 else []
     legend = Markup("").join(Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(n.colour, n.style, n.name) for n in named)
     return Markup('<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>').format(
@@ -74,58 +76,20 @@ def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
     return [(sum(s for s, _ in g) / len(g), sum(v for _, v in g) / len(g)) for g in groups]
 
 
-def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
-    raw = (high - low) / about
-    power = 10.0 ** math.floor(math.log10(raw))
-    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
-    first = math.ceil(low / step)
-    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
+def _around(points: Sequence[Point], zero: float | None) -> Plane:
+    steps = [s for s, _ in points]
+    values = [v for _, v in points] + ([] if zero is None else [zero])
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    right = max(steps) if max(steps) > min(steps) else min(steps) + 1
+    return Plane(min(steps), right, low - room, high + room, WIDTH, HEIGHT)
 
 
-@dataclass(frozen=True)
-class _Scale:
-    left: float
-    right: float
-    low: float
-    high: float
-
-    @classmethod
-    def around(cls, points: Sequence[Point], zero: float | None) -> _Scale:
-        steps = [s for s, _ in points]
-        values = [v for _, v in points] + ([] if zero is None else [zero])
-        low, high = min(values), max(values)
-        room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
-        return cls(min(steps), max(steps) if max(steps) > min(steps) else min(steps) + 1, low - room, high + room)
-
-    def x(self, step: float) -> float:
-        return LEFT + (step - self.left) / (self.right - self.left) * (WIDTH - LEFT - RIGHT)
-
-    def y(self, value: float) -> float:
-        return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+def _whole(step: float) -> str | None:
+    return f"{int(step):,}" if step == int(step) else None
 
 
-def _axes(scale: _Scale) -> Markup:
-    parts = []
-    for value in ticks(scale.low, scale.high):
-        y = f"{scale.y(value):.1f}"
-        parts.append(Markup('<line class="grid" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y))
-        parts.append(Markup('<text class="tick" x="{}" y="{}" dy="3.5" text-anchor="end">{}</text>').format(LEFT - 5, y, _short(value)))
-    for step in ticks(scale.left, scale.right, 5):
-        if step == int(step):
-            x = f"{scale.x(step):.1f}"
-            parts.append(Markup('<text class="tick" x="{}" y="{}" text-anchor="middle">{:,}</text>').format(x, HEIGHT - 7, int(step)))
-    return Markup("").join(parts)
-
-
-def _level(scale: _Scale, value: float | None) -> Markup:
-    if value is None:
-        return Markup("")
-    y = f"{scale.y(value):.1f}"
-    return Markup('<line class="level" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, y, y)
-
-
-def _mark(scale: _Scale, mark: Mark) -> Markup:
+def _mark(scale: Plane, mark: Mark) -> Markup:
     if not scale.left <= mark.step <= scale.right:
         return Markup("")
     x = f"{scale.x(mark.step):.1f}"
@@ -134,7 +98,7 @@ def _mark(scale: _Scale, mark: Mark) -> Markup:
     )  # fmt: skip
 
 
-def _curve(scale: _Scale, line: Line) -> Markup:
+def _curve(scale: Plane, line: Line) -> Markup:
     dots = [_dot(scale, line.name, point) for point in line.points] if len(line.points) == 1 or line.style == "held" else []
     path = " ".join(f"{scale.x(s):.1f},{scale.y(v):.1f}" for s, v in line.points)
     return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(
@@ -142,7 +106,7 @@ def _curve(scale: _Scale, line: Line) -> Markup:
     )
 
 
-def _dot(scale: _Scale, name: str, point: Point) -> Markup:
+def _dot(scale: Plane, name: str, point: Point) -> Markup:
     step, value = point
     return Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step {:g}</title></circle>').format(
         scale.x(step), scale.y(value), name, _short(value), step

@@ -1,0 +1,56 @@
+"""From figures to places on an SVG, and the lines and words beside them: what every picture of the pages has in common."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A rectangle of figures, drawn `width` × `height` units large."""
+
+    left: float
+    right: float
+    low: float
+    high: float
+    width: int
+    height: int
+
+    def x(self, value: float) -> float:
+        return LEFT + (value - self.left) / (self.right - self.left) * (self.width - LEFT - RIGHT)
+
+    def y(self, value: float) -> float:
+        return TOP + (self.high - value) / (self.high - self.low) * (self.height - TOP - BOTTOM)
+
+    def across(self, value: float, kind: str) -> Markup:
+        """A level line through the whole plane."""
+        y = f"{self.y(value):.1f}"
+        return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(kind, LEFT, self.width - RIGHT, y, y)
+
+    def axes(self, up: Callable[[float], str], along: Callable[[float], str | None]) -> Markup:
+        """Level lines with their values, and values below; `along` gives None for those that are not written."""
+        parts = []
+        for value in ticks(self.low, self.high):
+            parts.append(self.across(value, "grid"))
+            place = Markup('<text class="tick" x="{}" y="{:.1f}" dy="3.5" text-anchor="end">{}</text>')
+            parts.append(place.format(LEFT - 5, self.y(value), up(value)))
+        for value in ticks(self.left, self.right, 5):
+            if (word := along(value)) is not None:
+                place = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
+                parts.append(place.format(self.x(value), self.height - 7, word))
+        return Markup("").join(parts)
+
+
+def ticks(low: float, high: float, about: int = 4) -> list[float]:
+    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    raw = (high - low) / about
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)
+    first = math.ceil(low / step)
+    return [k * step for k in range(first, math.floor(high / step + 1e-9) + 1)]
