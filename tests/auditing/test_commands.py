@@ -52,8 +52,8 @@ def test_an_audit_is_the_same_twice(tmp_path):
 
 @pytest.mark.parametrize("command", ["audit", "split", "convert", "advise"])
 def test_a_missing_file(command, tmp_path):
-    more = ["--to", "openai", "--output", tmp_path / "o.jsonl"] if command == "convert" else []
-    done = invoke(command, tmp_path / "none.jsonl", *more)
+    more = {"convert": ["--to", "openai", "--output", tmp_path / "o.jsonl"], "split": ["--output", tmp_path / "split"]}
+    done = invoke(command, tmp_path / "none.jsonl", *more.get(command, []))
     assert done.exit_code == 3 and "there is no such file" in done.stderr and "Traceback" not in done.output
 
 
