@@ -134,7 +134,7 @@ def test_long_texts_take_no_long_time():
     for text in ("9" * 300_000, "1," * 300_000, "#### " * 100_000, "[" * 300_000, "a.\n\n" * 100_000, "*\n \n" * 100_000):
         final_number(text)
         for kind, asks, *_ in CASES:
-            constraints()(text, {"constraints": [{"kind": kind, **asks}]})
+            assert constraints()(text, {"constraints": [{"kind": kind, **asks}]}) in (0.0, 1.0)
 
 
 # ---------------------------------------------------------------- functions

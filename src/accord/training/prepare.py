@@ -134,13 +134,7 @@ def prepare(
     display.phase("model", f"loading {config.model.name}")
     model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
     stop.poll()
-    template = make_template(
-        model.tokenizer, config.data.template, generation_eos=_stop_ids(model), allow_raw="raw_text" in config.allow
-    )
-    rows = load_rows(config, config.data.train, objective.rows, template, display)
-    held_out_rows = load_held_out(config, objective, template, display)
-    if folder is not None and account_rows:
-        account(folder, rows, held_out_rows)
+    template, rows, held_out_rows = _read(config, objective, model, display, folder if account_rows else None)
     found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
     model = headed(model, objective, config)
@@ -170,13 +164,32 @@ def prepare(
     _require_batches(ready)
     _prove(ready, display)
     if kind == "cached" and not dry_run:
-        own = folder.reference if folder is not None else None
-        ready.learner = replace(learner, reference=cached_reference(ready, display, stop, own))
+        _fill_reference(ready, display, stop, folder)
     _measure_ties(ready)
     ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
     refuse(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
+
+
+def _fill_reference(ready: Ready, display: Display, stop: Stop, folder: RunFolder | None) -> None:
+    """The pass that fills the reference cache, of which the run keeps a copy of its own."""
+    own = folder.reference if folder is not None else None
+    ready.learner = replace(ready.learner, reference=cached_reference(ready, display, stop, own))
+
+
+def _read(
+    config: Config, objective: BoundObjective, model: LanguageModel, display: Display, folder: RunFolder | None
+) -> tuple[Template, Rows, Rows | None]:  # fmt: skip
+    """The template, the training rows and the held-out rows; what became of them goes into `folder`, where there is one."""
+    template = make_template(
+        model.tokenizer, config.data.template, generation_eos=_stop_ids(model), allow_raw="raw_text" in config.allow
+    )
+    rows = load_rows(config, config.data.train, objective.rows, template, display)
+    held_out_rows = load_held_out(config, objective, template, display)
+    if folder is not None:
+        account(folder, rows, held_out_rows)
+    return template, rows, held_out_rows
 
 
 def _asked(ready: Ready) -> list[Asked]:
