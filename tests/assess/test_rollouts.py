@@ -134,6 +134,15 @@ def test_lines_that_are_no_scored_answers_are_refused_with_their_place(row, tmp_
     assert code == 3 and "s.jsonl:2" in said["says"] and not (tmp_path / "p.jsonl").exists()
 
 
+@pytest.mark.parametrize("broken", ["not json", "[1]", '{"prompt": "a", "compl'])
+def test_a_damaged_line_is_not_left_out_in_silence(broken, tmp_path):
+    good = json.dumps(scored_row([1, 2]))
+    (tmp_path / "a.jsonl").write_text(f"{good}\n{broken}\n{good}\n")
+    for command, output, *more in (("pair", "p.jsonl"), ("score", "s.jsonl", "--reward", "length=1")):
+        code, said = accord(command, tmp_path / "a.jsonl", "--output", tmp_path / output, *more)
+        assert code == 3 and "a.jsonl:2: this line is no JSON object" in said["says"] and not (tmp_path / output).exists()
+
+
 def test_options_of_rewards():
     assert options_of(["format.pattern=a.b", "mine.rewards:helpful.times=2"]) == {
         "format": {"pattern": "a.b"}, "mine.rewards:helpful": {"times": 2}}  # fmt: skip
