@@ -169,6 +169,25 @@ class MonitorConfig(Section):
     """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
 
 
+class RolloutsConfig(Section):
+    rewards: list[str]
+    """NAME or NAME=WEIGHT each, as accord score takes them: vader, format, module:function, a reward model's folder, …"""
+    reward_options: dict[str, dict[str, Any]] = {}
+    """Keyword arguments of the rewards, by name."""
+    k: Annotated[int, Field(strict=True, ge=2, le=LARGEST)] = 4
+    """Answers to each prompt."""
+    max_new_tokens: Positive = 48
+    """Longest answer."""
+    temperature: Annotated[float, Field(strict=True, gt=0)] = 1.0
+    """Divides the logits when answers are drawn."""
+    passes: Positive = 1
+    """How often answers are trained on before others are drawn."""
+    pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
+    """Which answers to a prompt become a pair, for objectives of pairs."""
+    margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    """How far apart the rewards of a pair are at least."""
+
+
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig
@@ -178,6 +197,8 @@ class Config(Section):
     """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
+    rollouts: RolloutsConfig | None = None
+    """Where answers are the policy's own: how they are drawn, rewarded and paired."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

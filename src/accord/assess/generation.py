@@ -143,10 +143,8 @@ def _rows(
 
 def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
     """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of K."""
-    single = len(question.turns) == 1 and question.turns[0].role == "user"
-    prompt = question.turns[0].content if single else [{"role": t.role, "content": t.content} for t in question.turns]
     return {
-        "prompt": prompt,
+        "prompt": prompt_column(question.turns),
         "completions": [answer.text for answer in answers],
         "ended": [answer.ended for answer in answers],
         "logprob": [answer.logprob for answer in answers],
@@ -154,6 +152,13 @@ def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> d
         "at": str(question.origin),
         "provenance": provenance,
     }
+
+
+def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
+    """A prompt as files of ours hold it: a single question as text, a conversation as its messages."""
+    if len(turns) == 1 and turns[0].role == "user":
+        return turns[0].content
+    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _questions(prompts: str | None, prompt: str | None) -> Questions | _Single:

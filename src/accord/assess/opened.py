@@ -61,6 +61,18 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
     return Opened(name, model, _template(model, template or "auto", config), config, None, weights)
 
 
+def open_start(config: Config) -> Opened:
+    """The model that a recipe starts from, with its adapter where it names one.
+
+    Raises:
+      UsageError: nothing usable there.
+    """
+    model = _base(config, None)
+    if config.model.adapter is not None:
+        load_adapter(model, config.model.adapter)
+    return Opened(config.model.name, model, _template(model, config.data.template, config), config, None, "the model as it stands")
+
+
 def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
     config = folder.config()
     if resolve_objective(config).needs == "scores":

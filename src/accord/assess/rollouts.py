@@ -15,11 +15,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from accord.assess.generation import Asked, Sampling, provenance_of, row_of
-from accord.assess.opened import open_model
+from accord.assess.opened import Opened, open_model
 from accord.data.containers import located
 from accord.data.prompts import Questions, read_prompts
 from accord.data.write import new_file, raw_rows, write_row
-from accord.evaluate.generate import sample
+from accord.evaluate.generate import Prompt, Sample, sample
 from accord.online.lines import GrowingFile
 from accord.online.pairing import Pairing
 from accord.online.rewards.load import load_rewards
@@ -28,6 +28,7 @@ from accord.types import DataError, Turn, UsageError
 PIECE = 8  # prompts between two writes: what a kill may cost
 ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
 Say = Callable[[str], None]
+Beside = Callable[[Sequence[Prompt], Sequence[Sample]], Mapping[str, Sequence]]  # of N answers to N prompts: columns of N
 
 
 def sample_file(
@@ -42,27 +43,47 @@ def sample_file(
         raise UsageError(f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare.")
     read = read_prompts(prompts)
     opened = open_model(name, dtype=dtype, template=template)
+    return sample_opened(opened, read, prompts, output, sampling, limit=limit, say=say)
+
+
+def sample_opened(
+    opened: Opened, read: Questions, prompts: str, output: str, sampling: Sampling, *, say: Say, limit: int | None = None,
+    about: Mapping[str, object] | None = None, beside: Beside | None = None,
+) -> dict:  # fmt: skip
+    """K answers of an open model to each prompt, one line a prompt.
+
+    Args:
+      read: what `prompts`, a path, holds.
+      about: goes into every line's provenance, beside what the answers hang on.
+      beside: further columns of K, computed while the model is open.
+
+    Raises:
+      DataError: no prompt can be answered. UsageError: a file begun with other settings.
+    """
     asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
-    file = GrowingFile(output, provenance_of(opened, sampling, read))
-    columns = _columns(prompts, read)
-    begun = file.done
+    file = GrowingFile(output, {**provenance_of(opened, sampling, read), **(about or {})}, PIECE)
+    columns = columns_of(prompts, read)
+    begun, k = file.done, sampling.k
     if begun:
         say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
     for start in range(begun, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
-        repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
-        answers = sample(
-            opened.model.root, opened.model.tokenizer, repeated, **sampling.options(), first_row=start * sampling.k
-        )
-        groups = [answers[i * sampling.k : (i + 1) * sampling.k] for i in range(len(questions))]
-        file.add({**row_of(q, group, {}), "row": columns.get(q.origin.line, {})} for q, group in zip(questions, groups))
+        repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(k)]
+        answers = sample(opened.model.root, opened.model.tokenizer, repeated, **sampling.options(), first_row=start * k)
+        more = beside(repeated, answers) if beside is not None else {}
+        rows = []
+        for i, question in enumerate(questions):
+            own = slice(i * k, (i + 1) * k)
+            further = {name: list(values[own]) for name, values in more.items()}
+            rows.append({**row_of(question, answers[own], {}), **further, "row": columns.get(question.origin.line, {})})
+        file.add(rows)
         say(f"{file.done:,} of {len(asked.ids):,} prompts answered")
     file.finish()
     left_out = dict(asked.left_out)
-    return {"output": output, "prompts": file.done, "answers": file.done * sampling.k, "resumed": begun, "left_out": left_out}
+    return {"output": output, "prompts": file.done, "answers": file.done * k, "resumed": begun, "left_out": left_out}
 
 
-def _columns(path: str, read: Questions) -> dict[int, dict]:
+def columns_of(path: str, read: Questions) -> dict[int, dict]:
     """The other columns of each prompt's row, by line: what its answers are verified against."""
     if Path(path).suffix.lower() == ".txt":
         return {}

@@ -18,8 +18,12 @@ from accord.types import CheckpointError, UsageError
 class GrowingFile:
     """NAME.part, cut back to its whole lines; `done` of them were there."""
 
-    def __init__(self, path: str, provenance: dict):
+    def __init__(self, path: str, provenance: dict, piece: int = 1):
         """
+        Args:
+          piece: lines that are made together. A piece that a kill left a part of is made again as a whole: half a batch
+            rounds otherwise than the batch.
+
         Raises:
           UsageError: a name that is no JSONL file's or is taken, or a .part that was begun with other settings.
         """
@@ -29,24 +33,26 @@ class GrowingFile:
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.provenance = json.loads(json.dumps(provenance))
-        self.done = self._resumed()
+        self.done = self._resumed(piece)
 
-    def _resumed(self) -> int:
-        """How many lines are there already; what a kill left of a line is cut off."""
+    def _resumed(self, piece: int) -> int:
+        """How many lines are there already; what a kill left of a line, or of a piece, is cut off."""
         if not self.part.exists():
             return 0
         content = self.part.read_bytes()
         whole = content[: content.rfind(b"\n") + 1]
-        lines = whole.splitlines()
+        lines = whole.split(b"\n")[:-1]
         for number, line in enumerate(lines, 1):
             if self._provenance(line) != self.provenance:
                 raise UsageError(
                     f"{self.part}:{number}: begun with another model, other data or other settings than now.\n"
                     f"Give the same ones to go on, or remove it to begin again: rm {self.part}"
                 )
-        if len(whole) < len(content):
-            os.truncate(self.part, len(whole))
-        return len(lines)
+        kept = lines[: len(lines) - len(lines) % piece]
+        size = sum(len(line) + 1 for line in kept)
+        if size < len(content):
+            os.truncate(self.part, size)
+        return len(kept)
 
     @staticmethod
     def _provenance(line: bytes) -> object:
