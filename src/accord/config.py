@@ -193,8 +193,9 @@ class Config(Section):
     data: DataConfig
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
     """name (dpo where none is given), and the objective's own keyword arguments."""
-    reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving"] = "auto"
-    """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
+    reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving", "base"] = "auto"
+    """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise. base: the
+    model without any adapter, even where training goes on from one, whose frozen copy is the reference of all the others."""
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
     rollouts: RolloutsConfig | None = None

@@ -12,9 +12,9 @@ from safetensors.torch import load_file
 
 from accord.config import Config, make_config
 from accord.data.templates import Template, make_template
-from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
-from accord.models.lora import load_adapter
+from accord.models.lora import forget_reference_adapter, load_adapter
 from accord.training.export import checkpointed
 from accord.training.folder import RunFolder
 from accord.training.prepare import make_trainable, resolve_objective
@@ -114,7 +114,7 @@ def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
         raise UsageError(f"{folder}: adapter_config.json names no base model.") from error
     model = load(str(base), dtype=dtype or "auto")
     load_adapter(model, str(folder))
-    model.peft.delete_adapter(REFERENCE)
+    forget_reference_adapter(model)
     return model
 
 

@@ -59,6 +59,13 @@ class AdaptersOff:
 
 
 @dataclass(frozen=True)
+class Base(AdaptersOff):
+    """The network without any adapter, where training goes on from one: policy and reference differ from the start."""
+
+    name: str = "base"
+
+
+@dataclass(frozen=True)
 class Frozen:
     """A copy of the network, made before training."""
 

@@ -82,6 +82,11 @@ def add_reference_adapter(model: LanguageModel) -> None:
     model.network.eval()
 
 
+def forget_reference_adapter(model: LanguageModel) -> None:
+    """Take the frozen copy of an incoming adapter out: `as_reference` is then the base, without any adapter."""
+    model.peft.delete_adapter(REFERENCE)
+
+
 def _only_low_rank(path: Path, folder: str) -> None:
     """Refuse adapters that train more than low-rank updates: what they train beside them has no frozen copy."""
     try:

@@ -14,7 +14,7 @@ weights and a gradient by definition show it before the first update.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -23,12 +23,13 @@ from torch import Tensor
 
 from accord.data.order import Order
 from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
+from accord.forward.reference import Base
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.optim import Optimizer
-from accord.training.step import Batch, Learner, accumulate, row_losses
+from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
 from accord.types import Finding, Logps, Numbers, Scores, Tree
 
 # Relative difference of the step's gradient and the one by definition. float32: sums in another order, 1e-6 seen.
@@ -196,7 +197,7 @@ def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
         says = f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in another order"
         return Finding("step0.gradient", "refused", says, {}, "rows are lost between the batch and the gradient; report this")
     step = {name: grad.clone() for name, grad in masters.gradients().items()}
-    wanted = _by_definition(learner, optimizer, batch.trees)
+    wanted = _by_definition(learner, optimizer, batch)
     missing = [name for name, grad in wanted.items() if name not in step and grad.any()]
     if missing:
         says = f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path skips them"
@@ -211,26 +212,39 @@ def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
     return Finding("step0.gradient", "refused", says, evidence, "the weights would move the wrong way or by the wrong amount")
 
 
-def _by_definition(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree]) -> dict[str, Tensor]:
+def _by_definition(learner: Learner, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
     """The gradient of the batch's mean loss for every trainable tensor, one completion at a time, in float32.
 
-    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is asked for here.
+    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is asked for here; unless
+    the reference is the base that the policy has left.
     """
+    trees = batch.trees
     masters, model = optimizer.masters, learner.forward.model
     masters.forget_gradients()
     form, objective = CLOSED_FORMS[learner.objective.name], learner.objective
     tokens = sum(len(c) for tree in trees for c in tree.completions)
     total = tokens if objective.denominator == "tokens" else len(trees)
-    sums = iter(sums_by_definition(model, trees).sum.tolist())
+    sums, known, z0 = _sums_and_baseline(learner, batch)
     for tree in trees:
-        answers = tuple(Answer(value, value, len(c)) for c, value in zip(tree.completions, sums))
-        _, slopes = form(Row("", answers, tree.desirable, tree.margin), objective.options, 0.0)
+        answers = tuple(Answer(next(sums), next(known), len(c)) for c in tree.completions)
+        _, slopes = form(Row("", answers, tree.desirable, tree.margin), objective.options, z0)
         for completion, slope in zip(tree.completions, slopes, strict=True):
             (by_definition(model, tree.prompt, completion).sum() * (slope / total)).backward()
             masters.collect()
     found = {name: grad.clone() for name, grad in masters.gradients().items()}
     masters.forget_gradients()
     return found
+
+
+def _sums_and_baseline(learner: Learner, batch: Batch) -> tuple[Iterator[float], Iterator[float], float]:
+    """Sums of the completions under policy and reference, in the order of the batch, and KTO's baseline."""
+    model = learner.forward.model
+    sums = sums_by_definition(model, batch.trees).sum.tolist()
+    if not isinstance(learner.reference, Base):
+        return iter(sums), iter(sums), 0.0
+    with model.as_reference():
+        known = sums_by_definition(model, batch.trees).sum.tolist()
+    return iter(sums), iter(known), float(whole_batch_context(learner, batch).get("z0", 0.0))
 
 
 def _apart(step: dict[str, Tensor], wanted: dict[str, Tensor]) -> _Apart:

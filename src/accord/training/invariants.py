@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 COORDINATES = 8  # weights a tensor that are followed
 FOLLOWED = 10  # updates after the start of a process in which they are
 EVERY = 10  # updates between two looks at the probe rows
-FIXED = ("frozen", "adapter_off", "cached")  # references that stay where they are
+FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
 MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
 DRIFT = 1e-5  # nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a GPU
 ADAM_EPSILON = 1e-8
@@ -302,7 +302,7 @@ class Watch:
         expected = [ready.rows.trees[row].row for row in ready.order.batch(step)]
         found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(ready.learner.objective, batch.trees, records)
         self.seen.update(tree.row for tree in batch.trees)
-        if step == 0 and not found and self.known is not None and not _drops(ready):
+        if step == 0 and not found and self.known is not None and ready.reference_kind != "base" and not _drops(ready):
             found = untouched(batch.trees, records, ready.model.dtype, "in the first batch")
         if not self.following(step):
             return found

@@ -23,7 +23,7 @@ from accord.forward.choose import Forward, choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import add_lora, add_reference_adapter, load_adapter, train_all_weights
+from accord.models.lora import add_lora, add_reference_adapter, forget_reference_adapter, load_adapter, train_all_weights
 from accord.models.sound import model_findings
 from accord.objectives import BoundObjective, resolve
 from accord.training.display import Display
@@ -143,7 +143,10 @@ def prepare(
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan(config, rows.trees)
-    kind, why = choose_reference(config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch)
+    kind, why = choose_reference(
+        config.reference, objective, adapters=model.peft is not None, repeats=steps > order.batches_per_epoch,
+        incoming=config.model.adapter is not None,
+    )  # fmt: skip
     sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
     require_whole(objective, sharded)
     if config.moving is not None:
@@ -378,6 +381,8 @@ def make_trainable(config: Config, model: LanguageModel) -> str:
         if spec.lora != LoraConfig():
             raise UsageError("model.adapter brings its own rank, alpha and targets; leave model.lora out.")
         load_adapter(model, spec.adapter)
+        if config.reference == "base":
+            forget_reference_adapter(model)
         return weights + ":" + fingerprint.adapter(spec.adapter)
     if spec.lora is None:
         train_all_weights(model)

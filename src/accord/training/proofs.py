@@ -20,11 +20,12 @@ import torch
 from torch import Tensor
 
 from accord.forward.layout import micro_batches, pack
+from accord.forward.reference import Base
 from accord.forward.rows import as_rows
 from accord.forward.scores import scored
 from accord.models.language import TRAINED
 from accord.objectives.certificate import certify
-from accord.training.independent import prove_independently
+from accord.training.independent import close, distance, prove_independently, sums_by_definition
 from accord.training.optim import Optimizer
 from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
 from accord.types import Finding, RowLogps, Tree
@@ -57,7 +58,8 @@ def prove(
     mask = _mask if learner.objective.needs == "logps" else _read
     findings += [mask(batch.trees), _deterministic(learner, batch.trees)]
     if learner.reference is not None:
-        findings.append(_at_reference(learner, batch, exact))
+        apart = isinstance(learner.reference, Base)
+        findings.append(_against_base(learner, batch) if apart else _at_reference(learner, batch, exact))
     if not any(finding.refused for finding in findings):
         findings += [_split_of_losses(learner, batch), _split_of_gradients(learner, batch, optimizer)]
         findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
@@ -172,6 +174,25 @@ def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
     return Finding("step0.reference", "ok", f"policy = reference: {known_as}{form}", evidence)
 
 
+@torch.no_grad()
+def _against_base(learner: Learner, batch: Batch) -> Finding:
+    """The policy has left this reference before the run: what the reference says is held against the bare network's numbers."""
+    model, known = learner.forward.model, learner.reference.logps(batch.trees)
+    with model.as_reference():
+        gap = distance(known, sums_by_definition(model, batch.trees))
+    policy = learner.forward(batch.trees).reduce()
+    left = distance(policy, known).max().item()
+    evidence = {"nats": gap.max().item(), "policy_apart": left}
+    if model.has_reference_adapter or not close(gap, model.dtype):
+        says = f"the reference is not the model without adapters: up to {gap.max():.3g} nats a token apart from the bare network"
+        return Finding("step0.reference", "refused", says, evidence, "an adapter is on in the reference; report this")
+    says = (
+        f"reference = the bare network without adapters ({gap.max():.1e} nats a token); the adapter that is gone on from is up to "
+        f"{left:.3g} nats a token away from it, so margins do not begin at 0"
+    )
+    return Finding("step0.reference", "ok", says, evidence)
+
+
 def _close(learner: Learner) -> float:
     """Nats a token, as a mean over an answer, that rounding may account for."""
     return {torch.bfloat16: 0.3, torch.float32: 1e-3}.get(learner.forward.model.dtype, 1e-6)
@@ -236,7 +257,8 @@ def noise_floor(learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tr
     """Largest reward margin, or difference of a row's margin alone and among others, that rounding makes up.
 
     Nothing has moved yet: where there is a reference, every margin should be 0, and what a cache of log-probs from batches
-    of other shapes leaves instead is rounding. Without a reference only the difference is.
+    of other shapes leaves instead is rounding. Without a reference, or with one that the policy has left, only the
+    difference is.
 
     Args:
       trees: the rows that are compared.
@@ -254,6 +276,7 @@ def noise_floor(learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tr
 
     together, alone = margins([[*trees, *neighbours]]), margins([[tree] for tree in trees])
     apart = (together[: len(trees)] - alone).abs().max()
-    width = max(apart, together.abs().max(), alone.abs().max()).item() if learner.reference is not None else apart.item()
+    equal = learner.reference is not None and not isinstance(learner.reference, Base)
+    width = max(apart, together.abs().max(), alone.abs().max()).item() if equal else apart.item()
     says = f"rounding makes up reward margins of up to {width:.1e} before anything has moved; smaller ones count as ties"
     return Finding("step0.noise_floor", "ok", says, {"reward_margin": width})

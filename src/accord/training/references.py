@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from accord.config import MovingConfig
 from accord.forward.choose import Forward
-from accord.forward.reference import AdaptersOff, Cached, Frozen, Reference, full_key
+from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
 from accord.training.display import Display
 from accord.training.files import writing
@@ -21,13 +21,16 @@ if TYPE_CHECKING:
     from accord.training.prepare import Ready
 
 
-def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool) -> tuple[str, str]:
+def choose_reference(
+    wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool, incoming: bool = False
+) -> tuple[str, str]:  # fmt: skip
     """The kind of reference and one line on why.
 
     Args:
       wanted: what the config says.
       adapters: whether adapters train, so that the base is still there.
       repeats: whether rows come more than once.
+      incoming: whether training goes on from an adapter.
 
     Raises:
       UsageError: a combination that makes no sense.
@@ -40,6 +43,8 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
         raise UsageError(f"reference = none, but {objective.name} is measured against one. Leave it at auto.")
     if wanted == "adapter_off" and not adapters:
         raise UsageError("reference = adapter_off needs adapters, and all weights train. Use cached or frozen.")
+    if wanted == "base":
+        return _base(adapters, incoming)
     if wanted == "moving":
         copied = "a second adapter, mixed factor by factor" if adapters else "a second model in memory"
         return wanted, f"reference: moving, as configured; {copied}; its log-probs are never kept"
@@ -52,12 +57,25 @@ def choose_reference(wanted: str, objective: BoundObjective, *, adapters: bool, 
     return "adapter_off", "reference: the model without its adapters (or with the adapter it started from)"
 
 
+def _base(adapters: bool, incoming: bool) -> tuple[str, str]:
+    if not adapters:
+        raise UsageError("reference = base is the model without its adapters, and all weights train. Use cached or frozen.")
+    if not incoming:
+        return "adapter_off", "reference: base, which is the model without its adapters, since none is gone on from"
+    return "base", (
+        "reference: base, the model without any adapter, as configured; the adapter that training goes on from has left it "
+        "already, so margins do not begin at 0"
+    )
+
+
 def live_reference(kind: str, forward: Forward, moving: MovingConfig | None = None) -> Reference | None:
     """A reference that computes. For a cache: what fills it."""
     if kind == "none":
         return None
     if kind == "moving":
         return Moving.of(forward, moving)
+    if kind == "base":
+        return Base(forward)
     if forward.model.peft is not None and kind in ("adapter_off", "cached"):
         return AdaptersOff(forward)
     if kind == "cached":

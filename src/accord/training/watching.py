@@ -45,9 +45,10 @@ class Monitor:
 def facts_of(ready: Ready) -> Facts:
     """What the rules need to know of a prepared run."""
     objective, order = ready.learner.objective, ready.order
+    at_reference = objective.at_reference if ready.reference_kind != "base" else None  # there the policy has left already
     return Facts(
         objective.name, objective.options, ready.steps, len(ready.rows.trees), order.batch_size, order.batches_per_epoch,
-        ready.peak, ready.tie_width, objective.at_reference, ready.config.train.clip,
+        ready.peak, ready.tie_width, at_reference, ready.config.train.clip,
     )  # fmt: skip
 
 
