@@ -19,6 +19,7 @@ from accord.cli_evaluate import add_evaluate_commands
 from accord.cli_import import add_import_command
 from accord.cli_online import add_online_commands
 from accord.cli_play import add_play_command
+from accord.cli_rlhf import add_rlhf_commands
 from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -293,6 +294,7 @@ add_data_commands(app, _run, _say)
 add_evaluate_commands(app, _run, _say)
 add_compare_commands(app, _run, _say, _command)
 add_online_commands(app, _run, _say)
+add_rlhf_commands(app, _run, _say, _command)
 add_import_command(app, _run, _say)
 add_play_command(app, _run, _say)
 

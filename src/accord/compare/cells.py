@@ -10,44 +10,21 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.compare.contenders import Cell
-from accord.training.display import Display
+from accord.training.display import CellDisplay, Display
 from accord.training.files import write_json, writing
 from accord.training.folder import REFUSED, RunFolder
 from accord.training.memory import release
 from accord.training.prepare import trajectory
 from accord.training.run import resume, start
-from accord.types import Diverged, Finding, Refused
+from accord.types import Diverged, Refused
 
 PLAN, LOG = "plan.json", "cells.jsonl"
 SHOWN = 6  # differences that are listed
 LONGEST = 300  # characters of a reason
-
-
-class CellDisplay(Display):
-    """Of a cell, what a person following many of them wants: warnings, and now and then how far it is."""
-
-    def __init__(self, outer: Display, name: str):
-        super().__init__(outer.stream)
-        self.outer, self.name, self.newest = outer, name, time.monotonic()
-
-    def line(self, text: str) -> None:
-        return None
-
-    def progress(self, name: str, done: int, total: int) -> None:
-        return None
-
-    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
-        if time.monotonic() - self.newest > 30 or step == total:
-            self.newest = time.monotonic()
-            self.outer.line(f"    {self.name}: step {step}/{total}, loss {metrics['loss']:.4f}, {speed:,.0f} tokens/s")
-
-    def flagged(self, step: int, finding: Finding) -> None:
-        if finding.verdict in ("warning", "refused"):
-            self.outer.line(f"  ! {self.name}, step {step}: {finding.check}: {finding.says}")
 
 
 def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:

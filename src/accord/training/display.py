@@ -72,6 +72,29 @@ class SilentDisplay(Display):
         return None
 
 
+class CellDisplay(Display):
+    """Of one run among many, what a person following them wants: warnings, and now and then how far it is."""
+
+    def __init__(self, outer: Display, name: str):
+        super().__init__(outer.stream)
+        self.outer, self.name, self.newest = outer, name, time.monotonic()
+
+    def line(self, text: str) -> None:
+        return None
+
+    def progress(self, name: str, done: int, total: int) -> None:
+        return None
+
+    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+        if time.monotonic() - self.newest > 30 or step == total:
+            self.newest = time.monotonic()
+            self.outer.line(f"    {self.name}: step {step}/{total}, loss {metrics['loss']:.4f}, {speed:,.0f} tokens/s")
+
+    def flagged(self, step: int, finding: Finding) -> None:
+        if finding.verdict in ("warning", "refused"):
+            self.outer.line(f"  ! {self.name}, step {step}: {finding.check}: {finding.says}")
+
+
 class LiveDisplay(Display):
     """A progress bar and a table of sparklines under the lines that stay (rich)."""
 

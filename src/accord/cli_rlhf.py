@@ -1,0 +1,70 @@
+"""The commands of several runs: iterate, rlhf. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated, Optional
+
+import typer
+
+from accord.environment import settle
+
+Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as rollouts.k=8.")]
+Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
+Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
+HeldOut = Annotated[int, typer.Option("--held-out-prompts", help="Held-out prompts that every model answers.")]
+Answers = Annotated[int, typer.Option("--held-out-answers", help="Answers to each of them.")]
+
+
+def add_rlhf_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
+    """Put the commands into the application; `run`, `say` and `command` as for `add_compare_commands`."""
+    for make in (_iterate,):
+        app.command()(make(run, say, command))
+
+
+def _display():
+    from accord.training.display import Display
+
+    return Display(sys.stderr)
+
+
+def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
+    def iterate(
+        recipe: Annotated[str, typer.Argument(help="YAML recipe with a section rollouts; data.train and data.held_out are prompts.")],
+        rounds: Annotated[int, typer.Option(help="Rounds in all; those that are over are not run again.")] = 3,
+        prompts_per_round: Annotated[
+            Optional[int], typer.Option("--prompts-per-round", help="None comes twice until all were used; default: all, dealt out over the rounds.")
+        ] = None,
+        reference: Annotated[
+            str, typer.Option(help="last (the policy that the round begins with), first (the model before round 1), or moving.")
+        ] = "last",
+        held_out_prompts: HeldOut = 64,
+        held_out_answers: Answers = 2,
+        output: Folder = "rounds",
+        set_: Set = None,
+        allow: Allow = None,
+        as_json: Json = False,
+    ) -> None:
+        """Iterative DPO and kin: rounds of sample, score, pair and train. Stopped or killed, the same command goes on."""
+
+        def work():
+            from accord.flags import build
+
+            base = build(recipe, assignments=set_ or (), allow=allow or ())
+            settle(offline="hub" not in base.allow)
+            from accord.rlhf.rounds import Terms
+            from accord.rlhf.rounds import iterate as carry_out
+            from accord.rlhf.show import rounds_lines
+
+            terms = Terms(output, rounds, prompts_per_round, reference, held_out_prompts, held_out_answers)
+            record = carry_out(base, terms, _display(), command())
+            for line in rounds_lines(record):
+                say(as_json, line)
+            say(as_json, f"\nrounds.json beside the rounds in {output}")
+            return record
+
+        run(work, as_json)
+
+    return iterate
