@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from accord.errors import UsageError
 
@@ -136,6 +143,30 @@ class TrainConfig(Section):
         return self
 
 
+class RolloutsConfig(Section):
+    rewards: Annotated[list[str], Field(min_length=1)]
+    """What rewards an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them. Their weighted sum."""
+    reward_options: dict[str, dict[str, Any]] = {}
+    """Keyword arguments of a reward, by its name."""
+    k: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
+    """Answers to each prompt; the prompt is computed once. train.batch_size is the number of prompts."""
+    max_new_tokens: Positive = 48
+    """Longest answer."""
+    temperature: Annotated[float, Field(strict=True, gt=0, le=10)] = 1.0
+    """Of the draws. A policy gradient is one of answers drawn at 1, and takes no other."""
+    passes: Positive = 1
+    """Updates made from one batch of answers before the next is drawn."""
+    pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
+    """Which answers to a prompt an objective of pairs compares; see `accord pair`."""
+    margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    """How far apart two rewards must be to make a pair."""
+    gold: list[str] = []
+    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so that a policy that plays
+    to them is seen."""
+    held_out_k: Positive = 2
+    """Answers to each held-out prompt at an evaluation."""
+
+
 class EvaluateConfig(Section):
     every: NotNegative = 50
     """Steps between evaluations on the held-out rows; before the first and after the last step always. 0: only those."""
@@ -169,25 +200,6 @@ class MonitorConfig(Section):
     """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
 
 
-class RolloutsConfig(Section):
-    rewards: list[str]
-    """NAME or NAME=WEIGHT each, as accord score takes them: vader, format, module:function, a reward model's folder, …"""
-    reward_options: dict[str, dict[str, Any]] = {}
-    """Keyword arguments of the rewards, by name."""
-    k: Annotated[int, Field(strict=True, ge=2, le=LARGEST)] = 4
-    """Answers to each prompt."""
-    max_new_tokens: Positive = 48
-    """Longest answer."""
-    temperature: Annotated[float, Field(strict=True, gt=0)] = 1.0
-    """Divides the logits when answers are drawn."""
-    passes: Positive = 1
-    """How often answers are trained on before others are drawn."""
-    pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
-    """Which answers to a prompt become a pair, for objectives of pairs."""
-    margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
-    """How far apart the rewards of a pair are at least."""
-
-
 class Config(Section):
     model: ModelConfig = ModelConfig()
     data: DataConfig
@@ -199,7 +211,7 @@ class Config(Section):
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
     rollouts: RolloutsConfig | None = None
-    """Where answers are the policy's own: how they are drawn, rewarded and paired."""
+    """Where given, answers come from the policy as it learns, and data.train and data.held_out are files of prompts."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

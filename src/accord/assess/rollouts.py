@@ -14,11 +14,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from accord.assess.generation import Asked, Sampling, provenance_of, row_of
+from accord.assess.generation import Sampling, provenance_of, row_of
 from accord.assess.opened import Opened, open_model
+from accord.data.asked import Asked
+from accord.data.columns import other_columns
 from accord.data.containers import located
 from accord.data.prompts import Questions, read_prompts
-from accord.data.write import new_file, raw_rows, write_row
+from accord.data.write import new_file, write_row
 from accord.evaluate.generate import Prompt, Sample, sample
 from accord.online.lines import GrowingFile
 from accord.online.pairing import Pairing
@@ -26,7 +28,6 @@ from accord.online.rewards.load import load_rewards
 from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
-ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
 Say = Callable[[str], None]
 Beside = Callable[[Sequence[Prompt], Sequence[Sample]], Mapping[str, Sequence]]  # of N answers to N prompts: columns of N
 
@@ -60,9 +61,9 @@ def sample_opened(
     Raises:
       DataError: no prompt can be answered. UsageError: a file begun with other settings.
     """
-    asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
+    asked = Asked.of(read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name)
     file = GrowingFile(output, {**provenance_of(opened, sampling, read), **(about or {})}, PIECE)
-    columns = columns_of(prompts, read)
+    columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
     if begun:
         say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
@@ -81,16 +82,6 @@ def sample_opened(
     file.finish()
     left_out = dict(asked.left_out)
     return {"output": output, "prompts": file.done, "answers": file.done * k, "resumed": begun, "left_out": left_out}
-
-
-def columns_of(path: str, read: Questions) -> dict[int, dict]:
-    """The other columns of each prompt's row, by line: what its answers are verified against."""
-    if Path(path).suffix.lower() == ".txt":
-        return {}
-    wanted = {question.origin.line for question in read.prompts}
-    with located(path) as source:
-        rows = {line: row for line, row in raw_rows(source) if line in wanted}
-    return {line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")} for line, row in rows.items()}
 
 
 # ---------------------------------------------------------------- rewards

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from accord.assess.generation import prompt_column
-from accord.assess.rollouts import columns_of
 from accord.config import DataConfig
+from accord.data.columns import other_columns
 from accord.data.content import words
 from accord.data.prompts import ALONE, Questions, read_prompts
 from accord.data.write import new_file, write_row
@@ -52,7 +52,7 @@ def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int])
     Raises:
       DataError: one of them would be read there as another prompt.
     """
-    columns = columns_of(path, read)
+    columns = other_columns(path, read)
     asked = [read.prompts[index] for index in chosen]
     with new_file(file) as stream:
         for question in asked:
