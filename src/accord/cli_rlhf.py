@@ -14,13 +14,11 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object last on stan
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as rollouts.k=8.")]
 Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
-HeldOut = Annotated[int, typer.Option("--held-out-prompts", help="Held-out prompts that every model answers.")]
-Answers = Annotated[int, typer.Option("--held-out-answers", help="Answers to each of them.")]
 
 
 def add_rlhf_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
     """Put the commands into the application; `run`, `say` and `command` as for `add_compare_commands`."""
-    for make in (_iterate,):
+    for make in (_iterate, _rlhf):
         app.command()(make(run, say, command))
 
 
@@ -40,8 +38,6 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         reference: Annotated[
             str, typer.Option(help="last (the policy that the round begins with), first (the model before round 1), or moving.")
         ] = "last",
-        held_out_prompts: HeldOut = 64,
-        held_out_answers: Answers = 2,
         output: Folder = "rounds",
         set_: Set = None,
         allow: Allow = None,
@@ -58,7 +54,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.rlhf.rounds import iterate as carry_out
             from accord.rlhf.show import rounds_lines
 
-            terms = Terms(output, rounds, prompts_per_round, reference, held_out_prompts, held_out_answers)
+            terms = Terms(output, rounds, prompts_per_round, reference)
             record = carry_out(base, terms, _display(), command())
             for line in rounds_lines(record):
                 say(as_json, line)
@@ -68,3 +64,37 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         run(work, as_json)
 
     return iterate
+
+
+def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
+    def rlhf(
+        recipe: Annotated[str, typer.Argument(help="YAML recipe: model, data (pairs), and a section for each of sft, reward_model, ppo, dpo.")],
+        skip_sft: Annotated[bool, typer.Option("--skip-sft", help="The model is tuned already.")] = False,
+        against: Annotated[Optional[str], typer.Option(help="dpo: a run of it on the same pairs, from the same model.")] = None,
+        gold: Annotated[Optional[str], typer.Option(help="vader, or module:function: what the learned reward stands for; never trained on.")] = None,
+        seeds: Annotated[int, typer.Option(help="The recipe's seed and the ones after it.")] = 1,
+        output: Folder = "rlhf",
+        set_: Set = None,
+        allow: Allow = None,
+        as_json: Json = False,
+    ) -> None:
+        """Supervised tuning, reward model, PPO; measured, beside DPO if asked. Stopped or killed, the same command goes on."""
+
+        def work():
+            from accord.rlhf.phases import Recipe
+
+            read = Recipe.read(recipe, set_ or (), allow or (), skip_sft=skip_sft, gold=gold)
+            settle(offline="hub" not in read.allow)
+            from accord.rlhf.pipeline import Terms
+            from accord.rlhf.pipeline import rlhf as carry_out
+            from accord.rlhf.show import rlhf_lines
+
+            record = carry_out(read, Terms(output, against, seeds), _display(), command())
+            for line in rlhf_lines(record):
+                say(as_json, line)
+            say(as_json, f"\nrlhf.json beside the phases in {output}")
+            return record
+
+        run(work, as_json)
+
+    return rlhf

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from accord.training.display import Display
 from accord.training.files import STAGING, recover, write_json, writing
 from accord.training.folder import RunFolder
@@ -43,7 +45,7 @@ class Desk:
         """Inside, one stage works; a signal waits until whoever works there lets it through, or until it is over."""
         self.stop.poll()
         self.say(f"{name} …")
-        self._log({"stage": name, "what": "began"})
+        self._log({"stage": name, "what": "began", "resident": psutil.Process().memory_info().rss})
         began, what = time.monotonic(), "stopped"
         try:
             yield
@@ -56,12 +58,16 @@ class Desk:
         with writing(self.folder), (self.folder / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def logged(self) -> list[dict]:
+        """What happened, in order; a half-written line is left out."""
+        return RunFolder(self.folder).appended(LOG)
+
     def spent(self, prefix: str) -> dict:
         """Seconds of the stages whose names begin so, summed over all processes that worked on them.
 
         A process that was killed outright left no seconds: such are counted as `killed`, and their time is not known.
         """
-        entries = [entry for entry in RunFolder(self.folder).appended(LOG) if entry["stage"].startswith(prefix)]
+        entries = [entry for entry in self.logged() if entry["stage"].startswith(prefix)]
         began = sum(entry["what"] == "began" for entry in entries)
         over = [entry["seconds"] for entry in entries if entry["what"] != "began"]
         return {"seconds": round(sum(over), 3), "sessions": began, "killed": began - len(over)}

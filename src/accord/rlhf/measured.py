@@ -92,6 +92,15 @@ def start_of(opened: Opened, config: Config) -> Start:
 # ---------------------------------------------------------------- figures
 
 
+def figures(folder: Path, first: Path) -> dict:
+    """What the files of one model say, held against those of the first one: with gold rewards, where there are such."""
+    out = Scored.read(folder / SCORED).figures(Scored.read(first / SCORED))
+    if (folder / GOLD).is_file():
+        gold = Scored.read(folder / GOLD)
+        out |= {"gold": gold.mean(gold.reward), "gold_change": gold.change(Scored.read(first / GOLD))}
+    return out
+
+
 @dataclass(frozen=True)
 class Scored:
     """Answers and rewards of a file, one after the other: prompt after prompt, `answers` to each."""

@@ -29,18 +29,20 @@ from accord.online.pairing import Pairing
 from accord.online.rewards.load import load_rewards
 from accord.rlhf import measured
 from accord.rlhf.folder import PLAN, Desk, hold_to, planned, working
-from accord.rlhf.measured import Questions, Scored, quietly
+from accord.rlhf.measured import Questions
 from accord.rlhf.prompts import require_apart, require_plain, slice_of, write_prompts
 from accord.rlhf.stages import CarryOut, carry_out, fingerprint_of, once, saved, trained
 from accord.training.display import Display
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
 from accord.training.prepare import resolve_objective, trajectory
+from accord.training.rows import drawn
 from accord.types import DataError, UsageError
 
 ROUNDS = "rounds.json"
 REFERENCES = ("last", "first", "moving")
 EACH = "prompts per round"  # of the plan
+MOST = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -51,19 +53,15 @@ class Terms:
     rounds: int = 3
     prompts: int | None = None  # of each round; None deals all of them out over the rounds
     reference: str = "last"  # last round's policy, the first model, or one that moves
-    held_out: int = 64  # prompts that every round's model answers
-    answers: int = 2  # to each of those
 
     def check(self, base: Config) -> None:
         """
         Raises:
           UsageError: numbers out of range, or a recipe that these rounds could not follow.
         """
-        ranges = {"--rounds": (self.rounds, 1), "--prompts-per-round": (self.prompts or 1, 1),
-                  "--held-out-prompts": (self.held_out, 2), "--held-out-answers": (self.answers, 1)}  # fmt: skip
-        for flag, (value, low) in ranges.items():
-            if not low <= value <= 10_000_000:
-                raise UsageError(f"{flag} {value}: expected {low} to 10,000,000.")
+        for flag, value in {"--rounds": self.rounds, "--prompts-per-round": self.prompts}.items():
+            if value is not None and not 1 <= value <= MOST:
+                raise UsageError(f"{flag} {value}: expected 1 to {MOST:,}.")
         require_plain(base.data)
         _require_rollouts(base)
         _require_reference(base, self.reference)
@@ -81,7 +79,9 @@ def iterate(base: Config, terms: Terms, display: Display, command: Sequence[str]
     terms.check(base)
     read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out)
     require_apart(read, held_out, base.allow)
-    load_rewards(base.rollouts.rewards, base.rollouts.reward_options)  # one that is missing is said now
+    for specs, options in ((base.rollouts.rewards, base.rollouts.reward_options), (base.rollouts.gold, {})):
+        if specs:
+            load_rewards(specs, options)  # one that is missing is said now
     with working(terms.output, display, tuple(command)) as desk:
         size = _size(desk.folder, terms, len(read.prompts))
         hold_to(desk.folder, _plan(base, terms, read, held_out, size))
@@ -179,9 +179,11 @@ class Rounds:
         answers = measured.answer(self.desk, name, folder, lambda: self._opened(number), questions, self._about(number))
         rollouts = self.base.rollouts
         measured.score(self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options)
+        if rollouts.gold:
+            measured.score(self.desk, name, answers, measured.GOLD, rollouts.gold, {})
         record = {
             "kind": "iterate", "command": list(self.desk.command), "plan": plan_of(self.desk.folder),
-            "objective": self.base.objective, "rewards": rollouts.rewards, "reference": self.terms.reference,
+            "objective": self.base.objective, "rewards": rollouts.rewards, "gold": rollouts.gold, "reference": self.terms.reference,
             "rounds": [self._record(n) for n in range(number + 1)],
         }  # fmt: skip
         write_json(self.desk.folder / ROUNDS, record)
@@ -192,14 +194,14 @@ class Rounds:
         return opened, measured.start_of(opened, self.base) if number else None
 
     def _questions(self) -> Questions:
-        file, total = self.desk.folder / "held_out.jsonl", len(self.held_out.prompts)
-        chosen = sorted(slice_of(total, min(self.terms.held_out, total), 1, self.base.train.seed))
+        rollouts, file = self.base.rollouts, self.desk.folder / "held_out.jsonl"
+        chosen = drawn(len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed)
         once(self.desk, "held-out prompts", file, lambda: write_prompts(file, self.base.data.held_out, self.held_out, chosen))
-        return Questions(file, self.terms.answers, self.base.rollouts.max_new_tokens, self._seed(0))
+        return Questions(file, rollouts.held_out_k, rollouts.max_new_tokens, self._seed(0))
 
     def _record(self, number: int) -> dict:
-        folder, first = self.folder(number), Scored.read(self.folder(0) / measured.SCORED)
-        out = {"round": number, "held_out": Scored.read(folder / measured.SCORED).figures(first)}
+        folder = self.folder(number)
+        out = {"round": number, "held_out": measured.figures(folder, self.folder(0))}
         if number == 0:
             return out
         lines = [line for line in RunFolder(folder / "run").metrics() if "loss" in line]
@@ -282,7 +284,7 @@ def _plan(base: Config, terms: Terms, read: Prompts, held_out: Prompts, size: in
         "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
         "prompts": read.digest, "held-out prompts": held_out.digest,
         **{f"reward model {name}": fingerprint_of(Path(name).expanduser()) for name in folders},
-        EACH: size, "--reference": terms.reference, "--held-out-prompts": terms.held_out, "--held-out-answers": terms.answers,
+        EACH: size, "--reference": terms.reference,
         **json.loads(json.dumps(trajectory(base))),
     }  # fmt: skip
 

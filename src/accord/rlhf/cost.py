@@ -1,0 +1,87 @@
+"""What a phase took: time, memory, updates, hyper-parameters; and which models it had in memory.
+
+Bytes of models are counted from their weights, in the dtype that they compute in; resident memory is what the process had
+after each update. Phases run one after the other in one process, so that a later one may begin with what an earlier one's
+allocator kept: `resident_before` says with how much.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import safe_open
+
+from accord.assess.opened import Opened
+from accord.config import Config
+from accord.models.language import REFERENCE, TRAINED
+from accord.models.load import pick_device, pick_dtype
+from accord.objectives.policy_table import BoundPolicy
+from accord.rlhf.folder import Desk
+from accord.rlhf.phases import Recipe, knobs
+from accord.training import checkpoint
+from accord.training.folder import RunFolder
+from accord.training.prepare import resolve_objective
+
+MOMENTS = 12  # bytes a trained number takes beside the network: a float32 master and AdamW's two moments
+
+
+def cost(desk: Desk, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
+    """Of one finished phase; `name` is that of its stages."""
+    run = RunFolder(Path(config.output))
+    timings, updates = run.appended("timings.jsonl"), [line for line in run.metrics() if "loss" in line]
+    begun = [entry["resident"] for entry in desk.logged() if entry["stage"] == name and entry["what"] == "began"]
+    own = [path for path in recipe.options(phase)]
+    return {
+        **desk.spent(name), "update_seconds": round(sum(line["seconds"] for line in timings), 3),
+        "resident_peak": max((line["rss"] for line in timings), default=0), "resident_before": max(begun, default=0),
+        "gpu_peak": max((line.get("gpu_peak", 0) for line in timings), default=0),
+        "updates": len(updates), "tokens": updates[-1].get("num_tokens", 0) if updates else 0,
+        "hyper_parameters": {"set": own, "of_the_method": knobs(config)},
+    }  # fmt: skip
+
+
+def in_memory(opened: Opened, config: Config) -> dict:
+    """The models that a policy's run holds at once, in bytes: role -> bytes, and how many whole networks they are.
+
+    Args:
+      opened: what the run left.
+    """
+    model, objective = opened.model, resolve_objective(config)
+    adapters = {name: 0 for name in (TRAINED, REFERENCE)}
+    network = 0
+    for name, parameter in model.root.named_parameters():
+        kind = next((kind for kind in adapters if f".{kind}." in name or name.endswith(f".{kind}")), None) if model.peft is not None else None
+        size = parameter.numel() * parameter.element_size()
+        if kind is None:
+            network += size
+        else:
+            adapters[kind] += size
+    trained = adapters[TRAINED] or network
+    out = {"policy": network + adapters[TRAINED], "reference": _reference(config, network, adapters[REFERENCE])}
+    if isinstance(objective, BoundPolicy) and objective.critic:
+        out["value head"] = 4 * (model.head.module.weight.shape[1] + 1)
+    rewards = [Path(name) for name in config.rollouts.rewards if Path(name).is_dir()] if config.rollouts is not None else []
+    if rewards:
+        out["reward model"] = sum(_weights(folder, config) for folder in rewards)
+    networks = 1 + (out["reference"] >= network > 0) + len(rewards)
+    return {"roles": out, "bytes": sum(out.values()), "networks": networks, "optimizer": trained // model.dtype.itemsize * MOMENTS}
+
+
+def _reference(config: Config, network: int, adapter: int) -> int:
+    """Adapters that are switched off take nothing, cached log-probs next to nothing; a frozen copy is a network."""
+    saved = checkpoint.load(RunFolder(Path(config.output)).checkpoints)
+    return {"none": 0, "cached": 0, "adapter_off": adapter, "base": 0, "frozen": network, "moving": adapter or network}[saved.state["identity"]["reference"]]
+
+
+def _weights(folder: Path, config: Config) -> int:
+    """Bytes of a model folder's weights in the dtype that it is loaded in."""
+    size = pick_dtype("auto", pick_device(config.model.device)).itemsize
+    total = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as shard:
+            for name in shard.keys():  # noqa: SIM118 (no mapping)
+                count = 1
+                for length in shard.get_slice(name).get_shape():
+                    count *= length
+                total += count * size
+    return total
