@@ -87,7 +87,7 @@ def line(command: str, root: Path, output: Path) -> list[str]:
         flags = ["--rounds", "2", "--prompts-per-round", "9"]
     else:
         recipe["ppo"] = {"rollouts": ROLLOUTS}
-        flags = ["--against", "dpo", "--gold", "vader"]
+        flags = ["--against", "dpo", "--gold", "length"]
     file = root / f"{command}.json"
     file.write_text(json.dumps(recipe))
     return [command, str(file), *flags, "--output", str(output)]

@@ -71,7 +71,7 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
         recipe: Annotated[str, typer.Argument(help="YAML recipe: model, data (pairs), and a section for each of sft, reward_model, ppo, dpo.")],
         skip_sft: Annotated[bool, typer.Option("--skip-sft", help="The model is tuned already.")] = False,
         against: Annotated[Optional[str], typer.Option(help="dpo: a run of it on the same pairs, from the same model.")] = None,
-        gold: Annotated[Optional[str], typer.Option(help="vader, or module:function: what the learned reward stands for; never trained on.")] = None,
+        gold: Annotated[Optional[str], typer.Option(help="What the learned reward stands for, as accord score --reward takes it (vader, module:function); never trained on.")] = None,
         seeds: Annotated[int, typer.Option(help="The recipe's seed and the ones after it.")] = 1,
         output: Folder = "rlhf",
         set_: Set = None,

@@ -17,7 +17,7 @@ from accord.models.language import REFERENCE, TRAINED
 from accord.models.load import pick_device, pick_dtype
 from accord.objectives.policy_table import BoundPolicy
 from accord.rlhf.folder import Desk
-from accord.rlhf.phases import Recipe, knobs
+from accord.rlhf.phases import DPO, PPO, REWARD_MODEL, Recipe, knobs
 from accord.training import checkpoint
 from accord.training.folder import RunFolder
 from accord.training.prepare import resolve_objective
@@ -30,14 +30,36 @@ def cost(desk: Desk, recipe: Recipe, phase: str, config: Config, name: str) -> d
     run = RunFolder(Path(config.output))
     timings, updates = run.appended("timings.jsonl"), [line for line in run.metrics() if "loss" in line]
     begun = [entry["resident"] for entry in desk.logged() if entry["stage"] == name and entry["what"] == "began"]
-    own = [path for path in recipe.options(phase)]
     return {
         **desk.spent(name), "update_seconds": round(sum(line["seconds"] for line in timings), 3),
         "resident_peak": max((line["rss"] for line in timings), default=0), "resident_before": max(begun, default=0),
         "gpu_peak": max((line.get("gpu_peak", 0) for line in timings), default=0),
         "updates": len(updates), "tokens": updates[-1].get("num_tokens", 0) if updates else 0,
-        "hyper_parameters": {"set": own, "of_the_method": knobs(config)},
+        "hyper_parameters": {"set": recipe.options(phase), "of_the_method": knobs(config)},
     }  # fmt: skip
+
+
+def ways(seeds: list[dict]) -> dict:
+    """What each way from the tuned model took, over all its phases: sums over seeds for time, the most for memory.
+
+    Args:
+      seeds: records of the seeds, each with its phases.
+    """
+    found = {}
+    for way, phases in {"rlhf": (REWARD_MODEL, PPO), "dpo": (DPO,)}.items():
+        rows = [one["phases"][phase] for one in seeds for phase in phases if phase in one["phases"]]
+        if not rows:
+            continue
+        one = [seeds[0]["phases"][phase] for phase in phases]
+        held = [row["models"] for row in rows if "models" in row]
+        found[way] = {
+            "phases": len(phases), "seconds": round(sum(row["seconds"] for row in rows), 3), "killed": sum(row["killed"] for row in rows),
+            "updates": sum(row["updates"] for row in one), "resident_peak": max(row["resident_peak"] for row in rows),
+            "model_bytes": max(models["bytes"] for models in held), "networks": max(models["networks"] for models in held),
+            "hyper_parameters_set": sum(len(row["hyper_parameters"]["set"]) for row in one),
+            "hyper_parameters_of_the_methods": sum(len(row["hyper_parameters"]["of_the_method"]) for row in one),
+        }  # fmt: skip
+    return found
 
 
 def in_memory(opened: Opened, config: Config) -> dict:

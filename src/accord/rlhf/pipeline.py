@@ -21,11 +21,11 @@ from accord.config import Config
 from accord.data.containers import located
 from accord.data.prompts import read_prompts
 from accord.evaluate.probe import Start
-from accord.evaluate.scorers import load_scorer
 from accord.forward.choose import Forward
 from accord.models import fingerprint
+from accord.online.rewards.load import load_rewards
 from accord.rlhf import measured, proxy, verdict
-from accord.rlhf.cost import cost, in_memory
+from accord.rlhf.cost import cost, in_memory, ways
 from accord.rlhf.folder import Desk, hold_to, working
 from accord.rlhf.measured import Questions
 from accord.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
@@ -72,7 +72,7 @@ def rlhf(recipe: Recipe, terms: Terms, display: Display, command: Sequence[str] 
     """
     terms.check()
     if recipe.gold is not None:
-        load_scorer(recipe.gold)  # one that is missing is said now
+        load_rewards([recipe.gold])  # one that is missing is said now
     first = recipe.first()
     configs = {phase: recipe.config(phase, Path(), first.train.seed) for phase in PHASES if not (phase == SFT and recipe.skip_sft)}
     require_plain(configs[PPO].data)
@@ -84,9 +84,10 @@ def rlhf(recipe: Recipe, terms: Terms, display: Display, command: Sequence[str] 
             lines.append(Line(desk, recipe, folder, first.train.seed + number, terms.against, carry))
             lines[-1].train()
             lines[-1].measure()
+        seeds = [line.record() for line in lines]
         record = {
             "kind": "rlhf", "command": list(command), "skip_sft": recipe.skip_sft, "gold": recipe.gold, "against": terms.against,
-            "seeds": [line.record() for line in lines], **verdict.over_seeds([line.folder / MEASURED for line in lines], lines[0].models),
+            "seeds": seeds, "ways": ways(seeds), **verdict.over_seeds([line.folder / MEASURED for line in lines], lines[0].models),
         }  # fmt: skip
         write_json(desk.folder / RECORD, record)
         return record

@@ -86,10 +86,24 @@ def _cost(record: dict) -> list[str]:
             f"{phase:<14}{clock(seconds):<12}{rows[0]['updates']:<10,}{f'{resident / 1e6:,.0f} MB':<12}{len(tuned['set']):<6}"
             f"{len(tuned['of_the_method']):<8}{_roles(rows[0].get('models'))}"
         )
+    out += _ways(record["ways"]) if "dpo" in record["ways"] else []
     unknown = sum(row["killed"] for one in record["seeds"] for row in one["phases"].values())
     if unknown:
         out.append(f"! {unknown} stages were killed outright; their time is not known and in no sum")
     return out
+
+
+def _ways(ways: dict) -> list[str]:
+    """From the tuned model on: the reward model and the policy gradient beside DPO."""
+    rows = {
+        "phases": lambda way: f"{way['phases']}", "time": lambda way: clock(way["seconds"]), "updates": lambda way: f"{way['updates']:,}",
+        "whole networks in memory": lambda way: f"{way['networks']}", "weights of models in memory": lambda way: f"{way['model_bytes'] / 1e6:,.1f} MB",
+        "resident memory": lambda way: f"{way['resident_peak'] / 1e6:,.0f} MB",
+        "hyper-parameters set": lambda way: f"{way['hyper_parameters_set']}",
+        "hyper-parameters of the methods": lambda way: f"{way['hyper_parameters_of_the_methods']}",
+    }  # fmt: skip
+    head = f"{'from the tuned model on':<34}{'RLHF':<14}DPO"
+    return ["", head, *(f"{name:<34}{of(ways['rlhf']):<14}{of(ways['dpo'])}" for name, of in rows.items())]
 
 
 def _roles(models: dict | None) -> str:

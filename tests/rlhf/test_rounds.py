@@ -1,0 +1,251 @@
+"""accord iterate: each round learns from its own answers, goes on from the last, and a death anywhere costs nothing."""
+
+import json
+from collections import Counter
+
+import numpy as np
+import pytest
+from rlhf.helpers import Died, Heard, contents, log, prompts, steady
+from training.helpers import json_lines
+from typer.testing import CliRunner
+
+from accord.assess import rollouts
+from accord.assess.opened import open_model
+from accord.cli import app
+from accord.evaluate import probe
+from accord.flags import build
+from accord.rlhf import measured, rounds
+from accord.rlhf.measured import Scored
+from accord.rlhf.rounds import Rounds, Terms, iterate
+from accord.rlhf.show import rounds_lines
+from accord.training import loop, run
+from accord.training.display import SilentDisplay
+from accord.training.folder import RunFolder
+from accord.types import DataError, Refused, UsageError
+
+SILENT = SilentDisplay()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    """(prompts, held-out prompts) of this module's rounds."""
+    folder = tmp_path_factory.mktemp("prompts")
+    return prompts(folder / "train.jsonl", 20, "tree"), prompts(folder / "held.jsonl", 4, "house")
+
+
+def recipe(tiny_folder, files, **fields):
+    values = {
+        "model.name": str(tiny_folder), "model.dtype": "float32", "data.train": files[0], "data.held_out": files[1],
+        "train.batch_size": 4, "train.learning_rate": 1e-2, "train.steps": 2, "checkpoint.every": 1, "monitor.audit_rows": 0,
+        "rollouts": {"rewards": ["length"], "k": 3, "max_new_tokens": 6},
+    }  # fmt: skip
+    return build({}, fields=values | fields)
+
+
+@pytest.fixture(scope="module")
+def straight(tiny_folder, files, tmp_path_factory):
+    """(folder, record) of two rounds of nine prompts that nothing stopped."""
+    folder = tmp_path_factory.mktemp("straight") / "out"
+    return folder, iterate(recipe(tiny_folder, files), Terms(str(folder), 2, 9), SILENT)
+
+
+def test_every_round_has_its_own_prompts_and_goes_on_from_the_last(straight, files):
+    folder, record = straight
+    asked = [{line["source"] for line in json_lines(folder / f"round-{r}/prompts.jsonl")} for r in (1, 2)]
+    assert [len(one) for one in asked] == [9, 9] and not asked[0] & asked[1]
+    configs = [RunFolder.open(str(folder / f"round-{r}/run")).config() for r in (1, 2)]
+    assert configs[0].model.adapter is None and configs[1].model.adapter == str((folder / "round-1/run/adapter").resolve())
+    answered = [{line["provenance"]["model"] for line in json_lines(folder / f"round-{r}/answers.jsonl")} for r in (1, 2)]
+    assert [len(one) for one in answered] == [1, 1] and answered[0] != answered[1]  # the second round asks the first's policy
+    assert [one["round"] for one in record["rounds"]] == [0, 1, 2]
+
+
+def test_provenance_of_a_pair_tells_all(straight):
+    """From a pair back to the row of the prompt, the round, the plan, the model, the reward and the choice."""
+    folder, record = straight
+    pair = json_lines(folder / "round-2/pairs.jsonl")[0]["provenance"]
+    assert pair["sampled"]["round"] == 2 and pair["sampled"]["plan"] == record["plan"] and pair["sampled"]["k"] == 3
+    assert pair["scored"]["rewards"] == ["length"] and pair["paired"]["policy"] == "best_worst"
+    seeds = [json_lines(folder / f"round-{r}/answers.jsonl")[0]["provenance"]["seed"] for r in (1, 2)]
+    assert seeds[0] != seeds[1]
+    assert json_lines(folder / "round-1/answers.jsonl")[0]["row"]["note"] == "kept"
+
+
+def test_the_table_is_that_of_the_files(straight):
+    """Rewards and KL by hand from the scored answers; KL to the first model, which is 0 for itself."""
+    folder, record = straight
+    start, last = record["rounds"][0]["held_out"], record["rounds"][2]["held_out"]
+    lines = json_lines(folder / "round-2/held_out_scored.jsonl")
+    assert last["reward"]["value"] == pytest.approx(np.mean([r for line in lines for r in line["rewards"]]))
+    assert last["kl"]["value"] == pytest.approx(np.mean([k for line in lines for k in line["kl"]])) and last["kl"]["value"] > 0
+    assert start["kl"]["value"] == 0 and last["kl"]["prompts"] == 4 and last["answers"] == 8
+    assert last["reward_change"]["value"] == pytest.approx(last["reward"]["value"] - start["reward"]["value"])
+    said = "\n".join(rounds_lines(record))
+    assert "round 2" in said and "One seed" in said and "4 held-out prompts with 8 answers" in said
+
+
+def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_folder, files):
+    """The same answers against the bare model, loaded apart: round 2's own reference would be round 1's policy."""
+    folder, _ = straight
+    questions = [line["prompt"] for line in json_lines(folder / "held_out.jsonl")]
+    opened = open_model(str(folder / "round-2/run"))
+    from accord.rlhf.measured import start_of
+    from accord.types import Turn
+
+    prompt = tuple(opened.template.question((Turn("user", questions[0]),)))
+    drawn = rollouts.sample(opened.model.root, opened.model.tokenizer, [prompt], max_new_tokens=6, seed=5)
+    to_last = probe.divergences(opened.model, [prompt], drawn, probe.Start(probe.Forward(opened.model, "padded", "", 0.0), opened.model.as_reference))
+    to_first = probe.divergences(opened.model, [prompt], drawn, start_of(opened, recipe(tiny_folder, files)))
+    bare = open_model(str(tiny_folder), dtype="float32")
+    by_hand = probe.divergences(opened.model, [prompt], drawn, probe.Start(probe.Forward(bare.model, "padded", "", 0.0), probe.nullcontext))
+    assert to_first == pytest.approx(by_hand, rel=1e-4) and abs(to_first[0] - to_last[0]) > 1e-4
+
+
+# Where one life after the other ends: (module, function, which call of it in that life).
+DEATHS = {
+    "drawing the first held-out answers": (rollouts, "sample", 1), "drawing the second piece of a round's answers": (rollouts, "sample", 3),
+    "drawn, not scored": (rounds, "score_file", 1), "while pairing": (rollouts, "write_row", 2), "between updates": (loop, "update", 2),
+    "saved, its card not written": (run, "model_card", 1), "answers measured, their rewards not": (measured, "score_file", 1),
+    "in the second round": (loop, "update", 1),
+}  # fmt: skip
+
+
+def test_deaths_cost_nothing(straight, tiny_folder, files, tmp_path, monkeypatch):
+    """Everything is there to the byte in the end; no stage that was over is begun again, no update made twice, no answer drawn twice."""
+    out, base, drawn = tmp_path / "out", recipe(tiny_folder, files), Counter()
+    sample = rollouts.sample
+
+    def counted(*arguments, **options):
+        answers = sample(*arguments, **options)
+        drawn[options["seed"], options["first_row"], options.get("temperature")] += 1
+        return answers
+
+    monkeypatch.setattr(rollouts, "sample", counted)
+    for place, (module, name, call) in DEATHS.items():
+        right, calls = getattr(module, name), []
+
+        def dying(*arguments, **options):
+            calls.append(name)
+            if len(calls) == call:
+                raise Died(place)
+            return right(*arguments, **options)
+
+        with monkeypatch.context() as patch, pytest.raises(Died, match=place):
+            patch.setattr(module, name, dying)
+            iterate(base, Terms(str(out), 2, 9), SILENT)
+    record = iterate(base, Terms(str(out), 2, 9), SILENT)
+    assert steady(record) == steady(straight[1])
+    assert contents(out) == contents(straight[0])
+    over = [stage for stage, what in log(out) if what == "ended"]
+    assert len(over) == len(set(over))
+    rounds_drawn = {key: times for key, times in drawn.items() if key[0] != Rounds(None, base, None, None, None, 0, None)._seed(0)}
+    assert len(rounds_drawn) == 4 and set(rounds_drawn.values()) == {1}
+
+
+def test_run_again_it_does_nothing(straight, tiny_folder, files, monkeypatch):
+    folder, record = straight
+    before = contents(folder), log(folder)
+    monkeypatch.setattr(Rounds, "_opened", lambda *_: pytest.fail("a model was asked again"))
+    assert steady(iterate(recipe(tiny_folder, files), Terms(str(folder), 2), SILENT)) == steady(record)
+    assert (contents(folder), log(folder)) == before
+
+
+CHANGED = {
+    "another reward": ({"rollouts.rewards": ["length=2"]}, {}, r"rollouts.rewards: then \['length'\], now \['length=2'\]"),
+    "another rate": ({"train.learning_rate": 1e-3}, {}, "train.learning_rate: then 0.01, now 0.001"),
+    "another reference": ({}, {"reference": "first"}, "--reference: then last, now first"),
+    "other slices": ({}, {"prompts": 5}, "prompts per round: then 9, now 5"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGED)
+def test_another_recipe_is_refused(case, straight, tiny_folder, files):
+    fields, terms, words = CHANGED[case]
+    before = contents(straight[0])
+    with pytest.raises(Refused, match=words):
+        iterate(recipe(tiny_folder, files, **fields), Terms(str(straight[0]), **{"rounds": 2, **terms}), SILENT)
+    assert contents(straight[0]) == before
+
+
+def test_another_file_of_prompts_is_refused(straight, tiny_folder, files, tmp_path):
+    other = prompts(tmp_path / "other.jsonl", 20, "bush")
+    with pytest.raises(Refused, match="prompts: then"):
+        iterate(recipe(tiny_folder, (other, files[1])), Terms(str(straight[0]), 2), SILENT)
+
+
+def test_references_over_rounds(straight, tiny_folder, files, tmp_path):
+    """What each round's run is measured against; the moving one and the first as their names say."""
+    work = Rounds(None, recipe(tiny_folder, files), Terms("x", reference="first"), None, None, 9, None)
+    work.folder = lambda number: straight[0] / f"round-{number}"
+    assert work.config(2).reference == "base" and work.config(2).rollouts is None
+    work.terms = Terms("x", reference="moving")
+    work.base = recipe(tiny_folder, files, **{"moving": {"every": 1}, "reference": "moving"})
+    assert (work.config(2).reference, work.config(2).moving.every) == ("moving", 1)
+    work.terms, work.base = Terms("x"), recipe(tiny_folder, files, **{"reference": "cached", "train.steps": None, "rollouts.passes": 3})
+    assert (work.config(1).reference, work.config(1).train.epochs) == ("cached", 3.0)
+
+
+def test_all_weights_and_the_first_reference(tiny_folder, files, tmp_path):
+    """All weights: a round begins with the folder that the last one saved, and KL is to a model loaded beside it."""
+    base = recipe(tiny_folder, files, **{"model.lora": None, "train.learning_rate": 1e-3})
+    record = iterate(base, Terms(str(tmp_path / "out"), 2, 5), SILENT)
+    config = RunFolder.open(str(tmp_path / "out/round-2/run")).config()
+    assert config.model.name == str((tmp_path / "out/round-1/run/final").resolve())
+    assert 0 < record["rounds"][1]["held_out"]["kl"]["value"] < record["rounds"][2]["held_out"]["kl"]["value"]
+
+
+BAD = {
+    "no rollouts": ({"rollouts": None}, {}, "a section in the recipe"),
+    "no pairs": ({"objective.name": "kto"}, {}, "pairs of its own answers"),
+    "epochs": ({"train.steps": None, "train.epochs": 2}, {}, "rollouts.passes"),
+    "passes that do nothing": ({"rollouts.passes": 2}, {}, "would do nothing"),
+    "unknown reference": ({}, {"reference": "second"}, "expected last, first, moving"),
+    "no reference to choose": ({"objective.name": "simpo"}, {"reference": "first"}, "simpo uses no reference"),
+    "all weights": ({"model.lora": None}, {"reference": "first"}, "all weights train"),
+    "an adapter": ({"model.adapter": "x"}, {"reference": "first"}, "accord export RUN --merge"),
+    "said twice": ({"reference": "frozen"}, {"reference": "first"}, "Leave the latter at auto"),
+    "moving in the recipe": ({"reference": "moving"}, {}, "--reference moving"),
+    "no rounds": ({}, {"rounds": 0}, "--rounds 0"),
+    "too many prompts": ({}, {"prompts": 21}, "20 different prompts"),
+    "no such reward": ({"rollouts.rewards": ["lenght"]}, {}, "no reward is called"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_could_not_be_done_is_said_before_anything(case, tiny_folder, files, tmp_path):
+    fields, terms, words = BAD[case]
+    with pytest.raises(UsageError, match=words):
+        iterate(recipe(tiny_folder, files, **fields), Terms(str(tmp_path / "out"), **terms), SILENT)
+    assert not list((tmp_path / "out").glob("**/*.jsonl"))
+
+
+def test_a_round_without_pairs_says_what_to_change(tiny_folder, files, tmp_path):
+    base = recipe(tiny_folder, files, **{"rollouts.margin": 1000.0})
+    heard = Heard()
+    with pytest.raises(DataError, match="rollouts.k=8"):
+        iterate(base, Terms(str(tmp_path / "out"), 1, 4), heard)
+    assert any("4: no two answers far enough apart" in line for line in heard.lines)
+
+
+def test_a_folder_of_other_things_is_left_alone(tiny_folder, files, tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(UsageError, match="a folder with other things"):
+        iterate(recipe(tiny_folder, files), Terms(str(tmp_path)), SILENT)
+
+
+def test_answers_without_a_reward_are_counted_and_in_no_mean(tmp_path):
+    rows = [{"completions": ["a", "b"], "rewards": [1.0, None], "kl": [0.5, 0.5], "tokens": [1, 1], "ended": [True, False]},
+            {"completions": ["a", "b"], "rewards": [3.0, 4.0], "kl": [0.5, 1.5], "tokens": [1, 1], "ended": [True, True]}]  # fmt: skip
+    file = tmp_path / "s.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    scored = Scored.read(file)
+    found = scored.figures(scored)
+    assert found["without_reward"] == 1 and found["reward"]["value"] == pytest.approx(8 / 3) and found["reward"]["n"] == 3
+    assert found["kl"]["value"] == 0.75 and found["ended"] == 0.75 and found["reward_change"]["value"] == 0
+
+
+def test_the_command(tiny_folder, files, tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps(recipe(tiny_folder, files).model_dump(mode="json")))
+    done = CliRunner().invoke(app, ["iterate", str(tmp_path / "recipe.json"), "--rounds", "1", "--prompts-per-round", "4", "--output", str(tmp_path / "out"), "--json"])
+    assert done.exit_code == 0, done.output
+    assert len(json.loads(done.stdout.strip().splitlines()[-1])["result"]["rounds"]) == 2
