@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 from conftest import write_rows
 
 from accord.training.display import Display
@@ -44,6 +47,36 @@ def contents(folder: Path) -> dict[str, bytes]:
     left_out = ("timings.jsonl", "log.jsonl")
     files = [f for f in folder.rglob("*") if f.is_file() and f.name.endswith(wanted) and f.name not in left_out]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
+
+
+@contextmanager
+def again(folder: Path):
+    """Inside, the place of a finished folder is free for another life, which is in its own place aside; then it is back.
+
+    Rows name the files that they come from, so lives are compared at one place.
+    """
+    aside = folder.with_name("aside")
+    folder.rename(aside)
+    try:
+        yield aside
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        aside.rename(folder)
+
+
+def die(monkeypatch, place: str, module, name: str, call: int, work):
+    """Do some work that ends in a call of a function of a module, its `call`-th."""
+    right, calls = getattr(module, name), []
+
+    def dying(*arguments, **options):
+        calls.append(name)
+        if len(calls) == call:
+            raise Died(place)
+        return right(*arguments, **options)
+
+    with monkeypatch.context() as patch, pytest.raises(Died, match=place):
+        patch.setattr(module, name, dying)
+        work()
 
 
 def log(folder: Path) -> list[tuple[str, str]]:

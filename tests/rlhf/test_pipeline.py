@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import pair_rows, write_rows
-from rlhf.helpers import Died, contents, log, steady
+from rlhf.helpers import again, contents, die, log, steady
 from training.helpers import json_lines
 from typer.testing import CliRunner
 
@@ -128,32 +128,20 @@ def straight(recipe, tmp_path_factory):
     return folder, rlhf(read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=stubbed)
 
 
-def test_deaths_cost_nothing(straight, recipe, tmp_path, monkeypatch):
-    """In the same folder, since records name the folders that they hang on; nothing that was over is begun again."""
-    folder, aside = straight[0], tmp_path / "aside"
-    folder.rename(aside)
-    asked = read(recipe, "ppo.rollouts.held_out_k=1")
-    try:
+def test_deaths_cost_nothing(straight, recipe, monkeypatch):
+    """Everything is there to the byte in the end, and nothing that was over is begun again."""
+    folder, asked = straight[0], read(recipe, "ppo.rollouts.held_out_k=1")
+
+    def work():
+        return rlhf(asked, Terms(str(folder)), SILENT, carry=stubbed)
+
+    with again(folder) as aside:
         for place, (module, name, call) in DEATHS.items():
-            right, calls = getattr(module, name), []
-
-            def dying(*arguments, **options):
-                calls.append(name)
-                if len(calls) == call:
-                    raise Died(place)
-                return right(*arguments, **options)
-
-            with monkeypatch.context() as patch, pytest.raises(Died, match=place):
-                patch.setattr(module, name, dying)
-                rlhf(asked, Terms(str(folder)), SILENT, carry=stubbed)
-        record = rlhf(asked, Terms(str(folder)), SILENT, carry=stubbed)
-        assert steady(record) == steady(straight[1])
+            die(monkeypatch, place, module, name, call, work)
+        assert steady(work()) == steady(straight[1])
         assert contents(folder) == contents(aside)
         over = [stage for stage, what in log(folder) if what == "ended"]
         assert len(over) == len(set(over))
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        aside.rename(folder)
 
 
 def test_run_again_it_does_nothing_and_another_recipe_is_refused(straight, recipe):
