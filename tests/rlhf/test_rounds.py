@@ -182,13 +182,14 @@ def test_references_over_rounds(straight, tiny_folder, files, tmp_path):
     assert (work.config(1).reference, work.config(1).train.epochs) == ("cached", 3.0)
 
 
-def test_all_weights_and_the_first_reference(tiny_folder, files, tmp_path):
-    """All weights: a round begins with the folder that the last one saved, and KL is to a model loaded beside it."""
-    base = recipe(tiny_folder, files, **{"model.lora": None, "train.learning_rate": 1e-3})
-    record = iterate(base, Terms(str(tmp_path / "out"), 2, 5), SILENT)
-    config = RunFolder.open(str(tmp_path / "out/round-2/run")).config()
-    assert config.model.name == str((tmp_path / "out/round-1/run/final").resolve())
-    assert 0 < record["rounds"][1]["held_out"]["kl"]["value"] < record["rounds"][2]["held_out"]["kl"]["value"]
+def test_all_weights(tiny_folder, files, tmp_path):
+    """A round begins with the folder that the last one saved, and KL is to a model loaded beside it."""
+    base = recipe(tiny_folder, files, **{"model.lora": None, "train.learning_rate": 1e-3, "train.steps": 1})
+    record = iterate(base, Terms(str(tmp_path / "out"), 1, 4), SILENT)
+    work = Rounds(None, base, Terms("x"), None, None, 4, None)
+    work.folder = lambda number: tmp_path / f"out/round-{number}"
+    assert work.config(2).model.name == str(tmp_path / "out/round-1/run/final") and work.config(2).model.adapter is None
+    assert record["rounds"][1]["held_out"]["kl"]["value"] > 0
 
 
 BAD = {
@@ -241,8 +242,16 @@ def test_answers_without_a_reward_are_counted_and_in_no_mean(tmp_path):
     assert found["kl"]["value"] == 0.75 and found["ended"] == 0.75 and found["reward_change"]["value"] == 0
 
 
-def test_the_command(tiny_folder, files, tmp_path):
+def test_the_command(straight, tiny_folder, files, tmp_path):
     (tmp_path / "recipe.json").write_text(json.dumps(recipe(tiny_folder, files).model_dump(mode="json")))
-    done = CliRunner().invoke(app, ["iterate", str(tmp_path / "recipe.json"), "--rounds", "1", "--prompts-per-round", "4", "--output", str(tmp_path / "out"), "--json"])
+    done = CliRunner().invoke(app, ["iterate", str(tmp_path / "recipe.json"), "--rounds", "2", "--output", str(straight[0]), "--json"])
     assert done.exit_code == 0, done.output
-    assert len(json.loads(done.stdout.strip().splitlines()[-1])["result"]["rounds"]) == 2
+    found = json.loads(done.stdout.strip().splitlines()[-1])["result"]
+    assert steady(found["rounds"]) == steady(straight[1]["rounds"]) and found["command"][0] == "accord"
+
+
+def test_answers_cut_at_the_limit_are_said_aloud(straight, tiny_folder, files):
+    """The tiny model ends next to nothing by itself."""
+    heard = Heard()
+    iterate(recipe(tiny_folder, files), Terms(str(straight[0]), 2), heard)
+    assert any("were cut at 6 tokens" in line for line in heard.lines) and straight[1]["rounds"][1]["ended"] < 0.9

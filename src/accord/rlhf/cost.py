@@ -72,27 +72,28 @@ def in_memory(opened: Opened, config: Config) -> dict:
     adapters = {name: 0 for name in (TRAINED, REFERENCE)}
     network = 0
     for name, parameter in model.root.named_parameters():
-        kind = next((kind for kind in adapters if f".{kind}." in name or name.endswith(f".{kind}")), None) if model.peft is not None else None
         size = parameter.numel() * parameter.element_size()
-        if kind is None:
+        adapter = next((kind for kind in adapters if f".{kind}" in name and "lora_" in name), None)
+        if adapter is None:
             network += size
         else:
-            adapters[kind] += size
+            adapters[adapter] += size
     trained = adapters[TRAINED] or network
-    out = {"policy": network + adapters[TRAINED], "reference": _reference(config, network, adapters[REFERENCE])}
+    kind = _reference_kind(config)
+    second = kind == "frozen" or (kind == "moving" and model.peft is None)  # a whole network of its own
+    beside = adapters[REFERENCE] if kind in ("adapter_off", "moving") else 0
+    out = {"policy": network + adapters[TRAINED], "reference": network if second else beside}
     if isinstance(objective, BoundPolicy) and objective.critic:
         out["value head"] = 4 * (model.head.module.weight.shape[1] + 1)
     rewards = [Path(name) for name in config.rollouts.rewards if Path(name).is_dir()] if config.rollouts is not None else []
     if rewards:
         out["reward model"] = sum(_weights(folder, config) for folder in rewards)
-    networks = 1 + (out["reference"] >= network > 0) + len(rewards)
-    return {"roles": out, "bytes": sum(out.values()), "networks": networks, "optimizer": trained // model.dtype.itemsize * MOMENTS}
+    return {"roles": out, "bytes": sum(out.values()), "networks": 1 + second + len(rewards), "optimizer": trained // model.dtype.itemsize * MOMENTS}
 
 
-def _reference(config: Config, network: int, adapter: int) -> int:
-    """Adapters that are switched off take nothing, cached log-probs next to nothing; a frozen copy is a network."""
-    saved = checkpoint.load(RunFolder(Path(config.output)).checkpoints)
-    return {"none": 0, "cached": 0, "adapter_off": adapter, "base": 0, "frozen": network, "moving": adapter or network}[saved.state["identity"]["reference"]]
+def _reference_kind(config: Config) -> str:
+    """As the run settled it. Adapters that are switched off take nothing, cached log-probs next to nothing."""
+    return checkpoint.load(RunFolder(Path(config.output)).checkpoints).state["identity"]["reference"]
 
 
 def _weights(folder: Path, config: Config) -> int:

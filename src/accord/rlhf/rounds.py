@@ -43,6 +43,7 @@ ROUNDS = "rounds.json"
 REFERENCES = ("last", "first", "moving")
 EACH = "prompts per round"  # of the plan
 MOST = 10_000_000
+CUT = 0.05  # share of answers cut at the limit that is said
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class Rounds:
         answers, scored, pairs = (folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs"))
         prompts = self._prompts(number)
         once(self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers))
+        self._say_cut(number)
         once(self.desk, f"{name}/score", scored, lambda: score_file(
             str(answers), str(scored), rollouts.rewards, rollouts.reward_options, self.desk.say,
         ))  # fmt: skip
@@ -130,10 +132,27 @@ class Rounds:
     def _sample(self, number: int, prompts: Path, answers: Path) -> None:
         rollouts = self.base.rollouts
         sampling = Sampling(rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number))
-        sample_opened(
+        done = sample_opened(
             self.policy(number - 1), read_prompts(str(prompts)), str(prompts), str(answers), sampling, say=self.desk.say,
             about=self._about(number),
         )  # fmt: skip
+        for reason, count in done["left_out"].items():
+            self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
+
+    def _say_cut(self, number: int) -> None:
+        """Answers that the limit cut: a pair of texts ends in an end token all the same."""
+        cut = 1 - self._ended(number)
+        if cut > CUT:
+            self.desk.say(
+                f"! round {number}: {cut:.0%} of the answers were cut at {self.base.rollouts.max_new_tokens} tokens; training puts an end token "
+                "behind them, and the policy learns to stop there. Longer ones: --set rollouts.max_new_tokens=…"
+            )
+
+    def _ended(self, number: int) -> float:
+        """Share of a round's answers that the model ended itself."""
+        with (self.folder(number) / "answers.jsonl").open(encoding="utf-8") as file:
+            ended = [one for line in file for one in json.loads(line)["ended"]]
+        return sum(ended) / len(ended)
 
     def _prompts(self, number: int) -> Path:
         chosen = slice_of(len(self.read.prompts), self.size, number, self.base.train.seed)
@@ -206,7 +225,8 @@ class Rounds:
             return out
         lines = [line for line in RunFolder(folder / "run").metrics() if "loss" in line]
         return out | {
-            "prompts": lines_of(folder / "answers.jsonl"), "pairs": lines_of(folder / "pairs.jsonl"), "updates": len(lines),
+            "prompts": lines_of(folder / "answers.jsonl"), "ended": self._ended(number),
+            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"), "pairs": lines_of(folder / "pairs.jsonl"), "updates": len(lines),
             "train": {name: lines[-1].get(name) for name in ("loss", "rewards/margins", "rewards/accuracies")} if lines else {},
             **self.desk.spent(f"round-{number}/"),
         }  # fmt: skip
