@@ -11,6 +11,7 @@ KINDS = {"warning": "red flag", "note": "note: looks alarming and is not, or con
 NUMBER = re.compile(r"\{(\w+)[^}]*\}")  # where a rule's text has a figure of the run
 
 # name -> (what it is, what is normal, what is not)
+OWN = ("reward", "kl", "tokens", "ended", "missing")  # held-out figures of answers that are described with those of training
 METRICS = {
     "loss": ("the objective's own loss, mean over the rows of the batch", "falls, then flattens. At the first line it has a known value wherever there is a reference (ln 2 for dpo)", "rises above where it began: the learning rate is too high"),
     "rewards/chosen": ("β × log-ratio of chosen answers to the reference (simpo, orpo, cpo: what their loss compares)", "either sign: a little below 0 with a growing margin is what most healthy runs look like", "far below 0: see diag/log_ratio_token/chosen"),
@@ -28,6 +29,26 @@ METRICS = {
     "nll_loss": ("NLL of the chosen answer, the part of orpo and cpo that imitates", "falls", "rises"),
     "log_odds_ratio": ("orpo: log σ of the log-odds ratio, 0 where chosen answers have all the odds", "rises towards 0", "at 0: the preference term is spent"),
     "log_odds_chosen": ("orpo: log-odds of chosen over rejected", "rises", "falls"),
+    "rollouts/reward": ("mean reward of a batch of the policy's own answers; its parts stand under rollouts/reward/NAME, held out it is eval_reward", "rises, ever slower", "rises while the gold judgement falls"),
+    "rollouts/reward_std": ("spread of those rewards", "falls slowly", "0: there is nothing to compare"),
+    "rollouts/missing": ("share of answers that have no reward", "0", "over a fifth"),
+    "rollouts/flat_groups": ("share of prompts whose answers all have one reward", "under a half", "over .7: hardly anything is learned from"),
+    "rollouts/pairs": ("pairs that were made of a batch", "one a prompt, with best_worst", "few"),
+    "rollouts/paired_prompts": ("share of prompts of which a pair was made", "near 1", "under .3"),
+    "rollouts/kl": ("mean log-ratio of the answers to the reference, nats an answer: KL, on the policy's own answers; held out eval_kl", "grows slowly from 0", "over 30"),
+    "rollouts/tokens": ("mean length of the answers", "changes little", "grows without end: see the length penalty"),
+    "rollouts/ended": ("share of answers that end by themselves", "as at the start", "falls to none"),
+    "rollouts/sampler_gap": ("how far the sampler's log-probs are from those of the path that trains, nats a token", "rounding: .01 in bfloat16", "a tenth and more: what is learned from is another policy"),
+    "rollouts/value_explained": ("ppo: share of the returns' variance that the value head foresees", "rises from 0 or below", "stays below 0"),
+    "rollouts/beta": ("ppo with kl_target: the KL weight for the next batch", "settles", "grows without end"),
+    "policy/clip_ratio": ("share of tokens outside the clip", "0 in a batch's first pass, a few hundredths later", "over .4"),
+    "policy/approx_kl": ("KL to the policy that drew the answers, nats a token", "0 in the first pass", "over .1"),
+    "policy/kl": ("grpo: the KL term in the loss, nats a token", "grows slowly", "over 1"),
+    "policy/value_loss": ("ppo: loss of the value head, weighted", "falls", "rises"),
+    "policy/ratio_gap": ("mean size of the log-ratio to the policy that drew the answers, nats a token", "0 in the first pass", "–"),
+    "diag/reward_low": ("ends of the 95 % interval of the held-out reward, clustered by prompt; also reward_high, kl_…, gold_…", "as for accuracy", "the interval before training overlaps it"),
+    "repeated": ("held out: share of 4-grams in the policy's answers that are repetitions", "near 0", "a third"),
+    "gold": ("held out: a second judgement of the same answers, never trained on", "rises with the reward", "falls while the reward rises"),
     "diag/log_ratio/chosen": ("change of an answer's log-prob against the reference, nats an answer; also /rejected", "small against the answer's length", "see the next"),
     "diag/log_ratio_token/chosen": ("the same, nats a token; also /rejected", "within a few tenths of 0", "chosen answers lose much on most rows: likelihood displacement"),
     "diag/chosen_down": ("share of rows whose chosen answer became less likely than under the reference", "anything, while the fall is small", "nearly all rows, with a large fall"),
@@ -50,7 +71,10 @@ METRICS = {
 
 def described(name: str) -> str:
     """The key of METRICS that describes a recorded name: held-out names and the other side share a line."""
+    if (own := name.removeprefix("eval_")) in OWN and own != name:
+        return f"rollouts/{own}"
     name = name.replace("diag/eval_", "diag/").removeprefix("eval_").replace("accuracy_high", "accuracy_low")
+    name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 

@@ -244,8 +244,8 @@ def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
     return torch.tensor([n for i in group for n in range(starts[i], starts[i + 1])])
 
 
-def split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
-    """The gradient of the weights, with all rows in one micro-batch and with each alone."""
+def split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer, slack: float = 1.0) -> Finding:
+    """The gradient of the weights, with all rows in one micro-batch and with each alone; `slack` times what rounding may do."""
     gradients = []
     for budget in (10**9, 1):
         optimizer.masters.forget_gradients()
@@ -256,7 +256,7 @@ def split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) -> 
     norm = math.sqrt(sum(g.double().square().sum().item() for g in once.values()))
     gap = math.sqrt(sum((g - split[name]).double().square().sum().item() for name, g in once.items()))
     relative = gap / norm if norm else (0.0 if gap == 0 else math.inf)
-    allowed = SPLIT[learner.forward.model.dtype]
+    allowed = slack * SPLIT[learner.forward.model.dtype]
     pieces = len(micro_batches(batch.trees, 1))
     says = f"the gradient in one micro-batch and in {pieces}: relative difference {relative:.1e}, allowed {allowed:g}"
     evidence = {"relative": relative, "norm": norm, "micro_batches": pieces}
