@@ -164,10 +164,11 @@ def merge(one: dict, other: Mapping[str, Any]) -> dict:
 
 
 def knobs(config: Config) -> list[str]:
-    """The hyper-parameters that a phase's method has, set or not: of its objective, of its rollouts, of what moves."""
+    """The hyper-parameters that a phase's method has, set or not: of its objective and of its rollouts."""
     names = [f"objective.{name}" for name in resolve_objective(config).options]
     if config.rollouts is not None:
-        names += [f"rollouts.{name}" for name in type(config.rollouts).model_fields if name not in ("rewards", "reward_options", "gold", "held_out_k")]
+        fields = type(config.rollouts).model_fields
+        names += [f"rollouts.{name}" for name in fields if name not in ("rewards", "reward_options", "gold", "held_out_k")]
     return names
 
 

@@ -24,48 +24,22 @@ from accord.config import Config, LoraConfig, MovingConfig, make_config
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
 from accord.evaluate.probe import Start
-from accord.models import fingerprint
 from accord.online.pairing import Pairing
 from accord.online.rewards.load import load_rewards
 from accord.rlhf import measured
-from accord.rlhf.folder import PLAN, Desk, hold_to, planned, working
+from accord.rlhf.folder import PLAN, Desk, hold_to, working
 from accord.rlhf.measured import Questions
-from accord.rlhf.prompts import require_apart, require_plain, slice_of, write_prompts
-from accord.rlhf.stages import CarryOut, carry_out, fingerprint_of, once, saved, trained
+from accord.rlhf.prompts import require_apart, slice_of, write_prompts
+from accord.rlhf.stages import CarryOut, carry_out, once, saved, trained
+from accord.rlhf.terms import Terms, kind_of, plan_for, size_of
 from accord.training.display import Display
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective, trajectory
 from accord.training.rows import drawn
-from accord.types import DataError, UsageError
+from accord.types import DataError
 
 ROUNDS = "rounds.json"
-REFERENCES = ("last", "first", "moving")
-EACH = "prompts per round"  # of the plan
-MOST = 10_000_000
 CUT = 0.05  # share of answers cut at the limit that is said
-
-
-@dataclass(frozen=True)
-class Terms:
-    """What an iteration was asked to do, beside its recipe."""
-
-    output: str
-    rounds: int = 3
-    prompts: int | None = None  # of each round; None deals all of them out over the rounds
-    reference: str = "last"  # last round's policy, the first model, or one that moves
-
-    def check(self, base: Config) -> None:
-        """
-        Raises:
-          UsageError: numbers out of range, or a recipe that these rounds could not follow.
-        """
-        for flag, value in {"--rounds": self.rounds, "--prompts-per-round": self.prompts}.items():
-            if value is not None and not 1 <= value <= MOST:
-                raise UsageError(f"{flag} {value}: expected 1 to {MOST:,}.")
-        require_plain(base.data)
-        _require_rollouts(base)
-        _require_reference(base, self.reference)
 
 
 def iterate(base: Config, terms: Terms, display: Display, command: Sequence[str] = (), carry: CarryOut = carry_out) -> dict:
@@ -84,8 +58,8 @@ def iterate(base: Config, terms: Terms, display: Display, command: Sequence[str]
         if specs:
             load_rewards(specs, options)  # one that is missing is said now
     with working(terms.output, display, tuple(command)) as desk:
-        size = _size(desk.folder, terms, len(read.prompts))
-        hold_to(desk.folder, _plan(base, terms, read, held_out, size))
+        size = size_of(desk.folder, terms, len(read.prompts))
+        hold_to(desk.folder, plan_for(base, terms, read, held_out, size))
         work = Rounds(desk, base, terms, read, held_out, size, carry)
         record = work.measure(0)
         for number in range(1, terms.rounds + 1):
@@ -172,7 +146,7 @@ class Rounds:
         raw |= {"rollouts": None, "output": str(folder / "run")}
         raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
         raw["train"] |= {"epochs": float(self.base.rollouts.passes) if train.steps is None else None}
-        raw |= {"reference": _kind(self.base, self.terms.reference)}
+        raw |= {"reference": kind_of(self.base, self.terms.reference)}
         if self.terms.reference == "moving":
             raw["moving"] = (self.base.moving or MovingConfig()).model_dump(mode="json")
         if number > 1:
@@ -225,8 +199,8 @@ class Rounds:
             return out
         lines = [line for line in RunFolder(folder / "run").metrics() if "loss" in line]
         return out | {
-            "prompts": lines_of(folder / "answers.jsonl"), "ended": self._ended(number),
-            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"), "pairs": lines_of(folder / "pairs.jsonl"), "updates": len(lines),
+            "prompts": lines_of(folder / "answers.jsonl"), "pairs": lines_of(folder / "pairs.jsonl"), "updates": len(lines),
+            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"), "ended": self._ended(number),
             "train": {name: lines[-1].get(name) for name in ("loss", "rewards/margins", "rewards/accuracies")} if lines else {},
             **self.desk.spent(f"round-{number}/"),
         }  # fmt: skip
@@ -241,74 +215,3 @@ def lines_of(file: Path) -> int:
 def plan_of(folder: Path) -> str:
     """sha256 of the plan: what every answer's provenance names."""
     return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
-
-
-# ---------------------------------------------------------------- what can be asked, and what must stay the same
-
-
-def _require_rollouts(base: Config) -> None:
-    rollouts, objective = base.rollouts, resolve_objective(base)
-    if rollouts is None:
-        raise UsageError("Rounds need to know how answers are rewarded: a section in the recipe such as rollouts: {rewards: [vader], k: 4}.")
-    if objective.rows != "pairs" or objective.needs != "logps":
-        raise UsageError(f"objective = {objective.name}: a round trains a policy on pairs of its own answers. Take dpo, ipo, simpo, orpo, …")
-    if base.train.epochs is not None:
-        raise UsageError("train.epochs: over a round's pairs that is rollouts.passes. Leave it out.")
-    if base.train.steps is not None and rollouts.passes != 1:
-        raise UsageError("train.steps says how long a round trains, so rollouts.passes would do nothing. Leave one out.")
-
-
-def _require_reference(base: Config, wanted: str) -> None:
-    if wanted not in REFERENCES:
-        raise UsageError(f"--reference {wanted}: expected {', '.join(REFERENCES)}.")
-    if not resolve_objective(base).reference:
-        if wanted != "last":
-            raise UsageError(f"--reference {wanted}: {base.objective['name']} uses no reference. Leave it out.")
-    elif wanted == "last" and base.reference in ("moving", "base"):
-        raise UsageError(f"reference = {base.reference} in the recipe: say it as --reference {'moving' if base.reference == 'moving' else 'first'}.")
-    elif wanted == "first" and base.reference not in ("auto", "base"):
-        raise UsageError(f"--reference first, and reference = {base.reference} in the recipe. Leave the latter at auto.")
-    elif wanted == "moving" and base.reference not in ("auto", "moving"):
-        raise UsageError(f"--reference moving, and reference = {base.reference} in the recipe. Leave the latter at auto.")
-    if wanted == "first" and base.model.lora is None:
-        raise UsageError("--reference first is the model without its adapters, and all weights train. Train adapters, or take last.")
-    if wanted == "first" and base.model.adapter is not None:
-        raise UsageError(
-            "--reference first would be the base without model.adapter, and not the model that the rounds begin with.\n"
-            "Merge the adapter first: accord export RUN --merge, and name what it writes as model.name."
-        )
-
-
-def _kind(base: Config, wanted: str) -> str:
-    """What a round's run calls its reference."""
-    return {"last": base.reference, "first": "base", "moving": "moving"}[wanted]
-
-
-def _size(folder: Path, terms: Terms, total: int) -> int:
-    """Prompts of a round: as asked, as the folder was begun with, or all dealt out over the rounds.
-
-    Raises:
-      UsageError: more than there are.
-    """
-    size = terms.prompts or planned(folder).get(EACH) or max(1, total // terms.rounds)
-    if size > total:
-        raise UsageError(f"--prompts-per-round {size}: there are {total:,} different prompts, and none comes twice in a round.")
-    return size
-
-
-def _plan(base: Config, terms: Terms, read: Prompts, held_out: Prompts, size: int) -> dict:
-    """What every round hangs on. How many rounds is not among it: further ones are welcome."""
-    opened = open_start(base)
-    folders = [name for name in map(_reward_name, base.rollouts.rewards) if Path(name).expanduser().is_dir()]
-    return {
-        "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
-        "prompts": read.digest, "held-out prompts": held_out.digest,
-        **{f"reward model {name}": fingerprint_of(Path(name).expanduser()) for name in folders},
-        EACH: size, "--reference": terms.reference,
-        **json.loads(json.dumps(trajectory(base))),
-    }  # fmt: skip
-
-
-def _reward_name(spec: str) -> str:
-    name, sign, _ = spec.rpartition("=")
-    return name if sign else spec

@@ -97,7 +97,8 @@ def _ways(ways: dict) -> list[str]:
     """From the tuned model on: the reward model and the policy gradient beside DPO."""
     rows = {
         "phases": lambda way: f"{way['phases']}", "time": lambda way: clock(way["seconds"]), "updates": lambda way: f"{way['updates']:,}",
-        "whole networks in memory": lambda way: f"{way['networks']}", "weights of models in memory": lambda way: f"{way['model_bytes'] / 1e6:,.1f} MB",
+        "whole networks in memory": lambda way: f"{way['networks']}",
+        "weights of models in memory": lambda way: f"{way['model_bytes'] / 1e6:,.1f} MB",
         "resident memory": lambda way: f"{way['resident_peak'] / 1e6:,.0f} MB",
         "hyper-parameters set": lambda way: f"{way['hyper_parameters_set']}",
         "hyper-parameters of the methods": lambda way: f"{way['hyper_parameters_of_the_methods']}",
