@@ -76,6 +76,23 @@ def test_a_kill_costs_nothing_that_was_written(tiny_folder, prompts, tmp_path, m
     assert drawn == [0, 24, 24, 48]
 
 
+def test_a_torn_piece_is_drawn_again_whole(tiny_folder, prompts, tmp_path, monkeypatch):
+    """Eleven lines are a piece of eight and a part of one: the rest of a batch alone would round otherwise in bfloat16."""
+    whole, torn = tmp_path / "whole.jsonl", tmp_path / "torn.jsonl"
+    assert accord("sample", tiny_folder, "--prompts", prompts, "--output", whole, *SAMPLE)[0] == 0
+    (tmp_path / "torn.jsonl.part").write_bytes(b"".join(whole.read_bytes().splitlines(keepends=True)[:11]))
+    drawn, right = [], rollouts.sample
+
+    def counted(*arguments, first_row, **options):
+        drawn.append(first_row)
+        return right(*arguments, first_row=first_row, **options)
+
+    monkeypatch.setattr(rollouts, "sample", counted)
+    code, said = accord("sample", tiny_folder, "--prompts", prompts, "--output", torn, *SAMPLE)
+    assert code == 0 and said["result"]["resumed"] == 8 and drawn == [24, 48]
+    assert torn.read_bytes() == whole.read_bytes()
+
+
 def test_a_file_begun_otherwise_is_not_gone_on_with(tiny_folder, prompts, tmp_path):
     out = tmp_path / "out.jsonl"
     assert accord("sample", tiny_folder, "--prompts", prompts, "--output", out, *SAMPLE)[0] == 0

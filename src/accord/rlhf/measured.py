@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -132,13 +133,13 @@ class Scored:
 
     def mean(self, values: np.ndarray) -> dict | None:
         there = ~np.isnan(np.asarray(values, float))
-        clusters = [prompt for prompt, known in zip(self.prompt, there) if known]
+        clusters = list(compress(self.prompt, there))
         return _interval(bootstrap_mean(values[there], clusters=clusters), clusters) if there.any() else None
 
     def change(self, first: Scored) -> dict | None:
         """This model's reward minus the first's on the same prompt with the same randomness."""
         there = ~np.isnan(self.reward - first.reward)
-        clusters = [prompt for prompt, known in zip(self.prompt, there) if known]
+        clusters = list(compress(self.prompt, there))
         if not there.any():
             return None
         return _interval(bootstrap_difference(self.reward[there], first.reward[there], clusters=clusters), clusters)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray,
 def _mean(folders: Sequence[Path], model: str, name: str) -> dict | None:
     values, prompts = _values(folders, model, name)
     there = ~np.isnan(values).any(0)
-    return asdict(crossed_mean(values[:, there], [p for p, known in zip(prompts, there) if known])) if there.any() else None
+    return asdict(crossed_mean(values[:, there], list(compress(prompts, there)))) if there.any() else None
 
 
 def _difference(folders: Sequence[Path], name: str) -> dict | None:
@@ -45,5 +46,5 @@ def _difference(folders: Sequence[Path], name: str) -> dict | None:
     there = ~np.isnan(one - other).any(0)
     if not there.any():
         return None
-    found = crossed_difference(one[:, there], other[:, there], [p for p, known in zip(prompts, there) if known])
+    found = crossed_difference(one[:, there], other[:, there], list(compress(prompts, there)))
     return asdict(found.estimate) | {"p": found.p}
