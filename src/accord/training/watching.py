@@ -53,7 +53,7 @@ def facts_of(ready: Ready) -> Facts:
 
 def explained(ready: Ready, step: int, finding: Finding) -> Finding:
     """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows are no pairs."""
-    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs":
+    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs" or ready.source is not None:
         return finding
     trees: list[Tree] = []
     for index in range(step - 1, -1, -1):
