@@ -48,6 +48,7 @@ def facts_of(ready: Ready) -> Facts:
     return Facts(
         objective.name, objective.options, ready.steps, len(ready.rows.trees), order.batch_size, order.batches_per_epoch,
         ready.peak, ready.tie_width, objective.at_reference, ready.config.train.clip,
+        ready.source is not None,
     )  # fmt: skip
 
 
