@@ -147,7 +147,8 @@ def asked(request: str, kinds: Sequence[str] = TRAINED, seed: int = 0, both: flo
     if others and rng.random() < both:
         names.append(rng.choice(others))
     drawn = [TASKS[name].draw(rng) for name in names]
-    return {"prompt": " ".join([request, *(said for said, _ in drawn)]), "constraints": [one for _, one in drawn], "kinds": names}
+    prompt = " ".join([request, *(said for said, _ in drawn)])
+    return {"prompt": prompt, "request": request, "constraints": [one for _, one in drawn], "kinds": names}
 
 
 # ---------------------------------------------------------------- requests
