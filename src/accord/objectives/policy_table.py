@@ -65,7 +65,8 @@ class PolicyObjective(Objective):
         return {**self.function.kinds, **{name: kind for name, (kind, _) in self.settings.items()}}
 
     def _defaults(self) -> dict[str, object]:
-        own = {name: default for name, default in self._parameters().items() if name in self.function.kinds}
+        parameters = self._parameters()
+        own = {name: parameters[name] for name in self.function.kinds}
         return own | {name: default for name, (_, default) in self.settings.items()}
 
     def _bound(self, options: dict) -> BoundPolicy:

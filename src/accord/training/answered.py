@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from accord.evaluate.probe import repeated
+from accord.evaluate.probe import divergences, repeated
 from accord.evaluate.statistics import bootstrap_mean
 from accord.online.batches import Answer
 from accord.training.prompted import Prompted
-from accord.training.rollouts import Source, rewarded, scores
+from accord.training.rollouts import rewarded, scores, start_of
 from accord.training.rows import drawn
 from accord.training.state import Run
 from accord.types import Diverged
@@ -30,15 +30,19 @@ def evaluate_answers(run: Run) -> dict[str, float]:
     run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
     rewarded(source.reward, held_out, answers)
-    source.measure(answers, held_out)
+    kl = divergences(run.ready.model, [held_out.trees[a.prompt] for a in answers], answers, start_of(source.learner))
     gold = scores(source.gold, held_out, answers).values if source.gold is not None else None
     for i, answer in enumerate(answers):
-        run.folder.append("answers.jsonl", _line(run.progress.step, held_out, answer, None if gold is None else float(gold[i])))
-    return judged(answers, gold, source)
+        run.folder.append("answers.jsonl", _line(run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])))
+    return judged(answers, kl, gold)
 
 
-def judged(answers: Sequence[Answer], gold: np.ndarray | None, source: Source) -> dict[str, float]:
+def judged(answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None) -> dict[str, float]:
     """Means over answers; reward, gold and KL with intervals, clustered by prompt.
+
+    Args:
+      kl: [N] nats an answer to the reference, by the whole distribution at each position: less noise than log-ratios.
+      gold: [N] NaN where there is none; None without a gold judgement.
 
     Raises:
       Diverged: no answer has a reward.
@@ -48,7 +52,7 @@ def judged(answers: Sequence[Answer], gold: np.ndarray | None, source: Source) -
         raise Diverged(f"No held-out answer has a reward: {answers[0].failure}. The checkpoints before are intact.")
     out = {"eval_missing": 1 - len(known) / len(answers)}
     out |= _estimated("eval_reward", [a.reward for a in known], [a.prompt for a in known])
-    out |= _estimated("eval_kl", [sum(a.logps) - sum(a.reference) for a in answers], [a.prompt for a in answers])
+    out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
     if gold is not None and (fine := [(g, a.prompt) for g, a in zip(gold, answers) if not math.isnan(g)]):
         out |= _estimated("eval_gold", *zip(*fine))
     for name in known[0].parts if len(known[0].parts) > 1 else ():
@@ -66,11 +70,11 @@ def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> d
     return {name: found.value, f"diag/{name}_low": found.low, f"diag/{name}_high": found.high}
 
 
-def _line(step: int, held_out: Prompted, answer: Answer, gold: float | None) -> dict:
+def _line(step: int, held_out: Prompted, answer: Answer, kl: float, gold: float | None) -> dict:
     """A line of answers.jsonl."""
     return {
         "step": step, "at": str(held_out.question(answer.prompt).origin), "prompt": answer.prompt, "text": answer.text,
         "tokens": len(answer.tokens), "ended": answer.ended, "reward": answer.reward, "failure": answer.failure, "parts": answer.parts,
-        "kl": sum(answer.logps) - sum(answer.reference),
+        "kl": kl,
         **({} if gold is None else {"gold": None if math.isnan(gold) else gold}),
     }  # fmt: skip

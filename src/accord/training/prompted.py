@@ -57,7 +57,8 @@ class Prompted:
         """For data.json."""
         return {
             "path": self.dataset.path, "sha256": self.dataset.digest, "formats": {"prompts": len(self)},
-            "ledger": self.dataset.ledger.as_dict(), "left_out": dict(self.asked.left_out),
+            "ledger": self.dataset.ledger.as_dict(), "tokens": {"trees": len(self), "unique_tokens": sum(map(len, self.trees))},
+            "left_out": dict(self.asked.left_out),
         }  # fmt: skip
 
 

@@ -6,6 +6,8 @@ const FIGURES = [
   ["Chosen, nats a token", ["diag/log_ratio_token/chosen"]], ["Rejected, nats a token", ["diag/log_ratio_token/rejected"]],
   ["Share of chosen that fell", ["diag/chosen_down"]], ["Entropy", ["entropy"]], ["Gradient norm", ["grad_norm"]],
   ["Learning rate", ["learning_rate"]], ["KTO's z0", ["kl"]],
+  ["Reward of its own answers", ["rollouts/reward"]], ["KL of its own answers", ["rollouts/kl"]], ["Tokens an answer", ["rollouts/tokens"]],
+  ["Answers without a reward", ["rollouts/missing"]], ["Prompts with one reward for all", ["rollouts/flat_groups"]],
 ];
 const SAMPLED = [["KL on fresh samples", "diag/samples_kl"], ["Tokens of samples", "diag/samples_tokens"]];
 // Which runs are shown stands in the address, so that a view can be kept and opened again.
@@ -28,8 +30,8 @@ function shape(name, attributes, text) {
   return node;
 }
 
-// The held-out name of a training figure: eval_loss, eval_rewards/…, diag/eval_….
-const heldOut = (name) => (name.startsWith("diag/") ? "diag/eval_" + name.slice(5) : "eval_" + name);
+// The held-out name of a training figure: eval_loss, eval_rewards/…, diag/eval_…; of rollouts/reward, eval_reward.
+const heldOut = (name) => (name.startsWith("diag/") ? "diag/eval_" + name.slice(5) : "eval_" + name.replace("rollouts/", ""));
 
 function smooth(points, halfLife) {
   if (!halfLife) return points;
