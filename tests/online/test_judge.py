@@ -147,6 +147,17 @@ def test_another_attempt_may_mend_it(judge):
         assert score(reward, "abc").values.tolist() == [3] and reward.account()["judge"]["retries"] == 2
 
 
+def test_costs_that_are_no_counts_are_not_added(judge):
+    def odd(body, headers):
+        status, made = by_length(body, headers)
+        return status, made | {"usage": {"prompt_tokens": {"a": -1, "ab": "3", "abc": 10**30, "abcd": 5}[asked_about(body)], "completion_tokens": None}}
+
+    with serving(odd) as url:
+        reward = judge(url)
+        assert score(reward, "a", "ab", "abc", "abcd").values.tolist() == [1, 2, 3, 4]
+    assert (reward.account()["judge"]["prompt_tokens"], reward.account()["judge"]["completion_tokens"]) == (5, 0)
+
+
 class Dripping(BaseHTTPRequestHandler):
     """Sends a byte now and then: no single read of it takes long, and it never ends."""
 

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,7 @@ def test_long_texts_take_no_long_time():
 # ---------------------------------------------------------------- functions
 
 MINE = """
-import os, time
+import os, threading, time
 def good(prompts, answers):
     print("noise on standard output")
     return [len(a) for a in answers]
@@ -186,6 +187,9 @@ def dies(prompts, answers):
     return [1.0] * len(answers)
 def short(prompts, answers):
     return [1.0] * (len(answers) + 1)
+def asleep(prompts, answers):
+    threading.Timer(0.1, os.kill, (os.getpid(), 19)).start()
+    return [1.0] * len(answers)
 def odd(prompts, answers):
     return [{"nan": float("nan"), "inf": float("inf"), "none": None, "text": "1", "yes": True, "zero": 0}[a] for a in answers]
 """
@@ -236,6 +240,15 @@ def test_patience_ends(mine):
     """Were each of a batch's answers given its time, a batch of thousands would hang for days."""
     found = score(mine("slow", timeout=0.5), ["slow"] * (PATIENCE + 4))
     assert found.reasons == {"timed out": PATIENCE, "not asked, after others ran out of time": 4}
+
+
+def test_a_process_that_no_longer_reads_is_not_written_to_for_ever(mine):
+    """What it is sent is longer than a pipe holds."""
+    reward = mine("asleep", timeout=0.5)
+    assert score(reward, ["a"]).values.tolist() == [1]
+    time.sleep(0.3)
+    assert score(reward, ["a" * 1_000_000]).failures == {0: "timed out"}
+    assert score(reward, ["a"]).values.tolist() == [1]  # by another process
 
 
 def test_what_cannot_be_imported_is_said_at_once(mine):

@@ -221,7 +221,7 @@ class Endpoint:
     def _count(self, usage: object) -> None:
         for name in ("prompt_tokens", "completion_tokens"):
             value = usage.get(name) if isinstance(usage, dict) else None
-            if isinstance(value, int) and value >= 0:
+            if isinstance(value, int) and 0 <= value <= LONGEST_REPLY:
                 self.usage.add(name, value)
 
 
