@@ -30,10 +30,10 @@ RESULT = Path(__file__).parent / "results/past_offline.json"
 POINTS = 4  # along each run
 BATCHES, PROMPTS, K = 32, 8, 4
 OWN = {"rewards": ["vader"], "k": K, "max_new_tokens": 40}
-ONLINE = {"batch_size": PROMPTS, "steps": BATCHES, "learning_rate": 1e-3, "schedule": "constant"}
+ONLINE = {"batch_size": PROMPTS, "steps": BATCHES, "learning_rate": 3e-4, "schedule": "constant"}
 METHODS = {
     "dpo": {"objective": {"name": "dpo"}, "train": {"epochs": 1.5}, "rollouts": None},
-    "online_dpo": {"objective": {"name": "dpo"}, "train": {**ONLINE, "learning_rate": 2e-4}},
+    "online_dpo": {"objective": {"name": "dpo"}, "train": ONLINE},
     "grpo": {"objective": {"name": "grpo"}, "train": ONLINE},
     "rloo": {"objective": {"name": "rloo"}, "train": ONLINE},
     "ppo": {"objective": {"name": "ppo"}, "train": {**ONLINE, "steps": 2 * BATCHES}, "rollouts": {**OWN, "passes": 2}},

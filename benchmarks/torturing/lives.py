@@ -111,6 +111,9 @@ def judge_stop(one: Straight, trial: Path, done: Outcome, score: Score, label: s
     if done.code == 0:  # the signal came after the last thing that it could stop
         score.counts["was done before the signal"] += 1
         return
+    if done.code in (-signal.SIGTERM, -signal.SIGINT) and not done.said:  # no process can take note of one before it has begun
+        score.counts["came before the command had begun"] += 1
+        return
     score.counts["stopped"] += 1
     score.counts[f"stopped while: {phase(done.said)}"] += 1
     score.slowest = max(score.slowest, done.waited)

@@ -11,6 +11,7 @@ KINDS = {"warning": "red flag", "note": "note: looks alarming and is not, or con
 NUMBER = re.compile(r"\{(\w+)[^}]*\}")  # where a rule's text has a figure of the run
 
 # name -> (what it is, what is normal, what is not)
+OWN = ("reward", "kl", "tokens", "ended", "missing")  # held-out figures of answers that are described with those of training
 METRICS = {
     "loss": ("the objective's own loss, mean over the rows of the batch", "falls, then flattens. At the first line it has a known value wherever there is a reference (ln 2 for dpo)", "rises above where it began: the learning rate is too high"),
     "rewards/chosen": ("β × log-ratio of chosen answers to the reference (simpo, orpo, cpo: what their loss compares)", "either sign: a little below 0 with a growing margin is what most healthy runs look like", "far below 0: see diag/log_ratio_token/chosen"),
@@ -45,7 +46,8 @@ METRICS = {
     "policy/kl": ("grpo: the KL term in the loss, nats a token", "grows slowly", "over 1"),
     "policy/value_loss": ("ppo: loss of the value head, weighted", "falls", "rises"),
     "policy/ratio_gap": ("mean size of the log-ratio to the policy that drew the answers, nats a token", "0 in the first pass", "–"),
-    "reward": ("held out: mean reward of the policy's answers, with its interval under diag/", "rises beyond its interval", "falls"),
+    "diag/reward_low": ("ends of the 95 % interval of the held-out reward, clustered by prompt; also reward_high, kl_…, gold_…", "as for accuracy", "the interval before training overlaps it"),
+    "repeated": ("held out: share of 4-grams in the policy's answers that are repetitions", "near 0", "a third"),
     "gold": ("held out: a second judgement of the same answers, never trained on", "rises with the reward", "falls while the reward rises"),
     "diag/log_ratio/chosen": ("change of an answer's log-prob against the reference, nats an answer; also /rejected", "small against the answer's length", "see the next"),
     "diag/log_ratio_token/chosen": ("the same, nats a token; also /rejected", "within a few tenths of 0", "chosen answers lose much on most rows: likelihood displacement"),
@@ -69,7 +71,10 @@ METRICS = {
 
 def described(name: str) -> str:
     """The key of METRICS that describes a recorded name: held-out names and the other side share a line."""
+    if (own := name.removeprefix("eval_")) in OWN and own != name:
+        return f"rollouts/{own}"
     name = name.replace("diag/eval_", "diag/").removeprefix("eval_").replace("accuracy_high", "accuracy_low")
+    name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 

@@ -14,7 +14,7 @@ from accord.cli import app
 from accord.data.formats.table import FORMATS
 from accord.migrate.run import TOOLS
 from accord.monitor.watch import RULES
-from accord.objectives import OBJECTIVES, resolve
+from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES, resolve
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -158,7 +158,7 @@ def test_kl_spent_is_exact():
 
 
 def test_methods_are_those_of_the_table():
-    assert re.findall(r"^\| \*\*(\w+)\*\*", methods.needs(), re.MULTILINE) == list(OBJECTIVES)
+    assert re.findall(r"^\| \*\*(\w+)\*\*", methods.needs(), re.MULTILINE) == list(OBJECTIVES | POLICY_OBJECTIVES)
     assert "`beta=0.1`, `normalize=token_mean`" in methods.needs()
     assert text.plain(resolve("ipo").convention) in methods.conventions()
 

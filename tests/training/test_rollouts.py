@@ -9,13 +9,17 @@ from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
 import accord
+from accord.data.templates import make_template
+from accord.models.load import load
 from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.online.batches import Answer, made
 from accord.online.estimates import Carried
 from accord.online.pairing import Pairing
 from accord.training import rollouts, sampled, sampled_proofs
+from accord.training.export import checkpointed
+from accord.training.folder import RunFolder
 from accord.training.sampled_proofs import certify_policy
-from accord.types import Interrupted, Refused, UsageError
+from accord.types import Interrupted, Refused, Turn, UsageError
 
 METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
 SMALL = {"rollouts.rewards": ["length"], "rollouts.k": 3, "rollouts.max_new_tokens": 6, "monitor.samples": 1, "monitor.sample_tokens": 4}
@@ -101,6 +105,34 @@ def test_the_reward_rises(method, tiny_folder, prompts, tmp_path):
     assert result.after["diag/eval_reward_low"] > result.before["diag/eval_reward_high"]
 
 
+VOWELS = "(?s).*[aeiou].*"
+BANDITS = {  # with the KL term as an unbiased gradient of β·KL(π‖ref)
+    "rloo": {"objective.beta": 1.0},
+    "dr_grpo": {"objective.beta": 1.0, "objective.kl": "k2"},
+    "ppo": {"objective.beta": 1.0, "objective.lam": 1.0, "objective.whitening": "none", "objective.value_weight": 0.5},
+}
+
+
+@pytest.mark.parametrize("method", BANDITS)
+def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path):
+    """A bandit with as many arms as there are tokens: the loop ends at π* ∝ π_ref exp(r / β)."""
+    prompt = tmp_path / "prompt.txt"
+    prompt.write_text("say a word\n")
+    fields = {"rollouts.rewards": ["format=2"], "rollouts.reward_options": {"format": {"pattern": VOWELS}}, "rollouts.k": 256,
+              "rollouts.max_new_tokens": 1, **BANDITS[method]}  # fmt: skip
+    folder = run(tiny_folder, str(prompt), tmp_path / "run", method=method, steps=60, learning_rate=5e-3, lora=False, set=fields).folder
+    model, _, _ = checkpointed(RunFolder.open(str(folder)), "latest")
+    ids = torch.tensor([make_template(model.tokenizer, "auto").question((Turn("user", "say a word"),))])
+    start = load(str(tiny_folder), dtype="float32")
+    with torch.no_grad():
+        policy, reference = (each.network(ids).logits[0, -1].double().softmax(0) for each in (model, start))
+    texts = [model.tokenizer.decode([i], skip_special_tokens=True) for i in range(len(reference))]
+    rewards = torch.tensor([2.0 * bool(re.fullmatch(VOWELS, text)) for text in texts])
+    best = reference * rewards.exp() / (reference * rewards.exp()).sum()
+    apart, before = ((p - best).abs().sum().item() / 2 for p in (policy, reference))
+    assert before > 0.2 and apart < 0.3 * before, (before, apart)
+
+
 def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
     folder = rolled(tiny_folder, prompts, tmp_path / "run", set={"rollouts.rewards": ["length", "too_long=2"],
                     "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}} , "rollouts.gold": ["length=-1"]}).folder  # fmt: skip
@@ -171,6 +203,7 @@ BAD = {
     "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
     "passes": ("rloo", {"rollouts.passes": 2}, "off-policy"),
     "reference": ("grpo", {"reference": "cached"}, "nothing can be cached"),
+    "columns": ("grpo", {"data.columns": {"prompt": "question"}}, "data.columns: grpo learns from the policy's own answers"),
     "labels": ("kto", {}, "trains on labelled"),
     "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
     "option": ("grpo", {"objective.lam": 0.9}, "does not know the keyword 'lam'"),

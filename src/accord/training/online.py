@@ -46,6 +46,8 @@ from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 PROBED, PROBE_TOKENS = 4, 16  # prompts whose answers the forward path is tried on, and tokens of each answer
 NAMED = "learns from the policy's own answers"
+# Fields about rows with answers; prompts have none.
+OF_ROWS = ("data.format", "data.columns", "data.long_prompts", "data.long_answers", "data.max_too_long", "train.pair_labels")
 
 
 def prepare_online(
@@ -111,9 +113,9 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
         "rollouts.passes": objective.name in ("rloo", "reinforce") and settings.passes > 1 and "without ratios a second pass is off-policy",
         "rollouts.gold": bool(settings.gold) and config.data.held_out is None and "it judges held-out answers, and data.held_out is not given",
+        "rollouts.held_out_k": config.data.held_out is None and given(config, "rollouts.held_out_k") and "data.held_out is not given",
         "reference": config.reference in ("cached", "none") and "answers are new each time: nothing can be cached, and KL is always measured",
-        "train.pair_labels": config.train.pair_labels and "there are no labels",
-        "data.format": config.data.format != "auto" and "the file is one of prompts",
+        **{path: given(config, path) and "the file is one of prompts, and it would do nothing" for path in OF_ROWS},
     }  # fmt: skip
     if problem := next(((name, why) for name, why in wrong.items() if why), None):
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
@@ -121,6 +123,13 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         raise UsageError("Rollouts are drawn in one process. Leave out torchrun.")
     if objective.needs != "logps" or objective.context is not None:
         raise UsageError(f"{objective.name} does not train on rollouts.")
+
+
+def given(config: Config, path: str) -> bool:
+    """Whether a field of a section, by its path, is not at its default."""
+    section, name = path.split(".")
+    node = getattr(config, section)
+    return getattr(node, name) != type(node).model_fields[name].default
 
 
 def _prompts(config: Config, template, model: LanguageModel, display: Display) -> tuple[Prompted, Prompted | None]:
