@@ -58,6 +58,10 @@ def closes(prompts, answers):
     return lengths(answers)
 def forks(prompts, answers):
     "Both of them return."
+    os.fork()
+    return lengths(answers)
+def waits(prompts, answers):
+    "The copy returns first."
     child = os.fork()
     if child: os.waitpid(child, 0)
     return lengths(answers)
