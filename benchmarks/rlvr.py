@@ -2,7 +2,8 @@
 
     python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl, ifeval.jsonl (see verifying/prompts.py)
     python benchmarks/rlvr.py rates                    # of which constraint the model meets how much as it stands
-    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured before and after
+    python benchmarks/rlvr.py before                   # what it passes before any training
+    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured after it
 
 DIR holds truthfulqa/, hh_helpful/ and ifeval/ (see BENCHMARKS.md). An answer passes where it meets all constraints of its
 prompt. Before and after answer the same prompts with the same random numbers; intervals are clustered by prompt, and that of
@@ -29,12 +30,12 @@ ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes/constraints_grpo.yaml"
 RESULTS = ROOT / "benchmarks/results/rlvr.json"
 RATED, RATE_K, RATE_TOKENS = 40, 4, 64  # requests, answers to each, tokens of an answer
-SETS = {"held_out": (3, 48), "ifeval": (2, 96)}  # answers to each prompt, tokens of an answer
+SETS = {"held_out": (2, 40), "ifeval": (1, 64)}  # answers to each prompt, tokens of an answer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("prompts", "rates", "train"))
+    parser.add_argument("what", choices=("prompts", "rates", "before", "train"))
     parser.add_argument("--data", type=Path, help="the real sets, for prompts")
     parser.add_argument("--folder", type=Path, default=Path("rlvr"), help="of the prompts and runs")
     parser.add_argument("--seed", type=int, default=0)
@@ -47,10 +48,10 @@ def main() -> None:
             results["base_rates"][kind] = rate
             print(kind, json.dumps(rate), flush=True)
             write(results)
+    elif options.what == "before":
+        results["before"] = measured("smollm2", options.folder)
     else:
         run, cost = trained(options.folder, options.seed)
-        results["before"] = results["before"] or measured("smollm2", options.folder)
-        write(results)
         after = measured(str(run), options.folder)
         results["runs"][str(options.seed)] = {**cost, **learning(run), **compared(results["before"], after)}
         print(json.dumps({name: results["runs"][str(options.seed)][name] for name in SETS}, indent=1))
