@@ -276,19 +276,3 @@ def test_any_split_gives_one_gradient(tiny_folder, prompts):
         accumulate(replace(ready.learner, micro_tokens=budget), batch, masters)
         found.append(torch.cat([g.flatten() for g in masters.gradients().values()]).clone())
     assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm() and found[1].norm() > 0
-
-
-@pytest.mark.parametrize(("method", "apart", "ok"), [("grpo", 0.5, True), ("grpo", 0.7, False), ("dpo", 0.3, False), ("dpo", 0.2, True)])
-def test_how_far_two_splits_may_differ_in_bfloat16(method, apart, ok, tiny_folder, prompts, monkeypatch):
-    """Answers of a group cancel more than the two of a pair, and rounding weighs more."""
-    from accord.training import proofs
-
-    fields = [f"{k}={json.dumps(v)}" for k, v in SMALL.items()]
-    ready = ready_for(tiny_folder, str(prompts / "train.txt"), method=method, assignments=[*fields, "model.dtype=bfloat16"])
-
-    def made_up(learner, batch, masters, **options):
-        masters.gradients = lambda: {"one": torch.tensor([1.0 + (apart if learner.micro_tokens == 1 else 0)])}
-
-    monkeypatch.setattr(proofs, "accumulate", made_up)
-    found = proofs.split_of_gradients(ready.learner, proofs.Batch(0, ready.batch_trees(0)), ready.optimizer)
-    assert found.refused != ok and found.evidence["relative"] == pytest.approx(apart)
