@@ -67,7 +67,7 @@ def _score(run: Callable, say: Callable) -> Callable:
         answers: Annotated[str, typer.Argument(help="What accord sample wrote.")],
         output: Output,
         reward: Annotated[list[str], typer.Option(help=(
-            "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length, too_long, vader, module:function, "
+            "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length, too_long, judge, vader, module:function, "
             "or a reward model's folder."))],
         set_: Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option.")] = None,
         as_json: Json = False,

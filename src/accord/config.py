@@ -163,6 +163,8 @@ class RolloutsConfig(Section):
     gold: list[str] = []
     """A second judgement of the held-out answers, never trained on: what the rewards stand for, so that a policy that plays
     to them is seen."""
+    gold_options: dict[str, dict[str, Any]] = {}
+    """As `reward_options`, for those of `gold`."""
     held_out_k: Positive = 2
     """Answers to each held-out prompt at an evaluation."""
 

@@ -120,6 +120,7 @@ def test_scoring_goes_on_and_counts_what_has_no_reward(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return reward(*given)
 
+        scored.account = reward.account
         return scored
 
     monkeypatch.setattr(rollouts, "load_rewards", dying)
@@ -177,3 +178,14 @@ def test_a_reward_model_is_no_policy(tiny_folder, pairs_file, prompts, tmp_path)
     write_rows(sampled, [{"prompt": "One?", "completions": ["Yes.", "No, no."]}])
     code, said = accord("score", sampled, "--output", scored, "--reward", trained.saved)
     assert code == 0 and said["result"]["rewarded"] == 2 and len(set(json_lines(scored)[0]["rewards"])) == 2
+
+
+@pytest.mark.parametrize("row", [
+    {"prompt": 3, "completions": ["a"]}, {"prompt": [], "completions": ["a"]}, {"prompt": [{"role": "user"}], "completions": ["a"]},
+    {"prompt": ["q"], "completions": ["a"]}, {"prompt": [{"role": "user", "content": None}], "completions": ["a"]},
+    {"prompt": "q", "completions": ["a"], "row": [1]}, {"prompt": "q", "completions": []}, {"prompt": "q", "completions": [None]},
+])  # fmt: skip
+def test_lines_that_are_no_answers_are_refused_with_their_place(row, tmp_path):
+    data = write_rows(tmp_path / "a.jsonl", [{"prompt": [{"role": "user", "content": "q"}], "completions": ["a"], "row": {"n": 1}}, row])
+    code, said = accord("score", data, "--output", tmp_path / "s.jsonl", "--reward", "length")
+    assert code == 3 and "a.jsonl:2" in said["says"] and not (tmp_path / "s.jsonl").exists()

@@ -23,6 +23,8 @@ def test_best_against_a_random_one_is_drawn_by_seed_and_prompt():
     drawn = {Pairing("best_random").pairs(REWARDS, TEXTS, group)[0][0] for group in range(40)}
     assert drawn == {(1, 3), (1, 0), (1, 4)}
     assert Pairing("best_random").pairs(REWARDS, TEXTS, 7) == Pairing("best_random").pairs(REWARDS, TEXTS, 7)
+    assert len({Pairing("best_random", seed=seed).pairs(REWARDS, TEXTS, 7)[0][0] for seed in range(40)}) == 3
+    assert {Pairing("best_random", 1.2, seed).pairs(REWARDS, TEXTS, 7)[0][0] for seed in range(20)} == {(1, 0), (1, 4)}
 
 
 @pytest.mark.parametrize("policy", POLICIES)

@@ -3,6 +3,7 @@
 import gzip
 import json
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -97,8 +98,33 @@ def test_shares_strictness_and_constraints_that_are_none():
     assert constraints()("a b", row) == 0.5 and constraints(strict=True)("a b", row) == 0.0
     judge = constraints()
     assert judge("a", {}) == judge("a", {"constraints": []}) == "the row has no constraints"
-    for wrong in ({"kind": "eval"}, "no_comma", {"kind": "words"}, {"kind": "words", "at_least": "x"}, {"kind": "include"}, {"kind": "include", "keywords": 3}):
-        assert "constraint" in judge("a b", {"constraints": [wrong]}), wrong
+    for wrong in ({"kind": "eval"}, "no_comma", {"kind": ["no_comma"]}, {}, None):
+        assert "unknown constraint" in judge("a b", {"constraints": [wrong]}), wrong
+    assert judge("a b", {"constraints": {"kind": "no_comma"}}) == "the row has no constraints"
+
+
+VOID = [
+    {"kind": "words"}, {"kind": "words", "at_least": "x"}, {"kind": "words", "at_least": True}, {"kind": "words", "at_most": -1},
+    {"kind": "words", "at_most": 2.5}, {"kind": "words", "exactly": 3}, {"kind": "words", "at_least": None}, {"kind": "bullets", "count": "0"},
+    {"kind": "no_comma", "count": 1}, {"kind": "include"}, {"kind": "include", "keywords": 3}, {"kind": "include", "keywords": []},
+    {"kind": "include", "keywords": "a"}, {"kind": "include", "keywords": ["a", " "]}, {"kind": "exclude", "keywords": "x"},
+    {"kind": "exclude", "keywords": []}, {"kind": "one_of", "texts": "a"}, {"kind": "ends_with", "text": ""}, {"kind": "starts_with", "text": " "},
+    {"kind": "starts_with", "text": None}, {"kind": "frequency", "text": "", "at_least": 1}, {"kind": "paragraphs", "count": 1, "divider": ""},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("void", VOID, ids=str)
+def test_a_constraint_that_asks_nothing_sound_is_no_judgement(void):
+    """Compared all the same, most of these would always hold, or never."""
+    assert constraints()("a b", {"constraints": [{"kind": "no_comma"}, void]}) == f"constraint {void['kind']!r} has wrong arguments"
+
+
+@pytest.mark.parametrize("strict", [True, False])
+def test_saying_nothing_meets_nothing(strict):
+    """It has no comma, few words and no forbidden one: a policy would learn to end at once."""
+    row = {"constraints": [{"kind": "no_comma"}, {"kind": "words", "at_most": 9}, {"kind": "exclude", "keywords": ["x"]}]}
+    assert [constraints(strict)(text, row) for text in ("", " \n\t", "a")] == [0, 0, 1]
+    assert isinstance(constraints(strict)("", {"constraints": [{"kind": "words"}]}), str)
 
 
 IFEVAL = Path(__file__).parents[3] / "shared/data/ifeval/prompts.jsonl.gz"
@@ -108,7 +134,11 @@ def test_ifevals_own_rows():
     row = {"instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"], "kwargs": [{}, {"relation": "less than", "num_words": 3}]}
     assert [constraints()(text, row) for text in ("a b", "a b c", "a, b c")] == [1.0, 0.5, 0.0]
     assert "language:response_language" in constraints()("a", {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "kn"}]})
-    assert "length_constraints:number_words" in constraints()("a", {"instruction_id_list": ["length_constraints:number_words"], "kwargs": [{}]})
+    name = "length_constraints:number_words"
+    for given in ([{}], [], None, [None], [{"relation": "at most", "num_words": 3}], [{"relation": "less than", "num_words": "3"}]):
+        assert name in constraints()("a", {"instruction_id_list": [name], "kwargs": given}), given
+    assert constraints()("a b", {"instruction_id_list": [name], "kwargs": [{"relation": "at least", "num_words": 2}]}) == 1.0
+    assert constraints()("a", {"instruction_id_list": []}) == "the row has no constraints"
 
 
 @pytest.mark.skipif(not IFEVAL.is_file(), reason="the real IFEval prompts are not beside the repository")
@@ -140,7 +170,7 @@ def test_long_texts_take_no_long_time():
 # ---------------------------------------------------------------- functions
 
 MINE = """
-import os, time
+import os, threading, time
 def good(prompts, answers):
     print("noise on standard output")
     return [len(a) for a in answers]
@@ -157,6 +187,9 @@ def dies(prompts, answers):
     return [1.0] * len(answers)
 def short(prompts, answers):
     return [1.0] * (len(answers) + 1)
+def asleep(prompts, answers):
+    threading.Timer(0.1, os.kill, (os.getpid(), 19)).start()
+    return [1.0] * len(answers)
 def odd(prompts, answers):
     return [{"nan": float("nan"), "inf": float("inf"), "none": None, "text": "1", "yes": True, "zero": 0}[a] for a in answers]
 """
@@ -195,7 +228,7 @@ def test_one_bad_answer_costs_itself_alone(name, answers, reason, mine):
 def test_the_wrong_number_of_values_is_nobodys_reward(mine):
     reward = mine("short")
     assert score(reward, ["a", "b"]).reasons == {"wrong number of values": 2}
-    assert reward.says["wrong number of values"] == "3 values for 2 answers"
+    assert reward.says["wrong number of values"] == "more than 2 values for 2 answers"
 
 
 def test_values_that_are_no_finite_number_are_counted(mine):
@@ -207,6 +240,15 @@ def test_patience_ends(mine):
     """Were each of a batch's answers given its time, a batch of thousands would hang for days."""
     found = score(mine("slow", timeout=0.5), ["slow"] * (PATIENCE + 4))
     assert found.reasons == {"timed out": PATIENCE, "not asked, after others ran out of time": 4}
+
+
+def test_a_process_that_no_longer_reads_is_not_written_to_for_ever(mine):
+    """What it is sent is longer than a pipe holds."""
+    reward = mine("asleep", timeout=0.5)
+    assert score(reward, ["a"]).values.tolist() == [1]
+    time.sleep(0.3)
+    assert score(reward, ["a" * 1_000_000]).failures == {0: "timed out"}
+    assert score(reward, ["a"]).values.tolist() == [1]  # by another process
 
 
 def test_what_cannot_be_imported_is_said_at_once(mine):

@@ -135,7 +135,8 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
 
 def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
     folder = rolled(tiny_folder, prompts, tmp_path / "run", set={"rollouts.rewards": ["length", "too_long=2"],
-                    "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}} , "rollouts.gold": ["length=-1"]}).folder  # fmt: skip
+                    "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}}, "rollouts.gold": ["length=-1", "too_long=0.5"],
+                    "rollouts.gold_options": {"too_long": {"limit": 1, "slack": 1}}}).folder  # fmt: skip
     for line in metrics(folder):
         body = json.loads((folder / f"rollouts/{line['step'] - 1:06}.json").read_text().splitlines()[1])
         rewards = [answer["reward"] for answer in body["answers"]]
@@ -144,7 +145,7 @@ def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
         assert line["rollouts/kl"] == pytest.approx(sum(kl) / len(kl), abs=1e-9)
         assert all(a["reward"] == a["parts"]["length"] + 2 * a["parts"]["too_long"] for a in body["answers"])
     last = [line for line in json_lines(folder / "answers.jsonl") if line["step"] == 4]
-    assert all(line["gold"] == -line["parts"]["length"] for line in last) and len(last) == 8
+    assert all(line["gold"] == -line["parts"]["length"] - 0.5 * (line["parts"]["length"] > 1) for line in last) and len(last) == 8
     assert next(line["eval_gold"] for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line) == pytest.approx(sum(line["gold"] for line in last) / 8)
 
 
@@ -208,6 +209,7 @@ BAD = {
     "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
     "option": ("grpo", {"objective.lam": 0.9}, "does not know the keyword 'lam'"),
     "k": ("grpo", {"rollouts.k": 1}, "rollouts.k"),
+    "gold options": ("grpo", {"rollouts.gold_options": {"length": {}}}, "there is no second judgement"),
 }
 
 

@@ -101,7 +101,8 @@ def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[st
         answers += len(texts)
         if number < begun:
             continue
-        found = reward([_turns(row["prompt"])] * len(texts), texts, [row.get("row") or {}] * len(texts))
+        turns, columns = _asked(row, path, line)
+        found = reward([turns] * len(texts), texts, [columns] * len(texts))
         values = [None if math.isnan(value) else value for value in found.values.tolist()]
         parts = {name: [None if math.isnan(v) else v for v in part.tolist()] for name, part in found.parts.items()}
         failures = {str(i): reason for i, reason in found.failures.items()}
@@ -114,7 +115,13 @@ def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[st
     missing = sum(reasons.values())
     for reason, count in reasons.most_common():
         say(f"  {count:,} without a reward: {reason}")
-    return {"output": output, "prompts": file.done, "answers": answers, "rewarded": answers - missing, "missing": missing, "resumed": begun}
+    accounts = reward.account()
+    for name, account in accounts.items():
+        say(f"  {name}: {json.dumps(account, ensure_ascii=False)}")
+    return {
+        "output": output, "prompts": file.done, "answers": answers, "rewarded": answers - missing, "missing": missing,
+        "reasons": dict(reasons), "accounts": accounts, "resumed": begun,
+    }  # fmt: skip
 
 
 def _failures(path: str) -> Counter[str]:
@@ -192,10 +199,19 @@ def _texts(row: Mapping, path: str, line: int) -> list[str]:
     return texts
 
 
-def _turns(prompt: object) -> tuple[Turn, ...]:
-    if isinstance(prompt, list):
-        return tuple(Turn(turn["role"], turn["content"]) for turn in prompt)
-    return (Turn("user", str(prompt)),)
+def _asked(row: Mapping, path: str, line: int) -> tuple[tuple[Turn, ...], Mapping]:
+    """The prompt of a line, and the columns that its answers are verified against."""
+    prompt, columns = row["prompt"], row.get("row") or {}
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    if not isinstance(turns, list) or not turns or not all(map(_message, turns)):
+        raise DataError(f"{path}:{line}: expected a `prompt` that is a text, or a list of messages with role and content.")
+    if not isinstance(columns, dict):
+        raise DataError(f"{path}:{line}: expected a `row` that is an object: the other columns of the prompt's row.")
+    return tuple(Turn(turn["role"], turn["content"]) for turn in turns), columns
+
+
+def _message(turn: object) -> bool:
+    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
 
 
 def _reward(value: object) -> bool:

@@ -114,6 +114,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         "rollouts.passes": objective.name in ("rloo", "reinforce") and settings.passes > 1 and "without ratios a second pass is off-policy",
         "rollouts.gold": bool(settings.gold) and config.data.held_out is None and "it judges held-out answers, and data.held_out is not given",
         "rollouts.held_out_k": config.data.held_out is None and given(config, "rollouts.held_out_k") and "data.held_out is not given",
+        "rollouts.gold_options": bool(settings.gold_options) and not settings.gold and "there is no second judgement: rollouts.gold is empty",
         "reference": config.reference in ("cached", "none") and "answers are new each time: nothing can be cached, and KL is always measured",
         **{path: given(config, path) and "the file is one of prompts, and it would do nothing" for path in OF_ROWS},
     }  # fmt: skip
@@ -178,7 +179,7 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
     """
     settings = ready.config.rollouts
     reward = load_rewards(settings.rewards, settings.reward_options)
-    gold = load_rewards(settings.gold) if settings.gold else None
+    gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
     return Source(
         ready.config, ready.rows, ready.order, reward, ready.learner, ready.optimizer.masters.masters, display, stop,
         folder.path if folder is not None else None, ready.held_out_rows, gold,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from enum import Enum
 
 SYSTEM = (
@@ -27,11 +28,23 @@ class Verdict(Enum):
     TIE = 0.5
 
 
+class Failed(Exception):
+    """A question has no usable reply, for a reason of a few words."""
+
+
+class NoReply(Failed):
+    """There was none at all, in spite of every attempt: the server, not the question, is to blame."""
+
+
+def marked(parts: Mapping[str, str]) -> str:
+    """Strangers' texts by their names, each between marks that hold a hash of them all."""
+    mark = hashlib.sha256("\0".join(parts.values()).encode("utf-8", "replace")).hexdigest()[:16]
+    return "\n\n".join(f"<<{name} {mark}>>\n{content}\n<<END {name} {mark}>>" for name, content in parts.items())
+
+
 def messages(prompt: str, a: str, b: str) -> list[dict]:
     """The chat that asks for a verdict; the same for the same texts, so that it can be looked up."""
-    mark = hashlib.sha256("\0".join((prompt, a, b)).encode("utf-8", "replace")).hexdigest()[:16]
-    parts = (("REQUEST", prompt), ("ANSWER A", a), ("ANSWER B", b))
-    text = "\n\n".join(f"<<{name} {mark}>>\n{content}\n<<END {name} {mark}>>" for name, content in parts)
+    text = marked({"REQUEST": prompt, "ANSWER A": a, "ANSWER B": b})
     return [
         {"role": "system", "content": SYSTEM},
         {"role": "user", "content": f'{text}\n\nWhich answer is better? {{"verdict": "A"}}, {{"verdict": "B"}} or {{"verdict": "tie"}}.'},
@@ -43,18 +56,24 @@ WORD = re.compile(r"""(?:\[\[(\w+)\]\]|(["']?)(\w+)\2)\.?""")
 WORDS = {"a": Verdict.A, "b": Verdict.B, "tie": Verdict.TIE}
 
 
+def said_in(text: str, name: str) -> object:
+    """What a reply says under `name`, where it is a JSON object, fenced or bare; else the reply itself, without blanks around it."""
+    text = text.strip()
+    if fenced := FENCE.match(text):
+        text = fenced[1]
+    if not text.startswith("{"):
+        return text
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found.get(name) if isinstance(found, dict) else None
+
+
 def read_verdict(text: object) -> Verdict | None:
     """The verdict that a reply is, whole: JSON as asked for, or A, B or tie alone. Nothing is looked for inside a text."""
     if not isinstance(text, str):
         return None
-    text = text.strip()
-    if fenced := FENCE.match(text):
-        text = fenced[1]
-    if text.startswith("{"):
-        try:
-            found = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        text = found.get("verdict") if isinstance(found, dict) else None
+    text = said_in(text, "verdict")
     found = WORD.fullmatch(text.strip()) if isinstance(text, str) else None
     return WORDS.get((found[1] or found[3]).lower()) if found else None

@@ -1,6 +1,7 @@
-"""A judge behind any OpenAI-compatible endpoint: both orders, answers kept on disk by content, every failure counted.
+"""A judge behind any OpenAI-compatible endpoint: replies kept on disk by content, every failure counted.
 
-The only file of accord that talks to a network, and only to the address that it is given. The key comes from an
+`Endpoint` asks chats and reads each reply as what was asked for; `EndpointJudge` asks it for verdicts, in both orders
+(online/rewards/judge.py asks it for scores). The only file of accord that talks to a network, and only to the address that it is given. The key comes from an
 environment variable, travels in a header, and is written nowhere.
 """
 
@@ -19,7 +20,7 @@ from threading import Lock
 
 import httpx
 
-from accord.evaluate.judges.asking import Verdict, messages, read_verdict
+from accord.evaluate.judges.asking import Failed, NoReply, Verdict, messages, read_verdict
 from accord.evaluate.judges.verdict import Contest, Judged
 from accord.types import UsageError
 
@@ -27,6 +28,8 @@ KEY = "ACCORD_JUDGE_KEY"  # environment variable
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # statuses that another attempt may mend
 HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
 LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
+LONGEST_REPLY = 1 << 22  # bytes
+Chat = list[dict]
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,16 @@ class Settings:
     key: str = KEY
 
 
-class Failed(Exception):
-    """No verdict, for a reason of a few words."""
+@dataclass(frozen=True)
+class Wanted:
+    """What a reply is to be read as."""
+
+    name: str  # such as "verdict": what it is called in messages and in the files that keep it
+    read: Callable[[object], object | None]  # a reply's text; None where that is none, Failed where it is of no use
+    write: Callable[[object], str]  # what `read` reads back
+
+
+VERDICT = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
 
 
 @dataclass
@@ -60,21 +71,26 @@ class Usage:
 
 
 @dataclass
-class EndpointJudge:
-    """A language model that is asked which answer is better."""
+class Endpoint:
+    """An address that answers chats.
+
+    Raises:
+      UsageError: no address of that kind, or one that holds a secret.
+    """
 
     settings: Settings
     cache: Path
     wait: Callable[[float], None] = time.sleep
     usage: Usage = field(default_factory=Usage)
+    option: str = "--judge"  # where the address was given, for messages
 
     def __post_init__(self) -> None:
         try:
             self.address = httpx.URL(self.settings.url.rstrip("/") + "/chat/completions")
         except httpx.InvalidURL as error:
-            raise UsageError(f"--judge: {error}. Expected an address such as http://127.0.0.1:8000/v1.") from error
+            raise UsageError(f"{self.option}: {error}. Expected an address such as http://127.0.0.1:8000/v1.") from error
         if self.address.scheme not in ("http", "https") or not self.address.host:
-            raise UsageError("--judge: expected an address such as http://127.0.0.1:8000/v1.")
+            raise UsageError(f"{self.option}: expected an address such as http://127.0.0.1:8000/v1.")
         if self.address.userinfo or self.address.query:
             raise UsageError(
                 f"The judge's address holds a user name, a password or a query. Give the key in the variable {self.settings.key}."
@@ -84,27 +100,144 @@ class EndpointJudge:
     def name(self) -> str:
         return f"{self.settings.model} at {self.address.host}"
 
+    def ask(self, chats: Sequence[Chat], wanted: Wanted) -> list[object]:
+        """What each chat's reply is read as, or a Failed.
+
+        Raises:
+          UsageError: the endpoint refuses every question.
+        """
+        headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
+        with (
+            httpx.Client(timeout=self.settings.timeout, headers=headers, follow_redirects=False, trust_env=False) as client,
+            ThreadPoolExecutor(self.settings.workers) as pool,
+        ):
+            distinct = {chat[-1]["content"]: chat for chat in chats}  # two may be the same: it is paid for once
+            found = dict(zip(distinct, pool.map(lambda chat: self._one(client, chat, wanted), distinct.values()), strict=True))
+        return [found[chat[-1]["content"]] for chat in chats]
+
+    def _one(self, client: httpx.Client, chat: Chat, wanted: Wanted) -> object:
+        body = {"model": self.settings.model, "messages": chat, "temperature": 0, "max_tokens": self.settings.max_tokens, "n": 1}
+        file = self._file(body)
+        if (kept := _kept(file, wanted)) is not None:
+            self.usage.add("cached")
+            return kept
+        try:
+            found = self._read(self._ask(client, body), wanted)
+        except Failed as reason:
+            return reason
+        _keep(file, wanted, found)
+        return found
+
+    def _file(self, body: dict) -> Path:
+        """Where the answer lies: named by all that it depends on, the address included; failures are never kept."""
+        digest = hashlib.sha256(json.dumps([self.settings.url, body], sort_keys=True).encode()).hexdigest()
+        return self.cache / digest[:2] / f"{digest}.json"
+
+    def _ask(self, client: httpx.Client, body: dict) -> object:
+        """The endpoint's JSON, after as many attempts as it takes.
+
+        Raises:
+          Failed: none succeeded. UsageError: the endpoint will refuse everything.
+        """
+        reason = ""
+        for attempt in range(self.settings.attempts):
+            if attempt:
+                self.usage.add("retries")
+            pause = self.settings.backoff * 2**attempt
+            self.usage.add("requests")
+            try:
+                answer, content = self._post(client, body)
+            except httpx.TimeoutException:
+                reason = "timeout"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = f"no connection ({type(error).__name__})"
+            else:
+                if answer.status_code == 200:
+                    try:
+                        return json.loads(content)
+                    except (ValueError, RecursionError):
+                        reason = "no JSON"
+                else:
+                    reason = self._refused(answer)
+                    pause = max(pause, _asked_to_wait(answer))
+            if attempt + 1 < self.settings.attempts:
+                self.wait(min(pause, LONGEST_WAIT))
+        raise NoReply(reason)
+
+    def _post(self, client: httpx.Client, body: dict) -> tuple[httpx.Response, bytes]:
+        """One attempt, with the whole reply. httpx bounds the wait for each piece of it; here all of them together are bounded.
+
+        Raises:
+          httpx.HTTPError: none came, or not in time. Failed: it does not end.
+        """
+        until, content = time.monotonic() + self.settings.timeout, b""
+        # As ASCII, since half a surrogate pair in a stranger's text has no UTF-8.
+        sent = {"content": json.dumps(body).encode("ascii"), "headers": {"content-type": "application/json"}}
+        with client.stream("POST", self.address, **sent) as answer:
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) > LONGEST_REPLY:
+                    raise Failed("reply too long")
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the reply comes in drops")
+        return answer, content
+
+    def _refused(self, answer: httpx.Response) -> str:
+        """The reason, where another attempt may mend it.
+
+        Raises:
+          Failed: it will not. UsageError: every other question would be refused as well.
+        """
+        if answer.status_code in HOPELESS:
+            raise UsageError(
+                f"The judge at {self.address.host} answers {answer.status_code} to /chat/completions. "
+                f"Is the key in {self.settings.key}, are address and model right?"
+            )
+        if answer.status_code not in AGAIN:
+            raise Failed(f"status {answer.status_code}")
+        return f"status {answer.status_code}"
+
+    def _read(self, found: object, wanted: Wanted) -> object:
+        """
+        Raises:
+          Failed: not one choice, a refusal, a reply that was cut, or words that are not what was asked for.
+        """
+        if not isinstance(found, dict):
+            raise Failed("no object")
+        self._count(found.get("usage"))
+        choices = found.get("choices")
+        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+            raise Failed("not one choice")
+        message = choices[0].get("message")
+        if not isinstance(message, dict):
+            raise Failed("no message")
+        if message.get("refusal") or choices[0].get("finish_reason") == "content_filter":
+            raise Failed("refusal")
+        read = wanted.read(message.get("content"))
+        if read is None:
+            raise Failed("cut short" if choices[0].get("finish_reason") == "length" else f"no {wanted.name} in the reply")
+        return read
+
+    def _count(self, usage: object) -> None:
+        for name in ("prompt_tokens", "completion_tokens"):
+            value = usage.get(name) if isinstance(usage, dict) else None
+            if isinstance(value, int) and 0 <= value <= LONGEST_REPLY:
+                self.usage.add(name, value)
+
+
+@dataclass
+class EndpointJudge(Endpoint):
+    """A language model that is asked which answer is better."""
+
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """Both orders of each contest. One without a verdict in both is left out, and counted.
 
         Raises:
           UsageError: the endpoint refuses every question, or not one contest got its two verdicts.
         """
-        asked = [messages(c.prompt, *pair) for c in contests for pair in ((c.one, c.other), (c.other, c.one))]
-        failures: Counter = Counter()
-        headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
-        with (
-            httpx.Client(timeout=self.settings.timeout, headers=headers, follow_redirects=False, trust_env=False) as client,
-            ThreadPoolExecutor(self.settings.workers) as pool,
-        ):
-            distinct = {chat[-1]["content"]: chat for chat in asked}  # two contests may ask the same: it is paid for once
-            found = dict(zip(distinct, pool.map(lambda chat: self._verdict(client, chat), distinct.values()), strict=True))
-        verdicts = []
-        for one in (found[chat[-1]["content"]] for chat in asked):
-            if isinstance(one, Failed):
-                failures[str(one)] += 1
-                one = None
-            verdicts.append(one)
+        found = self.ask([messages(c.prompt, *pair) for c in contests for pair in ((c.one, c.other), (c.other, c.one))], VERDICT)
+        failures = Counter(str(one) for one in found if isinstance(one, Failed))
+        verdicts = [None if isinstance(one, Failed) else one for one in found]
         return self._judged(verdicts[::2], verdicts[1::2], failures)
 
     def _judged(self, first: list, second: list, failures: Counter) -> Judged:
@@ -123,91 +256,6 @@ class EndpointJudge:
         }  # fmt: skip
         return Judged(scores, failures, account)
 
-    # ------------------------------------------------------------ one question
-
-    def _verdict(self, client: httpx.Client, chat: list[dict]) -> Verdict | Failed:
-        body = {"model": self.settings.model, "messages": chat, "temperature": 0, "max_tokens": self.settings.max_tokens, "n": 1}
-        file = self._file(body)
-        if (kept := _kept(file)) is not None:
-            self.usage.add("cached")
-            return kept
-        try:
-            verdict = self._read(self._ask(client, body))
-        except Failed as reason:
-            return reason
-        _keep(file, verdict)
-        return verdict
-
-    def _file(self, body: dict) -> Path:
-        """Where the verdict lies: named by all that it depends on, the address included; failures are never kept."""
-        digest = hashlib.sha256(json.dumps([self.settings.url, body], sort_keys=True).encode()).hexdigest()
-        return self.cache / digest[:2] / f"{digest}.json"
-
-    def _ask(self, client: httpx.Client, body: dict) -> object:
-        """The endpoint's JSON, after as many attempts as it takes.
-
-        Raises:
-          Failed: none succeeded. UsageError: the endpoint will refuse everything.
-        """
-        reason = ""
-        for attempt in range(self.settings.attempts):
-            if attempt:
-                self.usage.add("retries")
-            pause = self.settings.backoff * 2**attempt
-            self.usage.add("requests")
-            try:
-                answer = client.post(self.address, json=body)
-            except httpx.TimeoutException:
-                reason = "timeout"
-            except (httpx.HTTPError, httpx.InvalidURL) as error:
-                reason = f"no connection ({type(error).__name__})"
-            else:
-                if answer.status_code in HOPELESS:
-                    raise UsageError(
-                        f"The judge at {self.address.host} answers {answer.status_code} to /chat/completions. "
-                        f"Is the key in {self.settings.key}, are address and model right?"
-                    )
-                if answer.status_code == 200:
-                    try:
-                        return answer.json()
-                    except ValueError:
-                        reason = "no JSON"
-                elif answer.status_code not in AGAIN:
-                    raise Failed(f"status {answer.status_code}")
-                else:
-                    reason = f"status {answer.status_code}"
-                    pause = max(pause, _asked_to_wait(answer))
-            if attempt + 1 < self.settings.attempts:
-                self.wait(min(pause, LONGEST_WAIT))
-        raise Failed(reason)
-
-    def _read(self, found: object) -> Verdict:
-        """
-        Raises:
-          Failed: not one choice, a refusal, an answer that was cut, or words that are no verdict.
-        """
-        if not isinstance(found, dict):
-            raise Failed("no object")
-        self._count(found.get("usage"))
-        choices = found.get("choices")
-        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
-            raise Failed("not one choice")
-        message = choices[0].get("message")
-        if not isinstance(message, dict):
-            raise Failed("no message")
-        if message.get("refusal") or choices[0].get("finish_reason") == "content_filter":
-            raise Failed("refusal")
-        verdict = read_verdict(message.get("content"))
-        if verdict is None:
-            raise Failed("cut short" if choices[0].get("finish_reason") == "length" else "no verdict in the reply")
-        return verdict
-
-    def _count(self, usage: object) -> None:
-        for name in ("prompt_tokens", "completion_tokens"):
-            value = usage.get(name) if isinstance(usage, dict) else None
-            if isinstance(value, int) and value >= 0:
-                self.usage.add(name, value)
-
 
 def _asked_to_wait(answer: httpx.Response) -> float:
     """Seconds of a Retry-After header; 0 for a date or nonsense."""
@@ -217,19 +265,19 @@ def _asked_to_wait(answer: httpx.Response) -> float:
         return 0.0
 
 
-def _kept(file: Path) -> Verdict | None:
+def _kept(file: Path, wanted: Wanted) -> object | None:
     try:
-        return Verdict[json.loads(file.read_text(encoding="utf-8"))["verdict"]]
-    except (OSError, ValueError, KeyError, TypeError):
+        return wanted.read(json.loads(file.read_text(encoding="utf-8"))[wanted.name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, Failed):
         return None  # not there, or damaged: it is asked again
 
 
-def _keep(file: Path, verdict: Verdict) -> None:
-    """Only the verdict: neither texts nor keys lie in the cache. A disk that is full costs the next run a question."""
+def _keep(file: Path, wanted: Wanted, found: object) -> None:
+    """Only what was read: neither texts nor keys lie in the cache. A disk that is full costs the next run a question."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         staging = file.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
-        staging.write_text(json.dumps({"verdict": verdict.name}), encoding="utf-8")
+        staging.write_text(json.dumps({wanted.name: wanted.write(found)}), encoding="utf-8")
         staging.replace(file)
     except OSError:
         pass

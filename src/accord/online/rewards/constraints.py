@@ -4,8 +4,9 @@ A row lists them under `constraints`, each with its kind and what the kind takes
 
     {"prompt": …, "constraints": [{"kind": "words", "at_least": 50}, {"kind": "no_comma"}, {"kind": "ends_with", "text": "Bye."}]}
 
-IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets; with `strict`, 1 where it meets all and else 0. A constraint that is
-unknown or incomplete is a failure of that row, said with its name: a silent 0 would blame the answer.
+IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets; with `strict`, 1 where it meets all and else 0. A blank answer
+meets nothing, as in IFEval: it has no comma and few words, and a policy would soon learn to say nothing. A constraint that is unknown, incomplete or void (no
+keywords, an empty text) is a failure of that row, said with its name: a silent 0 would blame the answer, a silent 1 praise it.
 
 Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; strict and loose as there, without its loosening of the answer.
 """
@@ -51,8 +52,6 @@ def highlights(answer: str, at_least: int) -> bool:
 
 
 def frequency(answer: str, text: str, at_least: int | None = None, at_most: int | None = None) -> bool:
-    if not text:
-        raise TypeError("an empty text")
     return _between(answer.lower().count(text.lower()), at_least, at_most)
 
 
@@ -129,6 +128,24 @@ CHECKS: dict[str, Check] = {
 }  # fmt: skip
 
 
+def _whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _texts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and all(map(_text, value))
+
+
+# What an argument must be. One of another kind would be compared all the same, and never or always hold: a count of "2", keywords of "cat".
+ARGUMENTS: dict[str, Callable[[object], bool]] = {
+    "at_least": _whole, "at_most": _whole, "count": _whole, "text": _text, "divider": _text, "keywords": _texts, "texts": _texts,
+}  # fmt: skip
+
+
 def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
     """Judge an answer by its row's constraints."""
 
@@ -140,6 +157,8 @@ def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
         wrong = next((one for one in met if isinstance(one, str)), None)
         if wrong is not None:
             return wrong
+        if not answer.strip():
+            return 0.0
         return float(all(met)) if strict else sum(met) / len(met)
 
     return judge
@@ -147,10 +166,13 @@ def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
 
 def _met(answer: str, asked: object) -> bool | str:
     """Whether the answer meets a constraint, or what is wrong with the constraint."""
-    if not isinstance(asked, Mapping) or asked.get("kind") not in CHECKS:
-        kind = asked.get("kind") if isinstance(asked, Mapping) else asked
+    kind = asked.get("kind") if isinstance(asked, Mapping) else asked
+    if not isinstance(asked, Mapping) or not isinstance(kind, str) or kind not in CHECKS:
         return f"unknown constraint {str(kind)[:40]!r}"
+    given = {key: value for key, value in asked.items() if key != "kind"}
+    if not all(key in ARGUMENTS and ARGUMENTS[key](value) for key, value in given.items()):
+        return f"constraint {kind!r} has wrong arguments"
     try:
-        return bool(CHECKS[asked["kind"]](answer, **{key: value for key, value in asked.items() if key != "kind"}))
-    except (TypeError, AttributeError):  # an argument is missing, unknown, or of another type
-        return f"constraint {asked['kind']!r} has wrong arguments"
+        return CHECKS[kind](answer, **given)
+    except TypeError:  # an argument is missing, or one of another kind's
+        return f"constraint {kind!r} has wrong arguments"

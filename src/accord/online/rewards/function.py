@@ -13,9 +13,11 @@ from __future__ import annotations
 import json
 import os
 import selectors
+import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -26,6 +28,8 @@ from accord.types import UsageError
 START = 60.0  # seconds that importing a module may take
 BYTES = 1 << 26  # of one answer of the worker
 PATIENCE = 3  # answers that may run out of time one by one before the rest of a batch is given up
+GIVE_UP = 3  # calls in a row in which every answer ran out of time, after which there is no more waiting
+LATE = ("timed out", "not asked, after others ran out of time")
 
 
 class _Failed(Exception):
@@ -36,7 +40,8 @@ class _Failed(Exception):
 class Function:
     """The reward "module:function".
 
-    Raises UsageError where it cannot be imported; afterwards nothing that it does is an error, all is counted.
+    Raises UsageError where it cannot be imported or does not take the options. Afterwards nothing that it does is an error,
+    all is counted, until it runs out of time again and again.
     """
 
     name: str
@@ -44,32 +49,45 @@ class Function:
     timeout: float = 10.0  # seconds a call may take
     says: dict[str, str] = field(default_factory=dict)  # reason -> what was said the first time
     target: str = ""  # "module:function" where it has another name
+    _late: int = field(default=0, repr=False)  # calls in a row in which every answer ran out of time
     _worker: subprocess.Popen | None = field(default=None, repr=False)
+    _end: weakref.finalize | None = field(default=None, repr=False)
     _buffer: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         self._start()
 
     def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
-        asked = [prompt_text(prompt) for prompt in prompts]
+        """
+        Raises:
+          UsageError: it has run out of time on every answer of several calls: a long file would take days to say so.
+        """
         if not answers:
             return Rewards.of([])
+        found = self._rewards([prompt_text(prompt) for prompt in prompts], answers, rows)
+        self._late = self._late + 1 if all(found.failures.get(i) in LATE for i in range(len(answers))) else 0
+        if self._late == GIVE_UP:
+            raise UsageError(
+                f"reward {self.name!r} ran out of time on every answer of {GIVE_UP} calls in a row ({self.timeout:g} s a call).\n"
+                f"Give it longer with --set {self.name}.timeout=…, or make it quicker."
+            )
+        return found
+
+    def account(self) -> dict:
+        """What was said the first time that it failed in each way."""
+        return {"said": dict(self.says)} if self.says else {}
+
+    def close(self) -> None:
+        """End the process, and those that it started. Another call would start a new one."""
+        if self._worker is not None:
+            self._end()
+            self._worker = None
+
+    def _rewards(self, asked: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
         try:
             return Rewards.of(self._ask(asked, answers, rows))
         except _Failed as failed:
             return self._one_by_one(asked, answers, rows) if len(answers) > 1 else Rewards.of([None], {0: str(failed)})
-
-    def close(self) -> None:
-        """End the process. Another call would start a new one."""
-        if self._worker is not None:
-            self._worker.kill()
-            self._worker.wait()
-            for pipe in (self._worker.stdin, self._worker.stdout):
-                pipe.close()
-            self._worker = None
-
-    def __del__(self) -> None:
-        self.close()
 
     def _one_by_one(self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
         values: list[object] = [None] * len(answers)
@@ -77,13 +95,13 @@ class Function:
         late = 0
         for i, one in enumerate(zip(prompts, answers, rows, strict=True)):
             if late == PATIENCE:
-                failures[i] = "not asked, after others ran out of time"
+                failures[i] = LATE[1]
                 continue
             try:
                 (values[i],) = self._ask(*([each] for each in one))
             except _Failed as failed:
                 failures[i] = str(failed)
-                late += str(failed) == "timed out"
+                late += str(failed) == LATE[0]
         return Rewards.of(values, failures)
 
     def _ask(self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> list[object]:
@@ -101,7 +119,8 @@ class Function:
             raise _Failed(reply["failed"])
         values = reply["values"]
         if len(values) != len(answers):
-            self.says.setdefault("wrong number of values", f"{len(values):,} values for {len(answers):,} answers")
+            given = f"{len(values):,}" if len(values) < len(answers) else f"more than {len(answers):,}"
+            self.says.setdefault("wrong number of values", f"{given} values for {len(answers):,} answers")
             raise _Failed("wrong number of values")
         return values
 
@@ -110,8 +129,10 @@ class Function:
         path = os.pathsep.join(place or os.getcwd() for place in sys.path)
         self._buffer = b""
         self._worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, process_group=0
         )
+        os.set_blocking(self._worker.stdin.fileno(), False)
+        self._end = weakref.finalize(self, _end, self._worker)  # at the latest when this process ends
         try:
             hello = self._exchange(None, START)
         except _Failed as failed:
@@ -122,29 +143,52 @@ class Function:
 
     def _exchange(self, asked: dict | None, seconds: float) -> dict:
         """Write a line, read a line; the process is ended where that does not come about in time."""
+        until = time.monotonic() + seconds
         try:
             if asked is not None:
-                self._worker.stdin.write(json.dumps(asked, default=str).encode() + b"\n")
-                self._worker.stdin.flush()
-            return json.loads(self._line(time.monotonic() + seconds))
+                self._send(json.dumps(asked, default=str).encode() + b"\n", until)
+            return json.loads(self._line(until))
         except (BrokenPipeError, ValueError):
             self.close()
             raise _Failed("died") from None
         except TimeoutError:
             self.close()
-            raise _Failed("timed out") from None
+            raise _Failed(LATE[0]) from None
+
+    def _send(self, data: bytes, until: float) -> None:
+        """Write to the process, which may have stopped reading. Raises TimeoutError, BrokenPipeError."""
+        pipe, rest = self._worker.stdin.fileno(), memoryview(data)
+        while rest:
+            _wait(pipe, selectors.EVENT_WRITE, until)
+            rest = rest[os.write(pipe, rest[: 1 << 16]) :]
 
     def _line(self, until: float) -> bytes:
         """The next line of the process; nothing where it ended. Raises TimeoutError."""
-        pipe = self._worker.stdout
-        with selectors.DefaultSelector() as waiting:
-            waiting.register(pipe, selectors.EVENT_READ)
-            while b"\n" not in self._buffer:
-                if not waiting.select(max(0.0, until - time.monotonic())):
-                    raise TimeoutError
-                piece = os.read(pipe.fileno(), 1 << 16)
-                if not piece or len(self._buffer) > BYTES:
-                    return b""
-                self._buffer += piece
+        pipe = self._worker.stdout.fileno()
+        while b"\n" not in self._buffer:
+            _wait(pipe, selectors.EVENT_READ, until)
+            piece = os.read(pipe, 1 << 16)
+            if not piece or len(self._buffer) > BYTES:
+                return b""
+            self._buffer += piece
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line
+
+
+def _wait(pipe: int, event: int, until: float) -> None:
+    """Until the pipe is ready. Raises TimeoutError."""
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(pipe, event)
+        if not waiting.select(max(0.0, until - time.monotonic())):
+            raise TimeoutError
+
+
+def _end(worker: subprocess.Popen) -> None:
+    """Kill a process with the group that it leads, and take away what is left of it."""
+    try:
+        os.killpg(worker.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    worker.wait()
+    for pipe in (worker.stdin, worker.stdout):
+        pipe.close()

@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping
 
 
 def _bounds(relation: str, count: int) -> dict[str, int]:
-    """IFEval's "at least" and "less than"."""
-    return {"at_least": count} if relation == "at least" else {"at_most": count - 1}
+    """IFEval's "at least" and "less than". Raises KeyError for any other."""
+    return {"at least": {"at_least": count}, "less than": {"at_most": count - 1}}[relation]
 
 
 READERS: dict[str, Callable[[Mapping], dict]] = {

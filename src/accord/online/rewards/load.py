@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import inspect
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accord.evaluate.scorers import BUILT_IN as SCORERS
 from accord.online.rewards import constraints, verify
 from accord.online.rewards.function import Function
+from accord.online.rewards.judge import JudgeReward
 from accord.online.rewards.reward import PerAnswer, Reward, Weighted
 from accord.types import UsageError
 
@@ -31,6 +36,11 @@ def _length() -> Reward:
 
 
 def _format(*, pattern: str, whole: bool = True, timeout: float = 10.0) -> Reward:
+    try:
+        re.compile(pattern, re.S)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"pattern {pattern!r:.100} is no regular expression: {error}") from error
+    _check_seconds("format", timeout)
     return Function("format", {"pattern": pattern, "whole": whole}, timeout, target="accord.online.rewards.verify:fits")
 
 
@@ -41,6 +51,7 @@ BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "too_long": (_too_long, verify.too_long),
     "length": (_length, _length),
     "format": (_format, _format),
+    "judge": (JudgeReward, JudgeReward),
 }
 
 
@@ -48,8 +59,8 @@ def load_rewards(specs: Sequence[str], options: Mapping[str, Mapping[str, object
     """The weighted sum of some rewards.
 
     Args:
-      specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length, too_long, vader), a
-        function of yours (module:function), or the folder of a reward model.
+      specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length, too_long, judge, vader),
+        a function of yours (module:function), or the folder of a reward model.
       options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its own.
 
     Raises:
@@ -100,10 +111,14 @@ def _load(name: str, options: dict) -> Reward:
         return _made(name, lambda **given: ModelReward(name, **given), ModelReward, options)
     if ":" in name:
         seconds = options.pop("timeout", 10.0)
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-            raise UsageError(f"{name}.timeout = {seconds!r}: expected seconds above 0.")
+        _check_seconds(name, seconds)
         return Function(name, options, float(seconds))
     raise UsageError(f"no reward is called {name!r}. Known: {_known()}.")
+
+
+def _check_seconds(name: str, seconds: object) -> None:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+        raise UsageError(f"{name}.timeout = {seconds!r:.40}: expected seconds above 0.")
 
 
 def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: dict) -> Reward:
@@ -113,7 +128,24 @@ def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: d
         raise UsageError(f"reward {name!r} has no option {wrong!r}. It has: {', '.join(known) or 'none'}.")
     if missing := next((p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options), None):
         raise UsageError(f"reward {name!r} needs its option {missing}: --set {name}.{missing}=…")
+    _check_types(name, keywords, options)
     try:
         return make(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]}).") from error
+
+
+def _check_types(name: str, keywords: Callable, options: Mapping[str, object]) -> None:
+    """Each option is of the type that its keyword states: a text where a switch is expected would count as on.
+
+    Raises:
+      UsageError: one is not.
+    """
+    function = keywords.__init__ if isinstance(keywords, type) else keywords
+    hints = get_type_hints(function)
+    for key, value in options.items():
+        try:
+            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+        except ValidationError:
+            stated = inspect.signature(function).parameters[key].annotation
+            raise UsageError(f"{name}.{key} = {value!r:.100}: expected {stated}.") from None

@@ -10,7 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -69,6 +69,14 @@ class Reward(Protocol):
         """Rewards of N answers; `rows` are the other columns of each answer's row, for what is verified against them."""
 
 
+@runtime_checkable
+class Accounted(Protocol):
+    """A reward with more to tell than its values: what a function said when it failed, what a judge cost."""
+
+    def account(self) -> dict:
+        """JSON-serialisable; of everything so far."""
+
+
 @dataclass(frozen=True)
 class PerAnswer:
     """A reward that looks at one answer and its row: the shape of all that is verified."""
@@ -93,8 +101,17 @@ class Weighted:
         for reward, weight in self.parts:
             found = reward(prompts, answers, rows)
             assert len(found) == len(answers), f"{reward.name} gave {len(found)} rewards for {len(answers)} answers"
-            total += weight * found.values
+            with np.errstate(over="ignore", invalid="ignore"):  # of finite rewards, but weights may carry them beyond all floats
+                total += weight * found.values
             values[reward.name] = found.values
             for i, reason in found.failures.items():
                 failures.setdefault(i, f"{reward.name}: {reason}")
+        for i in np.flatnonzero(~np.isfinite(total)).tolist():
+            failures.setdefault(i, "the sum is no finite number")
+        total[list(failures)] = np.nan
         return Rewards(total, failures, values)
+
+    def account(self) -> dict[str, dict]:
+        """What the parts tell of their work, by name; those with nothing to tell are left out."""
+        told = {reward.name: reward.account() for reward, _ in self.parts if isinstance(reward, Accounted)}
+        return {name: account for name, account in told.items() if account}

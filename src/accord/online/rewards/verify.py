@@ -49,7 +49,13 @@ def final_answer(column: str | None = None, tolerance: float = 0.0) -> Callable[
       column: of the row, with the right answer as a number or as a text that ends up with it; the first of
         final_answer, answer, solution and target that is there where none is named.
       tolerance: largest difference that still is right.
+
+    Raises:
+      ValueError: a tolerance below 0, or none.
     """
+    if not 0 <= tolerance < float("inf"):
+        raise ValueError(f"tolerance = {tolerance}, and it must be a number of at least 0")
+    near = Decimal(repr(tolerance))
 
     def judge(answer: str, row: Mapping) -> float | str:
         name = column or next((c for c in COLUMNS if c in row), None)
@@ -59,7 +65,7 @@ def final_answer(column: str | None = None, tolerance: float = 0.0) -> Callable[
         if wanted is None:
             return "the row's right answer is no number"
         got = final_number(answer)
-        return float(got is not None and abs(got - wanted) <= Decimal(repr(tolerance)))
+        return float(got is not None and abs(got - wanted) <= near)
 
     return judge
 
@@ -70,10 +76,16 @@ def length(answer: str, row: Mapping) -> float:
 
 
 def too_long(limit: int = 300, slack: int = 100) -> Callable[[str, Mapping], float]:
-    """Nothing up to `limit` words, -1 from `limit` + `slack` on, a line in between."""
+    """Nothing up to `limit` words, -1 from `limit` + `slack` on, a line in between.
+
+    Raises:
+      ValueError: a limit or a slack below 1.
+    """
+    if limit < 1 or slack < 1:
+        raise ValueError(f"limit = {limit}, slack = {slack}, and both must be at least 1")
 
     def judge(answer: str, row: Mapping) -> float:
-        return -min(1.0, max(0, len(answer.split()) - limit) / max(1, slack))
+        return -min(1.0, max(0, len(answer.split()) - limit) / slack)
 
     return judge
 
