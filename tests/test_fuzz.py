@@ -39,3 +39,19 @@ def test_the_fuzzer_notices(fuzz, tmp_path, monkeypatch):
         patch.setattr(fuzz, "run_case", lambda *_: fuzz.os.kill(fuzz.os.getpid(), 9))
         (finding,) = fuzz.fuzz({"csv": 1}, seed=0)["findings"]
         assert "the child died" in finding["what"]
+
+
+def test_what_was_cut_off_goes_on_where_it_stopped(fuzz, monkeypatch):
+    """No case twice, none left out, and the counts and findings of before are kept."""
+    tried = []
+
+    def note(loader, seed, start, stop):
+        tried.append((loader, start, stop))
+        return {"outcomes": {"used": stop - start}, "findings": [], "peak_mb": 1, "slowest": [0.1, "csv 7"]}
+
+    monkeypatch.setattr(fuzz, "_in_child", note)
+    kept = {"by_loader": {"csv": {"used": 490, "DataError": 10}}, "findings": ["old"], "slowest_case_cpu_seconds": [3.0, "csv 1"], "peak_mb": 9}
+    *_, last = fuzz.rounds({"csv": 1200, "gzip": 700}, 0, kept=kept)
+    assert sorted(tried) == [("csv", 500, 1000), ("csv", 1000, 1200), ("gzip", 0, 500), ("gzip", 500, 700)]
+    assert last["by_loader"] == {"csv": {"used": 1190, "DataError": 10}, "gzip": {"used": 700}} and last["cases"] == 1900
+    assert last["findings"] == ["old"] and last["peak_mb"] == 9 and last["slowest_case_cpu_seconds"] == [3.0, "csv 1"]
