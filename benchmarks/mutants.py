@@ -61,8 +61,8 @@ PARTS = {
     "data": Part(("data/trees.py", "data/order.py"), ("tests/data/test_trees.py", "tests/data/test_order.py")),
     "forward": Part(("forward/*.py",), ("tests/forward",)),
     "metrics": Part(tuple(f"evaluate/{name}.py" for name in TABLES), tuple(f"tests/evaluate/test_{name}.py" for name in TABLES)),
-    "evaluate": Part(tuple(f"evaluate/{name}.py" for name in MEASURES), ("tests/evaluate",)),
-    "online": Part(tuple(f"online/{name}.py" for name in ROLLOUTS), ("tests/online/test_advantages.py", "tests/online/test_pairing.py")),
+    "evaluate": Part(tuple(f"evaluate/{name}.py" for name in MEASURES), tuple(f"tests/evaluate/test_{name}.py" for name in MEASURES)),
+    "online": Part(tuple(f"online/{name}.py" for name in ROLLOUTS), tuple(f"tests/online/test_{name}.py" for name in ROLLOUTS)),
     "rewards": Part(("online/rewards/*.py",), ("tests/online/test_rewards.py",)),
     "checkpoint": Part(
         ("training/checkpoint.py", "training/files.py"), ("tests/training/test_checkpoint.py", "tests/training/test_files.py")
