@@ -107,10 +107,15 @@ def fuzz(counts: dict[str, int], seed: int) -> dict:
 
 
 def rounds(counts: dict[str, int], seed: int, seconds: float = float("inf"), kept: dict | None = None) -> Iterator[dict]:
-    """Runs a few cases of every loader in turn, after those of `kept`; the results so far, after each turn."""
+    """Runs a few cases of every loader in turn, after those of `kept`, whose findings are tried again; the results so far,
+    after each turn."""
     kept = kept or {}
     outcomes = {loader: Counter(kept.get("by_loader", {}).get(loader, {})) for loader in counts}
-    findings, peak, slowest = kept.get("findings", []), kept.get("peak_mb", 0), kept.get("slowest_case_cpu_seconds", [0.0, ""])
+    findings, peak, slowest = [], kept.get("peak_mb", 0), kept.get("slowest_case_cpu_seconds", [0.0, ""])
+    for former in kept.get("findings", []):
+        done = _in_child(former["loader"], seed, former["index"], former["index"] + 1)
+        outcomes[former["loader"]] = outcomes[former["loader"]] - Counter(FINDING=1) + done["outcomes"]
+        findings += done["findings"]
     starts, until = {loader: found.total() for loader, found in outcomes.items()}, time.monotonic() + seconds
     for further in range(0, max(counts.values()), CHUNK):
         for loader, count in counts.items():

@@ -58,9 +58,9 @@ class Lines:
 
 
 def who_sees(known: dict, file: str, first: int, last: int) -> list[str]:
-    """The tests that execute one of these lines, the quickest first; where an import does, all that execute the file."""
+    """The tests that execute one of these lines, the quickest first; where an import does, all: a default may be read anywhere."""
     lines = known["executed"].get(file, {})
     chosen = {test for line in range(first, last + 1) for test in lines.get(str(line), ())}
     if IMPORT in chosen:
-        chosen = {test for tests in lines.values() for test in tests} - {IMPORT}
+        chosen = set(known["seconds"])
     return sorted(chosen, key=lambda test: known["seconds"][test])

@@ -220,7 +220,7 @@ def _asked_to_wait(answer: httpx.Response) -> float:
 def _kept(file: Path) -> Verdict | None:
     try:
         return Verdict[json.loads(file.read_text(encoding="utf-8"))["verdict"]]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None  # not there, or damaged: it is asked again
 
 
