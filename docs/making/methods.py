@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from accord.objectives import OBJECTIVES, resolve
+from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES, resolve
 from making.text import literal, plain, table
 
 BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
@@ -14,7 +14,7 @@ def needs() -> str:
     """A line an objective: rows, reference, options with their defaults, source."""
     rows = [
         (f"**{name}**", each.rows, "yes" if each.reference else "no", _options(each.schema), plain(each.source))
-        for name, each in OBJECTIVES.items()
+        for name, each in (OBJECTIVES | POLICY_OBJECTIVES).items()
     ]
     return table(("method", "rows", "reference", "options", "source"), rows)
 

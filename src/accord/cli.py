@@ -214,15 +214,15 @@ def methods(as_json: Json = False) -> None:
     """The objectives, what each needs, and its options."""
 
     def work():
-        from accord.objectives import OBJECTIVES
+        from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
 
         table = {
             name: {"rows": o.rows, "reference": o.reference, "options": o.schema, "source": o.source}
-            for name, o in OBJECTIVES.items()
+            for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
         }
         for name, entry in table.items():
             options = ", ".join(f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items())
-            _say(as_json, f"{name:<8} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10} {options}")
+            _say(as_json, f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10} {options}")
         return table
 
     _run(work, as_json)

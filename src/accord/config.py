@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from accord.errors import UsageError
 
@@ -136,6 +143,30 @@ class TrainConfig(Section):
         return self
 
 
+class RolloutsConfig(Section):
+    rewards: Annotated[list[str], Field(min_length=1)]
+    """What rewards an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them. Their weighted sum."""
+    reward_options: dict[str, dict[str, Any]] = {}
+    """Keyword arguments of a reward, by its name."""
+    k: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
+    """Answers to each prompt; the prompt is computed once. train.batch_size is the number of prompts."""
+    max_new_tokens: Positive = 48
+    """Longest answer."""
+    temperature: Annotated[float, Field(strict=True, gt=0, le=10)] = 1.0
+    """Of the draws. A policy gradient is one of answers drawn at 1, and takes no other."""
+    passes: Positive = 1
+    """Updates made from one batch of answers before the next is drawn."""
+    pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
+    """Which answers to a prompt an objective of pairs compares; see `accord pair`."""
+    margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
+    """How far apart two rewards must be to make a pair."""
+    gold: list[str] = []
+    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so that a policy that plays
+    to them is seen."""
+    held_out_k: Positive = 2
+    """Answers to each held-out prompt at an evaluation."""
+
+
 class EvaluateConfig(Section):
     every: NotNegative = 50
     """Steps between evaluations on the held-out rows; before the first and after the last step always. 0: only those."""
@@ -178,6 +209,8 @@ class Config(Section):
     """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise."""
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
+    rollouts: RolloutsConfig | None = None
+    """Where given, answers come from the policy as it learns, and data.train and data.held_out are files of prompts."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()

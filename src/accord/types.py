@@ -31,7 +31,7 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
 
 __all__ = [
     "AccordError", "CheckpointError", "DataError", "Diverged", "Flagged", "Interrupted", "PeerLost", "Refused", "UsageError",
-    "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree",
+    "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree", "Rollout",
     "Numbers", "Logps", "Scores", "PairLogps", "LabelledLogps", "DemonstrationLogps", "PairScores", "RowLogps",
     "LossOutput", "Finding",
 ]  # fmt: skip
@@ -133,6 +133,20 @@ class Tree:
     def tokens(self) -> int:
         """Unique tokens: the work this tree is."""
         return len(self.prompt) + sum(map(len, self.completions))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Rollout(Tree):
+    """A prompt and K answers that the policy itself gave, with what their loss is a function of.
+
+    All are [C], over the tokens of the answers, end to end; on the host.
+    """
+
+    old: Tensor | None = None  # nats, under the policy that gave them
+    advantages: Tensor | None = None
+    reference: Tensor | None = None  # nats, where a KL term is in the loss
+    expected: Tensor | None = None  # what the value head said, where there is one
+    returns: Tensor | None = None  # and what it is to learn
 
 
 # ---------------------------------------------------------------- numbers: what objectives see

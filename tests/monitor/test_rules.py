@@ -21,6 +21,12 @@ def constant(values, after=0):
     return lambda step, line: values if step >= after else {}
 
 
+def judgement(step, **values):
+    """Held-out means with intervals of ± 0.1."""
+    sides = {f"diag/eval_{name}_{end}": value + by for name, value in values.items() for end, by in (("low", -0.1), ("high", 0.1))}
+    return {f"eval_{name}": value for name, value in values.items()} | sides
+
+
 # name -> (what is changed in the healthy run, the other flags that belong to the same history)
 RAISED = {
     "wrong-reference": (dict(train=constant({"loss": 3.1})), set()),
@@ -60,6 +66,13 @@ RAISED = {
     "chosen-reward-negative": (dict(train=scaled(**{"rewards/chosen": -0.2, "diag/log_ratio_token/chosen": -0.05})), set()),
     "large-first-loss": (dict(train=constant({"loss": 25.0}), facts=facts(at_reference=25.0)), set()),
     "negative-loss": (dict(train=scaled(loss=-0.1), facts=facts(at_reference=None)), set()),
+    "rewards-missing": (dict(train=constant({"rollouts/missing": 0.3}, after=5)), set()),
+    "rewards-alike": (dict(train=constant({"rollouts/flat_groups": 0.9}, after=5)), set()),
+    "kl-far": (dict(train=scaled(**{"rollouts/kl": 60.0})), set()),
+    "reward-hacked": (
+        dict(held=lambda step, line: judgement(step, reward=step / 100, gold=0.5 - abs(step - 20) / 100, kl=step / 10)), set()),
+    "entropy-gone": (dict(train=lambda step, line: {"rollouts/kl": 2.0, "entropy": 2.0 if step < 50 else 0.1}), set()),
+    "far-off-policy": (dict(train=constant({"policy/clip_ratio": 0.5})), set()),
     "slower": (dict(timed=constant({"tokens_per_second": 100.0}, after=50)), set()),
     "memory-creep": (dict(timed=lambda step, line: {"rss": 2e9 + 3e7 * step}), set()),
 }  # fmt: skip
@@ -95,6 +108,22 @@ def test_silent_before_there_is_anything_to_say():
 
 
 # ---------------------------------------------------------------- the edges of the conditions
+
+
+@pytest.mark.parametrize("changes", [{"gold": 0.5}, {"kl": 0.5}, {"reward": 0.05}], ids=["gold-stays", "no-kl", "reward-stays"])
+def test_a_reward_that_is_not_played_to(changes):
+    def held(step, line):
+        return judgement(step, **{"reward": step / 100, "gold": 0.5 - step / 100, "kl": step / 10} | changes)
+
+    assert told(held=held) == {}
+
+
+def test_pairs_of_ones_own_answers_are_new_each_time():
+    """That a coin ranks them right, or that their margin stays, says nothing."""
+    stuck = lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step, "rewards/margins": 0.0}  # noqa: E731
+    held = lambda step, line: {name: None for name in line if name.startswith("eval_rewards")}  # noqa: E731
+    assert told(train=stuck, held=held, facts=facts(sampled=True)) == {}
+    assert told(train=stuck, held=held) != {}
 
 
 def test_runaway_silences_its_symptoms():

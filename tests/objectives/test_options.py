@@ -20,7 +20,7 @@ def refusal(name, options=None, **more):
 @pytest.mark.parametrize(
     ("said", "meant"),
     [
-        ("dppo", "dpo"),
+        ("ddpo", "dpo"),
         ("sigmoid", "dpo"),
         ("SimPO", "simpo"),
         ("slic", "hinge"),

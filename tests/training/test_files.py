@@ -141,6 +141,7 @@ def test_a_folder_is_put_in_order_after_a_kill(tmp_path):
     folder(tmp_path / "step-1", new="2")
     folder(tmp_path / ".staging-step-2", half="3")
     (tmp_path / ".staging-LATEST").write_text("st")
+    (tmp_path / ".tmpGhoBms").write_text("safetensors was writing")
     files.recover(tmp_path)
     assert names(tmp_path) == ["final", "step-1"]
     assert names(tmp_path / "final") == ["old"] and names(tmp_path / "step-1") == ["new"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 from accord.assess.opened import Opened, open_model
+from accord.data.asked import Asked
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.templates import Unfit
 from accord.data.write import check_rows_file, new_file
@@ -35,38 +36,6 @@ class Sampling:
         return {name: value for name, value in asdict(self).items() if name != "k"}
 
 
-@dataclass
-class Asked:
-    """Prompts that a model can answer, and what became of the others."""
-
-    questions: list[Question] = field(default_factory=list)
-    ids: list[Prompt] = field(default_factory=list)
-    left_out: Counter = field(default_factory=Counter)  # reason -> prompts
-
-    @classmethod
-    def of(cls, questions: Sequence[Question], opened: Opened, max_new_tokens: int) -> Asked:
-        """
-        Raises:
-          DataError: no prompt can be answered.
-        """
-        asked, room = cls(), (opened.limit or 10**9) - max_new_tokens
-        for question in questions:
-            try:
-                ids = opened.template.question(question.turns)
-            except Unfit as problem:
-                asked.left_out[problem.reason] += 1
-                continue
-            if len(ids) > room:
-                asked.left_out[f"over {room:,} tokens, so that the answer would not fit into the model's positions"] += 1
-                continue
-            asked.questions.append(question)
-            asked.ids.append(ids)
-        if not asked.ids:
-            said = "; ".join(f"{count:,}: {reason}" for reason, count in asked.left_out.items())
-            raise DataError(f"None of {len(questions):,} prompts can be answered by {opened.name}. {said}.")
-        return asked
-
-
 def generate(
     name: str, *, prompts: str | None, prompt: str | None, sampling: Sampling, output: str | None, limit: int | None,
     dtype: str | None, template: str | None, say: Say,
@@ -82,7 +51,7 @@ def generate(
         check_rows_file(output)
     read = _questions(prompts, prompt)
     opened = open_model(name, dtype=dtype, template=template)
-    asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
+    asked = Asked.of(read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name)
     for line in _account(read, asked, limit):
         say(line)
     provenance = provenance_of(opened, sampling, read)

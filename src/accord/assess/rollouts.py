@@ -14,10 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from accord.assess.generation import Asked, Sampling, provenance_of, row_of
+from accord.assess.generation import Sampling, provenance_of, row_of
 from accord.assess.opened import open_model
+from accord.data.asked import Asked
+from accord.data.columns import other_columns
 from accord.data.containers import located
-from accord.data.prompts import Questions, read_prompts
+from accord.data.prompts import read_prompts
 from accord.data.write import new_file, raw_rows, write_row
 from accord.evaluate.generate import sample
 from accord.online.lines import GrowingFile
@@ -26,7 +28,6 @@ from accord.online.rewards.load import load_rewards
 from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
-ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
 Say = Callable[[str], None]
 
 
@@ -42,9 +43,9 @@ def sample_file(
         raise UsageError(f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare.")
     read = read_prompts(prompts)
     opened = open_model(name, dtype=dtype, template=template)
-    asked = Asked.of(read.prompts[:limit], opened, sampling.max_new_tokens)
+    asked = Asked.of(read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name)
     file = GrowingFile(output, provenance_of(opened, sampling, read))
-    columns = _columns(prompts, read)
+    columns = other_columns(prompts, read)
     begun = file.done
     if begun:
         say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
@@ -60,16 +61,6 @@ def sample_file(
     file.finish()
     left_out = dict(asked.left_out)
     return {"output": output, "prompts": file.done, "answers": file.done * sampling.k, "resumed": begun, "left_out": left_out}
-
-
-def _columns(path: str, read: Questions) -> dict[int, dict]:
-    """The other columns of each prompt's row, by line: what its answers are verified against."""
-    if Path(path).suffix.lower() == ".txt":
-        return {}
-    wanted = {question.origin.line for question in read.prompts}
-    with located(path) as source:
-        rows = {line: row for line, row in raw_rows(source) if line in wanted}
-    return {line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")} for line, row in rows.items()}
 
 
 # ---------------------------------------------------------------- rewards

@@ -16,7 +16,13 @@ from accord.compare.bound import best_of, by_prompt, frontier_bound
 from accord.compare.contenders import Cell, Contender
 from accord.compare.material import gather, source_of
 from accord.compare.measure import Bench, Measured, Questions
-from accord.compare.run import require_comparable, say_few_seeds, seeded, totals, working
+from accord.compare.run import (
+    require_comparable,
+    say_few_seeds,
+    seeded,
+    totals,
+    working,
+)
 from accord.compare.show import interval
 from accord.compare.verdict import as_dict
 from accord.config import Config

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Sequence
 
-from accord.evaluate.sentiment import compound
 from accord.evaluate.generate import Sample, sample
+from accord.evaluate.sentiment import compound
 from accord.models.embedded import EMBEDDED_NAME
 from accord.types import AccordError
 

@@ -17,8 +17,8 @@ import torch
 from peft import PeftModel
 
 from accord.data.templates import make_template
-from accord.evaluate.sentiment import compound
 from accord.evaluate.generate import Sample, sample
+from accord.evaluate.sentiment import compound
 from accord.evaluate.statistics import Estimate, bootstrap_difference, bootstrap_mean
 from accord.flags import build
 from accord.forward.choose import Forward, choose

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,6 +21,12 @@ from accord.forward.reference import Frozen, Reference
 from accord.models.language import LanguageModel
 
 GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
+
+
+class Answered(Protocol):
+    """Whatever has an answer's tokens."""
+
+    tokens: Sequence[int]
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ def spread(
 
 @torch.no_grad()
 def divergences(
-    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], start: Start
+    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Answered], start: Start
 ) -> list[float]:  # fmt: skip
     """KL to the start of each sampled answer, nats; see `spread`."""
     return [_look(model, prompt, sample, start).kl for prompt, sample in zip(prompts, samples, strict=True)]
@@ -103,7 +110,7 @@ class _Look:
     kl: float | None  # nats, summed over the answer
 
 
-def _look(model: LanguageModel, prompt: Prompt, sample: Sample, start: Start | None) -> _Look:
+def _look(model: LanguageModel, prompt: Prompt, sample: Answered, start: Start | None) -> _Look:
     now = _distributions(model, prompt, sample)  # [T, V]
     kl = None
     if start is not None:
@@ -113,7 +120,7 @@ def _look(model: LanguageModel, prompt: Prompt, sample: Sample, start: Start | N
     return _Look(-(now.exp() * now).sum(1), now.max(1).values.exp(), kl)
 
 
-def _distributions(model: LanguageModel, prompt: Prompt, sample: Sample) -> Tensor:
+def _distributions(model: LanguageModel, prompt: Prompt, sample: Answered) -> Tensor:
     """Log-probs of every token at each position of one answer, [T, V] float32."""
     ids = torch.tensor([(*prompt, *sample.tokens[:-1])], device=model.device)
     logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]

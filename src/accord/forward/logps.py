@@ -30,6 +30,7 @@ class TokenLogps:
     entropy: Tensor  # [C] nats, of the prediction of each token; no gradient
     owner: Tensor  # [C] which completion
     count: Tensor  # [N] tokens
+    expected: Tensor | None = None  # [C] what a value head says before each token; of models that have one
 
     def reduce(self) -> Logps:
         """Sums over each completion, in float32 (float64 stays)."""
@@ -48,8 +49,9 @@ def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "bl
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
     layout = replace(pack(trees, model.device), attention=attention)
     hidden = tree_states(model, layout)
-    values, entropy = token_logps(hidden[layout.source], layout.targets, model.head)
-    return TokenLogps(values, entropy, layout.owner, layout.count)
+    before = hidden[layout.source]
+    values, entropy = token_logps(before, layout.targets, model.head)
+    return TokenLogps(values, entropy, layout.owner, layout.count, model.expected(before))
 
 
 def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
@@ -66,8 +68,9 @@ def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
     """One padded row a completion, for architectures that cannot share a prompt; the head still runs by chunks."""
     rows = padded_rows(trees, model.device)
     hidden = padded_states(model, rows)
-    values, entropy = token_logps(hidden[rows.row, rows.column - 1], rows.targets, model.head)
-    return TokenLogps(values, entropy, rows.row, rows.count)
+    before = hidden[rows.row, rows.column - 1]
+    values, entropy = token_logps(before, rows.targets, model.head)
+    return TokenLogps(values, entropy, rows.row, rows.count, model.expected(before))
 
 
 def padded_states(model: LanguageModel, rows: Padded) -> Tensor:

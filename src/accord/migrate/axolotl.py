@@ -7,7 +7,21 @@ from typing import Any
 
 from accord.errors import UsageError
 from accord.migrate import common
-from accord.migrate.reading import Default, NotNeeded, Reading, To, Tool, Without, batch, length, no_such_loss, number, schedule, warmup, whole
+from accord.migrate.reading import (
+    Default,
+    NotNeeded,
+    Reading,
+    To,
+    Tool,
+    Without,
+    batch,
+    length,
+    no_such_loss,
+    number,
+    schedule,
+    warmup,
+    whole,
+)
 
 METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
 RENAMED = {"lr_scheduler": "lr_scheduler_type", "optimizer": "optim"}

@@ -7,7 +7,19 @@ from typing import Any
 
 from accord.migrate import common
 from accord.migrate.reading import (
-    Default, NotNeeded, Reading, To, Tool, Without, batch, every, length, no_such_loss, number, warmup, whole,
+    Default,
+    NotNeeded,
+    Reading,
+    To,
+    Tool,
+    Without,
+    batch,
+    every,
+    length,
+    no_such_loss,
+    number,
+    warmup,
+    whole,
 )  # fmt: skip
 
 LOSSES = {"sigmoid": "dpo", "hinge": "hinge", "ipo": "ipo", "robust": "robust", "kto": "kto", "simpo": "simpo", "cpo": "cpo", "orpo": "orpo"}

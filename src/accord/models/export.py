@@ -16,7 +16,7 @@ from peft import PeftModel
 from torch import Tensor
 
 from accord.models.embedded import quiet
-from accord.models.language import TRAINED, LanguageModel
+from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import CheckpointError
 
 # Root mean square difference of the logits, relative to their spread, that reading back may make: the same weights in
@@ -31,7 +31,8 @@ def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> N
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         if model.peft is not None:
-            state = {**model.peft.state_dict(), **{name: m.detach() for name, m in masters.items()}}
+            trained = {name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)}
+            state = {**model.peft.state_dict(), **trained}
             model.peft.save_pretrained(folder, state_dict=state, selected_adapters=[TRAINED])
             _name_base(folder, model)
         else:

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.models.headspec import HeadSpec, head_spec
 
+CRITIC = "critic."  # the names of the value head's parameters begin so; it is no part of the network, and is not saved with it
 TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside a PEFT model
 
 
@@ -31,6 +32,7 @@ class LanguageModel:
     source: str  # what the user named: a folder, or "smollm2"
     folder: Path  # where it was loaded from
     peft: PeftModel | None = None
+    critic: torch.nn.Linear | None = None  # a value head: [D] to what is expected of the answer from here on
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
@@ -69,7 +71,20 @@ class LanguageModel:
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of all that an update may move. Tied weights appear once."""
-        return {name: p for name, p in self.root.named_parameters() if p.requires_grad}
+        network = {name: p for name, p in self.root.named_parameters() if p.requires_grad}
+        return network | ({CRITIC + name: p for name, p in self.critic.named_parameters()} if self.critic is not None else {})
+
+    def add_critic(self) -> None:
+        """A value head of float32 zeros: nothing is expected before anything is known."""
+        width = self.head.module.weight.shape[1]
+        self.critic = torch.nn.Linear(width, 1, device=self.device, dtype=torch.float32)
+        with torch.no_grad():
+            for parameter in self.critic.parameters():
+                parameter.zero_()
+
+    def expected(self, hidden: torch.Tensor) -> torch.Tensor | None:
+        """What the value head says of hidden states [C, D], in float32: [C]; None without one."""
+        return self.critic(hidden.float()).squeeze(-1) if self.critic is not None else None
 
     @property
     def has_reference_adapter(self) -> bool:

@@ -27,6 +27,7 @@ class Facts:
     tie_width: float = 0.0  # reward margins no larger are rounding
     at_reference: float | None = None  # a row's loss where policy = reference
     clip: float | None = 1.0  # largest gradient norm that an update takes whole
+    sampled: bool = False  # rows are the policy's own answers: every batch is new, and nothing was there to be ranked before
 
 
 class Table:

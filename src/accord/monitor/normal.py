@@ -29,7 +29,7 @@ def _large_first_loss(h: History) -> Evidence | None:
 
 def _negative_loss(h: History) -> Evidence | None:
     loss = h.recent("loss")
-    return {"loss": loss} if loss is not None and loss < 0 else None
+    return {"loss": loss} if loss is not None and loss < 0 and not h.facts.sampled else None  # a policy gradient's is about 0
 
 
 def _slower(h: History) -> Evidence | None:

@@ -29,7 +29,7 @@ def _chosen_falling(h: History) -> Evidence | None:
 
 def _accuracy_stuck(h: History) -> Evidence | None:
     """Half the run is done, and the accuracy of the last half of the rows is what a coin gives."""
-    if not h.past(0.5) or h.step < 10:
+    if not h.past(0.5) or h.step < 10 or h.facts.sampled:
         return None
     values = h.training.last("rewards/accuracies", max(h.window, h.step // 2))
     if not values:
@@ -46,6 +46,8 @@ def _accuracy_stuck(h: History) -> Evidence | None:
 
 def _margin_flat(h: History) -> Evidence | None:
     """Held-out margins where there are any, since a batch's is mostly noise; else the last half against the first window."""
+    if h.facts.sampled:
+        return None
     held = h.held_out.points("eval_rewards/margins")
     if len(held) >= 2 and held[-1][0] >= 0.5 * h.facts.steps:
         gained = held[-1][1] - held[0][1]

@@ -8,10 +8,11 @@ from accord.monitor.causes import CAUSES
 from accord.monitor.history import History
 from accord.monitor.normal import NORMAL
 from accord.monitor.outcomes import OUTCOMES
+from accord.monitor.rollouts import ROLLOUTS
 from accord.monitor.rule import PREFIX, Rule
 from accord.types import Finding
 
-RULES: tuple[Rule, ...] = (*CAUSES, *OUTCOMES, *NORMAL)
+RULES: tuple[Rule, ...] = (*CAUSES, *OUTCOMES, *ROLLOUTS, *NORMAL)
 
 
 def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -> list[Finding]:

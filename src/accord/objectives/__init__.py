@@ -8,6 +8,7 @@ from accord.objectives.certificate import certify
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import PERMISSIONS, BoundObjective, Objective
 from accord.objectives.pairs import cdpo, dpo, hinge, ipo, robust
+from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.objectives.reference_free import cpo, orpo, simpo
 from accord.objectives.reward import bradley_terry
 from accord.objectives.supervised import sft
@@ -16,6 +17,7 @@ from accord.objectives.table import OBJECTIVES, resolve
 __all__ = [
     "OBJECTIVES",
     "PERMISSIONS",
+    "POLICY_OBJECTIVES",
     "BoundObjective",
     "Objective",
     "bradley_terry",

@@ -46,7 +46,7 @@ class Objective:
 
     name: str
     function: Callable[..., LossOutput]
-    rows: str  # "pairs", "labelled" or "demonstrations": what it trains on
+    rows: str  # "pairs", "labelled" or "demonstrations": what it trains on; "rollouts": the policy's own answers
     reference: bool  # whether it measures against a reference
     reward: Callable[..., Tensor]  # (policy: Logps, reference: Logps | None, **options) -> [N]
     convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
@@ -87,11 +87,18 @@ class Objective:
                 raise UsageError(f"{self.name}: {name} must be given; it has no default. It must be {accepts}.")
             options[name] = self.kinds[name].check(self.name, name, value)
         self._refuse_tiny_beta(options, allow)
-        return BoundObjective(self, self.complete(options))
+        return self._bound(self.complete(options))
+
+    def _bound(self, options: dict) -> BoundObjective:
+        return BoundObjective(self, options)
 
     def _defaults(self) -> dict[str, object]:
-        parameters = inspect.signature(self.function).parameters
-        return {name: parameters[name].default for name in self.kinds}
+        parameters = self._parameters()
+        return {name: parameters[name] for name in self.kinds}
+
+    def _parameters(self) -> dict[str, object]:
+        """Each argument of the function, and its default."""
+        return {name: parameter.default for name, parameter in inspect.signature(self.function).parameters.items()}
 
     def _unknown(self, name: str) -> str:
         accepted = ", ".join(self.kinds) or "no keyword at all"

@@ -14,7 +14,16 @@ from accord.objectives.custom import load_custom
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import nearest
-from accord.objectives.pairs import beta_log_ratio, cdpo, dpo, hinge, ipo, ipo_reward, robust
+from accord.objectives.pairs import (
+    beta_log_ratio,
+    cdpo,
+    dpo,
+    hinge,
+    ipo,
+    ipo_reward,
+    robust,
+)
+from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.objectives.reference_free import (
     cpo,
     cpo_reward,
@@ -51,7 +60,7 @@ def resolve(
     """The objective of that name with its keywords checked and its defaults filled in.
 
     Args:
-      name: a name in `OBJECTIVES`, or "module:function" for one of your own (see `accord.objectives.custom`).
+      name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, or "module:function" for one of your own (see `accord.objectives.custom`).
       kwargs: the objective's own keyword arguments.
       allow: permissions given by name, of `PERMISSIONS`: what would otherwise be refused.
 
@@ -60,13 +69,14 @@ def resolve(
     """
     if not isinstance(name, str):
         raise UsageError(f"objective.name must be a word such as 'dpo', got {name!r}. Known: {', '.join(OBJECTIVES)}.")
-    objective = load_custom(name) if ":" in name else OBJECTIVES.get(name)
+    known = OBJECTIVES | POLICY_OBJECTIVES
+    objective = load_custom(name) if ":" in name else known.get(name)
     if objective is None:
-        meant = nearest(name, OBJECTIVES, METHODS_ALSO_CALLED)
+        meant = nearest(name, known, METHODS_ALSO_CALLED)
         raise UsageError(
             f"there is no objective {name!r}"
             + (f"; did you mean {meant!r}?" if meant else ".")
-            + f" Known: {', '.join(OBJECTIVES)}. One of your own is 'module:function'."
+            + f" Known: {', '.join(known)}. One of your own is 'module:function'."
         )
     return objective.bind(kwargs or {}, allow)
 

@@ -12,6 +12,9 @@ from accord.training.recorded import Recorded
 
 # title, [(line's name, training metric, held-out metric)], a level worth a line
 FIGURES = (
+    ("Reward of its own answers", [("reward", "rollouts/reward", "eval_reward")], None),
+    ("The gold judgement of them", [("gold", "eval_gold", "eval_gold")], None),
+    ("KL of its own answers to the reference, nats an answer", [("KL", "rollouts/kl", "eval_kl")], 0.0),
     ("Loss", [("loss", "loss", "eval_loss")], None),
     ("Reward accuracy", [("accuracy", "rewards/accuracies", "eval_rewards/accuracies")], 0.5),
     ("Reward margin", [("margin", "rewards/margins", "eval_rewards/margins")], 0.0),
@@ -22,6 +25,11 @@ FIGURES = (
     ("Gradient norm", [("gradient", "grad_norm", None)], None),
     ("Learning rate", [("rate", "learning_rate", None)], None),
     ("KTO's baseline z0", [("z0", "kl", None)], 0.0),
+    ("Tokens an answer", [("tokens", "rollouts/tokens", "eval_tokens")], None),
+    ("Answers without a reward, prompts with one reward for all", [
+        ("missing", "rollouts/missing", "eval_missing"), ("alike", "rollouts/flat_groups", None)], 0.0),
+    ("Tokens outside the clip", [("clipped", "policy/clip_ratio", None)], 0.0),
+    ("Share of the returns that the value head foresees", [("foreseen", "rollouts/value_explained", None)], 0.0),
 )  # fmt: skip
 SAMPLED = (
     ("KL on fresh samples, nats an answer", [("KL", "diag/samples_kl")], 0.0),
@@ -85,7 +93,7 @@ def sample_curves(run: Recorded) -> list[Markup]:
 def side_by_side(runs: Sequence[Recorded]) -> list[Markup]:
     """The held-out figures of several runs in one picture each; training ones where there are no held-out rows."""
     found = []
-    for title, lines, level in FIGURES[:4]:
+    for title, lines, level in FIGURES[:7]:
         for name, training, held in lines:
             drawn = []
             for colour, run in enumerate(runs, 1):

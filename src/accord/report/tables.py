@@ -14,7 +14,8 @@ from accord.training.card import BESIDE, REPORTED
 from accord.training.recorded import Recorded
 
 MEANINGS = {
-    "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
+    "eval_reward": "reward of the policy's answers", "eval_gold": "the gold judgement of the same answers",
+    "eval_kl": "KL to the reference, nats an answer", "eval_tokens": "tokens an answer", "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
     "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
     "eval_rewards/rejected": "reward of rejected", "eval_logps/chosen": "log-prob of chosen, nats an answer",
     "eval_logps/rejected": "log-prob of rejected, nats an answer", "diag/eval_auc": "AUC: a desirable answer has the higher reward",

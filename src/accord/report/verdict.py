@@ -12,6 +12,8 @@ def verdict(run: Recorded) -> list[str]:
 
 def learned(run: Recorded) -> str:
     what = f"{run.objective.name} on {run.config.data.train.rsplit('/', 1)[-1]}"
+    if run.config.rollouts is not None:
+        return f"{what}: {rewarded(run)}"
     now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))
     if now is None:
         return f"{what}: no held-out pairs were evaluated, so nothing is known of how this model generalises."
@@ -22,8 +24,24 @@ def learned(run: Recorded) -> str:
     return f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}: {sure}."
 
 
+def rewarded(run: Recorded) -> str:
+    """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement says of the same."""
+    now, before = (run.at(step, "eval_reward") for step in (run.measured, 0))
+    if now is None or before is None:
+        return "no held-out prompts were answered, so nothing is known of how this policy generalises."
+    (low, high), (then_low, then_high) = (
+        [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")] for step in (run.measured, 0)
+    )
+    sure = "it rose beyond both intervals" if low > then_high else "it fell" if high < then_low else "the intervals overlap"
+    gold = [run.at(step, "eval_gold") for step in (0, run.measured)]
+    said = f" The gold judgement went from {gold[0]:.3f} to {gold[1]:.3f}." if None not in gold else ""
+    return f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}: {sure}.{said}"
+
+
 def cost(run: Recorded) -> str:
     parts = []
+    if (own := run.at(run.measured, "eval_kl")) is not None:
+        parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
     if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
         parts.append(f"it is {kl[-1][1]:.3g} nats an answer away from where it began (KL on fresh samples)")
     if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from accord.training.prepare import Ready
 
-REPORTED = ("loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+REPORTED = ("reward", "gold", "kl", "tokens", "loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
 BESIDE = (  # under diag/, where a run has them
     "diag/eval_auc", "diag/eval_calibration_error", "diag/eval_brier", "diag/eval_score_length",
     "diag/eval_accuracy_shorter", "diag/eval_accuracy_longer",
@@ -29,12 +29,12 @@ def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: li
         f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,} updates of "
         f"{ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed {ready.config.train.seed}",
         f"- **Training data**: {rows.dataset.path}, sha256 `{rows.dataset.digest[:16]}…`, "
-        f"{rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as {objective.rows}",
+        f"{rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as {'prompts' if ready.source is not None else objective.rows}",
     ]
     if held is not None:
         lines.append(
             f"- **Held-out data**: {held.dataset.path}, sha256 `{held.dataset.digest[:16]}…`, "
-            f"{len(ready.held_out.trees):,} rows evaluated"
+            f"{len(ready.held_out.trees if ready.held_out is not None else held.trees):,} rows evaluated"
         )
     lines += [
         f"- **Saved**: `{saved.name}/`; read back from disk, logits apart by {read_back:.1e} of their spread",

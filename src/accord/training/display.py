@@ -13,8 +13,8 @@ from typing import TextIO
 from accord.training.sparks import Sparks
 from accord.types import Finding
 
-SHOWN = ("loss", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "grad_norm")
-SHORT = {"rewards/accuracies": "acc", "rewards/margins": "margin", "logps/chosen": "chosen",
+SHOWN = ("loss", "rollouts/reward", "rollouts/kl", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "grad_norm")
+SHORT = {"rollouts/reward": "reward", "rollouts/kl": "KL", "rewards/accuracies": "acc", "rewards/margins": "margin", "logps/chosen": "chosen",
          "logps/rejected": "rejected", "grad_norm": "grad"}  # fmt: skip
 EVERY = 5.0  # seconds between plain progress lines of one phase
 MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}

@@ -19,6 +19,7 @@ from safetensors import SafetensorError
 from accord.types import CheckpointError
 
 STAGING, FORMER = ".staging-", ".former-"
+HALF = ".tmp??????"  # what safetensors calls a file while it writes it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -127,6 +128,8 @@ def recover(folder: Path) -> None:
         for former in folder.glob(FORMER + "*"):
             target = folder / former.name.removeprefix(FORMER)
             shutil.rmtree(former) if target.exists() else former.rename(target)
+        for half in folder.glob(HALF):
+            half.unlink()
         for staging in folder.glob(STAGING + "*"):
             shutil.rmtree(staging) if staging.is_dir() else staging.unlink()
 

@@ -82,8 +82,10 @@ def bookkeeping(batch: Batch, records: Records, expected: Sequence[int], seen: s
 
 def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:
     """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more in plain Python."""
+    if "rewards/accuracies" not in metrics:
+        return []
     margins = (records["rewards/chosen"] - records["rewards/rejected"]).tolist()
-    if "rewards/accuracies" not in metrics or any(map(math.isnan, margins)):
+    if any(map(math.isnan, margins)):
         return []
     wins = sum(0.5 if abs(margin) <= tie_width else float(margin > 0) for margin in margins)
     counted = {"rewards/accuracies": wins / len(margins), "rewards/margins": sum(margins) / len(margins)}
@@ -297,12 +299,15 @@ class Watch:
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
         """The batch and its losses; called with the gradient complete and no weight moved."""
         ready, step = self.ready, batch.index
-        if step % ready.order.batches_per_epoch == 0:
+        if ready.source is not None or step % ready.order.batches_per_epoch == 0:
             self.seen = set()
-        expected = [ready.rows.trees[row].row for row in ready.order.batch(step)]
+        own = ready.source is not None  # answers have no order but that of their batch
+        expected = [tree.row for tree in (ready.batch_trees(step) if own else map(ready.rows.trees.__getitem__, ready.order.batch(step)))]
         found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(ready.learner.objective, batch.trees, records)
         self.seen.update(tree.row for tree in batch.trees)
-        if step == 0 and not found and self.known is not None and not _drops(ready):
+        if ready.learner.kind == "rollouts":
+            found += self._unmoved(batch, records)
+        elif step == 0 and not found and self.known is not None and not _drops(ready):
             found = untouched(batch.trees, records, ready.model.dtype, "in the first batch")
         if not self.following(step):
             return found
@@ -313,6 +318,16 @@ class Watch:
         if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
             found.append(broken("update", f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and clips by that"))
         return found
+
+    def _unmoved(self, batch: Batch, records: Records) -> list[Finding]:
+        """In the first update of a batch of answers the policy is the one that drew them: every ratio is 1."""
+        if not self.ready.source.fresh(batch.index) or _drops(self.ready):
+            return []
+        gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
+        if gap <= MEAN_TOKEN[self.ready.model.dtype]:
+            return []
+        says = f"update {batch.index}: the policy is {gap:.3g} nats a token from the one that drew its answers, before it has moved"
+        return [broken("on_policy", says, "stale answers, or log-probs of other tokens")]
 
     def after_update(self, step: int) -> list[Finding]:
         """Weights, frozen weights and the probe rows; `step` updates have been made."""

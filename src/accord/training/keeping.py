@@ -16,7 +16,9 @@ from accord.types import Diverged, Tree
 
 
 def score(metrics: dict) -> float:
-    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus their accuracy."""
+    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus their accuracy or reward."""
+    if "eval_reward" in metrics:
+        return -metrics["eval_reward"]
     return metrics["eval_loss"] if "eval_loss" in metrics else -metrics.get("eval_rewards/accuracies", 0.0)
 
 

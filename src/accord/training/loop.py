@@ -8,17 +8,25 @@ import psutil
 import torch
 
 from accord.evaluate import held_out as held
-from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
+from accord.evaluate.displacement import (
+    as_evaluation,
+    decompose,
+    length_correlation,
+    since,
+)
 from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures
 from accord.evaluate.statistics import Estimate
 from accord.training import examples, memory, sampling
+from accord.training.answered import evaluate_answers
 from accord.training.events import hold
 from accord.training.guard import guard
 from accord.training.invariants import metrics_as_recorded
 from accord.training.keeping import diverged, rescue, save, score
 from accord.training.moving import Moving
+from accord.training.prepare import Ready
+from accord.training.sampled import summarise_sampled
 from accord.training.shrinking import shrink
 from accord.training.state import Run
 from accord.training.step import Batch, NotFinite, accumulate, make_batch
@@ -78,8 +86,7 @@ def update(run: Run) -> None:
         "learning_rate": rate,
         "grad_norm": norm.item(),
         "num_tokens": progress.tokens,
-        **summarise(records, ready.learner.objective, ready.tie_width),
-        **decompose(records, ready.learner.objective, ready.tie_width),
+        **figures(ready, records, progress.step - 1),
     }
     run.log("metrics.jsonl", metrics)
     seconds = time.monotonic() - began
@@ -91,6 +98,16 @@ def update(run: Run) -> None:
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
     hold(run, metrics_as_recorded(metrics, records, ready.tie_width) + run.watch.after_update(progress.step))
+
+
+def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
+    """What is said of an update's rows, and of the answers that they come from."""
+    objective = ready.learner.objective
+    if objective.rows == "rollouts":
+        found = summarise_sampled(records, objective)
+    else:
+        found = summarise(records, objective, ready.tie_width) | decompose(records, objective, ready.tie_width)
+    return found | (ready.source.figures(update) if ready.source is not None else {})
 
 
 def within_memory(run: Run, batch: Batch) -> Records:
@@ -110,22 +127,11 @@ def within_memory(run: Run, batch: Batch) -> Records:
 
 def evaluate(run: Run) -> None:
     """Held-out metrics, with their line in metrics.jsonl."""
-    ready, progress = run.ready, run.progress
-    objective = ready.learner.objective
+    progress = run.progress
     disturbed: list[Finding] = []
-    run.display.doing(f"evaluating {len(ready.held_out.trees):,} held-out rows")
     with run.watch.evaluation(disturbed):
-        records = held.evaluate(
-            ready.held_out, ready.learner.forward, objective, ready.learner.reference, run.stop.poll, ready.world
-        )
-    hold(run, disturbed + run.watch.evaluated(records, progress.step))
-    # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
-    metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
-    run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
-    if run.accuracy is not None:
-        metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
-        if (correlation := length_correlation(records)) is not None:
-            metrics["diag/eval_length_correlation"] = correlation
+        metrics = evaluate_answers(run) if run.ready.source is not None else evaluate_rows(run)
+    hold(run, disturbed)
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
     progress.evaluated = progress.step
     if progress.step == 0:
@@ -134,6 +140,24 @@ def evaluate(run: Run) -> None:
     value = score(metrics)
     if progress.step and (progress.best is None or value < progress.best):
         progress.best, progress.best_step = value, progress.step
+
+
+def evaluate_rows(run: Run) -> dict:
+    """Metrics of the held-out rows."""
+    ready = run.ready
+    run.display.doing(f"evaluating {len(ready.held_out.trees):,} held-out rows")
+    records = held.evaluate(
+        ready.held_out, ready.learner.forward, ready.learner.objective, ready.learner.reference, run.stop.poll, ready.world
+    )
+    hold(run, run.watch.evaluated(records, run.progress.step))
+    # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
+    metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
+    run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
+    if run.accuracy is not None:
+        metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
+        if (correlation := length_correlation(records)) is not None:
+            metrics["diag/eval_length_correlation"] = correlation
+    return metrics
 
 
 def held_out_metrics(run: Run, records: Records) -> dict:
@@ -170,5 +194,7 @@ def answer(run: Run) -> None:
 
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
     parts = [f"accuracy {accuracy}"] if accuracy is not None else []
-    names = {"eval_loss": "loss", "eval_rewards/margins": "margin", "diag/eval_auc": "AUC", "eval_logps/chosen": "chosen"}
+    if "eval_reward" in metrics:
+        parts.append(f"reward {metrics['eval_reward']:.3f} ({metrics['diag/eval_reward_low']:.3f} to {metrics['diag/eval_reward_high']:.3f})")
+    names = {"eval_gold": "gold", "eval_kl": "KL", "eval_tokens": "tokens", "eval_loss": "loss", "eval_rewards/margins": "margin", "diag/eval_auc": "AUC", "eval_logps/chosen": "chosen"}
     return "held-out " + "  ".join(parts + [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics])

@@ -85,7 +85,7 @@ def fit_into_memory(ready: Ready) -> int:
     activations (if train.recompute allows); where that is still too much, the finding refuses.
     """
     config, learner = ready.config.train, ready.learner
-    batches = [ready.batch_trees(index) for index in range(min(ready.steps, ready.order.batches_per_epoch))]
+    batches = ready.planned_batches()
     longest = max(tree.tokens for trees in batches for tree in trees)
     room = ROOM * min(ready.world.gather(free(ready.model.device)))  # all ranks come to the same, or sharded passes hang
     if config.recompute == "always":

@@ -19,6 +19,7 @@ from torch.nn import Parameter
 from accord.config import MovingConfig
 from accord.forward.choose import Forward
 from accord.forward.reference import AdaptersOff, Frozen, Reference
+from accord.models.language import CRITIC
 from accord.training.optim import Masters
 from accord.types import Logps, Tree, UsageError
 
@@ -43,7 +44,7 @@ class Moving:
     @classmethod
     def of(cls, policy: Forward, config: MovingConfig) -> Moving:
         """Equal to the policy as it is now: a second adapter beside the one that trains, or a second network."""
-        names = policy.model.trainable()
+        names = [name for name in policy.model.trainable() if not name.startswith(CRITIC)]
         if policy.model.peft is not None:
             return cls(AdaptersOff(policy), policy.model.reference_parameters(names), config)
         frozen = Frozen.copy_of(policy)

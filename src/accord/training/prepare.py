@@ -23,9 +23,15 @@ from accord.forward.choose import Forward, choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import add_lora, add_reference_adapter, load_adapter, train_all_weights
+from accord.models.lora import (
+    add_lora,
+    add_reference_adapter,
+    load_adapter,
+    train_all_weights,
+)
 from accord.models.sound import model_findings
-from accord.objectives import BoundObjective, resolve
+from accord.objectives import POLICY_OBJECTIVES, BoundObjective, resolve
+from accord.objectives.policy_table import require_source
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.independent import order_finding
@@ -34,10 +40,28 @@ from accord.training.moving import Moving, require_movement
 from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
-from accord.training.references import cached_reference, choose_reference, live_reference
-from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
+from accord.training.references import (
+    cached_reference,
+    choose_reference,
+    live_reference,
+)
+from accord.training.rollouts import Source
+from accord.training.rows import (
+    Rows,
+    held_out_of,
+    load_held_out,
+    load_rows,
+    near_overlap,
+    overlap,
+    row_findings,
+)
 from accord.training.sampling import Asked, prompts_of
-from accord.training.scoring import headed, padding_findings, require_whole, take_margins
+from accord.training.scoring import (
+    headed,
+    padding_findings,
+    require_whole,
+    take_margins,
+)
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
@@ -72,6 +96,7 @@ class Ready:
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
     asked: list[Asked] = field(default_factory=list)  # prompts that are answered before, during and after training
+    source: Source | None = None  # of the policy's own answers, where the rows are prompts
 
     @property
     def world(self) -> World:
@@ -80,7 +105,20 @@ class Ready:
 
     def batch_trees(self, index: int) -> list[Tree]:
         """The trees of update `index`."""
+        if self.source is not None:
+            return self.source.trees(index)
         return [self.rows.trees[row] for row in self.order.batch(index)]
+
+    def planned_batches(self) -> list[list[Tree]]:
+        """Batches that need as much memory as any of the run."""
+        if self.source is not None:
+            return [self.source.largest()]
+        return [self.batch_trees(index) for index in range(min(self.steps, self.order.batches_per_epoch))]
+
+    @property
+    def evaluates(self) -> bool:
+        """Whether there is anything held out."""
+        return self.held_out is not None or (self.source is not None and self.source.held_out is not None)
 
     def state(self) -> dict[str, Tensor]:
         """Every tensor that the next update depends on."""
@@ -110,6 +148,7 @@ class Ready:
             "reference": self.reference_kind,
             "forward": "tree" if self.learner.forward.shares_prompts else "padded",  # a GPU's kernels only round otherwise
             "trees": len(self.rows.trees),
+            "rewards": self.source.judged_by if self.source is not None else None,
             "config": trajectory(self.config),
         }
 
@@ -128,6 +167,12 @@ def prepare(
     Raises:
       UsageError, DataError, Refused: in words, with the remedy.
     """
+    if config.rollouts is not None:
+        from accord.training.online import (
+            prepare_online,  # which is built of what stands below
+        )
+
+        return prepare_online(config, display, stop, folder=folder if account_rows else None, records=folder, dry_run=dry_run, world=world)
     objective = resolve_objective(config)
     take_device(world, config.model.device)
     require(config.monitor.trackers)
@@ -224,9 +269,14 @@ def _require_batches(ready: Ready) -> None:
 
 
 def _measure_ties(ready: Ready) -> None:
-    """How far rounding alone moves a margin, on the run's first rows: the width of a tie, the first rank's for all."""
+    """The width of a tie, on the run's first rows."""
     batches = (ready.batch_trees(index) for index in range(min(ready.steps, NEIGHBOURS)))
     first = list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
+    measure_ties(ready, first)
+
+
+def measure_ties(ready: Ready, first: Sequence[Tree]) -> None:
+    """How far rounding alone moves a margin, on some rows: the width of a tie, the first rank's for all."""
     floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
     ready.tie_width = ready.world.on_first(lambda: floor.evidence["reward_margin"])
     ready.findings.append(floor)
@@ -250,7 +300,7 @@ def require_one_run(world: World, identity: dict) -> None:
 IDENTITY = {
     "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
     "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-    "forward": "the forward path", "trees": "the number of usable rows",
+    "forward": "the forward path", "trees": "the number of usable rows", "rewards": "what rewards answers",
 }  # fmt: skip
 
 
@@ -293,7 +343,12 @@ def _flat(node: object, path: str = "") -> dict[str, object]:
 def resolve_objective(config: Config) -> BoundObjective:
     """The configured objective with its options checked."""
     options = {key: value for key, value in config.objective.items() if key != "name"}
-    return resolve(config.objective["name"], options, frozenset(config.allow))
+    sampled = config.rollouts is not None
+    if sampled and "max_tokens" in getattr(POLICY_OBJECTIVES.get(config.objective["name"]), "kinds", ()):
+        options.setdefault("max_tokens", config.rollouts.max_new_tokens)
+    objective = resolve(config.objective["name"], options, frozenset(config.allow))
+    require_source(objective.rows, objective.name, sampled)
+    return objective
 
 
 def plan(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
@@ -389,16 +444,21 @@ def make_trainable(config: Config, model: LanguageModel) -> str:
 
 
 def _prove(ready: Ready, display: Display) -> None:
-    """The proofs on rows of the first batch; refuses with all that failed."""
+    """The proofs on rows of the first batch, the shortest of them: proofs hold whole logits, and take turns."""
+    prove_rows(ready, [*ready.batch_trees(0), *ready.rows.trees[:64]], display)
+    ready.findings.append(order := order_finding(ready.order, ready.rows.trees))
+    refuse([order], Refused)
+
+
+def prove_rows(ready: Ready, rows: Sequence[Tree], display: Display) -> None:
+    """The proofs on some rows; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = ready.config.model.lora
     # What fills a cache from the policy itself moves with it: that pass is over before the first update.
     fixed = ready.model.peft is not None or ready.reference_kind != "cached"
-    rows = [*ready.batch_trees(0), *ready.rows.trees[:64]]  # the shortest of them: proofs hold whole logits, and take turns
     alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
     whole = not ready.world.lockstep
     proofs = prove(alone, ready.optimizer, rows, exact=exact, fixed=fixed, whole=whole)
-    proofs.append(order_finding(ready.order, ready.rows.trees))
     ready.findings += proofs
     refuse(proofs, Refused)
 

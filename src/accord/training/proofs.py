@@ -22,11 +22,19 @@ from torch import Tensor
 from accord.forward.layout import micro_batches, pack
 from accord.forward.rows import as_rows
 from accord.forward.scores import scored
-from accord.models.language import TRAINED
+from accord.models.language import CRITIC, TRAINED
 from accord.objectives.certificate import certify
 from accord.training.independent import prove_independently
 from accord.training.optim import Optimizer
-from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
+from accord.training.step import (
+    Batch,
+    Learner,
+    accumulate,
+    denominator,
+    make_batch,
+    row_losses,
+    whole_batch_context,
+)
 from accord.types import Finding, RowLogps, Tree
 
 PROBE = 4  # rows of the first batch that are computed again and again
@@ -53,15 +61,19 @@ def prove(
       whole: this process holds all weights; what is proved by the bare network is left out otherwise.
     """
     batch = make_batch(learner, 0, probe(trees))
-    findings = [certify(learner.objective, _through_the_step(learner)), _forward(learner), _trainable(learner)]
-    mask = _mask if learner.objective.needs == "logps" else _read
-    findings += [mask(batch.trees), _deterministic(learner, batch.trees)]
+    findings = [certify(learner.objective, _through_the_step(learner)), *proofs_of_any(learner, batch.trees)]
     if learner.reference is not None:
         findings.append(_at_reference(learner, batch, exact))
     if not any(finding.refused for finding in findings):
-        findings += [_split_of_losses(learner, batch), _split_of_gradients(learner, batch, optimizer)]
+        findings += [_split_of_losses(learner, batch), split_of_gradients(learner, batch, optimizer)]
         findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
     return findings
+
+
+def proofs_of_any(learner: Learner, trees: Sequence[Tree]) -> list[Finding]:
+    """What holds of any objective: path, what trains, which tokens are read, determinism."""
+    mask = _mask if learner.objective.needs == "logps" else _read
+    return [_forward(learner), _trainable(learner), mask(trees), _deterministic(learner, trees)]
 
 
 def probe(trees: Sequence[Tree]) -> list[Tree]:
@@ -99,7 +111,8 @@ def _trainable(learner: Learner) -> Finding:
     evidence = {"tensors": list(names), "parameters": count, "share": count / total}
     if not names:
         return Finding("step0.trainable", "refused", "nothing is trainable", evidence)
-    stray = [n for n in names if model.peft is not None and not (f".{TRAINED}" in n and "lora_" in n)]
+    own = [n for n in names if not n.startswith(CRITIC)]  # a value head is no part of what the reference computes
+    stray = [n for n in own if model.peft is not None and not (f".{TRAINED}" in n and "lora_" in n)]
     if stray and learner.reference is not None:
         says = f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the reference would move with them"
         return Finding("step0.trainable", "refused", says, evidence, "train adapters alone, or model.lora=null")
@@ -210,7 +223,7 @@ def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
     return torch.tensor([n for i in group for n in range(starts[i], starts[i + 1])])
 
 
-def _split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
+def split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
     """The gradient of the weights, with all rows in one micro-batch and with each alone."""
     gradients = []
     for budget in (10**9, 1):

@@ -81,14 +81,19 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
     """The rows to evaluate on: all, or as many as asked for, drawn by the seed."""
     if rows is None:
         return None
-    trees = rows.trees
-    if config.evaluate.rows is not None and config.evaluate.rows < len(trees):
-        rng = np.random.Generator(np.random.Philox(key=[config.train.seed, len(trees)]))
-        trees = [trees[i] for i in sorted(rng.permutation(len(trees))[: config.evaluate.rows])]
+    trees = [rows.trees[i] for i in drawn(len(rows.trees), config.evaluate.rows, config.train.seed)]
     groups: dict[tuple[int, ...], int] = {}
     prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
     kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
     return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
+
+
+def drawn(total: int, wanted: int | None, seed: int) -> list[int]:
+    """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
+    if wanted is None or wanted >= total:
+        return list(range(total))
+    rng = np.random.Generator(np.random.Philox(key=[seed, total]))
+    return sorted(rng.permutation(total)[:wanted].tolist())
 
 
 def row_findings(config: Config, rows: Rows, template: Template, name: str, stops: object = None) -> list[Finding]:

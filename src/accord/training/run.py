@@ -97,7 +97,8 @@ def _begin(
     try:
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
-            world.on_first(lambda: audited.write(ready, folder))
+            if ready.source is None:  # prompts have no answers to audit
+                world.on_first(lambda: audited.write(ready, folder))
         world.on_first(lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2)))
     except AccordError as error:
         folder.refuse(str(error))
@@ -164,8 +165,9 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
     for finding in (f for f in ready.findings if f not in quiet):
         display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     display.line(f"  objective: {objective.name}; {objective.convention}")
+    what = objective.rows if ready.source is None else f"prompts, {ready.config.rollouts.k} answers each"
     display.line(
-        f"  {len(ready.rows.trees):,} {objective.rows}, {ready.steps:,} updates of {ready.order.batch_size} rows, "
+        f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size} rows, "
         f"peak learning rate {ready.peak:g}; run in {folder.path}"
     )
 
@@ -190,7 +192,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
         memory.release()  # a second model is loaded now, beside the first
         apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
-    if not ready.world.lockstep and ready.learner.objective.needs == "logps":  # a sharded pass takes every rank
+    if not ready.world.lockstep and ready.learner.objective.needs == "logps" and ready.source is None:  # a sharded pass takes every rank
         pairs.write(ready, folder, ended)
     after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
@@ -207,6 +209,8 @@ def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
 
     A reward model gives one number a sequence, so it takes more of them to have a spread.
     """
+    if ready.source is not None:
+        return [ids[:64] for ids in ready.rows.trees[:3]]
     if ready.learner.objective.needs == "scores":
         return [(*tree.prompt, *completion) for tree in ready.rows.trees[:8] for completion in tree.completions]
     return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.rows.trees[:3]]

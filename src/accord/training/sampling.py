@@ -5,6 +5,7 @@ Each has a generator of its own (evaluate/generate.py), so that training's rando
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from accord.config import Config
 from accord.data.templates import Template
 from accord.evaluate.generate import Prompt, Sample, sample
 from accord.evaluate.probe import Start, figures, spread
+from accord.training.prompted import Prompted
 from accord.training.rows import Rows
 from accord.types import Tree, Turn, UsageError
 
@@ -24,7 +26,7 @@ class Asked:
     text: str
 
 
-def prompts_of(config: Config, template: Template, held_out: Rows | None, limit: int | None) -> list[Asked]:
+def prompts_of(config: Config, template: Template, held_out: Rows | Prompted | None, limit: int | None) -> list[Asked]:
     """The prompts of a run, each once; none where there are neither held-out rows nor a file of prompts.
 
     Args:
@@ -49,17 +51,18 @@ def _from_file(path: str, template: Template) -> list[Asked]:
     return [Asked(tuple(template.prompt_ids((Turn("user", line),))), line) for line in dict.fromkeys(lines)]
 
 
-def _from_rows(rows: Rows | None) -> list[Asked]:
+def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
     """The first row of each held-out prompt, in the file's order."""
+    if isinstance(rows, Prompted):
+        return [Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)]
     first: dict[Prompt, Tree] = {}
     for tree in rows.trees if rows is not None else []:
         first.setdefault(tree.prompt, tree)
-    return [Asked(ids, _text(rows, tree)) for ids, tree in first.items()]
+    return [Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()]
 
 
-def _text(rows: Rows, tree: Tree) -> str:
+def _said(turns: Sequence[Turn]) -> str:
     """A single question as it stands; of a conversation who said what."""
-    turns = rows.encoding.examples[tree.row].prompt
     return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
 
 

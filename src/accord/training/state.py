@@ -67,7 +67,7 @@ class Run:
     def evaluation_due(self) -> bool:
         """Whether the held-out rows, if there are any, are still to be evaluated at this step."""
         step = self.progress.step
-        if self.ready.held_out is None or self.progress.evaluated == step:
+        if not self.ready.evaluates or self.progress.evaluated == step:
             return False
         return step == 0 or self.due(self.ready.config.evaluate.every)
 

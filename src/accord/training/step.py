@@ -24,6 +24,7 @@ from accord.forward.rows import as_rows
 from accord.forward.shares import places, shares
 from accord.objectives import BoundObjective
 from accord.training.optim import Masters
+from accord.training.sampled import sampled_losses
 from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
 
@@ -144,7 +145,9 @@ def accumulate(
 def _losses(
     learner: Learner, trees: Sequence[Tree], tokens: TokenLogps, context: dict[str, Tensor], records: Records
 ) -> Tensor:
-    """[B] losses of one micro-batch's rows, whose numbers go into the records."""
+    """[B] losses of one micro-batch's rows, [N] of its answers where they are the policy's own; their numbers go into the records."""
+    if learner.kind == "rollouts":
+        return sampled_losses(learner.objective, trees, tokens, records)
     known = learner.reference.logps(trees) if learner.reference is not None else None
     reference = as_rows(learner.kind, trees, known) if known is not None else None
     output = row_losses(learner.objective, as_rows(learner.kind, trees, tokens.reduce()), reference, context)
@@ -153,9 +156,9 @@ def _losses(
 
 
 def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
-    """What the sum of losses is divided by: rows, or answer tokens, of the whole batch."""
+    """What the sum of losses is divided by: rows (the policy's own answers are one each), or answer tokens, of the whole batch."""
     if objective.denominator == "rows":
-        return len(trees)
+        return sum(len(tree.completions) for tree in trees) if objective.rows == "rollouts" else len(trees)
     return sum(len(completion) for tree in trees for completion in tree.completions)
 
 

@@ -48,12 +48,13 @@ def facts_of(ready: Ready) -> Facts:
     return Facts(
         objective.name, objective.options, ready.steps, len(ready.rows.trees), order.batch_size, order.batches_per_epoch,
         ready.peak, ready.tie_width, objective.at_reference, ready.config.train.clip,
+        ready.source is not None,
     )  # fmt: skip
 
 
 def explained(ready: Ready, step: int, finding: Finding) -> Finding:
     """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows are no pairs."""
-    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs":
+    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs" or ready.source is not None:
         return finding
     trees: list[Tree] = []
     for index in range(step - 1, -1, -1):

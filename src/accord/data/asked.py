@@ -1,0 +1,47 @@
+"""Prompts as a model is asked them: their tokens, and what became of those that it cannot answer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from accord.data.prompts import Question
+from accord.data.templates import Template, Unfit
+from accord.types import DataError
+
+
+@dataclass
+class Asked:
+    """Prompts that a model can answer, and what became of the others."""
+
+    questions: list[Question] = field(default_factory=list)
+    ids: list[tuple[int, ...]] = field(default_factory=list)
+    left_out: Counter = field(default_factory=Counter)  # reason -> prompts
+
+    @classmethod
+    def of(cls, questions: Sequence[Question], template: Template, limit: int | None, max_new_tokens: int, name: str) -> Asked:
+        """
+        Args:
+          template: of the model that is asked, whose positions are `limit`.
+          name: of that model, for messages.
+
+        Raises:
+          DataError: no prompt can be answered.
+        """
+        asked, room = cls(), (limit or 10**9) - max_new_tokens
+        for question in questions:
+            try:
+                ids = template.question(question.turns)
+            except Unfit as problem:
+                asked.left_out[problem.reason] += 1
+                continue
+            if len(ids) > room:
+                asked.left_out[f"over {room:,} tokens, so that the answer would not fit into the model's positions"] += 1
+                continue
+            asked.questions.append(question)
+            asked.ids.append(ids)
+        if not asked.ids:
+            said = "; ".join(f"{count:,}: {reason}" for reason, count in asked.left_out.items())
+            raise DataError(f"None of {len(questions):,} prompts can be answered by {name}. {said}.")
+        return asked

@@ -1,0 +1,21 @@
+"""What stands beside a prompt in its file: the columns that its answers are verified against."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from accord.data.containers import located
+from accord.data.prompts import Questions
+from accord.data.write import raw_rows
+
+ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
+
+
+def other_columns(path: str, read: Questions) -> dict[int, dict]:
+    """The other columns of each prompt's row, by line: what its answers are verified against."""
+    if Path(path).suffix.lower() == ".txt":
+        return {}
+    wanted = {question.origin.line for question in read.prompts}
+    with located(path) as source:
+        rows = {line: row for line, row in raw_rows(source) if line in wanted}
+    return {line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")} for line, row in rows.items()}

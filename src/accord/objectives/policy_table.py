@@ -1,0 +1,167 @@
+"""The methods that learn from the policy's own answers, as rows of a table like that of `OBJECTIVES`.
+
+    loss        a function of `Rollouts` (policy_gradient.py)
+    estimate    how rewards become advantages, by its name in `accord.online.estimates`, and its settings
+    critic      whether a value head says what was to be expected; its loss stands beside the other
+
+A recipe's `objective:` takes the keywords of all three.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from accord.objectives.objective import BoundObjective, Objective
+from accord.objectives.options import Choice, Kind, Number
+from accord.objectives.pairs import log_ratio
+from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, value_losses
+from accord.types import LossOutput, UsageError
+
+PENALTY = Number(at_least=0, hint="Weight of the KL to the reference in the reward; papers use 0.01 to 0.2.")
+# name -> what it accepts, and its default
+SETTINGS: dict[str, dict[str, tuple[Kind, object]]] = {
+    "gae": {
+        "beta": (PENALTY, 0.05),
+        "kl_target": (Number(above=0, optional=True, hint="Nats an answer; beta then follows it."), None),
+        "gamma": (Number(above=0, hint="1 for answers: what counts is how they end."), 1.0),
+        "lam": (Number(at_least=0), 0.95),
+        "whitening": (Choice(("advantages", "none")), "advantages"),
+    },
+    "group": {},
+    "group_unscaled": {},
+    "leave_one_out": {"beta": (PENALTY, 0.05)},
+    "baseline": {"beta": (PENALTY, 0.05), "decay": (Number(at_least=0, below=1), 0.9)},
+}
+CRITIC: dict[str, tuple[Kind, object]] = {
+    "value_weight": (Number(above=0), 0.1),
+    "value_clip": (Number(above=0, optional=True), 0.2),
+}
+
+
+def _log_ratio(policy, reference, **options) -> Tensor:
+    return log_ratio(policy, reference)
+
+
+@dataclass(frozen=True)
+class PolicyObjective(Objective):
+    """One method. Its rows are `Rollouts`; its reference is what KL is measured against."""
+
+    estimate: str = "group"
+
+    @property
+    def critic(self) -> bool:
+        return self.estimate == "gae"
+
+    @property
+    def settings(self) -> dict[str, tuple[Kind, object]]:
+        """Keywords beyond those of the loss."""
+        return SETTINGS[self.estimate] | (CRITIC if self.critic else {})
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        return {**self.function.kinds, **{name: kind for name, (kind, _) in self.settings.items()}}
+
+    def _defaults(self) -> dict[str, object]:
+        parameters = self._parameters()
+        own = {name: parameters[name] for name in self.function.kinds}
+        return own | {name: default for name, (_, default) in self.settings.items()}
+
+    def _bound(self, options: dict) -> BoundPolicy:
+        return BoundPolicy(self, options)
+
+    def _refuse_tiny_beta(self, options: dict, allow: frozenset[str]) -> None:
+        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term."""
+
+
+@dataclass(frozen=True)
+class BoundPolicy(BoundObjective):
+    """A method with its options."""
+
+    objective: PolicyObjective
+
+    def losses(self, policy: Rollouts, reference: None = None, **context: Tensor) -> LossOutput:
+        """The loss of each of N answers, not reduced; without the value head's."""
+        own = {name: self.options[name] for name in self.objective.function.kinds}
+        return self.objective.function(policy, **own)
+
+    def critic_losses(self, expected: Tensor, old: Tensor, returns: Tensor) -> Tensor:
+        """The value head's weighted loss of each token, [C]."""
+        return self.options["value_weight"] * value_losses(expected, old, returns, self.options["value_clip"])
+
+    @property
+    def critic(self) -> bool:
+        return self.objective.critic
+
+    @property
+    def estimate(self) -> str:
+        return self.objective.estimate
+
+    @property
+    def in_loss(self) -> bool:
+        """Whether a KL term in the loss wants the reference's log-probs."""
+        return "beta" in self.objective.function.kinds and self.options["beta"] > 0
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """The estimate's own options."""
+        return {name: self.options[name] for name in SETTINGS[self.estimate]}
+
+
+def _says(what: str) -> Callable[[Mapping], str]:
+    def convention(options: Mapping) -> str:
+        weight = options.get("beta", 0.0)
+        where = {True: "in the loss, by the estimator " + str(options.get("kl")), False: "in the reward, at each token"}["kl" in options]
+        penalty = f"KL weight beta = {weight:g} {where}" if weight else "no KL term"
+        return f"{what}; {penalty}; learns from its own answers alone"
+
+    return convention
+
+
+_SAID = {
+    "ppo": "clipped ratios, advantages by GAE with a value head, divided by the batch's tokens",
+    "grpo": "clipped ratios, rewards less their prompt's mean over its deviation, each answer's tokens averaged",
+    "dr_grpo": "clipped ratios, rewards less their prompt's mean, divided by one constant length",
+    "dapo": "ratios clipped higher above, rewards less their prompt's mean over its deviation, divided by the batch's tokens",
+    "rloo": "whole answers' log-probs, rewards less the mean of the prompt's other answers",
+    "reinforce": "whole answers' log-probs, rewards less the mean of former batches",
+}
+_SOURCE = {
+    "ppo": "Schulman et al. 2017, arXiv:1707.06347, Eq. 7; Ziegler et al. 2019, arXiv:1909.08593",
+    "grpo": "Shao et al. 2024, arXiv:2402.03300, Eq. 3",
+    "dr_grpo": "Liu et al. 2025, arXiv:2503.20783, §3.2",
+    "dapo": "Yu et al. 2025, arXiv:2503.14476, Eqs. 8 and 12",
+    "rloo": "Ahmadian et al. 2024, arXiv:2402.14740, Eq. 6",
+    "reinforce": "Williams 1992, Machine Learning 8",
+}
+
+POLICY_OBJECTIVES: dict[str, PolicyObjective] = {
+    name: PolicyObjective(
+        name, method.function, rows="rollouts", reference=True, reward=_log_ratio, convention=_says(_SAID[name]),
+        learning_rate=2e-4, source=_SOURCE[name], denominator=method.denominator, estimate=method.advantages,
+    )
+    for name, method in POLICY_METHODS.items()
+}  # fmt: skip
+
+
+def require_source(rows: str, name: str, sampled: bool) -> None:
+    """Whether a method can learn from this source.
+
+    Args:
+      rows: what the objective trains on.  sampled: whether the recipe has a section `rollouts`.
+
+    Raises:
+      UsageError: it cannot.
+    """
+    if rows == "rollouts" and not sampled:
+        raise UsageError(
+            f"{name} learns from the policy's own answers: say how they are drawn and rewarded, such as "
+            "--set rollouts.rewards=[vader] (data.train is then a file of prompts)."
+        )
+    if sampled and rows not in ("rollouts", "pairs"):
+        raise UsageError(
+            f"{name} trains on {rows}, and rollouts make groups or pairs. Take an objective of pairs (dpo, ipo, simpo, …), "
+            f"a policy gradient ({', '.join(POLICY_OBJECTIVES)}), or leave out the section `rollouts`."
+        )

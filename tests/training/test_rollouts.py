@@ -1,0 +1,243 @@
+"""Runs whose answers are their own: any method on the one loop, resumed to the bit, nothing drawn twice, nothing lost in silence."""
+
+import json
+import re
+
+import pytest
+import torch
+from training.helpers import json_lines, metrics, ready_for, run, stopped_after
+from training.test_resume import same
+
+import accord
+from accord.objectives import POLICY_OBJECTIVES, resolve
+from accord.online.batches import Answer, made
+from accord.online.estimates import Carried
+from accord.online.pairing import Pairing
+from accord.training import rollouts, sampled, sampled_proofs
+from accord.training.sampled_proofs import certify_policy
+from accord.types import Interrupted, Refused, UsageError
+
+METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
+SMALL = {"rollouts.rewards": ["length"], "rollouts.k": 3, "rollouts.max_new_tokens": 6, "monitor.samples": 1, "monitor.sample_tokens": 4}
+
+
+@pytest.fixture(scope="module")
+def prompts(tmp_path_factory):
+    """Files of prompts: to train on, and held out."""
+    folder = tmp_path_factory.mktemp("prompts")
+    for name, numbers in (("train", range(10)), ("held", range(50, 54))):
+        (folder / f"{name}.txt").write_text("".join(f"say something about the cat number {n}\n" for n in numbers))
+    return folder
+
+
+def rolled(tiny_folder, prompts, output, method="grpo", **changes):
+    fields = SMALL | changes.pop("set", {})
+    return run(tiny_folder, str(prompts / "train.txt"), output, method=method, held_out=str(prompts / "held.txt"), set=fields, **changes)
+
+
+def refused(tiny_folder, prompts, tmp_path, **changes) -> str:
+    with pytest.raises((UsageError, Refused)) as error:
+        rolled(tiny_folder, prompts, tmp_path / "run", **changes)
+    return str(error.value)
+
+
+# ---------------------------------------------------------------- runs
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_equals_uninterrupted(method, tiny_folder, prompts, tmp_path, monkeypatch):
+    """Also in the middle of a batch's passes, where its answers are older than the policy."""
+    passes = 1 if method in ("rloo", "reinforce") else 2
+    fields = {"rollouts.passes": passes, "evaluate.every": 2} | ({"objective.kl_target": 2.0} if method == "ppo" else {})
+    result = rolled(tiny_folder, prompts, tmp_path / "straight", method, set=fields)
+    with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
+        rolled(tiny_folder, prompts, tmp_path / "stopped", method, set=fields)
+    accord.resume(str(tmp_path / "stopped"))
+    same(tmp_path / "straight", tmp_path / "stopped")
+    for name in ("answers.jsonl", *(f"rollouts/{file.name}" for file in (tmp_path / "straight/rollouts").iterdir())):
+        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+    assert {"eval_reward", "diag/eval_reward_low", "eval_kl"} <= set(result.after)
+    assert result.before["eval_kl"] == pytest.approx(0, abs=1e-4) and len(list((tmp_path / "straight/rollouts").iterdir())) == 4 // passes
+
+
+def test_batches_are_drawn_once(tiny_folder, prompts, tmp_path, monkeypatch):
+    """What a kill left behind the checkpoint is used by the run that goes on; another policy's batch is not."""
+    drawn = []
+    answered = rollouts.Source._answered
+    monkeypatch.setattr(rollouts.Source, "_answered", lambda self, number, attempt: drawn.append(number) or answered(self, number, attempt))
+    fields = {"checkpoint.every": 2}
+    rolled(tiny_folder, prompts, tmp_path / "straight", set=fields)
+    assert drawn == [0, 1, 2, 3]
+    with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
+        rolled(tiny_folder, prompts, tmp_path / "stopped", set=fields)
+    import shutil
+
+    shutil.rmtree(tmp_path / "stopped/checkpoints/step-000003")
+    foreign = tmp_path / "stopped/rollouts/000003.json"
+    body = (tmp_path / "straight/rollouts/000000.json").read_text()
+    foreign.write_text(body)
+    drawn.clear()
+    accord.resume(str(tmp_path / "stopped"))
+    assert drawn == [3]
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+def test_a_damaged_batch_is_drawn_again(tiny_folder, prompts, tmp_path, monkeypatch, capsys):
+    rolled(tiny_folder, prompts, tmp_path / "straight")
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        rolled(tiny_folder, prompts, tmp_path / "stopped")
+    file = tmp_path / "stopped/rollouts/000000.json"
+    file.write_text(file.read_text().replace('"reward": ', '"reward": 1', 1))
+    accord.resume(str(tmp_path / "stopped"), verbose=True)
+    assert "is damaged and is passed over" in capsys.readouterr().err
+    same(tmp_path / "straight", tmp_path / "stopped")
+
+
+@pytest.mark.parametrize("method", ["grpo", "rloo", "ppo", "dpo"])
+def test_the_reward_rises(method, tiny_folder, prompts, tmp_path):
+    """Answers of a random model are as long as they may be; rewarded for few characters, they get shorter words."""
+    fields = {"rollouts.rewards": ["length=-1"], "rollouts.k": 8, "rollouts.held_out_k": 16} | ({"objective.beta": 0.0} if method == "rloo" else {})
+    result = rolled(tiny_folder, prompts, tmp_path / "run", method, steps=30, learning_rate=2e-2, batch_size=5, set=fields)
+    assert result.after["diag/eval_reward_low"] > result.before["diag/eval_reward_high"]
+
+
+def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
+    folder = rolled(tiny_folder, prompts, tmp_path / "run", set={"rollouts.rewards": ["length", "too_long=2"],
+                    "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}} , "rollouts.gold": ["length=-1"]}).folder  # fmt: skip
+    for line in metrics(folder):
+        body = json.loads((folder / f"rollouts/{line['step'] - 1:06}.json").read_text().splitlines()[1])
+        rewards = [answer["reward"] for answer in body["answers"]]
+        assert line["rollouts/reward"] == pytest.approx(sum(rewards) / len(rewards))
+        kl = [sum(answer["logps"]) - sum(answer["reference"]) for answer in body["answers"]]
+        assert line["rollouts/kl"] == pytest.approx(sum(kl) / len(kl), abs=1e-9)
+        assert all(a["reward"] == a["parts"]["length"] + 2 * a["parts"]["too_long"] for a in body["answers"])
+    last = [line for line in json_lines(folder / "answers.jsonl") if line["step"] == 4]
+    assert all(line["gold"] == -line["parts"]["length"] for line in last) and len(last) == 8
+    assert next(line["eval_gold"] for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line) == pytest.approx(sum(line["gold"] for line in last) / 8)
+
+
+# ---------------------------------------------------------------- what is trained on
+
+
+def answers(rewards, prompt=0, texts=None):
+    texts = texts or [f"answer {i}" for i in range(len(rewards))]
+    return [
+        Answer(prompt, text, [5 + i, 6, 7][: 2 + i % 2], True, -3.0, reward, "" if reward is not None else "raised", {},
+               [-1.0] * (2 + i % 2), [-1.5] * (2 + i % 2), [0.25] * (2 + i % 2))
+        for i, (reward, text) in enumerate(zip(rewards, texts))
+    ]  # fmt: skip
+
+
+def test_an_answer_without_a_reward_is_trained_on_by_nothing():
+    batch = [*answers([1.0, None, 3.0]), *answers([None, 2.0, None], prompt=1)]
+    out = made(batch, [(1,), (2,)], resolve("grpo"), Pairing(), Carried(), 100)
+    (tree,) = out.trees
+    assert tree.prompt == (1,) and tree.completions == ((5, 6), (7, 6)) and tree.row == 100
+    assert out.figures["rollouts/missing"] == pytest.approx(3 / 6) and out.figures["rollouts/reward"] == 2.0
+    assert dict(out.reasons) == {"fewer than two answers to the prompt have a reward": 1}
+    assert tree.advantages.tolist() == pytest.approx([-(0.5**0.5)] * 2 + [0.5**0.5] * 2, abs=1e-3)
+
+
+def test_pairs_are_the_very_tokens():
+    batch = [*answers([0.0, 5.0, 1.0]), *answers([2.0, 2.0], prompt=1)]
+    out = made(batch, [(1,), (2,)], resolve("dpo"), Pairing("best_worst"), Carried(), 7)
+    assert [(t.prompt, t.completions, t.row) for t in out.trees] == [((1,), ((6, 6, 7), (5, 6)), 7)]
+    assert out.figures["rollouts/pairs"] == 1 and out.figures["rollouts/paired_prompts"] == 0.5
+
+
+def test_what_is_carried_on():
+    """REINFORCE's baseline, and PPO's KL weight where it follows a target."""
+    batch = answers([1.0, 3.0])
+    first = made(batch, [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), Carried(), 0)
+    assert first.carried.baseline == 2.0
+    second = made(answers([4.0, 4.0]), [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), first.carried, 0)
+    assert second.trees[0].advantages.tolist() == [2.0] * 5 and second.carried.baseline == pytest.approx(0.9 * 2 + 0.1 * 4)
+    ppo = resolve("ppo", {"beta": 0.1, "kl_target": 0.1})
+    assert made(batch, [(1,)], ppo, Pairing(), Carried(), 0).carried.beta == pytest.approx(0.1 * (1 + 0.1 * 0.2))  # KL 1.25: far over
+
+
+def test_ppo_puts_the_reward_on_the_last_token_and_kl_on_each():
+    out = made(answers([1.0, 3.0]), [(1,)], resolve("ppo", {"beta": 0.1, "lam": 1.0, "whitening": "none"}), Pairing(), Carried(), 0)
+    (tree,) = out.trees
+    assert tree.returns.tolist() == pytest.approx([1 - 0.1, 1 - 0.05, 3 - 0.15, 3 - 0.1, 3 - 0.05])  # 0.5 nats a token times beta
+    assert tree.advantages.tolist() == pytest.approx([r - 0.25 for r in tree.returns.tolist()])
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+BAD = {
+    "temperature": ("ppo", {"rollouts.temperature": 0.7}, "drawn at temperature 1"),
+    "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
+    "passes": ("rloo", {"rollouts.passes": 2}, "off-policy"),
+    "reference": ("grpo", {"reference": "cached"}, "nothing can be cached"),
+    "labels": ("kto", {}, "trains on labelled"),
+    "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
+    "option": ("grpo", {"objective.lam": 0.9}, "does not know the keyword 'lam'"),
+    "k": ("grpo", {"rollouts.k": 1}, "rollouts.k"),
+}
+
+
+@pytest.mark.parametrize("method, fields, words", BAD.values(), ids=BAD)
+def test_what_would_do_nothing_is_refused(method, fields, words, tiny_folder, prompts, tmp_path):
+    assert words in refused(tiny_folder, prompts, tmp_path, method=method, set=fields)
+
+
+def test_a_policy_gradient_needs_rollouts(tiny_folder, prompts, tmp_path):
+    with pytest.raises(UsageError, match="rollouts.rewards"):
+        run(tiny_folder, str(prompts / "train.txt"), tmp_path / "run", method="ppo")
+
+
+def test_rewards_all_alike_teach_no_pair(tiny_folder, prompts, tmp_path):
+    said = refused(tiny_folder, prompts, tmp_path, method="dpo", set={"rollouts.rewards": ["length"], "rollouts.margin": 1000.0})
+    assert re.search(r"nothing to train on in 3 draws: 3 prompts: no two answers far enough apart", said)
+
+
+def test_held_out_prompts_that_are_trained_on(tiny_folder, prompts, tmp_path):
+    with pytest.raises(accord.types.DataError, match="1 of 1 held-out prompts are trained on"):
+        shared = tmp_path / "shared.txt"
+        shared.write_text((prompts / "train.txt").read_text().split("\n")[0] + "\n")
+        run(tiny_folder, str(prompts / "train.txt"), tmp_path / "run", method="grpo", set=SMALL, held_out=str(shared))
+
+
+# ---------------------------------------------------------------- the certificate bites
+
+
+@pytest.mark.parametrize("method", POLICY_OBJECTIVES)
+def test_the_certificate_finds_another_loss(method, monkeypatch):
+    options = {"max_tokens": 5.0} if method == "dr_grpo" else {"beta": 0.2} if method == "grpo" else {}
+    objective = resolve(method, options)
+    assert certify_policy(objective).verdict == "ok"
+    losses = sampled.sampled_losses
+    for wrong in (lambda l: -l, lambda l: 2 * l, lambda l: l / 3, lambda l: l.flip(0)):
+        monkeypatch.setattr(sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a)))
+        assert certify_policy(objective).refused
+
+
+def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch):
+    """Log-probs of other answers than those that are trained on: ratios that do not start from 1."""
+    measured = rollouts._measured
+
+    def stale(own, pack, learner, start):
+        measured(own, pack, learner, start)
+        for answer in own:
+            answer.logps = [value - 1 for value in answer.logps]
+
+    monkeypatch.setattr(rollouts, "_measured", stale)
+    said = refused(tiny_folder, prompts, tmp_path)
+    assert "step0.on_policy" in said
+
+
+def test_any_split_gives_one_gradient(tiny_folder, prompts):
+    from dataclasses import replace
+
+    from accord.training.step import Batch, accumulate
+
+    ready = ready_for(tiny_folder, str(prompts / "train.txt"), method="ppo", assignments=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()])
+    batch, masters = Batch(0, ready.batch_trees(0)), ready.optimizer.masters
+    found = []
+    for budget in (64, 10**6):
+        masters.forget_gradients()
+        accumulate(replace(ready.learner, micro_tokens=budget), batch, masters)
+        found.append(torch.cat([g.flatten() for g in masters.gradients().values()]).clone())
+    assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm() and found[1].norm() > 0
