@@ -1,6 +1,7 @@
 """Does bad input ever give a traceback, hang, lose a row or take the machine's memory? Every loader, and recipes.
 
     python benchmarks/fuzz.py                          # 100,000 cases; results in benchmarks/results/fuzz.json
+    python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they are written every few thousand
     python benchmarks/fuzz.py --case csv 4711          # one case again, its traceback shown
 
 Checked in every case: it is used or refused with an AccordError whose words can be printed; the ledger balances, over a
@@ -18,12 +19,13 @@ import os
 import random
 import resource
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -58,19 +60,35 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long, whatever is left")
+    parser.add_argument("--go-on", action="store_true", help="keep what the results of this seed tell of, and do the rest")
     parser.add_argument("--loader", choices=SHARES, help="this one alone")
     parser.add_argument("--case", nargs=2, metavar=("LOADER", "INDEX"), help="one case, its bytes and its traceback")
     options = parser.parse_args()
     if options.case:
         show(options.case[0], int(options.case[1]), options.seed)
         return
-    began = time.perf_counter()
-    results = fuzz(plan(options.cases, options.loader), options.seed, options.seconds)
-    results |= {"seed": options.seed, "seconds": round(time.perf_counter() - began, 1)}
-    if options.loader is None:
-        (RESULTS / "fuzz.json").write_text(json.dumps(results, indent=1) + "\n")
+    results: dict = {}
+    for results in runs(options):
+        if options.loader is None:
+            (RESULTS / "fuzz.json").write_text(json.dumps(results, indent=1) + "\n")
     print(json.dumps(results, indent=1))
     raise SystemExit(1 if results["findings"] else 0)
+
+
+def runs(options: argparse.Namespace) -> Iterator[dict]:
+    """The results so far, after every round. `runs` says which part of them was found when, since the tree moves on."""
+    kept = json.loads((RESULTS / "fuzz.json").read_text()) if options.go_on else {"seed": options.seed, "runs": []}
+    if kept["seed"] != options.seed:
+        raise SystemExit(f"the results are of seed {kept['seed']}: --go-on needs --seed {kept['seed']}")
+    began, first = time.perf_counter(), kept.get("cases", 0)
+    for found in rounds(plan(options.cases, options.loader), options.seed, options.seconds, kept):
+        this = {"cases": found["cases"] - first, "seconds": round(time.perf_counter() - began, 1), "tree": tree()}
+        yield found | {"seed": options.seed, "runs": [*kept["runs"], this]}
+
+
+def tree() -> str:
+    """The commit that is tried."""
+    return subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, text=True).strip()
 
 
 def plan(total: int, only: str | None = None) -> dict[str, int]:
@@ -82,25 +100,39 @@ def plan(total: int, only: str | None = None) -> dict[str, int]:
     return counts
 
 
-def fuzz(counts: dict[str, int], seed: int, seconds: float = float("inf")) -> dict:
-    """Runs the cases, a few of every loader in turn; returns counts by loader and outcome, and the findings."""
-    outcomes = {loader: Counter() for loader in counts}
-    findings, peak, slowest, until = [], 0, [0.0, ""], time.monotonic() + seconds
-    for start in range(0, max(counts.values()), CHUNK):
+def fuzz(counts: dict[str, int], seed: int) -> dict:
+    """Runs the cases; returns counts by loader and outcome, and the findings."""
+    *_, last = rounds(counts, seed)
+    return last
+
+
+def rounds(counts: dict[str, int], seed: int, seconds: float = float("inf"), kept: dict | None = None) -> Iterator[dict]:
+    """Runs a few cases of every loader in turn, after those of `kept`, whose findings are tried again; the results so far,
+    after each turn."""
+    kept = kept or {}
+    outcomes = {loader: Counter(kept.get("by_loader", {}).get(loader, {})) for loader in counts}
+    findings, peak, slowest = [], kept.get("peak_mb", 0), kept.get("slowest_case_cpu_seconds", [0.0, ""])
+    for former in kept.get("findings", []):
+        done = _in_child(former["loader"], seed, former["index"], former["index"] + 1)
+        outcomes[former["loader"]] = outcomes[former["loader"]] - Counter(FINDING=1) + done["outcomes"]
+        findings += done["findings"]
+    starts, until = {loader: found.total() for loader, found in outcomes.items()}, time.monotonic() + seconds
+    for further in range(0, max(counts.values()), CHUNK):
         for loader, count in counts.items():
+            start = starts[loader] + further
             if start >= count or time.monotonic() > until:
                 continue
             done = _in_child(loader, seed, start, min(start + CHUNK, count))
             outcomes[loader].update(done["outcomes"])
-            findings += done["findings"]
+            findings = findings + done["findings"]
             peak, slowest = max(peak, done["peak_mb"]), max(slowest, done["slowest"])
-        print(f"{sum(map(Counter.total, outcomes.values())):>8,} cases, {len(findings)} findings", file=sys.stderr, flush=True)
-    total = sum((outcomes[loader] for loader in counts), Counter())
-    return {
-        "cases": total.total(), "outcomes": dict(total.most_common()),
-        "by_loader": {loader: dict(found.most_common()) for loader, found in outcomes.items()},
-        "findings": findings, "peak_mb": peak, "slowest_case_cpu_seconds": slowest,
-    }  # fmt: skip
+        total = sum((outcomes[loader] for loader in counts), Counter())
+        print(f"{total.total():>8,} cases, {len(findings)} findings", file=sys.stderr, flush=True)
+        yield {
+            "cases": total.total(), "outcomes": dict(total.most_common()),
+            "by_loader": {loader: dict(found.most_common()) for loader, found in outcomes.items()},
+            "findings": findings, "peak_mb": peak, "slowest_case_cpu_seconds": slowest,
+        }  # fmt: skip
 
 
 def _in_child(loader: str, seed: int, start: int, stop: int) -> dict:

@@ -48,22 +48,23 @@ class Part:
 
 
 LOSSES = ("pairs", "labelled", "reference_free", "supervised", "numerics")
+CERTIFIED = ("certificate", "closed_forms", "custom", "objective", "options", "table", "policy_gradient", "reward")
 TABLES = ("records", "statistics")
+MEASURES = ("displacement", "generate", "held_out", "probe", "similarity")
+SCORES = "tests/training/test_reward_model.py::test_every_path_gives_the_classifiers_own_score"
+ROLLOUTS = ("advantages", "pairing", "lines")
 PARTS = {
     "losses": Part(
         tuple(f"objectives/{name}.py" for name in LOSSES),
         tuple(f"tests/objectives/test_{name}.py" for name in ("battery", "exact_numbers", "options", "numerics")),
     ),
-    "objectives": Part(
-        tuple(f"objectives/{name}.py" for name in ("certificate", "closed_forms", "custom", "objective", "options", "table")),
-        ("tests/objectives",),
-    ),
+    "objectives": Part(tuple(f"objectives/{name}.py" for name in CERTIFIED), ("tests/objectives",)),
     "data": Part(("data/trees.py", "data/order.py"), ("tests/data/test_trees.py", "tests/data/test_order.py")),
-    "forward": Part(("forward/*.py",), ("tests/forward",)),
+    "forward": Part(("forward/*.py",), ("tests/forward", SCORES)),
     "metrics": Part(tuple(f"evaluate/{name}.py" for name in TABLES), tuple(f"tests/evaluate/test_{name}.py" for name in TABLES)),
-    "evaluate": Part(
-        tuple(f"evaluate/{name}.py" for name in ("displacement", "generate", "held_out", "probe", "similarity")), ("tests/evaluate",)
-    ),
+    "evaluate": Part(tuple(f"evaluate/{name}.py" for name in MEASURES), tuple(f"tests/evaluate/test_{name}.py" for name in MEASURES)),
+    "online": Part(tuple(f"online/{name}.py" for name in ROLLOUTS), tuple(f"tests/online/test_{name}.py" for name in ROLLOUTS)),
+    "rewards": Part(("online/rewards/*.py",), ("tests/online/test_rewards.py",)),
     "checkpoint": Part(
         ("training/checkpoint.py", "training/files.py"), ("tests/training/test_checkpoint.py", "tests/training/test_files.py")
     ),

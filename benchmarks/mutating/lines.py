@@ -58,9 +58,10 @@ class Lines:
 
 
 def who_sees(known: dict, file: str, first: int, last: int) -> list[str]:
-    """The tests that execute one of these lines, the quickest first; where an import does, all that execute the file."""
+    """The tests that execute one of these lines, the quickest first. All of them where an import does, since a default may be
+    read anywhere, and where nothing here executes the file, since a test may start a process that does."""
     lines = known["executed"].get(file, {})
     chosen = {test for line in range(first, last + 1) for test in lines.get(str(line), ())}
-    if IMPORT in chosen:
-        chosen = {test for tests in lines.values() for test in tests} - {IMPORT}
+    if IMPORT in chosen or not lines:
+        chosen = set(known["seconds"])
     return sorted(chosen, key=lambda test: known["seconds"][test])

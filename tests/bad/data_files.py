@@ -177,6 +177,7 @@ TABLES = {
     "Parquet with a damaged footer": (WHOLE[:-300] + bytes(200) + WHOLE[-100:], {}, "Parquet file is damaged", None),
     "Parquet with damaged pages": (WHOLE[:8] + b"\xff" * 200 + WHOLE[208:], {}, "Parquet file is damaged|invalid value", None),
     "Parquet without rows": (_parquet({"prompt": pyarrow.array([], "string")}), {}, "no rows", None),
+    "Parquet with a column's name that is no UTF-8": (WHOLE.replace(b"chosen", b"cho\xa5en"), {}, "damaged or cut short", None),
     "Parquet of numbers": (_parquet({"prompt": ["a"], "chosen": [1], "rejected": [2]}), {}, "a number where text is expected", None),
     "Parquet of nulls": (_parquet({"prompt": ["a"], "chosen": pyarrow.nulls(1), "rejected": ["b"]}), {}, "null", None),
     "Parquet of pictures": (_parquet({"prompt": ["a"], "chosen": [b"\xff\xd8"], "rejected": ["b"]}), {}, "bytes where text", None),

@@ -80,6 +80,11 @@ def broken_state(folder):
     return folder
 
 
+def deep_state(folder):
+    (saved(folder) / "state.json").write_text("[" * 100_000)
+    return folder
+
+
 def damaged_shard(folder):
     (saved(folder) / "data.arrow").write_bytes(b"\xff\xff\xff\xff" + bytes(4) + b"rest")
     return folder
@@ -91,6 +96,7 @@ FOLDERS = {
     "of two splits": (two_splits, "2 splits; name one of them"),
     "of no split": (no_split, "0 splits"),
     "with a broken state": (broken_state, "not readable as the state"),
+    "with a state nested without end": (deep_state, "not readable as the state"),
     "with another state": (lambda f: saved(f, _data_files={"a": 1}), "not readable as the state"),
     "without a part": (lambda f: saved(f, _data_files=[{"filename": "data-2.arrow"}]), "data-2.arrow is missing"),
     "that reaches outside": (lambda f: saved(f, _data_files=[{"filename": "../../../etc/passwd"}]), "passwd is missing"),

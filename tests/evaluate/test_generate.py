@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import chisquare
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from accord.evaluate.generate import _invert, _nucleus, sample
+from accord.evaluate.generate import _batches, _invert, _nucleus, sample
 from accord.evaluate.kv_cache import RoomyLayer, spread_rows
 from accord.types import UsageError
 
@@ -84,6 +84,16 @@ def test_randomness_is_of_seed_and_row():
     model, same = llama(), [PROMPTS[0]] * 8
     assert len(set(tokens(same))) > 4
     assert tokens(same + PROMPTS)[:8] == tokens(same) != tokens(same, seed=1)
+    assert [a.tokens for a in sample(model, TOKENIZER, same, max_new_tokens=12)] == tokens(same)  # 0 unless another is named
+
+
+def test_rows_of_like_length_are_computed_together():
+    """So that little is padded, and a prompt that comes again is computed once; no batch holds more than it may."""
+    long, short = (5,) * 9, (7, 7)
+    prompts = [long, short, (6,) * 9, short, long]
+    assert list(_batches(prompts, 1, 20)) == [[1, 3], [0, 4], [2]]
+    assert list(_batches(prompts, 1, 30)) == [[1, 3, 0], [4, 2]]
+    assert list(_batches(prompts, 1, 1)) == [[1], [3], [0], [4], [2]]
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_p": 0.7}, {"temperature": 0}], ids=str)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from forward.tiny import tiny, tokens
 
+from accord.distributed import World
 from accord.evaluate.held_out import HeldOut, area, evaluate, metrics, pair_accuracy
 from accord.forward.choose import choose
 from accord.forward.reference import AdaptersOff
@@ -49,6 +50,25 @@ class Counted:
     def logps(self, trees):
         self.asked += len(trees)
         return self.reference.logps(trees)
+
+
+class TwoRanks(World):
+    """Both ranks of a world of two, one after the other in this process."""
+
+    def together(self, work):
+        return [object.__setattr__(self, "rank", rank) or work() for rank in range(2)]
+
+
+@pytest.mark.parametrize("name, kind", [("dpo", "pairs"), ("kto", "labelled")])
+def test_the_rows_of_two_ranks_come_back_in_their_order(trained, name, kind):
+    """Whole groups are dealt by size, so not in their order; every row has the very figures that it has in a world of one."""
+    forward, reference = trained
+    rows, objective = (pair_trees(11) if kind == "pairs" else label_trees(11)), resolve(name, {})
+    assert len(held_out(rows, kind).groups(rows)) > 3
+    alone = evaluate(held_out(rows, kind), forward, objective, reference)
+    both = evaluate(held_out(rows, kind), forward, objective, reference, world=TwoRanks(0, 2))
+    for column in ("loss", "logps/chosen", "rewards/chosen", "tokens/chosen"):
+        assert torch.equal(both[column].nan_to_num(), alone[column].nan_to_num()), column
 
 
 @pytest.mark.parametrize("name, kind", [("dpo", "pairs"), ("kto", "labelled"), ("simpo", "pairs"), ("sft", "pairs")])

@@ -1,12 +1,14 @@
 """The certificate passes for what is configured, and for nothing else."""
 
 import json
+import math
 
 import pytest
 import torch
 from objectives.rows import VARIANTS, label
 
 from accord.objectives import OBJECTIVES, certify, dpo, ipo, resolve, robust
+from accord.objectives.certificate import _POINTS
 from accord.objectives.closed_forms import CLOSED_FORMS
 from accord.types import LabelledLogps, Logps, PairLogps, PairScores
 
@@ -40,6 +42,39 @@ def test_a_step_in_float32_is_certified_to_what_float32_can_show(variant):
 
     finding = certify(bound, compute)
     assert finding.verdict == "ok" and finding.evidence["tolerance"] == 1e-5
+
+
+def test_the_points_are_what_their_names_say():
+    """Log-probs of real answers, exact in float32 on both sides of a margin of 0, near it and far away."""
+    for name, sides in _POINTS.items():
+        for policy, reference, count in sides:
+            assert policy < 0 and reference < 0 and count >= 1
+            assert (policy * 64).is_integer() and (reference * 64).is_integer()
+        (chosen, rejected) = (policy - reference for policy, reference, _ in sides)
+        margin = chosen - rejected
+        if name == "policy equals reference":
+            assert chosen == rejected == 0
+        if "margin" in name:
+            assert (margin < 0) == name.endswith("the wrong way")
+            low, high = {"a small": (0, 5), "a large": (100, 500), "an extreme": (5000, math.inf)}[name.split(" margin")[0]]
+            assert low < abs(margin) < high
+        if name == "both fall":
+            assert chosen < 0 and rejected < 0
+        if name == "near-certain answers":
+            assert all(policy / count > -0.03 for policy, _, count in sides)
+
+
+def test_a_stranger_s_kink_at_the_reference_is_no_fault(tmp_path, monkeypatch):
+    """Finite differences see half of a slope in a kink, and nothing at the extreme: eight of the twelve points are neither."""
+    (tmp_path / "kinked.py").write_text(
+        "def mine(policy, reference):\n"
+        "    h = policy.chosen.sum - reference.chosen.sum - policy.rejected.sum + reference.rejected.sum\n"
+        "    return (-h).relu()\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    bound = resolve("kinked:mine")
+    finding = certify(bound, step_of(bound))
+    assert (finding.verdict, finding.evidence["points"], finding.evidence["against"]) == ("ok", 8, "finite differences")
 
 
 def each(rows, change):

@@ -36,7 +36,7 @@ def test_a_bare_tensor_is_enough(write):
     assert bound.options == {"beta": 0.5, "power": 2.0, "clip": False, "mode": "plain"}
     assert bound.losses(pairs([-1.0], [-5.0]), pairs([-1.0], [-1.0])).losses.tolist() == [1.0]
     assert bound.source == "Squared distance of the scaled margin to one." and bound.at_reference is None
-    assert "no closed form" in bound.convention
+    assert "no closed form" in bound.convention and bound.learning_rate == 1e-4
     policy, reference = Logps(torch.tensor([-1.0]), torch.ones(1)), Logps(torch.tensor([-3.0]), torch.ones(1))
     assert bound.reward(policy, reference).tolist() == [1.0]  # β · log-ratio
 

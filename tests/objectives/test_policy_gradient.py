@@ -104,6 +104,26 @@ def test_value_losses_by_hand():
     assert value_losses(values, old, returns, clip=None).tolist() == pytest.approx([0, 0.125, 2.0])
 
 
+@pytest.mark.parametrize(
+    "name, option, refused, accepted",
+    [
+        ("ppo", "clip", [0, -0.1, 1, math.nan], [0.01, 0.99]),
+        ("dapo", "clip_high", [0, -0.1, math.inf], [0.01, 3.0, None]),
+        ("grpo", "beta", [-0.1, math.inf], [0]),
+        ("grpo", "kl", ["k4", None], ["k1", "k2", "k3"]),
+        ("dr_grpo", "max_tokens", [0, -1, None], [0.5]),
+    ],
+)
+def test_bounds_of_options(name, option, refused, accepted):
+    """A clip of 0 would hold every ratio at 1: no gradient, and nothing said."""
+    kind = POLICY_METHODS[name].function.kinds[option]
+    for value in accepted:
+        kind.check(name, option, value)
+    for value in refused:
+        with pytest.raises(UsageError, match=option):
+            kind.check(name, option, value)
+
+
 def test_a_kl_term_needs_its_reference_and_the_other_way_round():
     for given, options in ((rollouts(), {"beta": 0.1}), (rollouts(reference=True), {})):
         with pytest.raises(UsageError, match="give both"):

@@ -70,6 +70,7 @@ def test_whitening():
     np.testing.assert_allclose(whiten(values).numpy(), oracle.whiten(values.tolist()), rtol=1e-6)
     torch.testing.assert_close(whiten(values, shift=False).mean(), values.mean())
     assert whiten(tensor(3)).tolist() == [3]
+    torch.testing.assert_close(whiten(tensor(1, 3)), tensor(-1, 1) / 2**0.5)
     assert whiten(tensor(2, 2, 2)).tolist() == [0, 0, 0]
 
 

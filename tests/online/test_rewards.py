@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from accord.online.rewards.constraints import CHECKS, constraints
 from accord.online.rewards.function import PATIENCE, Function
 from accord.online.rewards.load import load_rewards
-from accord.online.rewards.reward import Rewards
+from accord.online.rewards.reward import Rewards, Weighted
 from accord.online.rewards.verify import final_answer, final_number, too_long
 from accord.types import Turn, UsageError
 
@@ -214,6 +214,17 @@ def test_a_function_gets_texts_and_rows(mine):
     assert score(mine("good"), ["a", "abc"]).values.tolist() == [1, 3]
     assert score(mine("rows", options={"times": 2}), ["a", "b"], [{"n": 3}, {"n": 4}]).values.tolist() == [6, 8]
     assert len(score(mine("good"), [])) == 0
+
+
+@pytest.mark.parametrize("left_out", [0, 2])
+def test_rows_that_are_not_the_answers_own_are_no_rewards(left_out, mine):
+    """Whatever the parts of a sum look at."""
+    for reward in (mine("rows", options={"times": 2}), load_rewards(["final_answer"]).parts[0][0]):
+        given = [[ASKED] * 2, ["1", "2"], [{"n": 1, "answer": 1}, {"n": 2, "answer": 2}]]
+        assert len(Weighted([(reward, 1.0)])(*given)) == 2
+        given[left_out] = given[left_out][1:]
+        with pytest.raises(AssertionError, match="for 2 answers"):
+            Weighted([(reward, 1.0)])(*given)
 
 
 @pytest.mark.parametrize(("name", "answers", "reason"), [

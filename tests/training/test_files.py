@@ -184,3 +184,17 @@ def test_room_that_just_suffices_does(tmp_path, monkeypatch):
         files.require_room(tmp_path, 3_000_000)
     with pytest.raises(CheckpointError):
         files.require_room(tmp_path, 2_000_001)
+
+
+@pytest.mark.parametrize("damage", ["", "{", "[" * 100_000, '"text"', "\xff", "null"])
+def test_a_damaged_record_is_named(damage, tmp_path):
+    """Of whatever kind: an object is not a list, and nesting without end is no reason for a traceback."""
+    file = tmp_path / "record.json"
+    assert files.read_json(file, {"a": 1}) == {"a": 1} and files.read_json(file, []) == []
+    files.write_json(file, [1])
+    assert files.read_json(file, []) == [1]
+    with pytest.raises(CheckpointError, match=r"record\.json: damaged: expected an object"):
+        files.read_json(file, {})
+    file.write_bytes(damage.encode("latin-1"))
+    with pytest.raises(CheckpointError, match=r"record\.json: damaged: expected a list"):
+        files.read_json(file, [])

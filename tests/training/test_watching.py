@@ -11,12 +11,10 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 
 import accord
-from accord.evaluate.probe import Start, repeated, spread
-from accord.evaluate.similarity import ches, overlap
 from accord.training import loop, state
 from accord.training.guard import go_back
 from accord.training.watching import action, explained, similar_pairs
-from accord.types import Finding, Flagged, Interrupted, Tree, UsageError
+from accord.types import Finding, Flagged, Interrupted, UsageError
 
 FAST = {"evaluate.every": 2, "monitor.samples": 2, "monitor.sample_tokens": 6, "monitor.sample_every": 3, "checkpoint.every": 3}
 HOT = {"learning_rate": 0.02, "steps": 14, "batch_size": 16, "beta": 2.0}  # learned by heart at once
@@ -225,43 +223,6 @@ def test_prompts_that_leave_no_room_are_left_out(tiny_folder, pairs_file, held_o
     assert len(ready_for(tiny_folder, pairs_file, held_out=held_out_file).asked) == 8
 
 
-def test_repeated():
-    assert repeated((1, 2, 3, 4, 1, 2, 3, 4)) == pytest.approx(1 / 5)  # 5 grams, one of them twice
-    assert repeated((1, 2, 3)) == 0 and repeated((7,) * 10) == pytest.approx(6 / 7)
-
-
-def test_spread_by_hand(tiny_folder, pairs_file):
-    """KL, entropy and top-1 of one answer, from whole distributions computed token by token."""
-    from accord.evaluate.generate import Sample
-
-    ready = ready_for(tiny_folder, pairs_file)
-    with torch.no_grad():
-        for p in ready.model.trainable().values():
-            p.add_(0.05)
-    prompt, answer = ready.rows.trees[0].prompt, ready.rows.trees[0].completions[0]
-    start = Start.of(ready.learner.forward, ready.learner.reference)
-    got = spread(ready.model, [prompt], [Sample(answer, "", True, 0.0)], start)
-    kl, entropy, top = 0.0, 0.0, 0.0
-    for i in range(len(answer)):
-        ids = torch.tensor([(*prompt, *answer[:i])])
-        with torch.no_grad():
-            now = ready.model.network(input_ids=ids).logits[0, -1].double().softmax(0)
-            with ready.model.as_reference():
-                then = ready.model.network(input_ids=ids).logits[0, -1].double().softmax(0)
-        kl += (now * (now / then).log()).sum().item()
-        entropy -= (now * now.log()).sum().item() / len(answer)
-        top += now.max().item() / len(answer)
-    assert got == {"kl": pytest.approx(kl, rel=1e-4), "entropy": pytest.approx(entropy, rel=1e-4), "top1": pytest.approx(top, rel=1e-4)}
-    assert "kl" not in spread(ready.model, [prompt], [Sample(answer, "", True, 0.0)], None)
-
-
-def test_what_training_started_from(tiny_folder, pairs_file):
-    frozen = ready_for(tiny_folder, pairs_file, lora=False, reference="frozen")
-    assert Start.of(frozen.learner.forward, frozen.learner.reference).forward.model is not frozen.model
-    cached = ready_for(tiny_folder, pairs_file, lora=False, reference="cached")
-    assert Start.of(cached.learner.forward, cached.learner.reference) is None
-
-
 # ---------------------------------------------------------------- records of every held-out row
 
 
@@ -297,27 +258,6 @@ def test_source_and_turns_are_kept(tiny_folder, pairs_file, tmp_path):
 
 
 # ---------------------------------------------------------------- which pairs cause a displacement
-
-
-def test_ches_by_hand(tiny_folder, pairs_file):
-    ready = ready_for(tiny_folder, pairs_file)
-    tree = ready.rows.trees[0]
-    means = []
-    for completion in tree.completions:
-        with torch.no_grad():
-            states = ready.model.trunk(input_ids=torch.tensor([tree.prompt + completion])).last_hidden_state[0].double()
-        means.append(states[len(tree.prompt) - 1 : -1].mean(0))
-    expected = (means[0] * means[1]).sum() - means[0].square().sum()
-    assert ches(ready.model, [tree]).item() == pytest.approx(expected.item(), rel=1e-5)
-
-
-def test_equal_answers_have_the_largest_similarity(tiny_folder, pairs_file):
-    """A pair whose answers are the same has CHES 0 exactly."""
-    ready = ready_for(tiny_folder, pairs_file)
-    tree = ready.rows.trees[0]
-    same = Tree(tree.prompt, (tree.completions[0],) * 2, 0)
-    assert ches(ready.model, [same]).item() == pytest.approx(0, abs=1e-9) and overlap(same) == 1
-    assert overlap(Tree((1,), ((5, 5, 6), (5, 7)), 0)) == 0.5
 
 
 def test_the_pairs_are_named(tiny_folder, pairs_file):

@@ -7,7 +7,8 @@ from benchmarks.silentbench.in_code import (
     records,
     references,
     rows,
+    unlisted,
     updates,
 )
 
-CODE = tuple(fault for part in (objective, rows, references, networks, updates, orders, records) for fault in part.FAULTS)
+CODE = tuple(fault for part in (objective, rows, references, networks, updates, orders, records, unlisted) for fault in part.FAULTS)

@@ -70,7 +70,7 @@ def other_model_saved(world: World) -> None:
 
 def damaged_checkpoint(world: World) -> None:
     """The newest checkpoint is cut in half; the run is resumed."""
-    _resumed(world, lambda folder: _halve(max(folder.glob("checkpoints/step-*")) / "tensors.safetensors"))
+    resumed(world, lambda folder: _halve(max(folder.glob("checkpoints/step-*")) / "tensors.safetensors"))
 
 
 def other_data_on_resume(world: World) -> None:
@@ -78,14 +78,14 @@ def other_data_on_resume(world: World) -> None:
         file = world.folder / "train.jsonl"
         file.write_text("".join(line + "\n" for line in file.read_text().splitlines()[::-1]))
 
-    _resumed(world, change)
+    resumed(world, change)
 
 
 def _halve(file) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def _resumed(world: World, change) -> None:
+def resumed(world: World, change) -> None:
     """Train six of ten updates, stop as by a signal, change something, resume; what is said aloud becomes an error."""
     from accord.training.display import Display
     from accord.training.run import resume

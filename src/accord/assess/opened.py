@@ -110,7 +110,7 @@ def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
     """An adapter on the base that it names; the base alone is what it is measured against."""
     try:
         base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{folder}: adapter_config.json names no base model.") from error
     model = load(str(base), dtype=dtype or "auto")
     load_adapter(model, str(folder))

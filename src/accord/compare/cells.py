@@ -15,7 +15,7 @@ from pathlib import Path
 
 from accord.compare.contenders import Cell
 from accord.training.display import CellDisplay, Display
-from accord.training.files import write_json, writing
+from accord.training.files import read_json, write_json, writing
 from accord.training.folder import REFUSED, RunFolder
 from accord.training.memory import release
 from accord.training.prepare import trajectory
@@ -39,7 +39,7 @@ def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
     fresh = {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
     file = folder / PLAN
     if file.is_file():
-        former = json.loads(file.read_text(encoding="utf-8"))
+        former = read_json(file, {})
         fresh = json.loads(json.dumps(fresh))
         if lines := _differences(former, fresh):
             more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
@@ -104,7 +104,7 @@ def run_cells(
 def former_failure(cell: Cell) -> str | None:
     """Why a cell stopped for good before: numbers that were not finite would be so again."""
     file = cell.path / "diverged.json"
-    return None if finished(cell) or not file.is_file() else json.loads(file.read_text(encoding="utf-8"))["says"]
+    return None if finished(cell) or not file.is_file() else read_json(file, {})["says"]
 
 
 def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
@@ -157,7 +157,6 @@ def cost(cell: Cell, entries: Sequence[dict]) -> dict:
 
 def _reference(run: RunFolder) -> dict | None:
     """Rows of the reference pass that this cell computed itself; the others it read from the cache."""
-    file = run.path / "preflight.json"
-    found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
+    found = read_json(run.path / "preflight.json", [])
     checks = [f["evidence"] for f in found if f["check"] == "step0.cache"]
     return {"computed": checks[0]["computed"], "needed": checks[0]["needed"]} if checks else None

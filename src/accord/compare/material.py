@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ from accord.data.templates import make_template
 from accord.data.write import new_file, write_row
 from accord.models.load import load
 from accord.training.display import Display
-from accord.training.files import put_in_place, staged, write_json, writing
+from accord.training.files import put_in_place, read_json, staged, write_json, writing
 from accord.training.prepare import plan, refuse, resolve_objective
 from accord.training.rows import (
     Rows,
@@ -106,8 +105,7 @@ def source_of(base: Config) -> dict:
 
 
 def _account_of(folder: Path) -> dict:
-    file = folder / "account.json"
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_json(folder / "account.json", {})
 
 
 def _write(base: Config, folder: Path, display: Display) -> dict:

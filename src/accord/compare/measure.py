@@ -30,7 +30,7 @@ from accord.models.load import load
 from accord.training import checkpoint
 from accord.training.display import Display, SilentDisplay
 from accord.training.export import model_at
-from accord.training.files import write_json
+from accord.training.files import read_json, write_json
 from accord.training.folder import RunFolder
 from accord.training.memory import release
 from accord.training.prepare import resolve_objective
@@ -106,7 +106,7 @@ class Bench:
     def _kept(self, name: str, measure) -> Measured:
         file = self.folder / f"{name}.json"
         if file.is_file():
-            record = json.loads(file.read_text(encoding="utf-8"))
+            record = read_json(file, {})
             if record.pop("asked_of") == self.asked_of:
                 return Measured(**record)
         self.display.line(f"measuring {name}")

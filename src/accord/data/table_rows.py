@@ -191,7 +191,7 @@ def _intact(kind: str) -> Iterator[None]:
         yield
     except MemoryError as error:
         raise DataError(f"this {kind} file is damaged: it asks for more memory than there is.") from error
-    except (ArrowException, OSError) as error:
+    except (ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
         raise DataError(f"this {kind} file is damaged or cut short: {str(error)[:500]}. Copy it again.") from error
 
 
@@ -255,7 +255,7 @@ def folder_files(folder: Path) -> list[Path]:
     try:
         recorded = json.loads(state.read_text("utf-8"))
         files = [folder / Path(each["filename"]).name for each in recorded["_data_files"]]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DataError(f"{state}: not readable as the state of a saved dataset. Save it again.") from error
     missing = [file.name for file in files if not file.is_file()]
     if missing:

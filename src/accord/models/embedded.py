@@ -89,7 +89,7 @@ def _complete(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / RECORD).read_text())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return False
 
 

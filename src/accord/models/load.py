@@ -68,7 +68,7 @@ def _readable_settings(folder: Path, name: str) -> None:
     file = folder / "generation_config.json"
     try:
         found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UsageError(f"{name}: generation_config.json is no JSON object; the model's stop tokens would be lost.")
@@ -121,7 +121,7 @@ def _base_of(adapter: Path) -> str:
     """What an adapter says that it was trained on; "…" where that cannot be read."""
     try:
         return json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] or "…"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "…"
 
 

@@ -58,7 +58,7 @@ class GrowingFile:
     def _provenance(line: bytes) -> object:
         try:
             return json.loads(line)["provenance"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
 
     def add(self, rows: Iterable[dict]) -> None:

@@ -145,7 +145,7 @@ def verify(path: Path) -> str | None:
         manifest = json.loads(text)
         step, files = int(manifest["step"]), manifest["files"]
         expected = {(name, int(entry["bytes"]), entry["sha256"]) for name, entry in files.items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return f"{MANIFEST} is missing or unreadable ({type(error).__name__})"
     if set(files) != {TENSORS, STATE}:
         return f"{MANIFEST} does not name the files that a checkpoint has"

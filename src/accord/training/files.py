@@ -38,6 +38,22 @@ def write_json(file: Path, value) -> None:
     write_text(file, as_json(value))
 
 
+def read_json(file: Path, absent):
+    """What `write_json` wrote there; `absent` where there is no file.
+
+    Raises:
+      CheckpointError: what is there is damaged, or is not of `absent`'s type.
+    """
+    try:
+        found = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else absent
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, type(absent)):
+        expected = "an object" if isinstance(absent, dict) else "a list"
+        raise CheckpointError(f"{file}: damaged: expected {expected} in JSON. Put back a copy of it, or make the folder again.")
+    return found
+
+
 def write_text(file: Path, text: str) -> None:
     """Replace a small file in one step, so that a reader sees the old text or the new one.
 

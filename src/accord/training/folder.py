@@ -241,7 +241,7 @@ def _parsed(line: str) -> dict | None:
     """The object that a line holds, if it holds one."""
     try:
         value = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +12,7 @@ from accord.config import Config
 from accord.monitor.history import Table
 from accord.objectives import BoundObjective
 from accord.training.examples import file_of
+from accord.training.files import read_json
 from accord.training.folder import RunFolder
 from accord.training.prepare import resolve_objective, trajectory
 from accord.types import UsageError
@@ -56,9 +56,8 @@ class Recorded:
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
 
-    def json(self, name: str, absent: object) -> object:
-        file = self.folder.path / name
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else absent
+    def json(self, name: str, absent: dict | list) -> dict | list:
+        return read_json(self.folder.path / name, absent)
 
     # ------------------------------------------------------------ figures by step
 

@@ -97,6 +97,8 @@ class Weighted:
     name: str = "sum"
 
     def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+        # One row short, and every answer behind it would be judged by its neighbour's right answer.
+        assert len(prompts) == len(answers) == len(rows), f"{len(prompts)} prompts and {len(rows)} rows for {len(answers)} answers"
         total, failures, values = np.zeros(len(answers)), {}, {}
         for reward, weight in self.parts:
             found = reward(prompts, answers, rows)
