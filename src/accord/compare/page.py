@@ -8,7 +8,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from accord.compare import show
+from accord.compare import show, times
 from accord.compare.scatter import Curve, Dot, scatter
 from accord.compare.verdict import YARDSTICKS, said
 from accord.evaluate.statistics import Estimate
@@ -52,6 +52,7 @@ def render(record: dict) -> str:
         record=record, names=names, heads=heads, title=f"{len(record['contenders'])} contenders, compared",
         lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record), interval=show.interval,
         sections=_sections(record), figures=_figures(record, names), command=shlex.join(record["command"]) or "accord compare",
+        times=times.says(record["cost"], clock),
     )  # fmt: skip
 
 
@@ -60,6 +61,7 @@ def render_frontier(record: dict) -> str:
     return environment().get_template("frontier.html.j2").render(
         record=record, picture=frontier_picture(record), interval=show.interval,
         command=shlex.join(record["command"]) or "accord frontier",
+        times=times.says(record["cost"], clock),
     )  # fmt: skip
 
 
