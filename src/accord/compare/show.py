@@ -38,11 +38,13 @@ def ranked(record: dict) -> list[str]:
 
 
 def interval(estimate: dict | None) -> str:
-    """0.712 (0.650–0.769)"""
+    """0.712 (0.650–0.769); with a word between where a minus sign would stand beside the dash."""
     if estimate is None:
         return "–"
     digits = 3 if abs(estimate["value"]) < 10 else 1
-    return f"{estimate['value']:.{digits}f} ({estimate['low']:.{digits}f}–{estimate['high']:.{digits}f})"
+    low, high = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
+    between = " to " if "-" in low + high else "–"
+    return f"{estimate['value']:.{digits}f} ({low}{between}{high})"
 
 
 def footnotes(record: dict) -> list[str]:

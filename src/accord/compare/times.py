@@ -84,11 +84,14 @@ def sessions(entries: Sequence[dict]) -> tuple[float, int]:
 def singles(each: Mapping[str, dict]) -> dict:
     """The same cells as runs of their own: what they took, and the reference rows that others had computed for them."""
     own = sum(cost["seconds"] for cost in each.values())
-    computing = [cost for cost in each.values() if cost["reference_rows"] and cost["reference_rows"]["computed"]]
-    rows = sum(cost["reference_rows"]["computed"] for cost in computing)
-    a_row = sum(cost["reference_seconds"] for cost in computing) / rows if rows else 0.0
-    spared = sum(c["reference_rows"]["needed"] - c["reference_rows"]["computed"] for c in each.values() if c["reference_rows"])
-    return {"seconds": round(own + spared * a_row, 3), "reference_rows_more": spared, "reference_seconds_more": round(spared * a_row, 3)}
+    passes = [(cost["reference_rows"], cost["reference_seconds"]) for cost in each.values() if cost["reference_rows"]]
+    computed = sum(rows["computed"] for rows, _ in passes)
+    spared = sum(rows["needed"] for rows, _ in passes) - computed
+    idle = [seconds for rows, seconds in passes if not rows["computed"]]  # the cache is read, and eight rows are proved
+    fixed = sum(idle) / len(idle) if idle else 0.0
+    working = sum(max(0.0, seconds - fixed) for rows, seconds in passes if rows["computed"])
+    more = spared * working / computed if computed else 0.0
+    return {"seconds": round(own + more, 3), "reference_rows_more": spared, "reference_seconds_more": round(more, 3)}
 
 
 def says(cost: Mapping, clock) -> list[str]:
