@@ -229,6 +229,15 @@ def test_an_adapted_layer_keeps_its_adapter():
 
 
 @needs_kernels
+def test_weights_of_another_kind_are_left_alone():
+    """Cut into parts or quantized: blocking would fail, or lose what they are."""
+    layer = torch.nn.Linear(16, 37).to(torch.bfloat16)
+    layer.weight = torch.nn.Parameter(layer.weight.detach().as_subclass(type("Part", (torch.Tensor,), {})))
+    with packed(torch.nn.Sequential(layer), 64) as count:
+        assert count == 0
+
+
+@needs_kernels
 def test_kernels_that_compute_something_else_are_not_used(monkeypatch):
     monkeypatch.setattr(packing, "_multiply", lambda weight, bias, x: -torch.nn.functional.linear(x, torch.ones(37, 16, dtype=x.dtype)))
     model = torch.nn.Sequential(torch.nn.Linear(16, 37)).to(torch.bfloat16)

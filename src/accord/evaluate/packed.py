@@ -14,7 +14,7 @@ from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import Linear, Module
+from torch.nn import Linear, Module, Parameter
 
 ROWS = 64  # that weights are blocked for; other numbers of rows are computed with the same blocks
 TOKENS = 8  # fewer are not worth blocking the weights for
@@ -52,7 +52,8 @@ def _supported() -> bool:
 
 
 def _fits(module: Module) -> bool:
-    plain = type(module) is Linear and "forward" not in vars(module)
+    # A weight that is cut into parts (DTensor) or quantized is a Parameter of another type.
+    plain = type(module) is Linear and type(module.weight) is Parameter and "forward" not in vars(module)
     return plain and module.weight.dtype == torch.bfloat16 and module.weight.device.type == "cpu"
 
 
