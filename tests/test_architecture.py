@@ -14,7 +14,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"},
     {"objectives", "data", "models"}, {"forward"}, {"evaluate", "monitor"}, {"online"}, {"auditing"}, {"training"}, {"assess"},
-    {"api", "report", "web", "migrate", "play", "rlhf"}, {"compare"}, {"demo"},
+    {"api", "report", "web", "migrate", "play", "rlhf"}, {"compare"}, {"demo"}, {"cli_options"},
     {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online", "cli_rlhf"}, {"cli"},
 ]  # fmt: skip
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}

@@ -8,9 +8,11 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import Json
 from accord.environment import settle
 from accord.errors import UsageError
 
+TRIALS = 20  # of a search
 Recipe = Annotated[str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each; the recipe's and the ones after it.")]
@@ -21,7 +23,6 @@ Prompts = Annotated[Optional[str], typer.Option(help="Text file of prompts, one 
 ScorerName = Annotated[Optional[str], typer.Option("--scorer", help="vader, or module:function: scores the answers.")]
 Page = Annotated[Optional[str], typer.Option(help="The HTML page; comparison.html in the folder by default.")]
 Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 
 
 def add_compare_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
@@ -97,8 +98,11 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
     def sweep(
         recipe: Recipe,
         set_: Annotated[
-            list[str], typer.Option("--set", metavar="KEY=VALUE,VALUE,…", help="A field and its values; several span a grid.")
+            list[str], typer.Option("--set", metavar="KEY=VALUE,VALUE,…", help=(
+                "A field and its values; several span a grid. To search: KEY=LOW..HIGH, or KEY=log:LOW..HIGH."))
         ],
+        search: Annotated[str, typer.Option(help="grid: every combination. optuna: settings that Optuna proposes, chosen on validation rows.")] = "grid",
+        trials: Annotated[Optional[int], typer.Option(min=2, help="Settings that --search optuna tries; default 20.")] = None,
         output: Folder = "sweep",
         seeds: Seeds = 1,
         kl_budget: Annotated[
@@ -112,17 +116,18 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """One method over a grid of settings; one reference pass for all. Goes on where it was stopped."""
+        """One method over a grid of settings, or a search through them; one reference pass for all. Goes on where it was stopped."""
 
         def work():
             from accord.flags import build
 
+            tried = _trials(search, trials)
             base = build(recipe, allow=allow or ())
             settle(offline="hub" not in base.allow)
             from accord.compare.run import Terms
             from accord.compare.run import sweep as carry_out
 
-            terms = Terms(output, seeds, 1, samples, sample_tokens, prompts, scorer, kl_budget)
+            terms = Terms(output, seeds, tried, samples, sample_tokens, prompts, scorer, kl_budget, search)
             record = carry_out(base, set_, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
@@ -181,6 +186,12 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         run(work, as_json)
 
     return frontier
+
+
+def _trials(search: str, trials: int | None) -> int:
+    if search == "grid" and trials is not None:
+        raise UsageError("--trials: a grid tries every combination once. Leave it out, or search: --search optuna.")
+    return 1 if search == "grid" else trials or TRIALS
 
 
 def _recipe(recipe: str | None) -> str:

@@ -8,13 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import PROMPTS, Dtype, Json, K, Limit, Longest, Seed, Target, Temperature, Template, TopP, check_dtype
 from accord.environment import settle
-
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
-Target = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
-Dtype = Annotated[Optional[str], typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in.")]
-Template = Annotated[Optional[str], typer.Option(help="auto, raw, or a Jinja file; default: the run's.")]
 
 
 def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
@@ -36,15 +31,13 @@ def _tell(text: str) -> None:
 def _generate(run: Callable, say: Callable) -> Callable:
     def generate(
         model: Target,
-        prompts: Annotated[
-            Optional[str], typer.Option(help="Any file that training reads, rows with a prompt alone, or a .txt with one a line.")
-        ] = None,
+        prompts: Annotated[Optional[str], typer.Option(help=PROMPTS)] = None,
         prompt: Annotated[Optional[str], typer.Option(help="One prompt, instead of a file.")] = None,
-        k: Annotated[int, typer.Option(help="Answers to each prompt; the prompt is computed once.")] = 8,
-        max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.")] = 256,
-        temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
-        top_p: Annotated[float, typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability.")] = 1.0,
-        limit: Annotated[Optional[int], typer.Option(min=1, help="Answer the first so many prompts.")] = None,
+        k: K = 8,
+        max_new_tokens: Longest = 256,
+        temperature: Temperature = 1.0,
+        top_p: TopP = 1.0,
+        limit: Limit = None,
         output: Annotated[Optional[str], typer.Option(help="JSONL file to write; must not exist. Without it, answers are printed.")] = None,
         dtype: Dtype = None,
         template: Template = None,
@@ -54,7 +47,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
         """K answers to each prompt, each with its log-prob; the same seed gives the same answers."""
 
         def work():
-            _check_dtype(dtype)
+            check_dtype(dtype)
             settle()
             from accord.assess.generation import Sampling
             from accord.assess.generation import generate as answer
@@ -109,7 +102,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
         """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates by a judge."""
 
         def work():
-            _check_dtype(dtype)
+            check_dtype(dtype)
             settle()
             from accord.assess.answers import Drawing
             from accord.assess.evaluation import Request
@@ -151,10 +144,3 @@ def _judging(judge: str | None, model: str | None, timeout: float, against: str 
     if not timeout > 0:
         raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
     return Judging(judge, model, timeout, against)
-
-
-def _check_dtype(dtype: str | None) -> None:
-    from accord.errors import UsageError
-
-    if dtype not in (None, "float32", "bfloat16"):
-        raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")

@@ -8,11 +8,10 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import PROMPTS, Dtype, Json, K, Limit, Longest, Seed, Target, Temperature, Template, TopP, check_dtype
 from accord.environment import settle
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 Output = Annotated[str, typer.Option(help="JSONL file to write; must not exist.")]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 
 
 def add_online_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
@@ -29,29 +28,27 @@ def _tell(text: str) -> None:
 
 def _sample(run: Callable, say: Callable) -> Callable:
     def sample(
-        model: Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2.")],
-        prompts: Annotated[str, typer.Option(help="Any file that training reads, rows with a prompt alone, or a .txt with one a line.")],
+        model: Target,
+        prompts: Annotated[str, typer.Option(help=PROMPTS)],
         output: Output,
-        k: Annotated[int, typer.Option(help="Answers to each prompt; the prompt is computed once.")] = 4,
-        max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.")] = 256,
-        temperature: Annotated[float, typer.Option(help="0 takes the likeliest token.")] = 1.0,
-        top_p: Annotated[float, typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability.")] = 1.0,
-        limit: Annotated[Optional[int], typer.Option(min=1, help="Answer the first so many prompts.")] = None,
-        dtype: Annotated[Optional[str], typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in.")] = None,
-        template: Annotated[Optional[str], typer.Option(help="auto, raw, or a Jinja file; default: the run's.")] = None,
+        k: K = 4,
+        max_new_tokens: Longest = 256,
+        temperature: Temperature = 1.0,
+        top_p: TopP = 1.0,
+        limit: Limit = None,
+        dtype: Dtype = None,
+        template: Template = None,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
         """K answers to each prompt, to be scored; killed, the same command goes on where it stood."""
 
         def work():
+            check_dtype(dtype)
             settle()
             from accord.assess.generation import Sampling
             from accord.assess.rollouts import sample_file
-            from accord.errors import UsageError
 
-            if dtype not in (None, "float32", "bfloat16"):
-                raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
             done = sample_file(model, prompts, output, sampling, limit=limit, dtype=dtype, template=template, say=_tell)
             say(as_json, f"{output}: {done['answers']:,} answers to {done['prompts']:,} prompts")

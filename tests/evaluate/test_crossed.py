@@ -30,6 +30,20 @@ def test_a_method_against_itself(seeds, parts, most):
         assert np.mean([d.p < 0.05 for d in found]) >= 0.01
 
 
+@pytest.mark.parametrize("seeds, of_seed", [(1, 0), (3, 0.02), (5, 0.05)])
+def test_an_accuracy_s_interval_holds_the_truth(seeds, of_seed):
+    """Wins, ties and losses of prompts that differ in how hard they are, under seeds that differ: 95 % mean 95 %."""
+    def drawn(rng, seeds):
+        hard = np.repeat(rng.beta(3, 2, size=PROMPTS), EACH) + of_seed * rng.normal(size=(seeds, 1))
+        ties = rng.random((seeds, PROMPTS * EACH)) < 0.1
+        return np.where(ties, 0.5, rng.random((seeds, PROMPTS * EACH)) < hard)
+
+    rng = np.random.default_rng(3)
+    truth = np.mean([drawn(rng, 5).mean() for _ in range(3_000)])
+    found = [crossed_mean(drawn(rng, seeds), CLUSTERS, share=True) for _ in range(300)]
+    assert 0.92 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985  # 2.4 standard errors of 300 draws below
+
+
 def test_pairing_sees_what_two_intervals_cannot():
     """Rows differ far more than methods: paired, a small gain is plain; each by itself, the intervals overlap."""
     rng = np.random.default_rng(0)

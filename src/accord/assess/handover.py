@@ -1,5 +1,8 @@
 """The way to other evaluation harnesses: the command that measures an exported folder there. Neither is a dependency.
 
+Tried with lm_eval 0.4.13 (adapters) and inspect-ai (a merged model), each on a task of local rows. The tasks named in the commands
+are examples: arc_easy needs nothing beside lm_eval, and inspect_evals is a package of its own (pip install inspect-evals).
+
 Sources: lm-evaluation-harness, docs/interface.md (`--model_args pretrained=…,peft=…`); inspect-ai, providers documentation
 (`hf/local` with `-M model_path=…`).
 """
@@ -50,7 +53,7 @@ def command(harness: str, folder: Path) -> str:
         if "," in argument or "=" in argument.partition("=")[2]:
             raise UsageError(f"--for lm-eval: its --model_args cannot hold {argument}. Export to another path: --output DIR.")
     words = ["lm_eval", "--model", "hf", "--model_args", ",".join([*arguments, "dtype=auto"])]
-    return shlex.join([*words, *(["--apply_chat_template"] if chat else []), "--tasks", "ifeval", "--batch_size", "auto"])
+    return shlex.join([*words, *(["--apply_chat_template"] if chat else []), "--tasks", "arc_easy", "--batch_size", "auto"])
 
 
 def _chat(folder: Path) -> bool:

@@ -109,7 +109,7 @@ def former_failure(cell: Cell) -> str | None:
 
 def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
     """Train the cell, or go on with it; why there is no model."""
-    began = time.monotonic()
+    began, processor = time.monotonic(), time.process_time()
     goes_on = (cell.path / "config.yaml").is_file() and not (cell.path / REFUSED).is_file()
     log(folder, {"cell": cell.name, "what": "resumed" if goes_on else "started"})
     shown, what, reason = CellDisplay(display, cell.name), "finished", None
@@ -126,14 +126,17 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
         what = "stopped"
         raise
     finally:
-        log(folder, {"cell": cell.name, "what": what, "seconds": round(time.monotonic() - began, 3)})
+        took = {"seconds": round(time.monotonic() - began, 3), "cpu_seconds": round(time.process_time() - processor, 3)}
+        log(folder, {"cell": cell.name, "what": what, **took, "phases": shown.phases})
         release()
     return reason
 
 
 def log(folder: Path, entry: dict) -> None:
-    with writing(folder), (folder / LOG).open("a", encoding="utf-8") as file:
-        file.write(json.dumps(entry) + "\n")
+    file = folder / LOG
+    torn = file.exists() and not file.read_bytes().endswith(b"\n")  # by a kill: what comes next would be lost with it
+    with writing(folder), file.open("a", encoding="utf-8") as stream:
+        stream.write("\n" * torn + json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
 
 
 def logged(folder: Path) -> list[dict]:
@@ -142,12 +145,15 @@ def logged(folder: Path) -> list[dict]:
 
 
 def cost(cell: Cell, entries: Sequence[dict]) -> dict:
-    """What a finished cell took: seconds in all and on updates, the largest memory after an update, tokens, updates."""
+    """What a finished cell took: seconds in all, on updates and on its reference, the largest memory after an update, tokens."""
     run = RunFolder(cell.path)
     timings, metrics = run.appended("timings.jsonl"), [line for line in run.metrics() if "loss" in line]
-    seconds = sum(entry.get("seconds", 0.0) for entry in entries if entry["cell"] == cell.name)
+    own = [entry for entry in entries if entry["cell"] == cell.name]
     return {
-        "seconds": round(seconds, 3), "update_seconds": round(sum(line["seconds"] for line in timings), 3),
+        "seconds": round(sum(entry.get("seconds", 0.0) for entry in own), 3),
+        "cpu_seconds": round(sum(entry.get("cpu_seconds", 0.0) for entry in own), 3),
+        "reference_seconds": round(sum(entry.get("phases", {}).get("reference", 0.0) for entry in own), 3),
+        "update_seconds": round(sum(line["seconds"] for line in timings), 3),
         "memory_bytes": max((line["rss"] for line in timings), default=0),
         "updates": len(metrics), "tokens": metrics[-1]["num_tokens"] if metrics else 0,
         "learning_rate": max((line["learning_rate"] for line in metrics), default=0.0),

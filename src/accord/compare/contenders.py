@@ -99,13 +99,22 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
 
 def _axis(assignment: str) -> tuple[str, list[tuple[str, object]]]:
     """The field, and its values with what was typed for each."""
+    path, words = field_and_words(assignment)
+    return path, [(word, parse_assignment(f"{path}={word}")[1]) for word in words]
+
+
+def field_and_words(assignment: str) -> tuple[str, list[str]]:
+    """
+    Raises:
+      UsageError: no value is given, or a field that all cells must share.
+    """
     key, sign, text = assignment.partition("=")
     path = key.strip()
     if not sign or not text.strip():
         raise UsageError(f"--set {assignment}: expected key=value,value,…, such as objective.beta=0.05,0.1.")
     if any(path == fixed or path.startswith(fixed + ".") for fixed in FIXED):
         raise UsageError(f"--set {path}: all cells of a sweep share it. Change it in the recipe; seeds are --seeds N.")
-    return path, [(word.strip(), parse_assignment(f"{path}={word}")[1]) for word in text.split(",")]
+    return path, [word.strip() for word in text.split(",")]
 
 
 def rates(own: float, trials: int) -> list[float]:

@@ -11,18 +11,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from accord.compare import cells, contenders
+from accord.compare import cells, contenders, times
 from accord.compare.bound import best_of, by_prompt, frontier_bound
 from accord.compare.contenders import Cell, Contender
 from accord.compare.material import gather, source_of
 from accord.compare.measure import Bench, Measured, Questions
-from accord.compare.run import (
-    require_comparable,
-    say_few_seeds,
-    seeded,
-    totals,
-    working,
-)
+from accord.compare.run import require_comparable, say_few_seeds, seeded, working
 from accord.compare.show import interval
 from accord.compare.verdict import as_dict
 from accord.config import Config
@@ -88,7 +82,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     require_comparable(base)
     points = contenders_of(base, wanted)
     with working(wanted.output) as (folder, stop):
-        with stop.at_once():
+        with stop.at_once(), times.preparing(folder):
             say_few_seeds(wanted.seeds, display)
             planned = (folder / cells.PLAN).is_file()
             material = gather(base, folder, trials=False, planned=planned, display=display)
@@ -111,7 +105,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     }  # fmt: skip
     entries = cells.logged(folder)
     each = {cell.name: cells.cost(cell, entries) for cell in run if cell.name not in failed}
-    record["cost"] = {"cells": each} | totals(folder, each)
+    record["cost"] = {"cells": each} | times.totals(folder, each)
     write_json(folder / FRONTIER, record)
     return record
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from accord.compare import show
+from accord.compare import show, times
 from accord.compare.scatter import Curve, Dot, scatter
 from accord.compare.verdict import YARDSTICKS, said
 from accord.evaluate.statistics import Estimate
@@ -25,7 +26,7 @@ def environment() -> Environment:
     made = Environment(
         loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    made.filters |= {"cut": report.cut, "bar": bar, "clock": clock}
+    made.filters |= {"cut": report.cut, "bar": bar, "clock": clock, "told": told, "settings": settings}
     return made
 
 
@@ -50,16 +51,18 @@ def render(record: dict) -> str:
     heads = [(name, head) for name, head in show.HEADS.items() if any(name in row for row in record["table"].values())]
     return environment().get_template("page.html.j2").render(
         record=record, names=names, heads=heads, title=f"{len(record['contenders'])} contenders, compared",
-        lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record), interval=show.interval,
+        lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record),
         sections=_sections(record), figures=_figures(record, names), command=shlex.join(record["command"]) or "accord compare",
+        times=times.says(record["cost"], clock),
     )  # fmt: skip
 
 
 def render_frontier(record: dict) -> str:
     """The page of a frontier: the picture, its points, how it was made."""
     return environment().get_template("frontier.html.j2").render(
-        record=record, picture=frontier_picture(record), interval=show.interval,
+        record=record, picture=frontier_picture(record),
         command=shlex.join(record["command"]) or "accord frontier",
+        times=times.says(record["cost"], clock),
     )  # fmt: skip
 
 
@@ -88,6 +91,23 @@ def lead(record: dict) -> list[str]:
     if record["failed"]:
         sentences.append(f"{len(record['failed'])} cells gave no model; they are listed with their reasons.")
     return [f"By {YARDSTICKS[first]}:", *sentences]
+
+
+def told(estimate: dict | None) -> Markup:
+    """An estimate whose line may break before its interval, and nowhere else."""
+    value, _, rest = show.interval(estimate).partition(" ")
+    return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """Fields and their values as a recipe names them; the objective's options with it."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            words += [f"{name}.{key} = {each}" for key, each in value.items()]
+        else:
+            words.append(f"{name} = {'its own' if value is None else value}")
+    return ", ".join(words) or "none"
 
 
 def bar(estimate: dict) -> Markup:

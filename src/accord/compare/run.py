@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import json
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.compare import budget, cells, contenders, trials, verdict
+from accord.compare import budget, cells, contenders, search, times, trials, verdict
 from accord.compare.contenders import Cell, Contender
 from accord.compare.material import Material, gather, source_of
 from accord.compare.measure import Bench, Questions
@@ -40,6 +38,7 @@ class Terms:
     prompts: str | None = None
     scorer: str | None = None
     kl_budget: float | None = None
+    search: str = "grid"
 
     def check(self) -> None:
         """
@@ -51,6 +50,10 @@ class Terms:
         for flag, (value, low, high) in ranges.items():
             if not low <= value <= high:
                 raise UsageError(f"{flag} {value}: expected {low} to {high:,}.")
+        if self.search not in search.SEARCHES:
+            raise UsageError(f"--search {self.search}: expected {' or '.join(search.SEARCHES)}.")
+        if self.search != "grid" and self.kl_budget is not None:
+            raise UsageError("--kl-budget reads a β off a grid of them: leave --search out.")
         if self.kl_budget is not None and not 0 < self.kl_budget < float("inf"):
             raise UsageError(f"--kl-budget {self.kl_budget}: expected nats an answer, above 0.")
 
@@ -66,8 +69,15 @@ def compare(base: Config, names: str, terms: Terms, display: Display, command: S
 
 
 def sweep(base: Config, assignments: Sequence[str], terms: Terms, display: Display, command: Sequence[str] = ()) -> dict:
-    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps to it."""
+    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps to it.
+
+    Or search them: `terms.trials` settings are tried on rows cut off the training rows, and the best is compared with the recipe.
+    """
+    terms.check()
     require_comparable(base)
+    if terms.search != "grid":
+        wanted = search.plan(base, assignments, terms.trials)
+        return _carry_out(wanted.base, wanted, terms, display, command, "sweep")
     points = contenders.grid(base, assignments)
     if terms.kl_budget is not None:
         budget.require_beta(points)
@@ -89,12 +99,12 @@ def require_comparable(base: Config) -> None:
 
 
 def _carry_out(
-    base: Config, points: Sequence[Contender], terms: Terms, display: Display, command: Sequence[str], kind: str
-) -> dict:  # fmt: skip
+    base: Config, points: Sequence[Contender] | search.Plan, terms: Terms, display: Display, command: Sequence[str], kind: str
+) -> dict:
     terms.check()
     with working(terms.output) as (folder, stop):
         record = _compared(base, points, terms, folder, display, command, kind, stop)
-    record["cost"] |= totals(folder, record["cost"]["cells"])
+    record["cost"] |= times.totals(folder, record["cost"]["cells"])
     write_json(folder / COMPARISON, record)
     return record
 
@@ -107,15 +117,13 @@ def working(output: str) -> Iterator[tuple[Path, Stop]]:
       UsageError: something else stands there. CheckpointError: another process is at work there.
       Interrupted: a signal has come; says how to go on.
     """
-    folder, began = opened(output), time.monotonic()
-    with stop_on_signals() as stop, stop.at_safe_points(), RunFolder(folder).alone():
+    folder = opened(output)
+    with stop_on_signals() as stop, stop.at_safe_points(), RunFolder(folder).alone(), times.session(folder):
         recover(folder)
         try:
             yield folder, stop
         except Interrupted as signal:
             raise Interrupted(f"{signal} Finished cells stay. Go on with the same command.") from None
-        finally:
-            cells.log(folder, {"cell": None, "what": "process", "seconds": round(time.monotonic() - began, 3)})
 
 
 def opened(output: str) -> Path:
@@ -136,10 +144,10 @@ def opened(output: str) -> Path:
 
 
 def _compared(
-    base: Config, points: Sequence[Contender], terms: Terms, folder: Path, display: Display, command: Sequence[str],
+    base: Config, points: Sequence[Contender] | search.Plan, terms: Terms, folder: Path, display: Display, command: Sequence[str],
     kind: str, stop: Stop,
 ) -> dict:  # fmt: skip
-    with stop.at_once():  # nothing is at stake: rows that are not written whole are written again
+    with stop.at_once(), times.preparing(folder):  # nothing is at stake: rows that are not written whole are written again
         say_few_seeds(terms.seeds, display)
         planned = (folder / cells.PLAN).is_file()
         material = gather(base, folder, trials=terms.trials > 1, planned=planned, display=display)
@@ -147,19 +155,23 @@ def _compared(
         bench = Bench(folder, base, questions, display)
         shared = {**source_of(base), "model": base.model.name, "adapter": base.model.adapter, "trials": terms.trials,
                   "first seed": base.train.seed}  # fmt: skip
+        if isinstance(points, search.Plan):
+            shared |= {"trials": None, "search": points.identity()}  # a search may be given more trials
 
     def carry_out(run: Sequence[Cell]) -> dict[str, str]:
         cells.require_plan(folder, run, shared)
         return cells.run_cells(run, folder, display, command, stop.poll)
 
-    rates = None
-    if terms.trials > 1:
+    rates = found = None
+    if isinstance(points, search.Plan):
+        points, found = search.searched(points, folder, material, display, carry_out)
+    elif terms.trials > 1:
         points, rates = trials.chosen(base, points, terms.trials, folder, material, display, carry_out)
     run = [c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)]
     failed = carry_out(run)
     with stop.at_once():
         record = _record(points, run, failed, bench, material, terms, folder)
-        return {"kind": kind, "command": list(command), **record, "trials": rates}
+        return {"kind": kind, "command": list(command), **record, "trials": rates, "search": found}
 
 
 def say_few_seeds(seeds: int, display: Display) -> None:
@@ -212,16 +224,3 @@ def _contender(point: Contender, run: Sequence[Cell], failed: dict[str, str]) ->
         "name": point.name, "changes": dict(point.changes), "objective": own[0].config.objective,
         "cells": [cell.name for cell in own], "failed": {cell.name: failed[cell.name] for cell in own if cell.name in failed},
     }  # fmt: skip
-
-
-def totals(folder: Path, each: dict[str, dict]) -> dict:
-    """Wall clock of the whole against that of its cells, and what the shared reference pass saved."""
-    entries = cells.logged(folder)
-    measured = [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in (folder / "measured").glob("*.json")]
-    passes = [cost["reference_rows"] for cost in each.values() if cost["reference_rows"]]
-    return {
-        "total_seconds": round(sum(e["seconds"] for e in entries if e["what"] == "process"), 3),
-        "cell_seconds": round(sum(cost["seconds"] for cost in each.values()), 3),
-        "measuring_seconds": round(sum(measured), 3),
-        "reference_rows": {name: sum(one[name] for one in passes) for name in ("computed", "needed")},
-    }

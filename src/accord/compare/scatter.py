@@ -10,7 +10,7 @@ from markupsafe import Markup
 from accord.report.plane import Plane
 
 COLOURS = 6  # of the report's palette
-WIDTH, HEIGHT = 960, 440  # across the whole page, so that words have their own size
+WIDTH, HEIGHT = 620, 360  # two beside each other on a wide page, so that words have about their own size
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.compare import search, times
 from accord.compare.verdict import RANKINGS, YARDSTICKS, said
 from accord.training.display import clock
 
@@ -37,11 +38,13 @@ def ranked(record: dict) -> list[str]:
 
 
 def interval(estimate: dict | None) -> str:
-    """0.712 (0.650–0.769)"""
+    """0.712 (0.650–0.769); with a word between where a minus sign would stand beside the dash."""
     if estimate is None:
         return "–"
     digits = 3 if abs(estimate["value"]) < 10 else 1
-    return f"{estimate['value']:.{digits}f} ({estimate['low']:.{digits}f}–{estimate['high']:.{digits}f})"
+    low, high = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
+    between = " to " if "-" in low + high else "–"
+    return f"{estimate['value']:.{digits}f} ({low}{between}{high})"
 
 
 def footnotes(record: dict) -> list[str]:
@@ -83,7 +86,7 @@ def extras(record: dict) -> list[str]:
     for name, trial in (record.get("trials") or {}).items():
         scores = ", ".join(f"{rate}: {'no model' if a is None else f'{a:.3f}'}" for rate, a in trial["accuracy"].items())
         out.append(f"{name}: learning rate {trial['chosen']:g} of {scores} (validation rows)")
-    return out
+    return out + (["", *search.lines(record["search"])] if record.get("search") else [])
 
 
 def costs(record: dict) -> list[str]:
@@ -94,8 +97,7 @@ def costs(record: dict) -> list[str]:
         f"{one['memory_bytes'] / 1e6:,.0f} MB, learning rate {one['learning_rate']:g}"
         for name, one in cost["cells"].items()
     ]  # fmt: skip
-    parts = [f"{words} {clock(cost[name])}" for name, words in (("cell_seconds", "the cells"), ("measuring_seconds", "measuring"))]
-    out.append(f"in all {clock(cost['total_seconds'])}; {', '.join(parts)}")
+    out += times.says(cost, clock)
     if rows["needed"]:
         out.append(f"reference log-probs: {rows['computed']:,} rows computed for {rows['needed']:,} that cells asked for")
     return out

@@ -3,7 +3,7 @@
 transformers' `generate` draws a whole batch's tokens from the global generator: another batch size gives other
 answers, and training's randomness moves on. Here row i draws from a generator of its own, seeded by (seed, i).
 
-Shapes: B rows alive · U unique prompts · T positions in the cache · V vocabulary.
+Shapes: B rows alive · V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accord.evaluate.kv_cache import spread_rows
+from accord.evaluate.decoding import decoding
+from accord.evaluate.packed import packed
 from accord.types import UsageError
 
 Prompt = tuple[int, ...]
@@ -73,7 +74,7 @@ def sample(
     pick = _picker(temperature, top_p)
     ends = _end_tokens(model, tokenizer)
     answers: list[_Answer] = [_Answer() for _ in prompts]
-    with torch.inference_mode(), _evaluating(model):
+    with torch.inference_mode(), _evaluating(model), packed(model, max_new_tokens):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
             noise = torch.from_numpy(np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows]))
             _answer_batch(model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends)
@@ -155,50 +156,22 @@ def _answer_batch(
     """
     device = next(model.parameters()).device
     noise = noise.to(device)
-    logits, cache, mask = _prefill(model, prompts, device, noise.shape[1])
-    for step in range(noise.shape[1]):
-        tokens, logps = pick(logits.float(), noise[:, step])
-        for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist()):
-            answer.grow(token, logp, ends)
-        going = [i for i, answer in enumerate(answers) if not answer.over]
-        if not going or step + 1 == noise.shape[1]:
-            return
-        if len(going) <= LIVELY * len(answers):
-            index = torch.tensor(going, device=device)
-            answers = [answers[i] for i in going]
-            noise, tokens, mask = noise[index], tokens[index], mask[index]
-            cache.batch_select_indices(index)
-        mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)  # [B, T]
-        logits, cache = _forward(model, tokens[:, None], mask, cache)
-
-
-def _prefill(model, prompts: list[Prompt], device: torch.device, more: int) -> tuple[Tensor, object, Tensor]:
-    """Compute each different prompt once, padded on the left, and hand its cache to every row that asks for it.
-
-    Returns:
-      logits of the next token [B, V], the cache, the mask of real positions [B, T].
-    """
-    unique = list(dict.fromkeys(prompts))  # U
-    longest = max(map(len, unique))
-    ids = torch.zeros(len(unique), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
-    for i, prompt in enumerate(unique):
-        ids[i, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[i, longest - len(prompt) :] = 1
-    ids, mask = ids.to(device), mask.to(device)
-    logits, cache = _forward(model, ids, mask, None)
-    place = {prompt: i for i, prompt in enumerate(unique)}
-    index = torch.tensor([place[prompt] for prompt in prompts], device=device)
-    spread_rows(cache, index, more)
-    return logits[index], cache, mask[index]
-
-
-def _forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
-    """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not count as a position."""
-    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-    where = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
-    output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)
-    return output.logits[:, -1], output.past_key_values
+    with decoding(model, prompts, device, noise.shape[1]) as rows:
+        logits = rows.logits
+        room = torch.empty(logits.shape, device=device)  # one for all steps: fresh pages cost more than the conversion
+        for step in range(noise.shape[1]):
+            tokens, logps = pick(room[: len(logits)].copy_(logits), noise[:, step])
+            for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist()):
+                answer.grow(token, logp, ends)
+            going = [i for i, answer in enumerate(answers) if not answer.over]
+            if not going or step + 1 == noise.shape[1]:
+                return
+            if len(going) <= LIVELY * len(answers):
+                index = torch.tensor(going, device=device)
+                answers = [answers[i] for i in going]
+                noise, tokens = noise[index], tokens[index]
+                rows.keep(index)
+            logits = rows.step(tokens)
 
 
 # ---------------------------------------------------------------- which token

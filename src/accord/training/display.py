@@ -78,14 +78,27 @@ class CellDisplay(Display):
     def __init__(self, outer: Display, name: str):
         super().__init__(outer.stream)
         self.outer, self.name, self.newest = outer, name, time.monotonic()
+        self.phases: dict[str, float] = {}  # seconds of each phase of setting up, so far
+        self._phase: tuple[str, float] | None = None
 
     def line(self, text: str) -> None:
         return None
+
+    def phase(self, name: str, text: str) -> None:
+        self._end_phase()
+        self._phase = name, time.monotonic()
+
+    def _end_phase(self) -> None:
+        if self._phase is not None:
+            name, began = self._phase
+            self.phases[name] = round(self.phases.get(name, 0.0) + time.monotonic() - began, 3)
+            self._phase = None
 
     def progress(self, name: str, done: int, total: int) -> None:
         return None
 
     def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+        self._end_phase()
         if time.monotonic() - self.newest > 30 or step == total:
             self.newest = time.monotonic()
             self.outer.line(f"    {self.name}: step {step}/{total}, loss {metrics['loss']:.4f}, {speed:,.0f} tokens/s")
