@@ -8,7 +8,20 @@ from typing import Annotated, Optional
 
 import typer
 
-from accord.cli_options import PROMPTS, Dtype, Json, K, Limit, Longest, Seed, Target, Temperature, Template, TopP, check_dtype
+from accord.cli_options import (
+    PROMPTS,
+    Dtype,
+    Json,
+    K,
+    Limit,
+    Longest,
+    Seed,
+    Target,
+    Temperature,
+    Template,
+    TopP,
+    check_dtype,
+)
 from accord.environment import settle
 
 Output = Annotated[str, typer.Option(help="JSONL file to write; must not exist.")]

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from forward.test_head import C, HEADS, definition, problem
+from forward.test_head import HEADS, C, definition, problem
 from torch.autograd.graph import saved_tensors_hooks
 
 from accord.forward import head, head_gpu

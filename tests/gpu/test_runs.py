@@ -4,15 +4,22 @@ import json
 
 import pytest
 import torch
+from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
-from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
+from training.helpers import (
+    json_lines,
+    labelled_rows,
+    metrics,
+    ready_for,
+    run,
+    stopped_after,
+)
 
 import accord
 from accord.evaluate.generate import sample
 from accord.training import memory
 from accord.training.doctor import examine
 from accord.types import Interrupted
-from conftest import pair_rows, write_rows
 
 COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "grad_norm", "entropy")
 

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 
 from accord.assess.opened import Opened, open_model
 from accord.data.asked import Asked
 from accord.data.prompts import Question, Questions, read_prompts
-from accord.data.templates import Unfit
 from accord.data.write import check_rows_file, new_file
-from accord.evaluate.generate import Prompt, Sample, sample
+from accord.evaluate.generate import Sample, sample
 from accord.models import fingerprint
-from accord.types import DataError, Origin, Turn, UsageError
+from accord.types import Origin, Turn, UsageError
 
 PIECE = 64  # prompts answered between two lines of progress
 Say = Callable[[str], None]

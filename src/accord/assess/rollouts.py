@@ -12,7 +12,6 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from accord.assess.generation import Sampling, provenance_of, row_of
 from accord.assess.opened import Opened, open_model

@@ -23,7 +23,13 @@ from accord.forward.choose import Forward, choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import add_lora, add_reference_adapter, forget_reference_adapter, load_adapter, train_all_weights
+from accord.models.lora import (
+    add_lora,
+    add_reference_adapter,
+    forget_reference_adapter,
+    load_adapter,
+    train_all_weights,
+)
 from accord.models.sound import model_findings
 from accord.objectives import POLICY_OBJECTIVES, BoundObjective, resolve
 from accord.objectives.policy_table import require_source

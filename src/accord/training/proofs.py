@@ -25,7 +25,12 @@ from accord.forward.rows import as_rows
 from accord.forward.scores import scored
 from accord.models.language import CRITIC, TRAINED
 from accord.objectives.certificate import certify
-from accord.training.independent import close, distance, prove_independently, sums_by_definition
+from accord.training.independent import (
+    close,
+    distance,
+    prove_independently,
+    sums_by_definition,
+)
 from accord.training.optim import Optimizer
 from accord.training.step import (
     Batch,
