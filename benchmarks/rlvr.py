@@ -3,11 +3,11 @@
     python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl, ifeval.jsonl (see verifying/prompts.py)
     python benchmarks/rlvr.py rates                    # of which constraint the model meets how much as it stands
     python benchmarks/rlvr.py before                   # what it passes before any training
-    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured after it
+    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured after it; --beta 0.1: with a KL term
 
 DIR holds truthfulqa/, hh_helpful/ and ifeval/ (see BENCHMARKS.md). An answer passes where it meets all constraints of its
 prompt. Before and after answer the same prompts with the same random numbers; intervals are clustered by prompt, and that of
-the gain is of the paired differences. Results go to benchmarks/results/rlvr.json, one entry a seed; what is there is replaced.
+the gain is of the paired differences. Results go to benchmarks/results/rlvr.json, one entry a run; what is there is replaced.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="the real sets, for prompts")
     parser.add_argument("--folder", type=Path, default=Path("rlvr"), help="of the prompts and runs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--beta", type=float, default=0.0, help="weight of the KL term in the loss")
     options = parser.parse_args()
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {"base_rates": {}, "before": {}, "runs": {}}
     if options.what == "prompts":
@@ -51,10 +52,10 @@ def main() -> None:
     elif options.what == "before":
         results["before"] = measured("smollm2", options.folder)
     else:
-        run, cost = trained(options.folder, options.seed)
-        after = measured(str(run), options.folder)
-        results["runs"][str(options.seed)] = {**cost, **learning(run), **compared(results["before"], after)}
-        print(json.dumps({name: results["runs"][str(options.seed)][name] for name in SETS}, indent=1))
+        run, cost = trained(options.folder, options.seed, options.beta)
+        found = {**cost, **learning(run), **compared(results["before"], measured(str(run), options.folder))}
+        results["runs"][f"seed {options.seed}, beta {options.beta:g}"] = found
+        print(json.dumps({name: found[name] for name in SETS}, indent=1))
     write(results)
 
 
@@ -66,35 +67,43 @@ def write(results: dict) -> None:
 # ---------------------------------------------------------------- one run
 
 
-def trained(folder: Path, seed: int) -> tuple[Path, dict]:
+def trained(folder: Path, seed: int, beta: float) -> tuple[Path, dict]:
     """`accord train` with the recipe in a process of its own, unless it is there; its folder, and what it cost."""
-    run = folder / f"run-{seed}"
-    cost_file = folder / f"run-{seed}.json"
+    run = folder / f"run-{seed}-{beta:g}"
+    cost_file = run.with_suffix(".json")
     if not cost_file.exists():
         command = [
             sys.executable, "-m", "accord.cli", "train", str(RECIPE), "--output", str(run), "--seed", str(seed),
-            "--data", str(folder / "train.jsonl"), "--held-out", str(folder / "held_out.jsonl"),
+            "--set", f"objective.beta={beta}", "--data", str(folder / "train.jsonl"), "--held-out", str(folder / "held_out.jsonl"),
         ]  # fmt: skip
         began, used = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, env=os.environ)
         now = resource.getrusage(resource.RUSAGE_CHILDREN)
         cpu = now.ru_utime + now.ru_stime - used.ru_utime - used.ru_stime
-        shown = "accord train recipes/constraints_grpo.yaml" + (f" --seed {seed}" if seed else "")
-        cost = {"command": shown, "seconds": time.perf_counter() - began, "cpu_seconds": cpu, "peak_gb": now.ru_maxrss / 2**20}
+        cost = {"command": f"accord train recipes/constraints_grpo.yaml --seed {seed} --set objective.beta={beta:g}", "seconds": time.perf_counter() - began, "cpu_seconds": cpu, "peak_gb": now.ru_maxrss / 2**20}
         cost_file.write_text(json.dumps(cost))
     return run, json.loads(cost_file.read_text())
 
 
-def learning(run: Path) -> dict:
-    """How it went: reward, flat groups and KL of the first and the last ten updates, and the run's own evaluations."""
+def learning(run: Path, most: int | None = None) -> dict:
+    """How it went: reward, groups that teach nothing, KL and repetition, of the first and the last five updates."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    updates = [line for line in lines if "rollouts/reward" in line]
-    names = ("reward", "reward_std", "flat_groups", "tokens", "ended", "kl")
-    return {
-        "updates": len(updates),
-        **{side: {name: sum(line[f"rollouts/{name}"] for line in some) / len(some) for name in names}
-           for side, some in (("first_ten", updates[:10]), ("last_ten", updates[-10:]))},
-    }  # fmt: skip
+    updates = [line for line in lines if "rollouts/reward" in line][:most]
+    names = ("rollouts/reward", "rollouts/flat_groups", "rollouts/tokens", "rollouts/ended", "rollouts/kl", "entropy")
+
+    def means(some: list[dict]) -> dict:
+        out = {name.removeprefix("rollouts/"): mean([line[name] for line in some]) for name in names}
+        return out | {"repeated": mean([share for line in some for share in repetition(run, line["step"] - 1)])}
+
+    return {"updates": len(updates), "first_five": means(updates[:5]), "last_five": means(updates[-5:])}
+
+
+def repetition(run: Path, batch: int) -> list[float]:
+    """Of each answer of a batch, the share of it that says again what it has said."""
+    from accord.evaluate.probe import repeated
+
+    body = json.loads((run / f"rollouts/{batch:06}.json").read_text().splitlines()[1])
+    return [repeated(answer["tokens"]) for answer in body["answers"]]
 
 
 # ---------------------------------------------------------------- what a model meets
