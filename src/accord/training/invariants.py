@@ -16,7 +16,8 @@
     evaluation  leaves weights, moments, gradients, modes and random state as they were
     checkpoint  what was written is what is in memory
 
-Cost: some indexing of a few numbers a tensor in the first updates, and a forward pass over two short rows every tenth.
+Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and then a forward pass over two short
+rows as well.
 """
 
 from __future__ import annotations
@@ -219,7 +220,8 @@ class Watch:
         objective = ready.learner.objective
         found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(objective, batch.trees, records)
         found = found or self._baseline(batch, records) or slopes_as_closed(objective, batch.trees, records)
-        found += self.arrivals.check()
+        if self.following(step) or step % EVERY == 0:  # not always: each tensor is waited for on a GPU
+            found += self.arrivals.check()
         self.seen.update(tree.row for tree in batch.trees)
         if ready.learner.kind == "rollouts":
             found += self._unmoved(batch, records)
