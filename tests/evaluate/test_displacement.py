@@ -54,6 +54,10 @@ def test_a_row_that_lacks_a_side():
                             diag__log_ratio__rejected=[nan, -6.0, -1.0], tokens__rejected=[nan, 4.0, 4.0]), DPO)  # fmt: skip
     assert found["diag/log_ratio_token/chosen"] == 0.5 and found["diag/log_ratio/rejected"] == -3.5
     assert found["diag/drift"] == pytest.approx(8 / 10) and "diag/ties" not in found
+    nowhere = [nan] * 3
+    bad_alone = decompose(three(diag__log_ratio__chosen=nowhere, tokens__chosen=nowhere, rewards__chosen=nowhere), DPO)
+    assert not {"diag/log_ratio/chosen", "diag/log_ratio_token/chosen", "diag/chosen_down"} & bad_alone.keys()
+    assert bad_alone["diag/drift"] == pytest.approx(9 / 10)
 
 
 def test_what_is_not_known_is_left_out():

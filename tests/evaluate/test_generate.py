@@ -195,6 +195,13 @@ def test_what_cannot_be_is_refused_in_words(change, says):
         sample(llama(), TOKENIZER, options.pop("prompts"), **options)
 
 
+def test_an_answer_may_fill_the_last_position():
+    """11 tokens of the longest prompt and 53 new ones are the model's 64 positions; one more are not."""
+    assert sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=53, temperature=0)
+    with pytest.raises(UsageError, match="64 positions"):
+        sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=54, temperature=0)
+
+
 def test_no_prompts_no_answers():
     assert sample(llama(), TOKENIZER, [], max_new_tokens=4) == []
 

@@ -113,6 +113,15 @@ def test_the_reference_is_asked_once(trained):
         torch.testing.assert_close(second[f"diag/log_ratio/{side}"] - first[f"diag/log_ratio/{side}"], moved)
 
 
+def test_a_reference_that_moves_is_asked_each_time(trained):
+    forward, reference = trained
+    counted, rows, objective = Counted(reference), held_out(pair_trees()), resolve("dpo", {})
+    counted.moves = True
+    for times in (1, 2):
+        evaluate(rows, forward, objective, counted)
+        assert counted.asked == times * len(rows.trees)
+
+
 def test_metrics_do_not_depend_on_the_packs(trained):
     forward, reference = trained
     objective, found = resolve("dpo", {}), []
@@ -186,6 +195,9 @@ def test_labelled_metrics_have_the_area(trained):
     good = torch.tensor([tree.desirable for tree in rows.trees])
     won = [float(a > b) for a in reward[good] for b in reward[~good]]
     assert found["diag/eval_auc"] == pytest.approx(sum(won) / len(won)) and "eval_rewards/accuracies" not in found
+    alike = [replace(tree, desirable=True) for tree in label_trees()]  # nothing to rank above anything
+    rows = held_out(alike, "labelled")
+    assert "diag/eval_auc" not in metrics(evaluate(rows, forward, resolve("kto", {}), reference), rows, resolve("kto", {}), 0.0)
     assert pair_accuracy(records, rows, 0.0) is None
 
 

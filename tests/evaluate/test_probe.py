@@ -66,8 +66,9 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
     assert both["kl"] == pytest.approx(sum(one["kl"] for one in alone) / 2)  # an answer counts as one
     for name in ("entropy", "top1"):  # a token counts as one
         assert both[name] == pytest.approx(sum(one[name] * n for one, n in zip(alone, lengths)) / sum(lengths))
-    with pytest.raises(ValueError):
-        divergences(ready.model, prompts, samples[:1], start)
+    for figure in (divergences, spread):
+        with pytest.raises(ValueError):
+            figure(ready.model, prompts, samples[:1], start)
 
 
 def test_what_training_started_from(tiny_folder, pairs_file):

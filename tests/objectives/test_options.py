@@ -157,6 +157,11 @@ def test_a_suggested_rate_by_hand():
     assert rates == pytest.approx([4e-4, 2e-4, 4e-4, 2e-5])
 
 
+def test_a_reward_model_s_convention_says_what_becomes_of_margins():
+    said = {margin: resolve("bradley_terry", {"margin": margin}).convention for margin in ("column", "none")}
+    assert "less each row's margin" in said["column"] and "margins ignored" in said["none"]
+
+
 def test_the_schema_says_what_is_accepted_and_by_default():
     assert resolve("dpo").schema == {
         "beta": {"accepts": "a finite number above 0", "default": 0.1},

@@ -70,6 +70,17 @@ def test_kl_terms(kind):
 
 
 @every_method
+def test_gradients_reach_the_policy_alone(name):
+    """Not what sampled, not the advantages, not the reference: each may hang on weights that train, as a critic's values do."""
+    given = rollouts(reference=name in ("grpo", "dr_grpo"))
+    fields = {field: value.clone().requires_grad_() for field in ("logps", "old", "advantages", "reference")
+              if (value := getattr(given, field)) is not None}  # fmt: skip
+    options = {"beta": 0.3} if given.reference is not None else {}
+    losses(name, Rollouts(**fields, count=COUNT), **options).sum().backward()
+    assert {field for field, value in fields.items() if value.grad is not None and value.grad.any()} == {"logps"}
+
+
+@every_method
 def test_any_split_gives_one_gradient(name):
     """With the denominator that stands beside the method: of the whole batch."""
     given = rollouts()

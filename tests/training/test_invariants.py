@@ -43,14 +43,16 @@ def records(batch, policy=((-3.0, -2.0),), known=((-3.5, -1.0),), loss=None) -> 
 def test_bookkeeping():
     """Δ of the batch, the records and the epoch: each disagreement has its own words."""
     batch = Batch(0, trees())
-    assert bookkeeping(batch, records(batch.trees), [0, 1, 2, 3], set()) == []
-    assert "other rows" in bookkeeping(batch, records(batch.trees), [0, 1, 2, 9], set())[0].says
-    assert "3 of its 4 rows" in bookkeeping(batch, records(batch.trees[:3]), [0, 1, 2, 3], set())[0].says
-    assert "row 2 comes a second time" in bookkeeping(batch, records(batch.trees), [0, 1, 2, 3], {2, 7})[0].says
+    assert bookkeeping(batch, records(batch.trees), trees(), set()) == []
+    assert "other rows" in bookkeeping(batch, records(batch.trees), [*trees()[:3], replace(trees()[3], row=9)], set())[0].says
+    swapped = [replace(tree, completions=tree.completions[::-1]) if tree.row == 2 else tree for tree in trees()]
+    assert "sides changed: row 2" in bookkeeping(Batch(0, swapped), records(swapped), trees(), set())[0].says
+    assert "3 of its 4 rows" in bookkeeping(batch, records(batch.trees[:3]), trees(), set())[0].says
+    assert "row 2 comes a second time" in bookkeeping(batch, records(batch.trees), trees(), {2, 7})[0].says
     longer = [replace(t, completions=((4, 5, 5, 2), (6, 2))) for t in batch.trees]
-    assert "scored 20" in bookkeeping(Batch(0, longer), records(longer), [0, 1, 2, 3], set())[0].says
+    assert "scored 20" in bookkeeping(Batch(0, longer), records(longer), longer, set())[0].says
     matched = Batch(0, batch.trees, [replace(batch.trees[0], completions=batch.trees[0].completions[:1])])
-    assert "own prompt" in bookkeeping(matched, records(batch.trees), [0, 1, 2, 3], set())[0].says
+    assert "own prompt" in bookkeeping(matched, records(batch.trees), trees(), set())[0].says
 
 
 def test_losses_as_closed():
@@ -223,8 +225,8 @@ def test_a_clean_run_raises_nothing(changes, tiny_folder, tmp_path):
 @pytest.mark.parametrize("size", [1, 5, 8, 1000, 28_311_552])
 def test_followed_coordinates_lie_inside_any_tensor(size):
     """float32 rounds 28,311,551 up: the last weight of SmolLM2's embedding would lie behind its end."""
-    from accord.training.invariants import COORDINATES, _spread
+    from accord.training.followed import COORDINATES, spread
 
-    index = _spread(torch.empty(1).expand(size)).tolist()
+    index = spread(torch.empty(1).expand(size)).tolist()
     assert index == sorted(set(index)) and len(index) == min(COORDINATES, size)
     assert index[0] == 0 and index[-1] == size - 1

@@ -6,9 +6,10 @@ than the others. Every row comes exactly once an epoch.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 
@@ -32,6 +33,13 @@ class Order:
     @property
     def batches_per_epoch(self) -> int:
         return -(-self.n // self.batch_size)
+
+    @cached_property
+    def digest(self) -> str:
+        """Of the first epoch's batches: another version of a library may shuffle otherwise, and a resumed run would then see
+        some rows twice and others never."""
+        batches = (self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch))
+        return hashlib.sha256(b"|".join(batches)).hexdigest()
 
     def batch(self, index: int) -> np.ndarray:
         """Row numbers of batch `index` counted from the start of training, [≤ batch_size]."""

@@ -31,6 +31,10 @@ class Records:
 
     def add(self, trees: Sequence[Tree], **columns: Tensor) -> None:
         self.row.extend(tree.row for tree in trees)
+        self.beside(trees, **columns)
+
+    def beside(self, trees: Sequence[Tree], **columns: Tensor) -> None:
+        """Further columns of rows that were added before."""
         for name, values in columns.items():
             assert len(values) == len(trees), name
             self.columns.setdefault(name, []).append(values.detach().double())
@@ -89,6 +93,15 @@ def record(
     if output is not None:
         columns |= {"loss": output.losses, **{f"extra/{k}": v for k, v in output.metrics.items()}}
     records.add(trees, **columns)
+
+
+def record_slopes(records: Records, trees: Sequence[Tree], tokens: TokenLogps | TokenScores) -> None:
+    """After the backward pass of rows that were added: their loss's slope along each answer's log-prob or score, which is the
+    mean over its tokens. `tokens.values` must have kept its gradient."""
+    grad = tokens.values.grad if tokens.values.grad is not None else torch.zeros_like(tokens.values)
+    zeros = torch.zeros(len(tokens.count), dtype=torch.float64, device=grad.device)
+    sums, sizes = (zeros.index_add(0, tokens.owner, values.double()) for values in (grad, torch.ones_like(grad)))
+    records.beside(trees, **_sides(trees, "slope", sums / sizes))
 
 
 def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor]:

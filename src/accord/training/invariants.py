@@ -1,19 +1,23 @@
 """What must hold while training, whatever the method: checked on samples at every update, on probe rows now and then.
 
-    batch       the rows of the update are the order's, each once an epoch, each answer token counted
-    baseline    KTO's rests on answers to other prompts
-    metrics     what is reported of a batch is what its rows give
+    batch       the rows of the update are the order's, each once an epoch, with their own text, each answer token counted
+    baseline    KTO's rests on answers to other prompts, under the weights of this update
+    metrics     what is reported of a batch, or of held-out rows, is what the rows give
     objective   every row's loss is its closed form at the row's own log-probs
+    gradient    each answer's log-prob gets the closed form's slope over the batch's denominator, and the masters get what
+                backward passes gave, once
     first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the held-out rows
     update      sampled weights go where AdamW, written out, takes them; the network holds the masters rounded
     moved       after ten updates, nearly every weight that had a gradient is somewhere else
     frozen      weights that do not train are bit for bit what they were
-    reference   the reference's log-probs of fixed rows stay
+    reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe says
     path        the forward path still computes what the bare network computes, adapters on
+    samples     have under the policy the log-prob that was recorded when they were drawn
     evaluation  leaves weights, moments, gradients, modes and random state as they were
     checkpoint  what was written is what is in memory
 
-Cost: some indexing of a few numbers a tensor in the first updates, and a forward pass over two short rows every tenth.
+Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and then a forward pass over two short
+rows as well.
 """
 
 from __future__ import annotations
@@ -29,41 +33,42 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from accord.evaluate.generate import Sample
 from accord.evaluate.records import Records
 from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
+from accord.forward.layout import micro_batches
 from accord.objectives import BoundObjective
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
+from accord.training.followed import FOLLOWED, AdamWritten, Arrivals, Follower, at, broken, spread
 from accord.training.independent import close, distance, sums_by_definition
 from accord.training.moving import Moving
-from accord.training.optim import MOMENTS, Optimizer, schedule
+from accord.training.optim import MOMENTS, Optimizer
 from accord.training.step import Batch
 from accord.types import Finding, Logps, Tree
 
 if TYPE_CHECKING:
     from accord.training.prepare import Ready
 
-COORDINATES = 8  # weights a tensor that are followed
-FOLLOWED = 10  # updates after the start of a process in which they are
+SIDES = ("chosen", "rejected")
 EVERY = 10  # updates between two looks at the probe rows
 FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
-MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
 DRIFT = 1e-5  # nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a GPU
-ADAM_EPSILON = 1e-8
 LOSS = 1e-3  # relative, absolute under 1: float32 log-probs of hundreds of nats
-
-
-def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Finding:
-    return Finding(f"running.{check}", "refused", says, evidence, remedy or "this is a fault of the program: report it with events.jsonl")
+SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}  # nats a token: a cache rounds otherwise than a whole pass
+SLOPE = 1e-5  # of a row's loss along its answers' log-probs, absolute, beside LOSS as a relative one
 
 
 # ---------------------------------------------------------------- pure checks
 
 
-def bookkeeping(batch: Batch, records: Records, expected: Sequence[int], seen: set[int]) -> list[Finding]:
+def bookkeeping(batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]) -> list[Finding]:
     """The rows that gave the gradient are those that the order names, each once in this epoch, and all their tokens."""
-    rows = [tree.row for tree in batch.trees]
-    if rows != list(expected):
-        return [broken("batch", f"update {batch.index} was given other rows than its order names", given=rows[:8], named=list(expected)[:8])]
+    rows, named = [tree.row for tree in batch.trees], [tree.row for tree in expected]
+    if rows != named:
+        return [broken("batch", f"update {batch.index} was given other rows than its order names", given=rows[:8], named=named[:8])]
+    if other := [tree.row for tree, own in zip(batch.trees, expected) if tree != own]:
+        says = f"update {batch.index} was given other text than its rows have, or its answers' sides changed: row {other[0]}"
+        return [broken("batch", says, rows=other[:8])]
     if records.row != rows:
         return [broken("batch", f"update {batch.index} computed {len(records.row)} of its {len(rows)} rows, or in another order")]
     if again := seen.intersection(rows):
@@ -89,9 +94,11 @@ def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> li
         return []
     wins = sum(0.5 if abs(margin) <= tie_width else float(margin > 0) for margin in margins)
     counted = {"rewards/accuracies": wins / len(margins), "rewards/margins": sum(margins) / len(margins)}
+    if "loss" in metrics:  # pairs, so that the mean is over rows
+        counted["loss"] = math.fsum(records["loss"].tolist()) / len(margins)
     for name, value in counted.items():
         if not math.isclose(metrics[name], value, rel_tol=1e-6, abs_tol=1e-6):
-            return [broken("metrics", f"{name} is reported as {metrics[name]:.6g}; the rows of the batch give {value:.6g}")]
+            return [broken("metrics", f"{name} is reported as {metrics[name]:.6g}; its rows give {value:.6g}")]
     return []
 
 
@@ -108,20 +115,44 @@ def losses_as_closed(objective: BoundObjective, trees: Sequence[Tree], records: 
     return []
 
 
+def slopes_as_closed(objective: BoundObjective, trees: Sequence[Tree], records: Records) -> list[Finding]:
+    """The gradient that reached each answer's log-prob, against the closed form's over the batch's one denominator."""
+    form = CLOSED_FORMS.get(objective.name)
+    if form is None or "slope/chosen" not in records:
+        return []
+    tokens = sum(len(completion) for tree in trees for completion in tree.completions)
+    total = tokens if objective.denominator == "tokens" else len(trees)
+    got = [records[f"slope/{side}"].tolist() for side in SIDES]
+    for number, (row, tree) in enumerate(zip(_numbers(trees, records), trees, strict=True)):
+        _, wanted = form(row, objective.options, _baseline(records))
+        for side, slope in zip(_sides_of(tree), wanted, strict=True):
+            found = got[side][number] * total
+            if not abs(found - slope) <= SLOPE + LOSS * abs(slope):
+                says = (
+                    f"the gradient along the {SIDES[side]} answer of row {tree.row} is {found:.6g}/{total}; {objective.name} has "
+                    f"{slope:.6g}/{total}: a wrong denominator, rows counted more than once, or another loss"
+                )
+                return [broken("gradient", says, row=tree.row)]
+    return []
+
+
+def _sides_of(tree: Tree) -> tuple[int, ...]:
+    """Of each of a row's answers, the side that it stands on in the records."""
+    return (0, 1) if len(tree.completions) == 2 else (int(tree.desirable is False),)
+
+
 def _baseline(records: Records) -> float:
     return records["extra/kl"][0].item() if "extra/kl" in records else 0.0
 
 
 def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
     """Each row of the records as the closed forms take it."""
-    sides = ("chosen", "rejected")
     what = "logps" if "logps/chosen" in records else "rewards"  # of a reward model, the reward is what was computed
-    policy = [records[f"{what}/{side}"].tolist() for side in sides]
-    ratio = [records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None for side in sides]
+    policy = [records[f"{what}/{side}"].tolist() for side in SIDES]
+    ratio = [records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None for side in SIDES]
     for number, tree in enumerate(trees):
-        at = (0, 1) if len(tree.completions) == 2 else (int(tree.desirable is False),)
         answers = []
-        for side, completion in zip(at, tree.completions):
+        for side, completion in zip(_sides_of(tree), tree.completions):
             value = policy[side][number]
             answers.append(Answer(value, value - (ratio[side][number] if ratio[side] else 0.0), len(completion)))
         yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
@@ -142,131 +173,6 @@ def untouched(trees: Sequence[Tree], records: Records, dtype: torch.dtype, where
     return [broken("first", says, "the reference's log-probs are of other rows, other tokens or other weights: stale or misaligned")]
 
 
-# ---------------------------------------------------------------- weights that are followed
-
-
-@dataclass
-class Followed:
-    """A few coordinates of one master: where it is, and what AdamW remembers of it, in float64."""
-
-    index: Tensor  # [COORDINATES] into the flattened tensor
-    start: Tensor
-    value: Tensor
-    mean: Tensor
-    square: Tensor
-    decay: float
-    had_gradient: Tensor  # bool: whether there was ever a gradient
-
-
-class AdamWritten:
-    """AdamW as the paper writes it, on a few coordinates of every tensor (Loshchilov & Hutter 2019, Algorithm 2)."""
-
-    def __init__(self, ready: Ready, updates: int):
-        config = ready.config.train
-        self.config, self.updates, self.optimizer = config, updates, ready.optimizer
-        planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
-        self.rate = lambda step: planned(step) * ready.optimizer.scale  # halved where --on-flag adapt says so
-        self.followed = {
-            name: _follow(master, ready.optimizer.adamw.state.get(master), config.weight_decay if master.dim() >= 2 else 0.0)
-            for name, master in ready.optimizer.masters.masters.items()
-        }
-
-    def too_low(self) -> list[Finding]:
-        """Masters that cannot hold small updates: asked first, since whatever is computed with them is astray for that reason."""
-        for name, master in self.optimizer.masters.masters.items():
-            if torch.finfo(master.dtype).eps > torch.finfo(torch.float32).eps:
-                says = f"{name} is trained in {master.dtype}, whose rounding swallows small updates: a master is kept in float32"
-                return [broken("update", says, tensor=name)]
-        return []
-
-    def foresee(self, step: int) -> float:
-        """Take the gradients as they stand before the update, and move the followed values. Returns the gradients' norm."""
-        gradients = self.optimizer.masters.gradients()
-        norm = math.sqrt(sum(g.double().norm().item() ** 2 for g in gradients.values()))
-        clip = self.config.clip
-        scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
-        self.updates += 1
-        for name, followed in self.followed.items():
-            if name in gradients:
-                self._move(followed, scale * _at(gradients[name], followed.index), self.rate(step))
-        return norm
-
-    def _move(self, f: Followed, gradient: Tensor, rate: float) -> None:
-        first, second = self.config.betas
-        f.mean = first * f.mean + (1 - first) * gradient
-        f.square = second * f.square + (1 - second) * gradient.square()
-        size = (f.square / (1 - second**self.updates)).sqrt() + ADAM_EPSILON
-        f.value = f.value * (1 - rate * f.decay) - rate * (f.mean / (1 - first**self.updates)) / size
-        f.had_gradient |= gradient != 0
-
-    def verify(self, before: dict[str, Tensor], step: int) -> list[Finding]:
-        """Where the masters are after the update, and what the network holds of them."""
-        for name, f in self.followed.items():
-            master = self.optimizer.masters.masters[name]
-            now = _at(master, f.index)
-            travel = (f.value - before[name]).abs()
-            allowed = 0.01 * travel + 4 * torch.finfo(torch.float32).eps * f.value.abs() + 1e-12
-            if not bool(((now - f.value).abs() <= allowed).all()):
-                return [_astray(name, master, now, before[name], f.value, step)]
-            held = _at(self.optimizer.masters.working[name], f.index)
-            if not torch.equal(held, now.to(self.optimizer.masters.working[name].dtype).double()):
-                says = f"after update {step} the network does not hold {name} as its master has it: the update did not reach it"
-                return [broken("update", says)]
-            f.value = now  # rounding must not add up over the updates
-        return []
-
-    def values(self) -> dict[str, Tensor]:
-        masters = self.optimizer.masters.masters
-        return {name: _at(masters[name], f.index) for name, f in self.followed.items()}
-
-    def moved(self) -> list[Finding]:
-        """The share of followed weights that are somewhere else than at the start, of those that had a gradient."""
-        moved = total = 0
-        for name, now in self.values().items():
-            f = self.followed[name]
-            moved += int(((now != f.start) & f.had_gradient).sum())
-            total += int(f.had_gradient.sum())
-        if not total:
-            return [Finding("running.moved", "warning", "no gradient reached any weight that trains, in ten updates", {},
-                            "every row's loss is flat: look at the margins, β and the labels")]  # fmt: skip
-        share = moved / total
-        if share >= MOVED:
-            return []
-        says = f"only {share:.1%} of the weights with a gradient moved in {FOLLOWED} updates: smaller than float32 can hold"
-        return [Finding("running.moved", "warning", says, {"share": share}, "raise train.learning_rate")]
-
-
-def _at(tensor: Tensor, index: Tensor) -> Tensor:
-    """Some coordinates, float64 on the CPU."""
-    return tensor.detach().reshape(-1)[index].double().cpu()
-
-
-def _spread(tensor: Tensor) -> Tensor:
-    """Indices of a few coordinates, from the first to the last."""
-    count = min(COORDINATES, tensor.numel())  # in whole numbers: float32 cannot count to the size of a large embedding
-    return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
-
-
-def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> Followed:
-    index = _spread(master)
-    value = _at(master, index)
-    mean, square = (_at(state[key], index) if state else torch.zeros_like(value) for key in MOMENTS)
-    return Followed(index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool))
-
-
-def _astray(name: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int) -> Finding:
-    """In words, how a tensor did not go where AdamW takes it."""
-    due, done = (wanted - before), (now - before)
-    still = (done == 0) & (due != 0)
-    evidence = {"tensor": name, "due": due.tolist(), "done": done.tolist()}
-    if still.all() or (still.any() and master.dtype != torch.float32):
-        why = f"it is kept in {master.dtype}, whose rounding swallows the update" if master.dtype != torch.float32 else "the optimizer leaves it out, or its rate is 0"
-        return broken("update", f"{name} did not move in update {step}: {why}", **evidence)
-    factor = (done @ due / (due @ due)).item() if due.any() else math.inf
-    says = f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as far along that way"
-    return broken("update", says, "gradient, clipping, learning rate, decay or moments are not what the config says", **evidence)
-
-
 # ---------------------------------------------------------------- the watch over a run
 
 
@@ -277,6 +183,8 @@ class Watch:
     ready: Ready
     first: int  # updates made when the watch began
     adam: AdamWritten = field(init=False)
+    arrivals: Arrivals = field(init=False)
+    follower: Follower | None = None  # of a reference that moves
     still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
     probe: list[Tree] = field(init=False)
     known: Logps | None = None  # the reference's log-probs of the probe rows
@@ -286,7 +194,9 @@ class Watch:
 
     def __post_init__(self) -> None:
         ready = self.ready
-        self.adam = AdamWritten(ready, self.first)
+        self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
+        if isinstance(ready.learner.reference, Moving):
+            self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
         self.still = {name: values for name, values in _still(ready)}
         self.probe = sorted(ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens)[:2]
         if ready.reference_kind in FIXED:
@@ -296,14 +206,22 @@ class Watch:
         """Whether single weights are followed through this update, counted from 0."""
         return update - self.first < FOLLOWED
 
+    def before_gradient(self) -> None:
+        """An update's first backward pass is due, or is due again where memory ran out."""
+        self.arrivals.begin()
+
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
         """The batch and its losses; called with the gradient complete and no weight moved."""
         ready, step = self.ready, batch.index
         if ready.source is not None or step % ready.order.batches_per_epoch == 0:
             self.seen = set()
         own = ready.source is not None  # answers have no order but that of their batch
-        expected = [tree.row for tree in (ready.batch_trees(step) if own else map(ready.rows.trees.__getitem__, ready.order.batch(step)))]
-        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(ready.learner.objective, batch.trees, records)
+        expected = ready.batch_trees(step) if own else [ready.rows.trees[row] for row in ready.order.batch(step)]
+        objective = ready.learner.objective
+        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(objective, batch.trees, records)
+        found = found or self._baseline(batch, records) or slopes_as_closed(objective, batch.trees, records)
+        if self.following(step) or step % EVERY == 0:  # not always: each tensor is waited for on a GPU
+            found += self.arrivals.check()
         self.seen.update(tree.row for tree in batch.trees)
         if ready.learner.kind == "rollouts":
             found += self._unmoved(batch, records)
@@ -319,6 +237,23 @@ class Watch:
             found.append(broken("update", f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and clips by that"))
         return found
 
+    @torch.no_grad()
+    def _baseline(self, batch: Batch, records: Records) -> list[Finding]:
+        """The baseline of a coupled objective, once more from its mismatched rows: in the second update, since in the first
+        it is 0 whatever went wrong, and now and then."""
+        learner, step = self.ready.learner, batch.index
+        if not batch.mismatched or (step - self.first != 1 and step % (10 * EVERY) != EVERY):
+            return []
+        groups = [[batch.mismatched[i] for i in group] for group in micro_batches(batch.mismatched, learner.micro_tokens)]
+        policy = Logps.join([learner.forward(group).reduce() for group in groups])
+        wanted = learner.objective.context(policy, Logps.join([learner.reference.logps(group) for group in groups]))
+        nats = MEAN_TOKEN[self.ready.model.dtype] * policy.count.double().mean().item()  # what another micro-batch may round
+        gap = abs(_baseline(records) - next(iter(wanted.values())).item())
+        if gap <= nats:
+            return []
+        says = f"the baseline of update {step} is {_baseline(records):.4g} nats; its mismatched rows give {gap:.2g} more or less"
+        return [broken("baseline", says, "it is of other rows, or of other weights than those of this update")]
+
     def _unmoved(self, batch: Batch, records: Records) -> list[Finding]:
         """In the first update of a batch of answers the policy is the one that drew them: every ratio is 1."""
         if not self.ready.source.fresh(batch.index) or _drops(self.ready):
@@ -332,6 +267,7 @@ class Watch:
     def after_update(self, step: int) -> list[Finding]:
         """Weights, frozen weights and the probe rows; `step` updates have been made."""
         found = self.adam.verify(self._before, step) if self.following(step - 1) else []
+        found += self.follower.check(step) if self.follower is not None else []
         if step == min(self.first + FOLLOWED, self.ready.steps):
             found += self.adam.moved()
         if step - self.first in (1, 2) or step % EVERY == 0:
@@ -364,6 +300,21 @@ class Watch:
             return []
         says = f"after {step} updates the forward path differs from the bare network by {gap.mean():.3g} {forward.model.unit}"
         return [broken("path", says, "the path skips or doubles what was trained, drops units, or mixes rows; try model.forward=padded")]
+
+    @torch.no_grad()
+    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+        """Two samples have under the policy, by the bare network, the log-prob that they were drawn with."""
+        model = self.ready.model
+        trees = [Tree(tuple(prompt), (said.tokens,), row) for row, (prompt, said) in enumerate(zip(prompts, samples)) if said.tokens][:2]
+        if not trees:
+            return []
+        sums = sums_by_definition(model, trees)
+        drawn = torch.tensor([samples[tree.row].logprob for tree in trees], device=sums.sum.device)
+        gap = distance(Logps(drawn, sums.count), sums).mean().item()
+        if gap <= SAMPLED[model.dtype]:
+            return []
+        says = f"samples were drawn at log-probs that the policy does not give them: {gap:.3g} {model.unit} apart"
+        return [broken("samples", says, "the sampler skips what was trained, or computes another model")]
 
     @contextmanager
     def evaluation(self, findings: list[Finding]) -> Iterator[None]:
@@ -408,6 +359,12 @@ class Watch:
 class Blind:
     """No watch: where weights are sharded no rank holds what the checks compare."""
 
+    def before_gradient(self) -> None:
+        return None
+
+    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+        return []
+
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
         return []
 
@@ -447,9 +404,9 @@ def _still(ready: Ready) -> Iterator[tuple[str, Tensor]]:
     moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
     for name, parameter in ready.model.root.named_parameters():
         if id(parameter) not in moves and parameter.numel():
-            yield name, _at(parameter, _spread(parameter))
+            yield name, at(parameter, spread(parameter))
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:
     for state in optimizer.adamw.state.values():
-        yield from (_at(state[key], _spread(state[key])) for key in MOMENTS)
+        yield from (at(state[key], spread(state[key])) for key in MOMENTS)

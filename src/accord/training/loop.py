@@ -117,6 +117,7 @@ def within_memory(run: Run, batch: Batch) -> Records:
       Refused: one row at a time is still too much. A checkpoint of the last good weights is written.
     """
     while True:
+        run.watch.before_gradient()
         try:
             return accumulate(run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll)
         except (RuntimeError, MemoryError) as error:
@@ -152,6 +153,7 @@ def evaluate_rows(run: Run) -> dict:
     hold(run, run.watch.evaluated(records, run.progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
     metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
+    hold(run, metrics_as_recorded({name.removeprefix("eval_"): value for name, value in metrics.items()}, records, ready.tie_width))
     run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
     if run.accuracy is not None:
         metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
@@ -190,6 +192,7 @@ def answer(run: Run) -> None:
     for number, (asked, said) in enumerate(zip(ready.asked, samples)):
         run.folder.append("samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken))
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
+    hold(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))
 
 
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:

@@ -149,6 +149,7 @@ class Ready:
             "reference": self.reference_kind,
             "forward": "tree" if self.learner.forward.shares_prompts else "padded",  # a GPU's kernels only round otherwise
             "trees": len(self.rows.trees),
+            "order": self.order.digest,
             "rewards": self.source.judged_by if self.source is not None else None,
             "config": trajectory(self.config),
         }
@@ -304,7 +305,8 @@ def require_one_run(world: World, identity: dict) -> None:
 IDENTITY = {
     "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
     "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-    "forward": "the forward path", "trees": "the number of usable rows", "rewards": "what rewards answers",
+    "forward": "the forward path", "trees": "the number of usable rows",
+    "order": "the order of the rows", "rewards": "what rewards answers",
 }  # fmt: skip
 
 

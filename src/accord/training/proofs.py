@@ -23,7 +23,7 @@ from accord.forward.layout import micro_batches, pack
 from accord.forward.reference import Base
 from accord.forward.rows import as_rows
 from accord.forward.scores import scored
-from accord.models.language import CRITIC, TRAINED
+from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.objectives.certificate import certify
 from accord.training.independent import (
     close,
@@ -123,9 +123,22 @@ def _trainable(learner: Learner) -> Finding:
     if stray and learner.reference is not None:
         says = f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the reference would move with them"
         return Finding("step0.trainable", "refused", says, evidence, "train adapters alone, or model.lora=null")
+    if apart := _untied(model):
+        says = f"{apart}: whoever loads the model ties them, and has another model than was trained"
+        return Finding("step0.trainable", "refused", says, evidence, "tie them, or say tie_word_embeddings: false in config.json")
     kind = "adapters" if model.peft is not None else "all weights"
     says = f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters ({count / total:.2%}), float32 masters"
     return Finding("step0.trainable", "ok", says, evidence)
+
+
+def _untied(model: LanguageModel) -> str:
+    """In words, that embedding and head are two tensors where the model's settings tie them; empty where all is well."""
+    network = model.network
+    head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
+    tied = getattr(network.config.get_text_config(), "tie_word_embeddings", False)
+    if not tied or head is None or embedding is None or head.weight is embedding.weight:
+        return ""
+    return "embedding and head are tied in config.json, and two tensors in training"
 
 
 def _mask(trees: Sequence[Tree]) -> Finding:

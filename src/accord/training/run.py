@@ -7,6 +7,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import torch
+
 from accord.config import Config
 from accord.distributed import ALONE, World, joined
 from accord.environment import ranks
@@ -24,7 +26,7 @@ from accord.training.same import Candidates
 from accord.training.sharding import whole_model
 from accord.training.signals import Stop, stop_on_signals
 from accord.training.state import Progress, Run
-from accord.types import AccordError, CheckpointError, Finding, Interrupted, UsageError
+from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 # Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
 CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
@@ -117,6 +119,7 @@ def _go_on(
         display.line(f"! checkpoint passed over: {problem}")
     world.on_first(lambda: files.require_room(folder.path, _room(ready, 1)))
     ready.load_state(world.from_first(saved.tensors if world.first else {}), saved.step)
+    _require_restored(saved, ready)
     for problem in world.on_first(lambda: _stand_at(saved, progress, ready, folder)):
         display.line(f"! {problem}; the weights do not depend on it")
     display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
@@ -124,6 +127,22 @@ def _go_on(
         budget = min(progress.micro_tokens, ready.learner.micro_tokens)
         ready.learner = replace(ready.learner, micro_tokens=budget)
     return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
+
+
+def _require_restored(saved: Checkpoint, ready: Ready) -> None:
+    """
+    Raises:
+      Refused: what stands in memory is not what the checkpoint holds. Not asked of sharded weights, which no rank has whole.
+    """
+    if ready.world.lockstep:
+        return
+    held = ready.state()
+    differs = ready.world.on_first(lambda: [name for name, tensor in held.items() if not torch.equal(tensor.cpu(), saved.tensors[name])])
+    if differs:
+        raise Refused(
+            f"{len(differs)} tensors are not what {saved.path} has, such as {differs[0]}: weights or moments were mixed up while they "
+            "were put back.\nThe checkpoint is as it was. This is a fault of the program: report it."
+        )
 
 
 def _stand_at(saved: Checkpoint, progress: Progress, ready: Ready, folder: RunFolder) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from accord.data.order import mismatch
 from accord.distributed import ALONE, World, in_order, laid
-from accord.evaluate.records import Records, record
+from accord.evaluate.records import Records, record, record_slopes
 from accord.forward.choose import Forward
 from accord.forward.logps import TokenLogps
 from accord.forward.reference import Reference
@@ -131,8 +131,11 @@ def accumulate(
                 loss = _losses(learner, group, tokens, context, records).sum() / total
             if not loss.requires_grad:
                 raise Refused("The losses carry no gradient: the forward path skips what trains, or cuts it off. Report this.")
+            tokens.values.retain_grad()
             loss.backward()
             masters.collect()
+            if group is not None and learner.kind != "rollouts":
+                record_slopes(records, group, tokens)
         return records.tensors()
 
     records = Records.of(in_order(world.together(mine), places(batch.trees, world)))
