@@ -26,14 +26,16 @@ def of_cell(seconds, rows=None, reference=0.0) -> dict:
             "reference_rows": {"computed": computed, "needed": needed} if rows else None}  # fmt: skip
 
 
-def test_single_runs_compute_their_own_reference():
+def test_single_runs_with_a_cache_and_without():
     """100 rows in 20 s; the second cell had them, the third computed half of its own in 10 s; sft asks for none."""
     each = {"dpo": of_cell(60, (100, 100), 20.0), "ipo": of_cell(41, (0, 100), 0.5), "kto": of_cell(50, (50, 100), 10.0), "sft": of_cell(30)}
     found = singles(each)
     assert found["reference_rows_more"] == 150
     seconds_a_row = (20 - 0.5 + 10 - 0.5) / 150  # less what a cell with nothing to compute takes
-    assert found["reference_seconds_more"] == approx(150 * seconds_a_row) and found["seconds"] == approx(181 + 29)
-    assert singles({"sft": of_cell(30)}) == {"seconds": 30, "reference_rows_more": 0, "reference_seconds_more": 0}
+    assert found["seconds"] == 181 and found["seconds_without_cache"] == approx(181 + 150 * seconds_a_row)
+    assert singles({"sft": of_cell(30)}) == {"seconds": 30, "seconds_without_cache": 30, "reference_rows_more": 0}
+    cached = singles({"dpo": of_cell(30, (0, 100), 0.5)})  # by an earlier command: nobody knows what a row takes
+    assert cached == {"seconds": 30, "seconds_without_cache": None, "reference_rows_more": 100}
 
 
 def test_a_folder_s_log(tmp_path):
@@ -52,7 +54,9 @@ def test_a_folder_s_log(tmp_path):
     assert (cost["sessions"], cost["sessions_killed"]) == (2, 1) and cost["total_cpu_seconds"] >= 0
     whole, single = times.says(cost, clock)
     assert "1 of 2 sessions were killed" in whole and "the cells 1:00" in whole
-    assert "The 1 cells as single runs of accord train: 1:00" in single and "rows of the reference" not in single
+    assert "The 1 cells with a model, as single runs of accord train: 1:00" in single and "rows of the reference" not in single
+    cost["single_runs"] = {"seconds": 60, "seconds_without_cache": 90, "reference_rows_more": 8}
+    assert "1:30 without a cache that they share, which spares 8 rows" in times.says(cost, clock)[1]
 
 
 def test_a_line_torn_by_a_kill_takes_no_other_along(tmp_path):

@@ -4,7 +4,8 @@ A session is one process at work in the folder. Its beginning and its end are lo
 that was killed, what is known is the time until its last line, and that is said.
 
 Single runs of `accord train` would read the rows, load the model and prove themselves just as cells do: these seconds are in each
-cell's own. What only the comparison saves are rows of the reference pass that another cell had computed.
+cell's own. One after the other on one machine they would also share the cache of reference log-probs; where they do not, such as on
+several machines, each computes all of its own, and that is estimated from what computing rows took here.
 """
 
 from __future__ import annotations
@@ -82,7 +83,10 @@ def sessions(entries: Sequence[dict]) -> tuple[float, int]:
 
 
 def singles(each: Mapping[str, dict]) -> dict:
-    """The same cells as runs of their own: what they took, and the reference rows that others had computed for them."""
+    """The same cells as runs of their own: with the cache of reference log-probs that runs on one machine share, and without.
+
+    Without is None where nothing here shows how long a row takes.
+    """
     own = sum(cost["seconds"] for cost in each.values())
     passes = [(cost["reference_rows"], cost["reference_seconds"]) for cost in each.values() if cost["reference_rows"]]
     computed = sum(rows["computed"] for rows, _ in passes)
@@ -90,8 +94,9 @@ def singles(each: Mapping[str, dict]) -> dict:
     idle = [seconds for rows, seconds in passes if not rows["computed"]]  # the cache is read, and eight rows are proved
     fixed = sum(idle) / len(idle) if idle else 0.0
     working = sum(max(0.0, seconds - fixed) for rows, seconds in passes if rows["computed"])
-    more = spared * working / computed if computed else 0.0
-    return {"seconds": round(own + more, 3), "reference_rows_more": spared, "reference_seconds_more": round(more, 3)}
+    known = computed or not spared
+    apart = round(own + (spared * working / computed if spared else 0.0), 3) if known else None
+    return {"seconds": round(own, 3), "seconds_without_cache": apart, "reference_rows_more": spared}
 
 
 def says(cost: Mapping, clock) -> list[str]:
@@ -106,11 +111,12 @@ def says(cost: Mapping, clock) -> list[str]:
     killed = cost["sessions_killed"]
     gaps = f" {killed} of {cost['sessions']} sessions were killed and are counted until their last record." if killed else ""
     single = cost["single_runs"]
-    more = f", with {single['reference_rows_more']:,} rows of the reference that other cells computed for them" if single["reference_rows_more"] else ""
+    apart, rows = single["seconds_without_cache"], single["reference_rows_more"]
+    more = f"; {clock(apart)} without a cache that they share, which spares {rows:,} rows of the reference pass" if rows and apart else ""
     return [
         f"In all {clock(cost['total_seconds'])} ({clock(cost['total_cpu_seconds'])} of processor time): {told}.{gaps}",
-        f"The {len(cost['cells'])} cells as single runs of accord train: {clock(single['seconds'])}, each with its own set-up{more}; "
-        "without the start of their processes, and nothing measured on held-out rows.",
+        f"The {len(cost['cells'])} cells with a model, as single runs of accord train: {clock(single['seconds'])}, each with its own set-up{more}. "
+        "The start of their processes is not counted, and nothing would be measured on held-out rows.",
     ]
 
 
