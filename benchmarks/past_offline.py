@@ -27,7 +27,7 @@ from accord.training.run import resume, start
 
 DEMO = Path(__file__).parents[1] / "src/accord/demo"
 RESULT = Path(__file__).parent / "results/past_offline.json"
-POINTS = 4  # along each run
+KEPT, POINTS = 4, 2  # checkpoints along each run, and how many of them are measured: the middle and the end
 BATCHES, PROMPTS, K = 32, 8, 4
 OWN = {"rewards": ["vader"], "k": K, "max_new_tokens": 40}
 ONLINE = {"batch_size": PROMPTS, "steps": BATCHES, "learning_rate": 3e-4, "schedule": "constant"}
@@ -61,7 +61,7 @@ def trained(name: str, seed: int, work: Path) -> Cell:
     own = recipe.get("rollouts", OWN)
     config = make_config({
         "model": {"name": "smollm2"}, "data": {"train": str(DEMO / "train.jsonl")}, "objective": recipe["objective"], "rollouts": own,
-        "train": {"seed": seed, **recipe["train"]}, "checkpoint": {"every": recipe["train"].get("steps", 32) // POINTS, "keep": 9},
+        "train": {"seed": seed, **recipe["train"]}, "checkpoint": {"every": recipe["train"].get("steps", 32) // KEPT, "keep": 9},
         "monitor": {"samples": 0, "audit_rows": 0}, "output": str(folder),
     })  # fmt: skip
     if not (folder / "adapter").exists():
