@@ -95,7 +95,18 @@ def learning(run: Path, most: int | None = None) -> dict:
         out = {name.removeprefix("rollouts/"): mean([line[name] for line in some]) for name in names}
         return out | {"repeated": mean([share for line in some for share in repetition(run, line["step"] - 1)])}
 
-    return {"updates": len(updates), "first_five": means(updates[:5]), "last_five": means(updates[-5:])}
+    sides = {"first_five": updates[:5], "last_five": updates[-5:]}
+    return {"updates": len(updates), **{side: means(some) | fresh(run, [line["step"] - 1 for line in some]) for side, some in sides.items()}}
+
+
+def fresh(run: Path, batches: list[int]) -> dict:
+    """Share of the answers of some batches that meet all that they were asked, by prompt. A run that reads its prompts once
+    at most asks each of them here for the first time: nothing has been learned from it."""
+    from accord.evaluate.statistics import bootstrap_mean
+
+    answers = [a for batch in batches for a in json.loads((run / f"rollouts/{batch:06}.json").read_text().splitlines()[1])["answers"]]
+    found = bootstrap_mean([float(a["reward"] == 1) for a in answers], clusters=[a["prompt"] for a in answers])
+    return {"all_met": [found.value, found.low, found.high], "prompts": len({a["prompt"] for a in answers}), "answers": len(answers)}
 
 
 def repetition(run: Path, batch: int) -> list[float]:
@@ -126,7 +137,9 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
 
     judge, out = constraints(strict=True), []
     ids = [opened.template.question((Turn("user", row["prompt"]),)) for row in rows]
-    answers = sample(opened.model.root, opened.model.tokenizer, [i for i in ids for _ in range(k)], max_new_tokens=tokens, seed=1)
+    repeated = [i for i in ids for _ in range(k)]
+    # Few rows at a time: 180 of them, as many as fit by default, took 6.5 GB of a machine that others were using.
+    answers = sample(opened.model.root, opened.model.tokenizer, repeated, max_new_tokens=tokens, seed=1, batch_tokens=4_096)
     for number, row in enumerate(rows):
         own, wanted = answers[number * k : (number + 1) * k], stated(row)
         kinds = row.get("kinds") or row["instruction_id_list"]
