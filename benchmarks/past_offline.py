@@ -4,8 +4,8 @@
 
 Each method is one `accord train`; DIR keeps the runs, and the command goes on where it was cut off. Offline DPO learns from the demo's
 pairs of the model's own answers; the others from the same prompts, 32 batches of 8 prompts with 4 answers each, rewarded as they come. All
-are measured alike afterwards: 2 answers of 40 tokens to each of 64 held-out prompts, the same draws for each, at several steps of each
-run. Results: results/past_offline.json and a picture, results/past_offline.svg.
+are measured alike afterwards: 2 answers of 40 tokens to each of 64 held-out prompts, the same draws for each. Results:
+results/past_offline.json.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from accord.compare.contenders import Cell
 from accord.compare.frontier import steps_of
 from accord.compare.measure import Bench, Measured, Questions
-from accord.compare.scatter import Dot, scatter
 from accord.config import make_config
 from accord.evaluate.crossed import crossed_mean
 from accord.training.display import Display
@@ -27,7 +26,7 @@ from accord.training.run import resume, start
 
 DEMO = Path(__file__).parents[1] / "src/accord/demo"
 RESULT = Path(__file__).parent / "results/past_offline.json"
-KEPT, POINTS = 4, 2  # checkpoints along each run, and how many of them are measured: the middle and the end
+KEPT, POINTS = 4, 1  # checkpoints along each run, and how many of them are measured, the last one its end
 BATCHES, PROMPTS, K = 32, 8, 4
 OWN = {"rewards": ["vader"], "k": K, "max_new_tokens": 40}
 ONLINE = {"batch_size": PROMPTS, "steps": BATCHES, "learning_rate": 3e-4, "schedule": "constant"}
@@ -52,7 +51,6 @@ def main() -> None:
         name, _, folder = given.partition("=")
         cells.setdefault(name, []).append(Cell(name, len(cells.get(name, [])), RunFolder.open(folder).config()))
     RESULT.write_text(json.dumps(measured(cells, options.work), indent=1) + "\n")
-    RESULT.with_suffix(".svg").write_text(picture(json.loads(RESULT.read_text())))
 
 
 def trained(name: str, seed: int, work: Path) -> Cell:
@@ -111,12 +109,6 @@ def seconds(work: Path) -> dict[str, float]:
         entry = json.loads(line)
         found[entry["run"]] = found.get(entry["run"], 0.0) + entry["seconds"]
     return found
-
-
-def picture(record: dict) -> str:
-    names = list(dict.fromkeys(p["method"] for p in record["points"]))
-    dots = [Dot(f"{p['method']}, step {p['steps'][0]}", p["kl"], p["reward"], names.index(p["method"]) + 1) for p in record["points"]]
-    return str(scatter("Reward (VADER) against KL", dots, "KL to the start, nats an answer", joined=True, names=names))
 
 
 if __name__ == "__main__":
