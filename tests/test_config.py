@@ -6,15 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from accord.config import (
-    PERMISSIONS,
-    Config,
-    LoraConfig,
-    dump,
-    load_recipe,
-    make_config,
-    parse_assignment,
-)
+from accord.config import PERMISSIONS, Config, LoraConfig, dump, load_recipe, make_config, parse_assignment
 from accord.errors import UsageError
 
 SOURCE = Path(__file__).parents[1] / "src/accord"

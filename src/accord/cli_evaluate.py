@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Optional
 
@@ -21,6 +20,7 @@ from accord.cli_options import (
     Template,
     TopP,
     check_dtype,
+    tell,
 )
 from accord.environment import settle
 
@@ -34,11 +34,6 @@ def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> Non
     """
     app.command()(_generate(run, say))
     app.command("eval")(_eval(run, say))
-
-
-def _tell(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _generate(run: Callable, say: Callable) -> Callable:
@@ -68,7 +63,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
             figures, rows = answer(
                 model, prompts=prompts, prompt=prompt, sampling=sampling, output=output, limit=limit, dtype=dtype,
-                template=template, say=_tell,
+                template=template, say=tell,
             )  # fmt: skip
             for row in rows:
                 _print_answers(row, lambda line: say(as_json, line))
@@ -125,7 +120,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             drawing = Drawing(samples, max_new_tokens, seed)
             judging = _judging(judge, judge_model, judge_timeout, against)
             asked = Request(data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity)
-            found, folder = measure(model, asked, _tell)
+            found, folder = measure(model, asked, tell)
             for line in lines(found):
                 say(as_json, line)
             say(as_json, f"written to {folder}" if folder else "not written: no run to write into; --output DIR keeps it")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Annotated, Optional
 
@@ -21,6 +20,7 @@ from accord.cli_options import (
     Template,
     TopP,
     check_dtype,
+    tell,
 )
 from accord.environment import settle
 
@@ -32,11 +32,6 @@ def add_online_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
     app.command()(_sample(run, say))
     app.command()(_score(run, say))
     app.command()(_pair(run, say))
-
-
-def _tell(text: str) -> None:
-    """A line of progress."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def _sample(run: Callable, say: Callable) -> Callable:
@@ -63,7 +58,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
             from accord.assess.rollouts import sample_file
 
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
-            done = sample_file(model, prompts, output, sampling, limit=limit, dtype=dtype, template=template, say=_tell)
+            done = sample_file(model, prompts, output, sampling, limit=limit, dtype=dtype, template=template, say=tell)
             say(as_json, f"{output}: {done['answers']:,} answers to {done['prompts']:,} prompts")
             return done
 
@@ -88,7 +83,7 @@ def _score(run: Callable, say: Callable) -> Callable:
             settle()
             from accord.assess.rollouts import score_file
 
-            done = score_file(answers, output, reward, options_of(set_ or []), _tell)
+            done = score_file(answers, output, reward, options_of(set_ or []), tell)
             say(as_json, f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward + {done['missing']:,} without")
             return done
 
@@ -127,7 +122,7 @@ def _pair(run: Callable, say: Callable) -> Callable:
             from accord.assess.rollouts import pair_file
             from accord.online.pairing import Pairing
 
-            done = pair_file(scored, output, Pairing(policy, margin, seed), _tell)
+            done = pair_file(scored, output, Pairing(policy, margin, seed), tell)
             say(as_json, f"{output}: {done['pairs']:,} pairs of {done['prompts']:,} prompts")
             return done
 

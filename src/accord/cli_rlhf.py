@@ -8,9 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import Json
 from accord.environment import settle
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as rollouts.k=8.")]
 Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]

@@ -7,15 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from accord.auditing.minhash import (
-    SHINGLE,
-    clusters,
-    links,
-    near_clusters,
-    normal,
-    signatures,
-    similarity,
-)
+from accord.auditing.minhash import SHINGLE, clusters, links, near_clusters, normal, signatures, similarity
 
 WORDS = [f"word{i}" for i in range(500)]
 

@@ -19,14 +19,7 @@ from accord.compare.page import render
 from accord.compare.run import Terms, compare, sweep
 from accord.compare.show import lines
 from accord.forward import reference
-from accord.types import (
-    CheckpointError,
-    DataError,
-    Diverged,
-    Interrupted,
-    Refused,
-    UsageError,
-)
+from accord.types import CheckpointError, DataError, Diverged, Interrupted, Refused, UsageError
 
 METHODS = "dpo,kto,sft"
 

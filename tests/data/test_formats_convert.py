@@ -10,15 +10,7 @@ from hypothesis import strategies as st
 from accord.data.convert import WRITERS, to_format
 from accord.data.formats import as_kind
 from accord.data.read import read
-from accord.types import (
-    DataError,
-    Demonstration,
-    Labelled,
-    Origin,
-    Pair,
-    Turn,
-    UsageError,
-)
+from accord.types import DataError, Demonstration, Labelled, Origin, Pair, Turn, UsageError
 
 HERE = Origin("here.jsonl", 3)
 ASK = (Turn("user", "Capital of France?"),)

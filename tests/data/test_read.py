@@ -11,15 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from accord.data.read import read
-from accord.types import (
-    DataError,
-    Demonstration,
-    Labelled,
-    Origin,
-    Pair,
-    Turn,
-    UsageError,
-)
+from accord.types import DataError, Demonstration, Labelled, Origin, Pair, Turn, UsageError
 
 ASK = (Turn("user", "q"),)
 PAIR = {"prompt": "q", "chosen": "a", "rejected": "b"}

@@ -8,18 +8,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from making import (
-    commands,
-    data,
-    figures,
-    files,
-    methods,
-    monitoring,
-    moving,
-    pages,
-    python,
-    text,
-)
+from making import commands, data, figures, files, methods, monitoring, moving, pages, python, text
 
 from accord.cli import app
 from accord.data.formats.table import FORMATS

@@ -5,13 +5,7 @@ import math
 import pytest
 import torch
 
-from accord.evaluate.displacement import (
-    as_evaluation,
-    decompose,
-    length_correlation,
-    since,
-    spearman,
-)
+from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since, spearman
 from accord.evaluate.records import Records
 from accord.objectives import resolve
 from accord.types import Tree

@@ -9,14 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.stats import chisquare
-from transformers import (
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    MistralConfig,
-    MistralForCausalLM,
-)
+from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from accord.evaluate.generate import _batches, _invert, _nucleus, sample
 from accord.evaluate.kv_cache import RoomyLayer, spread_rows

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from accord.evaluate.statistics import (
-    Estimate,
-    accuracy,
-    bootstrap_difference,
-    bootstrap_mean,
-    wilson,
-)
+from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference, bootstrap_mean, wilson
 
 
 def test_wilson_by_hand():

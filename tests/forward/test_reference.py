@@ -12,14 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from accord.forward import reference
 from accord.forward.choose import choose
-from accord.forward.reference import (
-    AdaptersOff,
-    Cached,
-    Frozen,
-    cache_root,
-    full_key,
-    key,
-)
+from accord.forward.reference import AdaptersOff, Cached, Frozen, cache_root, full_key, key
 from accord.models.export import save
 from accord.models.language import REFERENCE, TRAINED
 from accord.models.lora import add_lora, load_adapter, train_all_weights

@@ -5,11 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from accord.forward.reference import (  # the real one: tests have another put in its place
-    Cached,
-    cache_root,
-    key,
-)
+from accord.forward.reference import Cached, cache_root, key  # the real one: tests have another put in its place
 from accord.types import Logps, Refused, Tree
 
 TREES = [Tree((row + 1,), ((7, 8), (9,)), row) for row in range(4)]

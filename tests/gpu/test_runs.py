@@ -6,14 +6,7 @@ import pytest
 import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
-from training.helpers import (
-    json_lines,
-    labelled_rows,
-    metrics,
-    ready_for,
-    run,
-    stopped_after,
-)
+from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 
 import accord
 from accord.evaluate.generate import sample

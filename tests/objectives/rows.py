@@ -3,14 +3,7 @@
 import torch
 
 from accord.objectives import kto_baseline, resolve
-from accord.types import (
-    DemonstrationLogps,
-    LabelledLogps,
-    Logps,
-    PairLogps,
-    PairScores,
-    Scores,
-)
+from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, PairScores, Scores
 
 torch.set_num_threads(1)
 

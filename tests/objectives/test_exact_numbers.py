@@ -7,20 +7,7 @@ import torch
 from objectives.rows import Case, baseline, labelled, logps, pairs
 from torch.testing import assert_close
 
-from accord.objectives import (
-    cdpo,
-    cpo,
-    dpo,
-    hinge,
-    ipo,
-    kto,
-    kto_baseline,
-    orpo,
-    resolve,
-    robust,
-    sft,
-    simpo,
-)
+from accord.objectives import cdpo, cpo, dpo, hinge, ipo, kto, kto_baseline, orpo, resolve, robust, sft, simpo
 from accord.types import DemonstrationLogps, UsageError
 
 AT_REFERENCE = [

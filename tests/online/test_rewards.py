@@ -135,8 +135,8 @@ def test_ifevals_own_rows():
     assert [constraints()(text, row) for text in ("a b", "a b c", "a, b c")] == [1.0, 0.5, 0.0]
     assert "language:response_language" in constraints()("a", {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "kn"}]})
     name = "length_constraints:number_words"
-    for given in ([{}], [], None, [None], [{"relation": "at most", "num_words": 3}], [{"relation": "less than", "num_words": "3"}]):
-        assert name in constraints()("a", {"instruction_id_list": [name], "kwargs": given}), given
+    for kwargs in ([{}], [], None, [None], [{"relation": "at most", "num_words": 3}], [{"relation": "less than", "num_words": "3"}]):
+        assert name in constraints()("a", {"instruction_id_list": [name], "kwargs": kwargs}), kwargs
     assert constraints()("a b", {"instruction_id_list": [name], "kwargs": [{"relation": "at least", "num_words": 2}]}) == 1.0
     assert constraints()("a", {"instruction_id_list": []}) == "the row has no constraints"
 

@@ -11,14 +11,7 @@ import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
 from torch.optim import optimizer
-from training.helpers import (
-    json_lines,
-    labelled_rows,
-    metrics,
-    ready_for,
-    run,
-    stopped_after,
-)
+from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 
 import accord
 from accord.models import load

@@ -14,13 +14,7 @@ from accord.forward.logps import tree_logps
 from accord.models.lora import add_lora
 from accord.models.recompute import recompute_activations
 from accord.training import memory
-from accord.training.memory import (
-    Estimate,
-    fit_into_memory,
-    fitting,
-    is_out_of_memory,
-    kept_bytes,
-)
+from accord.training.memory import Estimate, fit_into_memory, fitting, is_out_of_memory, kept_bytes
 from accord.types import Refused, Tree
 
 

@@ -7,14 +7,7 @@ import pytest
 import torch
 from conftest import pair_rows, write_rows
 from safetensors.torch import load_file
-from training.helpers import (
-    DEFAULTS,
-    json_lines,
-    labelled_rows,
-    metrics,
-    ready_for,
-    run,
-)
+from training.helpers import DEFAULTS, json_lines, labelled_rows, metrics, ready_for, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import accord

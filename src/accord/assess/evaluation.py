@@ -12,14 +12,7 @@ from pathlib import Path
 
 from accord.assess import rows as measured
 from accord.assess.anchor import Anchor, anchor_of, forward_of
-from accord.assess.answers import (
-    Drawing,
-    Side,
-    divergence,
-    questions,
-    sample_figures,
-    sides,
-)
+from accord.assess.answers import Drawing, Side, divergence, questions, sample_figures, sides
 from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import Opened, open_model

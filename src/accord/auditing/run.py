@@ -16,14 +16,7 @@ from accord.auditing import diversity, integrity, labelled, labels, leakage, sho
 from accord.auditing.findings import AuditFinding, Place, ordered
 from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.probes import Probes, probe
-from accord.auditing.scan import (
-    SAMPLE,
-    Scan,
-    prompt_text,
-    recall,
-    scan_dataset,
-    scan_source,
-)
+from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, located
 from accord.data.ledger import printable
 from accord.data.read import Dataset

@@ -20,16 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.auditing import minhash
-from accord.auditing.columns import (
-    SCORES,
-    VOTES,
-    Categories,
-    declared_flip,
-    is_category,
-    is_name,
-    side_columns,
-    side_numbers,
-)
+from accord.auditing.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
 from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, located

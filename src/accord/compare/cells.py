@@ -17,8 +17,8 @@ from accord.compare.contenders import Cell
 from accord.training.display import CellDisplay, Display
 from accord.training.files import read_json, write_json, writing
 from accord.training.folder import REFUSED, RunFolder
+from accord.training.identity import trajectory
 from accord.training.memory import release
-from accord.training.prepare import trajectory
 from accord.training.run import resume, start
 from accord.types import Diverged, Refused
 

@@ -21,14 +21,7 @@ from accord.models.load import load
 from accord.training.display import Display
 from accord.training.files import put_in_place, read_json, staged, write_json, writing
 from accord.training.prepare import plan, refuse, resolve_objective
-from accord.training.rows import (
-    Rows,
-    held_out_of,
-    load_rows,
-    near_overlap,
-    overlap,
-    row_findings,
-)
+from accord.training.rows import Rows, held_out_of, load_rows, near_overlap, overlap, row_findings
 from accord.types import DataError, Example, Refused, Tree, UsageError
 
 FORMAT = "trl-conversational"  # holds every pair; each row is read back before it is written

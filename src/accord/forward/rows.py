@@ -7,16 +7,7 @@ from collections.abc import Sequence
 import torch
 
 from accord.forward.layout import sent
-from accord.types import (
-    DemonstrationLogps,
-    LabelledLogps,
-    Numbers,
-    PairLogps,
-    PairScores,
-    RowLogps,
-    Scores,
-    Tree,
-)
+from accord.types import DemonstrationLogps, LabelledLogps, Numbers, PairLogps, PairScores, RowLogps, Scores, Tree
 
 
 def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:

@@ -4,16 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accord.migrate.reading import (
-    NotNeeded,
-    Reading,
-    Rule,
-    To,
-    Without,
-    number,
-    schedule,
-    whole,
-)
+from accord.migrate.reading import NotNeeded, Reading, Rule, To, Without, number, schedule, whole
 
 MACHINE = NotNeeded("only how the other tool uses its machine; the numbers stay")
 OWN_LOG = NotNeeded("accord writes every update's figures to the run's folder")

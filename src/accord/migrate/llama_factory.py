@@ -6,17 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from accord.migrate import common
-from accord.migrate.reading import (
-    Default,
-    NotNeeded,
-    Reading,
-    To,
-    Tool,
-    Without,
-    no_such_loss,
-    number,
-    whole,
-)
+from accord.migrate.reading import Default, NotNeeded, Reading, To, Tool, Without, no_such_loss, number, whole
 from accord.migrate.trl import trainer
 
 LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "orpo": "orpo", "simpo": "simpo"}

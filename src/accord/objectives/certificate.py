@@ -18,16 +18,7 @@ from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row, Value
 from accord.objectives.objective import BoundObjective
 from accord.objectives.options import Choice
 from accord.objectives.table import OBJECTIVES
-from accord.types import (
-    DemonstrationLogps,
-    Finding,
-    LabelledLogps,
-    Logps,
-    PairLogps,
-    PairScores,
-    RowLogps,
-    Scores,
-)
+from accord.types import DemonstrationLogps, Finding, LabelledLogps, Logps, PairLogps, PairScores, RowLogps, Scores
 
 # (policy, reference, context) -> losses [B]; the reference is None where the objective has none.
 Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]

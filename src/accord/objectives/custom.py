@@ -25,15 +25,7 @@ from accord.objectives.objective import Objective
 from accord.objectives.options import Anything, Kind, Number
 from accord.objectives.pairs import beta_log_ratio
 from accord.objectives.supervised import mean_log_prob
-from accord.types import (
-    DemonstrationLogps,
-    LabelledLogps,
-    Logps,
-    LossOutput,
-    PairLogps,
-    RowLogps,
-    UsageError,
-)
+from accord.types import DemonstrationLogps, LabelledLogps, Logps, LossOutput, PairLogps, RowLogps, UsageError
 
 ROWS_OF = {"PairLogps": "pairs", "LabelledLogps": "labelled", "DemonstrationLogps": "demonstrations"}
 

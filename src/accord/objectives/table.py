@@ -14,26 +14,9 @@ from accord.objectives.custom import load_custom
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import nearest
-from accord.objectives.pairs import (
-    beta_log_ratio,
-    cdpo,
-    dpo,
-    hinge,
-    ipo,
-    ipo_reward,
-    robust,
-)
+from accord.objectives.pairs import beta_log_ratio, cdpo, dpo, hinge, ipo, ipo_reward, robust
 from accord.objectives.policy_table import POLICY_OBJECTIVES
-from accord.objectives.reference_free import (
-    cpo,
-    cpo_reward,
-    orpo,
-    orpo_reward,
-    simpo,
-    simpo_margin,
-    simpo_options,
-    simpo_reward,
-)
+from accord.objectives.reference_free import cpo, cpo_reward, orpo, orpo_reward, simpo, simpo_margin, simpo_options, simpo_reward
 from accord.objectives.reward import bradley_terry, score
 from accord.objectives.supervised import mean_log_prob, sft
 from accord.types import Logps, UsageError

@@ -13,14 +13,7 @@ from markupsafe import Markup
 from accord.auditing.show import full_command
 from accord.evaluate.statistics import Estimate
 from accord.report.curves import DISPLACED, sample_curves, side_by_side, training_curves
-from accord.report.tables import (
-    Row,
-    differences,
-    held_out_table,
-    margin_gain,
-    slices,
-    summary,
-)
+from accord.report.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.report.verdict import short, verdict
 from accord.training import audited
 from accord.training.files import unwritable, write_text

@@ -34,7 +34,7 @@ from accord.rlhf.stages import CarryOut, carry_out, merged, once, trained
 from accord.training.display import Display
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
-from accord.training.prepare import trajectory
+from accord.training.identity import trajectory
 from accord.training.rows import drawn
 from accord.types import UsageError
 

@@ -13,7 +13,8 @@ from accord.models import fingerprint
 from accord.rlhf.folder import planned
 from accord.rlhf.prompts import require_plain
 from accord.rlhf.stages import fingerprint_of
-from accord.training.prepare import resolve_objective, trajectory
+from accord.training.identity import trajectory
+from accord.training.prepare import resolve_objective
 from accord.types import UsageError
 
 REFERENCES = ("last", "first", "moving")

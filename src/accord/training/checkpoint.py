@@ -20,17 +20,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accord.training.files import (
-    STAGING,
-    as_json,
-    free_bytes,
-    put_in_place,
-    remove,
-    sha256,
-    staged,
-    write_text,
-    writing,
-)
+from accord.training.files import STAGING, as_json, free_bytes, put_in_place, remove, sha256, staged, write_text, writing
 from accord.types import CheckpointError
 
 MANIFEST, TENSORS, STATE = "MANIFEST.json", "tensors.safetensors", "state.json"

@@ -19,14 +19,7 @@ import torch
 
 from accord.config import Config, dump, load_recipe, make_config
 from accord.training import examples
-from accord.training.files import (
-    STAGING,
-    flush,
-    recover,
-    write_json,
-    write_text,
-    writing,
-)
+from accord.training.files import STAGING, flush, recover, write_json, write_text, writing
 from accord.types import CheckpointError, Finding, UsageError
 
 REFUSED = "refused.txt"  # why a run was refused before its first update; such a folder may be used again

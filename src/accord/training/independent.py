@@ -29,13 +29,7 @@ from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.optim import Optimizer
-from accord.training.step import (
-    Batch,
-    Learner,
-    accumulate,
-    row_losses,
-    whole_batch_context,
-)
+from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
 from accord.types import Finding, Logps, Numbers, Scores, Tree
 
 # Relative difference of the step's gradient and the one by definition. float32: sums in another order, 1e-6 seen.

@@ -8,12 +8,7 @@ import psutil
 import torch
 
 from accord.evaluate import held_out as held
-from accord.evaluate.displacement import (
-    as_evaluation,
-    decompose,
-    length_correlation,
-    since,
-)
+from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
 from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures

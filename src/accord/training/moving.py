@@ -72,11 +72,14 @@ class Moving:
         self.copy.load(tensors, KEY)
 
 
-def require_movement(config: MovingConfig, steps: int, *, sharded: bool) -> None:
-    """
+def require_movement(config: MovingConfig | None, steps: int, *, sharded: bool) -> None:
+    """Nothing where the reference does not move.
+
     Raises:
       UsageError: the run ends before an update would see the reference moved, or no process holds the weights whole.
     """
+    if config is None:
+        return
     if sharded:
         raise UsageError(
             "reference = moving mixes whole weights, and each process would hold a part of them.\n"

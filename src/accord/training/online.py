@@ -9,13 +9,12 @@ from dataclasses import replace
 
 from accord.config import Config
 from accord.data.order import Order
-from accord.data.templates import make_template
-from accord.distributed import ALONE, World, take_device
+from accord.data.templates import Template
+from accord.distributed import ALONE, World
 from accord.evaluate.generate import sample
 from accord.forward.choose import choose
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
-from accord.models.load import load
 from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
 from accord.online.rewards.load import load_rewards
@@ -27,12 +26,15 @@ from accord.training.optim import Optimizer
 from accord.training.prepare import (
     NEIGHBOURS,
     Ready,
+    loaded,
     make_trainable,
     measure_ties,
+    positions_of,
     prove_rows,
     refuse,
     resolve_objective,
     suggested_rate,
+    template_of,
 )
 from accord.training.prompted import Prompted, load_prompts, prompt_findings
 from accord.training.references import choose_reference, live_reference
@@ -41,7 +43,6 @@ from accord.training.sampled_proofs import prove_sampled
 from accord.training.sampling import prompts_of
 from accord.training.signals import Stop
 from accord.training.step import Learner
-from accord.training.trackers import require
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
 PROBED, PROBE_TOKENS = 4, 16  # prompts whose answers the forward path is tried on, and tokens of each answer
@@ -64,13 +65,8 @@ def prepare_online(
     """
     objective = resolve_objective(config)
     _require(config, objective, world)
-    take_device(world, config.model.device)
-    require(config.monitor.trackers)
-    display.phase("model", f"loading {config.model.name}")
-    model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
-    stop.poll()
-    ends = getattr(model.network.generation_config, "eos_token_id", None)
-    template = make_template(model.tokenizer, config.data.template, generation_eos=ends, allow_raw="raw_text" in config.allow)
+    model = loaded(config, display, stop, world)
+    template = template_of(config, model)
     prompts, held_out = _prompts(config, template, model, display)
     if folder is not None:
         folder.write_data({"train": prompts.record()} | ({"held_out": held_out.record()} if held_out is not None else {}))
@@ -83,8 +79,7 @@ def prepare_online(
     forward = choose(model, _answered(model, prompts), config.model.forward)
     order, steps = _plan(config, len(prompts))
     kind, why = _reference(config, objective, model)
-    if config.moving is not None:
-        require_movement(config.moving, steps, sharded=False)
+    require_movement(config.moving, steps, sharded=False)
     found.append(Finding("reference", "ok", why))
     learner = Learner(forward, objective, live_reference(kind, forward, config.moving), config.train.micro_tokens, config.train.seed)
     peak = config.train.learning_rate or suggested_rate(objective, model)
@@ -92,7 +87,7 @@ def prepare_online(
         config, model, template, prompts, held_out, None, order, steps, peak, learner,
         Optimizer(model.trainable(), config.train, peak, steps), kind, weights, fingerprint.tokenizer(model.tokenizer), found,
     )  # fmt: skip
-    ready.asked = prompts_of(config, template, held_out, _limit(model))
+    ready.asked = prompts_of(config, template, held_out, positions_of(model))
     ready.source = source_of(ready, display, stop, None if dry_run or records is None else records)
     _prove(ready, display)
     ready.learner = ready.source.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
@@ -133,14 +128,10 @@ def given(config: Config, path: str) -> bool:
     return getattr(node, name) != type(node).model_fields[name].default
 
 
-def _prompts(config: Config, template, model: LanguageModel, display: Display) -> tuple[Prompted, Prompted | None]:
-    limit, data = _limit(model), config.data
+def _prompts(config: Config, template: Template, model: LanguageModel, display: Display) -> tuple[Prompted, Prompted | None]:
+    limit, data = positions_of(model), config.data
     train = load_prompts(data.train, config, template, limit, display)
     return train, load_prompts(data.held_out, config, template, limit, display) if data.held_out is not None else None
-
-
-def _limit(model: LanguageModel) -> int | None:
-    return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
 def _plan(config: Config, prompts: int) -> tuple[Order, int]:

@@ -23,46 +23,24 @@ from accord.forward.choose import Forward, choose, looks_nearby
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.models.lora import (
-    add_lora,
-    add_reference_adapter,
-    forget_reference_adapter,
-    load_adapter,
-    train_all_weights,
-)
+from accord.models.lora import add_lora, add_reference_adapter, forget_reference_adapter, load_adapter, train_all_weights
 from accord.models.sound import model_findings
 from accord.objectives import POLICY_OBJECTIVES, BoundObjective, resolve
 from accord.objectives.policy_table import require_source
 from accord.training.display import Display
 from accord.training.folder import RunFolder
+from accord.training.identity import require_one_run, trajectory
 from accord.training.independent import order_finding
 from accord.training.memory import fit_into_memory
 from accord.training.moving import Moving, require_movement
 from accord.training.optim import Optimizer
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
-from accord.training.references import (
-    cached_reference,
-    choose_reference,
-    live_reference,
-)
+from accord.training.references import cached_reference, choose_reference, live_reference
 from accord.training.rollouts import Source
-from accord.training.rows import (
-    Rows,
-    held_out_of,
-    load_held_out,
-    load_rows,
-    near_overlap,
-    overlap,
-    row_findings,
-)
+from accord.training.rows import Rows, held_out_of, load_held_out, load_rows, near_overlap, overlap, row_findings
 from accord.training.sampling import Asked, prompts_of
-from accord.training.scoring import (
-    headed,
-    padding_findings,
-    require_whole,
-    take_margins,
-)
+from accord.training.scoring import headed, padding_findings, require_whole, take_margins
 from accord.training.sharding import choose_parallel, shard
 from accord.training.signals import Stop
 from accord.training.step import Learner, make_batch
@@ -170,17 +148,11 @@ def prepare(
       UsageError, DataError, Refused: in words, with the remedy.
     """
     if config.rollouts is not None:
-        from accord.training.online import (
-            prepare_online,  # which is built of what stands below
-        )
+        from accord.training.online import prepare_online  # built of what stands below
 
         return prepare_online(config, display, stop, folder=folder if account_rows else None, records=folder, dry_run=dry_run, world=world)
     objective = resolve_objective(config)
-    take_device(world, config.model.device)
-    require(config.monitor.trackers)
-    display.phase("model", f"loading {config.model.name}")
-    model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
-    stop.poll()
+    model = loaded(config, display, stop, world)
     template, rows, held_out_rows = _read(config, objective, model, display, folder if account_rows else None)
     found = _checked(config, objective, template, rows, held_out_rows, model)
     stop.poll()
@@ -196,8 +168,7 @@ def prepare(
     )  # fmt: skip
     sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
     require_whole(objective, sharded)
-    if config.moving is not None:
-        require_movement(config.moving, steps, sharded=sharded)
+    require_movement(config.moving, steps, sharded=sharded)
     found.append(Finding("reference", "ok", why))
     learner = _learner(config, objective, forward, kind, world, sharded)
     world = learner.world
@@ -222,6 +193,26 @@ def prepare(
     return ready
 
 
+def loaded(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
+    """The model that training starts from, on its device."""
+    take_device(world, config.model.device)
+    require(config.monitor.trackers)
+    display.phase("model", f"loading {config.model.name}")
+    model = load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
+    stop.poll()
+    return model
+
+
+def template_of(config: Config, model: LanguageModel) -> Template:
+    """How its rows, or prompts, become tokens."""
+    return make_template(model.tokenizer, config.data.template, generation_eos=_stop_ids(model), allow_raw="raw_text" in config.allow)
+
+
+def positions_of(model: LanguageModel) -> int | None:
+    """The longest sequence that it was made for, where its configuration says."""
+    return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+
+
 def _fill_reference(ready: Ready, display: Display, stop: Stop, folder: RunFolder | None) -> None:
     """The pass that fills the reference cache, of which the run keeps a copy of its own."""
     own = folder.reference if folder is not None else None
@@ -232,9 +223,7 @@ def _read(
     config: Config, objective: BoundObjective, model: LanguageModel, display: Display, folder: RunFolder | None
 ) -> tuple[Template, Rows, Rows | None]:  # fmt: skip
     """The template, the training rows and the held-out rows; what became of them goes into `folder`, where there is one."""
-    template = make_template(
-        model.tokenizer, config.data.template, generation_eos=_stop_ids(model), allow_raw="raw_text" in config.allow
-    )
+    template = template_of(config, model)
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
     if folder is not None:
@@ -247,8 +236,7 @@ def _asked(ready: Ready) -> list[Asked]:
     learner = ready.learner
     if learner.world.lockstep or learner.objective.needs != "logps":
         return []
-    limit = getattr(ready.model.network.config.get_text_config(), "max_position_embeddings", None)
-    return prompts_of(ready.config, ready.template, ready.held_out_rows, limit)
+    return prompts_of(ready.config, ready.template, ready.held_out_rows, positions_of(ready.model))
 
 
 def _learner(config: Config, objective: BoundObjective, forward: Forward, kind: str, world: World, sharded: bool) -> Learner:
@@ -287,63 +275,10 @@ def measure_ties(ready: Ready, first: Sequence[Tree]) -> None:
     ready.findings.append(floor)
 
 
-def require_one_run(world: World, identity: dict) -> None:
-    """Every rank has come to the same data, weights and settings; another file on one machine would go unnoticed.
-
-    Raises:
-      Refused: on every rank, naming the one that differs from the first, and in what.
-    """
-    first, *others = world.gather(identity)
-    for rank, other in enumerate(others, 1):
-        if lines := differences(first, other, "on the first rank", "here"):
-            said = "\n".join(f"  {line}" for line in lines)
-            error = Refused(f"{world.name(rank)} would train another run than the first:\n{said}")
-            error.everywhere = True
-            raise error
-
-
-IDENTITY = {
-    "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
-    "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-    "forward": "the forward path", "trees": "the number of usable rows",
-    "order": "the order of the rows", "rewards": "what rewards answers",
-}  # fmt: skip
-
-
-def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
-    """What two identities do not have in common, a line each; `when` and `where` name the two."""
-    lines = [
-        f"{name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
-        for key, name in IDENTITY.items()
-        if one.get(key) != other.get(key)
-    ]
-    then, now = one["config"], other["config"]
-    paths = [*then, *(path for path in now if path not in then)]
-    return lines + [f"{p}: {when} {then.get(p)}, {where} {now.get(p)}" for p in paths if then.get(p) != now.get(p)]
-
-
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
     """A peak learning rate to start from."""
     width = model.network.config.get_text_config().hidden_size
     return objective.suggested_rate(width, adapters=model.peft is not None)
-
-
-def trajectory(config: Config) -> dict[str, object]:
-    """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
-    what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
-    computed twice to save memory, which changes nothing."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers", "audit_rows"}})
-    places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
-    for section, names in places.items():
-        for name in names:
-            del fields[section][name]
-    return _flat(fields)
-
-
-def _flat(node: object, path: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {path: node}
-    return {k: v for name, child in node.items() for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()}
 
 
 def resolve_objective(config: Config) -> BoundObjective:

@@ -25,22 +25,9 @@ from accord.forward.rows import as_rows
 from accord.forward.scores import scored
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.objectives.certificate import certify
-from accord.training.independent import (
-    close,
-    distance,
-    prove_independently,
-    sums_by_definition,
-)
+from accord.training.independent import close, distance, prove_independently, sums_by_definition
 from accord.training.optim import Optimizer
-from accord.training.step import (
-    Batch,
-    Learner,
-    accumulate,
-    denominator,
-    make_batch,
-    row_losses,
-    whole_batch_context,
-)
+from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
 from accord.types import Finding, RowLogps, Tree
 
 PROBE = 4  # rows of the first batch that are computed again and again

@@ -14,7 +14,8 @@ from accord.objectives import BoundObjective
 from accord.training.examples import file_of
 from accord.training.files import read_json
 from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective, trajectory
+from accord.training.identity import trajectory
+from accord.training.prepare import resolve_objective
 from accord.types import UsageError
 
 

@@ -8,14 +8,7 @@ from typing import TYPE_CHECKING
 
 from accord.config import MovingConfig
 from accord.forward.choose import Forward
-from accord.forward.reference import (
-    AdaptersOff,
-    Base,
-    Cached,
-    Frozen,
-    Reference,
-    full_key,
-)
+from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference, full_key
 from accord.objectives import BoundObjective
 from accord.training.display import Display
 from accord.training.files import writing

@@ -11,7 +11,8 @@ from accord.distributed import World
 from accord.training import checkpoint
 from accord.training.checkpoint import Checkpoint
 from accord.training.folder import RunFolder
-from accord.training.prepare import Ready, differences
+from accord.training.identity import differences
+from accord.training.prepare import Ready
 from accord.training.state import Progress
 from accord.types import Refused
 
@@ -59,7 +60,7 @@ class Candidates:
 def same_run(saved: Iterable[Checkpoint], ready: Ready, folder: RunFolder, problems: list[str]) -> Checkpoint:
     """The first of these checkpoints that this run can go on from; the others are added to `problems`, in a line each.
 
-    All ranks have the identity of the first, see `prepare.require_one_run`.
+    All ranks have the identity of the first, see `identity.require_one_run`.
 
     Raises:
       Refused: none of them; in words, what is different with the first.

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from accord.evaluate.statistics import Estimate
 from accord.training.display import Display
 from accord.training.folder import RunFolder
+from accord.training.identity import trajectory
 from accord.training.invariants import Blind, Watch
-from accord.training.prepare import Ready, trajectory
+from accord.training.prepare import Ready
 from accord.training.signals import Stop
 from accord.training.trackers import Trackers
 from accord.training.watching import Monitor

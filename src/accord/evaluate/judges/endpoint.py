@@ -20,13 +20,7 @@ from threading import Lock
 
 import httpx
 
-from accord.evaluate.judges.asking import (
-    Failed,
-    NoReply,
-    Verdict,
-    messages,
-    read_verdict,
-)
+from accord.evaluate.judges.asking import Failed, NoReply, Verdict, messages, read_verdict
 from accord.evaluate.judges.verdict import Contest, Judged
 from accord.types import UsageError
 

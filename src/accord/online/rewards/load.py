@@ -104,9 +104,7 @@ def _load(name: str, options: dict) -> Reward:
             raise UsageError(f"reward {name!r} takes no options, and was given {', '.join(options)}.")
         return Function(name, target=f"accord.evaluate.scorers:{name}")
     if Path(name).expanduser().is_dir():
-        from accord.online.rewards.model import (
-            ModelReward,  # torch and transformers, only where a model is asked
-        )
+        from accord.online.rewards.model import ModelReward  # torch and transformers, only where a model is asked
 
         return _made(name, lambda **given: ModelReward(name, **given), ModelReward, options)
     if ":" in name:
