@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from accord.compare import show, times
 from accord.compare.scatter import Curve, Dot, scatter
-from accord.compare.verdict import YARDSTICKS, said
+from accord.compare.verdict import YARDSTICKS, summed_up
 from accord.evaluate.statistics import Estimate
 from accord.report import page as report
 from accord.training.display import clock
@@ -87,7 +87,7 @@ def lead(record: dict) -> list[str]:
     """What a reader should know first."""
     first = next(iter(YARDSTICKS))
     judged = record["pairwise"][first]
-    sentences = [f"{line}." for line in said(judged)[:4]] or ["One contender has models: there is nothing to compare it with."]
+    sentences = [f"{line}." for line in summed_up(judged)] or ["One contender has models: there is nothing to compare it with."]
     if record["failed"]:
         sentences.append(f"{len(record['failed'])} cells gave no model; they are listed with their reasons.")
     return [f"By {YARDSTICKS[first]}:", *sentences]

@@ -160,14 +160,40 @@ def said(judged: Sequence[dict]) -> list[str]:
     lines = []
     for entry in judged:
         if entry["better"] is not None:
-            worse = entry["other"] if entry["better"] == entry["one"] else entry["one"]
             sign = 1 if entry["better"] == entry["one"] else -1
             value = sign * entry["difference"]["value"]
             low, high = sorted(sign * entry["difference"][end] for end in ("low", "high"))
             says = f"by {value:.3f} ({low:.3f} to {high:.3f}), adjusted p {entry['adjusted']:.2g}"
-            lines.append(f"{entry['better']} is better than {worse} {says}")
+            lines.append(f"{entry['better']} is better than {_loser(entry)} {says}")
     alike = [f"{entry['one']} and {entry['other']}" for entry in judged if entry["better"] is None]
     return lines + ([f"not to be told apart: {'; '.join(alike)}"] if alike else [])
+
+
+def summed_up(judged: Sequence[dict]) -> list[str]:
+    """The same in few sentences: those who are better than the same others share one."""
+    beaten: dict[str, list[dict]] = {}
+    for entry in judged:
+        if entry["better"] is not None:
+            beaten.setdefault(entry["better"], []).append(entry)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, entries in beaten.items():
+        alike.setdefault(tuple(_loser(entry) for entry in entries), []).append(name)
+    sentences = []
+    for losers, winners in alike.items():
+        entries = [entry for name in winners for entry in beaten[name]]
+        sizes = sorted(abs(entry["difference"]["value"]) for entry in entries)
+        by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
+        p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
+        sentences.append(f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than {_named(losers)}, by {by}, {p}")
+    return sentences + [line for line in said(judged) if line.startswith("not to be told apart")]
+
+
+def _loser(entry: dict) -> str:
+    return entry["other"] if entry["better"] == entry["one"] else entry["one"]
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def as_dict(estimate: Estimate) -> dict:
