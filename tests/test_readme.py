@@ -11,10 +11,12 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.config import load_recipe, make_config
+from accord.rlhf.phases import Recipe
 from accord.training.prepare import resolve_objective
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
+MEASURED = sorted((ROOT / "benchmarks/recipes").glob("*.yaml"))
 DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "PAPERS.md", "CHANGELOG.md")]
 
 
@@ -63,6 +65,18 @@ def test_recipes_load_and_promise_numbers(recipe):
     resolve_objective(config)
     here = all((ROOT / file).is_file() for file in (config.data.train, config.data.held_out))
     assert here or any(line.startswith("# Data: ") for line in header)
+
+
+@pytest.mark.parametrize("recipe", MEASURED, ids=lambda path: path.stem)
+def test_recipes_of_benchmarks_load_and_say_their_command(recipe):
+    """Those of several phases by phase; the data of the others is not part of the repository."""
+    command = next(line for line in recipe.read_text().splitlines() if line.startswith("#   accord "))
+    if "accord rlhf" in command:
+        read = Recipe.read(str(recipe), [], [], skip_sft="--skip-sft" in command, gold="vader")
+        assert read.config("reward_model", ROOT, 0).data.train and read.config("ppo", ROOT, 0).rollouts is not None
+    else:
+        assert make_config(load_recipe(str(recipe))).train.batch_size
+    assert recipe.name in command and re.search(recipe.name, (ROOT / "BENCHMARKS.md").read_text())
 
 
 def test_the_architecture_s_tree_names_what_is_on_disk():

@@ -52,6 +52,7 @@ def test_what_comes_out(straight):
     assert {cost["updates"] for cost in record["cost"]["cells"].values()} == {2}
     rates = {name: cost["learning_rate"] for name, cost in record["cost"]["cells"].items()}
     assert rates == {"dpo-seed0": 2e-4, "kto-seed0": 4e-4, "sft-seed0": 2e-4}  # each method's own
+    assert "kl" not in record["pairwise"]  # the one that spends more of it is not the better one
     said = "\n".join(lines(record))
     assert "the longer answer wins" in said and "One seed: nothing is known of what another seed would give" in said
 

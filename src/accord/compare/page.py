@@ -118,7 +118,7 @@ def bar(estimate: dict) -> Markup:
 def _sections(record: dict) -> list[tuple[str, list[dict], str]]:
     titles = {name: f"Accuracy by {words}" for name, words in YARDSTICKS.items()}
     titles["win_rate"] = "How often the scorer prefers the answer to the start model's"
-    return [(titles[name], judged, name) for name, judged in record["pairwise"].items() if name in titles]
+    return [(titles[name], judged, name) for name, judged in record["pairwise"].items()]
 
 
 def _figures(record: dict, names: list[str]) -> list[Markup]:

@@ -202,7 +202,7 @@ def _record(
         if own:
             results.append(Result(point.name, own, [bench.of(cell) for cell in own]))
     values = {result.name: verdict.columns(result, start) for result in results}
-    figures = [*verdict.YARDSTICKS, *(name for name in ("kl", "win_rate") if name in values[results[0].name])]
+    figures = [*verdict.YARDSTICKS, *(["win_rate"] if "win_rate" in values[results[0].name] else [])]  # what more of is better: not KL
     entries = cells.logged(folder)
     return {
         "plan": cells.plan_hash(folder), "data": material.account, "measured": bench.questions.identity(),

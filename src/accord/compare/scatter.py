@@ -22,6 +22,7 @@ class Dot:
     up: dict
     colour: int
     marked: bool = False  # drawn hollow
+    line: int = 0  # which line of its colour it belongs to, such as a seed
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,14 @@ def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve
 
     Args:
       across: what the horizontal axis is.
-      joined: join dots of one colour in the order given.
+      joined: join dots of one colour and line in the order given.
       names: of the colours, where several dots have one; else each dot's own.
     """
     scale = _around(dots, curves)
     parts = [scale.axes("{:.3g}".format, "{:.3g}".format), *(_curve(scale, curve) for curve in curves)]
     if joined:
-        parts += [_path(scale, [dot for dot in dots if dot.colour == colour]) for colour in sorted({d.colour for d in dots})]
+        lines = sorted({(dot.colour, dot.line) for dot in dots})
+        parts += [_path(scale, [dot for dot in dots if (dot.colour, dot.line) == line]) for line in lines]
     parts += [_dot(scale, dot) for dot in dots]
     named = list(enumerate(names, 1)) or [(dot.colour, dot.name) for dot in dots]
     keys = [(f"c{_of(colour)}", name) for colour, name in named]

@@ -72,7 +72,7 @@ def seeds_say(record: dict) -> str:
 def verdicts(record: dict) -> list[str]:
     out = []
     for name, judged in record["pairwise"].items():
-        if judged and name != "kl":
+        if judged:
             title = YARDSTICKS.get(name, "how often the scorer prefers the answer to the start model's")
             out += [f"By {title} (p adjusted for {len(judged)} comparisons):", *(f"  {line}" for line in said(judged)), ""]
     judged = record["against_length"]
