@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 
+import numpy as np
 import pytest
 import torch
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
@@ -15,8 +17,12 @@ from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.online.batches import Answer, made
 from accord.online.estimates import Carried
 from accord.online.pairing import Pairing
-from accord.training import rollouts, sampled, sampled_proofs
+from accord.online.rewards.reward import Rewards, Weighted
+from accord.report.page import write_report
+from accord.training import online, rollouts, sampled, sampled_proofs
+from accord.training.answered import judged
 from accord.training.export import checkpointed
+from accord.training.files import read_json
 from accord.training.folder import RunFolder
 from accord.training.sampled_proofs import certify_policy
 from accord.types import Interrupted, Refused, Turn, UsageError
@@ -146,7 +152,18 @@ def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
         assert all(a["reward"] == a["parts"]["length"] + 2 * a["parts"]["too_long"] for a in body["answers"])
     last = [line for line in json_lines(folder / "answers.jsonl") if line["step"] == 4]
     assert all(line["gold"] == -line["parts"]["length"] - 0.5 * (line["parts"]["length"] > 1) for line in last) and len(last) == 8
-    assert next(line["eval_gold"] for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line) == pytest.approx(sum(line["gold"] for line in last) / 8)
+    held = next(line for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line)
+    assert held["eval_gold"] == pytest.approx(sum(line["gold"] for line in last) / 8) and held["eval_gold_missing"] == 0
+
+
+def test_answers_without_a_gold_judgement_are_counted():
+    """They are in no mean of gold rewards, and the share that they are is said."""
+    own = [Answer(0, "a", [1], True, -1.0), Answer(1, "b", [1], True, -1.0)]
+    for answer in own:
+        answer.reward, answer.parts = 1.0, {"length": 1.0}
+    assert judged(own, [0.1, 0.1], np.array([2.0, np.nan])).items() >= {"eval_gold": 2.0, "eval_gold_missing": 0.5}.items()
+    lost = judged(own, [0.1, 0.1], np.array([np.nan, np.nan]))
+    assert "eval_gold" not in lost and lost["eval_gold_missing"] == 1
 
 
 # ---------------------------------------------------------------- what is trained on
@@ -233,6 +250,45 @@ def test_held_out_prompts_that_are_trained_on(tiny_folder, prompts, tmp_path):
         shared = tmp_path / "shared.txt"
         shared.write_text((prompts / "train.txt").read_text().split("\n")[0] + "\n")
         run(tiny_folder, str(prompts / "train.txt"), tmp_path / "run", method="grpo", set=SMALL, held_out=str(shared))
+
+
+# ---------------------------------------------------------------- what judging cost
+
+
+class Asked:
+    """A reward that counts its questions, as a judge does."""
+
+    name = "asked"
+
+    def __init__(self, number):
+        self.number, self.questions = number, 0
+
+    def __call__(self, prompts, answers, rows):
+        self.questions += len(answers)
+        return Rewards.of([float(i % 2) for i in range(len(answers))])
+
+    def account(self):
+        return {"questions": self.questions, "said": {"late": f"reward {self.number}"}}
+
+
+def test_what_judging_cost_is_kept_over_all_sessions(tiny_folder, prompts, tmp_path, monkeypatch):
+    """Also what a lost session asked: it was paid."""
+    made, folder = [], tmp_path / "run"
+    monkeypatch.setattr(online, "load_rewards", lambda *_: made.append(Asked(len(made))) or Weighted([(made[-1], 1.0)]))
+    with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
+        rolled(tiny_folder, prompts, folder, set={"rollouts.gold": ["asked"], "evaluate.every": 1})
+    shutil.rmtree(folder / "checkpoints")  # so that updates are made again
+    accord.resume(str(folder))
+    (reward, gold, again, gold_again) = (one.questions for one in made)
+    account = read_json(folder / "judging.json", {})
+    assert account["reward"]["asked"] == {"questions": reward + again, "said": {"late": "reward 0"}} and reward and again
+    assert account["gold"]["asked"]["questions"] == gold + gold_again and gold_again > gold > 0
+    assert f"reward asked: {reward + again:,} questions" in write_report([str(folder)]).read_text()
+
+
+def test_rewards_with_nothing_to_tell_leave_no_account(tiny_folder, prompts, tmp_path):
+    rolled(tiny_folder, prompts, tmp_path / "run")
+    assert not (tmp_path / "run" / "judging.json").exists()
 
 
 # ---------------------------------------------------------------- the certificate bites

@@ -27,7 +27,7 @@ FIGURES = (
     ("KTO's baseline z0", [("z0", "kl", None)], 0.0),
     ("Tokens an answer", [("tokens", "rollouts/tokens", "eval_tokens")], None),
     ("Answers without a reward, prompts with one reward for all", [
-        ("missing", "rollouts/missing", "eval_missing"), ("alike", "rollouts/flat_groups", None)], 0.0),
+        ("missing", "rollouts/missing", "eval_missing"), ("gold missing", None, "eval_gold_missing"), ("alike", "rollouts/flat_groups", None)], 0.0),
     ("Tokens outside the clip", [("clipped", "policy/clip_ratio", None)], 0.0),
     ("Share of the returns that the value head foresees", [("foreseen", "rollouts/value_explained", None)], 0.0),
 )  # fmt: skip

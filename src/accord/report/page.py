@@ -15,7 +15,7 @@ from accord.evaluate.statistics import Estimate
 from accord.report.curves import DISPLACED, sample_curves, side_by_side, training_curves
 from accord.report.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.report.verdict import short, verdict
-from accord.training import audited
+from accord.training import audited, judging
 from accord.training.files import unwritable, write_text
 from accord.training.recorded import Recorded
 
@@ -41,6 +41,7 @@ class Shown:
     data: dict
     audit: dict
     environment: dict
+    judging: list[str]
     flags: list[tuple[int, dict]] = field(default_factory=list)  # numbered as on the time axis; warnings first
 
     @property
@@ -96,7 +97,7 @@ def show(run: Recorded) -> Shown:
     return Shown(
         run, verdict(run), training_curves(run), training_curves(run, DISPLACED), sample_curves(run), held_out_table(run),
         slices(run), margin_gain(run), run.json("pairs.json", {}), run.json("preflight.json", []), run.json("data.json", {}),
-        run.json(audited.NAME, {}), run.json("environment.json", {}), sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),
+        run.json(audited.NAME, {}), run.json("environment.json", {}), list(judging.lines(run.json(judging.NAME, {}))), sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),
     )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ def evaluate_answers(run: Run) -> dict[str, float]:
     rewarded(source.reward, held_out, answers)
     kl = divergences(run.ready.model, [held_out.trees[a.prompt] for a in answers], answers, start_of(source.learner))
     gold = scores(source.gold, held_out, answers).values if source.gold is not None else None
+    source.judging.write()
     for i, answer in enumerate(answers):
         run.folder.append("answers.jsonl", _line(run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])))
     return judged(answers, kl, gold)
@@ -53,8 +54,9 @@ def judged(answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | No
     out = {"eval_missing": 1 - len(known) / len(answers)}
     out |= _estimated("eval_reward", [a.reward for a in known], [a.prompt for a in known])
     out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
-    if gold is not None and (fine := [(g, a.prompt) for g, a in zip(gold, answers) if not math.isnan(g)]):
-        out |= _estimated("eval_gold", *zip(*fine))
+    if gold is not None:
+        fine = [(g, a.prompt) for g, a in zip(gold, answers) if not math.isnan(g)]
+        out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (_estimated("eval_gold", *zip(*fine)) if fine else {})
     for name in known[0].parts if len(known[0].parts) > 1 else ():
         if values := [a.parts[name] for a in known if a.parts.get(name) is not None]:
             out[f"eval_reward/{name}"] = float(np.mean(values))

@@ -29,6 +29,7 @@ from accord.online.pairing import Pairing
 from accord.online.rewards.reward import Reward, Weighted
 from accord.training.display import Display
 from accord.training.files import write_text, writing
+from accord.training.judging import Judging
 from accord.training.prompted import Prompted
 from accord.training.signals import Stop
 from accord.training.step import Learner
@@ -53,13 +54,14 @@ class Source:
     stop: Stop
     folder: Path | None  # the run's; None writes nothing
     held_out: Prompted | None = None
-    gold: Reward | None = None
+    gold: Weighted | None = None
     _number: int | None = None
     _made: Made | None = None
     _carried: dict[int, Carried] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.config.rollouts
+        self.judging = Judging(self.folder, {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}))
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
 
@@ -136,6 +138,7 @@ class Source:
         """Answers of one batch with rewards and log-probs; those to one prompt side by side."""
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
         rewarded(self.reward, self.prompts, answers)
+        self.judging.write()
         self.stop.poll()
         self.measure(answers, self.prompts)
         return answers
