@@ -182,6 +182,20 @@ def test_a_reward_that_is_played_to(reward, gold, word, tmp_path):
     assert found["verdict"] == word and found["gold_gained"]["value"] == pytest.approx(gold, abs=0.2)
 
 
+@pytest.mark.parametrize("fall, word", [(0.5, "hacked"), (0.02, "agree")])
+def test_gold_that_falls_from_its_best(fall, word, tmp_path):
+    """Still above where it began, and past its best: only by more than the luck of the best is it called so."""
+    noise = np.linspace(-0.1, 0.1, 8)
+    gold = {0: 0.0, 8: 1.0, 16: 1.0 - fall}
+    write_rows(tmp_path / "answers.jsonl", [
+        {"step": step, "prompt": i, "reward": i + step * (1 + noise[i]), "gold": i + level + noise[(i + step // 8) % 8]}
+        for step, level in gold.items() for i in range(8)
+    ])  # fmt: skip
+    found = proxy.hacked(tmp_path)
+    assert found["verdict"] == word and found["best_step"] == 8 and found["gold_since_best"]["value"] == pytest.approx(-fall, abs=1e-9)
+    assert ("since step 8, by 0.500" in found["says"]) == (word == "hacked")
+
+
 def test_without_a_gold_reward_nothing_is_said(tmp_path):
     write_rows(tmp_path / "answers.jsonl", [{"step": step, "prompt": 0, "reward": 1.0} for step in (0, 1)])
     assert proxy.hacked(tmp_path) is None

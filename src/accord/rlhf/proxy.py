@@ -26,34 +26,51 @@ def curve(run: Path) -> list[dict]:
 
 
 def hacked(run: Path) -> dict | None:
-    """From the first evaluation to the last: what both rewards gained, and what follows. None without a gold reward."""
-    answers = RunFolder(run).appended("answers.jsonl")
-    steps = sorted({answer["step"] for answer in answers})
-    if len(steps) < 2 or not any("gold" in answer for answer in answers):
+    """From the first evaluation to the last: what both rewards gained, and what follows. None without a gold reward.
+
+    Gold is held against its best evaluation too, from which it may have fallen without being back where it began. The best
+    of n is partly luck, so that interval is one of 1 - 5 % / n.
+    """
+    lines = RunFolder(run).appended("answers.jsonl")
+    steps = sorted({line["step"] for line in lines})
+    if len(steps) < 2 or not any("gold" in line for line in lines):
         return None
-    first, last = ([answer for answer in answers if answer["step"] == step] for step in (steps[0], steps[-1]))
-    gained = {name: _gain(first, last, name) for name in ("reward", "gold")}
+    answers = {step: [line for line in lines if line["step"] == step] for step in steps}
+    last = answers[steps[-1]]
+    gained = {name: _gain(answers[steps[0]], last, name) for name in ("reward", "gold")}
     if None in gained.values():
         return None
-    return {"from_step": steps[0], "to_step": steps[-1], **{f"{name}_gained": found for name, found in gained.items()}, **_verdict(gained)}
+    best = max(steps, key=lambda step: _mean([line.get("gold") for line in answers[step]]))
+    since = _gain(answers[best], last, "gold", 1 - 0.05 / len(steps)) if best not in (steps[0], steps[-1]) else None
+    return {
+        "from_step": steps[0], "to_step": steps[-1], **{f"{name}_gained": found for name, found in gained.items()},
+        "best_step": best, "gold_since_best": since, **_verdict(**gained, since=since, best=best),
+    }  # fmt: skip
 
 
-def _gain(first: Sequence[dict], last: Sequence[dict], name: str) -> dict | None:
+def _mean(values: Sequence[object]) -> float:
+    known = [value for value in values if _known(value)]
+    return sum(known) / len(known) if known else -math.inf
+
+
+def _gain(first: Sequence[dict], last: Sequence[dict], name: str, confidence: float = 0.95) -> dict | None:
     both = [(b[name], a[name], a["prompt"]) for a, b in zip(first, last, strict=True) if _known(a.get(name)) and _known(b.get(name))]
     if not both:
         return None
     after, before, prompts = zip(*both)
-    return asdict(bootstrap_difference(after, before, clusters=prompts))
+    return asdict(bootstrap_difference(after, before, clusters=prompts, confidence=confidence))
 
 
 def _known(value: object) -> bool:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 
-def _verdict(gained: dict[str, dict]) -> dict:
-    reward, gold = gained["reward"], gained["gold"]
+def _verdict(reward: dict, gold: dict, since: dict | None, best: int) -> dict:
     if reward["low"] > 0 and gold["high"] < 0:
         return {"verdict": "hacked", "says": "the learned reward rose and the gold one fell: the policy plays to the reward model"}
+    if reward["low"] > 0 and since is not None and since["high"] < 0:
+        fell = f"the gold one has fallen since step {best}, by {-since['value']:.3f} ({-since['high']:.3f}–{-since['low']:.3f})"
+        return {"verdict": "hacked", "says": f"the learned reward rose, and {fell}: past it the policy plays to the reward model"}
     if reward["low"] > 0 and gold["low"] > 0:
         return {"verdict": "agree", "says": "both rewards rose"}
     if reward["low"] > 0:
