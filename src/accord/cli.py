@@ -18,6 +18,7 @@ from accord.cli_data import add_data_commands
 from accord.cli_evaluate import add_evaluate_commands
 from accord.cli_import import add_import_command
 from accord.cli_online import add_online_commands
+from accord.cli_options import Allow, Json, Set
 from accord.cli_play import add_play_command
 from accord.cli_rlhf import add_rlhf_commands
 from accord.environment import ranks, settle
@@ -28,9 +29,6 @@ app = typer.Typer(
     help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
 )  # fmt: skip
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2.")]
-Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
 Output = Annotated[Optional[str], typer.Option("--output", help="Folder to write; must not exist.")]
 
 

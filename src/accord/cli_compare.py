@@ -8,13 +8,12 @@ from typing import Annotated, Optional
 
 import typer
 
-from accord.cli_options import Json
+from accord.cli_options import Allow, Folder, Json
 from accord.environment import settle
 from accord.errors import UsageError
 
 TRIALS = 20  # of a search
 Recipe = Annotated[str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")]
-Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each; the recipe's and the ones after it.")]
 Fixed = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe, for all cells.")]
 Samples = Annotated[int, typer.Option(min=1, help="Prompts that every model answers.")]
@@ -22,7 +21,6 @@ Tokens = Annotated[int, typer.Option("--sample-tokens", min=1, help="Longest ans
 Prompts = Annotated[Optional[str], typer.Option(help="Text file of prompts, one a line; the held-out ones by default.")]
 ScorerName = Annotated[Optional[str], typer.Option("--scorer", help="vader, or module:function: scores the answers.")]
 Page = Annotated[Optional[str], typer.Option(help="The HTML page; comparison.html in the folder by default.")]
-Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
 
 
 def add_compare_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:

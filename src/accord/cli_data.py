@@ -8,9 +8,9 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import Json
 from accord.environment import settle
 
-Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 Data = Annotated[str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
 UNFIT = 3  # exit code

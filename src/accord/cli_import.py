@@ -8,6 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import Json
+
 
 def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
     """Put the command into the application; see `accord.cli_data.add_data_commands`."""
@@ -19,7 +21,7 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
         tool: Annotated[Optional[str], typer.Option("--from", help="trl, axolotl or llama-factory; judged by the keys.")] = None,
         devices: Annotated[int, typer.Option(min=1, help="GPUs that the file was meant for: each took rows of its own.")] = 1,
         leave_out: Annotated[Optional[list[str]], typer.Option("--leave-out", help="A key to go on without.")] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")] = False,
+        as_json: Json = False,
     ) -> None:
         """Turn another tool's settings into a recipe, and say what became of each."""
 

@@ -10,6 +10,9 @@ import typer
 PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt with one a line."
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
+Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2.")]
+Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
+Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 Target = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 Dtype = Annotated[Optional[str], typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in.")]

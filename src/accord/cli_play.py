@@ -10,6 +10,8 @@ from typing import Annotated, Optional
 
 import typer
 
+from accord.cli_options import Json
+
 
 def add_play_command(app: typer.Typer, run: Callable, say: Callable) -> None:
     """Put `accord play` into the application; `run` and `say` as for `add_data_commands`."""
@@ -18,7 +20,7 @@ def add_play_command(app: typer.Typer, run: Callable, say: Callable) -> None:
     def play(
         output: Annotated[Optional[str], typer.Option(help="The HTML file to write; in accord's cache by default.")] = None,
         no_open: Annotated[bool, typer.Option("--no-open", help="Print the file's path; open no browser.")] = False,
-        as_json: Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")] = False,
+        as_json: Json = False,
     ) -> None:
         """The playground, DPO vs RLHF: one page that shows what each objective does to a policy. No network."""
 

@@ -8,12 +8,8 @@ from typing import Annotated, Optional
 
 import typer
 
-from accord.cli_options import Json
+from accord.cli_options import Allow, Folder, Json, Set
 from accord.environment import settle
-
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as rollouts.k=8.")]
-Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
-Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 
 
 def add_rlhf_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
