@@ -48,6 +48,25 @@ def test_recommended():
     assert "95 % interval" in found["says"]
 
 
+@pytest.mark.parametrize("seeds", [2, 3])
+def test_few_seeds_make_a_wide_interval(seeds):
+    """The truth lies inside at least as often as is said; one seed is said to know nothing of others."""
+    rng, truth, covered = np.random.default_rng(1), 10**-0.5, 0
+    for trial in range(60):
+        prompts = rng.normal(size=40)
+        found = [
+            SimpleNamespace(name=p.name, measured=[SimpleNamespace(kl=mean + prompts - prompts.mean() + rng.normal(0, 0.4)) for _ in range(seeds)])
+            for p, mean in zip(points(), (8.0, 4.0, 2.0))
+        ]  # fmt: skip
+        said = recommend(found, SimpleNamespace(prompt=list(range(40))), points(), 3.0, trial)
+        covered += (said["low"] or 0) <= truth <= (said["high"] or 9)
+    assert covered / 60 >= 0.93 and f"over prompts and {seeds} seeds" in said["says"]
+
+
+def test_one_seed_is_said():
+    assert "over prompts alone: one seed" in recommend(*results([8, 4, 2], seeds=1), points(), 3.0)["says"]
+
+
 def test_the_interval_says_where_the_grid_ends():
     found = recommend(*results([8, 4, 2], noise=3.0), points(), 2.05)
     assert found["high"] is None and "above 1, the end of what was measured" in found["says"]

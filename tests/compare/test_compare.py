@@ -131,9 +131,19 @@ def test_another_recipe_is_refused(straight, tiny_folder, files):
     other = recipe(tiny_folder, *files, **{"train.warmup": 0.5})
     with pytest.raises(Refused, match=r"dpo-seed0: train.warmup: then 0.1, now 0.5[\s\S]*another folder"):
         compare(other, METHODS, asked(folder), SILENT)
+    longer = recipe(tiny_folder, *files, **{"train.steps": 3})
+    with pytest.raises(Refused, match="train.steps: then 2, now 3"):  # cells of both lengths would stand in one table
+        compare(longer, METHODS, asked(folder), SILENT)
     rows = write_rows(Path(files[0]).parent / "more.jsonl", pair_rows(25))
     with pytest.raises(Refused, match="data.train: then"):
         compare(recipe(tiny_folder, rows, files[1]), METHODS, asked(folder), SILENT)
+
+
+def test_one_answered_prompt_has_no_interval(straight, files, tiny_folder, tmp_path):
+    """It is null in the record and words on the page."""
+    record = compare(recipe(tiny_folder, *files), "dpo,sft", asked(tmp_path / "out", samples=1), SILENT)
+    assert record["table"]["dpo"]["kl"]["low"] is None and "Infinity" not in (tmp_path / "out/comparison.json").read_text()
+    assert "interval not known" in render(record) and any("interval not known" in line for line in lines(record))
 
 
 def test_a_cell_that_diverged_is_a_row(straight, tiny_folder, files, tmp_path, monkeypatch):

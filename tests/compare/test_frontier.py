@@ -23,6 +23,12 @@ def wanted(folder, **changes) -> Wanted:
     return Wanted(str(folder), **small | changes)
 
 
+def test_a_beta_twice_is_refused(base, tmp_path):
+    """Two contenders of one name would be taken for seeds of one."""
+    with pytest.raises(UsageError, match="dpo β=0.1 is asked for twice"):
+        contenders_of(base, wanted(tmp_path, betas=(0.1, 0.1)))
+
+
 def test_points_and_bound(base, tmp_path):
     prompts = tmp_path / "prompts.txt"
     prompts.write_text("What is red?\nWho sat on the mat?\n")

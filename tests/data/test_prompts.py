@@ -72,3 +72,9 @@ def test_a_file_that_is_not_there_is_refused(tmp_path):
     (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(DataError, match="UTF-8"):
         read_prompts(str(tmp_path / "bad.txt"))
+
+
+def test_a_line_ends_at_its_newline_alone(tmp_path):
+    """Unicode has other characters that separate lines; inside a prompt they are text."""
+    (tmp_path / "p.txt").write_bytes("What does this\u2028line say?\r\nSecond\x0cpage?\n".encode())
+    assert [q.turns[0].content for q in read_prompts(str(tmp_path / "p.txt")).prompts] == ["What does this\u2028line say?", "Second\x0cpage?"]

@@ -95,7 +95,9 @@ def test_the_first_constraint_that_is_none_is_named():
 
 
 @pytest.mark.parametrize(("text", "found"), [
-    ("x" * (LONGEST + 5) + "#### 5", 5), ("7 " + "x" * LONGEST, None), ("5 ####", None), ("#### 3, so \\boxed{4}", 3), ("\\boxed{4}, so the answer is 5", 4),
+    ("x" * (LONGEST + 5) + "#### 5", 5), ("7 " + "x" * LONGEST, None), ("5 ####", None), ("#### 3, so \\boxed{4}", 4), ("\\boxed{4}, so the answer is 5", 5),
+    ("#### Step 1\nAdd 2 and 3.\n\\boxed{5}", 5), ("#### Solution\n12 apples less 5 is 7.\nThe answer is 7.", 7), ("#### Step 2\nso it is 9", 9),
+    ("The answer is -$5", -5), ("####$1,000", 1000), ("The answer is **$-3**", -3), ("The answer is unknown\nsee page 4", None),
     ("The ANSWER IS 6 of 7", 6), ("answer is: -1.5e2", -150), ("+3", 3), ("1e9999", 9), ("12%", 12), ("-.5", -0.5),
 ])  # fmt: skip
 def test_where_a_final_number_is_looked_for(text, found):

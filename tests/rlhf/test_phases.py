@@ -48,11 +48,22 @@ def test_a_phase_has_its_own_fields_and_files(tmp_path):
 
 
 def test_hyper_parameters_are_counted_as_they_were_set(tmp_path):
-    read = recipe(tmp_path, train={"steps": 3, "seed": 1}, ppo={"objective": {"name": "ppo", "beta": 0.1}, "rollouts": {"k": 2, "gold": ["vader"]}})
+    read = recipe(tmp_path, train={"steps": 3, "seed": 1}, ppo={"objective": {"name": "ppo", "beta": 0.1}, "rollouts": {"k": 2, "held_out_k": 1}})
     assert read.options(PPO) == ["model.lora.rank", "objective.beta", "rollouts.k", "train.steps"]
     assert read.options(DPO) == ["model.lora.rank", "train.steps"]
     assert knobs(read.config(DPO, HERE, 0)) == ["objective.beta", "objective.label_smoothing"]
-    assert {"objective.clip", "objective.lam", "objective.value_weight", "rollouts.k", "rollouts.passes"} <= set(knobs(read.config(PPO, HERE, 0)))
+    found = knobs(read.config(PPO, HERE, 0))
+    assert {"objective.clip", "objective.lam", "objective.value_weight", "rollouts.k", "rollouts.passes"} <= set(found)
+    # what answers are judged by trains nothing, and what is refused for a policy gradient is no choice
+    assert not {f"rollouts.{name}" for name in ("gold", "gold_options", "reward_options", "pairing", "margin", "temperature")} & set(found)
+
+
+def test_there_is_one_gold_reward(tmp_path):
+    """Another one in the policy gradient's section would be what hacking is judged by, and not what the table shows."""
+    with pytest.raises(UsageError, match="ppo: rollouts.gold: .* Say it as --gold"):
+        recipe(tmp_path, gold="vader", ppo={"rollouts": {"gold": ["length"]}}).config(PPO, HERE, 0)
+    options = {"too_long": {"limit": 9}}
+    assert recipe(tmp_path, gold="too_long", ppo={"rollouts": {"gold_options": options}}).config(PPO, HERE, 0).rollouts.gold_options == options
 
 
 BAD = {

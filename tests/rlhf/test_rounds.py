@@ -255,3 +255,23 @@ def test_answers_cut_at_the_limit_are_said_aloud(straight, tiny_folder, files):
     heard = Heard()
     iterate(recipe(tiny_folder, files), Terms(str(straight[0]), 2), heard)
     assert any("were cut at 6 tokens" in line for line in heard.lines) and straight[1]["rounds"][1]["ended"] < 0.9
+
+
+def test_the_gold_reward_has_its_options(tiny_folder, files, tmp_path):
+    """In the files of every round; without them the limit would be 300 words, and the gold reward 0."""
+    gold = {"gold": ["too_long"], "gold_options": {"too_long": {"limit": 1, "slack": 1}}}
+    asked = recipe(tiny_folder, files, rollouts={"rewards": ["length"], "k": 3, "max_new_tokens": 6} | gold)
+    iterate(asked, Terms(str(tmp_path / "out"), 1, 9), SILENT)
+    for stage in ("start", "round-1"):
+        lines = json_lines(tmp_path / f"out/{stage}/held_out_gold.jsonl")
+        words = [len(text.split()) for line in lines for text in line["completions"]]
+        assert [reward for line in lines for reward in line["rewards"]] == [-1.0 if n > 1 else 0.0 for n in words] and max(words) > 1
+
+
+def test_a_strange_character_in_a_prompt_ends_no_line(straight, files, tmp_path):
+    """U+2028 is text in JSONL, and no end of a row."""
+    lines = (straight[0] / "start/held_out_scored.jsonl").read_text().splitlines()
+    first = json.loads(lines[0])
+    first["prompt"] += "\u2028more"
+    (tmp_path / "scored.jsonl").write_text(json.dumps(first, ensure_ascii=False) + "\n" + "\n".join(lines[1:]) + "\n")
+    assert len(Scored.read(tmp_path / "scored.jsonl").prompt) == len(Scored.read(straight[0] / "start/held_out_scored.jsonl").prompt)

@@ -156,6 +156,16 @@ def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
     assert held["eval_gold"] == pytest.approx(sum(line["gold"] for line in last) / 8) and held["eval_gold_missing"] == 0
 
 
+def test_held_out_answers_are_the_policy_s_own(tiny_folder, prompts, tmp_path):
+    """Whatever temperature trains: answers drawn at another one are not its, and their log-ratios no KL of it."""
+    said = []
+    for temperature in (1.0, 0.5):
+        folder = rolled(tiny_folder, prompts, tmp_path / f"{temperature}", "dpo", set={"rollouts.temperature": temperature}, steps=1).folder
+        said.append([line["text"] for line in json_lines(folder / "answers.jsonl") if line["step"] == 0])
+        assert ("rollouts/kl" in metrics(folder)[0]) == (temperature == 1)
+    assert said[0] == said[1]
+
+
 def test_answers_without_a_gold_judgement_are_counted():
     """They are in no mean of gold rewards, and the share that they are is said."""
     own = [Answer(0, "a", [1], True, -1.0), Answer(1, "b", [1], True, -1.0)]
@@ -217,6 +227,9 @@ def test_ppo_puts_the_reward_on_the_last_token_and_kl_on_each():
 
 
 BAD = {
+    "a target of a KL that is not there": ("ppo", {"objective.beta": 0, "objective.kl_target": 5}, "kl_target = 5.0, and beta = 0"),
+    "an estimator of it": ("grpo", {"objective.kl": "k2"}, "kl = k2, and beta = 0"),
+    "discounts that grow": ("ppo", {"objective.lam": 3}, "at least 0 and at most 1"),
     "temperature": ("ppo", {"rollouts.temperature": 0.7}, "drawn at temperature 1"),
     "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
     "passes": ("rloo", {"rollouts.passes": 2}, "off-policy"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -80,11 +80,11 @@ def questions(rows: Rows, opened: Opened, drawing: Drawing) -> tuple[list[tuple[
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
     """Lengths, repetition, endings; of both sides where there are two, the difference paired by prompt."""
     lengths = np.array([len(answer.tokens) for answer in own])
-    found = {**figures(own), "prompts": len(own), "tokens": asdict(bootstrap_mean(lengths))}
+    found = {**figures(own), "prompts": len(own), "tokens": bootstrap_mean(lengths).as_dict()}
     if other is not None:
         theirs = np.array([len(answer.tokens) for answer in other])
-        found["reference_tokens"] = asdict(bootstrap_mean(theirs))
-        found["tokens_difference"] = asdict(bootstrap_difference(lengths, theirs))
+        found["reference_tokens"] = bootstrap_mean(theirs).as_dict()
+        found["tokens_difference"] = bootstrap_difference(lengths, theirs).as_dict()
         found["longer"] = figures(own, theirs.tolist())["longer"]
     else:
         del found["longer"]
@@ -93,4 +93,4 @@ def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
 
 def divergence(policy: Forward, anchor: Anchor, ids: list[Prompt], own: list[Sample]) -> dict:
     """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution at each position."""
-    return asdict(bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))))
+    return bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))).as_dict()

@@ -7,7 +7,6 @@ predicted. Of rows with answers, the answers to imitate (of pairs, the chosen on
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ def perplexity(path: str, opened: Opened, policy: Forward, anchor: Anchor | None
         return found
     other = _nats(_logps(trees, opened, policy, anchor.reference))
     change = bootstrap_ratio(_nats(own) - other, tokens, clusters=owners)
-    return found | {"reference": _figures(other, tokens, owners), "nats_a_token_more": asdict(change), "against": anchor.says}
+    return found | {"reference": _figures(other, tokens, owners), "nats_a_token_more": change.as_dict(), "against": anchor.says}
 
 
 def texts(path: str, opened: Opened) -> tuple[list[Tree], list[int]]:
@@ -90,9 +89,10 @@ def _nats(logps: Logps) -> np.ndarray:
 
 def _figures(nats: np.ndarray, tokens: np.ndarray, owners: list[int]) -> dict:
     mean = bootstrap_ratio(nats, tokens, clusters=owners)
-    return {"nats_a_token": asdict(mean), "perplexity": asdict(_exponential(mean))}
+    return {"nats_a_token": mean.as_dict(), "perplexity": _exponential(mean).as_dict()}
 
 
 def _exponential(mean: Estimate) -> Estimate:
     """The interval's ends go the same way: the exponential is monotone."""
-    return Estimate(math.exp(mean.value), math.exp(mean.low), math.exp(mean.high), mean.n)
+    low, high = (math.exp(end) if math.isfinite(end) else end for end in (mean.low, mean.high))
+    return Estimate(math.exp(mean.value), low, high, mean.n)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from accord.evaluate.generate import Sample
 from accord.evaluate.judges.scored import scoring_judge
-from accord.evaluate.judges.verdict import Contest, Judge, Judged
+from accord.evaluate.judges.verdict import Contest, Judge, Judged, by_scores
 from accord.evaluate.scorers import prompt_text
 from accord.evaluate.win_rate import win_rate
 from accord.forward.reference import cache_root
+from accord.online.rewards.model import ModelReward
 from accord.types import Turn, UsageError
 
 
@@ -33,7 +35,7 @@ def make_judge(asked: Judging) -> Judge:
     if not asked.judge.startswith(("http://", "https://")):
         if asked.model is not None:
             raise UsageError(f"--judge-model names what an endpoint serves, and --judge {asked.judge} is none. Leave it out.")
-        return scoring_judge(asked.judge)
+        return RewardJudge.open(asked.judge) if Path(asked.judge).expanduser().is_dir() else scoring_judge(asked.judge)
     if asked.model is None:
         raise UsageError("--judge is an address: name the model that it serves: --judge-model NAME.")
     try:
@@ -44,8 +46,37 @@ def make_judge(asked: Judging) -> Judge:
     return EndpointJudge(settings, cache_root().parent / "judge")
 
 
+@dataclass(frozen=True)
+class RewardJudge:
+    """The answer to which a trained reward model gives the higher score, read at the token that rollouts are rewarded at."""
+
+    name: str
+    reward: ModelReward
+
+    @classmethod
+    def open(cls, folder: str) -> RewardJudge:
+        """
+        Raises:
+          UsageError, Refused: no reward model there.
+        """
+        return cls(folder, ModelReward(folder))
+
+    def __call__(self, contests: Sequence[Contest]) -> Judged:
+        """
+        Raises:
+          UsageError: it can score no contest.
+        """
+        turns = [contest.turns or (Turn("user", contest.prompt),) for contest in contests]
+        sides = [self.reward(turns, [getattr(contest, side) for contest in contests], [{}] * len(contests)) for side in ("one", "other")]
+        failures = sides[0].reasons + sides[1].reasons
+        judged = by_scores(*(side.values.tolist() for side in sides), failures)
+        if contests and not judged.places:
+            raise UsageError(f"The reward model {self.name} can score none of {len(contests):,} contests: {'; '.join(failures)}.")
+        return judged
+
+
 def contests_of(turns: Sequence[tuple[Turn, ...]], own: Sequence[Sample], other: Sequence[Sample]) -> list[Contest]:
-    return [Contest(prompt_text(t), a.text, b.text) for t, a, b in zip(turns, own, other, strict=True)]
+    return [Contest(prompt_text(t), a.text, b.text, tuple(t)) for t, a, b in zip(turns, own, other, strict=True)]
 
 
 def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed: int) -> dict:

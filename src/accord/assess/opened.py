@@ -73,6 +73,14 @@ def open_start(config: Config) -> Opened:
     return Opened(config.model.name, model, _template(model, config.data.template, config), config, None, "the model as it stands")
 
 
+def still_inside(model: LanguageModel, config: Config) -> bool:
+    """Whether the model that a run started from is what is left of its model with the trained adapter switched off.
+
+    Not where all weights trained; and not where `reference: base` made it forget the adapter that it came with.
+    """
+    return model.peft is not None and not (config.reference == "base" and config.model.adapter is not None)
+
+
 def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
     config = folder.config()
     if resolve_objective(config).needs == "scores":

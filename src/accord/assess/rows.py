@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -52,7 +52,7 @@ def pair_figures(records: Records, held_out: HeldOut, objective: BoundObjective,
     won = accuracy(margins, tie_width=width, clusters=clusters)
     scores = np.where(np.abs(margins) <= width, 0.5, margins > 0)
     figures = {
-        "accuracy": asdict(won),
+        "accuracy": won.as_dict(),
         "wins": int((scores == 1).sum()), "ties": int((scores == 0.5).sum()), "losses": int((scores == 0).sum()),
         "tie_width": width,
         "smallest_difference": smallest_difference(scores, clusters=clusters),
@@ -60,7 +60,7 @@ def pair_figures(records: Records, held_out: HeldOut, objective: BoundObjective,
         "logprob": logprob_accuracies(records, clusters),
         "metrics": metrics(records, held_out, objective, width) | decompose(records, objective, width),
     }  # fmt: skip
-    figures["margin"] = asdict(bootstrap_mean(margins, clusters=clusters))
+    figures["margin"] = bootstrap_mean(margins, clusters=clusters).as_dict()
     if objective.objective.reference:
         figures["calibration"] = calibration(margins, clusters=clusters).as_dict()
     return figures
@@ -73,7 +73,7 @@ def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:
     """
     sums = (records["logps/chosen"] - records["logps/rejected"]).numpy()
     means = (records["logps/chosen"] / records["tokens/chosen"] - records["logps/rejected"] / records["tokens/rejected"]).numpy()
-    return {"sum": asdict(accuracy(sums, clusters=clusters)), "token_mean": asdict(accuracy(means, clusters=clusters))}
+    return {"sum": accuracy(sums, clusters=clusters).as_dict(), "token_mean": accuracy(means, clusters=clusters).as_dict()}
 
 
 def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int], width: float) -> list[dict]:
@@ -81,7 +81,7 @@ def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int],
     prompts, found = np.array(clusters), []
     for name, mask in parts(table):
         estimate = accuracy(margins[mask], tie_width=width, clusters=list(prompts[mask]))
-        found.append({"slice": name, **asdict(estimate)})
+        found.append({"slice": name, **estimate.as_dict()})
     return found
 
 
@@ -92,7 +92,7 @@ def label_figures(records: Records, held_out: HeldOut, objective: BoundObjective
     good = np.array([bool(tree.desirable) for tree in held_out.trees])
     found = {"metrics": metrics(records, held_out, objective, width), "tie_width": width}
     if good.any() and not good.all():
-        found["auc"] = asdict(area_interval(reward, good, np.array(held_out.prompts), seed))
+        found["auc"] = area_interval(reward, good, np.array(held_out.prompts), seed).as_dict()
     return found
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from accord.evaluate.statistics import told
+
 
 def lines(found: dict) -> Iterator[str]:
     """What was found, most important first."""
@@ -20,7 +22,7 @@ def lines(found: dict) -> Iterator[str]:
 
 
 def interval(e: dict, unit: str = "") -> str:
-    return f"{e['value']:.3f} ({e['low']:.3f} to {e['high']:.3f}){' ' + unit if unit else ''}"
+    return f"{told(e)}{' ' + unit if unit else ''}"
 
 
 def _pairs(pairs: dict, source: dict) -> Iterator[str]:

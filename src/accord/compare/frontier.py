@@ -123,6 +123,9 @@ def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
             each = Contender(f"{point.name} β={beta:g}", {**point.changes, "objective": objective})
             resolve_objective(contenders.changed(base, each.changes))
             found.append(each)
+    names = [each.name for each in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--beta: {twice} is asked for twice.")
     return found
 
 

@@ -88,13 +88,14 @@ def gather(base: Config, folder: Path, *, trials: bool, planned: bool, display: 
 
 
 def source_of(base: Config) -> dict:
-    """What the material depends on: the files as they are now, and how their rows are read."""
+    """What the material depends on: the files as they are now, how their rows are read, and the length of all runs."""
     files = {}
     for side in ("train", "held_out"):
         with located(getattr(base.data, side)) as source:
             files[f"data.{side}"] = source.digest()
     read = base.data.model_dump(mode="json", exclude={"train", "held_out"})
-    return files | {f"data.{name}": value for name, value in read.items()} | {"evaluate.rows": base.evaluate.rows}
+    length = {"train.steps": base.train.steps, "train.epochs": base.train.epochs}
+    return files | {f"data.{name}": value for name, value in read.items()} | {"evaluate.rows": base.evaluate.rows} | length
 
 
 def _account_of(folder: Path) -> dict:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from accord.assess.opened import open_start, still_inside
 from accord.compare.contenders import Cell
 from accord.config import Config
 from accord.data.templates import make_template
@@ -26,7 +27,6 @@ from accord.evaluate.scorers import load_scorer
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.language import LanguageModel
-from accord.models.load import load
 from accord.training import checkpoint
 from accord.training.display import Display, SilentDisplay
 from accord.training.export import model_at
@@ -121,8 +121,9 @@ class Bench:
     def _of_run(self, cell: Cell, step: int | None, *, trained: bool) -> Measured:
         folder = RunFolder.open(str(cell.path))
         model, _ = model_at(folder, checkpoint.load(folder.checkpoints) if step is None else at_step(folder, step))
-        before = model if model.peft is not None else started(cell.config)
-        inside = model.as_reference if model.peft is not None else nullcontext
+        inside_it = still_inside(model, cell.config)
+        before = model if inside_it else open_start(cell.config).model
+        inside = model.as_reference if inside_it else nullcontext
         if trained:
             return self._ask(model, before, inside)
         with inside():
@@ -186,11 +187,6 @@ class Bench:
 def _logps(forward: Forward, trees: Sequence[Tree], budget: int) -> Logps:
     """[2B], the two answers of each pair side by side."""
     return Logps.join([forward([trees[i] for i in group]).reduce() for group in micro_batches(trees, budget)])
-
-
-def started(config: Config) -> LanguageModel:
-    """The model that a run of all weights began with."""
-    return load(config.model.name, dtype=config.model.dtype, device=config.model.device, hub="hub" in config.allow)
 
 
 def at_step(folder: RunFolder, step: int) -> checkpoint.Checkpoint:

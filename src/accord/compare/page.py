@@ -10,7 +10,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from accord.compare import show, times
-from accord.compare.scatter import Curve, Dot, scatter
+from accord.compare.scatter import Curve, Dot, ends, scatter
 from accord.compare.verdict import YARDSTICKS, summed_up
 from accord.evaluate.statistics import Estimate
 from accord.report import page as report
@@ -73,7 +73,7 @@ def frontier_picture(record: dict) -> Markup:
         Dot(f"{p['contender']}, step {p['step']}", p["kl"], p["reward"], methods.index(p["method"]) + 1, bool(p["over_optimised"]))
         for p in sorted(record["points"], key=lambda p: p["kl"]["value"])
     ]  # fmt: skip
-    furthest = 1.15 * max([p["kl"]["high"] for p in record["points"]])
+    furthest = 1.15 * max(ends(p["kl"])[1] for p in record["points"])
     bound = [b for b in record["bound"] if b["kl"] <= furthest] or record["bound"][:2]
     best = [b for b in record["best_of"] if b["kl_at_most"] <= furthest]
     curves = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
@@ -60,13 +60,19 @@ def scatter(title: str, dots: Sequence[Dot], across: str, curves: Sequence[Curve
     ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts), across)
 
 
+def ends(estimate: Mapping) -> tuple[float, float]:
+    """Of an estimate's bar; where no interval is known there is none."""
+    low, high = (estimate["value"] if estimate[end] is None else estimate[end] for end in ("low", "high"))
+    return low, high
+
+
 def _of(colour: int) -> int:
     return (colour - 1) % COLOURS + 1
 
 
 def _around(dots: Sequence[Dot], curves: Sequence[Curve]) -> Plane:
-    xs = [d.across[k] for d in dots for k in ("low", "high")] + [x for c in curves for x, _ in c.points]
-    ys = [d.up[k] for d in dots for k in ("low", "high")] + [y for c in curves for _, y in c.points]
+    xs = [end for d in dots for end in ends(d.across)] + [x for c in curves for x, _ in c.points]
+    ys = [end for d in dots for end in ends(d.up)] + [y for c in curves for _, y in c.points]
     spare_x, spare_y = (0.05 * (max(v) - min(v)) or 0.1 for v in (xs, ys))
     return Plane(min(xs) - spare_x, max(xs) + spare_x, min(ys) - spare_y, max(ys) + spare_y, WIDTH, HEIGHT)
 
@@ -97,8 +103,9 @@ def _line(scale: Plane, points: Sequence[tuple[float, float]]) -> str:
 
 def _dot(scale: Plane, dot: Dot) -> Markup:
     x, y = scale.x(dot.across["value"]), scale.y(dot.up["value"])
+    (left, right), (low, high) = ends(dot.across), ends(dot.up)
     bars = Markup('<path d="M{:.1f} {:.1f}H{:.1f}M{:.1f} {:.1f}V{:.1f}" stroke="currentColor" stroke-opacity=".45" fill="none"/>').format(
-        scale.x(dot.across["low"]), y, scale.x(dot.across["high"]), x, scale.y(dot.up["low"]), scale.y(dot.up["high"])
+        scale.x(left), y, scale.x(right), x, scale.y(low), scale.y(high)
     )
     hollow = Markup(' style="fill:var(--card);stroke:currentColor"') if dot.marked else Markup("")
     return Markup('<g class="c{}"><title>{}: {:.3g} at {:.3g}</title>{}<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="3.2"{}/></g>').format(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from accord.compare import search, times
 from accord.compare.verdict import RANKINGS, YARDSTICKS, said
+from accord.evaluate.statistics import told
 from accord.training.display import clock
 
 HEADS = {
@@ -42,9 +43,8 @@ def interval(estimate: dict | None) -> str:
     if estimate is None:
         return "–"
     digits = 3 if abs(estimate["value"]) < 10 else 1
-    low, high = (f"{estimate[end]:.{digits}f}" for end in ("low", "high"))
-    between = " to " if "-" in low + high else "–"
-    return f"{estimate['value']:.{digits}f} ({low}{between}{high})"
+    below = any(estimate[end] is not None and estimate[end] < 0 for end in ("low", "high"))
+    return told(estimate, digits, " to " if below else "–")
 
 
 def footnotes(record: dict) -> list[str]:

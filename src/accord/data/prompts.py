@@ -72,7 +72,7 @@ def _rows(source: Source, path: str):
         yield from source.rows(MAX_ROW_BYTES)
         return
     try:
-        lines = source.path.read_text(encoding="utf-8-sig").splitlines()
+        lines = source.path.read_text(encoding="utf-8-sig").split("\n")  # not at every character that Unicode calls a line's end
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
     yield from ((number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip())

@@ -19,7 +19,7 @@ from peft import PeftModel
 from accord.data.templates import make_template
 from accord.evaluate.generate import Sample, sample
 from accord.evaluate.sentiment import compound
-from accord.evaluate.statistics import Estimate, bootstrap_difference, bootstrap_mean
+from accord.evaluate.statistics import Estimate, bootstrap_difference, bootstrap_mean, told
 from accord.flags import build
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
@@ -76,10 +76,10 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
     display.close()
     measured = {
         "accuracy_before": _accuracy(result.before), "accuracy_after": _accuracy(result.after),
-        "sentiment_before": _estimate(bootstrap_mean(before.scores())),
-        "sentiment_after": _estimate(bootstrap_mean(after.scores())),
-        "sentiment_gain": _estimate(bootstrap_difference(after.scores(), before.scores())),
-        "kl_before": 0.0, "kl_after": _estimate(kl),
+        "sentiment_before": bootstrap_mean(before.scores()).as_dict(),
+        "sentiment_after": bootstrap_mean(after.scores()).as_dict(),
+        "sentiment_gain": bootstrap_difference(after.scores(), before.scores()).as_dict(),
+        "kl_before": 0.0, "kl_after": kl.as_dict(),
         "length_before": _mean_length(before.drawn), "length_after": _mean_length(after.drawn),
         "seconds": time.monotonic() - began, "folder": str(result.folder), "saved": str(result.saved),
     }  # fmt: skip
@@ -133,11 +133,9 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 
 def _shown(estimate: dict, unit: str = "") -> str:
-    return f"{estimate['value']:.3f} ({estimate['low']:.3f} to {estimate['high']:.3f}) {unit}".rstrip()
+    return f"{told(estimate)} {unit}".rstrip()
 
 
-def _estimate(e: Estimate) -> dict:
-    return {"value": e.value, "low": e.low, "high": e.high, "n": e.n}
 
 
 def _accuracy(metrics: dict) -> dict:

@@ -44,7 +44,7 @@ class Calibration:
     bins: tuple[Bin, ...]
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return asdict(self) | {name: one.as_dict() for name in ("ece", "brier", "slope") if (one := getattr(self, name)) is not None}
 
 
 def calibration(margins: ArrayLike, *, clusters: Sequence[Hashable] | None = None, seed: int = 0) -> Calibration:

@@ -5,8 +5,9 @@ Rows that share a prompt are not independent: they come as a cluster, and interv
 
 from __future__ import annotations
 
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Hashable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -17,15 +18,27 @@ CELLS_AT_ONCE = 4_000_000  # resampled indices in memory at once: 32 MB
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number measured on n rows, with the interval that it is known to lie in."""
+    """A number measured on n rows, with the interval that it is known to lie in; infinite where nothing is known of that."""
 
     value: float
     low: float
     high: float
     n: int
 
+    def as_dict(self) -> dict:
+        """For JSON, which has no infinity: an end of which nothing is known is None."""
+        ends = {name: end if math.isfinite(end) else None for name, end in (("low", self.low), ("high", self.high))}
+        return {"value": self.value, **ends, "n": self.n}
+
     def __str__(self) -> str:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n:,})"
+
+
+def told(found: Mapping, digits: int = 3, between: str = " to ") -> str:
+    """An estimate's record in words: 0.712 (0.650 to 0.769)."""
+    if found["low"] is None or found["high"] is None:
+        return f"{found['value']:.{digits}f} (interval not known)"
+    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f}{between}{found['high']:.{digits}f})"
 
 
 def wilson(share: float, n: float, *, confidence: float = 0.95, z: float | None = None) -> tuple[float, float]:
@@ -123,6 +136,10 @@ def bootstrap_ratio(
 ) -> Estimate:
     """A sum over a sum, such as all rows' nats over all their tokens, with its percentile bootstrap interval.
 
+    The ends are moved outwards by Student's t over the normal quantile, times √(C/(C-1)): drawn with replacement, few
+    clusters spread too little (intervals of 95 % held the truth in 74, 84 and 88 % of simulations with 3, 5 and 8). Of
+    the spread between clusters one says nothing: the ends are infinite.
+
     Args:
       totals, counts: [N] each, none NaN; counts above 0.
       clusters, seed: as in `bootstrap_mean`.
@@ -140,8 +157,11 @@ def bootstrap_ratio(
         drawn = rng.integers(len(sums), size=(len(part), len(sums)))
         part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
     tail = (1 - confidence) / 2
+    if len(sums) == 1:
+        return Estimate(value, -math.inf, math.inf, n)
     low, high = np.quantile(means, (tail, 1 - tail))
-    return Estimate(value, float(low), float(high), n)
+    wider = stats.t.ppf(1 - tail, len(sums) - 1) / stats.norm.ppf(1 - tail) * math.sqrt(len(sums) / (len(sums) - 1))
+    return Estimate(value, float(value + wider * (low - value)), float(value + wider * (high - value)), n)
 
 
 def bootstrap_difference(after: ArrayLike, before: ArrayLike, **options) -> Estimate:

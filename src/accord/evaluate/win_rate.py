@@ -31,7 +31,7 @@ class WinRate:
     losses: int
 
     def as_dict(self) -> dict:
-        return asdict(self)
+        return asdict(self) | {"rate": self.rate.as_dict(), "length_controlled": self.length_controlled.as_dict()}
 
 
 def win_rate(

@@ -86,7 +86,7 @@ class Objective:
                 accepts = self.kinds[name].words
                 raise UsageError(f"{self.name}: {name} must be given; it has no default. It must be {accepts}.")
             options[name] = self.kinds[name].check(self.name, name, value)
-        self._refuse_tiny_beta(options, allow)
+        self._check_beta(options, allow)
         return self._bound(self.complete(options))
 
     def _bound(self, options: dict) -> BoundObjective:
@@ -109,7 +109,7 @@ class Objective:
             + f" It accepts: {accepted}. An option that did nothing would be worse than this error."
         )
 
-    def _refuse_tiny_beta(self, options: dict, allow: frozenset[str]) -> None:
+    def _check_beta(self, options: dict, allow: frozenset[str]) -> None:
         beta = options.get("beta")
         if isinstance(beta, float) and beta < TINY_BETA and "tiny_beta" not in allow:
             raise UsageError(

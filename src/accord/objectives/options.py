@@ -23,12 +23,13 @@ class Number:
     above: float | None = None  # exclusive
     at_least: float | None = None
     below: float | None = None  # exclusive
+    at_most: float | None = None
     optional: bool = False  # None means: not given
     hint: str = ""  # what papers use, or what to do instead
 
     @property
     def words(self) -> str:
-        bounds = {"above": self.above, "at least": self.at_least, "below": self.below}
+        bounds = {"above": self.above, "at least": self.at_least, "below": self.below, "at most": self.at_most}
         said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
         return f"a finite number {said}".rstrip() + (", or nothing" if self.optional else "")
 
@@ -47,6 +48,7 @@ class Number:
             and (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)
             and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
         )
 
 

@@ -26,8 +26,8 @@ SETTINGS: dict[str, dict[str, tuple[Kind, object]]] = {
     "gae": {
         "beta": (PENALTY, 0.05),
         "kl_target": (Number(above=0, optional=True, hint="Nats an answer; beta then follows it."), None),
-        "gamma": (Number(above=0, hint="1 for answers: what counts is how they end."), 1.0),
-        "lam": (Number(at_least=0), 0.95),
+        "gamma": (Number(above=0, at_most=1, hint="1 for answers: what counts is how they end."), 1.0),
+        "lam": (Number(at_least=0, at_most=1), 0.95),
         "whitening": (Choice(("advantages", "none")), "advantages"),
     },
     "group": {},
@@ -72,8 +72,12 @@ class PolicyObjective(Objective):
     def _bound(self, options: dict) -> BoundPolicy:
         return BoundPolicy(self, options)
 
-    def _refuse_tiny_beta(self, options: dict, allow: frozenset[str]) -> None:
-        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term."""
+    def _check_beta(self, options: dict, allow: frozenset[str]) -> None:
+        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term. What hangs on it then does nothing."""
+        plain = self._defaults()
+        idle = next((name for name in ("kl_target", "kl") if name in options and options[name] != plain[name]), None)
+        if idle and options["beta"] == 0:
+            raise UsageError(f"{self.name}: {idle} = {options[idle]}, and beta = 0: there is no KL term, so it would do nothing. Leave it out.")
 
 
 @dataclass(frozen=True)

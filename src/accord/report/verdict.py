@@ -32,6 +32,8 @@ def rewarded(run: Recorded) -> str:
     (low, high), (then_low, then_high) = (
         [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")] for step in (run.measured, 0)
     )
+    if None in (low, high, then_low, then_high):
+        return f"held-out reward {now:.3f} (from {before:.3f}); of one prompt no interval is known."
     sure = "it rose beyond both intervals" if low > then_high else "it fell" if high < then_low else "the intervals overlap"
     gold = [run.at(step, "eval_gold") for step in (0, run.measured)]
     said = f" The gold judgement went from {gold[0]:.3f} to {gold[1]:.3f}." if None not in gold else ""

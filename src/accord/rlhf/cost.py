@@ -16,6 +16,7 @@ from accord.config import Config
 from accord.models.language import REFERENCE, TRAINED
 from accord.models.load import pick_device, pick_dtype
 from accord.objectives.policy_table import BoundPolicy
+from accord.online.rewards.load import weighed
 from accord.rlhf.folder import Desk
 from accord.rlhf.phases import DPO, PPO, REWARD_MODEL, Recipe, knobs
 from accord.training import checkpoint
@@ -85,7 +86,8 @@ def in_memory(opened: Opened, config: Config) -> dict:
     out = {"policy": network + adapters[TRAINED], "reference": network if second else beside}
     if isinstance(objective, BoundPolicy) and objective.critic:
         out["value head"] = 4 * (model.head.module.weight.shape[1] + 1)
-    rewards = [Path(name) for name in config.rollouts.rewards if Path(name).is_dir()] if config.rollouts is not None else []
+    specs = config.rollouts.rewards if config.rollouts is not None else []
+    rewards = [folder for name, _ in map(weighed, specs) if (folder := Path(name).expanduser()).is_dir()]
     if rewards:
         out["reward model"] = sum(_weights(folder, config) for folder in rewards)
     return {"roles": out, "bytes": sum(out.values()), "networks": 1 + second + len(rewards), "optimizer": trained // model.dtype.itemsize * MOMENTS}

@@ -13,7 +13,7 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 
@@ -114,7 +114,7 @@ class Scored:
 
     @classmethod
     def read(cls, file: Path) -> Scored:
-        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
         columns = {name: [value for row in rows for value in row[name]] for name in ("rewards", "kl", "tokens", "ended")}
         rewards = [math.nan if value is None else value for value in columns["rewards"]]
         prompt = [number for number, row in enumerate(rows) for _ in row["completions"]]
@@ -146,4 +146,4 @@ class Scored:
 
 
 def _interval(estimate: Estimate, clusters: Sequence[int]) -> dict:
-    return asdict(estimate) | {"prompts": len(set(clusters))}
+    return estimate.as_dict() | {"prompts": len(set(clusters))}

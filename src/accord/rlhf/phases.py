@@ -18,6 +18,7 @@ from typing import Any
 from accord.config import Config, load_recipe, parse_assignment
 from accord.flags import build
 from accord.objectives import POLICY_OBJECTIVES
+from accord.objectives.policy_table import BoundPolicy
 from accord.training.prepare import resolve_objective
 from accord.types import UsageError
 
@@ -25,7 +26,9 @@ SFT, REWARD_MODEL, PPO, DPO = PHASES = ("sft", "reward_model", "ppo", "dpo")
 METHODS = {SFT: "sft", REWARD_MODEL: "bradley_terry", PPO: "ppo", DPO: "dpo"}
 MERGED = "merged"  # beside a run: its adapter in its base
 TUNED = ("objective", "reference", "moving", "train", "rollouts", "model.lora")  # what has hyper-parameters
-NOT_TUNED = ("objective.name", "rollouts.rewards", "rollouts.gold", "train.seed", "train.parallel", "train.recompute", "train.micro_tokens")
+JUDGED = ("rewards", "reward_options", "gold", "gold_options", "held_out_k")  # of rollouts: what answers are judged by, and how many
+OF_PAIRS = ("pairing", "margin", "temperature")  # of rollouts: refused for a policy gradient
+NOT_TUNED = ("objective.name", *(f"rollouts.{name}" for name in JUDGED), "train.seed", "train.parallel", "train.recompute", "train.micro_tokens")
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,8 @@ class Recipe:
         raw = merge(copy.deepcopy(dict(self.shared)), {"objective": {"name": METHODS[phase]}})
         self._begin(phase, folder, raw)
         raw = merge(raw, copy.deepcopy(dict(self.own[phase])))
+        if "gold" in (raw.get("rollouts") or {}):
+            raise UsageError(f"{phase}: rollouts.gold: what the learned reward stands for is one thing for all phases. Say it as --gold.")
         raw = merge(raw, {"output": str(folder / phase), "train": {"seed": seed}})
         self._data(phase, raw)
         if phase == PPO:
@@ -94,8 +99,7 @@ class Recipe:
     def options(self, phase: str) -> list[str]:
         """The hyper-parameters that the recipe sets for a phase, by path."""
         raw = merge(copy.deepcopy(dict(self.shared)), copy.deepcopy(dict(self.own[phase])))
-        paths = [path for path in _leaves(raw) if any(path == name or path.startswith(name + ".") for name in TUNED)]
-        return sorted(path for path in paths if path not in NOT_TUNED)
+        return sorted(path for path in _leaves(raw) if _under(path, TUNED) and not _under(path, NOT_TUNED))
 
     # ------------------------------------------------------------ one phase
 
@@ -165,11 +169,16 @@ def merge(one: dict, other: Mapping[str, Any]) -> dict:
 
 def knobs(config: Config) -> list[str]:
     """The hyper-parameters that a phase's method has, set or not: of its objective and of its rollouts."""
-    names = [f"objective.{name}" for name in resolve_objective(config).options]
+    objective = resolve_objective(config)
+    names = [f"objective.{name}" for name in objective.options]
     if config.rollouts is not None:
-        fields = type(config.rollouts).model_fields
-        names += [f"rollouts.{name}" for name in fields if name not in ("rewards", "reward_options", "gold", "held_out_k")]
+        others = JUDGED + (OF_PAIRS if isinstance(objective, BoundPolicy) else ())
+        names += [f"rollouts.{name}" for name in type(config.rollouts).model_fields if name not in others]
     return names
+
+
+def _under(path: str, sections: Sequence[str]) -> bool:
+    return any(path == name or path.startswith(name + ".") for name in sections)
 
 
 def _leaves(node: object, path: str = "") -> list[str]:

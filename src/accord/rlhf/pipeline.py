@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.assess.opened import Opened, open_model, open_start
+from accord.assess.opened import Opened, open_model, open_start, still_inside
 from accord.config import Config
 from accord.data.containers import located
 from accord.data.prompts import read_prompts
@@ -31,6 +31,7 @@ from accord.rlhf.measured import Questions
 from accord.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
 from accord.rlhf.prompts import require_plain, write_prompts
 from accord.rlhf.stages import CarryOut, carry_out, merged, once, trained
+from accord.rlhf.terms import fingerprints
 from accord.training.display import Display
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
@@ -71,10 +72,10 @@ def rlhf(recipe: Recipe, terms: Terms, display: Display, command: Sequence[str] 
       AccordError: of the class that its cause has; what is finished stays, and the same command goes on.
     """
     terms.check()
-    if recipe.gold is not None:
-        load_rewards([recipe.gold])  # one that is missing is said now
     first = recipe.first()
     configs = {phase: recipe.config(phase, Path(), first.train.seed) for phase in PHASES if not (phase == SFT and recipe.skip_sft)}
+    if recipe.gold is not None:
+        load_rewards([recipe.gold], configs[PPO].rollouts.gold_options)  # one that is missing is said now
     require_plain(configs[PPO].data)
     with working(terms.output, display, tuple(command)) as desk:
         hold_to(desk.folder, _plan(recipe, first, configs))
@@ -138,7 +139,7 @@ class Line:
             answers = measured.answer(self.desk, name, folder, lambda: self._opened(model), questions, {"model": model})
             measured.score(self.desk, name, answers, measured.SCORED, ppo.rollouts.rewards, ppo.rollouts.reward_options)
             if self.recipe.gold is not None:
-                measured.score(self.desk, name, answers, measured.GOLD, [self.recipe.gold], {})
+                measured.score(self.desk, name, answers, measured.GOLD, [self.recipe.gold], ppo.rollouts.gold_options)
 
     def _questions(self) -> Questions:
         """The same prompts and draws for all seeds, so that differences are paired."""
@@ -156,7 +157,7 @@ class Line:
         opened = open_model(str(self.folder / model))
         if model == SFT:
             return opened, None
-        if opened.model.peft is not None:
+        if still_inside(opened.model, opened.config):
             return opened, Start(Forward(opened.model, "padded", "", 0.0), opened.model.as_reference)
         return opened, _beside(open_start(opened.config))
 
@@ -194,6 +195,6 @@ def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
                 files[f"{phase}: data.{side}"] = source.digest()
     return {
         "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
-        "--skip-sft": recipe.skip_sft, "--gold": recipe.gold, **files,
+        "--skip-sft": recipe.skip_sft, "--gold": recipe.gold, **fingerprints([recipe.gold] if recipe.gold else []), **files,
         **{f"{phase}: {path}": value for phase, config in configs.items() for path, value in json.loads(json.dumps(trajectory(config))).items()},
     }  # fmt: skip

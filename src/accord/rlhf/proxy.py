@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from accord.evaluate.statistics import bootstrap_difference
@@ -58,7 +57,7 @@ def _gain(first: Sequence[dict], last: Sequence[dict], name: str, confidence: fl
     if not both:
         return None
     after, before, prompts = zip(*both)
-    return asdict(bootstrap_difference(after, before, clusters=prompts, confidence=confidence))
+    return bootstrap_difference(after, before, clusters=prompts, confidence=confidence).as_dict()
 
 
 def _known(value: object) -> bool:
@@ -66,13 +65,14 @@ def _known(value: object) -> bool:
 
 
 def _verdict(reward: dict, gold: dict, since: dict | None, best: int) -> dict:
-    if reward["low"] > 0 and gold["high"] < 0:
+    rose, fell = (lambda gain: (gain["low"] or 0) > 0), (lambda gain: (gain["high"] or 0) < 0)  # an unknown end settles nothing
+    if rose(reward) and fell(gold):
         return {"verdict": "hacked", "says": "the learned reward rose and the gold one fell: the policy plays to the reward model"}
-    if reward["low"] > 0 and since is not None and since["high"] < 0:
-        fell = f"the gold one has fallen since step {best}, by {-since['value']:.3f} ({-since['high']:.3f}–{-since['low']:.3f})"
-        return {"verdict": "hacked", "says": f"the learned reward rose, and {fell}: past it the policy plays to the reward model"}
-    if reward["low"] > 0 and gold["low"] > 0:
+    if rose(reward) and since is not None and fell(since):
+        by = f"the gold one has fallen since step {best}, by {-since['value']:.3f} ({-since['high']:.3f}–{-since['low']:.3f})"
+        return {"verdict": "hacked", "says": f"the learned reward rose, and {by}: past it the policy plays to the reward model"}
+    if rose(reward) and rose(gold):
         return {"verdict": "agree", "says": "both rewards rose"}
-    if reward["low"] > 0:
+    if rose(reward):
         return {"verdict": "unsure", "says": "the learned reward rose; of the gold one that cannot be told"}
     return {"verdict": "no gain", "says": "the learned reward did not surely rise"}

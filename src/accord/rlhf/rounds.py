@@ -54,7 +54,7 @@ def iterate(base: Config, terms: Terms, display: Display, command: Sequence[str]
     terms.check(base)
     read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out)
     require_apart(read, held_out, base.allow)
-    for specs, options in ((base.rollouts.rewards, base.rollouts.reward_options), (base.rollouts.gold, {})):
+    for specs, options in ((base.rollouts.rewards, base.rollouts.reward_options), (base.rollouts.gold, base.rollouts.gold_options)):
         if specs:
             load_rewards(specs, options)  # one that is missing is said now
     with working(terms.output, display, tuple(command)) as desk:
@@ -173,7 +173,7 @@ class Rounds:
         rollouts = self.base.rollouts
         measured.score(self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options)
         if rollouts.gold:
-            measured.score(self.desk, name, answers, measured.GOLD, rollouts.gold, {})
+            measured.score(self.desk, name, answers, measured.GOLD, rollouts.gold, rollouts.gold_options)
         record = {
             "kind": "iterate", "command": list(self.desk.command), "plan": plan_of(self.desk.folder),
             "objective": self.base.objective, "rewards": rollouts.rewards, "gold": rollouts.gold, "reference": self.terms.reference,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.evaluate.statistics import told
 from accord.training.display import clock
 
 WIDTH = 26
@@ -12,7 +13,7 @@ def estimate(found: dict | None) -> str:
     if found is None:
         return "–"
     digits = 3 if abs(found["value"]) < 10 else 1
-    return f"{found['value']:.{digits}f} ({found['low']:.{digits}f}–{found['high']:.{digits}f})"
+    return told(found, digits, "–")
 
 
 def rounds_lines(record: dict) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from accord.assess.opened import open_start
 from accord.config import Config
 from accord.data.prompts import Questions
 from accord.models import fingerprint
+from accord.online.rewards.load import weighed
 from accord.rlhf.folder import planned
 from accord.rlhf.prompts import require_plain
 from accord.rlhf.stages import fingerprint_of
@@ -97,16 +99,16 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
 def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, size: int) -> dict:
     """What every round hangs on. How many rounds is not among it: further ones are welcome."""
     opened = open_start(base)
-    folders = [name for name in map(_reward_name, base.rollouts.rewards) if Path(name).expanduser().is_dir()]
     return {
         "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
         "prompts": read.digest, "held-out prompts": held_out.digest,
-        **{f"reward model {name}": fingerprint_of(Path(name).expanduser()) for name in folders},
+        **fingerprints([*base.rollouts.rewards, *base.rollouts.gold]),
         EACH: size, "--reference": terms.reference,
         **json.loads(json.dumps(trajectory(base))),
     }  # fmt: skip
 
 
-def _reward_name(spec: str) -> str:
-    name, sign, _ = spec.rpartition("=")
-    return name if sign else spec
+def fingerprints(rewards: Sequence[str]) -> dict[str, str]:
+    """Of the reward models among some rewards: another one under the same name would be another judge."""
+    folders = [Path(name).expanduser() for name, _ in map(weighed, rewards)]
+    return {f"reward model {folder}": fingerprint_of(folder) for folder in folders if folder.is_dir()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import compress
 from pathlib import Path
 
@@ -38,7 +37,7 @@ def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray,
 def _mean(folders: Sequence[Path], model: str, name: str) -> dict | None:
     values, prompts = _values(folders, model, name)
     there = ~np.isnan(values).any(0)
-    return asdict(crossed_mean(values[:, there], list(compress(prompts, there)))) if there.any() else None
+    return crossed_mean(values[:, there], list(compress(prompts, there))).as_dict() if there.any() else None
 
 
 def _difference(folders: Sequence[Path], name: str) -> dict | None:
@@ -47,4 +46,4 @@ def _difference(folders: Sequence[Path], name: str) -> dict | None:
     if not there.any():
         return None
     found = crossed_difference(one[:, there], other[:, there], list(compress(prompts, there)))
-    return asdict(found.estimate) | {"p": found.p}
+    return found.estimate.as_dict() | {"p": found.p}

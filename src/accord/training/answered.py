@@ -69,6 +69,8 @@ def judged(answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | No
 
 def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> dict[str, float]:
     found = bootstrap_mean(values, clusters=clusters)
+    if not math.isfinite(found.low):  # one prompt
+        return {name: found.value}
     return {name: found.value, f"diag/{name}_low": found.low, f"diag/{name}_high": found.high}
 
 

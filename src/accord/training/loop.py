@@ -12,7 +12,7 @@ from accord.evaluate.displacement import as_evaluation, decompose, length_correl
 from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures
-from accord.evaluate.statistics import Estimate
+from accord.evaluate.statistics import Estimate, told
 from accord.training import examples, memory, sampling
 from accord.training.answered import evaluate_answers
 from accord.training.events import hold
@@ -193,6 +193,6 @@ def answer(run: Run) -> None:
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
     parts = [f"accuracy {accuracy}"] if accuracy is not None else []
     if "eval_reward" in metrics:
-        parts.append(f"reward {metrics['eval_reward']:.3f} ({metrics['diag/eval_reward_low']:.3f} to {metrics['diag/eval_reward_high']:.3f})")
+        parts.append("reward " + told({"value": metrics["eval_reward"], **{end: metrics.get(f"diag/eval_reward_{end}") for end in ("low", "high")}}))
     names = {"eval_gold": "gold", "eval_kl": "KL", "eval_tokens": "tokens", "eval_loss": "loss", "eval_rewards/margins": "margin", "diag/eval_auc": "AUC", "eval_logps/chosen": "chosen"}
     return "held-out " + "  ".join(parts + [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics])

@@ -84,8 +84,9 @@ class Source:
 
     @property
     def judged_by(self) -> str:
-        """A reward model's weights, by their fingerprint: another one under the same name is another run."""
-        models = {reward.name: fingerprint.weights(reward.model.network) for reward, _ in self.reward.parts if hasattr(reward, "model")}
+        """Reward models' weights, by their fingerprint: another one under the same name is another run."""
+        parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
+        models = {reward.name: fingerprint.weights(reward.model.network) for reward, _ in parts if hasattr(reward, "model")}
         return json.dumps(models, sort_keys=True)
 
     def fresh(self, update: int) -> bool:
@@ -146,9 +147,9 @@ class Source:
     def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
         settings, seed = self.config.rollouts, self.config.train.seed
         self.display.doing(f"drawing {len(numbers) * settings.k:,} answers")
-        return self.draw(self.prompts, numbers, settings.k, seed + 7919 * attempt, number * self.order.batch_size * settings.k)
+        return self.draw(self.prompts, numbers, settings.k, seed + 7919 * attempt, number * self.order.batch_size * settings.k, settings.temperature)
 
-    def draw(self, prompts: Prompted, numbers: Sequence[int], k: int, seed: int, first: int) -> list[Answer]:
+    def draw(self, prompts: Prompted, numbers: Sequence[int], k: int, seed: int, first: int, temperature: float = 1.0) -> list[Answer]:
         """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed, first + i)."""
         settings, model = self.config.rollouts, self.learner.forward.model
         out: list[Answer] = []
@@ -157,7 +158,7 @@ class Source:
             asked = [n for n in numbers[start : start + PIECE] for _ in range(k)]
             found = sample(
                 model.network, model.tokenizer, [prompts.trees[n] for n in asked], max_new_tokens=settings.max_new_tokens,
-                temperature=settings.temperature, seed=seed, first_row=first + start * k,
+                temperature=temperature, seed=seed, first_row=first + start * k,
             )  # fmt: skip
             out += [Answer(n, s.text, list(s.tokens), s.ended, s.logprob) for n, s in zip(asked, found)]
         return out
@@ -175,7 +176,10 @@ class Source:
     # ------------------------------------------------------------ on disk
 
     def _of(self, answers: Sequence[Answer], number: int) -> Made:
-        return made(answers, self.prompts.trees, self.learner.objective, self.pairing, self._before(number), number * self.width)
+        out = made(answers, self.prompts.trees, self.learner.objective, self.pairing, self._before(number), number * self.width)
+        if self.config.rollouts.temperature != 1:  # a mean log-ratio of other answers than the policy's own is no KL of it
+            del out.figures["rollouts/kl"]
+        return out
 
     def _before(self, number: int) -> Carried:
         """What the batch before left."""

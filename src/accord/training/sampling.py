@@ -45,7 +45,7 @@ def prompts_of(config: Config, template: Template, held_out: Rows | Prompted | N
 
 def _from_file(path: str, template: Template) -> list[Asked]:
     file = Path(path).expanduser()
-    lines = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()] if file.is_file() else []
+    lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()] if file.is_file() else []
     if not lines:
         raise UsageError(f"monitor.prompts = {path!r}: expected a text file with one prompt a line.")
     return [Asked(tuple(template.prompt_ids((Turn("user", line),))), line) for line in dict.fromkeys(lines)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from accord.types import Turn
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +18,7 @@ class Contest:
     prompt: str
     one: str
     other: str
+    turns: tuple[Turn, ...] = ()  # the prompt turn by turn, for a judge that renders it itself
 
 
 @dataclass
@@ -40,7 +44,9 @@ class Judge(Protocol):
         """A verdict on each contest, or an account of why there is none."""
 
 
-def by_scores(ours: Sequence[float], theirs: Sequence[float]) -> Judged:
-    """The higher score wins; equal scores are a tie."""
-    scores = [0.5 if a == b else float(a > b) for a, b in zip(ours, theirs, strict=True)]
-    return Judged(list(scores), account={"mean_score": sum(ours) / len(ours), "mean_score_other": sum(theirs) / len(theirs)})
+def by_scores(ours: Sequence[float], theirs: Sequence[float], failures: Counter | None = None) -> Judged:
+    """The higher score wins; equal scores are a tie, and where one is NaN there is no verdict."""
+    both = [(a, b) for a, b in zip(ours, theirs, strict=True) if not (math.isnan(a) or math.isnan(b))]
+    scores = [None if math.isnan(a) or math.isnan(b) else 0.5 if a == b else float(a > b) for a, b in zip(ours, theirs, strict=True)]
+    means = [sum(side) / len(both) for side in zip(*both)] or [None, None]
+    return Judged(scores, failures or Counter(), {"mean_score": means[0], "mean_score_other": means[1]})

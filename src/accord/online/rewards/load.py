@@ -67,7 +67,7 @@ def load_rewards(specs: Sequence[str], options: Mapping[str, Mapping[str, object
       UsageError: none, one that is unknown or named twice, a weight that is no number, or options of nothing.
     """
     options = {name: dict(given) for name, given in (options or {}).items()}
-    parts = [_weighed(spec) for spec in specs]
+    parts = [weighed(spec) for spec in specs]
     names = [name for name, _ in parts]
     if not names:
         raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
@@ -82,9 +82,14 @@ def _known() -> str:
     return f"{', '.join((*BUILT_IN, *SCORERS))}, module:function, or a reward model's folder"
 
 
-def _weighed(spec: str) -> tuple[str, float]:
+def weighed(spec: str) -> tuple[str, float]:
+    """A reward's name and its weight, of NAME or NAME=WEIGHT. A folder is a name, whatever stands in it.
+
+    Raises:
+      UsageError: the weight is no number, or 0.
+    """
     name, sign, text = spec.rpartition("=")
-    if not sign:
+    if not sign or Path(spec).expanduser().is_dir():
         return spec, 1.0
     try:
         weight = float(text)

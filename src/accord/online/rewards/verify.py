@@ -1,6 +1,6 @@
 """Rewards that are verified: a final number, a format, a length. No model, no judgement, no code of the answer is run.
 
-    final_answer   1 where the last number after ####, \\boxed{…} or "answer is" equals the row's, else 0
+    final_answer   1 where the number behind the last ####, \\boxed{…} or "answer is" equals the row's, else 0
     format         1 where a regular expression fits the answer (in a process of its own: it may never end)
     length         the answer's length in words; give it a small negative weight
     too_long       0 up to `limit` words, then falling to -1 over `slack` more (DAPO's soft overlong punishment)
@@ -14,8 +14,9 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
-NUMBER = re.compile(r"[-+]?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?%?")
-MARKED = (re.compile(r"####"), re.compile(r"\\boxed\{"), re.compile(r"answer is:?", re.I))
+NUMBER = re.compile(r"[-+]?\$?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?%?")
+# #### is a heading in Markdown too ("#### Step 1"), so that its number must follow at once; the others' stands in their line.
+MARK = re.compile(r"####[ \t]*(?=[-+$.\d]|\s*\Z)|\\boxed\{|answer is", re.I)
 LONGEST = 100_000  # characters of an answer that are looked at, from its end
 COLUMNS = ("final_answer", "answer", "solution", "target")
 
@@ -26,17 +27,17 @@ def final_number(text: str) -> Decimal | None:
     1,234 and 1234.0 and $1,234 are one number; 50% is 0.5 of nothing that is said, so it stays 50.
     """
     text = text[-LONGEST:]
-    for mark in MARKED:
-        if places := list(mark.finditer(text)):
-            found = NUMBER.search(text, places[-1].end())
-            return _decimal(found.group()) if found else None
-    found = NUMBER.findall(text)
-    return _decimal(found[-1]) if found else None
+    if places := [mark.end() for mark in MARK.finditer(text)]:
+        line = text.find("\n", places[-1])
+        found = NUMBER.search(text, places[-1], line if line >= 0 else len(text))
+        return _decimal(found.group()) if found else None
+    numbers = NUMBER.findall(text)
+    return _decimal(numbers[-1]) if numbers else None
 
 
 def _decimal(text: str) -> Decimal | None:
     try:
-        value = Decimal(text.rstrip("%").replace(",", ""))
+        value = Decimal(text.rstrip("%").replace(",", "").replace("$", ""))
     except InvalidOperation:
         return None
     return value if value.is_finite() else None
