@@ -34,3 +34,11 @@ def test_a_difference_is_told_from_the_winner_on():
 @pytest.mark.parametrize("entries", [[], [judged("a", "b", 0.3, 0.5)]])
 def test_where_nobody_is_better_nobody_is_said_to_be(entries):
     assert summed_up(entries) == said(entries) == ([] if not entries else ["not to be told apart: a and b"])
+
+
+def test_where_no_two_can_be_told_apart():
+    """Said once, not fifteen times; against one rule, each name stays."""
+    alike = [judged(one, other, 0.1, 1.0) for one, other in (("a", "b"), ("a", "c"), ("b", "c"))]
+    assert said(alike) == summed_up(alike) == ["no two of them can be told apart: a, b and c"]
+    rule = [judged(one, "longer", 0.1, 1.0) for one in "ab"]
+    assert said(rule) == ["not to be told apart: a and longer; b and longer"]

@@ -165,8 +165,7 @@ def said(judged: Sequence[dict]) -> list[str]:
             low, high = sorted(sign * entry["difference"][end] for end in ("low", "high"))
             says = f"by {value:.3f} ({low:.3f} to {high:.3f}), adjusted p {entry['adjusted']:.2g}"
             lines.append(f"{entry['better']} is better than {_loser(entry)} {says}")
-    alike = [f"{entry['one']} and {entry['other']}" for entry in judged if entry["better"] is None]
-    return lines + ([f"not to be told apart: {'; '.join(alike)}"] if alike else [])
+    return lines + _alike(judged)
 
 
 def summed_up(judged: Sequence[dict]) -> list[str]:
@@ -185,7 +184,17 @@ def summed_up(judged: Sequence[dict]) -> list[str]:
         by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
         p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
         sentences.append(f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than {_named(losers)}, by {by}, {p}")
-    return sentences + [line for line in said(judged) if line.startswith("not to be told apart")]
+    return sentences + _alike(judged)
+
+
+def _alike(judged: Sequence[dict]) -> list[str]:
+    """The sentence on those who cannot be told apart, if there are any."""
+    alike = [entry for entry in judged if entry["better"] is None]
+    names = list(dict.fromkeys(name for entry in judged for name in (entry["one"], entry["other"])))
+    if len(names) > 2 and len(alike) == len(names) * (len(names) - 1) // 2:
+        return [f"no two of them can be told apart: {_named(names)}"]
+    pairs = "; ".join(f"{entry['one']} and {entry['other']}" for entry in alike)
+    return [f"not to be told apart: {pairs}"] if alike else []
 
 
 def _loser(entry: dict) -> str:
