@@ -126,6 +126,14 @@ def test_pairs_of_ones_own_answers_are_new_each_time():
     assert told(train=stuck, held=held) != {}
 
 
+def test_the_level_of_a_policy_gradient_s_loss_means_nothing():
+    """A surrogate of advantages with mean 0: .005, then .008. Of pairs of its own answers the level means what it always did."""
+    losses = dict(train=lambda step, line: {"loss": 0.005 if step < 10 else 0.008})
+    assert "runaway" not in told(**losses, facts=facts(sampled=True, at_reference=None, objective="ppo"))
+    assert "runaway" in told(**losses, facts=facts(at_reference=None))
+    assert "runaway" in told(train=constant({"loss": 1.2}, after=5), facts=facts(sampled=True))
+
+
 def test_runaway_silences_its_symptoms():
     """Loss, accuracy, log-probs and samples all look bad; the cause alone is said."""
     bad = {"loss": 2.5, "rewards/accuracies": 0.5, "diag/log_ratio_token/chosen": -5.0, "diag/log_ratio_token/rejected": -6.0,

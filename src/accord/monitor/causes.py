@@ -38,7 +38,8 @@ def _runaway(h: History) -> Evidence | None:
     start = h.facts.at_reference if h.facts.at_reference is not None else h.early("loss")
     if loss is None or not start or h.step < 2 * h.window:
         return None
-    worse = loss > 1.5 * start if start > 0 else False
+    surrogate = h.facts.sampled and h.facts.at_reference is None  # of a policy gradient: its level means nothing
+    worse = loss > 1.5 * start if start > 0 and not surrogate else False
     forgotten = drift is not None and drift > 3.0
     return {"loss": loss, "start": start, "drift": drift or 0.0, "lower": h.facts.learning_rate / 10} if worse or forgotten else None
 
