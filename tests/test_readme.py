@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.config import load_recipe, make_config
+from accord.monitor.watch import RULES
 from accord.rlhf.phases import Recipe
 from accord.training.prepare import resolve_objective
 
@@ -38,6 +39,10 @@ def test_every_flag_of_a_command_in_the_readme_exists(command):
 
 def test_the_readme_shows_commands():
     assert len(commands((ROOT / "README.md").read_text())) >= 6
+
+
+def test_the_readme_counts_the_rules():
+    assert f"({len(RULES)} rules," in (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("target", ["setup", "demo", "test"])
