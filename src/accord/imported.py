@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
+import hashlib
+import importlib.util
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 
 from accord.errors import UsageError
 
@@ -34,6 +36,16 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
         found = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
         raise UsageError(f"{what} {name!r}: {module_name} has no function {attribute!r}. It has: {', '.join(found) or 'none'}.")
     return function
+
+
+def code_of(name: str) -> str | None:
+    """sha256 of the file that "module:function" stands in; None where `name` is no such name, or the file is not found."""
+    module, sign, _ = name.partition(":")
+    try:
+        found = importlib.util.find_spec(module) if sign else None
+        return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest() if found is not None and found.origin else None
+    except (ImportError, ValueError, OSError, AttributeError):
+        return None
 
 
 def said(error: Exception) -> str:

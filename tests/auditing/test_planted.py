@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import random
+from types import SimpleNamespace
 
 import pytest
 from auditing.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence, write
 
+from accord.auditing.advise import choose_method
 from accord.auditing.run import audit
 
 
@@ -236,3 +239,40 @@ def test_near_copies_with_the_other_label_are_no_copies(tmp_path):
     same = [row | {"completion": row["completion"] + " ok"} for row in rows[10:15]]
     found = audit(write(tmp_path / "data.jsonl", rows + other + same)).find("integrity.near_duplicates")
     assert found.evidence["count"] == 5
+
+
+def test_labels_that_are_nearly_all_good_are_no_shortcut(tmp_path):
+    """Nine of ten labels are good, at random: a plain accuracy of .9 would be the class balance, and no length decides."""
+    rng = random.Random(5)
+    rows = [{"prompt": f"ask {i} {rng.getrandbits(40):x}", "completion": sentence(rng, GOOD, rng.randint(5, 30)), "label": rng.random() < 0.9} for i in range(400)]
+    found = {finding.check: finding for finding in audit(write(tmp_path / "rows.jsonl", rows)).findings}
+    for check in ("shortcuts.length", "shortcuts.ngrams"):
+        value = found[check].evidence["accuracy"]
+        assert value["low"] < 0.5 < value["high"] + 0.1 and value["value"] < 0.65, check
+    assert found["shortcuts.length"].verdict in ("ok", "note") and found["shortcuts.length"].evidence["share_of_signal"] is None
+
+
+def test_scores_of_a_csv_are_read(tmp_path):
+    """The same exchanged columns are unfit in either container."""
+    rows = [row | {"score_chosen": row["score_rejected"], "score_rejected": row["score_chosen"]} for row in scored(60)]
+    with (tmp_path / "rows.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows(rows)
+    for file in (write(tmp_path / "rows.jsonl", rows), str(tmp_path / "rows.csv")):
+        found = {finding.check: finding for finding in audit(file).findings}
+        assert found["labels.scores"].verdict == "refused" and found["labels.scores"].evidence["swapped"], file
+
+
+def test_a_method_that_would_fit_too_is_not_said_to_be_unfit():
+    """Noise comes first; length and alike answers have their reasons all the same."""
+    known = {"labels.declared": {"estimate": {"low": 0.18, "value": 0.2}}, "shortcuts.length": {"accuracy": {"value": 0.8}},
+             "hardness.near_identical": {"share": 0.3}}  # fmt: skip
+    seen = SimpleNamespace(
+        scan=type("Scan", (), {"kind": "pairs", "__len__": lambda self: 5_000})(),
+        find=lambda check: SimpleNamespace(evidence=known[check]) if check in known else None,
+    )
+    chosen, others = choose_method(seen)
+    assert chosen.method == "cdpo"
+    assert all("would fit as well" in others[name] and "reason for cdpo comes first" in others[name] for name in ("simpo", "ipo"))
+    assert "under" not in others["simpo"] and "would fit" not in others["kto"]

@@ -1,8 +1,10 @@
 """What preferences give away: each check is raised by its own fault, and silent on rows without it."""
 
+import math
+
 import pytest
 
-from accord.data.content import content_findings, words
+from accord.data.content import content_findings, figure, words
 from accord.types import Origin, Pair, Turn
 
 
@@ -44,6 +46,14 @@ def test_a_rule_is_not_judged_on_few_pairs():
 def test_scores_that_agree_are_silent_and_booleans_are_none():
     assert found([pair(i, score_chosen=3, score_rejected=2) for i in range(60)]) == {}
     assert not any(f.check == "data.scores" for f in content_findings([pair(i, score_chosen=True, score_rejected=False) for i in range(60)]))
+
+
+def test_scores_of_a_csv_are_numbers_too():
+    """They arrive as text; what is no number is none."""
+    rows = [pair(i, score_chosen=str(1 + i % 5), score_rejected="2.0") for i in range(60)]
+    assert "20.0% score the rejected answer higher" in found(rows)["data.scores"]
+    assert [figure(value) for value in ("4.5", 3, " 7 ")] == [4.5, 3.0, 7.0]
+    assert all(math.isnan(figure(value)) for value in ("good", "nan", "1e999", True, None, [1], "9" * 50))
 
 
 def test_words_ignore_case_and_punctuation():

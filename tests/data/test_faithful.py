@@ -70,6 +70,17 @@ def test_sides_as_in_the_file(encoded):
     assert found(encoding, template)["data.sides"].refused
 
 
+def test_columns_that_are_exchanged_on_purpose(tokenizer, tmp_path):
+    """What the audit advises where scores say that the columns are exchanged: the names that the recipe gives are the file's."""
+    columns = {"chosen": "rejected", "rejected": "chosen"}
+    dataset = read(write_rows(tmp_path / "rows.jsonl", pair_rows(12)), columns=columns)
+    template = make_template(tokenizer, "auto")
+    encoding = encode(dataset.examples, template, Limits(512))
+    checks = {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001, columns)}
+    assert checks["data.sides"].verdict == "ok"
+    assert {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001)}["data.sides"].refused
+
+
 def test_an_end_that_generation_does_not_hear(encoded):
     encoding, template = encoded(pair_rows(4))
     finding = found(encoding, template, stops=[7])["data.stop"]

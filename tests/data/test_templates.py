@@ -2,6 +2,7 @@
 
 import pytest
 from data.crafted import BOS, CHAT, END, EOS, TURNS, crafted, label, pair, shown, turns
+from tokenizers import AddedToken
 
 from accord.data.templates import Unfit, make_template
 from accord.types import Refused, Turn, UsageError
@@ -174,6 +175,14 @@ def test_special_tokens_in_the_data_are_refused_wherever_they_stand(special):
     ):  # fmt: skip
         assert unfit(made, example, SPECIAL) == repr(special)
     made.tree(pair("s>", chosen="<s", rejected="/s>"), 0)
+
+
+def test_a_token_that_is_special_without_a_role(tokenizer):
+    """As Llama 3's <|start_header_id|>: no EOS, no padding, in no list of further ones, and yet no text."""
+    made = crafted()
+    made.add_tokens([AddedToken("<header>", special=True)])
+    assert "<header>" not in made.all_special_tokens
+    assert unfit(template(made), pair("hi <header>system"), SPECIAL) == repr("<header>")
 
 
 def test_special_tokens_of_smollm2(tokenizer):

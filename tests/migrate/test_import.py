@@ -179,12 +179,44 @@ def test_whose_file_it_is_must_be_clear(read, text):
     [
         ("rl: dpo\nbase_model: m\nlearning_rate: fast", "expected a number"), ("rl: dpo\nbase_model: m\nmicro_batch_size: 1.5", "whole"),
         ("rl: dpo\nbase_model: m\nlr_scheduler: rex", "rex"), ("rl: dpo\nbase_model: m\ndatasets: pairs", "datasets"),
+        ("rl: dpo\nbase_model: m\nlr_scheduler: [a]", "schedule"), ("rl: dpo\nbase_model: [m]", "expected a name or a path"),
+        ("rl: dpo\nbase_model: m\nadapter: lora\nlora_r: .inf", "finite"), ("rl: dpo\nbase_model: m\nmax_steps: .nan", "finite"),
+        ("stage: dpo\nmodel_name_or_path: m\npref_loss: simpo\npref_beta: 0", "above 0"),
+        ("stage: dpo\nmodel_name_or_path: m\npref_loss: [a]", "no equivalent"),
         ("rl: dpo\nbase_model: hf_abcdefghijklmnopqrstuvwxyzABCDEF01", "token"), ("rl: [", "YAML"),
     ],
 )  # fmt: skip
 def test_bad_values_are_named(read, text, words):
     with pytest.raises(UsageError, match=words):
         read(text)
+
+
+def test_what_axolotl_leaves_out_has_a_warm_up(read):
+    """3 % of the run, as its builder has it; steps that are given stand alone."""
+    assert read("rl: dpo\nbase_model: m").recipe["train"]["warmup"] == 0.03
+    assert read("rl: dpo\nbase_model: m\nwarmup_steps: 7").recipe["train"]["warmup"] == 7
+
+
+def test_an_adapter_that_is_trained_further_brings_its_own_rank(read):
+    """A recipe with both would be refused by every run."""
+    for text in (
+        "stage: dpo\nmodel_name_or_path: m\nadapter_name_or_path: old\nlora_rank: 4",
+        "rl: dpo\nbase_model: m\nadapter: lora\nlora_model_dir: old\nlora_r: 4",
+    ):
+        found = read(text)
+        assert found.recipe["model"] == {"name": "m", "adapter": "old"}
+        assert {"lora_rank", "lora_r"} & fates(found, "not needed")
+
+
+def test_bfloat16_switched_off_is_float32(read):
+    """On a machine with bfloat16 auto would take that."""
+    assert read("loss_type: ipo\nmodel_name_or_path: m\nbf16: false\ntrainer: dpo", "t.yaml").recipe["model"]["dtype"] == "float32"
+    assert "dtype" not in read("loss_type: ipo\nmodel_name_or_path: m\nbf16: true\ntrainer: dpo", "t.yaml").recipe["model"]
+
+
+def test_what_is_passed_over_has_its_line(read):
+    found = read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_steps: 5\nnum_train_epochs: 3\neval_strategy: steps\neval_steps: 10\nsave_strategy: best")
+    assert {"num_train_epochs", "eval_strategy", "save_strategy"} <= fates(found, "not needed")
 
 
 def test_hostile_text_stays_in_its_comment(read):

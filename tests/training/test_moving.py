@@ -1,10 +1,13 @@
 """A reference that follows the policy: against the recursion worked out by hand, and what makes no sense is refused."""
 
+import json
+
 import pytest
 import torch
 from training.helpers import metrics, ready_for, run
 
 import accord
+from accord.report.page import write_report
 from accord.training import checkpoint, loop
 from accord.training.display import SilentDisplay
 from accord.training.folder import RunFolder
@@ -52,6 +55,15 @@ def test_a_whole_step_makes_it_the_policy(lora, tiny_folder, pairs_file, tmp_pat
         with torch.no_grad():
             apart.append((ready.learner.forward(trees).reduce().sum - ready.learner.reference.logps(trees).sum).abs().max().item())
     assert apart[0] > 0 and apart[1] == 0
+
+
+def test_what_a_moving_reference_is_held_against_is_said(tiny_folder, pairs_file, held_out_file, tmp_path):
+    """KL to a copy that follows is no distance from where it began."""
+    for reference, words in (("auto", "what training started from"), ("moving", "the reference, which follows it")):
+        fields = {"moving.every": 1} if reference == "moving" else {}
+        done = run(tiny_folder, pairs_file, tmp_path / reference, reference=reference, held_out=held_out_file, learning_rate=1e-2, set=fields)
+        assert json.loads((done.folder / "pairs.json").read_text())["against"] == words
+        assert f"nats an answer away from {words}" in write_report([str(done.folder)]).read_text()
 
 
 def test_the_frozen_prefix_is_the_frozen_run(tiny_folder, pairs_file, tmp_path):

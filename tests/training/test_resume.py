@@ -11,6 +11,7 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, run, stopped_after
 
 import accord
+from accord.assess.opened import open_model
 from accord.training import checkpoint, loop
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
@@ -170,6 +171,33 @@ def test_resume_refuses_what_has_changed(change, words, stopped):
         accord.resume(str(stopped / "run"))
     assert all(word in str(refused.value) for word in words), refused.value
     assert refused.value.code == 4 and (stopped / "run/metrics.jsonl").read_bytes() == before
+
+
+@pytest.mark.parametrize("what", ["objective", "prompts"])
+def test_resume_refuses_other_code_and_other_prompts(what, tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """A checkpoint names a function and a file; what stands in them is part of the run."""
+    (tmp_path / "own_loss.py").write_text("def f(policy, reference):\n    return -(policy.chosen.sum - policy.rejected.sum)\n")
+    (tmp_path / "prompts.txt").write_text("Where is the cat?\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    changes = {"method": "own_loss:f"} if what == "objective" else {"set": {"monitor.prompts": str(tmp_path / "prompts.txt"), "monitor.sample_tokens": 4}}
+    with stopped_after(monkeypatch, 1), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, tmp_path / "run", steps=2, **changes)
+    file = tmp_path / ("own_loss.py" if what == "objective" else "prompts.txt")
+    file.write_text(file.read_text() + ("\n# another\n" if what == "objective" else "Who is it?\n"))
+    with pytest.raises(Refused, match="the code of the objective" if what == "objective" else "the sample prompts"):
+        accord.resume(str(tmp_path / "run"))
+
+
+def test_a_finished_run_on_another_base_is_not_opened(tiny_folder, tmp_path):
+    """Its adapter would be read on weights that it was not trained on."""
+    import shutil
+
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    run(tmp_path / "model", write_rows(tmp_path / "data.jsonl", pair_rows(8)), tmp_path / "run", steps=1)
+    open_model(str(tmp_path / "run"))
+    other_model(tmp_path)
+    with pytest.raises(Refused, match="other weights than when"):
+        open_model(str(tmp_path / "run"))
 
 
 def test_resume_follows_moved_files(stopped):

@@ -15,7 +15,8 @@ from accord.data.templates import Template, make_template
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
-from accord.training.export import checkpointed
+from accord.training import checkpoint
+from accord.training.export import checkpointed, require_base
 from accord.training.folder import RunFolder
 from accord.training.prepare import make_trainable, resolve_objective
 from accord.types import CheckpointError, UsageError
@@ -90,7 +91,9 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         weights = "the run's final weights"
     elif (folder.path / ADAPTER).is_dir():
         model = _base(config, dtype)
-        make_trainable(config, model)
+        now, saved = make_trainable(config, model), next(checkpoint.verified(folder.checkpoints, []), None)
+        if saved is not None and dtype in (None, config.model.dtype):  # in another dtype its fingerprint is another
+            require_base(folder, now, saved)
         _take(model, folder.path / ADAPTER)
         weights = "the run's final adapter"
     else:

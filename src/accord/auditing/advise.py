@@ -145,12 +145,19 @@ CHOICES = (
 def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
     """The method and, for each other one, why not."""
     chosen = next(choice for choice in CHOICES if choice.when(audit))
-    others = {choice.method: choice.why_not(audit) for choice in CHOICES if choice is not chosen}
+    others = {choice.method: _why_not(choice, chosen, audit) for choice in CHOICES if choice is not chosen}
     if chosen.method != "sft":
         others["orpo"] = (
             "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al. 2024, arXiv:2403.07691)"
         )
     return chosen, others
+
+
+def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str:
+    """A choice's own reason speaks of its condition as unmet; where it is met, another one merely came first."""
+    if choice.method != "dpo" and choice.when(audit):
+        return f"it would fit as well ({choice.figure(audit)}), but the reason for {chosen.method} comes first"
+    return choice.why_not(audit)
 
 
 # ---------------------------------------------------------------- settings

@@ -6,17 +6,12 @@ import math
 import re
 from dataclasses import dataclass, field
 
+from accord.data.content import figure
+
 SCORES = ("score", "rating", "reward", "rank")
 VOTES = ("votes", "vote", "agree")
 LONGEST = 80  # characters: a longer text is no category
 MOST = 200  # values: a column with more is no category
-
-
-def number(value: object) -> float:
-    """A finite number, or NaN."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return math.nan
-    return float(value) if math.isfinite(value) else math.nan
 
 
 def side_columns(extra: dict) -> list[tuple[str, object, object]]:
@@ -38,9 +33,9 @@ def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
     """
     for name, one, two in side_columns(extra):
         word = next((word for word in names if word in name.lower()), None)
-        if word and not math.isnan(number(one)) and not math.isnan(number(two)):
+        if word and not math.isnan(figure(one)) and not math.isnan(figure(two)):
             sign = -1 if word == "rank" else 1
-            return sign * number(one), sign * number(two)
+            return sign * figure(one), sign * figure(two)
     return math.nan, math.nan
 
 

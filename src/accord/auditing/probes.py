@@ -3,7 +3,9 @@
 Cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a near copy of it. So the
 accuracy is what a stranger's rows would give, and its interval is clustered by prompt.
 
-A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps the answer.
+A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps the answer. Of rows labelled one by
+one the figure is the probability that a good row is placed above a bad one: a plain accuracy would reach .9 where 90 % are good,
+whatever the classifier knows.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ class Probed:
 
     rows: np.ndarray  # [n] row numbers
     margins: np.ndarray  # [n] log-odds in favour of the label: above 0 is right
-    accuracy: Estimate
+    accuracy: Estimate  # ½ where nothing is known: of pairs the share ranked rightly, of labelled rows the area under the curve
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Probes:
     words: Probed
     groups: np.ndarray  # [n] prompt cluster of each sampled row
     curve: tuple[tuple[int, Estimate], ...]  # training rows -> accuracy of the words probe
+    paired: bool = True
 
 
 def probe(scan: Scan, seed: int = 0) -> Probes | None:
@@ -60,8 +63,9 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
     words = words[:, np.unique(words.indices)]  # columns without an entry have no weight, and cost time
     fits = _Fits(labels, folds, intercept=not scan.paired)
     strength = min(STRENGTHS, key=lambda each: fits.log_loss(words, each))
-    by_length, by_words = (_probed(rows, fits.margins(*each), groups) for each in ((length, C_LENGTH), (words, strength)))
-    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, by_words, groups, seed)))
+    judge = _Judge(labels, groups, scan.paired)
+    by_length, by_words = (Probed(rows, m, judge(m)) for m in (fits.margins(length, C_LENGTH), fits.margins(words, strength)))
+    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, by_words, judge, seed)), scan.paired)
 
 
 def fold_of(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -126,27 +130,59 @@ def _oriented(sides: np.ndarray, labels: np.ndarray, paired: bool) -> np.ndarray
     return np.where(labels, 1.0, -1.0)[:, None] * (sides[:, 0] - sides[:, 1])
 
 
-def _probed(rows: np.ndarray, margins: np.ndarray, groups: np.ndarray) -> Probed:
-    return Probed(rows, margins, accuracy(margins, clusters=groups.tolist()))
+@dataclass(frozen=True)
+class _Judge:
+    """How well log-odds in favour of the labels place the rows."""
+
+    labels: np.ndarray  # [n] bool
+    groups: np.ndarray  # [n]
+    paired: bool
+
+    def __call__(self, margins: np.ndarray) -> Estimate:
+        if self.paired:
+            return accuracy(margins, clusters=self.groups.tolist())
+        _, group = np.unique(self.groups, return_inverse=True)
+        return area(np.where(self.labels, margins, -margins), self.labels, group.tolist())
 
 
-def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, groups: np.ndarray, seed: int):
+def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
+    """P(a good row's value > a bad one's), ties half, with an interval clustered by group.
+
+    Source: DeLong et al. 1988; for clusters Obuchowski 1997, Biometrics 53.
+    """
+    order = np.sort(values[~good]), np.sort(values[good])
+    if not len(order[0]) or not len(order[1]):
+        return Estimate(0.5, 0.0, 1.0, len(values))
+    below = (np.searchsorted(order[0], values[good], "left") + np.searchsorted(order[0], values[good], "right")) / (
+        2 * len(order[0])
+    )
+    above = 1 - (np.searchsorted(order[1], values[~good], "left") + np.searchsorted(order[1], values[~good], "right")) / (
+        2 * len(order[1])
+    )
+    value = float(below.mean())
+    influence = np.empty(len(values))
+    influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
+    half = 1.96 * float(np.sqrt(np.square(np.bincount(groups, weights=influence)).sum()))
+    return Estimate(value, max(0.0, value - half), min(1.0, value + half), len(values))
+
+
+def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, judge: _Judge, seed: int):
     """(rows fitted on, accuracy) with an eighth, a quarter, half and all of the training prompts."""
-    _, group = np.unique(groups, return_inverse=True)
+    _, group = np.unique(judge.groups, return_inverse=True)
     draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
     for share in SHARES:
         margins = fits.margins(table, strength, draw < share)
-        yield int((draw < share).sum() * (FOLDS - 1) / FOLDS), accuracy(margins, clusters=groups.tolist())
+        yield int((draw < share).sum() * (FOLDS - 1) / FOLDS), judge(margins)
     yield int(len(draw) * (FOLDS - 1) / FOLDS), whole.accuracy
 
 
 def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estimate | None:
     """Which part of what the words probe knows the length probe knows too: (a_length - ½) / (a_words - ½).
 
-    None where the words probe's interval reaches ½: a share of nothing is no number. The interval is a percentile
+    None where the words probe's interval reaches ½ (a share of nothing is no number), and for rows labelled one by one. The interval is a percentile
     bootstrap over rows of the paired accuracies.
     """
-    if probes.words.accuracy.low <= 0.5:
+    if probes.words.accuracy.low <= 0.5 or not probes.paired:
         return None
     right = np.stack([(probe.margins > 0) + 0.5 * (probe.margins == 0) for probe in (probes.length, probes.words)])
     drawn = np.random.Generator(np.random.Philox(key=[seed, 5])).integers(right.shape[1], size=(resamples, right.shape[1]))

@@ -7,7 +7,7 @@ import numpy as np
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.integrity import places
 from accord.auditing.measure import FEATURES
-from accord.auditing.probes import Probes, length_share
+from accord.auditing.probes import Probes, area, length_share
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 from accord.evaluate.statistics import Estimate, accuracy, wilson
@@ -53,27 +53,6 @@ def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) ->
         score = Estimate(1 - score.value, 1 - score.high, 1 - score.low, score.n)
     common = float((values == np.median(values)).mean())
     return {"direction": "more" if sign > 0 else "less", "score": score, "differ": 1 - common, "among": score}
-
-
-def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
-    """P(a good row's value > a bad one's), ties half, with an interval clustered by group.
-
-    Source: DeLong et al. 1988; for clusters Obuchowski 1997, Biometrics 53.
-    """
-    order = np.sort(values[~good]), np.sort(values[good])
-    if not len(order[0]) or not len(order[1]):
-        return Estimate(0.5, 0.0, 1.0, len(values))
-    below = (np.searchsorted(order[0], values[good], "left") + np.searchsorted(order[0], values[good], "right")) / (
-        2 * len(order[0])
-    )
-    above = 1 - (np.searchsorted(order[1], values[~good], "left") + np.searchsorted(order[1], values[~good], "right")) / (
-        2 * len(order[1])
-    )
-    value = float(below.mean())
-    influence = np.empty(len(values))
-    influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
-    half = 1.96 * float(np.sqrt(np.square(np.bincount(groups, weights=influence)).sum()))
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half), len(values))
 
 
 def rule_findings(scan: Scan) -> list[AuditFinding]:
@@ -207,7 +186,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
         AuditFinding(
             "shortcuts.length", verdict, f"a classifier on length alone, cross-fitted by prompt: {length}{sampled}{part}",
             {"accuracy": as_dict(length), "share_of_signal": share and as_dict(share)},
-            _remedy("characters") if verdict != "ok" else "", title="Length decides",
+            (_remedy("characters") if scan.paired else "label rows of every length, or cut long ones") if verdict != "ok" else "", title="Length decides",
             why="Length is the shortcut that preference training takes first; answers grow without getting better.",
             command="--fix OUT --balance-length" if verdict == "warning" and scan.paired else "", harm=max(0.0, 2 * (length.value - 0.5)),
         ),

@@ -135,6 +135,18 @@ def _scores(pairs: Sequence[Pair]) -> Finding | None:
 def _score_gap(pair: Pair) -> float | None:
     for good, bad in SCORES:
         values = (pair.extra.get(good), pair.extra.get(bad))
-        if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
-            return float(values[0]) - float(values[1])
+        gap = figure(values[0]) - figure(values[1])
+        if not math.isnan(gap):
+            return gap
     return None
+
+
+def figure(value: object) -> float:
+    """A finite number of a column beside the texts, also as text, as a CSV file has it; else NaN."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
+    try:
+        found = float(value) if not isinstance(value, str) or len(value) <= 40 else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan

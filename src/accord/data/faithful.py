@@ -11,11 +11,12 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from accord.data.read import renamed
 from accord.data.templates import Template, Unfit
 from accord.data.trees import Encoding
 from accord.types import Example, Finding, Pair, Tree, Turn
@@ -25,17 +26,20 @@ UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit t
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")  # how chat templates mark turns
 
 
-def faithful(encoding: Encoding, template: Template, stops: Iterable[int | None], max_unfit: float) -> list[Finding]:
+def faithful(
+    encoding: Encoding, template: Template, stops: Iterable[int | None], max_unfit: float, columns: Mapping[str, str] | None = None
+) -> list[Finding]:
     """What decoding a sample of the rows shows.
 
     Args:
+      columns: the file's own names of columns, as `data.columns` has them.
       stops: ids at which generation stops: the tokenizer's EOS and those of the model's generation config.
       max_unfit: share of rows whose text may differ before training is refused.
     """
     step = max(1, len(encoding.trees) // SAMPLE)
     sample = encoding.trees[::step][:SAMPLE]
     return [
-        _as_in_file(encoding, sample),
+        _as_in_file(encoding, sample, columns or {}),
         _texts(encoding, template.tokenizer, sample, max_unfit),
         _unknown(template.tokenizer, sample),
         _stops(template, sample, {stop for stop in stops if stop is not None}),
@@ -48,7 +52,7 @@ def plain(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def _as_in_file(encoding: Encoding, sample: Sequence[Tree]) -> Finding:
+def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str, str]) -> Finding:
     """Do `chosen` and `rejected` of the examples stand under these names in the file? Read by the json module alone."""
     check, examples = "data.sides", [encoding.examples[tree.row] for tree in sample]
     file = Path(examples[0].origin.file) if examples else Path()
@@ -58,7 +62,7 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree]) -> Finding:
     swapped = []
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
-            if number in wanted and _stands_swapped(line, wanted[number]):
+            if number in wanted and _stands_swapped(line, wanted[number], columns):
                 swapped.append(str(wanted[number].origin))
     if not swapped:
         return Finding(check, "ok", f"chosen and rejected of {len(wanted):,} rows are as in the file")
@@ -66,13 +70,14 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree]) -> Finding:
     return Finding(check, "refused", says, {"first": swapped[:3]}, "report this with the row")
 
 
-def _stands_swapped(line: bytes, example: Pair) -> bool:
+def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> bool:
     """Whether each answer stands in the other's column, and not in its own."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    if not isinstance(row, dict) or not {"chosen", "rejected"} <= row.keys():
+    row = renamed(row, columns) if isinstance(row, dict) else {}
+    if not {"chosen", "rejected"} <= row.keys():
         return False
     good, bad = (plain(json.dumps(row[side], ensure_ascii=False)) for side in ("chosen", "rejected"))
     chosen, rejected = (plain(json.dumps(answer.strip(), ensure_ascii=False)[1:-1]) for answer in (example.chosen, example.rejected))

@@ -144,14 +144,14 @@ def _columns(value: object) -> dict:
 
 def _understood(columns: dict, origin: Origin, reading: _Reading) -> tuple[Format, list[Example], list[str]]:
     """The row's format, its examples of the kind asked for, and the notes on it."""
-    columns = _renamed(columns, reading.columns)
+    columns = renamed(columns, reading.columns)
     found, row = recognise(columns, reading.formats, reading.pairing)
     made = found.examples(row, origin, columns)
     wanted = made if reading.rows is None else [one for each in made for one in as_kind(each, reading.rows)]
     return found, wanted, list(dict.fromkeys(row.notes))
 
 
-def _renamed(columns: dict, names: Mapping[str, str]) -> dict:
+def renamed(columns: dict, names: Mapping[str, str]) -> dict:
     """The row with columns under the names expected; one named by hand comes before one of that name."""
     given = {expected: columns[found] for expected, found in names.items() if found in columns}
     return {name: value for name, value in columns.items() if name not in names.values()} | given

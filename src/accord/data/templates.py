@@ -176,9 +176,18 @@ def make_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation
     ends = {tokenizer.eos_token_id, *_as_list(generation_eos)} - {None}
     if kind == "chat":
         ends |= _turn_ends(tokenizer)
-    texts = sorted({t for t in tokenizer.all_special_tokens if t.strip()}, key=len, reverse=True)
+    texts = sorted({t for t in specials(tokenizer).values() if t.strip()}, key=len, reverse=True)
     pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
     return Template(tokenizer, kind, frozenset(ends), pattern)
+
+
+def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Every token that is no text, by id: those with a role, such as EOS, and those that are merely marked as special.
+
+    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it would open a turn.
+    """
+    marked = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens))
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -190,7 +199,7 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     except Exception:  # the rows will say, one by one, what the template refuses
         return set()
     ids = tokenizer(text.rpartition("zebra")[2], add_special_tokens=False)["input_ids"]
-    return {ids[0]} if ids and ids[0] in tokenizer.all_special_ids else set()
+    return {ids[0]} if ids and ids[0] in specials(tokenizer) else set()
 
 
 def _template_file(path: str) -> str:

@@ -31,10 +31,13 @@ class Answered(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """The model that training started from, where it is still in memory."""
+    """What a policy is held against: the model that training started from, where the reference is that one and in memory.
+
+    Behind `reference: moving` it is the copy that follows, behind `reference: base` the base; `against` says which.
+    """
 
     forward: Forward
-    inside: Callable[[], AbstractContextManager]  # within it, `forward` computes what it computed before training
+    inside: Callable[[], AbstractContextManager]  # within it, `forward` computes what it is held against
 
     @classmethod
     def of(cls, policy: Forward, reference: Reference | None) -> Start | None:
@@ -42,6 +45,11 @@ class Start:
         if policy.model.peft is not None:
             return cls(policy, policy.model.as_reference)
         return cls(reference.forward, nullcontext) if isinstance(reference, Frozen) else None
+
+
+def against(reference: str) -> str:
+    """What `Start.of` gives under a recipe's `reference`, in words."""
+    return {"moving": "the reference, which follows it", "base": "the base model"}.get(reference, "what training started from")
 
 
 def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> dict[str, float]:

@@ -64,6 +64,7 @@ def joint(reading: Reading) -> None:
     common.name_or_hub(reading, reading.take("base_model", "smollm2"), "base_model", "model.name")
     _adapters(reading)
     _data(reading)
+    common.precision(reading)
     batch(reading, "micro_batch_size")
     length(reading, "num_epochs")
     warmup(reading)
@@ -113,6 +114,8 @@ def _adapters(reading: Reading) -> None:
         reading.say("no equivalent", "adapter", f"qlora: {common.ADAPTERS['load_in_4bit'].why}")
     if linear and targets:
         reading.say("to do", "lora_target_linear", "given beside lora_target_modules: Axolotl trains all linear layers, and so does this")
+    if folder is not None:
+        return common.own_rank(reading, "lora_r", "lora_alpha", "lora_dropout")
     reading.settings.setdefault("lora_r", 8), reading.settings.setdefault("lora_alpha", 16)
     return common.lora(reading, "lora_r", "lora_alpha", "lora_dropout", "all" if linear else targets or "attention", "lora_target_modules")
 
@@ -136,6 +139,7 @@ def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:
         Default("sequence_len", 512, "short for conversations: longer rows are dropped there"), Default("num_epochs", 1.0),
         Default("micro_batch_size", 1), Default("lr_scheduler", "cosine"), Default("weight_decay", 0.0), Default("max_grad_norm", 1.0),
         Default("seed", 42),
+        *([] if "warmup_steps" in settings else [Default("warmup_ratio", 0.03, "there at most 100 updates")]),
     )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accord.errors import UsageError
 from accord.migrate.reading import NotNeeded, Reading, Rule, To, Without, number, schedule, whole
 
 MACHINE = NotNeeded("only how the other tool uses its machine; the numbers stay")
@@ -66,11 +67,31 @@ ORPO_NLL = (
 )
 
 
-def name_or_hub(reading: Reading, value: str, key: str, path: str) -> None:
-    """A folder or file as it stands; a hub's name as well, with what has to be done about it."""
+def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
+    """A folder or file as it stands; a hub's name as well, with what has to be done about it.
+
+    Raises:
+      UsageError: it is no name.
+    """
+    if not isinstance(value, str) or "\0" in value:
+        raise UsageError(f"{key} = {value!r:.60}: expected a name or a path.")
     reading.put(path, value, key)
     if not Path(value).expanduser().exists():
         reading.say("to do", path, f"{value!r:.80} is {HUB if path.startswith('data') else MODEL_HUB}")
+
+
+def precision(reading: Reading) -> None:
+    """float32 where bfloat16 is switched off; accord would take it wherever the machine has it."""
+    if reading.settings.get("bf16") is False and not reading.settings.get("fp16"):
+        reading.take("bf16")
+        reading.put("model.dtype", "float32", "bf16", "bfloat16 is switched off")
+
+
+def own_rank(reading: Reading, *keys: str) -> None:
+    """An adapter that is trained further brings its own rank, alpha and targets; a recipe that named others would be refused."""
+    for key in keys:
+        if reading.take(key) is not None and key in reading.given:
+            reading.say("not needed", key, "the adapter that is trained further brings its own")
 
 
 def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object, key: str) -> None:

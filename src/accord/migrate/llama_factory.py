@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from accord.errors import UsageError
 from accord.migrate import common
 from accord.migrate.reading import Default, NotNeeded, Reading, To, Tool, Without, no_such_loss, number, whole
 from accord.migrate.trl import trainer
@@ -53,7 +54,7 @@ def _objective(reading: Reading, stage: str) -> None:
         weights = {"desirable_weight": "kto_chosen_weight", "undesirable_weight": "kto_rejected_weight"}
         options = {"beta": ("pref_beta", beta)} | {option: (key, reading.take(key, 1.0)) for option, key in weights.items()}
         return common.objective(reading, "kto", options, "stage")
-    name = LOSSES.get(loss)
+    name = LOSSES.get(loss) if isinstance(loss, str) else None
     if name is None or (smoothing and name != "dpo"):
         raise no_such_loss("LLaMA-Factory", loss if not smoothing else f"{loss} with dpo_label_smoothing {smoothing:g}")
     options = {"weight" if name == "orpo" else "beta": ("pref_beta", beta)}
@@ -62,6 +63,8 @@ def _objective(reading: Reading, stage: str) -> None:
         options["label_smoothing"] = ("dpo_label_smoothing", smoothing)
     if name == "simpo":
         gamma = number(reading.take("simpo_gamma", 0.5))
+        if beta <= 0:
+            raise UsageError(f"pref_beta = {beta:g}: expected a number above 0.")
         options["gamma"] = ("simpo_gamma", gamma)
         note = f"margin over beta is {gamma / beta:g}; the paper's settings lie between .3 and 1.6 with beta 2 to 10"
     return common.objective(reading, common.smoothed(name, smoothing), options, "pref_loss", note)
@@ -75,6 +78,8 @@ def _adapters(reading: Reading) -> None:
         return reading.put("model.lora", None, "finetuning_type", "all weights are trained")
     if how != "lora":
         raise no_such_loss("LLaMA-Factory", f"finetuning_type: {how}")
+    if adapter is not None:
+        return common.own_rank(reading, "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora")
     rank = whole(reading.settings["lora_rank"])
     if reading.settings.get("lora_alpha") is None:
         reading.settings["lora_alpha"] = 2 * rank

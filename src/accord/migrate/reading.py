@@ -7,6 +7,7 @@ the tool's own default through the same rules, and is said to have come from the
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -151,9 +152,12 @@ def _unknown(tool: Tool, keys: list[str]) -> str:
 def number(value: Any) -> float:
     """YAML reads 5e-6 as text."""
     try:
-        return float(value)
-    except (TypeError, ValueError) as error:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError) as error:
         raise UsageError(f"expected a number, got {value!r:.60}.") from error
+    if not math.isfinite(found):
+        raise UsageError(f"expected a finite number, got {value!r:.60}.")
+    return found
 
 
 def whole(value: Any) -> int:
@@ -167,7 +171,7 @@ SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "co
 
 
 def schedule(value: Any) -> str:
-    if value not in SCHEDULES:
+    if not isinstance(value, str) or value not in SCHEDULES:
         raise UsageError(f"the schedule {value!r:.40} has no equivalent: accord has {', '.join(sorted(set(SCHEDULES.values())))}.")
     return SCHEDULES[value]
 
@@ -184,6 +188,8 @@ def length(reading: Reading, epochs: str) -> None:
     steps, passes = reading.take("max_steps", -1), reading.take(epochs)
     if whole(steps) > 0:
         reading.put("train.steps", whole(steps), "max_steps")
+        if epochs in reading.given:
+            reading.say("not needed", epochs, "max_steps decides")
     elif passes is not None:
         reading.put("train.epochs", number(passes), epochs)
 
@@ -209,6 +215,10 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
             reading.say("to do", steps, f"{many} of the run has no equivalent: set {path} to that many updates")
         else:
             reading.put(path, whole(many), steps)
+            if how is not None and strategy in reading.given:
+                reading.say("not needed", strategy, f"{path} says it")
+    elif how is not None and strategy in reading.given:
+        reading.say("not needed", strategy, f"nothing is done every so many steps: {how!r:.40}")
 
 
 def no_such_loss(tool: str, name: object) -> UsageError:

@@ -32,7 +32,8 @@ RULES = {
     "truncation_mode": NotNeeded("the end of a prompt is never cut"),
     "model_revision": Without("name a folder", unless=("main",)),
     "attn_implementation": NotNeeded("the fastest path that equals the model's own numbers is found by trying"),
-    "dtype": NotNeeded("model.dtype: auto"), "torch_dtype": NotNeeded("model.dtype: auto"), "dataset_streaming": common.MACHINE,
+    "dtype": NotNeeded("model.dtype: auto computes in bfloat16 with float32 masters, as TRL does with bf16; without it: bf16: false"),
+    "torch_dtype": NotNeeded("as dtype"), "dataset_streaming": common.MACHINE,
     "dataset_config": Without(f"part of {common.HUB}"), "dataset_train_split": NotNeeded("a file is one split"),
     "dataset_test_split": NotNeeded("data.held_out names a file"), "ignore_bias_buffers": common.MACHINE,
     "lora_task_type": common.MACHINE, "bnb_4bit_quant_type": common.MACHINE, "use_bnb_nested_quant": common.MACHINE,
@@ -79,6 +80,7 @@ def joint(reading: Reading) -> None:
 
 def trainer(reading: Reading) -> None:
     """What every file for transformers' Trainer says in several keys."""
+    common.precision(reading)
     batch(reading, "per_device_train_batch_size")
     length(reading, "num_train_epochs")
     warmup(reading)

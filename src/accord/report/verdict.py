@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from accord.evaluate.probe import against
 from accord.training.recorded import Recorded
 
 
@@ -45,9 +46,10 @@ def cost(run: Recorded) -> str:
     if (own := run.at(run.measured, "eval_kl")) is not None:
         parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
     if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
-        parts.append(f"it is {kl[-1][1]:.3g} nats an answer away from where it began (KL on fresh samples)")
+        parts.append(f"it is {kl[-1][1]:.3g} nats an answer away from {against(run.config.reference)} (KL on fresh samples)")
     if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:
-        parts.append(f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a token")
+        since = f", against {against('moving')}" if run.config.reference == "moving" else ""
+        parts.append(f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a token{since}")
     lengths = run.sampled.points("diag/samples_tokens")
     if len(lengths) > 1:
         parts.append(f"its answers have {lengths[-1][1]:.0f} tokens, {lengths[0][1]:.0f} before")

@@ -16,6 +16,18 @@ from accord.training.scoring import headed
 from accord.types import Refused, UsageError
 
 
+def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
+    """
+    Args:
+      now: fingerprint of the base model as it is, in the dtype of the run.
+
+    Raises:
+      Refused: it was another one when the run was trained.
+    """
+    if now != saved.state["identity"]["initial_weights"]:
+        raise Refused(f"{folder.config().model.name} has other weights than when {folder.path} was trained; put them back first.")
+
+
 def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: str | None) -> tuple[Path, str]:
     """Write the model of the newest or best checkpoint; returns the folder and what reading it back showed.
 
@@ -71,8 +83,9 @@ def model_at(
     spec = config.model
     model = load(spec.name, dtype=dtype or spec.dtype, device=device or spec.device, hub="hub" in config.allow)
     model = headed(model, resolve_objective(config), config)
-    if make_trainable(config, model) != saved.state["identity"]["initial_weights"] and dtype is None:
-        raise Refused(f"{spec.name} has other weights than when {folder.path} was trained; put them back first.")
+    now = make_trainable(config, model)
+    if dtype is None:
+        require_base(folder, now, saved)
     masters = Masters(model.trainable())
     masters.load(saved.tensors)
     return model, masters

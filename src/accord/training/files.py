@@ -33,6 +33,14 @@ def as_json(value) -> str:
     return json.dumps(value, indent=1, allow_nan=True) + "\n"
 
 
+def digest(path: str) -> str | None:
+    """sha256 of a file's bytes; None where it cannot be read."""
+    try:
+        return sha256(Path(path).expanduser())
+    except OSError:
+        return None
+
+
 def write_json(file: Path, value) -> None:
     """See `write_text`."""
     write_text(file, as_json(value))

@@ -26,7 +26,8 @@ IDENTITY = {
     "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
     "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
     "forward": "the forward path", "trees": "the number of usable rows",
-    "order": "the order of the rows", "rewards": "what rewards answers",
+    "order": "the order of the rows", "rewards": "what rewards answers", "objective": "the code of the objective",
+    "asked": "the sample prompts",
 }  # fmt: skip
 
 

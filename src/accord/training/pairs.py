@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 
-from accord.evaluate.probe import Start
+from accord.evaluate.probe import Start, against
 from accord.training import examples
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
@@ -27,7 +27,7 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
     improved = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[:SHOWN] if gains[i] > 0]
     harmed = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[::-1][:SHOWN] if gains[i] < 0]
     write_json(folder.path / "pairs.json", {
-        "step": step, "against": "what training started from" if start is not None else None,
+        "step": step, "against": against(ready.config.reference) if start is not None else None,
         "improved": improved, "harmed": harmed,
     })  # fmt: skip
 

@@ -20,6 +20,7 @@ from accord.data.templates import Template, make_template
 from accord.distributed import ALONE, World, take_device
 from accord.evaluate.held_out import HeldOut
 from accord.forward.choose import Forward, choose, looks_nearby
+from accord.imported import code_of
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.load import load
@@ -27,6 +28,7 @@ from accord.models.lora import add_lora, add_reference_adapter, forget_reference
 from accord.models.sound import model_findings
 from accord.objectives import POLICY_OBJECTIVES, BoundObjective, resolve
 from accord.objectives.policy_table import require_source
+from accord.training import files
 from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.identity import require_one_run, trajectory
@@ -129,6 +131,8 @@ class Ready:
             "trees": len(self.rows.trees),
             "order": self.order.digest,
             "rewards": self.source.judged_by if self.source is not None else None,
+            "objective": code_of(self.config.objective["name"]),
+            "asked": files.digest(self.config.monitor.prompts) if self.config.monitor.prompts else None,
             "config": trajectory(self.config),
         }
 

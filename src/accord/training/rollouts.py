@@ -21,6 +21,7 @@ from accord.data.order import Order
 from accord.evaluate.generate import sample
 from accord.evaluate.probe import Start
 from accord.forward.shares import shares
+from accord.imported import code_of
 from accord.models import fingerprint
 from accord.objectives.policy_table import BoundPolicy
 from accord.online.batches import Answer, Made, grouped, made
@@ -84,10 +85,11 @@ class Source:
 
     @property
     def judged_by(self) -> str:
-        """Reward models' weights, by their fingerprint: another one under the same name is another run."""
+        """Reward models' weights, by their fingerprint, and functions' files: others under the same name are another run."""
         parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
         models = {reward.name: fingerprint.weights(reward.model.network) for reward, _ in parts if hasattr(reward, "model")}
-        return json.dumps(models, sort_keys=True)
+        functions = {reward.name: code for reward, _ in parts if (code := code_of(reward.name)) is not None}
+        return json.dumps(models | functions, sort_keys=True)
 
     def fresh(self, update: int) -> bool:
         """Whether this is the first update of its batch: the policy is the one that drew it."""

@@ -114,7 +114,7 @@ def row_findings(config: Config, rows: Rows, template: Template, name: str, stop
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *faithful(rows.encoding, template, stop_ids, data.max_rejected),
+        *faithful(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
     ]
 
 
