@@ -97,12 +97,18 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     """Reward and KL of every run at several steps, with intervals over prompts and seeds."""
     asked = Questions(None, str(DEMO / "sample_prompts.txt"), 64, 2, 40, "vader")
     base = next(iter(cells.values()))[0].config
-    bench = Bench(work, base, asked, Display())
-    first = bench.start(next(iter(cells.values()))[0])
+
+    def bench(cell: Cell) -> Bench:
+        """What is measured is kept by the name of a run's folder, which of runs from elsewhere may be anything."""
+        own = cell.path.parent == work
+        return Bench(work if own else work / "given" / f"{cell.contender}-seed{cell.seed}", base, asked, Display())
+
+    cell = next(iter(cells.values()))[0]
+    first = bench(cell).start(cell)
     points = []
     for name, own in cells.items():
         for steps in zip(*(kept(cell, count) for cell in own), strict=True):
-            seen = [bench.of(cell, step) for cell, step in zip(own, steps)]
+            seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps)]
             points.append(point(name, steps, [(m.score, m.kl, m.tokens) for m in seen], first.prompt))
     return {"asked": asked.identity(), "start": vars_of(crossed_mean([first.score], first.prompt)), "points": points, "seconds": seconds(work)}
 
