@@ -9,7 +9,7 @@ from markupsafe import Markup
 
 from accord.report.plane import Plane
 
-COLOURS = 6  # of the report's palette
+COLOURS = 8  # of the report's palette
 WIDTH, HEIGHT = 620, 360  # two beside each other on a wide page, so that words have about their own size
 
 
