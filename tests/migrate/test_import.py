@@ -214,6 +214,12 @@ def test_bfloat16_switched_off_is_float32(read):
     assert "dtype" not in read("loss_type: ipo\nmodel_name_or_path: m\nbf16: true\ntrainer: dpo", "t.yaml").recipe["model"]
 
 
+def test_a_null_that_means_something_is_said(read):
+    """No cutting in TRL: 1,024 tokens would be another run."""
+    assert "max_length" in fates(read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_length:"), "to do")
+    assert "max_length" not in fates(read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo"), "to do")
+
+
 def test_what_is_passed_over_has_its_line(read):
     found = read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_steps: 5\nnum_train_epochs: 3\neval_strategy: steps\neval_steps: 10\nsave_strategy: best")
     assert {"num_train_epochs", "eval_strategy", "save_strategy"} <= fates(found, "not needed")

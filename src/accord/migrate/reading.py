@@ -77,7 +77,8 @@ class Reading:
 
     tool: Tool
     settings: dict[str, Any]
-    given: frozenset[str]  # the file's own keys
+    given: frozenset[str]  # the file's own keys, with a value
+    nulls: frozenset[str]  # those that it sets to nothing, which need not be what silence means
     devices: int = 1  # that share a batch of rows there
     defaulted: dict[str, Default] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
@@ -115,7 +116,8 @@ def read(tool: Tool, settings: Mapping[str, Any], devices: int = 1, leave_out: t
       UsageError: a key that the tool's rules do not know, or a loss that accord does not have.
     """
     given = {key: value for key, value in settings.items() if value is not None and key not in leave_out}
-    reading = Reading(tool, given, frozenset(given), devices)
+    nulls = frozenset(key for key, value in settings.items() if value is None)
+    reading = Reading(tool, given, frozenset(given), nulls, devices)
     for key in leave_out:
         reading.say("no equivalent", key, "left out, as asked")
     reading.defaulted = {each.key: each for each in tool.defaults(given) if each.key not in given}

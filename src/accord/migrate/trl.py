@@ -75,6 +75,8 @@ def joint(reading: Reading) -> None:
     _adapters(reading)
     if (data := reading.take("dataset_name", reading.take("dataset_path"))) is not None:
         common.name_or_hub(reading, data, "dataset_name", "data.train")
+    if "max_length" in reading.nulls:
+        reading.say("to do", "max_length", "null: TRL cuts nothing then; here data.max_tokens holds. Set it to the longest row's tokens")
     trainer(reading)
 
 
