@@ -1,11 +1,13 @@
 """Other tools' settings: every key has a fate, what they leave out is said, and a loss that we lack is refused."""
 
+import random
+
 import pytest
 import yaml
 from pydantic import BaseModel
 
 from accord.config import Config, make_config
-from accord.errors import UsageError
+from accord.errors import AccordError, UsageError
 from accord.migrate.reading import To
 from accord.migrate.run import TOOLS, arguments, imported
 from accord.objectives import resolve
@@ -247,3 +249,40 @@ def test_every_place_that_a_rule_names_exists(tool):
             for part in rule.path.split("."):
                 assert issubclass(node, BaseModel) and part in node.model_fields
                 node = node.model_fields[part].annotation
+
+
+STRANGE = (
+    None, True, False, 0, -1, 0.5, float("inf"), float("nan"), 10**30, "", "a", "5e-6", "~nobody-here/x", "\0", "x" * 5_000, "steps", "lora",
+    [], ["a"], [1], [{}], {}, {"a": 1}, [{"path": [1]}],
+)  # fmt: skip
+SMALL = {
+    "axolotl": {"rl": "dpo", "base_model": "m"}, "trl": {"loss_type": "ipo", "model_name_or_path": "m", "trainer": "dpo"},
+    "llama-factory": {"stage": "dpo", "model_name_or_path": "m", "pref_loss": "sigmoid"},
+}  # fmt: skip
+JOINT = (
+    "max_steps", "warmup_steps", "warmup_ratio", "gradient_accumulation_steps", "lora_r", "lora_rank", "lora_alpha", "lora_target", "adapter",
+    "lora_model_dir", "adapter_name_or_path", "finetuning_type", "pref_beta", "beta", "label_smoothing", "eval_strategy", "eval_steps", "datasets",
+    "dataset", "dataset_name", "use_peft", "adam_beta1", "simpo_gamma", "rl_beta", "trl", "loss_type", "pref_loss", "rl", "stage", "bf16",
+    "num_train_epochs", "micro_batch_size", "lora_target_modules", "base_model", "model_name_or_path",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("tool", SMALL)
+def test_no_value_ends_in_a_traceback(tool, tmp_path):
+    """Any value under any key: a recipe, or a refusal in words. 12,000 such files found two that ended otherwise."""
+    rng, file, read_as_recipes = random.Random(0), tmp_path / "settings.yaml", 0
+    for _ in range(250):
+        settings = SMALL[tool] | {key: rng.choice(STRANGE) for key in rng.sample(JOINT, rng.randint(1, 3))}
+        file.write_text(yaml.safe_dump(settings))
+        try:
+            imported(str(file), tool).yaml()
+            read_as_recipes += 1
+        except AccordError:
+            pass
+    assert read_as_recipes > 5
+    for settings in ({"datasets": []}, {"base_model": "x" * 5_000}):
+        file.write_text(yaml.safe_dump(SMALL["axolotl"] | settings))
+        try:
+            imported(str(file), "axolotl").yaml()
+        except AccordError as error:
+            assert "expected a list of datasets" in str(error)

@@ -125,7 +125,7 @@ def _data(reading: Reading) -> None:
         sets = reading.take(key)
         if sets is None:
             continue
-        if not isinstance(sets, list) or not all(isinstance(each, dict) and "path" in each for each in sets):
+        if not isinstance(sets, list) or not sets or not all(isinstance(each, dict) and "path" in each for each in sets):
             raise UsageError(f"{key}: expected a list of datasets with a path each, got {sets!r:.80}.")
         common.name_or_hub(reading, str(sets[0]["path"]), key, path)
         for each in sets[1:]:

@@ -76,7 +76,11 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
     if not isinstance(value, str) or "\0" in value:
         raise UsageError(f"{key} = {value!r:.60}: expected a name or a path.")
     reading.put(path, value, key)
-    if not Path(value).expanduser().exists():
+    try:
+        here = Path(value).expanduser().exists()
+    except (OSError, RuntimeError):  # no name that a file system takes, or no such user's home
+        here = False
+    if not here:
         reading.say("to do", path, f"{value!r:.80} is {HUB if path.startswith('data') else MODEL_HUB}")
 
 
