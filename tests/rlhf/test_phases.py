@@ -58,6 +58,12 @@ def test_hyper_parameters_are_counted_as_they_were_set(tmp_path):
     assert not {f"rollouts.{name}" for name in ("gold", "gold_options", "reward_options", "pairing", "margin", "temperature")} & set(found)
 
 
+@pytest.mark.parametrize("more", [{"ppo": {"rollouts": "vader"}}, {"dpo": {"model": "m"}}, {"sft": {"train": 3}}, {"data": ["a.jsonl"]}], ids=str)
+def test_a_section_is_one_with_keys(more, tmp_path):
+    with pytest.raises(UsageError, match="expected a section with keys"):
+        recipe(tmp_path, **more)
+
+
 def test_there_is_one_gold_reward(tmp_path):
     """Another one in the policy gradient's section would be what hacking is judged by, and not what the table shows."""
     with pytest.raises(UsageError, match="ppo: rollouts.gold: .* Say it as --gold"):

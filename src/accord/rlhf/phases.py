@@ -53,6 +53,10 @@ class Recipe:
         own = {phase: raw.pop(phase, None) or {} for phase in PHASES}
         if wrong := next((phase for phase, section in own.items() if not isinstance(section, dict)), None):
             raise UsageError(f"{wrong}: expected a section with keys of an ordinary recipe, such as {wrong}: {{train: {{steps: 100}}}}.")
+        for where, section in {"": raw, **{f"{phase}: ": section for phase, section in own.items()}}.items():
+            for name in ("model", "data", "train", "rollouts"):
+                if section.get(name) is not None and not isinstance(section[name], dict):
+                    raise UsageError(f"{where}{name}: expected a section with keys, got {section[name]!r:.60}.")
         for name in ("objective", "rollouts", "output", "reference", "moving"):
             if name in raw:
                 raise UsageError(f"{name}: say it in the section of its phase ({', '.join(PHASES)}): the phases do not share it.")
