@@ -146,6 +146,14 @@ def test_one_answered_prompt_has_no_interval(straight, files, tiny_folder, tmp_p
     assert "interval not known" in render(record) and any("interval not known" in line for line in lines(record))
 
 
+def test_two_names_that_are_one_on_the_disk(tiny_folder, files, tmp_path):
+    """One contender's cells would be measured as the other's."""
+    base = recipe(tiny_folder, *files)
+    two = [contenders.cell(base, contenders.Contender(name, {}), 0, tmp_path, tmp_path / "rows.jsonl", 2) for name in ("mine:f", "mine/f")]
+    with pytest.raises(UsageError, match="'mine_f-seed0' on the disk"):
+        cells.require_plan(tmp_path, two, {})
+
+
 def test_a_cell_that_diverged_is_a_row(straight, tiny_folder, files, tmp_path, monkeypatch):
     """The others are compared all the same; it is not tried again."""
     start, tried = cells.start, []

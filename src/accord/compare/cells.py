@@ -20,7 +20,7 @@ from accord.training.folder import REFUSED, RunFolder
 from accord.training.identity import trajectory
 from accord.training.memory import release
 from accord.training.run import resume, start
-from accord.types import Diverged, Refused
+from accord.types import Diverged, Refused, UsageError
 
 PLAN, LOG = "plan.json", "cells.jsonl"
 SHOWN = 6  # differences that are listed
@@ -35,7 +35,11 @@ def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
 
     Raises:
       Refused: a cell would not be the run that it was, or other rows or another measure are asked for.
+      UsageError: two cells would lie in one folder, and one be taken for the other.
     """
+    names = [cell.name for cell in cells]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"Two contenders would both be {twice!r} on the disk: their names differ in signs alone. Compare them apart.")
     fresh = {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
     file = folder / PLAN
     if file.is_file():
