@@ -97,8 +97,8 @@ def test_an_answer_that_cannot_be_scored_has_no_verdict(reward_folder):
 
 def test_what_is_no_reward_model_is_said(tiny_folder, tmp_path):
     (tmp_path / "empty").mkdir()
-    for folder in (tiny_folder, tmp_path / "empty"):
-        with pytest.raises(UsageError):
+    for folder, words in ((tiny_folder, "score"), (tmp_path / "empty", "no config.json")):
+        with pytest.raises(UsageError, match=words):
             make_judge(Judging(str(folder)))
 
 

@@ -280,9 +280,10 @@ def test_no_value_ends_in_a_traceback(tool, tmp_path):
         except AccordError:
             pass
     assert read_as_recipes > 5
-    for settings in ({"datasets": []}, {"base_model": "x" * 5_000}):
-        file.write_text(yaml.safe_dump(SMALL["axolotl"] | settings))
-        try:
-            imported(str(file), "axolotl").yaml()
-        except AccordError as error:
-            assert "expected a list of datasets" in str(error)
+
+
+def test_the_two_that_a_fuzz_found(read):
+    with pytest.raises(UsageError, match="expected a list of datasets"):
+        read("rl: dpo\nbase_model: m\ndatasets: []")
+    name = "x" * 5_000  # longer than a file system takes
+    assert read(f"rl: dpo\nbase_model: {name}").recipe["model"]["name"] == name

@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -91,15 +92,25 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         weights = "the run's final weights"
     elif (folder.path / ADAPTER).is_dir():
         model = _base(config, dtype)
-        now, saved = make_trainable(config, model), next(checkpoint.verified(folder.checkpoints, []), None)
-        if saved is not None and dtype in (None, config.model.dtype):  # in another dtype its fingerprint is another
-            require_base(folder, now, saved)
+        _require_same_base(folder, config, model.dtype, make_trainable(config, model))
         _take(model, folder.path / ADAPTER)
         weights = "the run's final adapter"
     else:
         model, _, saved = checkpointed(folder, "latest", dtype)
         weights = f"step {saved.step} of a run that has not finished"
     return Opened(name, model, _template(model, template or config.data.template, config), config, folder, weights)
+
+
+def _require_same_base(folder: RunFolder, config: Config, dtype: torch.dtype, now: str) -> None:
+    """A fingerprint is one of a dtype, and what `auto` or --dtype takes here need not be what the run was trained in.
+
+    Raises:
+      Refused: the base model has other weights than when the run was trained, in either dtype.
+    """
+    saved = next(checkpoint.verified(folder.checkpoints, []), None)
+    if saved is not None and now != saved.state["identity"]["initial_weights"]:
+        other = "float32" if dtype == torch.bfloat16 else "bfloat16"
+        require_base(folder, make_trainable(config, _base(config, other)), saved)
 
 
 def _base(config: Config, dtype: str | None) -> LanguageModel:

@@ -44,7 +44,7 @@ class Probes:
     words: Probed
     groups: np.ndarray  # [n] prompt cluster of each sampled row
     curve: tuple[tuple[int, Estimate], ...]  # training rows -> accuracy of the words probe
-    paired: bool = True
+    paired: bool
 
 
 def probe(scan: Scan, seed: int = 0) -> Probes | None:

@@ -177,6 +177,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
     share = length_share(probes)
     verdict = "warning" if length.value > limit("shortcut") else "note" if length.low > limit("shortcut_note") else "ok"
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
+    figure = "" if scan.paired else ", area under the curve"  # of labelled rows: accuracy would be the class balance
     part = (
         f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words predict is length"
         if share
@@ -184,7 +185,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
     )
     return [
         AuditFinding(
-            "shortcuts.length", verdict, f"a classifier on length alone, cross-fitted by prompt: {length}{sampled}{part}",
+            "shortcuts.length", verdict, f"a classifier on length alone, cross-fitted by prompt{figure}: {length}{sampled}{part}",
             {"accuracy": as_dict(length), "share_of_signal": share and as_dict(share)},
             (_remedy("characters") if scan.paired else "label rows of every length, or cut long ones") if verdict != "ok" else "", title="Length decides",
             why="Length is the shortcut that preference training takes first; answers grow without getting better.",
@@ -192,7 +193,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
         ),
         AuditFinding(
             "shortcuts.ngrams", "ok" if words.low > 0.5 else "note",
-            f"a linear probe on word 1- and 2-grams, cross-fitted by prompt: {words}{sampled}", {"accuracy": as_dict(words)},
+            f"a linear probe on word 1- and 2-grams, cross-fitted by prompt{figure}: {words}{sampled}", {"accuracy": as_dict(words)},
             "" if words.low > 0.5 else "more pairs, or cleaner ones: no pattern of words carries over to other prompts",
             title="What words predict", why="The signal that the simplest of models finds; a language model should find more.",
         ),
