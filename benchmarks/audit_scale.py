@@ -1,10 +1,12 @@
-"""Time and memory of `accord audit` at 10,000, 100,000 and 1,000,000 synthetic pairs, made from real ones.
+"""Time and memory of `accord audit` at 10,000, 100,000 and 1,000,000 synthetic pairs, made from
+real ones.
 
-    python benchmarks/audit_scale.py --data ../shared/data/permissive_mix/train.jsonl.gz --output benchmarks/results/audit_scale.json
+    python benchmarks/audit_scale.py --data ../shared/data/permissive_mix/train.jsonl.gz --output
+    benchmarks/results/audit_scale.json
 
-Each synthetic pair is a real one with a new number in the prompt and a few of its answers' words replaced by words of
-other rows, so that lengths, markup and vocabulary are real and no row is an exact copy. One process each; peak memory
-is that of the process (ru_maxrss).
+Each synthetic pair is a real one with a new number in the prompt and a few of its answers' words
+replaced by words of other rows, so that lengths, markup and vocabulary are real and no row is an
+exact copy. One process each; peak memory is that of the process (ru_maxrss).
 """
 
 from __future__ import annotations
@@ -34,8 +36,9 @@ def make(source: str, rows: int, path: Path, seed: int = 0) -> None:
             pair = pairs[rng.randrange(len(pairs))]
             row = {
                 "prompt": f"{_varied(pair.prompt[0].content, words, rng)} ({number})",
-                "chosen": _varied(pair.chosen, words, rng), "rejected": _varied(pair.rejected, words, rng),
-            }  # fmt: skip
+                "chosen": _varied(pair.chosen, words, rng),
+                "rejected": _varied(pair.rejected, words, rng),
+            }
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
@@ -54,10 +57,14 @@ def measure(path: str) -> dict:
     start, cpu = time.perf_counter(), time.process_time()
     found = audit(path, say=lambda text: print(text, file=sys.stderr, flush=True))
     return {
-        "pairs": len(found.scan), "bytes": Path(path).stat().st_size, "wall_seconds": round(time.perf_counter() - start, 1),
-        "cpu_seconds": round(time.process_time() - cpu, 1), "sample": len(found.scan.sample),
-        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2), "verdict": found.verdict,
-    }  # fmt: skip
+        "pairs": len(found.scan),
+        "bytes": Path(path).stat().st_size,
+        "wall_seconds": round(time.perf_counter() - start, 1),
+        "cpu_seconds": round(time.process_time() - cpu, 1),
+        "sample": len(found.scan.sample),
+        "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+        "verdict": found.verdict,
+    }
 
 
 def main() -> None:
@@ -75,13 +82,19 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "pairs.jsonl"
             make(options.data, size, path)
-            done = subprocess.run([sys.executable, __file__, "--one", str(path)], stdout=subprocess.PIPE, text=True, check=True)
+            done = subprocess.run(
+                [sys.executable, __file__, "--one", str(path)],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=True,
+            )
         results.append(json.loads(done.stdout.splitlines()[-1]))
         print(results[-1], flush=True)
     if options.output:
         options.output.parent.mkdir(parents=True, exist_ok=True)
         options.output.write_text(
-            json.dumps({"data": Path(options.data).name, "results": results}, indent=1) + "\n", encoding="utf-8"
+            json.dumps({"data": Path(options.data).name, "results": results}, indent=1) + "\n",
+            encoding="utf-8",
         )
 
 

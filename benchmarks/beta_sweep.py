@@ -1,10 +1,12 @@
-"""Four β with one reference pass between them, against four runs of TRL: whole runs, from loading to the saved model.
+"""Four β with one reference pass between them, against four runs of TRL: whole runs, from loading
+to the saved model.
 
     python benchmarks/beta_sweep.py --data DIR
 
-truthfulqa, LoRA, bfloat16, 24 updates of 16 pairs for each β. accord's runs read reference log-probs that the first of them
-computed; TRL computes the reference in every update of every run (precomputing it would be a pass a run as well). TRL is run once, in
-the setting that vs_trl.py found fastest, and counted four times. Results: benchmarks/results/beta_sweep.json.
+truthfulqa, LoRA, bfloat16, 24 updates of 16 pairs for each β. accord's runs read reference
+log-probs that the first of them computed; TRL computes the reference in every update of every run
+(precomputing it would be a pass a run as well). TRL is run once, in the setting that vs_trl.py
+found fastest, and counted four times. Results: benchmarks/results/beta_sweep.json.
 """
 
 from __future__ import annotations
@@ -30,14 +32,33 @@ def main() -> None:
     data = parser.parse_args().data
     case = CASES["truthfulqa dpo LoRA bf16"]
     with tempfile.TemporaryDirectory() as folder:
-        child("accord_side.py", "prepare", case, Path(folder), data=str(data / case.file), updates=UPDATES)
+        child(
+            "accord_side.py",
+            "prepare",
+            case,
+            Path(folder),
+            data=str(data / case.file),
+            updates=UPDATES,
+        )
         cold_cache(Path(folder))
         ours = [timed("accord_side.py", case, Path(folder), beta=beta) for beta in BETAS]
         theirs = timed("trl_side.py", case, Path(folder), setting=FASTEST)
-    seconds = {"accord": [run["whole_seconds"] for run in ours], "trl, one run": theirs["whole_seconds"]}
+    seconds = {
+        "accord": [run["whole_seconds"] for run in ours],
+        "trl, one run": theirs["whole_seconds"],
+    }
     ratio = len(BETAS) * theirs["whole_seconds"] / sum(seconds["accord"])
-    updates = {"accord": [sum(run["seconds"]) for run in ours], "trl, one run": sum(theirs["seconds"])}
-    found = {"betas": BETAS, "updates": UPDATES, "whole_seconds": seconds, "seconds_in_updates": updates, "ratio": ratio}
+    updates = {
+        "accord": [sum(run["seconds"]) for run in ours],
+        "trl, one run": sum(theirs["seconds"]),
+    }
+    found = {
+        "betas": BETAS,
+        "updates": UPDATES,
+        "whole_seconds": seconds,
+        "seconds_in_updates": updates,
+        "ratio": ratio,
+    }
     RESULT.write_text(json.dumps(found, indent=1) + "\n")
     print(json.dumps(found))
 

@@ -1,12 +1,14 @@
-"""Does bad input ever give a traceback, hang, lose a row or take the machine's memory? Every loader, and recipes.
+"""Does bad input ever give a traceback, hang, lose a row or take the machine's memory? Every
+loader, and recipes.
 
     python benchmarks/fuzz.py                          # 100,000 cases; results in benchmarks/results/fuzz.json
     python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they are written every few thousand
     python benchmarks/fuzz.py --case csv 4711          # one case again, its traceback shown
 
-Checked in every case: it is used or refused with an AccordError whose words can be printed; the ledger balances, over a
-file that is refused half-way too, and counts the rows that the container gives; within the limits of CPU time and memory.
-Cases run in forked children, so that a crash of a library is a finding like any other.
+Checked in every case: it is used or refused with an AccordError whose words can be printed; the
+ledger balances, over a file that is refused half-way too, and counts the rows that the container
+gives; within the limits of CPU time and memory. Cases run in forked children, so that a crash of a
+library is a finding like any other.
 """
 
 from __future__ import annotations
@@ -44,11 +46,15 @@ WALL_SECONDS = 600  # a case that waits for something; long, since the machine m
 MEMORY = 3 << 30  # bytes of address space that a child may add to what its parent had
 CHUNK = 500  # cases a child
 # How often each comes, the slower ones less often.
-SHARES = {"recipe": 6, "template": 4} | {loader: 8 for loader in cases.DATA_LOADERS} | {"parquet": 4}
+SHARES = (
+    {"recipe": 6, "template": 4} | {loader: 8 for loader in cases.DATA_LOADERS} | {"parquet": 4}
+)
 
 
 class Hang(BaseException):
-    """A case over its time. No Exception, so that no `except` of the code under test takes it for its own."""
+    """A case over its time. No Exception, so that no `except` of the code under test takes it for
+    its own.
+    """
 
 
 class Wrong(AssertionError):
@@ -59,10 +65,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long, whatever is left")
-    parser.add_argument("--go-on", action="store_true", help="keep what the results of this seed tell of, and do the rest")
+    parser.add_argument(
+        "--seconds", type=float, default=float("inf"), help="stop after so long, whatever is left"
+    )
+    parser.add_argument(
+        "--go-on",
+        action="store_true",
+        help="keep what the results of this seed tell of, and do the rest",
+    )
     parser.add_argument("--loader", choices=SHARES, help="this one alone")
-    parser.add_argument("--case", nargs=2, metavar=("LOADER", "INDEX"), help="one case, its bytes and its traceback")
+    parser.add_argument(
+        "--case", nargs=2, metavar=("LOADER", "INDEX"), help="one case, its bytes and its traceback"
+    )
     options = parser.parse_args()
     if options.case:
         show(options.case[0], int(options.case[1]), options.seed)
@@ -76,19 +90,33 @@ def main() -> None:
 
 
 def runs(options: argparse.Namespace) -> Iterator[dict]:
-    """The results so far, after every round. `runs` says which part of them was found when, since the tree moves on."""
-    kept = json.loads((RESULTS / "fuzz.json").read_text()) if options.go_on else {"seed": options.seed, "runs": []}
+    """The results so far, after every round. `runs` says which part of them was found when, since
+    the tree moves on.
+    """
+    kept = (
+        json.loads((RESULTS / "fuzz.json").read_text())
+        if options.go_on
+        else {"seed": options.seed, "runs": []}
+    )
     if kept["seed"] != options.seed:
-        raise SystemExit(f"the results are of seed {kept['seed']}: --go-on needs --seed {kept['seed']}")
+        raise SystemExit(
+            f"the results are of seed {kept['seed']}: --go-on needs --seed {kept['seed']}"
+        )
     began, first = time.perf_counter(), kept.get("cases", 0)
     for found in rounds(plan(options.cases, options.loader), options.seed, options.seconds, kept):
-        this = {"cases": found["cases"] - first, "seconds": round(time.perf_counter() - began, 1), "tree": tree()}
+        this = {
+            "cases": found["cases"] - first,
+            "seconds": round(time.perf_counter() - began, 1),
+            "tree": tree(),
+        }
         yield found | {"seed": options.seed, "runs": [*kept["runs"], this]}
 
 
 def tree() -> str:
     """The commit that is tried."""
-    return subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, text=True).strip()
+    return subprocess.check_output(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=RESULTS, text=True
+    ).strip()
 
 
 def plan(total: int, only: str | None = None) -> dict[str, int]:
@@ -106,17 +134,29 @@ def fuzz(counts: dict[str, int], seed: int) -> dict:
     return last
 
 
-def rounds(counts: dict[str, int], seed: int, seconds: float = float("inf"), kept: dict | None = None) -> Iterator[dict]:
-    """Runs a few cases of every loader in turn, after those of `kept`, whose findings are tried again; the results so far,
-    after each turn."""
+def rounds(
+    counts: dict[str, int], seed: int, seconds: float = float("inf"), kept: dict | None = None
+) -> Iterator[dict]:
+    """Runs a few cases of every loader in turn, after those of `kept`, whose findings are tried
+    again; the results so far, after each turn.
+    """
     kept = kept or {}
     outcomes = {loader: Counter(kept.get("by_loader", {}).get(loader, {})) for loader in counts}
-    findings, peak, slowest = [], kept.get("peak_mb", 0), kept.get("slowest_case_cpu_seconds", [0.0, ""])
+    findings, peak, slowest = (
+        [],
+        kept.get("peak_mb", 0),
+        kept.get("slowest_case_cpu_seconds", [0.0, ""]),
+    )
     for former in kept.get("findings", []):
         done = _in_child(former["loader"], seed, former["index"], former["index"] + 1)
-        outcomes[former["loader"]] = outcomes[former["loader"]] - Counter(FINDING=1) + done["outcomes"]
+        outcomes[former["loader"]] = (
+            outcomes[former["loader"]] - Counter(FINDING=1) + done["outcomes"]
+        )
         findings += done["findings"]
-    starts, until = {loader: found.total() for loader, found in outcomes.items()}, time.monotonic() + seconds
+    starts, until = (
+        {loader: found.total() for loader, found in outcomes.items()},
+        time.monotonic() + seconds,
+    )
     for further in range(0, max(counts.values()), CHUNK):
         for loader, count in counts.items():
             start = starts[loader] + further
@@ -129,14 +169,19 @@ def rounds(counts: dict[str, int], seed: int, seconds: float = float("inf"), kep
         total = sum((outcomes[loader] for loader in counts), Counter())
         print(f"{total.total():>8,} cases, {len(findings)} findings", file=sys.stderr, flush=True)
         yield {
-            "cases": total.total(), "outcomes": dict(total.most_common()),
+            "cases": total.total(),
+            "outcomes": dict(total.most_common()),
             "by_loader": {loader: dict(found.most_common()) for loader, found in outcomes.items()},
-            "findings": findings, "peak_mb": peak, "slowest_case_cpu_seconds": slowest,
-        }  # fmt: skip
+            "findings": findings,
+            "peak_mb": peak,
+            "slowest_case_cpu_seconds": slowest,
+        }
 
 
 def _in_child(loader: str, seed: int, start: int, stop: int) -> dict:
-    """The cases of one range in a forked child, which writes a line for each; a child that dies is a finding."""
+    """The cases of one range in a forked child, which writes a line for each; a child that dies is
+    a finding.
+    """
     with tempfile.TemporaryDirectory() as folder:
         log = Path(folder) / "log.jsonl"
         sys.stdout.flush()
@@ -147,12 +192,25 @@ def _in_child(loader: str, seed: int, start: int, stop: int) -> dict:
         lines = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
     outcomes = Counter(line["outcome"] for line in lines)
     findings = [line for line in lines if line["outcome"] == "FINDING"]
-    if status or len(lines) < stop - start:  # killed in the case after the last line, or out of memory there
+    # killed in the case after the last line, or out of memory there
+    if status or len(lines) < stop - start:
         at = start + len(lines)
-        findings.append({"loader": loader, "index": at, "outcome": "FINDING", "what": f"the child died, status {status}"})
+        findings.append(
+            {
+                "loader": loader,
+                "index": at,
+                "outcome": "FINDING",
+                "what": f"the child died, status {status}",
+            }
+        )
         outcomes["FINDING"] += 1
     slowest = max(([line["cpu"], f"{loader} {line['index']}"] for line in lines), default=[0.0, ""])
-    return {"outcomes": outcomes, "findings": findings, "peak_mb": usage.ru_maxrss >> 10, "slowest": slowest}
+    return {
+        "outcomes": outcomes,
+        "findings": findings,
+        "peak_mb": usage.ru_maxrss >> 10,
+        "slowest": slowest,
+    }
 
 
 def _work(loader: str, seed: int, start: int, stop: int, folder: Path, log: Path) -> None:
@@ -187,7 +245,11 @@ def outcome(loader: str, index: int, seed: int, folder: Path) -> dict:
     except (Exception, Hang) as error:
         place = traceback.extract_tb(error.__traceback__)[-1]
         what = f"{type(error).__name__}: {error}"[:300].encode("ascii", "backslashreplace").decode()
-        return {"outcome": "FINDING", "what": what, "at": f"{Path(place.filename).name}:{place.lineno}"}
+        return {
+            "outcome": "FINDING",
+            "what": what,
+            "at": f"{Path(place.filename).name}:{place.lineno}",
+        }
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
@@ -252,7 +314,9 @@ def _options(rng: random.Random) -> dict:
 
 
 def try_data(path: Path | str, options: dict) -> str:
-    """Read it; the account balances whether it is used or refused, and counts every row that the container gives."""
+    """Read it; the account balances whether it is used or refused, and counts every row that the
+    container gives.
+    """
     kept: list[Ledger] = []
 
     class Kept(Ledger):
@@ -267,7 +331,11 @@ def try_data(path: Path | str, options: dict) -> str:
         reader.Ledger = real
     for ledger in kept:
         _balanced(ledger)
-    if kept and path != "-" and kept[0].rows != _rows_in(path, options.get("max_row_bytes"), kept[0].rows):
+    if (
+        kept
+        and path != "-"
+        and kept[0].rows != _rows_in(path, options.get("max_row_bytes"), kept[0].rows)
+    ):
         raise Wrong("the ledger counts other rows than the container gives")
     return result
 
@@ -286,18 +354,26 @@ def _balanced(ledger: Ledger) -> None:
 
 def _sound(dataset: reader.Dataset, options: dict) -> None:
     """Examples are fit to be tokenised, and of the kind asked for."""
-    if not dataset.ledger.used or dataset.ledger.examples != len(dataset.examples) or len(dataset.digest) != 64:
+    if (
+        not dataset.ledger.used
+        or dataset.ledger.examples != len(dataset.examples)
+        or len(dataset.digest) != 64
+    ):
         raise Wrong("a dataset that does not fit its ledger")
     for example in dataset.examples:
         texts = [*(turn.content for turn in example.prompt), *example.completions]
-        if type(example) is not reader.ROW_KINDS[options["rows"]] or not all(said.strip() for said in example.completions):
+        if type(example) is not reader.ROW_KINDS[options["rows"]] or not all(
+            said.strip() for said in example.completions
+        ):
             raise Wrong(f"an unfit example: {example!r:.200}")
         for said in texts:
             said.encode("utf-8")
 
 
 def _rows_in(path: Path | str, limit: int | None, most: int) -> int:
-    """How many rows the container gives, up to where it is broken: counted without the reader of formats."""
+    """How many rows the container gives, up to where it is broken: counted without the reader of
+    formats.
+    """
     count = 0
     try:
         with located(path) as source:
@@ -332,7 +408,9 @@ def _saved(rng: random.Random, data: bytes, folder: Path) -> Path:
 
 
 def try_recipe(data: bytes, overrides: list[str], folder: Path) -> None:
-    """Build a config of it; one that is accepted has an objective, and survives being written and read."""
+    """Build a config of it; one that is accepted has an objective, and survives being written and
+    read.
+    """
     from accord.training.prepare import resolve_objective
 
     path = folder / "recipe.yaml"
@@ -342,12 +420,17 @@ def try_recipe(data: bytes, overrides: list[str], folder: Path) -> None:
     written = folder / "config.yaml"
     written.write_text(dump(config), encoding="utf-8")
     again = build(str(written))
-    if make_config(again.model_dump()) != config or resolve_objective(again).options != objective.options:
+    if (
+        make_config(again.model_dump()) != config
+        or resolve_objective(again).options != objective.options
+    ):
         raise Wrong("the resolved config, written and read, is another")
 
 
 def try_template(data: bytes, folder: Path) -> None:
-    """Make a template of it, and trees of three conversations; every example is a tree or counted as unfit."""
+    """Make a template of it, and trees of three conversations; every example is a tree or counted
+    as unfit.
+    """
     from data.crafted import crafted, pair
 
     from accord.data.templates import make_template
@@ -356,7 +439,11 @@ def try_template(data: bytes, folder: Path) -> None:
     path = folder / "template.jinja"
     path.write_bytes(data)
     template = make_template(crafted(None), str(path))
-    examples = [pair("Hi"), pair("Hi", "Hello", "and now", system="Be kind"), pair("x", "", chosen="a", rejected="b")]
+    examples = [
+        pair("Hi"),
+        pair("Hi", "Hello", "and now", system="Be kind"),
+        pair("x", "", chosen="a", rejected="b"),
+    ]
     encoding = encode(examples, template, Limits(200))
     if len(encoding.trees) + len(encoding.unfit) != len(examples):
         raise Wrong("the account of trees does not balance")

@@ -1,10 +1,12 @@
-"""accord's sampling against transformers' generate(num_return_sequences=8): same model, same prompts, one process, in turns.
+"""accord's sampling against transformers' generate(num_return_sequences=8): same model, same
+prompts, one process, in turns.
 
     python benchmarks/generation.py --data DIR [--repeats 3] [--threads 2]
 
-SmolLM2-135M in bfloat16, K = 8 answers to each prompt, temperature 1. What is counted are tokens up to and with an
-answer's end: transformers goes on with padding until the longest row has ended, and that is part of what is compared.
-Before the clock starts both must give the same greedy tokens in float32. Results: benchmarks/results/generation.json.
+SmolLM2-135M in bfloat16, K = 8 answers to each prompt, temperature 1. What is counted are tokens up
+to and with an answer's end: transformers goes on with padding until the longest row has ended, and
+that is part of what is compared. Before the clock starts both must give the same greedy tokens in
+float32. Results: benchmarks/results/generation.json.
 """
 
 from __future__ import annotations
@@ -40,8 +42,12 @@ class Case:
 
 CASES = {
     "short prompts (truthfulqa)": Case("truthfulqa/pairs_train.jsonl", 8, 64, 80),
-    "short prompts, until most answers end (truthfulqa)": Case("truthfulqa/pairs_train.jsonl", 4, 192, 80),
-    "long prompts (ultrafeedback_small)": Case("ultrafeedback_small/pairs_train.jsonl.gz", 4, 64, 500, 250),
+    "short prompts, until most answers end (truthfulqa)": Case(
+        "truthfulqa/pairs_train.jsonl", 4, 192, 80
+    ),
+    "long prompts (ultrafeedback_small)": Case(
+        "ultrafeedback_small/pairs_train.jsonl.gz", 4, 64, 500, 250
+    ),
 }
 
 
@@ -50,13 +56,21 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--check", type=int, default=24, help="greedy tokens that must be the same in float32")
+    parser.add_argument(
+        "--check", type=int, default=24, help="greedy tokens that must be the same in float32"
+    )
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     exact, ours = load("smollm2", dtype="float32"), load("smollm2", dtype="bfloat16")
     theirs = AutoModelForCausalLM.from_pretrained(ours.folder, dtype=torch.bfloat16).eval()
-    results = {"threads": options.threads, "torch": torch.__version__, "K": K, "dtype": "bfloat16", "cases": {}}
+    results = {
+        "threads": options.threads,
+        "torch": torch.__version__,
+        "K": K,
+        "dtype": "bfloat16",
+        "cases": {},
+    }
     for name, case in CASES.items():
         prompts = _prompts(case, options.data, ours)
         same = _same_greedy(exact, prompts, options.check)
@@ -82,7 +96,9 @@ def _prompts(case: Case, data: Path, model) -> list[tuple[int, ...]]:
 def _same_greedy(exact, prompts: Sequence[tuple[int, ...]], new_tokens: int) -> bool:
     """In float32, token for token."""
     theirs = _generate(exact, prompts, new_tokens, do_sample=False)
-    ours = sample(exact.network, exact.tokenizer, prompts, max_new_tokens=new_tokens, temperature=0.0)
+    ours = sample(
+        exact.network, exact.tokenizer, prompts, max_new_tokens=new_tokens, temperature=0.0
+    )
     return [list(answer.tokens) for answer in ours] == theirs
 
 
@@ -91,15 +107,28 @@ def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -
 
     def accord() -> int:
         repeated = [prompt for prompt in prompts for _ in range(K)]
-        answers = sample(ours.network, ours.tokenizer, repeated, max_new_tokens=case.new_tokens, seed=seed)
+        answers = sample(
+            ours.network, ours.tokenizer, repeated, max_new_tokens=case.new_tokens, seed=seed
+        )
         return sum(len(answer.tokens) for answer in answers)
 
     def transformers() -> int:
         torch.manual_seed(seed)
-        rows = _generate(ours, prompts, case.new_tokens, network=theirs, do_sample=True, top_k=0, num_return_sequences=K)
+        rows = _generate(
+            ours,
+            prompts,
+            case.new_tokens,
+            network=theirs,
+            do_sample=True,
+            top_k=0,
+            num_return_sequences=K,
+        )
         return sum(map(len, rows))
 
-    sides: list[tuple[str, Callable[[], int]]] = [("accord", accord), ("transformers", transformers)]
+    sides: list[tuple[str, Callable[[], int]]] = [
+        ("accord", accord),
+        ("transformers", transformers),
+    ]
     out = {}
     for name, run in sides if seed % 2 == 0 else sides[::-1]:
         began = time.perf_counter()
@@ -109,18 +138,28 @@ def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -
 
 
 @torch.inference_mode()
-def _generate(model, prompts: Sequence[tuple[int, ...]], new_tokens: int, network=None, **options) -> list[list[int]]:
+def _generate(
+    model, prompts: Sequence[tuple[int, ...]], new_tokens: int, network=None, **options
+) -> list[list[int]]:
     """transformers' answers, cut behind the end token."""
     longest = max(map(len, prompts))
-    ids, mask = torch.zeros(len(prompts), longest, dtype=torch.long), torch.zeros(len(prompts), longest, dtype=torch.long)
+    ids, mask = (
+        torch.zeros(len(prompts), longest, dtype=torch.long),
+        torch.zeros(len(prompts), longest, dtype=torch.long),
+    )
     for row, prompt in enumerate(prompts):
         ids[row, longest - len(prompt) :] = torch.tensor(prompt)
         mask[row, longest - len(prompt) :] = 1
     network = network if network is not None else model.network
     end = model.tokenizer.eos_token_id
-    made = network.generate(ids, attention_mask=mask, max_new_tokens=new_tokens, pad_token_id=end, **options)[:, longest:].tolist()
+    made = network.generate(
+        ids, attention_mask=mask, max_new_tokens=new_tokens, pad_token_id=end, **options
+    )[:, longest:].tolist()
     ends = _ends(network, end)
-    return [row[: next((i + 1 for i, token in enumerate(row) if token in ends), len(row))] for row in made]
+    return [
+        row[: next((i + 1 for i, token in enumerate(row) if token in ends), len(row))]
+        for row in made
+    ]
 
 
 def _ends(network, end: int) -> set[int]:
@@ -129,13 +168,20 @@ def _ends(network, end: int) -> set[int]:
 
 
 def _summary(case: Case, prompts: list[tuple[int, ...]], pairs: list[dict]) -> dict:
-    rates = {side: [pair[side]["tokens"] / pair[side]["seconds"] for pair in pairs] for side in ("accord", "transformers")}
+    rates = {
+        side: [pair[side]["tokens"] / pair[side]["seconds"] for pair in pairs]
+        for side in ("accord", "transformers")
+    }
     ratios = [a / b for a, b in zip(rates["accord"], rates["transformers"], strict=True)]
     return {
-        "prompts": len(prompts), "prompt_tokens": [min(map(len, prompts)), max(map(len, prompts))], "new_tokens": case.new_tokens,
+        "prompts": len(prompts),
+        "prompt_tokens": [min(map(len, prompts)), max(map(len, prompts))],
+        "new_tokens": case.new_tokens,
         "tokens_a_second": {side: statistics.median(values) for side, values in rates.items()},
-        "ratio": statistics.median(ratios), "ratio_range": [min(ratios), max(ratios)], "runs": pairs,
-    }  # fmt: skip
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "runs": pairs,
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""accord's part of gpu.py, one task a process: a starting adapter, the updates themselves, the machine's own rate."""
+"""accord's part of gpu.py, one task a process: a starting adapter, the updates themselves, the
+machine's own rate.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ from accord.types import Tree  # noqa: E402
 
 def batches_of(file: Path) -> list[list[Tree]]:
     found = json.loads(file.read_text())
-    return [[Tree(tuple(r["prompt"]), tuple(map(tuple, r["completions"])), i) for i, r in enumerate(rows)] for rows in found]
+    return [
+        [
+            Tree(tuple(r["prompt"]), tuple(map(tuple, r["completions"])), i)
+            for i, r in enumerate(rows)
+        ]
+        for rows in found
+    ]
 
 
 def loaded(spec: dict, dtype: str, device: str):
@@ -43,11 +51,16 @@ def prepare(spec: dict) -> dict:
     folder = Path(spec["folder"])
     model = loaded(spec, spec["case"]["dtype"], "cpu")
     if model.peft is not None:
-        save(model, folder / "adapter", {name: p.detach().float() for name, p in model.trainable().items()})
+        save(
+            model,
+            folder / "adapter",
+            {name: p.detach().float() for name, p in model.trainable().items()},
+        )
     shapes = shapes_of(model)
     (folder / "shapes.json").write_text(json.dumps(shapes))
     found = batches_of(folder / "rows.json")
-    return arithmetic(spec["case"], shapes, found[len(found) // 2 - 1 :])  # which leaves out the first of those it gets
+    # which leaves out the first of those it gets
+    return arithmetic(spec["case"], shapes, found[len(found) // 2 - 1 :])
 
 
 class Trainer:
@@ -66,14 +79,18 @@ class Trainer:
         forward = choose(model, probe(first)[:2])
         reference = Frozen.copy_of(forward) if model.peft is None else AdaptersOff(forward)
         self.learner = Learner(forward, resolve("dpo"), reference, micro_tokens, 0)
-        self.optimizer = Optimizer(model.trainable(), TrainConfig(warmup=0, schedule="constant"), 1e-4, updates)
+        self.optimizer = Optimizer(
+            model.trainable(), TrainConfig(warmup=0, schedule="constant"), 1e-4, updates
+        )
 
     def update(self, index: int, trees: list[Tree]) -> dict[str, float]:
         """One update, with the figures that a run would log of it."""
         from accord.evaluate.records import summarise
         from accord.training.step import accumulate, make_batch
 
-        records = accumulate(self.learner, make_batch(self.learner, index, trees), self.optimizer.masters)
+        records = accumulate(
+            self.learner, make_batch(self.learner, index, trees), self.optimizer.masters
+        )
         norm = self.optimizer.grad_norm()
         assert torch.isfinite(norm), "the gradient is not finite"
         self.optimizer.update(index, norm)
@@ -92,7 +109,13 @@ def train(spec: dict) -> dict:
         wait(spec["device"])
         seconds.append(time.perf_counter() - began)
     forward = trainer.learner.forward
-    return {"seconds": seconds, "peak_gb": peak_gb(), "device_peak_gb": device_peak_gb(), "path": forward.path, "reason": forward.reason}
+    return {
+        "seconds": seconds,
+        "peak_gb": peak_gb(),
+        "device_peak_gb": device_peak_gb(),
+        "path": forward.path,
+        "reason": forward.reason,
+    }
 
 
 def check(spec: dict) -> dict:
@@ -100,7 +123,12 @@ def check(spec: dict) -> dict:
     found = batches_of(Path(spec["folder"]) / "check.json")
     trainer = Trainer(spec, "float32", found[0], len(found), 10**9)
     lines = [trainer.update(index, trees) for index, trees in enumerate(found)]
-    return {"metrics": [{name: line[name] for name in ("loss", "logps/chosen", "logps/rejected")} for line in lines]}
+    return {
+        "metrics": [
+            {name: line[name] for name in ("loss", "logps/chosen", "logps/rejected")}
+            for line in lines
+        ]
+    }
 
 
 def wait(device: str) -> None:
@@ -109,11 +137,19 @@ def wait(device: str) -> None:
 
 
 def gemm(spec: dict) -> dict:
-    """The device's own rate: products of many tokens with each weight of a layer, in the case's dtype."""
+    """The device's own rate: products of many tokens with each weight of a layer, in the case's
+    dtype.
+    """
     shapes = json.loads((Path(spec["folder"]) / "shapes.json").read_text())
     dtype, device = getattr(torch, spec["case"]["dtype"]), spec["device"]
     tokens = 16_384 if torch.device(device).type == "cuda" else 1_024
-    work = [(torch.randn(tokens, i, device=device).to(dtype), torch.randn(o, i, device=device).to(dtype)) for o, i in shapes["layer"]]
+    work = [
+        (
+            torch.randn(tokens, i, device=device).to(dtype),
+            torch.randn(o, i, device=device).to(dtype),
+        )
+        for o, i in shapes["layer"]
+    ]
     flops = sum(2 * tokens * w.numel() for _, w in work)
     rates = []
     for _ in range(12):
@@ -128,4 +164,10 @@ def gemm(spec: dict) -> dict:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"prepare": prepare, "train": train, "check": check, "gemm": gemm}[sys.argv[1]](json.loads(sys.argv[2]))))
+    print(
+        json.dumps(
+            {"prepare": prepare, "train": train, "check": check, "gemm": gemm}[sys.argv[1]](
+                json.loads(sys.argv[2])
+            )
+        )
+    )

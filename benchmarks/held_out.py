@@ -2,9 +2,10 @@
 
     python benchmarks/held_out.py --data DIR [--only dpo,ipo] [--set truthfulqa]
 
-DIR holds truthfulqa/ and hh_helpful/ (see BENCHMARKS.md). The length baseline (prefer the longer answer) is computed on
-the very rows that are evaluated. Results go to benchmarks/results/held_out_<set>.json, one entry a method; an entry that
-is there already is measured again and replaced.
+DIR holds truthfulqa/ and hh_helpful/ (see BENCHMARKS.md). The length baseline (prefer the longer
+answer) is computed on the very rows that are evaluated. Results go to
+benchmarks/results/held_out_<set>.json, one entry a method; an entry that is there already is
+measured again and replaced.
 """
 
 from __future__ import annotations
@@ -20,18 +21,32 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 SETS = {  # flags of a method, or of all others
     "truthfulqa": {
-        "pairs": "truthfulqa/pairs_train.jsonl", "labels": "truthfulqa/kto_train.jsonl.gz",
+        "pairs": "truthfulqa/pairs_train.jsonl",
+        "labels": "truthfulqa/kto_train.jsonl.gz",
         "held_out": "truthfulqa/pairs_test.jsonl",
-        "dpo": ["--epochs", "1", "--batch-size", "16"], "ipo": ["--steps", "96", "--batch-size", "16"],
-        "kto": ["--steps", "64", "--batch-size", "32"], "simpo": ["--steps", "64", "--batch-size", "16"],
+        "dpo": ["--epochs", "1", "--batch-size", "16"],
+        "ipo": ["--steps", "96", "--batch-size", "16"],
+        "kto": ["--steps", "64", "--batch-size", "32"],
+        "simpo": ["--steps", "64", "--batch-size", "16"],
         "orpo": ["--steps", "40", "--batch-size", "16"],
     },
     "hh_helpful": {
-        "pairs": "hh_helpful/train.jsonl.gz", "held_out": "hh_helpful/test.jsonl.gz",
-        "dpo": ["--steps", "24", "--batch-size", "8", "--set", "evaluate.rows=160", "--set", "data.max_tokens=512",
-                "--set", "data.max_too_long=0.3"],
+        "pairs": "hh_helpful/train.jsonl.gz",
+        "held_out": "hh_helpful/test.jsonl.gz",
+        "dpo": [
+            "--steps",
+            "24",
+            "--batch-size",
+            "8",
+            "--set",
+            "evaluate.rows=160",
+            "--set",
+            "data.max_tokens=512",
+            "--set",
+            "data.max_too_long=0.3",
+        ],
     },
-}  # fmt: skip
+}
 METHODS = ("dpo", "ipo", "kto", "simpo", "orpo")
 
 
@@ -58,9 +73,28 @@ def measure(plan: dict, data: Path, method: str) -> dict:
     flags = plan[method]
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
-        command = ["accord", "train", "--data", str(train), "--held-out", str(data / plan["held_out"]),
-                   "--method", method, "--set", "evaluate.every=0", "--set", "checkpoint.every=0", *flags]  # fmt: skip
-        full = [str(Path(sys.executable).parent / "accord"), *command[1:], "--output", str(run), "--json"]
+        command = [
+            "accord",
+            "train",
+            "--data",
+            str(train),
+            "--held-out",
+            str(data / plan["held_out"]),
+            "--method",
+            method,
+            "--set",
+            "evaluate.every=0",
+            "--set",
+            "checkpoint.every=0",
+            *flags,
+        ]
+        full = [
+            str(Path(sys.executable).parent / "accord"),
+            *command[1:],
+            "--output",
+            str(run),
+            "--json",
+        ]
         process = subprocess.run(full, stdout=subprocess.PIPE, text=True)
         report = json.loads(process.stdout.splitlines()[-1])
         if not report["ok"]:
@@ -85,7 +119,10 @@ def length_baseline(file: Path) -> float:
     """Share of pairs whose chosen answer is the longer text; ties half."""
     text = gzip.decompress(file.read_bytes()).decode() if file.suffix == ".gz" else file.read_text()
     rows = [json.loads(line) for line in text.splitlines()]
-    scores = [(len(r["chosen"]) > len(r["rejected"])) + 0.5 * (len(r["chosen"]) == len(r["rejected"])) for r in rows]
+    scores = [
+        (len(r["chosen"]) > len(r["rejected"])) + 0.5 * (len(r["chosen"]) == len(r["rejected"]))
+        for r in rows
+    ]
     return sum(scores) / len(scores)
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/monitoring.py RUN
 
-RUN is a recorded run of pairs. Its own lines are replayed; a batch's records are made up of its own size. The share is of
-the median update in its timings.jsonl. Samples and evaluations are not in it: they come when asked for.
+RUN is a recorded run of pairs. Its own lines are replayed; a batch's records are made up of its own
+size. The share is of the median update in its timings.jsonl. Samples and evaluations are not in it:
+they come when asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +24,15 @@ from accord.training.folder import RunFolder
 from accord.training.prepare import resolve_objective
 from accord.types import Tree
 
-NAMES = ("rewards/chosen", "rewards/rejected", "diag/log_ratio/chosen", "diag/log_ratio/rejected", "tokens/chosen", "tokens/rejected", "loss")
+NAMES = (
+    "rewards/chosen",
+    "rewards/rejected",
+    "diag/log_ratio/chosen",
+    "diag/log_ratio/rejected",
+    "tokens/chosen",
+    "tokens/rejected",
+    "loss",
+)
 
 
 def main() -> None:
@@ -34,7 +43,17 @@ def main() -> None:
     records = Records()
     records.add(trees, **{name: torch.rand(len(trees)) + 1 for name in NAMES})
     lines = [line for line in folder.metrics() if "loss" in line]
-    facts = Facts(objective.name, objective.options, 1000, 16_000, len(trees), 1000, 1e-4, 1e-4, objective.at_reference)
+    facts = Facts(
+        objective.name,
+        objective.options,
+        1000,
+        16_000,
+        len(trees),
+        1000,
+        1e-4,
+        1e-4,
+        objective.at_reference,
+    )
     history, figures, rules = History(facts), [], []
     for step in range(1, 1001):  # a long run, so that what grows with its length shows
         began = time.perf_counter()
@@ -47,8 +66,10 @@ def main() -> None:
         rules.append(time.perf_counter() - then)
     update = median(line["seconds"] for line in folder.lines("timings.jsonl"))
     cost = median(figures) + median(rules[-200:])
-    print(f"figures {1000 * median(figures):.2f} ms, rules {1000 * median(rules[-200:]):.2f} ms at step 1,000; "
-          f"update {1000 * update:,.0f} ms: {cost / update:.3%}")  # fmt: skip
+    print(
+        f"figures {1000 * median(figures):.2f} ms, rules {1000 * median(rules[-200:]):.2f} ms at"
+        f" step 1,000; update {1000 * update:,.0f} ms: {cost / update:.3%}"
+    )
 
 
 if __name__ == "__main__":

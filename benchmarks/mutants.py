@@ -1,14 +1,16 @@
-"""Does the suite bite? Wrong lines of code, one at a time, each run against the tests that execute the line.
+"""Does the suite bite? Wrong lines of code, one at a time, each run against the tests that execute
+the line.
 
     python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in benchmarks/results/mutants.json
     python benchmarks/mutants.py --only data/order.py             # every mutant of one file
     python benchmarks/mutants.py --only data/order.py --match "Lt"     # those whose name holds this
 
-A mutant is one changed node of a file's syntax tree (mutating/changes.py). It is written into a copy of `src`; the tests
-of its part that execute the line, as a run of them without any mutant has shown, are run in a child forked from a parent
-that has torch and pytest loaded, the quickest first. A failure, an error or a time limit kills it; one that no test runs
-has survived. What survives is listed with its line; tests/survivors.md says why. Results are written after each mutant,
-and --go-on takes up what was cut off.
+A mutant is one changed node of a file's syntax tree (mutating/changes.py). It is written into a
+copy of `src`; the tests of its part that execute the line, as a run of them without any mutant has
+shown, are run in a child forked from a parent that has torch and pytest loaded, the quickest first.
+A failure, an error or a time limit kills it; one that no test runs has survived. What survives is
+listed with its line; tests/survivors.md says why. Results are written after each mutant, and
+--go-on takes up what was cut off.
 """
 
 from __future__ import annotations
@@ -48,7 +50,16 @@ class Part:
 
 
 LOSSES = ("pairs", "labelled", "reference_free", "supervised", "numerics")
-CERTIFIED = ("certificate", "closed_forms", "custom", "objective", "options", "table", "policy_gradient", "reward")
+CERTIFIED = (
+    "certificate",
+    "closed_forms",
+    "custom",
+    "objective",
+    "options",
+    "table",
+    "policy_gradient",
+    "reward",
+)
 TABLES = ("records", "statistics")
 MEASURES = ("displacement", "generate", "held_out", "probe", "similarity")
 SCORES = "tests/training/test_reward_model.py::test_every_path_gives_the_classifiers_own_score"
@@ -56,30 +67,54 @@ ROLLOUTS = ("advantages", "pairing", "lines")
 PARTS = {
     "losses": Part(
         tuple(f"objectives/{name}.py" for name in LOSSES),
-        tuple(f"tests/objectives/test_{name}.py" for name in ("battery", "exact_numbers", "options", "numerics")),
+        tuple(
+            f"tests/objectives/test_{name}.py"
+            for name in ("battery", "exact_numbers", "options", "numerics")
+        ),
     ),
     "objectives": Part(tuple(f"objectives/{name}.py" for name in CERTIFIED), ("tests/objectives",)),
-    "data": Part(("data/trees.py", "data/order.py"), ("tests/data/test_trees.py", "tests/data/test_order.py")),
+    "data": Part(
+        ("data/trees.py", "data/order.py"), ("tests/data/test_trees.py", "tests/data/test_order.py")
+    ),
     "forward": Part(("forward/*.py",), ("tests/forward", SCORES)),
-    "metrics": Part(tuple(f"evaluate/{name}.py" for name in TABLES), tuple(f"tests/evaluate/test_{name}.py" for name in TABLES)),
-    "evaluate": Part(tuple(f"evaluate/{name}.py" for name in MEASURES), tuple(f"tests/evaluate/test_{name}.py" for name in MEASURES)),
-    "online": Part(tuple(f"online/{name}.py" for name in ROLLOUTS), tuple(f"tests/online/test_{name}.py" for name in ROLLOUTS)),
+    "metrics": Part(
+        tuple(f"evaluate/{name}.py" for name in TABLES),
+        tuple(f"tests/evaluate/test_{name}.py" for name in TABLES),
+    ),
+    "evaluate": Part(
+        tuple(f"evaluate/{name}.py" for name in MEASURES),
+        tuple(f"tests/evaluate/test_{name}.py" for name in MEASURES),
+    ),
+    "online": Part(
+        tuple(f"online/{name}.py" for name in ROLLOUTS),
+        tuple(f"tests/online/test_{name}.py" for name in ROLLOUTS),
+    ),
     "rewards": Part(("online/rewards/*.py",), ("tests/online/test_rewards.py",)),
     "checkpoint": Part(
-        ("training/checkpoint.py", "training/files.py"), ("tests/training/test_checkpoint.py", "tests/training/test_files.py")
+        ("training/checkpoint.py", "training/files.py"),
+        ("tests/training/test_checkpoint.py", "tests/training/test_files.py"),
     ),
 }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, help="so many mutants of each part, drawn evenly; all without it")
+    parser.add_argument(
+        "--sample", type=int, help="so many mutants of each part, drawn evenly; all without it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--parts", nargs="*", default=list(PARTS), choices=list(PARTS))
     parser.add_argument("--only", nargs="*", metavar="FILE", help="of src/accord")
     parser.add_argument("--match", default="", help="mutants whose name holds this")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long, and say how far it came")
-    parser.add_argument("--go-on", action="store_true", help="keep what the results tell of, and do the rest")
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=float("inf"),
+        help="stop after so long, and say how far it came",
+    )
+    parser.add_argument(
+        "--go-on", action="store_true", help="keep what the results tell of, and do the rest"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     until = time.monotonic() + options.seconds
@@ -131,10 +166,16 @@ def report(fates: dict[str, str], options: argparse.Namespace) -> dict:
         by_file.setdefault(name.split(":")[0], Counter())[fate] += 1
     killed = sum(fate not in SURVIVED for fate in fates.values())
     return {
-        "total": {"tried": len(fates), "killed": killed, "share": killed / max(1, len(fates)), "seed": options.seed},
+        "total": {
+            "tried": len(fates),
+            "killed": killed,
+            "share": killed / max(1, len(fates)),
+            "seed": options.seed,
+        },
         "by_file": {file: dict(found) for file, found in by_file.items()},
-        "survivors": sorted(name for name, fate in fates.items() if fate in SURVIVED), "tried": fates,
-    }  # fmt: skip
+        "survivors": sorted(name for name, fate in fates.items() if fate in SURVIVED),
+        "tried": fates,
+    }
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""Reward against KL of methods with and without answers of their own: SmolLM2-135M, VADER's sentiment as the known reward.
+"""Reward against KL of methods with and without answers of their own: SmolLM2-135M, VADER's
+sentiment as the known reward.
 
-    python benchmarks/past_offline.py --work DIR [--seeds 2] [--methods dpo online_dpo grpo ppo] [--points 4]
+    python benchmarks/past_offline.py --work DIR [--seeds 2] [--methods dpo online_dpo grpo ppo]
+    [--points 4]
         [--runs NAME=DIR …] [--rounds DIR …]
 
-Each method is one `accord train`; DIR keeps the runs, and the command goes on where it was cut off. Offline DPO learns from the demo's
-pairs of the model's own answers; the others from the same prompts, 32 batches of 8 prompts with 4 answers each, rewarded as they come. All
-are measured alike afterwards, at --points checkpoints: 2 answers of 40 tokens to each of 64 held-out prompts, the same draws for each.
---rounds: finished folders of `accord iterate` (recipes/iterate.yaml), one a seed, with the figures that they hold: as many answers to the
-same prompts, other draws. Results: results/past_offline.json, and the picture results/past_offline.html.
+Each method is one `accord train`; DIR keeps the runs, and the command goes on where it was cut off.
+Offline DPO learns from the demo's pairs of the model's own answers; the others from the same
+prompts, 32 batches of 8 prompts with 4 answers each, rewarded as they come. All are measured alike
+afterwards, at --points checkpoints: 2 answers of 40 tokens to each of 64 held-out prompts, the same
+draws for each. --rounds: finished folders of `accord iterate` (recipes/iterate.yaml), one a seed,
+with the figures that they hold: as many answers to the same prompts, other draws. Results:
+results/past_offline.json, and the picture results/past_offline.html.
 """
 
 from __future__ import annotations
@@ -53,7 +57,11 @@ METHODS = {
     "online_dpo": {"objective": {"name": "dpo"}, "train": ONLINE},
     "grpo": {"objective": {"name": "grpo"}, "train": ONLINE},
     "rloo": {"objective": {"name": "rloo"}, "train": ONLINE},
-    "ppo": {"objective": {"name": "ppo"}, "train": {**ONLINE, "steps": 2 * BATCHES}, "rollouts": {**OWN, "passes": 2}},
+    "ppo": {
+        "objective": {"name": "ppo"},
+        "train": {**ONLINE, "steps": 2 * BATCHES},
+        "rollouts": {**OWN, "passes": 2},
+    },
 }
 
 
@@ -62,14 +70,37 @@ def main() -> None:
     parser.add_argument("--work", required=True, type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--points", type=int, default=1, help="checkpoints of a run that are measured, the last one its end")
-    parser.add_argument("--rounds", nargs="*", default=[], type=Path, metavar="DIR", help="finished folders of accord iterate, one a seed")
-    parser.add_argument("--runs", nargs="*", default=[], metavar="NAME=DIR", help="further finished runs to measure, of this same model")
+    parser.add_argument(
+        "--points",
+        type=int,
+        default=1,
+        help="checkpoints of a run that are measured, the last one its end",
+    )
+    parser.add_argument(
+        "--rounds",
+        nargs="*",
+        default=[],
+        type=Path,
+        metavar="DIR",
+        help="finished folders of accord iterate, one a seed",
+    )
+    parser.add_argument(
+        "--runs",
+        nargs="*",
+        default=[],
+        metavar="NAME=DIR",
+        help="further finished runs to measure, of this same model",
+    )
     options = parser.parse_args()
-    cells = {name: [trained(name, seed, options.work) for seed in range(options.seeds)] for name in options.methods}
+    cells = {
+        name: [trained(name, seed, options.work) for seed in range(options.seeds)]
+        for name in options.methods
+    }
     for given in options.runs:
         name, _, folder = given.partition("=")
-        cells.setdefault(name, []).append(Cell(name, len(cells.get(name, [])), RunFolder.open(folder).config()))
+        cells.setdefault(name, []).append(
+            Cell(name, len(cells.get(name, [])), RunFolder.open(folder).config())
+        )
     record = measured(cells, options.work, options.points)
     record["points"] += rounds(options.rounds)
     RESULT.write_text(json.dumps(record, indent=1) + "\n")
@@ -80,14 +111,25 @@ def trained(name: str, seed: int, work: Path) -> Cell:
     """The finished run of a method with a seed."""
     folder, recipe = work / f"{name}-seed{seed}", METHODS[name]
     own = recipe.get("rollouts", OWN)
-    config = make_config({
-        "model": {"name": "smollm2"}, "data": {"train": str(DEMO / "train.jsonl")}, "objective": recipe["objective"], "rollouts": own,
-        "train": {"seed": seed, **recipe["train"]}, "checkpoint": {"every": recipe["train"].get("steps", 32) // KEPT, "keep": 9},
-        "monitor": {"samples": 0, "audit_rows": 0}, "output": str(folder),
-    })  # fmt: skip
+    config = make_config(
+        {
+            "model": {"name": "smollm2"},
+            "data": {"train": str(DEMO / "train.jsonl")},
+            "objective": recipe["objective"],
+            "rollouts": own,
+            "train": {"seed": seed, **recipe["train"]},
+            "checkpoint": {"every": recipe["train"].get("steps", 32) // KEPT, "keep": 9},
+            "monitor": {"samples": 0, "audit_rows": 0},
+            "output": str(folder),
+        }
+    )
     if not (folder / "adapter").exists():
         began = time.monotonic()
-        resume(str(folder), Display()) if (folder / "config.yaml").exists() else start(config, Display())
+        (
+            resume(str(folder), Display())
+            if (folder / "config.yaml").exists()
+            else start(config, Display())
+        )
         with (work / "seconds.jsonl").open("a") as file:
             file.write(json.dumps({"run": folder.name, "seconds": time.monotonic() - began}) + "\n")
     return Cell(name, seed, config)
@@ -99,9 +141,16 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     base = next(iter(cells.values()))[0].config
 
     def bench(cell: Cell) -> Bench:
-        """What is measured is kept by the name of a run's folder, which of runs from elsewhere may be anything."""
+        """What is measured is kept by the name of a run's folder, which of runs from elsewhere may
+        be anything.
+        """
         own = cell.path.parent == work
-        return Bench(work if own else work / "given" / f"{cell.contender}-seed{cell.seed}", base, asked, Display())
+        return Bench(
+            work if own else work / "given" / f"{cell.contender}-seed{cell.seed}",
+            base,
+            asked,
+            Display(),
+        )
 
     cell = next(iter(cells.values()))[0]
     first = bench(cell).start(cell)
@@ -109,22 +158,43 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     for name, own in cells.items():
         for steps in zip(*(kept(cell, count) for cell in own), strict=True):
             seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps)]
-            points.append(point(name, steps, [(m.score, m.kl, m.tokens) for m in seen], first.prompt))
-    return {"asked": asked.identity(), "start": vars_of(crossed_mean([first.score], first.prompt)), "points": points, "seconds": seconds(work)}
+            points.append(
+                point(name, steps, [(m.score, m.kl, m.tokens) for m in seen], first.prompt)
+            )
+    return {
+        "asked": asked.identity(),
+        "start": vars_of(crossed_mean([first.score], first.prompt)),
+        "points": points,
+        "seconds": seconds(work),
+    }
 
 
 def kept(cell: Cell, count: int) -> list[int]:
     """The steps of a run's checkpoints, as many as are looked at, to its end."""
-    steps = sorted(int(folder.name.removeprefix("step-")) for folder in (cell.path / "checkpoints").glob("step-*"))
+    steps = sorted(
+        int(folder.name.removeprefix("step-"))
+        for folder in (cell.path / "checkpoints").glob("step-*")
+    )
     return [steps[step - 1] for step in steps_of(len(steps), min(count, len(steps)))]
 
 
-def point(name: str, steps: Sequence, seen: Sequence[tuple[Sequence[float], ...]], prompt: Sequence[int]) -> dict:
+def point(
+    name: str, steps: Sequence, seen: Sequence[tuple[Sequence[float], ...]], prompt: Sequence[int]
+) -> dict:
     """What models of several seeds came to: of each its rewards, KL and tokens, by answer."""
-    def estimates(seeds: Sequence[tuple[Sequence[float], ...]]) -> dict:
-        return {key: vars_of(crossed_mean([one[at] for one in seeds], prompt)) for at, key in enumerate(("reward", "kl", "tokens"))}
 
-    return {"method": name, "steps": list(steps), **estimates(seen), "by_seed": [estimates([one]) for one in seen]}
+    def estimates(seeds: Sequence[tuple[Sequence[float], ...]]) -> dict:
+        return {
+            key: vars_of(crossed_mean([one[at] for one in seeds], prompt))
+            for at, key in enumerate(("reward", "kl", "tokens"))
+        }
+
+    return {
+        "method": name,
+        "steps": list(steps),
+        **estimates(seen),
+        "by_seed": [estimates([one]) for one in seen],
+    }
 
 
 def rounds(folders: Sequence[Path]) -> list[dict]:
@@ -138,14 +208,33 @@ def rounds(folders: Sequence[Path]) -> list[dict]:
 
 
 def page(record: dict) -> str:
-    """The picture: a colour a method, a line a seed along its checkpoints, intervals over prompts; and the table over seeds."""
+    """The picture: a colour a method, a line a seed along its checkpoints, intervals over prompts;
+    and the table over seeds.
+    """
     methods = list(dict.fromkeys(p["method"] for p in record["points"]))
     dots = [
-        Dot(f"{p['method']}, seed {seed}, {p['steps'][seed]}", one["kl"], one["reward"], methods.index(p["method"]) + 1, line=seed)
-        for p in record["points"] for seed, one in enumerate(p["by_seed"])
-    ]  # fmt: skip
-    picture = scatter("Reward (vader) against KL", dots, "KL to the start, nats an answer", joined=True, names=methods)
-    return environment().from_string(TEMPLATE).render(picture=picture, points=record["points"], start=record["start"])
+        Dot(
+            f"{p['method']}, seed {seed}, {p['steps'][seed]}",
+            one["kl"],
+            one["reward"],
+            methods.index(p["method"]) + 1,
+            line=seed,
+        )
+        for p in record["points"]
+        for seed, one in enumerate(p["by_seed"])
+    ]
+    picture = scatter(
+        "Reward (vader) against KL",
+        dots,
+        "KL to the start, nats an answer",
+        joined=True,
+        names=methods,
+    )
+    return (
+        environment()
+        .from_string(TEMPLATE)
+        .render(picture=picture, points=record["points"], start=record["start"])
+    )
 
 
 def vars_of(estimate) -> dict:

@@ -1,9 +1,11 @@
-"""One update by the tree path against the same by another: the padded oracle, or the tree path with nothing shared between rows.
+"""One update by the tree path against the same by another: the padded oracle, or the tree path with
+nothing shared between rows.
 
     python benchmarks/paths.py --data DIR
 
-Each path runs in a fresh process, one after the other, `repeats` updates on the same batch; the first is left out. The
-losses must agree, or nothing is reported. Results: benchmarks/results/paths.json.
+Each path runs in a fresh process, one after the other, `repeats` updates on the same batch; the
+first is left out. The losses must agree, or nothing is reported. Results:
+benchmarks/results/paths.json.
 """
 
 from __future__ import annotations
@@ -20,8 +22,18 @@ from pathlib import Path
 RESULTS = Path(__file__).parent / "results"
 CASES = {
     "truthfulqa, 16 pairs": ("truthfulqa/pairs_train.jsonl", 16, 512, ("oracle", "apart")),
-    "hh_helpful multi-turn, 8 pairs, at most 512 tokens": ("hh_helpful/train.jsonl.gz", 8, 512, ("oracle",)),
-    "permissive_mix, 16 pairs, at most 512 tokens": ("permissive_mix/train.jsonl.gz", 16, 512, ("apart",)),
+    "hh_helpful multi-turn, 8 pairs, at most 512 tokens": (
+        "hh_helpful/train.jsonl.gz",
+        8,
+        512,
+        ("oracle",),
+    ),
+    "permissive_mix, 16 pairs, at most 512 tokens": (
+        "permissive_mix/train.jsonl.gz",
+        16,
+        512,
+        ("apart",),
+    ),
 }
 BUDGET = 4096  # tokens of a micro-batch
 READ = 400  # rows of a file to choose from
@@ -50,7 +62,9 @@ def compared(case: str, other: str, options: argparse.Namespace) -> dict:
     found = {path: in_fresh_process(path, case, options) for path in ("tree", other)}
     gap = abs(found["tree"]["loss"] - found[other]["loss"])
     if gap > 0.02:  # bfloat16: the losses of a batch agree to about 0.005
-        raise SystemExit(f"{case}: tree and {other} disagree, losses {gap} apart; no speed is reported")
+        raise SystemExit(
+            f"{case}: tree and {other} disagree, losses {gap} apart; no speed is reported"
+        )
     ratios = {
         "speed": found[other]["median_seconds"] / found["tree"]["median_seconds"],
         "memory": found["tree"]["peak_gb"] / found[other]["peak_gb"],
@@ -61,8 +75,17 @@ def compared(case: str, other: str, options: argparse.Namespace) -> dict:
 
 
 def in_fresh_process(path: str, case: str, options: argparse.Namespace) -> dict:
-    command = [sys.executable, __file__, "--data", str(options.data), "--repeats", str(options.repeats)]
-    output = subprocess.run([*command, "--one", path, case], stdout=subprocess.PIPE, text=True, check=True).stdout
+    command = [
+        sys.executable,
+        __file__,
+        "--data",
+        str(options.data),
+        "--repeats",
+        str(options.repeats),
+    ]
+    output = subprocess.run(
+        [*command, "--one", path, case], stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
     return json.loads(output.splitlines()[-1])
 
 
@@ -91,7 +114,11 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
 
     file, rows, limit, _ = CASES[case]
     model = load("smollm2")
-    trees = encode(read(data / file, "pairs", max_rows=READ).examples, make_template(model.tokenizer, "auto"), Limits(limit)).trees
+    trees = encode(
+        read(data / file, "pairs", max_rows=READ).examples,
+        make_template(model.tokenizer, "auto"),
+        Limits(limit),
+    ).trees
     trees = sorted(trees, key=lambda tree: (tree.row * 7919) % READ)[:rows]  # the same each time
     add_lora(model, rank=16, alpha=32, targets="attention", dropout=0.0, dora=False, seed=0)
     choose(model, trees[:2])
@@ -120,9 +147,14 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     groups = shares(trees, BUDGET, ALONE)[0]
     computed = sum(logps.pack(group).tokens for group in groups)
     return {
-        "median_seconds": timed[len(timed) // 2], "fastest": timed[0], "slowest": timed[-1],
-        "peak_gb": peak[0] / 1e9, "computed_tokens": computed, "loss": losses[-1], "repeats": len(timed),
-    }  # fmt: skip
+        "median_seconds": timed[len(timed) // 2],
+        "fastest": timed[0],
+        "slowest": timed[-1],
+        "peak_gb": peak[0] / 1e9,
+        "computed_tokens": computed,
+        "loss": losses[-1],
+        "repeats": len(timed),
+    }
 
 
 if __name__ == "__main__":

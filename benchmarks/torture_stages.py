@@ -1,10 +1,13 @@
-"""Kill `accord iterate` and `accord rlhf` before any file operation: does the same command end as if nothing had happened?
+"""Kill `accord iterate` and `accord rlhf` before any file operation: does the same command end as
+if nothing had happened?
 
-    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/torture_stages.py [iterate] [rlhf] [--every 1] [--from 0]
+    OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python benchmarks/torture_stages.py [iterate] [rlhf]
+    [--every 1] [--from 0]
 
-Each life is killed (SIGKILL) at one boundary, run again with the same command until it ends, and its folder is compared byte
-for byte with that of an uninterrupted one: prompts, answers, scores, pairs, checkpoints, weights, metrics, held-out answers.
-Of the records, all but times and memory. Counts go to benchmarks/results/torture_stages.json.
+Each life is killed (SIGKILL) at one boundary, run again with the same command until it ends, and
+its folder is compared byte for byte with that of an uninterrupted one: prompts, answers, scores,
+pairs, checkpoints, weights, metrics, held-out answers. Of the records, all but times and memory.
+Counts go to benchmarks/results/torture_stages.json.
 """
 
 from __future__ import annotations
@@ -18,7 +21,8 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
-os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # a fork is sound while there is one thread
+# a fork is sound while there is one thread
+os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
 from torture import warm_up  # noqa: E402
@@ -28,21 +32,35 @@ from torturing.compare import differences  # noqa: E402
 RESULTS = Path(__file__).parent / "results/torture_stages.json"
 RECORDS = {"iterate": "rounds.json", "rlhf": "rlhf.json"}
 OF_THE_PROCESS = ("log.jsonl", *RECORDS.values())
-VOLATILE = {"seconds", "sessions", "killed", "update_seconds", "resident_peak", "resident_before", "gpu_peak", "command"}
+VOLATILE = {
+    "seconds",
+    "sessions",
+    "killed",
+    "update_seconds",
+    "resident_peak",
+    "resident_before",
+    "gpu_peak",
+    "command",
+}
 TRAIN = {"steps": 2, "batch_size": 4, "learning_rate": 0.003}
 ROLLOUTS = {"k": 2, "max_new_tokens": 4, "held_out_k": 1}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("commands", nargs="*", choices=list(RECORDS), default=list(RECORDS))
     parser.add_argument("--every", type=int, default=1, help="kill at every n-th boundary only")
-    parser.add_argument("--from", type=int, default=0, dest="first", help="the first boundary to kill at")
+    parser.add_argument(
+        "--from", type=int, default=0, dest="first", help="the first boundary to kill at"
+    )
     parser.add_argument("--output", type=Path, default=RESULTS)
     options = parser.parse_args()
     warm_up()
     results, wrong = {}, 0
-    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # where a flush to the disk costs nothing
+    # where a flush to the disk costs nothing
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
     with tempfile.TemporaryDirectory(prefix="torture-", dir=memory) as folder:
         root = Path(folder)
         child.apart(lambda: world.build(root / "world"))
@@ -56,7 +74,9 @@ def main() -> None:
 
 
 def tortured(command: str, root: Path, options: argparse.Namespace) -> dict:
-    """All lives of one command; each lies at the same place, since records name the folders that they hang on."""
+    """All lives of one command; each lies at the same place, since records name the folders that
+    they hang on.
+    """
     trial, straight = root / "life", root / f"{command}-straight"
     arguments = line(command, root, trial / "out")
     outcome = child.accord(arguments, trial)
@@ -67,7 +87,9 @@ def tortured(command: str, root: Path, options: argparse.Namespace) -> dict:
         killed = child.accord(arguments, trial, fault=child.Fault("kill", at))
         counts["killed"] += killed.killed
         again = child.accord(arguments, trial)
-        problems = [again.said[-2000:]] if again.code else apart(command, straight / "out", trial / "out")
+        problems = (
+            [again.said[-2000:]] if again.code else apart(command, straight / "out", trial / "out")
+        )
         wrong += [{"boundary": at, "problems": problems[:6]}] if problems else []
         counts["lives"] += 1
         shutil.rmtree(trial)
@@ -78,10 +100,13 @@ def line(command: str, root: Path, output: Path) -> list[str]:
     """The command line, its recipe written."""
     made = root / "world"
     recipe = {
-        "model": {"name": str(made / "model"), "dtype": "float32", "device": "cpu"}, "train": TRAIN,
+        "model": {"name": str(made / "model"), "dtype": "float32", "device": "cpu"},
+        "train": TRAIN,
         "data": {"train": str(made / "train.jsonl"), "held_out": str(made / "held_out.jsonl")},
-        "checkpoint": {"every": 1, "keep": 1}, "monitor": {"samples": 0, "audit_rows": 0}, "evaluate": {"rows": 3},
-    }  # fmt: skip
+        "checkpoint": {"every": 1, "keep": 1},
+        "monitor": {"samples": 0, "audit_rows": 0},
+        "evaluate": {"rows": 3},
+    }
     if command == "iterate":
         recipe["rollouts"] = {"rewards": ["length"], **ROLLOUTS}
         flags = ["--rounds", "2", "--prompts-per-round", "9"]
@@ -96,7 +121,9 @@ def line(command: str, root: Path, output: Path) -> list[str]:
 def apart(command: str, one: Path, other: Path) -> list[str]:
     """Files that differ, and records that differ in more than times and memory."""
     found = [problem for problem in differences(one, other) if not problem.endswith(OF_THE_PROCESS)]
-    records = [steady(json.loads((folder / RECORDS[command]).read_text())) for folder in (one, other)]
+    records = [
+        steady(json.loads((folder / RECORDS[command]).read_text())) for folder in (one, other)
+    ]
     return found + ([f"another {RECORDS[command]}"] if records[0] != records[1] else [])
 
 

@@ -1,4 +1,6 @@
-"""TRL's part of vs_trl.py, one task a process. It gets accord's token ids: both compute on the same tokens."""
+"""TRL's part of vs_trl.py, one task a process. It gets accord's token ids: both compute on the same
+tokens.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ logging.set_verbosity_error()
 
 
 class Clock(TrainerCallback):
-    """Seconds of each update, from its first micro-batch to the end of its optimizer step; and what TRL logs."""
+    """Seconds of each update, from its first micro-batch to the end of its optimizer step; and what
+    TRL logs.
+    """
 
     def __init__(self):
         self.seconds, self.logs = [], []
@@ -49,7 +53,16 @@ class Clock(TrainerCallback):
 
 def train(spec: dict) -> dict:
     case, folder = spec["case"], Path(spec["folder"])
-    clock = run(case, folder, spec["setting"], folder / "rows.json", case["batch"], spec["updates"], spec.get("model"), spec.get("device"))
+    clock = run(
+        case,
+        folder,
+        spec["setting"],
+        folder / "rows.json",
+        case["batch"],
+        spec["updates"],
+        spec.get("model"),
+        spec.get("device"),
+    )
     return {"seconds": clock.seconds, "peak_gb": peak_gb(), "device_peak_gb": device_peak_gb()}
 
 
@@ -57,14 +70,32 @@ def check(spec: dict) -> dict:
     from accord_side import CHECK_UPDATES, CHECKED, compared
 
     case, folder = {**spec["case"], "dtype": "float32"}, Path(spec["folder"])
-    clock = run(case, folder, spec["setting"], folder / "check.json", CHECKED, CHECK_UPDATES, spec.get("model"), spec.get("device"))
+    clock = run(
+        case,
+        folder,
+        spec["setting"],
+        folder / "check.json",
+        CHECKED,
+        CHECK_UPDATES,
+        spec.get("model"),
+        spec.get("device"),
+    )
     return {"metrics": compared(case, clock.logs)}
 
 
 def run(
-    case: dict, folder: Path, setting: dict, ids: Path, batch: int, updates: int, base: str | None = None, device: str | None = None
+    case: dict,
+    folder: Path,
+    setting: dict,
+    ids: Path,
+    batch: int,
+    updates: int,
+    base: str | None = None,
+    device: str | None = None,
 ) -> Clock:
-    """A training of `updates` updates on the batches in `ids`; of the embedded model, or of the one in folder `base`."""
+    """A training of `updates` updates on the batches in `ids`; of the embedded model, or of the one
+    in folder `base`.
+    """
     from accord.models.embedded import embedded_folder
 
     base = base or embedded_folder()
@@ -73,13 +104,28 @@ def run(
         model = PeftModel.from_pretrained(model, folder / "adapter", is_trainable=True)
     micro = batch if setting["micro"] == "all" else min(setting["micro"], batch)
     options = dict(
-        output_dir=str(folder / "trl"), per_device_train_batch_size=micro, gradient_accumulation_steps=batch // micro,
-        max_steps=updates, learning_rate=1e-4, lr_scheduler_type="constant", warmup_steps=0, max_grad_norm=1.0,
-        weight_decay=0.0, bf16=False, use_cpu=device == "cpu" or not torch.cuda.is_available(),
-        gradient_checkpointing=setting["checkpointing"], report_to=[], save_strategy="no", logging_steps=1, seed=0,
-        disable_tqdm=True, train_sampling_strategy="sequential", max_length=case["max_tokens"],
-        dataloader_pin_memory=False, logging_nan_inf_filter=False,
-    )  # fmt: skip
+        output_dir=str(folder / "trl"),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=batch // micro,
+        max_steps=updates,
+        learning_rate=1e-4,
+        lr_scheduler_type="constant",
+        warmup_steps=0,
+        max_grad_norm=1.0,
+        weight_decay=0.0,
+        bf16=False,
+        use_cpu=device == "cpu" or not torch.cuda.is_available(),
+        gradient_checkpointing=setting["checkpointing"],
+        report_to=[],
+        save_strategy="no",
+        logging_steps=1,
+        seed=0,
+        disable_tqdm=True,
+        train_sampling_strategy="sequential",
+        max_length=case["max_tokens"],
+        dataloader_pin_memory=False,
+        logging_nan_inf_filter=False,
+    )
     clock = Clock()
     rows = [row for rows in json.loads(ids.read_text())[:updates] for row in rows]
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -92,19 +138,43 @@ def dpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
     from trl import DPOConfig, DPOTrainer
 
     DPOTrainer._prepare_dataset = lambda self, dataset, *_: dataset
-    data = [{"prompt_ids": r["prompt"], "chosen_ids": r["completions"][0], "rejected_ids": r["completions"][1]} for r in rows]
-    return DPOTrainer(model, args=DPOConfig(beta=0.1, **options), train_dataset=Dataset.from_list(data),
-                      processing_class=tokenizer, callbacks=[clock])  # fmt: skip
+    data = [
+        {
+            "prompt_ids": r["prompt"],
+            "chosen_ids": r["completions"][0],
+            "rejected_ids": r["completions"][1],
+        }
+        for r in rows
+    ]
+    return DPOTrainer(
+        model,
+        args=DPOConfig(beta=0.1, **options),
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
 
 
 def kto(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
     from trl import KTOConfig, KTOTrainer
 
     KTOTrainer._prepare_dataset = lambda self, dataset, *_: dataset
-    data = [{"prompt_ids": r["prompt"], "completion_ids": r["completions"][0], "KL_completion_ids": r["mismatched"],
-             "label": r["desirable"]} for r in rows]  # fmt: skip
-    return KTOTrainer(model, args=KTOConfig(beta=0.1, **options), train_dataset=Dataset.from_list(data),
-                      processing_class=tokenizer, callbacks=[clock])  # fmt: skip
+    data = [
+        {
+            "prompt_ids": r["prompt"],
+            "completion_ids": r["completions"][0],
+            "KL_completion_ids": r["mismatched"],
+            "label": r["desirable"],
+        }
+        for r in rows
+    ]
+    return KTOTrainer(
+        model,
+        args=KTOConfig(beta=0.1, **options),
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
 
 
 def orpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
@@ -114,14 +184,26 @@ def orpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
         out = {"prompt_input_ids": row["ids"][0], "prompt_attention_mask": [1] * len(row["ids"][0])}
         for side, answer in zip(("chosen", "rejected"), row["ids"][1:]):
             ids = row["ids"][0] + answer
-            out |= {f"{side}_input_ids": ids, f"{side}_attention_mask": [1] * len(ids),
-                    f"{side}_labels": [-100] * len(row["ids"][0]) + answer}  # fmt: skip
+            out |= {
+                f"{side}_input_ids": ids,
+                f"{side}_attention_mask": [1] * len(ids),
+                f"{side}_labels": [-100] * len(row["ids"][0]) + answer,
+            }
         return out
 
     ORPOTrainer.tokenize_row = tokens
-    data = [{"prompt": "", "chosen": "", "rejected": "", "ids": [r["prompt"], *r["completions"]]} for r in rows]
+    data = [
+        {"prompt": "", "chosen": "", "rejected": "", "ids": [r["prompt"], *r["completions"]]}
+        for r in rows
+    ]
     args = ORPOConfig(beta=0.1, **options)
-    return ORPOTrainer(model, args=args, train_dataset=Dataset.from_list(data), processing_class=tokenizer, callbacks=[clock])
+    return ORPOTrainer(
+        model,
+        args=args,
+        train_dataset=Dataset.from_list(data),
+        processing_class=tokenizer,
+        callbacks=[clock],
+    )
 
 
 TRAINERS = {"dpo": dpo, "kto": kto, "orpo": orpo}

@@ -1,13 +1,15 @@
-"""accord against TRL: same rows, same token ids, same hyper-parameters, fresh processes one after the other.
+"""accord against TRL: same rows, same token ids, same hyper-parameters, fresh processes one after
+the other.
 
     pip install -e .[bench]
     python benchmarks/vs_trl.py --data DIR [--only NAME,…] [--repeats 3]
 
-For each case: 1. both train a few rows in float32 and must report the same log-probs and losses to 1e-4, or no speed is
-reported; 2. TRL's settings (micro-batch, activation checkpointing) are tried for one
-update each and its fastest is taken; 3. accord and TRL take turns, `repeats` times. The first update of each process is
-left out. Peak memory is the whole process's, with everything that it loads. The machine's own matrix-multiplication rate
-is measured in the same run. Results: benchmarks/results/vs_trl.json.
+For each case: 1. both train a few rows in float32 and must report the same log-probs and losses to
+1e-4, or no speed is reported; 2. TRL's settings (micro-batch, activation checkpointing) are tried
+for one update each and its fastest is taken; 3. accord and TRL take turns, `repeats` times. The
+first update of each process is left out. Peak memory is the whole process's, with everything that
+it loads. The machine's own matrix-multiplication rate is measured in the same run. Results:
+benchmarks/results/vs_trl.json.
 """
 
 from __future__ import annotations
@@ -43,24 +45,41 @@ class Case:
 
 
 CASES = {
-    "hh_harmless dpo LoRA bf16": Case("hh_harmless/transcripts.jsonl.gz", goal_speed=14, goal_memory=0.25),
-    "hh_harmless dpo all weights bf16": Case("hh_harmless/transcripts.jsonl.gz", all_weights=True, goal_speed=6, goal_memory=0.5),
-    "hh_harmless dpo LoRA float32": Case("hh_harmless/transcripts.jsonl.gz", dtype="float32", goal_speed=9, goal_memory=0.33),
-    "truthfulqa dpo LoRA bf16": Case("truthfulqa/pairs_train.jsonl", batch=16, goal_speed=6, goal_memory=0.3),
-    "ultrafeedback dpo LoRA bf16": Case("ultrafeedback_small/pairs_train.jsonl.gz", max_tokens=1024, goal_speed=8, goal_memory=0.25),
-    "truthfulqa kto LoRA bf16": Case("truthfulqa/kto_train.jsonl.gz", "kto", 16, goal_speed=5, goal_memory=0.3),
-    "hh_helpful orpo LoRA bf16": Case("hh_helpful/train.jsonl.gz", "orpo", goal_speed=5, goal_memory=0.3),
+    "hh_harmless dpo LoRA bf16": Case(
+        "hh_harmless/transcripts.jsonl.gz", goal_speed=14, goal_memory=0.25
+    ),
+    "hh_harmless dpo all weights bf16": Case(
+        "hh_harmless/transcripts.jsonl.gz", all_weights=True, goal_speed=6, goal_memory=0.5
+    ),
+    "hh_harmless dpo LoRA float32": Case(
+        "hh_harmless/transcripts.jsonl.gz", dtype="float32", goal_speed=9, goal_memory=0.33
+    ),
+    "truthfulqa dpo LoRA bf16": Case(
+        "truthfulqa/pairs_train.jsonl", batch=16, goal_speed=6, goal_memory=0.3
+    ),
+    "ultrafeedback dpo LoRA bf16": Case(
+        "ultrafeedback_small/pairs_train.jsonl.gz", max_tokens=1024, goal_speed=8, goal_memory=0.25
+    ),
+    "truthfulqa kto LoRA bf16": Case(
+        "truthfulqa/kto_train.jsonl.gz", "kto", 16, goal_speed=5, goal_memory=0.3
+    ),
+    "hh_helpful orpo LoRA bf16": Case(
+        "hh_helpful/train.jsonl.gz", "orpo", goal_speed=5, goal_memory=0.3
+    ),
 }
 
-# What TRL can be run with on a CPU: micro-batches in rows, accumulated up to the batch; activation checkpointing is its own
-# default. Weights are loaded in the case's dtype; float32 weights under bfloat16 autocast were slower (29.7 s against 22.2 an
-# update of truthfulqa) and are not tried again. Precomputed reference log-probs would save TRL a forward pass and cost it
-# one before: in a single pass over the data nothing is won.
+# What TRL can be run with on a CPU: micro-batches in rows, accumulated up to the batch; activation
+# checkpointing is its own default. Weights are loaded in the case's dtype; float32 weights under
+# bfloat16 autocast were slower (29.7 s against 22.2 an update of truthfulqa) and are not tried
+# again. Precomputed reference log-probs would save TRL a forward pass and cost it one before: in a
+# single pass over the data nothing is won.
 SETTINGS = {
-    f"{micro} rows a micro-batch{', activation checkpointing' if checkpointing else ''}":
-        {"micro": micro, "checkpointing": checkpointing}
+    f"{micro} rows a micro-batch{', activation checkpointing' if checkpointing else ''}": {
+        "micro": micro,
+        "checkpointing": checkpointing,
+    }
     for micro, checkpointing in (("all", False), (2, False), ("all", True))
-}  # fmt: skip
+}
 
 
 def main() -> None:
@@ -68,8 +87,12 @@ def main() -> None:
     parser.add_argument("--data", required=True, type=Path)
     parser.add_argument("--only", help="cases, separated by commas")
     parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--settings", help="those of TRL to try, separated by semicolons; all where none is named")
-    parser.add_argument("--updates", type=int, default=3, help="updates of a process; the first is left out")
+    parser.add_argument(
+        "--settings", help="those of TRL to try, separated by semicolons; all where none is named"
+    )
+    parser.add_argument(
+        "--updates", type=int, default=3, help="updates of a process; the first is left out"
+    )
     options = parser.parse_args()
     results = json.loads(RESULT.read_text()) if RESULT.exists() else {}
     for name in options.only.split(",") if options.only else CASES:
@@ -81,11 +104,22 @@ def main() -> None:
 
 def measure(case: Case, data: Path, folder: Path, options: argparse.Namespace) -> dict:
     """Everything about one case."""
-    facts = child("accord_side.py", "prepare", case, folder, data=str(data / case.file), updates=options.updates)
+    facts = child(
+        "accord_side.py",
+        "prepare",
+        case,
+        folder,
+        data=str(data / case.file),
+        updates=options.updates,
+    )
     agreement = compare(case, folder)
     updates = options.updates
     wanted = options.settings.split(";") if options.settings else settings(case)
-    tried = {name: trl(case, folder, setting, 2) for name, setting in settings(case).items() if name in wanted}
+    tried = {
+        name: trl(case, folder, setting, 2)
+        for name, setting in settings(case).items()
+        if name in wanted
+    }
     if len(tried) < len(wanted):
         raise SystemExit(f"--settings: expected some of {'; '.join(settings(case))}")
     working = {name: found for name, found in tried.items() if "error" not in found}
@@ -101,7 +135,9 @@ def measure(case: Case, data: Path, folder: Path, options: argparse.Namespace) -
 
 
 def settings(case: Case) -> dict[str, dict]:
-    """TRL's settings that make sense for a case: KTO needs its whole batch at once for its baseline."""
+    """TRL's settings that make sense for a case: KTO needs its whole batch at once for its
+    baseline.
+    """
     found = dict(SETTINGS)
     if case.method == "kto":
         found = {name: s for name, s in found.items() if s["micro"] == "all"}
@@ -109,14 +145,26 @@ def settings(case: Case) -> dict[str, dict]:
 
 
 def compare(case: Case, folder: Path) -> dict:
-    """Log-probs and losses of the first rows, in float32, over three updates. Raises SystemExit when they differ."""
+    """Log-probs and losses of the first rows, in float32, over three updates. Raises SystemExit
+    when they differ.
+    """
     ours = child("accord_side.py", "check", case, folder)["metrics"]
-    theirs = child("trl_side.py", "check", case, folder, setting={"micro": "all", "checkpointing": False})
+    theirs = child(
+        "trl_side.py", "check", case, folder, setting={"micro": "all", "checkpointing": False}
+    )
     pairs = list(zip(ours, theirs["metrics"]))
     apart = {name: max(abs(a[name] - b[name]) for a, b in pairs) for name in ours[0]}
-    equal = all(abs(a[name] - b[name]) <= max(TOLERANCE, RELATIVE * abs(a[name])) for a, b in pairs for name in a)  # false for NaN
+    # false for NaN
+    equal = all(
+        abs(a[name] - b[name]) <= max(TOLERANCE, RELATIVE * abs(a[name]))
+        for a, b in pairs
+        for name in a
+    )
     if len(ours) != len(theirs["metrics"]) or not equal:
-        raise SystemExit(f"{case}: accord and TRL disagree, {apart}; no speed is reported.\n{ours}\n{theirs['metrics']}")
+        raise SystemExit(
+            f"{case}: accord and TRL disagree, {apart}; no speed is"
+            f" reported.\n{ours}\n{theirs['metrics']}"
+        )
     return {"updates": len(ours), "apart": apart, "accord": ours, "trl": theirs["metrics"]}
 
 
@@ -127,11 +175,27 @@ def trl(case: Case, folder: Path, setting: dict, updates: int) -> dict:
 def child(script: str, task: str, case: Case, folder: Path, **more) -> dict:
     """One task in a fresh process; its last line is its answer."""
     spec = json.dumps({"case": vars(case), "folder": str(folder), **more})
-    environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
-    done = subprocess.run([sys.executable, str(HERE / script), task, spec], capture_output=True, text=True, env=environment)
+    environment = {
+        **os.environ,
+        "TOKENIZERS_PARALLELISM": "false",
+        "HF_HUB_OFFLINE": "1",
+        "TRL_EXPERIMENTAL_SILENCE": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, str(HERE / script), task, spec],
+        capture_output=True,
+        text=True,
+        env=environment,
+    )
     if done.returncode:
         if task == "train" and script == "trl_side.py":
-            return {"error": done.stderr.strip().splitlines()[-1][:200] if done.stderr.strip() else f"exit {done.returncode}"}
+            return {
+                "error": (
+                    done.stderr.strip().splitlines()[-1][:200]
+                    if done.stderr.strip()
+                    else f"exit {done.returncode}"
+                )
+            }
         raise SystemExit(f"{script} {task} failed ({done.returncode}):\n{done.stderr[-4000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -141,9 +205,12 @@ def summary(case, facts, agreement, tried, best, ours, theirs, gemm) -> dict:
 
     def side(runs: list[dict]) -> dict:
         seconds = [statistics.median(run["seconds"][1:]) for run in runs]
-        return {"seconds_an_update": seconds, "rows_a_second": [case.batch / s for s in seconds],
-                "unique_tokens_a_second": [facts["tokens_an_update"] / s for s in seconds],
-                "peak_gb": [run["peak_gb"] for run in runs]}  # fmt: skip
+        return {
+            "seconds_an_update": seconds,
+            "rows_a_second": [case.batch / s for s in seconds],
+            "unique_tokens_a_second": [facts["tokens_an_update"] / s for s in seconds],
+            "peak_gb": [run["peak_gb"] for run in runs],
+        }
 
     one, other = side(ours), side(theirs)
     speed = sorted(b / a for a, b in zip(one["seconds_an_update"], other["seconds_an_update"]))
@@ -151,24 +218,36 @@ def summary(case, facts, agreement, tried, best, ours, theirs, gemm) -> dict:
     rates = [g["flops_a_second"] for g in gemm]
     useful = [facts["flops_an_update"] / s for s in one["seconds_an_update"]]
     return {
-        "speed": speed, "memory": memory, "accord": one, "trl": other, "trl_setting": best,
-        "trl_settings_tried": {n: t.get("error") or statistics.median(t["seconds"][1:]) for n, t in tried.items()},
-        "gemm_gflops": [r / 1e9 for r in rates], "useful_gflops": [u / 1e9 for u in useful],
+        "speed": speed,
+        "memory": memory,
+        "accord": one,
+        "trl": other,
+        "trl_setting": best,
+        "trl_settings_tried": {
+            n: t.get("error") or statistics.median(t["seconds"][1:]) for n, t in tried.items()
+        },
+        "gemm_gflops": [r / 1e9 for r in rates],
+        "useful_gflops": [u / 1e9 for u in useful],
         "share_of_gemm_rate": [u / max(rates) for u in useful],
-        "agreement_float32": agreement["apart"], "facts": facts, "goal": [case.goal_speed, case.goal_memory],
-    }  # fmt: skip
+        "agreement_float32": agreement["apart"],
+        "facts": facts,
+        "goal": [case.goal_speed, case.goal_memory],
+    }
 
 
 def row(name: str, case: Case, result: dict) -> str:
     """A line of the table in BENCHMARKS.md."""
-    middle = {key: statistics.median(result[key]) for key in ("speed", "memory", "share_of_gemm_rate")}
+    middle = {
+        key: statistics.median(result[key]) for key in ("speed", "memory", "share_of_gemm_rate")
+    }
     spread = f"{result['speed'][0]:.1f} to {result['speed'][-1]:.1f}"
     seconds = [statistics.median(result[side]["seconds_an_update"]) for side in ("accord", "trl")]
     gigabytes = [statistics.median(result[side]["peak_gb"]) for side in ("accord", "trl")]
     return (
-        f"| {name} | **{middle['speed']:.1f} ×** ({spread}) | ≥ {case.goal_speed:g} × | **{middle['memory']:.2f}** | ≤ {case.goal_memory:g} | "
-        f"{seconds[0]:.2f} against {seconds[1]:.2f} s | {gigabytes[0]:.1f} against {gigabytes[1]:.1f} GB | "
-        f"{middle['share_of_gemm_rate']:.0%} | {result['trl_setting']} |"
+        f"| {name} | **{middle['speed']:.1f} ×** ({spread}) | ≥ {case.goal_speed:g} × |"
+        f" **{middle['memory']:.2f}** | ≤ {case.goal_memory:g} | {seconds[0]:.2f} against"
+        f" {seconds[1]:.2f} s | {gigabytes[0]:.1f} against {gigabytes[1]:.1f} GB |"
+        f" {middle['share_of_gemm_rate']:.0%} | {result['trl_setting']} |"
     )
 
 

@@ -1,4 +1,6 @@
-"""What mkdocs calls while it builds the site. All of it is in `making`: markdown made from the code and from results."""
+"""What mkdocs calls while it builds the site. All of it is in `making`: markdown made from the code
+and from results.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Train from Python.
 
 Shows: one call trains with DPO; what it returns; a wrong word is an error that names the right one.
-Takes: about 2 minutes. Expect: held-out accuracy from .5 (policy = reference) to about .88; one run gave an interval of .55 to
-.98, since 12 held-out pairs can say no more.
+Takes: about 2 minutes. Expect: held-out accuracy from .5 (policy = reference) to about .88; one run
+gave an interval of .55 to .98, since 12 held-out pairs can say no more.
 """
 
 from settings import HELD_OUT, MODEL, STEPS, TRAIN, fresh
@@ -11,13 +11,24 @@ import accord
 from accord.errors import AccordError
 
 result = accord.train(
-    model=MODEL, data=TRAIN, held_out=HELD_OUT, method="dpo", beta=0.1, steps=STEPS, batch_size=8, output=fresh("first"),
-    set={"evaluate.every": 0},  # any field of a recipe by its full path; 0: before the first and after the last update
-)  # fmt: skip
+    model=MODEL,
+    data=TRAIN,
+    held_out=HELD_OUT,
+    method="dpo",
+    beta=0.1,
+    steps=STEPS,
+    batch_size=8,
+    output=fresh("first"),
+    # any field of a recipe by its full path; 0: before the first and after the last update
+    set={"evaluate.every": 0},
+)
 
 name = "eval_rewards/accuracies"
 low, high = result.after["diag/eval_accuracy_low"], result.after["diag/eval_accuracy_high"]
-print(f"held-out accuracy {result.before[name]:.3f} → {result.after[name]:.3f} (95 % interval {low:.3f} to {high:.3f})")
+print(
+    f"held-out accuracy {result.before[name]:.3f} → {result.after[name]:.3f} (95 % interval"
+    f" {low:.3f} to {high:.3f})"
+)
 print(f"the adapter, for transformers and PEFT: {result.saved}")
 
 for finding in result.findings:  # every check that was made, not the bad ones alone

@@ -1,8 +1,9 @@
 """Read what a run wrote about itself, and ask its model something.
 
-Shows: metrics.jsonl, preflight.json and events.jsonl are plain JSON; PEFT loads the adapter; samples before and after take the
-same seed, so that what differs between them is the training.
-Takes: about 2 minutes if no example was run before, else seconds. Expect: the loss a little lower than ln 2 = .693.
+Shows: metrics.jsonl, preflight.json and events.jsonl are plain JSON; PEFT loads the adapter;
+samples before and after take the same seed, so that what differs between them is the training.
+Takes: about 2 minutes if no example was run before, else seconds. Expect: the loss a little lower
+than ln 2 = .693.
 """
 
 import json
@@ -33,9 +34,14 @@ print(events.read_text() if events.exists() else "no red flag, no note")
 settings = json.loads((run / "adapter/adapter_config.json").read_text())
 model = load(settings["base_model_name_or_path"])
 question = [{"role": "user", "content": "How do I keep bread fresh?"}]
-ids = tuple(model.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False))  # as in training
+# as in training
+ids = tuple(
+    model.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
+)
 
-before = sample(model.network, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[0]
+before = sample(model.network, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[
+    0
+]
 trained = PeftModel.from_pretrained(model.network, run / "adapter")
 after = sample(trained, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[0]
 print(f"before: {before.text!r}\nafter: {after.text!r}")

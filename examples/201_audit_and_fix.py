@@ -1,8 +1,9 @@
 """Audit a file with known mistakes, and clean it.
 
-Shows: what `accord audit` finds when you know what is there; `--fix` leaves out what is safe to leave out and says where it went.
-Takes: seconds; no model. Expect: duplicates and contradictions found, the cleaned file shorter by the rows that were spoiled.
-On the command line: accord audit FILE --fix cleaned.jsonl
+Shows: what `accord audit` finds when you know what is there; `--fix` leaves out what is safe to
+leave out and says where it went. Takes: seconds; no model. Expect: duplicates and contradictions
+found, the cleaned file shorter by the rows that were spoiled. On the command line: accord audit
+FILE --fix cleaned.jsonl
 """
 
 import json
@@ -18,7 +19,10 @@ contradicted = [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} fo
 blank = [{**rows[7], "chosen": "  "}]
 
 messy = Path(fresh("messy.jsonl"))
-messy.write_text("".join(json.dumps(row) + "\n" for row in rows + copied + contradicted + blank), encoding="utf-8")
+messy.write_text(
+    "".join(json.dumps(row) + "\n" for row in rows + copied + contradicted + blank),
+    encoding="utf-8",
+)
 
 found = accord.audit(messy, fix_to=fresh("cleaned.jsonl"))
 print(f"verdict: {found.verdict}")

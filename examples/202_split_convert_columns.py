@@ -1,7 +1,7 @@
 """Split by prompt, write another tool's format, read columns under names of your own.
 
-Shows: no question is on both sides of a split; a converted file is read back before it counts; `data.columns` renames.
-Takes: seconds; no training. Expect: rows in = train + held out + unusable.
+Shows: no question is on both sides of a split; a converted file is read back before it counts;
+`data.columns` renames. Takes: seconds; no training. Expect: rows in = train + held out + unusable.
 On the command line: accord split, accord convert; data.columns in a recipe.
 """
 
@@ -16,7 +16,10 @@ from accord.data.read import read
 
 folder = fresh("split")
 account = split(TRAIN, folder, share=0.2, seed=0)
-print(f"{account['train']} to train on, {account['held_out']} held out, {account['unusable']} unusable")
+print(
+    f"{account['train']} to train on, {account['held_out']} held out, {account['unusable']}"
+    " unusable"
+)
 
 openai = fresh("openai.jsonl")
 print("\n".join(convert_file(f"{folder}/train.jsonl", openai, "openai").lines()))

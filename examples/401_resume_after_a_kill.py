@@ -1,9 +1,8 @@
 """Kill a run at the worst moment, and go on as if nothing had happened.
 
-Shows: SIGKILL gives no chance to save; what was being written is told from what is whole; the resumed run ends with the very
-bytes of one that was never killed (on a CPU).
-Takes: about 5 minutes. Expect: "identical: True".
-On the command line: accord resume RUN
+Shows: SIGKILL gives no chance to save; what was being written is told from what is whole; the
+resumed run ends with the very bytes of one that was never killed (on a CPU). Takes: about 5
+minutes. Expect: "identical: True". On the command line: accord resume RUN
 """
 
 import subprocess
@@ -19,8 +18,25 @@ whole, killed = Path(fresh("whole")), Path(fresh("killed"))
 settings = {"checkpoint.every": 1, "monitor.samples": 0}
 accord.train(model=MODEL, data=TRAIN, steps=STEPS, batch_size=8, output=str(whole), set=settings)
 
-command = [sys.executable, "-m", "accord.cli", "train", "--model", MODEL, "--data", TRAIN, "--steps", str(STEPS), "--batch-size", "8"]
-command += ["--output", str(killed), *(word for key, value in settings.items() for word in ("--set", f"{key}={value}"))]
+command = [
+    sys.executable,
+    "-m",
+    "accord.cli",
+    "train",
+    "--model",
+    MODEL,
+    "--data",
+    TRAIN,
+    "--steps",
+    str(STEPS),
+    "--batch-size",
+    "8",
+]
+command += [
+    "--output",
+    str(killed),
+    *(word for key, value in settings.items() for word in ("--set", f"{key}={value}")),
+]
 victim = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 while victim.poll() is None and not (killed / "checkpoints" / "LATEST").exists():
     time.sleep(0.01)

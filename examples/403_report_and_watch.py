@@ -1,8 +1,8 @@
 """One HTML page of a run, and the live page of all of them.
 
-Shows: `accord report` writes a page without scripts that can be mailed; `accord watch` serves runs as they grow, to this machine
-alone. Takes: seconds, once a run is there. Expect: a file, and the runs as the live page lists them.
-Needs: pip install 'accord[watch]' for the second half.
+Shows: `accord report` writes a page without scripts that can be mailed; `accord watch` serves runs
+as they grow, to this machine alone. Takes: seconds, once a run is there. Expect: a file, and the
+runs as the live page lists them. Needs: pip install 'accord[watch]' for the second half.
 """
 
 import json
@@ -23,11 +23,15 @@ print(f"{page}: {page.stat().st_size / 1000:.0f} kB")
 with socket.socket() as probe:  # a port that is free
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
-server = subprocess.Popen([sys.executable, "-m", "accord.cli", "watch", str(OUTPUT), "--port", str(port)], stdout=subprocess.DEVNULL)
+server = subprocess.Popen(
+    [sys.executable, "-m", "accord.cli", "watch", str(OUTPUT), "--port", str(port)],
+    stdout=subprocess.DEVNULL,
+)
 try:
     while server.poll() is None:
         try:
-            runs = json.load(urlopen(f"http://127.0.0.1:{port}/api/runs"))  # what the page in a browser asks for
+            # what the page in a browser asks for
+            runs = json.load(urlopen(f"http://127.0.0.1:{port}/api/runs"))
             print("watched:", ", ".join(run["name"] for run in runs))
             break
         except URLError:  # not up yet

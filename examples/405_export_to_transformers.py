@@ -1,8 +1,8 @@
 """Hand the model on: merged for transformers or vLLM, or the adapter for PEFT.
 
-Shows: both are plain folders that need no accord; merging is read back from disk and says what rounding cost.
-Takes: about a minute, once a run is there. Expect: the two ways give all but the same logits.
-On the command line: accord export RUN --merge --output DIR
+Shows: both are plain folders that need no accord; merging is read back from disk and says what
+rounding cost. Takes: about a minute, once a run is there. Expect: the two ways give all but the
+same logits. On the command line: accord export RUN --merge --output DIR
 """
 
 import torch
@@ -20,9 +20,13 @@ print(f"{folder}: {says}")
 # From here on nothing of accord: transformers alone, and transformers with PEFT.
 merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
 base = embedded_folder() if MODEL == "smollm2" else MODEL
-adapted = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), f"{run}/adapter")
+adapted = PeftModel.from_pretrained(
+    AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), f"{run}/adapter"
+)
 
-ids = AutoTokenizer.from_pretrained(folder)("How do I keep bread fresh?", return_tensors="pt").input_ids
+ids = AutoTokenizer.from_pretrained(folder)(
+    "How do I keep bread fresh?", return_tensors="pt"
+).input_ids
 with torch.no_grad():
     difference = (merged(ids).logits - adapted(ids).logits).abs().max()
 print(f"largest difference of a logit: {difference:.1e}")

@@ -1,4 +1,6 @@
-"""What the examples share: model, updates, files. The environment changes them; the tests do, to run in seconds."""
+"""What the examples share: model, updates, files. The environment changes them; the tests do, to
+run in seconds.
+"""
 
 from __future__ import annotations
 
@@ -28,5 +30,13 @@ def a_run() -> str:
     """A finished run to look at: the first one below OUTPUT, or a new one."""
     there = OUTPUT / "a-run"
     if not (there / "adapter").is_dir():
-        accord.train(model=MODEL, data=TRAIN, held_out=HELD_OUT, steps=STEPS, batch_size=8, dtype="float32", output=str(there))
+        accord.train(
+            model=MODEL,
+            data=TRAIN,
+            held_out=HELD_OUT,
+            steps=STEPS,
+            batch_size=8,
+            dtype="float32",
+            output=str(there),
+        )
     return str(there)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported: no test may go to the network
+# before transformers is imported: no test may go to the network
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
@@ -13,7 +14,9 @@ import torch
 
 torch.set_num_threads(1)
 
-WORDS = "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
+WORDS = (
+    "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
+)
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +24,9 @@ def _own_cache(tmp_path_factory, monkeypatch):
     """Reference passes of tests go to a folder of their own; the converted model stays where it is."""
     from accord.forward import reference
 
-    monkeypatch.setattr(reference, "cache_root", lambda: tmp_path_factory.getbasetemp() / "reference-cache")
+    monkeypatch.setattr(
+        reference, "cache_root", lambda: tmp_path_factory.getbasetemp() / "reference-cache"
+    )
 
 
 @pytest.fixture(scope="session")
@@ -45,7 +50,9 @@ def tokenizer(smollm2_folder):
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory, tokenizer):
-    """A random two-layer Llama in save_pretrained layout, with the real tokenizer and chat template."""
+    """A random two-layer Llama in save_pretrained layout, with the real tokenizer and chat
+    template.
+    """
     return save_tiny(tmp_path_factory.mktemp("tiny"), tokenizer)
 
 
@@ -55,11 +62,19 @@ def save_tiny(folder, tokenizer):
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.2,  # large enough for attention to matter
-    )  # fmt: skip
+    )
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
@@ -72,9 +87,13 @@ def sentence(seed: int, length: int) -> str:
 def pair_rows(n: int, start: int = 0) -> list[dict]:
     """Distinct prompts, answers of different lengths."""
     return [
-        {"prompt": f"Question {i}: {sentence(i, 4)}?", "chosen": f"Yes, {sentence(i, 3 + i % 5)}.", "rejected": f"No {sentence(i + 3, 2 + i % 3)}!"}
+        {
+            "prompt": f"Question {i}: {sentence(i, 4)}?",
+            "chosen": f"Yes, {sentence(i, 3 + i % 5)}.",
+            "rejected": f"No {sentence(i + 3, 2 + i % 3)}!",
+        }
         for i in range(start, start + n)
-    ]  # fmt: skip
+    ]
 
 
 def write_rows(path, rows) -> str:

@@ -1,9 +1,10 @@
 """A pretended accelerator: a second device whose tensors are kept, and computed, in main memory.
 
-torch has a device without memory, "meta", for shapes alone. A tensor that says it is there wraps a plain one here; every operation is unwrapped, computed and wrapped
-again, and mixing devices is refused as a GPU refuses it. So what would break on a GPU for want of a `.to(device)` breaks here,
-with the right numbers otherwise; and each value that the host asks for, which a GPU would have to finish its queue for, is
-counted.
+torch has a device without memory, "meta", for shapes alone. A tensor that says it is there wraps a
+plain one here; every operation is unwrapped, computed and wrapped again, and mixing devices is
+refused as a GPU refuses it. So what would break on a GPU for want of a `.to(device)` breaks here,
+with the right numbers otherwise; and each value that the host asks for, which a GPU would have to
+finish its queue for, is counted.
 """
 
 from __future__ import annotations
@@ -18,7 +19,14 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 aten = torch.ops.aten
 NAME = "meta"
 # May take tensors of two devices: copies, and indices, which torch moves by itself.
-MIXING = {aten._to_copy, aten.copy_, aten.index, aten.index_put, aten.index_put_, aten._index_put_impl_}
+MIXING = {
+    aten._to_copy,
+    aten.copy_,
+    aten.index,
+    aten.index_put,
+    aten.index_put_,
+    aten._index_put_impl_,
+}
 waits: list[str] = []  # what made the host wait, in order
 
 
@@ -28,9 +36,14 @@ class Pretended(torch.Tensor):
     @staticmethod
     def __new__(cls, inner):
         return torch.Tensor._make_wrapper_subclass(
-            cls, inner.size(), strides=inner.stride(), storage_offset=inner.storage_offset(), dtype=inner.dtype,
-            device=NAME, requires_grad=False,
-        )  # fmt: skip
+            cls,
+            inner.size(),
+            strides=inner.stride(),
+            storage_offset=inner.storage_offset(),
+            dtype=inner.dtype,
+            device=NAME,
+            requires_grad=False,
+        )
 
     def __init__(self, inner):
         self.inner = inner
@@ -80,15 +93,24 @@ def dispatch(function, args, kwargs):
     asked = kwargs.get("device")
     there = torch.device(asked).type == NAME if asked is not None else bool(ours)
     packet = function.overloadpacket
-    # a single number may come from the host, but not the optimizer's count of updates: its kernel reads that on the device
-    strangers = [t for t in tensors if not isinstance(t, Pretended) and (t.dim() > 0 or packet is aten._fused_adamw_)]
+    # a single number may come from the host, but not the optimizer's count of updates: its kernel
+    # reads that on the device
+    strangers = [
+        t
+        for t in tensors
+        if not isinstance(t, Pretended) and (t.dim() > 0 or packet is aten._fused_adamw_)
+    ]
     if ours and strangers and packet not in MIXING:
-        raise RuntimeError(f"{function}: Expected all tensors to be on the same device, found {NAME} and cpu")
+        raise RuntimeError(
+            f"{function}: Expected all tensors to be on the same device, found {NAME} and cpu"
+        )
     if ours and (packet is aten._local_scalar_dense or (asked is not None and not there)):
         waits.append(str(packet))
     if packet is aten.copy_ and ours and not isinstance(args[0], Pretended):
         waits.append(str(packet))
-    inner_args, inner_kwargs = tree_map_only(Pretended, lambda tensor: tensor.inner, (args, dict(kwargs)))
+    inner_args, inner_kwargs = tree_map_only(
+        Pretended, lambda tensor: tensor.inner, (args, dict(kwargs))
+    )
     if asked is not None:
         inner_kwargs["device"] = torch.device("cpu")
         inner_kwargs.pop("pin_memory", None)

@@ -11,9 +11,17 @@ from accord.errors import UsageError
 def test_keywords_of_the_objective_reach_it(tiny_folder, pairs_file, tmp_path, capsys):
     """beta is DPO's; `set` reaches every field; nothing is printed unless asked."""
     result = accord.train(
-        model=str(tiny_folder), data=pairs_file, method="ipo", beta=0.5, normalize="sequence_sum", steps=1, dtype="float32",
-        batch_size=4, output=str(tmp_path / "run"), set={"train.warmup": 0.5},
-    )  # fmt: skip
+        model=str(tiny_folder),
+        data=pairs_file,
+        method="ipo",
+        beta=0.5,
+        normalize="sequence_sum",
+        steps=1,
+        dtype="float32",
+        batch_size=4,
+        output=str(tmp_path / "run"),
+        set={"train.warmup": 0.5},
+    )
     config = (result.folder / "config.yaml").read_text()
     assert "beta: 0.5" in config and "normalize: sequence_sum" in config and "warmup: 0.5" in config
     assert result.as_dict()["saved"] == str(tmp_path / "run/adapter") and result.steps == 1
@@ -22,7 +30,11 @@ def test_keywords_of_the_objective_reach_it(tiny_folder, pairs_file, tmp_path, c
 
 
 def test_a_recipe_may_be_a_mapping(tiny_folder, pairs_file, tmp_path, capsys):
-    recipe = {"model": {"name": str(tiny_folder), "dtype": "float32"}, "data": {"train": pairs_file}, "objective": "simpo"}
+    recipe = {
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "data": {"train": pairs_file},
+        "objective": "simpo",
+    }
     result = accord.train(recipe, steps=1, batch_size=2, output=str(tmp_path / "run"), verbose=True)
     assert "method" not in recipe and result.steps == 1
     assert "simpo; log-probs are means over answer tokens" in capsys.readouterr().err

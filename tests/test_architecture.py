@@ -1,4 +1,6 @@
-"""What the tree promises: imports run one way, nothing dangerous is imported, the command line answers at once."""
+"""What the tree promises: imports run one way, nothing dangerous is imported, the command line
+answers at once.
+"""
 
 import ast
 import subprocess
@@ -12,11 +14,23 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment"}, {"types"}, {"config", "flags", "distributed", "imported", "secrets"},
-    {"objectives", "data", "models"}, {"forward"}, {"evaluate", "monitor"}, {"online"}, {"auditing"}, {"training"}, {"assess"},
-    {"api", "report", "web", "migrate", "play", "rlhf"}, {"compare"}, {"demo"}, {"cli_options"},
-    {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online", "cli_rlhf"}, {"cli"},
-]  # fmt: skip
+    {"errors", "environment"},
+    {"types"},
+    {"config", "flags", "distributed", "imported", "secrets"},
+    {"objectives", "data", "models"},
+    {"forward"},
+    {"evaluate", "monitor"},
+    {"online"},
+    {"auditing"},
+    {"training"},
+    {"assess"},
+    {"api", "report", "web", "migrate", "play", "rlhf"},
+    {"compare"},
+    {"demo"},
+    {"cli_options"},
+    {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online", "cli_rlhf"},
+    {"cli"},
+]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 
@@ -29,7 +43,9 @@ def part_of(file: Path) -> str:
 
 
 def imports(file: Path) -> set[str]:
-    """Full names of every module that a file imports anywhere, inside functions too; not for type checkers alone."""
+    """Full names of every module that a file imports anywhere, inside functions too; not for type
+    checkers alone.
+    """
     found = set()
     for node in ast.walk(_without_type_checking(ast.parse(file.read_text()))):
         if isinstance(node, ast.Import):
@@ -43,7 +59,11 @@ def imports(file: Path) -> set[str]:
 def _without_type_checking(tree: ast.AST) -> ast.AST:
     class Drop(ast.NodeTransformer):
         def visit_If(self, node):
-            return None if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING" else self.generic_visit(node)
+            return (
+                None
+                if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+                else self.generic_visit(node)
+            )
 
     return Drop().visit(tree)
 
@@ -61,14 +81,37 @@ def test_imports_run_one_way(file):
         return
     assert part in RANK, f"{part} has no place in LAYERS"
     for other in parts_imported(file):
-        allowed = other == part or RANK[other] < RANK[part] or (RANK[other] == RANK[part] == RANK["config"])
+        allowed = (
+            other == part
+            or RANK[other] < RANK[part]
+            or (RANK[other] == RANK[part] == RANK["config"])
+        )
         assert allowed, f"{name_of(file)} imports accord.{other}"
 
 
-FORBIDDEN_MODULES = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "requests", "urllib", "httpx", "socket"}
+FORBIDDEN_MODULES = {
+    "pickle",
+    "cPickle",
+    "dill",
+    "cloudpickle",
+    "joblib",
+    "marshal",
+    "shelve",
+    "requests",
+    "urllib",
+    "httpx",
+    "socket",
+}
 MAY_TALK = {"evaluate/judges/endpoint.py": {"httpx"}}  # to the one address that it is given
 FORBIDDEN_CALLS = {"eval", "exec", "compile", "__import__"}
-FORBIDDEN_ATTRIBUTES = {("torch", "load"), ("os", "system"), ("os", "popen"), ("yaml", "load"), ("numpy", "load"), ("np", "load")}
+FORBIDDEN_ATTRIBUTES = {
+    ("torch", "load"),
+    ("os", "system"),
+    ("os", "popen"),
+    ("yaml", "load"),
+    ("numpy", "load"),
+    ("np", "load"),
+}
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -81,8 +124,14 @@ def test_nothing_dangerous(file):
             assert node.func.id not in FORBIDDEN_CALLS, node.lineno
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
             assert (node.value.id, node.attr) not in FORBIDDEN_ATTRIBUTES, node.lineno
-        if isinstance(node, ast.keyword) and node.arg in ("trust_remote_code", "shell", "allow_pickle"):
-            assert isinstance(node.value, ast.Constant) and node.value.value is False, node.value.lineno
+        if isinstance(node, ast.keyword) and node.arg in (
+            "trust_remote_code",
+            "shell",
+            "allow_pickle",
+        ):
+            assert isinstance(node.value, ast.Constant) and node.value.value is False, (
+                node.value.lineno
+            )
 
 
 @pytest.mark.parametrize("file", FILES, ids=name_of)
@@ -95,10 +144,21 @@ def test_every_file_introduces_itself(file):
     assert ast.get_docstring(ast.parse(file.read_text()))
 
 
-@pytest.mark.parametrize("what", ["import accord", "import accord.cli", "from accord.config import make_config", "import accord.flags"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "import accord",
+        "import accord.cli",
+        "from accord.config import make_config",
+        "import accord.flags",
+    ],
+)
 def test_light_imports(what):
     """--help answers at once: none of these touches torch or transformers."""
-    code = f"{what}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'peft', 'datasets'}} & set(sys.modules)))"
+    code = (
+        f"{what}; import sys; print(sorted({{'torch', 'transformers', 'numpy', 'peft', 'datasets'}}"
+        " & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert (done.stdout.strip(), done.stderr) == ("[]", "")
 

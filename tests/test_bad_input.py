@@ -1,4 +1,6 @@
-"""What people really hand in. Each ends with an exit code, the cause and a remedy; none with a traceback."""
+"""What people really hand in. Each ends with an exit code, the cause and a remedy; none with a
+traceback.
+"""
 
 import json
 import shutil
@@ -15,7 +17,16 @@ def invoke(tiny_folder, tmp_path):
     """accord train with a good model and good settings; arguments replace or add."""
 
     def call(data=None, *more, model=tiny_folder, held_out=None, recipe=None):
-        arguments = ["train", *([recipe] if recipe else []), "--output", tmp_path / "run", "--steps", "1", "--batch-size", "4"]
+        arguments = [
+            "train",
+            *([recipe] if recipe else []),
+            "--output",
+            tmp_path / "run",
+            "--steps",
+            "1",
+            "--batch-size",
+            "4",
+        ]
         arguments += ["--model", model, "--set", "model.dtype=float32"]
         arguments += ["--data", data] if data is not None else []
         arguments += ["--held-out", held_out] if held_out is not None else []
@@ -35,7 +46,16 @@ def refused(done, code, *words):
 
 def lines(path, *rows) -> str:
     """Rows as they stand: text, bytes, or what JSON makes of an object."""
-    raw = [row if isinstance(row, bytes) else row.encode() if isinstance(row, str) else json.dumps(row).encode() for row in rows]
+    raw = [
+        (
+            row
+            if isinstance(row, bytes)
+            else row.encode()
+            if isinstance(row, str)
+            else json.dumps(row).encode()
+        )
+        for row in rows
+    ]
     path.write_bytes(b"\n".join(raw) + b"\n")
     return str(path)
 
@@ -71,21 +91,29 @@ ROWS = {
     "no answers": ({"text": "hello"}, "text"),
     "5 MB": (changed(note="x" * 5_000_000), "too large"),
     "special token in the text": (changed(chosen="Yes<|im_end|>No"), "special token"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("row, words", ROWS.values(), ids=ROWS)
 def test_a_bad_row_among_good_ones(row, words, invoke, tmp_path):
-    """Counted with its place and reason; refused over 0.1 %; accepted when asked, the others trained on."""
+    """Counted with its place and reason; refused over 0.1 %; accepted when asked, the others
+    trained on.
+    """
     done = invoke(lines(tmp_path / "data.jsonl", *GOOD, row))
     refused(done, 4 if "special" in words else 3, words, "max_rejected", "data.jsonl:6: ")
-    (rejection,) = [json.loads(line) for line in (tmp_path / "run/rejected.jsonl").read_text().splitlines()]
+    (rejection,) = [
+        json.loads(line) for line in (tmp_path / "run/rejected.jsonl").read_text().splitlines()
+    ]
     assert rejection["file"].endswith("data.jsonl") and rejection["line"] == 6
     assert words.lower() in (rejection["reason"] + rejection["says"]).lower()
 
 
 def test_accepted_when_asked(invoke, tmp_path):
-    done = invoke(lines(tmp_path / "data.jsonl", *GOOD, "nonsense", changed(chosen="")), "--set", "data.max_rejected=0.3")
+    done = invoke(
+        lines(tmp_path / "data.jsonl", *GOOD, "nonsense", changed(chosen="")),
+        "--set",
+        "data.max_rejected=0.3",
+    )
     assert done.exit_code == 0, done.output
     ledger = json.loads((tmp_path / "run/data.json").read_text())["train"]["ledger"]
     assert (ledger["rows"], ledger["used"], ledger["rejected"]) == (7, 5, 2)
@@ -95,7 +123,10 @@ def test_accepted_when_asked(invoke, tmp_path):
 def test_the_remedy_that_is_printed_works(invoke, tmp_path):
     done = invoke(lines(tmp_path / "data.jsonl", *pair_rows(11), "nonsense"))
     remedy = done.stderr.split("--set ")[1].split()[0]
-    assert remedy.startswith("data.max_rejected=") and invoke(str(tmp_path / "data.jsonl"), "--set", remedy).exit_code == 0
+    assert (
+        remedy.startswith("data.max_rejected=")
+        and invoke(str(tmp_path / "data.jsonl"), "--set", remedy).exit_code == 0
+    )
 
 
 def test_what_is_odd_but_fine(invoke, tmp_path):
@@ -110,25 +141,65 @@ def test_what_is_odd_but_fine(invoke, tmp_path):
 # ---------------------------------------------------------------- files
 
 LONG = {"prompt": sentence(1, 400), "chosen": "Yes.", "rejected": "No."}
-LABELS = [{"prompt": row["prompt"], "completion": row["chosen"], "label": i % 2 == 0} for i, row in enumerate(GOOD)]
+LABELS = [
+    {"prompt": row["prompt"], "completion": row["chosen"], "label": i % 2 == 0}
+    for i, row in enumerate(GOOD)
+]
 GOOD_LABELS = [{**row, "label": True} for row in LABELS]
-ONE_PROMPT = [{"prompt": "Same?", "completion": f"Answer {i}.", "label": i % 2 == 0} for i in range(6)]
+ONE_PROMPT = [
+    {"prompt": "Same?", "completion": f"Answer {i}.", "label": i % 2 == 0} for i in range(6)
+]
 
 FILES = {
     "empty": ([], [], 3, ["empty"]),
     "all rows bad": (["x", "y"], [], 3, ["none of its 2 rows can be used as pairs"]),
     "labels given to dpo": (LABELS, [], 3, ["labelled", "kto"]),
-    "no label for kto": ([{"prompt": "a", "completion": "b"}] * 3, ["--method", "kto"], 3, ["label"]),
-    "a label that is none": ([{**LABELS[0], "label": "good"}] * 3, ["--method", "kto"], 3, ["wrong label"]),
-    "all labels alike": (GOOD_LABELS, ["--method", "kto"], 3, ["all 5 labels are desirable", "sft"]),
+    "no label for kto": (
+        [{"prompt": "a", "completion": "b"}] * 3,
+        ["--method", "kto"],
+        3,
+        ["label"],
+    ),
+    "a label that is none": (
+        [{**LABELS[0], "label": "good"}] * 3,
+        ["--method", "kto"],
+        3,
+        ["wrong label"],
+    ),
+    "all labels alike": (
+        GOOD_LABELS,
+        ["--method", "kto"],
+        3,
+        ["all 5 labels are desirable", "sft"],
+    ),
     "one prompt for kto": (ONE_PROMPT, ["--method", "kto"], 4, ["one prompt", "more prompts"]),
-    "only bad labels for sft": ([{**r, "label": False} for r in LABELS], ["--method", "sft"], 3, ["none of its 5 rows"]),
-    "some rows too long": ([*GOOD, LONG], ["--set", "data.max_tokens=128"], 4, ["data.length", "1 of 6 rows too long", "data.max_tokens"]),
-    "all rows too long": ([LONG] * 2, ["--set", "data.max_tokens=64"], 3, ["no row is usable", "too long", "limit 64"]),
-    "prompt longer than cut answers": ([LONG] * 2, ["--set", "data.max_tokens=64", "--set", "data.long_answers=cut"], 3, ["the prompt alone has"]),
+    "only bad labels for sft": (
+        [{**r, "label": False} for r in LABELS],
+        ["--method", "sft"],
+        3,
+        ["none of its 5 rows"],
+    ),
+    "some rows too long": (
+        [*GOOD, LONG],
+        ["--set", "data.max_tokens=128"],
+        4,
+        ["data.length", "1 of 6 rows too long", "data.max_tokens"],
+    ),
+    "all rows too long": (
+        [LONG] * 2,
+        ["--set", "data.max_tokens=64"],
+        3,
+        ["no row is usable", "too long", "limit 64"],
+    ),
+    "prompt longer than cut answers": (
+        [LONG] * 2,
+        ["--set", "data.max_tokens=64", "--set", "data.long_answers=cut"],
+        3,
+        ["the prompt alone has"],
+    ),
     "unknown format": (GOOD, ["--set", "data.format=trll"], 2, ["trll"]),
     "unknown column": (GOOD, ["--set", "data.columns={prompt: frage}"], 3, ["frage"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("rows, more, code, words", FILES.values(), ids=FILES)
@@ -142,21 +213,42 @@ def test_kto_takes_pairs(invoke, pairs_file):
 
 
 def test_a_batch_of_one_prompt_is_found_before_training(invoke, tmp_path):
-    """One prompt with many answers fills some later batch alone: refused at once, not in the middle of the run."""
-    rows = [*LABELS, *({**row, "prompt": "Same?", "completion": f"No. {i}"} for i, row in enumerate(ONE_PROMPT * 4))]
-    done = invoke(lines(tmp_path / "d.jsonl", *rows), "--method", "kto", "--steps", "14", "--batch-size", "2")
+    """One prompt with many answers fills some later batch alone: refused at once, not in the middle
+    of the run.
+    """
+    rows = [
+        *LABELS,
+        *(
+            {**row, "prompt": "Same?", "completion": f"No. {i}"}
+            for i, row in enumerate(ONE_PROMPT * 4)
+        ),
+    ]
+    done = invoke(
+        lines(tmp_path / "d.jsonl", *rows), "--method", "kto", "--steps", "14", "--batch-size", "2"
+    )
     refused(done, 4, "one prompt", "train.batch_size")
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
 def test_missing_file_and_folder(invoke, tmp_path):
     refused(invoke(tmp_path / "none.jsonl"), 3, "none.jsonl")
-    refused(invoke(lines(tmp_path / "d.jsonl", *GOOD), held_out=tmp_path / "none.jsonl"), 3, "none.jsonl")
+    refused(
+        invoke(lines(tmp_path / "d.jsonl", *GOOD), held_out=tmp_path / "none.jsonl"),
+        3,
+        "none.jsonl",
+    )
 
 
 def test_held_out_that_is_trained_on(invoke, pairs_file, tmp_path):
     held = write_rows(tmp_path / "held.jsonl", pair_rows(4, start=22))
-    refused(invoke(pairs_file, held_out=held), 3, "data.leak", "2 of 4 held-out rows", "shared_prompts", f"{held}:1")
+    refused(
+        invoke(pairs_file, held_out=held),
+        3,
+        "data.leak",
+        "2 of 4 held-out rows",
+        "shared_prompts",
+        f"{held}:1",
+    )
     assert invoke(pairs_file, "--allow", "shared_prompts", held_out=held).exit_code == 0
 
 
@@ -168,11 +260,19 @@ def test_models(invoke, tiny_folder, pairs_file, tmp_path):
     refused(invoke(pairs_file, model="someone/some-model"), 2, "no such folder", "--allow hub")
     (tmp_path / "hollow").mkdir()
     refused(invoke(pairs_file, model=tmp_path / "hollow"), 2, "no config.json", "save_pretrained")
-    bare = shutil.copytree(tiny_folder, tmp_path / "bare", ignore=shutil.ignore_patterns("tokenizer*", "chat_template*"))
+    bare = shutil.copytree(
+        tiny_folder,
+        tmp_path / "bare",
+        ignore=shutil.ignore_patterns("tokenizer*", "chat_template*"),
+    )
     refused(invoke(pairs_file, model=bare), 2, "tokenizer", "tokenizer.json")
-    silent = shutil.copytree(tiny_folder, tmp_path / "silent", ignore=shutil.ignore_patterns("chat_template*"))
+    silent = shutil.copytree(
+        tiny_folder, tmp_path / "silent", ignore=shutil.ignore_patterns("chat_template*")
+    )
     refused(invoke(pairs_file, model=silent), 4, "template", "raw")
-    weightless = shutil.copytree(tiny_folder, tmp_path / "weightless", ignore=shutil.ignore_patterns("*.safetensors"))
+    weightless = shutil.copytree(
+        tiny_folder, tmp_path / "weightless", ignore=shutil.ignore_patterns("*.safetensors")
+    )
     refused(invoke(pairs_file, model=weightless), 2, "does not load", "safetensors")
 
 
@@ -186,13 +286,19 @@ def test_output(invoke, pairs_file, tmp_path):
     refused(invoke(pairs_file), 2, "exists already", "--output")
     (tmp_path / "file").write_text("")
     refused(invoke(pairs_file, "--output", tmp_path / "file"), 2, "exists already")
-    refused(invoke(pairs_file, "--output", tmp_path / "file/run"), 6, "cannot be written", "writable")
+    refused(
+        invoke(pairs_file, "--output", tmp_path / "file/run"), 6, "cannot be written", "writable"
+    )
 
 
 # ---------------------------------------------------------------- options: refused before a model is loaded
 
 OPTIONS = {
-    "gamma with dpo": (["--set", "objective.gamma=1"], 2, ["dpo does not know the keyword 'gamma'", "beta, label_smoothing"]),
+    "gamma with dpo": (
+        ["--set", "objective.gamma=1"],
+        2,
+        ["dpo does not know the keyword 'gamma'", "beta, label_smoothing"],
+    ),
     "a misspelt option": (["--set", "objective.bta=1"], 2, ["did you mean 'beta'"]),
     "beta 0": (["--set", "objective.beta=0"], 2, ["beta = 0", "above 0"]),
     "beta negative": (["--set", "objective.beta=-0.1"], 2, ["above 0"]),
@@ -200,10 +306,25 @@ OPTIONS = {
     "beta a word": (["--set", "objective.beta=high"], 2, ["finite number"]),
     "beta true": (["--set", "objective.beta=true"], 2, ["finite number"]),
     "smoothing a half": (["--set", "objective.label_smoothing=0.5"], 2, ["below 0.5", "one half"]),
-    "margin twice": (["--method", "simpo", "--set", "objective.gamma=1", "--set", "objective.gamma_beta_ratio=0.5"], 2, ["Keep one"]),
+    "margin twice": (
+        [
+            "--method",
+            "simpo",
+            "--set",
+            "objective.gamma=1",
+            "--set",
+            "objective.gamma_beta_ratio=0.5",
+        ],
+        2,
+        ["Keep one"],
+    ),
     "unknown method": (["--method", "dpoo"], 2, ["did you mean 'dpo'", "simpo"]),
     "another tool's name": (["--method", "sigmoid"], 2, ["did you mean 'dpo'"]),
-    "a stranger's that is missing": (["--method", "nowhere:loss"], 2, ["importing nowhere failed", "PYTHONPATH"]),
+    "a stranger's that is missing": (
+        ["--method", "nowhere:loss"],
+        2,
+        ["importing nowhere failed", "PYTHONPATH"],
+    ),
     "unknown permission": (["--allow", "raw_txt"], 2, ["did you mean raw_text"]),
     "unknown key": (["--set", "train.batchsize=4"], 2, ["did you mean batch_size"]),
     "TRL's name": (["--set", "train.max_grad_norm=1"], 2, ["TRL's name; here it is train.clip"]),
@@ -211,7 +332,7 @@ OPTIONS = {
     "no steps": (["--steps", "0"], 2, ["train.steps"]),
     "not an assignment": (["--set", "objective.beta"], 2, ["expected key=value"]),
     "unknown device": (["--set", "model.device=gpu"], 2, ["model.device"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("more, code, words", OPTIONS.values(), ids=OPTIONS)
@@ -220,14 +341,26 @@ def test_bad_options(more, code, words, invoke, pairs_file):
 
 
 LATER = {
-    "reference with simpo": (["--method", "simpo", "--set", "reference=frozen"], 2, ["simpo uses none", "auto"]),
+    "reference with simpo": (
+        ["--method", "simpo", "--set", "reference=frozen"],
+        2,
+        ["simpo uses none", "auto"],
+    ),
     "no reference with dpo": (["--set", "reference=none"], 2, ["measured against one"]),
-    "adapter_off with all weights": (["--all-weights", "--set", "reference=adapter_off"], 2, ["needs adapters", "cached or frozen"]),
+    "adapter_off with all weights": (
+        ["--all-weights", "--set", "reference=adapter_off"],
+        2,
+        ["needs adapters", "cached or frozen"],
+    ),
     "targets that are not there": (["--set", "model.lora.targets=[query]"], 2, ["q_proj"]),
     "an adapter that is none": (["--adapter", "nowhere"], 2, ["no adapter_config.json"]),
-    "lora beside an adapter": (["--adapter", "nowhere", "--set", "model.lora.rank=8"], 2, ["brings its own rank"]),
+    "lora beside an adapter": (
+        ["--adapter", "nowhere", "--set", "model.lora.rank=8"],
+        2,
+        ["brings its own rank"],
+    ),
     "a template that is none": (["--set", "data.template=none.jinja"], 2, ["none.jinja"]),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("more, code, words", LATER.values(), ids=LATER)

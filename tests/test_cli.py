@@ -18,7 +18,19 @@ def invoke(*arguments):
 
 @pytest.fixture
 def flags(tiny_folder, pairs_file):
-    return ["train", "--model", tiny_folder, "--data", pairs_file, "--set", "model.dtype=float32", "--batch-size", "4", "--steps", "1"]
+    return [
+        "train",
+        "--model",
+        tiny_folder,
+        "--data",
+        pairs_file,
+        "--set",
+        "model.dtype=float32",
+        "--batch-size",
+        "4",
+        "--steps",
+        "1",
+    ]
 
 
 def test_train_for_people(flags, tmp_path):
@@ -36,7 +48,10 @@ def test_train_export_and_resume_for_machines(flags, tmp_path):
     assert result["ok"] and result["result"]["saved"] == str(tmp_path / "run/adapter")
     assert json.loads(invoke("resume", tmp_path / "run", "--json").stdout)["result"]["steps"] == 1
     exported = invoke("export", tmp_path / "run", "--output", tmp_path / "out", "--json")
-    assert json.loads(exported.stdout)["result"]["saved"] == str(tmp_path / "out") and (tmp_path / "out").is_dir()
+    assert (
+        json.loads(exported.stdout)["result"]["saved"] == str(tmp_path / "out")
+        and (tmp_path / "out").is_dir()
+    )
 
 
 def test_dry_run(flags, pairs_file, tmp_path, monkeypatch):
@@ -46,23 +61,43 @@ def test_dry_run(flags, pairs_file, tmp_path, monkeypatch):
     done = invoke(*flags, "--dry-run", "--output", tmp_path / "run", "--set", "reference=cached")
     assert done.exit_code == 0, done.output
     assert sorted(tmp_path.rglob("*")) == before
-    assert done.stdout.count("⟦") == done.stdout.count("⟧") == 5 and f"{pairs_file}:1" in done.stdout
-    assert "⟦Yes, the cat sat.<|im_end|>⟧" in done.stdout and "<|im_start|>assistant↵" in done.stdout
-    for check in ("data.ledger", "data.boundary", "reference", "step0.objective", "step0.mask", "step0.micro_batches"):
+    assert (
+        done.stdout.count("⟦") == done.stdout.count("⟧") == 5 and f"{pairs_file}:1" in done.stdout
+    )
+    assert (
+        "⟦Yes, the cat sat.<|im_end|>⟧" in done.stdout and "<|im_start|>assistant↵" in done.stdout
+    )
+    for check in (
+        "data.ledger",
+        "data.boundary",
+        "reference",
+        "step0.objective",
+        "step0.mask",
+        "step0.micro_batches",
+    ):
         assert f"✓ {check} " in done.stdout, check
-    assert "would make 1 updates of 4 pairs" in done.stdout and "nothing was trained or written" in done.stdout
+    assert (
+        "would make 1 updates of 4 pairs" in done.stdout
+        and "nothing was trained or written" in done.stdout
+    )
 
 
 def test_dry_run_for_machines(flags):
     result = json.loads(invoke(*flags, "--dry-run", "--json").stdout)["result"]
-    assert len(result["shown"]) == 2 and result["reference"] == "adapter_off" and result["steps"] == 1
-    assert {"step0.reference", "step0.noise_floor"} <= {check["check"] for check in result["checks"]}
+    assert (
+        len(result["shown"]) == 2 and result["reference"] == "adapter_off" and result["steps"] == 1
+    )
+    assert {"step0.reference", "step0.noise_floor"} <= {
+        check["check"] for check in result["checks"]
+    }
 
 
 def test_all_weights_and_adapter_do_not_mix(flags, tmp_path):
     first = invoke(*flags, "--output", tmp_path / "run")
     assert first.exit_code == 0
-    done = invoke(*flags, "--adapter", tmp_path / "run/adapter", "--all-weights", "--output", tmp_path / "two")
+    done = invoke(
+        *flags, "--adapter", tmp_path / "run/adapter", "--all-weights", "--output", tmp_path / "two"
+    )
     assert done.exit_code == 2 and "train the adapter, or merge it first" in done.stderr
 
 
@@ -87,7 +122,10 @@ def test_disk_full_outside_checkpoints(flags, tmp_path, monkeypatch):
 
     monkeypatch.setattr(folder, "write_text", full)
     done = invoke(*flags, "--output", tmp_path / "run")
-    assert (done.exit_code, done.stderr.splitlines()[-1]) == (6, "error: config.yaml: No space left on device.")
+    assert (done.exit_code, done.stderr.splitlines()[-1]) == (
+        6,
+        "error: config.yaml: No space left on device.",
+    )
 
 
 def test_a_bug_is_not_dressed_up(flags, tmp_path, monkeypatch):
@@ -101,10 +139,18 @@ def test_a_bug_is_not_dressed_up(flags, tmp_path, monkeypatch):
 
 
 def test_a_real_process(tmp_path):
-    """Bad input in a process of its own: words on standard error, JSON on standard output, exit 3, no traceback."""
+    """Bad input in a process of its own: words on standard error, JSON on standard output, exit 3,
+    no traceback.
+    """
     done = subprocess.run(
-        [sys.executable, "-m", "accord.cli", "export", str(tmp_path / "none"), "--json"], capture_output=True, text=True
+        [sys.executable, "-m", "accord.cli", "export", str(tmp_path / "none"), "--json"],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "no run here" in done.stderr and "Traceback" not in done.stderr
     said = json.loads(done.stdout)
-    assert (said["ok"], said["error"], said["exit"]) == (False, "UsageError", 2) and "no run here" in said["says"]
+    assert (said["ok"], said["error"], said["exit"]) == (
+        False,
+        "UsageError",
+        2,
+    ) and "no run here" in said["says"]

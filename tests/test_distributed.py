@@ -1,4 +1,6 @@
-"""Who computes what, and what a world of processes agrees on: dealt evenly, gathered in order, refused together."""
+"""Who computes what, and what a world of processes agrees on: dealt evenly, gathered in order,
+refused together.
+"""
 
 import os
 import signal
@@ -18,10 +20,13 @@ from accord.types import Interrupted, Refused, UsageError
 @given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 9))
 def test_every_row_goes_to_one_rank(weights, size):
     shares = deal(weights, size)
-    assert len(shares) == size and sorted(i for share in shares for i in share) == list(range(len(weights)))
+    assert len(shares) == size and sorted(i for share in shares for i in share) == list(
+        range(len(weights))
+    )
     assert all(share == sorted(share) for share in shares)
     sums = [sum(weights[i] for i in share) for share in shares]
-    assert max(sums) - min(sums) <= max(weights, default=0)  # no rank could be relieved by moving a row
+    # no rank could be relieved by moving a row
+    assert max(sums) - min(sums) <= max(weights, default=0)
 
 
 def test_deal_by_hand():
@@ -40,13 +45,19 @@ def test_tables_come_back_in_order():
 
 @pytest.mark.parametrize("rows", [[10, 11], [10, 11, 12, 12]])
 def test_rows_that_did_not_come_back_are_missed(rows):
-    """A micro-batch that is lost would leave its rows out of the gradient; one that comes twice would double them."""
-    with pytest.raises(Refused, match=f"dealt 3 rows, and {len(rows)} came back \\(row\\): a micro-batch was lost"):
+    """A micro-batch that is lost would leave its rows out of the gradient; one that comes twice
+    would double them.
+    """
+    with pytest.raises(
+        Refused, match=f"dealt 3 rows, and {len(rows)} came back \\(row\\): a micro-batch was lost"
+    ):
         in_order([{"row": torch.tensor(rows)}], [2, 0, 1])
 
 
 def test_company_in_lockstep_only():
-    """Where weights are sharded, a rank with fewer passes makes idle ones; elsewhere it is done earlier."""
+    """Where weights are sharded, a rank with fewer passes makes idle ones; elsewhere it is done
+    earlier.
+    """
     dealt = [["a", "b", "c"], ["d"]]
     assert World(1, 2).passes(dealt) == ["d"]
     assert World(1, 2, lockstep=True).passes(dealt) == ["d", None, None]
@@ -61,9 +72,14 @@ def test_alone_does_everything_itself():
     assert tensor.tolist() == [1, 1, 1] and ALONE.gather(3) == [3]
 
 
-@pytest.mark.parametrize("told, expected", [
-    ({}, (0, 1)), ({"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "node1"}, (3, 8)), ({"RANK": "3", "WORLD_SIZE": "8"}, (0, 1)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "told, expected",
+    [
+        ({}, (0, 1)),
+        ({"RANK": "3", "WORLD_SIZE": "8", "MASTER_ADDR": "node1"}, (3, 8)),
+        ({"RANK": "3", "WORLD_SIZE": "8"}, (0, 1)),
+    ],
+)
 def test_what_torchrun_says(told, expected, monkeypatch):
     for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR"):
         monkeypatch.delenv(name, raising=False)
@@ -81,7 +97,11 @@ def everything():
         answers = world.together(lambda: {"rank": torch.tensor([world.rank] * world.rank)})
         total = [torch.full((2, 2), float(world.rank + 1)), torch.arange(3.0)]
         world.sum(total)
-        sent = world.from_first({"a": torch.tensor([1.5, float("nan")]), "b": torch.arange(4).view(2, 2)} if world.first else {})
+        sent = world.from_first(
+            {"a": torch.tensor([1.5, float("nan")]), "b": torch.arange(4).view(2, 2)}
+            if world.first
+            else {}
+        )
         return {
             "together": [a["rank"].tolist() for a in answers],
             "gather": world.gather(f"I am {world.rank}"),
@@ -96,10 +116,19 @@ def test_every_exchange(tmp_path, monkeypatch):
     monkeypatch.setattr("accord.distributed.BUCKET", 5)  # the two tensors go in two messages
     answers = in_world(3, tmp_path, everything)
     assert [a.pop("agree") for a in answers] == [0, 10, 20]
-    assert answers == [{
-        "together": [[], [1], [2, 2]], "gather": ["I am 0", "I am 1", "I am 2"], "first": {"written by": 0},
-        "sum": [[[6.0, 6.0], [6.0, 6.0]], [0.0, 3.0, 6.0]], "sent": ["[1.5, nan]", [[0, 1], [2, 3]]],
-    }] * 3  # fmt: skip
+    assert (
+        answers
+        == [
+            {
+                "together": [[], [1], [2, 2]],
+                "gather": ["I am 0", "I am 1", "I am 2"],
+                "first": {"written by": 0},
+                "sum": [[[6.0, 6.0], [6.0, 6.0]], [0.0, 3.0, 6.0]],
+                "sent": ["[1.5, nan]", [[0, 1], [2, 3]]],
+            }
+        ]
+        * 3
+    )
 
 
 def failing(kind):
@@ -114,17 +143,30 @@ def failing(kind):
         world.agree(work)
 
 
-@pytest.mark.parametrize("kind, name", [(Refused, "Refused"), (Interrupted, "Interrupted"), (ZeroDivisionError, "PeerLost")])
+@pytest.mark.parametrize(
+    "kind, name",
+    [(Refused, "Refused"), (Interrupted, "Interrupted"), (ZeroDivisionError, "PeerLost")],
+)
 def test_one_rank_fails_for_all(kind, name, tmp_path):
-    """In the words and of the class of the one that failed; a bug on one rank is a lost peer for the others."""
+    """In the words and of the class of the one that failed; a bug on one rank is a lost peer for
+    the others.
+    """
     answers = in_world(3, tmp_path, failing, kind)
     for rank in (0, 2):
         assert answers[rank]["error"] == name and answers[rank]["everywhere"]
-        assert answers[rank]["says"].startswith("rank 1 of 3 (") and "the tokens are wrong" in answers[rank]["says"]
+        assert (
+            answers[rank]["says"].startswith("rank 1 of 3 (")
+            and "the tokens are wrong" in answers[rank]["says"]
+        )
     if kind is ZeroDivisionError:
         assert answers[1] == 1  # its own traceback
     else:
-        assert answers[1] == {"error": name, "says": "the tokens are wrong", "code": kind.code, "everywhere": True}
+        assert answers[1] == {
+            "error": name,
+            "says": "the tokens are wrong",
+            "code": kind.code,
+            "everywhere": True,
+        }
 
 
 def dying(who):
@@ -143,7 +185,9 @@ def test_who_is_gone(who, tmp_path):
     assert all(answers[r] == GONE for r in who)
     for r in left:
         assert answers[r]["error"] == "PeerLost" and answers[r]["code"] == 75
-        assert [f"rank {n} of 3 (" in answers[r]["says"] for n in range(3)] == [n in who for n in range(3)]
+        assert [f"rank {n} of 3 (" in answers[r]["says"] for n in range(3)] == [
+            n in who for n in range(3)
+        ]
         assert answers[r]["everywhere"] == (r != left[0])
 
 
@@ -164,7 +208,11 @@ def test_a_device_for_each_rank(monkeypatch):
     take_device(ALONE, "cuda:0")
 
 
-@pytest.mark.parametrize("given, expected", [(None, 3), ("1", 3), ("5", None)], ids=["none", "torchrun's 1", "the user's"])
+@pytest.mark.parametrize(
+    "given, expected",
+    [(None, 3), ("1", 3), ("5", None)],
+    ids=["none", "torchrun's 1", "the user's"],
+)
 def test_cores_are_shared(given, expected, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(12)))
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
@@ -179,7 +227,9 @@ def test_cores_are_shared(given, expected, monkeypatch):
 
 @pytest.mark.parametrize("size, second, exits", [("1", 15, True), ("2", 15, False), ("2", 2, True)])
 def test_told_twice_to_stop(size, second, exits, monkeypatch):
-    """Slurm signals every process and torchrun passes its own on: two SIGTERMs are one wish. A second Ctrl-C is not."""
+    """Slurm signals every process and torchrun passes its own on: two SIGTERMs are one wish. A
+    second Ctrl-C is not.
+    """
     for name, value in {"RANK": "0", "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1"}.items():
         monkeypatch.setenv(name, value)
     codes = []

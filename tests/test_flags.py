@@ -5,7 +5,12 @@ import pytest
 from accord.errors import UsageError
 from accord.flags import SHORT, build, split_keywords
 
-RECIPE = {"data": {"train": "a.jsonl"}, "objective": "ipo", "train": {"epochs": 2, "seed": 3}, "allow": ["raw_text"]}
+RECIPE = {
+    "data": {"train": "a.jsonl"},
+    "objective": "ipo",
+    "train": {"epochs": 2, "seed": 3},
+    "allow": ["raw_text"],
+}
 
 
 def test_order_of_precedence():
@@ -13,7 +18,12 @@ def test_order_of_precedence():
     config = build(RECIPE, seed=4)
     assert (config.train.seed, config.data.train, config.objective["name"]) == (4, "a.jsonl", "ipo")
     assert build(RECIPE, seed=4, fields={"train.seed": 5}).train.seed == 5
-    assert build(RECIPE, seed=4, fields={"train.seed": 5}, assignments=["train.seed=6", "train.seed=7"]).train.seed == 7
+    assert (
+        build(
+            RECIPE, seed=4, fields={"train.seed": 5}, assignments=["train.seed=6", "train.seed=7"]
+        ).train.seed
+        == 7
+    )
 
 
 def test_the_recipe_is_left_as_it_was():
@@ -29,10 +39,24 @@ def test_from_a_file(tmp_path):
 
 def test_every_short_name_reaches_its_field():
     values = {
-        "model": "m", "adapter": "a", "lora": None, "dtype": "float32", "data": "d", "held_out": "h", "max_tokens": 99,
-        "template": "raw", "method": "kto", "reference": "frozen", "steps": 7, "epochs": 1.5, "batch_size": 3,
-        "learning_rate": 0.01, "seed": 5, "output": "o", "on_flag": "stop",
-    }  # fmt: skip
+        "model": "m",
+        "adapter": "a",
+        "lora": None,
+        "dtype": "float32",
+        "data": "d",
+        "held_out": "h",
+        "max_tokens": 99,
+        "template": "raw",
+        "method": "kto",
+        "reference": "frozen",
+        "steps": 7,
+        "epochs": 1.5,
+        "batch_size": 3,
+        "learning_rate": 0.01,
+        "seed": 5,
+        "output": "o",
+        "on_flag": "stop",
+    }
     assert values.keys() == SHORT.keys()
     for name, value in values.items():
         if value is not None:

@@ -1,4 +1,6 @@
-"""benchmarks/gpu.py on a CPU with a tiny model: its rows, accord's side of it, and what it makes of the figures."""
+"""benchmarks/gpu.py on a CPU with a tiny model: its rows, accord's side of it, and what it makes of
+the figures.
+"""
 
 import json
 from pathlib import Path
@@ -18,10 +20,16 @@ def gpu(monkeypatch):
 def test_rows_have_the_shapes_that_are_named(gpu):
     rows = gpu.make_rows(200, 1_000, gpu.LENGTHS)
     assert rows == gpu.make_rows(200, 1_000, gpu.LENGTHS), "seeded"
-    prompts, answers = [len(r["prompt"]) for r in rows], [len(c) for r in rows for c in r["completions"]]
+    prompts, answers = (
+        [len(r["prompt"]) for r in rows],
+        [len(c) for r in rows for c in r["completions"]],
+    )
     assert 200 <= min(prompts) < 300 and 1_200 < max(prompts) <= 1_500
     assert 50 <= min(answers) < 80 and 350 < max(answers) <= 400
-    assert len({tuple(r["prompt"][:40]) for r in rows}) == 1 and len({tuple(r["prompt"][:41]) for r in rows}) > 100
+    assert (
+        len({tuple(r["prompt"][:40]) for r in rows}) == 1
+        and len({tuple(r["prompt"][:41]) for r in rows}) > 100
+    )
     assert all(c[-1] == 1 and 1 not in c[:-1] for r in rows for c in r["completions"])
 
 
@@ -33,7 +41,13 @@ def test_accords_side(gpu, tmp_path):
     gpu.write_rows(tmp_path, updates=2, batch=4, tiny=True)
     for all_weights in (False, True):
         case = {**vars(gpu.Case("", batch=4, dtype="float32", all_weights=all_weights))}
-        spec = {"case": case, "folder": str(tmp_path), "model": str(tmp_path / "model"), "device": "cpu", "micro_tokens": 100}
+        spec = {
+            "case": case,
+            "folder": str(tmp_path),
+            "model": str(tmp_path / "model"),
+            "device": "cpu",
+            "micro_tokens": 100,
+        }
         facts = gpu_side.prepare(spec)
         assert facts["passes"] == (4 if all_weights else 3)
         assert 4 * 30 < facts["tokens_an_update"] < 4 * 100
@@ -41,7 +55,9 @@ def test_accords_side(gpu, tmp_path):
         assert len(found["seconds"]) == 4 and min(found["seconds"]) > 0 and found["path"] == "tree"
         assert len(gpu.second_half(found)["seconds"]) == 2
         lines = gpu_side.check(spec)["metrics"]
-        assert lines[0]["loss"] == pytest.approx(0.6931, abs=1e-3) and len(lines) == gpu.CHECK_UPDATES
+        assert (
+            lines[0]["loss"] == pytest.approx(0.6931, abs=1e-3) and len(lines) == gpu.CHECK_UPDATES
+        )
         assert lines[1]["loss"] != lines[0]["loss"], "weights move"
         assert gpu_side.gemm(spec)["flops_a_second"] > 1e6
     assert (tmp_path / "adapter/adapter_model.safetensors").exists()
@@ -62,7 +78,12 @@ def test_what_is_made_of_the_figures(gpu, trl, tmp_path, monkeypatch):
         taken = seconds[str(more["micro_tokens"])] if "micro_tokens" in more else 6.0
         if taken is None:
             raise SystemExit("gpu_side.py train failed (1):\nOutOfMemoryError: CUDA out of memory")
-        return {"seconds": [9.0] * 3 + [taken] * 3, "peak_gb": 1.0, "device_peak_gb": 2.0, "path": "flex"}
+        return {
+            "seconds": [9.0] * 3 + [taken] * 3,
+            "peak_gb": 1.0,
+            "device_peak_gb": 2.0,
+            "path": "flex",
+        }
 
     monkeypatch.setattr(gpu, "child", child)
     monkeypatch.setattr(gpu.importlib.util, "find_spec", lambda name: object() if trl else None)
@@ -74,7 +95,9 @@ def test_what_is_made_of_the_figures(gpu, trl, tmp_path, monkeypatch):
     assert ours["rows_a_second"] == [16.0] * 2 and ours["unique_tokens_a_second"] == [500.0] * 2
     assert ours["share_of_gemm_rate"] == [0.5] * 2
     assert found["speed"] == ([3.0, 3.0] if trl else []) and ("trl" in found) == trl
-    assert ("3.0 × TRL" if trl else "TRL is not installed") in gpu.line("LoRA", json.loads(json.dumps(found)))
+    assert ("3.0 × TRL" if trl else "TRL is not installed") in gpu.line(
+        "LoRA", json.loads(json.dumps(found))
+    )
 
 
 def test_sides_that_disagree_are_not_compared(gpu, tmp_path, monkeypatch):

@@ -1,4 +1,6 @@
-"""What the documents say is there, is there: commands parse, files exist, links lead somewhere, recipes load."""
+"""What the documents say is there, is there: commands parse, files exist, links lead somewhere,
+recipes load.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,10 @@ from accord.training.prepare import resolve_objective
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 MEASURED = sorted((ROOT / "benchmarks/recipes").glob("*.yaml"))
-DOCUMENTS = [ROOT / name for name in ("README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "PAPERS.md", "CHANGELOG.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "PAPERS.md", "CHANGELOG.md")
+]
 
 
 def commands(text: str) -> list[list[str]]:
@@ -62,10 +67,14 @@ def test_links_between_documents_lead_somewhere(document):
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
 def test_recipes_load_and_promise_numbers(recipe):
-    """The header states command and expected numbers; the objective resolves; the data is there, or the header says what it is."""
+    """The header states command and expected numbers; the objective resolves; the data is there, or
+    the header says what it is.
+    """
     header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
     assert any(f"accord train recipes/{recipe.name}" in line for line in header)
-    assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), "a recipe without expected numbers is a draft"
+    assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), (
+        "a recipe without expected numbers is a draft"
+    )
     config = make_config(load_recipe(str(recipe)))
     resolve_objective(config)
     here = all((ROOT / file).is_file() for file in (config.data.train, config.data.held_out))
@@ -75,10 +84,15 @@ def test_recipes_load_and_promise_numbers(recipe):
 @pytest.mark.parametrize("recipe", MEASURED, ids=lambda path: path.stem)
 def test_recipes_of_benchmarks_load_and_say_their_command(recipe):
     """Those of several phases by phase; the data of the others is not part of the repository."""
-    command = next(line for line in recipe.read_text().splitlines() if line.startswith("#   accord "))
+    command = next(
+        line for line in recipe.read_text().splitlines() if line.startswith("#   accord ")
+    )
     if "accord rlhf" in command:
         read = Recipe.read(str(recipe), [], [], skip_sft="--skip-sft" in command, gold="vader")
-        assert read.config("reward_model", ROOT, 0).data.train and read.config("ppo", ROOT, 0).rollouts is not None
+        assert (
+            read.config("reward_model", ROOT, 0).data.train
+            and read.config("ppo", ROOT, 0).rollouts is not None
+        )
     else:
         assert make_config(load_recipe(str(recipe))).train.batch_size
     assert recipe.name in command and re.search(recipe.name, (ROOT / "BENCHMARKS.md").read_text())
@@ -87,5 +101,7 @@ def test_recipes_of_benchmarks_load_and_say_their_command(recipe):
 def test_the_architecture_s_tree_names_what_is_on_disk():
     """Every folder of src/accord stands in ARCHITECTURE.md."""
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for folder in (p for p in (ROOT / "src" / "accord").iterdir() if p.is_dir() and p.name != "__pycache__"):
+    for folder in (
+        p for p in (ROOT / "src" / "accord").iterdir() if p.is_dir() and p.name != "__pycache__"
+    ):
         assert f"{folder.name}/" in text

@@ -20,19 +20,47 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
     """Three updates on shipped pairs; the adapter is loaded by PEFT alone and answers in words."""
     run = tmp_path / "run"
     command = [
-        sys.executable, "-m", "accord.cli", "train", "--data", str(DEMO / "train.jsonl"), "--held-out",
-        str(DEMO / "held_out.jsonl"), "--method", "dpo", "--steps", "3", "--batch-size", "4", "--learning-rate", "1e-4",
-        "--set", "evaluate.rows=6", "--output", str(run), "--json",
-    ]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+        sys.executable,
+        "-m",
+        "accord.cli",
+        "train",
+        "--data",
+        str(DEMO / "train.jsonl"),
+        "--held-out",
+        str(DEMO / "held_out.jsonl"),
+        "--method",
+        "dpo",
+        "--steps",
+        "3",
+        "--batch-size",
+        "4",
+        "--learning-rate",
+        "1e-4",
+        "--set",
+        "evaluate.rows=6",
+        "--output",
+        str(run),
+        "--json",
+    ]
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout.splitlines()[-1])
-    assert report["ok"] and report["result"]["before"]["eval_rewards/accuracies"] == 0.5  # policy = reference: all ties
+    # policy = reference: all ties
+    assert report["ok"] and report["result"]["before"]["eval_rewards/accuracies"] == 0.5
 
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     steps = [line for line in lines if "loss" in line]
     assert [line["step"] for line in steps] == [1, 2, 3]
-    assert steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-6) and steps[0]["rewards/margins"] == 0.0
+    assert (
+        steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-6)
+        and steps[0]["rewards/margins"] == 0.0
+    )
     assert steps[2]["rewards/margins"] != 0.0
     findings = {f["check"]: f for f in json.loads((run / "preflight.json").read_text())}
     assert findings["step0.forward"]["says"].startswith("tree path")
@@ -49,7 +77,9 @@ def _answers_through_peft(adapter: Path, question: str, expected: str) -> None:
     torch.set_num_threads(2)
     model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.bfloat16)
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    text = tokenizer.apply_chat_template([{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False)
+    text = tokenizer.apply_chat_template(
+        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+    )
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
     answer = model.generate(input_ids=ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :]
     torch.set_num_threads(1)

@@ -1,4 +1,6 @@
-"""Secrets get into no artefact, and a run opens no connection, unpickles nothing and starts no other program."""
+"""Secrets get into no artefact, and a run opens no connection, unpickles nothing and starts no
+other program.
+"""
 
 import json
 import os
@@ -14,9 +16,12 @@ from accord.flags import build
 from accord.secrets import redacted
 
 PLANTED = {
-    "HF_TOKEN": "hf_" + "PlantedPlantedPlanted" * 2, "OPENAI_API_KEY": "sk-planted-" + "0" * 30, "WANDB_API_KEY": "planted0wandb0key0without0shape",
-    "AWS_SECRET_ACCESS_KEY": "PlantedAwsSecretAccessKey0123456789abcdef", "MY_PASSWORD": "planted-password-of-nobody",
-}  # fmt: skip
+    "HF_TOKEN": "hf_" + "PlantedPlantedPlanted" * 2,
+    "OPENAI_API_KEY": "sk-planted-" + "0" * 30,
+    "WANDB_API_KEY": "planted0wandb0key0without0shape",
+    "AWS_SECRET_ACCESS_KEY": "PlantedAwsSecretAccessKey0123456789abcdef",
+    "MY_PASSWORD": "planted-password-of-nobody",
+}
 
 # Python reports what it is about to do to an audit hook, whoever asks for it: a library included.
 WATCHED = """
@@ -40,12 +45,43 @@ finally:
 
 @pytest.fixture(scope="module")
 def finished(tiny_folder, tmp_path_factory):
-    """A short run by the command line, with held-out rows, under watch and with secrets in its environment."""
+    """A short run by the command line, with held-out rows, under watch and with secrets in its
+    environment.
+    """
     folder = tmp_path_factory.mktemp("watched")
-    data, held = write_rows(folder / "pairs.jsonl", pair_rows(8)), write_rows(folder / "held.jsonl", pair_rows(4, start=50))
-    more = ["--data", data, "--held-out", held, "--model", str(tiny_folder), "--steps", "2", "--batch-size", "4", "--set", "model.dtype=float32"]
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("HF_")} | PLANTED | {"ACCORD_CACHE": str(folder / "cache")}
-    command = [sys.executable, "-c", WATCHED, str(folder / "seen.json"), "train", "--output", str(folder / "run"), *more]
+    data, held = (
+        write_rows(folder / "pairs.jsonl", pair_rows(8)),
+        write_rows(folder / "held.jsonl", pair_rows(4, start=50)),
+    )
+    more = [
+        "--data",
+        data,
+        "--held-out",
+        held,
+        "--model",
+        str(tiny_folder),
+        "--steps",
+        "2",
+        "--batch-size",
+        "4",
+        "--set",
+        "model.dtype=float32",
+    ]
+    environment = (
+        {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
+        | PLANTED
+        | {"ACCORD_CACHE": str(folder / "cache")}
+    )
+    command = [
+        sys.executable,
+        "-c",
+        WATCHED,
+        str(folder / "seen.json"),
+        "train",
+        "--output",
+        str(folder / "run"),
+        *more,
+    ]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=folder)
     assert done.returncode == 0, done.stderr
     return folder, done
@@ -63,33 +99,50 @@ def test_secrets_of_the_environment_are_in_no_artefact(finished):
 def test_no_network_no_pickle_no_other_program(finished):
     folder, _ = finished
     seen = json.loads((folder / "seen.json").read_text())
-    assert [event for event in seen if "['uname', '-p']" not in event] == []  # Python's own module platform asks that
+    # Python's own module platform asks that
+    assert [event for event in seen if "['uname', '-p']" not in event] == []
 
 
 def test_nothing_pickled_is_written(finished):
     folder, _ = finished
     files = [file for file in (folder / "run").rglob("*") if file.is_file()]
     assert not [file for file in files if file.suffix in (".bin", ".pt", ".pth", ".pkl", ".npy")]
-    assert not [file for file in files if file.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")]
+    assert not [
+        file
+        for file in files
+        if file.read_bytes()[:2] in (b"\x80\x02", b"\x80\x04", b"\x80\x05", b"PK")
+    ]
 
 
 def test_the_watch_notices(tmp_path):
     """Or the tests above would show nothing."""
     code = WATCHED.replace("import torch, transformers, peft", "pass").replace(
-        "from accord.cli import app", "import pickle, socket; app = lambda a: (pickle.loads(pickle.dumps(print)), socket.socket().connect_ex(('127.0.0.1', 9)))"
-    )  # fmt: skip
+        "from accord.cli import app",
+        "import pickle, socket; app = lambda a: (pickle.loads(pickle.dumps(print)),"
+        " socket.socket().connect_ex(('127.0.0.1', 9)))",
+    )
     subprocess.run([sys.executable, "-c", code, str(tmp_path / "seen.json")], check=True)
-    assert [event.split()[0] for event in json.loads((tmp_path / "seen.json").read_text())] == ["pickle.find_class", "socket.connect"]
+    assert [event.split()[0] for event in json.loads((tmp_path / "seen.json").read_text())] == [
+        "pickle.find_class",
+        "socket.connect",
+    ]
 
 
 SHAPES = [
-    PLANTED["HF_TOKEN"], PLANTED["OPENAI_API_KEY"], "ghp_" + "a1" * 18, "AKIA" + "ABCDEFGH01234567", "xoxb-1234567890-abc",
-    "https://me:hunter22@host/data", "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x",
-]  # fmt: skip
+    PLANTED["HF_TOKEN"],
+    PLANTED["OPENAI_API_KEY"],
+    "ghp_" + "a1" * 18,
+    "AKIA" + "ABCDEFGH01234567",
+    "xoxb-1234567890-abc",
+    "https://me:hunter22@host/data",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.x",
+]
 
 
 @pytest.mark.parametrize("secret", SHAPES)
-@pytest.mark.parametrize("field", ["data.train", "output", "model.name", "objective.source", "data.columns"])
+@pytest.mark.parametrize(
+    "field", ["data.train", "output", "model.name", "objective.source", "data.columns"]
+)
 def test_a_token_in_a_config_is_refused_and_not_repeated(field, secret):
     value = {"prompt": secret} if field == "data.columns" else f"/mnt/{secret}/x"
     with pytest.raises(UsageError) as error:
@@ -100,18 +153,28 @@ def test_a_token_in_a_config_is_refused_and_not_repeated(field, secret):
 
 def test_a_secret_without_a_shape_is_known_by_its_variable(monkeypatch):
     monkeypatch.setenv("WANDB_API_KEY", PLANTED["WANDB_API_KEY"])
-    with pytest.raises(UsageError, match=r"output holds what looks like a secret \('runs/\*\*\*'\)"):
+    with pytest.raises(
+        UsageError, match=r"output holds what looks like a secret \('runs/\*\*\*'\)"
+    ):
         build(data="x.jsonl", output=f"runs/{PLANTED['WANDB_API_KEY']}")
     assert redacted(f"a {PLANTED['WANDB_API_KEY']} b") == "a *** b"
 
 
 def test_the_recorded_command(monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["accord", "train", f"/mnt/{PLANTED['HF_TOKEN']}/recipe.yaml", "--steps", "3"])
+    monkeypatch.setattr(
+        sys, "argv", ["accord", "train", f"/mnt/{PLANTED['HF_TOKEN']}/recipe.yaml", "--steps", "3"]
+    )
     assert _command() == ["accord", "train", "/mnt/***/recipe.yaml", "--steps", "3"]
 
 
 def test_ordinary_words_are_no_secrets(monkeypatch):
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
-    for plain in ("runs/sk-learn", "hf_data/pairs.jsonl", "task-of-the-day/false", "https://host/data", "/home/me/ghp_x"):
+    for plain in (
+        "runs/sk-learn",
+        "hf_data/pairs.jsonl",
+        "task-of-the-day/false",
+        "https://host/data",
+        "/home/me/ghp_x",
+    ):
         assert redacted(plain) == plain
         build(data=plain)

@@ -1,4 +1,6 @@
-"""SilentBench's faults fit the code that they are to spoil: one that does not injects nothing, and is taken for missed."""
+"""SilentBench's faults fit the code that they are to spoil: one that does not injects nothing, and
+is taken for missed.
+"""
 
 import sys
 from pathlib import Path
@@ -11,11 +13,16 @@ from benchmarks.silentbench.in_code import CODE, records, unlisted
 from benchmarks.silentbench.world import Stale, World
 
 RESUMED = (  # these train a run before they spoil it
-    records.damaged_checkpoint, records.other_data_on_resume, unlisted.moments_of_others, unlisted.other_order_on_resume,
+    records.damaged_checkpoint,
+    records.other_data_on_resume,
+    unlisted.moments_of_others,
+    unlisted.other_order_on_resume,
 )
 
 
-@pytest.mark.parametrize("fault", [f for f in CODE if f.accord not in RESUMED], ids=lambda fault: fault.name)
+@pytest.mark.parametrize(
+    "fault", [f for f in CODE if f.accord not in RESUMED], ids=lambda fault: fault.name
+)
 def test_every_replacement_can_be_called_as_what_it_replaces(fault, tmp_path):
     world = World(tmp_path, tmp_path)
     with world.stack:
@@ -28,7 +35,9 @@ class Code:
         return number * times + plus
 
 
-@pytest.mark.parametrize("value", [lambda number: 0, lambda number, times: 0, lambda number, times, more, *, plus: 0])
+@pytest.mark.parametrize(
+    "value", [lambda number: 0, lambda number, times: 0, lambda number, times, more, *, plus: 0]
+)
 def test_a_replacement_that_no_longer_fits(value, tmp_path):
     with pytest.raises(Stale, match="double is called with number, times, plus"):
         World(tmp_path, tmp_path).patch(Code, "double", value)

@@ -1,13 +1,16 @@
-"""Does each failure raise its own red flag, and a healthy run none? Precision and recall over a gallery of tiny runs.
+"""Does each failure raise its own red flag, and a healthy run none? Precision and recall over a
+gallery of tiny runs.
 
     python benchmarks/flags --data DIR [--work DIR] [--only WORD]
 
-DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 150,000 parameters, fine-tuned on the data's answers) and
-every run are kept in --work; a run that lies there is not made again, but judged anew by today's rules (replay.py), which
-see its recorded figures alone: so a gallery that was stopped goes on, and changed rules need no new runs. Results: benchmarks/results/flags.json.
+DIR holds truthfulqa/ (see BENCHMARKS.md). The base model (about 150,000 parameters, fine-tuned on
+the data's answers) and every run are kept in --work; a run that lies there is not made again, but
+judged anew by today's rules (replay.py), which see its recorded figures alone: so a gallery that
+was stopped goes on, and changed rules need no new runs. Results: benchmarks/results/flags.json.
 
-Recall: runs made to fail that raised one of their expected flags, over all such runs. Precision: warnings that belong to
-their run, over all warnings raised, the healthy runs' among them. Notes (explanations) are no warnings.
+Recall: runs made to fail that raised one of their expected flags, over all such runs. Precision:
+warnings that belong to their run, over all warnings raised, the healthy runs' among them. Notes
+(explanations) are no warnings.
 """
 
 from __future__ import annotations
@@ -39,15 +42,22 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     work = options.work or Path(tempfile.mkdtemp())
-    rows = [json.loads(line) for line in (options.data / "truthfulqa/pairs_train.jsonl").read_text().splitlines()]
-    held_out = [json.loads(line) for line in (options.data / "truthfulqa/pairs_test.jsonl").read_text().splitlines()]
+    rows = [
+        json.loads(line)
+        for line in (options.data / "truthfulqa/pairs_train.jsonl").read_text().splitlines()
+    ]
+    held_out = [
+        json.loads(line)
+        for line in (options.data / "truthfulqa/pairs_test.jsonl").read_text().splitlines()
+    ]
     base = work / "base/final"
     if not base.is_dir():
         work.mkdir(parents=True, exist_ok=True)
         base = make_base(rows, work)
     wanted = {f"{case.name}, seed {seed}" for case in CASES for seed in range(case.seeds)}
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
-    results = {key: found for key, found in results.items() if key in wanted}  # not those of a former gallery
+    # not those of a former gallery
+    results = {key: found for key, found in results.items() if key in wanted}
     for seed in range(max(case.seeds for case in CASES)):
         for case in (case for case in CASES if seed < case.seeds):
             key = f"{case.name}, seed {seed}"
@@ -58,7 +68,9 @@ def main() -> None:
     print(table(results))
 
 
-def measure(case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, work: Path) -> dict:
+def measure(
+    case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, work: Path
+) -> dict:
     """What one run raises; it is made where it does not lie in `work` yet."""
     run = work / "runs" / f"{case.name}, seed {seed}"
     if not (run / "README.md").is_file():  # written last
@@ -66,10 +78,13 @@ def measure(case: Case, seed: int, rows: list[dict], held_out: list[dict], base:
         try:
             make(case, seed, rows, held_out, base, run)
         except (DataError, Refused) as error:
-            return {"raised": ["refused: " + str(error).splitlines()[1].partition(":")[0]]}  # the check stands below the headline
+            # the check stands below the headline
+            return {"raised": ["refused: " + str(error).splitlines()[1].partition(":")[0]]}
     flags = replay(run)
     lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
-    accuracy = [line["eval_rewards/accuracies"] for line in lines if "eval_rewards/accuracies" in line]
+    accuracy = [
+        line["eval_rewards/accuracies"] for line in lines if "eval_rewards/accuracies" in line
+    ]
     return {
         "raised": [f.check.removeprefix("flag.") for _, f in flags if f.verdict == "warning"],
         "steps": [step for step, f in flags if f.verdict == "warning"],
@@ -78,21 +93,39 @@ def measure(case: Case, seed: int, rows: list[dict], held_out: list[dict], base:
     }
 
 
-def make(case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, run: Path) -> None:
+def make(
+    case: Case, seed: int, rows: list[dict], held_out: list[dict], base: Path, run: Path
+) -> None:
     """Train one run of the gallery."""
     rng = random.Random(seed)
     run.parent.mkdir(exist_ok=True)
     train = write(case.rows(rng.sample(rows, case.count), rng), run.parent / "train.jsonl")
-    test = write(case.rows(held_out, rng) if case.held_out_too else held_out, run.parent / "held_out.jsonl")
+    test = write(
+        case.rows(held_out, rng) if case.held_out_too else held_out, run.parent / "held_out.jsonl"
+    )
     settings = {"method": "dpo", "epochs": 1, "learning_rate": RATE, **case.settings}
-    fields = {"evaluate.every": 12, "evaluate.rows": 200, "monitor.sample_every": 24, "model.lora.targets": "all-linear", "checkpoint.every": 0}
+    fields = {
+        "evaluate.every": 12,
+        "evaluate.rows": 200,
+        "monitor.sample_every": 24,
+        "model.lora.targets": "all-linear",
+        "checkpoint.every": 0,
+    }
     with ExitStack() as changed:
         if case.wrong_reference:
             changed.enter_context(misaligned_reference())
         if case.unwatched:
             changed.enter_context(no_invariants())
         accord.train(
-            model=str(base), data=train, held_out=test, dtype="float32", batch_size=16, seed=seed, output=str(run), set=fields, **settings
+            model=str(base),
+            data=train,
+            held_out=test,
+            dtype="float32",
+            batch_size=16,
+            seed=seed,
+            output=str(run),
+            set=fields,
+            **settings,
         )
 
 
@@ -103,12 +136,21 @@ def write(rows: list[dict], file: Path) -> str:
 
 def table(results: dict) -> str:
     """What each case raised, and both shares over all runs."""
-    lines = ["| made to be | must raise | runs | raised it | raised otherwise |", "|---|---|---|---|---|"]
+    lines = [
+        "| made to be | must raise | runs | raised it | raised otherwise |",
+        "|---|---|---|---|---|",
+    ]
     hits = fails = right = warnings = 0
     for case in CASES:
-        runs = [results[key] for seed in range(case.seeds) if (key := f"{case.name}, seed {seed}") in results]
+        runs = [
+            results[key]
+            for seed in range(case.seeds)
+            if (key := f"{case.name}, seed {seed}") in results
+        ]
         found = [bool(case.expected & set(run["raised"])) for run in runs]
-        other = [flag for run in runs for flag in run["raised"] if flag not in case.expected | case.also]
+        other = [
+            flag for run in runs for flag in run["raised"] if flag not in case.expected | case.also
+        ]
         beside = [flag for run in runs for flag in run["raised"] if flag in case.also]
         raised = sum(len(run["raised"]) for run in runs)
         warnings, right = warnings + raised, right + raised - len(other)
@@ -116,9 +158,21 @@ def table(results: dict) -> str:
             hits, fails = hits + sum(found), fails + len(runs)
         shown = ", ".join(f"{flag} {other.count(flag)}×" for flag in sorted(set(other))) or "–"
         shown += f" (as it may: {', '.join(sorted(set(beside)))})" if beside else ""
-        lines.append(f"| {case.name} | {' or '.join(sorted(case.expected)) or 'nothing'} | {len(runs)} | {sum(found) if case.expected else '–'} | {shown} |")
+        lines.append(
+            f"| {case.name} | {' or '.join(sorted(case.expected)) or 'nothing'} | {len(runs)} |"
+            f" {sum(found) if case.expected else '–'} | {shown} |"
+        )
     share = lambda part, whole: f"{part}/{whole} = {part / whole:.2f}" if whole else "–"  # noqa: E731
-    return "\n".join([*lines, "", f"Recall {share(hits, fails)}, precision {share(right, warnings)}, over {len(results)} runs."])
+    return "\n".join(
+        [
+            *lines,
+            "",
+            (
+                f"Recall {share(hits, fails)}, precision {share(right, warnings)}, over"
+                f" {len(results)} runs."
+            ),
+        ]
+    )
 
 
 if __name__ == "__main__":

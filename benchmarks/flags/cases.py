@@ -1,4 +1,6 @@
-"""The gallery: runs made to fail, each in its own way, and healthy ones. What each must raise, and what it may."""
+"""The gallery: runs made to fail, each in its own way, and healthy ones. What each must raise, and
+what it may.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,20 @@ class Case:
 
 def shuffled(rows: Rows, rng: random.Random) -> Rows:
     """Each label drawn by a coin."""
-    return [row if rng.random() < 0.5 else {**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
+    return [
+        row if rng.random() < 0.5 else {**row, "chosen": row["rejected"], "rejected": row["chosen"]}
+        for row in rows
+    ]
 
 
 def longer_wins(rows: Rows, rng: random.Random) -> Rows:
     """The longer answer is always the chosen one."""
     pairs = [(row, sorted((row["chosen"], row["rejected"]), key=len)) for row in rows]
-    return [{**row, "chosen": long, "rejected": short} for row, (short, long) in pairs if len(long) > len(short)]
+    return [
+        {**row, "chosen": long, "rejected": short}
+        for row, (short, long) in pairs
+        if len(long) > len(short)
+    ]
 
 
 def nearly_the_same(rows: Rows, rng: random.Random) -> Rows:
@@ -50,7 +59,14 @@ def nearly_the_same(rows: Rows, rng: random.Random) -> Rows:
         words = row["chosen"].split()
         if len(words) >= 4:
             i = len(words) // 2
-            out.append({**row, "rejected": " ".join([*words[: i - 1], words[i], words[i - 1], *words[i + 1 :]])})
+            out.append(
+                {
+                    **row,
+                    "rejected": " ".join(
+                        [*words[: i - 1], words[i], words[i - 1], *words[i + 1 :]]
+                    ),
+                }
+            )
     return [row for row in out if row["chosen"] != row["rejected"]]
 
 
@@ -61,26 +77,66 @@ def mostly_equal(rows: Rows, rng: random.Random) -> Rows:
 
 def one_in_fifty(rows: Rows, rng: random.Random) -> Rows:
     """Labels, one good for fifty bad."""
-    good = [{"prompt": row["prompt"], "completion": row["chosen"], "label": True} for row in rows[: len(rows) // 50]]
-    return good + [{"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in rows]
+    good = [
+        {"prompt": row["prompt"], "completion": row["chosen"], "label": True}
+        for row in rows[: len(rows) // 50]
+    ]
+    return good + [
+        {"prompt": row["prompt"], "completion": row["rejected"], "label": False} for row in rows
+    ]
 
 
 LEARNED_BY_HEART = frozenset({"held-out-turned", "memorised", "nothing-generalises"})
 
 CASES = (
-    Case("learning rate 100 × too high", frozenset({"runaway"}), settings={"learning_rate": 100 * RATE}, also=frozenset({"gradient-spike"})),
-    Case("beta .001", frozenset({"beta-too-low"}), settings={"beta": 0.001, "allow": ("tiny_beta",)}),
-    Case("100 pairs, 20 epochs", LEARNED_BY_HEART, settings={"epochs": 20}, count=100, also=frozenset({"chosen-falling"})),
+    Case(
+        "learning rate 100 × too high",
+        frozenset({"runaway"}),
+        settings={"learning_rate": 100 * RATE},
+        also=frozenset({"gradient-spike"}),
+    ),
+    Case(
+        "beta .001", frozenset({"beta-too-low"}), settings={"beta": 0.001, "allow": ("tiny_beta",)}
+    ),
+    Case(
+        "100 pairs, 20 epochs",
+        LEARNED_BY_HEART,
+        settings={"epochs": 20},
+        count=100,
+        also=frozenset({"chosen-falling"}),
+    ),
     Case("shuffled labels", frozenset({"accuracy-stuck", "nothing-generalises"}), shuffled),
     Case("chosen = rejected for most", frozenset({"refused: data.ledger"}), mostly_equal),
-    Case("length alone decides", frozenset({"length-only", "length-drift"}), longer_wins, held_out_too=True),
-    Case("nearly identical pairs", frozenset({"chosen-falling"}), nearly_the_same, settings={"learning_rate": 2 * RATE, "epochs": 2},
-         also=LEARNED_BY_HEART, held_out_too=True),
-    Case("kto, 1 good label for 50 bad", frozenset({"z0-clamped"}), one_in_fifty, settings={"method": "kto"}),
+    Case(
+        "length alone decides",
+        frozenset({"length-only", "length-drift"}),
+        longer_wins,
+        held_out_too=True,
+    ),
+    Case(
+        "nearly identical pairs",
+        frozenset({"chosen-falling"}),
+        nearly_the_same,
+        settings={"learning_rate": 2 * RATE, "epochs": 2},
+        also=LEARNED_BY_HEART,
+        held_out_too=True,
+    ),
+    Case(
+        "kto, 1 good label for 50 bad",
+        frozenset({"z0-clamped"}),
+        one_in_fifty,
+        settings={"method": "kto"},
+    ),
     Case("wrong reference", frozenset({"refused: running.first"}), wrong_reference=True, seeds=2),
-    Case("wrong reference, unwatched", frozenset({"wrong-reference"}), wrong_reference=True, unwatched=True, seeds=2),
+    Case(
+        "wrong reference, unwatched",
+        frozenset({"wrong-reference"}),
+        wrong_reference=True,
+        unwatched=True,
+        seeds=2,
+    ),
     Case("healthy", frozenset(), seeds=8),
-)  # fmt: skip
+)
 
 
 class Misaligned:
@@ -108,7 +164,9 @@ def no_invariants():
 
 
 class misaligned_reference:
-    """Inside, runs train against a misaligned reference: put in behind the proofs of step 0, which would refuse it."""
+    """Inside, runs train against a misaligned reference: put in behind the proofs of step 0, which
+    would refuse it.
+    """
 
     def __enter__(self):
         self.prepare = running.prepare

@@ -1,4 +1,6 @@
-"""Today's rules over a run that was recorded: they see its figures alone, so nothing needs to be trained again."""
+"""Today's rules over a run that was recorded: they see its figures alone, so nothing needs to be
+trained again.
+"""
 
 from __future__ import annotations
 
@@ -34,10 +36,20 @@ def facts(folder: RunFolder) -> Facts:
     objective = resolve_objective(config)
     rows = json.loads((folder.path / "data.json").read_text())["train"]["tokens"]["trees"]
     order = Order(rows, min(config.train.batch_size, rows), config.train.seed)
-    steps = config.train.steps or max(1, round((config.train.epochs or 1) * order.batches_per_epoch))
+    steps = config.train.steps or max(
+        1, round((config.train.epochs or 1) * order.batches_per_epoch)
+    )
     preflight = {f["check"]: f for f in json.loads((folder.path / "preflight.json").read_text())}
     width = preflight["step0.noise_floor"]["evidence"]["reward_margin"]
     return Facts(
-        objective.name, objective.options, steps, rows, order.batch_size, order.batches_per_epoch, config.train.learning_rate,
-        width, objective.at_reference, config.train.clip,
-    )  # fmt: skip
+        objective.name,
+        objective.options,
+        steps,
+        rows,
+        order.batch_size,
+        order.batches_per_epoch,
+        config.train.learning_rate,
+        width,
+        objective.at_reference,
+        config.train.clip,
+    )

@@ -1,7 +1,8 @@
 """Wrong files: one node of a file's syntax tree changed, in every way there is.
 
-A comparison or a sign flipped, a constant moved, `and` for `or`, a condition turned round, a statement, a keyword or a
-`.detach()` dropped. Messages, annotations and docstrings are left alone: they compute nothing.
+A comparison or a sign flipped, a constant moved, `and` for `or`, a condition turned round, a
+statement, a keyword or a `.detach()` dropped. Messages, annotations and docstrings are left alone:
+they compute nothing.
 """
 
 from __future__ import annotations
@@ -17,11 +18,28 @@ from pathlib import Path
 SOURCE = Path(__file__).parents[2] / "src/accord"
 
 FLIPS = {
-    ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
-    ast.In: ast.NotIn, ast.NotIn: ast.In, ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.Add: ast.Sub, ast.Sub: ast.Add,
-    ast.Mult: ast.Div, ast.Div: ast.Mult, ast.FloorDiv: ast.Mult, ast.Mod: ast.Add, ast.Pow: ast.Mult, ast.And: ast.Or, ast.Or: ast.And,
-    ast.BitOr: ast.BitAnd, ast.BitAnd: ast.BitOr,
-}  # fmt: skip
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.Add: ast.Sub,
+    ast.Sub: ast.Add,
+    ast.Mult: ast.Div,
+    ast.Div: ast.Mult,
+    ast.FloorDiv: ast.Mult,
+    ast.Mod: ast.Add,
+    ast.Pow: ast.Mult,
+    ast.And: ast.Or,
+    ast.Or: ast.And,
+    ast.BitOr: ast.BitAnd,
+    ast.BitAnd: ast.BitOr,
+}
 UNWRAPPED = {"detach", "abs", "neg", "exp", "log", "strip", "float", "contiguous", "clone", "items"}
 
 
@@ -57,7 +75,10 @@ class Change:
 
 def mutants_of(file: str) -> list[Mutant]:
     """Every mutant of a file."""
-    return [Mutant(file, number, change.line, change.last, change.says) for number, change in enumerate(_changes(_tree(file)))]
+    return [
+        Mutant(file, number, change.line, change.last, change.says)
+        for number, change in enumerate(_changes(_tree(file)))
+    ]
 
 
 def _tree(file: str) -> ast.Module:
@@ -69,7 +90,9 @@ def _changes(tree: ast.Module) -> Iterator[Change]:
         place = node if hasattr(node, "lineno") else parent  # an operator has none of its own
         end = place.test if isinstance(place, (ast.If, ast.IfExp)) else place
         for says, new in _replacements(node, parent):
-            yield Change(place.lineno, end.end_lineno, says, partial(_put, parent, field, index, new))
+            yield Change(
+                place.lineno, end.end_lineno, says, partial(_put, parent, field, index, new)
+            )
 
 
 def _put(parent: ast.AST, field: str, index: int | None, new: ast.AST) -> None:
@@ -80,9 +103,13 @@ def _put(parent: ast.AST, field: str, index: int | None, new: ast.AST) -> None:
 
 
 def _nodes(tree: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
-    """Every node with its place, but what only documents: annotations, docstrings, messages of errors, imports."""
+    """Every node with its place, but what only documents: annotations, docstrings, messages of
+    errors, imports.
+    """
     for field, value in ast.iter_fields(tree):
-        if field in ("annotation", "returns", "decorator_list") or isinstance(tree, (ast.Import, ast.ImportFrom, ast.JoinedStr)):
+        if field in ("annotation", "returns", "decorator_list") or isinstance(
+            tree, (ast.Import, ast.ImportFrom, ast.JoinedStr)
+        ):
             continue
         if isinstance(tree, ast.Raise) and field == "exc":
             continue

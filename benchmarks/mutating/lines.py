@@ -1,7 +1,9 @@
-"""Which tests execute which lines of some files, and how long each takes: so that a mutant meets the tests that can see it.
+"""Which tests execute which lines of some files, and how long each takes: so that a mutant meets
+the tests that can see it.
 
-A tracer set around each test follows frames of those files alone. What is computed once for many tests (an import, a
-session's fixture) is put down to the first of them, and what an import executes to no test.
+A tracer set around each test follows frames of those files alone. What is computed once for many
+tests (an import, a session's fixture) is put down to the first of them, and what an import executes
+to no test.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ class Lines:
     def __init__(self, source: Path):
         self.source = str(source)
         self.test = IMPORT
-        self.executed: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))  # file -> line -> tests
+        # file -> line -> tests
+        self.executed: dict[str, dict[int, set[str]]] = defaultdict(lambda: defaultdict(set))
         self.seconds: dict[str, float] = {}
 
     def pytest_sessionstart(self) -> None:
@@ -53,13 +56,18 @@ class Lines:
         return line(frame, event, argument)
 
     def as_dict(self) -> dict:
-        executed = {file: {str(line): sorted(tests) for line, tests in lines.items()} for file, lines in self.executed.items()}
+        executed = {
+            file: {str(line): sorted(tests) for line, tests in lines.items()}
+            for file, lines in self.executed.items()
+        }
         return {"executed": executed, "seconds": self.seconds}
 
 
 def who_sees(known: dict, file: str, first: int, last: int) -> list[str]:
-    """The tests that execute one of these lines, the quickest first. All of them where an import does, since a default may be
-    read anywhere, and where nothing here executes the file, since a test may start a process that does."""
+    """The tests that execute one of these lines, the quickest first. All of them where an import
+    does, since a default may be read anywhere, and where nothing here executes the file, since a
+    test may start a process that does.
+    """
     lines = known["executed"].get(file, {})
     chosen = {test for line in range(first, last + 1) for test in lines.get(str(line), ())}
     if IMPORT in chosen or not lines:

@@ -1,4 +1,6 @@
-"""Mutants put into a copy of the project, and the tests that see them run there, in forks of one warm process."""
+"""Mutants put into a copy of the project, and the tests that see them run there, in forks of one
+warm process.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,15 @@ from mutating.changes import Mutant
 from mutating.lines import Lines, who_sees
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 60.0  # seconds on a processor that a child may take, and ten times what its tests take unmutated
+# seconds on a processor that a child may take, and ten times what its tests take unmutated
+PATIENCE = 60.0
 UNSEEN = "no test runs it"
 
 
 def warm_up() -> None:
-    """Load what every child needs, so that it forks with it: not accord itself, which each child loads mutated."""
+    """Load what every child needs, so that it forks with it: not accord itself, which each child
+    loads mutated.
+    """
     import hypothesis  # noqa: F401
     import mpmath  # noqa: F401
     import peft  # noqa: F401
@@ -44,14 +49,18 @@ class Trial:
             shutil.copy(ROOT / name, tree)
 
     def follow(self) -> None:
-        """Run the tests without a mutant, noting what they execute. Compiled files stay, for every child to load."""
+        """Run the tests without a mutant, noting what they execute. Compiled files stay, for every
+        child to load.
+        """
         notes = self.tree / "lines.json"
         child = os.fork()
         if not child:
             _followed(self.tree, self.tests, notes)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if code:
-            raise SystemExit(f"the tests fail without any mutant (exit {code}): {' '.join(self.tests)}")
+            raise SystemExit(
+                f"the tests fail without any mutant (exit {code}): {' '.join(self.tests)}"
+            )
         self.known = json.loads(notes.read_text())
 
     def fate(self, mutant: Mutant) -> str:
@@ -89,7 +98,10 @@ class Chosen:
         self.place = {test: number for number, test in enumerate(tests)}
 
     def pytest_collection_modifyitems(self, items: list) -> None:
-        items[:] = sorted((item for item in items if item.nodeid in self.place), key=lambda item: self.place[item.nodeid])
+        items[:] = sorted(
+            (item for item in items if item.nodeid in self.place),
+            key=lambda item: self.place[item.nodeid],
+        )
 
 
 def _followed(tree: Path, files: list[str], notes: Path) -> None:
@@ -107,8 +119,16 @@ def _test(tree: Path, files: list[str], plugin: object, after=lambda: None) -> N
     os.chdir(tree)
     os.environ["PYTHONPATH"] = str(tree / "src")
     sys.path[:] = [str(tree / "src"), *(p for p in sys.path if not (Path(p) / "accord").is_dir())]
-    more = ["--hypothesis-seed=0", "--basetemp", str(tree / "tmp"), "--override-ini", "addopts=--import-mode=importlib"]
-    code = pytest.main(["-x", "-q", "--tb=short", "-p", "no:cacheprovider", *more, *files], plugins=[plugin])
+    more = [
+        "--hypothesis-seed=0",
+        "--basetemp",
+        str(tree / "tmp"),
+        "--override-ini",
+        "addopts=--import-mode=importlib",
+    ]
+    code = pytest.main(
+        ["-x", "-q", "--tb=short", "-p", "no:cacheprovider", *more, *files], plugins=[plugin]
+    )
     after()
     sys.stdout.flush()
     os._exit(code)

@@ -1,11 +1,13 @@
-"""SilentBench: inject one fault at a time into small real runs of accord and of TRL, and see who says so.
+"""SilentBench: inject one fault at a time into small real runs of accord and of TRL, and see who
+says so.
 
     python -m benchmarks.silentbench                       from the repository's root; minutes on one core
     python -m benchmarks.silentbench --only merge --parts accord    faults whose name holds a word of these
 
-Caught = refused or warned of by the end of preflight or within ten updates (the save at their end included), by a
-message that matches the pattern of the fault's cause. What the same tool says of a clean run does not count. A run of
-accord that crashes is a bug of accord or a fault that no longer fits its code: it counts as missed, and the exit code is 1. Results:
+Caught = refused or warned of by the end of preflight or within ten updates (the save at their end
+included), by a message that matches the pattern of the fault's cause. What the same tool says of a
+clean run does not count. A run of accord that crashes is a bug of accord or a fault that no longer
+fits its code: it counts as missed, and the exit code is 1. Results:
 benchmarks/results/silentbench.json, and the table on standard output.
 """
 
@@ -44,8 +46,17 @@ SHORT = 300  # characters of a message that are kept in the results
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", nargs="*", default=[""], help="faults and clean runs whose name holds one of these")
-    parser.add_argument("--parts", default="accord,trl,clean", help="what to run; the rest is kept from the results that are there")
+    parser.add_argument(
+        "--only",
+        nargs="*",
+        default=[""],
+        help="faults and clean runs whose name holds one of these",
+    )
+    parser.add_argument(
+        "--parts",
+        default="accord,trl,clean",
+        help="what to run; the rest is kept from the results that are there",
+    )
     parser.add_argument("--kinds", default="data,config,code", help="of faults")
     parser.add_argument("--output", type=Path, default=RESULTS)
     asked = parser.parse_args()
@@ -53,7 +64,9 @@ def main() -> None:
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     parts, kinds = set(asked.parts.split(",")), set(asked.kinds.split(","))
     with tempfile.TemporaryDirectory() as folder, quiet():
-        bench = Bench(Path(folder), Asked([only.lower() for only in asked.only], parts, kinds), asked.output)
+        bench = Bench(
+            Path(folder), Asked([only.lower() for only in asked.only], parts, kinds), asked.output
+        )
         bench.faults(), bench.clean()
     print(table(record := bench.record()))
     sys.exit(bool(record["counts"]["accord"]["crashed"]))
@@ -68,7 +81,11 @@ class Asked:
     kinds: set[str]
 
     def wants(self, part: str, name: str, kind: str | None = None) -> bool:
-        return part in self.parts and any(only in name.lower() for only in self.only) and (kind is None or kind in self.kinds)
+        return (
+            part in self.parts
+            and any(only in name.lower() for only in self.only)
+            and (kind is None or kind in self.kinds)
+        )
 
 
 class Bench:
@@ -78,8 +95,14 @@ class Bench:
         self.folder, self.asked, self.output, self.number = folder, asked, output, 0
         self.results = former(output)
         tokenizer = small_tokenizer(embedded_folder(), folder / "tokenizer")
-        self.models = {family: make_model(folder / f"model-{family}", tokenizer, family) for family in FAMILIES}
-        self.usual = set(trl_side.run(self.world(), lambda world: None).messages) if "trl" in asked.parts else set()
+        self.models = {
+            family: make_model(folder / f"model-{family}", tokenizer, family) for family in FAMILIES
+        }
+        self.usual = (
+            set(trl_side.run(self.world(), lambda world: None).messages)
+            if "trl" in asked.parts
+            else set()
+        )
 
     def world(self, family: str = "llama") -> World:
         self.number += 1
@@ -89,10 +112,22 @@ class Bench:
 
     def record(self) -> dict:
         """All results in the order of the tables, these and the former ones."""
-        faults = [self.results["faults"][f.name] for faults in FAULTS.values() for f in faults if f.name in self.results["faults"]]
+        faults = [
+            self.results["faults"][f.name]
+            for faults in FAULTS.values()
+            for f in faults
+            if f.name in self.results["faults"]
+        ]
         clean = [self.results["clean"][name] for name in RUNS if name in self.results["clean"]]
-        versions = {name: metadata.version(name) for name in ("torch", "transformers", "peft", "trl")}
-        return {"versions": versions, "counts": counts(faults, clean), "faults": faults, "clean": clean}
+        versions = {
+            name: metadata.version(name) for name in ("torch", "transformers", "peft", "trl")
+        }
+        return {
+            "versions": versions,
+            "counts": counts(faults, clean),
+            "faults": faults,
+            "clean": clean,
+        }
 
     def write(self) -> None:
         self.output.write_text(json.dumps(self.record(), indent=1) + "\n")
@@ -100,27 +135,52 @@ class Bench:
     def faults(self) -> None:
         for kind, faults in FAULTS.items():
             for fault in faults:
-                sides = [side for side in ("accord", "trl") if self.asked.wants(side, fault.name, kind)]
+                sides = [
+                    side for side in ("accord", "trl") if self.asked.wants(side, fault.name, kind)
+                ]
                 if sides:
-                    entry = {"accord": None, "trl": None} | self.results["faults"].get(fault.name, {})
-                    entry |= {"kind": kind, "number": fault.number, "fault": fault.name, "cause": fault.cause}
-                    self.results["faults"][fault.name] = entry | {side: self.tried(side, fault) for side in sides}
+                    entry = {"accord": None, "trl": None} | self.results["faults"].get(
+                        fault.name, {}
+                    )
+                    entry |= {
+                        "kind": kind,
+                        "number": fault.number,
+                        "fault": fault.name,
+                        "cause": fault.cause,
+                    }
+                    self.results["faults"][fault.name] = entry | {
+                        side: self.tried(side, fault) for side in sides
+                    }
                     say(self.results["faults"][fault.name])
                     self.write()
 
     def tried(self, side: str, fault: Fault) -> dict | None:
         if side == "accord":
             return judged(fault, accord_side.run(self.world(), fault.accord))
-        return judged(fault, trl_side.run(self.world(), fault.trl), self.usual) if fault.trl else None
+        return (
+            judged(fault, trl_side.run(self.world(), fault.trl), self.usual) if fault.trl else None
+        )
 
     def clean(self) -> None:
         for name, (family, change) in RUNS.items():
             if self.asked.wants("clean", name):
                 outcome = accord_side.run(self.world(family), change)
-                alarmed = bool(outcome.messages or outcome.trace or outcome.steps < accord_side.DEFAULTS["steps"])
-                entry = {"run": name, "alarmed": alarmed, "messages": [m[:SHORT] for m in outcome.messages], "trace": outcome.trace[-SHORT:]}
+                alarmed = bool(
+                    outcome.messages
+                    or outcome.trace
+                    or outcome.steps < accord_side.DEFAULTS["steps"]
+                )
+                entry = {
+                    "run": name,
+                    "alarmed": alarmed,
+                    "messages": [m[:SHORT] for m in outcome.messages],
+                    "trace": outcome.trace[-SHORT:],
+                }
                 self.results["clean"][name] = entry
-                print(f"clean: {name}: {'FALSE ALARM ' + str(entry) if alarmed else 'silent'}", flush=True)
+                print(
+                    f"clean: {name}: {'FALSE ALARM ' + str(entry) if alarmed else 'silent'}",
+                    flush=True,
+                )
                 self.write()
 
 
@@ -129,16 +189,29 @@ def former(file: Path) -> dict:
     if not file.exists():
         return {"faults": {}, "clean": {}}
     record = json.loads(file.read_text())
-    return {"faults": {e["fault"]: e for e in record["faults"]}, "clean": {e["run"]: e for e in record["clean"]}}
+    return {
+        "faults": {e["fault"]: e for e in record["faults"]},
+        "clean": {e["run"]: e for e in record["clean"]},
+    }
 
 
 def judged(fault: Fault, outcome: Outcome, usual: set[str] = frozenset()) -> dict:
     """Whether what a run said names the fault's cause."""
-    said = [(message, where) for message, where in zip(outcome.messages, outcome.where) if message not in usual]
+    said = [
+        (message, where)
+        for message, where in zip(outcome.messages, outcome.where)
+        if message not in usual
+    ]
     named = fault.named_in([message for message, _ in said])
     where = next((where for message, where in said if message is named), "")
-    return {"caught": named is not None, "where": where, "says": (named or "")[:SHORT], "steps": outcome.steps,
-            "other": [m[:SHORT] for m, _ in said if m is not named][:4], "crash": outcome.trace[-SHORT:]}  # fmt: skip
+    return {
+        "caught": named is not None,
+        "where": where,
+        "says": (named or "")[:SHORT],
+        "steps": outcome.steps,
+        "other": [m[:SHORT] for m, _ in said if m is not named][:4],
+        "crash": outcome.trace[-SHORT:],
+    }
 
 
 def say(entry: dict) -> None:
@@ -158,8 +231,13 @@ def counts(faults: list[dict], clean: list[dict]) -> dict:
     trl = [entry for entry in faults if entry["trl"] is not None]
     accord = [entry for entry in faults if entry["accord"] is not None]
     return {
-        "accord": caught("accord", accord) | {"crashed": sum(word(entry["accord"]) == "crashed" for entry in accord)},
-        "accord where TRL has the path": caught("accord", [entry for entry in accord if entry["trl"] is not None]),
+        "accord": (
+            caught("accord", accord)
+            | {"crashed": sum(word(entry["accord"]) == "crashed" for entry in accord)}
+        ),
+        "accord where TRL has the path": caught(
+            "accord", [entry for entry in accord if entry["trl"] is not None]
+        ),
         "trl": caught("trl", trl),
         "clean": {"false alarms": sum(e["alarmed"] for e in clean), "runs": len(clean)},
     }
@@ -171,8 +249,17 @@ def caught(side: str, faults: list[dict]) -> dict:
 
 def table(record: dict) -> str:
     lines = ["| # | fault | accord | TRL |", "|---|---|---|---|"]
-    lines += [f"| {e['number']} | {e['fault']} | {word(e['accord'])} | {word(e['trl'])} |" for e in record["faults"]]
-    lines += ["", *(f"- {name}: " + ", ".join(f"{value} {key}" for key, value in each.items()) for name, each in record["counts"].items())]
+    lines += [
+        f"| {e['number']} | {e['fault']} | {word(e['accord'])} | {word(e['trl'])} |"
+        for e in record["faults"]
+    ]
+    lines += [
+        "",
+        *(
+            f"- {name}: " + ", ".join(f"{value} {key}" for key, value in each.items())
+            for name, each in record["counts"].items()
+        ),
+    ]
     return "\n".join(lines)
 
 

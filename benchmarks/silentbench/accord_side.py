@@ -14,8 +14,20 @@ from accord.forward import reference
 from benchmarks.silentbench.fault import Outcome, Spoil
 from benchmarks.silentbench.world import World
 
-DEFAULTS = {"method": "dpo", "steps": 10, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
-PLACES = (("running.", "running"), ("step0.", "step 0"), ("model.", "load"), ("data.", "data"), ("came back (", "step 0"))
+DEFAULTS = {
+    "method": "dpo",
+    "steps": 10,
+    "batch_size": 4,
+    "dtype": "float32",
+    "learning_rate": 1e-3,
+}
+PLACES = (
+    ("running.", "running"),
+    ("step0.", "step 0"),
+    ("model.", "load"),
+    ("data.", "data"),
+    ("came back (", "step 0"),
+)
 
 
 def run(world: World, spoil: Spoil) -> Outcome:
@@ -45,19 +57,34 @@ def train(world: World, output: Path) -> None:
     torch.manual_seed(0)
     options = DEFAULTS | world.options
     held = {"held_out": world.held_file()} if world.held else {}
-    accord.train(model=str(world.model), data=world.train_file(), output=str(output), set=world.settings, **held, **options)
+    accord.train(
+        model=str(world.model),
+        data=world.train_file(),
+        output=str(output),
+        set=world.settings,
+        **held,
+        **options,
+    )
 
 
 def _findings(file: Path) -> list[dict]:
     if not file.exists():
         return []
     text = file.read_text()
-    return json.loads(text) if file.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    return (
+        json.loads(text)
+        if file.suffix == ".json"
+        else [json.loads(line) for line in text.splitlines()]
+    )
 
 
 def _steps(output: Path) -> int:
     file = output / "metrics.jsonl"
-    return max((json.loads(line)["step"] for line in file.read_text().splitlines()), default=0) if file.exists() else 0
+    return (
+        max((json.loads(line)["step"] for line in file.read_text().splitlines()), default=0)
+        if file.exists()
+        else 0
+    )
 
 
 def _place(error: AccordError) -> str:
@@ -67,4 +94,7 @@ def _place(error: AccordError) -> str:
 
 
 def _named(text: str) -> str:
-    return next((place for prefix, place in PLACES if prefix in text), "step 0" if "forward path" in text else "data")
+    return next(
+        (place for prefix, place in PLACES if prefix in text),
+        "step 0" if "forward path" in text else "data",
+    )

@@ -7,7 +7,18 @@ from collections.abc import Callable
 from benchmarks.silentbench.in_config import labels
 from benchmarks.silentbench.world import World, message, text
 
-FAMILIES = ("llama", "qwen2", "qwen3", "mistral", "gemma", "phi3", "olmo2", "granite", "gpt2", "gpt_neox")
+FAMILIES = (
+    "llama",
+    "qwen2",
+    "qwen3",
+    "mistral",
+    "gemma",
+    "phi3",
+    "olmo2",
+    "granite",
+    "gpt2",
+    "gpt_neox",
+)
 PAIRS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo")
 
 
@@ -38,13 +49,22 @@ def as_strings(world: World) -> None:
 
 def as_hh(world: World) -> None:
     world.rows, world.held = (
-        [{side: f"\n\nHuman: {text(row, 'prompt')}\n\nAssistant: {text(row, side)}" for side in ("chosen", "rejected")} for row in rows]
+        [
+            {
+                side: f"\n\nHuman: {text(row, 'prompt')}\n\nAssistant: {text(row, side)}"
+                for side in ("chosen", "rejected")
+            }
+            for row in rows
+        ]
         for rows in (world.rows, world.held)
     )
 
 
 def as_implicit(world: World) -> None:
-    world.rows = [{side: [*row["prompt"], *row[side]] for side in ("chosen", "rejected")} for row in world.rows]
+    world.rows = [
+        {side: [*row["prompt"], *row[side]] for side in ("chosen", "rejected")}
+        for row in world.rows
+    ]
 
 
 def as_mixed(world: World) -> None:
@@ -59,7 +79,10 @@ def with_system(world: World) -> None:
 
 def as_dialogue(world: World) -> None:
     for number, row in enumerate(world.rows):
-        before = [message("user", f"Hello, number {number}."), message("assistant", "Hello. Ask away.")]
+        before = [
+            message("user", f"Hello, number {number}."),
+            message("assistant", "Hello. Ask away."),
+        ]
         row["prompt"] = [*before, *row["prompt"]]
 
 
@@ -70,7 +93,13 @@ def with_prefill(world: World) -> None:
 
 def in_other_scripts(world: World) -> None:
     for number, row in enumerate(world.rows):
-        row["prompt"] = [message("user", f"{number}: {('Où est le café ?', 'أين المفتاح؟', '鍵はどこですか', 'Where? 🔑👩‍🚀')[number % 4]}")]
+        row["prompt"] = [
+            message(
+                "user",
+                f"{number}:"
+                f" {('Où est le café ?', 'أين المفتاح؟', '鍵はどこですか', 'Where? 🔑👩‍🚀')[number % 4]}",
+            )
+        ]
 
 
 def demonstrations(world: World) -> None:
@@ -94,7 +123,10 @@ RUNS: dict[str, tuple[str, Callable[[World], None]]] = {
     **{f"{method}, LoRA": ("llama", ask(method=method)) for method in PAIRS},
     **{f"{method}, all weights": ("llama", ask(method=method, lora=False)) for method in PAIRS},
     **{f"dpo on {family}": (family, ask()) for family in FAMILIES},
-    **{f"simpo on {family}, all weights": (family, ask(method="simpo", lora=False)) for family in FAMILIES[1:]},
+    **{
+        f"simpo on {family}, all weights": (family, ask(method="simpo", lora=False))
+        for family in FAMILIES[1:]
+    },
     "kto": ("llama", as_labels),
     "kto, all weights": ("llama", after(as_labels, ask(lora=False))),
     "kto from pairs": ("llama", ask(method="kto")),
@@ -106,13 +138,25 @@ RUNS: dict[str, tuple[str, Callable[[World], None]]] = {
     "dpo, bfloat16, all weights": ("llama", ask(dtype="bfloat16", lora=False)),
     "kto, bfloat16, cached": ("llama", after(as_labels, ask(dtype="bfloat16", reference="cached"))),
     "dpo, DoRA": ("llama", fields(model__lora__dora=True)),
-    "dpo, LoRA on all linear modules, dropout": ("llama", fields(**{"model.lora.targets": "all-linear", "model.lora.dropout": 0.1})),
+    "dpo, LoRA on all linear modules, dropout": (
+        "llama",
+        fields(**{"model.lora.targets": "all-linear", "model.lora.dropout": 0.1}),
+    ),
     "dpo, padded path": ("llama", fields(model__forward="padded")),
     "dpo, small micro-batches": ("llama", fields(train__micro_tokens=64)),
-    "dpo, weight decay, cosine, no clipping": ("llama", fields(train__weight_decay=0.1, train__schedule="cosine", train__clip=None)),
-    "dpo, constant rate, warm-up in steps, other moments": ("llama", fields(train__schedule="constant", train__warmup=3.0, train__betas=[0.8, 0.95])),
+    "dpo, weight decay, cosine, no clipping": (
+        "llama",
+        fields(train__weight_decay=0.1, train__schedule="cosine", train__clip=None),
+    ),
+    "dpo, constant rate, warm-up in steps, other moments": (
+        "llama",
+        fields(train__schedule="constant", train__warmup=3.0, train__betas=[0.8, 0.95]),
+    ),
     "dpo, small learning rate": ("llama", ask(learning_rate=1e-6)),
-    "dpo, evaluation and checkpoints every second update": ("llama", fields(evaluate__every=2, checkpoint__every=2)),
+    "dpo, evaluation and checkpoints every second update": (
+        "llama",
+        fields(evaluate__every=2, checkpoint__every=2),
+    ),
     "rows of plain strings": ("llama", as_strings),
     "HH transcripts": ("llama", as_hh),
     "conversations without a prompt column": ("llama", after(as_implicit)),
@@ -125,4 +169,4 @@ RUNS: dict[str, tuple[str, Callable[[World], None]]] = {
     "long and short rows": ("llama", long_rows),
     "dpo, another seed": ("llama", ask(seed=7)),
     "dpo, batches of 16": ("llama", ask(batch_size=16)),
-}  # fmt: skip
+}

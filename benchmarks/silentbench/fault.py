@@ -27,7 +27,9 @@ class Fault:
 
 
 def both(number: str, name: str, cause: str, spoil: Spoil, trl: Spoil | None = None) -> Fault:
-    """A fault that lies in files: the same for both; `trl` where TRL must be asked for it in another way."""
+    """A fault that lies in files: the same for both; `trl` where TRL must be asked for it in
+    another way.
+    """
     return Fault(number, name, cause, spoil, trl or spoil)
 
 

@@ -1,9 +1,10 @@
-"""`accord` commands in forked children of a process that has imported everything, and what can befall them.
+"""`accord` commands in forked children of a process that has imported everything, and what can
+befall them.
 
-A fork saves the ten seconds of imports that a new interpreter takes. It is sound here because the parent has one thread
-and has computed nothing in torch (`only_thread` holds it): no lock is held, and no pool of threads is missing in the
-child. A boundary is the moment before an operation on files under the trial's folder, as Python's audit hooks report
-them, and before each fsync.
+A fork saves the ten seconds of imports that a new interpreter takes. It is sound here because the
+parent has one thread and has computed nothing in torch (`only_thread` holds it): no lock is held,
+and no pool of threads is missing in the child. A boundary is the moment before an operation on
+files under the trial's folder, as Python's audit hooks report them, and before each fsync.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from pathlib import Path
 UNLIMITED = 1 << 62
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 GROW = ("open", "os.mkdir")  # what a full disk refuses
-PATHS = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}  # arguments that are paths
+# arguments that are paths
+PATHS = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1, "os.rmdir": 1}
 
 
 @dataclass(frozen=True)
@@ -71,9 +73,14 @@ def apart(work: Callable[[], object]) -> None:
 
 
 def accord(
-    arguments: list[str], trial: Path, *, fault: Fault | None = None, after: float | None = None,
-    number: int = signal.SIGKILL, environment: Mapping[str, str] = {},
-) -> Outcome:  # fmt: skip
+    arguments: list[str],
+    trial: Path,
+    *,
+    fault: Fault | None = None,
+    after: float | None = None,
+    number: int = signal.SIGKILL,
+    environment: Mapping[str, str] = {},
+) -> Outcome:
     """Run a command line in a child and wait for it.
 
     Args:
@@ -93,9 +100,12 @@ def accord(
     seconds = _busy(child)
     status = os.waitpid(child, 0)[1]
     return Outcome(
-        os.waitstatus_to_exitcode(status), log.read_text(errors="replace"), struct.unpack("q", seen[:8])[0], seconds,
+        os.waitstatus_to_exitcode(status),
+        log.read_text(errors="replace"),
+        struct.unpack("q", seen[:8])[0],
+        seconds,
         seconds - sent if sent is not None else 0.0,
-    )  # fmt: skip
+    )
 
 
 def _wait_and_send(child: int, after: float, number: int) -> float | None:
@@ -113,7 +123,14 @@ def _busy(process: int) -> float:
     return int(Path(f"/proc/{process}/schedstat").read_text().split()[0]) / 1e9
 
 
-def _be(arguments: list[str], trial: Path, log: Path, seen: mmap.mmap, fault: Fault | None, environment: Mapping[str, str]) -> None:
+def _be(
+    arguments: list[str],
+    trial: Path,
+    log: Path,
+    seen: mmap.mmap,
+    fault: Fault | None,
+    environment: Mapping[str, str],
+) -> None:
     """The child: the command line's own entry point; never returns."""
     code = 99
     try:
@@ -150,7 +167,9 @@ def _watch(root: str, seen: mmap.mmap, fault: Fault) -> None:
             return
         busy = True  # finding out where a path leads must not count
         try:
-            inside = any(_absolute(event, arguments, i).startswith(root) for i in range(PATHS[event]))
+            inside = any(
+                _absolute(event, arguments, i).startswith(root) for i in range(PATHS[event])
+            )
         finally:
             busy = False
         if inside:
@@ -168,7 +187,11 @@ def _watch(root: str, seen: mmap.mmap, fault: Fault) -> None:
 
 def _writes(arguments: tuple) -> bool:
     _, mode, flags = arguments
-    return any(letter in mode for letter in "wax+") if isinstance(mode, str) else bool((flags or 0) & WRITES)
+    return (
+        any(letter in mode for letter in "wax+")
+        if isinstance(mode, str)
+        else bool((flags or 0) & WRITES)
+    )
 
 
 def _absolute(event: str, arguments: tuple, index: int) -> str:
@@ -178,7 +201,9 @@ def _absolute(event: str, arguments: tuple, index: int) -> str:
         return ""
     folders = arguments[2:4] if event == "os.rename" else arguments[-1:]
     base = folders[min(index, len(folders) - 1)] if event != "open" else -1
-    start = os.readlink(f"/proc/self/fd/{base}") if isinstance(base, int) and base >= 0 else os.getcwd()
+    start = (
+        os.readlink(f"/proc/self/fd/{base}") if isinstance(base, int) and base >= 0 else os.getcwd()
+    )
     return os.path.abspath(os.path.join(start, os.fsdecode(path)))
 
 
@@ -197,5 +222,9 @@ def _read_only(event: str, first: bool) -> None:
 
 
 STRIKES = {
-    "kill": _send(signal.SIGKILL), "term": _send(signal.SIGTERM), "int": _send(signal.SIGINT), "full": _full, "read-only": _read_only,
-}  # fmt: skip
+    "kill": _send(signal.SIGKILL),
+    "term": _send(signal.SIGTERM),
+    "int": _send(signal.SIGINT),
+    "full": _full,
+    "read-only": _read_only,
+}

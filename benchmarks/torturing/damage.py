@@ -28,21 +28,30 @@ NAME = "lora, moving"
 
 
 class Damage:
-    """One run with a checkpoint of every step, runs that are not quite it, and mutants of its checkpoints."""
+    """One run with a checkpoint of every step, runs that are not quite it, and mutants of its
+    checkpoints.
+    """
 
     def __init__(self, world: World, cases: list[Straight], root: Path, seed: int):
         (case,) = [one.case for one in cases if one.name == NAME] or [cases[0].case]
         self.root, self.seed = root, seed
         self.base = straight(world, NAME, {**case, **MANY}, root / "base")
-        self.strangers = {name: _stranger(world, {**case, **MANY, **changes}, name, root) for name, (changes, _) in FOREIGN.items()}
+        self.strangers = {
+            name: _stranger(world, {**case, **MANY, **changes}, name, root)
+            for name, (changes, _) in FOREIGN.items()
+        }
 
     def mutants(self, numbers: range, score: Score) -> None:
-        """Damaged copies of the run's checkpoints; all are judged by what `accord resume` calls, some by the command."""
+        """Damaged copies of the run's checkpoints; all are judged by what `accord resume` calls,
+        some by the command.
+        """
         plans = {number: self._plan(number) for number in numbers}
         verdicts = self.root / "verdicts.json"
         runs = [self.root / f"{number}/run" for number in numbers]
         apart(lambda: verdicts.write_text(json.dumps(_judge_all(self.base.folder, runs))))
-        for (number, plan), verdict in zip(plans.items(), json.loads(verdicts.read_text()), strict=True):
+        for (number, plan), verdict in zip(
+            plans.items(), json.loads(verdicts.read_text()), strict=True
+        ):
             score.counts["mutants"] += 1
             score.counts[plan["kind"]] += 1
             _count(plan, verdict, number, score)
@@ -70,13 +79,17 @@ def _stranger(world: World, case: dict, name: str, root: Path) -> Path:
 
 
 def _mutate(checkpoints: Path, rng: random.Random, strangers: dict[str, Path]) -> dict:
-    """Damage the newest checkpoint, at times the one before it as well; what was done, and which one is good."""
+    """Damage the newest checkpoint, at times the one before it as well; what was done, and which
+    one is good.
+    """
     hit = 1 + (rng.random() < 0.3)
     done = [_damage(checkpoints, STEPS - n, rng, strangers) for n in range(hit)]
     return {"kind": done[0][0], "words": [words for _, words in done], "good": STEPS - hit}
 
 
-def _damage(checkpoints: Path, step: int, rng: random.Random, strangers: dict[str, Path]) -> tuple[str, str]:
+def _damage(
+    checkpoints: Path, step: int, rng: random.Random, strangers: dict[str, Path]
+) -> tuple[str, str]:
     path = checkpoints / f"step-{step:06d}"
     if rng.random() < 0.2:
         name = rng.choice(list(strangers))
@@ -150,9 +163,17 @@ def _folder(file: Path, rng: random.Random) -> None:
 
 
 DAMAGE: dict[str, Callable[[Path, random.Random], str | None]] = {
-    "bit flips": _flip, "truncated": _truncate, "grown": _grow, "zeros": _blank, "missing file": _missing, "empty file": _empty,
-    "swapped files": _swapped, "file of another step": _older, "another step's folder": _whole_older, "folder for a file": _folder,
-}  # fmt: skip
+    "bit flips": _flip,
+    "truncated": _truncate,
+    "grown": _grow,
+    "zeros": _blank,
+    "missing file": _missing,
+    "empty file": _empty,
+    "swapped files": _swapped,
+    "file of another step": _older,
+    "another step's folder": _whole_older,
+    "folder for a file": _folder,
+}
 
 
 # ---------------------------------------------------------------- verdicts
@@ -173,7 +194,9 @@ def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
     for run in runs:
         problems: list[str] = []
         try:
-            used = same_run(checkpoint.verified(run / "checkpoints", problems), ready, RunFolder(run), problems).step
+            used = same_run(
+                checkpoint.verified(run / "checkpoints", problems), ready, RunFolder(run), problems
+            ).step
         except AccordError as error:
             used, problems = 0, [str(error)]
         verdicts.append({"used": used, "problems": problems})
@@ -181,9 +204,14 @@ def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
 
 
 def _count(plan: dict, verdict: dict, number: int, score: Score) -> None:
-    """Each damaged checkpoint in a line that names it and what is wrong with it; the newest good one is used."""
+    """Each damaged checkpoint in a line that names it and what is wrong with it; the newest good
+    one is used.
+    """
     named = [
-        any(line.startswith(f"step-{STEPS - n:06d}: ") and words in line for line in verdict["problems"])
+        any(
+            line.startswith(f"step-{STEPS - n:06d}: ") and words in line
+            for line in verdict["problems"]
+        )
         for n, words in enumerate(plan["words"])
     ]
     score.counts["detected and named"] += all(named)
@@ -193,7 +221,9 @@ def _count(plan: dict, verdict: dict, number: int, score: Score) -> None:
 
 
 def _resume(base: Straight, trial: Path, plan: dict, number: int, score: Score) -> None:
-    """The whole command: says what it passes over, and ends with the bytes of the run that nothing happened to."""
+    """The whole command: says what it passes over, and ends with the bytes of the run that nothing
+    happened to.
+    """
     done = accord(["resume", str(trial / "run")], trial)
     aloud = done.said.count("! checkpoint passed over: step-") == len(plan["words"])
     different = differences(base.folder, trial / "run") if done.code == 0 else [f"exit {done.code}"]

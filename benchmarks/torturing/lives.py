@@ -1,4 +1,6 @@
-"""Runs that are killed, stopped, or out of room, go on, and are compared with the run that nothing happened to."""
+"""Runs that are killed, stopped, or out of room, go on, and are compared with the run that nothing
+happened to.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,11 @@ class Score:
         return cls(Counter(told), wrong, slowest)
 
     def as_dict(self) -> dict:
-        return {**dict(sorted(self.counts.items())), "slowest_stop_seconds": round(self.slowest, 2), "wrong": self.wrong}
+        return {
+            **dict(sorted(self.counts.items())),
+            "slowest_stop_seconds": round(self.slowest, 2),
+            "wrong": self.wrong,
+        }
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,11 @@ def finish(world: World, one: Straight, trial: Path, score: Score, label: str) -
         done = accord(next_command(world, one, trial), trial)
         if done.code == 0:
             break
-    apart = differences(one.folder, trial / "run") if done.code == 0 else [f"exit {done.code}: {done.said[-600:]}"]
+    apart = (
+        differences(one.folder, trial / "run")
+        if done.code == 0
+        else [f"exit {done.code}: {done.said[-600:]}"]
+    )
     score.counts["lives"] += 1
     if apart:
         score.wrong.append(f"{one.name}, {label}: {apart}")
@@ -80,8 +90,12 @@ def next_command(world: World, one: Straight, trial: Path) -> list[str]:
 # ---------------------------------------------------------------- at random times
 
 
-def random_kills(world: World, one: Straight, trial: Path, kills: int, seed: int, score: Score) -> None:
-    """One life with up to so many kills at random times; now and then half a line is left in the records as well."""
+def random_kills(
+    world: World, one: Straight, trial: Path, kills: int, seed: int, score: Score
+) -> None:
+    """One life with up to so many kills at random times; now and then half a line is left in the
+    records as well.
+    """
     rng = random.Random(seed)
     for _ in range(kills):
         done = accord(next_command(world, one, trial), trial, after=rng.uniform(0, one.seconds))
@@ -95,12 +109,18 @@ def random_kills(world: World, one: Straight, trial: Path, kills: int, seed: int
     finish(world, one, trial, score, f"seed {seed}")
 
 
-def random_signals(world: World, one: Straight, trial: Path, stops: int, seed: int, score: Score) -> None:
-    """One life with SIGTERM or SIGINT at random times: exit 75 with words, at most one step lost, then the same bytes."""
+def random_signals(
+    world: World, one: Straight, trial: Path, stops: int, seed: int, score: Score
+) -> None:
+    """One life with SIGTERM or SIGINT at random times: exit 75 with words, at most one step lost,
+    then the same bytes.
+    """
     rng = random.Random(seed)
     for _ in range(stops):
         number = rng.choice([signal.SIGTERM, signal.SIGINT])
-        done = accord(next_command(world, one, trial), trial, after=rng.uniform(0, one.seconds), number=number)
+        done = accord(
+            next_command(world, one, trial), trial, after=rng.uniform(0, one.seconds), number=number
+        )
         judge_stop(one, trial, done, score, f"seed {seed}")
         if done.code == 0:
             break
@@ -111,22 +131,37 @@ def judge_stop(one: Straight, trial: Path, done: Outcome, score: Score, label: s
     if done.code == 0:  # the signal came after the last thing that it could stop
         score.counts["was done before the signal"] += 1
         return
-    if done.code in (-signal.SIGTERM, -signal.SIGINT) and not done.said:  # no process can take note of one before it has begun
+    # no process can take note of one before it has begun
+    if done.code in (-signal.SIGTERM, -signal.SIGINT) and not done.said:
         score.counts["came before the command had begun"] += 1
         return
     score.counts["stopped"] += 1
     score.counts[f"stopped while: {phase(done.said)}"] += 1
     score.slowest = max(score.slowest, done.waited)
     lost = _steps(trial / "run") - _saved(trial / "run")
-    if done.code != 75 or "stopped: " not in done.said or "Traceback" in done.said or (lost > 1 and _saved(trial / "run")):
-        score.wrong.append(f"{one.name}, {label}: exit {done.code}, {lost} steps lost: {done.said[-600:]}")
+    if (
+        done.code != 75
+        or "stopped: " not in done.said
+        or "Traceback" in done.said
+        or (lost > 1 and _saved(trial / "run"))
+    ):
+        score.wrong.append(
+            f"{one.name}, {label}: exit {done.code}, {lost} steps lost: {done.said[-600:]}"
+        )
 
 
 def phase(said: str) -> str:
     """What the run was about, from the last line that announced it."""
-    marks = {"· loading": "loading", "· reading": "reading and tokenising", "· comparing": "forward path", "· step 0": "proofs",
-             "· log-probs of": "reference pass", "peak learning rate": "training, evaluation, saving",
-             "resumed at": "training, evaluation, saving", "step     5/5": "last evaluation and final save"}  # fmt: skip
+    marks = {
+        "· loading": "loading",
+        "· reading": "reading and tokenising",
+        "· comparing": "forward path",
+        "· step 0": "proofs",
+        "· log-probs of": "reference pass",
+        "peak learning rate": "training, evaluation, saving",
+        "resumed at": "training, evaluation, saving",
+        "step     5/5": "last evaluation and final save",
+    }
     found = "imports and config"
     for line in said.splitlines():
         found = next((name for mark, name in marks.items() if mark in line), found)
@@ -136,7 +171,11 @@ def phase(said: str) -> str:
 def _steps(run: Path) -> int:
     """Updates that metrics.jsonl tells of."""
     file = run / "metrics.jsonl"
-    return max((json.loads(line)["step"] for line in file.read_text().splitlines()), default=0) if file.exists() else 0
+    return (
+        max((json.loads(line)["step"] for line in file.read_text().splitlines()), default=0)
+        if file.exists()
+        else 0
+    )
 
 
 def _saved(run: Path) -> int:
@@ -153,7 +192,9 @@ def at_boundary(world: World, one: Straight, trial: Path, fault: Fault, score: S
     if fault.kind == "kill":
         score.counts["killed"] += done.killed
         if not done.killed:
-            score.wrong.append(f"{one.name}, {label}: was not killed: exit {done.code}: {done.said[-600:]}")
+            score.wrong.append(
+                f"{one.name}, {label}: was not killed: exit {done.code}: {done.said[-600:]}"
+            )
     elif fault.kind in ("term", "int"):
         judge_stop(one, trial, done, score, label)
     else:
@@ -162,11 +203,17 @@ def at_boundary(world: World, one: Straight, trial: Path, fault: Fault, score: S
 
 
 def judge_disk(one: Straight, trial: Path, done: Outcome, score: Score, label: str) -> None:
-    """Exit 6 in words. (0 where only the cache, or what was to be deleted, met the disk.) Checkpoints are whole."""
+    """Exit 6 in words. (0 where only the cache, or what was to be deleted, met the disk.)
+    Checkpoints are whole.
+    """
     from accord.training.checkpoint import verify
 
     score.counts[f"exit {done.code}"] += 1
-    if done.code not in (0, 6) or "Traceback" in done.said or (done.code == 6 and "error: " not in done.said):
+    if (
+        done.code not in (0, 6)
+        or "Traceback" in done.said
+        or (done.code == 6 and "error: " not in done.said)
+    ):
         score.wrong.append(f"{one.name}, {label}: exit {done.code}: {done.said[-900:]}")
     for path in (trial / "run/checkpoints").glob("step-*"):
         score.counts["checkpoints verified"] += 1

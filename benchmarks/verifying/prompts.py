@@ -1,7 +1,8 @@
-"""The three files of rlvr.py: prompts to train on, held-out ones with other requests, and IFEval's own.
+"""The three files of rlvr.py: prompts to train on, held-out ones with other requests, and IFEval's
+own.
 
-Requests are questions of TruthfulQA and first turns of HH-helpful, each set by its own split; a held-out request that shares
-most of its words with one that is trained on is left out.
+Requests are questions of TruthfulQA and first turns of HH-helpful, each set by its own split; a
+held-out request that shares most of its words with one that is trained on is left out.
 """
 
 from __future__ import annotations
@@ -24,9 +25,13 @@ LONGEST = 60  # words or so that an answer of 96 tokens has room for
 
 
 def make(data: Path, folder: Path, seed: int = 0) -> dict[str, int]:
-    """Write train.jsonl, held_out.jsonl and ifeval.jsonl; how many prompts each has. The same seed gives the same files."""
+    """Write train.jsonl, held_out.jsonl and ifeval.jsonl; how many prompts each has. The same seed
+    gives the same files.
+    """
     rng = random.Random(seed)
-    train, held_out = ([text for name in SOURCES[side] for text in _requests(data / name)] for side in SOURCES)
+    train, held_out = (
+        [text for name in SOURCES[side] for text in _requests(data / name)] for side in SOURCES
+    )
     held_out = apart(held_out, train)
     for texts in (train, held_out):
         rng.shuffle(texts)
@@ -37,32 +42,58 @@ def make(data: Path, folder: Path, seed: int = 0) -> dict[str, int]:
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, rows in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )
     return {name: len(rows) for name, rows in files.items()}
 
 
 def _requests(path: Path) -> list[str]:
     prompts = (row["prompt"] for row in rows_of(path))
-    return requests_of(sorted({text if isinstance(text, str) else text[0]["content"] for text in prompts}))
+    return requests_of(
+        sorted({text if isinstance(text, str) else text[0]["content"] for text in prompts})
+    )
 
 
 def ifeval(path: Path, rng: random.Random) -> list[dict]:
-    """Some of IFEval's prompts: of kinds that the reward knows, and not such as ask for more than a short answer can hold."""
-    rows = [row for row in rows_of(path) if not isinstance(constraints()("An answer.", row), str) and not _long(row)]
+    """Some of IFEval's prompts: of kinds that the reward knows, and not such as ask for more than a
+    short answer can hold.
+    """
+    rows = [
+        row
+        for row in rows_of(path)
+        if not isinstance(constraints()("An answer.", row), str) and not _long(row)
+    ]
     rng.shuffle(rows)
     return rows[:IFEVAL]
 
 
 def _long(row: dict) -> bool:
-    counts = ("num_words", "num_sentences", "num_paragraphs", "num_sections", "frequency", "let_frequency")
+    counts = (
+        "num_words",
+        "num_sentences",
+        "num_paragraphs",
+        "num_sections",
+        "frequency",
+        "let_frequency",
+    )
     least = {"num_words": LONGEST, "num_sentences": 5, "num_paragraphs": 3, "num_sections": 3}
     return any(
-        given.get("relation", "at least") == "at least" and isinstance(given.get(name), int) and given[name] >= least.get(name, 6)
-        for given in row["kwargs"] for name in counts
-    ) or any("repeat_prompt" in name or "two_responses" in name for name in row["instruction_id_list"])  # fmt: skip
+        given.get("relation", "at least") == "at least"
+        and isinstance(given.get(name), int)
+        and given[name] >= least.get(name, 6)
+        for given in row["kwargs"]
+        for name in counts
+    ) or any(
+        "repeat_prompt" in name or "two_responses" in name for name in row["instruction_id_list"]
+    )
 
 
 def rows_of(path: Path) -> Iterator[dict]:
-    opened = gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else open(path, encoding="utf-8")
+    opened = (
+        gzip.open(path, "rt", encoding="utf-8")
+        if path.suffix == ".gz"
+        else open(path, encoding="utf-8")
+    )
     with opened as file:
         yield from map(json.loads, file)

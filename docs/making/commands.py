@@ -25,18 +25,25 @@ def _command(name: str, command) -> str:
     given = [_usage(one) for one in params if one.param_type_name == "argument"]
     rows = [(literal(_names(one)), plain(one.help or "–"), _default(one)) for one in params]
     listed = f"\n\n{table(('', 'what it is', 'by default'), rows)}" if rows else ""
-    return f"## accord {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
+    return (
+        "## accord"
+        f" {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
+    )
 
 
 def _usage(argument) -> str:
-    name = (argument.metavar or argument.name).upper().strip("[]") + ("…" if argument.nargs == -1 else "")
+    name = (argument.metavar or argument.name).upper().strip("[]") + (
+        "…" if argument.nargs == -1 else ""
+    )
     return name if argument.required else f"[{name}]"
 
 
 def _names(param) -> str:
     if param.param_type_name == "argument":
         return _usage(param)
-    value = "" if param.is_flag else f" {(param.metavar or 'VALUE')}" + (" …" if param.multiple else "")
+    value = (
+        "" if param.is_flag else f" {(param.metavar or 'VALUE')}" + (" …" if param.multiple else "")
+    )
     return ", ".join([*param.opts, *param.secondary_opts]) + value
 
 
@@ -44,19 +51,32 @@ def _default(param) -> str:
     if param.required:
         return "required"
     value = param.default
-    return "–" if value is None or value is False or value == () or callable(value) else literal(value)
+    return (
+        "–" if value is None or value is False or value == () or callable(value) else literal(value)
+    )
 
 
 def exit_codes() -> str:
     """What the command's exit code says, from the errors' own classes."""
-    kinds = [each for each in vars(errors).values() if inspect.isclass(each) and issubclass(each, errors.AccordError)]
-    rows = [(each.code, literal(each.__name__), plain(inspect.getdoc(each) or "")) for each in kinds if each is not errors.AccordError]
+    kinds = [
+        each
+        for each in vars(errors).values()
+        if inspect.isclass(each) and issubclass(each, errors.AccordError)
+    ]
+    rows = [
+        (each.code, literal(each.__name__), plain(inspect.getdoc(each) or ""))
+        for each in kinds
+        if each is not errors.AccordError
+    ]
     return table(("exit", "error", "means"), [(0, "–", "done"), *sorted(rows)])
 
 
 def permissions() -> str:
     """What `--allow` takes."""
-    return table(("`--allow`", "permits"), [(literal(n), plain(says)) for n, says in (PERMISSIONS | OF_OBJECTIVES).items()])
+    return table(
+        ("`--allow`", "permits"),
+        [(literal(n), plain(says)) for n, says in (PERMISSIONS | OF_OBJECTIVES).items()],
+    )
 
 
 def fields() -> str:
@@ -86,4 +106,6 @@ def _default_of(field) -> str:
 def _section(annotation: object) -> type[BaseModel] | None:
     """The section that a field holds, alone or as one of several types."""
     kinds = [annotation, *getattr(annotation, "__args__", ())]
-    return next((kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseModel)), None)
+    return next(
+        (kind for kind in kinds if inspect.isclass(kind) and issubclass(kind, BaseModel)), None
+    )

@@ -13,7 +13,10 @@ def formats() -> str:
     """Every format in the order in which they are tried, what it needs and what else it reads."""
     return table(
         ("format", "rows", "needs the columns", "reads too, where they are there"),
-        [(f"**{each.name}**", each.kind, _columns(each.needs), _columns(each.reads) or "–") for each in FORMATS],
+        [
+            (f"**{each.name}**", each.kind, _columns(each.needs), _columns(each.reads) or "–")
+            for each in FORMATS
+        ],
     )
 
 
@@ -28,10 +31,21 @@ def writers() -> str:
 
 def fixes() -> str:
     """What `accord audit --fix` can remove, and what it does by itself."""
-    rows = [(literal(n), plain(r.says), "yes" if r.default else f"with `--drop {n}`", ", ".join(r.kinds)) for n, r in RULES.items()]
+    rows = [
+        (
+            literal(n),
+            plain(r.says),
+            "yes" if r.default else f"with `--drop {n}`",
+            ", ".join(r.kinds),
+        )
+        for n, r in RULES.items()
+    ]
     return table(("name", "a row goes if it is", "by itself", "rows"), rows)
 
 
 def thresholds() -> str:
     """The audit's limits, each with its reason."""
-    return table(("limit", "value", "why there"), [(literal(n), f"{t.value:,g}", plain(t.reason)) for n, t in THRESHOLDS.items()])
+    return table(
+        ("limit", "value", "why there"),
+        [(literal(n), f"{t.value:,g}", plain(t.reason)) for n, t in THRESHOLDS.items()],
+    )

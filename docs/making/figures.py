@@ -20,7 +20,8 @@ def result(name: str) -> dict:
 
 
 def figure(name: str, path: str, form: str = "") -> str:
-    """One figure: `figure silentbench counts/accord/caught`, keys and places apart by "/", and how to print it.
+    """One figure: `figure silentbench counts/accord/caught`, keys and places apart by "/", and how
+    to print it.
 
     Raises:
       LookupError, TypeError: there is no such figure.
@@ -34,14 +35,26 @@ def figure(name: str, path: str, form: str = "") -> str:
 
 
 def _measured(name: str) -> dict[str, dict]:
-    """Of a file of held-out results, the methods that were trained (the rest are rules of thumb beside them)."""
-    return {method: row for method, row in result(name).items() if isinstance(row, dict) and "interval" in row}
+    """Of a file of held-out results, the methods that were trained (the rest are rules of thumb
+    beside them).
+    """
+    return {
+        method: row
+        for method, row in result(name).items()
+        if isinstance(row, dict) and "interval" in row
+    }
 
 
 def held_out(name: str) -> str:
-    """A table of held-out accuracies, a line a method, with intervals, and the rules of thumb under them."""
+    """A table of held-out accuracies, a line a method, with intervals, and the rules of thumb under
+    them.
+    """
     rows = [_trained(method, row) for method, row in _measured(name).items()]
-    rules = [(plain(rule), "–", "–", f"{value:.3f}", "–", "–") for rule, value in result(name).items() if isinstance(value, float)]
+    rules = [
+        (plain(rule), "–", "–", f"{value:.3f}", "–", "–")
+        for rule, value in result(name).items()
+        if isinstance(value, float)
+    ]
     head = ("method", "updates", "before", "after (95 % interval)", "margin", "log-prob of chosen")
     return table(head, [*rows, *rules])
 
@@ -50,37 +63,76 @@ def _trained(method: str, row: dict) -> tuple[str, ...]:
     low, high = row["interval"]
     before, after = row["logps_chosen"]
     return (
-        plain(method), f"{row['steps']:,}", f"{row['accuracy_before']:.3f}", f"**{row['accuracy']:.3f}** ({low:.3f} to {high:.3f})",
-        f"{row['margin']:+.3f}", f"{before:.1f} → {after:.1f}",
-    )  # fmt: skip
+        plain(method),
+        f"{row['steps']:,}",
+        f"{row['accuracy_before']:.3f}",
+        f"**{row['accuracy']:.3f}** ({low:.3f} to {high:.3f})",
+        f"{row['margin']:+.3f}",
+        f"{before:.1f} → {after:.1f}",
+    )
 
 
 def apart(name: str) -> str:
     """Which two methods' intervals do not overlap, and which do: a list of two sentences."""
     told, not_told = [], []
     for (one, left), (other, right) in combinations(_measured(name).items(), 2):
-        overlap = max(left["interval"][0], right["interval"][0]) <= min(left["interval"][1], right["interval"][1])
+        overlap = max(left["interval"][0], right["interval"][0]) <= min(
+            left["interval"][1], right["interval"][1]
+        )
         (not_told if overlap else told).append(f"{plain(one)} and {plain(other)}")
     return "\n".join(
-        [f"- Intervals apart: {'; '.join(told) or 'none'}.", f"- **Intervals overlap**, so this run cannot tell them apart: {'; '.join(not_told) or 'none'}."]
+        [
+            f"- Intervals apart: {'; '.join(told) or 'none'}.",
+            (
+                "- **Intervals overlap**, so this run cannot tell them apart:"
+                f" {'; '.join(not_told) or 'none'}."
+            ),
+        ]
     )
 
 
 def vs_trl() -> str:
     """Speed and memory against TRL, a line a case, medians over the repeats."""
-    head = ("case", "times as fast", "repeats", "share of its memory", "seconds an update: accord", "TRL", "TRL's setting")
-    cases = [(name, case) for name, case in result("vs_trl").items() if isinstance(case, dict) and "speed" in case]
-    return table(head, [
-        (plain(name), f"{median(case['speed']):.1f} ×", len(case["speed"]), f"{median(case['memory']):.2f}",
-         f"{median(case['accord']['seconds_an_update']):.2f}", f"{median(case['trl']['seconds_an_update']):.2f}", plain(case["trl_setting"]))
-        for name, case in cases
-    ])  # fmt: skip
+    head = (
+        "case",
+        "times as fast",
+        "repeats",
+        "share of its memory",
+        "seconds an update: accord",
+        "TRL",
+        "TRL's setting",
+    )
+    cases = [
+        (name, case)
+        for name, case in result("vs_trl").items()
+        if isinstance(case, dict) and "speed" in case
+    ]
+    return table(
+        head,
+        [
+            (
+                plain(name),
+                f"{median(case['speed']):.1f} ×",
+                len(case["speed"]),
+                f"{median(case['memory']):.2f}",
+                f"{median(case['accord']['seconds_an_update']):.2f}",
+                f"{median(case['trl']['seconds_an_update']):.2f}",
+                plain(case["trl_setting"]),
+            )
+            for name, case in cases
+        ],
+    )
 
 
 def paths() -> str:
     """Each prompt computed once against the plain padded way."""
     rows = [
-        (plain(name), f"{case['ratios']['speed']:.1f} ×", f"{case['ratios']['memory']:.2f}", f"{case['losses_apart']:.4f}")
+        (
+            plain(name),
+            f"{case['ratios']['speed']:.1f} ×",
+            f"{case['ratios']['memory']:.2f}",
+            f"{case['losses_apart']:.4f}",
+        )
         for name, case in result("paths").items()
     ]
     return table(("rows", "times as fast", "share of the memory", "losses apart"), rows)
@@ -89,14 +141,21 @@ def paths() -> str:
 def silentbench() -> str:
     """Every injected fault: caught where, by accord and by TRL, and accord's own words."""
     rows = [
-        (plain(fault["fault"]), _fate(fault["accord"]), _fate(fault["trl"]), plain(said(fault["accord"]["says"])) or "–")
+        (
+            plain(fault["fault"]),
+            _fate(fault["accord"]),
+            _fate(fault["trl"]),
+            plain(said(fault["accord"]["says"])) or "–",
+        )
         for fault in result("silentbench")["faults"]
     ]
     return table(("fault", "accord", "TRL", "what accord says"), rows)
 
 
 def said(message: str) -> str:
-    """The line of a message that names the cause, cut where it gets long; the heading above it says only that a run ended."""
+    """The line of a message that names the cause, cut where it gets long; the heading above it says
+    only that a run ended.
+    """
     lines = [line.strip() for line in message.splitlines()]
     line = next((line for line in lines if not line.endswith("would be silently wrong.")), "")
     return line if len(line) <= LONGEST else line[:LONGEST].rpartition(" ")[0] + " …"
@@ -111,7 +170,12 @@ def _fate(side: dict | None) -> str:
 def audit_scale() -> str:
     """What an audit costs by the size of the file."""
     rows = [
-        (f"{row['pairs']:,}", f"{row['cpu_seconds']:.1f}", f"{row['wall_seconds']:.1f}", f"{row['peak_gb']:.2f} GB")
+        (
+            f"{row['pairs']:,}",
+            f"{row['cpu_seconds']:.1f}",
+            f"{row['wall_seconds']:.1f}",
+            f"{row['peak_gb']:.2f} GB",
+        )
         for row in result("audit_scale")["results"]
     ]
     return table(("pairs", "CPU seconds", "seconds", "peak memory"), rows)

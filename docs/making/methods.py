@@ -1,4 +1,6 @@
-"""The objectives: what each needs, what its β means, and what a preference costs in KL where it is known exactly."""
+"""The objectives: what each needs, what its β means, and what a preference costs in KL where it is
+known exactly.
+"""
 
 from __future__ import annotations
 
@@ -13,23 +15,39 @@ BETAS = (0.01, 0.05, 0.1, 0.5, 1.0)
 def needs() -> str:
     """A line an objective: rows, reference, options with their defaults, source."""
     rows = [
-        (f"**{name}**", each.rows, "yes" if each.reference else "no", _options(each.schema), plain(each.source))
+        (
+            f"**{name}**",
+            each.rows,
+            "yes" if each.reference else "no",
+            _options(each.schema),
+            plain(each.source),
+        )
         for name, each in (OBJECTIVES | POLICY_OBJECTIVES).items()
     ]
     return table(("method", "rows", "reference", "options", "source"), rows)
 
 
 def _options(schema: dict) -> str:
-    return ", ".join(literal(f"{name}={option.get('default', 'required')}") for name, option in schema.items()) or "–"
+    return (
+        ", ".join(
+            literal(f"{name}={option.get('default', 'required')}")
+            for name, option in schema.items()
+        )
+        or "–"
+    )
 
 
 def conventions() -> str:
     """What a run says aloud at its start, each objective at its defaults."""
-    return table(("method", "said at the start of the run"), [(f"**{n}**", plain(resolve(n).convention)) for n in OBJECTIVES])
+    return table(
+        ("method", "said at the start of the run"),
+        [(f"**{n}**", plain(resolve(n).convention)) for n in OBJECTIVES],
+    )
 
 
 def kl_spent(agreement: str) -> str:
-    """Two answers that the reference gives equally often; people prefer one with the given share: where DPO's minimum lies.
+    """Two answers that the reference gives equally often; people prefer one with the given share:
+    where DPO's minimum lies.
 
     The minimum has βh = logit(share), h = log(p / (1 − p)) for a reference of one half, and
     KL = p log 2p + (1 − p) log 2(1 − p).
@@ -38,7 +56,15 @@ def kl_spent(agreement: str) -> str:
     pull = math.log(share / (1 - share))
     return table(
         ("β", "margin h, nats", "policy gives the better answer", "KL to the reference, nats"),
-        [(f"{beta:g}", f"{pull / beta:.2f}", f"{_sigmoid(pull / beta):.4f}", f"{_kl(_sigmoid(pull / beta)):.4f}") for beta in BETAS],
+        [
+            (
+                f"{beta:g}",
+                f"{pull / beta:.2f}",
+                f"{_sigmoid(pull / beta):.4f}",
+                f"{_kl(_sigmoid(pull / beta)):.4f}",
+            )
+            for beta in BETAS
+        ],
     )
 
 

@@ -1,4 +1,6 @@
-"""Red flags and metrics in words. The flags are the rules that run; the metrics' meanings stand here."""
+"""Red flags and metrics in words. The flags are the rules that run; the metrics' meanings stand
+here.
+"""
 
 from __future__ import annotations
 
@@ -11,90 +13,294 @@ KINDS = {"warning": "red flag", "note": "note: looks alarming and is not, or con
 NUMBER = re.compile(r"\{(\w+)[^}]*\}")  # where a rule's text has a figure of the run
 
 # name -> (what it is, what is normal, what is not)
-OWN = ("reward", "kl", "tokens", "ended", "missing")  # held-out figures of answers that are described with those of training
+# held-out figures of answers that are described with those of training
+OWN = ("reward", "kl", "tokens", "ended", "missing")
 METRICS = {
-    "loss": ("the objective's own loss, mean over the rows of the batch", "falls, then flattens. At the first line it has a known value wherever there is a reference (ln 2 for dpo)", "rises above where it began: the learning rate is too high"),
-    "rewards/chosen": ("β × log-ratio of chosen answers to the reference (simpo, orpo, cpo: what their loss compares)", "either sign: a little below 0 with a growing margin is what most healthy runs look like", "far below 0: see diag/log_ratio_token/chosen"),
-    "rewards/rejected": ("the same of rejected answers", "falls", "rises as fast as that of the chosen answers"),
-    "rewards/margins": ("reward of the chosen answer less that of the rejected one, mean over pairs", "grows, ever slower", "flat after half of the run; or growing while the held-out one shrinks"),
-    "rewards/accuracies": ("share of pairs whose chosen answer has the higher reward; a tie counts half", ".5 at the start with a reference, then rising; held out it stays below training", "still .5 late in the run; or 1.0 on training rows only"),
-    "logps/chosen": ("log-prob of chosen answers under the policy, nats an answer", "falls a little in DPO and its kin", "collapses: the model forgets the answers that it should give"),
+    "loss": (
+        "the objective's own loss, mean over the rows of the batch",
+        (
+            "falls, then flattens. At the first line it has a known value wherever there is a"
+            " reference (ln 2 for dpo)"
+        ),
+        "rises above where it began: the learning rate is too high",
+    ),
+    "rewards/chosen": (
+        (
+            "β × log-ratio of chosen answers to the reference (simpo, orpo, cpo: what their loss"
+            " compares)"
+        ),
+        "either sign: a little below 0 with a growing margin is what most healthy runs look like",
+        "far below 0: see diag/log_ratio_token/chosen",
+    ),
+    "rewards/rejected": (
+        "the same of rejected answers",
+        "falls",
+        "rises as fast as that of the chosen answers",
+    ),
+    "rewards/margins": (
+        "reward of the chosen answer less that of the rejected one, mean over pairs",
+        "grows, ever slower",
+        "flat after half of the run; or growing while the held-out one shrinks",
+    ),
+    "rewards/accuracies": (
+        "share of pairs whose chosen answer has the higher reward; a tie counts half",
+        ".5 at the start with a reference, then rising; held out it stays below training",
+        "still .5 late in the run; or 1.0 on training rows only",
+    ),
+    "logps/chosen": (
+        "log-prob of chosen answers under the policy, nats an answer",
+        "falls a little in DPO and its kin",
+        "collapses: the model forgets the answers that it should give",
+    ),
     "logps/rejected": ("the same of rejected answers", "falls", "rises while chosen ones fall"),
-    "entropy": ("mean entropy of the policy's next token over answers, nats a token", "drifts down slowly", "falls towards 0: one answer is left"),
-    "grad_norm": ("length of the gradient before clipping", "settles after the warm-up", "ten times its usual value"),
+    "entropy": (
+        "mean entropy of the policy's next token over answers, nats a token",
+        "drifts down slowly",
+        "falls towards 0: one answer is left",
+    ),
+    "grad_norm": (
+        "length of the gradient before clipping",
+        "settles after the warm-up",
+        "ten times its usual value",
+    ),
     "learning_rate": ("of this update", "rises over the warm-up, then falls to 0", "–"),
     "epoch": ("passes over the rows so far", "–", "many passes over few rows"),
     "num_tokens": ("tokens seen so far", "–", "–"),
-    "kl": ("KTO's baseline z0: KL to the reference, estimated from answers to other prompts, at least 0", "0 at the start, then small and above 0", "0 on nearly every update: all answers are becoming less likely"),
-    "nll_loss": ("NLL of the chosen answer, the part of orpo and cpo that imitates", "falls", "rises"),
-    "log_odds_ratio": ("orpo: log σ of the log-odds ratio, 0 where chosen answers have all the odds", "rises towards 0", "at 0: the preference term is spent"),
+    "kl": (
+        (
+            "KTO's baseline z0: KL to the reference, estimated from answers to other prompts, at"
+            " least 0"
+        ),
+        "0 at the start, then small and above 0",
+        "0 on nearly every update: all answers are becoming less likely",
+    ),
+    "nll_loss": (
+        "NLL of the chosen answer, the part of orpo and cpo that imitates",
+        "falls",
+        "rises",
+    ),
+    "log_odds_ratio": (
+        "orpo: log σ of the log-odds ratio, 0 where chosen answers have all the odds",
+        "rises towards 0",
+        "at 0: the preference term is spent",
+    ),
     "log_odds_chosen": ("orpo: log-odds of chosen over rejected", "rises", "falls"),
-    "rollouts/reward": ("mean reward of a batch of the policy's own answers; its parts stand under rollouts/reward/NAME, held out it is eval_reward", "rises, ever slower", "rises while the gold judgement falls"),
-    "rollouts/reward_std": ("spread of those rewards", "falls slowly", "0: there is nothing to compare"),
+    "rollouts/reward": (
+        (
+            "mean reward of a batch of the policy's own answers; its parts stand under"
+            " rollouts/reward/NAME, held out it is eval_reward"
+        ),
+        "rises, ever slower",
+        "rises while the gold judgement falls",
+    ),
+    "rollouts/reward_std": (
+        "spread of those rewards",
+        "falls slowly",
+        "0: there is nothing to compare",
+    ),
     "rollouts/missing": ("share of answers that have no reward", "0", "over a fifth"),
-    "rollouts/flat_groups": ("share of prompts whose answers all have one reward", "under a half", "over .7: hardly anything is learned from"),
+    "rollouts/flat_groups": (
+        "share of prompts whose answers all have one reward",
+        "under a half",
+        "over .7: hardly anything is learned from",
+    ),
     "rollouts/pairs": ("pairs that were made of a batch", "one a prompt, with best_worst", "few"),
     "rollouts/paired_prompts": ("share of prompts of which a pair was made", "near 1", "under .3"),
-    "rollouts/kl": ("mean log-ratio of the answers to the reference, nats an answer: KL, on the policy's own answers; held out eval_kl", "grows slowly from 0", "over 30"),
-    "rollouts/tokens": ("mean length of the answers", "changes little", "grows without end: see the length penalty"),
-    "rollouts/ended": ("share of answers that end by themselves", "as at the start", "falls to none"),
-    "rollouts/sampler_gap": ("how far the sampler's log-probs are from those of the path that trains, nats a token", "rounding: .01 in bfloat16", "a tenth and more: what is learned from is another policy"),
-    "rollouts/value_explained": ("ppo: share of the returns' variance that the value head foresees", "rises from 0 or below", "stays below 0"),
-    "rollouts/beta": ("ppo with kl_target: the KL weight for the next batch", "settles", "grows without end"),
-    "policy/clip_ratio": ("share of tokens outside the clip", "0 in a batch's first pass, a few hundredths later", "over .4"),
-    "policy/approx_kl": ("KL to the policy that drew the answers, nats a token", "0 in the first pass", "over .1"),
+    "rollouts/kl": (
+        (
+            "mean log-ratio of the answers to the reference, nats an answer: KL, on the policy's"
+            " own answers; held out eval_kl"
+        ),
+        "grows slowly from 0",
+        "over 30",
+    ),
+    "rollouts/tokens": (
+        "mean length of the answers",
+        "changes little",
+        "grows without end: see the length penalty",
+    ),
+    "rollouts/ended": (
+        "share of answers that end by themselves",
+        "as at the start",
+        "falls to none",
+    ),
+    "rollouts/sampler_gap": (
+        "how far the sampler's log-probs are from those of the path that trains, nats a token",
+        "rounding: .01 in bfloat16",
+        "a tenth and more: what is learned from is another policy",
+    ),
+    "rollouts/value_explained": (
+        "ppo: share of the returns' variance that the value head foresees",
+        "rises from 0 or below",
+        "stays below 0",
+    ),
+    "rollouts/beta": (
+        "ppo with kl_target: the KL weight for the next batch",
+        "settles",
+        "grows without end",
+    ),
+    "policy/clip_ratio": (
+        "share of tokens outside the clip",
+        "0 in a batch's first pass, a few hundredths later",
+        "over .4",
+    ),
+    "policy/approx_kl": (
+        "KL to the policy that drew the answers, nats a token",
+        "0 in the first pass",
+        "over .1",
+    ),
     "policy/kl": ("grpo: the KL term in the loss, nats a token", "grows slowly", "over 1"),
     "policy/value_loss": ("ppo: loss of the value head, weighted", "falls", "rises"),
-    "policy/ratio_gap": ("mean size of the log-ratio to the policy that drew the answers, nats a token", "0 in the first pass", "–"),
-    "diag/reward_low": ("ends of the 95 % interval of the held-out reward, clustered by prompt; also reward_high, kl_…, gold_…", "as for accuracy", "the interval before training overlaps it"),
-    "repeated": ("held out: share of 4-grams in the policy's answers that are repetitions", "near 0", "a third"),
-    "gold": ("held out: a second judgement of the same answers, never trained on", "rises with the reward", "falls while the reward rises"),
-    "diag/log_ratio/chosen": ("change of an answer's log-prob against the reference, nats an answer; also /rejected", "small against the answer's length", "see the next"),
-    "diag/log_ratio_token/chosen": ("the same, nats a token; also /rejected", "within a few tenths of 0", "chosen answers lose much on most rows: likelihood displacement"),
-    "diag/chosen_down": ("share of rows whose chosen answer became less likely than under the reference", "anything, while the fall is small", "nearly all rows, with a large fall"),
-    "diag/drift": ("mean size of the change, both sides, nats a token: how far the policy has gone", "grows with the run", "several nats: answers are all but forgotten"),
-    "diag/ties": ("share of pairs whose margin is no larger than the machine's rounding", "1 before the first update, then 0", "over half, later: the weights hardly move"),
-    "diag/saturated": ("share of rows with under a hundredth of their first loss left", "rises late", "nearly 1: the run is done"),
-    "diag/accuracy_low": ("ends of the 95 % interval of held-out accuracy, clustered by prompt; also accuracy_high", "narrow enough for what you want to conclude", "holds .5: no better than chance"),
-    "diag/length_correlation": ("rank correlation of held-out margins with how much longer the chosen answer is", "near 0", "near 1 or −1: length is what was learned"),
-    "diag/auc": ("labelled rows: chance that a desirable answer has a higher reward than an undesirable one", ".5 at the start, then rising", "stays at .5"),
-    "diag/samples_tokens": ("mean length of the sampled answers", "changes little", "half as long again, or two thirds"),
-    "diag/samples_repeated": ("share of 4-grams in samples that are repetitions", "near 0", "a third"),
-    "diag/samples_ended": ("share of samples that end by themselves", "as before training", "falls to nearly none"),
+    "policy/ratio_gap": (
+        "mean size of the log-ratio to the policy that drew the answers, nats a token",
+        "0 in the first pass",
+        "–",
+    ),
+    "diag/reward_low": (
+        (
+            "ends of the 95 % interval of the held-out reward, clustered by prompt; also"
+            " reward_high, kl_…, gold_…"
+        ),
+        "as for accuracy",
+        "the interval before training overlaps it",
+    ),
+    "repeated": (
+        "held out: share of 4-grams in the policy's answers that are repetitions",
+        "near 0",
+        "a third",
+    ),
+    "gold": (
+        "held out: a second judgement of the same answers, never trained on",
+        "rises with the reward",
+        "falls while the reward rises",
+    ),
+    "diag/log_ratio/chosen": (
+        "change of an answer's log-prob against the reference, nats an answer; also /rejected",
+        "small against the answer's length",
+        "see the next",
+    ),
+    "diag/log_ratio_token/chosen": (
+        "the same, nats a token; also /rejected",
+        "within a few tenths of 0",
+        "chosen answers lose much on most rows: likelihood displacement",
+    ),
+    "diag/chosen_down": (
+        "share of rows whose chosen answer became less likely than under the reference",
+        "anything, while the fall is small",
+        "nearly all rows, with a large fall",
+    ),
+    "diag/drift": (
+        "mean size of the change, both sides, nats a token: how far the policy has gone",
+        "grows with the run",
+        "several nats: answers are all but forgotten",
+    ),
+    "diag/ties": (
+        "share of pairs whose margin is no larger than the machine's rounding",
+        "1 before the first update, then 0",
+        "over half, later: the weights hardly move",
+    ),
+    "diag/saturated": (
+        "share of rows with under a hundredth of their first loss left",
+        "rises late",
+        "nearly 1: the run is done",
+    ),
+    "diag/accuracy_low": (
+        "ends of the 95 % interval of held-out accuracy, clustered by prompt; also accuracy_high",
+        "narrow enough for what you want to conclude",
+        "holds .5: no better than chance",
+    ),
+    "diag/length_correlation": (
+        "rank correlation of held-out margins with how much longer the chosen answer is",
+        "near 0",
+        "near 1 or −1: length is what was learned",
+    ),
+    "diag/auc": (
+        "labelled rows: chance that a desirable answer has a higher reward than an undesirable one",
+        ".5 at the start, then rising",
+        "stays at .5",
+    ),
+    "diag/samples_tokens": (
+        "mean length of the sampled answers",
+        "changes little",
+        "half as long again, or two thirds",
+    ),
+    "diag/samples_repeated": (
+        "share of 4-grams in samples that are repetitions",
+        "near 0",
+        "a third",
+    ),
+    "diag/samples_ended": (
+        "share of samples that end by themselves",
+        "as before training",
+        "falls to nearly none",
+    ),
     "diag/samples_empty": ("share of empty samples", "0", "half"),
-    "diag/samples_longer": ("share of samples longer than at the start", "about half", "nine in ten"),
-    "diag/samples_entropy": ("entropy over the sampled answers, nats a token", "a little lower than before", "a quarter of what it was"),
-    "diag/samples_top1": ("mean probability of the likeliest token", "a little higher than before", "near 1"),
-    "diag/samples_kl": ("KL to the reference on the samples, nats an answer: the price of the reward", "grows with training", "grows while held-out accuracy does not"),
-}  # fmt: skip
+    "diag/samples_longer": (
+        "share of samples longer than at the start",
+        "about half",
+        "nine in ten",
+    ),
+    "diag/samples_entropy": (
+        "entropy over the sampled answers, nats a token",
+        "a little lower than before",
+        "a quarter of what it was",
+    ),
+    "diag/samples_top1": (
+        "mean probability of the likeliest token",
+        "a little higher than before",
+        "near 1",
+    ),
+    "diag/samples_kl": (
+        "KL to the reference on the samples, nats an answer: the price of the reward",
+        "grows with training",
+        "grows while held-out accuracy does not",
+    ),
+}
 
 
 def described(name: str) -> str:
-    """The key of METRICS that describes a recorded name: held-out names and the other side share a line."""
+    """The key of METRICS that describes a recorded name: held-out names and the other side share a
+    line.
+    """
     if (own := name.removeprefix("eval_")) in OWN and own != name:
         return f"rollouts/{own}"
-    name = name.replace("diag/eval_", "diag/").removeprefix("eval_").replace("accuracy_high", "accuracy_low")
+    name = (
+        name.replace("diag/eval_", "diag/")
+        .removeprefix("eval_")
+        .replace("accuracy_high", "accuracy_low")
+    )
     name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 
 def metrics() -> str:
     """A table: name, what it is, normal, alarming."""
-    return table(("name", "what it is", "normal", "alarming"), [(literal(name), *map(plain, words)) for name, words in METRICS.items()])
+    return table(
+        ("name", "what it is", "normal", "alarming"),
+        [(literal(name), *map(plain, words)) for name, words in METRICS.items()],
+    )
 
 
 def rules() -> str:
-    """Every rule of the monitor: condition in its own words, meaning, remedy, source, and what silences it."""
+    """Every rule of the monitor: condition in its own words, meaning, remedy, source, and what
+    silences it.
+    """
     return "\n\n".join(map(_rule, RULES))
 
 
 def _rule(rule) -> str:
-    silenced = f"\n- **not said after** {', '.join(map(literal, rule.unless))}" if rule.unless else ""
-    acts = {"best": "the run ends with its best held-out weights", "slower": "the learning rate is halved"}
+    silenced = (
+        f"\n- **not said after** {', '.join(map(literal, rule.unless))}" if rule.unless else ""
+    )
+    acts = {
+        "best": "the run ends with its best held-out weights",
+        "slower": "the learning rate is halved",
+    }
     adapt = f"\n- **`--on-flag adapt`** {acts[rule.adapt]}" if rule.adapt else ""
     return (
-        f"### {rule.name}\n\n*{KINDS[rule.verdict]}.* {_shown(rule.says)}\n\n- **means** {_shown(rule.means)}\n"
-        f"- **what to do** {_shown(rule.remedy)}\n- **source** {plain(rule.source)}{adapt}{silenced}"
+        f"### {rule.name}\n\n*{KINDS[rule.verdict]}.* {_shown(rule.says)}\n\n- **means**"
+        f" {_shown(rule.means)}\n- **what to do** {_shown(rule.remedy)}\n- **source**"
+        f" {plain(rule.source)}{adapt}{silenced}"
     )
 
 

@@ -1,4 +1,6 @@
-"""`{{ name words }}` on a page becomes markdown; a name or a figure that is not there ends the build."""
+"""`{{ name words }}` on a page becomes markdown; a name or a figure that is not there ends the
+build.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def expand(markdown: str) -> str:
 def _made(call: str) -> str:
     name, *words = shlex.split(call)
     if name not in MACROS:
-        raise PageError(f"{{{{ {call} }}}}: no macro is called {name!r}. Known: {', '.join(MACROS)}.")
+        raise PageError(
+            f"{{{{ {call} }}}}: no macro is called {name!r}. Known: {', '.join(MACROS)}."
+        )
     try:
         return MACROS[name](*words)
     except (AttributeError, ImportError, LookupError, OSError, TypeError, ValueError) as error:

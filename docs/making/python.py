@@ -1,4 +1,6 @@
-"""The Python reference: signatures and docstrings as they stand. Docstrings have formulas, so they are shown unchanged."""
+"""The Python reference: signatures and docstrings as they stand. Docstrings have formulas, so they
+are shown unchanged.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,18 @@ from making.text import block
 
 
 def reference(*names: str) -> str:
-    """Each name with its signature and docstring: "accord.train"; "accord.objectives.*" is every objective of the table."""
+    """Each name with its signature and docstring: "accord.train"; "accord.objectives.*" is every
+    objective of the table.
+    """
     return "\n\n".join(_entry(one) for name in names for one in _each(name))
 
 
 def _each(name: str) -> list[str]:
-    return [f"accord.objectives.{one}" for one in OBJECTIVES] if name == "accord.objectives.*" else [name]
+    return (
+        [f"accord.objectives.{one}" for one in OBJECTIVES]
+        if name == "accord.objectives.*"
+        else [name]
+    )
 
 
 def _entry(name: str) -> str:
@@ -45,7 +53,9 @@ def signature(name: str, value: object) -> str:
             parts.append("*")
         stars = stars or each.kind in (each.KEYWORD_ONLY, each.VAR_POSITIONAL)
         parts.append(_parameter(each))
-    returns = "" if given.return_annotation is given.empty else f" -> {_type(given.return_annotation)}"
+    returns = (
+        "" if given.return_annotation is given.empty else f" -> {_type(given.return_annotation)}"
+    )
     return f"{name}(\n" + "".join(f"    {part},\n" for part in parts) + f"){returns}"
 
 
@@ -54,10 +64,15 @@ def _parameter(each: inspect.Parameter) -> str:
     kind = "" if each.annotation is each.empty else f": {_type(each.annotation)}"
     if each.default is each.empty:
         return name + kind
-    # a function or a record as a default prints as an address or as all of its fields, which says nothing here
+    # a function or a record as a default prints as an address or as all of its fields, which says
+    # nothing here
     simple = each.default is None or isinstance(each.default, (bool, int, float, str, tuple))
     return f"{name}{kind} = {each.default!r}" if simple else f"{name}{kind} = …"
 
 
 def _type(annotation: object) -> str:
-    return annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    return (
+        annotation
+        if isinstance(annotation, str)
+        else getattr(annotation, "__name__", str(annotation))
+    )

@@ -19,7 +19,9 @@ def _cell(text: str) -> str:
 
 
 def plain(text: str) -> str:
-    """Text of the code as markdown that shows it as it is; what stands between backticks is code there too."""
+    """Text of the code as markdown that shows it as it is; what stands between backticks is code
+    there too.
+    """
     pieces = text.split("`")
     if len(pieces) % 2 == 0:  # a backtick of its own is no code
         return _escaped(text)
@@ -27,7 +29,10 @@ def plain(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(f"\\{c}" if c in "\\`*_[]" else {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(c, c) for c in text)
+    return "".join(
+        f"\\{c}" if c in "\\`*_[]" else {"<": "&lt;", ">": "&gt;", "&": "&amp;"}.get(c, c)
+        for c in text
+    )
 
 
 def literal(text: object) -> str:

@@ -14,8 +14,12 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 _WHERE = {
-    "train": "accord.api", "resume": "accord.api", "audit": "accord.auditing.run", "objectives": None, "types": None,
-}  # fmt: skip
+    "train": "accord.api",
+    "resume": "accord.api",
+    "audit": "accord.auditing.run",
+    "objectives": None,
+    "types": None,
+}
 
 if TYPE_CHECKING:
     from accord import objectives, types
@@ -27,7 +31,11 @@ def __getattr__(name: str):
     if name not in _WHERE:
         raise AttributeError(f"module 'accord' has no attribute {name!r}")
     module = _WHERE[name]
-    return importlib.import_module(f"accord.{name}") if module is None else getattr(importlib.import_module(module), name)
+    return (
+        importlib.import_module(f"accord.{name}")
+        if module is None
+        else getattr(importlib.import_module(module), name)
+    )
 
 
 def __dir__() -> list[str]:

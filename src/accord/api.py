@@ -12,20 +12,26 @@ from accord.training.run import resume as resume_run
 
 
 def train(
-    recipe: str | Mapping | None = None, *, set: Mapping[str, Any] | None = None, allow: tuple[str, ...] = (),
-    verbose: bool = False, **keywords: Any,
-) -> Result:  # fmt: skip
+    recipe: str | Mapping | None = None,
+    *,
+    set: Mapping[str, Any] | None = None,
+    allow: tuple[str, ...] = (),
+    verbose: bool = False,
+    **keywords: Any,
+) -> Result:
     """Train a run and return what it left.
 
-        accord.train(model="smollm2", data="pairs.jsonl", method="dpo", beta=0.1, steps=100, output="runs/first")
+        accord.train(model="smollm2", data="pairs.jsonl", method="dpo", beta=0.1, steps=100,
+        output="runs/first")
 
     Args:
       recipe: path of a YAML recipe, or a mapping of the same shape.
       set: further fields by their full path: {"train.warmup": 0.2}.
       allow: permissions for what is refused otherwise.
       verbose: print progress to standard error.
-      keywords: model, data, held_out, method, steps, epochs, batch_size, learning_rate, seed, output, lora, adapter,
-        reference, max_tokens, template, dtype, on_flag; any other is an option of the objective (beta, gamma, …).
+      keywords: model, data, held_out, method, steps, epochs, batch_size, learning_rate, seed,
+        output, lora, adapter, reference, max_tokens, template, dtype, on_flag; any other is an
+        option of the objective (beta, gamma, …).
 
     Raises:
       accord.types.AccordError: of the class that its cause has.
@@ -37,5 +43,7 @@ def train(
 
 
 def resume(run: str, *, verbose: bool = False) -> Result:
-    """Go on with a run that was stopped; bit for bit what the uninterrupted run would have done (on a CPU)."""
+    """Go on with a run that was stopped; bit for bit what the uninterrupted run would have done (on
+    a CPU).
+    """
     return resume_run(run, Display() if verbose else SilentDisplay())

@@ -1,7 +1,7 @@
 """The command line. Heavy imports wait until a command needs them, so that --help answers at once.
 
-Exit codes: 0 done · 2 usage or config · 3 data unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk
-full · 75 stopped by a signal and saved.
+Exit codes: 0 done · 2 usage or config · 3 data unfit · 4 preflight refused · 5 diverged · 6
+checkpoint unusable or disk full · 75 stopped by a signal and saved.
 """
 
 from __future__ import annotations
@@ -25,39 +25,83 @@ from accord.environment import ranks, settle
 from accord.errors import AccordError, Interrupted, UsageError
 
 app = typer.Typer(
-    name="accord", no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
+    name="accord",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
-)  # fmt: skip
+)
 
 Output = Annotated[Optional[str], typer.Option("--output", help="Folder to write; must not exist.")]
 
 
 @app.command()
 def train(
-    recipe: Annotated[Optional[str], typer.Argument(help="YAML recipe; flags below override it.")] = None,
+    recipe: Annotated[
+        Optional[str], typer.Argument(help="YAML recipe; flags below override it.")
+    ] = None,
     model: Annotated[Optional[str], typer.Option(help="smollm2 (embedded), or a folder.")] = None,
-    data: Annotated[Optional[str], typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")] = None,
-    held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
-    method: Annotated[Optional[str], typer.Option(help="dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward model), or module:function.")] = None,
+    data: Annotated[
+        Optional[str],
+        typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
+    ] = None,
+    held_out: Annotated[
+        Optional[str], typer.Option("--held-out", help="File to evaluate on.")
+    ] = None,
+    method: Annotated[
+        Optional[str],
+        typer.Option(
+            help=(
+                "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
+                " model), or module:function."
+            )
+        ),
+    ] = None,
     adapter: Annotated[Optional[str], typer.Option(help="A LoRA adapter to go on from.")] = None,
-    all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
+    all_weights: Annotated[
+        bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
+    ] = False,
     steps: Annotated[Optional[int], typer.Option(help="Updates to make.")] = None,
-    epochs: Annotated[Optional[float], typer.Option(help="Passes over the data, instead of steps.")] = None,
-    batch_size: Annotated[Optional[int], typer.Option("--batch-size", help="Rows per update.")] = None,
-    learning_rate: Annotated[Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")] = None,
-    seed: Annotated[Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")] = None,
-    on_flag: Annotated[Optional[str], typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")] = None,
+    epochs: Annotated[
+        Optional[float], typer.Option(help="Passes over the data, instead of steps.")
+    ] = None,
+    batch_size: Annotated[
+        Optional[int], typer.Option("--batch-size", help="Rows per update.")
+    ] = None,
+    learning_rate: Annotated[
+        Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")
+    ] = None,
+    seed: Annotated[
+        Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")
+    ] = None,
+    on_flag: Annotated[
+        Optional[str], typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
+    ] = None,
     output: Output = None,
     set_: Set = None,
     allow: Allow = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Two rows as the model sees them, every check, no update.")] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Two rows as the model sees them, every check, no update."),
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Train a model on preferences."""
     short = dict(
-        model=model, data=data, held_out=held_out, method=method, adapter=adapter, steps=steps, epochs=epochs,
-        batch_size=batch_size, learning_rate=learning_rate, seed=seed, on_flag=on_flag, output=output,
-    )  # fmt: skip
+        model=model,
+        data=data,
+        held_out=held_out,
+        method=method,
+        adapter=adapter,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        on_flag=on_flag,
+        output=output,
+    )
     if all_weights:
         short["lora"] = False
 
@@ -65,7 +109,9 @@ def train(
         from accord.flags import build
 
         if recipe is None and data is None and not set_:
-            raise UsageError("Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …).")
+            raise UsageError(
+                "Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …)."
+            )
         config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
         settle(offline="hub" not in config.allow)
         from accord.training.display import make_display
@@ -85,7 +131,9 @@ def train(
 
 
 @app.command()
-def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False) -> None:
+def resume(
+    run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False
+) -> None:
     """Go on with a run that was stopped."""
 
     def work():
@@ -104,10 +152,17 @@ def resume(run: Annotated[str, typer.Argument(help="Folder of the run.")], as_js
 def export(
     run: Annotated[str, typer.Argument(help="Folder of the run.")],
     output: Output = None,
-    merge: Annotated[bool, typer.Option("--merge", help="One model, the adapters merged into it.")] = False,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="One model, the adapters merged into it.")
+    ] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
-    dtype: Annotated[Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")] = None,
-    harness: Annotated[Optional[str], typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai.")] = None,
+    dtype: Annotated[
+        Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")
+    ] = None,
+    harness: Annotated[
+        Optional[str],
+        typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
@@ -133,10 +188,15 @@ def export(
 @app.command()
 def report(
     runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
-    output: Annotated[Optional[str], typer.Option("--output", help="The HTML file; report.html in the run's folder by default.")] = None,
+    output: Annotated[
+        Optional[str],
+        typer.Option("--output", help="The HTML file; report.html in the run's folder by default."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how to make it again."""
+    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how
+    to make it again.
+    """
 
     def work():
         from accord.report.page import write_report
@@ -150,16 +210,24 @@ def report(
 
 @app.command()
 def watch(
-    runs: Annotated[Optional[str], typer.Argument(help="A run, or a folder of runs; runs/ by default.")] = None,
-    port: Annotated[int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)] = 7373,
+    runs: Annotated[
+        Optional[str], typer.Argument(help="A run, or a folder of runs; runs/ by default.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)
+    ] = 7373,
 ) -> None:
-    """A live local page of all runs: curves, flags with their meaning, samples, differences of configuration."""
+    """A live local page of all runs: curves, flags with their meaning, samples, differences of
+    configuration.
+    """
 
     def work():
         try:
             from accord.web.watch import serve
         except ImportError as error:
-            raise UsageError(f"accord watch needs {error.name}: pip install 'accord[watch]'.") from error
+            raise UsageError(
+                f"accord watch needs {error.name}: pip install 'accord[watch]'."
+            ) from error
         serve(runs, port, print)
 
     _run(work, False)
@@ -167,21 +235,27 @@ def watch(
 
 @app.command()
 def demo(output: Output = None, as_json: Json = False) -> None:
-    """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and after."""
+    """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and
+    after.
+    """
 
     def work():
         settle()
         from accord.demo.run import run_demo
         from accord.training.display import make_display
 
-        return run_demo(output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command())
+        return run_demo(
+            output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command()
+        )
 
     _run(work, as_json)
 
 
 @app.command()
 def doctor(
-    device: Annotated[str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")
+    ] = "auto",
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     as_json: Json = False,
 ) -> None:
@@ -196,14 +270,20 @@ def doctor(
         from accord.training.doctor import examine
         from accord.training.folder import vars_of
 
-        report = examine(device, dtype, lambda f: _say(as_json, f"{MARKS[f.verdict]} {f.check:<24} {f.says}"))
+        report = examine(
+            device, dtype, lambda f: _say(as_json, f"{MARKS[f.verdict]} {f.check:<24} {f.says}")
+        )
         for name, value in report.machine.items():
             _say(as_json, f"  {name}: {value}")
         if not report.healthy:
             bad = "\n".join(f"  {f.check}: {f.says}" for f in report.findings if f.refused)
             raise Refused(f"{report.verdict}\n{bad}")
         _say(as_json, report.verdict)
-        return {"machine": report.machine, "verdict": report.verdict, "checks": [vars_of(f) for f in report.findings]}
+        return {
+            "machine": report.machine,
+            "verdict": report.verdict,
+            "checks": [vars_of(f) for f in report.findings],
+        }
 
     _run(work, as_json)
 
@@ -216,12 +296,23 @@ def methods(as_json: Json = False) -> None:
         from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
 
         table = {
-            name: {"rows": o.rows, "reference": o.reference, "options": o.schema, "source": o.source}
+            name: {
+                "rows": o.rows,
+                "reference": o.reference,
+                "options": o.schema,
+                "source": o.source,
+            }
             for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
         }
         for name, entry in table.items():
-            options = ", ".join(f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items())
-            _say(as_json, f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10} {options}")
+            options = ", ".join(
+                f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items()
+            )
+            _say(
+                as_json,
+                f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10}"
+                f" {options}",
+            )
         return table
 
     _run(work, as_json)
@@ -248,7 +339,9 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
 
     try:
         if ranks()[1] > 1 and not many:
-            alone = UsageError("Only train and resume share their work among processes. Leave out torchrun.")
+            alone = UsageError(
+                "Only train and resume share their work among processes. Leave out torchrun."
+            )
             alone.everywhere = True
             raise alone
         with stop_on_signals() as stop, stop.at_once():
@@ -258,7 +351,8 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
     except KeyboardInterrupt:
         _fail(Interrupted("stopped."), as_json)
     except OSError as error:
-        if error.errno is None:  # a library's own error dressed as OSError: a bug or a broken install, so show it whole
+        # a library's own error dressed as OSError: a bug or a broken install, so show it whole
+        if error.errno is None:
             raise
         from accord.errors import CheckpointError
 
@@ -271,7 +365,11 @@ def _fail(error: AccordError, as_json: bool) -> None:
     if error.everywhere and ranks()[0]:  # the first rank says it for all
         raise SystemExit(error.code) from None
     if as_json:
-        print(json.dumps({"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}))
+        print(
+            json.dumps(
+                {"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}
+            )
+        )
     print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
     raise SystemExit(error.code) from None
 
@@ -282,7 +380,9 @@ def _say(as_json: bool, text: str) -> None:
 
 
 def _command() -> list[str]:
-    """What was typed, for the run's records; a recipe's path may hold a token, as a config's values may not."""
+    """What was typed, for the run's records; a recipe's path may hold a token, as a config's values
+    may not.
+    """
     from accord.secrets import redacted
 
     return ["accord", *map(redacted, sys.argv[1:])]

@@ -13,14 +13,28 @@ from accord.environment import settle
 from accord.errors import UsageError
 
 TRIALS = 20  # of a search
-Recipe = Annotated[str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")]
-Seeds = Annotated[int, typer.Option(min=1, help="Seeds of each; the recipe's and the ones after it.")]
-Fixed = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe, for all cells.")]
+Recipe = Annotated[
+    str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")
+]
+Seeds = Annotated[
+    int, typer.Option(min=1, help="Seeds of each; the recipe's and the ones after it.")
+]
+Fixed = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe, for all cells."),
+]
 Samples = Annotated[int, typer.Option(min=1, help="Prompts that every model answers.")]
 Tokens = Annotated[int, typer.Option("--sample-tokens", min=1, help="Longest answer.")]
-Prompts = Annotated[Optional[str], typer.Option(help="Text file of prompts, one a line; the held-out ones by default.")]
-ScorerName = Annotated[Optional[str], typer.Option("--scorer", help="vader, or module:function: scores the answers.")]
-Page = Annotated[Optional[str], typer.Option(help="The HTML page; comparison.html in the folder by default.")]
+Prompts = Annotated[
+    Optional[str],
+    typer.Option(help="Text file of prompts, one a line; the held-out ones by default."),
+]
+ScorerName = Annotated[
+    Optional[str], typer.Option("--scorer", help="vader, or module:function: scores the answers.")
+]
+Page = Annotated[
+    Optional[str], typer.Option(help="The HTML page; comparison.html in the folder by default.")
+]
 
 
 def add_compare_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
@@ -48,7 +62,11 @@ def _finish(record: dict, output: str, page: str | None, say: Callable, as_json:
     file = write_page(record, output, page)
     for line in lines(record):
         say(as_json, line)
-    say(as_json, f"\n{file} ({file.stat().st_size / 1000:,.0f} kB); comparison.json beside the cells in {output}")
+    say(
+        as_json,
+        f"\n{file} ({file.stat().st_size / 1000:,.0f} kB); comparison.json beside the cells in"
+        f" {output}",
+    )
     return record | {"page": str(file)}
 
 
@@ -59,7 +77,14 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         output: Folder = "comparison",
         seeds: Seeds = 3,
         trials: Annotated[
-            int, typer.Option(min=1, help="Learning rates tried for each method on rows cut off the training rows; 1: its own.")
+            int,
+            typer.Option(
+                min=1,
+                help=(
+                    "Learning rates tried for each method on rows cut off the training rows; 1: its"
+                    " own."
+                ),
+            ),
         ] = 1,
         samples: Samples = 24,
         sample_tokens: Tokens = 48,
@@ -70,7 +95,8 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Methods on the same rows, in the same order, with the same updates and trials: who is better, with intervals.
+        """Methods on the same rows, in the same order, with the same updates and trials: who is
+        better, with intervals.
 
         Stopped or killed, the same command goes on; finished cells are not run again.
         """
@@ -96,15 +122,37 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
     def sweep(
         recipe: Recipe,
         set_: Annotated[
-            list[str], typer.Option("--set", metavar="KEY=VALUE,VALUE,…", help=(
-                "A field and its values; several span a grid. To search: KEY=LOW..HIGH, or KEY=log:LOW..HIGH."))
+            list[str],
+            typer.Option(
+                "--set",
+                metavar="KEY=VALUE,VALUE,…",
+                help=(
+                    "A field and its values; several span a grid. To search: KEY=LOW..HIGH, or"
+                    " KEY=log:LOW..HIGH."
+                ),
+            ),
         ],
-        search: Annotated[str, typer.Option(help="grid: every combination. optuna: settings that Optuna proposes, chosen on validation rows.")] = "grid",
-        trials: Annotated[Optional[int], typer.Option(min=2, help="Settings that --search optuna tries; default 20.")] = None,
+        search: Annotated[
+            str,
+            typer.Option(
+                help=(
+                    "grid: every combination. optuna: settings that Optuna proposes, chosen on"
+                    " validation rows."
+                )
+            ),
+        ] = "grid",
+        trials: Annotated[
+            Optional[int],
+            typer.Option(min=2, help="Settings that --search optuna tries; default 20."),
+        ] = None,
         output: Folder = "sweep",
         seeds: Seeds = 1,
         kl_budget: Annotated[
-            Optional[float], typer.Option("--kl-budget", help="Nats an answer: which β keeps to it, read off between measured ones.")
+            Optional[float],
+            typer.Option(
+                "--kl-budget",
+                help="Nats an answer: which β keeps to it, read off between measured ones.",
+            ),
         ] = None,
         samples: Samples = 24,
         sample_tokens: Tokens = 48,
@@ -114,7 +162,9 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """One method over a grid of settings, or a search through them; one reference pass for all. Goes on where it was stopped."""
+        """One method over a grid of settings, or a search through them; one reference pass for all.
+        Goes on where it was stopped.
+        """
 
         def work():
             from accord.flags import build
@@ -125,7 +175,9 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.compare.run import Terms
             from accord.compare.run import sweep as carry_out
 
-            terms = Terms(output, seeds, tried, samples, sample_tokens, prompts, scorer, kl_budget, search)
+            terms = Terms(
+                output, seeds, tried, samples, sample_tokens, prompts, scorer, kl_budget, search
+            )
             record = carry_out(base, set_, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
@@ -136,21 +188,47 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
 
 def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
     def frontier(
-        recipe: Annotated[Optional[str], typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")] = None,
-        methods: Annotated[str, typer.Option(help="Such as dpo,ipo,kto,simpo,orpo.")] = "dpo,ipo,kto,simpo,orpo",
-        beta: Annotated[Optional[str], typer.Option(help="Several, such as 0.05,0.1,0.5; each method's own by default.")] = None,
-        checkpoints: Annotated[int, typer.Option(min=1, help="Points along each run, its end among them.")] = 1,
-        scorer: Annotated[str, typer.Option(help="The reward: vader, or module:function.")] = "vader",
+        recipe: Annotated[
+            Optional[str],
+            typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs."),
+        ] = None,
+        methods: Annotated[
+            str, typer.Option(help="Such as dpo,ipo,kto,simpo,orpo.")
+        ] = "dpo,ipo,kto,simpo,orpo",
+        beta: Annotated[
+            Optional[str],
+            typer.Option(help="Several, such as 0.05,0.1,0.5; each method's own by default."),
+        ] = None,
+        checkpoints: Annotated[
+            int, typer.Option(min=1, help="Points along each run, its end among them.")
+        ] = 1,
+        scorer: Annotated[
+            str, typer.Option(help="The reward: vader, or module:function.")
+        ] = "vader",
         prompts: Prompts = None,
         samples: Annotated[int, typer.Option(min=1, help="Prompts.")] = 64,
-        answers: Annotated[int, typer.Option(min=1, help="Answers of each model to each prompt.")] = 2,
+        answers: Annotated[
+            int, typer.Option(min=1, help="Answers of each model to each prompt.")
+        ] = 2,
         reference_answers: Annotated[
-            int, typer.Option("--reference-answers", min=2, help="Of the start model, for the best possible reward at a KL.")
+            int,
+            typer.Option(
+                "--reference-answers",
+                min=2,
+                help="Of the start model, for the best possible reward at a KL.",
+            ),
         ] = 16,
         sample_tokens: Tokens = 40,
         seeds: Seeds = 1,
         demo: Annotated[
-            bool, typer.Option("--demo", help="The DPO paper's Figure 2 in miniature: SmolLM2, sentiment, the demo's pairs and prompts.")
+            bool,
+            typer.Option(
+                "--demo",
+                help=(
+                    "The DPO paper's Figure 2 in miniature: SmolLM2, sentiment, the demo's pairs"
+                    " and prompts."
+                ),
+            ),
         ] = False,
         output: Folder = "frontier",
         set_: Fixed = None,
@@ -158,12 +236,18 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Reward against KL, of every method, β and step, beside the best possible. Goes on where it was stopped."""
+        """Reward against KL, of every method, β and step, beside the best possible. Goes on where
+        it was stopped.
+        """
 
         def work():
             from accord.flags import build
 
-            base = build(_demo_recipe(recipe, prompts) if demo else _recipe(recipe), assignments=set_ or (), allow=allow or ())
+            base = build(
+                _demo_recipe(recipe, prompts) if demo else _recipe(recipe),
+                assignments=set_ or (),
+                allow=allow or (),
+            )
             settle(offline="hub" not in base.allow)
             from accord.compare.frontier import Wanted, lines
             from accord.compare.frontier import frontier as carry_out
@@ -172,13 +256,27 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
             asked = _demo_prompts() if demo else prompts
             points = 3 if demo and checkpoints == 1 else checkpoints
             wanted = Wanted(
-                output, methods, _numbers(beta), points, seeds, scorer, asked, samples, answers, reference_answers, sample_tokens
+                output,
+                methods,
+                _numbers(beta),
+                points,
+                seeds,
+                scorer,
+                asked,
+                samples,
+                answers,
+                reference_answers,
+                sample_tokens,
             )
             record = carry_out(base, wanted, _display(), command())
             file = write_page(record, output, page, "frontier")
             for line in lines(record):
                 say(as_json, line)
-            say(as_json, f"\n{file} ({file.stat().st_size / 1000:,.0f} kB); frontier.json beside the cells in {output}")
+            say(
+                as_json,
+                f"\n{file} ({file.stat().st_size / 1000:,.0f} kB); frontier.json beside the cells"
+                f" in {output}",
+            )
             return record | {"page": str(file)}
 
         run(work, as_json)
@@ -188,7 +286,10 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
 
 def _trials(search: str, trials: int | None) -> int:
     if search == "grid" and trials is not None:
-        raise UsageError("--trials: a grid tries every combination once. Leave it out, or search: --search optuna.")
+        raise UsageError(
+            "--trials: a grid tries every combination once. Leave it out, or search: --search"
+            " optuna."
+        )
     return 1 if search == "grid" else trials or TRIALS
 
 

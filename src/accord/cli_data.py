@@ -11,42 +11,74 @@ import typer
 from accord.cli_options import Json
 from accord.environment import settle
 
-Data = Annotated[str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")]
+Data = Annotated[
+    str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
 UNFIT = 3  # exit code
 
 # What `accord audit` takes beside the data.
-ModelToo = Annotated[Optional[str], typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness.")]
-HeldOutToo = Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")]
-Kind = Annotated[Optional[str], typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")]
-Page = Annotated[Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")]
+ModelToo = Annotated[
+    Optional[str],
+    typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),
+]
+HeldOutToo = Annotated[
+    Optional[str],
+    typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage."),
+]
+Kind = Annotated[
+    Optional[str],
+    typer.Option(help="pairs, labelled or demonstrations; default: what most rows are."),
+]
+Page = Annotated[
+    Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")
+]
 Fix = Annotated[
-    Optional[str], typer.Option("--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it.")
+    Optional[str],
+    typer.Option(
+        "--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."
+    ),
 ]
 Drop = Annotated[
-    Optional[list[str]], typer.Option(help="A further rule of --fix: cycles, score-conflicts, declared-flips, language.")
+    Optional[list[str]],
+    typer.Option(
+        help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."
+    ),
 ]
 Keep = Annotated[
     Optional[list[str]],
     typer.Option(
-        help="A rule of --fix to leave out: duplicates, near-duplicates, contradictions, same-answers, near-ties."
+        help=(
+            "A rule of --fix to leave out: duplicates, near-duplicates, contradictions,"
+            " same-answers, near-ties."
+        )
     ),
 ]
 NearTie = Annotated[
     Optional[float],
-    typer.Option("--near-tie", help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1."),
+    typer.Option(
+        "--near-tie",
+        help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1.",
+    ),
 ]
 MinChosenScore = Annotated[
-    Optional[float], typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less.")
+    Optional[float],
+    typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less."),
 ]
 MaxPerPrompt = Annotated[
-    Optional[int], typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt.")
+    Optional[int],
+    typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt."),
 ]
 BalanceLength = Annotated[
-    bool, typer.Option("--balance-length", help="--fix makes the longer answer win as often as it loses.")
+    bool,
+    typer.Option(
+        "--balance-length", help="--fix makes the longer answer win as often as it loses."
+    ),
 ]
 Sample = Annotated[int, typer.Option(min=1, help="Rows that the probes read.")]
-ModelRows = Annotated[Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")]
+ModelRows = Annotated[
+    Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")
+]
 
 
 def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
@@ -67,11 +99,23 @@ def _tell(text: str) -> None:
 
 def _audit(run: Callable, say: Callable) -> Callable:
     def audit(
-        data: Data, model: ModelToo = None, held_out: HeldOutToo = None, rows: Kind = None, page: Page = None, fix: Fix = None,
-        drop: Drop = None, keep: Keep = None, near_tie: NearTie = None, min_chosen_score: MinChosenScore = None,
-        max_per_prompt: MaxPerPrompt = None, balance_length: BalanceLength = False, sample: Sample = 10_000,
-        model_rows: ModelRows = None, seed: Seed = 0, as_json: Json = False,
-    ) -> None:  # fmt: skip
+        data: Data,
+        model: ModelToo = None,
+        held_out: HeldOutToo = None,
+        rows: Kind = None,
+        page: Page = None,
+        fix: Fix = None,
+        drop: Drop = None,
+        keep: Keep = None,
+        near_tie: NearTie = None,
+        min_chosen_score: MinChosenScore = None,
+        max_per_prompt: MaxPerPrompt = None,
+        balance_length: BalanceLength = False,
+        sample: Sample = 10_000,
+        model_rows: ModelRows = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
         """What is wrong with a preference file, before any training. Exit 3 if it is unfit."""
         verdict = ""
 
@@ -86,12 +130,26 @@ def _audit(run: Callable, say: Callable) -> Callable:
             if page is not None:
                 check_page(page)
             options = Options(
-                tuple(drop or ()), tuple(keep or ()), near_tie, min_chosen_score, max_per_prompt, balance_length, seed if fix else 0,
-            )  # fmt: skip
+                tuple(drop or ()),
+                tuple(keep or ()),
+                near_tie,
+                min_chosen_score,
+                max_per_prompt,
+                balance_length,
+                seed if fix else 0,
+            )
             found = examine(
-                data, model=model, held_out=held_out, rows=rows, sample=sample, model_rows=model_rows, fix_to=fix,
-                options=options, seed=seed, say=_tell,
-            )  # fmt: skip
+                data,
+                model=model,
+                held_out=held_out,
+                rows=rows,
+                sample=sample,
+                model_rows=model_rows,
+                fix_to=fix,
+                options=options,
+                seed=seed,
+                say=_tell,
+            )
             verdict = found.verdict
             if page is not None:
                 write_page(found, page)  # before anything is printed: a reader may close the pipe
@@ -123,11 +181,13 @@ def _split(run: Callable, say: Callable) -> Callable:
             done = divide(data, output, share=share, seed=seed)
             say(
                 as_json,
-                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl: {done['held_out']:,} rows; {done['unusable']:,} unusable",
+                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
+                f" {done['held_out']:,} rows; {done['unusable']:,} unusable",
             )
             say(
                 as_json,
-                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters, {done['held_out_clusters']:,} of them held out; none is on both sides",
+                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
+                f" {done['held_out_clusters']:,} of them held out; none is on both sides",
             )
             return done
 
@@ -142,11 +202,18 @@ def _convert(run: Callable, say: Callable) -> Callable:
         to: Annotated[
             str,
             typer.Option(
-                help="Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a wrong name lists all."
+                help=(
+                    "Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a"
+                    " wrong name lists all."
+                )
             ),
         ],
-        output: Annotated[str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")],
-        format: Annotated[str, typer.Option(help="Format to read; auto judges every row.")] = "auto",
+        output: Annotated[
+            str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")
+        ],
+        format: Annotated[
+            str, typer.Option(help="Format to read; auto judges every row.")
+        ] = "auto",
         as_json: Json = False,
     ) -> None:
         """Write a preference file in another tool's format."""
@@ -168,16 +235,25 @@ def _advise(run: Callable, say: Callable) -> Callable:
     def advise(
         data: Data,
         model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
-        held_out: Annotated[Optional[str], typer.Option("--held-out", help="File to evaluate on.")] = None,
-        recipe: Annotated[
-            Optional[str], typer.Option(help="Write a recipe that runs as it is, each line with its reason.")
+        held_out: Annotated[
+            Optional[str], typer.Option("--held-out", help="File to evaluate on.")
         ] = None,
-        all_weights: Annotated[bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")] = False,
-        model_rows: Annotated[int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")] = 60,
+        recipe: Annotated[
+            Optional[str],
+            typer.Option(help="Write a recipe that runs as it is, each line with its reason."),
+        ] = None,
+        all_weights: Annotated[
+            bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
+        ] = False,
+        model_rows: Annotated[
+            int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")
+        ] = 60,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Which method, why, and with which settings, from what the audit measured. Exit 3 if something must be mended first."""
+        """Which method, why, and with which settings, from what the audit measured. Exit 3 if
+        something must be mended first.
+        """
         ready = True
 
         def work():
@@ -192,9 +268,18 @@ def _advise(run: Callable, say: Callable) -> Callable:
 
             if recipe is not None:
                 check_absent(recipe)
-            found = examine(data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell)
+            found = examine(
+                data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell
+            )
             _tell("timing the model")
-            advice = consider(found, measure(load(model)), model=model, data=data, held_out=held_out, all_weights=all_weights)
+            advice = consider(
+                found,
+                measure(load(model)),
+                model=model,
+                data=data,
+                held_out=held_out,
+                all_weights=all_weights,
+            )
             ready = advice.ready
             for line in lines(advice):
                 say(as_json, line)

@@ -40,13 +40,20 @@ def _generate(run: Callable, say: Callable) -> Callable:
     def generate(
         model: Target,
         prompts: Annotated[Optional[str], typer.Option(help=PROMPTS)] = None,
-        prompt: Annotated[Optional[str], typer.Option(help="One prompt, instead of a file.")] = None,
+        prompt: Annotated[
+            Optional[str], typer.Option(help="One prompt, instead of a file.")
+        ] = None,
         k: K = 8,
         max_new_tokens: Longest = 256,
         temperature: Temperature = 1.0,
         top_p: TopP = 1.0,
         limit: Limit = None,
-        output: Annotated[Optional[str], typer.Option(help="JSONL file to write; must not exist. Without it, answers are printed.")] = None,
+        output: Annotated[
+            Optional[str],
+            typer.Option(
+                help="JSONL file to write; must not exist. Without it, answers are printed."
+            ),
+        ] = None,
         dtype: Dtype = None,
         template: Template = None,
         seed: Seed = 0,
@@ -62,9 +69,16 @@ def _generate(run: Callable, say: Callable) -> Callable:
 
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
             figures, rows = answer(
-                model, prompts=prompts, prompt=prompt, sampling=sampling, output=output, limit=limit, dtype=dtype,
-                template=template, say=tell,
-            )  # fmt: skip
+                model,
+                prompts=prompts,
+                prompt=prompt,
+                sampling=sampling,
+                output=output,
+                limit=limit,
+                dtype=dtype,
+                template=template,
+                say=tell,
+            )
             for row in rows:
                 _print_answers(row, lambda line: say(as_json, line))
             if output is not None:
@@ -79,35 +93,67 @@ def _generate(run: Callable, say: Callable) -> Callable:
 def _eval(run: Callable, say: Callable) -> Callable:
     def evaluate(
         model: Target,
-        data: Annotated[Optional[str], typer.Option(help="Held-out pairs or labels; default: the run's own.")] = None,
-        reference: Annotated[
-            Optional[str], typer.Option(help="A model, or adapter_off; default: what the run started from.")
+        data: Annotated[
+            Optional[str], typer.Option(help="Held-out pairs or labels; default: the run's own.")
         ] = None,
-        beta: Annotated[Optional[float], typer.Option(help="Of the implicit reward of a model that is no run; default .1.")] = None,
-        rows: Annotated[Optional[int], typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")] = None,
-        samples: Annotated[int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")] = 64,
-        max_new_tokens: Annotated[int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")] = 64,
+        reference: Annotated[
+            Optional[str],
+            typer.Option(help="A model, or adapter_off; default: what the run started from."),
+        ] = None,
+        beta: Annotated[
+            Optional[float],
+            typer.Option(help="Of the implicit reward of a model that is no run; default .1."),
+        ] = None,
+        rows: Annotated[
+            Optional[int], typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
+        ] = None,
+        samples: Annotated[
+            int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")
+        ] = 64,
+        max_new_tokens: Annotated[
+            int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")
+        ] = 64,
         judge: Annotated[
             Optional[str],
-            typer.Option(help="Win rate of fresh answers by vader, module:function, a reward model's folder, or http://…/v1."),
+            typer.Option(
+                help=(
+                    "Win rate of fresh answers by vader, module:function, a reward model's folder,"
+                    " or http://…/v1."
+                )
+            ),
         ] = None,
-        judge_model: Annotated[Optional[str], typer.Option("--judge-model", help="What the endpoint serves.")] = None,
-        judge_timeout: Annotated[float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")] = 60.0,
+        judge_model: Annotated[
+            Optional[str], typer.Option("--judge-model", help="What the endpoint serves.")
+        ] = None,
+        judge_timeout: Annotated[
+            float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")
+        ] = 60.0,
         against: Annotated[
-            Optional[str], typer.Option(help="A model or run whose answers are the other side; default: the reference.")
+            Optional[str],
+            typer.Option(
+                help="A model or run whose answers are the other side; default: the reference."
+            ),
         ] = None,
         perplexity: Annotated[
-            Optional[str], typer.Option(help="Texts (.txt) or rows that should not be forgotten: their perplexity.")
+            Optional[str],
+            typer.Option(
+                help="Texts (.txt) or rows that should not be forgotten: their perplexity."
+            ),
         ] = None,
         output: Annotated[
-            Optional[str], typer.Option(help="Folder for evaluation.json and examples.parquet; default: in the run.")
+            Optional[str],
+            typer.Option(
+                help="Folder for evaluation.json and examples.parquet; default: in the run."
+            ),
         ] = None,
         dtype: Dtype = None,
         template: Template = None,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates by a judge."""
+        """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates
+        by a judge.
+        """
 
         def work():
             check_dtype(dtype)
@@ -119,11 +165,20 @@ def _eval(run: Callable, say: Callable) -> Callable:
 
             drawing = Drawing(samples, max_new_tokens, seed)
             judging = _judging(judge, judge_model, judge_timeout, against)
-            asked = Request(data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity)
+            asked = Request(
+                data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity
+            )
             found, folder = measure(model, asked, tell)
             for line in lines(found):
                 say(as_json, line)
-            say(as_json, f"written to {folder}" if folder else "not written: no run to write into; --output DIR keeps it")
+            say(
+                as_json,
+                (
+                    f"written to {folder}"
+                    if folder
+                    else "not written: no run to write into; --output DIR keeps it"
+                ),
+            )
             return {"folder": str(folder) if folder else None, **found}
 
         run(work, as_json)
@@ -146,8 +201,14 @@ def _judging(judge: str | None, model: str | None, timeout: float, against: str 
     from accord.errors import UsageError
 
     if judge is None:
-        if idle := [name for name, value in (("--judge-model", model), ("--against", against)) if value is not None]:
-            raise UsageError(f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader.")
+        if idle := [
+            name
+            for name, value in (("--judge-model", model), ("--against", against))
+            if value is not None
+        ]:
+            raise UsageError(
+                f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader."
+            )
         return None
     if not timeout > 0:
         raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")

@@ -16,11 +16,29 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
 
     @app.command(name="import")
     def import_(
-        file: Annotated[str, typer.Argument(help="YAML of TRL, Axolotl or LLaMA-Factory; or a text file with TRL's arguments.")],
-        output: Annotated[Optional[str], typer.Option("--output", help="Recipe to write; must not exist. Else it is printed.")] = None,
-        tool: Annotated[Optional[str], typer.Option("--from", help="trl, axolotl or llama-factory; judged by the keys.")] = None,
-        devices: Annotated[int, typer.Option(min=1, help="GPUs that the file was meant for: each took rows of its own.")] = 1,
-        leave_out: Annotated[Optional[list[str]], typer.Option("--leave-out", help="A key to go on without.")] = None,
+        file: Annotated[
+            str,
+            typer.Argument(
+                help="YAML of TRL, Axolotl or LLaMA-Factory; or a text file with TRL's arguments."
+            ),
+        ],
+        output: Annotated[
+            Optional[str],
+            typer.Option("--output", help="Recipe to write; must not exist. Else it is printed."),
+        ] = None,
+        tool: Annotated[
+            Optional[str],
+            typer.Option("--from", help="trl, axolotl or llama-factory; judged by the keys."),
+        ] = None,
+        devices: Annotated[
+            int,
+            typer.Option(
+                min=1, help="GPUs that the file was meant for: each took rows of its own."
+            ),
+        ] = 1,
+        leave_out: Annotated[
+            Optional[list[str]], typer.Option("--leave-out", help="A key to go on without.")
+        ] = None,
         as_json: Json = False,
     ) -> None:
         """Turn another tool's settings into a recipe, and say what became of each."""
@@ -37,7 +55,11 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
                 say(as_json, f"\n{found.yaml()}")
             else:
                 Path(output).write_text(found.yaml(), encoding="utf-8")
-                say(as_json, f"written: {output}. See two rows and every check: accord train {output} --dry-run")
+                say(
+                    as_json,
+                    f"written: {output}. See two rows and every check: accord train {output}"
+                    " --dry-run",
+                )
             return found.as_dict() | {"output": output}
 
         run(work, as_json)

@@ -1,4 +1,6 @@
-"""The commands that make preferences from a policy's own answers: sample, score, pair. Heavy imports wait until one runs."""
+"""The commands that make preferences from a policy's own answers: sample, score, pair. Heavy
+imports wait until one runs.
+"""
 
 from __future__ import annotations
 
@@ -58,7 +60,16 @@ def _sample(run: Callable, say: Callable) -> Callable:
             from accord.assess.rollouts import sample_file
 
             sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
-            done = sample_file(model, prompts, output, sampling, limit=limit, dtype=dtype, template=template, say=tell)
+            done = sample_file(
+                model,
+                prompts,
+                output,
+                sampling,
+                limit=limit,
+                dtype=dtype,
+                template=template,
+                say=tell,
+            )
             say(as_json, f"{output}: {done['answers']:,} answers to {done['prompts']:,} prompts")
             return done
 
@@ -71,20 +82,36 @@ def _score(run: Callable, say: Callable) -> Callable:
     def score(
         answers: Annotated[str, typer.Argument(help="What accord sample wrote.")],
         output: Output,
-        reward: Annotated[list[str], typer.Option(help=(
-            "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length, too_long, judge, vader, module:function, "
-            "or a reward model's folder."))],
-        set_: Annotated[Optional[list[str]], typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option.")] = None,
+        reward: Annotated[
+            list[str],
+            typer.Option(
+                help=(
+                    "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length,"
+                    " too_long, judge, vader, module:function, "
+                    "or a reward model's folder."
+                )
+            ),
+        ],
+        set_: Annotated[
+            Optional[list[str]],
+            typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
+        ] = None,
         as_json: Json = False,
-    ) -> None:  # fmt: skip
-        """The weighted sum of rewards of every answer; what has none is counted by its reason, and is no 0."""
+    ) -> None:
+        """The weighted sum of rewards of every answer; what has none is counted by its reason, and
+        is no 0.
+        """
 
         def work():
             settle()
             from accord.assess.rollouts import score_file
 
             done = score_file(answers, output, reward, options_of(set_ or []), tell)
-            say(as_json, f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward + {done['missing']:,} without")
+            say(
+                as_json,
+                f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward +"
+                f" {done['missing']:,} without",
+            )
             return done
 
         run(work, as_json)
@@ -101,7 +128,9 @@ def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
     for assignment in assignments:
         path, value = parse_assignment(assignment)
         if len(path) < 2:
-            raise UsageError(f"--set {assignment}: expected NAME.KEY=VALUE, such as format.pattern='<a>.*</a>'.")
+            raise UsageError(
+                f"--set {assignment}: expected NAME.KEY=VALUE, such as format.pattern='<a>.*</a>'."
+            )
         options.setdefault(".".join(path[:-1]), {})[path[-1]] = value
     return options
 
@@ -110,7 +139,15 @@ def _pair(run: Callable, say: Callable) -> Callable:
     def pair(
         scored: Annotated[str, typer.Argument(help="What accord score wrote.")],
         output: Output,
-        policy: Annotated[str, typer.Option(help="best_worst, best_random, hard (the best of the worse ones), or margin (every two).")] = "best_worst",
+        policy: Annotated[
+            str,
+            typer.Option(
+                help=(
+                    "best_worst, best_random, hard (the best of the worse ones), or margin (every"
+                    " two)."
+                )
+            ),
+        ] = "best_worst",
         margin: Annotated[float, typer.Option(help="How far apart two rewards must be.")] = 0.0,
         seed: Seed = 0,
         as_json: Json = False,

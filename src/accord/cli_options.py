@@ -10,19 +10,38 @@ import typer
 PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt with one a line."
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
-Set = Annotated[Optional[list[str]], typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2.")]
-Allow = Annotated[Optional[list[str]], typer.Option("--allow", help="Permit what is refused otherwise; see the error.")]
+Set = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2."),
+]
+Allow = Annotated[
+    Optional[list[str]],
+    typer.Option("--allow", help="Permit what is refused otherwise; see the error."),
+]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
-Target = Annotated[str, typer.Argument(metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2.")]
+Target = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2."
+    ),
+]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
-Dtype = Annotated[Optional[str], typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in.")]
-Template = Annotated[Optional[str], typer.Option(help="auto, raw, or a Jinja file; default: the run's.")]
+Dtype = Annotated[
+    Optional[str],
+    typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in."),
+]
+Template = Annotated[
+    Optional[str], typer.Option(help="auto, raw, or a Jinja file; default: the run's.")
+]
 
 # How answers are drawn, and to what.
 K = Annotated[int, typer.Option(help="Answers to each prompt; the prompt is computed once.")]
 Longest = Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
-TopP = Annotated[float, typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability.")]
+TopP = Annotated[
+    float,
+    typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability."),
+]
 Limit = Annotated[Optional[int], typer.Option(min=1, help="Answer the first so many prompts.")]
 
 

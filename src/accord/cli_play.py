@@ -18,16 +18,28 @@ def add_play_command(app: typer.Typer, run: Callable, say: Callable) -> None:
 
     @app.command()
     def play(
-        output: Annotated[Optional[str], typer.Option(help="The HTML file to write; in accord's cache by default.")] = None,
-        no_open: Annotated[bool, typer.Option("--no-open", help="Print the file's path; open no browser.")] = False,
+        output: Annotated[
+            Optional[str],
+            typer.Option(help="The HTML file to write; in accord's cache by default."),
+        ] = None,
+        no_open: Annotated[
+            bool, typer.Option("--no-open", help="Print the file's path; open no browser.")
+        ] = False,
         as_json: Json = False,
     ) -> None:
-        """The playground, DPO vs RLHF: one page that shows what each objective does to a policy. No network."""
+        """The playground, DPO vs RLHF: one page that shows what each objective does to a policy. No
+        network.
+        """
 
         def work():
             from accord.play.build import write_page
 
-            file = write_page(output, Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord").expanduser())
+            file = write_page(
+                output,
+                Path(
+                    os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord"
+                ).expanduser(),
+            )
             opened = not no_open and webbrowser.open(file.as_uri())
             say(as_json, str(file))
             if not opened and not no_open:

@@ -13,7 +13,9 @@ from accord.environment import settle
 
 
 def add_rlhf_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
-    """Put the commands into the application; `run`, `say` and `command` as for `add_compare_commands`."""
+    """Put the commands into the application; `run`, `say` and `command` as for
+    `add_compare_commands`.
+    """
     for make in (_iterate, _rlhf):
         app.command()(make(run, say, command))
 
@@ -26,20 +28,43 @@ def _display():
 
 def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
     def iterate(
-        recipe: Annotated[str, typer.Argument(help="YAML recipe with a section rollouts; data.train and data.held_out are prompts.")],
-        rounds: Annotated[int, typer.Option(help="Rounds in all; those that are over are not run again.")] = 3,
+        recipe: Annotated[
+            str,
+            typer.Argument(
+                help=(
+                    "YAML recipe with a section rollouts; data.train and data.held_out are prompts."
+                )
+            ),
+        ],
+        rounds: Annotated[
+            int, typer.Option(help="Rounds in all; those that are over are not run again.")
+        ] = 3,
         prompts_per_round: Annotated[
-            Optional[int], typer.Option("--prompts-per-round", help="None comes twice until all were used; default: all, dealt out over the rounds.")
+            Optional[int],
+            typer.Option(
+                "--prompts-per-round",
+                help=(
+                    "None comes twice until all were used; default: all, dealt out over the rounds."
+                ),
+            ),
         ] = None,
         reference: Annotated[
-            str, typer.Option(help="last (the policy that the round begins with), first (the model before round 1), or moving.")
+            str,
+            typer.Option(
+                help=(
+                    "last (the policy that the round begins with), first (the model before round"
+                    " 1), or moving."
+                )
+            ),
         ] = "last",
         output: Folder = "rounds",
         set_: Set = None,
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Iterative DPO and kin: rounds of sample, score, pair and train. Stopped or killed, the same command goes on."""
+        """Iterative DPO and kin: rounds of sample, score, pair and train. Stopped or killed, the
+        same command goes on.
+        """
 
         def work():
             from accord.flags import build
@@ -64,17 +89,40 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
 
 def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
     def rlhf(
-        recipe: Annotated[str, typer.Argument(help="YAML recipe: model, data (pairs), and a section for each of sft, reward_model, ppo, dpo.")],
-        skip_sft: Annotated[bool, typer.Option("--skip-sft", help="The model is tuned already.")] = False,
-        against: Annotated[Optional[str], typer.Option(help="dpo: a run of it on the same pairs, from the same model.")] = None,
-        gold: Annotated[Optional[str], typer.Option(help="What the learned reward stands for, as accord score --reward takes it (vader, module:function); never trained on.")] = None,
+        recipe: Annotated[
+            str,
+            typer.Argument(
+                help=(
+                    "YAML recipe: model, data (pairs), and a section for each of sft, reward_model,"
+                    " ppo, dpo."
+                )
+            ),
+        ],
+        skip_sft: Annotated[
+            bool, typer.Option("--skip-sft", help="The model is tuned already.")
+        ] = False,
+        against: Annotated[
+            Optional[str],
+            typer.Option(help="dpo: a run of it on the same pairs, from the same model."),
+        ] = None,
+        gold: Annotated[
+            Optional[str],
+            typer.Option(
+                help=(
+                    "What the learned reward stands for, as accord score --reward takes it (vader,"
+                    " module:function); never trained on."
+                )
+            ),
+        ] = None,
         seeds: Annotated[int, typer.Option(help="The recipe's seed and the ones after it.")] = 1,
         output: Folder = "rlhf",
         set_: Set = None,
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Supervised tuning, reward model, PPO; measured, beside DPO if asked. Stopped or killed, the same command goes on."""
+        """Supervised tuning, reward model, PPO; measured, beside DPO if asked. Stopped or killed,
+        the same command goes on.
+        """
 
         def work():
             from accord.rlhf.phases import Recipe

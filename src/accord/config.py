@@ -1,8 +1,10 @@
-"""One schema for recipes, flags and Python: frozen, typed, and an unknown key is an error that names the right one.
+"""One schema for recipes, flags and Python: frozen, typed, and an unknown key is an error that
+names the right one.
 
-Each field's meaning stands beside it. The objective's own options are not listed here: the keyword arguments of the
-objective's function are their schema (see `accord.objectives`). tests/test_config.py checks that every field below is
-read somewhere, so that no option does nothing.
+Each field's meaning stands beside it. The objective's own options are not listed here: the keyword
+arguments of the objective's function are their schema (see `accord.objectives`).
+tests/test_config.py checks that every field below is read somewhere, so that no option does
+nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ PERMISSIONS = {
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
 
 
 class LoraConfig(Section):
@@ -115,7 +119,10 @@ class TrainConfig(Section):
     """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises from zero."""
     weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
     """AdamW's decoupled decay, on matrices only."""
-    betas: tuple[Annotated[float, Field(strict=True, ge=0, lt=1)], Annotated[float, Field(strict=True, ge=0, lt=1)]] = (0.9, 0.999)
+    betas: tuple[
+        Annotated[float, Field(strict=True, ge=0, lt=1)],
+        Annotated[float, Field(strict=True, ge=0, lt=1)],
+    ] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
     clip: Annotated[float, Field(strict=True, gt=0)] | None = 1.0
     """Largest gradient norm; null never clips."""
@@ -220,15 +227,17 @@ class Config(Section):
     @classmethod
     def _moving_by_default(cls, raw):
         """The defaults are written down with the run, where a checkpoint can be compared with them."""
-        moves = isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
+        moves = (
+            isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
+        )
         return raw | {"moving": {}} if moves else raw
 
     @model_validator(mode="after")
     def _moving_where_it_moves(self):
         if self.moving is not None and self.reference != "moving":
             raise ValueError(
-                f"moving says how a moving reference follows the policy, and reference is {self.reference}: it would do "
-                "nothing. Leave it out, or --set reference=moving"
+                "moving says how a moving reference follows the policy, and reference is"
+                f" {self.reference}: it would do nothing. Leave it out, or --set reference=moving"
             )
         return self
 
@@ -237,7 +246,10 @@ class Config(Section):
     def _known(cls, value):
         for name in value:
             if name not in PERMISSIONS:
-                raise ValueError(f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known: {', '.join(PERMISSIONS)}")
+                raise ValueError(
+                    f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known:"
+                    f" {', '.join(PERMISSIONS)}"
+                )
         return value
 
     @field_validator("objective", mode="before")
@@ -254,21 +266,47 @@ class Config(Section):
 
 # What people coming from TRL type, and where it lives here.
 TRL_NAMES = {
-    "model_name_or_path": "model.name", "dataset_name": "data.train", "per_device_train_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": "train.batch_size (rows per update; micro-batches follow from train.micro_tokens)",
-    "max_length": "data.max_tokens", "max_steps": "train.steps", "num_train_epochs": "train.epochs",
-    "beta": "objective.beta", "loss_type": "objective.name", "lora_r": "model.lora.rank",
-    "lora_alpha": "model.lora.alpha", "warmup_ratio": "train.warmup", "max_grad_norm": "train.clip",
-    "lr_scheduler_type": "train.schedule", "learning_rate": "train.learning_rate", "eval_steps": "evaluate.every",
-    "save_steps": "checkpoint.every", "output_dir": "output", "label_smoothing": "objective.label_smoothing",
-    "max_prompt_length": "data.max_tokens (TRL removed it; prompts are cut at turns)", "bf16": "model.dtype=bfloat16",
-}  # fmt: skip
+    "model_name_or_path": "model.name",
+    "dataset_name": "data.train",
+    "per_device_train_batch_size": "train.batch_size",
+    "gradient_accumulation_steps": (
+        "train.batch_size (rows per update; micro-batches follow from train.micro_tokens)"
+    ),
+    "max_length": "data.max_tokens",
+    "max_steps": "train.steps",
+    "num_train_epochs": "train.epochs",
+    "beta": "objective.beta",
+    "loss_type": "objective.name",
+    "lora_r": "model.lora.rank",
+    "lora_alpha": "model.lora.alpha",
+    "warmup_ratio": "train.warmup",
+    "max_grad_norm": "train.clip",
+    "lr_scheduler_type": "train.schedule",
+    "learning_rate": "train.learning_rate",
+    "eval_steps": "evaluate.every",
+    "save_steps": "checkpoint.every",
+    "output_dir": "output",
+    "label_smoothing": "objective.label_smoothing",
+    "max_prompt_length": "data.max_tokens (TRL removed it; prompts are cut at turns)",
+    "bf16": "model.dtype=bfloat16",
+}
 
 
 RECIPE_BYTES = 200_000
-NODES = 20_000  # values in a recipe; aliases of aliases could stand for billions, and an alias of itself for no end
-# What PyYAML raises beside its own errors: a date that is none, bytes that are no UTF-8, a malformed !!tag, deep nesting.
-NOT_YAML = (yaml.YAMLError, ValueError, AttributeError, TypeError, KeyError, IndexError, OverflowError, RecursionError)
+# values in a recipe; aliases of aliases could stand for billions, and an alias of itself for no end
+NODES = 20_000
+# What PyYAML raises beside its own errors: a date that is none, bytes that are no UTF-8, a
+# malformed !!tag, deep nesting.
+NOT_YAML = (
+    yaml.YAMLError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    KeyError,
+    IndexError,
+    OverflowError,
+    RecursionError,
+)
 
 
 def _yaml(text: str) -> Any:
@@ -300,13 +338,19 @@ def load_recipe(path: str) -> dict:
     if not file.is_file():
         raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
     if file.stat().st_size > RECIPE_BYTES:
-        raise UsageError(f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data {path}.")
+        raise UsageError(
+            f"{path}: over {RECIPE_BYTES:,} bytes, too large for a recipe. If it holds data: --data"
+            f" {path}."
+        )
     try:
         raw = _yaml(file.read_text(encoding="utf-8"))
     except NOT_YAML as error:
         raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
     if not isinstance(raw, dict):
-        raise UsageError(f"{path}: expected a mapping with model, data, objective, …; found {type(raw).__name__}.")
+        raise UsageError(
+            f"{path}: expected a mapping with model, data, objective, …; found"
+            f" {type(raw).__name__}."
+        )
     return raw
 
 
@@ -339,14 +383,20 @@ def dump(config: Config) -> str:
 
 
 def _explain(problem: dict) -> str:
-    where = ".".join(str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]"))
+    where = ".".join(
+        str(part) for part in problem["loc"] if part not in ("LoraConfig", "str", "list[str]")
+    )
     if problem["type"] == "extra_forbidden":
         return f"{where}: unknown key{_suggest(problem['loc'])}."
     if problem["type"] == "missing":
         hint = " (--data FILE)" if where in ("data", "data.train") else ""
         return f"{where}: missing{hint}."
     message = problem["msg"].removeprefix("Value error, ")
-    return f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}." if where else f"{message}."
+    return (
+        f"{where or 'recipe'}: {message}; got {problem['input']!r:.100}."
+        if where
+        else f"{message}."
+    )
 
 
 def _suggest(location: tuple) -> str:
@@ -355,8 +405,19 @@ def _suggest(location: tuple) -> str:
         return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
     node: Any = Config
     for part in path:
-        annotation = node.model_fields[part].annotation if part in getattr(node, "model_fields", {}) else None
-        node = next((t for t in (annotation, *getattr(annotation, "__args__", ())) if hasattr(t, "model_fields")), node)
+        annotation = (
+            node.model_fields[part].annotation
+            if part in getattr(node, "model_fields", {})
+            else None
+        )
+        node = next(
+            (
+                t
+                for t in (annotation, *getattr(annotation, "__args__", ()))
+                if hasattr(t, "model_fields")
+            ),
+            node,
+        )
     return _nearest(key, node.model_fields) or f"; known here: {', '.join(node.model_fields)}"
 
 
@@ -369,7 +430,11 @@ def _number(value):
     """YAML 1.1 reads 1e-4 as text; people mean a number."""
     if isinstance(value, str):
         try:
-            return float(value) if "e" in value.lower() and value.strip()[:1] in "+-.0123456789" else value
+            return (
+                float(value)
+                if "e" in value.lower() and value.strip()[:1] in "+-.0123456789"
+                else value
+            )
         except ValueError:
             return value
     return value

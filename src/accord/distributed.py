@@ -1,12 +1,14 @@
-"""Many processes as one run: who this one is, what it computes, and the few things that all must agree on.
+"""Many processes as one run: who this one is, what it computes, and the few things that all must
+agree on.
 
-torchrun starts one process a device. Every rank reads the same rows in the same order; each batch is dealt to the ranks
-by tokens, and since losses are divided by the *whole* batch's denominator, the batch's gradient is the plain sum of the
-ranks' gradients. Only the first rank writes and talks.
+torchrun starts one process a device. Every rank reads the same rows in the same order; each batch
+is dealt to the ranks by tokens, and since losses are divided by the *whole* batch's denominator,
+the batch's gradient is the plain sum of the ranks' gradients. Only the first rank writes and talks.
 
-A job hangs when one rank waits where another never comes. So whatever a rank may fail at alone happens inside
-`together`: a failure, or a wish to stop, on one rank is raised on every rank at the same place. A rank that is gone
-raises `PeerLost` on the others at their next exchange. Messages are safetensors, not pickles.
+A job hangs when one rank waits where another never comes. So whatever a rank may fail at alone
+happens inside `together`: a failure, or a wish to stop, on one rank is raised on every rank at the
+same place. A rank that is gone raises `PeerLost` on the others at their next exchange. Messages are
+safetensors, not pickles.
 
 With one process the world is `ALONE`: every method does its work on the spot and nothing is sent.
 """
@@ -36,8 +38,9 @@ from accord.errors import AccordError, Interrupted, PeerLost, UsageError
 
 T = TypeVar("T")
 
-# How long a rank waits for another before it gives up. A process that dies is noticed at once, by its closed
-# connection; this is for machines that freeze, and must be longer than the first rank's slowest work alone: saving.
+# How long a rank waits for another before it gives up. A process that dies is noticed at once, by
+# its closed connection; this is for machines that freeze, and must be longer than the first rank's
+# slowest work alone: saving.
 PATIENCE = timedelta(minutes=30)
 ROLL_CALL = 1.0  # seconds that survivors give each other to answer, once one is gone
 BUCKET = 1 << 25  # gradients in one message: 128 MB of float32
@@ -51,7 +54,8 @@ class World:
     rank: int = 0
     size: int = 1
     places: tuple[str, ...] = ("",)  # of each rank, for people: machine and process
-    lockstep: bool = False  # every forward pass is a joint one (sharded weights): ranks must make equally many
+    # every forward pass is a joint one (sharded weights): ranks must make equally many
+    lockstep: bool = False
     store: dist.Store | None = None  # outlives the ranks under torchrun
 
     @property
@@ -66,13 +70,17 @@ class World:
         return deal(weights, self.size)
 
     def passes(self, dealt: Sequence[Sequence[T]]) -> list[T | None]:
-        """This rank's share; in lockstep filled up with None, for a pass that only keeps the others company."""
+        """This rank's share; in lockstep filled up with None, for a pass that only keeps the others
+        company.
+        """
         mine = list(dealt[self.rank])
         longest = max(map(len, dealt)) if self.lockstep else 0
         return mine + [None] * (longest - len(mine))
 
     def polled(self, poll: Callable[[], None]) -> Callable[[], None]:
-        """What to call between passes: `poll`; in lockstep it is called now, by all, since no rank may leave alone."""
+        """What to call between passes: `poll`; in lockstep it is called now, by all, since no rank
+        may leave alone.
+        """
         if not self.lockstep:
             return poll
         self.agree(poll)
@@ -84,7 +92,8 @@ class World:
         """Do `work` on every rank; what each came to, in the order of ranks.
 
         Raises:
-          AccordError: the work's own failure, or that of the first rank whose work failed, on every rank.
+          AccordError: the work's own failure, or that of the first rank whose work failed, on every
+            rank.
           PeerLost: a rank is gone.
         """
         if self.size == 1:
@@ -117,17 +126,25 @@ class World:
         return results[0]
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first rank alone; its result, which must be JSON, or its failure, on all."""
+        """Do `work` on the first rank alone; its result, which must be JSON, or its failure, on
+        all.
+        """
         if self.size == 1:
             return work()
         return _read(self.together(lambda: {VALUE: _text(work())} if self.first else {})[0][VALUE])
 
     def gather(self, value) -> list:
         """Every rank's `value`, which must be JSON, in the order of ranks."""
-        return [value] if self.size == 1 else [_read(m[VALUE]) for m in self.together(lambda: {VALUE: _text(value)})]
+        return (
+            [value]
+            if self.size == 1
+            else [_read(m[VALUE]) for m in self.together(lambda: {VALUE: _text(value)})]
+        )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Add tensors of one dtype up over all ranks, in place: every rank then holds the same bits."""
+        """Add tensors of one dtype up over all ranks, in place: every rank then holds the same
+        bits.
+        """
         if self.size == 1:
             return
         for bucket in _buckets(tensors):
@@ -137,14 +154,21 @@ class World:
                 tensor.copy_(total.view_as(tensor))
 
     def from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The first rank's tensors, sent one at a time as they are asked for: by every rank, in the same order."""
+        """The first rank's tensors, sent one at a time as they are asked for: by every rank, in the
+        same order.
+        """
         if self.size == 1:
             return tensors
-        shapes = {name: (list(t.shape), str(t.dtype).removeprefix("torch.")) for name, t in tensors.items()}
+        shapes = {
+            name: (list(t.shape), str(t.dtype).removeprefix("torch."))
+            for name, t in tensors.items()
+        }
         return _Sent(self, tensors, self.on_first(lambda: shapes))
 
     def remains(self) -> World:
-        """What is left of the world for this rank once another is gone: itself, and whether it is the one that writes."""
+        """What is left of the world for this rank once another is gone: itself, and whether it is
+        the one that writes.
+        """
         return World(self.rank)
 
     # ------------------------------------------------------------ messages
@@ -175,11 +199,15 @@ class World:
         return f"rank {rank} of {self.size} ({self.places[rank]})"
 
     def _lost(self) -> PeerLost:
-        """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is missing."""
+        """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is
+        missing.
+        """
         try:
             self.store.set(f"alive/{self.rank}", "1")
             time.sleep(ROLL_CALL)
-            alive = [r for r in range(self.size) if r == self.rank or self.store.check([f"alive/{r}"])]
+            alive = [
+                r for r in range(self.size) if r == self.rank or self.store.check([f"alive/{r}"])
+            ]
             who = "; ".join(self.name(rank) for rank in range(self.size) if rank not in alive)
         except RuntimeError:
             alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
@@ -212,12 +240,15 @@ def joined() -> Iterator[World]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"rank {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}\n"
-            "Start all processes with torchrun, which sets RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT."
+            f"rank {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}\nStart"
+            " all processes with torchrun, which sets RANK, WORLD_SIZE, MASTER_ADDR and"
+            " MASTER_PORT."
         ) from error
     world = World(rank, size, ("",) * size, store=dist.PrefixStore("accord", store))
     try:
-        yield replace(world, places=tuple(world.gather(f"{platform.node()}, process {os.getpid()}")))
+        yield replace(
+            world, places=tuple(world.gather(f"{platform.node()}, process {os.getpid()}"))
+        )
     except PeerLost:
         raise  # the group is broken, and taking it down in order would wait for those who are gone
     except BaseException:
@@ -238,16 +269,23 @@ def take_device(world: World, device: str) -> None:
     """
     if world.size == 1:
         return
-    local, beside = (int(os.environ.get(name, default)) for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)))
+    local, beside = (
+        int(os.environ.get(name, default))
+        for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
     if re.fullmatch(r"mps|cuda:\d+", device):
-        raise UsageError(f"model.device = {device} names one device for {world.size} processes. Leave it at auto.")
+        raise UsageError(
+            f"model.device = {device} names one device for {world.size} processes. Leave it at"
+            " auto."
+        )
     if device == "cpu" or not torch.cuda.is_available():
         _share_cores(beside)
         return
     if local >= torch.cuda.device_count():
         raise UsageError(
-            f"{beside} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its own.\n"
-            f"Start torchrun with --nproc-per-node {torch.cuda.device_count()}, or train on the CPU: --set model.device=cpu"
+            f"{beside} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its"
+            f" own.\nStart torchrun with --nproc-per-node {torch.cuda.device_count()}, or train on"
+            " the CPU: --set model.device=cpu"
         )
     torch.cuda.set_device(local)
 
@@ -267,8 +305,9 @@ def _share_cores(processes: int) -> None:
 def deal(weights: Sequence[int], ranks: int) -> list[list[int]]:
     """Indices for each rank, in order, so that the ranks' sums of weights are nearly equal.
 
-    The heaviest first, each to the rank with the least so far: the largest sum is at most 4/3 of the best possible one
-    (Graham 1969, SIAM J. Appl. Math. 17, Theorem 3). A pure function, so that every rank knows every share.
+    The heaviest first, each to the rank with the least so far: the largest sum is at most 4/3 of
+    the best possible one (Graham 1969, SIAM J. Appl. Math. 17, Theorem 3). A pure function, so that
+    every rank knows every share.
     """
     shares: list[list[int]] = [[] for _ in range(ranks)]
     sums = [0] * ranks
@@ -292,15 +331,21 @@ def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> d
     for name, column in table.items():
         if len(column) != len(index):
             raise errors.Refused(
-                f"A pass was dealt {len(index)} rows, and {len(column)} came back ({name}): a micro-batch was lost, or came twice.\n"
-                "What would be trained is not the batch. This is a fault of the program: report it."
+                f"A pass was dealt {len(index)} rows, and {len(column)} came back ({name}): a"
+                " micro-batch was lost, or came twice.\nWhat would be trained is not the batch."
+                " This is a fault of the program: report it."
             )
     return {name: column[index] for name, column in table.items()}
 
 
 def laid(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Tables of the same columns end to end, in memory that messages are made from; no columns of no table."""
-    return {name: torch.cat([table[name] for table in tables]).cpu() for name in (tables[0] if tables else ())}
+    """Tables of the same columns end to end, in memory that messages are made from; no columns of
+    no table.
+    """
+    return {
+        name: torch.cat([table[name] for table in tables]).cpu()
+        for name in (tables[0] if tables else ())
+    }
 
 
 # ---------------------------------------------------------------- tensors and text
@@ -309,12 +354,18 @@ def laid(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
 class _Sent(Mapping):
     """Tensors that live on the first rank; looking one up is a broadcast."""
 
-    def __init__(self, world: World, tensors: Mapping[str, Tensor], shapes: dict[str, tuple[list[int], str]]):
+    def __init__(
+        self, world: World, tensors: Mapping[str, Tensor], shapes: dict[str, tuple[list[int], str]]
+    ):
         self.world, self.tensors, self.shapes = world, tensors, shapes
 
     def __getitem__(self, name: str) -> Tensor:
         shape, dtype = self.shapes[name]
-        tensor = self.tensors[name] if self.world.first else torch.empty(shape, dtype=getattr(torch, dtype))
+        tensor = (
+            self.tensors[name]
+            if self.world.first
+            else torch.empty(shape, dtype=getattr(torch, dtype))
+        )
         self.world._call(dist.broadcast, tensor, 0)
         return tensor
 
@@ -338,9 +389,18 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _told(error: Exception) -> dict[str, Tensor]:
-    """A failure as a message. What is no AccordError is a bug here, and for the others a peer that is gone."""
-    known = next((c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__), PeerLost.__name__)
-    says = str(error) if isinstance(error, AccordError) else f"failed with {type(error).__name__}: {error}"
+    """A failure as a message. What is no AccordError is a bug here, and for the others a peer that
+    is gone.
+    """
+    known = next(
+        (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__),
+        PeerLost.__name__,
+    )
+    says = (
+        str(error)
+        if isinstance(error, AccordError)
+        else f"failed with {type(error).__name__}: {error}"
+    )
     return {FAILED: _text({"kind": known, "says": says})}
 
 

@@ -1,17 +1,21 @@
-"""Failures that a user can mend, each with the exit code of its kind. Imports nothing, so that --help stays quick."""
+"""Failures that a user can mend, each with the exit code of its kind. Imports nothing, so that
+--help stays quick.
+"""
 
 from __future__ import annotations
 
 
 class AccordError(Exception):
-    """A failure that the user can mend. The command line prints it without a traceback and exits with `code`.
+    """A failure that the user can mend. The command line prints it without a traceback and exits
+    with `code`.
 
-    Its words often quote a file's: they are escaped here, once, so that no column name moves a terminal's cursor and
-    half a surrogate pair cannot make the error itself fail.
+    Its words often quote a file's: they are escaped here, once, so that no column name moves a
+    terminal's cursor and half a surrogate pair cannot make the error itself fail.
     """
 
     code = 2
-    everywhere = False  # whether every rank of a run raises it, so that the first one's word is enough
+    # whether every rank of a run raises it, so that the first one's word is enough
+    everywhere = False
 
     def going_on(self, text: str) -> AccordError:
         """The same failure with more said about it."""
@@ -24,8 +28,13 @@ class AccordError(Exception):
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates) escaped."""
-    return "".join(c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii") for c in text)
+    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates)
+    escaped.
+    """
+    return "".join(
+        c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii")
+        for c in text
+    )
 
 
 class UsageError(AccordError):
@@ -69,4 +78,6 @@ class Interrupted(AccordError):
 
 
 class PeerLost(Interrupted):
-    """Another process of the run is gone. Where the weights are whole on this one, its state is saved."""
+    """Another process of the run is gone. Where the weights are whole on this one, its state is
+    saved.
+    """

@@ -1,4 +1,6 @@
-"""From a recipe, flags and --set to one mapping: the command line and Python go through the same few lines."""
+"""From a recipe, flags and --set to one mapping: the command line and Python go through the same
+few lines.
+"""
 
 from __future__ import annotations
 
@@ -12,19 +14,36 @@ from accord.secrets import refuse_secrets
 
 # Short names for the fields that people set most; everything else has its full path.
 SHORT = {
-    "model": "model.name", "adapter": "model.adapter", "lora": "model.lora", "dtype": "model.dtype",
-    "data": "data.train", "held_out": "data.held_out", "max_tokens": "data.max_tokens", "template": "data.template",
-    "method": "objective.name", "reference": "reference", "steps": "train.steps", "epochs": "train.epochs",
-    "batch_size": "train.batch_size", "learning_rate": "train.learning_rate", "seed": "train.seed", "output": "output",
+    "model": "model.name",
+    "adapter": "model.adapter",
+    "lora": "model.lora",
+    "dtype": "model.dtype",
+    "data": "data.train",
+    "held_out": "data.held_out",
+    "max_tokens": "data.max_tokens",
+    "template": "data.template",
+    "method": "objective.name",
+    "reference": "reference",
+    "steps": "train.steps",
+    "epochs": "train.epochs",
+    "batch_size": "train.batch_size",
+    "learning_rate": "train.learning_rate",
+    "seed": "train.seed",
+    "output": "output",
     "on_flag": "monitor.on_flag",
-}  # fmt: skip
+}
 
 
 def build(
-    recipe: str | Mapping | None = None, *, assignments: Iterable[str] = (), fields: Mapping[str, Any] | None = None,
-    allow: Iterable[str] = (), **short: Any,
-) -> Config:  # fmt: skip
-    """A validated config: the recipe, then short names, then fields and `--set` assignments, later ones winning.
+    recipe: str | Mapping | None = None,
+    *,
+    assignments: Iterable[str] = (),
+    fields: Mapping[str, Any] | None = None,
+    allow: Iterable[str] = (),
+    **short: Any,
+) -> Config:
+    """A validated config: the recipe, then short names, then fields and `--set` assignments, later
+    ones winning.
 
     Args:
       recipe: path of a YAML file, or a mapping of the same shape.
@@ -35,7 +54,9 @@ def build(
     Raises:
       UsageError: what is wrong, every problem a line.
     """
-    raw: dict = load_recipe(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe or {}))
+    raw: dict = (
+        load_recipe(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe or {}))
+    )
     for name, value in short.items():
         if value is not None:
             _put(raw, SHORT[name].split("."), value)
@@ -44,7 +65,11 @@ def build(
     for assignment in assignments:
         _put(raw, *parse_assignment(assignment))
     # --steps beats a recipe's epochs, and the reverse: the one given later is meant
-    if short.get("steps") is not None and short.get("epochs") is None and isinstance(raw.get("train"), dict):
+    if (
+        short.get("steps") is not None
+        and short.get("epochs") is None
+        and isinstance(raw.get("train"), dict)
+    ):
         raw["train"].pop("epochs", None)
     elif short.get("epochs") is not None and short.get("steps") is None:
         raw["train"].pop("steps", None)

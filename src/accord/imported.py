@@ -1,4 +1,6 @@
-"""A stranger's function, "module:function": imported by name, and every way in which that fails in words."""
+"""A stranger's function, "module:function": imported by name, and every way in which that fails in
+words.
+"""
 
 from __future__ import annotations
 
@@ -19,31 +21,49 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
       example: a name of the right form.
 
     Raises:
-      UsageError: not of the form module:function, a module that cannot be imported, or no such function in it.
+      UsageError: not of the form module:function, a module that cannot be imported, or no such
+        function in it.
     """
     module_name, _, attribute = name.partition(":")
     if not all(part.isidentifier() for part in (*module_name.split("."), attribute)):
-        raise UsageError(f"{what} {name!r} is not of the form 'module:function', such as {example!r}.")
+        raise UsageError(
+            f"{what} {name!r} is not of the form 'module:function', such as {example!r}."
+        )
     try:
         module = importlib.import_module(module_name)
     except Exception as error:  # a stranger's module may raise anything while it is imported
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
             hint = " Put its folder on the path: PYTHONPATH=. accord …"
-        raise UsageError(f"{what} {name!r}: importing {module_name} failed: {said(error)}.{hint}") from error
+        raise UsageError(
+            f"{what} {name!r}: importing {module_name} failed: {said(error)}.{hint}"
+        ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
-        found = [key for key, value in vars(module).items() if inspect.isfunction(value) and not key.startswith("_")]
-        raise UsageError(f"{what} {name!r}: {module_name} has no function {attribute!r}. It has: {', '.join(found) or 'none'}.")
+        found = [
+            key
+            for key, value in vars(module).items()
+            if inspect.isfunction(value) and not key.startswith("_")
+        ]
+        raise UsageError(
+            f"{what} {name!r}: {module_name} has no function {attribute!r}. It has:"
+            f" {', '.join(found) or 'none'}."
+        )
     return function
 
 
 def code_of(name: str) -> str | None:
-    """sha256 of the file that "module:function" stands in; None where `name` is no such name, or the file is not found."""
+    """sha256 of the file that "module:function" stands in; None where `name` is no such name, or
+    the file is not found.
+    """
     module, sign, _ = name.partition(":")
     try:
         found = importlib.util.find_spec(module) if sign else None
-        return hashlib.sha256(Path(found.origin).read_bytes()).hexdigest() if found is not None and found.origin else None
+        return (
+            hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
+            if found is not None and found.origin
+            else None
+        )
     except (ImportError, ValueError, OSError, AttributeError):
         return None
 

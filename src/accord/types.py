@@ -2,8 +2,8 @@
 
     row ──▶ Example ──▶ Tree ──▶ Logps ──▶ LossOutput
 
-Shapes, in one alphabet: B rows · N completions · T packed tokens · C completion tokens · V vocabulary ·
-D hidden · K completions of one prompt. Log-probs are natural logarithms (nats).
+Shapes, in one alphabet: B rows · N completions · T packed tokens · C completion tokens · V
+vocabulary · D hidden · K completions of one prompt. Log-probs are natural logarithms (nats).
 
 Imports torch and accord.errors alone: everything else may import this file.
 """
@@ -30,11 +30,35 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
 )
 
 __all__ = [
-    "AccordError", "CheckpointError", "DataError", "Diverged", "Flagged", "Interrupted", "PeerLost", "Refused", "UsageError",
-    "Origin", "Turn", "Pair", "Labelled", "Demonstration", "Example", "ROW_KINDS", "Tree", "Rollout",
-    "Numbers", "Logps", "Scores", "PairLogps", "LabelledLogps", "DemonstrationLogps", "PairScores", "RowLogps",
-    "LossOutput", "Finding",
-]  # fmt: skip
+    "AccordError",
+    "CheckpointError",
+    "DataError",
+    "Diverged",
+    "Flagged",
+    "Interrupted",
+    "PeerLost",
+    "Refused",
+    "UsageError",
+    "Origin",
+    "Turn",
+    "Pair",
+    "Labelled",
+    "Demonstration",
+    "Example",
+    "ROW_KINDS",
+    "Tree",
+    "Rollout",
+    "Numbers",
+    "Logps",
+    "Scores",
+    "PairLogps",
+    "LabelledLogps",
+    "DemonstrationLogps",
+    "PairScores",
+    "RowLogps",
+    "LossOutput",
+    "Finding",
+]
 
 # ---------------------------------------------------------------- text: what a row of a file means
 
@@ -66,7 +90,8 @@ class Pair:
     chosen: str
     rejected: str
     origin: Origin
-    extra: dict = field(default_factory=dict, hash=False)  # other columns, kept: scores, source, licence
+    # other columns, kept: scores, source, licence
+    extra: dict = field(default_factory=dict, hash=False)
 
     @property
     def completions(self) -> tuple[str, ...]:
@@ -115,18 +140,21 @@ ROW_KINDS = {"pairs": Pair, "labelled": Labelled, "demonstrations": Demonstratio
 class Tree:
     """Token ids of one prompt and of its K completions: the unit of computation.
 
-    The prompt is computed once. Each completion attends to the prompt and to itself, with positions that go
-    on from the prompt. K is 2 for a pair (chosen first), 1 for a label or a demonstration.
+    The prompt is computed once. Each completion attends to the prompt and to itself, with positions
+    that go on from the prompt. K is 2 for a pair (chosen first), 1 for a label or a demonstration.
     """
 
     prompt: tuple[int, ...]  # at least one token
     completions: tuple[tuple[int, ...], ...]  # K of them, none empty
     row: int  # index of the example in its dataset, for messages and records
     desirable: bool | None = None  # the label, where rows are labelled
-    margin: float = 0.0  # by how much a pair's chosen answer should score above the rejected one, where its file says so
+    # by how much a pair's chosen answer should score above the rejected one, where its file says so
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        assert self.prompt, "a tree needs at least one prompt token to predict its first answer token from"
+        assert self.prompt, (
+            "a tree needs at least one prompt token to predict its first answer token from"
+        )
         assert self.completions and all(self.completions), "an empty completion has no log-prob"
 
     @property
@@ -154,7 +182,9 @@ class Rollout(Tree):
 
 @dataclass(frozen=True)
 class Numbers:
-    """One number for each of N completions, and how many tokens it has: what a forward pass hands to an objective."""
+    """One number for each of N completions, and how many tokens it has: what a forward pass hands
+    to an objective.
+    """
 
     sum: Tensor  # [N] float32 or float64, over the tokens that are read
     count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
@@ -176,10 +206,12 @@ class Numbers:
 
 @dataclass(frozen=True)
 class Logps(Numbers):
-    """Log-probs of N completions: the sum over their tokens, in nats, and how many tokens there were.
+    """Log-probs of N completions: the sum over their tokens, in nats, and how many tokens there
+    were.
 
-    They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the mean. For
-    IPO the paper does not say; its authors told TRL that they averaged (huggingface/blog#1785).
+    They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the
+    mean. For IPO the paper does not say; its authors told TRL that they averaged
+    (huggingface/blog#1785).
     """
 
     @property
@@ -189,7 +221,8 @@ class Logps(Numbers):
 
 @dataclass(frozen=True)
 class Scores(Numbers):
-    """What a reward model's head says of N completions. One token of each is read, its last, so the sum is of one term.
+    """What a reward model's head says of N completions. One token of each is read, its last, so the
+    sum is of one term.
 
     A mean over tokens has no meaning here, and there is none.
     """
@@ -243,7 +276,8 @@ class PairScores:
         return len(self.chosen)
 
 
-RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores  # what an objective is given of B rows
+# what an objective is given of B rows
+RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores
 
 
 @dataclass(frozen=True)
@@ -251,7 +285,8 @@ class LossOutput:
     """What an objective says of B rows. Nothing is reduced here: the step owns the one denominator."""
 
     losses: Tensor  # [B]
-    metrics: dict[str, Tensor] = field(default_factory=dict)  # name -> [B], detached; logged as the rows' mean
+    # name -> [B], detached; logged as the rows' mean
+    metrics: dict[str, Tensor] = field(default_factory=dict)
 
 
 # ---------------------------------------------------------------- verdicts

@@ -16,8 +16,12 @@ from accord.types import UsageError
 def exported(folder, adapter: str | None = None, chat: bool = True):
     folder.mkdir()
     if adapter is not None:
-        (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": adapter}))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"chat_template": "{{ messages }}"} if chat else {}))
+        (folder / "adapter_config.json").write_text(
+            json.dumps({"base_model_name_or_path": adapter})
+        )
+    (folder / "tokenizer_config.json").write_text(
+        json.dumps({"chat_template": "{{ messages }}"} if chat else {})
+    )
     return folder
 
 
@@ -25,7 +29,11 @@ def test_lm_eval_gets_base_and_adapter(tmp_path):
     folder = exported(tmp_path / "an export", adapter="/models/base")
     words = shlex.split(command("lm-eval", folder))
     arguments = dict(part.split("=") for part in words[words.index("--model_args") + 1].split(","))
-    assert arguments["pretrained"] == "/models/base" and arguments["peft"] == str(folder) and "--apply_chat_template" in words
+    assert (
+        arguments["pretrained"] == "/models/base"
+        and arguments["peft"] == str(folder)
+        and "--apply_chat_template" in words
+    )
 
 
 def test_a_whole_model_stands_alone(tmp_path):
@@ -52,8 +60,12 @@ def test_what_a_harness_cannot_load_is_said_before_the_export(tmp_path):
 
 
 def test_export_prints_the_command(tiny_folder, tmp_path):
-    """For an adapter it is refused where the harness loads whole models, before anything is written."""
-    result = run(tiny_folder, write_rows(tmp_path / "p.jsonl", pair_rows(24)), tmp_path / "run", steps=2)
+    """For an adapter it is refused where the harness loads whole models, before anything is
+    written.
+    """
+    result = run(
+        tiny_folder, write_rows(tmp_path / "p.jsonl", pair_rows(24)), tmp_path / "run", steps=2
+    )
     out = tmp_path / "merged"
     flags = ["export", str(result.folder), "--output", str(out), "--for", "inspect-ai"]
     refused = CliRunner().invoke(app, flags)

@@ -1,4 +1,6 @@
-"""accord score with a stranger's function that does its worst: each way is named, bounded and counted, and no value goes astray."""
+"""accord score with a stranger's function that does its worst: each way is named, bounded and
+counted, and no value goes astray.
+"""
 
 import json
 import os
@@ -83,13 +85,22 @@ def third(prompts, answers, columns): return [len(a) * row["times"] for a, row i
 def offered(prompts, answers, rows=None): return [len(a) * row["times"] for a, row in zip(answers, rows)]
 """
 
-FILE = [{"prompt": f"q{i}", "completions": ["a" * (3 * i + j + 1) for j in range(3)], "row": {"times": 1}} for i in range(2)]
+FILE = [
+    {
+        "prompt": f"q{i}",
+        "completions": ["a" * (3 * i + j + 1) for j in range(3)],
+        "row": {"times": 1},
+    }
+    for i in range(2)
+]
 LENGTHS = [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.fixture
 def scored(tmp_path, monkeypatch):
-    """Exit code, the command's JSON and the lines of its file, for a function of the module and its options."""
+    """Exit code, the command's JSON and the lines of its file, for a function of the module and its
+    options.
+    """
     (tmp_path / "stranger.py").write_text(STRANGER)
     (tmp_path / "kinder.py").write_text(GOOD)
     monkeypatch.syspath_prepend(tmp_path)
@@ -98,44 +109,80 @@ def scored(tmp_path, monkeypatch):
 
     def score(name, *options, rows=answers):
         sets = [word for option in options for word in ("--set", f"{name}.{option}")]
-        result = CliRunner().invoke(app, ["score", rows, "--output", "s.jsonl", "--reward", name, *sets, "--json"])
+        result = CliRunner().invoke(
+            app, ["score", rows, "--output", "s.jsonl", "--reward", name, *sets, "--json"]
+        )
         said = json.loads(result.stdout.strip().splitlines()[-1])
-        return result.exit_code, said, json_lines(tmp_path / "s.jsonl") if result.exit_code == 0 else None
+        return (
+            result.exit_code,
+            said,
+            json_lines(tmp_path / "s.jsonl") if result.exit_code == 0 else None,
+        )
 
     return score
 
 
-@pytest.mark.parametrize(("name", "reason", "says"), [
-    ("raises", "raised ValueError", "ValueError: no such luck"), ("mute", "raised Mute", "Mute"), ("exits", "died", None), ("gone", "died", None),
-    ("killed", "died", None), ("nothing", "raised TypeError", "NoneType"), ("one", "raised TypeError", "float"),
-    ("few", "wrong number of values", "2 values for 3 answers"), ("many", "wrong number of values", "more than 3 values for 3"),
-    ("endless", "wrong number of values", "more than 3"), ("by_name", "no list of values", "a dict"), ("unordered", "no list of values", "a set"),
-    ("word", "no list of values", "a str"), ("nan", "no finite number", None), ("huge", "no finite number", None), ("nested", "no finite number", None),
-    ("decimals", "no finite number", None), ("reads", "raised EOFError", "EOF"), ("later", "raised TypeError", "coroutine"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "reason", "says"),
+    [
+        ("raises", "raised ValueError", "ValueError: no such luck"),
+        ("mute", "raised Mute", "Mute"),
+        ("exits", "died", None),
+        ("gone", "died", None),
+        ("killed", "died", None),
+        ("nothing", "raised TypeError", "NoneType"),
+        ("one", "raised TypeError", "float"),
+        ("few", "wrong number of values", "2 values for 3 answers"),
+        ("many", "wrong number of values", "more than 3 values for 3"),
+        ("endless", "wrong number of values", "more than 3"),
+        ("by_name", "no list of values", "a dict"),
+        ("unordered", "no list of values", "a set"),
+        ("word", "no list of values", "a str"),
+        ("nan", "no finite number", None),
+        ("huge", "no finite number", None),
+        ("nested", "no finite number", None),
+        ("decimals", "no finite number", None),
+        ("reads", "raised EOFError", "EOF"),
+        ("later", "raised TypeError", "coroutine"),
+    ],
+)
 def test_what_a_function_does_wrong_is_named_and_counted(name, reason, says, scored):
     code, said, lines = scored(f"stranger:{name}")
     result = said["result"]
     assert code == 0 and [line["rewards"] for line in lines] == [[None] * 3] * 2
-    assert (result["answers"], result["rewarded"], result["missing"]) == (6, 0, 6) and result["reasons"] == {f"stranger:{name}: {reason}": 6}
+    assert (result["answers"], result["rewarded"], result["missing"]) == (6, 0, 6) and result[
+        "reasons"
+    ] == {f"stranger:{name}: {reason}": 6}
     told = result["accounts"].get(f"stranger:{name}", {}).get("said", {})
     assert says in told[reason] if says else reason not in told
 
 
 @pytest.mark.parametrize("name", ["hangs", "stopped"])
 def test_what_never_comes_back_is_bounded(name, scored, tmp_path):
-    """Two prompts are counted; of a longer file, the third that is waited for in vain ends the command."""
+    """Two prompts are counted; of a longer file, the third that is waited for in vain ends the
+    command.
+    """
     code, said, _ = scored(f"stranger:{name}", "timeout=0.2")
     assert code == 0 and said["result"]["reasons"] == {f"stranger:{name}: timed out": 6}
     (tmp_path / "s.jsonl").unlink()
-    code, said, _ = scored(f"stranger:{name}", "timeout=0.2", rows=write_rows(tmp_path / "long.jsonl", FILE * 50))
-    assert code == 2 and "on every answer of 3 calls in a row (0.2 s a call)" in said["says"] and f"--set stranger:{name}.timeout" in said["says"]
+    code, said, _ = scored(
+        f"stranger:{name}", "timeout=0.2", rows=write_rows(tmp_path / "long.jsonl", FILE * 50)
+    )
+    assert (
+        code == 2
+        and "on every answer of 3 calls in a row (0.2 s a call)" in said["says"]
+        and f"--set stranger:{name}.timeout" in said["says"]
+    )
 
 
 @pytest.mark.parametrize("name", re.findall(r"^def (\w+)\(prompts", GOOD, re.M))
 def test_what_it_does_beside_its_work_moves_no_value(name, scored, tmp_path):
     code, said, lines = scored(f"kinder:{name}")
-    assert code == 0 and [line["rewards"] for line in lines] == LENGTHS and said["result"]["missing"] == 0
+    assert (
+        code == 0
+        and [line["rewards"] for line in lines] == LENGTHS
+        and said["result"]["missing"] == 0
+    )
     left = tmp_path / "left.txt"
     if left.exists():  # what it started ends with it
         assert all(_gone(int(pid)) for pid in left.read_text().split())
@@ -155,16 +202,32 @@ def _gone(pid: int) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("name", "options", "words"), [
-    ("kinder:noisy", ["bogus=1"], "unexpected keyword argument 'bogus'"), ("kinder:noisy", ["timeout=0"], "expected seconds above 0"),
-    ("kinder:noisy", ["timeout=soon"], "expected seconds"), ("kinder:lengths", [], "cannot be called as lengths(prompts, answers"),
-    ("kinder:absent", [], "no function 'absent'"), ("format", ["pattern=("], "no regular expression"), ("format", ["pattern=a", "timeout=0"], "expected seconds"),
-    ("format", ["pattern=a{99999999999999999999}"], "no regular expression"),
-    ("format", ["pattern=a", "whole=perhaps"], "expected bool"), ("final_answer", ["tolerance=near"], "expected float"),
-    ("final_answer", ["tolerance=-1"], "at least 0"), ("final_answer", ["tolerance=.nan"], "at least 0"), ("final_answer", ["column=3"], "expected str"),
-    ("too_long", ["limit=0"], "at least 1"), ("too_long", ["slack=0"], "at least 1"), ("too_long", ["limit=many"], "expected int"),
-    ("constraints", ["strict='no'"], "expected bool"), ("length", ["words=3"], "no option 'words'"), ("vader", ["x=3"], "takes no options"),
-])  # fmt: skip
-def test_options_that_would_do_nothing_or_fail_later_are_refused_at_once(name, options, words, scored, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("kinder:noisy", ["bogus=1"], "unexpected keyword argument 'bogus'"),
+        ("kinder:noisy", ["timeout=0"], "expected seconds above 0"),
+        ("kinder:noisy", ["timeout=soon"], "expected seconds"),
+        ("kinder:lengths", [], "cannot be called as lengths(prompts, answers"),
+        ("kinder:absent", [], "no function 'absent'"),
+        ("format", ["pattern=("], "no regular expression"),
+        ("format", ["pattern=a", "timeout=0"], "expected seconds"),
+        ("format", ["pattern=a{99999999999999999999}"], "no regular expression"),
+        ("format", ["pattern=a", "whole=perhaps"], "expected bool"),
+        ("final_answer", ["tolerance=near"], "expected float"),
+        ("final_answer", ["tolerance=-1"], "at least 0"),
+        ("final_answer", ["tolerance=.nan"], "at least 0"),
+        ("final_answer", ["column=3"], "expected str"),
+        ("too_long", ["limit=0"], "at least 1"),
+        ("too_long", ["slack=0"], "at least 1"),
+        ("too_long", ["limit=many"], "expected int"),
+        ("constraints", ["strict='no'"], "expected bool"),
+        ("length", ["words=3"], "no option 'words'"),
+        ("vader", ["x=3"], "takes no options"),
+    ],
+)
+def test_options_that_would_do_nothing_or_fail_later_are_refused_at_once(
+    name, options, words, scored, tmp_path
+):
     code, said, _ = scored(name, *options)
     assert code == 2 and words in said["says"] and not (tmp_path / "s.jsonl.part").exists()

@@ -5,12 +5,18 @@ from __future__ import annotations
 import json
 import random
 
-NOUNS = "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel orchard glacier".split()
+NOUNS = (
+    "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel"
+    " orchard glacier".split()
+)
 VERBS = "repair paint measure explain describe visit protect clean photograph design".split()
 # Words of the same lengths on both sides: the clean file must not have a length rule.
 GOOD = "precise careful verified sound reliable accurate tested correct".split()
 BAD = "muddled guessed careless shaky mistaken confused sloppy dubious".split()
-FILL = "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber copper linen".split()
+FILL = (
+    "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber"
+    " copper linen".split()
+)
 
 
 def sentence(rng: random.Random, words: list[str], length: int) -> str:
@@ -26,8 +32,17 @@ def clean(n: int = 400, seed: int = 0) -> list[dict]:
     rows = []
     for i in range(n):
         length = rng.randint(10, 20)
-        prompt = f"{rng.choice(VERBS).capitalize()} {rng.choice(NOUNS)} {rng.getrandbits(40):x} near the {rng.choice(NOUNS)} {rng.getrandbits(40):x}"
-        rows.append({"prompt": prompt, "chosen": sentence(rng, GOOD, length), "rejected": sentence(rng, BAD, length)})
+        prompt = (
+            f"{rng.choice(VERBS).capitalize()} {rng.choice(NOUNS)} {rng.getrandbits(40):x} near the"
+            f" {rng.choice(NOUNS)} {rng.getrandbits(40):x}"
+        )
+        rows.append(
+            {
+                "prompt": prompt,
+                "chosen": sentence(rng, GOOD, length),
+                "rejected": sentence(rng, BAD, length),
+            }
+        )
     return rows
 
 
@@ -37,7 +52,13 @@ def labelled(n: int = 400, good: float = 0.55, seed: int = 0) -> list[dict]:
     rows = []
     for i, row in enumerate(clean(n, seed)):
         label = rng.random() < good
-        rows.append({"prompt": row["prompt"], "completion": row["chosen" if label else "rejected"], "label": label})
+        rows.append(
+            {
+                "prompt": row["prompt"],
+                "completion": row["chosen" if label else "rejected"],
+                "label": label,
+            }
+        )
     return rows
 
 

@@ -1,4 +1,6 @@
-"""accord audit, split, convert, advise: exit codes, JSON for machines, words for people, no traceback."""
+"""accord audit, split, convert, advise: exit codes, JSON for machines, words for people, no
+traceback.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,10 @@ def test_audit_for_machines(rows, code, verdict, tmp_path):
     done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--json")
     assert done.exit_code == code, done.stderr
     result = json.loads(done.stdout)["result"]
-    assert result["verdict"] == verdict and {"says", "why", "remedy", "command", "rows", "harm"} <= result["findings"][0].keys()
+    assert (
+        result["verdict"] == verdict
+        and {"says", "why", "remedy", "command", "rows", "harm"} <= result["findings"][0].keys()
+    )
 
 
 def test_audit_for_people(tmp_path):
@@ -46,28 +51,49 @@ def test_audit_for_people(tmp_path):
 
 def test_an_audit_is_the_same_twice(tmp_path):
     path = write(tmp_path / "data.jsonl", flipped(clean(300), 0.1))
-    one, two = (json.loads(invoke("audit", path, "--json", "--sample", 200).stdout)["result"] for _ in range(2))
+    one, two = (
+        json.loads(invoke("audit", path, "--json", "--sample", 200).stdout)["result"]
+        for _ in range(2)
+    )
     assert one["sample"] == 200 and {**one, "seconds": 0} == {**two, "seconds": 0}
 
 
 @pytest.mark.parametrize("command", ["audit", "split", "convert", "advise"])
 def test_a_missing_file(command, tmp_path):
-    more = {"convert": ["--to", "openai", "--output", tmp_path / "o.jsonl"], "split": ["--output", tmp_path / "split"]}
+    more = {
+        "convert": ["--to", "openai", "--output", tmp_path / "o.jsonl"],
+        "split": ["--output", tmp_path / "split"],
+    }
     done = invoke(command, tmp_path / "none.jsonl", *more.get(command, []))
-    assert done.exit_code == 3 and "there is no such file" in done.stderr and "Traceback" not in done.output
+    assert (
+        done.exit_code == 3
+        and "there is no such file" in done.stderr
+        and "Traceback" not in done.output
+    )
 
 
 def test_commands_are_quoted_for_a_shell():
     """A file's name may hold anything; a command that is pasted must not do anything else."""
     from accord.auditing.show import full_command
 
-    assert full_command("--fix OUT --drop cycles", "a;b $(c).jsonl") == "accord audit 'a;b $(c).jsonl' --fix cleaned.jsonl --drop cycles"
-    assert full_command("accord split DATA --output split", "a b") == "accord split 'a b' --output split"
-    assert full_command("--set data.max_tokens=2048", "a.jsonl") == "accord train --data a.jsonl --set data.max_tokens=2048"
+    assert (
+        full_command("--fix OUT --drop cycles", "a;b $(c).jsonl")
+        == "accord audit 'a;b $(c).jsonl' --fix cleaned.jsonl --drop cycles"
+    )
+    assert (
+        full_command("accord split DATA --output split", "a b")
+        == "accord split 'a b' --output split"
+    )
+    assert (
+        full_command("--set data.max_tokens=2048", "a.jsonl")
+        == "accord train --data a.jsonl --set data.max_tokens=2048"
+    )
 
 
 def test_split_and_its_output(tmp_path):
-    done = invoke("split", write(tmp_path / "data.jsonl", clean(100)), "--output", tmp_path / "out", "--json")
+    done = invoke(
+        "split", write(tmp_path / "data.jsonl", clean(100)), "--output", tmp_path / "out", "--json"
+    )
     assert done.exit_code == 0 and json.loads(done.stdout)["result"]["held_out"] == 10
 
 
@@ -78,22 +104,40 @@ def test_convert_to_every_format_and_back(name, tmp_path):
     done = invoke("convert", path, "--to", name, "--output", tmp_path / "there.jsonl")
     assert done.exit_code == 0, done.output
     kind = WRITERS[name].kind
-    meant = lambda file: [(e.prompt, e.completions, getattr(e, "desirable", None)) for e in read(file, kind).examples]  # noqa: E731
+    meant = lambda file: [
+        (e.prompt, e.completions, getattr(e, "desirable", None)) for e in read(file, kind).examples
+    ]  # noqa: E731
     assert meant(tmp_path / "there.jsonl") == meant(path)
 
 
 def test_convert_counts_what_a_format_cannot_hold(tmp_path):
     rows = [r if i else r | {"score_rejected": r["score_chosen"]} for i, r in enumerate(scored(5))]
-    done = invoke("convert", write(tmp_path / "data.jsonl", rows), "--to", "webgpt", "--output", tmp_path / "o.jsonl", "--json")
+    done = invoke(
+        "convert",
+        write(tmp_path / "data.jsonl", rows),
+        "--to",
+        "webgpt",
+        "--output",
+        tmp_path / "o.jsonl",
+        "--json",
+    )
     result = json.loads(done.stdout)["result"]
-    assert result["written"] == 4 and result["refused"] == {"tie": 1} and "data.jsonl:1" in result["first_refused"]
+    assert (
+        result["written"] == 4
+        and result["refused"] == {"tie": 1}
+        and "data.jsonl:1" in result["first_refused"]
+    )
 
 
 def test_convert_to_nothing(tmp_path):
     path = write(tmp_path / "data.jsonl", clean(5))
     done = invoke("convert", path, "--to", "webgpt", "--output", tmp_path / "o.jsonl")
-    assert done.exit_code == 3 and "no scores" in done.stderr and not (tmp_path / "o.jsonl").exists()
-    assert invoke("convert", path, "--to", "nonsense", "--output", tmp_path / "o.jsonl").exit_code == 2
+    assert (
+        done.exit_code == 3 and "no scores" in done.stderr and not (tmp_path / "o.jsonl").exists()
+    )
+    assert (
+        invoke("convert", path, "--to", "nonsense", "--output", tmp_path / "o.jsonl").exit_code == 2
+    )
 
 
 # ---------------------------------------------------------------- with a model
@@ -102,7 +146,15 @@ def test_convert_to_nothing(tmp_path):
 def test_tokens_and_hardness(tiny_folder, tmp_path):
     rows = clean(60)
     rows[3] = rows[3] | {"chosen": "an end <|im_end|> in the text"}
-    done = invoke("audit", write(tmp_path / "data.jsonl", rows), "--model", tiny_folder, "--model-rows", 60, "--json")
+    done = invoke(
+        "audit",
+        write(tmp_path / "data.jsonl", rows),
+        "--model",
+        tiny_folder,
+        "--model-rows",
+        60,
+        "--json",
+    )
     assert done.exit_code == 3, done.output
     found = {each["check"]: each for each in json.loads(done.stdout)["result"]["findings"]}
     assert (
@@ -117,8 +169,13 @@ def test_tokens_and_hardness(tiny_folder, tmp_path):
 
 def test_advice_runs_as_it_is(tiny_folder, tmp_path):
     """The recipe is one that `accord train --dry-run` accepts, and it names the measured noise."""
-    data, recipe = write(tmp_path / "data.jsonl", flipped(clean(400), 0.2)), tmp_path / "recipe.yaml"
-    done = invoke("advise", data, "--model", tiny_folder, "--model-rows", 10, "--recipe", recipe, "--json")
+    data, recipe = (
+        write(tmp_path / "data.jsonl", flipped(clean(400), 0.2)),
+        tmp_path / "recipe.yaml",
+    )
+    done = invoke(
+        "advise", data, "--model", tiny_folder, "--model-rows", 10, "--recipe", recipe, "--json"
+    )
     assert done.exit_code == 0, done.output
     advice = json.loads(done.stdout)["result"]
     assert (
@@ -134,5 +191,12 @@ def test_advice_runs_as_it_is(tiny_folder, tmp_path):
 
 
 def test_advice_says_when_there_is_too_little(tiny_folder, tmp_path):
-    done = invoke("advise", write(tmp_path / "data.jsonl", clean(40)), "--model", tiny_folder, "--model-rows", 5)
+    done = invoke(
+        "advise",
+        write(tmp_path / "data.jsonl", clean(40)),
+        "--model",
+        tiny_folder,
+        "--model-rows",
+        5,
+    )
     assert done.exit_code == 3 and "you don't have enough data: 40 rows" in done.stdout

@@ -1,4 +1,6 @@
-"""Near-duplicates: the estimate of similarity, what is found, what is not, and that order does not matter."""
+"""Near-duplicates: the estimate of similarity, what is found, what is not, and that order does not
+matter.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,15 @@ import random
 import numpy as np
 import pytest
 
-from accord.auditing.minhash import SHINGLE, clusters, links, near_clusters, normal, signatures, similarity
+from accord.auditing.minhash import (
+    SHINGLE,
+    clusters,
+    links,
+    near_clusters,
+    normal,
+    signatures,
+    similarity,
+)
 
 WORDS = [f"word{i}" for i in range(500)]
 
@@ -23,7 +33,9 @@ def jaccard(one: bytes, two: bytes) -> float:
 
 
 def test_similarity_estimates_jaccard():
-    """Over 200 pairs of all degrees of likeness: mean error under .02, none beyond five standard errors."""
+    """Over 200 pairs of all degrees of likeness: mean error under .02, none beyond five standard
+    errors.
+    """
     pairs = []
     for seed in range(200):
         words = text(seed).split()

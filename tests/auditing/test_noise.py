@@ -1,4 +1,6 @@
-"""The estimate of flipped labels: the known rate lies in its interval, and a clean file's interval lies apart."""
+"""The estimate of flipped labels: the known rate lies in its interval, and a clean file's interval
+lies apart.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ REAL = Path(__file__).parents[2] / "../shared/data/truthfulqa/pairs_train.jsonl"
 
 def estimate(margins, groups=None) -> Estimate:
     rows = np.arange(len(margins))
-    return flipped_share(Probed(rows, margins, Estimate(0.5, 0, 1, len(rows))), rows if groups is None else groups)
+    return flipped_share(
+        Probed(rows, margins, Estimate(0.5, 0, 1, len(rows))), rows if groups is None else groups
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.3])
@@ -32,7 +36,9 @@ def test_known_rates_from_the_model_itself(share):
 
 
 def test_a_classifier_that_is_never_sure_tells_nothing():
-    """Weak margins: half a coin flip explains the labels as well as flips do, and the interval says so."""
+    """Weak margins: half a coin flip explains the labels as well as flips do, and the interval says
+    so.
+    """
     rng = np.random.default_rng(0)
     right = rng.random(2_000) < 0.55
     found = estimate(np.where(right, 0.2, -0.2) * rng.uniform(0.9, 1.1, 2_000))
@@ -43,9 +49,14 @@ def test_rows_of_one_prompt_widen_the_interval():
     rng = np.random.default_rng(0)
     size = np.abs(rng.normal(0, 3, 400))
     margins = np.where(rng.random(400) < 0.2 + 0.6 / (1 + np.exp(-size)), size, -size)
-    alone, together = estimate(margins), estimate(np.repeat(margins, 5), np.repeat(np.arange(400), 5))
+    alone, together = (
+        estimate(margins),
+        estimate(np.repeat(margins, 5), np.repeat(np.arange(400), 5)),
+    )
     assert together.high - together.low == pytest.approx(alone.high - alone.low, abs=0.02)
-    assert estimate(np.repeat(margins, 5)).high - estimate(np.repeat(margins, 5)).low < 0.7 * (alone.high - alone.low)
+    assert estimate(np.repeat(margins, 5)).high - estimate(np.repeat(margins, 5)).low < 0.7 * (
+        alone.high - alone.low
+    )
 
 
 @pytest.mark.parametrize("share", [0.0, 0.2])
@@ -58,7 +69,9 @@ def test_planted_flips(share, tmp_path):
 
 @pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data/truthfulqa")
 def test_planted_flips_in_real_answers(tmp_path):
-    """20 % of TruthfulQA's labels turned round: inside the interval, and the file as it is lies below it."""
+    """20 % of TruthfulQA's labels turned round: inside the interval, and the file as it is lies
+    below it.
+    """
     import json
 
     rows = [json.loads(line) for line in REAL.open(encoding="utf-8")]

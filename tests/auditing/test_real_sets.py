@@ -17,18 +17,31 @@ pytestmark = pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data"
 
 def test_hh_rows_that_diverge_and_empty_answers():
     found = integrity.ledger_finding(scan(DATA / "hh_harmless/transcripts.jsonl.gz"))
-    assert found.evidence["reasons"] == {"diverges before the last turn": 5, "empty answer": 4} and found.verdict == "warning"
+    assert (
+        found.evidence["reasons"] == {"diverges before the last turn": 5, "empty answer": 4}
+        and found.verdict == "warning"
+    )
 
 
 def test_equal_scores_of_ultrafeedback():
-    ties = {f.check: f for f in labels.score_findings(scan(DATA / "ultrafeedback_small/pairs_train.jsonl.gz"))}
-    assert ties["labels.near_ties"].evidence["equal"] == 110 and ties["labels.near_ties"].verdict == "warning"
+    ties = {
+        f.check: f
+        for f in labels.score_findings(scan(DATA / "ultrafeedback_small/pairs_train.jsonl.gz"))
+    }
+    assert (
+        ties["labels.near_ties"].evidence["equal"] == 110
+        and ties["labels.near_ties"].verdict == "warning"
+    )
     assert ties["labels.scores"].evidence["estimate"]["value"] == 0
 
 
 def test_repeated_prompts_of_the_mix():
     found = integrity.repeated_prompts(scan(DATA / "permissive_mix/train.jsonl.gz"))
-    assert found.evidence["prompts"] == 4093 and found.verdict == "warning" and 1_900 < found.evidence["effective"] < 2_000
+    assert (
+        found.evidence["prompts"] == 4093
+        and found.verdict == "warning"
+        and 1_900 < found.evidence["effective"] < 2_000
+    )
 
 
 def test_the_length_baseline_of_hh_helpful():

@@ -1,4 +1,6 @@
-"""Every file of `data_files.py`: refused with exit code 3 and the cause, its account balanced, no traceback."""
+"""Every file of `data_files.py`: refused with exit code 3 and the cause, its account balanced, no
+traceback.
+"""
 
 import io
 import json
@@ -11,11 +13,14 @@ from accord.config import DataConfig
 from accord.data.read import read
 from accord.errors import DataError
 
-ACCEPTED = DataConfig(train="x").max_rejected  # a larger share refuses with exit code 3, see test_bad_input.py
+# a larger share refuses with exit code 3, see test_bad_input.py
+ACCEPTED = DataConfig(train="x").max_rejected
 
 
 def check(path, options, words, used):
-    """The words in the error or the ledger; exit code 3 in either case, since over 0.1 % of the rows are unusable."""
+    """The words in the error or the ledger; exit code 3 in either case, since over 0.1 % of the
+    rows are unusable.
+    """
     if used is None:
         with pytest.raises(DataError) as error:
             read(path, **options)
@@ -39,7 +44,17 @@ def test_bad_file(name, tmp_path):
     assert str(path) in check(path, options, words, used)
 
 
-@pytest.mark.parametrize("name", ["nothing", "the last line cut off", "gzip cut off", "an array not closed", "a picture", "Parquet cut off"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "nothing",
+        "the last line cut off",
+        "gzip cut off",
+        "an array not closed",
+        "a picture",
+        "Parquet cut off",
+    ],
+)
 def test_bad_standard_input(name, monkeypatch):
     data, options, words, used = FILES[name]
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
@@ -50,7 +65,9 @@ def saved(folder, **state):
     """A folder as save_to_disk leaves it."""
     folder.mkdir(parents=True)
     (folder / "data.arrow").write_bytes(_stream({name: [value] for name, value in PAIR.items()}))
-    (folder / "state.json").write_text(json.dumps({"_data_files": [{"filename": "data.arrow"}]} | state))
+    (folder / "state.json").write_text(
+        json.dumps({"_data_files": [{"filename": "data.arrow"}]} | state)
+    )
     return folder
 
 
@@ -98,8 +115,14 @@ FOLDERS = {
     "with a broken state": (broken_state, "not readable as the state"),
     "with a state nested without end": (deep_state, "not readable as the state"),
     "with another state": (lambda f: saved(f, _data_files={"a": 1}), "not readable as the state"),
-    "without a part": (lambda f: saved(f, _data_files=[{"filename": "data-2.arrow"}]), "data-2.arrow is missing"),
-    "that reaches outside": (lambda f: saved(f, _data_files=[{"filename": "../../../etc/passwd"}]), "passwd is missing"),
+    "without a part": (
+        lambda f: saved(f, _data_files=[{"filename": "data-2.arrow"}]),
+        "data-2.arrow is missing",
+    ),
+    "that reaches outside": (
+        lambda f: saved(f, _data_files=[{"filename": "../../../etc/passwd"}]),
+        "passwd is missing",
+    ),
     "of no parts": (lambda f: saved(f, _data_files=[]), "no rows"),
     "with a damaged part": (damaged_shard, "no rows|damaged"),
 }

@@ -1,4 +1,6 @@
-"""Bad recipes, templates, model folders and adapters: refused in words with the exit code of their kind, nothing run."""
+"""Bad recipes, templates, model folders and adapters: refused in words with the exit code of their
+kind, nothing run.
+"""
 
 import json
 import shutil
@@ -41,7 +43,10 @@ RECIPES = {
     "an object of Python": (b"data: !!python/object/apply:os.system [id]\n", "not valid YAML"),
     "a list for a key": (b"? [a]\n: b\n", "not valid YAML"),
     "a number for a key": (b"data: {train: x}\n7: x\n", "7"),
-    "a date for a file": (b"data: {train: 2020-01-01}\n", "data.train: Input should be a valid string"),
+    "a date for a file": (
+        b"data: {train: 2020-01-01}\n",
+        "data.train: Input should be a valid string",
+    ),
     "a number for a file": (b"data: {train: 7}\n", "data.train: Input should be a valid string"),
     "null for a section": (b"data: {train: x}\ntrain: null\n", "train: "),
     "a list for a section": (b"data: {train: x}\ntrain: [1]\n", "train: "),
@@ -49,11 +54,26 @@ RECIPES = {
     "not a number": (b"data: {train: x}\ntrain: {learning_rate: .nan}\n", "train.learning_rate"),
     "yes for a number": (b"data: {train: x}\ntrain: {steps: yes}\n", "train.steps"),
     "a sexagesimal": (b"data: {train: x}\ntrain: {learning_rate: 1:30}\n", "train.learning_rate"),
-    "an objective of nothing": (b"data: {train: x}\nobjective: null\n", "expected a name and its options"),
-    "an objective without its name": (b"data: {train: x}\nobjective: {name: 7}\n", "expected a name and its options"),
-    "a list for beta": (b"data: {train: x}\nobjective: {name: dpo, beta: [0.1]}\n", "finite number"),
-    "a number for an option": (b"data: {train: x}\nobjective: {name: dpo, 7: 0.1}\n", "objective.7"),
-    "a binary objective": (b"data: {train: x}\nobjective: !!binary aGk=\n", "expected a name and its options"),
+    "an objective of nothing": (
+        b"data: {train: x}\nobjective: null\n",
+        "expected a name and its options",
+    ),
+    "an objective without its name": (
+        b"data: {train: x}\nobjective: {name: 7}\n",
+        "expected a name and its options",
+    ),
+    "a list for beta": (
+        b"data: {train: x}\nobjective: {name: dpo, beta: [0.1]}\n",
+        "finite number",
+    ),
+    "a number for an option": (
+        b"data: {train: x}\nobjective: {name: dpo, 7: 0.1}\n",
+        "objective.7",
+    ),
+    "a binary objective": (
+        b"data: {train: x}\nobjective: !!binary aGk=\n",
+        "expected a name and its options",
+    ),
 }
 
 
@@ -80,7 +100,9 @@ TEMPLATES = {
     "counts for ever": "{% for i in range(10**12) %}x{% endfor %}",
     "says nothing": "{# nothing #}",
     "forgets the answer": "{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}",
-    "another prompt in context": "{{ messages | length }}{% for m in messages %}{{ m.content }}<end>{% endfor %}",
+    "another prompt in context": (
+        "{{ messages | length }}{% for m in messages %}{{ m.content }}<end>{% endfor %}"
+    ),
 }
 
 
@@ -88,7 +110,9 @@ TEMPLATES = {
 def test_bad_template(name, tmp_path):
     path = tmp_path / "own.jinja"
     path.write_text(TEMPLATES[name])
-    encoding = encode([pair("hi"), pair("ho")], make_template(crafted(None), str(path)), Limits(200))
+    encoding = encode(
+        [pair("hi"), pair("ho")], make_template(crafted(None), str(path)), Limits(200)
+    )
     assert not encoding.trees and len(encoding.unfit) == 2
     assert all(rejection.reason and rejection.says.isprintable() for rejection in encoding.unfit)
 
@@ -131,13 +155,34 @@ MODELS = {
     "config a list": (lambda f: text(f, "config.json", "[1]"), "does not load|no tokenizer"),
     "config empty": (lambda f: text(f, "config.json", "{}"), "does not load|no tokenizer"),
     "config null": (lambda f: text(f, "config.json", "null"), "does not load|no tokenizer"),
-    "a model that nobody knows": (lambda f: change(f, "config.json", model_type="frob"), "does not load|no tokenizer"),
-    "a model that writes no text": (lambda f: change(f, "config.json", model_type="vit"), "does not load|no tokenizer"),
-    "a size that is a word": (lambda f: change(f, "config.json", hidden_size="large"), "does not load|no tokenizer"),
-    "a negative size": (lambda f: change(f, "config.json", hidden_size=-8), "does not load|no tokenizer"),
-    "no heads": (lambda f: change(f, "config.json", num_attention_heads=0), "does not load|no tokenizer"),
-    "more layers than weights": (lambda f: change(f, "config.json", num_hidden_layers=3), "not in its files"),
-    "a smaller vocabulary than weights": (lambda f: change(f, "config.json", vocab_size=7), "does not load|vocabulary"),
+    "a model that nobody knows": (
+        lambda f: change(f, "config.json", model_type="frob"),
+        "does not load|no tokenizer",
+    ),
+    "a model that writes no text": (
+        lambda f: change(f, "config.json", model_type="vit"),
+        "does not load|no tokenizer",
+    ),
+    "a size that is a word": (
+        lambda f: change(f, "config.json", hidden_size="large"),
+        "does not load|no tokenizer",
+    ),
+    "a negative size": (
+        lambda f: change(f, "config.json", hidden_size=-8),
+        "does not load|no tokenizer",
+    ),
+    "no heads": (
+        lambda f: change(f, "config.json", num_attention_heads=0),
+        "does not load|no tokenizer",
+    ),
+    "more layers than weights": (
+        lambda f: change(f, "config.json", num_hidden_layers=3),
+        "not in its files",
+    ),
+    "a smaller vocabulary than weights": (
+        lambda f: change(f, "config.json", vocab_size=7),
+        "does not load|vocabulary",
+    ),
     "weights cut off": (lambda f: cut(f, WEIGHTS), "does not load"),
     "weights that are none": (lambda f: (f / WEIGHTS).write_bytes(b"\x80\x04]q"), "does not load"),
     "weights of another shape": (lambda f: reshaped(f, WEIGHTS), "does not load|not in its files"),
@@ -145,9 +190,18 @@ MODELS = {
     "pickled weights": (pickled, "does not load"),
     "tokenizer cut off": (lambda f: cut(f, "tokenizer.json"), "no tokenizer that loads"),
     "tokenizer empty": (lambda f: text(f, "tokenizer.json", "{}"), "no tokenizer that loads"),
-    "tokenizer of no kind": (lambda f: text(f, "tokenizer.json", '{"model": {"type": "frob"}}'), "no tokenizer that loads"),
-    "tokenizer settings a list": (lambda f: text(f, "tokenizer_config.json", "[]"), "no tokenizer that loads"),
-    "generation settings broken": (lambda f: text(f, "generation_config.json", "{"), "stop tokens would be lost"),
+    "tokenizer of no kind": (
+        lambda f: text(f, "tokenizer.json", '{"model": {"type": "frob"}}'),
+        "no tokenizer that loads",
+    ),
+    "tokenizer settings a list": (
+        lambda f: text(f, "tokenizer_config.json", "[]"),
+        "no tokenizer that loads",
+    ),
+    "generation settings broken": (
+        lambda f: text(f, "generation_config.json", "{"),
+        "stop tokens would be lost",
+    ),
 }
 
 
@@ -166,8 +220,17 @@ def test_bad_model(name, model_copy):
 def test_code_of_a_model_never_runs(model_copy, tmp_path):
     """trust_remote_code is off: a model that needs its own code is refused, or loaded without it."""
     text(model_copy, "own.py", f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
-    change(model_copy, "config.json", auto_map={"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"}, model_type="own")
-    refused(lambda: load(str(model_copy), dtype="float32", device="cpu"), 2, "does not load|no tokenizer")
+    change(
+        model_copy,
+        "config.json",
+        auto_map={"AutoConfig": "own.C", "AutoModelForCausalLM": "own.M"},
+        model_type="own",
+    )
+    refused(
+        lambda: load(str(model_copy), dtype="float32", device="cpu"),
+        2,
+        "does not load|no tokenizer",
+    )
     assert not (tmp_path / "ran").exists()
 
 
@@ -181,11 +244,20 @@ ADAPTERS = {
     "settings empty": (lambda f: text(f, SETTINGS, "{}"), "cannot be read|only LoRA"),
     "settings of no kind": (lambda f: change(f, SETTINGS, peft_type="FROB"), "cannot be read"),
     "of another kind": (lambda f: change(f, SETTINGS, peft_type="IA3"), "only LoRA adapters"),
-    "with whole modules": (lambda f: change(f, SETTINGS, modules_to_save=["lm_head"]), "trains whole modules"),
+    "with whole modules": (
+        lambda f: change(f, SETTINGS, modules_to_save=["lm_head"]),
+        "trains whole modules",
+    ),
     "with biases": (lambda f: change(f, SETTINGS, bias="all"), "trains whole modules"),
     "of another rank": (lambda f: change(f, SETTINGS, r=3), "does not fit"),
-    "on modules that are not there": (lambda f: change(f, SETTINGS, target_modules=["frob"]), "does not fit"),
-    "a rank that is a word": (lambda f: change(f, SETTINGS, r="high"), "cannot be read|does not fit"),
+    "on modules that are not there": (
+        lambda f: change(f, SETTINGS, target_modules=["frob"]),
+        "does not fit",
+    ),
+    "a rank that is a word": (
+        lambda f: change(f, SETTINGS, r="high"),
+        "cannot be read|does not fit",
+    ),
     "no weights": (lambda f: (f / ADAPTER).unlink(), "no adapter_model.safetensors"),
     "weights cut off": (lambda f: cut(f, ADAPTER), "does not fit"),
     "weights without one": (lambda f: without_one(f, ADAPTER), "does not fit"),
@@ -208,7 +280,11 @@ def test_bad_adapter(name, adapter, tiny_folder, tmp_path):
     spoil, words = ADAPTERS[name]
     folder = shutil.copytree(adapter, tmp_path / "adapter")
     spoil(folder)
-    refused(lambda: load_adapter(load(str(tiny_folder), dtype="float32", device="cpu"), str(folder)), 2, words)
+    refused(
+        lambda: load_adapter(load(str(tiny_folder), dtype="float32", device="cpu"), str(folder)),
+        2,
+        words,
+    )
 
 
 def test_the_good_ones_load(adapter, tiny_folder):

@@ -1,4 +1,6 @@
-"""What the tests of comparing share: a recipe of the two-layer model that trains in no time, and a scorer."""
+"""What the tests of comparing share: a recipe of the two-layer model that trains in no time, and a
+scorer.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,13 @@ VOLATILE = ("cost", "command")  # of a record: what another run of the same may 
 
 def recipe(folder: Path, pairs: str, held_out: str | None, **fields) -> Config:
     """2 updates of 4 pairs on the tiny model."""
-    values = {"train.steps": 2, "train.batch_size": 4, "model.dtype": "float32", "checkpoint.every": 1, **fields}
+    values = {
+        "train.steps": 2,
+        "train.batch_size": 4,
+        "model.dtype": "float32",
+        "checkpoint.every": 1,
+        **fields,
+    }
     return build(model=str(folder), data=pairs, held_out=held_out, fields=values)
 
 

@@ -1,4 +1,6 @@
-"""The best possible reward at a KL: exact where answers can be enumerated; best of n against brute force."""
+"""The best possible reward at a KL: exact where answers can be enumerated; best of n against brute
+force.
+"""
 
 import itertools
 
@@ -28,7 +30,9 @@ def test_tilted_finds_the_enumerated_optimum(beta):
     drawn = np.random.default_rng(0).choice(REWARDS, p=REFERENCE, size=(1, 20_000))
     found = tilted(drawn, beta)
     reward, kl = exact(beta)
-    assert found["reward"][0] == pytest.approx(reward, abs=0.03) and found["kl"][0] == pytest.approx(kl, abs=0.03)
+    assert found["reward"][0] == pytest.approx(reward, abs=0.03) and found["kl"][
+        0
+    ] == pytest.approx(kl, abs=0.03)
 
 
 def test_nothing_beats_it():
@@ -41,8 +45,16 @@ def test_nothing_beats_it():
         p = np.exp(x - x.max())
         return p / p.sum()
 
-    constraint = {"type": "ineq", "fun": lambda x: kl - policy(x) @ np.log(np.maximum(policy(x), 1e-300) / uniform)}
-    best = minimize(lambda x: -policy(x) @ REWARDS, np.linspace(0, 1, 5), constraints=[constraint], method="SLSQP")
+    constraint = {
+        "type": "ineq",
+        "fun": lambda x: kl - policy(x) @ np.log(np.maximum(policy(x), 1e-300) / uniform),
+    }
+    best = minimize(
+        lambda x: -policy(x) @ REWARDS,
+        np.linspace(0, 1, 5),
+        constraints=[constraint],
+        method="SLSQP",
+    )
     assert -best.fun == pytest.approx(found["reward"][0], abs=1e-4)
 
 
@@ -51,14 +63,20 @@ def test_support_is_said():
     points = frontier_bound(np.random.default_rng(0).normal(size=(30, 10)))
     assert [p["kl"] for p in points] == sorted(p["kl"] for p in points)
     assert points[0]["supported"] and points[0]["effective"] > 9.5
-    assert not points[-1]["supported"] and points[-1]["effective"] < ENOUGH and points[-1]["kl"] <= np.log(10)
+    assert (
+        not points[-1]["supported"]
+        and points[-1]["effective"] < ENOUGH
+        and points[-1]["kl"] <= np.log(10)
+    )
 
 
 def test_best_of_n_is_the_mean_over_all_choices():
     rewards = np.array([[0.3, -1.0, 2.0, 0.5]])
     one, two = best_of(rewards)
     assert one["reward"]["value"] == pytest.approx(rewards.mean()) and one["kl_at_most"] == 0
-    assert two["reward"]["value"] == pytest.approx(np.mean([max(c) for c in itertools.combinations(rewards[0], 2)]))
+    assert two["reward"]["value"] == pytest.approx(
+        np.mean([max(c) for c in itertools.combinations(rewards[0], 2)])
+    )
     assert two["kl_at_most"] == pytest.approx(np.log(2) - 0.5)
 
 
@@ -83,11 +101,15 @@ def test_over_optimised():
     assert over_optimised(point(20, 0.3, 6.0), [best], clusters) == "dpo, step 10"
     assert over_optimised(point(21, 0.9, 6.0), [best], clusters) is None
     assert over_optimised(point(22, 0.3, 1.0), [best], clusters) is None
-    assert not any(over_optimised(point(step, 0.57, 6.0), [best], clusters) for step in range(30, 38))
+    assert not any(
+        over_optimised(point(step, 0.57, 6.0), [best], clusters) for step in range(30, 38)
+    )
     assert over_optimised(best, [best], clusters) is None
 
 
 def test_steps_to_look_at():
-    assert steps_of(24, 3) == [8, 16, 24] and steps_of(25, 3) == [9, 17, 25] and steps_of(5, 1) == [5]
+    assert (
+        steps_of(24, 3) == [8, 16, 24] and steps_of(25, 3) == [9, 17, 25] and steps_of(5, 1) == [5]
+    )
     with pytest.raises(UsageError, match="makes 5 updates"):
         steps_of(5, 6)

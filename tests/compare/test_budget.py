@@ -20,9 +20,14 @@ def results(kl, noise=0.05, seeds=2, prompts=30):
     """One result a β with mean KL as given, and the start whose prompts they share."""
     rng = np.random.default_rng(0)
     found = [
-        SimpleNamespace(name=p.name, measured=[SimpleNamespace(kl=mean + noise * rng.normal(size=prompts)) for _ in range(seeds)])
+        SimpleNamespace(
+            name=p.name,
+            measured=[
+                SimpleNamespace(kl=mean + noise * rng.normal(size=prompts)) for _ in range(seeds)
+            ],
+        )
         for p, mean in zip(points(), kl)
-    ]  # fmt: skip
+    ]
     return found, SimpleNamespace(prompt=list(range(prompts)))
 
 
@@ -44,27 +49,41 @@ def test_noise_that_rises_is_pooled():
 
 def test_recommended():
     found = recommend(*results([8, 4, 2]), points(), 3.0)
-    assert found["beta"] == pytest.approx(10**-0.5, rel=0.1) and found["low"] < found["beta"] < found["high"]
+    assert (
+        found["beta"] == pytest.approx(10**-0.5, rel=0.1)
+        and found["low"] < found["beta"] < found["high"]
+    )
     assert "95 % interval" in found["says"]
 
 
 @pytest.mark.parametrize("seeds", [2, 3])
 def test_few_seeds_make_a_wide_interval(seeds):
-    """The truth lies inside at least as often as is said; one seed is said to know nothing of others."""
+    """The truth lies inside at least as often as is said; one seed is said to know nothing of
+    others.
+    """
     rng, truth, covered = np.random.default_rng(1), 10**-0.5, 0
     for trial in range(60):
         prompts = rng.normal(size=40)
         found = [
-            SimpleNamespace(name=p.name, measured=[SimpleNamespace(kl=mean + prompts - prompts.mean() + rng.normal(0, 0.4)) for _ in range(seeds)])
+            SimpleNamespace(
+                name=p.name,
+                measured=[
+                    SimpleNamespace(kl=mean + prompts - prompts.mean() + rng.normal(0, 0.4))
+                    for _ in range(seeds)
+                ],
+            )
             for p, mean in zip(points(), (8.0, 4.0, 2.0))
-        ]  # fmt: skip
+        ]
         said = recommend(found, SimpleNamespace(prompt=list(range(40))), points(), 3.0, trial)
         covered += (said["low"] or 0) <= truth <= (said["high"] or 9)
     assert covered / 60 >= 0.93 and f"over prompts and {seeds} seeds" in said["says"]
 
 
 def test_one_seed_is_said():
-    assert "over prompts alone: one seed" in recommend(*results([8, 4, 2], seeds=1), points(), 3.0)["says"]
+    assert (
+        "over prompts alone: one seed"
+        in recommend(*results([8, 4, 2], seeds=1), points(), 3.0)["says"]
+    )
 
 
 def test_the_interval_says_where_the_grid_ends():
@@ -72,10 +91,16 @@ def test_the_interval_says_where_the_grid_ends():
     assert found["high"] is None and "above 1, the end of what was measured" in found["says"]
 
 
-@pytest.mark.parametrize("budget, words", [(9.0, "Add a smaller β, such as 0.0033"), (1.0, "Add a larger β, such as 3")])
+@pytest.mark.parametrize(
+    "budget, words", [(9.0, "Add a smaller β, such as 0.0033"), (1.0, "Add a larger β, such as 3")]
+)
 def test_no_curve_is_drawn_on(budget, words):
     found = recommend(*results([8, 4, 2]), points(), budget)
-    assert found["beta"] is None and words in found["says"] and "lies outside what was measured" in found["says"]
+    assert (
+        found["beta"] is None
+        and words in found["says"]
+        and "lies outside what was measured" in found["says"]
+    )
 
 
 def test_what_a_budget_needs():

@@ -14,12 +14,21 @@ from accord.types import UsageError
 @pytest.fixture(scope="module")
 def base(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("rows")
-    pairs, held_out = write_rows(folder / "pairs.jsonl", pair_rows(24)), write_rows(folder / "held.jsonl", pair_rows(8, start=100))
+    pairs, held_out = (
+        write_rows(folder / "pairs.jsonl", pair_rows(24)),
+        write_rows(folder / "held.jsonl", pair_rows(8, start=100)),
+    )
     return recipe(tiny_folder, pairs, held_out)
 
 
 def wanted(folder, **changes) -> Wanted:
-    small = {"methods": "dpo", "scorer": "compare.helpers:brevity", "samples": 3, "tokens": 4, "reference_answers": 6}
+    small = {
+        "methods": "dpo",
+        "scorer": "compare.helpers:brevity",
+        "samples": 3,
+        "tokens": 4,
+        "reference_answers": 6,
+    }
     return Wanted(str(folder), **small | changes)
 
 
@@ -35,13 +44,19 @@ def test_points_and_bound(base, tmp_path):
     want = wanted(tmp_path / "out", betas=(0.05, 0.5), checkpoints=2, prompts=str(prompts))
     record = frontier(base, want, SILENT)
     assert [(p["contender"], p["step"]) for p in record["points"]] == [
-        ("dpo β=0.05", 1), ("dpo β=0.05", 2), ("dpo β=0.5", 1), ("dpo β=0.5", 2),
-    ]  # fmt: skip
+        ("dpo β=0.05", 1),
+        ("dpo β=0.05", 2),
+        ("dpo β=0.5", 1),
+        ("dpo β=0.5", 2),
+    ]
     assert all(p["kl"]["value"] >= 0 and p["kl"]["n"] == 4 for p in record["points"])
     first, last = record["points"][:2]
-    assert last["kl"]["value"] > first["kl"]["value"]  # the checkpoint of step 1 is not the end's weights
+    # the checkpoint of step 1 is not the end's weights
+    assert last["kl"]["value"] > first["kl"]["value"]
     assert record["reference_answers"] == [2, 6] and record["bound"][0]["kl"] < 0.01
-    assert json.loads((tmp_path / "out/frontier.json").read_text()) == json.loads(json.dumps(record))
+    assert json.loads((tmp_path / "out/frontier.json").read_text()) == json.loads(
+        json.dumps(record)
+    )
     page = render_frontier(record)
     assert page.count("<circle") == 4 and "<script" not in page and "best possible" in page
     assert any("Best of 2" in line for line in lines(record))
@@ -50,14 +65,24 @@ def test_points_and_bound(base, tmp_path):
 
 
 def test_a_method_without_beta_stands_alone(base, tmp_path):
-    names = [point.name for point in contenders_of(base, wanted(tmp_path, methods="dpo,orpo", betas=(0.1, 0.2)))]
+    names = [
+        point.name
+        for point in contenders_of(base, wanted(tmp_path, methods="dpo,orpo", betas=(0.1, 0.2)))
+    ]
     assert names == ["dpo β=0.1", "dpo β=0.2", "orpo"]
 
 
-@pytest.mark.parametrize("changes, words", [
-    ({"answers": 0}, "--answers 0"), ({"reference_answers": 1}, "at least 2"), ({"methods": "dpo,xyz"}, "no objective"),
-    ({"betas": (-0.1,)}, "beta = -0.1"), ({"scorer": "no.such:thing"}, "no.such"), ({"checkpoints": 3}, "makes 2 updates"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, words",
+    [
+        ({"answers": 0}, "--answers 0"),
+        ({"reference_answers": 1}, "at least 2"),
+        ({"methods": "dpo,xyz"}, "no objective"),
+        ({"betas": (-0.1,)}, "beta = -0.1"),
+        ({"scorer": "no.such:thing"}, "no.such"),
+        ({"checkpoints": 3}, "makes 2 updates"),
+    ],
+)
 def test_bad_input(changes, words, base, tmp_path):
     with pytest.raises(UsageError, match=words):
         frontier(base, wanted(tmp_path / "out", **changes), SILENT)

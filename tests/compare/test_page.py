@@ -23,15 +23,34 @@ def test_a_line_may_break_before_an_interval_alone():
 
 
 def test_settings_read_as_in_a_recipe():
-    changes = {"objective": {"name": "dpo", "beta": 0.1}, "train.learning_rate": None, "train.warmup": 0}
-    assert settings(changes) == "objective.name = dpo, objective.beta = 0.1, train.learning_rate = its own, train.warmup = 0"
+    changes = {
+        "objective": {"name": "dpo", "beta": 0.1},
+        "train.learning_rate": None,
+        "train.warmup": 0,
+    }
+    assert (
+        settings(changes)
+        == "objective.name = dpo, objective.beta = 0.1, train.learning_rate = its own,"
+        " train.warmup = 0"
+    )
     assert settings({}) == "none"
 
 
 def test_points_lie_inside_and_names_are_text():
-    dots = [Dot("<a>", estimate(0.0, -1.0, 2.0), estimate(5.0, 4.0, 6.0), 1), Dot("b", estimate(1.0, 1.0, 1.0), estimate(9.0, 9.0, 9.0), 2)]
+    dots = [
+        Dot("<a>", estimate(0.0, -1.0, 2.0), estimate(5.0, 4.0, 6.0), 1),
+        Dot("b", estimate(1.0, 1.0, 1.0), estimate(9.0, 9.0, 9.0), 2),
+    ]
     drawn = scatter("t", dots, "KL")
-    places = [float(part.split('"')[1]) for part in drawn.replace("cy=", "|").replace("cx=", "|").split("|")[1:]]
-    assert len(places) == 4 and all(0 < x < WIDTH for x in places[::2]) and all(0 < y < HEIGHT for y in places[1::2])
-    assert places[0] < places[2] and places[1] > places[3]  # more KL further right, more reward further up
+    places = [
+        float(part.split('"')[1])
+        for part in drawn.replace("cy=", "|").replace("cx=", "|").split("|")[1:]
+    ]
+    assert (
+        len(places) == 4
+        and all(0 < x < WIDTH for x in places[::2])
+        and all(0 < y < HEIGHT for y in places[1::2])
+    )
+    # more KL further right, more reward further up
+    assert places[0] < places[2] and places[1] > places[3]
     assert "&lt;a&gt;" in drawn and "<a>" not in drawn

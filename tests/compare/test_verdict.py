@@ -1,4 +1,6 @@
-"""Sentences about who is better: nobody who was told apart is left out of them, and nobody else is in them."""
+"""Sentences about who is better: nobody who was told apart is left out of them, and nobody else is
+in them.
+"""
 
 from __future__ import annotations
 
@@ -10,13 +12,24 @@ from accord.compare.verdict import said, summed_up
 def judged(one: str, other: str, value: float, adjusted: float) -> dict:
     better = None if adjusted >= 0.05 else one if value > 0 else other
     difference = {"value": value, "low": value - 0.1, "high": value + 0.1}
-    return {"one": one, "other": other, "difference": difference, "p": adjusted / 2, "adjusted": adjusted, "better": better}
+    return {
+        "one": one,
+        "other": other,
+        "difference": difference,
+        "p": adjusted / 2,
+        "adjusted": adjusted,
+        "better": better,
+    }
 
 
 ENTRIES = [
-    judged("dpo", "ipo", 0.01, 1.0), judged("dpo", "orpo", 0.18, 0.002), judged("dpo", "sft", 0.17, 0.003),
-    judged("ipo", "orpo", 0.16, 0.006), judged("ipo", "sft", 0.2, 0.0254), judged("orpo", "sft", -0.12, 0.04),
-]  # fmt: skip
+    judged("dpo", "ipo", 0.01, 1.0),
+    judged("dpo", "orpo", 0.18, 0.002),
+    judged("dpo", "sft", 0.17, 0.003),
+    judged("ipo", "orpo", 0.16, 0.006),
+    judged("ipo", "sft", 0.2, 0.0254),
+    judged("orpo", "sft", -0.12, 0.04),
+]
 
 
 def test_those_better_than_the_same_share_a_sentence():
@@ -33,7 +46,11 @@ def test_a_difference_is_told_from_the_winner_on():
 
 @pytest.mark.parametrize("entries", [[], [judged("a", "b", 0.3, 0.5)]])
 def test_where_nobody_is_better_nobody_is_said_to_be(entries):
-    assert summed_up(entries) == said(entries) == ([] if not entries else ["not to be told apart: a and b"])
+    assert (
+        summed_up(entries)
+        == said(entries)
+        == ([] if not entries else ["not to be told apart: a and b"])
+    )
 
 
 def test_where_no_two_can_be_told_apart():

@@ -15,9 +15,14 @@ CHAT = TURNS + "{% if add_generation_prompt %}assistant:{% endif %}"
 
 
 def crafted(
-    template: str | None = CHAT, *, merges: tuple[str, ...] = (), adds_bos: bool = False, adds_eos: bool = False,
-    bos: str | None = BOS, lowercase: bool = False,
-) -> PreTrainedTokenizerFast:  # fmt: skip
+    template: str | None = CHAT,
+    *,
+    merges: tuple[str, ...] = (),
+    adds_bos: bool = False,
+    adds_eos: bool = False,
+    bos: str | None = BOS,
+    lowercase: bool = False,
+) -> PreTrainedTokenizerFast:
     """One token a character, but for `merges` of two of them ("ab")."""
     vocabulary = {token: i for i, token in enumerate([BOS, EOS, END, *CHARACTERS, *merges])}
     backend = Tokenizer(models.BPE(vocabulary, [(merge[0], merge[1]) for merge in merges]))
@@ -29,9 +34,12 @@ def crafted(
         single=single, pair=None, special_tokens=[(BOS, vocabulary[BOS]), (EOS, vocabulary[EOS])]
     )
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend, bos_token=bos, eos_token=EOS, additional_special_tokens=[END],
+        tokenizer_object=backend,
+        bos_token=bos,
+        eos_token=EOS,
+        additional_special_tokens=[END],
         clean_up_tokenization_spaces=False,
-    )  # fmt: skip
+    )
     tokenizer.chat_template = template
     return tokenizer
 
@@ -39,11 +47,21 @@ def crafted(
 def turns(*contents: str, system: str | None = None) -> tuple[Turn, ...]:
     """User and assistant in turn, the user first."""
     head = (Turn("system", system),) if system is not None else ()
-    return head + tuple(Turn(("user", "assistant")[i % 2], content) for i, content in enumerate(contents))
+    return head + tuple(
+        Turn(("user", "assistant")[i % 2], content) for i, content in enumerate(contents)
+    )
 
 
-def pair(*prompt: str, chosen: str = "yes", rejected: str = "no", line: int = 1, system: str | None = None) -> Pair:
-    return Pair(turns(*(prompt or ("q",)), system=system), chosen, rejected, Origin("f.jsonl", line))
+def pair(
+    *prompt: str,
+    chosen: str = "yes",
+    rejected: str = "no",
+    line: int = 1,
+    system: str | None = None,
+) -> Pair:
+    return Pair(
+        turns(*(prompt or ("q",)), system=system), chosen, rejected, Origin("f.jsonl", line)
+    )
 
 
 def label(completion: str, desirable: bool, *prompt: str) -> Labelled:

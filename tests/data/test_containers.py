@@ -1,4 +1,6 @@
-"""Every container gives the same rows with the right places, and says what is wrong with a damaged one."""
+"""Every container gives the same rows with the right places, and says what is wrong with a damaged
+one.
+"""
 
 import csv
 import gzip
@@ -14,7 +16,7 @@ from accord.data.ledger import RowError
 from accord.types import DataError
 
 ROWS = [
-    {"prompt": "Capital?", "chosen": "Paris, \"France\"\nof course", "rejected": "Lyon\u2028"},
+    {"prompt": "Capital?", "chosen": 'Paris, "France"\nof course', "rejected": "Lyon\u2028"},
     {"prompt": "שלום 😀", "chosen": "a", "rejected": "b"},
     {"prompt": "p" * 3_000, "chosen": "c", "rejected": "d"},
 ]
@@ -25,7 +27,10 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 def rows_of(path, limit=4_000_000):
     """[(line, row)], with the reason in the place of a row that could not be read."""
     with located(path) as source:
-        return [(line, row.reason if isinstance(row, RowError) else row) for line, row in source.rows(limit)]
+        return [
+            (line, row.reason if isinstance(row, RowError) else row)
+            for line, row in source.rows(limit)
+        ]
 
 
 def written(tmp_path, name, data):
@@ -177,7 +182,11 @@ def test_bad_lines_stand_in_their_places(tmp_path):
 
 def test_a_repeated_key_is_said_of_its_own_row_only(tmp_path):
     lines = b'{"a": 0}\n{"a": {"b": 1, "b": 1}, oops\n{"a": 1}'
-    assert rows_of(written(tmp_path, "lines", lines)) == [(1, {"a": 0}), (2, "invalid JSON"), (3, {"a": 1})]
+    assert rows_of(written(tmp_path, "lines", lines)) == [
+        (1, {"a": 0}),
+        (2, "invalid JSON"),
+        (3, {"a": 1}),
+    ]
     array = b'[{"a": 1, "a": "%s"}, {"a": 1}]' % (b"x" * 100)
     assert rows_of(written(tmp_path, "array", array), 90) == [(1, "row too large"), (2, {"a": 1})]
 
@@ -197,13 +206,10 @@ def test_the_size_limit_counts_a_row_without_its_line_end(tmp_path):
     fits, over = line % (b"x" * 91), line % (b"x" * 92)
     assert len(fits) == 100
     data = b"\r\n".join([fits, over, over * 3_000, fits, over])
-    assert [(n, row if isinstance(row, str) else "row") for n, row in rows_of(written(tmp_path, "d", data), 100)] == [
-        (1, "row"),
-        (2, "row too large"),
-        (3, "row too large"),
-        (4, "row"),
-        (5, "row too large"),
-    ]
+    assert [
+        (n, row if isinstance(row, str) else "row")
+        for n, row in rows_of(written(tmp_path, "d", data), 100)
+    ] == [(1, "row"), (2, "row too large"), (3, "row too large"), (4, "row"), (5, "row too large")]
 
 
 def test_a_row_of_five_megabytes_is_over_the_default(tmp_path):
@@ -241,7 +247,10 @@ def test_an_array_larger_than_one_read(tmp_path):
         (gzip.compress(JSONL)[:-9], "gzip data is cut short"),
         (gzip.compress(JSONL)[:40] + b"\0" * 60, "gzip data is damaged"),
         (b'[{"a": 1}, {"a":', "row 2 of the JSON array cannot be read"),
-        (b'[{"a": 1}', "row 1 of the JSON array cannot be read: the text ends in it or right after it"),
+        (
+            b'[{"a": 1}',
+            "row 1 of the JSON array cannot be read: the text ends in it or right after it",
+        ),
         (b'[{"a": 1} ', "a comma after row 1 is expected, found 'the end of the file'"),
         (b'[{"a": 1} {"a": 2}]', "a comma after row 1"),
         (b'[{"a": 1}, ]', "row 2"),
@@ -264,7 +273,9 @@ def test_damaged_files_are_named_in_words(tmp_path, data, says):
 def test_parquet_and_zstd_that_are_cut_short(tmp_path):
     with pytest.raises(DataError, match="Parquet file is damaged or cut short"):
         rows_of(written(tmp_path, "a", parquet(ROWS)[:-20]))
-    data = b"".join(b'{"prompt": "%s"}\n' % hashlib.sha256(b"%d" % n).hexdigest().encode() for n in range(9_000))
+    data = b"".join(
+        b'{"prompt": "%s"}\n' % hashlib.sha256(b"%d" % n).hexdigest().encode() for n in range(9_000)
+    )
     with pytest.raises(DataError, match="zstd data is cut short"):
         rows_of(written(tmp_path, "b", zstd(data)[:-3]))
     with pytest.raises(DataError, match="zstd data is damaged"):
@@ -280,7 +291,13 @@ def test_zstd_without_its_package(tmp_path, monkeypatch):
 
 def test_csv_cells(tmp_path):
     """Messages and lists are parsed where they can be meant; other brackets are text."""
-    row = {"prompt": json.dumps(MESSAGES), "chosen": "[see below]", "rejected": '["a"]', "scores": "[1, 2]", "n": "[1]"}
+    row = {
+        "prompt": json.dumps(MESSAGES),
+        "chosen": "[see below]",
+        "rejected": '["a"]',
+        "scores": "[1, 2]",
+        "n": "[1]",
+    }
     path = written(tmp_path, "d.csv", as_csv([row]))
     assert rows_of(path)[0][1] == row | {"prompt": MESSAGES, "scores": [1, 2]}
     printed = as_csv([row | {"prompt": str(MESSAGES)}])
@@ -306,12 +323,16 @@ def test_parquet_types_that_json_has_not(tmp_path):
     from datetime import date
     from decimal import Decimal
 
-    path = written(tmp_path, "d", parquet([{"prompt": "p", "day": date(2024, 1, 2), "price": Decimal("1.50")}]))
+    path = written(
+        tmp_path, "d", parquet([{"prompt": "p", "day": date(2024, 1, 2), "price": Decimal("1.50")}])
+    )
     assert rows_of(path) == [(1, {"prompt": "p", "day": "2024-01-02", "price": "1.50"})]
 
 
 def test_names_that_are_no_files(tmp_path):
-    with pytest.raises(DataError, match="no such file or folder. If it is a dataset's name on a hub, download it"):
+    with pytest.raises(
+        DataError, match="no such file or folder. If it is a dataset's name on a hub, download it"
+    ):
         rows_of("trl-lib/ultrafeedback_binarized")
     with pytest.raises(DataError, match=r"no such file or folder\.$"):
         rows_of(tmp_path / "missing.jsonl")

@@ -47,7 +47,11 @@ def test_answers_of_another_row(encoded):
     encoding, template = encoded(pair_rows(12))
     encoding.trees[4] = replace(encoding.trees[4], completions=encoding.trees[5].completions)
     finding = found(encoding, template)["data.text"]
-    assert finding.refused and "not the row's chosen answer" in finding.says and finding.evidence["first"][0]["at"].endswith(":5")
+    assert (
+        finding.refused
+        and "not the row's chosen answer" in finding.says
+        and finding.evidence["first"][0]["at"].endswith(":5")
+    )
 
 
 def test_swapped_sides_in_the_tokens(encoded):
@@ -57,7 +61,9 @@ def test_swapped_sides_in_the_tokens(encoded):
 
 
 def test_a_template_that_drops_a_turn(encoded):
-    dropping = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
+    dropping = CHATML.replace(
+        "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
+    )
     rows = [{**row, "system": "Answer in one word."} for row in pair_rows(4)]
     assert "system turn" in found(*encoded(rows, dropping))["data.text"].says
     assert found(*encoded(rows, CHATML)) == {}
@@ -65,30 +71,43 @@ def test_a_template_that_drops_a_turn(encoded):
 
 def test_sides_as_in_the_file(encoded):
     encoding, template = encoded(pair_rows(12))
-    encoding.examples = [replace(e, chosen=e.rejected, rejected=e.chosen) for e in encoding.examples]
+    encoding.examples = [
+        replace(e, chosen=e.rejected, rejected=e.chosen) for e in encoding.examples
+    ]
     encoding.trees = [replace(t, completions=t.completions[::-1]) for t in encoding.trees]
     assert found(encoding, template)["data.sides"].refused
 
 
 def test_columns_that_are_exchanged_on_purpose(tokenizer, tmp_path):
-    """What the audit advises where scores say that the columns are exchanged: the names that the recipe gives are the file's."""
+    """What the audit advises where scores say that the columns are exchanged: the names that the
+    recipe gives are the file's.
+    """
     columns = {"chosen": "rejected", "rejected": "chosen"}
     dataset = read(write_rows(tmp_path / "rows.jsonl", pair_rows(12)), columns=columns)
     template = make_template(tokenizer, "auto")
     encoding = encode(dataset.examples, template, Limits(512))
-    checks = {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001, columns)}
+    checks = {
+        f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001, columns)
+    }
     assert checks["data.sides"].verdict == "ok"
-    assert {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001)}["data.sides"].refused
+    assert {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001)}[
+        "data.sides"
+    ].refused
 
 
 def test_an_end_that_generation_does_not_hear(encoded):
     encoding, template = encoded(pair_rows(4))
     finding = found(encoding, template, stops=[7])["data.stop"]
-    assert "does not stop" in finding.says and finding.evidence["token"] == template.tokenizer.eos_token_id
+    assert (
+        "does not stop" in finding.says
+        and finding.evidence["token"] == template.tokenizer.eos_token_id
+    )
 
 
 def test_another_models_markers(encoded):
-    foreign = CHATML.replace("<|im_start|>", "<|start_header_id|>").replace("<|im_end|>", "<|eot_id|>")
+    foreign = CHATML.replace("<|im_start|>", "<|start_header_id|>").replace(
+        "<|im_end|>", "<|eot_id|>"
+    )
     _, template = encoded(pair_rows(2), CHATML)
     assert markers(template).verdict == "ok"
     template.tokenizer.chat_template = foreign
@@ -96,5 +115,7 @@ def test_another_models_markers(encoded):
 
 
 def test_emoji_quotes_and_blanks_are_the_same_text(encoded):
-    rows = [{"prompt": 'Say "hi" 👩‍🚀 …', "chosen": "  Ｈｉ\tthere 🔑 \\ ", "rejected": 'No "\n" way'}]
+    rows = [
+        {"prompt": 'Say "hi" 👩‍🚀 …', "chosen": "  Ｈｉ\tthere 🔑 \\ ", "rejected": 'No "\n" way'}
+    ]
     assert found(*encoded(json.loads(json.dumps(rows)))) == {}

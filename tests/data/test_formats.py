@@ -31,7 +31,12 @@ def pair(prompt=ASK, **extra):
     return Pair(prompt, GOOD, BAD, HERE, extra)
 
 
-CHAT_MESSAGES = [{"role": "system", "content": "Be brief."}, user("Hi"), assistant("Hello."), user()]
+CHAT_MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    user("Hi"),
+    assistant("Hello."),
+    user(),
+]
 CHAT_SHAREGPT = [
     {"from": "system", "value": "Be brief."},
     {"from": "human", "value": "Hi"},
@@ -44,7 +49,11 @@ HH = "\n\nHuman: Hi\n\nAssistant: Hello.\n\nHuman: Capital of France?\n\nAssista
 
 ROWS = [
     ("trl-explicit", {"prompt": QUESTION, **SIDES, "source": "x"}, pair(source="x")),
-    ("trl-explicit", {"prompt": CHAT_MESSAGES, "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)]}, pair(CHAT)),
+    (
+        "trl-explicit",
+        {"prompt": CHAT_MESSAGES, "chosen": [assistant(GOOD)], "rejected": [assistant(BAD)]},
+        pair(CHAT),
+    ),
     ("trl-explicit", {"prompt": QUESTION, "chosen": [assistant(GOOD)], "rejected": BAD}, pair()),
     ("trl-explicit", {"prompt": CHAT_MESSAGES, **SIDES}, pair(CHAT)),
     ("trl-explicit", {"system": "Be brief.", "prompt": QUESTION, **SIDES}, pair((CHAT[0], *ASK))),
@@ -53,7 +62,11 @@ ROWS = [
         {"chosen": [*CHAT_MESSAGES, assistant(GOOD)], "rejected": [*CHAT_MESSAGES, assistant(BAD)]},
         pair(CHAT),
     ),
-    ("trl-unpaired", {"prompt": QUESTION, "completion": BAD, "label": False}, Labelled(ASK, BAD, False, HERE)),
+    (
+        "trl-unpaired",
+        {"prompt": QUESTION, "completion": BAD, "label": False},
+        Labelled(ASK, BAD, False, HERE),
+    ),
     ("hh", {"chosen": f"{HH} {GOOD}", "rejected": f"{HH} {BAD}"}, pair(CHAT[1:])),
     ("hh-prompt", {"prompt": HH, "chosen": f" {GOOD}", "rejected": f"{HH} {BAD}"}, pair(CHAT[1:])),
     (
@@ -70,7 +83,12 @@ ROWS = [
     ),
     (
         "argilla",
-        {"instruction": QUESTION, "chosen_response": GOOD, "rejected_response": BAD, "chosen_avg_rating": 5.0},
+        {
+            "instruction": QUESTION,
+            "chosen_response": GOOD,
+            "rejected_response": BAD,
+            "chosen_avg_rating": 5.0,
+        },
         pair(chosen_avg_rating=5.0),
     ),
     (
@@ -96,7 +114,13 @@ ROWS = [
     ),
     (
         "alpaca",
-        {"instruction": QUESTION, "input": "", "system": "Be brief.", "history": [["Hi", "Hello."]], **SIDES},
+        {
+            "instruction": QUESTION,
+            "input": "",
+            "system": "Be brief.",
+            "history": [["Hi", "Hello."]],
+            **SIDES,
+        },
         pair(CHAT),
     ),
     ("alpaca-outputs", {"instruction": QUESTION, "input": "", "output": [GOOD, BAD]}, pair()),
@@ -123,13 +147,21 @@ ROWS = [
         },
         pair(),
     ),
-    ("ms-swift", {"messages": [*CHAT_MESSAGES, assistant(GOOD)], "rejected_response": BAD}, pair(CHAT)),
+    (
+        "ms-swift",
+        {"messages": [*CHAT_MESSAGES, assistant(GOOD)], "rejected_response": BAD},
+        pair(CHAT),
+    ),
     (
         "ms-swift",
         {"messages": [user(), assistant(GOOD)], "rejected_messages": [user(), assistant(BAD)]},
         pair(),
     ),
-    ("ms-swift-kto", {"messages": [user(), assistant(BAD)], "label": 0}, Labelled(ASK, BAD, False, HERE)),
+    (
+        "ms-swift-kto",
+        {"messages": [user(), assistant(BAD)], "label": 0},
+        Labelled(ASK, BAD, False, HERE),
+    ),
     (
         "shp",
         {"history": QUESTION, "human_ref_A": BAD, "human_ref_B": GOOD, "labels": 0, "score_A": 2},
@@ -147,7 +179,11 @@ ROWS = [
         },
         pair(safer_response_id=0),
     ),
-    ("pku-saferlhf", {"prompt": QUESTION, "response_0": GOOD, "response_1": BAD, "safer_response_id": 0}, pair()),
+    (
+        "pku-saferlhf",
+        {"prompt": QUESTION, "response_0": GOOD, "response_1": BAD, "safer_response_id": 0},
+        pair(),
+    ),
     (
         "webgpt",
         {
@@ -167,7 +203,13 @@ ROWS = [
     ),
     (
         "helpsteer",
-        {"context": CHAT_MESSAGES, "response1": GOOD, "response2": BAD, "overall_preference": -3, "domain": "general"},
+        {
+            "context": CHAT_MESSAGES,
+            "response1": GOOD,
+            "response2": BAD,
+            "overall_preference": -3,
+            "domain": "general",
+        },
         pair(CHAT, domain="general", overall_preference=-3),
     ),
     (
@@ -184,7 +226,10 @@ ROWS = [
         "ranked",
         {
             "instruction": QUESTION,
-            "completions": [{"response": BAD, "overall_score": 3}, {"response": GOOD, "overall_score": "8"}],
+            "completions": [
+                {"response": BAD, "overall_score": 3},
+                {"response": GOOD, "overall_score": "8"},
+            ],
         },
         pair(score_chosen=8.0, score_rejected=3.0),
     ),
@@ -198,7 +243,11 @@ ROWS = [
         {"instruction": QUESTION, "input": "", "output": GOOD, "kto_tag": "true"},
         Labelled(ASK, GOOD, True, HERE),
     ),
-    ("alpaca-sft", {"instruction": QUESTION, "input": "", "output": GOOD}, Demonstration(ASK, GOOD, HERE)),
+    (
+        "alpaca-sft",
+        {"instruction": QUESTION, "input": "", "output": GOOD},
+        Demonstration(ASK, GOOD, HERE),
+    ),
     ("prompt-completion", {"prompt": QUESTION, "completion": GOOD}, Demonstration(ASK, GOOD, HERE)),
     ("prompt-completion", {"question": QUESTION, "answer": GOOD}, Demonstration(ASK, GOOD, HERE)),
     ("messages", {"messages": [*CHAT_MESSAGES, assistant(GOOD)]}, Demonstration(CHAT, GOOD, HERE)),
@@ -210,7 +259,9 @@ ROWS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "row", "expected"), ROWS, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(ROWS)])
+@pytest.mark.parametrize(
+    ("name", "row", "expected"), ROWS, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(ROWS)]
+)
 def test_a_row_of_the_format(name, row, expected):
     assert understood(row)[:2] == (name, [expected])
 
@@ -219,7 +270,9 @@ def test_every_format_has_a_row_above():
     assert {name for name, _, _ in ROWS} == set(NAMES)
 
 
-@pytest.mark.parametrize(("name", "row", "expected"), ROWS, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(ROWS)])
+@pytest.mark.parametrize(
+    ("name", "row", "expected"), ROWS, ids=[f"{n}-{i}" for i, (n, _, _) in enumerate(ROWS)]
+)
 def test_null_columns_of_a_table_change_nothing(name, row, expected):
     """Parquet gives every row all columns of the file; those of other rows' formats are null."""
     others = {column.split("|")[0] for each in FORMATS for column in each.needs}
@@ -236,7 +289,9 @@ def refusal(row, pairing=None):
 
 def test_an_implicit_prompt_is_never_split_by_character():
     """TRL once made ("Paris ", "London") share nothing and ("New York", "New Jersey") share "New "."""
-    assert refusal({"chosen": "I say New York", "rejected": "I say New Jersey"}) == "ambiguous prompt"
+    assert (
+        refusal({"chosen": "I say New York", "rejected": "I say New Jersey"}) == "ambiguous prompt"
+    )
 
 
 def test_dialogues_that_diverge_early_are_refused():
@@ -250,8 +305,13 @@ def test_dialogues_that_diverge_early_are_refused():
 
 
 def test_hh_splits_at_the_last_assistant_marker_only():
-    """A speaker's name inside an answer is text (28 rows of HH harmless-base), a marker's blank is layout."""
-    row = {"chosen": "\n\nHuman: a\n\nAssistant:  Human: b", "rejected": "\n\nHuman: a\n\nAssistant: Assistant: c "}
+    """A speaker's name inside an answer is text (28 rows of HH harmless-base), a marker's blank is
+    layout.
+    """
+    row = {
+        "chosen": "\n\nHuman: a\n\nAssistant:  Human: b",
+        "rejected": "\n\nHuman: a\n\nAssistant: Assistant: c ",
+    }
     name, (example,), _ = understood(row)
     assert name == "hh"
     assert example == Pair((Turn("user", "a"),), "Human: b", "Assistant: c", HERE)
@@ -266,7 +326,10 @@ def test_hh_empty_answer_and_open_end():
     asked = "\n\nHuman: a\n\nAssistant:"
     assert refusal({"chosen": f"{asked} ", "rejected": f"{asked} b"}) == "empty answer"
     ends_with_human = "\n\nHuman: a\n\nAssistant: b\n\nHuman: c"
-    assert refusal({"chosen": ends_with_human, "rejected": ends_with_human + "d"}) == "not an assistant turn"
+    assert (
+        refusal({"chosen": ends_with_human, "rejected": ends_with_human + "d"})
+        == "not an assistant turn"
+    )
 
 
 def test_a_prompt_that_only_quotes_a_speaker_stays_one_turn():
@@ -277,7 +340,10 @@ def test_a_prompt_that_only_quotes_a_speaker_stays_one_turn():
 
 def test_a_prompt_that_begins_with_the_assistant_is_text():
     asked = "Assistant: a\n\nAssistant:"
-    assert understood({"prompt": asked, **SIDES})[:2] == ("trl-explicit", [pair((Turn("user", asked),))])
+    assert understood({"prompt": asked, **SIDES})[:2] == (
+        "trl-explicit",
+        [pair((Turn("user", asked),))],
+    )
 
 
 def test_answers_may_be_whole_transcripts_beside_a_prompt():
@@ -306,7 +372,8 @@ LONG = "What is the capital of France?"
     ("prompt", "chosen", "rejected", "expected", "note"),
     [
         (LONG, LONG + " Paris.", LONG + " Lyon.", (" Paris.", " Lyon."), "removed"),
-        (LONG, LONG + " Paris.", "Lyon.", (LONG + " Paris.", "Lyon."), "kept"),  # one answer quotes the question
+        # one answer quotes the question
+        (LONG, LONG + " Paris.", "Lyon.", (LONG + " Paris.", "Lyon."), "kept"),
         (LONG, LONG + " Paris.", LONG, (LONG + " Paris.", LONG), "kept"),  # nothing would be left
         ("Hi", "Hi there", "Hi, what?", ("Hi there", "Hi, what?"), "kept"),  # short: chance
         (LONG, "Paris.", "Lyon.", ("Paris.", "Lyon."), None),
@@ -315,7 +382,9 @@ LONG = "What is the capital of France?"
 def test_a_prompt_repeated_in_text_answers(prompt, chosen, rejected, expected, note):
     _, (example,), notes = understood({"prompt": prompt, "chosen": chosen, "rejected": rejected})
     assert example.completions == expected
-    assert [note] == [n for n in ("removed", "kept") if n in " ".join(notes)] if note else notes == []
+    assert (
+        [note] == [n for n in ("removed", "kept") if n in " ".join(notes)] if note else notes == []
+    )
 
 
 def test_one_labelled_answer_that_quotes_its_question_is_kept():
@@ -326,8 +395,13 @@ def test_one_labelled_answer_that_quotes_its_question_is_kept():
 
 
 def test_messages_may_carry_more_context_than_the_prompt_column():
-    """The prompt column holds the last question, or the first; the answers the dialogue. The dialogue is meant."""
-    whole = {"chosen": [*CHAT_MESSAGES, assistant(GOOD)], "rejected": [*CHAT_MESSAGES, assistant(BAD)]}
+    """The prompt column holds the last question, or the first; the answers the dialogue. The
+    dialogue is meant.
+    """
+    whole = {
+        "chosen": [*CHAT_MESSAGES, assistant(GOOD)],
+        "rejected": [*CHAT_MESSAGES, assistant(BAD)],
+    }
     assert understood({"prompt": QUESTION, **whole})[1] == [pair(CHAT)]
     without_system = {side: messages[1:] for side, messages in whole.items()}
     assert understood({"system": "Be brief.", "prompt": "Hi", **without_system})[1] == [pair(CHAT)]
@@ -335,15 +409,23 @@ def test_messages_may_carry_more_context_than_the_prompt_column():
 
 def test_messages_that_do_not_continue_the_prompt_are_refused():
     other = [user("Other?"), assistant("x")]
-    assert refusal({"prompt": QUESTION, "chosen": other, "rejected": BAD}) == "several messages in an answer"
+    assert (
+        refusal({"prompt": QUESTION, "chosen": other, "rejected": BAD})
+        == "several messages in an answer"
+    )
     steps = [assistant("Let me see."), {"role": "tool", "content": "42"}, assistant("42.")]
-    assert refusal({"prompt": QUESTION, "chosen": steps, "rejected": BAD}) == "several messages in an answer"
+    assert (
+        refusal({"prompt": QUESTION, "chosen": steps, "rejected": BAD})
+        == "several messages in an answer"
+    )
 
 
 def test_tool_calls_are_refused_and_tools_noted():
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
     assert refusal({"prompt": QUESTION, "chosen": [call], "rejected": BAD}) == "tool calls"
-    assert understood({"prompt": QUESTION, **SIDES, "tools": [{}]})[2] == ["tools are not shown to the model"]
+    assert understood({"prompt": QUESTION, **SIDES, "tools": [{}]})[2] == [
+        "tools are not shown to the model"
+    ]
     assert refusal({"prompt": QUESTION, **SIDES, "images": ["a.png"]}) == "not text"
 
 
@@ -362,7 +444,16 @@ def test_a_prefill_is_kept_and_noted():
 
 @pytest.mark.parametrize(
     ("label", "desirable"),
-    [(True, True), (False, False), (1, True), (0, False), (1.0, True), ("True", True), ("false", False), ("1", True)],
+    [
+        (True, True),
+        (False, False),
+        (1, True),
+        (0, False),
+        (1.0, True),
+        ("True", True),
+        ("false", False),
+        ("1", True),
+    ],
 )
 def test_labels(label, desirable):
     _, (example,), _ = understood({"prompt": "p", "completion": "c", "label": label})
@@ -375,15 +466,33 @@ def test_wrong_labels(label):
 
 
 def test_ties_are_no_preference():
-    assert refusal({"question": "q", "answer_0": "a", "answer_1": "b", "score_0": 0, "score_1": 0}) == "tie"
-    assert refusal({"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": 0}) == "tie"
+    assert (
+        refusal({"question": "q", "answer_0": "a", "answer_1": "b", "score_0": 0, "score_1": 0})
+        == "tie"
+    )
+    assert (
+        refusal({"prompt": "q", "response_1": "a", "response_2": "b", "preference_strength": 0})
+        == "tie"
+    )
     assert refusal({"prompt": "q", "responses": ["a", "b"], "scores": [3, 3]}) == "tie"
 
 
 def test_equal_scores_and_unsafe_answers_are_noted():
-    row = {"prompt": "q", "chosen": "a", "rejected": "b", "score_chosen": 7.0, "score_rejected": 7.0}
+    row = {
+        "prompt": "q",
+        "chosen": "a",
+        "rejected": "b",
+        "score_chosen": 7.0,
+        "score_rejected": 7.0,
+    }
     assert understood(row)[2] == ["chosen and rejected have equal scores"]
-    row = {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 0, "safer_response_id": 1}
+    row = {
+        "prompt": "q",
+        "response_0": "a",
+        "response_1": "b",
+        "better_response_id": 0,
+        "safer_response_id": 1,
+    }
     assert understood(row)[2] == ["the better answer is not the safer one"]
 
 
@@ -421,7 +530,9 @@ def test_ranked_lists_that_do_not_fit():
 
 
 def test_unknown_format_names_the_nearest():
-    with pytest.raises(RowError, match="columns prompt, chosn, rejected; the nearest format is .*needs chosen"):
+    with pytest.raises(
+        RowError, match="columns prompt, chosn, rejected; the nearest format is .*needs chosen"
+    ):
         recognise({"prompt": "q", "chosn": "a", "rejected": "b"})
     assert refusal({}) == "unknown format"
 

@@ -1,4 +1,6 @@
-"""Rows that cannot be used: each is refused with its reason, and nothing at all makes a reader raise."""
+"""Rows that cannot be used: each is refused with its reason, and nothing at all makes a reader
+raise.
+"""
 
 import pytest
 from hypothesis import given, settings
@@ -28,14 +30,20 @@ BAD = [
     ("wrong type", {"prompt": [None], "chosen": "a", "rejected": "b"}),
     ("wrong type", {"prompt": ["p"], "chosen": "a", "rejected": "b"}),
     ("wrong type", {"prompt": [{"role": "user", "content": None}], "chosen": "a", "rejected": "b"}),
-    ("wrong type", {"prompt": [{"role": "user", "content": ["p"]}], "chosen": "a", "rejected": "b"}),
+    (
+        "wrong type",
+        {"prompt": [{"role": "user", "content": ["p"]}], "chosen": "a", "rejected": "b"},
+    ),
     ("wrong type", {"prompt": "p", "chosen": [{"role": "assistant"}], "rejected": "b"}),
     ("wrong type", {"instruction": "p", "output": ["a", "b", "c"]}),
     ("wrong type", {"instruction": "p", "input": 3, "chosen": "a", "rejected": "b"}),
     ("wrong type", {"instruction": "p", "history": ["x"], "chosen": "a", "rejected": "b"}),
     ("wrong type", {"messages": "p", "rejected_response": "b"}),
     ("wrong type", {"system": 3, "prompt": "p", "chosen": "a", "rejected": "b"}),
-    ("wrong type", {"question": "q", "answer_0": "a", "answer_1": "b", "score_0": "high", "score_1": 0}),
+    (
+        "wrong type",
+        {"question": "q", "answer_0": "a", "answer_1": "b", "score_0": "high", "score_1": 0},
+    ),
     ("wrong label", {"prompt": "q", "response_0": "a", "response_1": "b", "better_response_id": 2}),
     ("empty answer", {"prompt": "p", "chosen": "", "rejected": "b"}),
     ("empty answer", {"prompt": "p", "chosen": "a", "rejected": " \n\t\u3000"}),
@@ -49,17 +57,35 @@ BAD = [
     ("no prompt", {"prompt": [], "chosen": "a", "rejected": "b"}),
     ("no prompt", {"messages": []}),
     ("no prompt", {"messages": [{"role": "assistant", "content": "a"}]}),
-    ("no user turn", {"prompt": [{"role": "system", "content": "s"}], "chosen": "a", "rejected": "b"}),
-    ("no user turn", {"prompt": [{"role": "assistant", "content": "s"}], "chosen": "a", "rejected": "b"}),
-    ("unknown role", {"prompt": [{"role": "narrator", "content": "s"}], "chosen": "a", "rejected": "b"}),
+    (
+        "no user turn",
+        {"prompt": [{"role": "system", "content": "s"}], "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "no user turn",
+        {"prompt": [{"role": "assistant", "content": "s"}], "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "unknown role",
+        {"prompt": [{"role": "narrator", "content": "s"}], "chosen": "a", "rejected": "b"},
+    ),
     ("unknown role", {"prompt": [{"content": "s"}], "chosen": "a", "rejected": "b"}),
-    ("unknown role", {"prompt": [{"role": ["user"], "content": "s"}], "chosen": "a", "rejected": "b"}),
-    ("not an assistant turn", {"prompt": "p", "chosen": [{"role": "user", "content": "a"}], "rejected": "b"}),
+    (
+        "unknown role",
+        {"prompt": [{"role": ["user"], "content": "s"}], "chosen": "a", "rejected": "b"},
+    ),
+    (
+        "not an assistant turn",
+        {"prompt": "p", "chosen": [{"role": "user", "content": "a"}], "rejected": "b"},
+    ),
     ("not an assistant turn", {"messages": [{"role": "user", "content": "a"}]}),
     ("NUL character", {"prompt": "p", "chosen": "a\0", "rejected": "b"}),
     ("NUL character", {"prompt": "p\0", "chosen": "a", "rejected": "b"}),
     ("lone surrogate", {"prompt": "p", "chosen": "a\ud83d", "rejected": "b"}),
-    ("lone surrogate", {"prompt": [{"role": "user", "content": "\udc00"}], "chosen": "a", "rejected": "b"}),
+    (
+        "lone surrogate",
+        {"prompt": [{"role": "user", "content": "\udc00"}], "chosen": "a", "rejected": "b"},
+    ),
     ("ambiguous prompt", {"chosen": "a", "rejected": "b"}),
     ("unknown format", {"text": "a"}),
 ]
@@ -70,7 +96,14 @@ def test_bad_row(expected, row):
     assert reason(row) == expected
 
 
-COLUMNS = sorted({name for each in FORMATS for choice in (*each.needs, *each.reads) for name in choice.split("|")})
+COLUMNS = sorted(
+    {
+        name
+        for each in FORMATS
+        for choice in (*each.needs, *each.reads)
+        for name in choice.split("|")
+    }
+)
 NAME = st.sampled_from(COLUMNS + ["role", "content", "from", "value", "text", "type"])
 ASKED = "\n\nHuman: a\n\nAssistant:"
 WORDS = st.sampled_from(["user", "assistant", ASKED, f"{ASKED} b", "a", "", "text"])
@@ -97,5 +130,8 @@ def test_garbage_is_refused_and_never_raises_anything_else(row, kind):
     for example in examples:
         assert isinstance(example, ROW_KINDS[kind])
         assert any(turn.role == "user" for turn in example.prompt)
-        assert all(isinstance(said, str) and said.strip() and "\0" not in said for said in example.completions)
+        assert all(
+            isinstance(said, str) and said.strip() and "\0" not in said
+            for said in example.completions
+        )
         assert len({said.strip() for said in example.completions}) == len(example.completions)

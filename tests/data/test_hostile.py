@@ -1,4 +1,6 @@
-"""Files made to exhaust a reader, or broken in ways that only a fuzzer thinks of. Each was a traceback, a crash or a hang."""
+"""Files made to exhaust a reader, or broken in ways that only a fuzzer thinks of. Each was a
+traceback, a crash or a hang.
+"""
 
 import csv
 import gzip
@@ -25,7 +27,9 @@ LINE = json.dumps(ROW).encode() + b"\n"
 
 @pytest.fixture(autouse=True)
 def no_hang():
-    """What takes a second is fine, and what would take hours fails; CPU time, so that a busy machine changes nothing."""
+    """What takes a second is fine, and what would take hours fails; CPU time, so that a busy
+    machine changes nothing.
+    """
 
     def stop(*_):
         raise AssertionError("over 60 s of CPU time")
@@ -49,7 +53,10 @@ def written(tmp_path):
 
 def rows_of(path, limit=4_000_000):
     with located(path) as source:
-        return [(line, row.reason if isinstance(row, RowError) else row) for line, row in source.rows(limit)]
+        return [
+            (line, row.reason if isinstance(row, RowError) else row)
+            for line, row in source.rows(limit)
+        ]
 
 
 # ---------------------------------------------------------------- time
@@ -57,7 +64,10 @@ def rows_of(path, limit=4_000_000):
 
 def test_one_repeated_key_among_two_hundred_thousand(written):
     keys = ", ".join(f'"{n}": 0' for n in range(200_000))
-    assert rows_of(written(b'{%s, "7": 1}\n{"a": 1}\n' % keys.encode())) == [(1, "repeated key"), (2, {"a": 1})]
+    assert rows_of(written(b'{%s, "7": 1}\n{"a": 1}\n' % keys.encode())) == [
+        (1, "repeated key"),
+        (2, {"a": 1}),
+    ]
 
 
 def test_many_small_rows_of_an_array_after_a_large_one(written):
@@ -108,18 +118,26 @@ def test_packed_in_packed_ends(written):
 
 
 def test_a_packed_file_is_looked_at_as_far_as_a_plain_one(written):
-    """Which reader is right is told from the first 64 KiB, although they are unpacked in smaller pieces."""
+    """Which reader is right is told from the first 64 KiB, although they are unpacked in smaller
+    pieces.
+    """
     rows = [ROW | {"source": os.urandom(20_000).hex()} for _ in range(3)]
     text = json.dumps(rows, indent=1).encode()
-    for data in (gzip.compress(text), zstd(text), zlib.compress(text, wbits=31) + bytes(512)):  # as tapes pad
+    # as tapes pad
+    for data in (gzip.compress(text), zstd(text), zlib.compress(text, wbits=31) + bytes(512)):
         assert [row for _, row in rows_of(written(data))] == rows
 
 
 def test_csv_lines_are_bounded(written):
-    data = b"prompt,chosen\n" + b"a," + b"x" * 5_000_000 + b"\r\nb,c\n" + b"," * 5_000_000 + b"\nd,e\n"
+    data = (
+        b"prompt,chosen\n" + b"a," + b"x" * 5_000_000 + b"\r\nb,c\n" + b"," * 5_000_000 + b"\nd,e\n"
+    )
     assert rows_of(written(data), 1_000) == [
-        (2, "row too large"), (3, {"prompt": "b", "chosen": "c"}), (4, "row too large"), (5, {"prompt": "d", "chosen": "e"}),
-    ]  # fmt: skip
+        (2, "row too large"),
+        (3, {"prompt": "b", "chosen": "c"}),
+        (4, "row too large"),
+        (5, {"prompt": "d", "chosen": "e"}),
+    ]
 
 
 def test_a_csv_row_of_many_quoted_lines_is_bounded(written):
@@ -168,14 +186,19 @@ def test_offsets_that_point_outside_do_not_crash(written):
 
 @pytest.mark.parametrize("kind", [pyarrow.timestamp("s"), pyarrow.duration("s"), pyarrow.date32()])
 def test_times_beyond_pythons(written, kind):
-    values = pyarrow.array([0, 2**31 - 1 if kind == pyarrow.date32() else 2**60], pyarrow.int32() if kind == pyarrow.date32() else pyarrow.int64())
+    values = pyarrow.array(
+        [0, 2**31 - 1 if kind == pyarrow.date32() else 2**60],
+        pyarrow.int32() if kind == pyarrow.date32() else pyarrow.int64(),
+    )
     found = rows_of(written(arrow(pyarrow.table({"a": ["x", "y"], "t": values.view(kind)}))))
     assert found[0][1]["a"] == "x" and found[1] == (2, "invalid value")
 
 
 def test_text_written_as_bytes_is_text(written):
     """Not "b'Paris.'", which would train without a word."""
-    table = pyarrow.table({name: pyarrow.array([value.encode()], pyarrow.binary()) for name, value in ROW.items()})
+    table = pyarrow.table(
+        {name: pyarrow.array([value.encode()], pyarrow.binary()) for name, value in ROW.items()}
+    )
     sink = pyarrow.BufferOutputStream()
     parquet.write_table(table, sink)
     path = written(sink.getvalue().to_pybytes())
@@ -211,8 +234,14 @@ def test_a_file_below_a_file(written):
 
 
 def test_words_of_a_file_cannot_move_the_cursor(written):
-    """Column names stand in messages: escaped, and without half characters that no terminal and no file takes."""
+    """Column names stand in messages: escaped, and without half characters that no terminal and no
+    file takes.
+    """
     path = written(b'{"a\\u001b[2J": 1, "\\ud800": 2}\n')
     with pytest.raises(DataError) as error:
         read(path, columns={"prompt": "q"})
-    assert "a\\x1b[2J" in str(error.value) and "\\ud800" in str(error.value) and str(error.value).encode()
+    assert (
+        "a\\x1b[2J" in str(error.value)
+        and "\\ud800" in str(error.value)
+        and str(error.value).encode()
+    )

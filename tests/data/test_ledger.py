@@ -59,13 +59,18 @@ def test_as_dict_is_json_and_complete(ledger):
 
 def test_write_lists_every_rejected_row(ledger, tmp_path):
     ledger.write(tmp_path / "rejected.jsonl")
-    rows = [json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()]
+    rows = [
+        json.loads(line) for line in (tmp_path / "rejected.jsonl").read_text("utf-8").splitlines()
+    ]
     assert [(row["file"], row["line"], row["reason"]) for row in rows] == [
         ("d.jsonl", 2, "empty answer"),
         ("d.jsonl", 4, "empty answer"),
         ("d.jsonl", 6, "tie"),
     ]
-    assert rows[0]["excerpt"] == '{"prompt": "p", "chosen": ""}' and rows[0]["says"] == "chosen is empty."
+    assert (
+        rows[0]["excerpt"] == '{"prompt": "p", "chosen": ""}'
+        and rows[0]["says"] == "chosen is empty."
+    )
     with pytest.raises(DataError, match="cannot be written"):
         ledger.write(tmp_path / "no" / "folder.jsonl")
 

@@ -1,4 +1,6 @@
-"""Order is a pure function; every row comes once an epoch; no row meets its own prompt in KTO's baseline."""
+"""Order is a pure function; every row comes once an epoch; no row meets its own prompt in KTO's
+baseline.
+"""
 
 from collections import Counter
 
@@ -45,13 +47,21 @@ def test_the_order_is_the_same_on_every_machine():
 
 
 def test_epochs_and_seeds_differ():
-    orders = [np.concatenate(epoch(Order(50, 7, seed), number)).tolist() for seed in (0, 1) for number in (0, 1, 2)]
-    assert len({tuple(order) for order in orders}) == 6 and all(order != sorted(order) for order in orders)
+    orders = [
+        np.concatenate(epoch(Order(50, 7, seed), number)).tolist()
+        for seed in (0, 1)
+        for number in (0, 1, 2)
+    ]
+    assert len({tuple(order) for order in orders}) == 6 and all(
+        order != sorted(order) for order in orders
+    )
 
 
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(0, 5))
 def test_labels_are_spread_over_batches(good, bad, seed):
-    """Each batch holds its share of each label, up to one row: none is all good or all bad by chance."""
+    """Each batch holds its share of each label, up to one row: none is all good or all bad by
+    chance.
+    """
     n = good + bad
     strata = tuple([1] * good + [0] * bad)
     order = Order(n, 8, seed, strata)
@@ -71,7 +81,10 @@ def test_rows_of_a_stratum_are_shuffled():
 
 def rows(prompts):
     """One tree a prompt number; the answer names its row."""
-    return [Tree((prompt + 1,), ((100 + row,),), row, row % 2 == 0) for row, prompt in enumerate(prompts)]
+    return [
+        Tree((prompt + 1,), ((100 + row,),), row, row % 2 == 0)
+        for row, prompt in enumerate(prompts)
+    ]
 
 
 @given(st.lists(st.integers(0, 4), min_size=1, max_size=30), st.integers(0, 3))
@@ -83,9 +96,13 @@ def test_no_row_is_given_an_answer_to_its_own_prompt(prompts, seed):
     # each row once, each answer once
     assert max(Counter(tree.row for tree in found).values(), default=1) == 1
     assert max(Counter(tree.completions for tree in found).values(), default=1) == 1
-    assert all(tree.prompt == trees[tree.row].prompt and tree.desirable == trees[tree.row].desirable for tree in found)
+    assert all(
+        tree.prompt == trees[tree.row].prompt and tree.desirable == trees[tree.row].desirable
+        for tree in found
+    )
     largest = max(Counter(prompts).values())
-    assert len(found) == min(len(prompts), 2 * (len(prompts) - largest))  # as many as there are partners for
+    # as many as there are partners for
+    assert len(found) == min(len(prompts), 2 * (len(prompts) - largest))
 
 
 def test_one_prompt_has_no_partners():

@@ -25,7 +25,10 @@ def test_every_label_once_an_epoch():
 
 def labels(desirable, prompts=None):
     prompts = prompts or [(1 + i // 2,) for i in range(len(desirable))]
-    return [Tree(prompt, ((5, 6),), row, good) for row, (prompt, good) in enumerate(zip(prompts, desirable))]
+    return [
+        Tree(prompt, ((5, 6),), row, good)
+        for row, (prompt, good) in enumerate(zip(prompts, desirable))
+    ]
 
 
 def test_what_is_two_labels_of_each_pair():

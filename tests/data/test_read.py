@@ -1,4 +1,6 @@
-"""From a file to examples: the account balances, kinds convert where that is honest, and real files count right."""
+"""From a file to examples: the account balances, kinds convert where that is honest, and real files
+count right.
+"""
 
 import gzip
 import hashlib
@@ -26,7 +28,10 @@ def file(tmp_path):
 
     def write(*rows):
         path = tmp_path / "rows.jsonl"
-        path.write_text("".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows), "utf-8")
+        path.write_text(
+            "".join((row if isinstance(row, str) else json.dumps(row)) + "\n" for row in rows),
+            "utf-8",
+        )
         return path
 
     return write
@@ -35,7 +40,13 @@ def file(tmp_path):
 def test_a_file_of_mixed_shapes(file):
     """Each row is judged alone: the first row decides nothing."""
     hh = "\n\nHuman: q\n\nAssistant: "
-    path = file(PAIR, {"chosen": hh + "a", "rejected": hh + "b"}, "{oops", {"text": "x"}, PAIR | {"source": "s"})
+    path = file(
+        PAIR,
+        {"chosen": hh + "a", "rejected": hh + "b"},
+        "{oops",
+        {"text": "x"},
+        PAIR | {"source": "s"},
+    )
     dataset = read(path)
     where = str(path)
     assert dataset.examples == [
@@ -46,7 +57,10 @@ def test_a_file_of_mixed_shapes(file):
     assert dataset.formats == {"trl-explicit": 2, "hh": 1}
     assert dataset.kind == "pairs" and dataset.path == where and len(dataset) == 3
     assert dataset.digest == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert [(r.origin.line, r.reason) for r in dataset.ledger.rejected] == [(3, "invalid JSON"), (4, "unknown format")]
+    assert [(r.origin.line, r.reason) for r in dataset.ledger.rejected] == [
+        (3, "invalid JSON"),
+        (4, "unknown format"),
+    ]
     assert dataset.ledger.rejected[0].excerpt == "{oops"
 
 
@@ -65,13 +79,17 @@ def test_pairs_serve_as_two_labels(file):
 def test_demonstrations_from_every_kind(file):
     path = file(PAIR, GOOD, BAD, SHOWN)
     dataset = read(path, "demonstrations")
-    assert dataset.examples == [Demonstration(ASK, "a", Origin(str(path), line)) for line in (1, 2, 4)]
+    assert dataset.examples == [
+        Demonstration(ASK, "a", Origin(str(path), line)) for line in (1, 2, 4)
+    ]
     assert dataset.ledger.reasons == {"undesirable": 1}
     assert dataset.ledger.rejected_share == 0.0
 
 
 def test_labels_are_never_paired_silently(file):
-    with pytest.raises(DataError, match=r"none of its 2 rows can be used as pairs(.|\n)*kto(.|\n)*line 1, 2"):
+    with pytest.raises(
+        DataError, match=r"none of its 2 rows can be used as pairs(.|\n)*kto(.|\n)*line 1, 2"
+    ):
         read(file(GOOD, BAD))
     assert read(file(GOOD, PAIR)).ledger.reasons == {"labelled, not paired": 1}
 
@@ -111,7 +129,9 @@ def test_columns_named_by_hand(file):
 
 
 def test_a_named_format_refuses_others(file):
-    dataset = read(file(PAIR, {"instruction": "q", "chosen": "a", "rejected": "b"}), format="alpaca")
+    dataset = read(
+        file(PAIR, {"instruction": "q", "chosen": "a", "rejected": "b"}), format="alpaca"
+    )
     assert dataset.formats == {"alpaca": 1}
     assert dataset.ledger.reasons == {"unknown format": 1}
 
@@ -143,20 +163,33 @@ def test_a_file_without_usable_rows_says_why_and_where(file):
     with pytest.raises(DataError) as caught:
         read(file(same, same, "[]", same, same, "null"))
     assert str(caught.value).splitlines()[1:] == [
-        "  4 × same answers: chosen and rejected are the same text; such a pair carries no preference. "
-        "(line 1, 2, 4, …)",
-        "  2 × not an object: the row is a list; an object with named columns is expected. (line 3, 6)",
+        (
+            "  4 × same answers: chosen and rejected are the same text; such a pair carries no"
+            " preference. (line 1, 2, 4, …)"
+        ),
+        (
+            "  2 × not an object: the row is a list; an object with named columns is expected."
+            " (line 3, 6)"
+        ),
     ]
     with pytest.raises(DataError, match="there are no rows in it"):
         read(file("[]"))
 
 
 LINES = st.one_of(
-    st.sampled_from([json.dumps(row).encode() for row in (PAIR, GOOD, BAD, SHOWN, PAIR | {"chosen": "b"})]),
+    st.sampled_from(
+        [json.dumps(row).encode() for row in (PAIR, GOOD, BAD, SHOWN, PAIR | {"chosen": "b"})]
+    ),
     st.recursive(
         st.none() | st.booleans() | st.floats() | st.text(max_size=5),
-        lambda inner: st.lists(inner, max_size=2)
-        | st.dictionaries(st.sampled_from(["prompt", "chosen", "rejected", "messages", "label"]), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=2)
+            | st.dictionaries(
+                st.sampled_from(["prompt", "chosen", "rejected", "messages", "label"]),
+                inner,
+                max_size=3,
+            )
+        ),
         max_leaves=5,
     ).map(lambda value: json.dumps(value).encode()),
     st.binary(max_size=12).map(lambda raw: b"{" + raw.replace(b"\n", b"")),
@@ -164,7 +197,9 @@ LINES = st.one_of(
 
 
 @settings(max_examples=150, deadline=None)
-@given(lines=st.lists(LINES, max_size=8), kind=st.sampled_from(["pairs", "labelled", "demonstrations"]))
+@given(
+    lines=st.lists(LINES, max_size=8), kind=st.sampled_from(["pairs", "labelled", "demonstrations"])
+)
 def test_the_ledger_balances_over_any_file(tmp_path_factory, lines, kind):
     path = tmp_path_factory.mktemp("any") / "rows.jsonl"
     path.write_bytes(b"\n".join([json.dumps(PAIR).encode(), *lines]))
@@ -172,17 +207,32 @@ def test_the_ledger_balances_over_any_file(tmp_path_factory, lines, kind):
     ledger = dataset.ledger
     assert ledger.rows == 1 + len(lines) == ledger.used + len(ledger.rejected)
     assert ledger.examples == len(dataset.examples) and ledger.used == dataset.formats.total()
-    assert all(rejection.reason and 2 <= rejection.origin.line <= ledger.rows for rejection in ledger.rejected)
+    assert all(
+        rejection.reason and 2 <= rejection.origin.line <= ledger.rows
+        for rejection in ledger.rejected
+    )
     assert json.loads(json.dumps(ledger.as_dict()))["rows"] == ledger.rows
 
 
 ARROW = [b"ARROW1\0\0", b"\xff\xff\xff\xff\x08\0\0\0"]
 PACKED = [gzip.compress(json.dumps(PAIR).encode()), b"PAR1", *ARROW, b"\x28\xb5\x2f\xfd"]
-STARTS = [b"", b"[", b"{", b"{\n", b"prompt,chosen,rejected\n", b"prompt\tchosen\n", b"\xef\xbb\xbf", *PACKED]
+STARTS = [
+    b"",
+    b"[",
+    b"{",
+    b"{\n",
+    b"prompt,chosen,rejected\n",
+    b"prompt\tchosen\n",
+    b"\xef\xbb\xbf",
+    *PACKED,
+]
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.sampled_from(STARTS), st.binary(max_size=40) | st.text("[]{},:\"' \n1aprompt", max_size=40).map(str.encode))
+@given(
+    st.sampled_from(STARTS),
+    st.binary(max_size=40) | st.text("[]{},:\"' \n1aprompt", max_size=40).map(str.encode),
+)
 def test_any_bytes_are_read_or_refused_in_words(tmp_path_factory, start, rest):
     path = tmp_path_factory.mktemp("any") / "bytes"
     path.write_bytes(start + rest)
@@ -205,7 +255,13 @@ FILES = [
     ("truthfulqa/pairs_train.jsonl", "pairs", {"trl-explicit": 3_514}, {}, {}),
     ("truthfulqa/pairs_test.jsonl", "pairs", {"trl-explicit": 876}, {}, {}),
     ("truthfulqa/kto_train.jsonl.gz", "labelled", {"trl-unpaired": 14_541}, {}, {KEPT: 28}),
-    ("truthfulqa/kto_train.jsonl.gz", "demonstrations", {"trl-unpaired": 6_281}, {"undesirable": 8_260}, {KEPT: 27}),
+    (
+        "truthfulqa/kto_train.jsonl.gz",
+        "demonstrations",
+        {"trl-unpaired": 6_281},
+        {"undesirable": 8_260},
+        {KEPT: 27},
+    ),
     (
         "hh_harmless/transcripts.jsonl.gz",
         "pairs",
@@ -235,7 +291,9 @@ FILES = [
 
 
 @real
-@pytest.mark.parametrize(("name", "rows", "formats", "reasons", "notes"), FILES, ids=[f"{f[0]}-{f[1]}" for f in FILES])
+@pytest.mark.parametrize(
+    ("name", "rows", "formats", "reasons", "notes"), FILES, ids=[f"{f[0]}-{f[1]}" for f in FILES]
+)
 def test_real_files(name, rows, formats, reasons, notes):
     dataset = read(REAL / name, rows)
     assert dataset.formats == formats
@@ -245,15 +303,27 @@ def test_real_files(name, rows, formats, reasons, notes):
 
 @real
 def test_hh_rows_at_known_places():
-    """Read by eye: 87 has an empty chosen answer, 1,255 continues one dialogue longer than the other."""
+    """Read by eye: 87 has an empty chosen answer, 1,255 continues one dialogue longer than the
+    other.
+    """
     dataset = read(REAL / "hh_harmless" / "transcripts.jsonl.gz")
-    places = {reason: [p.origin.line for p in dataset.ledger.places(reason, 9)] for reason in dataset.ledger.reasons}
+    places = {
+        reason: [p.origin.line for p in dataset.ledger.places(reason, 9)]
+        for reason in dataset.ledger.reasons
+    }
     assert places == {
         "empty answer": [87, 517, 926, 1_104],
         "diverges before the last turn": [1_255, 1_689, 1_951, 1_953, 2_037],
     }
-    assert all(example.prompt[0].role == "user" and example.prompt[-1].role == "user" for example in dataset.examples)
-    assert not any("\n\nHuman:" in said or "\n\nAssistant:" in said for e in dataset.examples for said in e.completions)
+    assert all(
+        example.prompt[0].role == "user" and example.prompt[-1].role == "user"
+        for example in dataset.examples
+    )
+    assert not any(
+        "\n\nHuman:" in said or "\n\nAssistant:" in said
+        for e in dataset.examples
+        for said in e.completions
+    )
 
 
 @real

@@ -30,5 +30,7 @@ def test_a_change_is_noticed(trips, monkeypatch):
     assert trips.through_formats(pair, "openai")["sharegpt"] == "equal"
     real = trips._understood
     stripped = [trips.Pair(pair.prompt, "a", "b", pair.origin)]
-    monkeypatch.setattr(trips, "_understood", lambda row, kind: stripped if kind == "pairs" else real(row, kind))
+    monkeypatch.setattr(
+        trips, "_understood", lambda row, kind: stripped if kind == "pairs" else real(row, kind)
+    )
     assert trips.through_formats(pair, "openai")["sharegpt"] == "CHANGED"

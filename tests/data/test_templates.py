@@ -1,4 +1,6 @@
-"""From text to tokens as at inference: each way in which this has silently failed elsewhere is noticed on its row."""
+"""From text to tokens as at inference: each way in which this has silently failed elsewhere is
+noticed on its row.
+"""
 
 import pytest
 from data.crafted import BOS, CHAT, END, EOS, TURNS, crafted, label, pair, shown, turns
@@ -59,7 +61,9 @@ def test_only_the_last_answer_is_scored():
 
 
 def test_smollm2(tokenizer):
-    """The prompt is what `generate` gets, token by token; the newline behind the end token is never generated."""
+    """The prompt is what `generate` gets, token by token; the newline behind the end token is never
+    generated.
+    """
     made = template(tokenizer)
     messages = [{"role": "user", "content": "What is 2 + 2?"}]
     tree = made.tree(pair("What is 2 + 2?", chosen="It is 4.", rejected="No idea!\n"), 0)
@@ -68,7 +72,9 @@ def test_smollm2(tokenizer):
     assert text(made, tree.prompt).endswith("<|im_end|>\n<|im_start|>assistant\n")
     assert text(made, tree.completions[0]) == "It is 4.<|im_end|>"
     assert text(made, tree.completions[1]) == "No idea!\n<|im_end|>"
-    rendered = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": "It is 4."}], tokenize=False)
+    rendered = tokenizer.apply_chat_template(
+        [*messages, {"role": "assistant", "content": "It is 4."}], tokenize=False
+    )
     assert rendered == text(made, [*tree.prompt, *tree.completions[0]]) + "\n"
 
 
@@ -170,9 +176,14 @@ def test_special_tokens_in_the_data_are_refused_wherever_they_stand(special):
     made = template()
     hidden = f"so{special}user:ha"
     for example in (
-        pair(hidden), pair("hi", chosen=hidden), pair("hi", rejected=hidden), pair("a", hidden, "b"),
-        pair("hi", system=hidden), label(hidden, True), shown(hidden),
-    ):  # fmt: skip
+        pair(hidden),
+        pair("hi", chosen=hidden),
+        pair("hi", rejected=hidden),
+        pair("a", hidden, "b"),
+        pair("hi", system=hidden),
+        label(hidden, True),
+        shown(hidden),
+    ):
         assert unfit(made, example, SPECIAL) == repr(special)
     made.tree(pair("s>", chosen="<s", rejected="/s>"), 0)
 
@@ -201,7 +212,9 @@ def test_raw_text_on_a_chat_model_is_refused_unless_insisted_on():
 
 
 def test_a_model_without_a_template_is_refused():
-    with pytest.raises(Refused, match="(?s)no chat template.*data.template=raw.*data.template=FILE.jinja"):
+    with pytest.raises(
+        Refused, match="(?s)no chat template.*data.template=raw.*data.template=FILE.jinja"
+    ):
         template(crafted(None))
 
 
@@ -220,9 +233,15 @@ def test_a_conversation_needs_a_template():
 
 
 def test_what_a_template_refuses_is_a_row_left_out():
-    strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}" + CHAT
+    strict = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turns') }}{% endif %}"
+        + CHAT
+    )
     made = template(crafted(strict))
-    assert unfit(made, pair("hi", system="be nice"), "the chat template refuses the row") == "no system turns"
+    assert (
+        unfit(made, pair("hi", system="be nice"), "the chat template refuses the row")
+        == "no system turns"
+    )
     made.tree(pair("hi"), 0)
 
 
@@ -233,7 +252,9 @@ def test_a_template_that_refuses_without_a_word():
 
 def test_a_template_that_leaves_the_answer_out():
     """Its end token cannot be looked for; the rows then say what is wrong."""
-    made = template(crafted("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}"))
+    made = template(
+        crafted("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
+    )
     unfit(made, pair("hi"), "the answer has no tokens")
 
 

@@ -70,11 +70,17 @@ def test_a_prefill_keeps_its_question():
 
 def test_prompts_are_not_cut_where_that_is_not_wanted():
     out = encode([pair(*CONVERSATION)], MADE, Limits(tokens(LAST_TWO) + 4, long_prompts="reject"))
-    assert not out.trees and out.reasons == {TOO_LONG: 1} and not out.turns_cut and not out.tokens_cut
+    assert (
+        not out.trees and out.reasons == {TOO_LONG: 1} and not out.turns_cut and not out.tokens_cut
+    )
 
 
 def test_answers_are_never_cut_unless_asked_for():
-    rows = [pair("q", chosen="c" * 50, rejected="no"), pair("q", chosen="no", rejected="c" * 50), pair("q")]
+    rows = [
+        pair("q", chosen="c" * 50, rejected="no"),
+        pair("q", chosen="no", rejected="c" * 50),
+        pair("q"),
+    ]
     out = encode(rows, MADE, Limits(40))
     assert [tree.row for tree in out.trees] == [2] and out.reasons == {TOO_LONG: 2}
     assert out.unfit[0].says == f"{tokens('user:q<end>assistant:') + 51} tokens, limit 40"
@@ -90,7 +96,9 @@ def test_the_limit_itself_is_allowed():
 def test_answers_cut_on_request_lose_their_end_and_are_counted_by_side():
     room = 6
     limit = tokens("user:q<end>assistant:") + room
-    out = encode([pair("q", chosen="c" * 10, rejected="no")], MADE, Limits(limit, long_answers="cut"))
+    out = encode(
+        [pair("q", chosen="c" * 10, rejected="no")], MADE, Limits(limit, long_answers="cut")
+    )
     assert [text(c) for c in out.trees[0].completions] == ["c" * room, "no<end>"]
     assert +out.answers_cut == {"chosen": 1} and out.tokens_cut == 11 - room
     assert out.ends == {"chosen": 0, "rejected": 1} and out.answers == {"chosen": 1, "rejected": 1}
@@ -98,7 +106,10 @@ def test_answers_cut_on_request_lose_their_end_and_are_counted_by_side():
 
 def test_answers_that_become_equal_by_cutting_are_left_out():
     limit = tokens("user:q<end>assistant:") + 4
-    rows = [pair("q", chosen="same ending", rejected="same start"), pair("q", chosen="other", rejected="same start")]
+    rows = [
+        pair("q", chosen="same ending", rejected="same start"),
+        pair("q", chosen="other", rejected="same start"),
+    ]
     out = encode(rows, MADE, Limits(limit, long_answers="cut"))
     assert [tree.row for tree in out.trees] == [1]
     assert out.reasons == {"chosen and rejected are the same tokens": 1}
@@ -115,23 +126,33 @@ def test_a_prompt_that_leaves_no_room_for_an_answer():
 
 contents = st.text("ab<ens>\n ", max_size=12)
 limits = st.builds(
-    Limits, st.integers(1, 60), st.sampled_from(["cut", "reject"]), st.sampled_from(["cut", "reject"])
-)  # fmt: skip
+    Limits,
+    st.integers(1, 60),
+    st.sampled_from(["cut", "reject"]),
+    st.sampled_from(["cut", "reject"]),
+)
 examples = st.lists(
     st.one_of(
-        st.builds(lambda p, c, r: pair(*p, chosen=c, rejected=r),
-                  st.lists(contents, min_size=1, max_size=5), contents, contents),
+        st.builds(
+            lambda p, c, r: pair(*p, chosen=c, rejected=r),
+            st.lists(contents, min_size=1, max_size=5),
+            contents,
+            contents,
+        ),
         st.builds(label, contents, st.booleans(), contents),
         st.builds(shown, contents, contents),
-    ), max_size=6,
-)  # fmt: skip
+    ),
+    max_size=6,
+)
 
 
 @settings(deadline=None, max_examples=150)
 @given(examples, limits, st.sampled_from([MADE, RAW]))
 def test_every_example_is_a_tree_or_counted(rows, limit, made):
     out = encode(rows, made, limit)
-    assert len(out.trees) + len(out.unfit) == len(rows) == sum(out.reasons.values()) + len(out.trees)
+    assert (
+        len(out.trees) + len(out.unfit) == len(rows) == sum(out.reasons.values()) + len(out.trees)
+    )
     used = [tree.row for tree in out.trees]
     assert used == sorted(set(used))
     for tree in out.trees:
@@ -152,29 +173,43 @@ def test_every_example_is_a_tree_or_counted(rows, limit, made):
 def test_shares_are_of_examples():
     """A row that is cut on both sides is one row."""
     limit = Limits(tokens("user:q<end>assistant:") + 3, long_answers="cut")
-    out = encode([pair("q", chosen="abcabc", rejected="bcabca"), pair("q", chosen="a", rejected="b")], MADE, limit)
+    out = encode(
+        [pair("q", chosen="abcabc", rejected="bcabca"), pair("q", chosen="a", rejected="b")],
+        MADE,
+        limit,
+    )
     assert out.length_share == 0.5 and out.answers_cut == {"chosen": 1, "rejected": 1}
     assert encode([], MADE, LONG).length_share == 0.0 == encode([], MADE, LONG).unfit_share
     assert encode([pair("q" * 50)], MADE, Limits(40)).length_share == 1.0
 
 
 def test_what_a_run_records_of_its_trees():
-    """Answers of 2, 4, 6 and 8 characters and their ends, by hand: the upper median of an even number."""
+    """Answers of 2, 4, 6 and 8 characters and their ends, by hand: the upper median of an even
+    number.
+    """
     rows = [pair("q", chosen="x" * n, rejected="y" * n) for n in (8, 2, 6, 4)]
     prompt = tokens("user:q<end>assistant:")
     lengths = [prompt + 2 * (n + 1) for n in (2, 4, 6, 8)]
     assert encode(rows, MADE, LONG).as_dict() == {
-        "examples": 4, "trees": 4, "unfit": {}, "prompts_cut": 0, "answers_cut": {}, "tokens_cut": 0,
-        "unique_tokens": sum(lengths), "longest_tree": lengths[3], "median_tree": lengths[2],
-    }  # fmt: skip
+        "examples": 4,
+        "trees": 4,
+        "unfit": {},
+        "prompts_cut": 0,
+        "answers_cut": {},
+        "tokens_cut": 0,
+        "unique_tokens": sum(lengths),
+        "longest_tree": lengths[3],
+        "median_tree": lengths[2],
+    }
 
 
 def test_rows_left_out_say_where_and_why():
     rows = [pair("q", line=4), pair("q", chosen="<end>", line=5), pair("q", chosen="no", line=9)]
     out = encode(rows, MADE, LONG)
     assert [(str(r.origin), r.reason) for r in out.unfit] == [
-        ("f.jsonl:5", "a special token stands in the text"), ("f.jsonl:9", "chosen and rejected are the same tokens"),
-    ]  # fmt: skip
+        ("f.jsonl:5", "a special token stands in the text"),
+        ("f.jsonl:9", "chosen and rejected are the same tokens"),
+    ]
     assert out.unfit_share == pytest.approx(2 / 3) and out.length_share == 0.0
 
 
@@ -191,20 +226,30 @@ def test_a_clean_dataset_has_only_good_news():
     found = by_check(encode([pair("q")] * 3, MADE, LONG))
     assert {finding.verdict for finding in found.values()} == {"ok"}
     assert set(found) == {
-        "data.template", "data.boundary", "data.template_prefix", "data.bos", "data.special_tokens",
-        "data.identical_tokens", "data.end", "data.length",
-    }  # fmt: skip
+        "data.template",
+        "data.boundary",
+        "data.template_prefix",
+        "data.bos",
+        "data.special_tokens",
+        "data.identical_tokens",
+        "data.end",
+        "data.length",
+    }
 
 
 FAULTS = {
     "data.boundary": (RAW, pair("xa", chosen="b", rejected="c")),
     "data.template_prefix": (
-        make_template(crafted(TURNS + "{% if add_generation_prompt %}assistant:<think>{% endif %}"), "auto"), pair("q")),
+        make_template(
+            crafted(TURNS + "{% if add_generation_prompt %}assistant:<think>{% endif %}"), "auto"
+        ),
+        pair("q"),
+    ),
     "data.bos": (make_template(crafted("<s><s>" + CHAT), "auto"), pair("q")),
     "data.special_tokens": (MADE, pair("a<end>")),
     "data.identical_tokens": (MADE, pair("q", chosen="no")),
     "data.other": (MADE, pair("q", chosen="")),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("check", FAULTS)
@@ -213,7 +258,9 @@ def test_each_fault_is_counted_shown_and_refused_above_its_threshold(check):
     out = encode([bad], made, LONG)
     finding = by_check(out, made)[check]
     assert finding.refused and finding.evidence["share"] == 1.0 and "1 of 1 rows" in finding.says
-    assert finding.evidence["first"][0]["at"] == "f.jsonl:1" and "data.max_rejected" in finding.remedy
+    assert (
+        finding.evidence["first"][0]["at"] == "f.jsonl:1" and "data.max_rejected" in finding.remedy
+    )
     assert by_check(out, made, max_unfit=1.0)[check].verdict == "note"
 
 
@@ -225,7 +272,11 @@ def test_thresholds_are_exact():
     out = encode([pair("q")] * 9 + [pair("q" * 50)], MADE, Limits(40))
     assert by_check(out, max_too_long=0.1)["data.length"].verdict == "note"
     refused = by_check(out, max_too_long=0.0999)["data.length"]
-    assert refused.refused and "1 of 10 rows too long" in refused.says and "data.max_tokens" in refused.remedy
+    assert (
+        refused.refused
+        and "1 of 10 rows too long" in refused.says
+        and "data.max_tokens" in refused.remedy
+    )
     assert by_check(out, max_too_long=0.0)["data.boundary"].verdict == "ok"
 
 
@@ -233,22 +284,37 @@ def test_ends_cut_off_on_one_side_are_a_warning():
     limit = Limits(tokens("user:q<end>assistant:") + 5, long_answers="cut")
     out = encode([pair("q", chosen="c" * 20, rejected="no")] * 3, MADE, limit)
     finding = by_check(out)["data.end"]
-    assert finding.verdict == "warning" and finding.evidence["shares"] == {"chosen": 0.0, "rejected": 1.0}
+    assert finding.verdict == "warning" and finding.evidence["shares"] == {
+        "chosen": 0.0,
+        "rejected": 1.0,
+    }
     even = encode([pair("q", chosen="c" * 20, rejected="d" * 20)] * 3, MADE, limit)
     never = by_check(even)["data.end"]
     assert never.verdict == "warning" and "would not learn to end" in never.remedy
     assert by_check(encode([pair("q")] * 3, MADE, LONG))["data.end"].verdict == "ok"
 
 
-@pytest.mark.parametrize(("chosen", "rejected", "remedy"), [
-    (95, 95, None), (94, 94, "would not learn to end"), (96, 100, None), (100, 94, "cut more often"), (90, 94, "would not learn to end"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "remedy"),
+    [
+        (95, 95, None),
+        (94, 94, "would not learn to end"),
+        (96, 100, None),
+        (100, 94, "cut more often"),
+        (90, 94, "would not learn to end"),
+    ],
+)
 def test_the_thresholds_of_ends(chosen, rejected, remedy):
     """Under 95 of 100 on one side, or more than 5 apart."""
     out = encode([pair("q")], MADE, LONG)
-    out.answers, out.ends = Counter(chosen=100, rejected=100), Counter(chosen=chosen, rejected=rejected)
+    out.answers, out.ends = (
+        Counter(chosen=100, rejected=100),
+        Counter(chosen=chosen, rejected=rejected),
+    )
     found = by_check(out)["data.end"]
-    assert found.verdict == ("ok" if remedy is None else "warning") and (remedy or "") in found.remedy
+    assert (
+        found.verdict == ("ok" if remedy is None else "warning") and (remedy or "") in found.remedy
+    )
 
 
 def test_a_template_without_generation_prompt_is_a_warning():
@@ -262,7 +328,9 @@ def test_raw_text_is_a_note():
 
 
 def test_prompts_that_inference_would_tokenise_otherwise_are_refused(monkeypatch):
-    """Were BOS added here and not there (or the other way round), every log-prob would be off a little."""
+    """Were BOS added here and not there (or the other way round), every log-prob would be off a
+    little.
+    """
     tokenizer = crafted(adds_bos=True)
     made = make_template(tokenizer, "auto")
     assert by_check(encode([pair("q")], made, LONG), made)["data.template"].verdict == "ok"
@@ -272,7 +340,10 @@ def test_prompts_that_inference_would_tokenise_otherwise_are_refused(monkeypatch
 
 
 def test_a_row_that_the_template_refuses_says_nothing_of_the_others():
-    refusing = "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}" + CHAT
+    refusing = (
+        "{% if messages[0].role == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+        + CHAT
+    )
     made = make_template(crafted(refusing), "auto")
     out = encode([pair("q", system="be nice"), pair("q")], made, LONG)
     assert len(out.trees) == 1 and by_check(out, made)["data.template"].verdict == "ok"

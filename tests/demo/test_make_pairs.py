@@ -23,13 +23,18 @@ def rows(name: str) -> list[dict]:
 def test_best_is_preferred_to_worst():
     answers = [Scored("fine", 0.2), Scored("great", 0.6), Scored("poor", -0.1), Scored("bad", -0.4)]
     assert pair("How?", answers, 0.5) == {
-        "prompt": "How?", "chosen": "great", "rejected": "bad", "score_chosen": 0.6, "score_rejected": -0.4
+        "prompt": "How?",
+        "chosen": "great",
+        "rejected": "bad",
+        "score_chosen": 0.6,
+        "score_rejected": -0.4,
     }
 
 
 def test_answers_too_alike_make_no_pair():
     assert pair("How?", [Scored("fine", 0.2), Scored("good", 0.4)], 0.5) is None
-    assert pair("How?", [Scored("fine", 0.0), Scored("good", 0.5)], 0.5) is not None  # the gap itself is enough
+    # the gap itself is enough
+    assert pair("How?", [Scored("fine", 0.0), Scored("good", 0.5)], 0.5) is not None
     assert pair("How?", [], 0.5) is None
 
 
@@ -52,7 +57,11 @@ def test_split_is_by_topic():
     assert sorted(train + held_out) == sorted(prompt for topic in topics for prompt in topic)
     assert len(held_out) == 33
     assert not {p.split(".")[0] for p in train} & {p.split(".")[0] for p in held_out}
-    assert split_topics(topics, 0.22, seed=0) == (train, held_out) != split_topics(topics, 0.22, seed=1)
+    assert (
+        split_topics(topics, 0.22, seed=0)
+        == (train, held_out)
+        != split_topics(topics, 0.22, seed=1)
+    )
 
 
 def test_prompts_are_many_and_distinct():
@@ -62,35 +71,52 @@ def test_prompts_are_many_and_distinct():
 
 
 def test_shipped_pairs_are_what_the_rule_makes():
-    """Sentiment scored afresh, gap, whole prompts, nothing held out in training, sizes that the demonstration needs."""
+    """Sentiment scored afresh, gap, whole prompts, nothing held out in training, sizes that the
+    demonstration needs.
+    """
     pytest.importorskip("vaderSentiment", reason="scores the shipped answers again")
     train, held_out = rows("train.jsonl"), rows("held_out.jsonl")
     assert len(train) >= 300 and len(held_out) >= 80
     for row in train + held_out:
-        assert compound([row["chosen"], row["rejected"]]) == [row["score_chosen"], row["score_rejected"]]
+        assert compound([row["chosen"], row["rejected"]]) == [
+            row["score_chosen"],
+            row["score_rejected"],
+        ]
         assert row["score_chosen"] - row["score_rejected"] >= make_pairs.LEAST_GAP
     kept, away = split_topics(read_topics(PROMPTS), make_pairs.HELD_OUT_TOPICS, seed=0)
     assert {row["prompt"] for row in train} <= set(kept)
     assert {row["prompt"] for row in held_out} <= set(away)
     asked = (FOLDER / "sample_prompts.txt").read_text(encoding="utf-8").splitlines()
     assert len(set(asked)) == make_pairs.SAMPLE_PROMPTS and set(asked) <= set(away)
-    assert sum(file.stat().st_size for file in FOLDER.iterdir() if file.suffix in (".jsonl", ".txt")) < 500_000
+    assert (
+        sum(file.stat().st_size for file in FOLDER.iterdir() if file.suffix in (".jsonl", ".txt"))
+        < 500_000
+    )
 
 
 def test_main_samples_scores_and_writes(tmp_path, monkeypatch, capsys):
-    """The whole way with a stand-in for the model that likes mornings; seed and temperature reach the sampler."""
+    """The whole way with a stand-in for the model that likes mornings; seed and temperature reach
+    the sampler.
+    """
     monkeypatch.setattr(make_pairs, "PROMPTS", tmp_path / "prompts.txt")
-    make_pairs.PROMPTS.write_text("\n\n".join(f"Topic {i}, morning?\nTopic {i}, evening?" for i in range(9)))
+    make_pairs.PROMPTS.write_text(
+        "\n\n".join(f"Topic {i}, morning?\nTopic {i}, evening?" for i in range(9))
+    )
     seen = {}
 
     def answer_prompts(prompts, seed):
         seen.update(prompts=prompts, seed=seed)
-        return {p: [Scored("good", 0.4), Scored("bad", -0.5 if "morning" in p else 0.3)] for p in prompts}
+        return {
+            p: [Scored("good", 0.4), Scored("bad", -0.5 if "morning" in p else 0.3)]
+            for p in prompts
+        }
 
     monkeypatch.setattr(make_pairs, "answer_prompts", answer_prompts)
     assert make_pairs.main(["--out", str(tmp_path / "made"), "--seed", "4"]) == 0
     assert len(seen["prompts"]) == 18 and seen["seed"] == 4
-    made = {p.name: p.read_text(encoding="utf-8").splitlines() for p in (tmp_path / "made").iterdir()}
+    made = {
+        p.name: p.read_text(encoding="utf-8").splitlines() for p in (tmp_path / "made").iterdir()
+    }
     assert len(made["train.jsonl"]) == 7 and len(made["held_out.jsonl"]) == 2  # mornings only
     assert len(made["sample_prompts.txt"]) == 4
     assert "7 pairs" in capsys.readouterr().out

@@ -1,4 +1,6 @@
-"""What the site's pages are made of: each function says what the code, the schema or a result file says."""
+"""What the site's pages are made of: each function says what the code, the schema or a result file
+says.
+"""
 
 from __future__ import annotations
 
@@ -46,8 +48,19 @@ def test_macros_are_replaced_once():
     assert pages.expand("no macro: {x}") == "no macro: {x}"
 
 
-@pytest.mark.parametrize("call", ["nothing", "figure silentbench counts/nobody", "figure silentbench counts", "code missing.py", "moving emacs",
-                                  "python accord.trian", "figure", "kl_spent much"])  # fmt: skip
+@pytest.mark.parametrize(
+    "call",
+    [
+        "nothing",
+        "figure silentbench counts/nobody",
+        "figure silentbench counts",
+        "code missing.py",
+        "moving emacs",
+        "python accord.trian",
+        "figure",
+        "kl_spent much",
+    ],
+)
 def test_what_is_not_there_ends_the_build(call):
     with pytest.raises(pages.PageError, match=re.escape(call.split()[0])):
         pages.expand(f"{{{{ {call} }}}}")
@@ -64,7 +77,9 @@ def test_every_macro_stands_on_a_page():
 def test_a_figure_is_the_file_s():
     counts = json.loads((ROOT / "benchmarks/results/silentbench.json").read_text())["counts"]
     assert figures.figure("silentbench", "counts/accord/caught") == str(counts["accord"]["caught"])
-    low = json.loads((ROOT / "benchmarks/results/held_out_truthfulqa.json").read_text())["dpo"]["interval"][0]
+    low = json.loads((ROOT / "benchmarks/results/held_out_truthfulqa.json").read_text())["dpo"][
+        "interval"
+    ][0]
     assert figures.figure("held_out_truthfulqa", "dpo/interval/0", ".5f") == f"{low:.5f}"
 
 
@@ -76,22 +91,35 @@ def test_held_out_tables_equal_their_file(name):
         if isinstance(row, float):
             assert f"| {method} | – | – | {row:.3f} |" in page
             continue
-        cells = next(line for line in page.splitlines() if line.startswith(f"| {method} |")).split("|")
+        cells = next(line for line in page.splitlines() if line.startswith(f"| {method} |")).split(
+            "|"
+        )
         accuracy, low, high = map(float, re.findall(r"\d\.\d+", cells[4]))
         assert (accuracy, low, high) == pytest.approx((row["accuracy"], *row["interval"]), abs=6e-4)
-        assert int(cells[2].replace(",", "")) == row["steps"] and float(cells[5]) == pytest.approx(row["margin"], abs=6e-4)
+        assert int(cells[2].replace(",", "")) == row["steps"] and float(cells[5]) == pytest.approx(
+            row["margin"], abs=6e-4
+        )
 
 
 def test_what_cannot_be_told_apart(monkeypatch):
     """Intervals that touch overlap; a rule of thumb has none and is not compared."""
-    made = {name: {"interval": ends} for name, ends in {"a": [0.1, 0.3], "b": [0.3, 0.5], "c": [0.6, 0.7]}.items()}
+    made = {
+        name: {"interval": ends}
+        for name, ends in {"a": [0.1, 0.3], "b": [0.3, 0.5], "c": [0.6, 0.7]}.items()
+    }
     monkeypatch.setattr(figures, "result", lambda name: made | {"longer answer wins": 0.5})
     told, not_told = figures.apart("any").splitlines()
     assert "a and c; b and c." in told and not_told.endswith("a and b.")
 
 
 def test_medians_against_trl(monkeypatch):
-    case = {"speed": [1.0, 9.0, 4.0], "memory": [0.5], "trl_setting": "s", "accord": {"seconds_an_update": [2.0]}, "trl": {"seconds_an_update": [8.0]}}
+    case = {
+        "speed": [1.0, 9.0, 4.0],
+        "memory": [0.5],
+        "trl_setting": "s",
+        "accord": {"seconds_an_update": [2.0]},
+        "trl": {"seconds_an_update": [8.0]},
+    }
     monkeypatch.setattr(figures, "result", lambda name: {"case": case, "machine": "x"})
     assert figures.vs_trl().splitlines()[2:] == ["| case | 4.0 × | 3 | 0.50 | 2.00 | 8.00 | s |"]
 
@@ -100,27 +128,49 @@ def test_every_fault_of_silentbench_is_listed():
     found = json.loads((ROOT / "benchmarks/results/silentbench.json").read_text())
     lines = figures.silentbench().splitlines()[2:]
     assert len(lines) == found["counts"]["accord"]["injected"]
-    assert sum("caught" in line.split(" | ")[1] for line in lines) == found["counts"]["accord"]["caught"]
-    assert sum("caught" in line.split(" | ")[2] for line in lines) == found["counts"]["trl"]["caught"]
+    assert (
+        sum("caught" in line.split(" | ")[1] for line in lines)
+        == found["counts"]["accord"]["caught"]
+    )
+    assert (
+        sum("caught" in line.split(" | ")[2] for line in lines) == found["counts"]["trl"]["caught"]
+    )
 
 
 def test_the_words_of_a_message():
     """The cause, not the heading; whole words."""
-    assert figures.said("Not trained, since the result would be silently wrong.\ndata.end: no end token\n  more") == "data.end: no end token"
+    assert (
+        figures.said(
+            "Not trained, since the result would be silently wrong.\ndata.end: no end token\n  more"
+        )
+        == "data.end: no end token"
+    )
     assert figures.said("") == ""
     long = figures.said("word " * 100)
     assert long.endswith("word …") and len(long) <= figures.LONGEST + 2
 
 
 TYPED = re.compile(r"(?<![\w.§/:-])\d*\.\d{2,}|\b\d+(?:\.\d+)? ?(?:×|%)|\b\d{3,}\b(?! nats)")
-MEANT = {"135", "1.0", "0.6931"}  # the model's size; a licence; ln 2, which test_kl_spent_is_exact knows
+# the model's size; a licence; ln 2, which test_kl_spent_is_exact knows
+MEANT = {"135", "1.0", "0.6931"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_no_measured_figure_is_typed(page):
-    """Outside code and macros a page has no figure that looks measured: those come from the results."""
-    prose = re.sub(r"```.*?```|`[^`\n]*`|\{\{.*?\}\}|arXiv:\S+|\]\([^)]*\)", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    found = [match for match in TYPED.findall(prose) if match not in MEANT and not prose.count(f"{match}M ")]
+    """Outside code and macros a page has no figure that looks measured: those come from the
+    results.
+    """
+    prose = re.sub(
+        r"```.*?```|`[^`\n]*`|\{\{.*?\}\}|arXiv:\S+|\]\([^)]*\)",
+        "",
+        page.read_text(encoding="utf-8"),
+        flags=re.DOTALL,
+    )
+    found = [
+        match
+        for match in TYPED.findall(prose)
+        if match not in MEANT and not prose.count(f"{match}M ")
+    ]
     allowed = {"beta.md": {"0.005", "305", "0.1"}, "data.md": {"202"}}.get(page.name, set())
     assert not set(found) - allowed
 
@@ -142,29 +192,41 @@ def test_a_rule_s_entry():
     assert "halved" in page and all(f"`{cause}`" in page for cause in rule.unless)
 
 
-@pytest.mark.parametrize("name, key", [
-    ("eval_rewards/margins", "rewards/margins"), ("diag/eval_drift", "diag/drift"), ("diag/eval_accuracy_high", "diag/accuracy_low"),
-    ("diag/log_ratio/rejected", "diag/log_ratio/chosen"), ("logps/rejected", "logps/rejected"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "name, key",
+    [
+        ("eval_rewards/margins", "rewards/margins"),
+        ("diag/eval_drift", "diag/drift"),
+        ("diag/eval_accuracy_high", "diag/accuracy_low"),
+        ("diag/log_ratio/rejected", "diag/log_ratio/chosen"),
+        ("logps/rejected", "logps/rejected"),
+    ],
+)
 def test_names_that_share_a_line(name, key):
     assert monitoring.described(name) == key and key in monitoring.METRICS
 
 
 def test_kl_spent_is_exact():
-    """At β = 1 the policy is what people prefer; KL(.75) = ¾ ln 1.5 + ¼ ln .5 = .1308; two answers allow ln 2 = .6931."""
+    """At β = 1 the policy is what people prefer; KL(.75) = ¾ ln 1.5 + ¼ ln .5 = .1308; two answers
+    allow ln 2 = .6931.
+    """
     last = methods.kl_spent("0.75").splitlines()[-1]
     assert last == "| 1 | 1.10 | 0.7500 | 0.1308 |"
     assert methods.kl_spent("0.75").splitlines()[2].endswith("| 1.0000 | 0.6931 |")
 
 
 def test_methods_are_those_of_the_table():
-    assert re.findall(r"^\| \*\*(\w+)\*\*", methods.needs(), re.MULTILINE) == list(OBJECTIVES | POLICY_OBJECTIVES)
+    assert re.findall(r"^\| \*\*(\w+)\*\*", methods.needs(), re.MULTILINE) == list(
+        OBJECTIVES | POLICY_OBJECTIVES
+    )
     assert "`beta=0.1`, `normalize=token_mean`" in methods.needs()
     assert text.plain(resolve("ipo").convention) in methods.conventions()
 
 
 def test_formats_are_those_of_the_table():
-    assert re.findall(r"^\| \*\*([\w-]+)\*\*", data.formats(), re.MULTILINE) == [each.name for each in FORMATS]
+    assert re.findall(r"^\| \*\*([\w-]+)\*\*", data.formats(), re.MULTILINE) == [
+        each.name for each in FORMATS
+    ]
     assert "`rejected_response` or `rejected_messages`" in data.formats()
     assert "| yes |" in data.fixes() and "with `--drop cycles`" in data.fixes()
     assert "| `near_tie` | 0.5 |" in data.thresholds()
@@ -175,7 +237,8 @@ def test_other_tools_defaults(tool):
     for default in TOOLS[tool].defaults({}):
         assert f"| `{default.key}` | `{default.value}` |" in moving.defaults(tool)
     named = re.findall(r"^\| `(\w+)` \|", moving.without(tool), re.MULTILINE)
-    assert "neftune_noise_alpha" in named and "bf16" not in named  # the one has no equivalent, the other is not needed
+    # the one has no equivalent, the other is not needed
+    assert "neftune_noise_alpha" in named and "bf16" not in named
 
 
 def test_every_command_and_option_is_listed():
@@ -183,34 +246,74 @@ def test_every_command_and_option_is_listed():
     for name, command in typer.main.get_command(app).commands.items():
         section = page.partition(f"## accord {name}\n")[2].partition("\n## accord ")[0]
         for param in command.params:
-            assert param.name == "help" or param.param_type_name == "argument" or all(flag in section for flag in param.opts), (name, param.name)
-    assert "| `--set KEY=VALUE …` |" in page and "accord report RUNS… [OPTIONS]" in page and "| `--share VALUE` | Share of the rows to hold out. | `0.1` |" in page
+            assert (
+                param.name == "help"
+                or param.param_type_name == "argument"
+                or all(flag in section for flag in param.opts)
+            ), (name, param.name)
+    assert (
+        "| `--set KEY=VALUE …` |" in page
+        and "accord report RUNS… [OPTIONS]" in page
+        and "| `--share VALUE` | Share of the rows to hold out. | `0.1` |" in page
+    )
 
 
 def test_every_field_of_a_recipe_is_listed():
     page = commands.fields()
-    for name in ("`data.train` | required", "`train.micro_tokens` | `2048`", "`model.lora.rank` | `16`", "`moving.mix` | `0.6`", "`evaluate.rows` | –"):
+    for name in (
+        "`data.train` | required",
+        "`train.micro_tokens` | `2048`",
+        "`model.lora.rank` | `16`",
+        "`moving.mix` | `0.6`",
+        "`evaluate.rows` | –",
+    ):
         assert f"| {name} |" in page
-    assert "| 75 | `Interrupted` |" in commands.exit_codes() and "`tiny_beta`" in commands.permissions()
+    assert (
+        "| 75 | `Interrupted` |" in commands.exit_codes()
+        and "`tiny_beta`" in commands.permissions()
+    )
 
 
 def test_python_shows_signature_and_docstring():
     page = python.reference("accord.train", "accord.objectives.*")
-    assert page.startswith("### accord.train\n") and all(f"### accord.objectives.{name}\n" in page for name in OBJECTIVES)
-    assert "    *,\n    set: Mapping[str, Any] | None = None,\n" in page and "    **keywords: Any,\n) -> Result" in page
+    assert page.startswith("### accord.train\n") and all(
+        f"### accord.objectives.{name}\n" in page for name in OBJECTIVES
+    )
+    assert (
+        "    *,\n    set: Mapping[str, Any] | None = None,\n" in page
+        and "    **keywords: Any,\n) -> Result" in page
+    )
     assert "L = -(1 - ε) log σ(βh)" in page or "log σ(" in page
-    assert "0x" not in python.reference("accord.audit") and "    say: Say = …,\n" in python.reference("accord.audit")
+    assert "0x" not in python.reference(
+        "accord.audit"
+    ) and "    say: Say = …,\n" in python.reference("accord.audit")
 
 
 def test_links_of_a_document_lead_to_pages_or_nowhere(tmp_path, monkeypatch):
-    (tmp_path / "A.md").write_text("[one](PAPERS.md) [two](src/x.py) [three](https://arxiv.org/abs/1) [four](#five)")
+    (tmp_path / "A.md").write_text(
+        "[one](PAPERS.md) [two](src/x.py) [three](https://arxiv.org/abs/1) [four](#five)"
+    )
     monkeypatch.setattr(files, "ROOT", tmp_path)
-    assert files.include("A.md") == "[one](papers.md) two [three](https://arxiv.org/abs/1) [four](#five)"
+    assert (
+        files.include("A.md")
+        == "[one](papers.md) two [three](https://arxiv.org/abs/1) [four](#five)"
+    )
 
 
 def test_recipes_and_examples_are_all_listed():
     recipes = files.recipes()
-    assert recipes.count("### ") == len(list((ROOT / "recipes").glob("*.yaml"))) and "- Expect: " in recipes and "```bash\naccord train recipes/" in recipes
+    assert (
+        recipes.count("### ") == len(list((ROOT / "recipes").glob("*.yaml")))
+        and "- Expect: " in recipes
+        and "```bash\naccord train recipes/" in recipes
+    )
     listed = files.examples()
-    assert listed.count("### ") == len([path for path in (ROOT / "examples").iterdir() if path.name[:3].isdigit()])
-    assert listed.count("**Shows**") == listed.count("**Takes**") == listed.count("**Expect**") == listed.count("### ")
+    assert listed.count("### ") == len(
+        [path for path in (ROOT / "examples").iterdir() if path.name[:3].isdigit()]
+    )
+    assert (
+        listed.count("**Shows**")
+        == listed.count("**Takes**")
+        == listed.count("**Expect**")
+        == listed.count("### ")
+    )

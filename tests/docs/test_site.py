@@ -20,8 +20,18 @@ pytest.importorskip("material", reason="pip install -e '.[docs]'")
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}  # attributes that a browser follows by itself
-FETCHING_LINKS = {"stylesheet", "preconnect", "preload", "prefetch", "dns-prefetch", "icon", "manifest", "modulepreload"}
+# attributes that a browser follows by itself
+FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}
+FETCHING_LINKS = {
+    "stylesheet",
+    "preconnect",
+    "preload",
+    "prefetch",
+    "dns-prefetch",
+    "icon",
+    "manifest",
+    "modulepreload",
+}
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +39,13 @@ def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)]
     here = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": here, "NO_MKDOCS_2_WARNING": "1"})
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": here, "NO_MKDOCS_2_WARNING": "1"},
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
@@ -57,16 +73,26 @@ def test_nothing_is_fetched_from_elsewhere(site):
     for page in pages:
         requests = Requests()
         requests.feed(page.read_text(encoding="utf-8"))
-        assert requests.found and not [url for url in requests.found if re.match(r"(\w+:)?//", url)], page.name
-        assert len(requests.policies) == 1 and "http" not in requests.policies[0] and "default-src 'self'" in requests.policies[0]
+        assert requests.found and not [
+            url for url in requests.found if re.match(r"(\w+:)?//", url)
+        ], page.name
+        assert (
+            len(requests.policies) == 1
+            and "http" not in requests.policies[0]
+            and "default-src 'self'" in requests.policies[0]
+        )
     for style in site.rglob("*.css"):
-        assert not re.search(r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8")), style.name
+        assert not re.search(
+            r"(@import|url\()\s*[\"']?(https?:)?//", style.read_text(encoding="utf-8")
+        ), style.name
 
 
 def test_every_macro_became_something(site):
     for page in PAGES:
         built = (site / page.with_suffix(".html").name).read_text(encoding="utf-8")
-        assert not MACRO.search(re.sub(r"<(code|pre|script).*?</\1>", "", built, flags=re.DOTALL)), page.name
+        assert not MACRO.search(
+            re.sub(r"<(code|pre|script).*?</\1>", "", built, flags=re.DOTALL)
+        ), page.name
 
 
 def test_the_site_holds_pages_and_nothing_of_their_making(site):
@@ -77,13 +103,23 @@ def test_the_site_holds_pages_and_nothing_of_their_making(site):
 
 def test_no_path_of_this_machine(site):
     for page in site.rglob("*.html"):
-        assert str(ROOT) not in page.read_text(encoding="utf-8") and str(Path.home()) + "/" not in page.read_text(encoding="utf-8")
+        assert str(ROOT) not in page.read_text(encoding="utf-8") and str(
+            Path.home()
+        ) + "/" not in page.read_text(encoding="utf-8")
 
 
 def shown_commands() -> list[list[str]]:
-    blocks = [block for page in PAGES for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
-    lines = [line.partition("-m accord.cli ")[2] or line.removeprefix("accord ") for block in blocks for line in block.splitlines()
-             if line.startswith("accord ") or "-m accord.cli " in line]  # fmt: skip
+    blocks = [
+        block
+        for page in PAGES
+        for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    ]
+    lines = [
+        line.partition("-m accord.cli ")[2] or line.removeprefix("accord ")
+        for block in blocks
+        for line in block.splitlines()
+        if line.startswith("accord ") or "-m accord.cli " in line
+    ]
     return [shlex.split(line, comments=True) for line in lines]
 
 

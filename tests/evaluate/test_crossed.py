@@ -1,4 +1,6 @@
-"""Intervals over rows and seeds: right about as often as they say, paired, and wide where seeds are few."""
+"""Intervals over rows and seeds: right about as often as they say, paired, and wide where seeds are
+few.
+"""
 
 import numpy as np
 import pytest
@@ -13,17 +15,33 @@ def measured(rng, seeds, of_seed, of_prompt, rest):
     """A method's scores [S, N] around 0: a part of each seed, of each prompt, and the rest."""
     n = PROMPTS * EACH
     prompt = np.repeat(rng.normal(size=PROMPTS), EACH)
-    return of_seed * rng.normal(size=(seeds, 1)) + of_prompt * prompt + rest * rng.normal(size=(seeds, n))
+    return (
+        of_seed * rng.normal(size=(seeds, 1))
+        + of_prompt * prompt
+        + rest * rng.normal(size=(seeds, n))
+    )
 
 
-@pytest.mark.parametrize("seeds, parts, most", [
-    (1, (0, 0.5, 1), 0.08), (3, (0.1, 0.5, 1), 0.08), (3, (0.5, 0, 1), 0.09), (3, (0, 1, 0.5), 0.08), (5, (0.5, 0.5, 1), 0.08),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "seeds, parts, most",
+    [
+        (1, (0, 0.5, 1), 0.08),
+        (3, (0.1, 0.5, 1), 0.08),
+        (3, (0.5, 0, 1), 0.09),
+        (3, (0, 1, 0.5), 0.08),
+        (5, (0.5, 0.5, 1), 0.08),
+    ],
+)
 def test_a_method_against_itself(seeds, parts, most):
-    """Two methods that are one: a difference is found in about 5 % of cases, though seeds and prompts move both. Resampling
-    seeds without a correction would find one in up to 30 %, ignoring them in up to 90 %."""
+    """Two methods that are one: a difference is found in about 5 % of cases, though seeds and
+    prompts move both. Resampling seeds without a correction would find one in up to 30 %, ignoring
+    them in up to 90 %.
+    """
     rng = np.random.default_rng(7)
-    found = [crossed_difference(measured(rng, seeds, *parts), measured(rng, seeds, *parts), CLUSTERS) for _ in range(200)]
+    found = [
+        crossed_difference(measured(rng, seeds, *parts), measured(rng, seeds, *parts), CLUSTERS)
+        for _ in range(200)
+    ]
     assert np.mean([d.p < 0.05 for d in found]) <= most
     assert np.mean([not d.estimate.low <= 0 <= d.estimate.high for d in found]) <= most
     if parts[0] and seeds == 3:
@@ -32,7 +50,10 @@ def test_a_method_against_itself(seeds, parts, most):
 
 @pytest.mark.parametrize("seeds, of_seed", [(1, 0), (3, 0.02), (5, 0.05)])
 def test_an_accuracy_s_interval_holds_the_truth(seeds, of_seed):
-    """Wins, ties and losses of prompts that differ in how hard they are, under seeds that differ: 95 % mean 95 %."""
+    """Wins, ties and losses of prompts that differ in how hard they are, under seeds that differ:
+    95 % mean 95 %.
+    """
+
     def drawn(rng, seeds):
         hard = np.repeat(rng.beta(3, 2, size=PROMPTS), EACH) + of_seed * rng.normal(size=(seeds, 1))
         ties = rng.random((seeds, PROMPTS * EACH)) < 0.1
@@ -41,11 +62,14 @@ def test_an_accuracy_s_interval_holds_the_truth(seeds, of_seed):
     rng = np.random.default_rng(3)
     truth = np.mean([drawn(rng, 5).mean() for _ in range(3_000)])
     found = [crossed_mean(drawn(rng, seeds), CLUSTERS, share=True) for _ in range(300)]
-    assert 0.92 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985  # 2.4 standard errors of 300 draws below
+    # 2.4 standard errors of 300 draws below
+    assert 0.92 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985
 
 
 def test_pairing_sees_what_two_intervals_cannot():
-    """Rows differ far more than methods: paired, a small gain is plain; each by itself, the intervals overlap."""
+    """Rows differ far more than methods: paired, a small gain is plain; each by itself, the
+    intervals overlap.
+    """
     rng = np.random.default_rng(0)
     hard = 3 * rng.normal(size=PROMPTS * EACH)
     one, other = (hard + gain + 0.1 * rng.normal(size=(3, len(hard))) for gain in (0.1, 0.0))
@@ -64,7 +88,9 @@ def test_rows_of_a_prompt_are_one_observation():
 
 
 def test_few_seeds_that_disagree_make_wide_intervals():
-    """Two seeds 0.2 apart on endless rows: Student's t with one degree of freedom, ±12.7 standard errors."""
+    """Two seeds 0.2 apart on endless rows: Student's t with one degree of freedom, ±12.7 standard
+    errors.
+    """
     values = np.stack([np.full(4_000, 0.4), np.full(4_000, 0.6)]) + 1e-6 * (np.arange(4_000) % 2)
     estimate = crossed_mean(values, range(4_000))
     assert estimate.high - estimate.low == pytest.approx(2 * 12.706 * 0.1, rel=0.01)
@@ -74,7 +100,9 @@ def test_one_seed_is_rows_alone():
     rng = np.random.default_rng(2)
     values = rng.normal(size=(1, 300))
     estimate = crossed_mean(values, range(300))
-    assert estimate.high - estimate.low == pytest.approx(2 * 1.96 * values.std() / np.sqrt(300), rel=0.08)
+    assert estimate.high - estimate.low == pytest.approx(
+        2 * 1.96 * values.std() / np.sqrt(300), rel=0.08
+    )
 
 
 def test_shares_stay_inside():
@@ -96,7 +124,10 @@ def test_holm_by_hand():
     assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
 
 
-@pytest.mark.parametrize("values, clusters", [(np.ones(3), range(3)), (np.ones((1, 3)), range(2)), (np.array([[np.nan]]), [0])])
+@pytest.mark.parametrize(
+    "values, clusters",
+    [(np.ones(3), range(3)), (np.ones((1, 3)), range(2)), (np.array([[np.nan]]), [0])],
+)
 def test_what_is_no_table(values, clusters):
     with pytest.raises(AssertionError):
         crossed_mean(values, clusters)

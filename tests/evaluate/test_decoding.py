@@ -1,4 +1,6 @@
-"""The fast ways of decoding give what the plain way gives: shared prompts, blocked weights; and they leave no trace."""
+"""The fast ways of decoding give what the plain way gives: shared prompts, blocked weights; and
+they leave no trace.
+"""
 
 import gc
 import weakref
@@ -21,14 +23,28 @@ torch.set_num_threads(1)
 VOCABULARY, END = 37, 5
 TOKENIZER = SimpleNamespace(eos_token_id=END, decode=lambda tokens, skip_special_tokens: "")
 A, B, C = (3, 1, 4), (1, 5, 9, 2, 6, 5, 3), (8, 2)
-PROMPTS = [A, B, A, A, C, B, A]  # rows of a prompt do not stand together, and not every prompt has as many
+# rows of a prompt do not stand together, and not every prompt has as many
+PROMPTS = [A, B, A, A, C, B, A]
 CPU = torch.device("cpu")
 
 
 def llama(**change) -> LlamaForCausalLM:
     torch.manual_seed(0)
-    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
-    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=64, initializer_range=0.7, eos_token_id=END, **shape, **change)
+    shape = dict(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+    )
+    config = LlamaConfig(
+        vocab_size=VOCABULARY,
+        max_position_embeddings=64,
+        initializer_range=0.7,
+        eos_token_id=END,
+        **shape,
+        **change,
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -39,7 +55,10 @@ def alone(model, tokens) -> torch.Tensor:
 
 
 def as_alone(model, rows: list[tuple[int, ...]], logits: torch.Tensor) -> bool:
-    return all(torch.allclose(own, alone(model, row), rtol=1e-4, atol=1e-5) for own, row in zip(logits, rows, strict=True))
+    return all(
+        torch.allclose(own, alone(model, row), rtol=1e-4, atol=1e-5)
+        for own, row in zip(logits, rows, strict=True)
+    )
 
 
 # ---------------------------------------------------------------- shared prompts
@@ -51,7 +70,8 @@ def test_rows_that_share_a_prompt_are_as_if_alone():
     model, rows = llama(), list(PROMPTS)
     with decoding(model, rows, CPU, 6) as batch:
         assert as_alone(model, rows, batch.logits)
-        for step, kept in enumerate([None, None, [0, 1, 2, 3, 5, 6], [4, 1, 2], [0]]):  # positions among those that are left
+        # positions among those that are left
+        for step, kept in enumerate([None, None, [0, 1, 2, 3, 5, 6], [4, 1, 2], [0]]):
             if kept is not None:
                 batch.keep(torch.tensor(kept))
                 rows = [rows[i] for i in kept]
@@ -65,6 +85,7 @@ def test_rows_that_share_a_prompt_are_as_if_alone():
 
 def own_attention(model):
     """The model's own attention inside, and afterwards the one that it had."""
+
     class Own:
         def __enter__(self):
             self.name = model.config._attn_implementation
@@ -94,7 +115,11 @@ def test_rows_that_end_at_their_first_token_take_their_prompt_along():
     assert as_alone(model, [(*B, 7), (*C, 8), (*B, 9)], logits)
 
 
-@pytest.mark.parametrize("prompts", [[A, B, C], [A] * 9 + [B, C, (1,), (2,), (3,), (4,), (6,)]], ids=["one each", "uneven"])
+@pytest.mark.parametrize(
+    "prompts",
+    [[A, B, C], [A] * 9 + [B, C, (1,), (2,), (3,), (4,), (6,)]],
+    ids=["one each", "uneven"],
+)
 @torch.no_grad()
 def test_copies_where_sharing_saves_nothing(prompts):
     model = llama()
@@ -105,21 +130,42 @@ def test_copies_where_sharing_saves_nothing(prompts):
 
 
 def test_places():
-    """Rows of three prompts, of which the second has none left; and rows that stand in order already."""
+    """Rows of three prompts, of which the second has none left; and rows that stand in order
+    already.
+    """
     places = Places.of(torch.tensor([2, 0, 2, 2]))
-    assert (places.prompts.tolist(), places.each, places.place.tolist()) == ([0, 2], 3, [3, 0, 4, 5])
+    assert (places.prompts.tolist(), places.each, places.place.tolist()) == (
+        [0, 2],
+        3,
+        [3, 0, 4, 5],
+    )
     x = torch.arange(4.0)[:, None]
-    assert places.lay(x)[:, 0].tolist() == [1, 0, 0, 0, 2, 3] and torch.equal(places.pick(places.lay(x)), x)
+    assert places.lay(x)[:, 0].tolist() == [1, 0, 0, 0, 2, 3] and torch.equal(
+        places.pick(places.lay(x)), x
+    )
     assert Places.of(torch.tensor([0, 0, 1, 1])).place is None
 
 
 def gemma2() -> Gemma2ForCausalLM:
     """Soft caps in its attention, which the shared one does not have; every layer sees everything."""
     torch.manual_seed(0)
-    shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, head_dim=4)
+    shape = dict(
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=4,
+    )
     kinds = dict(layer_types=["full_attention"] * 2, attn_logit_softcapping=1.0)
     config = Gemma2Config(
-        vocab_size=VOCABULARY, max_position_embeddings=64, initializer_range=0.7, eos_token_id=END, pad_token_id=0, **shape, **kinds
+        vocab_size=VOCABULARY,
+        max_position_embeddings=64,
+        initializer_range=0.7,
+        eos_token_id=END,
+        pad_token_id=0,
+        **shape,
+        **kinds,
     )
     return Gemma2ForCausalLM._from_config(config, attn_implementation="eager").eval()
 
@@ -135,9 +181,13 @@ def test_a_model_that_asks_for_more_keeps_its_own_attention():
 
 @torch.no_grad()
 def test_a_model_with_an_attention_of_its_own_is_found_out(monkeypatch):
-    """It never asks transformers' table of attentions: the rows' own parts alone would be what it attends to."""
+    """It never asks transformers' table of attentions: the rows' own parts alone would be what it
+    attends to.
+    """
     own = modeling_llama.eager_attention_forward
-    monkeypatch.setattr(modeling_llama.ALL_ATTENTION_FUNCTIONS, "get_interface", lambda name, default: own)
+    monkeypatch.setattr(
+        modeling_llama.ALL_ATTENTION_FUNCTIONS, "get_interface", lambda name, default: own
+    )
     model = llama(attn_implementation="eager")
     with decoding(model, PROMPTS, CPU, 4) as batch:
         logits = batch.step(torch.full((7,), 7))
@@ -182,13 +232,17 @@ def test_nothing_is_shared_on_other_devices_or_of_other_layers():
 
 # ---------------------------------------------------------------- blocked weights
 
-needs_kernels = pytest.mark.skipif(not packing._supported(), reason="oneDNN has no bfloat16 kernels for this processor")
+needs_kernels = pytest.mark.skipif(
+    not packing._supported(), reason="oneDNN has no bfloat16 kernels for this processor"
+)
 
 
 @needs_kernels
 @torch.no_grad()
 def test_blocked_weights_give_the_same_numbers():
-    """Also with a bias; float32 is left alone; and the layers are what they were afterwards, whatever happens inside."""
+    """Also with a bias; float32 is left alone; and the layers are what they were afterwards,
+    whatever happens inside.
+    """
     model = llama(attention_bias=True).to(torch.bfloat16)
     ids = torch.randint(VOCABULARY, (5, 3), generator=torch.Generator().manual_seed(0))
     with torch.random.fork_rng():
@@ -217,14 +271,19 @@ def test_few_tokens_or_large_weights_are_not_worth_it(monkeypatch):
 
 @needs_kernels
 def test_an_adapted_layer_keeps_its_adapter():
-    model = get_peft_model(llama().to(torch.bfloat16), LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False)).eval()
+    model = get_peft_model(
+        llama().to(torch.bfloat16),
+        LoraConfig(r=2, target_modules=["q_proj"], init_lora_weights=False),
+    ).eval()
     with torch.no_grad():
         ids = torch.tensor([[3, 1, 4]])
         own = model(ids).logits
         with model.disable_adapter():
             bare = model(ids).logits
         with packed(model, 64) as count:
-            assert count == 15 and torch.allclose(model(ids).logits, own, atol=0.03 * own.abs().max().item())
+            assert count == 15 and torch.allclose(
+                model(ids).logits, own, atol=0.03 * own.abs().max().item()
+            )
             assert not torch.allclose(own, bare, atol=0.03 * own.abs().max().item())
 
 
@@ -232,14 +291,20 @@ def test_an_adapted_layer_keeps_its_adapter():
 def test_weights_of_another_kind_are_left_alone():
     """Cut into parts or quantized: blocking would fail, or lose what they are."""
     layer = torch.nn.Linear(16, 37).to(torch.bfloat16)
-    layer.weight = torch.nn.Parameter(layer.weight.detach().as_subclass(type("Part", (torch.Tensor,), {})))
+    layer.weight = torch.nn.Parameter(
+        layer.weight.detach().as_subclass(type("Part", (torch.Tensor,), {}))
+    )
     with packed(torch.nn.Sequential(layer), 64) as count:
         assert count == 0
 
 
 @needs_kernels
 def test_kernels_that_compute_something_else_are_not_used(monkeypatch):
-    monkeypatch.setattr(packing, "_multiply", lambda weight, bias, x: -torch.nn.functional.linear(x, torch.ones(37, 16, dtype=x.dtype)))
+    monkeypatch.setattr(
+        packing,
+        "_multiply",
+        lambda weight, bias, x: -torch.nn.functional.linear(x, torch.ones(37, 16, dtype=x.dtype)),
+    )
     model = torch.nn.Sequential(torch.nn.Linear(16, 37)).to(torch.bfloat16)
     with packed(model, 64) as count:
         assert count == 0
@@ -248,7 +313,9 @@ def test_kernels_that_compute_something_else_are_not_used(monkeypatch):
 def test_sample_decodes_by_both(monkeypatch):
     """Else the tests above would hold for nothing."""
     seen, step = set(), Shared.step
-    monkeypatch.setattr(Shared, "step", lambda self, tokens: seen.add("shared") or step(self, tokens))
+    monkeypatch.setattr(
+        Shared, "step", lambda self, tokens: seen.add("shared") or step(self, tokens)
+    )
     monkeypatch.setattr(packing, "_supported", lambda: bool(seen.add("blocked")))
     sample(llama(), TOKENIZER, PROMPTS, max_new_tokens=9)
     assert seen == {"shared", "blocked"}

@@ -1,4 +1,6 @@
-"""Sampling: greedy equals transformers' own, the draws follow the model, and a row does not hang on its neighbours."""
+"""Sampling: greedy equals transformers' own, the draws follow the model, and a row does not hang on
+its neighbours.
+"""
 
 import random
 from collections import Counter
@@ -9,7 +11,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 from scipy.stats import chisquare
-from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LlamaConfig,
+    LlamaForCausalLM,
+    MistralConfig,
+    MistralForCausalLM,
+)
 
 from accord.evaluate.generate import _batches, _invert, _nucleus, sample
 from accord.evaluate.kv_cache import RoomyLayer, spread_rows
@@ -17,7 +26,15 @@ from accord.types import UsageError
 
 torch.set_num_threads(1)
 VOCABULARY, END = 37, 5
-PROMPTS = [(3, 1, 4), (1, 5, 9, 2, 6, 5, 3), (5,), (8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2), (3, 1, 4), (2, 7), (1, 8, 2, 8)]
+PROMPTS = [
+    (3, 1, 4),
+    (1, 5, 9, 2, 6, 5, 3),
+    (5,),
+    (8, 9, 7, 9, 3, 2, 3, 8, 4, 6, 2),
+    (3, 1, 4),
+    (2, 7),
+    (1, 8, 2, 8),
+]
 
 
 def decode(tokens, skip_special_tokens) -> str:
@@ -32,7 +49,9 @@ def llama() -> LlamaForCausalLM:
     shape = dict(hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4)
     shape["num_key_value_heads"] = 2
     ends = dict(eos_token_id=END, pad_token_id=0, bos_token_id=1)
-    config = LlamaConfig(vocab_size=VOCABULARY, max_position_embeddings=64, initializer_range=0.7, **shape, **ends)
+    config = LlamaConfig(
+        vocab_size=VOCABULARY, max_position_embeddings=64, initializer_range=0.7, **shape, **ends
+    )
     return LlamaForCausalLM(config).eval()
 
 
@@ -40,7 +59,13 @@ def gpt2() -> GPT2LMHeadModel:
     torch.manual_seed(1)
     ends = dict(eos_token_id=END, pad_token_id=0, bos_token_id=1)
     config = GPT2Config(
-        vocab_size=VOCABULARY, n_positions=64, n_embd=16, n_layer=2, n_head=2, initializer_range=0.7, **ends
+        vocab_size=VOCABULARY,
+        n_positions=64,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        initializer_range=0.7,
+        **ends,
     )
     return GPT2LMHeadModel(config).eval()  # dropout of 0.1 in training mode
 
@@ -56,39 +81,56 @@ def first_logits(model, prompt) -> torch.Tensor:
 
 
 def test_greedy_equals_transformers_generate(model):
-    """Row by row, without padding, against `generate`; in our one padded batch some rows end long before others."""
+    """Row by row, without padding, against `generate`; in our one padded batch some rows end long
+    before others.
+    """
     running_on = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
     model.generation_config.eos_token_id = [END, running_on[1].tokens[4], running_on[3].tokens[2]]
     answers = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
     for prompt, answer in zip(PROMPTS, answers):
         ids = torch.tensor([prompt])
-        expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20)
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20
+        )
         assert list(answer.tokens) == expected[0, len(prompt) :].tolist()
-    assert len({len(answer.tokens) for answer in answers}) > 1  # else no row left the batch before the others
+    # else no row left the batch before the others
+    assert len({len(answer.tokens) for answer in answers}) > 1
 
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_p": 0.8}], ids=str)
 def test_a_row_does_not_hang_on_its_batch(model, options):
     together = sample(model, TOKENIZER, PROMPTS, max_new_tokens=12, seed=3, **options)
     for batch_tokens in (1, 45):  # every row alone; two or three at once
-        apart = sample(model, TOKENIZER, PROMPTS, max_new_tokens=12, seed=3, batch_tokens=batch_tokens, **options)
+        apart = sample(
+            model,
+            TOKENIZER,
+            PROMPTS,
+            max_new_tokens=12,
+            seed=3,
+            batch_tokens=batch_tokens,
+            **options,
+        )
         assert [a.tokens for a in apart] == [a.tokens for a in together]
         assert_allclose([a.logprob for a in apart], [a.logprob for a in together], rtol=1e-5)
 
 
 def test_randomness_is_of_seed_and_row():
     """The same prompt in other rows is answered otherwise; rows added behind change nothing."""
+
     def tokens(prompts, seed=0):
         return [a.tokens for a in sample(model, TOKENIZER, prompts, max_new_tokens=12, seed=seed)]
 
     model, same = llama(), [PROMPTS[0]] * 8
     assert len(set(tokens(same))) > 4
     assert tokens(same + PROMPTS)[:8] == tokens(same) != tokens(same, seed=1)
-    assert [a.tokens for a in sample(model, TOKENIZER, same, max_new_tokens=12)] == tokens(same)  # 0 unless another is named
+    # 0 unless another is named
+    assert [a.tokens for a in sample(model, TOKENIZER, same, max_new_tokens=12)] == tokens(same)
 
 
 def test_rows_of_like_length_are_computed_together():
-    """So that little is padded, and a prompt that comes again is computed once; no batch holds more than it may."""
+    """So that little is padded, and a prompt that comes again is computed once; no batch holds more
+    than it may.
+    """
     long, short = (5,) * 9, (7, 7)
     prompts = [long, short, (6,) * 9, short, long]
     assert list(_batches(prompts, 1, 20)) == [[1, 3], [0, 4], [2]]
@@ -96,10 +138,14 @@ def test_rows_of_like_length_are_computed_together():
     assert list(_batches(prompts, 1, 1)) == [[1], [3], [0], [4], [2]]
 
 
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5}, {"top_p": 0.7}, {"temperature": 0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"temperature": 0.5}, {"top_p": 0.7}, {"temperature": 0}], ids=str
+)
 def test_logprob_is_the_models_at_temperature_one(model, options):
     """Against one full forward without cache or padding, whatever the answer was sampled at."""
-    for prompt, answer in zip(PROMPTS, sample(model, TOKENIZER, PROMPTS, max_new_tokens=9, seed=2, **options)):
+    for prompt, answer in zip(
+        PROMPTS, sample(model, TOKENIZER, PROMPTS, max_new_tokens=9, seed=2, **options)
+    ):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + answer.tokens])).logits[0].double()
         logps = logits.log_softmax(-1)[len(prompt) - 1 : -1]
@@ -107,15 +153,20 @@ def test_logprob_is_the_models_at_temperature_one(model, options):
         assert answer.logprob == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("temperature, top_p", [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.6), (2.0, 0.6)])
+@pytest.mark.parametrize(
+    "temperature, top_p", [(1.0, 1.0), (0.5, 1.0), (2.0, 1.0), (1.0, 0.6), (2.0, 0.6)]
+)
 def test_first_tokens_follow_the_distribution(temperature, top_p):
-    """Frequencies of 8,000 draws within 5 standard errors of the closed form, and nothing outside the nucleus."""
+    """Frequencies of 8,000 draws within 5 standard errors of the closed form, and nothing outside
+    the nucleus.
+    """
     model, draws = llama(), 8_000
     options = {"temperature": temperature, "top_p": top_p, "batch_tokens": 10**6}
     answers = sample(model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=1, **options)
     expected = (first_logits(model, PROMPTS[1]) / temperature).softmax(0).numpy()
     order = np.argsort(-expected)
-    inside = order[: 1 + int(np.searchsorted(np.cumsum(expected[order]), top_p))]  # smallest set that holds top_p
+    # smallest set that holds top_p
+    inside = order[: 1 + int(np.searchsorted(np.cumsum(expected[order]), top_p))]
     nucleus = np.zeros_like(expected)
     nucleus[inside] = expected[inside] / expected[inside].sum()
     drawn = np.bincount([a.tokens[0] for a in answers], minlength=VOCABULARY) / draws
@@ -149,7 +200,9 @@ def test_every_end_token_of_the_generation_settings_ends():
 
 
 def test_training_is_not_disturbed():
-    """Dropout is off while sampling; modes, gradients and the global generators are as they were before."""
+    """Dropout is off while sampling; modes, gradients and the global generators are as they were
+    before.
+    """
     model = gpt2()
     quiet = sample(model, TOKENIZER, PROMPTS, max_new_tokens=8)
     model.train()
@@ -165,7 +218,9 @@ def test_training_is_not_disturbed():
 
 def test_a_repeated_prompt_is_computed_once():
     model, seen = llama(), []
-    model.register_forward_pre_hook(lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True)
+    model.register_forward_pre_hook(
+        lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
+    )
     sample(model, TOKENIZER, [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]], max_new_tokens=2)
     assert seen[0] == (2, 7)
 
@@ -189,7 +244,9 @@ def test_what_cannot_be_is_refused_in_words(change, says):
 
 
 def test_an_answer_may_fill_the_last_position():
-    """11 tokens of the longest prompt and 53 new ones are the model's 64 positions; one more are not."""
+    """11 tokens of the longest prompt and 53 new ones are the model's 64 positions; one more are
+    not.
+    """
     assert sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=53, temperature=0)
     with pytest.raises(UsageError, match="64 positions"):
         sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=54, temperature=0)
@@ -203,57 +260,78 @@ def test_no_prompts_no_answers():
 
 
 def test_inverse_cdf_over_many_blocks():
-    """Against one cumulative sum in float64, over a vocabulary that no block divides; zeros are never taken."""
+    """Against one cumulative sum in float64, over a vocabulary that no block divides; zeros are
+    never taken.
+    """
     generator = torch.Generator().manual_seed(0)
     weights = torch.rand(400, 3 * 256 + 37, generator=generator) ** 8
     weights[:, 100:600] = 0
     uniform = torch.rand(400, generator=generator)
     cumulative = weights.double().cumsum(1)
-    expected = torch.searchsorted(cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True).squeeze(1)
+    expected = torch.searchsorted(
+        cumulative, uniform.double()[:, None] * cumulative[:, -1:], right=True
+    ).squeeze(1)
     found = _invert(weights, uniform)
     assert (found == expected).double().mean() > 0.97  # rounding moves a border now and then
-    apart = (cumulative.gather(1, found[:, None]) - cumulative.gather(1, expected[:, None])).abs() / cumulative[:, -1:]
+    apart = (
+        cumulative.gather(1, found[:, None]) - cumulative.gather(1, expected[:, None])
+    ).abs() / cumulative[:, -1:]
     assert apart.max() < 0.02 and (weights.gather(1, found[:, None]) > 0).all()
 
 
 def test_a_large_nucleus_and_a_small_one_in_one_batch():
-    """One row's nucleus is a token, the other's has 900 of 1,000: each gets its own, whatever stands beside it."""
+    """One row's nucleus is a token, the other's has 900 of 1,000: each gets its own, whatever
+    stands beside it.
+    """
     flat, sharp = torch.ones(1_000), torch.zeros(1_000)
     sharp[7] = 1
     uniform = torch.rand(2_000, generator=torch.Generator().manual_seed(0))
     together = _nucleus(torch.stack([flat, sharp]).repeat(1_000, 1), uniform, 0.9)
     assert (together[1::2] == 7).all()
-    assert together[::2].unique().numel() > 500 and together[::2].max() < 900  # equal weights keep their order
+    # equal weights keep their order
+    assert together[::2].unique().numel() > 500 and together[::2].max() < 900
     assert torch.equal(together[::2], _nucleus(flat.repeat(1_000, 1), uniform[::2], 0.9))
 
 
 def test_whole_answers_follow_the_distribution():
     """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each pair."""
     model, draws = llama(), 6_000
-    answers = sample(model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6)
+    answers = sample(
+        model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6
+    )
     first = first_logits(model, PROMPTS[1]).softmax(0)
     expected = {(END,): first[END].item()}
     for token in range(VOCABULARY):
         if token != END:
             second = first_logits(model, (*PROMPTS[1], token)).softmax(0)
-            expected |= {(token, other): (first[token] * second[other]).item() for other in range(VOCABULARY)}
+            expected |= {
+                (token, other): (first[token] * second[other]).item() for other in range(VOCABULARY)
+            }
     seen = Counter(answer.tokens for answer in answers)
     common = [pair for pair, p in expected.items() if p * draws >= 5]
     rare = 1 - sum(expected[pair] for pair in common)
     counts = [seen[pair] for pair in common]
-    outcome = chisquare([*counts, draws - sum(counts)], [*(expected[pair] * draws for pair in common), rare * draws])
+    outcome = chisquare(
+        [*counts, draws - sum(counts)], [*(expected[pair] * draws for pair in common), rare * draws]
+    )
     assert outcome.pvalue > 1e-3 and len(common) > 50
 
 
 def test_the_cache_writes_new_tokens_in_their_place():
-    """No tensor of the cache is made anew while an answer grows; rows that leave take nothing of the others along."""
+    """No tensor of the cache is made anew while an answer grows; rows that leave take nothing of
+    the others along.
+    """
     model, rows = llama(), torch.tensor([0, 0, 1])
     with torch.no_grad():
         cache = model(torch.tensor([[3, 1, 4], [1, 5, 9]]), use_cache=True).past_key_values
         spread_rows(cache, rows, 5)
         where = cache.layers[0].keys.data_ptr()
         model(torch.tensor([[2], [6], [5]]), past_key_values=cache, use_cache=True)
-        assert type(cache.layers[0]) is RoomyLayer and cache.layers[0].keys.data_ptr() == where and cache.get_seq_length() == 4
+        assert (
+            type(cache.layers[0]) is RoomyLayer
+            and cache.layers[0].keys.data_ptr() == where
+            and cache.get_seq_length() == 4
+        )
         cache.batch_select_indices(torch.tensor([1, 2]))
         found = model(torch.tensor([[7], [8]]), past_key_values=cache, use_cache=True).logits[:, -1]
         expected = model(torch.tensor([[3, 1, 4, 6, 7], [1, 5, 9, 5, 8]])).logits[:, -1]
@@ -261,15 +339,30 @@ def test_the_cache_writes_new_tokens_in_their_place():
 
 
 def test_a_sliding_window_keeps_its_own_cache():
-    """Its layers forget; they are no plain ones. Greedy answers longer than the window equal `generate`."""
+    """Its layers forget; they are no plain ones. Greedy answers longer than the window equal
+    `generate`.
+    """
     torch.manual_seed(3)
     config = MistralConfig(
-        vocab_size=VOCABULARY, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=64, sliding_window=6, initializer_range=0.7, eos_token_id=END,
-        pad_token_id=0, bos_token_id=1,
-    )  # fmt: skip
+        vocab_size=VOCABULARY,
+        hidden_size=16,
+        intermediate_size=24,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=64,
+        sliding_window=6,
+        initializer_range=0.7,
+        eos_token_id=END,
+        pad_token_id=0,
+        bos_token_id=1,
+    )
     model = MistralForCausalLM(config).eval()
-    for answer, prompt in zip(sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS):
+    for answer, prompt in zip(
+        sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS
+    ):
         ids = torch.tensor([prompt])
-        expected = model.generate(ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=14)
+        expected = model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=14
+        )
         assert list(answer.tokens) == expected[0, len(prompt) :].tolist()

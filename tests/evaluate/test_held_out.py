@@ -18,11 +18,16 @@ from accord.types import Tree
 
 def pair_trees(n=7):
     rng = random.Random(0)
-    return [Tree(tokens(rng, 3 + row % 4), (tokens(rng, 2 + row % 5), tokens(rng, 1 + row % 3)), row) for row in range(n)]
+    return [
+        Tree(tokens(rng, 3 + row % 4), (tokens(rng, 2 + row % 5), tokens(rng, 1 + row % 3)), row)
+        for row in range(n)
+    ]
 
 
 def label_trees(n=8):
-    return [replace(t, completions=t.completions[:1], desirable=t.row % 3 != 0) for t in pair_trees(n)]
+    return [
+        replace(t, completions=t.completions[:1], desirable=t.row % 3 != 0) for t in pair_trees(n)
+    ]
 
 
 def held_out(trees, kind="pairs", budget=25):
@@ -61,7 +66,9 @@ class TwoRanks(World):
 
 @pytest.mark.parametrize("name, kind", [("dpo", "pairs"), ("kto", "labelled")])
 def test_the_rows_of_two_ranks_come_back_in_their_order(trained, name, kind):
-    """Whole groups are dealt by size, so not in their order; every row has the very figures that it has in a world of one."""
+    """Whole groups are dealt by size, so not in their order; every row has the very figures that it
+    has in a world of one.
+    """
     forward, reference = trained
     rows, objective = (pair_trees(11) if kind == "pairs" else label_trees(11)), resolve(name, {})
     assert len(held_out(rows, kind).groups(rows)) > 3
@@ -71,7 +78,9 @@ def test_the_rows_of_two_ranks_come_back_in_their_order(trained, name, kind):
         assert torch.equal(both[column].nan_to_num(), alone[column].nan_to_num()), column
 
 
-@pytest.mark.parametrize("name, kind", [("dpo", "pairs"), ("kto", "labelled"), ("simpo", "pairs"), ("sft", "pairs")])
+@pytest.mark.parametrize(
+    "name, kind", [("dpo", "pairs"), ("kto", "labelled"), ("simpo", "pairs"), ("sft", "pairs")]
+)
 def test_evaluation_disturbs_nothing(trained, name, kind):
     """Weights, gradients, random state, gradient flags, training mode: to the last bit."""
     forward, reference = trained
@@ -91,7 +100,9 @@ def test_evaluation_disturbs_nothing(trained, name, kind):
         )
 
     before, plain = state(), random.getstate()
-    records = evaluate(held_out(trees, kind), forward, objective, reference if objective.reference else None)
+    records = evaluate(
+        held_out(trees, kind), forward, objective, reference if objective.reference else None
+    )
     for was, now in zip(before, state()):
         assert was.keys() == now.keys() and all(torch.equal(was[key], now[key]) for key in was)
     assert before[1] and random.getstate() == plain and torch.is_grad_enabled()
@@ -110,7 +121,9 @@ def test_the_reference_is_asked_once(trained):
     assert counted.asked == 7 and not torch.equal(first["loss"], second["loss"])
     for side in ("chosen", "rejected"):
         moved = second[f"logps/{side}"] - first[f"logps/{side}"]
-        torch.testing.assert_close(second[f"diag/log_ratio/{side}"] - first[f"diag/log_ratio/{side}"], moved)
+        torch.testing.assert_close(
+            second[f"diag/log_ratio/{side}"] - first[f"diag/log_ratio/{side}"], moved
+        )
 
 
 def test_a_reference_that_moves_is_asked_each_time(trained):
@@ -138,7 +151,9 @@ def test_losses_are_the_objectives_own(trained):
     forward, reference = trained
     records = evaluate(held_out(pair_trees()), forward, resolve("dpo", {"beta": 0.3}), reference)
     h = records["diag/log_ratio/chosen"] - records["diag/log_ratio/rejected"]
-    torch.testing.assert_close(records["loss"], torch.log1p(torch.exp(-0.3 * h)), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        records["loss"], torch.log1p(torch.exp(-0.3 * h)), atol=1e-4, rtol=1e-4
+    )
 
 
 def test_kto_takes_its_baseline_from_all_held_out_rows(trained):
@@ -191,13 +206,21 @@ def test_labelled_metrics_have_the_area(trained):
     rows, objective = held_out(label_trees(), "labelled"), resolve("kto", {})
     records = evaluate(rows, forward, objective, reference)
     found = metrics(records, rows, objective, 0.0)
-    reward = torch.where(records["rewards/chosen"].isnan(), records["rewards/rejected"], records["rewards/chosen"])
+    reward = torch.where(
+        records["rewards/chosen"].isnan(), records["rewards/rejected"], records["rewards/chosen"]
+    )
     good = torch.tensor([tree.desirable for tree in rows.trees])
     won = [float(a > b) for a in reward[good] for b in reward[~good]]
-    assert found["diag/eval_auc"] == pytest.approx(sum(won) / len(won)) and "eval_rewards/accuracies" not in found
-    alike = [replace(tree, desirable=True) for tree in label_trees()]  # nothing to rank above anything
+    assert (
+        found["diag/eval_auc"] == pytest.approx(sum(won) / len(won))
+        and "eval_rewards/accuracies" not in found
+    )
+    # nothing to rank above anything
+    alike = [replace(tree, desirable=True) for tree in label_trees()]
     rows = held_out(alike, "labelled")
-    assert "diag/eval_auc" not in metrics(evaluate(rows, forward, resolve("kto", {}), reference), rows, resolve("kto", {}), 0.0)
+    assert "diag/eval_auc" not in metrics(
+        evaluate(rows, forward, resolve("kto", {}), reference), rows, resolve("kto", {}), 0.0
+    )
     assert pair_accuracy(records, rows, 0.0) is None
 
 
@@ -210,6 +233,9 @@ def test_pair_accuracy_counts_prompts(trained):
     records = evaluate(own, forward, objective, reference)
     one, other = pair_accuracy(records, own, 0.0), pair_accuracy(records, shared, 0.0)
     margins = records["rewards/chosen"] - records["rewards/rejected"]
-    assert one.value == other.value == pytest.approx((margins > 0).double().mean().item()) and one.n == 7
+    assert (
+        one.value == other.value == pytest.approx((margins > 0).double().mean().item())
+        and one.n == 7
+    )
     assert other.high - other.low > one.high - one.low
     assert pair_accuracy(records, own, 100.0).value == 0.5

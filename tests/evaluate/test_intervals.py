@@ -1,6 +1,8 @@
-"""The intervals of `accord eval` hold the truth as often as they say, by simulation, with and without clusters.
+"""The intervals of `accord eval` hold the truth as often as they say, by simulation, with and
+without clusters.
 
-95 % ± 2 (± 3 where few repetitions can be afforded) for each of them but two, which say at least 95. Seeds are fixed.
+95 % ± 2 (± 3 where few repetitions can be afforded) for each of them but two, which say at least
+95. Seeds are fixed.
 """
 
 import numpy as np
@@ -30,7 +32,9 @@ def share_held(draw, truth: float, times: int = TIMES) -> float:
 
 
 def test_accuracy_by_prompt():
-    """Prompts differ in how hard they are (beta distribution, mean .7): rows of one prompt err together."""
+    """Prompts differ in how hard they are (beta distribution, mean .7): rows of one prompt err
+    together.
+    """
 
     def draw(rng):
         owner = clusters_of(rng, 120)
@@ -44,9 +48,12 @@ def test_accuracy_with_ties():
     """Half wins: of three outcomes with .5, .2, .3 the mean is .6."""
 
     def draw(rng):
-        return accuracy(rng.choice([1.0, 0.0, -1.0], p=[0.5, 0.2, 0.3], size=300), clusters=list(range(300)))
+        return accuracy(
+            rng.choice([1.0, 0.0, -1.0], p=[0.5, 0.2, 0.3], size=300), clusters=list(range(300))
+        )
 
-    assert share_held(draw, 0.6) >= 0.95  # halves spread less than wins and losses: wider than need be
+    # halves spread less than wins and losses: wider than need be
+    assert share_held(draw, 0.6) >= 0.95
 
 
 def test_ignoring_clusters_would_be_wrong():
@@ -70,7 +77,9 @@ def test_margin_by_prompt(shared):
 
 
 def test_ratio_by_document():
-    """Nats over tokens, of documents of different length and difficulty: the ratio of the sums is 2."""
+    """Nats over tokens, of documents of different length and difficulty: the ratio of the sums is
+    2.
+    """
 
     def draw(rng):
         owner = clusters_of(rng, 120)
@@ -97,7 +106,9 @@ def test_slope(a):
 
 
 def test_brier_and_expected_error():
-    """The truth is that of a very large sample in bins of its own; the expected error's interval may hold it more often."""
+    """The truth is that of a very large sample in bins of its own; the expected error's interval
+    may hold it more often.
+    """
     margins, _ = calibrated(np.random.default_rng(10**6), 0.3, 60_000)
     confidence = expit(np.abs(margins))
     gaps = np.bincount(_places(confidence), weights=(margins > 0) - confidence)
@@ -113,14 +124,20 @@ def test_brier_and_expected_error():
 
 
 def test_calibration_by_hand():
-    """Forty pairs of confidence .75, of which 30 are ranked rightly: no error; Brier 30·.0625 + 10·.5625 of 40; slope 1."""
+    """Forty pairs of confidence .75, of which 30 are ranked rightly: no error; Brier 30·.0625 +
+    10·.5625 of 40; slope 1.
+    """
     m = logit(0.75)
     found = calibration([m] * 30 + [-m] * 10)
     assert found.ece.value == pytest.approx(0) and found.brier.value == pytest.approx(0.1875)
     assert found.slope.value == pytest.approx(1.0)
-    assert [(b.pairs, b.confidence, b.right) for b in found.bins] == [(40, pytest.approx(0.75), 0.75)]
+    assert [(b.pairs, b.confidence, b.right) for b in found.bins] == [
+        (40, pytest.approx(0.75), 0.75)
+    ]
     doubled = calibration([2 * m] * 30 + [-2 * m] * 10)
-    assert doubled.slope.value == pytest.approx(0.5) and doubled.ece.value == pytest.approx(expit(2 * m) - 0.75)
+    assert doubled.slope.value == pytest.approx(0.5) and doubled.ece.value == pytest.approx(
+        expit(2 * m) - 0.75
+    )
 
 
 def test_a_calibrated_model_is_within_what_chance_shows():
@@ -137,7 +154,9 @@ def test_slope_without_bound_is_not_given():
 
 
 def test_smallest_difference_is_what_a_comparison_finds():
-    """Two models that err independently, apart by just that difference, are told apart in 8 cases of 10."""
+    """Two models that err independently, apart by just that difference, are told apart in 8 cases
+    of 10.
+    """
     n, base = 400, 0.65
     gap = smallest_difference(np.repeat([1.0, 0.0], [int(base * n), n - int(base * n)]))
     found = 0
@@ -160,10 +179,16 @@ def test_smallest_difference_knows_clusters_and_correlation():
 
 
 def judged(rng, theta: float, phi: float, n: int = 120):
-    """Wins of a judge that likes length, between answers of which one side's are longer; the true rate at equal length is σ(θ)."""
+    """Wins of a judge that likes length, between answers of which one side's are longer; the true
+    rate at equal length is σ(θ).
+    """
     lengths, others = rng.integers(60, 200, n), rng.integers(20, 160, n)
     difference = lengths - others
-    return (rng.random(n) < expit(theta + phi * np.tanh(difference / difference.std()))).astype(float), lengths, others
+    return (
+        (rng.random(n) < expit(theta + phi * np.tanh(difference / difference.std()))).astype(float),
+        lengths,
+        others,
+    )
 
 
 def test_length_controlled_win_rate():
@@ -187,7 +212,12 @@ def test_win_rate_by_hand():
 def test_one_prompt_many_times_is_no_evidence():
     rng = np.random.default_rng(0)
     scores, lengths, others = judged(rng, 0.3, 0.5, 40)
-    many = win_rate(np.tile(scores, 10), np.tile(lengths, 10), np.tile(others, 10), clusters=list(range(40)) * 10)
+    many = win_rate(
+        np.tile(scores, 10),
+        np.tile(lengths, 10),
+        np.tile(others, 10),
+        clusters=list(range(40)) * 10,
+    )
     once = win_rate(scores, lengths, others)
 
     def width(e):
@@ -199,7 +229,9 @@ def test_one_prompt_many_times_is_no_evidence():
 
 
 def test_scores_between_win_and_loss():
-    """¼ and ¾ of a judge asked in both orders: Wilson's interval for the mean is wider than need be, never narrower."""
+    """¼ and ¾ of a judge asked in both orders: Wilson's interval for the mean is wider than need
+    be, never narrower.
+    """
 
     def draw(rng):
         return mean_score(rng.choice([0, 0.25, 0.5, 0.75, 1], size=120))

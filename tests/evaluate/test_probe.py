@@ -13,11 +13,14 @@ def said(*tokens: int, text: str = "so", ended: bool = True) -> Sample:
 
 
 def test_figures_by_hand():
-    """Three answers of 3, 8 and 1 tokens; two of them ended, one without a visible character, one with 1 of 5 grams repeated."""
+    """Three answers of 3, 8 and 1 tokens; two of them ended, one without a visible character, one
+    with 1 of 5 grams repeated.
+    """
     samples = [said(1, 2, 3), said(1, 2, 3, 4, 1, 2, 3, 4, ended=False), said(9, text=" \n")]
     expected = {"tokens": 4.0, "repeated": 1 / 15, "ended": 2 / 3, "empty": 1 / 3, "longer": 0.5}
     assert figures(samples) == pytest.approx(expected)  # against themselves: each a tie
-    assert figures(samples, before=[2, 8, 5])["longer"] == pytest.approx(1.5 / 3)  # longer, as long, shorter
+    # longer, as long, shorter
+    assert figures(samples, before=[2, 8, 5])["longer"] == pytest.approx(1.5 / 3)
     with pytest.raises(ValueError):
         figures(samples, before=[2, 8])
 
@@ -46,26 +49,45 @@ def test_spread_by_hand(tiny_folder, pairs_file):
         kl += (now * (now / then).log()).sum().item()
         entropy -= (now * now.log()).sum().item() / len(answer)
         top += now.max().item() / len(answer)
-    assert got == {"kl": pytest.approx(kl, rel=1e-4), "entropy": pytest.approx(entropy, rel=1e-4), "top1": pytest.approx(top, rel=1e-4)}
+    assert got == {
+        "kl": pytest.approx(kl, rel=1e-4),
+        "entropy": pytest.approx(entropy, rel=1e-4),
+        "top1": pytest.approx(top, rel=1e-4),
+    }
     assert "kl" not in spread(ready.model, [prompt], [Sample(answer, "", True, 0.0)], None)
 
 
 def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
-    """Two prompts and answers of other lengths: each KL is what `spread` says of that answer alone, and not a mean."""
+    """Two prompts and answers of other lengths: each KL is what `spread` says of that answer alone,
+    and not a mean.
+    """
     ready = ready_for(tiny_folder, pairs_file)
     with torch.no_grad():
         for p in ready.model.trainable().values():
             p.add_(0.05)
     start = Start.of(ready.learner.forward, ready.learner.reference)
     prompts = [tree.prompt for tree in ready.rows.trees[:2]]
-    samples = [said(*ready.rows.trees[0].completions[0]), said(*ready.rows.trees[1].completions[0][:2])]
-    alone = [spread(ready.model, [prompt], [sample], start) for prompt, sample in zip(prompts, samples)]
-    assert divergences(ready.model, prompts, samples, start) == pytest.approx([one["kl"] for one in alone])
+    samples = [
+        said(*ready.rows.trees[0].completions[0]),
+        said(*ready.rows.trees[1].completions[0][:2]),
+    ]
+    alone = [
+        spread(ready.model, [prompt], [sample], start) for prompt, sample in zip(prompts, samples)
+    ]
+    assert divergences(ready.model, prompts, samples, start) == pytest.approx(
+        [one["kl"] for one in alone]
+    )
     assert alone[0]["kl"] > alone[1]["kl"] > 0
-    both, lengths = spread(ready.model, prompts, samples, start), [len(sample.tokens) for sample in samples]
-    assert both["kl"] == pytest.approx(sum(one["kl"] for one in alone) / 2)  # an answer counts as one
+    both, lengths = (
+        spread(ready.model, prompts, samples, start),
+        [len(sample.tokens) for sample in samples],
+    )
+    # an answer counts as one
+    assert both["kl"] == pytest.approx(sum(one["kl"] for one in alone) / 2)
     for name in ("entropy", "top1"):  # a token counts as one
-        assert both[name] == pytest.approx(sum(one[name] * n for one, n in zip(alone, lengths)) / sum(lengths))
+        assert both[name] == pytest.approx(
+            sum(one[name] * n for one, n in zip(alone, lengths)) / sum(lengths)
+        )
     for figure in (divergences, spread):
         with pytest.raises(ValueError):
             figure(ready.model, prompts, samples[:1], start)
@@ -73,6 +95,8 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
 
 def test_what_training_started_from(tiny_folder, pairs_file):
     frozen = ready_for(tiny_folder, pairs_file, lora=False, reference="frozen")
-    assert Start.of(frozen.learner.forward, frozen.learner.reference).forward.model is not frozen.model
+    assert (
+        Start.of(frozen.learner.forward, frozen.learner.reference).forward.model is not frozen.model
+    )
     cached = ready_for(tiny_folder, pairs_file, lora=False, reference="cached")
     assert Start.of(cached.learner.forward, cached.learner.reference) is None

@@ -14,7 +14,10 @@ from accord.types import Logps, LossOutput, Tree
 
 def pairs(lengths):
     """Pairs whose answers have the given lengths."""
-    return [Tree((1,), ((5,) * chosen, (6,) * rejected), row) for row, (chosen, rejected) in enumerate(lengths)]
+    return [
+        Tree((1,), ((5,) * chosen, (6,) * rejected), row)
+        for row, (chosen, rejected) in enumerate(lengths)
+    ]
 
 
 def scored(trees, seed=0):
@@ -27,7 +30,9 @@ def scored(trees, seed=0):
             entropy.append(torch.rand(len(completion), generator=generator))
             owner += [len(count)] * len(completion)
             count.append(len(completion))
-    return TokenLogps(torch.cat(values), torch.cat(entropy), torch.tensor(owner), torch.tensor(count))
+    return TokenLogps(
+        torch.cat(values), torch.cat(entropy), torch.tensor(owner), torch.tensor(count)
+    )
 
 
 def filled(trees, groups, objective, kind="pairs"):
@@ -37,7 +42,9 @@ def filled(trees, groups, objective, kind="pairs"):
         tokens, against = scored(chosen), scored(chosen, seed=50).reduce()
         reference = against if objective.reference else None
         rows = as_rows(kind, chosen, tokens.reduce())
-        output = objective.losses(rows, as_rows(kind, chosen, against) if objective.reference else None)
+        output = objective.losses(
+            rows, as_rows(kind, chosen, against) if objective.reference else None
+        )
         record(records, objective, chosen, tokens, reference, output)
     return records
 
@@ -58,22 +65,36 @@ def test_metrics_by_hand():
     objective = resolve("dpo", {"beta": 0.1})
     trees = pairs([(1, 2), (3, 1)])
     tokens = TokenLogps(
-        torch.tensor([-2.0, -1.0, -1.0, -0.5, -0.5, -1.0, -4.0]), torch.tensor([1.0, 1, 1, 2, 2, 2, 5]),
-        torch.tensor([0, 1, 1, 2, 2, 2, 3]), torch.tensor([1, 2, 3, 1]),
-    )  # fmt: skip
+        torch.tensor([-2.0, -1.0, -1.0, -0.5, -0.5, -1.0, -4.0]),
+        torch.tensor([1.0, 1, 1, 2, 2, 2, 5]),
+        torch.tensor([0, 1, 1, 2, 2, 2, 3]),
+        torch.tensor([1, 2, 3, 1]),
+    )
     reference = Logps(torch.tensor([-1.0, -2.0, -3.0, -1.0]), tokens.count)
-    output = objective.losses(as_rows("pairs", trees, tokens.reduce()), as_rows("pairs", trees, reference))
+    output = objective.losses(
+        as_rows("pairs", trees, tokens.reduce()), as_rows("pairs", trees, reference)
+    )
     records = Records()
     record(records, objective, trees, tokens, reference, output)
     # log-ratios: −1, 0 | 1, −3
     found = summarise(records, objective)
-    assert found["logps/chosen"] == pytest.approx((-2 - 2) / 2) and found["logps/rejected"] == pytest.approx((-2 - 4) / 2)
-    assert found["rewards/chosen"] == pytest.approx(0, abs=1e-9) and found["rewards/rejected"] == pytest.approx(-0.15)
-    assert found["rewards/margins"] == pytest.approx((-0.1 + 0.4) / 2) and found["rewards/accuracies"] == 0.5
+    assert found["logps/chosen"] == pytest.approx((-2 - 2) / 2) and found[
+        "logps/rejected"
+    ] == pytest.approx((-2 - 4) / 2)
+    assert found["rewards/chosen"] == pytest.approx(0, abs=1e-9) and found[
+        "rewards/rejected"
+    ] == pytest.approx(-0.15)
+    assert (
+        found["rewards/margins"] == pytest.approx((-0.1 + 0.4) / 2)
+        and found["rewards/accuracies"] == 0.5
+    )
     losses = [math.log(1 + math.exp(0.1)), math.log(1 + math.exp(-0.4))]
     assert found["loss"] == pytest.approx(sum(losses) / 2)
     assert found["entropy"] == pytest.approx(14 / 7)  # a mean over tokens, not over answers
-    assert records["diag/log_ratio/chosen"].tolist() == [-1, 1] and records["tokens"].tolist() == [3, 4]
+    assert records["diag/log_ratio/chosen"].tolist() == [-1, 1] and records["tokens"].tolist() == [
+        3,
+        4,
+    ]
     assert records["diag/log_ratio/rejected"].tolist() == [0, -3]
 
 
@@ -97,7 +118,11 @@ def test_before_training_every_margin_is_a_tie():
     tokens, records = scored(trees), Records()
     record(records, objective, trees, tokens, tokens.reduce(), None)
     found = summarise(records, objective)
-    assert found["rewards/accuracies"] == 0.5 and found["rewards/margins"] == 0.0 and "loss" not in found
+    assert (
+        found["rewards/accuracies"] == 0.5
+        and found["rewards/margins"] == 0.0
+        and "loss" not in found
+    )
 
 
 def labelled(desirable):
@@ -147,21 +172,32 @@ def test_a_table_travels_and_comes_back():
     """From one rank to all: rows and every column; a rank without rows sends nothing at all."""
     records = filled(pairs([(2, 3), (1, 4)]), [[0], [1]], resolve("dpo", {}))
     there = Records.of(records.tensors())
-    assert there.row == records.row == [0, 1] and there.names() == records.names() and "row" not in there
+    assert (
+        there.row == records.row == [0, 1]
+        and there.names() == records.names()
+        and "row" not in there
+    )
     assert all(torch.equal(there[name], records[name]) for name in records.names())
     assert Records().tensors() == {} and len(Records()) == 0
 
 
 def test_lengths_by_side_and_what_an_objective_adds():
-    """Answers of 2 and 3 tokens, of 1 and 4; a figure of the objective's own is the rows' mean, under its own name."""
+    """Answers of 2 and 3 tokens, of 1 and 4; a figure of the objective's own is the rows' mean,
+    under its own name.
+    """
     trees, objective = pairs([(2, 3), (1, 4)]), resolve("dpo", {})
     tokens = scored(trees)
     output = LossOutput(torch.tensor([1.0, 2.0]), {"odds": torch.tensor([0.25, 0.5])})
     records = Records()
     record(records, objective, trees, tokens, tokens.reduce(), output)
-    assert records["tokens/chosen"].tolist() == [2, 1] and records["tokens/rejected"].tolist() == [3, 4]
+    assert records["tokens/chosen"].tolist() == [2, 1] and records["tokens/rejected"].tolist() == [
+        3,
+        4,
+    ]
     assert records["tokens"].tolist() == [5, 5] and records["extra/odds"].tolist() == [0.25, 0.5]
-    assert records["entropy_sum"].tolist() == pytest.approx([piece.sum().item() for piece in tokens.entropy.split([5, 5])])
+    assert records["entropy_sum"].tolist() == pytest.approx(
+        [piece.sum().item() for piece in tokens.entropy.split([5, 5])]
+    )
     found = summarise(records, objective)
     assert found["odds"] == 0.375 and found["loss"] == 1.5 and "extra/odds" not in found
     without = Records()
@@ -172,11 +208,21 @@ def test_lengths_by_side_and_what_an_objective_adds():
 def test_a_tie_is_no_wider_than_asked():
     records = Records()
     column = lambda *values: torch.tensor(values)  # noqa: E731
-    records.add(pairs([(1, 1)] * 2), **{
-        "rewards/chosen": column(0.25, 1.0), "rewards/rejected": column(0.0, 2.0), "logps/chosen": column(-1.0, -1.0),
-        "logps/rejected": column(-1.0, -1.0), "entropy_sum": column(1.0, 2.0), "tokens": column(2.0, 4.0),
-    })  # fmt: skip
+    records.add(
+        pairs([(1, 1)] * 2),
+        **{
+            "rewards/chosen": column(0.25, 1.0),
+            "rewards/rejected": column(0.0, 2.0),
+            "logps/chosen": column(-1.0, -1.0),
+            "logps/rejected": column(-1.0, -1.0),
+            "entropy_sum": column(1.0, 2.0),
+            "tokens": column(2.0, 4.0),
+        },
+    )
     objective = resolve("dpo", {})
     assert summarise(records, objective)["rewards/accuracies"] == 0.5
     assert summarise(records, objective, 0.25)["rewards/accuracies"] == 0.25
-    assert summarise(records, objective, 0.25)["entropy"] == 0.5 and summarise(records, objective)["rewards/margins"] == -0.375
+    assert (
+        summarise(records, objective, 0.25)["entropy"] == 0.5
+        and summarise(records, objective)["rewards/margins"] == -0.375
+    )

@@ -14,7 +14,11 @@ def test_ches_by_hand(tiny_folder, pairs_file):
     means = []
     for completion in tree.completions:
         with torch.no_grad():
-            states = ready.model.trunk(input_ids=torch.tensor([tree.prompt + completion])).last_hidden_state[0].double()
+            states = (
+                ready.model.trunk(input_ids=torch.tensor([tree.prompt + completion]))
+                .last_hidden_state[0]
+                .double()
+            )
         means.append(states[len(tree.prompt) - 1 : -1].mean(0))
     expected = (means[0] * means[1]).sum() - means[0].square().sum()
     assert ches(ready.model, [tree]).item() == pytest.approx(expected.item(), rel=1e-5)

@@ -5,11 +5,20 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from accord.evaluate.statistics import Estimate, accuracy, bootstrap_difference, bootstrap_mean, told, wilson
+from accord.evaluate.statistics import (
+    Estimate,
+    accuracy,
+    bootstrap_difference,
+    bootstrap_mean,
+    told,
+    wilson,
+)
 
 
 def test_wilson_by_hand():
-    """p = 1/2 gives ½ ± (z/2)/√(n + z²); p = 0 gives (0, z²/(n + z²)). With z = 2 and n = 96, n + z² = 100."""
+    """p = 1/2 gives ½ ± (z/2)/√(n + z²); p = 0 gives (0, z²/(n + z²)). With z = 2 and n = 96, n +
+    z² = 100.
+    """
     assert_allclose(wilson(0.5, 96, z=2.0), (0.4, 0.6))
     assert_allclose(wilson(0.0, 96, z=2.0), (0.0, 0.04))
     assert_allclose(wilson(1.0, 96, z=2.0), (0.96, 1.0))
@@ -45,7 +54,8 @@ def test_repeating_every_row_does_not_narrow_the_interval():
     copies, prompts = np.repeat(margins, 10), np.repeat(np.arange(40), 10)
     alone, blind, told = accuracy(margins), accuracy(copies), accuracy(copies, clusters=prompts)
     assert blind.high - blind.low < 0.4 * (alone.high - alone.low)
-    assert told.high - told.low == pytest.approx(alone.high - alone.low, rel=0.06)  # t and 39/40 instead of z and 1
+    # t and 39/40 instead of z and 1
+    assert told.high - told.low == pytest.approx(alone.high - alone.low, rel=0.06)
     assert told.n == 400
 
 
@@ -58,14 +68,17 @@ def test_clusters_of_one_row_each_are_rows():
 def test_all_right_is_not_certain():
     """Without any spread the clusters are what is counted, and one cluster says nothing."""
     told = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
-    assert told.high == 1.0 and told.low < accuracy([1.0] * 10).low  # t with 9 degrees is wider than z
+    # t with 9 degrees is wider than z
+    assert told.high == 1.0 and told.low < accuracy([1.0] * 10).low
     assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
 
 
 def test_clusters_by_hand():
-    """Three prompts of two rows, 2, 1 and 0 of them right: the mean's variance is 1/12, that of six rows 1/24: three rows.
+    """Three prompts of two rows, 2, 1 and 0 of them right: the mean's variance is 1/12, that of six
+    rows 1/24: three rows.
 
-    t with 2 degrees is 4.3027: ½ ± (t/2)/√(3 + t²). Prompts that are all alike are worth their rows, and no more.
+    t with 2 degrees is 4.3027: ½ ± (t/2)/√(3 + t²). Prompts that are all alike are worth their
+    rows, and no more.
     """
     t = 4.30265272991
     found = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc")
@@ -74,7 +87,9 @@ def test_clusters_by_hand():
     alike = accuracy([1.0, -1.0] * 3, clusters="aabbcc")
     half = t / 2 / np.sqrt(6 + t**2)
     assert_allclose((alike.low, alike.high), (0.5 - half, 0.5 + half))
-    share = 5 / 12  # 2, 2 and 1 of four rows each: less apart than chance makes prompts, and yet no more than twelve rows
+    # 2, 2 and 1 of four rows each: less apart than chance makes prompts, and yet no more than
+    # twelve rows
+    share = 5 / 12
     even = accuracy([1.0, 1.0, -1.0, -1.0] * 2 + [1.0, -1.0, -1.0, -1.0], clusters="aaaabbbbcccc")
     assert_allclose((even.low, even.high), wilson(share, 12, z=t))
     nine = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc", confidence=0.9)
@@ -83,7 +98,9 @@ def test_clusters_by_hand():
 
 
 def test_accuracy_covers_the_truth_in_19_of_20_samples():
-    """True share .8, 60 prompts of 5 rows that lean the same way: 95 % with clusters, far less without."""
+    """True share .8, 60 prompts of 5 rows that lean the same way: 95 % with clusters, far less
+    without.
+    """
     rng, prompts = np.random.default_rng(0), np.repeat(np.arange(60), 5)
     told = blind = 0
     for _ in range(400):
@@ -101,11 +118,15 @@ def test_bootstrap_mean_is_the_normal_interval_when_rows_are_many():
     estimate = bootstrap_mean(values)
     half = 1.96 * values.std() / np.sqrt(2_000)
     assert estimate.value == pytest.approx(values.mean())
-    assert_allclose((estimate.low, estimate.high), (values.mean() - half, values.mean() + half), atol=0.1 * half)
+    assert_allclose(
+        (estimate.low, estimate.high), (values.mean() - half, values.mean() + half), atol=0.1 * half
+    )
 
 
 def test_bootstrap_draws_whole_clusters():
-    """Ten copies of each value, named as clusters, give what the values alone give: the same draws and means."""
+    """Ten copies of each value, named as clusters, give what the values alone give: the same draws
+    and means.
+    """
     values = np.random.default_rng(2).normal(size=50)
     told = bootstrap_mean(np.repeat(values, 10), clusters=np.repeat(np.arange(50), 10).tolist())
     alone = bootstrap_mean(values)
@@ -116,7 +137,10 @@ def test_bootstrap_weighs_a_cluster_by_its_rows():
     """Clusters of 1 row at 0 and of 3 rows at 1: the mean of rows is .75, not .5."""
     estimate = bootstrap_mean([0.0, 1.0, 1.0, 1.0], clusters=["a", "b", "b", "b"])
     wider = stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975) * np.sqrt(2)
-    assert_allclose((estimate.value, estimate.low, estimate.high), (0.75, 0.75 - wider * 0.75, 0.75 + wider * 0.25))
+    assert_allclose(
+        (estimate.value, estimate.low, estimate.high),
+        (0.75, 0.75 - wider * 0.75, 0.75 + wider * 0.25),
+    )
 
 
 def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
@@ -134,7 +158,9 @@ def test_every_resample_counts():
     means = values[np.random.default_rng(7).integers(4, size=(3, 4))].mean(1)
     found = bootstrap_mean(values, seed=7, resamples=3, confidence=0.5)
     wider = stats.t.ppf(0.75, 3) / stats.norm.ppf(0.75) * np.sqrt(4 / 3)
-    assert_allclose((found.low, found.high), 3.75 + wider * (np.quantile(means, (0.25, 0.75)) - 3.75))
+    assert_allclose(
+        (found.low, found.high), 3.75 + wider * (np.quantile(means, (0.25, 0.75)) - 3.75)
+    )
     assert found.value == 3.75 and found.n == 4
 
 
@@ -154,21 +180,30 @@ def test_few_clusters_cover_too(clusters):
     rng, covered = np.random.default_rng(6), 0
     for trial in range(300):
         values = np.repeat(rng.normal(size=clusters), 4) + 0.3 * rng.normal(size=4 * clusters)
-        estimate = bootstrap_mean(values, clusters=np.repeat(np.arange(clusters), 4).tolist(), seed=trial, resamples=400)
+        estimate = bootstrap_mean(
+            values, clusters=np.repeat(np.arange(clusters), 4).tolist(), seed=trial, resamples=400
+        )
         covered += estimate.low <= 0 <= estimate.high
     assert covered / 300 >= 0.92
 
 
 def test_of_one_cluster_no_interval_is_known():
-    """Three answers to one prompt say nothing of other prompts; in JSON an unknown end is null, in words it is said."""
+    """Three answers to one prompt say nothing of other prompts; in JSON an unknown end is null, in
+    words it is said.
+    """
     found = bootstrap_mean([0.1, 0.5, 0.9], clusters=["a", "a", "a"])
     assert found.low == -np.inf and found.high == np.inf
     assert found.as_dict() == {"value": pytest.approx(0.5), "low": None, "high": None, "n": 3}
-    assert told(found.as_dict()) == "0.500 (interval not known)" and told(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1, "–") == "1.0 (0.5–2.0)"
+    assert (
+        told(found.as_dict()) == "0.500 (interval not known)"
+        and told(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1, "–") == "1.0 (0.5–2.0)"
+    )
 
 
 def test_paired_difference_cancels_what_the_rows_share():
-    """Rows differ by 10 among themselves and by 0.1 ± 0.01 between the two: the pairing sees it, two means do not."""
+    """Rows differ by 10 among themselves and by 0.1 ± 0.01 between the two: the pairing sees it,
+    two means do not.
+    """
     rng = np.random.default_rng(5)
     before = rng.normal(0.0, 10.0, 200)
     after = before + rng.normal(0.1, 0.01, 200)

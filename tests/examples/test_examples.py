@@ -21,12 +21,16 @@ SCRIPTS = sorted(path for path in EXAMPLES.iterdir() if re.match(r"\d{3}_", path
 SHOWS = {
     "101": r"held-out accuracy 0\.500 → .*(?s:.)*refused: .*did you mean 'beta'",
     "102": r"in 2 updates\n\d+ checks(?s:.)*before: ['\"](?s:.)*after: ['\"]",
-    "201": r"verdict: (?s:.)*contradict(?s:.)*(same as an earlier row|another row says the opposite)",
+    "201": (
+        r"verdict: (?s:.)*contradict(?s:.)*(same as an earlier row|another row says the opposite)"
+    ),
     "202": r"32 to train on, 8 held out, 0 unusable\n(?s:.)*Is rain wet\?",
     "301": r"orpo .* nats\n(?s:.)*kto .* nats\n(?s:.)*sft .* nats",
     "302": r"2 updates with an objective of your own",
     "303": r"z0: \[0\.0, \d",
-    "304": r"adapter_off +last loss .*\nfrozen +last loss .*\ncached +last loss .*\nmoving +last loss",
+    "304": (
+        r"adapter_off +last loss .*\nfrozen +last loss .*\ncached +last loss .*\nmoving +last loss"
+    ),
     "305": r"0\.02 (?s:.)*0\.5 ",
     "401": r"identical: True",
     "402": r"stopped: |before a rule could be sure",
@@ -36,7 +40,8 @@ SHOWS = {
     "405": r"merged; (?s:.)*difference of a logit: (0\.0e\+00|\d\.\de-0[4-9])",
 }
 
-ARGUMENTS = {"301": ("orpo", "kto", "sft"), "305": ("0.02", "0.5")}  # all of them would take half of the tests' time
+# all of them would take half of the tests' time
+ARGUMENTS = {"301": ("orpo", "kto", "sft"), "305": ("0.02", "0.5")}
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +71,12 @@ def run(script: Path, capsys) -> str:
     if script.suffix == ".py":
         runpy.run_path(str(script), run_name="__main__")
         return capsys.readouterr().out
-    done = subprocess.run(["bash", str(script)], capture_output=True, text=True, env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        ["bash", str(script)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHON": sys.executable, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -88,7 +98,12 @@ def test_example_runs_and_shows_what_it_says(script, tiny, output, capsys, monke
 def recorded(folder: Path) -> set[str]:
     """Names of all figures in the runs below a folder."""
     files = folder.glob("*/metrics.jsonl")
-    return {name for file in files for line in file.read_text(encoding="utf-8").splitlines() for name in json.loads(line)}
+    return {
+        name
+        for file in files
+        for line in file.read_text(encoding="utf-8").splitlines()
+        for name in json.loads(line)
+    }
 
 
 def test_a_file_and_a_folder_are_never_written_over(tiny, tmp_path, monkeypatch):
@@ -112,7 +127,10 @@ def test_headers_say_what_how_long_and_what_to_expect(script):
 
 def test_the_embedded_data_has_no_prompt_on_both_sides():
     sides = [
-        {json.loads(line)["prompt"] for line in (EXAMPLES / "data" / name).read_text(encoding="utf-8").splitlines()}
+        {
+            json.loads(line)["prompt"]
+            for line in (EXAMPLES / "data" / name).read_text(encoding="utf-8").splitlines()
+        }
         for name in ("train.jsonl", "held_out.jsonl")
     ]
     assert [len(side) for side in sides] == [40, 12] and not sides[0] & sides[1]

@@ -29,14 +29,21 @@ def layout():
 def inputs(kv_heads, seed=0):
     generator = torch.Generator().manual_seed(seed)
     shapes = ((1, 4, 19, 6), (1, kv_heads, 19, 6), (1, kv_heads, 19, 6))
-    return [(torch.randn(s, generator=generator, dtype=torch.float64) * 2).requires_grad_() for s in shapes]
+    return [
+        (torch.randn(s, generator=generator, dtype=torch.float64) * 2).requires_grad_()
+        for s in shapes
+    ]
 
 
 def naive(query, key, value, scaling, window, softcap):
-    """[1, T, heads, d]: each token asks the tokens of its own path, one head and one query at a time."""
+    """[1, T, heads, d]: each token asks the tokens of its own path, one head and one query at a
+    time.
+    """
     out = torch.zeros(1, 19, 4, 6, dtype=torch.float64)
     for segment in SEGMENTS:
-        path = [t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)]
+        path = [
+            t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)
+        ]
         for token in range(segment.start, segment.stop):
             place = path.index(token)
             first = 0 if window is None else max(0, place - window + 1)
@@ -70,8 +77,10 @@ def test_tree_attention_is_the_naive_loop(kv_heads, window, softcap, scaling, si
     torch.testing.assert_close(found, wanted)
     assert weights is None
     weigh = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).reshape(found.shape)
-    for ours, theirs in zip(torch.autograd.grad((found * weigh).sum(), tensors),
-                            torch.autograd.grad((wanted * weigh).sum(), tensors)):  # fmt: skip
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weigh).sum(), tensors),
+        torch.autograd.grad((wanted * weigh).sum(), tensors),
+    ):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -119,4 +128,7 @@ def test_who_sees_whom():
     seen = visible(2, 3, None, torch.device("cpu"))
     assert seen.tolist() == [[True, True, True, True, False], [True] * 5]
     windowed = visible(2, 3, 2, torch.device("cpu"))
-    assert windowed.tolist() == [[False, False, True, True, False], [False, False, False, True, True]]
+    assert windowed.tolist() == [
+        [False, False, True, True, False],
+        [False, False, False, True, True],
+    ]

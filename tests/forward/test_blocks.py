@@ -1,4 +1,6 @@
-"""The plan of blocks: every query once, with the keys of its path and no others, little of it padding."""
+"""The plan of blocks: every query once, with the keys of its path and no others, little of it
+padding.
+"""
 
 import torch
 from forward.tiny import some_trees
@@ -27,9 +29,13 @@ def seen_by_plan(layout, groups, window=None):
         for block in range(n):
             for head in range(groups):
                 for i in range(length):
-                    rows.append((int(query[block, head, i]), keys[block][bias[block, i] == 0].tolist()))
+                    rows.append(
+                        (int(query[block, head, i]), keys[block][bias[block, i] == 0].tolist())
+                    )
     found = [rows[place] for place in plan.inverse.tolist()]
-    assert [index for index, _ in found] == list(range(groups * layout.tokens)), "each query in its own place"
+    assert [index for index, _ in found] == list(range(groups * layout.tokens)), (
+        "each query in its own place"
+    )
     return [keys for _, keys in found]
 
 
@@ -39,8 +45,13 @@ def test_every_query_meets_the_keys_of_its_path(trees, groups, window):
     layout = pack(trees)
     path = {}
     for segment in layout.segments:
-        whole = [t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)]
-        path |= {t: whole[: segment.depth + t - segment.start + 1] for t in range(segment.start, segment.stop)}
+        whole = [
+            t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)
+        ]
+        path |= {
+            t: whole[: segment.depth + t - segment.start + 1]
+            for t in range(segment.start, segment.stop)
+        }
     wanted = [path[t][-window if window else 0 :] for t in range(layout.tokens)]
     assert seen_by_plan(layout, groups, window) == wanted * groups
 
@@ -56,7 +67,10 @@ def test_a_batch_of_many_short_rows_is_few_batches_with_little_padding():
 def test_a_long_segment_is_cut():
     plan = plan_of(pack([Tree((1,) * 5 * QUERIES, ((1, 2),), 0)]), 1)
     assert max(batch.query_at.shape[1] for batch in plan.batches) == QUERIES
-    assert sum(batch.query_at.numel() * batch.key_at.shape[1] for batch in plan.batches) < 0.75 * (5 * QUERIES) ** 2
+    assert (
+        sum(batch.query_at.numel() * batch.key_at.shape[1] for batch in plan.batches)
+        < 0.75 * (5 * QUERIES) ** 2
+    )
 
 
 def test_the_plan_and_its_masks_are_made_once():

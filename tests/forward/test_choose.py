@@ -36,7 +36,9 @@ def test_unknown_words_are_an_error():
 
 def see_everything(batch, window, dtype):
     """The padded keys too: what a forgotten mask does."""
-    return torch.zeros(len(batch.query_at), batch.query_at.shape[1], batch.key_at.shape[1], dtype=dtype)
+    return torch.zeros(
+        len(batch.query_at), batch.query_at.shape[1], batch.key_at.shape[1], dtype=dtype
+    )
 
 
 def pack_without_offsets(trees, device="cpu"):
@@ -49,7 +51,9 @@ def pack_without_offsets(trees, device="cpu"):
 def pack_blind(trees, device="cpu"):
     """Answers that do not see their prompt, though positions go on from it."""
     layout = pack_rightly(trees, device)
-    return dataclasses.replace(layout, segments=tuple(Segment(s.start, s.stop) for s in layout.segments))
+    return dataclasses.replace(
+        layout, segments=tuple(Segment(s.start, s.stop) for s in layout.segments)
+    )
 
 
 def pack_shifted(trees, device="cpu"):
@@ -76,7 +80,10 @@ def test_a_broken_tree_path_is_noticed(kind, dtype, monkeypatch):
     own = model.network.config._attn_implementation
     forward = choose(model, trees)
     assert forward.path == "padded"
-    assert "tree path cannot be used: its log-probs differ from the model's own by up to" in forward.reason
+    assert (
+        "tree path cannot be used: its log-probs differ from the model's own by up to"
+        in forward.reason
+    )
     assert model.network.config._attn_implementation == own
     with pytest.raises(Refused, match="tree: its log-probs differ"):
         choose(model, trees, "tree")
@@ -85,8 +92,14 @@ def test_a_broken_tree_path_is_noticed(kind, dtype, monkeypatch):
 def test_where_no_path_is_right_training_is_refused(monkeypatch):
     """A scale of the logits that the head does not know of moves both paths."""
     model = tiny("granite")
-    monkeypatch.setattr(logps, "token_logps", lambda h, t, head: token_logps(h, t, dataclasses.replace(head, scale=1.0)))
-    with pytest.raises(Refused, match="(?s)No forward path.*tree: .*differ.*padded: .*differ.*silently wrong"):
+    monkeypatch.setattr(
+        logps,
+        "token_logps",
+        lambda h, t, head: token_logps(h, t, dataclasses.replace(head, scale=1.0)),
+    )
+    with pytest.raises(
+        Refused, match="(?s)No forward path.*tree: .*differ.*padded: .*differ.*silently wrong"
+    ):
         choose(model, some_trees())
 
 
@@ -128,9 +141,15 @@ def test_the_oracle_uses_the_authors_attention_and_gives_ours_back(monkeypatch):
 # ---------------------------------------------------------------- what counts as rounding
 
 
-@pytest.mark.parametrize(("nats", "right"), [
-    ([2e-3, *[0.0] * 15], True), ([2.1e-3, *[0.0] * 15], False), ([2e-4] * 16, True), ([2.1e-4] * 16, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("nats", "right"),
+    [
+        ([2e-3, *[0.0] * 15], True),
+        ([2.1e-3, *[0.0] * 15], False),
+        ([2e-4] * 16, True),
+        ([2.1e-4] * 16, False),
+    ],
+)
 def test_both_limits_count_and_are_themselves_allowed(nats, right, monkeypatch):
     """float32: 2e-3 nats for one token, 2e-4 in the mean."""
     monkeypatch.setattr(choosing, "compare", lambda *given: torch.tensor(nats, dtype=torch.float64))
@@ -141,13 +160,20 @@ def test_both_limits_count_and_are_themselves_allowed(nats, right, monkeypatch):
             choose(tiny(), some_trees(), "tree")
 
 
-@pytest.mark.parametrize(("apart", "allowed"), [
-    ([2.0, 0.0, 0.0, 0.0], (4.0, 1.0)), ([-2.0, 0.0, 0.0, 0.0], (4.0, 1.0)), ([0.01, 0.0, 0.0, 0.01], (1.5, 0.15)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("apart", "allowed"),
+    [
+        ([2.0, 0.0, 0.0, 0.0], (4.0, 1.0)),
+        ([-2.0, 0.0, 0.0, 0.0], (4.0, 1.0)),
+        ([0.01, 0.0, 0.0, 0.01], (1.5, 0.15)),
+    ],
+)
 def test_bfloat16_is_allowed_twice_what_two_right_ways_differ_by(apart, allowed, monkeypatch):
     def two_ways(model, trees, attention="eager"):
         values = torch.tensor(apart) if attention == "sdpa" else torch.zeros(4)
-        return TokenLogps(values, torch.zeros(4), torch.zeros(4, dtype=torch.long), torch.tensor([4]))
+        return TokenLogps(
+            values, torch.zeros(4), torch.zeros(4, dtype=torch.long), torch.tensor([4])
+        )
 
     monkeypatch.setitem(choosing.PATHS, "oracle", two_ways)
     assert choosing._allowed(tiny("llama", torch.bfloat16), []) == allowed
@@ -163,11 +189,18 @@ def test_fixed_limits_where_nothing_need_or_can_be_measured(dtype, monkeypatch):
     assert choosing._allowed(model, []) == (choosing.WORST_TOKEN[dtype], choosing.MEAN_TOKEN[dtype])
 
 
-@pytest.mark.parametrize(("family", "changes", "nearby"), [
-    ("llama", {}, False), ("mistral", {}, True), ("mistral", {"sliding_window": None}, False), ("gemma2", {}, True),
-    ("llama", {"attention_chunk_size": 8}, True), ("llama", {"layer_types": ["full_attention", "full_attention"]}, False),
-    ("llama", {"layer_types": ["full_attention", "linear_attention"]}, True),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("family", "changes", "nearby"),
+    [
+        ("llama", {}, False),
+        ("mistral", {}, True),
+        ("mistral", {"sliding_window": None}, False),
+        ("gemma2", {}, True),
+        ("llama", {"attention_chunk_size": 8}, True),
+        ("llama", {"layer_types": ["full_attention", "full_attention"]}, False),
+        ("llama", {"layer_types": ["full_attention", "linear_attention"]}, True),
+    ],
+)
 def test_which_models_see_part_of_the_past_only(family, changes, nearby):
     model = tiny(family)
     for name, value in changes.items():

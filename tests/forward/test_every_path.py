@@ -1,4 +1,6 @@
-"""Tree path = padded path = oracle, forward and backward, for every family and with adapters on every module."""
+"""Tree path = padded path = oracle, forward and backward, for every family and with adapters on
+every module.
+"""
 
 import random
 
@@ -12,13 +14,16 @@ from accord.forward.logps import PATHS, oracle, padded_logps, tree_logps
 from accord.models.lora import add_lora, linear_names
 from accord.types import Tree
 
-# Largest difference of log-probs in nats and of gradients relative to the largest of each parameter. Many families
-# compute norms, softmax or rotary angles in float32 whatever the weights are.
+# Largest difference of log-probs in nats and of gradients relative to the largest of each
+# parameter. Many families compute norms, softmax or rotary angles in float32 whatever the weights
+# are.
 CLOSE = {torch.float32: (2e-5, 3e-4), torch.float64: (2e-6, 2e-5)}
 
 
 def assert_same(model, trees, dtype):
-    """Both paths against the oracle: values, entropies, owners, counts, and the gradient of every parameter."""
+    """Both paths against the oracle: values, entropies, owners, counts, and the gradient of every
+    parameter.
+    """
     forward = choose(model, trees, "tree")
     assert forward.path == "tree"
     close, close_gradient = CLOSE[dtype]
@@ -35,22 +40,34 @@ def assert_same(model, trees, dtype):
         for name, gradient in gradients(model, found.values).items():
             worst = (gradient - wanted_gradients[name]).abs().max().item()
             largest = max(wanted_gradients[name].abs().max().item(), floor)
-            assert worst <= close_gradient * largest, f"{path}: gradient of {name} is off by {worst / largest:.1e}"
+            assert worst <= close_gradient * largest, (
+                f"{path}: gradient of {name} is off by {worst / largest:.1e}"
+            )
 
 
-# In float64 transformers' own eager attention gives NaN where padding lies outside of every window, and its
-# experts have no kernel.
-FLOAT64 = [name for name in SHARE_A_PROMPT if name not in ("mistral", "gemma2", "gemma3", "mixtral")]
-CASES = [(name, torch.float32) for name in SHARE_A_PROMPT] + [(name, torch.float64) for name in FLOAT64]
+# In float64 transformers' own eager attention gives NaN where padding lies outside of every window,
+# and its experts have no kernel.
+FLOAT64 = [
+    name for name in SHARE_A_PROMPT if name not in ("mistral", "gemma2", "gemma3", "mixtral")
+]
+CASES = [(name, torch.float32) for name in SHARE_A_PROMPT] + [
+    (name, torch.float64) for name in FLOAT64
+]
 
 
-@pytest.mark.parametrize("family, dtype", CASES, ids=lambda value: str(value).removeprefix("torch."))
+@pytest.mark.parametrize(
+    "family, dtype", CASES, ids=lambda value: str(value).removeprefix("torch.")
+)
 def test_tree_and_padded_equal_the_oracle(family, dtype):
     model, trees = tiny(family, dtype), some_trees()
     before = oracle(model, trees).values.detach()
-    other = [Tree((tree.prompt[0] ^ 1, *tree.prompt[1:]), tree.completions, tree.row) for tree in trees]
+    other = [
+        Tree((tree.prompt[0] ^ 1, *tree.prompt[1:]), tree.completions, tree.row) for tree in trees
+    ]
     moved = (oracle(model, other).values - before).abs()
-    assert (moved > 1e-3).float().mean() > 0.3, "a model that does not attend would pass with any mask"
+    assert (moved > 1e-3).float().mean() > 0.3, (
+        "a model that does not attend would pass with any mask"
+    )
     assert_same(model, trees, dtype)
 
 
@@ -66,7 +83,9 @@ def test_tied_and_untied_embeddings(family, tied):
 @pytest.mark.parametrize("chunk", [1, 3, 7, 1_000])
 @pytest.mark.parametrize("family", ["cohere", "gemma2"])  # the fast head, and the one of any head
 def test_chunks_of_the_head_that_divide_nothing(family, chunk, monkeypatch):
-    monkeypatch.setattr("accord.forward.logps.token_logps", lambda h, t, spec: head.token_logps(h, t, spec, chunk))
+    monkeypatch.setattr(
+        "accord.forward.logps.token_logps", lambda h, t, spec: head.token_logps(h, t, spec, chunk)
+    )
     assert_same(tiny(family), some_trees(2), torch.float32)
 
 
@@ -90,10 +109,19 @@ def test_adapters_on_every_kind_of_module(case):
     family, targets, dora = ADAPTERS[case]
     model, trees = tiny(family, tie_word_embeddings=False), some_trees(3)
     base = oracle(model, trees).values.detach()
-    add_lora(model, rank=3, alpha=6.0, targets=targets or linear_names(model.network), dropout=0.0, dora=dora, seed=0)
+    add_lora(
+        model,
+        rank=3,
+        alpha=6.0,
+        targets=targets or linear_names(model.network),
+        dropout=0.0,
+        dora=dora,
+        seed=0,
+    )
     with torch.no_grad():
         for name, parameter in model.trainable().items():
-            if "magnitude" not in name:  # A and B both: fresh adapters have B = 0 and no gradient in A
+            # A and B both: fresh adapters have B = 0 and no gradient in A
+            if "magnitude" not in name:
                 parameter.copy_(torch.randn_like(parameter) * 0.3)
     assert (oracle(model, trees).values - base).abs().mean() > 0.05
     assert_same(model, trees, torch.float32)
@@ -120,11 +148,16 @@ def test_a_neighbours_text_changes_nothing():
 
     def neighbours(seed):
         rng = random.Random(seed)
-        return [Tree(tokens(rng, 6, low=40), (tokens(rng, 5, low=40), tokens(rng, 2, low=40)), row) for row in (1, 2)]
+        return [
+            Tree(tokens(rng, 6, low=40), (tokens(rng, 5, low=40), tokens(rng, 2, low=40)), row)
+            for row in (1, 2)
+        ]
 
     choose(model, [own], "tree")
     for path in ("tree", "padded"):
-        first, second = (PATHS[path](model, [n[0], own, n[1]]) for n in (neighbours(1), neighbours(2)))
+        first, second = (
+            PATHS[path](model, [n[0], own, n[1]]) for n in (neighbours(1), neighbours(2))
+        )
         mine = (first.owner == 2) | (first.owner == 3)
         assert torch.equal(first.values[mine], second.values[mine])
         assert not torch.equal(first.values[~mine], second.values[~mine])
@@ -153,13 +186,17 @@ def test_padding_on_the_left_gives_the_oracles_numbers():
     ids = torch.tensor([(0,) * (longest - len(row)) + row for _, row in rows])
     mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for _, row in rows])
     positions = (mask.cumsum(1) - 1).clamp(min=0)
-    logits = model.network(input_ids=ids, attention_mask=mask, position_ids=positions).logits.log_softmax(-1)
+    logits = model.network(
+        input_ids=ids, attention_mask=mask, position_ids=positions
+    ).logits.log_softmax(-1)
     found = [
         logits[n, place - 1, ids[n, place]]
         for n, (prompt, row) in enumerate(rows)
         for place in range(longest - len(row) + prompt, longest)
     ]
-    torch.testing.assert_close(torch.stack(found), oracle(model, trees).values, atol=2e-5, rtol=2e-5)
+    torch.testing.assert_close(
+        torch.stack(found), oracle(model, trees).values, atol=2e-5, rtol=2e-5
+    )
 
 
 @pytest.mark.parametrize("path", ["tree", "padded"])
@@ -178,12 +215,19 @@ def test_prompt_and_padding_are_not_scored(path):
     handle.remove()
     scored = kept[0].grad.abs().sum(-1) > 0  # [rows, columns]
     if path == "tree":  # prompts first: of each, only the last token predicts an answer token
-        prompts, answers = sum(len(t.prompt) for t in trees), sum(len(c) - 1 for t in trees for c in t.completions)
+        prompts, answers = (
+            sum(len(t.prompt) for t in trees),
+            sum(len(c) - 1 for t in trees for c in t.completions),
+        )
         assert scored[0].sum() == len(trees) + answers and scored[0, prompts:].all()
-        last = torch.tensor([len(prompt) for prompt in sorted(t.prompt for t in trees)]).cumsum(0) - 1
+        last = (
+            torch.tensor([len(prompt) for prompt in sorted(t.prompt for t in trees)]).cumsum(0) - 1
+        )
         assert scored[0, :prompts].nonzero().flatten().tolist() == last.tolist()
     else:
-        for n, (tree, completion) in enumerate((tree, c) for tree in trees for c in tree.completions):
+        for n, (tree, completion) in enumerate(
+            (tree, c) for tree in trees for c in tree.completions
+        ):
             before, answer = len(tree.prompt) - 1, len(completion)
             after = scored.shape[1] - before - answer
             assert scored[n].tolist() == [False] * before + [True] * answer + [False] * after
@@ -195,11 +239,20 @@ def test_models_that_cannot_share_a_prompt_take_the_padded_path_aloud(family):
     own = model.network.config._attn_implementation
     forward = choose(model, trees)
     causes = {"mamba": "ValueError", "bloom": "attention interface", "gpt_oss": "s_aux"}
-    assert forward.path == "padded" and causes[family] in forward.reason and "cannot be used" in forward.reason
-    assert model.network.config._attn_implementation == own, "the padded path computes with the model's own attention"
+    assert (
+        forward.path == "padded"
+        and causes[family] in forward.reason
+        and "cannot be used" in forward.reason
+    )
+    assert model.network.config._attn_implementation == own, (
+        "the padded path computes with the model's own attention"
+    )
     wanted = gradients(model, oracle(model, trees).values)
     for name, gradient in gradients(model, padded_logps(model, trees).values).items():
-        worst, largest = (gradient - wanted[name]).abs().max().item(), wanted[name].abs().max().item()
+        worst, largest = (
+            (gradient - wanted[name]).abs().max().item(),
+            wanted[name].abs().max().item(),
+        )
         assert worst <= 1e-3 * max(largest, 1e-3), name
 
 
@@ -216,9 +269,13 @@ def test_bfloat16_weights_give_float32_log_probs():
 
 @pytest.mark.parametrize("path", ["tree", "padded", "oracle"])
 def test_no_keys_and_values_are_kept_for_generation(path):
-    """A cache changes no number; it would hold the keys and values of every layer until the backward pass."""
+    """A cache changes no number; it would hold the keys and values of every layer until the
+    backward pass.
+    """
     model, asked = tiny(), []
     choose(model, some_trees())
-    model.network.model.register_forward_pre_hook(lambda module, args, named: asked.append(named["use_cache"]), with_kwargs=True)
+    model.network.model.register_forward_pre_hook(
+        lambda module, args, named: asked.append(named["use_cache"]), with_kwargs=True
+    )
     PATHS[path](model, some_trees())
     assert asked == [False]

@@ -1,7 +1,8 @@
-"""Flex attention as far as a CPU can tell: its mask, its tiles, its numbers by torch's uncompiled definition.
+"""Flex attention as far as a CPU can tell: its mask, its tiles, its numbers by torch's uncompiled
+definition.
 
-torch refuses a backward pass on a CPU, though its definition has one: the refusal alone is switched off here. Compiled
-kernels are tried by tests/gpu.
+torch refuses a backward pass on a CPU, though its definition has one: the refusal alone is switched
+off here. Compiled kernels are tried by tests/gpu.
 """
 
 from dataclasses import replace
@@ -38,8 +39,13 @@ def paths_of(packed):
     """Of each token: the packed tokens on its path, itself last, from the segments alone."""
     found = {}
     for segment in packed.segments:
-        path = [t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)]
-        found |= {t: path[: segment.depth + t - segment.start + 1] for t in range(segment.start, segment.stop)}
+        path = [
+            t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)
+        ]
+        found |= {
+            t: path[: segment.depth + t - segment.start + 1]
+            for t in range(segment.start, segment.stop)
+        }
     return [found[t] for t in range(packed.tokens)]
 
 
@@ -62,13 +68,17 @@ def test_a_token_sees_the_end_of_its_path(trees, window, share):
     packed = pack(trees, share=share)
     wanted = naive_mask(packed, window)
     index = torch.arange(len(wanted))
-    assert torch.equal(flex.mask(flex.places(packed), window)(0, 0, index[:, None], index[None, :]), wanted)
+    assert torch.equal(
+        flex.mask(flex.places(packed), window)(0, 0, index[:, None], index[None, :]), wanted
+    )
 
 
 @settings(max_examples=15, deadline=None)
 @given(forests, windows, st.integers(1, 4))
 def test_the_tiles_hold_what_is_seen(trees, window, rows):
-    """Every visible pair lies in a marked tile, none twice; a tile marked as full is; few rows at a time or all."""
+    """Every visible pair lies in a marked tile, none twice; a tile marked as full is; few rows at a
+    time or all.
+    """
     packed, tile = pack(trees), flex.TILE
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(flex, "SCORES", rows * tile * flex.padded_length(packed.tokens))
@@ -95,8 +105,23 @@ def test_most_of_a_batch_of_many_rows_is_not_computed():
 def test_tokens_are_padded_to_few_lengths():
     lengths = [flex.padded_length(tokens) for tokens in range(1, 20_000)]
     assert all(length >= tokens for tokens, length in enumerate(lengths, 1))
-    assert all(length <= 1.5 * tokens for tokens, length in enumerate(lengths, 1) if tokens > flex.SHORTEST)
-    assert sorted(set(lengths)) == [512, 768, 1024, 1536, 2048, 3072, 4096, 6144, 8192, 12288, 16384, 24576]
+    assert all(
+        length <= 1.5 * tokens for tokens, length in enumerate(lengths, 1) if tokens > flex.SHORTEST
+    )
+    assert sorted(set(lengths)) == [
+        512,
+        768,
+        1024,
+        1536,
+        2048,
+        3072,
+        4096,
+        6144,
+        8192,
+        12288,
+        16384,
+        24576,
+    ]
 
 
 @pytest.mark.parametrize("kv_heads", [4, 2, 1])
@@ -105,14 +130,20 @@ def test_tokens_are_padded_to_few_lengths():
 def test_flex_attention_is_the_naive_loop(kv_heads, window, softcap, on_a_cpu):
     tensors = inputs(kv_heads)
     whole = layout()
-    tree = replace(whole, positions=torch.tensor([len(path) - 1 for path in paths_of(whole)]), attention="flex")
-    found, weights = attend(MODULE, *tensors, None, tree=tree, scaling=0.7, sliding_window=window, softcap=softcap)
+    tree = replace(
+        whole, positions=torch.tensor([len(path) - 1 for path in paths_of(whole)]), attention="flex"
+    )
+    found, weights = attend(
+        MODULE, *tensors, None, tree=tree, scaling=0.7, sliding_window=window, softcap=softcap
+    )
     wanted = naive(*tensors, 0.7, window, softcap)
     torch.testing.assert_close(found, wanted)
     assert weights is None
     weigh = torch.linspace(-1, 1, found.numel(), dtype=torch.float64).reshape(found.shape)
-    for ours, theirs in zip(torch.autograd.grad((found * weigh).sum(), tensors),
-                            torch.autograd.grad((wanted * weigh).sum(), tensors)):  # fmt: skip
+    for ours, theirs in zip(
+        torch.autograd.grad((found * weigh).sum(), tensors),
+        torch.autograd.grad((wanted * weigh).sum(), tensors),
+    ):
         torch.testing.assert_close(ours, theirs)
 
 
@@ -120,7 +151,11 @@ def test_flex_attention_is_the_naive_loop(kv_heads, window, softcap, on_a_cpu):
 def test_the_flex_path_equals_the_oracle(family, on_a_cpu):
     model, trees = tiny(family), some_trees()
     forward = choose(model, trees)
-    assert forward.path == "flex" and forward.shares_prompts and "flex attention: each prompt computed once" in forward.reason
+    assert (
+        forward.path == "flex"
+        and forward.shares_prompts
+        and "flex attention: each prompt computed once" in forward.reason
+    )
     wanted, found = oracle(model, trees), forward(trees)
     torch.testing.assert_close(found.values, wanted.values, atol=2e-5, rtol=2e-5)
     expected = gradients(model, wanted.values)
@@ -146,7 +181,10 @@ def test_a_wrong_mask_falls_back_to_the_plan_of_blocks_aloud(on_a_cpu, monkeypat
     monkeypatch.setattr(flex, "mask", see_the_future)
     forward = choose(tiny(), some_trees())
     assert forward.path == "tree"
-    assert "no padding; the tree path by flex attention cannot be used: its log-probs differ" in forward.reason
+    assert (
+        "no padding; the tree path by flex attention cannot be used: its log-probs differ"
+        in forward.reason
+    )
 
 
 def test_a_wrong_backward_pass_falls_back_too(on_a_cpu, monkeypatch):
@@ -154,12 +192,17 @@ def test_a_wrong_backward_pass_falls_back_too(on_a_cpu, monkeypatch):
     right = flex.attend
     monkeypatch.setattr(flex, "attend", lambda q, k, *rest: right(q, k.detach(), *rest))
     forward = choose(tiny(), some_trees())
-    assert forward.path == "tree" and "flex attention cannot be used: its gradients differ" in forward.reason
+    assert (
+        forward.path == "tree"
+        and "flex attention cannot be used: its gradients differ" in forward.reason
+    )
 
 
 def test_a_kernel_that_does_not_compile_falls_back_too(on_a_cpu, monkeypatch):
     def broken(*args, **kwargs):
-        raise RuntimeError("No valid triton configs. OutOfResources: out of resource: shared memory")
+        raise RuntimeError(
+            "No valid triton configs. OutOfResources: out of resource: shared memory"
+        )
 
     monkeypatch.setattr(flex, "_kernel", lambda device: broken)
     forward = choose(tiny(), some_trees())
@@ -176,9 +219,13 @@ def test_gradients_of_every_path_are_the_oracles():
 
 
 def test_batches_of_one_length_share_a_kernel(on_a_cpu, monkeypatch):
-    """Every batch has a mask of its own: were it a constant of the kernel, each would be compiled anew."""
+    """Every batch has a mask of its own: were it a constant of the kernel, each would be compiled
+    anew.
+    """
     counter = CompileCounter()
-    kernel = torch.compile(torch_flex.flex_attention, backend=counter, dynamic=False, fullgraph=True)
+    kernel = torch.compile(
+        torch_flex.flex_attention, backend=counter, dynamic=False, fullgraph=True
+    )
     monkeypatch.setattr(flex, "_kernel", lambda device: kernel)
     model = tiny("gemma2")  # a window in one layer, none in the other, a soft cap in both
     choosing._use_tree_attention(model)

@@ -1,4 +1,6 @@
-"""A model whose log-probs are known by hand: every answer token is scored once, the first and the last included."""
+"""A model whose log-probs are known by hand: every answer token is scored once, the first and the
+last included.
+"""
 
 import math
 from pathlib import Path
@@ -23,12 +25,22 @@ TREES = [
 
 @pytest.fixture(scope="module")
 def bigram():
-    """A Llama whose layers add nothing: one-hot embeddings, and a head that holds the table of log-probs."""
+    """A Llama whose layers add nothing: one-hot embeddings, and a head that holds the table of
+    log-probs.
+    """
     size = len(HALVINGS)
     config = LlamaConfig(
-        vocab_size=size, hidden_size=size, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2,
-        num_key_value_heads=1, rms_norm_eps=0.0, tie_word_embeddings=False, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
+        vocab_size=size,
+        hidden_size=size,
+        intermediate_size=8,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        rms_norm_eps=0.0,
+        tie_word_embeddings=False,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
     network = LlamaForCausalLM(config)
     with torch.no_grad():
         network.model.layers[0].self_attn.o_proj.weight.zero_()
@@ -44,18 +56,27 @@ def test_every_answer_token_is_scored_once(bigram, path):
     choose(bigram, TREES, "tree")
     found = PATHS[path](bigram, TREES)
     by_hand = [
-        [2, 1, 3], [3],  # 1→2 2→3 3→0 | 1→3
-        [3, 1, 1, 2, 2], [1, 3],  # 3→0 0→0 0→0 0→1 1→2 | 3→2 2→1
-        [1], [2, 1],  # 2→3 | 2→0 0→0
-    ]  # fmt: skip
+        [2, 1, 3],
+        [3],  # 1→2 2→3 3→0 | 1→3
+        [3, 1, 1, 2, 2],
+        [1, 3],  # 3→0 0→0 0→0 0→1 1→2 | 3→2 2→1
+        [1],
+        [2, 1],  # 2→3 | 2→0 0→0
+    ]
     flat = [value for row in by_hand for value in row]
-    torch.testing.assert_close(found.values, -math.log(2) * torch.tensor(flat).float(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.values, -math.log(2) * torch.tensor(flat).float(), atol=1e-5, rtol=0
+    )
     assert found.owner.tolist() == [n for n, row in enumerate(by_hand) for _ in row]
     logps = found.reduce()
     assert logps.count.tolist() == [3, 1, 5, 2, 1, 2]
-    torch.testing.assert_close(logps.sum, -math.log(2) * torch.tensor([6.0, 3, 9, 4, 1, 3]), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        logps.sum, -math.log(2) * torch.tensor([6.0, 3, 9, 4, 1, 3]), atol=1e-5, rtol=0
+    )
     # H(1/2, 1/4, 1/8, 1/8) = 7/4 bits, whatever came before
-    torch.testing.assert_close(found.mean_entropy(), torch.full((6,), 1.75 * math.log(2)), atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        found.mean_entropy(), torch.full((6,), 1.75 * math.log(2)), atol=1e-5, rtol=0
+    )
 
 
 def test_sums_of_unequal_completions_stay_apart(bigram):

@@ -26,7 +26,9 @@ def definition(hidden, targets, head):
     if head.softcap is not None:
         logits = head.softcap * torch.tanh(logits / head.softcap)
     log_softmax = torch.log_softmax(logits, -1)
-    return log_softmax[torch.arange(len(targets)), targets], -(log_softmax.exp() * log_softmax).sum(-1)
+    return log_softmax[torch.arange(len(targets)), targets], -(log_softmax.exp() * log_softmax).sum(
+        -1
+    )
 
 
 HEADS = {
@@ -47,7 +49,10 @@ def test_chunks_equal_the_definition(kind, chunk):
     inputs = (hidden, *head.module.parameters())
     weigh = torch.linspace(-1, 2, C, dtype=torch.float64)
     results = []
-    for values, entropy in (token_logps(hidden, targets, head, chunk), definition(hidden, targets, head)):
+    for values, entropy in (
+        token_logps(hidden, targets, head, chunk),
+        definition(hidden, targets, head),
+    ):
         results.append((values, entropy, *torch.autograd.grad((values * weigh).sum(), inputs)))
     for found, wanted in zip(*results):
         torch.testing.assert_close(found, wanted)
@@ -104,7 +109,9 @@ def test_adapters_on_the_head_are_not_skipped():
 
 
 def test_bfloat16_logits_are_summed_in_float32():
-    """Over 4,096 near-equal logits a bf16 log-sum-exp would be off by more than the log-probs differ."""
+    """Over 4,096 near-equal logits a bf16 log-sum-exp would be off by more than the log-probs
+    differ.
+    """
     generator = torch.Generator().manual_seed(0)
     module = torch.nn.Linear(D, 4096, bias=False, dtype=torch.bfloat16)
     hidden = torch.randn(C, D, generator=generator).bfloat16().requires_grad_()

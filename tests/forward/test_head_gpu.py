@@ -12,7 +12,9 @@ PLAIN_HEADS = [kind for kind in HEADS if kind in ("plain", "scaled")]
 
 @pytest.fixture(params=["as they stand", "traced"])
 def kernels(request, monkeypatch):
-    """Traced: through torch.compile with a backend that generates no code, which is where a graph break would show."""
+    """Traced: through torch.compile with a backend that generates no code, which is where a graph
+    break would show.
+    """
     found = head_gpu.PLAIN if request.param == "as they stand" else head_gpu.compiled("aot_eager")
     monkeypatch.setattr(head_gpu, "kernels", lambda device: found)
 
@@ -24,7 +26,10 @@ def test_it_equals_the_definition(kind, chunk, kernels):
     inputs = (hidden, spec.module.weight)
     weigh = torch.linspace(-1, 2, C, dtype=torch.float64)
     results = []
-    for values, entropy in (head_gpu.token_logps(hidden, targets, spec, chunk), definition(hidden, targets, spec)):
+    for values, entropy in (
+        head_gpu.token_logps(hidden, targets, spec, chunk),
+        definition(hidden, targets, spec),
+    ):
         results.append((values, entropy, *torch.autograd.grad((values * weigh).sum(), inputs)))
     for found, wanted in zip(*results):
         torch.testing.assert_close(found, wanted)
@@ -59,7 +64,9 @@ def test_bfloat16_weights_give_float32_log_probs_and_bfloat16_gradients():
     values, entropy = head_gpu.token_logps(hidden, targets, spec, 64)
     assert values.dtype == entropy.dtype == torch.float32
     logits = spec.logits(hidden.detach()).double()
-    torch.testing.assert_close(values.double(), logits.log_softmax(-1)[torch.arange(200), targets], atol=1e-5, rtol=0)
+    torch.testing.assert_close(
+        values.double(), logits.log_softmax(-1)[torch.arange(200), targets], atol=1e-5, rtol=0
+    )
     values.sum().backward()
     wanted = head.token_logps(other := hidden.detach().requires_grad_(), targets, spec, 64)[0]
     wanted.sum().backward()
@@ -70,7 +77,9 @@ def test_bfloat16_weights_give_float32_log_probs_and_bfloat16_gradients():
 def test_logits_are_never_kept():
     hidden, targets, spec = problem(rows=200)
     kept = []
-    with saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+    with saved_tensors_hooks(
+        lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor
+    ):
         head_gpu.token_logps(hidden, targets, spec, 64)
     assert sum(kept) < 200 * 17 / 2
 
@@ -102,7 +111,9 @@ def test_kernels_that_do_not_compile_run_step_by_step_and_say_so(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", missing)
     real = torch.zeros
-    monkeypatch.setattr(torch, "zeros", lambda *shape, device=None, **options: real(*shape, **options))
+    monkeypatch.setattr(
+        torch, "zeros", lambda *shape, device=None, **options: real(*shape, **options)
+    )
     head_gpu.kernels.cache_clear()
     with pytest.warns(UserWarning, match="step by step: Cannot find a working triton"):
         assert head_gpu.kernels("cuda") is head_gpu.PLAIN

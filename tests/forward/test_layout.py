@@ -11,7 +11,9 @@ from accord.types import Tree
 
 some = st.lists(st.integers(0, 9), min_size=1, max_size=5).map(tuple)
 trees = st.lists(
-    st.builds(Tree, some, st.lists(some, min_size=1, max_size=3).map(tuple), st.just(0)), min_size=1, max_size=5
+    st.builds(Tree, some, st.lists(some, min_size=1, max_size=3).map(tuple), st.just(0)),
+    min_size=1,
+    max_size=5,
 )
 
 
@@ -21,7 +23,9 @@ share = st.sampled_from([0, 1, 2, 8])
 @settings(deadline=None)
 @given(trees, share)
 def test_packing_is_lossless(trees, share):
-    """Each completion can be read back from the layout: its tokens, what predicts each, and where that stands."""
+    """Each completion can be read back from the layout: its tokens, what predicts each, and where
+    that stands.
+    """
     layout = pack(trees, share=share)
     answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
     alone = sum(tree.tokens for tree in trees) - len(answers)  # last tokens are only ever targets
@@ -32,17 +36,23 @@ def test_packing_is_lossless(trees, share):
         source = layout.source[mine]
         assert layout.targets[mine].tolist() == list(completion)
         assert layout.ids[source].tolist() == [prompt[-1], *completion[:-1]]
-        assert layout.positions[source].tolist() == list(range(len(prompt) - 1, len(prompt) + len(completion) - 1))
+        assert layout.positions[source].tolist() == list(
+            range(len(prompt) - 1, len(prompt) + len(completion) - 1)
+        )
 
 
 @settings(deadline=None)
 @given(trees, share)
 def test_segments_cover_every_token_once_and_see_their_own_path(trees, share):
     layout = pack(trees, share=share)
-    assert [t for s in layout.segments for t in range(s.start, s.stop)] == list(range(layout.tokens))
+    assert [t for s in layout.segments for t in range(s.start, s.stop)] == list(
+        range(layout.tokens)
+    )
     seen_by = {}  # what the token at each place sees, itself included
     for segment in layout.segments:
-        seen = [t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)]
+        seen = [
+            t for a, b in (*segment.ancestors, (segment.start, segment.stop)) for t in range(a, b)
+        ]
         assert layout.positions[seen].tolist() == list(range(len(seen)))
         assert segment.depth == len(seen) - len(segment)
         ids = layout.ids[seen].tolist()
@@ -79,14 +89,19 @@ def test_a_small_layout_by_hand():
     assert layout.targets.tolist() == [7, 8, 9, 4, 2, 1]
     assert layout.owner.tolist() == [0, 0, 0, 1, 2, 2]
     assert [(s.start, s.stop, s.ancestors) for s in layout.segments] == [
-        (0, 2, ()), (2, 3, ()), (3, 5, ((0, 2),)), (5, 6, ((2, 3),)),
-    ]  # fmt: skip
+        (0, 2, ()),
+        (2, 3, ()),
+        (3, 5, ((0, 2),)),
+        (5, 6, ((2, 3),)),
+    ]
     assert layout.ids.dtype == torch.long
 
 
 begun = st.builds(lambda length, rest: (*range(100, 100 + length), *rest), st.integers(0, 20), some)
 alike = st.lists(
-    st.builds(Tree, begun, st.lists(some, min_size=1, max_size=3).map(tuple), st.just(0)), min_size=1, max_size=6
+    st.builds(Tree, begun, st.lists(some, min_size=1, max_size=3).map(tuple), st.just(0)),
+    min_size=1,
+    max_size=6,
 )
 
 
@@ -103,9 +118,13 @@ def test_micro_batches_keep_order_and_budget(trees, budget):
 
 
 def test_micro_batches_count_what_prompts_have_in_common_once():
-    """Three rows of 30 + 2 + 1 tokens with one prompt: 36; a prompt that goes on otherwise after 20 shares 13 for sure."""
+    """Three rows of 30 + 2 + 1 tokens with one prompt: 36; a prompt that goes on otherwise after 20
+    shares 13 for sure.
+    """
     same, other = tuple(range(30)), (*range(20), *range(50, 60))
-    trees = [Tree(prompt, ((1, 2), (3,)), row) for row, prompt in enumerate((same, same, same, other))]
+    trees = [
+        Tree(prompt, ((1, 2), (3,)), row) for row, prompt in enumerate((same, same, same, other))
+    ]
     tokens = trees[0].tokens
     assert micro_batches(trees, tokens + 2 * (tokens - 30)) == [[0, 1, 2], [3]]
     assert micro_batches(trees, tokens + 2 * (tokens - 30) + tokens - 13) == [[0, 1, 2, 3]]
@@ -119,12 +138,15 @@ def test_alike_prompts_are_put_side_by_side(trees):
     assert sorted(order) == list(range(len(trees)))
     prompts = [trees[i].prompt for i in order]
     assert prompts == sorted(prompts)
-    assert all(a < b for a, b in pairwise(order) if trees[a].prompt == trees[b].prompt)  # otherwise as they came
+    # otherwise as they came
+    assert all(a < b for a, b in pairwise(order) if trees[a].prompt == trees[b].prompt)
 
 
 def test_dialogues_that_share_a_turn_are_found_among_others_that_begin_with_the_same_word():
     one, two, three = (1, *range(10, 30), 5), (1, *range(10, 30), 6), (1, 2, 3)
-    layout = pack([Tree(prompt, ((7,),), row) for row, prompt in enumerate((three, two, one))], share=8)
+    layout = pack(
+        [Tree(prompt, ((7,),), row) for row, prompt in enumerate((three, two, one))], share=8
+    )
     assert layout.tokens == 21 + 1 + 1 + 3
 
 

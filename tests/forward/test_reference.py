@@ -24,7 +24,9 @@ LORA = dict(rank=2, alpha=4.0, targets="all-linear", dropout=0.0, seed=0)
 def move(model, by=0.3):
     with torch.no_grad():
         for number, parameter in enumerate(model.trainable().values()):
-            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * by)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=torch.Generator().manual_seed(number)) * by
+            )
 
 
 def adapted(dora=False):
@@ -78,7 +80,9 @@ def test_an_incoming_adapter_is_its_own_reference(incoming):
     load_adapter(model, incoming)
     reference = AdaptersOff(choose(model, trees))
     start = reference.logps(trees).sum
-    assert torch.equal(start, reference.forward(trees).reduce().sum), "policy = reference before the first update"
+    assert torch.equal(start, reference.forward(trees).reduce().sum), (
+        "policy = reference before the first update"
+    )
     assert (start - base).abs().min() > 0.01
     move(model)
     assert torch.equal(reference.logps(trees).sum, start)
@@ -99,10 +103,15 @@ def test_a_frozen_copy_does_not_move_with_the_policy():
     start = policy(trees).reduce().sum.detach()
     assert torch.equal(reference.logps(trees).sum, start)
     move(model, 0.05)
-    assert torch.equal(reference.logps(trees).sum, start) and not torch.equal(policy(trees).reduce().sum, start)
+    assert torch.equal(reference.logps(trees).sum, start) and not torch.equal(
+        policy(trees).reduce().sum, start
+    )
     assert not any(p.requires_grad for p in reference.forward.model.network.parameters())
     assert all(p.requires_grad for p in model.network.parameters())
-    assert reference.forward.path == policy.path and reference.forward.model.network is not model.network
+    assert (
+        reference.forward.path == policy.path
+        and reference.forward.model.network is not model.network
+    )
 
 
 # ---------------------------------------------------------------- the cache
@@ -146,7 +155,8 @@ def test_only_what_is_missing_is_computed(tmp_path):
     cache(tmp_path).fill(live, trees[:2], 100)
     second = cache(tmp_path)
     second.load()
-    other = Tree(trees[1].prompt, (trees[1].completions[0], (9, 9)), 9)  # one of its answers is known
+    # one of its answers is known
+    other = Tree(trees[1].prompt, (trees[1].completions[0], (9, 9)), 9)
     assert second.missing([*trees, other]) == [*trees[2:], other]
     live.asked.clear()
     assert second.fill(live, [*trees, other], 100) == 3 and sorted(live.asked) == [2, 3, 9]
@@ -190,7 +200,9 @@ def no_checksum(file):
 
 def other_sums(file):
     tensors = load_file(file)
-    save_file(tensors | {"sums": tensors["sums"] + np.float32(1)}, file, metadata={"sha256": "0" * 64})
+    save_file(
+        tensors | {"sums": tensors["sums"] + np.float32(1)}, file, metadata={"sha256": "0" * 64}
+    )
 
 
 def lacking(file):
@@ -209,7 +221,16 @@ def of_another_reference(file):
     shard.replace(file)
 
 
-DAMAGE = [flip_a_bit, truncate, other_checksum, no_checksum, other_sums, lacking, empty, of_another_reference]
+DAMAGE = [
+    flip_a_bit,
+    truncate,
+    other_checksum,
+    no_checksum,
+    other_sums,
+    lacking,
+    empty,
+    of_another_reference,
+]
 
 
 @pytest.mark.parametrize("damage", DAMAGE, ids=lambda f: f.__name__)
@@ -230,7 +251,9 @@ def test_a_damaged_shard_is_reported_and_computed_again(tmp_path, damage):
 
 
 def test_a_table_has_one_form_on_disk(tmp_path):
-    """safetensors draws the order of a header's entries anew for each file: twenty would hardly agree by chance."""
+    """safetensors draws the order of a header's entries anew for each file: twenty would hardly
+    agree by chance.
+    """
     held, trees = cache(tmp_path), some_trees()
     held.fill(Counting(), trees, 100)
     for number in range(20):
@@ -254,7 +277,11 @@ def test_recheck_refuses_when_the_weights_moved(tmp_path):
     held = cache(tmp_path / "key")
     held.fill(live, trees, 100)
     finding = held.recheck(live, trees, 0, torch.float32)
-    assert finding.verdict == "ok" and finding.evidence["rows"] == 4 and finding.evidence["nats_per_token"] < 1e-5
+    assert (
+        finding.verdict == "ok"
+        and finding.evidence["rows"] == 4
+        and finding.evidence["nats_per_token"] < 1e-5
+    )
     with torch.no_grad():
         model.network.model.layers[0].mlp.up_proj.weight.mul_(1.02)
     with pytest.raises(Refused, match="(?s)differ from the reference.*rm -r .*key"):
@@ -286,7 +313,13 @@ def test_recheck_takes_eight_rows_that_depend_on_the_seed(tmp_path):
 
 def test_keys_know_where_the_prompt_ends():
     a, b, c = 10, 11, 12
-    keys = [key((a,), (b, c)), key((a, b), (c,)), key((a, b), (c, 0)), key((0, a, b), (c,)), key((b, a), (c,))]
+    keys = [
+        key((a,), (b, c)),
+        key((a, b), (c,)),
+        key((a, b), (c, 0)),
+        key((0, a, b), (c,)),
+        key((b, a), (c,)),
+    ]
     assert len(set(keys)) == 5 and {len(k) for k in keys} == {16}
 
 
@@ -302,7 +335,17 @@ def test_keys_are_equal_exactly_for_equal_rows(prompt, completion, other_prompt,
 def test_the_full_key_depends_on_every_part_and_not_on_their_order():
     one = full_key(weights="a", template="b")
     assert one == full_key(template="b", weights="a")
-    assert len({one, full_key(weights="a", template="c"), full_key(weights="b", template="a"), full_key(weights="a")}) == 4
+    assert (
+        len(
+            {
+                one,
+                full_key(weights="a", template="c"),
+                full_key(weights="b", template="a"),
+                full_key(weights="a"),
+            }
+        )
+        == 4
+    )
 
 
 def test_the_cache_lies_where_the_environment_says(tmp_path, monkeypatch):

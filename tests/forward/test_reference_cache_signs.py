@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from accord.forward.reference import Cached, cache_root, key  # the real one: tests have another put in its place
+# the real one: tests have another put in its place
+from accord.forward.reference import Cached, cache_root, key
 from accord.types import Logps, Refused, Tree
 
 TREES = [Tree((row + 1,), ((7, 8), (9,)), row) for row in range(4)]
@@ -21,15 +22,20 @@ class Constant:
         return Logps(torch.full((len(counts),), -2.0), counts)
 
 
-@pytest.mark.parametrize("shifts", [(1.0, 1.0), (-1.0, -1.0), (1.0, -1.0)], ids=["higher", "lower", "cancelling"])
+@pytest.mark.parametrize(
+    "shifts", [(1.0, 1.0), (-1.0, -1.0), (1.0, -1.0)], ids=["higher", "lower", "cancelling"]
+)
 def test_recheck_sees_differences_of_either_sign(tmp_path, shifts):
     held = Cached(tmp_path, torch.device("cpu"))
     for tree in TREES:
         held.table |= {key(tree.prompt, c): (-2.0, len(c)) for c in tree.completions}
     assert held.recheck(Constant(), TREES, 0, torch.float32).evidence["nats_per_token"] == 0
     for tree in TREES:
-        held.table |= {key(tree.prompt, c): (-2.0 + by, len(c)) for c, by in zip(tree.completions, shifts)}
-    with pytest.raises(Refused, match="differ from the reference by 0.667 nats a token"):  # 2 nats over 3 tokens a row
+        held.table |= {
+            key(tree.prompt, c): (-2.0 + by, len(c)) for c, by in zip(tree.completions, shifts)
+        }
+    # 2 nats over 3 tokens a row
+    with pytest.raises(Refused, match="differ from the reference by 0.667 nats a token"):
         held.recheck(Constant(), TREES, 0, torch.float32)
 
 

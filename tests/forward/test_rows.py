@@ -21,7 +21,11 @@ def test_pairs_are_chosen_then_rejected_tree_by_tree():
 def test_labels_and_demonstrations_keep_their_order():
     trees = [Tree((1,), ((2,),), row, desirable=row == 1) for row in range(3)]
     rows = as_rows("labelled", trees, logps(3))
-    assert rows.desirable.tolist() == [False, True, False] and rows.completion.sum.tolist() == [-1, -2, -3]
+    assert rows.desirable.tolist() == [False, True, False] and rows.completion.sum.tolist() == [
+        -1,
+        -2,
+        -3,
+    ]
     assert as_rows("demonstrations", trees, logps(3)).completion.count.tolist() == [1, 2, 3]
 
 

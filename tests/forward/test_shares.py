@@ -9,8 +9,16 @@ from accord.forward.shares import places, shares
 from accord.types import Tree
 
 prompts = st.sampled_from([(*range(40), 1), (*range(40), 2), (*range(10), 3), (9, 9)])
-trees = st.lists(st.builds(lambda prompt, n, row: Tree(prompt, ((5,) * n, (6,)), row), prompts, st.integers(1, 4), st.integers(0, 9)),
-                 min_size=1, max_size=12)  # fmt: skip
+trees = st.lists(
+    st.builds(
+        lambda prompt, n, row: Tree(prompt, ((5,) * n, (6,)), row),
+        prompts,
+        st.integers(1, 4),
+        st.integers(0, 9),
+    ),
+    min_size=1,
+    max_size=12,
+)
 
 
 @settings(deadline=None)
@@ -23,7 +31,9 @@ def test_every_row_once_and_in_the_place_that_is_said(trees, budget, ranks):
 
 
 def test_rows_that_share_a_prompt_are_computed_together():
-    """Two prompts in turns, a micro-batch holds two rows: in the order of the file each would be computed twice as often."""
+    """Two prompts in turns, a micro-batch holds two rows: in the order of the file each would be
+    computed twice as often.
+    """
     one, two = tuple(range(40)), tuple(range(50, 90))
     trees = [Tree(prompt, ((1,), (2,)), row) for row, prompt in enumerate((one, two, one, two))]
     groups = shares(trees, 50, ALONE)[0]

@@ -1,7 +1,8 @@
 """Tests that need a GPU:  python -m pytest -m gpu
 
-They use no network and no real model. ACCORD_GPU_TESTS_ON=cpu runs them on a CPU instead, which tries the tests themselves:
-what only a GPU has (flex attention, compiled kernels, its memory) is then expected to be absent.
+They use no network and no real model. ACCORD_GPU_TESTS_ON=cpu runs them on a CPU instead, which
+tries the tests themselves: what only a GPU has (flex attention, compiled kernels, its memory) is
+then expected to be absent.
 """
 
 import os
@@ -31,11 +32,19 @@ def tiny_folder(tmp_path_factory, tokenizer):  # noqa: F811
 
     torch.manual_seed(0)
     config = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id,
+        vocab_size=len(tokenizer),
+        hidden_size=64,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=512,
+        tie_word_embeddings=True,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         initializer_range=0.15,  # large enough for attention to matter
-    )  # fmt: skip
+    )
     folder = tmp_path_factory.mktemp("tiny-gpu")
     LlamaForCausalLM(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)

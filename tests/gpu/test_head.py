@@ -16,11 +16,17 @@ def problem(device, dtype):
     with torch.no_grad():
         module.weight.copy_(torch.randn(V, D, generator=generator) * 0.5)
     hidden = torch.randn(C, D, generator=generator).to(device, dtype).requires_grad_()
-    return hidden, torch.randint(V, (C,), generator=generator).to(device), HeadSpec(module.to(device), scale=0.7)
+    return (
+        hidden,
+        torch.randint(V, (C,), generator=generator).to(device),
+        HeadSpec(module.to(device), scale=0.7),
+    )
 
 
 @pytest.mark.parametrize("chunk", [None, 200, 531])
-@pytest.mark.parametrize("dtype, close", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "dtype, close", [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)], ids=["float32", "bfloat16"]
+)
 def test_chunks_equal_the_definition(dtype, close, chunk, device):
     hidden, targets, head = problem(device, dtype)
     weigh = torch.linspace(-1, 2, C, device=device)

@@ -13,7 +13,8 @@ from accord.types import Tree
 
 # Heads of 16: kernels of flex attention take no narrower ones.
 WIDE = {"gpt2": {"n_embd": 64}}
-FAMILIES = ["llama", "qwen3", "mistral", "gemma2", "gpt2"]  # grouped heads, a window, a window in half of the layers, a soft cap
+# grouped heads, a window, a window in half of the layers, a soft cap
+FAMILIES = ["llama", "qwen3", "mistral", "gemma2", "gpt2"]
 # Nats a token, and gradients relative to the whole gradient's size.
 CLOSE = {torch.float32: (2e-4, 2e-3), torch.bfloat16: (1.5, 0.3)}
 
@@ -29,7 +30,10 @@ def long_trees(seed=1):
     import random
 
     rng = random.Random(seed)
-    return [Tree(tokens(rng, 60), (tokens(rng, 21), tokens(rng, 50)), 0), Tree(tokens(rng, 40), (tokens(rng, 80), tokens(rng, 3)), 1)]
+    return [
+        Tree(tokens(rng, 60), (tokens(rng, 21), tokens(rng, 50)), 0),
+        Tree(tokens(rng, 40), (tokens(rng, 80), tokens(rng, 3)), 1),
+    ]
 
 
 def apart(one, other):
@@ -70,7 +74,9 @@ def test_two_forwards_of_one_batch_are_the_same_bits(dtype, device, shared):
     model, trees = on(device, "llama", dtype), long_trees()
     forward = choose(model, trees)
     first, second = forward(trees), forward(trees)
-    assert torch.equal(first.values, second.values) and torch.equal(first.reduce().sum, second.reduce().sum)
+    assert torch.equal(first.values, second.values) and torch.equal(
+        first.reduce().sum, second.reduce().sum
+    )
 
 
 def test_adapters_train_through_flex_attention(device, shared):
@@ -81,7 +87,12 @@ def test_adapters_train_through_flex_attention(device, shared):
             parameter.copy_(torch.randn_like(parameter) * 0.3)
     forward = choose(model, trees)
     assert forward.path == shared
-    assert apart(gradients(model, forward(trees).values), gradients(model, oracle(model, trees).values)) < 2e-3
+    assert (
+        apart(
+            gradients(model, forward(trees).values), gradients(model, oracle(model, trees).values)
+        )
+        < 2e-3
+    )
 
 
 def test_batches_of_one_length_share_a_kernel(device, shared):
@@ -101,7 +112,9 @@ def test_batches_of_one_length_share_a_kernel(device, shared):
 def test_a_wrong_mask_falls_back_to_the_plan_of_blocks(device, shared, monkeypatch):
     if shared != "flex":
         pytest.skip("flex attention is not tried on a CPU")
-    monkeypatch.setattr(flex, "mask", lambda where, window: lambda b, h, q, k: where.first[k] <= where.first[q])
+    monkeypatch.setattr(
+        flex, "mask", lambda where, window: lambda b, h, q, k: where.first[k] <= where.first[q]
+    )
     forward = choose(on(device, "llama"), some_trees())
     assert forward.path == "tree" and "flex attention cannot be used" in forward.reason
 

@@ -1,4 +1,6 @@
-"""Whole runs on a GPU: equal to a CPU's in float32, stopped and resumed, with a cache, with all weights; and the doctor."""
+"""Whole runs on a GPU: equal to a CPU's in float32, stopped and resumed, with a cache, with all
+weights; and the doctor.
+"""
 
 import json
 
@@ -30,7 +32,10 @@ def same_figures(one, other, tolerance):
     assert len(one) == len(other)
     for ours, theirs in zip(one, other):
         for name in COMPARED:
-            assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=tolerance), (ours["step"], name)
+            assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=tolerance), (
+                ours["step"],
+                name,
+            )
 
 
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "all weights"])
@@ -48,11 +53,25 @@ def test_five_updates_are_those_of_a_cpu(method, lora, device, tiny_folder, tmp_
         torch.testing.assert_close(ours[name], theirs[name], atol=1e-3, rtol=1e-2)
 
 
-def test_a_run_in_bfloat16_with_everything_on(device, tiny_folder, pairs_file, held_out_file, tmp_path):
+def test_a_run_in_bfloat16_with_everything_on(
+    device, tiny_folder, pairs_file, held_out_file, tmp_path
+):
     """Held-out rows, samples, checkpoints, invariants; the loss falls."""
-    settings = options(device, **{"evaluate.every": 4, "checkpoint.every": 4, "monitor.sample_every": 4})
-    result = run(tiny_folder, pairs_file, tmp_path / "run", dtype="bfloat16", steps=12, held_out=held_out_file, **settings)
-    assert result.after["eval_loss"] > 0 and metrics(result)[-1]["loss"] < metrics(result)[0]["loss"]
+    settings = options(
+        device, **{"evaluate.every": 4, "checkpoint.every": 4, "monitor.sample_every": 4}
+    )
+    result = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        dtype="bfloat16",
+        steps=12,
+        held_out=held_out_file,
+        **settings,
+    )
+    assert (
+        result.after["eval_loss"] > 0 and metrics(result)[-1]["loss"] < metrics(result)[0]["loss"]
+    )
     assert (result.folder / "samples.jsonl").exists()
     timings = json_lines(result.folder / "timings.jsonl")
     assert all(("gpu_peak" in line) == (device.type == "cuda") for line in timings)
@@ -72,7 +91,9 @@ def test_resumed_equals_uninterrupted(lora, device, tiny_folder, pairs_file, tmp
         torch.testing.assert_close(tensor, theirs[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(device, tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(
+    device, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run", steps=4, **options(device))
     config = tmp_path / "run/config.yaml"
@@ -83,8 +104,12 @@ def test_a_checkpoint_of_a_gpu_goes_on_on_a_cpu(device, tiny_folder, pairs_file,
 def test_cached_reference(device, tiny_folder, pairs_file, tmp_path):
     """The second run looks up what the first computed."""
     live = run(tiny_folder, pairs_file, tmp_path / "live", steps=5, **options(device))
-    first = run(tiny_folder, pairs_file, tmp_path / "first", steps=5, reference="cached", **options(device))
-    again = run(tiny_folder, pairs_file, tmp_path / "again", steps=5, reference="cached", **options(device))
+    first = run(
+        tiny_folder, pairs_file, tmp_path / "first", steps=5, reference="cached", **options(device)
+    )
+    again = run(
+        tiny_folder, pairs_file, tmp_path / "again", steps=5, reference="cached", **options(device)
+    )
     same_figures(metrics(first), metrics(live), 1e-3)
     same_figures(metrics(again), metrics(first), 1e-5)
     found = json.loads((again.folder / "preflight.json").read_text())
@@ -92,7 +117,9 @@ def test_cached_reference(device, tiny_folder, pairs_file, tmp_path):
 
 
 def test_a_run_takes_the_devices_own_path(device, shared, tiny_folder, pairs_file):
-    forward = ready_for(tiny_folder, pairs_file, assignments=[f"model.device={device}"]).learner.forward
+    forward = ready_for(
+        tiny_folder, pairs_file, assignments=[f"model.device={device}"]
+    ).learner.forward
     assert forward.path == shared, forward.reason
 
 
@@ -114,9 +141,14 @@ def test_samples_are_a_cpus(device, tiny_folder):
     """The likeliest tokens: nothing random, float32."""
     from accord.models.load import load
 
-    models = [load(str(tiny_folder), dtype="float32", device=where) for where in ("cpu", str(device))]
+    models = [
+        load(str(tiny_folder), dtype="float32", device=where) for where in ("cpu", str(device))
+    ]
     prompts = [tuple(range(5, 5 + n)) for n in (3, 9, 5)]
-    ours, theirs = (sample(m.network, m.tokenizer, prompts, max_new_tokens=8, seed=0, temperature=0) for m in models)
+    ours, theirs = (
+        sample(m.network, m.tokenizer, prompts, max_new_tokens=8, seed=0, temperature=0)
+        for m in models
+    )
     assert [s.tokens for s in ours] == [s.tokens for s in theirs]
 
 

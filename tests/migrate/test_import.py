@@ -1,4 +1,6 @@
-"""Other tools' settings: every key has a fate, what they leave out is said, and a loss that we lack is refused."""
+"""Other tools' settings: every key has a fate, what they leave out is said, and a loss that we lack
+is refused.
+"""
 
 import random
 
@@ -76,13 +78,34 @@ def test_axolotl(read):
     found = read(AXOLOTL)
     assert found.tool == "Axolotl"
     assert found.recipe == {
-        "objective": {"name": "kto", "beta": 0.5, "desirable_weight": 0.2, "undesirable_weight": 1.0},
-        "model": {"name": "some/model", "lora": {"rank": 32, "alpha": 64.0, "dropout": 0.0, "targets": "all-linear"}},
+        "objective": {
+            "name": "kto",
+            "beta": 0.5,
+            "desirable_weight": 0.2,
+            "undesirable_weight": 1.0,
+        },
+        "model": {
+            "name": "some/model",
+            "lora": {"rank": 32, "alpha": 64.0, "dropout": 0.0, "targets": "all-linear"},
+        },
         "data": {"train": "some/labels", "max_tokens": 2048},
-        "train": {"batch_size": 6, "epochs": 1.0, "warmup": 20.0, "learning_rate": 2e-4, "schedule": "cosine", "clip": 1.0,
-                  "seed": 42, "weight_decay": 0.0},
-    }  # fmt: skip
-    assert fates(found, "no equivalent") == {"adapter", "load_in_4bit", "optimizer", "special_tokens"}
+        "train": {
+            "batch_size": 6,
+            "epochs": 1.0,
+            "warmup": 20.0,
+            "learning_rate": 2e-4,
+            "schedule": "cosine",
+            "clip": 1.0,
+            "seed": 42,
+            "weight_decay": 0.0,
+        },
+    }
+    assert fates(found, "no equivalent") == {
+        "adapter",
+        "load_in_4bit",
+        "optimizer",
+        "special_tokens",
+    }
     assert fates(found, "to do") == {"model.name", "data.train"}
     assert {"kto_undesirable_weight", "seed", "max_grad_norm"} <= fates(found, "default")
     assert "lora_model_dir" not in {line.key for line in found.lines}  # empty there, nothing here
@@ -93,10 +116,19 @@ def test_llama_factory_says_what_its_defaults_mean(read):
     found = read(LLAMA_FACTORY)
     assert found.tool == "LLaMA-Factory"
     assert found.recipe["objective"] == {"name": "simpo", "beta": 0.1, "gamma": 0.5}
-    assert found.recipe["model"]["lora"] == {"rank": 8, "alpha": 16.0, "dropout": 0.0, "targets": ["q_proj", "v_proj"]}
+    assert found.recipe["model"]["lora"] == {
+        "rank": 8,
+        "alpha": 16.0,
+        "dropout": 0.0,
+        "targets": ["q_proj", "v_proj"],
+    }
     assert (found.recipe["train"]["batch_size"], found.recipe["train"]["epochs"]) == (8, 3.0)
-    assert "margin over beta is 5;" in found.account() and "the paper takes 2 to 10" in found.account()
-    assert {"pref_beta", "simpo_gamma", "lora_rank", "lora_alpha", "num_train_epochs"} <= fates(found, "default")
+    assert (
+        "margin over beta is 5;" in found.account() and "the paper takes 2 to 10" in found.account()
+    )
+    assert {"pref_beta", "simpo_gamma", "lora_rank", "lora_alpha", "num_train_epochs"} <= fates(
+        found, "default"
+    )
     assert fates(found, "no equivalent") == {"max_samples"}
 
 
@@ -124,16 +156,34 @@ def test_trl_without_peft_trains_all_weights_and_ignores_adapters(read):
         ("rl: dpo\nbase_model: m", {"name": "dpo", "beta": 0.1}),
         ("rl: ipo\nbase_model: m\ntrl: {beta: 0.3}\nrl_beta: 0.2", {"name": "ipo", "beta": 0.3}),
         ("rl: orpo\nbase_model: m\norpo_alpha: 0.2", {"name": "orpo", "weight": 0.2}),
-        ("rl: simpo\nbase_model: m\nrl_beta: 2\nsimpo_gamma: 1.0", {"name": "simpo", "beta": 2.0, "gamma": 1.0}),
-        ("loss_type: [sigmoid]\nlabel_smoothing: 0.1", {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1}),
-        ("loss_type: robust\nlabel_smoothing: 0.2", {"name": "robust", "beta": 0.1, "label_smoothing": 0.2}),
+        (
+            "rl: simpo\nbase_model: m\nrl_beta: 2\nsimpo_gamma: 1.0",
+            {"name": "simpo", "beta": 2.0, "gamma": 1.0},
+        ),
+        (
+            "loss_type: [sigmoid]\nlabel_smoothing: 0.1",
+            {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1},
+        ),
+        (
+            "loss_type: robust\nlabel_smoothing: 0.2",
+            {"name": "robust", "beta": 0.1, "label_smoothing": 0.2},
+        ),
         ("loss_type: hinge\nbeta: 0.5", {"name": "hinge", "beta": 0.5}),
         ("trainer: orpo\nbeta: 0.25", {"name": "orpo", "weight": 0.25}),
         ("trainer: cpo\ncpo_alpha: 0.5", {"name": "cpo", "beta": 0.1, "alpha": 0.5}),
-        ("use_peft: false\nundesirable_weight: 1.3", {"name": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.3}),
-        ("stage: kto\nkto_chosen_weight: 2", {"name": "kto", "beta": 0.1, "desirable_weight": 2.0, "undesirable_weight": 1.0}),
+        (
+            "use_peft: false\nundesirable_weight: 1.3",
+            {"name": "kto", "beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.3},
+        ),
+        (
+            "stage: kto\nkto_chosen_weight: 2",
+            {"name": "kto", "beta": 0.1, "desirable_weight": 2.0, "undesirable_weight": 1.0},
+        ),
         ("stage: dpo\npref_loss: orpo", {"name": "orpo", "weight": 0.1}),
-        ("stage: dpo\ndpo_label_smoothing: 0.1", {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1}),
+        (
+            "stage: dpo\ndpo_label_smoothing: 0.1",
+            {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1},
+        ),
     ],
 )
 def test_each_loss_and_its_options(read, text, objective):
@@ -146,12 +196,16 @@ def test_each_loss_and_its_options(read, text, objective):
 @pytest.mark.parametrize(
     "text, named",
     [
-        ("rl: grpo\nbase_model: m", "grpo"), ("loss_type: exo_pair\nbeta: 0.1", "exo_pair"),
-        ("loss_type: [sigmoid, sft]\nbeta: 0.1", "sft"), ("stage: ppo\npref_beta: 0.1", "ppo"),
-        ("stage: dpo\npref_loss: kto_pair", "kto_pair"), ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing"),
-        ("base_model: m\nsequence_len: 512", "None"), ("stage: dpo\nfinetuning_type: freeze", "freeze"),
+        ("rl: grpo\nbase_model: m", "grpo"),
+        ("loss_type: exo_pair\nbeta: 0.1", "exo_pair"),
+        ("loss_type: [sigmoid, sft]\nbeta: 0.1", "sft"),
+        ("stage: ppo\npref_beta: 0.1", "ppo"),
+        ("stage: dpo\npref_loss: kto_pair", "kto_pair"),
+        ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing"),
+        ("base_model: m\nsequence_len: 512", "None"),
+        ("stage: dpo\nfinetuning_type: freeze", "freeze"),
     ],
-)  # fmt: skip
+)
 def test_a_loss_that_we_lack_is_refused(read, text, named):
     with pytest.raises(UsageError, match="no equivalent") as caught:
         read(text)
@@ -164,10 +218,17 @@ def test_simpo_in_trl_is_not_simpo_unless_told(read):
 
 
 def test_an_unknown_key_is_an_error_that_names_the_nearest(read):
-    with pytest.raises(UsageError, match=r"learning_rat \(did you mean learning_rate\?\)") as caught:
+    with pytest.raises(
+        UsageError, match=r"learning_rat \(did you mean learning_rate\?\)"
+    ) as caught:
         read("rl: dpo\nbase_model: m\nlearning_rat: 1e-5")
     assert "--leave-out learning_rat" in str(caught.value)
-    assert read("rl: dpo\nbase_model: m\nlearning_rat: 1e-5", leave_out=("learning_rat",)).recipe["objective"]["name"] == "dpo"
+    assert (
+        read("rl: dpo\nbase_model: m\nlearning_rat: 1e-5", leave_out=("learning_rat",)).recipe[
+            "objective"
+        ]["name"]
+        == "dpo"
+    )
 
 
 @pytest.mark.parametrize("text", ["seed: 1", "beta: 0.1\nrl: dpo"])
@@ -179,15 +240,20 @@ def test_whose_file_it_is_must_be_clear(read, text):
 @pytest.mark.parametrize(
     "text, words",
     [
-        ("rl: dpo\nbase_model: m\nlearning_rate: fast", "expected a number"), ("rl: dpo\nbase_model: m\nmicro_batch_size: 1.5", "whole"),
-        ("rl: dpo\nbase_model: m\nlr_scheduler: rex", "rex"), ("rl: dpo\nbase_model: m\ndatasets: pairs", "datasets"),
-        ("rl: dpo\nbase_model: m\nlr_scheduler: [a]", "schedule"), ("rl: dpo\nbase_model: [m]", "expected a name or a path"),
-        ("rl: dpo\nbase_model: m\nadapter: lora\nlora_r: .inf", "finite"), ("rl: dpo\nbase_model: m\nmax_steps: .nan", "finite"),
+        ("rl: dpo\nbase_model: m\nlearning_rate: fast", "expected a number"),
+        ("rl: dpo\nbase_model: m\nmicro_batch_size: 1.5", "whole"),
+        ("rl: dpo\nbase_model: m\nlr_scheduler: rex", "rex"),
+        ("rl: dpo\nbase_model: m\ndatasets: pairs", "datasets"),
+        ("rl: dpo\nbase_model: m\nlr_scheduler: [a]", "schedule"),
+        ("rl: dpo\nbase_model: [m]", "expected a name or a path"),
+        ("rl: dpo\nbase_model: m\nadapter: lora\nlora_r: .inf", "finite"),
+        ("rl: dpo\nbase_model: m\nmax_steps: .nan", "finite"),
         ("stage: dpo\nmodel_name_or_path: m\npref_loss: simpo\npref_beta: 0", "above 0"),
         ("stage: dpo\nmodel_name_or_path: m\npref_loss: [a]", "no equivalent"),
-        ("rl: dpo\nbase_model: hf_abcdefghijklmnopqrstuvwxyzABCDEF01", "token"), ("rl: [", "YAML"),
+        ("rl: dpo\nbase_model: hf_abcdefghijklmnopqrstuvwxyzABCDEF01", "token"),
+        ("rl: [", "YAML"),
     ],
-)  # fmt: skip
+)
 def test_bad_values_are_named(read, text, words):
     with pytest.raises(UsageError, match=words):
         read(text)
@@ -212,31 +278,55 @@ def test_an_adapter_that_is_trained_further_brings_its_own_rank(read):
 
 def test_bfloat16_switched_off_is_float32(read):
     """On a machine with bfloat16 auto would take that."""
-    assert read("loss_type: ipo\nmodel_name_or_path: m\nbf16: false\ntrainer: dpo", "t.yaml").recipe["model"]["dtype"] == "float32"
-    assert "dtype" not in read("loss_type: ipo\nmodel_name_or_path: m\nbf16: true\ntrainer: dpo", "t.yaml").recipe["model"]
+    assert (
+        read("loss_type: ipo\nmodel_name_or_path: m\nbf16: false\ntrainer: dpo", "t.yaml").recipe[
+            "model"
+        ]["dtype"]
+        == "float32"
+    )
+    assert (
+        "dtype"
+        not in read(
+            "loss_type: ipo\nmodel_name_or_path: m\nbf16: true\ntrainer: dpo", "t.yaml"
+        ).recipe["model"]
+    )
 
 
 def test_a_null_that_means_something_is_said(read):
     """No cutting in TRL: 1,024 tokens would be another run."""
-    assert "max_length" in fates(read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_length:"), "to do")
-    assert "max_length" not in fates(read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo"), "to do")
+    assert "max_length" in fates(
+        read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_length:"), "to do"
+    )
+    assert "max_length" not in fates(
+        read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo"), "to do"
+    )
 
 
 def test_what_is_passed_over_has_its_line(read):
-    found = read("loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_steps: 5\nnum_train_epochs: 3\neval_strategy: steps\neval_steps: 10\nsave_strategy: best")
+    found = read(
+        "loss_type: ipo\nmodel_name_or_path: m\ntrainer: dpo\nmax_steps: 5\nnum_train_epochs:"
+        " 3\neval_strategy: steps\neval_steps: 10\nsave_strategy: best"
+    )
     assert {"num_train_epochs", "eval_strategy", "save_strategy"} <= fates(found, "not needed")
 
 
 def test_hostile_text_stays_in_its_comment(read):
-    found = read('rl: dpo\nbase_model: "m\\nobjective: {name: sft}"\nspecial_tokens: {a: "x\\ny: 1"}')
+    found = read(
+        'rl: dpo\nbase_model: "m\\nobjective: {name: sft}"\nspecial_tokens: {a: "x\\ny: 1"}'
+    )
     assert yaml.safe_load(found.yaml()) == found.recipe
     assert found.recipe["objective"]["name"] == "dpo"
 
 
 def test_arguments():
     assert arguments("trl kto --a 1 --b=x --c --no_d --e 1 2 # note") == {
-        "trainer": "kto", "a": 1, "b": "x", "c": True, "d": False, "e": [1, 2],
-    }  # fmt: skip
+        "trainer": "kto",
+        "a": 1,
+        "b": "x",
+        "c": True,
+        "d": False,
+        "e": [1, 2],
+    }
     with pytest.raises(UsageError, match="cannot be read"):
         arguments("--a 'open")
 
@@ -252,27 +342,85 @@ def test_every_place_that_a_rule_names_exists(tool):
 
 
 STRANGE = (
-    None, True, False, 0, -1, 0.5, float("inf"), float("nan"), 10**30, "", "a", "5e-6", "~nobody-here/x", "\0", "x" * 5_000, "steps", "lora",
-    [], ["a"], [1], [{}], {}, {"a": 1}, [{"path": [1]}],
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    0.5,
+    float("inf"),
+    float("nan"),
+    10**30,
+    "",
+    "a",
+    "5e-6",
+    "~nobody-here/x",
+    "\0",
+    "x" * 5_000,
+    "steps",
+    "lora",
+    [],
+    ["a"],
+    [1],
+    [{}],
+    {},
+    {"a": 1},
+    [{"path": [1]}],
+)
 SMALL = {
-    "axolotl": {"rl": "dpo", "base_model": "m"}, "trl": {"loss_type": "ipo", "model_name_or_path": "m", "trainer": "dpo"},
+    "axolotl": {"rl": "dpo", "base_model": "m"},
+    "trl": {"loss_type": "ipo", "model_name_or_path": "m", "trainer": "dpo"},
     "llama-factory": {"stage": "dpo", "model_name_or_path": "m", "pref_loss": "sigmoid"},
-}  # fmt: skip
+}
 JOINT = (
-    "max_steps", "warmup_steps", "warmup_ratio", "gradient_accumulation_steps", "lora_r", "lora_rank", "lora_alpha", "lora_target", "adapter",
-    "lora_model_dir", "adapter_name_or_path", "finetuning_type", "pref_beta", "beta", "label_smoothing", "eval_strategy", "eval_steps", "datasets",
-    "dataset", "dataset_name", "use_peft", "adam_beta1", "simpo_gamma", "rl_beta", "trl", "loss_type", "pref_loss", "rl", "stage", "bf16",
-    "num_train_epochs", "micro_batch_size", "lora_target_modules", "base_model", "model_name_or_path",
-)  # fmt: skip
+    "max_steps",
+    "warmup_steps",
+    "warmup_ratio",
+    "gradient_accumulation_steps",
+    "lora_r",
+    "lora_rank",
+    "lora_alpha",
+    "lora_target",
+    "adapter",
+    "lora_model_dir",
+    "adapter_name_or_path",
+    "finetuning_type",
+    "pref_beta",
+    "beta",
+    "label_smoothing",
+    "eval_strategy",
+    "eval_steps",
+    "datasets",
+    "dataset",
+    "dataset_name",
+    "use_peft",
+    "adam_beta1",
+    "simpo_gamma",
+    "rl_beta",
+    "trl",
+    "loss_type",
+    "pref_loss",
+    "rl",
+    "stage",
+    "bf16",
+    "num_train_epochs",
+    "micro_batch_size",
+    "lora_target_modules",
+    "base_model",
+    "model_name_or_path",
+)
 
 
 @pytest.mark.parametrize("tool", SMALL)
 def test_no_value_ends_in_a_traceback(tool, tmp_path):
-    """Any value under any key: a recipe, or a refusal in words. 12,000 such files found two that ended otherwise."""
+    """Any value under any key: a recipe, or a refusal in words. 12,000 such files found two that
+    ended otherwise.
+    """
     rng, file, read_as_recipes = random.Random(0), tmp_path / "settings.yaml", 0
     for _ in range(250):
-        settings = SMALL[tool] | {key: rng.choice(STRANGE) for key in rng.sample(JOINT, rng.randint(1, 3))}
+        settings = SMALL[tool] | {
+            key: rng.choice(STRANGE) for key in rng.sample(JOINT, rng.randint(1, 3))
+        }
         file.write_text(yaml.safe_dump(settings))
         try:
             imported(str(file), tool).yaml()

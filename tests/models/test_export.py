@@ -27,7 +27,9 @@ def adapted(folder, dtype="float32", by=0.2, targets="all-linear"):
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.trainable().values():
-            parameter.add_(torch.randn(parameter.shape, generator=generator).to(parameter.dtype) * by)
+            parameter.add_(
+                torch.randn(parameter.shape, generator=generator).to(parameter.dtype) * by
+            )
     return model
 
 
@@ -59,7 +61,9 @@ def test_an_adapter_reads_back_exactly(tiny_folder, tmp_path, dtype):
     stored = load_file(tmp_path / "out" / "adapter_model.safetensors")
     assert {t.dtype for t in stored.values()} == {torch.float32}, "the masters, not their rounding"
     config = json.loads((tmp_path / "out" / "adapter_config.json").read_text())
-    assert config["base_model_name_or_path"] == str(tiny_folder) and config["inference_mode"] is True
+    assert (
+        config["base_model_name_or_path"] == str(tiny_folder) and config["inference_mode"] is True
+    )
 
 
 def test_masters_are_what_is_saved(tiny_folder, tmp_path):
@@ -71,7 +75,9 @@ def test_masters_are_what_is_saved(tiny_folder, tmp_path):
         assert torch.equal(stored[name.replace(".default.", ".")], master)
 
 
-def test_an_adapter_that_went_on_saves_what_was_trained_and_not_its_reference(tiny_folder, tmp_path):
+def test_an_adapter_that_went_on_saves_what_was_trained_and_not_its_reference(
+    tiny_folder, tmp_path
+):
     save(adapted(tiny_folder), tmp_path / "sft", {})
     model = model_of(tiny_folder)
     load_adapter(model, str(tmp_path / "sft"))
@@ -80,7 +86,9 @@ def test_an_adapter_that_went_on_saves_what_was_trained_and_not_its_reference(ti
             parameter.mul_(1.3)
     save(model, tmp_path / "out", {})
     assert read_back(model, tmp_path / "out", PROBE) == 0.0
-    assert [f.name for f in (tmp_path / "out").rglob("*.safetensors")] == ["adapter_model.safetensors"]
+    assert [f.name for f in (tmp_path / "out").rglob("*.safetensors")] == [
+        "adapter_model.safetensors"
+    ]
 
 
 def test_all_weights_read_back_exactly_and_stay_tied(trained, tmp_path):
@@ -193,4 +201,6 @@ def test_a_merge_that_is_written_wrong_is_found_out(tiny_folder, tmp_path, monke
 
 def test_rms_of_what_is_not_finite():
     assert rms(torch.tensor([3.0, 4.0])) == pytest.approx(12.5**0.5)
-    assert rms(torch.tensor([1.0, float("nan")])) == float("inf") == rms(torch.tensor([float("inf")]))
+    assert (
+        rms(torch.tensor([1.0, float("nan")])) == float("inf") == rms(torch.tensor([float("inf")]))
+    )

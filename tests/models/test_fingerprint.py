@@ -58,8 +58,12 @@ def test_any_change_shows(change):
 def test_adapters(tmp_path):
     for folder in ("a", "b", "c"):
         (tmp_path / folder).mkdir()
-        (tmp_path / folder / "adapter_config.json").write_text('{"r": 2}' if folder != "b" else '{"r": 4}')
-        (tmp_path / folder / "adapter_model.safetensors").write_bytes(b"weights" if folder != "c" else b"Weights")
+        (tmp_path / folder / "adapter_config.json").write_text(
+            '{"r": 2}' if folder != "b" else '{"r": 4}'
+        )
+        (tmp_path / folder / "adapter_model.safetensors").write_bytes(
+            b"weights" if folder != "c" else b"Weights"
+        )
     assert len({fingerprint.adapter(tmp_path / folder) for folder in "abc"}) == 3
     assert fingerprint.adapter(tmp_path / "a") == fingerprint.adapter(str(tmp_path / "a"))
 
@@ -70,5 +74,7 @@ def test_tokenizers(tokenizer, smollm2_folder):
     changed = [copy.deepcopy(tokenizer) for _ in range(3)]
     changed[0].chat_template += " "
     changed[1].add_tokens(["zebras"])
-    changed[2].pad_token = "<|endoftext|>" if tokenizer.pad_token != "<|endoftext|>" else "<|im_start|>"
+    changed[2].pad_token = (
+        "<|endoftext|>" if tokenizer.pad_token != "<|endoftext|>" else "<|im_start|>"
+    )
     assert len({wanted, *map(fingerprint.tokenizer, changed)}) == 4

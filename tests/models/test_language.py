@@ -1,4 +1,6 @@
-"""The model as the rest sees it: its head, what trains, and that nothing is ever dropped but where asked."""
+"""The model as the rest sees it: its head, what trains, and that nothing is ever dropped but where
+asked.
+"""
 
 import pytest
 import torch

@@ -17,7 +17,9 @@ def gradients(network):
     network.requires_grad_(True)
     logits = network(input_ids=ids(), use_cache=False).logits
     logits.float().square().mean().backward()
-    return logits.detach(), {name: p.grad for name, p in network.named_parameters() if p.grad is not None}
+    return logits.detach(), {
+        name: p.grad for name, p in network.named_parameters() if p.grad is not None
+    }
 
 
 @pytest.mark.parametrize("family", SHARE_A_PROMPT)
@@ -36,9 +38,14 @@ def test_same_numbers_and_gradients(family, dtype):
         assert error < (2e-2 if dtype is torch.bfloat16 else 1e-5), (name, error)
 
 
-@pytest.mark.parametrize(("family", "replaced"), [("llama", 7), ("qwen3", 11), ("mistral", 7), ("gemma", 0), ("gpt2", 0), ("phi3", 5)])
+@pytest.mark.parametrize(
+    ("family", "replaced"),
+    [("llama", 7), ("qwen3", 11), ("mistral", 7), ("gemma", 0), ("gpt2", 0), ("phi3", 5)],
+)
 def test_what_is_replaced(family, replaced):
-    """Two norms and an MLP a layer and a last norm; qwen3 has norms of queries and keys; gemma's add 1 to the weight."""
+    """Two norms and an MLP a layer and a last norm; qwen3 has norms of queries and keys; gemma's
+    add 1 to the weight.
+    """
     assert make_lean(tiny(family).network) == replaced
 
 
@@ -50,7 +57,9 @@ def kept_bytes(network):
         lambda t: kept.setdefault(t.untyped_storage().data_ptr(), t) is None or t, lambda t: t
     ):
         network(input_ids=ids(), use_cache=False)
-    return sum(t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights)
+    return sum(
+        t.untyped_storage().nbytes() for pointer, t in kept.items() if pointer not in weights
+    )
 
 
 def test_less_is_kept():

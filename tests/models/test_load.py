@@ -38,9 +38,13 @@ def test_loaded_weights_are_those_of_the_file(tiny_folder):
 
 
 def test_names_that_are_no_folder():
-    with pytest.raises(UsageError, match="nowhere: no such model folder.*save_pretrained layout, or 'smollm2'"):
+    with pytest.raises(
+        UsageError, match="nowhere: no such model folder.*save_pretrained layout, or 'smollm2'"
+    ):
         load("nowhere")
-    with pytest.raises(UsageError, match="no such folder. If this is a hub name, say so: --allow hub"):
+    with pytest.raises(
+        UsageError, match="no such folder. If this is a hub name, say so: --allow hub"
+    ):
         load("some-org/some-model")  # nothing goes to the network unasked
 
 
@@ -69,7 +73,9 @@ def test_a_tokenizer_without_eos(folder):
 
 def test_an_adapter_given_as_a_model(folder):
     (folder / "config.json").unlink()
-    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "some/base"}))
+    (folder / "adapter_config.json").write_text(
+        json.dumps({"base_model_name_or_path": "some/base"})
+    )
     says = refused(folder, "holds an adapter, not a model")
     assert "--model some/base" in says and f"model.adapter={folder}" in says
     (folder / "adapter_config.json").write_text("{")
@@ -91,7 +97,9 @@ def test_pickled_weights_are_not_read(folder):
 
 def test_code_beside_the_weights_does_not_run(folder):
     file = folder / "config.json"
-    config = json.loads(file.read_text()) | {"auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}}
+    config = json.loads(file.read_text()) | {
+        "auto_map": {"AutoConfig": "evil.C", "AutoModelForCausalLM": "evil.M"}
+    }
     file.write_text(json.dumps(config | {"model_type": "evil"}))
     (folder / "evil.py").write_text(f"open({str(folder / 'mark')!r}, 'w')\n")
     with pytest.raises(UsageError):
@@ -110,7 +118,11 @@ def test_a_tensor_that_is_missing_is_not_drawn_at_random(folder):
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    refused(folder, "(?s)1 of the model's tensors are not in its files, such as model.layers.1.mlp.up_proj.*random")
+    refused(
+        folder,
+        "(?s)1 of the model's tensors are not in its files, such as"
+        " model.layers.1.mlp.up_proj.*random",
+    )
 
 
 def test_a_configuration_that_does_not_fit_the_weights(folder):
@@ -128,5 +140,7 @@ def test_devices_and_dtypes():
     assert pick_device("cpu") == torch.device("cpu")
     assert pick_dtype("float32", torch.device("cpu")) == torch.float32
     assert pick_dtype("auto", torch.device("cpu")) in (torch.float32, torch.bfloat16)
-    with pytest.raises(UsageError, match="'quantum' is no device of this machine. Expected auto, cpu, cuda"):
+    with pytest.raises(
+        UsageError, match="'quantum' is no device of this machine. Expected auto, cpu, cuda"
+    ):
         pick_device("quantum")

@@ -11,7 +11,13 @@ from safetensors.torch import load_file, save_file
 from accord.forward.choose import choose
 from accord.models.export import save
 from accord.models.language import TRAINED
-from accord.models.lora import add_lora, attention_names, linear_names, load_adapter, train_all_weights
+from accord.models.lora import (
+    add_lora,
+    attention_names,
+    linear_names,
+    load_adapter,
+    train_all_weights,
+)
 from accord.types import UsageError
 
 LORA = dict(rank=2, alpha=4.0, targets="attention", dropout=0.0, dora=False, seed=0)
@@ -44,16 +50,29 @@ def test_attention_adapters_alone_train(family):
 
 
 def test_an_architecture_without_attention():
-    with pytest.raises(UsageError, match="(?s)targets = attention: this architecture has no module.*It has: .*in_proj"):
+    with pytest.raises(
+        UsageError,
+        match="(?s)targets = attention: this architecture has no module.*It has: .*in_proj",
+    ):
         add_lora(tiny("mamba"), **LORA)
 
 
 def test_an_unknown_target_names_those_that_exist():
-    with pytest.raises(UsageError, match="(?s)model.lora.targets = .*wrong_proj.*down_proj, .*q_proj"):
+    with pytest.raises(
+        UsageError, match="(?s)model.lora.targets = .*wrong_proj.*down_proj, .*q_proj"
+    ):
         add_lora(tiny(), **LORA | {"targets": ["wrong_proj"]})
     assert linear_names(tiny().network) == [
-        "down_proj", "embed_tokens", "gate_proj", "k_proj", "lm_head", "o_proj", "q_proj", "up_proj", "v_proj",
-    ]  # fmt: skip
+        "down_proj",
+        "embed_tokens",
+        "gate_proj",
+        "k_proj",
+        "lm_head",
+        "o_proj",
+        "q_proj",
+        "up_proj",
+        "v_proj",
+    ]
 
 
 @pytest.mark.parametrize("targets", ["attention", "all-linear", ["q_proj", "up_proj"]])
@@ -69,7 +88,9 @@ def test_fresh_adapters_change_nothing_and_come_from_the_seed(targets):
         assert torch.equal(torch.get_rng_state(), state)
         assert torch.equal(choose(model, trees)(trees).values, base)
         assert not model.network.training
-        drawn.append(torch.cat([p.detach().flatten() for n, p in model.trainable().items() if "lora_A" in n]))
+        drawn.append(
+            torch.cat([p.detach().flatten() for n, p in model.trainable().items() if "lora_A" in n])
+        )
     assert torch.equal(drawn[0], drawn[1]) and not torch.equal(drawn[0], drawn[2])
 
 
@@ -151,12 +172,25 @@ def test_an_adapter_whose_tensors_bear_other_names(incoming):
     refused(incoming, "does not fit llama: .* no counterpart")
 
 
-@pytest.mark.parametrize("beside", [
-    {"modules_to_save": ["lm_head"]}, {"bias": "all"}, {"bias": "lora_only"}, {"trainable_token_indices": [1, 2]},
-], ids=str)  # fmt: skip
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"modules_to_save": ["lm_head"]},
+        {"bias": "all"},
+        {"bias": "lora_only"},
+        {"trainable_token_indices": [1, 2]},
+    ],
+    ids=str,
+)
 def test_adapters_that_train_whole_modules_are_refused(tmp_path, beside):
-    """The frozen copy of what they train beside the low-rank updates would move: no reference would be left."""
-    peft = get_peft_model(tiny("qwen2").network, LoraConfig(r=2, target_modules=["q_proj"], **beside))
+    """The frozen copy of what they train beside the low-rank updates would move: no reference would
+    be left.
+    """
+    peft = get_peft_model(
+        tiny("qwen2").network, LoraConfig(r=2, target_modules=["q_proj"], **beside)
+    )
     peft.save_pretrained(tmp_path / "sft")
-    with pytest.raises(UsageError, match="(?s)trains whole modules beside.*reference would move.*Merge the adapter"):
+    with pytest.raises(
+        UsageError, match="(?s)trains whole modules beside.*reference would move.*Merge the adapter"
+    ):
         load_adapter(tiny("qwen2"), str(tmp_path / "sft"))

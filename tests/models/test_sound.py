@@ -45,4 +45,7 @@ def test_an_embedding_of_zeros_but_for_padding(model):
     with torch.no_grad():
         model.network.get_input_embeddings().weight[5] = 0
     assert "<5>" in found(model, [Tree((3, 4), ((5, 6),), 0)])["model.vocabulary"].says
-    assert model.network.get_input_embeddings().padding_idx == 0 and found(model, [Tree((0, 4), ((6, 7),), 0)]) == {}
+    assert (
+        model.network.get_input_embeddings().padding_idx == 0
+        and found(model, [Tree((0, 4), ((6, 7),), 0)]) == {}
+    )

@@ -10,26 +10,39 @@ from accord.monitor.history import History, Table
 
 def test_a_column_that_comes_late_or_pauses():
     table = Table()
-    for line in ({"step": 1, "a": 1.0}, {"step": 2, "a": 2.0, "b": 5.0}, {"step": 3, "b": 6.0, "text": "no figure"}):
+    for line in (
+        {"step": 1, "a": 1.0},
+        {"step": 2, "a": 2.0, "b": 5.0},
+        {"step": 3, "b": 6.0, "text": "no figure"},
+    ):
         table.add(line)
-    assert (table.last("a", 2), table.last("b", 3), table.first("b", 2)) == ([2.0], [5.0, 6.0], [5.0])
+    assert (table.last("a", 2), table.last("b", 3), table.first("b", 2)) == (
+        [2.0],
+        [5.0, 6.0],
+        [5.0],
+    )
     assert table.points("b") == [(2, 5.0), (3, 6.0)] and table.span("c", None, None) == []
     assert table.last("a", 0) == [] and "text" not in table and len(table) == 3
 
 
-@pytest.mark.parametrize("make, name", [(healthy, "training"), (evaluation, "held_out"), (samples, "samples"), (timing, "timings")])
+@pytest.mark.parametrize(
+    "make, name",
+    [(healthy, "training"), (evaluation, "held_out"), (samples, "samples"), (timing, "timings")],
+)
 def test_lines_find_their_table(make, name):
     history = History(FACTS)
     history.add(make(20))
-    assert [len(getattr(history, table)) for table in ("training", "held_out", "samples", "timings")] == [
-        int(table == name) for table in ("training", "held_out", "samples", "timings")
-    ]
+    assert [
+        len(getattr(history, table)) for table in ("training", "held_out", "samples", "timings")
+    ] == [int(table == name) for table in ("training", "held_out", "samples", "timings")]
 
 
 def test_windows():
     """A tenth of the run, and never fewer than 64 rows."""
     assert History(facts(steps=1000)).window == 25 and History(facts(steps=100)).window == 10
-    assert History(facts(steps=20)).window == 5 and History(facts(steps=20, batch_size=4)).window == 16
+    assert (
+        History(facts(steps=20)).window == 5 and History(facts(steps=20, batch_size=4)).window == 16
+    )
 
 
 def test_means_wait_for_a_whole_window():
@@ -39,7 +52,11 @@ def test_means_wait_for_a_whole_window():
         assert (history.recent("loss") is None) == (step < 5)
         assert history.gained("loss") is None
     history.add({"step": 10, "loss": 10.0})
-    assert (history.recent("loss"), history.early("loss"), history.gained("loss")) == (8.0, 3.0, 5.0)
+    assert (history.recent("loss"), history.early("loss"), history.gained("loss")) == (
+        8.0,
+        3.0,
+        5.0,
+    )
     assert history.past(0.5) and not history.past(0.6)
 
 

@@ -14,7 +14,9 @@ LN2 = math.log(2)
 
 def scaled(**values):
     """Figures that grow in proportion to the step, to `values` at step 100."""
-    return lambda step, line: {name.replace("__", "/"): value * step / 100 for name, value in values.items()}
+    return lambda step, line: {
+        name.replace("__", "/"): value * step / 100 for name, value in values.items()
+    }
 
 
 def constant(values, after=0):
@@ -23,7 +25,11 @@ def constant(values, after=0):
 
 def judgement(step, **values):
     """Held-out means with intervals of ± 0.1."""
-    sides = {f"diag/eval_{name}_{end}": value + by for name, value in values.items() for end, by in (("low", -0.1), ("high", 0.1))}
+    sides = {
+        f"diag/eval_{name}_{end}": value + by
+        for name, value in values.items()
+        for end, by in (("low", -0.1), ("high", 0.1))
+    }
     return {f"eval_{name}": value for name, value in values.items()} | sides
 
 
@@ -31,51 +37,127 @@ def judgement(step, **values):
 RAISED = {
     "wrong-reference": (dict(train=constant({"loss": 3.1})), set()),
     "beta-too-low": (
-        dict(train=scaled(**{"diag/drift": 3.0, "rewards/margins": 0.3, "diag/log_ratio_token/chosen": -2.0, "diag/log_ratio_token/rejected": -3.0}),
-             facts=facts(options={"beta": 0.005})), set()),
+        dict(
+            train=scaled(
+                **{
+                    "diag/drift": 3.0,
+                    "rewards/margins": 0.3,
+                    "diag/log_ratio_token/chosen": -2.0,
+                    "diag/log_ratio_token/rejected": -3.0,
+                }
+            ),
+            facts=facts(options={"beta": 0.005}),
+        ),
+        set(),
+    ),
     "runaway": (dict(train=constant({"loss": 1.2, "rewards/accuracies": 0.5}, after=5)), set()),
-    "gradient-spike": (dict(train=lambda step, line: {"grad_norm": 12.0} if step == 60 else {}), set()),
-    "noise-floor": (dict(train=constant({"diag/ties": 0.8, "rewards/accuracies": 0.5}), held=constant({"eval_rewards/margins": 0.0})), set()),
+    "gradient-spike": (
+        dict(train=lambda step, line: {"grad_norm": 12.0} if step == 60 else {}),
+        set(),
+    ),
+    "noise-floor": (
+        dict(
+            train=constant({"diag/ties": 0.8, "rewards/accuracies": 0.5}),
+            held=constant({"eval_rewards/margins": 0.0}),
+        ),
+        set(),
+    ),
     "z0-clamped": (dict(train=constant({"kl": 0.0})), set()),
     "odds-saturated": (
-        dict(train=constant({"log_odds_ratio": -0.001, "nll_loss": 0.4}), facts=facts(options={"weight": 0.1}, at_reference=None)), set()),
+        dict(
+            train=constant({"log_odds_ratio": -0.001, "nll_loss": 0.4}),
+            facts=facts(options={"weight": 0.1}, at_reference=None),
+        ),
+        set(),
+    ),
     "margin-unreachable": (
-        dict(train=scaled(**{"rewards/margins": 0.1}),
-             facts=facts(options={"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5}, at_reference=None)), set()),
+        dict(
+            train=scaled(**{"rewards/margins": 0.1}),
+            facts=facts(
+                options={"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5}, at_reference=None
+            ),
+        ),
+        set(),
+    ),
     "held-out-turned": (
-        dict(held=lambda step, line: {"eval_loss": 0.65 + abs(step - 40) / 200}), set()),
+        dict(held=lambda step, line: {"eval_loss": 0.65 + abs(step - 40) / 200}),
+        set(),
+    ),
     "memorised": (
-        dict(train=lambda step, line: {"loss": 0.01, "rewards/accuracies": 1.0} if step > 40 else {}), set()),
+        dict(
+            train=lambda step, line: {"loss": 0.01, "rewards/accuracies": 1.0} if step > 40 else {}
+        ),
+        set(),
+    ),
     "nothing-generalises": (
-        dict(train=constant({"rewards/accuracies": 0.9}, after=10),
-             held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
+        dict(
+            train=constant({"rewards/accuracies": 0.9}, after=10),
+            held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45}),
+        ),
+        set(),
+    ),
     "accuracy-stuck": (
-        dict(train=lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step},
-             held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45})), set()),
+        dict(
+            train=lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step},
+            held=constant({"eval_rewards/accuracies": 0.51, "diag/eval_accuracy_low": 0.45}),
+        ),
+        set(),
+    ),
     "margin-flat": (dict(held=constant({"eval_rewards/margins": 0.02})), set()),
     "length-only": (dict(held=constant({"diag/eval_length_correlation": -0.9}, after=20)), set()),
     "chosen-falling": (
-        dict(train=scaled(**{"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5,
-                             "diag/chosen_down": 100.0, "rewards/chosen": -2.0})), {"chosen-reward-negative"}),
+        dict(
+            train=scaled(
+                **{
+                    "diag/log_ratio_token/chosen": -0.8,
+                    "diag/log_ratio_token/rejected": -1.5,
+                    "diag/chosen_down": 100.0,
+                    "rewards/chosen": -2.0,
+                }
+            )
+        ),
+        {"chosen-reward-negative"},
+    ),
     "saturated": (dict(train=constant({"diag/saturated": 0.95}, after=50)), set()),
-    "length-drift": (dict(spoken=constant({"diag/samples_tokens": 50.0, "diag/samples_longer": 0.9}, after=20)), set()),
+    "length-drift": (
+        dict(spoken=constant({"diag/samples_tokens": 50.0, "diag/samples_longer": 0.9}, after=20)),
+        set(),
+    ),
     "repetition": (dict(spoken=constant({"diag/samples_repeated": 0.6}, after=40)), set()),
     "empty-answers": (dict(spoken=constant({"diag/samples_empty": 0.75}, after=40)), set()),
     "never-ending": (dict(spoken=constant({"diag/samples_ended": 0.0}, after=40)), set()),
-    "collapsed": (dict(spoken=constant({"diag/samples_entropy": 0.05, "diag/samples_top1": 0.99}, after=40)), set()),
-    "chosen-reward-negative": (dict(train=scaled(**{"rewards/chosen": -0.2, "diag/log_ratio_token/chosen": -0.05})), set()),
-    "large-first-loss": (dict(train=constant({"loss": 25.0}), facts=facts(at_reference=25.0)), set()),
+    "collapsed": (
+        dict(spoken=constant({"diag/samples_entropy": 0.05, "diag/samples_top1": 0.99}, after=40)),
+        set(),
+    ),
+    "chosen-reward-negative": (
+        dict(train=scaled(**{"rewards/chosen": -0.2, "diag/log_ratio_token/chosen": -0.05})),
+        set(),
+    ),
+    "large-first-loss": (
+        dict(train=constant({"loss": 25.0}), facts=facts(at_reference=25.0)),
+        set(),
+    ),
     "negative-loss": (dict(train=scaled(loss=-0.1), facts=facts(at_reference=None)), set()),
     "rewards-missing": (dict(train=constant({"rollouts/missing": 0.3}, after=5)), set()),
     "rewards-alike": (dict(train=constant({"rollouts/flat_groups": 0.9}, after=5)), set()),
     "kl-far": (dict(train=scaled(**{"rollouts/kl": 60.0})), set()),
     "reward-hacked": (
-        dict(held=lambda step, line: judgement(step, reward=step / 100, gold=0.5 - abs(step - 20) / 100, kl=step / 10)), set()),
-    "entropy-gone": (dict(train=lambda step, line: {"rollouts/kl": 2.0, "entropy": 2.0 if step < 50 else 0.1}), set()),
+        dict(
+            held=lambda step, line: judgement(
+                step, reward=step / 100, gold=0.5 - abs(step - 20) / 100, kl=step / 10
+            )
+        ),
+        set(),
+    ),
+    "entropy-gone": (
+        dict(train=lambda step, line: {"rollouts/kl": 2.0, "entropy": 2.0 if step < 50 else 0.1}),
+        set(),
+    ),
     "far-off-policy": (dict(train=constant({"policy/clip_ratio": 0.5})), set()),
     "slower": (dict(timed=constant({"tokens_per_second": 100.0}, after=50)), set()),
     "memory-creep": (dict(timed=lambda step, line: {"rss": 2e9 + 3e7 * step}), set()),
-}  # fmt: skip
+}
 
 
 def test_the_healthy_run_raises_nothing():
@@ -110,52 +192,87 @@ def test_silent_before_there_is_anything_to_say():
 # ---------------------------------------------------------------- the edges of the conditions
 
 
-@pytest.mark.parametrize("changes", [{"gold": 0.5}, {"kl": 0.5}, {"reward": 0.05}], ids=["gold-stays", "no-kl", "reward-stays"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"gold": 0.5}, {"kl": 0.5}, {"reward": 0.05}],
+    ids=["gold-stays", "no-kl", "reward-stays"],
+)
 def test_a_reward_that_is_not_played_to(changes):
     def held(step, line):
-        return judgement(step, **{"reward": step / 100, "gold": 0.5 - step / 100, "kl": step / 10} | changes)
+        return judgement(
+            step, **{"reward": step / 100, "gold": 0.5 - step / 100, "kl": step / 10} | changes
+        )
 
     assert told(held=held) == {}
 
 
 def test_pairs_of_ones_own_answers_are_new_each_time():
     """That a coin ranks them right, or that their margin stays, says nothing."""
-    stuck = lambda step, line: {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step, "rewards/margins": 0.0}  # noqa: E731
+    stuck = lambda step, line: {
+        "rewards/accuracies": 0.5 + 0.1 * (-1) ** step,
+        "rewards/margins": 0.0,
+    }  # noqa: E731
     held = lambda step, line: {name: None for name in line if name.startswith("eval_rewards")}  # noqa: E731
     assert told(train=stuck, held=held, facts=facts(sampled=True)) == {}
     assert told(train=stuck, held=held) != {}
 
 
 def test_the_level_of_a_policy_gradient_s_loss_means_nothing():
-    """A surrogate of advantages with mean 0: .005, then .008. Of pairs of its own answers the level means what it always did."""
+    """A surrogate of advantages with mean 0: .005, then .008. Of pairs of its own answers the level
+    means what it always did.
+    """
     losses = dict(train=lambda step, line: {"loss": 0.005 if step < 10 else 0.008})
-    assert "runaway" not in told(**losses, facts=facts(sampled=True, at_reference=None, objective="ppo"))
+    assert "runaway" not in told(
+        **losses, facts=facts(sampled=True, at_reference=None, objective="ppo")
+    )
     assert "runaway" in told(**losses, facts=facts(at_reference=None))
     assert "runaway" in told(train=constant({"loss": 1.2}, after=5), facts=facts(sampled=True))
 
 
 def test_runaway_silences_its_symptoms():
     """Loss, accuracy, log-probs and samples all look bad; the cause alone is said."""
-    bad = {"loss": 2.5, "rewards/accuracies": 0.5, "diag/log_ratio_token/chosen": -5.0, "diag/log_ratio_token/rejected": -6.0,
-           "diag/chosen_down": 1.0, "diag/drift": 5.5}  # fmt: skip
-    found = told(train=constant(bad, after=5), spoken=constant({"diag/samples_repeated": 0.9}, after=20))
+    bad = {
+        "loss": 2.5,
+        "rewards/accuracies": 0.5,
+        "diag/log_ratio_token/chosen": -5.0,
+        "diag/log_ratio_token/rejected": -6.0,
+        "diag/chosen_down": 1.0,
+        "diag/drift": 5.5,
+    }
+    found = told(
+        train=constant(bad, after=5), spoken=constant({"diag/samples_repeated": 0.9}, after=20)
+    )
     assert found.keys() == {"runaway"}
 
 
 def test_what_drifts_after_memorising_is_memory():
-    """Twenty epochs over a hundred pairs: far from the start, margins that go with length, long samples; one cause."""
-    learned = lambda step, line: {"loss": 0.01, "rewards/accuracies": 1.0, "diag/drift": step / 20} if step > 30 else {}  # noqa: E731
+    """Twenty epochs over a hundred pairs: far from the start, margins that go with length, long
+    samples; one cause.
+    """
+    learned = lambda step, line: (
+        {"loss": 0.01, "rewards/accuracies": 1.0, "diag/drift": step / 20} if step > 30 else {}
+    )  # noqa: E731
     by_length = constant({"diag/eval_length_correlation": 0.9}, after=60)
-    found = told(train=learned, held=by_length, spoken=constant({"diag/samples_tokens": 90.0, "diag/samples_longer": 1.0}, after=60))
+    found = told(
+        train=learned,
+        held=by_length,
+        spoken=constant({"diag/samples_tokens": 90.0, "diag/samples_longer": 1.0}, after=60),
+    )
     assert found.keys() == {"memorised"}
     assert "runaway" in told(train=constant({"diag/drift": 4.0}, after=40))
 
 
 def test_displaced_answers_have_any_length():
     """Where the probability goes instead is not in the data: so is how long those answers are."""
-    fallen = {"diag/log_ratio_token/chosen": -0.8, "diag/log_ratio_token/rejected": -1.5, "diag/chosen_down": 0.9}
+    fallen = {
+        "diag/log_ratio_token/chosen": -0.8,
+        "diag/log_ratio_token/rejected": -1.5,
+        "diag/chosen_down": 0.9,
+    }
     longer = constant({"diag/samples_tokens": 90.0, "diag/samples_longer": 1.0}, after=60)
-    assert "length-drift" not in told(train=constant(fallen, after=20), spoken=longer) and "length-drift" in told(spoken=longer)
+    assert "length-drift" not in told(
+        train=constant(fallen, after=20), spoken=longer
+    ) and "length-drift" in told(spoken=longer)
 
 
 def test_a_reward_that_shows_as_zero_is_explained_to_nobody():
@@ -183,21 +300,31 @@ def test_both_falling_on_few_rows_is_no_displacement():
 
 def test_displacement_is_seen_on_held_out_rows_where_training_has_no_reference():
     gone = {name: math.nan for name in healthy(1) if name.startswith("diag/")}
-    fall = {"diag/eval_log_ratio_token/chosen": -0.8, "diag/eval_log_ratio_token/rejected": -1.5, "diag/eval_chosen_down": 0.9}
+    fall = {
+        "diag/eval_log_ratio_token/chosen": -0.8,
+        "diag/eval_log_ratio_token/rejected": -1.5,
+        "diag/eval_chosen_down": 0.9,
+    }
     without = lambda step, line: gone  # noqa: E731
-    assert "chosen-falling" in told(train=without, held=constant(fall, after=20), facts=facts(at_reference=None))
+    assert "chosen-falling" in told(
+        train=without, held=constant(fall, after=20), facts=facts(at_reference=None)
+    )
 
 
 def test_one_worse_evaluation_is_no_turn():
     """Held-out loss wobbles: only two in a row, clearly above the best, are a turn."""
-    assert told(held=lambda step, line: {"eval_loss": 0.6 + (0.08 if step in (40, 80) else 0.0)}) == {}
+    assert (
+        told(held=lambda step, line: {"eval_loss": 0.6 + (0.08 if step in (40, 80) else 0.0)}) == {}
+    )
 
 
 def test_accuracy_stuck_needs_rows():
     """64 rows at .5 say nothing; 800 do."""
     stuck = lambda step, line: {"rewards/accuracies": 0.5}  # noqa: E731
     chance = constant({"eval_rewards/accuracies": 0.5, "diag/eval_accuracy_low": 0.4})
-    assert "accuracy-stuck" not in told(40, train=stuck, held=chance, facts=facts(steps=40, batch_size=2))
+    assert "accuracy-stuck" not in told(
+        40, train=stuck, held=chance, facts=facts(steps=40, batch_size=2)
+    )
     assert "accuracy-stuck" in told(train=stuck, held=chance)
 
 
@@ -207,20 +334,42 @@ def test_the_held_out_rows_may_know_better():
 
 def test_samples_are_compared_with_those_before():
     """A model that always repeated itself has not degenerated."""
-    assert told(spoken=constant({"diag/samples_repeated": 0.6, "diag/samples_ended": 0.0, "diag/samples_empty": 1.0})) == {}
+    assert (
+        told(
+            spoken=constant(
+                {"diag/samples_repeated": 0.6, "diag/samples_ended": 0.0, "diag/samples_empty": 1.0}
+            )
+        )
+        == {}
+    )
 
 
-@pytest.mark.parametrize("beta, drift, margin", [(0.01, 2.0, 0.1), (0.005, 2.0, 3.0), (0.005, 0.05, 0.1)])
+@pytest.mark.parametrize(
+    "beta, drift, margin", [(0.01, 2.0, 0.1), (0.005, 2.0, 3.0), (0.005, 0.05, 0.1)]
+)
 def test_beta_is_not_to_blame(beta, drift, margin):
     """Papers use .01; a margin that is reached; answers that have not moved."""
-    assert told(train=scaled(**{"diag/drift": drift, "rewards/margins": margin}), facts=facts(options={"beta": beta})) == {}
+    assert (
+        told(
+            train=scaled(**{"diag/drift": drift, "rewards/margins": margin}),
+            facts=facts(options={"beta": beta}),
+        )
+        == {}
+    )
 
 
 def test_a_flat_margin_without_held_out_rows():
     """The last half of the run against its first window; a batch's noise alone is no evidence."""
     gone = constant({"eval_rewards/margins": math.nan})
-    assert told(train=lambda step, line: {"rewards/margins": 0.02 * (-1) ** step}, held=gone).keys() == {"margin-flat"}
-    assert told(train=lambda step, line: {"rewards/margins": step / 100 + 0.3 * (-1) ** step}, held=gone) == {}
+    assert told(
+        train=lambda step, line: {"rewards/margins": 0.02 * (-1) ** step}, held=gone
+    ).keys() == {"margin-flat"}
+    assert (
+        told(
+            train=lambda step, line: {"rewards/margins": step / 100 + 0.3 * (-1) ** step}, held=gone
+        )
+        == {}
+    )
 
 
 def test_a_flat_margin_says_whose_it_is():
@@ -253,10 +402,19 @@ def test_a_spike_under_the_clip_is_none():
 
 @pytest.mark.parametrize("rule", ["nothing-generalises", "length-only"])
 def test_what_was_evaluated_before_training_says_nothing_of_it(rule):
-    """A run that is evaluated at its ends alone has, in its middle, the figures of the untrained model."""
+    """A run that is evaluated at its ends alone has, in its middle, the figures of the untrained
+    model.
+    """
     history = History(facts())
-    history.add({"step": 0, "eval_rewards/accuracies": 0.5, "diag/eval_accuracy_low": 0.4, "diag/eval_accuracy_high": 0.6,
-                 "diag/eval_length_correlation": 0.9})  # fmt: skip
+    history.add(
+        {
+            "step": 0,
+            "eval_rewards/accuracies": 0.5,
+            "diag/eval_accuracy_low": 0.4,
+            "diag/eval_accuracy_high": 0.6,
+            "diag/eval_length_correlation": 0.9,
+        }
+    )
     for step in range(1, history.facts.steps * 3 // 4):
         history.add({"step": step, "loss": 0.5, "rewards/accuracies": 0.9})
     assert f"flag.{rule}" not in {finding.check for finding in look(history, set())}

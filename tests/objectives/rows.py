@@ -42,7 +42,9 @@ def label(variant):
 
 def logps(sums, counts=None, dtype=torch.float64):
     sums = sums if isinstance(sums, torch.Tensor) else torch.tensor(sums, dtype=dtype)
-    return Logps(sums, torch.ones(len(sums), dtype=torch.long) if counts is None else torch.as_tensor(counts))
+    return Logps(
+        sums, torch.ones(len(sums), dtype=torch.long) if counts is None else torch.as_tensor(counts)
+    )
 
 
 def pairs(chosen, rejected, chosen_counts=None, rejected_counts=None, dtype=torch.float64):
@@ -54,7 +56,9 @@ def labelled(sums, desirable, counts=None):
 
 
 def build(kind, sums, counts, desirable, margin=0.0):
-    """Rows of a kind from sums [2, B] and counts [2, B]; kinds of one answer take the first of the two."""
+    """Rows of a kind from sums [2, B] and counts [2, B]; kinds of one answer take the first of the
+    two.
+    """
     numbers = Scores if kind == "scores" else Logps
     first, second = (numbers(one, count) for one, count in zip(sums, counts, strict=True))
     if kind == "scores":
@@ -75,26 +79,39 @@ class Case:
         self.counts = torch.randint(1, 12, (2, rows), generator=generator)
         per_token = -0.1 - 2 * torch.rand((2, rows), generator=generator, dtype=torch.float64)
         self.policy = (per_token * self.counts).to(dtype)  # [2, B]
-        self.reference = self.policy + torch.randn((2, rows), generator=generator, dtype=torch.float64).to(dtype)
+        self.reference = self.policy + torch.randn(
+            (2, rows), generator=generator, dtype=torch.float64
+        ).to(dtype)
         self.desirable = torch.arange(rows) % 2 == 0
         self.z0 = torch.tensor(0.3, dtype=dtype)
 
-    def losses(self, policy=None, reference=None, counts=None, desirable=None, z0=None, margin=None):
+    def losses(
+        self, policy=None, reference=None, counts=None, desirable=None, z0=None, margin=None
+    ):
         """Per-row losses, with any of the inputs replaced."""
         counts = self.counts if counts is None else counts
         desirable = self.desirable if desirable is None else desirable
         margin = self.margin if margin is None else margin
-        policy = build(self.kind, self.policy if policy is None else policy, counts, desirable, margin)
-        against = build(self.kind, self.reference if reference is None else reference, counts, desirable)
+        policy = build(
+            self.kind, self.policy if policy is None else policy, counts, desirable, margin
+        )
+        against = build(
+            self.kind, self.reference if reference is None else reference, counts, desirable
+        )
         context = {"z0": self.z0 if z0 is None else z0} if self.bound.context else {}
-        return self.bound.losses(policy, against if self.bound.reference else None, **context).losses
+        return self.bound.losses(
+            policy, against if self.bound.reference else None, **context
+        ).losses
 
     def take(self, which):
         """Losses of those rows alone."""
         return self.losses(
-            self.policy[:, which], self.reference[:, which], self.counts[:, which], self.desirable[which],
+            self.policy[:, which],
+            self.reference[:, which],
+            self.counts[:, which],
+            self.desirable[which],
             margin=self.margin[which],
-        )  # fmt: skip
+        )
 
 
 def baseline(case, policy, reference):

@@ -1,7 +1,7 @@
 """Small worlds whose answer is known, solved through the real objectives.
 
-A bandit has one prompt and one-token answers: the policy is a softmax over arms. Optimisers run to convergence in
-float64, so the numbers are those of the papers and not of a learning rate.
+A bandit has one prompt and one-token answers: the policy is a softmax over arms. Optimisers run to
+convergence in float64, so the numbers are those of the papers and not of a learning rate.
 """
 
 import math
@@ -23,7 +23,11 @@ def settle(loss_of, start):
     """The logits that minimise the loss, by L-BFGS."""
     logits = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS(
-        [logits], max_iter=300, tolerance_grad=1e-12, tolerance_change=1e-14, line_search_fn="strong_wolfe"
+        [logits],
+        max_iter=300,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-14,
+        line_search_fn="strong_wolfe",
     )
 
     def closure():
@@ -52,7 +56,9 @@ FRONTIER = {
 
 
 def dpo_on_exact_preferences(beta):
-    """DPO's optimum when each pair of arms is labelled by Bradley-Terry with the true rewards, in exact shares."""
+    """DPO's optimum when each pair of arms is labelled by Bradley-Terry with the true rewards, in
+    exact shares.
+    """
     comparisons = [(i, j) for i in range(5) for j in range(5) if i != j]
     shares = torch.stack([torch.sigmoid(REWARD[i] - REWARD[j]) for i, j in comparisons])
     return settle(
@@ -82,13 +88,19 @@ NOTHING = torch.full((3,), -math.log(3), dtype=torch.float64)
 
 @pytest.mark.parametrize(
     ("tau", "expected"),
-    [(0.1, (0.9644, 0.0344, 0.0012)), (0.5, (0.5627, 0.2889, 0.1483)), (1.0, (0.4484, 0.3213, 0.2302))],
+    [
+        (0.1, (0.9644, 0.0344, 0.0012)),
+        (0.5, (0.5627, 0.2889, 0.1483)),
+        (1.0, (0.4484, 0.3213, 0.2302)),
+    ],
 )
 def test_ipo_stays_near_the_reference_on_sure_labels(tau, expected):
     """From ten starts: IPO's optimum depends on τ and on nothing else."""
     for seed in range(10):
         start = torch.randn(3, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-        policy = settle(lambda logp: ipo(*compare(logp, NOTHING, ORDERED), beta=tau).losses.mean(), start)
+        policy = settle(
+            lambda logp: ipo(*compare(logp, NOTHING, ORDERED), beta=tau).losses.mean(), start
+        )
         assert policy.tolist() == pytest.approx(expected, abs=6e-5)
 
 
@@ -106,7 +118,9 @@ def dpo_after(steps, beta, comparisons):
     logits = torch.zeros(3, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
     for _ in range(steps):
-        loss = dpo(*compare(torch.log_softmax(logits, 0), NOTHING, comparisons), beta=beta).losses.mean()
+        loss = dpo(
+            *compare(torch.log_softmax(logits, 0), NOTHING, comparisons), beta=beta
+        ).losses.mean()
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -114,7 +128,9 @@ def dpo_after(steps, beta, comparisons):
 
 
 def test_dpo_runs_away_on_sure_labels_whatever_beta():
-    """π(a) goes on to 1 at β = .1 and at 1, where IPO rested at .9644 and .4484; at β = 10 it is only slower."""
+    """π(a) goes on to 1 at β = .1 and at 1, where IPO rested at .9644 and .4484; at β = 10 it is
+    only slower.
+    """
     early, late = dpo_after(100, 10.0, ORDERED), dpo_after(400, 10.0, ORDERED)
     assert early[A] < late[A]
     for beta in (0.1, 1.0):
@@ -126,12 +142,16 @@ def test_dpo_runs_away_on_sure_labels_whatever_beta():
 
 
 def test_likelihood_displacement():
-    """The margin grows and accuracy stays perfect, while a third answer, never in the data, takes all probability.
+    """The margin grows and accuracy stays perfect, while a third answer, never in the data, takes
+    all probability.
 
-    A log-linear policy in two features, where the chosen and the rejected answer look alike and the third looks more
-    chosen than the chosen. Gradient descent with rate .5, β = .5. (Razin et al. 2024, arXiv:2410.08847, in miniature.)
+    A log-linear policy in two features, where the chosen and the rejected answer look alike and the
+    third looks more chosen than the chosen. Gradient descent with rate .5, β = .5. (Razin et al.
+    2024, arXiv:2410.08847, in miniature.)
     """
-    features = torch.tensor([(1, 0.3), (1, 0), (0.2, 1), (-0.6, 0.4), (0, -0.8)], dtype=torch.float64)
+    features = torch.tensor(
+        [(1, 0.3), (1, 0), (0.2, 1), (-0.6, 0.4), (0, -0.8)], dtype=torch.float64
+    )
     reference = torch.tensor([0.35, 0.35, 0.1, 0.1, 0.1], dtype=torch.float64).log()
     weights = torch.zeros(2, dtype=torch.float64)
     seen = {}
@@ -140,7 +160,8 @@ def test_likelihood_displacement():
         policy = torch.log_softmax(reference + features @ weights, 0)
         rows = compare(policy, reference, [(0, 1)])
         if step in (0, 100, 2000):
-            scaled = 0.5 * (rows[0].chosen.sum - rows[0].rejected.sum).item()  # the reference's margin is 0
+            # the reference's margin is 0
+            scaled = 0.5 * (rows[0].chosen.sum - rows[0].rejected.sum).item()
             seen[step] = (scaled, policy[0].exp().item(), policy[2].exp().item())
         (slope,) = torch.autograd.grad(dpo(*rows, beta=0.5).losses.sum(), weights)
         weights = weights.detach() - 0.5 * slope

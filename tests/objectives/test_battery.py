@@ -30,10 +30,17 @@ def oracle_arguments(case, row):
     """The row as the oracles want it: token lists, options, and what only labelled rows have."""
     slots = range(2 if case.bound.rows == "pairs" else 1)
     answers = [
-        tuple(tokens(float(side[slot, row]), int(case.counts[slot, row])) for side in (case.policy, case.reference))
+        tuple(
+            tokens(float(side[slot, row]), int(case.counts[slot, row]))
+            for side in (case.policy, case.reference)
+        )
         for slot in slots
     ]
-    extra = {"desirable": bool(case.desirable[row]), "z0": float(case.z0)} if case.bound.rows == "labelled" else {}
+    extra = (
+        {"desirable": bool(case.desirable[row]), "z0": float(case.z0)}
+        if case.bound.rows == "labelled"
+        else {}
+    )
     extra |= {"row_margin": float(case.margin[row])} if case.kind == "scores" else {}
     return answers, case.bound.options | extra
 
@@ -54,11 +61,20 @@ def test_agrees_with_sixty_digits_in_float32(variant):
     assert losses.dtype == torch.float32
     for row, loss in enumerate(losses.tolist()):
         answers, options = oracle_arguments(case, row)
-        assert loss == pytest.approx(float(exact(variant[0], *answers, **options)), rel=2e-5, abs=2e-6)
+        assert loss == pytest.approx(
+            float(exact(variant[0], *answers, **options)), rel=2e-5, abs=2e-6
+        )
 
 
-# One answer a side with these sums; the reference stands at -5,000 so that log-ratios reach ±1e4 nats.
-ABSURD = [(-1e-12, -10000.0), (-10000.0, -1e-12), (-10000.0, -10000.0), (-1e-12, -1e-12), (-15000.0, -0.5)]
+# One answer a side with these sums; the reference stands at -5,000 so that log-ratios reach ±1e4
+# nats.
+ABSURD = [
+    (-1e-12, -10000.0),
+    (-10000.0, -1e-12),
+    (-10000.0, -10000.0),
+    (-1e-12, -1e-12),
+    (-15000.0, -0.5),
+]
 
 
 @every_variant
@@ -73,14 +89,18 @@ def test_exact_at_absurd_log_probs(variant, sums):
     gradient = torch.autograd.grad(losses.sum(), case.policy)[0]
     case.policy.requires_grad_(False)
     answers, options = oracle_arguments(case, 0)
-    assert losses.item() == pytest.approx(float(exact(variant[0], *answers, **options)), rel=1e-10, abs=1e-200)
+    assert losses.item() == pytest.approx(
+        float(exact(variant[0], *answers, **options)), rel=1e-10, abs=1e-200
+    )
     slopes = exact_slopes(variant[0], *answers, **options)
     assert gradient[: len(slopes), 0].tolist() == pytest.approx(slopes, rel=1e-10, abs=1e-14)
 
 
 @every_variant
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("sums", [*ABSURD, (0.0, 0.0), (0.0, -3.0), (-3.0, 0.0), (-30000.0, -1e-12)])
+@pytest.mark.parametrize(
+    "sums", [*ABSURD, (0.0, 0.0), (0.0, -3.0), (-3.0, 0.0), (-30000.0, -1e-12)]
+)
 def test_finite_at_absurd_log_probs(variant, sums, dtype):
     """Also where the model is certain (0 nats, a probability of 1 in float32)."""
     case = Case(*variant, rows=2, dtype=dtype)
@@ -105,7 +125,9 @@ def test_finite_when_policy_equals_reference(variant):
 @every_variant
 def test_gradient_matches_finite_differences(variant):
     case = Case(*variant)
-    assert torch.autograd.gradcheck(lambda policy: case.losses(policy=policy), case.policy.requires_grad_())
+    assert torch.autograd.gradcheck(
+        lambda policy: case.losses(policy=policy), case.policy.requires_grad_()
+    )
 
 
 @every_variant
@@ -114,7 +136,9 @@ def test_the_reference_gets_no_gradient(variant):
     case.reference.requires_grad_()
     case.z0.requires_grad_()
     losses = case.losses(policy=case.policy.requires_grad_())
-    gradients = torch.autograd.grad(losses.sum(), (case.policy, case.reference, case.z0), allow_unused=True)
+    gradients = torch.autograd.grad(
+        losses.sum(), (case.policy, case.reference, case.z0), allow_unused=True
+    )
     assert gradients[0].any()
     assert gradients[1] is None and gradients[2] is None
 
@@ -136,14 +160,19 @@ def test_two_halves_equal_the_whole(variant):
 
 @every_objective
 def test_only_kto_couples_its_batch(name):
-    """An objective has a context exactly if it couples its batch, and then its halves differ from the whole."""
+    """An objective has a context exactly if it couples its batch, and then its halves differ from
+    the whole.
+    """
     objective = OBJECTIVES[name]
     assert objective.couples_batch == (objective.context is not None) == (name == "kto")
     if objective.couples_batch:
         case = Case(name)
-        first = build("demonstrations", case.reference, case.counts, None).completion  # roles swapped: some KL
+        # roles swapped: some KL
+        first = build("demonstrations", case.reference, case.counts, None).completion
         second = build("demonstrations", case.policy, case.counts, None).completion
-        whole, half = (objective.context(first[part], second[part]) for part in (slice(0, 6), slice(0, 2)))
+        whole, half = (
+            objective.context(first[part], second[part]) for part in (slice(0, 6), slice(0, 2))
+        )
         assert not torch.equal(whole["z0"], half["z0"])
         assert not torch.allclose(case.losses(**whole), case.losses(**half))
 
@@ -173,8 +202,18 @@ def test_rows_of_unequal_number_are_refused(name):
                 **({"z0": case.z0} if bound.context else {}),
             )
     if bound.rows == "pairs":
-        lopsided = build(case.kind, (case.policy[0], case.policy[1, :1]), (case.counts[0], case.counts[1, :1]), None)
-        against = build(case.kind, (case.reference[0], case.reference[1, :1]), (case.counts[0], case.counts[1, :1]), None)
+        lopsided = build(
+            case.kind,
+            (case.policy[0], case.policy[1, :1]),
+            (case.counts[0], case.counts[1, :1]),
+            None,
+        )
+        against = build(
+            case.kind,
+            (case.reference[0], case.reference[1, :1]),
+            (case.counts[0], case.counts[1, :1]),
+            None,
+        )
         with pytest.raises(UsageError, match="same rows"):
             bound.losses(lopsided, against if bound.reference else None)
 
@@ -188,7 +227,9 @@ def test_docstring_names_its_source_and_formula(name):
 
 @every_objective
 def test_every_keyword_is_bounded(name):
-    """No keyword without a kind: it would be neither checked nor listed. Context keywords are no options."""
+    """No keyword without a kind: it would be neither checked nor listed. Context keywords are no
+    options.
+    """
     objective = OBJECTIVES[name]
     parameters = inspect.signature(objective.function).parameters.values()
     keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}

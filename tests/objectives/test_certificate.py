@@ -45,18 +45,22 @@ def test_a_step_in_float32_is_certified_to_what_float32_can_show(variant):
 
 
 def test_the_points_are_what_their_names_say():
-    """Log-probs of real answers, exact in float32 on both sides of a margin of 0, near it and far away."""
+    """Log-probs of real answers, exact in float32 on both sides of a margin of 0, near it and far
+    away.
+    """
     for name, sides in _POINTS.items():
         for policy, reference, count in sides:
             assert policy < 0 and reference < 0 and count >= 1
             assert (policy * 64).is_integer() and (reference * 64).is_integer()
-        (chosen, rejected) = (policy - reference for policy, reference, _ in sides)
+        chosen, rejected = (policy - reference for policy, reference, _ in sides)
         margin = chosen - rejected
         if name == "policy equals reference":
             assert chosen == rejected == 0
         if "margin" in name:
             assert (margin < 0) == name.endswith("the wrong way")
-            low, high = {"a small": (0, 5), "a large": (100, 500), "an extreme": (5000, math.inf)}[name.split(" margin")[0]]
+            low, high = {"a small": (0, 5), "a large": (100, 500), "an extreme": (5000, math.inf)}[
+                name.split(" margin")[0]
+            ]
             assert low < abs(margin) < high
         if name == "both fall":
             assert chosen < 0 and rejected < 0
@@ -65,16 +69,21 @@ def test_the_points_are_what_their_names_say():
 
 
 def test_a_stranger_s_kink_at_the_reference_is_no_fault(tmp_path, monkeypatch):
-    """Finite differences see half of a slope in a kink, and nothing at the extreme: eight of the twelve points are neither."""
+    """Finite differences see half of a slope in a kink, and nothing at the extreme: eight of the
+    twelve points are neither.
+    """
     (tmp_path / "kinked.py").write_text(
-        "def mine(policy, reference):\n"
-        "    h = policy.chosen.sum - reference.chosen.sum - policy.rejected.sum + reference.rejected.sum\n"
-        "    return (-h).relu()\n"
+        "def mine(policy, reference):\n    h = policy.chosen.sum - reference.chosen.sum -"
+        " policy.rejected.sum + reference.rejected.sum\n    return (-h).relu()\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
     bound = resolve("kinked:mine")
     finding = certify(bound, step_of(bound))
-    assert (finding.verdict, finding.evidence["points"], finding.evidence["against"]) == ("ok", 8, "finite differences")
+    assert (finding.verdict, finding.evidence["points"], finding.evidence["against"]) == (
+        "ok",
+        8,
+        "finite differences",
+    )
 
 
 def each(rows, change):
@@ -106,7 +115,9 @@ def averaged(bound):
 
 
 def reference_ignored(bound):
-    return lambda p, r, c: bound.losses(p, each(r, lambda one: Logps(one.sum * 0, one.count)), **c).losses
+    return lambda p, r, c: (
+        bound.losses(p, each(r, lambda one: Logps(one.sum * 0, one.count)), **c).losses
+    )
 
 
 def reference_is_the_policy(bound):
@@ -133,7 +144,9 @@ def value_right_gradient_wrong(bound):
 
 def margins_ignored(bound):
     """Rows come with margins, and none arrives."""
-    return lambda p, r, c: bound.losses(PairScores(p.chosen, p.rejected, p.margin * 0), r, **c).losses
+    return lambda p, r, c: (
+        bound.losses(PairScores(p.chosen, p.rejected, p.margin * 0), r, **c).losses
+    )
 
 
 def beta_ignored(bound):
@@ -180,16 +193,30 @@ ALL = list(OBJECTIVES)
 REFERENCED = [name for name in ALL if OBJECTIVES[name].reference]
 WITH_BETA = [name for name in ALL if "beta" in OBJECTIVES[name].kinds]
 MUTATIONS = (
-    [(mutate, name) for mutate in (flipped, hidden_nll, averaged, value_right_gradient_wrong) for name in ALL]
-    + [(mutate, name) for mutate in (micro_batch_mean, not_a_number, detached, half_precision) for name in ALL]
+    [
+        (mutate, name)
+        for mutate in (flipped, hidden_nll, averaged, value_right_gradient_wrong)
+        for name in ALL
+    ]
+    + [
+        (mutate, name)
+        for mutate in (micro_batch_mean, not_a_number, detached, half_precision)
+        for name in ALL
+    ]
     + [(margins_ignored, "bradley_terry")]
-    + [(mutate, name) for mutate in (reference_ignored, reference_is_the_policy) for name in REFERENCED]
+    + [
+        (mutate, name)
+        for mutate in (reference_ignored, reference_is_the_policy)
+        for name in REFERENCED
+    ]
     + [(labels_swapped, name) for name in ALL if name != "sft"]
     + [(baseline_unclamped, "kto")]
 )
 
 
-@pytest.mark.parametrize(("mutate", "name"), MUTATIONS, ids=lambda value: getattr(value, "__name__", value))
+@pytest.mark.parametrize(
+    ("mutate", "name"), MUTATIONS, ids=lambda value: getattr(value, "__name__", value)
+)
 def test_a_wrong_step_is_refused(mutate, name):
     bound = resolve(name)
     finding = certify(bound, mutate(bound))
@@ -223,7 +250,10 @@ def test_ipo_configured_and_sigmoid_run_is_named():
     finding = certify(resolve("ipo", {"beta": 0.2}), lambda p, r, c: dpo(p, r, beta=0.2).losses)
     assert finding.refused
     assert finding.evidence["ran"] == "dpo with beta = 0.2, label_smoothing = 0.0"
-    assert finding.evidence["point"] == "policy equals reference" and finding.evidence["quantity"] == "loss"
+    assert (
+        finding.evidence["point"] == "policy equals reference"
+        and finding.evidence["quantity"] == "loss"
+    )
     assert finding.evidence["expected"] == pytest.approx(6.25)
     assert finding.evidence["got"] == pytest.approx(0.6931, abs=1e-4)
     assert "dpo with beta = 0.2" in finding.says
@@ -238,7 +268,11 @@ def test_ipo_configured_and_sigmoid_run_is_named():
             "ipo with beta = 0.1, normalize = sequence_sum",
         ),
         ("dpo", lambda p, r, c: -dpo(p, r).losses, "dpo with its sign flipped"),
-        ("cdpo", lambda p, r, c: robust(p, r).losses, "robust with beta = 0.1, label_smoothing = 0.1"),
+        (
+            "cdpo",
+            lambda p, r, c: robust(p, r).losses,
+            "robust with beta = 0.1, label_smoothing = 0.1",
+        ),
     ],
 )
 def test_what_ran_is_named_where_it_is_known(configured, compute, ran):

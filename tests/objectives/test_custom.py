@@ -12,7 +12,9 @@ from accord.types import LabelledLogps, Logps, UsageError
 
 @pytest.fixture
 def write(tmp_path, monkeypatch):
-    """Writes a module of one function and gives its objective name; each test has a module of its own."""
+    """Writes a module of one function and gives its objective name; each test has a module of its
+    own.
+    """
     monkeypatch.syspath_prepend(tmp_path)
 
     def write(body, module):
@@ -32,12 +34,23 @@ SQUARED = '''
 
 def test_a_bare_tensor_is_enough(write):
     bound = resolve(write(SQUARED, "custom_squared"), {"beta": 0.5})
-    assert (bound.rows, bound.reference, bound.denominator, bound.couples_batch) == ("pairs", True, "rows", False)
+    assert (bound.rows, bound.reference, bound.denominator, bound.couples_batch) == (
+        "pairs",
+        True,
+        "rows",
+        False,
+    )
     assert bound.options == {"beta": 0.5, "power": 2.0, "clip": False, "mode": "plain"}
     assert bound.losses(pairs([-1.0], [-5.0]), pairs([-1.0], [-1.0])).losses.tolist() == [1.0]
-    assert bound.source == "Squared distance of the scaled margin to one." and bound.at_reference is None
+    assert (
+        bound.source == "Squared distance of the scaled margin to one."
+        and bound.at_reference is None
+    )
     assert "no closed form" in bound.convention and bound.learning_rate == 1e-4
-    policy, reference = Logps(torch.tensor([-1.0]), torch.ones(1)), Logps(torch.tensor([-3.0]), torch.ones(1))
+    policy, reference = (
+        Logps(torch.tensor([-1.0]), torch.ones(1)),
+        Logps(torch.tensor([-3.0]), torch.ones(1)),
+    )
     assert bound.reward(policy, reference).tolist() == [1.0]  # β · log-ratio
 
 
@@ -55,7 +68,9 @@ def test_rows_and_reference_are_read_from_the_signature(write):
     )
     bound = resolve(name)
     assert (bound.rows, bound.reference) == ("labelled", False)
-    rows = LabelledLogps(Logps(torch.tensor([-4.0, -4.0]), torch.tensor([2, 2])), torch.tensor([True, False]))
+    rows = LabelledLogps(
+        Logps(torch.tensor([-4.0, -4.0]), torch.tensor([2, 2])), torch.tensor([True, False])
+    )
     assert bound.losses(rows).losses.tolist() == [4.0, -4.0]
     assert bound.reward(rows.completion).tolist() == [-2.0, -2.0]  # no reference: the mean log-prob
     assert certify(bound, lambda p, r, c: bound.losses(p, r, **c).losses).verdict == "ok"
@@ -72,7 +87,9 @@ def test_the_certificate_uses_differences_and_says_so(write):
     bound = resolve(write(SQUARED, "custom_certified"))
     finding = certify(bound, lambda p, r, c: bound.losses(p, r, **c).losses)
     assert finding.verdict == "ok"
-    assert finding.evidence["against"] == "finite differences" and "finite differences" in finding.says
+    assert (
+        finding.evidence["against"] == "finite differences" and "finite differences" in finding.says
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,20 +107,38 @@ def test_the_certificate_refuses_another_step(write, wrong):
 
 
 WRONG = {
-    "returns a mean": ("def mine(policy): return -policy.chosen.sum.mean()", r"shape \(\) for 3 rows"),
+    "returns a mean": (
+        "def mine(policy): return -policy.chosen.sum.mean()",
+        r"shape \(\) for 3 rows",
+    ),
     "returns a number": ("def mine(policy): return 1.0", "returned float"),
     "raises": ("def mine(policy): return policy.choosen.sum", "AttributeError.*choosen"),
-    "detached": ("def mine(policy): return -policy.chosen.sum.detach()", "nothing would be learned"),
-    "compares": ("def mine(policy): return (policy.chosen.sum < policy.rejected.sum).float()", "nothing would be"),
+    "detached": (
+        "def mine(policy): return -policy.chosen.sum.detach()",
+        "nothing would be learned",
+    ),
+    "compares": (
+        "def mine(policy): return (policy.chosen.sum < policy.rejected.sum).float()",
+        "nothing would be",
+    ),
     "not finite": ("def mine(policy): return policy.chosen.sum.log()", "not finite"),
     "gradient not finite": (
         "def mine(policy): return (policy.chosen.sum * 0).abs().sqrt() + policy.rejected.sum",
         "gradient .* nan",
     ),
-    "couples rows": ("def mine(policy): return -policy.chosen.sum / len(policy)", "must not depend on other"),
-    "takes anything": ("def mine(policy, **options): return -policy.chosen.sum", "name its options"),
+    "couples rows": (
+        "def mine(policy): return -policy.chosen.sum / len(policy)",
+        "must not depend on other",
+    ),
+    "takes anything": (
+        "def mine(policy, **options): return -policy.chosen.sum",
+        "name its options",
+    ),
     "takes nothing": ("def mine(): return 0", "first argument"),
-    "positional only": ("def mine(policy, beta=0.1, /): return -beta * policy.chosen.sum", "positional only"),
+    "positional only": (
+        "def mine(policy, beta=0.1, /): return -beta * policy.chosen.sum",
+        "positional only",
+    ),
     "wrong annotation": ("def mine(policy: dict): return 0", "annotated 'dict'"),
     "not a function": ("mine = 3", "no function 'mine'"),
     "broken module": ("raise RuntimeError('no licence')", "RuntimeError: no licence"),
@@ -130,7 +165,13 @@ def test_its_options_are_checked_like_any_other(write):
     name = write(SQUARED, "custom_options")
     with pytest.raises(UsageError, match="did you mean 'power'"):
         resolve(name, {"powr": 3})
-    for options in ({"power": "three"}, {"power": True}, {"clip": 1}, {"mode": 2}, {"beta": float("nan")}):
+    for options in (
+        {"power": "three"},
+        {"power": True},
+        {"clip": 1},
+        {"mode": 2},
+        {"beta": float("nan")},
+    ):
         with pytest.raises(UsageError, match="not accepted"):
             resolve(name, options)
 

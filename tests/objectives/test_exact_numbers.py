@@ -7,7 +7,20 @@ import torch
 from objectives.rows import Case, baseline, labelled, logps, pairs
 from torch.testing import assert_close
 
-from accord.objectives import cdpo, cpo, dpo, hinge, ipo, kto, kto_baseline, orpo, resolve, robust, sft, simpo
+from accord.objectives import (
+    cdpo,
+    cpo,
+    dpo,
+    hinge,
+    ipo,
+    kto,
+    kto_baseline,
+    orpo,
+    resolve,
+    robust,
+    sft,
+    simpo,
+)
 from accord.types import DemonstrationLogps, UsageError
 
 AT_REFERENCE = [
@@ -29,8 +42,12 @@ AT_REFERENCE = [
 
 @pytest.mark.parametrize(("name", "options", "loss"), AT_REFERENCE)
 def test_loss_where_policy_equals_reference(name, options, loss):
-    """Before the first update: ln 2, 1/(4β²), 1, λ/2. What an objective states is what a run is held against."""
-    assert resolve(name, options).at_reference == (None if loss is None else pytest.approx(loss, rel=1e-12))
+    """Before the first update: ln 2, 1/(4β²), 1, λ/2. What an objective states is what a run is
+    held against.
+    """
+    assert resolve(name, options).at_reference == (
+        None if loss is None else pytest.approx(loss, rel=1e-12)
+    )
 
 
 def test_dpo_by_hand():
@@ -42,11 +59,15 @@ def test_dpo_by_hand():
 
 
 def test_dpo_pulls_with_half_beta_at_the_reference():
-    """d L / d h = -β/2 where h = 0: the chosen answer's log-prob goes up, the rejected one's as much down."""
+    """d L / d h = -β/2 where h = 0: the chosen answer's log-prob goes up, the rejected one's as
+    much down.
+    """
     chosen = torch.tensor([-3.0], requires_grad=True)
     rejected = torch.tensor([-5.0], requires_grad=True)
     loss = dpo(pairs(chosen, rejected), pairs([-3.0], [-5.0]), beta=0.3).losses.sum()
-    assert [g.item() for g in torch.autograd.grad(loss, (chosen, rejected))] == pytest.approx([-0.15, 0.15])
+    assert [g.item() for g in torch.autograd.grad(loss, (chosen, rejected))] == pytest.approx(
+        [-0.15, 0.15]
+    )
 
 
 def test_dpo_takes_sums_and_ipo_means():
@@ -55,7 +76,11 @@ def test_dpo_takes_sums_and_ipo_means():
     long = pairs([-4.0], [-12.0], [8], [8]), pairs([-8.0], [-8.0], [8], [8])
     assert dpo(*short, beta=1.0).losses.item() == pytest.approx(math.log1p(math.exp(-4)))
     assert dpo(*long, beta=1.0).losses.item() == pytest.approx(math.log1p(math.exp(-8)))
-    assert ipo(*short, beta=1.0).losses.item() == ipo(*long, beta=1.0).losses.item() == pytest.approx(0.25)
+    assert (
+        ipo(*short, beta=1.0).losses.item()
+        == ipo(*long, beta=1.0).losses.item()
+        == pytest.approx(0.25)
+    )
     assert ipo(*short, beta=1.0, normalize="sequence_sum").losses.item() == pytest.approx(3.5**2)
     assert ipo(*long, beta=1.0, normalize="sequence_sum").losses.item() == pytest.approx(7.5**2)
 
@@ -70,7 +95,9 @@ def test_swapping_the_labels_costs_the_margin(margin):
 
 @pytest.mark.parametrize("name", ["dpo", "cdpo", "robust", "hinge", "ipo"])
 def test_a_constant_on_both_reference_log_probs_changes_nothing(name):
-    """The partition function of the prompt cancels. IPO by token only for equal lengths, so by sum here."""
+    """The partition function of the prompt cancels. IPO by token only for equal lengths, so by sum
+    here.
+    """
     case = Case(name, {"normalize": "sequence_sum"} if name == "ipo" else {})
     assert_close(case.losses(reference=case.reference + 17.5), case.losses())
 
@@ -90,7 +117,9 @@ def test_simpo_by_hand():
     assert simpo(policy, beta=2.0, gamma=1.0).losses.item() == pytest.approx(expected)
     assert simpo(policy, beta=2.0, gamma_beta_ratio=0.5).losses.item() == pytest.approx(expected)
     assert simpo(policy).losses.item() == pytest.approx(expected)  # the defaults are these
-    assert simpo(policy, beta=2.0, gamma=0.0).losses.item() == pytest.approx(math.log1p(math.exp(-2)))
+    assert simpo(policy, beta=2.0, gamma=0.0).losses.item() == pytest.approx(
+        math.log1p(math.exp(-2))
+    )
 
 
 def test_orpo_by_hand():
@@ -104,7 +133,9 @@ def test_orpo_by_hand():
 
 
 def test_orpo_is_no_hinge_on_length():
-    """Sums of -120 and -150 nats over 100 tokens: from sums the gradient was 9e-14, and exactly 1 when reversed."""
+    """Sums of -120 and -150 nats over 100 tokens: from sums the gradient was 9e-14, and exactly 1
+    when reversed.
+    """
     for chosen, rejected in [(-120.0, -150.0), (-150.0, -120.0)]:
         at = torch.tensor([rejected], dtype=torch.float64, requires_grad=True)
         loss = orpo(pairs([chosen], at, [100], [100]), weight=1.0).losses.sum()
@@ -124,7 +155,9 @@ def test_cpo_by_hand():
 
 
 def test_sft_is_the_sum_over_tokens():
-    """The step divides by the tokens of the whole batch; a mean here would weigh short answers more."""
+    """The step divides by the tokens of the whole batch; a mean here would weigh short answers
+    more.
+    """
     assert sft(DemonstrationLogps(logps([-8.0, -3.0], [4, 1]))).losses.tolist() == [8.0, 3.0]
     assert resolve("sft").denominator == "tokens"
 
@@ -134,7 +167,12 @@ def test_kto_by_hand():
     policy = labelled([-5.0, -5.0], [True, False], [3, 30])
     reference = labelled([-8.0, -8.0], [True, False], [3, 30])
     output = kto(
-        policy, reference, z0=torch.tensor(1.0), beta=0.5, desirable_weight=2.0, undesirable_weight=3.0
+        policy,
+        reference,
+        z0=torch.tensor(1.0),
+        beta=0.5,
+        desirable_weight=2.0,
+        undesirable_weight=3.0,
     )
     sigma = 1 / (1 + math.e)
     assert output.losses.tolist() == pytest.approx([2 * sigma, 3 * (1 - sigma)])
@@ -142,15 +180,22 @@ def test_kto_by_hand():
 
 
 def test_kto_keeps_the_gradient_of_a_saturated_answer():
-    """A good answer 30 nats above the baseline costs e^-30. Written 1 - σ(30) it would cost 0 in float32."""
+    """A good answer 30 nats above the baseline costs e^-30. Written 1 - σ(30) it would cost 0 in
+    float32.
+    """
     at = torch.tensor([30.0], requires_grad=True)
-    loss = kto(labelled(at, [True]), labelled(torch.zeros(1), [True]), z0=torch.tensor(0.0), beta=1.0).losses.sum()
+    loss = kto(
+        labelled(at, [True]), labelled(torch.zeros(1), [True]), z0=torch.tensor(0.0), beta=1.0
+    ).losses.sum()
     assert loss.item() == pytest.approx(math.exp(-30), rel=1e-5, abs=0)
     assert torch.autograd.grad(loss, at)[0].item() == pytest.approx(-math.exp(-30), rel=1e-5, abs=0)
 
 
 def test_kto_baseline_is_a_mean_and_never_negative():
-    up, down = (logps([-1.0, -2.0], [5, 9]), logps([-3.0, -1.0], [5, 9])), (logps([-3.0, -2.0]), logps([-1.0, -1.0]))
+    up, down = (
+        (logps([-1.0, -2.0], [5, 9]), logps([-3.0, -1.0], [5, 9])),
+        (logps([-3.0, -2.0]), logps([-1.0, -1.0])),
+    )
     assert kto_baseline(*up).item() == pytest.approx(0.5)
     assert kto_baseline(*down).item() == 0.0
 
@@ -172,7 +217,9 @@ def pull(function, h, preference, **options):
     nothing = pairs(zero, zero)
     for_label = function(pairs(at, zero), nothing, **options).losses
     against = function(pairs(zero, at), nothing, **options).losses
-    return torch.autograd.grad((preference * for_label + (1 - preference) * against).sum(), at)[0].item()
+    return torch.autograd.grad((preference * for_label + (1 - preference) * against).sum(), at)[
+        0
+    ].item()
 
 
 def logit(p):
@@ -187,7 +234,8 @@ RESTS = [
     (ipo, {"beta": 1.0, "normalize": "sequence_sum"}, 0.9, 0.8 / 2),
     (cdpo, {"beta": 1.0, "label_smoothing": 0.1}, 1.0, 2.1972),
     (cdpo, {"beta": 0.2, "label_smoothing": 0.25}, 1.0, logit(0.75) / 0.2),
-    # Labels of a true preference .8, flipped at rate .1, are seen as .8·.9 + .2·.1 = .74; robust recovers the .8.
+    # Labels of a true preference .8, flipped at rate .1, are seen as .8·.9 + .2·.1 = .74; robust
+    # recovers the .8.
     (robust, {"beta": 0.5, "label_smoothing": 0.1}, 0.74, logit(0.8) / 0.5),
 ]
 
@@ -203,7 +251,9 @@ def test_optimum_on_one_pair(function, options, preference, h):
 def test_cdpo_loss_at_its_optimum():
     """ε = .1: the entropy of a coin at .1, .3251 nats."""
     rest = pairs([2.1972], [0.0]), pairs([0.0], [0.0])
-    assert cdpo(*rest, beta=1.0, label_smoothing=0.1).losses.item() == pytest.approx(0.3251, abs=5e-5)
+    assert cdpo(*rest, beta=1.0, label_smoothing=0.1).losses.item() == pytest.approx(
+        0.3251, abs=5e-5
+    )
 
 
 def test_hinge_is_done_once_the_scaled_margin_is_one():
@@ -214,21 +264,30 @@ def test_hinge_is_done_once_the_scaled_margin_is_one():
 
 
 def test_robust_is_unbiased_under_flips():
-    """Over labels flipped at rate ε the expected loss is DPO's on the true label, for any log-probs."""
+    """Over labels flipped at rate ε the expected loss is DPO's on the true label, for any
+    log-probs.
+    """
     right = pairs([-3.0, -9.0], [-4.0, -2.0]), pairs([-5.0, -1.0], [-2.0, -2.5])
     flipped = tuple(type(side)(side.rejected, side.chosen) for side in right)
-    expected = 0.7 * robust(*right, label_smoothing=0.3).losses + 0.3 * robust(*flipped, label_smoothing=0.3).losses
+    expected = (
+        0.7 * robust(*right, label_smoothing=0.3).losses
+        + 0.3 * robust(*flipped, label_smoothing=0.3).losses
+    )
     assert_close(expected, dpo(*right).losses)
 
 
 @pytest.mark.parametrize("ratio", [-3.0, 0.0, 7.0])
 def test_kto_flips_where_the_weighted_labels_balance(ratio):
-    """An answer found good with probability p neither rises nor falls at p = λ_U / (λ_D + λ_U), for any ratio."""
+    """An answer found good with probability p neither rises nor falls at p = λ_U / (λ_D + λ_U), for
+    any ratio.
+    """
 
     def slope(p):
         at = torch.tensor([ratio, ratio], dtype=torch.float64, requires_grad=True)
         rows = labelled(at, [True, False]), labelled([0.0, 0.0], [True, False])
-        good, bad = kto(*rows, z0=torch.tensor(0.5), desirable_weight=1.0, undesirable_weight=3.0).losses
+        good, bad = kto(
+            *rows, z0=torch.tensor(0.5), desirable_weight=1.0, undesirable_weight=3.0
+        ).losses
         return torch.autograd.grad(p * good + (1 - p) * bad, at)[0].sum().item()
 
     assert slope(0.75) == pytest.approx(0, abs=1e-15)

@@ -13,7 +13,9 @@ POINTS = [-1e-12, -1e-7, -1e-3, -0.02, -0.6931, -0.6932, -1.0, -5.0, -40.0, -700
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("x", POINTS)
 def test_log1mexp(x, dtype):
-    """Both branches, near where they meet, and where exp underflows: to a few units in the last place."""
+    """Both branches, near where they meet, and where exp underflows: to a few units in the last
+    place.
+    """
     at = torch.tensor([x], dtype=dtype, requires_grad=True)
     value = log1mexp(at)
     with mpmath.workdps(320):  # 1 - exp(-700) differs from 1 in the 304th digit
@@ -27,12 +29,16 @@ def test_log1mexp(x, dtype):
 
 
 def test_log_odds_of_an_even_chance_is_zero():
-    assert log_odds(torch.tensor([0.5], dtype=torch.float64).log()).item() == pytest.approx(0, abs=1e-15)
+    assert log_odds(torch.tensor([0.5], dtype=torch.float64).log()).item() == pytest.approx(
+        0, abs=1e-15
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_log_odds_of_certainty_is_finite_and_has_no_gradient(dtype):
-    """A probability that float32 rounds to 1 would have infinite odds. -1e-12 itself still has its gradient, 1e12."""
+    """A probability that float32 rounds to 1 would have infinite odds. -1e-12 itself still has its
+    gradient, 1e12.
+    """
     at = torch.tensor([0.0, CERTAIN], dtype=dtype, requires_grad=True)
     odds = log_odds(at)
     assert odds.tolist() == pytest.approx([27.631, 27.631], abs=1e-3)

@@ -59,19 +59,39 @@ def test_an_unknown_keyword_names_the_nearest(name, said, meant):
 
 @pytest.mark.parametrize(
     ("name", "inert"),
-    [("hinge", "label_smoothing"), ("ipo", "gamma"), ("sft", "beta"), ("kto", "z0"), ("orpo", "beta")],
+    [
+        ("hinge", "label_smoothing"),
+        ("ipo", "gamma"),
+        ("sft", "beta"),
+        ("kto", "z0"),
+        ("orpo", "beta"),
+    ],
 )
 def test_a_keyword_that_would_do_nothing_is_refused(name, inert):
-    """`label_smoothing` with hinge is ignored elsewhere; z0 is the step's to compute, not the user's to set."""
+    """`label_smoothing` with hinge is ignored elsewhere; z0 is the step's to compute, not the
+    user's to set.
+    """
     assert "does not know" in refusal(name, {inert: 0.1})
 
 
 BETA = ["dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "cpo", "kto"]
 WRONG = (
-    [(name, "beta", value) for name in BETA for value in (0, -0.1, math.inf, math.nan, True, "0.1", None)]
-    + [(name, "label_smoothing", value) for name in ("dpo", "cdpo", "robust") for value in (-0.01, 0.5, 0.7, False)]
+    [
+        (name, "beta", value)
+        for name in BETA
+        for value in (0, -0.1, math.inf, math.nan, True, "0.1", None)
+    ]
+    + [
+        (name, "label_smoothing", value)
+        for name in ("dpo", "cdpo", "robust")
+        for value in (-0.01, 0.5, 0.7, False)
+    ]
     + [("orpo", "weight", value) for value in (0, -1, math.inf, "high")]
-    + [("simpo", keyword, value) for keyword in ("gamma", "gamma_beta_ratio") for value in (-0.1, math.nan, True)]
+    + [
+        ("simpo", keyword, value)
+        for keyword in ("gamma", "gamma_beta_ratio")
+        for value in (-0.1, math.nan, True)
+    ]
     + [("cpo", "alpha", value) for value in (-0.1, math.inf, True)]
     + [("kto", keyword, 0) for keyword in ("desirable_weight", "undesirable_weight")]
     + [("ipo", "normalize", value) for value in ("mean", 1, True, None)]
@@ -97,7 +117,9 @@ def test_bounds_hold_in_python_too():
 
 def test_numbers_beyond_all_floats():
     assert "beta = 1000" in refusal("dpo", {"beta": 10**400})
-    assert "beta = a number of thousands of digits is not accepted" in refusal("dpo", {"beta": 10**5_000})
+    assert "beta = a number of thousands of digits is not accepted" in refusal(
+        "dpo", {"beta": 10**5_000}
+    )
 
 
 @pytest.mark.parametrize("name", BETA)
@@ -113,7 +135,11 @@ def test_simpo_takes_one_margin():
     text = refusal("simpo", {"gamma": 1.0, "gamma_beta_ratio": 0.5})
     assert "gamma = 1" in text and "gamma_beta_ratio = 0.5" in text and "Keep one" in text
     assert resolve("simpo").options == {"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5}
-    assert resolve("simpo", {"gamma": 0}).options == {"beta": 2.0, "gamma": 0.0, "gamma_beta_ratio": None}
+    assert resolve("simpo", {"gamma": 0}).options == {
+        "beta": 2.0,
+        "gamma": 0.0,
+        "gamma_beta_ratio": None,
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=label)
@@ -128,7 +154,9 @@ def test_options_are_complete_and_survive_a_file(variant):
 
 
 def test_the_defaults_of_every_objective():
-    """Those that the papers or their reference code use; to change one is to change every run that names none."""
+    """Those that the papers or their reference code use; to change one is to change every run that
+    names none.
+    """
     assert {name: resolve(name).options for name in OBJECTIVES} == {
         "dpo": {"beta": 0.1, "label_smoothing": 0.0},
         "cdpo": {"beta": 0.1, "label_smoothing": 0.1},
@@ -145,20 +173,34 @@ def test_the_defaults_of_every_objective():
 
 
 def test_the_rates_of_every_objective():
-    """As measured for LoRA on SmolLM2-135M; those with a mean log-prob or single answers take larger steps."""
+    """As measured for LoRA on SmolLM2-135M; those with a mean log-prob or single answers take
+    larger steps.
+    """
     rates = {name: resolve(name).learning_rate for name in OBJECTIVES}
-    assert {name: rate for name, rate in rates.items() if rate != 2e-4} == {"simpo": 4e-4, "kto": 4e-4, "cpo": 1e-4}
+    assert {name: rate for name, rate in rates.items() if rate != 2e-4} == {
+        "simpo": 4e-4,
+        "kto": 4e-4,
+        "cpo": 1e-4,
+    }
 
 
 def test_a_suggested_rate_by_hand():
-    """One over the width from that model's on; no larger for a smaller one; a tenth of it for all weights."""
+    """One over the width from that model's on; no larger for a smaller one; a tenth of it for all
+    weights.
+    """
     bound = resolve("simpo")
-    rates = [bound.suggested_rate(width, adapters) for width, adapters in ((576, True), (1152, True), (64, True), (1152, False))]
+    rates = [
+        bound.suggested_rate(width, adapters)
+        for width, adapters in ((576, True), (1152, True), (64, True), (1152, False))
+    ]
     assert rates == pytest.approx([4e-4, 2e-4, 4e-4, 2e-5])
 
 
 def test_a_reward_model_s_convention_says_what_becomes_of_margins():
-    said = {margin: resolve("bradley_terry", {"margin": margin}).convention for margin in ("column", "none")}
+    said = {
+        margin: resolve("bradley_terry", {"margin": margin}).convention
+        for margin in ("column", "none")
+    }
     assert "less each row's margin" in said["column"] and "margins ignored" in said["none"]
 
 
@@ -167,8 +209,14 @@ def test_the_schema_says_what_is_accepted_and_by_default():
         "beta": {"accepts": "a finite number above 0", "default": 0.1},
         "label_smoothing": {"accepts": "a finite number at least 0 and below 0.5", "default": 0.0},
     }
-    assert resolve("ipo").schema["normalize"] == {"accepts": "token_mean or sequence_sum", "default": "token_mean"}
-    assert resolve("simpo").schema["gamma"] == {"accepts": "a finite number at least 0, or nothing", "default": None}
+    assert resolve("ipo").schema["normalize"] == {
+        "accepts": "token_mean or sequence_sum",
+        "default": "token_mean",
+    }
+    assert resolve("simpo").schema["gamma"] == {
+        "accepts": "a finite number at least 0, or nothing",
+        "default": None,
+    }
     assert resolve("sft").schema == {}
 
 
@@ -190,9 +238,17 @@ def test_a_reference_is_given_exactly_where_one_is_used():
         ("cdpo", {}, ["sums", "10 % of labels taken to be flipped"]),
         ("robust", {"label_smoothing": 0.25}, ["25 % of labels corrected", "negative"]),
         ("ipo", {}, ["token_mean", "means", "margin of 5 nats per token"]),
-        ("ipo", {"normalize": "sequence_sum", "beta": 0.5}, ["sequence_sum", "sums", "margin of 1 nats per answer"]),
+        (
+            "ipo",
+            {"normalize": "sequence_sum", "beta": 0.5},
+            ["sequence_sum", "sums", "margin of 1 nats per answer"],
+        ),
         ("hinge", {"beta": 0.2}, ["5 nats"]),
-        ("simpo", {"beta": 2.5, "gamma_beta_ratio": 0.4}, ["means", "gamma = 1,", "gamma / beta = 0.4", "no NLL"]),
+        (
+            "simpo",
+            {"beta": 2.5, "gamma_beta_ratio": 0.4},
+            ["means", "gamma = 1,", "gamma / beta = 0.4", "no NLL"],
+        ),
         ("simpo", {"beta": 0.1, "gamma": 0.5}, ["gamma = 0.5,", "gamma / beta = 5"]),
         ("orpo", {"weight": 0.25}, ["means", "lambda = 0.25", "no prompt tokens"]),
         ("cpo", {}, ["sums", "alpha = 1", "mean over its tokens"]),
@@ -212,8 +268,16 @@ def test_the_convention_is_named_aloud(name, options, says):
 
 LOSS_FROM_REWARDS = {
     "dpo": lambda margin, nll: torch.log1p(torch.exp(-margin)),
-    "cdpo": lambda margin, nll: 0.9 * torch.log1p(torch.exp(-margin)) + 0.1 * torch.log1p(torch.exp(margin)),
-    "robust": lambda margin, nll: (0.9 * torch.log1p((-margin).exp()) - 0.1 * torch.log1p(margin.exp())) / 0.8,
+    "cdpo": (
+        lambda margin, nll: (
+            0.9 * torch.log1p(torch.exp(-margin)) + 0.1 * torch.log1p(torch.exp(margin))
+        )
+    ),
+    "robust": (
+        lambda margin, nll: (
+            (0.9 * torch.log1p((-margin).exp()) - 0.1 * torch.log1p(margin.exp())) / 0.8
+        )
+    ),
     "ipo": lambda margin, nll: (margin / 0.1 - 5) ** 2,
     "hinge": lambda margin, nll: (1 - margin).clamp(min=0),
     "simpo": lambda margin, nll: torch.log1p(torch.exp(1 - margin)),
@@ -224,15 +288,21 @@ LOSS_FROM_REWARDS = {
 
 def rewards(case):
     """Implicit rewards of both answers of each row. [2, B] of [N]"""
-    rows = [Case(case.bound.name).bound.reward(policy, reference) for policy, reference in sides(case)]
+    rows = [
+        Case(case.bound.name).bound.reward(policy, reference) for policy, reference in sides(case)
+    ]
     return torch.stack(rows)
 
 
 def sides(case):
     for slot in (0, 1):
         yield (
-            pairs(case.policy[slot], case.policy[slot], case.counts[slot], case.counts[slot]).chosen,
-            pairs(case.reference[slot], case.reference[slot], case.counts[slot], case.counts[slot]).chosen,
+            pairs(
+                case.policy[slot], case.policy[slot], case.counts[slot], case.counts[slot]
+            ).chosen,
+            pairs(
+                case.reference[slot], case.reference[slot], case.counts[slot], case.counts[slot]
+            ).chosen,
         )
 
 
@@ -251,7 +321,9 @@ def test_rewards_of_objectives_that_see_one_answer():
     torch.testing.assert_close(rewards(Case("sft")), case.policy / case.counts)
 
 
-@pytest.mark.parametrize("name", [name for name, objective in OBJECTIVES.items() if objective.reference])
+@pytest.mark.parametrize(
+    "name", [name for name, objective in OBJECTIVES.items() if objective.reference]
+)
 def test_a_reward_against_a_reference_needs_one(name):
     with pytest.raises(UsageError, match="reference"):
         resolve(name).reward(pairs([-1.0], [-2.0]).chosen)
@@ -260,19 +332,41 @@ def test_a_reward_against_a_reference_needs_one(name):
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_a_bound_objective_answers_for_its_row_of_the_table(name):
     bound, objective = resolve(name), OBJECTIVES[name]
-    for asked in ("name", "rows", "reference", "denominator", "couples_batch", "context", "learning_rate", "source"):
+    for asked in (
+        "name",
+        "rows",
+        "reference",
+        "denominator",
+        "couples_batch",
+        "context",
+        "learning_rate",
+        "source",
+    ):
         assert getattr(bound, asked) == getattr(objective, asked)
     assert bound.name == name and 1e-6 < bound.learning_rate < 1e-3 and bound.source
-    assert bound.rows in ("pairs", "labelled", "demonstrations") and bound.denominator in ("rows", "tokens")
+    assert bound.rows in ("pairs", "labelled", "demonstrations") and bound.denominator in (
+        "rows",
+        "tokens",
+    )
 
 
-@pytest.mark.parametrize(("name", "option", "value", "hint"), [
-    ("dpo", "beta", 0, "Papers use 0.01 to 0.5."), ("cpo", "beta", 0, "Papers use 0.01 to 0.5."), ("kto", "beta", 0, "Papers use 0.01 to 0.5."),
-    ("kto", "desirable_weight", 0, "between 1 and 4/3"), ("kto", "undesirable_weight", 0, "between 1 and 4/3"),
-    ("cdpo", "label_smoothing", 0.5, "at one half the labels say nothing"), ("ipo", "normalize", "mean", "different meanings; see `ipo`"),
-    ("simpo", "beta", 0, "uses 2 to 10"), ("simpo", "gamma", -1, "from 0.1 to 0.8"), ("simpo", "gamma_beta_ratio", -1, "from 0.1 to 0.8"),
-    ("orpo", "weight", 0, "uses 0.1 to 0.25"), ("cpo", "alpha", -1, "0 leaves the NLL term out"),
-    ("cpo", "nll_normalize", "mean", "different meanings; see `cpo`"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "option", "value", "hint"),
+    [
+        ("dpo", "beta", 0, "Papers use 0.01 to 0.5."),
+        ("cpo", "beta", 0, "Papers use 0.01 to 0.5."),
+        ("kto", "beta", 0, "Papers use 0.01 to 0.5."),
+        ("kto", "desirable_weight", 0, "between 1 and 4/3"),
+        ("kto", "undesirable_weight", 0, "between 1 and 4/3"),
+        ("cdpo", "label_smoothing", 0.5, "at one half the labels say nothing"),
+        ("ipo", "normalize", "mean", "different meanings; see `ipo`"),
+        ("simpo", "beta", 0, "uses 2 to 10"),
+        ("simpo", "gamma", -1, "from 0.1 to 0.8"),
+        ("simpo", "gamma_beta_ratio", -1, "from 0.1 to 0.8"),
+        ("orpo", "weight", 0, "uses 0.1 to 0.25"),
+        ("cpo", "alpha", -1, "0 leaves the NLL term out"),
+        ("cpo", "nll_normalize", "mean", "different meanings; see `cpo`"),
+    ],
+)
 def test_a_refused_value_comes_with_what_papers_use(name, option, value, hint):
     assert hint in refusal(name, {option: value})

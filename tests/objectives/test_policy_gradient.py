@@ -23,7 +23,9 @@ def rollouts(seed=0, reference=False, apart=0.3):
     generator = torch.Generator().manual_seed(seed)
     draw = lambda: torch.randn(int(COUNT.sum()), dtype=torch.float64, generator=generator)  # noqa: E731
     logps = -1 - draw().abs()
-    return Rollouts(logps, logps + apart * draw(), draw(), COUNT, logps + draw() if reference else None)
+    return Rollouts(
+        logps, logps + apart * draw(), draw(), COUNT, logps + draw() if reference else None
+    )
 
 
 def losses(name, given, **options):
@@ -43,7 +45,9 @@ def test_agrees_with_numpy(name):
     if name in ("rloo", "reinforce"):
         wanted = per_row((-given.advantages * given.logps).numpy())
     else:
-        tokens = oracle.surrogate(given.logps.numpy(), given.old.numpy(), given.advantages.numpy(), low, high)
+        tokens = oracle.surrogate(
+            given.logps.numpy(), given.old.numpy(), given.advantages.numpy(), low, high
+        )
         if options:
             tokens = tokens + 0.3 * oracle.kl("k3", given.logps.numpy(), given.reference.numpy())
         wanted = per_row(tokens) / {"grpo": COUNT.numpy(), "dr_grpo": 7.0}.get(name, 1.0)
@@ -54,19 +58,28 @@ def test_agrees_with_numpy(name):
 def test_kl_terms(kind):
     given = rollouts(reference=True)
     np.testing.assert_allclose(
-        kl_terms(given.logps, given.reference, kind).numpy(), oracle.kl(kind, given.logps.numpy(), given.reference.numpy()), rtol=1e-9
+        kl_terms(given.logps, given.reference, kind).numpy(),
+        oracle.kl(kind, given.logps.numpy(), given.reference.numpy()),
+        rtol=1e-9,
     )
 
 
 @every_method
 def test_gradients_reach_the_policy_alone(name):
-    """Not what sampled, not the advantages, not the reference: each may hang on weights that train, as a critic's values do."""
+    """Not what sampled, not the advantages, not the reference: each may hang on weights that train,
+    as a critic's values do.
+    """
     given = rollouts(reference=name in ("grpo", "dr_grpo"))
-    fields = {field: value.clone().requires_grad_() for field in ("logps", "old", "advantages", "reference")
-              if (value := getattr(given, field)) is not None}  # fmt: skip
+    fields = {
+        field: value.clone().requires_grad_()
+        for field in ("logps", "old", "advantages", "reference")
+        if (value := getattr(given, field)) is not None
+    }
     options = {"beta": 0.3} if given.reference is not None else {}
     losses(name, Rollouts(**fields, count=COUNT), **options).sum().backward()
-    assert {field for field, value in fields.items() if value.grad is not None and value.grad.any()} == {"logps"}
+    assert {
+        field for field, value in fields.items() if value.grad is not None and value.grad.any()
+    } == {"logps"}
 
 
 @every_method
@@ -94,15 +107,27 @@ def test_finite_at_absurd_ratios(name):
     for apart in (1e4, -1e4):
         given = rollouts()
         logps = given.logps.float().requires_grad_()
-        far = Rollouts(logps, (given.logps + apart).float(), given.advantages.float() * torch.tensor([0.0, 1.0] * 5 + [1.0]), COUNT)
+        far = Rollouts(
+            logps,
+            (given.logps + apart).float(),
+            given.advantages.float() * torch.tensor([0.0, 1.0] * 5 + [1.0]),
+            COUNT,
+        )
         value = losses(name, far).sum()
         assert value.isfinite() and torch.autograd.grad(value, logps)[0].isfinite().all()
 
 
 def test_clipping_stops_the_gradient_where_it_should():
     """A = 1: above 1 + ε' no pull upwards; below 1 - ε still one. A = -1 the other way round."""
-    logps = torch.tensor([math.log(r) for r in (1.5, 0.5, 1.5, 0.5, 1.25)], dtype=torch.float64).requires_grad_()
-    given = Rollouts(logps, torch.zeros_like(logps), torch.tensor([1.0, 1, -1, -1, 1], dtype=torch.float64), torch.ones(5, dtype=torch.long))
+    logps = torch.tensor(
+        [math.log(r) for r in (1.5, 0.5, 1.5, 0.5, 1.25)], dtype=torch.float64
+    ).requires_grad_()
+    given = Rollouts(
+        logps,
+        torch.zeros_like(logps),
+        torch.tensor([1.0, 1, -1, -1, 1], dtype=torch.float64),
+        torch.ones(5, dtype=torch.long),
+    )
     got = torch.autograd.grad(losses("ppo", given).sum(), logps)[0]
     assert got.tolist() == pytest.approx([0, -0.5, 1.5, 0, 0])
     got = torch.autograd.grad(losses("dapo", given).sum(), logps)[0]
@@ -110,8 +135,13 @@ def test_clipping_stops_the_gradient_where_it_should():
 
 
 def test_value_losses_by_hand():
-    values, old, returns = torch.tensor([1.0, 0.5, 3.0]), torch.tensor([0.0, 0.4, 3.0]), torch.tensor([1.0, 1.0, 1.0])
-    assert value_losses(values, old, returns).tolist() == pytest.approx([0.32, 0.125, 2.0])  # the first is held at .2
+    values, old, returns = (
+        torch.tensor([1.0, 0.5, 3.0]),
+        torch.tensor([0.0, 0.4, 3.0]),
+        torch.tensor([1.0, 1.0, 1.0]),
+    )
+    # the first is held at .2
+    assert value_losses(values, old, returns).tolist() == pytest.approx([0.32, 0.125, 2.0])
     assert value_losses(values, old, returns, clip=None).tolist() == pytest.approx([0, 0.125, 2.0])
 
 
@@ -148,14 +178,18 @@ def test_docstring_names_its_source_formula_and_denominator(name):
     method = POLICY_METHODS[name]
     text = inspect.getdoc(method.function)
     assert re.search(r"Source: .*(arXiv:\d{4}\.\d{5})", text, re.S) and "L = " in text
-    assert {"rows": "batch's answers", "tokens": "batch's tokens"}[method.denominator] in " ".join(text.split())
+    assert {"rows": "batch's answers", "tokens": "batch's tokens"}[method.denominator] in " ".join(
+        text.split()
+    )
 
 
 # ---------------------------------------------------------------- the gradients of KL estimators
 
 
 def mean_gradient(kind):
-    """E over a policy's own samples of the estimator's gradient, exactly; and both divergences' gradients."""
+    """E over a policy's own samples of the estimator's gradient, exactly; and both divergences'
+    gradients.
+    """
     logits = torch.tensor([0.3, -0.2, 0.8, 0.0, -1.0], dtype=torch.float64, requires_grad=True)
     reference = torch.log_softmax(torch.tensor([0.0, 1.0, -0.5, 0.2, 0.1], dtype=torch.float64), 0)
     policy = torch.log_softmax(logits, 0)
@@ -178,13 +212,18 @@ def test_k2_has_the_gradient_of_the_kl_k1_none_and_k3_that_of_the_other():
 
 
 def natural_steps(gradient_of, beta, steps=60):
-    """Ascent along the natural gradient: for a softmax, F⁺g with F = diag(π) - ππᵀ. Halves the distance each step."""
+    """Ascent along the natural gradient: for a softmax, F⁺g with F = diag(π) - ππᵀ. Halves the
+    distance each step.
+    """
     logits = torch.zeros(5, dtype=torch.float64)
     for _ in range(steps):
         logits.requires_grad_()
         (g,) = torch.autograd.grad(gradient_of(torch.log_softmax(logits, 0)), logits)
         pi = torch.softmax(logits.detach(), 0)
-        logits = logits.detach() - 0.5 / beta * torch.linalg.pinv(torch.diag(pi) - torch.outer(pi, pi), rtol=1e-12) @ g
+        logits = (
+            logits.detach()
+            - 0.5 / beta * torch.linalg.pinv(torch.diag(pi) - torch.outer(pi, pi), rtol=1e-12) @ g
+        )
         logits = logits - logits.mean()
     return torch.softmax(logits, 0)
 
@@ -201,7 +240,9 @@ def advantages_of(name, rewards, groups, values):
 
 
 def expected_loss(name, beta):
-    """The loss in expectation over every group of two answers, each with its probability: no sampling noise at all."""
+    """The loss in expectation over every group of two answers, each with its probability: no
+    sampling noise at all.
+    """
     arms = torch.tensor([(i, j) for i in range(5) for j in range(5)])  # [25, 2]
     groups = torch.arange(25).repeat_interleave(2)
     flat, ones = arms.flatten(), torch.ones(50, dtype=torch.long)
@@ -213,7 +254,8 @@ def expected_loss(name, beta):
         given = Rollouts(policy[flat], now[flat], advantages_of(name, rewards, groups, value), ones)
         options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
         weight = now.exp()[arms].prod(1).repeat_interleave(2) / 2
-        scale = 2.0 if name in ("grpo", "dr_grpo", "dapo") else 1.0  # a mean that holds the answer itself shrinks by (K-1)/K
+        # a mean that holds the answer itself shrinks by (K-1)/K
+        scale = 2.0 if name in ("grpo", "dr_grpo", "dapo") else 1.0
         return scale * (weight * POLICY_METHODS[name].function(given, **options).losses).sum()
 
     return loss
@@ -222,7 +264,9 @@ def expected_loss(name, beta):
 @every_method
 @pytest.mark.parametrize("beta", [0.1, 0.25, 1.0])
 def test_exact_gradients_land_where_dpo_lands(name, beta):
-    """π* ∝ ref · exp(r/β): PPO, GRPO, RLOO and REINFORCE with KL weight β, and DPO that never sees a reward."""
+    """π* ∝ ref · exp(r/β): PPO, GRPO, RLOO and REINFORCE with KL weight β, and DPO that never sees
+    a reward.
+    """
     policy = natural_steps(expected_loss(name, beta), beta)
     torch.testing.assert_close(policy, torch.softmax(REWARD / beta, 0), rtol=1e-6, atol=1e-9)
     reward, kl = (policy * REWARD).sum().item(), (policy * (policy.log() - UNIFORM)).sum().item()
@@ -232,7 +276,9 @@ def test_exact_gradients_land_where_dpo_lands(name, beta):
 
 
 def test_k3_in_the_loss_lands_somewhere_else():
-    """The optimum of E[r] - β KL(ref‖π) has π = β ref / (λ - r): it never gives an arm up, as π* does."""
+    """The optimum of E[r] - β KL(ref‖π) has π = β ref / (λ - r): it never gives an arm up, as π*
+    does.
+    """
     beta = 0.25
 
     def loss(policy, kind):
@@ -250,11 +296,17 @@ def test_k3_in_the_loss_lands_somewhere_else():
 
 @every_method
 def test_samples_land_there_too(name):
-    """Drawn answers, 128 groups of four a step, on a policy that drifts from the one that sampled by two updates a batch."""
+    """Drawn answers, 128 groups of four a step, on a policy that drifts from the one that sampled
+    by two updates a batch.
+    """
     beta, K, generator = 0.25, 4, torch.Generator().manual_seed(0)
     logits = torch.zeros(5, dtype=torch.float64, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.05)
-    groups, ones, tail = torch.arange(128).repeat_interleave(K), torch.ones(128 * K, dtype=torch.long), []
+    groups, ones, tail = (
+        torch.arange(128).repeat_interleave(K),
+        torch.ones(128 * K, dtype=torch.long),
+        [],
+    )
     total = 128 * K
     for step in range(250):
         old = torch.log_softmax(logits.detach(), 0)
@@ -262,11 +314,15 @@ def test_samples_land_there_too(name):
         rewards = kl_penalised(REWARD[arms], old[arms], UNIFORM[arms], ones, beta)
         advantages = advantages_of(name, rewards, groups, rewards.mean().expand(total))
         for _ in range(1 if name in ("rloo", "reinforce") else 2):
-            given = Rollouts(torch.log_softmax(logits, 0)[arms], old[arms], spread(advantages, ones), ones)
+            given = Rollouts(
+                torch.log_softmax(logits, 0)[arms], old[arms], spread(advantages, ones), ones
+            )
             options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
             optimizer.zero_grad()
             (POLICY_METHODS[name].function(given, **options).losses.sum() / total).backward()
             optimizer.step()
         if step >= 150:
             tail.append(torch.softmax(logits.detach(), 0))
-    torch.testing.assert_close(torch.stack(tail).mean(0), torch.softmax(REWARD / beta, 0), rtol=0, atol=0.02)
+    torch.testing.assert_close(
+        torch.stack(tail).mean(0), torch.softmax(REWARD / beta, 0), rtol=0, atol=0.02
+    )

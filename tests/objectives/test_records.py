@@ -15,7 +15,11 @@ FILES = sorted(Path(accord.objectives.__file__).parent.glob("*.py"))
 
 
 def entry(name):
-    found = re.search(rf"^## {name}\n(.*?)(?=^## |\Z)", (ROOT / "PAPERS.md").read_text(encoding="utf-8"), re.M | re.S)
+    found = re.search(
+        rf"^## {name}\n(.*?)(?=^## |\Z)",
+        (ROOT / "PAPERS.md").read_text(encoding="utf-8"),
+        re.M | re.S,
+    )
     return found.group(1) if found else ""
 
 
@@ -34,11 +38,20 @@ def test_papers_and_table_name_the_same_source(name):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_objectives_import_torch_and_types_only(path):
-    """Pure functions of tensors: no model, no data, no process group. A stranger's function by name and the standard library do no harm."""
+    """Pure functions of tensors: no model, no data, no process group. A stranger's function by name
+    and the standard library do no harm.
+    """
     tree = ast.parse(path.read_text(encoding="utf-8"))
     modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    modules += [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    modules += [
+        alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    ]
     for module in modules:
-        ours = module in ("accord.types", "accord.imported") or module.startswith("accord.objectives.")
+        ours = module in ("accord.types", "accord.imported") or module.startswith(
+            "accord.objectives."
+        )
         assert ours or module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
         assert not module.startswith("torch.distributed")

@@ -39,7 +39,9 @@ def test_the_kl_penalty_is_on_every_token_and_the_reward_on_the_last():
     got = kl_penalised(tensor(1, 2, 3), logps, reference, COUNT, 0.5)
     wanted = -0.5 * (logps - reference) + tensor(0, 0, 1, 2, 0, 0, 0, 3)
     torch.testing.assert_close(got, wanted)
-    torch.testing.assert_close(summed(got, COUNT), tensor(1, 2, 3) - 0.5 * summed(logps - reference, COUNT))
+    torch.testing.assert_close(
+        summed(got, COUNT), tensor(1, 2, 3) - 0.5 * summed(logps - reference, COUNT)
+    )
     assert spread(tensor(1, 2, 3), COUNT).tolist() == [1, 1, 1, 2, 3, 3, 3, 3]
 
 
@@ -47,14 +49,18 @@ def test_the_kl_penalty_is_on_every_token_and_the_reward_on_the_last():
 def test_gae_is_the_double_sum(gamma, lam):
     rewards, values, after = random(8), random(8, seed=1), tensor(0, 0.3, -0.7)
     got, returns = gae(rewards, values, COUNT, gamma=gamma, lam=lam, after=after)
-    wanted = oracle.gae(rewards.tolist(), values.tolist(), COUNT.tolist(), gamma, lam, after.tolist())
+    wanted = oracle.gae(
+        rewards.tolist(), values.tolist(), COUNT.tolist(), gamma, lam, after.tolist()
+    )
     np.testing.assert_allclose(got.numpy(), wanted, rtol=1e-12)
     torch.testing.assert_close(returns, got + values)
 
 
 def test_gae_by_hand():
     """Two tokens, reward 1 on the last, V = (.5, .25): δ = (-.25, .75), λ = ½: A = (.125, .75)."""
-    advantages, returns = gae(tensor(0, 1), tensor(0.5, 0.25), torch.tensor([2]), gamma=1.0, lam=0.5)
+    advantages, returns = gae(
+        tensor(0, 1), tensor(0.5, 0.25), torch.tensor([2]), gamma=1.0, lam=0.5
+    )
     assert advantages.tolist() == [0.125, 0.75] and returns.tolist() == [0.625, 1.0]
 
 

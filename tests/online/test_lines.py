@@ -1,4 +1,6 @@
-"""A file that grows line by line: gone on with where it was cut off, and never with lines that were begun otherwise."""
+"""A file that grows line by line: gone on with where it was cut off, and never with lines that were
+begun otherwise.
+"""
 
 import json
 import os
@@ -12,7 +14,9 @@ HOW = {"model": "m", "seed": 1}
 
 
 def test_lines_are_there_at_once_and_the_name_at_the_end(tmp_path, monkeypatch):
-    """Each `add` is on the disk before it returns, and the file has no other name than .part until it is complete."""
+    """Each `add` is on the disk before it returns, and the file has no other name than .part until
+    it is complete.
+    """
     synced, right = [], os.fsync
     monkeypatch.setattr(os, "fsync", lambda number: (synced.append(number), right(number)))
     file = GrowingFile(str(tmp_path / "a.jsonl"), HOW)
@@ -20,9 +24,13 @@ def test_lines_are_there_at_once_and_the_name_at_the_end(tmp_path, monkeypatch):
     assert (file.done, len(synced)) == (2, 1) and not (tmp_path / "a.jsonl").exists()
     file.add([{"x": 3}])
     lines = (tmp_path / "a.jsonl.part").read_text("utf-8").splitlines()
-    assert [json.loads(line) for line in lines] == [{"x": x, "provenance": HOW} for x in ("é", 2, 3)]
+    assert [json.loads(line) for line in lines] == [
+        {"x": x, "provenance": HOW} for x in ("é", 2, 3)
+    ]
     file.finish()
-    assert (tmp_path / "a.jsonl").read_text("utf-8").splitlines() == lines and not (tmp_path / "a.jsonl.part").exists()
+    assert (tmp_path / "a.jsonl").read_text("utf-8").splitlines() == lines and not (
+        tmp_path / "a.jsonl.part"
+    ).exists()
 
 
 def test_nothing_to_write_is_an_empty_file(tmp_path):
@@ -50,13 +58,18 @@ def test_torn_before_the_first_line_ended(tmp_path):
     assert (tmp_path / "a.jsonl.part").read_bytes() == b""
 
 
-@pytest.mark.parametrize("line", ['{"x": 1, "provenance": {"model": "m", "seed": 2}}', '{"x": 1}', "no json", "[1]", "null"])
+@pytest.mark.parametrize(
+    "line",
+    ['{"x": 1, "provenance": {"model": "m", "seed": 2}}', '{"x": 1}', "no json", "[1]", "null"],
+)
 def test_lines_begun_otherwise_are_refused_with_their_place(line, tmp_path):
     path = tmp_path / "a.jsonl"
     GrowingFile(str(path), HOW).add([{"x": 1}])
     part = tmp_path / "a.jsonl.part"
     part.write_text(part.read_text() + line + "\n")
-    with pytest.raises(UsageError, match=r"a\.jsonl\.part:2: begun with another model(.|\n)*rm .*a\.jsonl\.part"):
+    with pytest.raises(
+        UsageError, match=r"a\.jsonl\.part:2: begun with another model(.|\n)*rm .*a\.jsonl\.part"
+    ):
         GrowingFile(str(path), HOW)
 
 
@@ -67,7 +80,9 @@ def test_settings_are_compared_as_they_are_written(tmp_path):
     assert GrowingFile(path, {"rewards": ("length", "format")}).done == 1
 
 
-@pytest.mark.parametrize("name, words", [("a.json", "expected a name that ends in"), ("a.jsonl.gz", "is not compressed")])
+@pytest.mark.parametrize(
+    "name, words", [("a.json", "expected a name that ends in"), ("a.jsonl.gz", "is not compressed")]
+)
 def test_names_that_cannot_grow(name, words, tmp_path):
     with pytest.raises(UsageError, match=words):
         GrowingFile(str(tmp_path / name), HOW)

@@ -1,4 +1,6 @@
-"""Rewards: what is verified, what a stranger's function may do, what a sum is; a missing one is never a 0."""
+"""Rewards: what is verified, what a stranger's function may do, what a sum is; a missing one is
+never a 0.
+"""
 
 import gzip
 import json
@@ -28,27 +30,48 @@ def score(reward, answers, rows=None):
 # ---------------------------------------------------------------- verified
 
 
-@pytest.mark.parametrize(("text", "number"), [
-    ("so 2 + 2 = 4\n#### 1,234", 1234), ("#### 1234.00", 1234), ("first #### 3 then #### -7", -7), ("\\boxed{0.5} of 3", 0.5),
-    ("The answer is: $18.", 18), ("I have 3 and then 5 apples", 5), ("nothing", None), ("####", None), ("1e2", 100), (".5", 0.5),
-    ("it is 50%", 50), ("1,2,3", 123), ("4.", 4),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("so 2 + 2 = 4\n#### 1,234", 1234),
+        ("#### 1234.00", 1234),
+        ("first #### 3 then #### -7", -7),
+        ("\\boxed{0.5} of 3", 0.5),
+        ("The answer is: $18.", 18),
+        ("I have 3 and then 5 apples", 5),
+        ("nothing", None),
+        ("####", None),
+        ("1e2", 100),
+        (".5", 0.5),
+        ("it is 50%", 50),
+        ("1,2,3", 123),
+        ("4.", 4),
+    ],
+)
 def test_final_numbers(text, number):
     found = final_number(text)
     assert found == number if number is None else float(found) == number
 
 
-@pytest.mark.parametrize(("answer", "row", "judged"), [
-    ("… #### 72", {"answer": "48 + 24\n#### 72"}, 1.0), ("72.0", {"answer": 72}, 1.0), ("71", {"answer": "#### 72"}, 0.0),
-    ("no number", {"answer": 72}, 0.0), ("72", {}, "the row has no right answer"), ("72", {"answer": "many"}, "the row's right answer is no number"),
-    ("72", {"answer": None}, "the row has no right answer"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("answer", "row", "judged"),
+    [
+        ("… #### 72", {"answer": "48 + 24\n#### 72"}, 1.0),
+        ("72.0", {"answer": 72}, 1.0),
+        ("71", {"answer": "#### 72"}, 0.0),
+        ("no number", {"answer": 72}, 0.0),
+        ("72", {}, "the row has no right answer"),
+        ("72", {"answer": "many"}, "the row's right answer is no number"),
+        ("72", {"answer": None}, "the row has no right answer"),
+    ],
+)
 def test_final_answers(answer, row, judged):
     assert final_answer()(answer, row) == judged
 
 
 def test_an_answer_near_enough():
-    assert final_answer(tolerance=0.1)("0.3", {"answer": 0.2}) == 1.0  # decimals: 0.3 - 0.2 is not over 0.1
+    # decimals: 0.3 - 0.2 is not over 0.1
+    assert final_answer(tolerance=0.1)("0.3", {"answer": 0.2}) == 1.0
     assert final_answer(column="n")("3", {"n": 3, "answer": 4}) == 1.0
 
 
@@ -78,10 +101,12 @@ CASES = [
     ("quoted", {}, ['"a"'], ['a"', '"']),
     ("placeholders", {"at_least": 2}, ["[name] and [place]"], ["[name]"]),
     ("title", {}, ["<<On birds>>\ntext"], ["<< >>", "<a>"]),
-]  # fmt: skip
+]
 
 
-@pytest.mark.parametrize(("kind", "asks", "good", "bad"), CASES, ids=lambda v: v if isinstance(v, str) else "")
+@pytest.mark.parametrize(
+    ("kind", "asks", "good", "bad"), CASES, ids=lambda v: v if isinstance(v, str) else ""
+)
 def test_constraints(kind, asks, good, bad):
     judge = constraints()
     row = {"constraints": [{"kind": kind, **asks}]}
@@ -104,25 +129,50 @@ def test_shares_strictness_and_constraints_that_are_none():
 
 
 VOID = [
-    {"kind": "words"}, {"kind": "words", "at_least": "x"}, {"kind": "words", "at_least": True}, {"kind": "words", "at_most": -1},
-    {"kind": "words", "at_most": 2.5}, {"kind": "words", "exactly": 3}, {"kind": "words", "at_least": None}, {"kind": "bullets", "count": "0"},
-    {"kind": "no_comma", "count": 1}, {"kind": "include"}, {"kind": "include", "keywords": 3}, {"kind": "include", "keywords": []},
-    {"kind": "include", "keywords": "a"}, {"kind": "include", "keywords": ["a", " "]}, {"kind": "exclude", "keywords": "x"},
-    {"kind": "exclude", "keywords": []}, {"kind": "one_of", "texts": "a"}, {"kind": "ends_with", "text": ""}, {"kind": "starts_with", "text": " "},
-    {"kind": "starts_with", "text": None}, {"kind": "frequency", "text": "", "at_least": 1}, {"kind": "paragraphs", "count": 1, "divider": ""},
-]  # fmt: skip
+    {"kind": "words"},
+    {"kind": "words", "at_least": "x"},
+    {"kind": "words", "at_least": True},
+    {"kind": "words", "at_most": -1},
+    {"kind": "words", "at_most": 2.5},
+    {"kind": "words", "exactly": 3},
+    {"kind": "words", "at_least": None},
+    {"kind": "bullets", "count": "0"},
+    {"kind": "no_comma", "count": 1},
+    {"kind": "include"},
+    {"kind": "include", "keywords": 3},
+    {"kind": "include", "keywords": []},
+    {"kind": "include", "keywords": "a"},
+    {"kind": "include", "keywords": ["a", " "]},
+    {"kind": "exclude", "keywords": "x"},
+    {"kind": "exclude", "keywords": []},
+    {"kind": "one_of", "texts": "a"},
+    {"kind": "ends_with", "text": ""},
+    {"kind": "starts_with", "text": " "},
+    {"kind": "starts_with", "text": None},
+    {"kind": "frequency", "text": "", "at_least": 1},
+    {"kind": "paragraphs", "count": 1, "divider": ""},
+]
 
 
 @pytest.mark.parametrize("void", VOID, ids=str)
 def test_a_constraint_that_asks_nothing_sound_is_no_judgement(void):
     """Compared all the same, most of these would always hold, or never."""
-    assert constraints()("a b", {"constraints": [{"kind": "no_comma"}, void]}) == f"constraint {void['kind']!r} has wrong arguments"
+    assert (
+        constraints()("a b", {"constraints": [{"kind": "no_comma"}, void]})
+        == f"constraint {void['kind']!r} has wrong arguments"
+    )
 
 
 @pytest.mark.parametrize("strict", [True, False])
 def test_saying_nothing_meets_nothing(strict):
     """It has no comma, few words and no forbidden one: a policy would learn to end at once."""
-    row = {"constraints": [{"kind": "no_comma"}, {"kind": "words", "at_most": 9}, {"kind": "exclude", "keywords": ["x"]}]}
+    row = {
+        "constraints": [
+            {"kind": "no_comma"},
+            {"kind": "words", "at_most": 9},
+            {"kind": "exclude", "keywords": ["x"]},
+        ]
+    }
     assert [constraints(strict)(text, row) for text in ("", " \n\t", "a")] == [0, 0, 1]
     assert isinstance(constraints(strict)("", {"constraints": [{"kind": "words"}]}), str)
 
@@ -131,24 +181,47 @@ IFEVAL = Path(__file__).parents[3] / "shared/data/ifeval/prompts.jsonl.gz"
 
 
 def test_ifevals_own_rows():
-    row = {"instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"], "kwargs": [{}, {"relation": "less than", "num_words": 3}]}
+    row = {
+        "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
+        "kwargs": [{}, {"relation": "less than", "num_words": 3}],
+    }
     assert [constraints()(text, row) for text in ("a b", "a b c", "a, b c")] == [1.0, 0.5, 0.0]
-    assert "language:response_language" in constraints()("a", {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "kn"}]})
+    assert "language:response_language" in constraints()(
+        "a", {"instruction_id_list": ["language:response_language"], "kwargs": [{"language": "kn"}]}
+    )
     name = "length_constraints:number_words"
-    for kwargs in ([{}], [], None, [None], [{"relation": "at most", "num_words": 3}], [{"relation": "less than", "num_words": "3"}]):
+    for kwargs in (
+        [{}],
+        [],
+        None,
+        [None],
+        [{"relation": "at most", "num_words": 3}],
+        [{"relation": "less than", "num_words": "3"}],
+    ):
         assert name in constraints()("a", {"instruction_id_list": [name], "kwargs": kwargs}), kwargs
-    assert constraints()("a b", {"instruction_id_list": [name], "kwargs": [{"relation": "at least", "num_words": 2}]}) == 1.0
+    assert (
+        constraints()(
+            "a b",
+            {"instruction_id_list": [name], "kwargs": [{"relation": "at least", "num_words": 2}]},
+        )
+        == 1.0
+    )
     assert constraints()("a", {"instruction_id_list": []}) == "the row has no constraints"
 
 
-@pytest.mark.skipif(not IFEVAL.is_file(), reason="the real IFEval prompts are not beside the repository")
+@pytest.mark.skipif(
+    not IFEVAL.is_file(), reason="the real IFEval prompts are not beside the repository"
+)
 def test_every_ifeval_row_but_those_of_two_kinds_is_read():
     with gzip.open(IFEVAL, "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     unknown = {"language:response_language", "length_constraints:nth_paragraph_first_word"}
     for row in rows:
         judged = constraints()("An answer.", row)
-        assert isinstance(judged, str) == bool(unknown & set(row["instruction_id_list"])), (judged, row["key"])
+        assert isinstance(judged, str) == bool(unknown & set(row["instruction_id_list"])), (
+            judged,
+            row["key"],
+        )
 
 
 @settings(max_examples=60, deadline=None)
@@ -161,7 +234,14 @@ def test_no_text_breaks_what_is_verified(text):
 
 def test_long_texts_take_no_long_time():
     """Were one of them quadratic, this would take hours."""
-    for text in ("9" * 300_000, "1," * 300_000, "#### " * 100_000, "[" * 300_000, "a.\n\n" * 100_000, "*\n \n" * 100_000):
+    for text in (
+        "9" * 300_000,
+        "1," * 300_000,
+        "#### " * 100_000,
+        "[" * 300_000,
+        "a.\n\n" * 100_000,
+        "*\n \n" * 100_000,
+    ):
         final_number(text)
         for kind, asks, *_ in CASES:
             assert constraints()(text, {"constraints": [{"kind": kind, **asks}]}) in (0.0, 1.0)
@@ -212,7 +292,9 @@ def mine(tmp_path, monkeypatch):
 
 def test_a_function_gets_texts_and_rows(mine):
     assert score(mine("good"), ["a", "abc"]).values.tolist() == [1, 3]
-    assert score(mine("rows", options={"times": 2}), ["a", "b"], [{"n": 3}, {"n": 4}]).values.tolist() == [6, 8]
+    assert score(
+        mine("rows", options={"times": 2}), ["a", "b"], [{"n": 3}, {"n": 4}]
+    ).values.tolist() == [6, 8]
     assert len(score(mine("good"), [])) == 0
 
 
@@ -227,9 +309,14 @@ def test_rows_that_are_not_the_answers_own_are_no_rewards(left_out, mine):
             Weighted([(reward, 1.0)])(*given)
 
 
-@pytest.mark.parametrize(("name", "answers", "reason"), [
-    ("picky", ["ok", "bad", "ok"], "raised ValueError"), ("slow", ["ok", "slow", "ok"], "timed out"), ("dies", ["ok", "die", "ok"], "died"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "answers", "reason"),
+    [
+        ("picky", ["ok", "bad", "ok"], "raised ValueError"),
+        ("slow", ["ok", "slow", "ok"], "timed out"),
+        ("dies", ["ok", "die", "ok"], "died"),
+    ],
+)
 def test_one_bad_answer_costs_itself_alone(name, answers, reason, mine):
     found = score(mine(name, timeout=1.0), answers)
     assert found.failures == {1: reason}
@@ -283,7 +370,9 @@ def test_a_folder_is_a_name_whatever_stands_in_it(tmp_path):
     """A run's folder may well be called lr=1e-4."""
     (tmp_path / "lr=1").mkdir()
     assert weighed(str(tmp_path / "lr=1")) == (str(tmp_path / "lr=1"), 1.0)
-    assert weighed(str(tmp_path / "lr=1") + "=0.5") == (str(tmp_path / "lr=1"), 0.5) and weighed("length=-2") == ("length", -2.0)
+    assert weighed(str(tmp_path / "lr=1") + "=0.5") == (str(tmp_path / "lr=1"), 0.5) and weighed(
+        "length=-2"
+    ) == ("length", -2.0)
 
 
 def test_weighted_sums_by_name():
@@ -294,12 +383,20 @@ def test_weighted_sums_by_name():
     assert found.parts["length"].tolist() == [2, 3, 2] and np.isnan(found.parts["final_answer"][1])
 
 
-@pytest.mark.parametrize(("specs", "options", "words"), [
-    ([], {}, "No reward was named"), (["lenght"], {}, "no reward is called"), (["length", "length=2"], {}, "named twice"),
-    (["length=x"], {}, "NAME=WEIGHT"), (["length=0"], {}, "other than 0"), (["length"], {"format": {}}, "would do nothing"),
-    (["format"], {}, "needs its option pattern"), (["final_answer"], {"final_answer": {"colum": "a"}}, "no option 'colum'"),
-    (["length=nan"], {}, "NAME=WEIGHT"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("specs", "options", "words"),
+    [
+        ([], {}, "No reward was named"),
+        (["lenght"], {}, "no reward is called"),
+        (["length", "length=2"], {}, "named twice"),
+        (["length=x"], {}, "NAME=WEIGHT"),
+        (["length=0"], {}, "other than 0"),
+        (["length"], {"format": {}}, "would do nothing"),
+        (["format"], {}, "needs its option pattern"),
+        (["final_answer"], {"final_answer": {"colum": "a"}}, "no option 'colum'"),
+        (["length=nan"], {}, "NAME=WEIGHT"),
+    ],
+)
 def test_refusals(specs, options, words):
     with pytest.raises(UsageError, match=words):
         load_rewards(specs, options)
@@ -316,7 +413,9 @@ def test_a_missing_reward_without_its_reason_cannot_be_made():
 
 
 def test_a_reward_models_folder(tiny_folder, tokenizer, tmp_path):
-    """Its own template and tokenizer; the score is the classifier's of the whole conversation, wherever it stands."""
+    """Its own template and tokenizer; the score is the classifier's of the whole conversation,
+    wherever it stands.
+    """
     import torch
     from transformers import AutoModelForSequenceClassification
 
@@ -327,16 +426,23 @@ def test_a_reward_models_folder(tiny_folder, tokenizer, tmp_path):
     model.network.save_pretrained(tmp_path / "rm")
     model.tokenizer.save_pretrained(tmp_path / "rm")
     name = str(tmp_path / "rm")
-    reward = load_rewards([name], {name: {"dtype": "float32", "micro_tokens": 64, "max_tokens": 64}})
+    reward = load_rewards(
+        [name], {name: {"dtype": "float32", "micro_tokens": 64, "max_tokens": 64}}
+    )
     prompts = [(Turn("user", "One?"),), (Turn("user", "Two?"),), (Turn("user", "One?"),)]
     answers = ["Yes.", "No <|im_end|> yes", "the cat " * 60]
     found = reward(prompts, answers, [{}] * 3)
     assert {i: reason.removeprefix(name) for i, reason in found.failures.items()} == {
-        1: ": a special token stands in the text", 2: ": longer than the reward model reads"}  # fmt: skip
+        1: ": a special token stands in the text",
+        2: ": longer than the reward model reads",
+    }
     network = AutoModelForSequenceClassification.from_pretrained(name).eval()
     text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Yes."}], tokenize=False
+        [{"role": "user", "content": "One?"}, {"role": "assistant", "content": "Yes."}],
+        tokenize=False,
     ).removesuffix("\n")
     with torch.no_grad():
-        wanted = network(**tokenizer(text, return_tensors="pt", add_special_tokens=False)).logits.item()
+        wanted = network(
+            **tokenizer(text, return_tensors="pt", add_special_tokens=False)
+        ).logits.item()
     assert found.values[0] == pytest.approx(wanted, abs=1e-5)

@@ -1,4 +1,6 @@
-"""Rewards that are verified, at their edges: each case here fails for some wrong line that the plain ones let pass."""
+"""Rewards that are verified, at their edges: each case here fails for some wrong line that the
+plain ones let pass.
+"""
 
 import math
 
@@ -20,23 +22,53 @@ IFEVAL = [
     ("punctuation:no_comma", {}, "a b", "a, b"),
     ("length_constraints:number_words", {"relation": "at least", "num_words": 3}, "a b c", "a b"),
     ("length_constraints:number_words", {"relation": "less than", "num_words": 3}, "a b", "a b c"),
-    ("length_constraints:number_sentences", {"relation": "at least", "num_sentences": 2}, "One. Two.", "One."),
-    ("length_constraints:number_sentences", {"relation": "less than", "num_sentences": 2}, "One.", "One. Two."),
+    (
+        "length_constraints:number_sentences",
+        {"relation": "at least", "num_sentences": 2},
+        "One. Two.",
+        "One.",
+    ),
+    (
+        "length_constraints:number_sentences",
+        {"relation": "less than", "num_sentences": 2},
+        "One.",
+        "One. Two.",
+    ),
     ("length_constraints:number_paragraphs", {"num_paragraphs": 2}, "a\n\nb\n***\nc", "a\n\nb"),
     ("keywords:existence", {"keywords": ["cat", "dog"]}, "A dog, a cat.", "a dog"),
     ("keywords:forbidden_words", {"forbidden_words": ["cat", "dog"]}, "a bird", "a dog"),
-    ("keywords:frequency", {"relation": "at least", "keyword": "cat", "frequency": 2}, "Cat cat", "cat"),
-    ("keywords:letter_frequency", {"let_relation": "less than", "letter": "c", "let_frequency": 2}, "cat", "Cat cat"),
+    (
+        "keywords:frequency",
+        {"relation": "at least", "keyword": "cat", "frequency": 2},
+        "Cat cat",
+        "cat",
+    ),
+    (
+        "keywords:letter_frequency",
+        {"let_relation": "less than", "letter": "c", "let_frequency": 2},
+        "cat",
+        "Cat cat",
+    ),
     ("change_case:english_lowercase", {}, "a b", "A b"),
     ("change_case:english_capital", {}, "A B", "A b"),
-    ("change_case:capital_word_frequency", {"capital_relation": "at least", "capital_frequency": 2}, "SO IT is", "SO it is"),
+    (
+        "change_case:capital_word_frequency",
+        {"capital_relation": "at least", "capital_frequency": 2},
+        "SO IT is",
+        "SO it is",
+    ),
     ("startend:quotation", {}, '"a"', '"a'),
     ("startend:end_checker", {"end_phrase": "Bye."}, "so. Bye.", "Bye. So."),
     ("detectable_format:title", {}, "<<a>> b", "<a> b"),
     ("detectable_format:json_format", {}, "[1]", "1"),
     ("detectable_format:number_bullet_lists", {"num_bullets": 2}, "* a\n* b", "* a"),
     ("detectable_format:number_highlighted_sections", {"num_highlights": 2}, "*a* *b*", "*a*"),
-    ("detectable_format:multiple_sections", {"section_spliter": "Day", "num_sections": 2}, "Day 1 Day 2", "Day 1"),
+    (
+        "detectable_format:multiple_sections",
+        {"section_spliter": "Day", "num_sections": 2},
+        "Day 1 Day 2",
+        "Day 1",
+    ),
     ("detectable_format:constrained_response", {}, "My answer is maybe.", "Maybe."),
     ("detectable_content:number_placeholders", {"num_placeholders": 2}, "[a] [b]", "[a]"),
     ("detectable_content:postscript", {"postscript_marker": "P.S."}, "a\nP.S. b", "a"),
@@ -69,7 +101,11 @@ EDGES = [
     ({"kind": "upper_case"}, ["A1"], ["12", "Ab"]),
     ({"kind": "starts_with", "text": "dear "}, ["DEARest"], ["oh dear"]),
     ({"kind": "ends_with", "text": " bye."}, ['"so Bye."', "goodbye. "], ["bye. x"]),
-    ({"kind": "json_only"}, ["```\n{}\n```", "```JSON\n[]```", " [1] "], ["{} and", '"a"', "[" + "1," * (DEEPEST // 2) + "1]"]),
+    (
+        {"kind": "json_only"},
+        ["```\n{}\n```", "```JSON\n[]```", " [1] "],
+        ["{} and", '"a"', "[" + "1," * (DEEPEST // 2) + "1]"],
+    ),
     ({"kind": "quoted"}, [' "" ', '"a" b "c"'], ["\"a'", "'a'"]),
     ({"kind": "placeholders", "at_least": 1}, ["[]", "[[a]]"], ["[a", "a]"]),
     ({"kind": "title"}, ["a <<b>>"], ["<<a\nb>>", "<<>>"]),
@@ -77,7 +113,11 @@ EDGES = [
 ]
 
 
-@pytest.mark.parametrize(("asked", "good", "bad"), EDGES, ids=lambda value: value["kind"] if isinstance(value, dict) else "")
+@pytest.mark.parametrize(
+    ("asked", "good", "bad"),
+    EDGES,
+    ids=lambda value: value["kind"] if isinstance(value, dict) else "",
+)
 def test_constraints_at_their_edges(asked, good, bad):
     for text in good:
         assert constraints()(text, {"constraints": [asked]}) == 1.0, text[:40]
@@ -94,12 +134,29 @@ def test_the_first_constraint_that_is_none_is_named():
 # ---------------------------------------------------------------- numbers
 
 
-@pytest.mark.parametrize(("text", "found"), [
-    ("x" * (LONGEST + 5) + "#### 5", 5), ("7 " + "x" * LONGEST, None), ("5 ####", None), ("#### 3, so \\boxed{4}", 4), ("\\boxed{4}, so the answer is 5", 5),
-    ("#### Step 1\nAdd 2 and 3.\n\\boxed{5}", 5), ("#### Solution\n12 apples less 5 is 7.\nThe answer is 7.", 7), ("#### Step 2\nso it is 9", 9),
-    ("The answer is -$5", -5), ("####$1,000", 1000), ("The answer is **$-3**", -3), ("The answer is unknown\nsee page 4", None),
-    ("The ANSWER IS 6 of 7", 6), ("answer is: -1.5e2", -150), ("+3", 3), ("1e9999", 9), ("12%", 12), ("-.5", -0.5),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("x" * (LONGEST + 5) + "#### 5", 5),
+        ("7 " + "x" * LONGEST, None),
+        ("5 ####", None),
+        ("#### 3, so \\boxed{4}", 4),
+        ("\\boxed{4}, so the answer is 5", 5),
+        ("#### Step 1\nAdd 2 and 3.\n\\boxed{5}", 5),
+        ("#### Solution\n12 apples less 5 is 7.\nThe answer is 7.", 7),
+        ("#### Step 2\nso it is 9", 9),
+        ("The answer is -$5", -5),
+        ("####$1,000", 1000),
+        ("The answer is **$-3**", -3),
+        ("The answer is unknown\nsee page 4", None),
+        ("The ANSWER IS 6 of 7", 6),
+        ("answer is: -1.5e2", -150),
+        ("+3", 3),
+        ("1e9999", 9),
+        ("12%", 12),
+        ("-.5", -0.5),
+    ],
+)
 def test_where_a_final_number_is_looked_for(text, found):
     got = final_number(text)
     assert got is None if found is None else float(got) == found
@@ -111,7 +168,9 @@ def test_which_column_holds_the_right_answer():
         assert final_answer()(str(right), row) == 1.0
         del row[name]
     assert final_answer(column="other")("1", {"answer": 1}) == "the row has no right answer"
-    assert [final_answer(tolerance=0.5)(text, {"answer": 1}) for text in ("0.5", "1.5", "0.49", "1.51")] == [1, 1, 0, 0]
+    assert [
+        final_answer(tolerance=0.5)(text, {"answer": 1}) for text in ("0.5", "1.5", "0.49", "1.51")
+    ] == [1, 1, 0, 0]
 
 
 def test_formats():
@@ -132,12 +191,18 @@ def score(reward, *answers):
 
 def test_what_is_a_number():
     assert [number(v) for v in (1, 2.5, True, False, -0.0)] == [1, 2.5, 1, 0, 0]
-    assert all(math.isnan(number(v)) for v in (10**400, math.inf, -math.inf, math.nan, "1", None, [1], 1j))
+    assert all(
+        math.isnan(number(v)) for v in (10**400, math.inf, -math.inf, math.nan, "1", None, [1], 1j)
+    )
 
 
 def test_a_value_with_a_reason_is_none():
     found = Rewards.of([1.0, 2.0, math.nan], {0: "late"})
-    assert found.failures == {0: "late", 2: "no finite number"} and found.values[1] == 2 and found.reasons == {"late": 1, "no finite number": 1}
+    assert (
+        found.failures == {0: "late", 2: "no finite number"}
+        and found.values[1] == 2
+        and found.reasons == {"late": 1, "no finite number": 1}
+    )
 
 
 def test_the_first_part_that_fails_gives_the_reason():
@@ -148,7 +213,9 @@ def test_the_first_part_that_fails_gives_the_reason():
 
 
 def test_a_sum_beyond_all_floats_is_no_reward():
-    """Written as Infinity, it would be no JSON, and pairs could not be read from it; ∞ - ∞ would be a missing reward without a reason."""
+    """Written as Infinity, it would be no JSON, and pairs could not be read from it; ∞ - ∞ would be
+    a missing reward without a reason.
+    """
     huge = fixed("a", 1e300, 1.0)
     for parts in ([(huge, 1e300)], [(huge, 1e300), (fixed("b", 1e300, 0.0), -1e300)]):
         found = score(Weighted(parts), "0", "1")
@@ -166,7 +233,11 @@ def test_what_the_parts_tell_stands_under_their_names():
         def account(self):
             return {"cost": 3} if self.name == "a" else {}
 
-    parts = [(Telling("a", lambda answer, row: 1.0), 1.0), (Telling("b", lambda answer, row: 1.0), 1.0), (fixed("c", 1.0), 1.0)]
+    parts = [
+        (Telling("a", lambda answer, row: 1.0), 1.0),
+        (Telling("b", lambda answer, row: 1.0), 1.0),
+        (fixed("c", 1.0), 1.0),
+    ]
     assert Weighted(parts).account() == {"a": {"cost": 3}}
 
 
@@ -174,7 +245,9 @@ def test_what_the_parts_tell_stands_under_their_names():
 
 
 def test_each_answer_has_its_own_score_wherever_it_stands(tiny_folder, tmp_path):
-    """Answers to equal prompts are computed side by side, in several portions: the values come back in the order asked."""
+    """Answers to equal prompts are computed side by side, in several portions: the values come back
+    in the order asked.
+    """
     from accord.models.load import load
     from accord.models.reward import with_score_head
 
@@ -183,9 +256,14 @@ def test_each_answer_has_its_own_score_wherever_it_stands(tiny_folder, tmp_path)
     model.tokenizer.save_pretrained(tmp_path / "rm")
     name = str(tmp_path / "rm")
     reward = load_rewards([name], {name: {"dtype": "float32", "micro_tokens": 40}})
-    prompts = [(Turn("user", text),) for text in ("Two birds?", "A cat?", "Two birds?", "A cat?", "Two birds?")]
+    prompts = [
+        (Turn("user", text),)
+        for text in ("Two birds?", "A cat?", "Two birds?", "A cat?", "Two birds?")
+    ]
     answers = ["Yes.", "No, no.", "<|im_end|>", "It sat on a mat.", "Over two green hills."]
     found = reward(prompts, answers, [{}] * 5)
     assert list(found.failures) == [2] and len(set(found.values[[0, 1, 3, 4]].tolist())) == 4
     for i in (0, 1, 3, 4):
-        assert reward(prompts[i : i + 1], answers[i : i + 1], [{}]).values[0] == pytest.approx(found.values[i], abs=1e-5)
+        assert reward(prompts[i : i + 1], answers[i : i + 1], [{}]).values[0] == pytest.approx(
+            found.values[i], abs=1e-5
+        )

@@ -1,10 +1,12 @@
 """Every objective once more, from its paper, as naively as the formula reads.
 
-Nothing here is numerically careful and nothing is shared with accord: σ(x) is 1 / (1 + exp(-x)), and an answer is the
-list of its tokens' log-probs. Run with `numpy` on ordinary numbers, and with mpmath at 60 digits (whose exponents have
-no bounds) on any: the caller passes the module, for its exp and log.
+Nothing here is numerically careful and nothing is shared with accord: σ(x) is 1 / (1 + exp(-x)),
+and an answer is the list of its tokens' log-probs. Run with `numpy` on ordinary numbers, and with
+mpmath at 60 digits (whose exponents have no bounds) on any: the caller passes the module, for its
+exp and log.
 
-An answer is a pair of lists: (log-probs under the policy, log-probs under the reference), one number a token.
+An answer is a pair of lists: (log-probs under the policy, log-probs under the reference), one
+number a token.
 """
 
 import mpmath
@@ -37,10 +39,14 @@ def dpo(xp, chosen, rejected, beta, label_smoothing):
 
 
 def robust(xp, chosen, rejected, beta, label_smoothing):
-    """Chowdhury et al. 2024: the combination of both losses whose mean under flips at rate ε is the true label's."""
+    """Chowdhury et al. 2024: the combination of both losses whose mean under flips at rate ε is the
+    true label's.
+    """
     for_label = dpo(xp, chosen, rejected, beta, 0)
     against_label = dpo(xp, rejected, chosen, beta, 0)
-    return ((1 - label_smoothing) * for_label - label_smoothing * against_label) / (1 - 2 * label_smoothing)
+    return ((1 - label_smoothing) * for_label - label_smoothing * against_label) / (
+        1 - 2 * label_smoothing
+    )
 
 
 def ipo(xp, chosen, rejected, beta, normalize):
@@ -90,7 +96,9 @@ def sft(xp, answer):
 
 
 def bradley_terry(xp, chosen, rejected, row_margin, centering, margin):
-    """Touvron et al. 2023, Eq. 2, with the auxiliary term of Eisenstein et al. 2023, §2. The first list is the score."""
+    """Touvron et al. 2023, Eq. 2, with the auxiliary term of Eisenstein et al. 2023, §2. The first
+    list is the score.
+    """
     won_by = sum(chosen[0]) - sum(rejected[0])
     if margin == "column":
         won_by -= row_margin
@@ -113,14 +121,20 @@ ORACLES = {
 
 
 def exact(name, *answers, **options):
-    """The loss to 60 digits, as an mpmath number. Floats count as the exact binary numbers that they are."""
+    """The loss to 60 digits, as an mpmath number. Floats count as the exact binary numbers that
+    they are.
+    """
     with mpmath.workdps(DIGITS):
-        wide = [tuple([mpmath.mpf(token) for token in side] for side in answer) for answer in answers]
+        wide = [
+            tuple([mpmath.mpf(token) for token in side] for side in answer) for answer in answers
+        ]
         return +ORACLES[name](mpmath, *wide, **_wide(options))
 
 
 def exact_slopes(name, *answers, **options):
-    """d loss / d log-prob of the first policy token of each answer, by central differences at 60 digits."""
+    """d loss / d log-prob of the first policy token of each answer, by central differences at 60
+    digits.
+    """
     slopes = []
     with mpmath.workdps(DIGITS):
         step = mpmath.mpf(10) ** -20
@@ -139,4 +153,7 @@ def _moved(answers, index, step):
 
 
 def _wide(options):
-    return {key: mpmath.mpf(value) if isinstance(value, float) else value for key, value in options.items()}
+    return {
+        key: mpmath.mpf(value) if isinstance(value, float) else value
+        for key, value in options.items()
+    }

@@ -9,7 +9,9 @@ def gae(rewards, values, counts, gamma, lam, after):
     for n, count in enumerate(counts):
         r, v = rewards[start : start + count], [*values[start : start + count], after[n]]
         delta = [r[t] + gamma * v[t + 1] - v[t] for t in range(count)]
-        out += [sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, count)) for t in range(count)]
+        out += [
+            sum((gamma * lam) ** (k - t) * delta[k] for k in range(t, count)) for t in range(count)
+        ]
         start += count
     return np.array(out)
 
@@ -21,7 +23,9 @@ def whiten(values):
 
 
 def kl(kind, policy, reference):
-    """Of single tokens, from probabilities. Schulman 2020: r = ref / π; -log r, (log r)²/2, (r - 1) - log r."""
+    """Of single tokens, from probabilities. Schulman 2020: r = ref / π; -log r, (log r)²/2, (r - 1)
+    - log r.
+    """
     r = np.exp(reference) / np.exp(policy)
     return {"k1": -np.log(r), "k2": np.log(r) ** 2 / 2, "k3": (r - 1) - np.log(r)}[kind]
 

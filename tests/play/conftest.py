@@ -1,4 +1,6 @@
-"""node for the page's mathematics, Chromium for the page; each test says why it skips where one is absent."""
+"""node for the page's mathematics, Chromium for the page; each test says why it skips where one is
+absent.
+"""
 
 import json
 import shutil
@@ -20,7 +22,12 @@ def node():
 
     def ask(*jobs):
         said = json.dumps([[name, arguments] for name, *arguments in jobs])
-        done = subprocess.run([program, Path(__file__).with_name("driver.mjs"), PAGE], input=said, capture_output=True, text=True)
+        done = subprocess.run(
+            [program, Path(__file__).with_name("driver.mjs"), PAGE],
+            input=said,
+            capture_output=True,
+            text=True,
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -42,7 +49,9 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def page(browser, built):
-    """open(hash, …): the page afresh. Afterwards: it complained of nothing, and asked for nothing but itself."""
+    """open(hash, …): the page afresh. Afterwards: it complained of nothing, and asked for nothing
+    but itself.
+    """
     browser.complaints.clear()
     browser.requests.clear()
 
@@ -52,5 +61,12 @@ def page(browser, built):
 
     yield show
     assert browser.complaints == []
-    assert {url.split("#")[0].split(":")[0] for url in browser.requests} <= {"file", "about", "blob", "data"}
-    assert {url.split("#")[0] for url in browser.requests if url.startswith("file")} == {built.as_uri()}
+    assert {url.split("#")[0].split(":")[0] for url in browser.requests} <= {
+        "file",
+        "about",
+        "blob",
+        "data",
+    }
+    assert {url.split("#")[0] for url in browser.requests if url.startswith("file")} == {
+        built.as_uri()
+    }

@@ -27,37 +27,65 @@ def test_it_is_small_and_whole(text):
 
 
 def test_it_loads_nothing(text):
-    """No address but the SVG namespace; the policy names the one style and the one script by their hashes."""
+    """No address but the SVG namespace; the policy names the one style and the one script by their
+    hashes.
+    """
     assert set(re.findall(r"https?://[^\s'\"`)<]+", text)) == {"http://www.w3.org/2000/svg"}
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)[1]
-    assert policy.startswith("default-src 'none'") and "unsafe" not in policy and "connect-src" not in policy
+    assert (
+        policy.startswith("default-src 'none'")
+        and "unsafe" not in policy
+        and "connect-src" not in policy
+    )
     for tag, name in (("style", "style"), ("script", 'script type="module"')):
         inside = re.search(rf"<{name}>(.*?)</{tag}>", text, re.DOTALL)[1]
         digest = base64.b64encode(hashlib.sha256(inside.encode()).digest()).decode()
         assert f"{tag}-src 'sha256-{digest}'" in policy
-    assert not re.search(r"\son\w+=|\sstyle=", text.split("<script")[0])  # what the policy would refuse
+    # what the policy would refuse
+    assert not re.search(r"\son\w+=|\sstyle=", text.split("<script")[0])
 
 
 @pytest.mark.parametrize("module", MODULES, ids=lambda file: str(file.relative_to(build.PAGE)))
 def test_a_module_is_short_and_never_writes_markup(module):
     source = module.read_text(encoding="utf-8")
     assert len(source.splitlines()) < 300 and source.startswith("// ")
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function|fetch\(|XMLHttpRequest|WebSocket|localStorage", source)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new"
+        r" Function|fetch\(|XMLHttpRequest|WebSocket|localStorage",
+        source,
+    )
 
 
 def test_modules_come_after_what_they_import(tmp_path, monkeypatch):
     monkeypatch.setattr(build, "PAGE", tmp_path)
     (tmp_path / "deep").mkdir()
-    (tmp_path / "main.js").write_text("// m\nimport { two } from './deep/two.js';\nimport { one } from './one.js';\nexport const three = one + two;\n")
-    (tmp_path / "deep/two.js").write_text("// t\nimport { one } from '../one.js';\nexport function hidden() {}\nexport const two = one;\n")
-    (tmp_path / "one.js").write_text("// o\nexport async function wait() {}\nexport class One {}\nexport const one = 1;\n")
+    (tmp_path / "main.js").write_text(
+        "// m\nimport { two } from './deep/two.js';\nimport { one } from './one.js';\nexport const"
+        " three = one + two;\n"
+    )
+    (tmp_path / "deep/two.js").write_text(
+        "// t\nimport { one } from '../one.js';\nexport function hidden() {}\nexport const two ="
+        " one;\n"
+    )
+    (tmp_path / "one.js").write_text(
+        "// o\nexport async function wait() {}\nexport class One {}\nexport const one = 1;\n"
+    )
     text = build.bundle("main.js")
-    assert [text.index(f"modules['{name}'] =") for name in ("one.js", "deep/two.js", "main.js")] == sorted(text.index(f"modules['{n}'] =") for n in ("one.js", "deep/two.js", "main.js"))
-    assert text.count("modules['one.js'] =") == 1 and "const { one } = modules['one.js'];" in text and "return { wait, One, one };" in text
+    assert [
+        text.index(f"modules['{name}'] =") for name in ("one.js", "deep/two.js", "main.js")
+    ] == sorted(text.index(f"modules['{n}'] =") for n in ("one.js", "deep/two.js", "main.js"))
+    assert (
+        text.count("modules['one.js'] =") == 1
+        and "const { one } = modules['one.js'];" in text
+        and "return { wait, One, one };" in text
+    )
     assert "import " not in text and "export " not in text
 
 
-@pytest.mark.parametrize("line", ["import three from './one.js';", "export default 3;", "import './one.js';", "export { a };"])
+@pytest.mark.parametrize(
+    "line",
+    ["import three from './one.js';", "export default 3;", "import './one.js';", "export { a };"],
+)
 def test_a_form_that_is_not_known_is_an_error(tmp_path, monkeypatch, line):
     monkeypatch.setattr(build, "PAGE", tmp_path)
     (tmp_path / "one.js").write_text("// o\n")
@@ -95,12 +123,15 @@ def test_it_opens_a_browser(opened, tmp_path, text):
     file = tmp_path / "cache/play.html"
     assert (done.exit_code, done.stdout) == (0, f"{file}\n") and opened == [file.as_uri()]
     assert file.read_text(encoding="utf-8") == text
-    assert play().exit_code == 0 and [f.name for f in file.parent.iterdir()] == ["play.html"]  # again: replaced, nothing left over
+    # again: replaced, nothing left over
+    assert play().exit_code == 0 and [f.name for f in file.parent.iterdir()] == ["play.html"]
 
 
 def test_no_open_prints_the_path(opened, tmp_path):
     done = play("--no-open", "--output", tmp_path / "new/x.html")
-    assert (done.exit_code, done.stdout, opened) == (0, f"{tmp_path / 'new/x.html'}\n", []) and (tmp_path / "new/x.html").is_file()
+    assert (done.exit_code, done.stdout, opened) == (0, f"{tmp_path / 'new/x.html'}\n", []) and (
+        tmp_path / "new/x.html"
+    ).is_file()
     answer = json.loads(play("--no-open", "--json", "--output", tmp_path / "y.html").stdout)
     assert answer == {"ok": True, "result": {"page": str(tmp_path / "y.html"), "opened": False}}
 

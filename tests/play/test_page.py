@@ -1,4 +1,6 @@
-"""The page in a browser: it draws, reacts, plays and guides; it keeps what it is given to itself, and shows hostile text as text."""
+"""The page in a browser: it draws, reacts, plays and guides; it keeps what it is given to itself,
+and shows hostile text as text.
+"""
 
 import base64
 import json
@@ -6,14 +8,20 @@ import json
 import pytest
 
 PRESETS = ["optimum", "hacking", "runaway", "displacement", "loud", "length"]
-WATCH = "[...document.querySelectorAll('svg.plot')].map((one) => one.closest('section').id + one.innerHTML)"
+WATCH = (
+    "[...document.querySelectorAll('svg.plot')].map((one) => one.closest('section').id +"
+    " one.innerHTML)"
+)
 
 
 def table(page):
     """The numbers that the page shows: {column: {row's first letter: text}}."""
     page.run("document.querySelector('#numbers').open = true")
     page.until("document.querySelector('#numbers table') !== null")
-    rows = page.run("[...document.querySelectorAll('#numbers tr')].map((row) => [...row.children].map((cell) => cell.textContent))")
+    rows = page.run(
+        "[...document.querySelectorAll('#numbers tr')].map((row) => [...row.children].map((cell) =>"
+        " cell.textContent))"
+    )
     head, *body = rows
     return {name: {row[0][:4].strip(): row[k] for row in body} for k, name in enumerate(head) if k}
 
@@ -28,26 +36,41 @@ def move(page, panel, name, value):
 
 
 def frames(page, count=2):
-    page.run(f"(async () => {{ for (let k = 0; k < {count}; k++) await new Promise(requestAnimationFrame); }})()")
+    page.run(
+        f"(async () => {{ for (let k = 0; k < {count}; k++) await new"
+        " Promise(requestAnimationFrame); })()"
+    )
 
 
 def whole(page):
     """All panels in view at once, so that all are drawn."""
-    page.call("Emulation.setDeviceMetricsOverride", width=1440, height=6000, deviceScaleFactor=1, mobile=False)
+    page.call(
+        "Emulation.setDeviceMetricsOverride",
+        width=1440,
+        height=6000,
+        deviceScaleFactor=1,
+        mobile=False,
+    )
     page.until("[...document.querySelectorAll('svg.plot')].every((one) => one.children.length > 0)")
 
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_opens_from_its_link(page, preset):
     shown = page(f"#preset={preset}")
-    assert shown.run("document.querySelector('#presets [aria-pressed=true]').dataset.preset") == preset
+    assert (
+        shown.run("document.querySelector('#presets [aria-pressed=true]').dataset.preset") == preset
+    )
     assert len(shown.run("document.querySelector('#claim').textContent")) > 40
 
 
 def test_what_the_page_shows_is_what_was_computed(page):
     """Displacement, seen: DPO says C 100 % of the time; at π* it would be 0."""
     found = table(page("#preset=displacement"))
-    assert (found["DPO"]["C Ye"], found["DPO"]["A No"], found["π*"]["C Ye"]) == ("100 %", "0 %", "0 %")
+    assert (found["DPO"]["C Ye"], found["DPO"]["A No"], found["π*"]["C Ye"]) == (
+        "100 %",
+        "0 %",
+        "0 %",
+    )
     found = table(page(""))
     assert found["DPO"]["A Fr"] == found["RLHF"]["A Fr"] == found["π*"]["A Fr"] == "64 %"
 
@@ -56,7 +79,11 @@ def test_what_the_page_shows_is_what_was_computed(page):
 REACTS = {
     "comparisons": ("noise", 300, {"learned", "pull", "policies", "plane"}),
     "learned": ("comparisons", 60, {"learned", "hacking", "policies"}),
-    "hacking": ("beta", 100, {"policies", "plane", "pull", "margins", "kto", "hacking", "learned", "displacement"}),
+    "hacking": (
+        "beta",
+        100,
+        {"policies", "plane", "pull", "margins", "kto", "hacking", "learned", "displacement"},
+    ),
     "margins": ("deterministic", 0, {"margins", "learned", "policies"}),
     "kto": ("lambdaU", 350, {"kto", "policies", "plane"}),
     "odds": ("orpoWeight", 350, {"odds", "policies", "lengths"}),
@@ -75,7 +102,11 @@ def test_every_panel_answers(page, panel):
     move(shown, panel, name, value)
     frames(shown)
     after = shown.run(WATCH)
-    changed = {new.split("<")[0].removeprefix("panel-") for old, new in zip(before, after, strict=True) if old != new}
+    changed = {
+        new.split("<")[0].removeprefix("panel-")
+        for old, new in zip(before, after, strict=True)
+        if old != new
+    }
     assert moved <= changed
 
 
@@ -85,7 +116,10 @@ def test_undo_a_link_and_a_left_out_pair(page):
     start = shown.run(WATCH)
     shown.run("document.querySelector('.matrix button').click()")
     frames(shown)
-    assert shown.run("document.querySelector('.matrix button').getAttribute('aria-pressed')") == "false"
+    assert (
+        shown.run("document.querySelector('.matrix button').getAttribute('aria-pressed')")
+        == "false"
+    )
     assert shown.run(WATCH) != start and shown.run("location.hash").startswith("#s=")
     changed = shown.run(WATCH)
     link = shown.run("location.hash")
@@ -102,11 +136,17 @@ def test_the_world_can_be_changed(page):
     shown = page("")
     shown.run("document.querySelector('#panel-world').scrollIntoView()")
     shown.until("document.querySelectorAll('#panel-world tbody tr').length === 5")
-    shown.run("""(() => { const set = (key, value) => { const input = document.querySelector(`#panel-world [data-key=${key}]`); input.value = value; input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change')); };
-        set('text', '<b>bold</b>'); set('reward', '-4'); })()""")  # fmt: skip
+    shown.run(
+        """(() => { const set = (key, value) => { const input = document.querySelector(`#panel-world [data-key=${key}]`); input.value = value; input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change')); };
+        set('text', '<b>bold</b>'); set('reward', '-4'); })()"""
+    )
     frames(shown)
     found = table(shown)
-    assert "A <b" in found["reward"] and found["reward"]["A <b"] == "−4" and found["DPO"]["A <b"] in ("0 %", "0.1 %")
+    assert (
+        "A <b" in found["reward"]
+        and found["reward"]["A <b"] == "−4"
+        and found["DPO"]["A <b"] in ("0 %", "0.1 %")
+    )
     shown.run("[...document.querySelectorAll('#panel-world button')].at(-1).click()")
     shown.until("document.querySelectorAll('#panel-world tbody tr').length === 6")
     shown.run("document.querySelector('#panel-world .quiet').click()")
@@ -115,7 +155,9 @@ def test_the_world_can_be_changed(page):
 
 
 def test_play_pause_and_step(page):
-    """Space plays from the start; arrows go one step; at the end it stops. Motion that is unwelcome becomes eight pictures."""
+    """Space plays from the start; arrows go one step; at the end it stops. Motion that is unwelcome
+    becomes eight pictures.
+    """
     shown = page("", still=False)
     key = lambda name, **k: shown.call("Input.dispatchKeyEvent", type="keyDown", key=name, **k)  # noqa: E731
     at = lambda: int(shown.run("document.querySelector('.scrub input').value"))  # noqa: E731
@@ -126,7 +168,10 @@ def test_play_pause_and_step(page):
     key("ArrowRight")
     frames(shown)
     key(" ", text=" ")
-    shown.until("Number(document.querySelector('.scrub input').value) < 200 && document.querySelector('#play').textContent.includes('Pause')")
+    shown.until(
+        "Number(document.querySelector('.scrub input').value) < 200 &&"
+        " document.querySelector('#play').textContent.includes('Pause')"
+    )
     key(" ", text=" ")
     frames(shown)
     assert "Play" in shown.run("document.querySelector('#play').textContent") and at() < 300
@@ -143,7 +188,9 @@ def test_reduced_motion_jumps(page):
         document.querySelector('#play').click(); requestAnimationFrame(look); })"""
     )
     frames(shown)
-    assert 6 <= len(seen) <= 10 and shown.run("document.querySelector('.scrub input').value") == "300"
+    assert (
+        6 <= len(seen) <= 10 and shown.run("document.querySelector('.scrub input').value") == "300"
+    )
 
 
 def test_the_tour_asks_before_it_shows(page):
@@ -152,18 +199,27 @@ def test_the_tour_asks_before_it_shows(page):
     for step in range(6):
         frames(shown, 3)
         assert f"Step {step + 1} of 6" in shown.run("document.querySelector('#tour').textContent")
-        assert shown.run("document.querySelector('.ask').textContent").strip() and shown.run("document.querySelector('.scrub input').value") == "0"
+        assert (
+            shown.run("document.querySelector('.ask').textContent").strip()
+            and shown.run("document.querySelector('.scrub input').value") == "0"
+        )
         assert shown.run("document.querySelectorAll('.card.look').length") == 1
         shown.run("document.querySelector('#tour .buttons button').click()")
         verdict = shown.run("document.querySelector('.verdict').textContent")
-        assert verdict.startswith(("Yes. ", "No. ")) and shown.run("document.querySelectorAll('#tour .right').length") == 1
+        assert (
+            verdict.startswith(("Yes. ", "No. "))
+            and shown.run("document.querySelectorAll('#tour .right').length") == 1
+        )
         shown.run("document.querySelector('#tour .next').click()")
     assert shown.run("document.querySelector('#tour').hidden") is True
 
 
 # ---------------------------------------------------------------- a stranger's files
 
-EVIL = "<img src=x onerror=\"window.owned=1\"><script>window.owned=2</script>javascript:alert(1)\u202e\x00"
+EVIL = (
+    "<img src=x"
+    ' onerror="window.owned=1"><script>window.owned=2</script>javascript:alert(1)\u202e\x00'
+)
 
 
 def give(page, name, text):
@@ -181,25 +237,72 @@ def give(page, name, text):
 def test_hostile_text_is_inert(page):
     shown = page("")
     token = {"text": EVIL, "change": 1.0}
-    give(shown, EVIL, json.dumps({"step": 1, "loss": 0.5, EVIL: EVIL}) + "\n" + json.dumps({"step": 2, "loss": 0.4, "rewards/margins": 1.0}))
-    give(shown, "samples.jsonl", json.dumps({"step": 0, "prompt": EVIL, "asked": EVIL, "text": EVIL, "tokens": 3}))
-    give(shown, "pairs.json", json.dumps({"improved": [{"gain": 1, "prompt": [{"content": EVIL}], "chosen": [token], "rejected": [token]}]}))
+    give(
+        shown,
+        EVIL,
+        json.dumps({"step": 1, "loss": 0.5, EVIL: EVIL})
+        + "\n"
+        + json.dumps({"step": 2, "loss": 0.4, "rewards/margins": 1.0}),
+    )
+    give(
+        shown,
+        "samples.jsonl",
+        json.dumps({"step": 0, "prompt": EVIL, "asked": EVIL, "text": EVIL, "tokens": 3}),
+    )
+    give(
+        shown,
+        "pairs.json",
+        json.dumps(
+            {
+                "improved": [
+                    {
+                        "gain": 1,
+                        "prompt": [{"content": EVIL}],
+                        "chosen": [token],
+                        "rejected": [token],
+                    }
+                ]
+            }
+        ),
+    )
     frames(shown)
-    assert shown.run("document.querySelectorAll('.run img, .run script, .run a, #panel-own-run [role=status] *').length") == 0
+    assert (
+        shown.run(
+            "document.querySelectorAll('.run img, .run script, .run a, #panel-own-run [role=status]"
+            " *').length"
+        )
+        == 0
+    )
     assert shown.run("window.owned") is None
-    assert shown.run("document.querySelector('.run .pairs .heat.up2').textContent").startswith("<img src=x")
+    assert shown.run("document.querySelector('.run .pairs .heat.up2').textContent").startswith(
+        "<img src=x"
+    )
 
 
 def test_a_runs_path_appears_on_the_same_plots(page):
-    """Accuracy against KL in the plane, its margin beside the methods', its log-probs beside the probabilities; a bad file is said."""
+    """Accuracy against KL in the plane, its margin beside the methods', its log-probs beside the
+    probabilities; a bad file is said.
+    """
     shown = page("")
     whole(shown)
-    rows = [{"step": s, "loss": 0.5, "diag/samples_kl": s / 10, "eval_rewards/accuracies": 0.5 + s / 50, "eval_rewards/margins": s / 10,
-             "eval_logps/chosen": -30.0 - s, "eval_logps/rejected": -30.0 - 2 * s} for s in (0, 5, 10)]  # fmt: skip
+    rows = [
+        {
+            "step": s,
+            "loss": 0.5,
+            "diag/samples_kl": s / 10,
+            "eval_rewards/accuracies": 0.5 + s / 50,
+            "eval_rewards/margins": s / 10,
+            "eval_logps/chosen": -30.0 - s,
+            "eval_logps/rejected": -30.0 - 2 * s,
+        }
+        for s in (0, 5, 10)
+    ]
     give(shown, "metrics.jsonl", "\n".join(map(json.dumps, rows)))
     frames(shown)
     for panel in ("plane", "margins", "displacement"):
-        assert "your run" in shown.run(f"document.querySelector('#panel-{panel} svg').textContent"), panel
+        assert "your run" in shown.run(
+            f"document.querySelector('#panel-{panel} svg').textContent"
+        ), panel
     assert shown.run("document.querySelectorAll('.run .charts svg').length") == 3
     give(shown, "notes.txt", "hello")
     assert "notes.txt" in shown.run("document.querySelector('#panel-own-run .note').textContent")
@@ -211,11 +314,17 @@ def test_the_picture_and_the_state_are_files(page, tmp_path):
     shown.run("document.querySelector('#picture').click()")
     wait_for(shown, tmp_path / "dpo-vs-rlhf.png")
     data = (tmp_path / "dpo-vs-rlhf.png").read_bytes()
-    assert data[:8] == b"\x89PNG\r\n\x1a\n" and int.from_bytes(data[16:20], "big") == 2400 and len(data) > 30_000
+    assert (
+        data[:8] == b"\x89PNG\r\n\x1a\n"
+        and int.from_bytes(data[16:20], "big") == 2400
+        and len(data) > 30_000
+    )
     shown.run("document.querySelector('#save').click()")
     wait_for(shown, tmp_path / "playground.json")
     saved = json.loads((tmp_path / "playground.json").read_text(encoding="utf-8"))
-    assert saved["policies"]["dpo"][2] == pytest.approx(1, abs=1e-3) and saved["state"]["beta"] == 0.5
+    assert (
+        saved["policies"]["dpo"][2] == pytest.approx(1, abs=1e-3) and saved["state"]["beta"] == 0.5
+    )
 
 
 def wait_for(page, file):
@@ -266,8 +375,12 @@ def test_everything_has_a_name(page):
     assert nameless == []
     ids = shown.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")
     assert len(ids) == len(set(ids))
-    assert "percent" in shown.run("document.querySelector('#panel-policies svg').getAttribute('aria-label')")
-    assert shown.run("document.querySelector('#story').textContent").startswith("After 300 steps: RLHF says A 64 %")
+    assert "percent" in shown.run(
+        "document.querySelector('#panel-policies svg').getAttribute('aria-label')"
+    )
+    assert shown.run("document.querySelector('#story').textContent").startswith(
+        "After 300 steps: RLHF says A 64 %"
+    )
 
 
 @pytest.mark.parametrize("width", [320, 390, 768])
@@ -283,7 +396,9 @@ def test_eight_answers_and_no_method(page):
         shown.run("[...document.querySelectorAll('#panel-world button')].at(-1).click()")
         frames(shown)
     whole(shown)
-    assert shown.run("[...document.querySelectorAll('#panel-world button')].at(-1).disabled") is True
+    assert (
+        shown.run("[...document.querySelectorAll('#panel-world button')].at(-1).disabled") is True
+    )
     assert shown.run("document.querySelectorAll('#panel-policies .badge').length") == 8
     for _ in range(6):
         shown.run("document.querySelector('#methods [aria-pressed=true]').click()")

@@ -10,7 +10,10 @@ from accord.report.plane import LEFT, RIGHT, TOP, ticks
 
 
 def points_of(svg) -> list[tuple[float, float]]:
-    return [tuple(map(float, pair.split(","))) for pair in re.search(r'points="([^"]+)"', svg).group(1).split()]
+    return [
+        tuple(map(float, pair.split(",")))
+        for pair in re.search(r'points="([^"]+)"', svg).group(1).split()
+    ]
 
 
 def test_first_left_last_right_higher_up():
@@ -20,22 +23,33 @@ def test_first_left_last_right_higher_up():
 
 
 def test_what_is_not_finite_is_left_out():
-    assert len(points_of(chart("t", [Line("a", [(0, 1.0), (1, math.nan), (2, math.inf), (3, 2.0)])]))) == 2
+    assert (
+        len(points_of(chart("t", [Line("a", [(0, 1.0), (1, math.nan), (2, math.inf), (3, 2.0)])])))
+        == 2
+    )
     assert chart("t", [Line("a", [(0, 1.0)])]) is None and chart("t", []) is None
 
 
 def test_a_flat_line_has_a_scale():
-    assert "nan" not in chart("t", [Line("a", [(0, 0.0), (1, 0.0)])]) and "nan" not in chart("t", [Line("a", [(3, 7.0), (3, 7.0)])])
+    assert "nan" not in chart("t", [Line("a", [(0, 0.0), (1, 0.0)])]) and "nan" not in chart(
+        "t", [Line("a", [(3, 7.0), (3, 7.0)])]
+    )
 
 
 def test_text_is_escaped():
     found = chart("<b>", [Line('"><script>', [(0, 1.0), (1, 2.0)])], [Mark(0.5, "1", "<i>")])
-    assert "<script" not in found and "<b><" not in found.replace("<b>&lt;b&gt;</b>", "") and "&lt;i&gt;" in found
+    assert (
+        "<script" not in found
+        and "<b><" not in found.replace("<b>&lt;b&gt;</b>", "")
+        and "&lt;i&gt;" in found
+    )
 
 
 def test_a_mark_outside_is_left_out():
     line = Line("a", [(0, 1.0), (10, 2.0)])
-    assert "mark" in chart("t", [line], [Mark(5, "1", "x")]) and "mark" not in chart("t", [line], [Mark(11, "1", "x")])
+    assert "mark" in chart("t", [line], [Mark(5, "1", "x")]) and "mark" not in chart(
+        "t", [line], [Mark(11, "1", "x")]
+    )
 
 
 def test_smooth_starts_without_bias():
@@ -50,7 +64,10 @@ def test_thin_keeps_means():
     assert len(many) == 100 and many[0] == (4.5, 4.5) and many[-1] == (994.5, 994.5)
 
 
-@pytest.mark.parametrize("low, high, expected", [(0, 1, [0, 0.5, 1.0]), (-0.3, 0.9, [0, 0.5]), (0, 100, [0, 50, 100]), (0.69, 0.7, None)])
+@pytest.mark.parametrize(
+    "low, high, expected",
+    [(0, 1, [0, 0.5, 1.0]), (-0.3, 0.9, [0, 0.5]), (0, 100, [0, 50, 100]), (0.69, 0.7, None)],
+)
 def test_ticks_are_round(low, high, expected):
     found = ticks(low, high)
     assert all(low <= tick <= high + 1e-9 for tick in found) and 2 <= len(found) <= 6

@@ -19,7 +19,12 @@ from accord.training.recorded import Recorded
 from accord.types import UsageError
 
 EVIL = '<script>alert("x")</script><img src=https://evil.example/a.png>&amp;{{ 7*7 }}'
-FAST = {"evaluate.every": 2, "monitor.samples": 2, "monitor.sample_tokens": 6, "monitor.sample_every": 2}
+FAST = {
+    "evaluate.every": 2,
+    "monitor.samples": 2,
+    "monitor.sample_tokens": 6,
+    "monitor.sample_every": 2,
+}
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +33,20 @@ def folder(tiny_folder, tmp_path_factory):
     root = tmp_path_factory.mktemp("report")
     data = write_rows(root / "pairs.jsonl", pair_rows(24))
     evil = [{"prompt": EVIL, "chosen": f"Yes {EVIL}", "rejected": "No"}]
-    held = write_rows(root / "held.jsonl", evil + [{**row, "source": "club"} for row in pair_rows(30, start=100)])
-    return run(tiny_folder, data, root / "one", held_out=held, steps=8, learning_rate=0.01, set=FAST).folder
+    held = write_rows(
+        root / "held.jsonl", evil + [{**row, "source": "club"} for row in pair_rows(30, start=100)]
+    )
+    return run(
+        tiny_folder, data, root / "one", held_out=held, steps=8, learning_rate=0.01, set=FAST
+    ).folder
 
 
 @pytest.fixture(scope="module")
 def other(tiny_folder, folder):
     data = str(folder.parent / "pairs.jsonl")
-    return run(tiny_folder, data, folder.parent / "other", steps=3, method="simpo", learning_rate=0.01).folder
+    return run(
+        tiny_folder, data, folder.parent / "other", steps=3, method="simpo", learning_rate=0.01
+    ).folder
 
 
 @pytest.fixture(scope="module")
@@ -73,14 +84,27 @@ class Tags(HTMLParser):
 def test_nothing_is_fetched_and_nothing_runs(page):
     """No script, no image, no link outside, no event handler; a policy that would forbid them."""
     tags = Tags(page).seen
-    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "form"} & {tag for tag, _ in tags}
+    assert not {"script", "img", "link", "iframe", "object", "embed", "base", "form"} & {
+        tag for tag, _ in tags
+    }
     for _, attributes in tags:
-        assert not [name for name in attributes if name.startswith("on") or name in ("src", "srcset", "xlink:href")]
+        assert not [
+            name
+            for name in attributes
+            if name.startswith("on") or name in ("src", "srcset", "xlink:href")
+        ]
         assert attributes.get("href", "#").startswith("#")
     style = "".join(re.findall(r"<style>(.*?)</style>", page, re.DOTALL))
     assert "url(" not in style and "@import" not in style
-    policies = [a["content"] for tag, a in tags if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"]
-    assert policies == ["default-src 'none'; style-src 'unsafe-inline'"] and len(page.encode()) < 2_000_000
+    policies = [
+        a["content"]
+        for tag, a in tags
+        if tag == "meta" and a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert (
+        policies == ["default-src 'none'; style-src 'unsafe-inline'"]
+        and len(page.encode()) < 2_000_000
+    )
 
 
 def test_hostile_text_is_text(page):
@@ -98,13 +122,28 @@ def test_figures_are_the_run_s_own(page, folder):
         assert f"{last[name]:.4f}" in page and f"{last[name]:.4f}" in card
     sentence = verdict(Recorded.open(str(folder)))[0]
     assert f"held-out accuracy {last['eval_rewards/accuracies']:.3f} (from 0.500)" in sentence
-    assert f"{last['diag/eval_accuracy_low']:.3f} to {last['diag/eval_accuracy_high']:.3f}: better than chance" in sentence
+    assert (
+        f"{last['diag/eval_accuracy_low']:.3f} to {last['diag/eval_accuracy_high']:.3f}: better"
+        " than chance" in sentence
+    )
 
 
-@pytest.mark.parametrize("heading", [
-    "Flags, and what they mean", "Held-out figures", "Accuracy by slice", "Curves", "Displacement", "Pairs that changed most",
-    "Answers before and after", "Objective", "Data and its audit", "What was proved", "How to make it again",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "heading",
+    [
+        "Flags, and what they mean",
+        "Held-out figures",
+        "Accuracy by slice",
+        "Curves",
+        "Displacement",
+        "Pairs that changed most",
+        "Answers before and after",
+        "Objective",
+        "Data and its audit",
+        "What was proved",
+        "How to make it again",
+    ],
+)
 def test_every_part_is_there(heading, page):
     assert heading in page
 
@@ -120,19 +159,41 @@ def test_flags_are_listed_with_their_number_in_the_curves(folder, tmp_path):
     import shutil
 
     shutil.copytree(folder, tmp_path / "flagged")
-    event = {"step": 4, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {"pairs": [{"at": "dir/file:3"}]},
-             "remedy": "--learning-rate 0.1", "means": "too large", "source": "TRL"}  # fmt: skip
+    event = {
+        "step": 4,
+        "check": "flag.runaway",
+        "verdict": "warning",
+        "says": "loss 9 <b>",
+        "evidence": {"pairs": [{"at": "dir/file:3"}]},
+        "remedy": "--learning-rate 0.1",
+        "means": "too large",
+        "source": "TRL",
+    }
     (tmp_path / "flagged/events.jsonl").write_text(json.dumps(event) + "\n")
     recorded = Recorded.open(str(tmp_path / "flagged"))
     found = render([recorded])
-    assert "loss 9 &lt;b&gt;" in found and "step 4: runaway" in found and '<code title="dir/file:3">file:3</code>' in found and 'class="lead flagged"' in found
-    assert verdict(recorded)[2] == "One red flag was raised: runaway. First to do: --learning-rate 0.1."
+    assert (
+        "loss 9 &lt;b&gt;" in found
+        and "step 4: runaway" in found
+        and '<code title="dir/file:3">file:3</code>' in found
+        and 'class="lead flagged"' in found
+    )
+    assert (
+        verdict(recorded)[2]
+        == "One red flag was raised: runaway. First to do: --learning-rate 0.1."
+    )
 
 
 def test_flags_of_one_step_share_a_line(folder):
     recorded = Recorded.open(str(folder))
-    recorded.events = [{"step": s, "check": f"flag.{c}", "verdict": v} for s, c, v in ((4, "a", "note"), (4, "b", "warning"), (6, "c", "note"))]
-    assert [(m.step, m.label, m.title, m.kind) for m in marks(recorded)] == [(4, "1,2", "step 4: a, b", "warning"), (6, "3", "step 6: c", "note")]
+    recorded.events = [
+        {"step": s, "check": f"flag.{c}", "verdict": v}
+        for s, c, v in ((4, "a", "note"), (4, "b", "warning"), (6, "c", "note"))
+    ]
+    assert [(m.step, m.label, m.title, m.kind) for m in marks(recorded)] == [
+        (4, "1,2", "step 4: a, b", "warning"),
+        (6, "3", "step 6: c", "note"),
+    ]
 
 
 def test_no_flag_is_said_too(folder, tmp_path):
@@ -141,26 +202,45 @@ def test_no_flag_is_said_too(folder, tmp_path):
     shutil.copytree(folder, tmp_path / "quiet")
     (tmp_path / "quiet/events.jsonl").unlink(missing_ok=True)
     recorded = Recorded.open(str(tmp_path / "quiet"))
-    assert verdict(recorded)[2] == "No red flag was raised." and "None was raised" in render([recorded])
+    assert verdict(recorded)[2] == "No red flag was raised." and "None was raised" in render(
+        [recorded]
+    )
 
 
 def test_a_run_that_stopped_between_evaluations(folder, tmp_path):
-    """Nothing is said to be unknown that was measured, and nothing measured that was not: the newest evaluation, with its step."""
+    """Nothing is said to be unknown that was measured, and nothing measured that was not: the
+    newest evaluation, with its step.
+    """
     import shutil
 
     shutil.copytree(folder, tmp_path / "stopped")
     lines = json_lines(folder / "metrics.jsonl")
-    kept = [line for line in lines if line["step"] <= 7 and ("diag/samples_kl" not in line or line["step"] == 0)]
-    (tmp_path / "stopped/metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in kept))
+    kept = [
+        line
+        for line in lines
+        if line["step"] <= 7 and ("diag/samples_kl" not in line or line["step"] == 0)
+    ]
+    (tmp_path / "stopped/metrics.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in kept)
+    )
     samples = [line for line in json_lines(folder / "samples.jsonl") if line["step"] == 0]
-    (tmp_path / "stopped/samples.jsonl").write_text("".join(json.dumps(line) + "\n" for line in samples))
+    (tmp_path / "stopped/samples.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in samples)
+    )
     recorded = Recorded.open(str(tmp_path / "stopped"))
     (at_six,) = [line for line in kept if line["step"] == 6 and "eval_loss" in line]
     said, cost, _ = verdict(recorded)
-    assert f"held-out accuracy {at_six['eval_rewards/accuracies']:.3f} (from 0.500) at step 6, the last that was evaluated of 7" in said
+    assert (
+        f"held-out accuracy {at_six['eval_rewards/accuracies']:.3f} (from 0.500) at step 6, the"
+        " last that was evaluated of 7" in said
+    )
     assert "KL" not in cost and slices(recorded) and margin_gain(recorded)
     page = render([recorded])
-    assert ">at step 6</th>" in page and "<dt>after</dt>" not in page and "the run stopped before it was due again" in page
+    assert (
+        ">at step 6</th>" in page
+        and "<dt>after</dt>" not in page
+        and "the run stopped before it was due again" in page
+    )
 
 
 # ---------------------------------------------------------------- tables
@@ -176,7 +256,9 @@ def test_slices_by_hand(folder):
     margins = (club["rewards/chosen"] - club["rewards/rejected"]).to_numpy()
     preflight = {f["check"]: f for f in json.loads((folder / "preflight.json").read_text())}
     width = preflight["step0.noise_floor"]["evidence"]["reward_margin"]
-    assert found["source club"].value == accuracy(margins, tie_width=width, clusters=list(club.prompt))
+    assert found["source club"].value == accuracy(
+        margins, tie_width=width, clusters=list(club.prompt)
+    )
     longer = int(np.sum(table["tokens/chosen"] > table["tokens/rejected"]))
     assert found["all rows"].cells[0] == "31" and found["chosen is longer"].cells[0] == str(longer)
     assert "one question" not in found  # all rows are: no slice
@@ -185,20 +267,32 @@ def test_slices_by_hand(folder):
 def test_gain_is_paired(folder):
     last = [line for line in json_lines(folder / "metrics.jsonl") if "eval_loss" in line]
     gain = margin_gain(Recorded.open(str(folder)))
-    assert gain.value == pytest.approx(last[-1]["eval_rewards/margins"] - last[0]["eval_rewards/margins"]) and gain.n == 31
+    assert (
+        gain.value
+        == pytest.approx(last[-1]["eval_rewards/margins"] - last[0]["eval_rewards/margins"])
+        and gain.n == 31
+    )
 
 
 def test_pairs_by_hand(folder):
-    """The most improved pair is the one whose margin grew most; its tokens' changes add up to its answers' change."""
+    """The most improved pair is the one whose margin grew most; its tokens' changes add up to its
+    answers' change.
+    """
     import pandas
 
     pairs = json.loads((folder / "pairs.json").read_text())
     table = pandas.read_parquet(folder / "examples.parquet")
     first, last = (table[table.step == step].reset_index() for step in (0, 8))
-    gain = (last["rewards/chosen"] - last["rewards/rejected"]) - (first["rewards/chosen"] - first["rewards/rejected"])
+    gain = (last["rewards/chosen"] - last["rewards/rejected"]) - (
+        first["rewards/chosen"] - first["rewards/rejected"]
+    )
     best = pairs["improved"][0]
-    assert (best["gain"], best["at"]) == (gain.max(), last["at"][gain.argmax()]) and len(pairs["improved"]) == 4
-    assert [p["gain"] for p in pairs["improved"]] == sorted((p["gain"] for p in pairs["improved"]), reverse=True)
+    assert (best["gain"], best["at"]) == (gain.max(), last["at"][gain.argmax()]) and len(
+        pairs["improved"]
+    ) == 4
+    assert [p["gain"] for p in pairs["improved"]] == sorted(
+        (p["gain"] for p in pairs["improved"]), reverse=True
+    )
     for side in ("chosen", "rejected"):
         change = sum(token["change"] for token in best[side])
         assert change == pytest.approx(last[f"diag/log_ratio/{side}"][gain.argmax()], abs=1e-3)
@@ -206,10 +300,20 @@ def test_pairs_by_hand(folder):
 
 
 def test_heat():
-    """Half the strongest colour at one nat, the strongest from two on; a token of no text is still visible."""
-    tokens = [{"text": "<b>", "change": 1.0, "logp": -2.0}, {"text": "", "change": -9.0, "logp": -9.5}, {"text": "a", "change": 0.1, "logp": -1.0}]
+    """Half the strongest colour at one nat, the strongest from two on; a token of no text is still
+    visible.
+    """
+    tokens = [
+        {"text": "<b>", "change": 1.0, "logp": -2.0},
+        {"text": "", "change": -9.0, "logp": -9.5},
+        {"text": "a", "change": 0.1, "logp": -1.0},
+    ]
     found = heat(tokens)
-    assert '<span class="up2" title="+1.00 nats, now -2.00">&lt;b&gt;</span><span class="down4"' in found and "∅" in found
+    assert (
+        '<span class="up2" title="+1.00 nats, now -2.00">&lt;b&gt;</span><span class="down4"'
+        in found
+        and "∅" in found
+    )
     assert 'class="same"' in found and heat([{"text": "a<", "logp": -1.0}]) == "<span>a&lt;</span>"
 
 
@@ -221,36 +325,71 @@ def test_side_by_side(folder, other):
     found = render(runs)
     assert "2 runs, side by side" in found and "What is not the same" in found and Tags(found)
     rows = {row.name: row.cells for row in differences(runs)}
-    assert rows["objective.name"] == ("dpo", "simpo") and rows["train.steps"] == ("8", "3") and "train.seed" not in rows
-    assert rows["objective.beta"] == ("0.1", "2.0")  # simpo's own default: options as they took effect
+    assert (
+        rows["objective.name"] == ("dpo", "simpo")
+        and rows["train.steps"] == ("8", "3")
+        and "train.seed" not in rows
+    )
+    # simpo's own default: options as they took effect
+    assert rows["objective.beta"] == ("0.1", "2.0")
 
 
 def test_a_run_without_held_out_rows(other):
     found = render([Recorded.open(str(other))])
-    assert "nothing is known of how this model generalises" in found and "No held-out rows were evaluated" in found and Tags(found)
+    assert (
+        "nothing is known of how this model generalises" in found
+        and "No held-out rows were evaluated" in found
+        and Tags(found)
+    )
     assert "was not measured" in verdict(Recorded.open(str(other)))[1]
 
 
 def test_all_weights_have_no_colours(tiny_folder, folder, tmp_path):
     """Nothing is made up where the start is no longer in memory."""
     held = write_rows(tmp_path / "held.jsonl", pair_rows(4, start=100))
-    done = run(tiny_folder, str(folder.parent / "pairs.jsonl"), tmp_path / "run", held_out=held, lora=False, steps=2, set=FAST)
+    done = run(
+        tiny_folder,
+        str(folder.parent / "pairs.jsonl"),
+        tmp_path / "run",
+        held_out=held,
+        lora=False,
+        steps=2,
+        set=FAST,
+    )
     found = render([Recorded.open(str(done.folder))])
-    assert "No colours: what training started from was not in memory" in found and 'class="up' not in found.split("<main>")[1]
+    assert (
+        "No colours: what training started from was not in memory" in found
+        and 'class="up' not in found.split("<main>")[1]
+    )
 
 
 @pytest.mark.parametrize("method", ["kto", "sft"])
 def test_other_kinds_of_rows(method, tiny_folder, folder, tmp_path):
     held = write_rows(tmp_path / "held.jsonl", pair_rows(12, start=100))
-    done = run(tiny_folder, str(folder.parent / "pairs.jsonl"), tmp_path / "run", held_out=held, method=method, steps=2, batch_size=8, set=FAST)
+    done = run(
+        tiny_folder,
+        str(folder.parent / "pairs.jsonl"),
+        tmp_path / "run",
+        held_out=held,
+        method=method,
+        steps=2,
+        batch_size=8,
+        set=FAST,
+    )
     assert Tags(render([Recorded.open(str(done.folder))]))
 
 
 def test_command(folder, other, tmp_path):
     done = CliRunner().invoke(app, ["report", str(folder), "--json"])
     file = folder / "report.html"
-    assert done.exit_code == 0 and json.loads(done.stdout)["result"]["report"] == str(file) and file.is_file()
-    done = CliRunner().invoke(app, ["report", str(folder), str(other), "--output", str(tmp_path / "new/both.html")])
+    assert (
+        done.exit_code == 0
+        and json.loads(done.stdout)["result"]["report"] == str(file)
+        and file.is_file()
+    )
+    done = CliRunner().invoke(
+        app, ["report", str(folder), str(other), "--output", str(tmp_path / "new/both.html")]
+    )
     assert done.exit_code == 0 and (tmp_path / "new/both.html").is_file() and "kB" in done.stdout
 
 

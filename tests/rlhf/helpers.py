@@ -1,4 +1,6 @@
-"""What the tests of rounds and phases share: recipes of the two-layer model, and a process that dies where it is told."""
+"""What the tests of rounds and phases share: recipes of the two-layer model, and a process that
+dies where it is told.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,16 @@ from conftest import write_rows
 
 from accord.training.display import Display
 
-TIMES = {"seconds", "sessions", "killed", "update_seconds", "resident_peak", "resident_before", "gpu_peak", "command"}
+TIMES = {
+    "seconds",
+    "sessions",
+    "killed",
+    "update_seconds",
+    "resident_peak",
+    "resident_before",
+    "gpu_peak",
+    "command",
+}
 
 
 class Died(BaseException):
@@ -31,7 +42,13 @@ class Heard(Display):
 
 
 def prompts(path: Path, count: int, word: str) -> str:
-    return write_rows(path, [{"prompt": f"How many birds are in {word} {i}?", "answer": i, "note": "kept"} for i in range(count)])
+    return write_rows(
+        path,
+        [
+            {"prompt": f"How many birds are in {word} {i}?", "answer": i, "note": "kept"}
+            for i in range(count)
+        ],
+    )
 
 
 def steady(node):
@@ -42,16 +59,29 @@ def steady(node):
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Of every file that must be the same however often its command died, by its path. The folder's own name is not in any."""
-    wanted = (".jsonl", "adapter_model.safetensors", "model.safetensors", "tensors.safetensors", "plan.json")
+    """Of every file that must be the same however often its command died, by its path. The folder's
+    own name is not in any.
+    """
+    wanted = (
+        ".jsonl",
+        "adapter_model.safetensors",
+        "model.safetensors",
+        "tensors.safetensors",
+        "plan.json",
+    )
     left_out = ("timings.jsonl", "log.jsonl")
-    files = [f for f in folder.rglob("*") if f.is_file() and f.name.endswith(wanted) and f.name not in left_out]
+    files = [
+        f
+        for f in folder.rglob("*")
+        if f.is_file() and f.name.endswith(wanted) and f.name not in left_out
+    ]
     return {str(file.relative_to(folder)): file.read_bytes() for file in files}
 
 
 @contextmanager
 def again(folder: Path):
-    """Inside, the place of a finished folder is free for another life, which is in its own place aside; then it is back.
+    """Inside, the place of a finished folder is free for another life, which is in its own place
+    aside; then it is back.
 
     Rows name the files that they come from, so lives are compared at one place.
     """
@@ -81,4 +111,7 @@ def die(monkeypatch, place: str, module, name: str, call: int, work):
 
 def log(folder: Path) -> list[tuple[str, str]]:
     """(stage, what) in order."""
-    return [(entry["stage"], entry["what"]) for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())]
+    return [
+        (entry["stage"], entry["what"])
+        for entry in map(json.loads, (folder / "log.jsonl").read_text().splitlines())
+    ]

@@ -1,4 +1,6 @@
-"""accord rlhf: three ordinary runs in one command, measured beside DPO; a death anywhere costs nothing."""
+"""accord rlhf: three ordinary runs in one command, measured beside DPO; a death anywhere costs
+nothing.
+"""
 
 import json
 import shutil
@@ -30,11 +32,17 @@ def recipe(tiny_folder, tmp_path_factory):
     """Path of a recipe with one or two updates a phase."""
     folder = tmp_path_factory.mktemp("recipe")
     raw = {
-        "model": {"name": str(tiny_folder), "dtype": "float32"}, "train": {"batch_size": 4, "steps": 2, "learning_rate": 3e-3},
-        "data": {"train": write_rows(folder / "pairs.jsonl", pair_rows(12)), "held_out": write_rows(folder / "held.jsonl", pair_rows(3, start=100))},
-        "checkpoint": {"every": 1}, "monitor": {"samples": 0, "audit_rows": 0}, "evaluate": {"every": 1},
+        "model": {"name": str(tiny_folder), "dtype": "float32"},
+        "train": {"batch_size": 4, "steps": 2, "learning_rate": 3e-3},
+        "data": {
+            "train": write_rows(folder / "pairs.jsonl", pair_rows(12)),
+            "held_out": write_rows(folder / "held.jsonl", pair_rows(3, start=100)),
+        },
+        "checkpoint": {"every": 1},
+        "monitor": {"samples": 0, "audit_rows": 0},
+        "evaluate": {"every": 1},
         "ppo": {"objective": {"beta": 0.1}, "rollouts": {"k": 2, "max_new_tokens": 5}},
-    }  # fmt: skip
+    }
     (folder / "recipe.json").write_text(json.dumps(raw))
     return str(folder / "recipe.json")
 
@@ -44,12 +52,16 @@ def read(recipe, *assignments, skip_sft=False, gold="length"):
 
 
 def stubbed(config, display, command):
-    """Phases as they are, but for the policy gradient: it leaves the run that it began from under its name."""
+    """Phases as they are, but for the policy gradient: it leaves the run that it began from under
+    its name.
+    """
     if config.objective["name"] != "ppo":
         return stages.carry_out(config, display, command)
     staging = Path(config.output).with_name("copy")
     shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(Path(config.model.adapter).parent, staging, ignore=shutil.ignore_patterns("merged"))
+    shutil.copytree(
+        Path(config.model.adapter).parent, staging, ignore=shutil.ignore_patterns("merged")
+    )
     return staging.rename(config.output)
 
 
@@ -60,7 +72,10 @@ def stubbed(config, display, command):
 def whole(recipe, tmp_path_factory):
     """(folder, record) of all phases, by the command line."""
     folder = tmp_path_factory.mktemp("whole") / "out"
-    done = CliRunner().invoke(app, ["rlhf", recipe, "--against", "dpo", "--gold", "length", "--output", str(folder), "--json"])
+    done = CliRunner().invoke(
+        app,
+        ["rlhf", recipe, "--against", "dpo", "--gold", "length", "--output", str(folder), "--json"],
+    )
     assert done.exit_code == 0, done.output
     return folder, json.loads(done.stdout.strip().splitlines()[-1])["result"]
 
@@ -72,20 +87,29 @@ def test_three_ordinary_runs_and_dpo_beside_them(whole):
         config = RunFolder.open(str(folder / phase)).config()
         assert record["seeds"][0]["phases"][phase]["updates"] == config.train.steps == 2
     phases = record["seeds"][0]["phases"]
-    assert "eval_rewards/accuracies" in phases["reward_model"]["held_out"] and "eval_gold" in phases["ppo"]["held_out"]
+    assert (
+        "eval_rewards/accuracies" in phases["reward_model"]["held_out"]
+        and "eval_gold" in phases["ppo"]["held_out"]
+    )
     assert [point["step"] for point in record["seeds"][0]["curve"]] == [0, 1, 2]
 
 
 def test_the_learned_reward_is_the_trained_models(whole):
-    """The scores of the files against the merged reward model, asked apart; and the policy gradient's rewards are its."""
+    """The scores of the files against the merged reward model, asked apart; and the policy
+    gradient's rewards are its.
+    """
     folder, _ = whole
     reward = ModelReward(str(folder / "reward_model/merged"))
     for line in json_lines(folder / "measured/dpo/held_out_scored.jsonl")[:2]:
         asked = [(Turn("user", line["prompt"]),)] * len(line["completions"])
-        assert reward(asked, line["completions"], [{}] * len(asked)).values.tolist() == pytest.approx(line["rewards"], abs=1e-4)
+        assert reward(
+            asked, line["completions"], [{}] * len(asked)
+        ).values.tolist() == pytest.approx(line["rewards"], abs=1e-4)
     answer = json_lines(folder / "ppo/answers.jsonl")[0]
     prompt = json_lines(folder / "held_out.jsonl")[answer["prompt"]]["prompt"]
-    assert reward([(Turn("user", prompt),)], [answer["text"]], [{}]).values.tolist() == pytest.approx([answer["reward"]], abs=1e-4)
+    assert reward(
+        [(Turn("user", prompt),)], [answer["text"]], [{}]
+    ).values.tolist() == pytest.approx([answer["reward"]], abs=1e-4)
 
 
 def test_kl_is_to_the_tuned_model(whole):
@@ -95,16 +119,28 @@ def test_kl_is_to_the_tuned_model(whole):
 
 
 def test_what_is_in_memory_and_what_was_set(whole):
-    """PPO holds a reward model and a value head beside the policy; DPO the policy alone, its reference an adapter."""
+    """PPO holds a reward model and a value head beside the policy; DPO the policy alone, its
+    reference an adapter.
+    """
     record = whole[1]
     ppo, dpo = (record["seeds"][0]["phases"][phase] for phase in ("ppo", "dpo"))
-    assert set(ppo["models"]["roles"]) == {"policy", "reference", "value head", "reward model"} and ppo["models"]["networks"] == 2
+    assert (
+        set(ppo["models"]["roles"]) == {"policy", "reference", "value head", "reward model"}
+        and ppo["models"]["networks"] == 2
+    )
     assert set(dpo["models"]["roles"]) == {"policy", "reference"} and dpo["models"]["networks"] == 1
     assert ppo["models"]["roles"]["value head"] == 4 * 33
     assert 0 < dpo["models"]["roles"]["reference"] < dpo["models"]["roles"]["policy"] / 2
-    assert {"objective.beta", "rollouts.k"} <= set(ppo["hyper_parameters"]["set"]) - set(dpo["hyper_parameters"]["set"])
+    assert {"objective.beta", "rollouts.k"} <= set(ppo["hyper_parameters"]["set"]) - set(
+        dpo["hyper_parameters"]["set"]
+    )
     ways = record["ways"]
-    assert (ways["rlhf"]["phases"], ways["dpo"]["phases"], ways["rlhf"]["networks"], ways["dpo"]["networks"]) == (2, 1, 2, 1)
+    assert (
+        ways["rlhf"]["phases"],
+        ways["dpo"]["phases"],
+        ways["rlhf"]["networks"],
+        ways["dpo"]["networks"],
+    ) == (2, 1, 2, 1)
     assert ways["rlhf"]["model_bytes"] == ppo["models"]["bytes"] > dpo["models"]["bytes"]
     said = "\n".join(rlhf_lines(record))
     assert "ppo - dpo" in said and "one seed" in said and "whole networks in memory" in said
@@ -114,18 +150,24 @@ def test_what_is_in_memory_and_what_was_set(whole):
 
 # Where one life after the other ends: (module, function, which call of it in that life).
 DEATHS = {
-    "between updates of the tuning": (loop, "update", 2), "saved, its card not written": (run, "model_card", 1),
-    "merging": (stages, "export_run", 1), "merged, not in place": (stages, "put_in_place", 1), "in the reward model": (loop, "update", 1),
-    "at the policy gradient": (shutil, "copytree", 1), "while answers are measured": (measured, "score_file", 2),
+    "between updates of the tuning": (loop, "update", 2),
+    "saved, its card not written": (run, "model_card", 1),
+    "merging": (stages, "export_run", 1),
+    "merged, not in place": (stages, "put_in_place", 1),
+    "in the reward model": (loop, "update", 1),
+    "at the policy gradient": (shutil, "copytree", 1),
+    "while answers are measured": (measured, "score_file", 2),
     "nothing but the record is missing": (pipeline, "write_json", 1),
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
 def straight(recipe, tmp_path_factory):
     """(folder, record) with a stub in the policy gradient's place."""
     folder = tmp_path_factory.mktemp("straight") / "out"
-    return folder, rlhf(read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=stubbed)
+    return folder, rlhf(
+        read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=stubbed
+    )
 
 
 def test_deaths_cost_nothing(straight, recipe, monkeypatch):
@@ -151,12 +193,24 @@ def test_run_again_it_does_nothing_and_another_recipe_is_refused(straight, recip
     again = rlhf(read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=gone)
     assert steady(again) == steady(record) and (contents(folder), log(folder)) == before
     with pytest.raises(Refused, match="reward_model: train.steps: then 2, now 7"):
-        rlhf(read(recipe, "ppo.rollouts.held_out_k=1", "reward_model.train.steps=7"), Terms(str(folder)), SILENT, carry=gone)
+        rlhf(
+            read(recipe, "ppo.rollouts.held_out_k=1", "reward_model.train.steps=7"),
+            Terms(str(folder)),
+            SILENT,
+            carry=gone,
+        )
     with pytest.raises(Refused, match="--gold: then length, now None"):
-        rlhf(read(recipe, "ppo.rollouts.held_out_k=1", gold=None), Terms(str(folder)), SILENT, carry=gone)
+        rlhf(
+            read(recipe, "ppo.rollouts.held_out_k=1", gold=None),
+            Terms(str(folder)),
+            SILENT,
+            carry=gone,
+        )
 
 
-@pytest.mark.parametrize("terms, words", [({"against": "ipo"}, "expected dpo"), ({"seeds": 0}, "--seeds 0")])
+@pytest.mark.parametrize(
+    "terms, words", [({"against": "ipo"}, "expected dpo"), ({"seeds": 0}, "--seeds 0")]
+)
 def test_terms(recipe, terms, words, tmp_path):
     with pytest.raises(UsageError, match=words):
         rlhf(read(recipe), Terms(str(tmp_path / "out"), **terms), SILENT)
@@ -169,55 +223,108 @@ def answers(folder, reward, gold):
     """Two evaluations of eight prompts: by how much each reward moves, with a little noise."""
     noise = np.linspace(-0.1, 0.1, 8)
     rows = [
-        {"step": step, "prompt": i, "reward": i + step * (reward + noise[i]), "gold": -i + step * (gold + noise[-i])} for step in (0, 1) for i in range(8)
-    ]  # fmt: skip
+        {
+            "step": step,
+            "prompt": i,
+            "reward": i + step * (reward + noise[i]),
+            "gold": -i + step * (gold + noise[-i]),
+        }
+        for step in (0, 1)
+        for i in range(8)
+    ]
     folder.mkdir(exist_ok=True)
     write_rows(folder / "answers.jsonl", rows)
     return folder
 
 
-@pytest.mark.parametrize("reward, gold, word", [(1, -1, "hacked"), (1, 1, "agree"), (1, 0, "unsure"), (0, -1, "no gain"), (-1, 1, "no gain")])
+@pytest.mark.parametrize(
+    "reward, gold, word",
+    [(1, -1, "hacked"), (1, 1, "agree"), (1, 0, "unsure"), (0, -1, "no gain"), (-1, 1, "no gain")],
+)
 def test_a_reward_that_is_played_to(reward, gold, word, tmp_path):
     found = proxy.hacked(answers(tmp_path / "run", reward, gold))
-    assert found["verdict"] == word and found["gold_gained"]["value"] == pytest.approx(gold, abs=0.2)
+    assert found["verdict"] == word and found["gold_gained"]["value"] == pytest.approx(
+        gold, abs=0.2
+    )
 
 
 @pytest.mark.parametrize("fall, word", [(0.5, "hacked"), (0.02, "agree")])
 def test_gold_that_falls_from_its_best(fall, word, tmp_path):
-    """Still above where it began, and past its best: only by more than the luck of the best is it called so."""
+    """Still above where it began, and past its best: only by more than the luck of the best is it
+    called so.
+    """
     noise = np.linspace(-0.1, 0.1, 8)
     gold = {0: 0.0, 8: 1.0, 16: 1.0 - fall}
-    write_rows(tmp_path / "answers.jsonl", [
-        {"step": step, "prompt": i, "reward": i + step * (1 + noise[i]), "gold": i + level + noise[(i + step // 8) % 8]}
-        for step, level in gold.items() for i in range(8)
-    ])  # fmt: skip
+    write_rows(
+        tmp_path / "answers.jsonl",
+        [
+            {
+                "step": step,
+                "prompt": i,
+                "reward": i + step * (1 + noise[i]),
+                "gold": i + level + noise[(i + step // 8) % 8],
+            }
+            for step, level in gold.items()
+            for i in range(8)
+        ],
+    )
     found = proxy.hacked(tmp_path)
-    assert found["verdict"] == word and found["best_step"] == 8 and found["gold_since_best"]["value"] == pytest.approx(-fall, abs=1e-9)
+    assert (
+        found["verdict"] == word
+        and found["best_step"] == 8
+        and found["gold_since_best"]["value"] == pytest.approx(-fall, abs=1e-9)
+    )
     assert ("since step 8, by 0.500" in found["says"]) == (word == "hacked")
 
 
 def test_without_a_gold_reward_nothing_is_said(tmp_path):
-    write_rows(tmp_path / "answers.jsonl", [{"step": step, "prompt": 0, "reward": 1.0} for step in (0, 1)])
+    write_rows(
+        tmp_path / "answers.jsonl", [{"step": step, "prompt": 0, "reward": 1.0} for step in (0, 1)]
+    )
     assert proxy.hacked(tmp_path) is None
 
 
 def test_over_seeds(tmp_path):
-    """Means over prompts and seeds; the difference is paired. Two seeds that disagree make an interval that holds 0."""
+    """Means over prompts and seeds; the difference is paired. Two seeds that disagree make an
+    interval that holds 0.
+    """
     for seed, lift in ((0, 2.0), (1, 0.0)):
         for model, gain in (("start", 0.0), ("ppo", lift), ("dpo", 0.0)):
-            rows = [{"completions": ["a"], "rewards": [i + gain], "kl": [gain], "tokens": [3], "ended": [True]} for i in range(6)]
+            rows = [
+                {
+                    "completions": ["a"],
+                    "rewards": [i + gain],
+                    "kl": [gain],
+                    "tokens": [3],
+                    "ended": [True],
+                }
+                for i in range(6)
+            ]
             (tmp_path / f"{seed}/{model}").mkdir(parents=True)
             write_rows(tmp_path / f"{seed}/{model}/held_out_scored.jsonl", rows)
     found = verdict.over_seeds([tmp_path / "0", tmp_path / "1"], ["start", "ppo", "dpo"])
-    assert found["table"]["ppo"]["learned"]["value"] == pytest.approx(3.5) and "gold" not in found["table"]["ppo"]
+    assert (
+        found["table"]["ppo"]["learned"]["value"] == pytest.approx(3.5)
+        and "gold" not in found["table"]["ppo"]
+    )
     apart = found["rlhf_minus_dpo"]["learned"]
-    assert apart["value"] == pytest.approx(1.0) and apart["low"] < 0 < apart["high"] and apart["p"] > 0.05
+    assert (
+        apart["value"] == pytest.approx(1.0)
+        and apart["low"] < 0 < apart["high"]
+        and apart["p"] > 0.05
+    )
 
 
 def test_two_seeds_lie_beside_each_other(recipe, tmp_path, monkeypatch):
     """The first seed's phases lie in the folder itself, so that further seeds are welcome."""
     trained = []
-    monkeypatch.setattr(pipeline.Line, "train", lambda self: trained.append((self.stage(PPO), self.config(PPO).train.seed, self.config(PPO).output)))
+    monkeypatch.setattr(
+        pipeline.Line,
+        "train",
+        lambda self: trained.append(
+            (self.stage(PPO), self.config(PPO).train.seed, self.config(PPO).output)
+        ),
+    )
     monkeypatch.setattr(pipeline.Line, "measure", lambda self: None)
     monkeypatch.setattr(pipeline.Line, "record", lambda self: {"phases": {}})
     monkeypatch.setattr(verdict, "over_seeds", lambda *_: {})

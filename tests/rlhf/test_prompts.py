@@ -1,4 +1,6 @@
-"""Slices of prompts: each once before any comes again, with what stands beside it; none that is measured on."""
+"""Slices of prompts: each once before any comes again, with what stands beside it; none that is
+measured on.
+"""
 
 from collections import Counter
 
@@ -33,12 +35,26 @@ def test_the_order_is_the_seeds():
 
 
 def test_a_slice_reads_as_the_prompts_that_it_holds(tmp_path):
-    """Conversations, system turns and the columns that answers are verified against survive; where each came from is told."""
+    """Conversations, system turns and the columns that answers are verified against survive; where
+    each came from is told.
+    """
     rows = [
         {"prompt": "One?", "chosen": "a", "rejected": "b", "answer": 1},
         {"system": "Be brief.", "question": "Two?", "chosen": "a", "rejected": "b", "answer": 2},
-        {"messages": [{"role": "user", "content": "Three?"}, {"role": "assistant", "content": "3"}], "answer": 3},
-        {"prompt": [{"role": "user", "content": "A?"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "Four?"}]},
+        {
+            "messages": [
+                {"role": "user", "content": "Three?"},
+                {"role": "assistant", "content": "3"},
+            ],
+            "answer": 3,
+        },
+        {
+            "prompt": [
+                {"role": "user", "content": "A?"},
+                {"role": "assistant", "content": "a"},
+                {"role": "user", "content": "Four?"},
+            ]
+        },
     ]
     path = write_rows(tmp_path / "rows.jsonl", rows)
     read, out = read_prompts(path), tmp_path / "slice.jsonl"
@@ -59,18 +75,27 @@ def test_a_slice_that_would_read_otherwise_is_refused(tmp_path, monkeypatch):
 
 
 def test_prompts_to_measure_on_are_not_trained_on(tmp_path):
-    train = read_prompts(write_rows(tmp_path / "t.jsonl", [{"prompt": "How are you?"}, {"prompt": "One?"}]))
-    held = read_prompts(write_rows(tmp_path / "h.jsonl", [{"prompt": "how are  you"}, {"prompt": "Two?"}]))
+    train = read_prompts(
+        write_rows(tmp_path / "t.jsonl", [{"prompt": "How are you?"}, {"prompt": "One?"}])
+    )
+    held = read_prompts(
+        write_rows(tmp_path / "h.jsonl", [{"prompt": "how are  you"}, {"prompt": "Two?"}])
+    )
     with pytest.raises(DataError, match="1 of 2 held-out prompts.*h.jsonl:1.*") as refused:
         require_apart(train, held, ())
     assert "accord split" in str(refused.value)
     require_apart(train, held, ("shared_prompts",))
 
 
-@pytest.mark.parametrize("fields, words", [
-    ({"held_out": None}, "accord split"), ({"columns": {"prompt": "q"}}, "do nothing for prompts"),
-    ({"format": "hh"}, "do nothing for prompts"), ({"train": "-"}, "standard input"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "fields, words",
+    [
+        ({"held_out": None}, "accord split"),
+        ({"columns": {"prompt": "q"}}, "do nothing for prompts"),
+        ({"format": "hh"}, "do nothing for prompts"),
+        ({"train": "-"}, "standard input"),
+    ],
+)
 def test_settings_that_would_do_nothing(fields, words):
     with pytest.raises(UsageError, match=words):
         require_plain(DataConfig(**{"train": "t.jsonl", "held_out": "h.jsonl"} | fields))

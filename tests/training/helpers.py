@@ -1,4 +1,6 @@
-"""What the tests of training share: short runs of the two-layer model, and its pieces without a run around them."""
+"""What the tests of training share: short runs of the two-layer model, and its pieces without a run
+around them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def run(folder, data, output, **changes):
 
 def ready_for(folder, data, *, assignments=(), allow=(), **changes) -> Ready:
     """A run prepared and proved, nothing written but the reference cache."""
-    config = build(model=str(folder), data=data, assignments=assignments, allow=allow, **DEFAULTS | changes)
+    config = build(
+        model=str(folder), data=data, assignments=assignments, allow=allow, **DEFAULTS | changes
+    )
     return prepare(config, SilentDisplay(), Stop())
 
 

@@ -1,4 +1,6 @@
-"""reference: base, the model without any adapter, where training goes on from one: the first model of iterative training."""
+"""reference: base, the model without any adapter, where training goes on from one: the first model
+of iterative training.
+"""
 
 import pytest
 import torch
@@ -27,10 +29,14 @@ def finding(ready, check):
 
 @pytest.mark.parametrize("method", ["dpo", "ipo", "kto"])
 def test_the_reference_is_the_bare_model(method, adapter, tiny_folder, tmp_path):
-    """Its log-probs are those of the model's own folder, not of the adapter's frozen copy; every proof holds all the same."""
+    """Its log-probs are those of the model's own folder, not of the adapter's frozen copy; every
+    proof holds all the same.
+    """
     rows = labelled_rows(pair_rows(24)) if method == "kto" else pair_rows(24)
     data = write_rows(tmp_path / "rows.jsonl", rows)
-    ready = ready_for(tiny_folder, data, method=method, adapter=adapter, reference="base", batch_size=8)
+    ready = ready_for(
+        tiny_folder, data, method=method, adapter=adapter, reference="base", batch_size=8
+    )
     trees = ready.rows.trees[:4]
     bare = independent.sums_by_definition(load(str(tiny_folder), dtype="float32"), trees)
     known, policy = ready.learner.reference.logps(trees), ready.learner.forward(trees).reduce()
@@ -44,8 +50,12 @@ def test_the_reference_is_the_bare_model(method, adapter, tiny_folder, tmp_path)
 
 
 def test_margins_do_not_begin_at_zero(adapter, tiny_folder, pairs_file, tmp_path):
-    """The margins of the first batch are those of the adapter against the bare model; the frozen copy's are 0."""
-    base = metrics(run(tiny_folder, pairs_file, tmp_path / "base", adapter=adapter, reference="base", steps=3))
+    """The margins of the first batch are those of the adapter against the bare model; the frozen
+    copy's are 0.
+    """
+    base = metrics(
+        run(tiny_folder, pairs_file, tmp_path / "base", adapter=adapter, reference="base", steps=3)
+    )
     copy = metrics(run(tiny_folder, pairs_file, tmp_path / "copy", adapter=adapter, steps=3))
     assert copy[0]["rewards/margins"] == 0.0 and abs(base[0]["rewards/margins"]) > 1e-3
     assert base[0]["logps/chosen"] == copy[0]["logps/chosen"]
@@ -53,8 +63,12 @@ def test_margins_do_not_begin_at_zero(adapter, tiny_folder, pairs_file, tmp_path
 
 def test_a_reference_with_the_adapter_on_is_refused(adapter, tiny_folder, pairs_file, monkeypatch):
     """The proof that stands in for margins of 0 bites."""
-    monkeypatch.setattr(AdaptersOff, "logps", lambda self, trees: self.forward(trees).reduce().detach())
-    with pytest.raises(Refused, match="step0.reference: the reference is not the model without adapters"):
+    monkeypatch.setattr(
+        AdaptersOff, "logps", lambda self, trees: self.forward(trees).reduce().detach()
+    )
+    with pytest.raises(
+        Refused, match="step0.reference: the reference is not the model without adapters"
+    ):
         ready_for(tiny_folder, pairs_file, adapter=adapter, reference="base")
 
 

@@ -17,16 +17,28 @@ TENSORS = {"master/w": torch.arange(6.0).reshape(2, 3), "exp_avg/w": torch.zeros
 
 
 def saved(folder, *steps):
-    return [checkpoint.save(folder, step, {**TENSORS, "n": torch.tensor(step)}, {"progress": {"step": step}}) for step in steps]
+    return [
+        checkpoint.save(
+            folder, step, {**TENSORS, "n": torch.tensor(step)}, {"progress": {"step": step}}
+        )
+        for step in steps
+    ]
 
 
 def test_round_trip(tmp_path):
     path = saved(tmp_path, 3)[0]
     got = checkpoint.load(tmp_path)
-    assert (got.path, got.step, got.passed_over) == (path, 3, []) and got.state == {"progress": {"step": 3}, "step": 3}
+    assert (got.path, got.step, got.passed_over) == (path, 3, []) and got.state == {
+        "progress": {"step": 3},
+        "step": 3,
+    }
     assert all(torch.equal(tensor, got.tensors[name]) for name, tensor in TENSORS.items())
     assert (tmp_path / "LATEST").read_text() == "step-000003\n"
-    assert {f.name for f in path.iterdir()} == {"tensors.safetensors", "state.json", "MANIFEST.json"}
+    assert {f.name for f in path.iterdir()} == {
+        "tensors.safetensors",
+        "state.json",
+        "MANIFEST.json",
+    }
 
 
 def flip_bit(path):
@@ -59,7 +71,10 @@ def manifest(**changes):
 DAMAGE = {
     "bit flip": (flip_bit, "sha256"),
     "truncated": (truncate, "bytes, expected"),
-    "state changed": (lambda p: (p / "state.json").write_text((p / "state.json").read_text().replace("4", "5")), "state.json"),
+    "state changed": (
+        lambda p: (p / "state.json").write_text((p / "state.json").read_text().replace("4", "5")),
+        "state.json",
+    ),
     "missing file": (lambda p: (p / "state.json").unlink(), "state.json is missing"),
     "missing manifest": (lambda p: (p / "MANIFEST.json").unlink(), "MANIFEST.json is missing"),
     "empty manifest": (lambda p: (p / "MANIFEST.json").write_text(""), "unreadable"),
@@ -67,9 +82,12 @@ DAMAGE = {
     "binary manifest": (lambda p: (p / "MANIFEST.json").write_bytes(b"\xff\xfe\x00"), "unreadable"),
     "manifest of nothing": (manifest(files={}), "does not name the files"),
     "step of another type": (manifest(step="four"), "unreadable"),
-    "size of another type": (manifest(files={"state.json": {"bytes": "big", "sha256": ""}}), "unreadable"),
+    "size of another type": (
+        manifest(files={"state.json": {"bytes": "big", "sha256": ""}}),
+        "unreadable",
+    ),
     "swapped step": (swapped_step, "is of step 2"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("damage, words", DAMAGE.values(), ids=DAMAGE)
@@ -106,20 +124,31 @@ def test_manifest_is_written_last(tmp_path, monkeypatch):
     """Whatever is in the staging folder when the manifest is written is what it names."""
     order = []
     write = type(tmp_path).write_text
-    monkeypatch.setattr(type(tmp_path), "write_text", lambda file, *a, **k: (order.append(file.name), write(file, *a, **k))[1])
+    monkeypatch.setattr(
+        type(tmp_path),
+        "write_text",
+        lambda file, *a, **k: (order.append(file.name), write(file, *a, **k))[1],
+    )
     path = saved(tmp_path, 1)[0]
     assert order[:2] == ["state.json", "MANIFEST.json"]
-    assert set(json.loads((path / "MANIFEST.json").read_text())["files"]) == {"tensors.safetensors", "state.json"}
+    assert set(json.loads((path / "MANIFEST.json").read_text())["files"]) == {
+        "tensors.safetensors",
+        "state.json",
+    }
 
 
 def test_every_file_is_flushed_before_the_rename(tmp_path, monkeypatch):
     events = []
     flush, rename = files.flush, type(tmp_path).rename
     monkeypatch.setattr(files, "flush", lambda path: (events.append(path.name), flush(path)))
-    monkeypatch.setattr(type(tmp_path), "rename", lambda self, to: (events.append("rename"), rename(self, to))[1])
+    monkeypatch.setattr(
+        type(tmp_path), "rename", lambda self, to: (events.append("rename"), rename(self, to))[1]
+    )
     saved(tmp_path, 1)
     before = events[: events.index("rename")]
-    assert {"tensors.safetensors", "state.json", "MANIFEST.json", ".staging-step-000001"} <= set(before)
+    assert {"tensors.safetensors", "state.json", "MANIFEST.json", ".staging-step-000001"} <= set(
+        before
+    )
     assert tmp_path.name in events[events.index("rename") :]
 
 
@@ -154,10 +183,14 @@ def test_disk_full(where, tmp_path, monkeypatch):
     before = sorted(p.name for p in tmp_path.iterdir())
     with monkeypatch.context() as patch:
         patch.setattr(*((checkpoint, "save_file") if where == "save_file" else (os, "fsync")), full)
-        with pytest.raises(CheckpointError, match="the disk is full.*\n.*Earlier checkpoints are intact") as error:
+        with pytest.raises(
+            CheckpointError, match="the disk is full.*\n.*Earlier checkpoints are intact"
+        ) as error:
             saved(tmp_path, 2)
     assert error.value.code == 6
-    assert sorted(p.name for p in tmp_path.iterdir()) == before and checkpoint.load(tmp_path).step == 1
+    assert (
+        sorted(p.name for p in tmp_path.iterdir()) == before and checkpoint.load(tmp_path).step == 1
+    )
 
 
 def test_disk_full_in_a_run(tiny_folder, pairs_file, tmp_path, monkeypatch):
@@ -192,7 +225,9 @@ def test_room_for_a_checkpoint_that_just_suffices_does(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "free_bytes", lambda folder: needed)
     saved(tmp_path, 1)
     monkeypatch.setattr(checkpoint, "free_bytes", lambda folder: needed - 1)
-    with pytest.raises(CheckpointError, match=r"the disk is full \(0.1 MB free, a checkpoint takes 0.1 MB\)"):
+    with pytest.raises(
+        CheckpointError, match=r"the disk is full \(0.1 MB free, a checkpoint takes 0.1 MB\)"
+    ):
         saved(tmp_path, 2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["LATEST", "step-000001"]
 
@@ -208,7 +243,11 @@ def test_tensors_of_any_layout_are_saved_as_they_look(tmp_path):
     tensors = {"t": torch.arange(6.0).reshape(2, 3).T, "p": torch.nn.Parameter(torch.ones(2))}
     checkpoint.save(tmp_path / "made/on/the/way", 1, tensors, {})
     got = checkpoint.load(tmp_path / "made/on/the/way").tensors
-    assert torch.equal(got["t"], tensors["t"]) and torch.equal(got["p"], tensors["p"]) and not got["p"].requires_grad
+    assert (
+        torch.equal(got["t"], tensors["t"])
+        and torch.equal(got["p"], tensors["p"])
+        and not got["p"].requires_grad
+    )
 
 
 def test_the_newest_is_the_one_of_most_steps(tmp_path):
@@ -217,7 +256,9 @@ def test_the_newest_is_the_one_of_most_steps(tmp_path):
     (tmp_path / "step-12").mkdir()
     (tmp_path / "step-0000013x").mkdir()
     (tmp_path / "step-2000000").write_text("a file")
-    assert checkpoint.load(tmp_path).step == 1_000_000 and checkpoint.load(tmp_path).passed_over == []
+    assert (
+        checkpoint.load(tmp_path).step == 1_000_000 and checkpoint.load(tmp_path).passed_over == []
+    )
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"step-000009\n", b"", b"../elsewhere"])
@@ -229,12 +270,21 @@ def test_a_pointer_to_nothing(content, tmp_path):
     assert checkpoint.pointed(tmp_path, "LATEST") is None
 
 
-@pytest.mark.parametrize(("keep", "latest", "left"), [(2, 4, {1, 3, 4}), (2, 3, {1, 2, 3, 4}), (1, 2, {1, 2, 3, 4}), (1, None, {1, 4})])
+@pytest.mark.parametrize(
+    ("keep", "latest", "left"),
+    [(2, 4, {1, 3, 4}), (2, 3, {1, 2, 3, 4}), (1, 2, {1, 2, 3, 4}), (1, None, {1, 4})],
+)
 def test_what_is_kept(keep, latest, left, tmp_path):
-    """1 is the best; checkpoints after LATEST are damaged ones, which do not count among those kept."""
+    """1 is the best; checkpoints after LATEST are damaged ones, which do not count among those
+    kept.
+    """
     paths = saved(tmp_path, 1, 2, 3, 4)
     checkpoint.mark_best(tmp_path, paths[0])
-    (tmp_path / "LATEST").unlink() if latest is None else (tmp_path / "LATEST").write_text(f"step-{latest:06d}\n")
+    (
+        (tmp_path / "LATEST").unlink()
+        if latest is None
+        else (tmp_path / "LATEST").write_text(f"step-{latest:06d}\n")
+    )
     checkpoint.prune(tmp_path, keep)
     assert {int(p.name[-1]) for p in tmp_path.glob("step-*")} == left
 
@@ -243,8 +293,14 @@ def test_a_folder_stands_where_its_newest_checkpoint_does(tmp_path):
     paths = saved(tmp_path, 1, 2, 3)
     checkpoint.mark_best(tmp_path, paths[2])
     checkpoint.stand_at(tmp_path, paths[1], 1, 1)
-    assert (tmp_path / "LATEST").read_text() == "step-000002\n" and (tmp_path / "BEST").read_text() == "step-000001\n"
-    assert {p.name for p in tmp_path.glob("step-*")} == {"step-000001", "step-000002", "step-000003"}
+    assert (tmp_path / "LATEST").read_text() == "step-000002\n" and (
+        tmp_path / "BEST"
+    ).read_text() == "step-000001\n"
+    assert {p.name for p in tmp_path.glob("step-*")} == {
+        "step-000001",
+        "step-000002",
+        "step-000003",
+    }
     for best in (None, 9):  # no best one so far; one that is gone
         checkpoint.stand_at(tmp_path, paths[2], best, 1)
         assert (tmp_path / "BEST").read_text() == "step-000001\n"

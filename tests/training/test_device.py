@@ -1,6 +1,8 @@
-"""A run on a device that is not the host: nothing is left behind on the host, and the host seldom waits.
+"""A run on a device that is not the host: nothing is left behind on the host, and the host seldom
+waits.
 
-The device is pretended (tests/pretend.py), so this needs no GPU; what it computes is what a CPU computes, but for rounding.
+The device is pretended (tests/pretend.py), so this needs no GPU; what it computes is what a CPU
+computes, but for rounding.
 """
 
 from dataclasses import replace
@@ -23,17 +25,21 @@ from accord.types import Interrupted
 def elsewhere(monkeypatch):
     """Models load onto the pretended device."""
     monkeypatch.setattr(load, "pick_device", lambda device: torch.device(pretend.NAME))
-    monkeypatch.setattr(optimizer, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"])
+    monkeypatch.setattr(
+        optimizer, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"]
+    )
     # the wrapped tensors own no storage that could be measured
     monkeypatch.setattr("accord.training.memory.kept_bytes", lambda forward, trees: 10**6)
     before = torch.__future__.get_swap_module_params_on_conversion()
-    torch.__future__.set_swap_module_params_on_conversion(True)  # tied weights stay tied on their way, as to a GPU
+    # tied weights stay tied on their way, as to a GPU
+    torch.__future__.set_swap_module_params_on_conversion(True)
     with pretend.machine():
         yield
     torch.__future__.set_swap_module_params_on_conversion(before)
 
 
-# Adam moves a weight without gradient by its whole learning rate, one way or the other as rounding has it.
+# Adam moves a weight without gradient by its whole learning rate, one way or the other as rounding
+# has it.
 SLOWLY = {"lora": False, "learning_rate": 1e-5}
 CASES = {
     "dpo": {},
@@ -41,27 +47,44 @@ CASES = {
     "kto": {"method": "kto"},
     "simpo in bfloat16": {"method": "simpo", "dtype": "bfloat16"},
     "cached reference": {"reference": "cached"},
-    # a second network; PEFT leaves a second adapter on the host where the others are on a device named meta
-    "moving reference": {**SLOWLY, "reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5}},
+    # a second network; PEFT leaves a second adapter on the host where the others are on a device
+    # named meta
+    "moving reference": {
+        **SLOWLY,
+        "reference": "moving",
+        "set": {"moving.every": 2, "moving.mix": 0.5},
+    },
     "padded path": {"set": {"model.forward": "padded"}},
 }
 
 
 @pytest.fixture
 def here(tiny_folder, held_out_file, tmp_path):
-    """Runs of one case, by the folder that they go to. No samples: transformers' masks for generation ask for truth values
-    of tensors that torch itself makes without content on a device named meta."""
+    """Runs of one case, by the folder that they go to. No samples: transformers' masks for
+    generation ask for truth values of tensors that torch itself makes without content on a device
+    named meta.
+    """
 
     def go(changes, name):
         rows = labelled_rows(pair_rows(24)) if changes.get("method") == "kto" else pair_rows(24)
         changes = {**changes, "set": {"monitor.samples": 0, **changes.get("set", {})}}
-        return run(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), tmp_path / name, held_out=held_out_file, **changes)
+        return run(
+            tiny_folder,
+            write_rows(tmp_path / "rows.jsonl", rows),
+            tmp_path / name,
+            held_out=held_out_file,
+            **changes,
+        )
 
     return go
 
 
 def saved(folder):
-    return {name: tensor for file in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(file).items()}
+    return {
+        name: tensor
+        for file in sorted(folder.glob("*.safetensors"))
+        for name, tensor in load_file(file).items()
+    }
 
 
 def same_but_for_rounding(found, wanted):
@@ -69,7 +92,10 @@ def same_but_for_rounding(found, wanted):
     assert [line.keys() for line in found] == [line.keys() for line in wanted]
     for ours, theirs in zip(found, wanted):
         for name in theirs:
-            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=2e-5), (ours["step"], name)
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=2e-5), (
+                ours["step"],
+                name,
+            )
 
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
@@ -101,7 +127,9 @@ def test_a_checkpoint_goes_back_to_the_device(here, request, monkeypatch, tmp_pa
 def test_the_host_does_not_wait_at_every_micro_batch(method, tiny_folder, tmp_path, elsewhere):
     """Once a micro-batch is computed the next can be queued: nothing in between asks for a number."""
     rows = labelled_rows(pair_rows(24)) if method == "kto" else pair_rows(24)
-    ready = ready_for(tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), method=method, batch_size=8)
+    ready = ready_for(
+        tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), method=method, batch_size=8
+    )
     batch, counts = make_batch(ready.learner, 0, ready.batch_trees(0)), []
     for budget in (10**9, 64):
         pretend.waits.clear()

@@ -9,12 +9,22 @@ from accord.training.display import Display, LiveDisplay
 from accord.training.sparks import BLOCKS, Sparks, spark
 from accord.types import Finding
 
-FLAG = Finding("flag.runaway", "warning", "loss 3", remedy="--learning-rate 1e-5", means="too large")
+FLAG = Finding(
+    "flag.runaway", "warning", "loss 3", remedy="--learning-rate 1e-5", means="too large"
+)
 
 
-@pytest.mark.parametrize("values, expected", [
-    ([0.0, 7.0], "▁█"), ([3.0, 3.0], "▁▁"), ([0.0, math.nan, 7.0], "▁ █"), ([math.nan], " "), ([], ""), ([float(i) for i in range(8)], BLOCKS),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, expected",
+    [
+        ([0.0, 7.0], "▁█"),
+        ([3.0, 3.0], "▁▁"),
+        ([0.0, math.nan, 7.0], "▁ █"),
+        ([math.nan], " "),
+        ([], ""),
+        ([float(i) for i in range(8)], BLOCKS),
+    ],
+)
 def test_spark(values, expected):
     assert spark(values) == expected
 
@@ -36,7 +46,10 @@ def test_the_table_holds_what_is_there():
 def test_plain_flag():
     stream = io.StringIO()
     Display(stream).flagged(4, FLAG)
-    assert stream.getvalue() == "! step 4  flag.runaway: loss 3\n    too large\n    what to do: --learning-rate 1e-5\n"
+    assert (
+        stream.getvalue()
+        == "! step 4  flag.runaway: loss 3\n    too large\n    what to do: --learning-rate 1e-5\n"
+    )
 
 
 def test_live_picture():
@@ -54,7 +67,12 @@ def test_live_picture():
     console.print(display._picture())
     display.close()
     shown = console.export_text()
-    assert "loss" in shown and "█▃▁" in shown and " 0.333" in shown and "red flags: runaway (step 3)" in shown
+    assert (
+        "loss" in shown
+        and "█▃▁" in shown
+        and " 0.333" in shown
+        and "red flags: runaway (step 3)" in shown
+    )
     assert "3/10" in shown and "100 tok/s  1:05 left" in shown and "saturated" not in shown
     assert "what to do: --learning-rate 1e-5" in stream.getvalue()
 
@@ -77,5 +95,8 @@ def test_what_takes_a_while_is_said():
     assert "· evaluating 9 held-out rows" in stream.getvalue()
     display.step(1, 10, {"loss": 0.7}, 100.0, 65.0)
     display.doing("answering 5 prompts")
-    assert display.bar.tasks[0].fields["figures"] == "answering 5 prompts" and "answering" not in stream.getvalue()
+    assert (
+        display.bar.tasks[0].fields["figures"] == "answering 5 prompts"
+        and "answering" not in stream.getvalue()
+    )
     display.close()

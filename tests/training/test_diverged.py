@@ -1,4 +1,6 @@
-"""A number that is not finite stops the run before the weights are touched, and says which rows it came from."""
+"""A number that is not finite stops the run before the weights are touched, and says which rows it
+came from.
+"""
 
 import json
 
@@ -23,7 +25,9 @@ def bad_loss(monkeypatch, at, value):
     def losing(*args):
         output = lose(*args)
         if calls["update"] == at:
-            output = LossOutput(output.losses * torch.tensor([1.0] * (len(output.losses) - 1) + [value]))
+            output = LossOutput(
+                output.losses * torch.tensor([1.0] * (len(output.losses) - 1) + [value])
+            )
         return output
 
     monkeypatch.setattr(loop, "update", counting), monkeypatch.setattr(step, "row_losses", losing)
@@ -50,7 +54,9 @@ def bad_gradient(monkeypatch, at, value):
 
 @pytest.mark.parametrize("spoil", [bad_loss, bad_gradient])
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_stops_with_the_last_good_weights(spoil, value, tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_stops_with_the_last_good_weights(
+    spoil, value, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     good = tmp_path / "good"
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, good)

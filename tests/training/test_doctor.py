@@ -30,14 +30,26 @@ def test_healthy_in_both_precisions():
     assert failed(report) == {} and report.healthy and report.verdict.startswith("healthy")
     names = {finding.check for finding in report.findings}
     for patient in doctor.PATIENTS:
-        assert {f"{patient.family}, {patient.objective} ({dtype})" for dtype in ("float32", "bfloat16")} <= names
-    assert report.machine["device"] == "cpu" and report.machine["packages"]["torch"] and report.machine["memory_gb"] > 0
+        assert {
+            f"{patient.family}, {patient.objective} ({dtype})" for dtype in ("float32", "bfloat16")
+        } <= names
+    assert (
+        report.machine["device"] == "cpu"
+        and report.machine["packages"]["torch"]
+        and report.machine["memory_gb"] > 0
+    )
 
 
 def test_names_a_wrong_objective(quick, monkeypatch):
-    monkeypatch.setattr(doctor, "row_losses", lambda *given: LossOutput(-step.row_losses(*given).losses))
+    monkeypatch.setattr(
+        doctor, "row_losses", lambda *given: LossOutput(-step.row_losses(*given).losses)
+    )
     report = examine("cpu", "float32")
-    assert "sign flipped" in failed(report)["objectives"] and "objectives" in report.verdict and not report.healthy
+    assert (
+        "sign flipped" in failed(report)["objectives"]
+        and "objectives" in report.verdict
+        and not report.healthy
+    )
 
 
 def test_names_a_wrong_gradient(quick, monkeypatch):
@@ -46,7 +58,10 @@ def test_names_a_wrong_gradient(quick, monkeypatch):
     halved = lambda hidden, *rest: right(0.5 * hidden + 0.5 * hidden.detach(), *rest)  # noqa: E731
     monkeypatch.setattr("accord.forward.logps.token_logps", halved)
     said = failed(examine("cpu", "float32"))
-    assert "step0.gradient" in said["llama, dpo (float32)"] and "0.5 times" in said["llama, dpo (float32)"]
+    assert (
+        "step0.gradient" in said["llama, dpo (float32)"]
+        and "0.5 times" in said["llama, dpo (float32)"]
+    )
 
 
 def test_names_a_checkpoint_that_comes_back_otherwise(quick, monkeypatch):
@@ -54,7 +69,9 @@ def test_names_a_checkpoint_that_comes_back_otherwise(quick, monkeypatch):
 
     def load(folder):
         saved = right(folder)
-        return replace(saved, tensors={name: tensor + 1e-6 for name, tensor in saved.tensors.items()})
+        return replace(
+            saved, tensors={name: tensor + 1e-6 for name, tensor in saved.tensors.items()}
+        )
 
     monkeypatch.setattr(checkpoint, "load", load)
     assert set(failed(examine("cpu", "float32"))) == {"checkpoint (float32)"}
@@ -75,7 +92,11 @@ def test_names_what_is_not_repeatable(quick, monkeypatch):
 def test_the_command(quick, monkeypatch):
     done = CliRunner().invoke(app, ["doctor", "--device", "cpu", "--dtype", "float32", "--json"])
     result = json.loads(done.stdout.splitlines()[-1])
-    assert done.exit_code == 0 and result["ok"] and result["result"]["verdict"].startswith("healthy")
-    monkeypatch.setattr(doctor, "row_losses", lambda *given: LossOutput(-step.row_losses(*given).losses))
+    assert (
+        done.exit_code == 0 and result["ok"] and result["result"]["verdict"].startswith("healthy")
+    )
+    monkeypatch.setattr(
+        doctor, "row_losses", lambda *given: LossOutput(-step.row_losses(*given).losses)
+    )
     done = CliRunner().invoke(app, ["doctor", "--device", "cpu", "--dtype", "float32"])
     assert done.exit_code == 4 and "objectives" in done.stderr

@@ -16,9 +16,14 @@ def finished(tiny_folder, tmp_path_factory):
     from conftest import pair_rows, write_rows
 
     root = tmp_path_factory.mktemp("export")
-    data, held = (write_rows(root / f"{n}.jsonl", pair_rows(k, start=s)) for n, k, s in (("d", 16, 0), ("h", 4, 100)))
+    data, held = (
+        write_rows(root / f"{n}.jsonl", pair_rows(k, start=s))
+        for n, k, s in (("d", 16, 0), ("h", 4, 100))
+    )
     fields = {"evaluate.every": 1, "train.schedule": "constant"}
-    return run(tiny_folder, data, root / "run", held_out=held, steps=6, learning_rate=0.1, set=fields)
+    return run(
+        tiny_folder, data, root / "run", held_out=held, steps=6, learning_rate=0.1, set=fields
+    )
 
 
 def export(finished, output, **options):
@@ -28,21 +33,31 @@ def export(finished, output, **options):
 
 def logits(network, folder):
     with torch.no_grad():
-        return network.eval()(**AutoTokenizer.from_pretrained(folder)("The cat sat.", return_tensors="pt")).logits
+        return network.eval()(
+            **AutoTokenizer.from_pretrained(folder)("The cat sat.", return_tensors="pt")
+        ).logits
 
 
 def test_latest_is_what_the_run_saved(finished, tmp_path):
     folder, _ = export(finished, tmp_path / "out")
-    ours, saved = (load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved))
-    assert ours.keys() == saved.keys() and all(torch.equal(ours[name], saved[name]) for name in saved)
+    ours, saved = (
+        load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved)
+    )
+    assert ours.keys() == saved.keys() and all(
+        torch.equal(ours[name], saved[name]) for name in saved
+    )
 
 
 def test_best_is_another(finished):
     assert 1 <= finished.best_step < 6
     folder, _ = export(finished, None, which="best")
     assert folder == finished.folder / "export-best"
-    best, last = (load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved))
-    state = load_file(finished.folder / f"checkpoints/step-{finished.best_step:06d}/tensors.safetensors")
+    best, last = (
+        load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved)
+    )
+    state = load_file(
+        finished.folder / f"checkpoints/step-{finished.best_step:06d}/tensors.safetensors"
+    )
     name = next(iter(best))
     master = f"master/{name.replace('.weight', '.default.weight')}"
     assert torch.equal(best[name], state[master]) and not torch.equal(best[name], last[name])
@@ -79,7 +94,9 @@ def test_all_weights_have_nothing_to_merge(tiny_folder, pairs_file, tmp_path):
     with pytest.raises(UsageError, match="nothing to merge"):
         export(result, tmp_path / "out", merge=True)
     folder, _ = export(result, tmp_path / "out")
-    assert (folder / "model.safetensors").read_bytes() == (result.saved / "model.safetensors").read_bytes()
+    assert (folder / "model.safetensors").read_bytes() == (
+        result.saved / "model.safetensors"
+    ).read_bytes()
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
         export(result, tmp_path / "best", which="best")
 

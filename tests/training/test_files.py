@@ -1,4 +1,6 @@
-"""Files and folders that are whole or not there, case by case; benchmarks/torture.py kills whole runs in between."""
+"""Files and folders that are whole or not there, case by case; benchmarks/torture.py kills whole
+runs in between.
+"""
 
 import errno
 import json
@@ -45,9 +47,13 @@ def test_a_file_is_replaced_in_one_step_and_flushed(tmp_path, monkeypatch):
     file, events = tmp_path / "LATEST", []
     file.write_text("old")
     flush = files.flush
-    monkeypatch.setattr(files, "flush", lambda path: (events.append((path.name, file.read_text())), flush(path)))
+    monkeypatch.setattr(
+        files, "flush", lambda path: (events.append((path.name, file.read_text())), flush(path))
+    )
     files.write_json(file, [1])
-    assert events == [(".staging-LATEST", "old"), (tmp_path.name, "[\n 1\n]\n")] and names(tmp_path) == ["LATEST"]
+    assert events == [(".staging-LATEST", "old"), (tmp_path.name, "[\n 1\n]\n")] and names(
+        tmp_path
+    ) == ["LATEST"]
 
 
 def test_a_write_that_fails_leaves_the_old_text(tmp_path, monkeypatch):
@@ -69,7 +75,10 @@ def test_flushing_asks_the_disk_and_closes_the_file(tmp_path, monkeypatch):
 
 def test_the_hash_is_sha256_of_the_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
-    assert files.sha256(tmp_path / "f") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert (
+        files.sha256(tmp_path / "f")
+        == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    )
 
 
 # ---------------------------------------------------------------- folders
@@ -78,7 +87,10 @@ def test_the_hash_is_sha256_of_the_bytes(tmp_path):
 def test_a_staged_folder_is_empty_whatever_was_there(tmp_path):
     target = tmp_path / "new/step-1"
     folder(tmp_path / "new/.staging-step-1", half="x")
-    assert files.staged(target) == tmp_path / "new/.staging-step-1" and names(tmp_path / "new/.staging-step-1") == []
+    assert (
+        files.staged(target) == tmp_path / "new/.staging-step-1"
+        and names(tmp_path / "new/.staging-step-1") == []
+    )
     assert names(tmp_path / "new") == [".staging-step-1"]
     assert files.staged(tmp_path / "far/away/step-1").is_dir()  # parents are made
 
@@ -106,7 +118,8 @@ def test_a_folder_that_cannot_have_its_name_leaves_the_former_one(tmp_path, monk
         files.put_in_place(staging, target)
     assert names(target) == ["old"] and not (tmp_path / ".former-final").exists()
     shutil.rmtree(target)
-    with pytest.raises(OSError, match="Input/output"):  # without a former one too, the first error is the one that is told
+    # without a former one too, the first error is the one that is told
+    with pytest.raises(OSError, match="Input/output"):
         files.put_in_place(staging, target)
 
 
@@ -121,12 +134,21 @@ def test_a_folder_in_place_is_on_the_disk(tmp_path, monkeypatch):
 
 
 def test_deleting_goes_by_another_name(tmp_path, monkeypatch):
-    """A kill while the files go leaves no half of the folder under its name; a disk that refuses leaves it whole."""
+    """A kill while the files go leaves no half of the folder under its name; a disk that refuses
+    leaves it whole.
+    """
     victim = folder(tmp_path / "step-1", a="1")
     folder(tmp_path / ".staging-step-1", rest="of an earlier kill")
     gone = []
     rmtree = shutil.rmtree
-    monkeypatch.setattr(shutil, "rmtree", lambda path, **options: (gone.append((path.name, victim.exists())), rmtree(path, **options)))
+    monkeypatch.setattr(
+        shutil,
+        "rmtree",
+        lambda path, **options: (
+            gone.append((path.name, victim.exists())),
+            rmtree(path, **options),
+        ),
+    )
     files.remove(victim)
     assert gone == [(".staging-step-1", True), (".staging-step-1", False)] and names(tmp_path) == []
     stays = folder(tmp_path / "step-2", a="1")
@@ -157,30 +179,57 @@ def test_an_order_that_cannot_be_made_is_said(tmp_path, monkeypatch):
 # ---------------------------------------------------------------- words, and room
 
 
-@pytest.mark.parametrize(("error", "cause", "advice"), [
-    (OSError(errno.ENOSPC, "x"), "the disk is full", "Free some room"), (OSError(errno.EDQUOT, "x"), "the disk is full", "Free some room"),
-    (OSError(errno.EFBIG, "x"), "the disk is full", "Free some room"),
-    (SafetensorError("IoError: No space left on device\n(os error 28)"), "the disk is full", "Free some room"),
-    (OSError(errno.EROFS, "Read-only file system"), "Read-only file system", "Make the folder writable"),
-    (SafetensorError("the header is odd\nand more"), "the header is odd", "Make the folder writable"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("error", "cause", "advice"),
+    [
+        (OSError(errno.ENOSPC, "x"), "the disk is full", "Free some room"),
+        (OSError(errno.EDQUOT, "x"), "the disk is full", "Free some room"),
+        (OSError(errno.EFBIG, "x"), "the disk is full", "Free some room"),
+        (
+            SafetensorError("IoError: No space left on device\n(os error 28)"),
+            "the disk is full",
+            "Free some room",
+        ),
+        (
+            OSError(errno.EROFS, "Read-only file system"),
+            "Read-only file system",
+            "Make the folder writable",
+        ),
+        (
+            SafetensorError("the header is odd\nand more"),
+            "the header is odd",
+            "Make the folder writable",
+        ),
+    ],
+)
 def test_a_write_that_fails_is_said_in_words(error, cause, advice, tmp_path):
     with pytest.raises(CheckpointError) as told, files.writing(tmp_path):
         raise error
-    assert str(told.value) == f"{tmp_path} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then `accord resume`."
+    assert (
+        str(told.value)
+        == f"{tmp_path} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then"
+        " `accord resume`."
+    )
     assert told.value.__cause__ is error
 
 
 def test_room_is_that_of_the_disk_the_folder_will_be_on(tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: (asked.append(path), SimpleNamespace(free=5))[1])
-    assert files.free_bytes(tmp_path / "not/yet") == 5 == files.free_bytes(tmp_path) and asked == [tmp_path, tmp_path]
+    monkeypatch.setattr(
+        shutil, "disk_usage", lambda path: (asked.append(path), SimpleNamespace(free=5))[1]
+    )
+    assert files.free_bytes(tmp_path / "not/yet") == 5 == files.free_bytes(tmp_path) and asked == [
+        tmp_path,
+        tmp_path,
+    ]
 
 
 def test_room_that_just_suffices_does(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "free_bytes", lambda folder: 2_000_000)
     files.require_room(tmp_path, 2_000_000)
-    with pytest.raises(CheckpointError, match=f"^{tmp_path}: 2 MB free, and this run needs about 3 MB for"):
+    with pytest.raises(
+        CheckpointError, match=f"^{tmp_path}: 2 MB free, and this run needs about 3 MB for"
+    ):
         files.require_room(tmp_path, 3_000_000)
     with pytest.raises(CheckpointError):
         files.require_room(tmp_path, 2_000_001)
@@ -188,7 +237,9 @@ def test_room_that_just_suffices_does(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("damage", ["", "{", "[" * 100_000, '"text"', "\xff", "null"])
 def test_a_damaged_record_is_named(damage, tmp_path):
-    """Of whatever kind: an object is not a list, and nesting without end is no reason for a traceback."""
+    """Of whatever kind: an object is not a list, and nesting without end is no reason for a
+    traceback.
+    """
     file = tmp_path / "record.json"
     assert files.read_json(file, {"a": 1}) == {"a": 1} and files.read_json(file, []) == []
     files.write_json(file, [1])

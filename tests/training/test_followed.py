@@ -1,4 +1,6 @@
-"""What of a gradient arrives, what follows the policy, what comes back from a file: runs in which one of them goes wrong."""
+"""What of a gradient arrives, what follows the policy, what comes back from a file: runs in which
+one of them goes wrong.
+"""
 
 from dataclasses import replace
 
@@ -26,7 +28,10 @@ def test_slopes_by_hand():
 
     def along(good, bad):
         table = records(trees())
-        table.beside(trees(), **{"slope/chosen": torch.full((4,), good), "slope/rejected": torch.full((4,), bad)})
+        table.beside(
+            trees(),
+            **{"slope/chosen": torch.full((4,), good), "slope/rejected": torch.full((4,), bad)},
+        )
         return slopes_as_closed(dpo, trees(), table)
 
     assert along(-slope / 4, slope / 4) == []
@@ -65,10 +70,17 @@ def left_over(running, monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # its own master, and one beside it
-@pytest.mark.parametrize(("act", "says"), [
-    (one_row_more, "a wrong denominator"), (added_twice, "2 times that along the same way"), (left_over, "another gradient than its backward"),
-])  # fmt: skip
-def test_a_gradient_that_goes_wrong_after_the_first_update(act, says, dtype, tiny_folder, pairs_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("act", "says"),
+    [
+        (one_row_more, "a wrong denominator"),
+        (added_twice, "2 times that along the same way"),
+        (left_over, "another gradient than its backward"),
+    ],
+)
+def test_a_gradient_that_goes_wrong_after_the_first_update(
+    act, says, dtype, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     after(monkeypatch, 1, lambda running: act(running, monkeypatch))
     said = refused(tiny_folder, pairs_file, tmp_path / "run", dtype=dtype)
     assert "running.gradient" in said and says in said
@@ -83,7 +95,9 @@ def test_a_baseline_of_the_batch_before(tiny_folder, tmp_path, monkeypatch):
 
     monkeypatch.setattr(step, "whole_batch_context", context)
     data = write_rows(tmp_path / "rows.jsonl", labelled_rows(pair_rows(24)))
-    said = refused(tiny_folder, data, tmp_path / "run", method="kto", batch_size=8, learning_rate=0.05)
+    said = refused(
+        tiny_folder, data, tmp_path / "run", method="kto", batch_size=8, learning_rate=0.05
+    )
     assert "the baseline of update 1" in said
 
 
@@ -91,15 +105,30 @@ def test_a_baseline_of_the_batch_before(tiny_folder, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("lora", [True, False])
-@pytest.mark.parametrize(("change", "says"), [
-    (lambda right, self, number, policy: None, "update 2 the moving reference should be 0.5 parts policy"),
-    (lambda right, self, number, policy: right(self, 2, policy), "update 1 the moving reference should stay"),
-])  # fmt: skip
-def test_a_reference_that_moves_otherwise(change, says, lora, tiny_folder, pairs_file, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda right, self, number, policy: None,
+            "update 2 the moving reference should be 0.5 parts policy",
+        ),
+        (
+            lambda right, self, number, policy: right(self, 2, policy),
+            "update 1 the moving reference should stay",
+        ),
+    ],
+)
+def test_a_reference_that_moves_otherwise(
+    change, says, lora, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     right = moving.Moving.follow
-    monkeypatch.setattr(moving.Moving, "follow", lambda self, number, policy: change(right, self, number, policy))
+    monkeypatch.setattr(
+        moving.Moving, "follow", lambda self, number, policy: change(right, self, number, policy)
+    )
     settings = {"moving.every": 2, "moving.mix": 0.5}
-    assert says in refused(tiny_folder, pairs_file, tmp_path / "run", reference="moving", lora=lora, set=settings)
+    assert says in refused(
+        tiny_folder, pairs_file, tmp_path / "run", reference="moving", lora=lora, set=settings
+    )
 
 
 def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
@@ -110,16 +139,30 @@ def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, m
             return right(network, *rest, **options)
 
     monkeypatch.setattr(sampling, "sample", sample)
-    monkeypatch.setattr(sampling, "take", lambda model, *rest: models.append(model) or taking(model, *rest))
-    changes = {"learning_rate": 0.02, "held_out": held_out_file, "set": {"monitor.samples": 2, "monitor.sample_tokens": 6}}
+    monkeypatch.setattr(
+        sampling, "take", lambda model, *rest: models.append(model) or taking(model, *rest)
+    )
+    changes = {
+        "learning_rate": 0.02,
+        "held_out": held_out_file,
+        "set": {"monitor.samples": 2, "monitor.sample_tokens": 6},
+    }
     said = refused(tiny_folder, pairs_file, tmp_path / "run", **changes)
     assert "running.samples" in said and "skips what was trained" in said
 
 
-def test_held_out_figures_that_are_not_those_of_the_rows(tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
+def test_held_out_figures_that_are_not_those_of_the_rows(
+    tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+):
     right = held_out.summarise
-    monkeypatch.setattr(held_out, "summarise", lambda rows, *rest: right(rows, *rest) | {"loss": rows["loss"][:-1].mean().item() + 1e-4})
-    assert "loss is reported as" in refused(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file)
+    monkeypatch.setattr(
+        held_out,
+        "summarise",
+        lambda rows, *rest: right(rows, *rest) | {"loss": rows["loss"][:-1].mean().item() + 1e-4},
+    )
+    assert "loss is reported as" in refused(
+        tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file
+    )
 
 
 def test_tied_weights_that_are_two(tiny_folder, pairs_file):
@@ -136,25 +179,35 @@ def test_tied_weights_that_are_two(tiny_folder, pairs_file):
 
 
 def test_a_resumed_run_whose_state_is_mixed_up(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    """Moments under another weight of the same shape: AdamW would go on with them, and so would all that is computed from it."""
+    """Moments under another weight of the same shape: AdamW would go on with them, and so would all
+    that is computed from it.
+    """
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run")
     right = optim.Optimizer.load_state
 
     def load_state(self, tensors, updates):
-        first, other = [name for name in self.masters.masters if name.endswith("q_proj.lora_A.default.weight")][:2]
+        first, other = [
+            name for name in self.masters.masters if name.endswith("q_proj.lora_A.default.weight")
+        ][:2]
         held = {key: tensors[key] for key in self.shapes()}
         right(self, held | {f"exp_avg/{first}": held[f"exp_avg/{other}"]}, updates)
 
     monkeypatch.setattr(optim.Optimizer, "load_state", load_state)
-    with pytest.raises(Refused, match=r"1 tensors are not what .*step-000002 has, such as exp_avg/"):
+    with pytest.raises(
+        Refused, match=r"1 tensors are not what .*step-000002 has, such as exp_avg/"
+    ):
         accord.resume(str(tmp_path / "run"))
 
 
-def test_a_resumed_run_whose_rows_are_shuffled_otherwise(tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_a_resumed_run_whose_rows_are_shuffled_otherwise(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run")
     right = Order.batch
-    monkeypatch.setattr(Order, "batch", lambda self, index: right(replace(self, seed=self.seed + 1), index))
+    monkeypatch.setattr(
+        Order, "batch", lambda self, index: right(replace(self, seed=self.seed + 1), index)
+    )
     with pytest.raises(Refused, match="the order of the rows"):
         accord.resume(str(tmp_path / "run"))

@@ -1,4 +1,6 @@
-"""Memory: what a run will take is said before; what does not fit is made smaller, aloud, with the same gradient."""
+"""Memory: what a run will take is said before; what does not fit is made smaller, aloud, with the
+same gradient.
+"""
 
 import psutil
 import pytest
@@ -75,7 +77,10 @@ def test_the_estimate_is_the_formula():
     assert estimate_of(device="cuda").peak == 5_000 + 1.2 * 1000 * 1000 + 10_000
 
 
-@pytest.mark.parametrize(("room", "budget"), [(10**9, 2048), (2_010_000, 1000), (1_010_000, 500), (130_000, None), (0, None)])
+@pytest.mark.parametrize(
+    ("room", "budget"),
+    [(10**9, 2048), (2_010_000, 1000), (1_010_000, 500), (130_000, None), (0, None)],
+)
 def test_the_budget_that_fits(room, budget):
     assert fitting(estimate_of(), room, 2048) == budget
 
@@ -91,14 +96,21 @@ def prepared_with(free, folder, data, monkeypatch, **changes):
 def test_enough_memory_changes_nothing(tiny_folder, pairs_file, monkeypatch):
     ready, budget, finding = prepared_with(10**12, tiny_folder, pairs_file, monkeypatch)
     assert budget == ready.learner.micro_tokens == 2048 and finding.verdict == "ok"
-    assert "GB at the peak" in finding.says and finding.evidence["peak"] > psutil.Process().memory_info().rss / 2
+    assert (
+        "GB at the peak" in finding.says
+        and finding.evidence["peak"] > psutil.Process().memory_info().rss / 2
+    )
 
 
 def needs(ready):
     """Fixed bytes and bytes a token of a prepared run."""
     batches = [ready.batch_trees(i) for i in range(ready.steps)]
     found = memory.estimate(ready.learner.forward, ready.optimizer.masters.count, batches, 2048)
-    return found.fixed, memory.OVERHEAD["cpu"] * found.kept_per_token, max(t.tokens for b in batches for t in b)
+    return (
+        found.fixed,
+        memory.OVERHEAD["cpu"] * found.kept_per_token,
+        max(t.tokens for b in batches for t in b),
+    )
 
 
 def test_too_little_memory_makes_smaller_micro_batches(tiny_folder, pairs_file, monkeypatch):
@@ -116,20 +128,34 @@ def long_rows(tmp_path):
 
 
 @pytest.mark.parametrize("recompute", ["auto", "never"])
-def test_a_row_that_does_not_fit_is_recomputed_or_refused(recompute, tiny_folder, long_rows, monkeypatch):
+def test_a_row_that_does_not_fit_is_recomputed_or_refused(
+    recompute, tiny_folder, long_rows, monkeypatch
+):
     changes = {"assignments": [f"train.recompute={recompute}"]}
     fixed, per_token, longest = needs(ready_for(tiny_folder, long_rows, **changes))
     assert longest > 100
-    ready, budget, finding = prepared_with(fixed + per_token * 0.8 * longest, tiny_folder, long_rows, monkeypatch, **changes)
+    ready, budget, finding = prepared_with(
+        fixed + per_token * 0.8 * longest, tiny_folder, long_rows, monkeypatch, **changes
+    )
     if recompute == "auto":
-        assert finding.verdict == "note" and "activations are computed again" in finding.says and budget >= longest
+        assert (
+            finding.verdict == "note"
+            and "activations are computed again" in finding.says
+            and budget >= longest
+        )
     else:
-        assert finding.refused and f"the longest row ({longest:,} tokens)" in finding.says and "max_tokens" in finding.remedy
+        assert (
+            finding.refused
+            and f"the longest row ({longest:,} tokens)" in finding.says
+            and "max_tokens" in finding.remedy
+        )
 
 
 def test_recompute_always_is_the_same_run(tiny_folder, pairs_file, tmp_path):
     plain = run(tiny_folder, pairs_file, tmp_path / "plain", lora=False)
-    again = run(tiny_folder, pairs_file, tmp_path / "again", lora=False, set={"train.recompute": "always"})
+    again = run(
+        tiny_folder, pairs_file, tmp_path / "again", lora=False, set={"train.recompute": "always"}
+    )
     assert metrics(plain) == metrics(again)
 
 
@@ -154,30 +180,49 @@ def small_machine(monkeypatch):
     return limit
 
 
-CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried to"
+    " allocate 9 bytes"
+)
 
 
 @pytest.mark.parametrize("error", [None, MemoryError(), CPU], ids=["gpu", "python", "cpu"])
-def test_out_of_memory_halves_and_goes_on_with_the_same_result(error, tiny_folder, pairs_file, tmp_path, small_machine):
+def test_out_of_memory_halves_and_goes_on_with_the_same_result(
+    error, tiny_folder, pairs_file, tmp_path, small_machine
+):
     longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).rows.trees)
-    by_two = run(tiny_folder, pairs_file, tmp_path / "small", set={"train.micro_tokens": max(64, 2 * longest)})
+    by_two = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "small",
+        set={"train.micro_tokens": max(64, 2 * longest)},
+    )
     small_machine(2 * longest, error)
     result = run(tiny_folder, pairs_file, tmp_path / "run")
     events = json_lines(tmp_path / "run/events.jsonl")
-    assert events and all(e["check"] == "memory" and "out of memory; micro-batches of" in e["says"] for e in events)
+    assert events and all(
+        e["check"] == "memory" and "out of memory; micro-batches of" in e["says"] for e in events
+    )
     for ours, theirs in zip(metrics(result), metrics(by_two), strict=True):
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
         assert ours["grad_norm"] == pytest.approx(theirs["grad_norm"], rel=1e-5)
 
 
-def test_one_row_that_does_not_fit_ends_the_run_with_a_checkpoint(tiny_folder, pairs_file, tmp_path, small_machine):
+def test_one_row_that_does_not_fit_ends_the_run_with_a_checkpoint(
+    tiny_folder, pairs_file, tmp_path, small_machine
+):
     small_machine(3)
-    with pytest.raises(Refused, match="(?s)Out of memory at update 0, with one row .*recompute: always.*accord resume"):
+    with pytest.raises(
+        Refused,
+        match="(?s)Out of memory at update 0, with one row .*recompute: always.*accord resume",
+    ):
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert (tmp_path / "run/checkpoints/LATEST").exists()
 
 
-def test_a_resumed_run_keeps_the_smaller_micro_batches(tiny_folder, pairs_file, tmp_path, small_machine, monkeypatch):
+def test_a_resumed_run_keeps_the_smaller_micro_batches(
+    tiny_folder, pairs_file, tmp_path, small_machine, monkeypatch
+):
     from training.helpers import stopped_after
 
     longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).rows.trees)

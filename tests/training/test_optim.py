@@ -14,7 +14,10 @@ SHAPES = {"matrix": (3, 4), "norm": (4,)}
 
 def parameters(dtype, scale=1.0):
     generator = torch.Generator().manual_seed(1)
-    return {n: Parameter((scale * torch.randn(s, generator=generator)).to(dtype)) for n, s in SHAPES.items()}
+    return {
+        n: Parameter((scale * torch.randn(s, generator=generator)).to(dtype))
+        for n, s in SHAPES.items()
+    }
 
 
 def gradient(step):
@@ -33,10 +36,15 @@ def feed(optimizer, trainable, step):
 @pytest.mark.parametrize("clip", [None, 0.5])
 def test_update_is_torch_adamw(clip):
     """Five updates equal torch's own AdamW with clipping: decay on matrices alone, rate by step."""
-    config = TrainConfig(weight_decay=0.1, clip=clip, betas=(0.8, 0.95), warmup=2, schedule="cosine")
+    config = TrainConfig(
+        weight_decay=0.1, clip=clip, betas=(0.8, 0.95), warmup=2, schedule="cosine"
+    )
     ours, theirs = parameters(torch.float32), parameters(torch.float32)
     optimizer = Optimizer(ours, config, peak=0.03, steps=5)
-    groups = [{"params": [theirs["matrix"]], "weight_decay": 0.1}, {"params": [theirs["norm"]], "weight_decay": 0.0}]
+    groups = [
+        {"params": [theirs["matrix"]], "weight_decay": 0.1},
+        {"params": [theirs["norm"]], "weight_decay": 0.0},
+    ]
     reference = torch.optim.AdamW(groups, lr=1.0, betas=(0.8, 0.95), eps=1e-8, foreach=False)
     for step in range(5):
         rate = feed(optimizer, ours, step)
@@ -55,7 +63,9 @@ def test_update_is_torch_adamw(clip):
 def test_first_update_by_hand():
     """Adam's first step is lr · sign(g) up to ε, whatever the size of g."""
     trainable = {"w": Parameter(torch.tensor([[1.0, 2.0]]))}
-    optimizer = Optimizer(trainable, TrainConfig(warmup=0, schedule="constant", clip=None), peak=0.1, steps=1)
+    optimizer = Optimizer(
+        trainable, TrainConfig(warmup=0, schedule="constant", clip=None), peak=0.1, steps=1
+    )
     trainable["w"].grad = torch.tensor([[3.0, -0.5]])
     assert optimizer.grad_norm().item() == pytest.approx(math.sqrt(9.25))
     optimizer.update(0, optimizer.grad_norm())
@@ -63,9 +73,13 @@ def test_first_update_by_hand():
 
 
 def test_bf16_weights_move_in_the_end():
-    """An update of 1e-4 is below bf16's spacing at 1.0 (1/128): the master moves each time, the network now and then."""
+    """An update of 1e-4 is below bf16's spacing at 1.0 (1/128): the master moves each time, the
+    network now and then.
+    """
     trainable = {"w": Parameter(torch.ones(1, 1, dtype=torch.bfloat16))}
-    optimizer = Optimizer(trainable, TrainConfig(warmup=0, schedule="constant"), peak=1e-4, steps=80)
+    optimizer = Optimizer(
+        trainable, TrainConfig(warmup=0, schedule="constant"), peak=1e-4, steps=80
+    )
     master = optimizer.masters.masters["w"]
     assert master.dtype == torch.float32
     copies = []
@@ -117,7 +131,9 @@ def test_state_goes_on_bit_for_bit(dtype):
 def test_state_before_the_first_update():
     """A run stopped before its first update saves zeros, as AdamW starts with."""
     state = Optimizer(parameters(torch.float32), TrainConfig(), peak=0.01, steps=5).state()
-    assert set(state) == {f"{kind}/{name}" for kind in ("master", "exp_avg", "exp_avg_sq") for name in SHAPES}
+    assert set(state) == {
+        f"{kind}/{name}" for kind in ("master", "exp_avg", "exp_avg_sq") for name in SHAPES
+    }
     assert not state["exp_avg/matrix"].any() and not state["exp_avg_sq/norm"].any()
 
 
@@ -135,7 +151,8 @@ def test_warmup_as_share_or_steps():
     assert rates("linear", 0.3) == rates("linear", 3)
     assert rates("constant", 4) == pytest.approx([0.2, 0.4, 0.6, 0.8] + [1.0] * 7)
     assert rates("constant", 0) == [1.0] * 11
-    assert rates("linear", 100) == pytest.approx([k / 11 for k in range(1, 11)] + [1.0])  # never past the run
+    # never past the run
+    assert rates("linear", 100) == pytest.approx([k / 11 for k in range(1, 11)] + [1.0])
 
 
 def test_cosine_by_hand():
@@ -152,4 +169,5 @@ def test_clipping_bounds_the_norm_and_spares_small_gradients():
         optimizer = Optimizer(trainable, TrainConfig(clip=1.0, warmup=0), peak=1e-3, steps=1)
         trainable["w"].grad = torch.full((1, 1), size)
         optimizer.update(0, optimizer.grad_norm())
-        assert optimizer.state()["exp_avg/w"].item() == pytest.approx(moment, rel=1e-4)  # (1 - β₁) times what arrived
+        # (1 - β₁) times what arrived
+        assert optimizer.state()["exp_avg/w"].item() == pytest.approx(moment, rel=1e-4)

@@ -15,17 +15,35 @@ from accord.training.prepare import make_trainable
 from accord.types import LossOutput, Refused
 
 CHECKS = {
-    "step0.objective", "step0.forward", "step0.trainable", "step0.mask", "step0.deterministic", "step0.reference",
-    "step0.split_losses", "step0.micro_batches",
-}  # fmt: skip
+    "step0.objective",
+    "step0.forward",
+    "step0.trainable",
+    "step0.mask",
+    "step0.deterministic",
+    "step0.reference",
+    "step0.split_losses",
+    "step0.micro_batches",
+}
 
 
-@pytest.mark.parametrize("changes", [
-    {"method": "dpo"}, {"method": "kto"}, {"method": "sft"}, {"method": "dpo", "lora": False},
-    {"method": "ipo", "dtype": "bfloat16", "reference": "frozen"}, {"method": "dpo", "assignments": ["model.lora.dora=true"]},
-], ids=["dpo", "kto", "sft", "all-weights", "bfloat16-frozen", "dora"])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"method": "dpo"},
+        {"method": "kto"},
+        {"method": "sft"},
+        {"method": "dpo", "lora": False},
+        {"method": "ipo", "dtype": "bfloat16", "reference": "frozen"},
+        {"method": "dpo", "assignments": ["model.lora.dora=true"]},
+    ],
+    ids=["dpo", "kto", "sft", "all-weights", "bfloat16-frozen", "dora"],
+)
 def test_a_clean_run_proves_everything(changes, tiny_folder, pairs_file):
-    found = {f.check: f for f in ready_for(tiny_folder, pairs_file, **changes).findings if f.check.startswith("step0")}
+    found = {
+        f.check: f
+        for f in ready_for(tiny_folder, pairs_file, **changes).findings
+        if f.check.startswith("step0")
+    }
     expected = CHECKS - ({"step0.reference"} if changes["method"] == "sft" else set())
     assert expected <= found.keys()
     assert all(f.verdict == "ok" for f in found.values()), found
@@ -42,7 +60,9 @@ def test_proofs_leave_the_run_as_it_was(tiny_folder, pairs_file, monkeypatch):
     monkeypatch.setattr(prepare, "prove", remember)
     ready = ready_for(tiny_folder, pairs_file)
     after = ready.optimizer.state()
-    assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
+    assert before.keys() == after.keys() and all(
+        torch.equal(before[name], after[name]) for name in before
+    )
     assert ready.optimizer.masters.gradients() == {}
     assert not any(module.training for module in ready.model.network.modules())
 
@@ -91,9 +111,12 @@ def after_choice(patch, change):
 def dropout_in_the_network(patch):
     def drop(model):
         model.trunk.layers[0].register_forward_hook(
-            lambda module, args, output: torch.nn.functional.dropout(output, 0.1) if torch.is_tensor(output) else
-            (torch.nn.functional.dropout(output[0], 0.1), *output[1:])
-        )  # fmt: skip
+            lambda module, args, output: (
+                torch.nn.functional.dropout(output, 0.1)
+                if torch.is_tensor(output)
+                else (torch.nn.functional.dropout(output[0], 0.1), *output[1:])
+            )
+        )
 
     after_choice(patch, drop)
 
@@ -114,7 +137,8 @@ def batch_in_the_loss(patch):
     def lose(objective, policy, reference, context, right=step.row_losses):
         output = right(objective, policy, reference, context)
         rows = len(output.losses)
-        return output if rows == 12 else LossOutput(output.losses / rows)  # 12: the certificate's points pass
+        # 12: the certificate's points pass
+        return output if rows == 12 else LossOutput(output.losses / rows)
 
     patch.setattr(step, "row_losses", lose), patch.setattr(proofs, "row_losses", lose)
 
@@ -161,7 +185,11 @@ def stray_norm(patch):
 SABOTAGE = {
     other_objective: ("ipo", None, ["step0.objective", "dpo"]),
     flipped_sign: ("dpo", None, ["step0.objective"]),
-    other_weights: ("dpo", "frozen", ["step0.reference", "before the first update", "other weights"]),
+    other_weights: (
+        "dpo",
+        "frozen",
+        ["step0.reference", "before the first update", "other weights"],
+    ),
     dropout_in_the_network: ("dpo", None, ["step0.deterministic", "dropout"]),
     mean_per_micro_batch: ("dpo", None, ["step0.micro_batches", "mixes rows"]),
     batch_in_the_loss: ("simpo", None, ["step0.split_losses", "depends on the rows"]),

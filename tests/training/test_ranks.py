@@ -1,4 +1,6 @@
-"""Any number of processes trains the same model: the same gradients, records and checkpoints, written once."""
+"""Any number of processes trains the same model: the same gradients, records and checkpoints,
+written once.
+"""
 
 import json
 import os
@@ -32,13 +34,15 @@ from accord.types import Interrupted, Refused, UsageError
 def close(one: dict, other: dict, rel: float) -> None:
     """The same names, and values that differ by no more than rounding.
 
-    Where policy and cached reference are still one model, margins are rounding, and which of them win is chance.
+    Where policy and cached reference are still one model, margins are rounding, and which of them
+    win is chance.
     """
     assert one.keys() == other.keys()
     early = any(abs(one.get(f"{prefix}rewards/margins", 1.0)) < 1e-5 for prefix in ("", "eval_"))
     shares = ("accuracies", "accuracy_low", "accuracy_high", "down", "ties", "correlation", "auc")
     for name in (name for name in one if not (early and name.endswith(shares))):
-        room = 1e-5 if "log_ratio" in name else 1e-6  # nats: the difference of two sums of 50, whose last bit is 4e-6
+        # nats: the difference of two sums of 50, whose last bit is 4e-6
+        room = 1e-5 if "log_ratio" in name else 1e-6
         assert other[name] == pytest.approx(one[name], rel=rel, abs=room), name
 
 
@@ -57,46 +61,83 @@ def gradient_of(ready, folder) -> dict:
     """The gradient of batch 1 that this rank ends with, in a file, and the records of its rows."""
     with joined() as world:
         learner = replace(ready.learner, world=world)
-        records = accumulate(learner, make_batch(learner, 1, ready.batch_trees(1)), ready.optimizer.masters)
-        save_file(ready.optimizer.masters.gradients(), f"{folder}/gradient-{world.size}-{world.rank}.safetensors")
-        return {"rows": records.row, "loss": records["loss"].tolist(), "norm": ready.optimizer.grad_norm(world).item()}
+        records = accumulate(
+            learner, make_batch(learner, 1, ready.batch_trees(1)), ready.optimizer.masters
+        )
+        save_file(
+            ready.optimizer.masters.gradients(),
+            f"{folder}/gradient-{world.size}-{world.rank}.safetensors",
+        )
+        return {
+            "rows": records.row,
+            "loss": records["loss"].tolist(),
+            "norm": ready.optimizer.grad_norm(world).item(),
+        }
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
 def test_no_world_changes_the_gradient(method, tiny_folder, tmp_path):
-    """7 rows on 1, 2, 4 and 9 ranks: one gradient to 1e-6 on every rank, the rows in the batch's order, z0 of them all."""
+    """7 rows on 1, 2, 4 and 9 ranks: one gradient to 1e-6 on every rank, the rows in the batch's
+    order, z0 of them all.
+    """
     data = write_rows(tmp_path / "pairs.jsonl", pair_rows(14))
-    ready = moved(ready_for(tiny_folder, data, method=method, batch_size=7, assignments=["train.micro_tokens=120"]))
+    ready = moved(
+        ready_for(
+            tiny_folder, data, method=method, batch_size=7, assignments=["train.micro_tokens=120"]
+        )
+    )
     alone = gradient_of(ready, tmp_path)
     expected = load_file(tmp_path / "gradient-1-0.safetensors")
     ready.optimizer.masters.forget_gradients()
     for size in (2, 4, 9):
-        for place, answer in enumerate(in_world(size, tmp_path / str(size), gradient_of, ready, tmp_path)):
-            assert answer["rows"] == alone["rows"] and len(set(answer["rows"])) == len(ready.batch_trees(1))
+        for place, answer in enumerate(
+            in_world(size, tmp_path / str(size), gradient_of, ready, tmp_path)
+        ):
+            assert answer["rows"] == alone["rows"] and len(set(answer["rows"])) == len(
+                ready.batch_trees(1)
+            )
             assert answer["loss"] == pytest.approx(alone["loss"], rel=1e-6, abs=1e-6)
             assert answer["norm"] == pytest.approx(alone["norm"], rel=1e-6)
-            assert apart(expected, load_file(tmp_path / f"gradient-{size}-{place}.safetensors")) < 1e-6
+            assert (
+                apart(expected, load_file(tmp_path / f"gradient-{size}-{place}.safetensors")) < 1e-6
+            )
 
 
 # ---------------------------------------------------------------- whole runs
 
-# Each in one or two worlds: with an even share, and with ranks that have less to do than others, or nothing.
+# Each in one or two worlds: with an even share, and with ranks that have less to do than others, or
+# nothing.
 RUNS = {
     "lora": ({"set": {"evaluate.every": 2}}, (2, 4)),
     "kto": ({"method": "kto", "batch_size": 5, "set": {"train.micro_tokens": 64}}, (4,)),
-    "sharded": ({"lora": False, "batch_size": 5, "set": {"train.micro_tokens": 64, "evaluate.every": 2}}, (2, 4)),
-    "sharded-kto": ({"method": "kto", "lora": False, "reference": "frozen", "set": {"train.micro_tokens": 64}}, (2,)),
-    "replicated": ({"lora": False, "method": "simpo", "set": {"train.parallel": "replicated"}}, (2,)),
-    "moving": ({"reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5, "evaluate.every": 1}}, (2,)),
+    "sharded": (
+        {"lora": False, "batch_size": 5, "set": {"train.micro_tokens": 64, "evaluate.every": 2}},
+        (2, 4),
+    ),
+    "sharded-kto": (
+        {"method": "kto", "lora": False, "reference": "frozen", "set": {"train.micro_tokens": 64}},
+        (2,),
+    ),
+    "replicated": (
+        {"lora": False, "method": "simpo", "set": {"train.parallel": "replicated"}},
+        (2,),
+    ),
+    "moving": (
+        {"reference": "moving", "set": {"moving.every": 2, "moving.mix": 0.5, "evaluate.every": 1}},
+        (2,),
+    ),
     "epochs": ({"steps": None, "epochs": 2, "batch_size": 12, "reference": "cached"}, (2,)),
 }
 
 
 @pytest.mark.parametrize("changes, sizes", RUNS.values(), ids=RUNS)
 def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_out_file, tmp_path):
-    """Any number of processes: the same records line by line, the same weights; every file is written once."""
+    """Any number of processes: the same records line by line, the same weights; every file is
+    written once.
+    """
     changes = {"steps": 3, "held_out": held_out_file, **changes}
-    changes["set"] = {**changes.get("set", {}), "monitor.samples": 0}  # roundings may draw other words
+    # roundings may draw other words
+    changes["set"] = {**changes.get("set", {}), "monitor.samples": 0}
     alone = {k: v for k, v in changes.items() if k != "set"} | {
         "set": {k: v for k, v in changes.get("set", {}).items() if k != "train.parallel"}
     }
@@ -105,7 +146,10 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         out = tmp_path / f"run-{size}"
         answers = in_world(size, tmp_path / str(size), train, tiny_folder, pairs_file, out, changes)
         assert all(answer == answers[0] and "error" not in answer for answer in answers), answers
-        lines, expected = json_lines(out / "metrics.jsonl"), json_lines(one.folder / "metrics.jsonl")
+        lines, expected = (
+            json_lines(out / "metrics.jsonl"),
+            json_lines(one.folder / "metrics.jsonl"),
+        )
         assert len(lines) == len(expected)
         for line, right in zip(lines, expected):
             close(right, line, 2e-5)
@@ -114,31 +158,59 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
         assert ours.keys() == theirs.keys()
         assert apart({n: theirs[n] for n in masters}, {n: ours[n] for n in masters}) < 1e-4
         single = {"pairs.json"}  # token by token, which sharded weights do not give
-        assert {f.name for f in out.iterdir()} - single == {f.name for f in one.folder.iterdir()} - single
+        assert {f.name for f in out.iterdir()} - single == {
+            f.name for f in one.folder.iterdir()
+        } - single
         assert answers[0]["best_step"] == one.best_step
-        found, expected = ({f["check"]: f["evidence"] for f in json_of(folder / "preflight.json")} for folder in (out, one.folder))
-        assert found["memory"]["kept_per_token"] == expected["memory"]["kept_per_token"]  # gathered weights are none of it
-        assert found["ranks"]["sharded"] == (changes.get("lora") is False and "train.parallel" not in changes["set"])
+        found, expected = (
+            {f["check"]: f["evidence"] for f in json_of(folder / "preflight.json")}
+            for folder in (out, one.folder)
+        )
+        # gathered weights are none of it
+        assert found["memory"]["kept_per_token"] == expected["memory"]["kept_per_token"]
+        assert found["ranks"]["sharded"] == (
+            changes.get("lora") is False and "train.parallel" not in changes["set"]
+        )
         assert json_of(out / "environment.json")["processes"] == size
 
 
 def test_the_first_rank_answers_for_all(tiny_folder, pairs_file, held_out_file, tmp_path):
-    """Samples of two ranks are those of one process, once each; sharded weights give none, and it is said."""
-    changes = {"steps": 2, "held_out": held_out_file, "set": {"monitor.samples": 2, "monitor.sample_tokens": 4, "monitor.sample_every": 1}}
+    """Samples of two ranks are those of one process, once each; sharded weights give none, and it
+    is said.
+    """
+    changes = {
+        "steps": 2,
+        "held_out": held_out_file,
+        "set": {"monitor.samples": 2, "monitor.sample_tokens": 4, "monitor.sample_every": 1},
+    }
     one = run(tiny_folder, pairs_file, tmp_path / "one", **changes)
     answers = in_world(2, tmp_path / "2", train, tiny_folder, pairs_file, tmp_path / "two", changes)
     assert answers[0] == answers[1] and "error" not in answers[0]
     said = [json_lines(folder / "samples.jsonl") for folder in (one.folder, tmp_path / "two")]
-    assert said[0][:2] == said[1][:2] and [(line["step"], line["prompt"]) for line in said[1]] == [(s, p) for s in (0, 1, 2) for p in (0, 1)]
-    in_world(2, tmp_path / "3", train, tiny_folder, pairs_file, tmp_path / "parts", changes | {"lora": False})
+    assert said[0][:2] == said[1][:2] and [(line["step"], line["prompt"]) for line in said[1]] == [
+        (s, p) for s in (0, 1, 2) for p in (0, 1)
+    ]
+    in_world(
+        2,
+        tmp_path / "3",
+        train,
+        tiny_folder,
+        pairs_file,
+        tmp_path / "parts",
+        changes | {"lora": False},
+    )
     notes = {f["check"]: f["says"] for f in json_of(tmp_path / "parts/preflight.json")}
     assert "samples are off" in notes["running"] and not (tmp_path / "parts/samples.jsonl").exists()
 
 
 def test_auto_shards_all_weights_only():
     many = World(0, 2)
-    assert choose_parallel("auto", many, adapters=False) and not choose_parallel("auto", many, adapters=True)
-    assert not choose_parallel("replicated", many, adapters=False) and not choose_parallel("auto", ALONE, adapters=False)
+    assert choose_parallel("auto", many, adapters=False) and not choose_parallel(
+        "auto", many, adapters=True
+    )
+    assert not choose_parallel("replicated", many, adapters=False) and not choose_parallel(
+        "auto", ALONE, adapters=False
+    )
     with pytest.raises(UsageError, match="sharded is for training all weights"):
         choose_parallel("sharded", many, adapters=True)
 
@@ -146,7 +218,9 @@ def test_auto_shards_all_weights_only():
 def test_what_does_not_fit_a_world(tiny_folder, pairs_file, tmp_path, monkeypatch):
     """In one process, an option that would do nothing; in several, what only one can do."""
     with pytest.raises(UsageError, match="train.parallel does nothing in one process"):
-        run(tiny_folder, pairs_file, tmp_path / "run", set={"train.parallel": "sharded"}, lora=False)
+        run(
+            tiny_folder, pairs_file, tmp_path / "run", set={"train.parallel": "sharded"}, lora=False
+        )
     for answer in in_world(2, tmp_path / "w", train, tiny_folder, "-", tmp_path / "other", {}):
         assert answer["error"] == "UsageError" and "Standard input" in answer["says"]
     assert not (tmp_path / "other").exists()
@@ -180,14 +254,28 @@ def stopping(tiny_folder, data, output, changes, who) -> None:
 FOLLOWING = {"reference": "moving", "set": {"moving.every": 1}}
 
 
-@pytest.mark.parametrize("changes", [{}, {"lora": False}, FOLLOWING], ids=["lora", "sharded", "moving"])
+@pytest.mark.parametrize(
+    "changes", [{}, {"lora": False}, FOLLOWING], ids=["lora", "sharded", "moving"]
+)
 def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_file, tmp_path):
-    """A signal to one rank stops both at the same step. Resumed by two: the same bytes; by one or four: to rounding."""
-    answers = in_world(2, tmp_path / "0", stopping, tiny_folder, pairs_file, tmp_path / "stopped", changes, 1)
+    """A signal to one rank stops both at the same step. Resumed by two: the same bytes; by one or
+    four: to rounding.
+    """
+    answers = in_world(
+        2, tmp_path / "0", stopping, tiny_folder, pairs_file, tmp_path / "stopped", changes, 1
+    )
     for answer in answers:
         assert answer["error"] == "Interrupted" and answer["code"] == 75 and answer["everywhere"]
-        assert "rank 1 of 2" in answers[0]["says"] and "step-000002. Go on with: accord resume" in answer["says"]
-    assert "error" not in in_world(2, tmp_path / "1", train, tiny_folder, pairs_file, tmp_path / "straight", changes)[0]
+        assert (
+            "rank 1 of 2" in answers[0]["says"]
+            and "step-000002. Go on with: accord resume" in answer["says"]
+        )
+    assert (
+        "error"
+        not in in_world(
+            2, tmp_path / "1", train, tiny_folder, pairs_file, tmp_path / "straight", changes
+        )[0]
+    )
     expected = tensors(tmp_path / "straight", 4)
     for size in (1, 2, 4) if not changes else (1, 2):
         out = tmp_path / f"by-{size}"
@@ -200,14 +288,20 @@ def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_fi
         assert found.keys() == expected.keys()
         if size == 2:
             assert all(torch.equal(found[name], expected[name]) for name in expected)
-            assert (out / "metrics.jsonl").read_bytes() == (tmp_path / "straight/metrics.jsonl").read_bytes()
+            assert (out / "metrics.jsonl").read_bytes() == (
+                tmp_path / "straight/metrics.jsonl"
+            ).read_bytes()
         masters = [name for name in expected if name.startswith("master/")]
         assert apart({n: expected[n] for n in masters}, {n: found[n] for n in masters}) < 1e-4
         assert [line["step"] for line in metrics(out)] == [1, 2, 3, 4]
 
 
-def test_a_checkpoint_of_one_goes_on_in_a_sharded_world(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    """Masters and moments are cut up as they are read; uneven rows over ranks included (400 rows of 32 over 3 ranks)."""
+def test_a_checkpoint_of_one_goes_on_in_a_sharded_world(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Masters and moments are cut up as they are read; uneven rows over ranks included (400 rows of
+    32 over 3 ranks).
+    """
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run", lora=False)
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", lora=False)
@@ -219,7 +313,9 @@ def test_a_checkpoint_of_one_goes_on_in_a_sharded_world(tiny_folder, pairs_file,
 
 
 def test_a_world_passes_over_what_is_damaged_or_begins_again(tiny_folder, pairs_file, tmp_path):
-    """The first rank looks for checkpoints, all ranks go where it points: an older one, or the start."""
+    """The first rank looks for checkpoints, all ranks go where it points: an older one, or the
+    start.
+    """
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", set={"checkpoint.every": 2})
     expected = metrics(straight)
     (straight.folder / "checkpoints/step-000004/MANIFEST.json").write_text("")
@@ -235,7 +331,9 @@ def test_a_world_passes_over_what_is_damaged_or_begins_again(tiny_folder, pairs_
 def test_no_part_of_a_moving_reference(tiny_folder, pairs_file, tmp_path):
     """Of sharded weights, no rank has the whole to mix."""
     changes = {"lora": False, **FOLLOWING}
-    for answer in in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", changes):
+    for answer in in_world(
+        2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", changes
+    ):
         assert answer["error"] == "UsageError" and "train.parallel=replicated" in answer["says"]
 
 
@@ -257,9 +355,20 @@ def dying(tiny_folder, data, output, changes, who) -> None:
 
 def test_a_rank_that_dies_leaves_a_checkpoint(tiny_folder, pairs_file, tmp_path):
     """The survivor names it, saves the step before, and one process goes on from there."""
-    left, gone = in_world(2, tmp_path / "w", dying, tiny_folder, pairs_file, tmp_path / "run", {}, 1)
-    assert gone == GONE and left["error"] == "PeerLost" and left["code"] == 75 and not left["everywhere"]
-    assert "lost rank 1 of 2 (" in left["says"] and "Saved" in left["says"] and "accord resume" in left["says"]
+    left, gone = in_world(
+        2, tmp_path / "w", dying, tiny_folder, pairs_file, tmp_path / "run", {}, 1
+    )
+    assert (
+        gone == GONE
+        and left["error"] == "PeerLost"
+        and left["code"] == 75
+        and not left["everywhere"]
+    )
+    assert (
+        "lost rank 1 of 2 (" in left["says"]
+        and "Saved" in left["says"]
+        and "accord resume" in left["says"]
+    )
     assert checkpoint.load(tmp_path / "run/checkpoints").step == 2
     accord.resume(str(tmp_path / "run"))
     straight = run(tiny_folder, pairs_file, tmp_path / "straight")
@@ -269,9 +378,13 @@ def test_a_rank_that_dies_leaves_a_checkpoint(tiny_folder, pairs_file, tmp_path)
 
 @pytest.mark.parametrize("changes, who", [({}, 0), ({"lora": False}, 1)], ids=["first", "sharded"])
 def test_what_the_others_cannot_save(changes, who, tiny_folder, pairs_file, tmp_path):
-    """With the first rank gone, or a part of the weights, the newest checkpoint is what there is: named, and usable."""
+    """With the first rank gone, or a part of the weights, the newest checkpoint is what there is:
+    named, and usable.
+    """
     changes = {**changes, "set": {"checkpoint.every": 1}}
-    answers = in_world(2, tmp_path / "w", dying, tiny_folder, pairs_file, tmp_path / "run", changes, who)
+    answers = in_world(
+        2, tmp_path / "w", dying, tiny_folder, pairs_file, tmp_path / "run", changes, who
+    )
     left = answers[1 - who]
     assert answers[who] == GONE and left["error"] == "PeerLost" and not left["everywhere"]
     assert f"lost rank {who} of 2 (" in left["says"] and "The newest checkpoint is" in left["says"]
@@ -289,8 +402,12 @@ def refusing(who) -> None:
 
 
 def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
-    answers = in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, refusing)
-    assert [a["error"] for a in answers] == ["Refused", "Refused"] and all(a["everywhere"] for a in answers)
+    answers = in_world(
+        2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, refusing
+    )
+    assert [a["error"] for a in answers] == ["Refused", "Refused"] and all(
+        a["everywhere"] for a in answers
+    )
     assert "rank 1 of 2 (" in answers[0]["says"] and "scores other tokens" in answers[0]["says"]
     assert "scores other tokens" in (tmp_path / "run/refused.txt").read_text()
 
@@ -298,16 +415,23 @@ def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
 def reading_other_rows(who) -> None:
     if who == 1:
         load = prepare.load_rows
-        prepare.load_rows = lambda config, path, *args: load(config, path.replace("pairs", "others"), *args)
+        prepare.load_rows = lambda config, path, *args: load(
+            config, path.replace("pairs", "others"), *args
+        )
 
 
 def test_ranks_that_read_other_rows_are_refused(tiny_folder, pairs_file, tmp_path):
     """Another file of the same name on the second machine."""
     write_rows(tmp_path / "others.jsonl", pair_rows(24, start=1))
-    answers = in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, reading_other_rows)
+    answers = in_world(
+        2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, reading_other_rows
+    )
     for answer in answers:
         assert answer["error"] == "Refused" and answer["everywhere"]
-        assert "rank 1 of 2 (" in answer["says"] and "the training data: on the first rank" in answer["says"]
+        assert (
+            "rank 1 of 2 (" in answer["says"]
+            and "the training data: on the first rank" in answer["says"]
+        )
 
 
 def losing_a_number(who) -> None:
@@ -330,7 +454,16 @@ def losing_a_number(who) -> None:
 @pytest.mark.parametrize("changes", [{}, {"lora": False}], ids=["lora", "sharded"])
 def test_a_nan_on_one_rank_stops_all(changes, tiny_folder, pairs_file, tmp_path):
     """No rank updates; the record has the whole batch, whichever rank computed the row."""
-    answers = in_world(2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", changes, losing_a_number)
+    answers = in_world(
+        2,
+        tmp_path / "w",
+        train,
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        changes,
+        losing_a_number,
+    )
     assert [a["error"] for a in answers] == ["Diverged", "Diverged"]
     assert checkpoint.load(tmp_path / "run/checkpoints").step == 1
     record = json.loads((tmp_path / "run/diverged.json").read_text())
@@ -342,29 +475,68 @@ def test_a_nan_on_one_rank_stops_all(changes, tiny_folder, pairs_file, tmp_path)
 
 
 def test_the_cache_is_filled_once_by_all(tiny_folder, tmp_path):
-    """Two ranks share the pass, the first writes it; another run of two reads all of it, one that sees half a disk too."""
+    """Two ranks share the pass, the first writes it; another run of two reads all of it, one that
+    sees half a disk too.
+    """
     data = write_rows(tmp_path / "own.jsonl", pair_rows(10, start=700))
     keywords = {"reference": "cached", "epochs": 1, "steps": None}
     computed = []
     for name in ("a", "b"):
-        answers = in_world(2, tmp_path / f"w{name}", train, tiny_folder, data, tmp_path / name, keywords)
+        answers = in_world(
+            2, tmp_path / f"w{name}", train, tiny_folder, data, tmp_path / name, keywords
+        )
         assert all("error" not in a for a in answers), answers
         found = json.loads((tmp_path / name / "preflight.json").read_text())
-        computed.append(next(f for f in found if f["check"] == "step0.cache")["evidence"]["computed"])
+        computed.append(
+            next(f for f in found if f["check"] == "step0.cache")["evidence"]["computed"]
+        )
     alone = run(tiny_folder, data, tmp_path / "c", **keywords)
-    computed.append(next(f for f in alone.findings if f.check == "step0.cache").evidence["computed"])
+    computed.append(
+        next(f for f in alone.findings if f.check == "step0.cache").evidence["computed"]
+    )
     assert computed == [10, 0, 0]
 
 
 def test_torchrun(tiny_folder, pairs_file, tmp_path):
-    """The README's command, stopped by a signal to torchrun: one voice, one checkpoint, nothing on standard output twice."""
-    flags = ["--model", str(tiny_folder), "--data", pairs_file, "--method", "simpo", "--steps", "500", "--batch-size", "4",
-             "--set", "model.dtype=float32", "--set", "model.device=cpu", "--output", str(tmp_path / "run"), "--json"]  # fmt: skip
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "accord.cli"]
+    """The README's command, stopped by a signal to torchrun: one voice, one checkpoint, nothing on
+    standard output twice.
+    """
+    flags = [
+        "--model",
+        str(tiny_folder),
+        "--data",
+        pairs_file,
+        "--method",
+        "simpo",
+        "--steps",
+        "500",
+        "--batch-size",
+        "4",
+        "--set",
+        "model.dtype=float32",
+        "--set",
+        "model.device=cpu",
+        "--output",
+        str(tmp_path / "run"),
+        "--json",
+    ]
+    launcher = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+        "-m",
+        "accord.cli",
+    ]
     process = subprocess.Popen(
-        [*launcher, "train", *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        [*launcher, "train", *flags],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+    )
     said = []
     for line in process.stderr:
         said.append(line)
@@ -375,4 +547,6 @@ def test_torchrun(tiny_folder, pairs_file, tmp_path):
     answer = json.loads(process.stdout.read())
     assert answer["error"] == "Interrupted" and answer["exit"] == 75
     reached = checkpoint.load(tmp_path / "run/checkpoints").step
-    assert 5 <= reached < 500 and [line["step"] for line in metrics(tmp_path / "run")] == list(range(1, reached + 1))
+    assert 5 <= reached < 500 and [line["step"] for line in metrics(tmp_path / "run")] == list(
+        range(1, reached + 1)
+    )

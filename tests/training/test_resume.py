@@ -1,4 +1,6 @@
-"""A run that was stopped goes on as if it had not been: the same bytes, the same lines; or it says why it cannot."""
+"""A run that was stopped goes on as if it had not been: the same bytes, the same lines; or it says
+why it cannot.
+"""
 
 import os
 import signal
@@ -36,11 +38,15 @@ def same(one: Path, other: Path) -> None:
         assert file.read_bytes() == (other / kind / file.name).read_bytes(), file.name
     newest = checkpoint.pointed(one / "checkpoints", "LATEST").name
     for name in ("tensors.safetensors", "state.json"):
-        assert (one / f"checkpoints/{newest}" / name).read_bytes() == (other / f"checkpoints/{newest}" / name).read_bytes()
+        assert (one / f"checkpoints/{newest}" / name).read_bytes() == (
+            other / f"checkpoints/{newest}" / name
+        ).read_bytes()
 
 
 @pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
-def test_resumed_equals_uninterrupted(changes, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
+def test_resumed_equals_uninterrupted(
+    changes, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+):
     changes = {**changes}
     stop = changes.pop("stop", 2)
     if changes.get("held_out"):
@@ -48,15 +54,23 @@ def test_resumed_equals_uninterrupted(changes, tiny_folder, pairs_file, held_out
     run(tiny_folder, pairs_file, tmp_path / "straight", **changes)
     with stopped_after(monkeypatch, stop), pytest.raises(Interrupted) as stopped:
         run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
-    assert stopped.value.code == 75 and f"accord resume {tmp_path / 'stopped'}" in str(stopped.value)
+    assert stopped.value.code == 75 and f"accord resume {tmp_path / 'stopped'}" in str(
+        stopped.value
+    )
     result = accord.resume(str(tmp_path / "stopped"))
-    assert result.steps == len([l for l in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in l])
+    assert result.steps == len(
+        [l for l in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in l]
+    )
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
 @pytest.mark.parametrize("at", [0, 2, 4], ids=["first", "middle", "last"])
-def test_stopped_inside_an_evaluation(at, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
-    """The evaluation that the signal cut off is made up for, once; so is the best checkpoint that follows from it."""
+def test_stopped_inside_an_evaluation(
+    at, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+):
+    """The evaluation that the signal cut off is made up for, once; so is the best checkpoint that
+    follows from it.
+    """
     keywords = {"held_out": held_out_file, "set": {"evaluate.every": 2}}
     run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -75,7 +89,9 @@ def test_stopped_inside_an_evaluation(at, tiny_folder, pairs_file, held_out_file
 
 
 def test_lines_after_the_checkpoint_are_written_again(tiny_folder, pairs_file, tmp_path):
-    """Killed between checkpoints, with half a line in the records: they are cut back to the checkpoint."""
+    """Killed between checkpoints, with half a line in the records: they are cut back to the
+    checkpoint.
+    """
     keywords = {"set": {"checkpoint.every": 1, "checkpoint.keep": 9}}
     run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
     killed = run(tiny_folder, pairs_file, tmp_path / "killed", **keywords).folder
@@ -87,7 +103,9 @@ def test_lines_after_the_checkpoint_are_written_again(tiny_folder, pairs_file, t
     same(tmp_path / "straight", killed)
 
 
-def test_damaged_newest_is_passed_over_aloud(tiny_folder, pairs_file, tmp_path, monkeypatch, capsys):
+def test_damaged_newest_is_passed_over_aloud(
+    tiny_folder, pairs_file, tmp_path, monkeypatch, capsys
+):
     keywords = {"set": {"checkpoint.every": 1}}
     run(tiny_folder, pairs_file, tmp_path / "straight", **keywords)
     with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
@@ -95,7 +113,10 @@ def test_damaged_newest_is_passed_over_aloud(tiny_folder, pairs_file, tmp_path, 
     (tmp_path / "stopped/checkpoints/step-000003/MANIFEST.json").write_text("")
     accord.resume(str(tmp_path / "stopped"), verbose=True)
     said = capsys.readouterr().err
-    assert "checkpoint passed over: step-000003: MANIFEST.json is missing" in said and "resumed at step 2 of 4" in said
+    assert (
+        "checkpoint passed over: step-000003: MANIFEST.json is missing" in said
+        and "resumed at step 2 of 4" in said
+    )
     same(tmp_path / "straight", tmp_path / "stopped")
 
 
@@ -109,11 +130,17 @@ def test_all_damaged(tiny_folder, pairs_file, tmp_path):
 
 def test_resuming_a_finished_run_changes_nothing(tiny_folder, pairs_file, held_out_file, tmp_path):
     result = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, steps=1)
-    before = {f.name: f.read_bytes() for f in (*result.folder.glob("*.jsonl"), *result.saved.glob("*.safetensors"))}
+    before = {
+        f.name: f.read_bytes()
+        for f in (*result.folder.glob("*.jsonl"), *result.saved.glob("*.safetensors"))
+    }
     again = accord.resume(str(result.folder))
     assert (again.after, again.before) == (result.after, result.before) and result.after
-    assert all((result.saved if name.endswith("tensors") else result.folder).joinpath(name).read_bytes() == content
-               for name, content in before.items())  # fmt: skip
+    assert all(
+        (result.saved if name.endswith("tensors") else result.folder).joinpath(name).read_bytes()
+        == content
+        for name, content in before.items()
+    )
 
 
 def test_no_run_there(tmp_path):
@@ -153,14 +180,32 @@ def other_model(root):
 
 CHANGES = {
     "data": (lambda root: write_rows(root / "data.jsonl", pair_rows(9)), ["the training data"]),
-    "held-out": (lambda root: write_rows(root / "held.jsonl", pair_rows(5, start=50)), ["the held-out data"]),
+    "held-out": (
+        lambda root: write_rows(root / "held.jsonl", pair_rows(5, start=50)),
+        ["the held-out data"],
+    ),
     "model": (other_model, ["the starting model"]),
-    "template": (lambda root: edit(root / "model/chat_template.jinja", "helpful", "harmless"), ["chat template"]),
-    "beta": (lambda root: edit(root / "run/config.yaml", "name: dpo", "name: dpo\n  beta: 0.3"), ["objective.beta", "now 0.3"]),
-    "method": (lambda root: edit(root / "run/config.yaml", "name: dpo", "name: ipo"), ["objective.name: then dpo, now ipo"]),
-    "steps": (lambda root: edit(root / "run/config.yaml", "steps: 2", "steps: 3"), ["train.steps: then 2, now 3"]),
-    "rank": (lambda root: edit(root / "run/config.yaml", "rank: 16", "rank: 8"), ["model.lora.rank"]),
-}  # fmt: skip
+    "template": (
+        lambda root: edit(root / "model/chat_template.jinja", "helpful", "harmless"),
+        ["chat template"],
+    ),
+    "beta": (
+        lambda root: edit(root / "run/config.yaml", "name: dpo", "name: dpo\n  beta: 0.3"),
+        ["objective.beta", "now 0.3"],
+    ),
+    "method": (
+        lambda root: edit(root / "run/config.yaml", "name: dpo", "name: ipo"),
+        ["objective.name: then dpo, now ipo"],
+    ),
+    "steps": (
+        lambda root: edit(root / "run/config.yaml", "steps: 2", "steps: 3"),
+        ["train.steps: then 2, now 3"],
+    ),
+    "rank": (
+        lambda root: edit(root / "run/config.yaml", "rank: 16", "rank: 8"),
+        ["model.lora.rank"],
+    ),
+}
 
 
 @pytest.mark.parametrize("change, words", CHANGES.values(), ids=CHANGES)
@@ -174,17 +219,27 @@ def test_resume_refuses_what_has_changed(change, words, stopped):
 
 
 @pytest.mark.parametrize("what", ["objective", "prompts"])
-def test_resume_refuses_other_code_and_other_prompts(what, tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_resume_refuses_other_code_and_other_prompts(
+    what, tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     """A checkpoint names a function and a file; what stands in them is part of the run."""
-    (tmp_path / "own_loss.py").write_text("def f(policy, reference):\n    return -(policy.chosen.sum - policy.rejected.sum)\n")
+    (tmp_path / "own_loss.py").write_text(
+        "def f(policy, reference):\n    return -(policy.chosen.sum - policy.rejected.sum)\n"
+    )
     (tmp_path / "prompts.txt").write_text("Where is the cat?\n")
     monkeypatch.syspath_prepend(tmp_path)
-    changes = {"method": "own_loss:f"} if what == "objective" else {"set": {"monitor.prompts": str(tmp_path / "prompts.txt"), "monitor.sample_tokens": 4}}
+    changes = (
+        {"method": "own_loss:f"}
+        if what == "objective"
+        else {"set": {"monitor.prompts": str(tmp_path / "prompts.txt"), "monitor.sample_tokens": 4}}
+    )
     with stopped_after(monkeypatch, 1), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run", steps=2, **changes)
     file = tmp_path / ("own_loss.py" if what == "objective" else "prompts.txt")
     file.write_text(file.read_text() + ("\n# another\n" if what == "objective" else "Who is it?\n"))
-    with pytest.raises(Refused, match="the code of the objective" if what == "objective" else "the sample prompts"):
+    with pytest.raises(
+        Refused, match="the code of the objective" if what == "objective" else "the sample prompts"
+    ):
         accord.resume(str(tmp_path / "run"))
 
 
@@ -193,8 +248,14 @@ def test_a_finished_run_on_another_base_is_not_opened(tiny_folder, tmp_path):
     import shutil
 
     shutil.copytree(tiny_folder, tmp_path / "model")
-    run(tmp_path / "model", write_rows(tmp_path / "data.jsonl", pair_rows(8)), tmp_path / "run", steps=1)
-    for dtype in (None, "bfloat16", "float32"):  # what the machine computes in need not be what the run was trained in
+    run(
+        tmp_path / "model",
+        write_rows(tmp_path / "data.jsonl", pair_rows(8)),
+        tmp_path / "run",
+        steps=1,
+    )
+    # what the machine computes in need not be what the run was trained in
+    for dtype in (None, "bfloat16", "float32"):
         open_model(str(tmp_path / "run"), dtype=dtype)
     other_model(tmp_path)
     for dtype in (None, "bfloat16"):
@@ -203,10 +264,14 @@ def test_a_finished_run_on_another_base_is_not_opened(tiny_folder, tmp_path):
 
 
 def test_resume_follows_moved_files(stopped):
-    """Another place with the same content is no change; neither is how often checkpoints are written."""
+    """Another place with the same content is no change; neither is how often checkpoints are
+    written.
+    """
     (stopped / "data.jsonl").rename(stopped / "moved.jsonl")
     (stopped / "run").rename(stopped / "other")
-    with pytest.raises(CheckpointError, match="(?s)data.jsonl: no such file.*checkpoints are intact.*data.train") as error:
+    with pytest.raises(
+        CheckpointError, match="(?s)data.jsonl: no such file.*checkpoints are intact.*data.train"
+    ) as error:
         accord.resume(str(stopped / "other"))
     assert error.value.code == 6
     edit(stopped / "other/config.yaml", "data.jsonl", "moved.jsonl")
@@ -219,12 +284,33 @@ def test_resume_follows_moved_files(stopped):
 
 
 def test_sigterm(tiny_folder, pairs_file, tmp_path):
-    """A process asked to stop exits with 75 between two steps; what it saved goes on to the same bytes."""
-    flags = ["--model", str(tiny_folder), "--data", pairs_file, "--method", "simpo", "--steps", "20", "--batch-size", "4",
-             "--learning-rate", "0.001", "--set", "model.dtype=float32", "--output", str(tmp_path / "stopped")]  # fmt: skip
+    """A process asked to stop exits with 75 between two steps; what it saved goes on to the same
+    bytes.
+    """
+    flags = [
+        "--model",
+        str(tiny_folder),
+        "--data",
+        pairs_file,
+        "--method",
+        "simpo",
+        "--steps",
+        "20",
+        "--batch-size",
+        "4",
+        "--learning-rate",
+        "0.001",
+        "--set",
+        "model.dtype=float32",
+        "--output",
+        str(tmp_path / "stopped"),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "accord.cli", "train", *flags], stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", "accord.cli", "train", *flags],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment,
     )
     said = []
     for line in process.stderr:
@@ -254,8 +340,12 @@ def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeyp
     assert run(tiny_folder, pairs_file, tmp_path / "run", steps=1).steps == 1
 
 
-def test_a_run_keeps_the_reference_that_it_began_with(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    """Another run fills the shared cache with values that round otherwise: the stopped run takes its own."""
+def test_a_run_keeps_the_reference_that_it_began_with(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Another run fills the shared cache with values that round otherwise: the stopped run takes
+    its own.
+    """
     from accord.forward import reference
 
     monkeypatch.setattr(reference, "cache_root", lambda: tmp_path / "cache")

@@ -1,4 +1,6 @@
-"""Runs whose answers are their own: any method on the one loop, resumed to the bit, nothing drawn twice, nothing lost in silence."""
+"""Runs whose answers are their own: any method on the one loop, resumed to the bit, nothing drawn
+twice, nothing lost in silence.
+"""
 
 import json
 import re
@@ -28,7 +30,13 @@ from accord.training.sampled_proofs import certify_policy
 from accord.types import Interrupted, Refused, Turn, UsageError
 
 METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
-SMALL = {"rollouts.rewards": ["length"], "rollouts.k": 3, "rollouts.max_new_tokens": 6, "monitor.samples": 1, "monitor.sample_tokens": 4}
+SMALL = {
+    "rollouts.rewards": ["length"],
+    "rollouts.k": 3,
+    "rollouts.max_new_tokens": 6,
+    "monitor.samples": 1,
+    "monitor.sample_tokens": 4,
+}
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +44,23 @@ def prompts(tmp_path_factory):
     """Files of prompts: to train on, and held out."""
     folder = tmp_path_factory.mktemp("prompts")
     for name, numbers in (("train", range(10)), ("held", range(50, 54))):
-        (folder / f"{name}.txt").write_text("".join(f"say something about the cat number {n}\n" for n in numbers))
+        (folder / f"{name}.txt").write_text(
+            "".join(f"say something about the cat number {n}\n" for n in numbers)
+        )
     return folder
 
 
 def rolled(tiny_folder, prompts, output, method="grpo", **changes):
     fields = SMALL | changes.pop("set", {})
-    return run(tiny_folder, str(prompts / "train.txt"), output, method=method, held_out=str(prompts / "held.txt"), set=fields, **changes)
+    return run(
+        tiny_folder,
+        str(prompts / "train.txt"),
+        output,
+        method=method,
+        held_out=str(prompts / "held.txt"),
+        set=fields,
+        **changes,
+    )
 
 
 def refused(tiny_folder, prompts, tmp_path, **changes) -> str:
@@ -58,23 +76,39 @@ def refused(tiny_folder, prompts, tmp_path, **changes) -> str:
 def test_resumed_equals_uninterrupted(method, tiny_folder, prompts, tmp_path, monkeypatch):
     """Also in the middle of a batch's passes, where its answers are older than the policy."""
     passes = 1 if method in ("rloo", "reinforce") else 2
-    fields = {"rollouts.passes": passes, "evaluate.every": 2} | ({"objective.kl_target": 2.0} if method == "ppo" else {})
+    fields = {"rollouts.passes": passes, "evaluate.every": 2} | (
+        {"objective.kl_target": 2.0} if method == "ppo" else {}
+    )
     result = rolled(tiny_folder, prompts, tmp_path / "straight", method, set=fields)
     with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
         rolled(tiny_folder, prompts, tmp_path / "stopped", method, set=fields)
     accord.resume(str(tmp_path / "stopped"))
     same(tmp_path / "straight", tmp_path / "stopped")
-    for name in ("answers.jsonl", *(f"rollouts/{file.name}" for file in (tmp_path / "straight/rollouts").iterdir())):
-        assert (tmp_path / "straight" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
+    for name in (
+        "answers.jsonl",
+        *(f"rollouts/{file.name}" for file in (tmp_path / "straight/rollouts").iterdir()),
+    ):
+        assert (tmp_path / "straight" / name).read_bytes() == (
+            tmp_path / "stopped" / name
+        ).read_bytes(), name
     assert {"eval_reward", "diag/eval_reward_low", "eval_kl"} <= set(result.after)
-    assert result.before["eval_kl"] == pytest.approx(0, abs=1e-4) and len(list((tmp_path / "straight/rollouts").iterdir())) == 4 // passes
+    assert (
+        result.before["eval_kl"] == pytest.approx(0, abs=1e-4)
+        and len(list((tmp_path / "straight/rollouts").iterdir())) == 4 // passes
+    )
 
 
 def test_batches_are_drawn_once(tiny_folder, prompts, tmp_path, monkeypatch):
-    """What a kill left behind the checkpoint is used by the run that goes on; another policy's batch is not."""
+    """What a kill left behind the checkpoint is used by the run that goes on; another policy's
+    batch is not.
+    """
     drawn = []
     answered = rollouts.Source._answered
-    monkeypatch.setattr(rollouts.Source, "_answered", lambda self, number, attempt: drawn.append(number) or answered(self, number, attempt))
+    monkeypatch.setattr(
+        rollouts.Source,
+        "_answered",
+        lambda self, number, attempt: drawn.append(number) or answered(self, number, attempt),
+    )
     fields = {"checkpoint.every": 2}
     rolled(tiny_folder, prompts, tmp_path / "straight", set=fields)
     assert drawn == [0, 1, 2, 3]
@@ -105,9 +139,22 @@ def test_a_damaged_batch_is_drawn_again(tiny_folder, prompts, tmp_path, monkeypa
 
 @pytest.mark.parametrize("method", ["grpo", "rloo", "ppo", "dpo"])
 def test_the_reward_rises(method, tiny_folder, prompts, tmp_path):
-    """Answers of a random model are as long as they may be; rewarded for few characters, they get shorter words."""
-    fields = {"rollouts.rewards": ["length=-1"], "rollouts.k": 8, "rollouts.held_out_k": 16} | ({"objective.beta": 0.0} if method == "rloo" else {})
-    result = rolled(tiny_folder, prompts, tmp_path / "run", method, steps=30, learning_rate=2e-2, batch_size=5, set=fields)
+    """Answers of a random model are as long as they may be; rewarded for few characters, they get
+    shorter words.
+    """
+    fields = {"rollouts.rewards": ["length=-1"], "rollouts.k": 8, "rollouts.held_out_k": 16} | (
+        {"objective.beta": 0.0} if method == "rloo" else {}
+    )
+    result = rolled(
+        tiny_folder,
+        prompts,
+        tmp_path / "run",
+        method,
+        steps=30,
+        learning_rate=2e-2,
+        batch_size=5,
+        set=fields,
+    )
     assert result.after["diag/eval_reward_low"] > result.before["diag/eval_reward_high"]
 
 
@@ -115,7 +162,12 @@ VOWELS = "(?s).*[aeiou].*"
 BANDITS = {  # with the KL term as an unbiased gradient of β·KL(π‖ref)
     "rloo": {"objective.beta": 1.0},
     "dr_grpo": {"objective.beta": 1.0, "objective.kl": "k2"},
-    "ppo": {"objective.beta": 1.0, "objective.lam": 1.0, "objective.whitening": "none", "objective.value_weight": 0.5},
+    "ppo": {
+        "objective.beta": 1.0,
+        "objective.lam": 1.0,
+        "objective.whitening": "none",
+        "objective.value_weight": 0.5,
+    },
 }
 
 
@@ -124,14 +176,32 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
     """A bandit with as many arms as there are tokens: the loop ends at π* ∝ π_ref exp(r / β)."""
     prompt = tmp_path / "prompt.txt"
     prompt.write_text("say a word\n")
-    fields = {"rollouts.rewards": ["format=2"], "rollouts.reward_options": {"format": {"pattern": VOWELS}}, "rollouts.k": 256,
-              "rollouts.max_new_tokens": 1, **BANDITS[method]}  # fmt: skip
-    folder = run(tiny_folder, str(prompt), tmp_path / "run", method=method, steps=60, learning_rate=5e-3, lora=False, set=fields).folder
+    fields = {
+        "rollouts.rewards": ["format=2"],
+        "rollouts.reward_options": {"format": {"pattern": VOWELS}},
+        "rollouts.k": 256,
+        "rollouts.max_new_tokens": 1,
+        **BANDITS[method],
+    }
+    folder = run(
+        tiny_folder,
+        str(prompt),
+        tmp_path / "run",
+        method=method,
+        steps=60,
+        learning_rate=5e-3,
+        lora=False,
+        set=fields,
+    ).folder
     model, _, _ = checkpointed(RunFolder.open(str(folder)), "latest")
-    ids = torch.tensor([make_template(model.tokenizer, "auto").question((Turn("user", "say a word"),))])
+    ids = torch.tensor(
+        [make_template(model.tokenizer, "auto").question((Turn("user", "say a word"),))]
+    )
     start = load(str(tiny_folder), dtype="float32")
     with torch.no_grad():
-        policy, reference = (each.network(ids).logits[0, -1].double().softmax(0) for each in (model, start))
+        policy, reference = (
+            each.network(ids).logits[0, -1].double().softmax(0) for each in (model, start)
+        )
     texts = [model.tokenizer.decode([i], skip_special_tokens=True) for i in range(len(reference))]
     rewards = torch.tensor([2.0 * bool(re.fullmatch(VOWELS, text)) for text in texts])
     best = reference * rewards.exp() / (reference * rewards.exp()).sum()
@@ -140,28 +210,63 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
 
 
 def test_figures_are_those_of_the_answers(tiny_folder, prompts, tmp_path):
-    folder = rolled(tiny_folder, prompts, tmp_path / "run", set={"rollouts.rewards": ["length", "too_long=2"],
-                    "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}}, "rollouts.gold": ["length=-1", "too_long=0.5"],
-                    "rollouts.gold_options": {"too_long": {"limit": 1, "slack": 1}}}).folder  # fmt: skip
+    folder = rolled(
+        tiny_folder,
+        prompts,
+        tmp_path / "run",
+        set={
+            "rollouts.rewards": ["length", "too_long=2"],
+            "rollouts.reward_options": {"too_long": {"limit": 10, "slack": 5}},
+            "rollouts.gold": ["length=-1", "too_long=0.5"],
+            "rollouts.gold_options": {"too_long": {"limit": 1, "slack": 1}},
+        },
+    ).folder
     for line in metrics(folder):
-        body = json.loads((folder / f"rollouts/{line['step'] - 1:06}.json").read_text().splitlines()[1])
+        body = json.loads(
+            (folder / f"rollouts/{line['step'] - 1:06}.json").read_text().splitlines()[1]
+        )
         rewards = [answer["reward"] for answer in body["answers"]]
         assert line["rollouts/reward"] == pytest.approx(sum(rewards) / len(rewards))
         kl = [sum(answer["logps"]) - sum(answer["reference"]) for answer in body["answers"]]
         assert line["rollouts/kl"] == pytest.approx(sum(kl) / len(kl), abs=1e-9)
-        assert all(a["reward"] == a["parts"]["length"] + 2 * a["parts"]["too_long"] for a in body["answers"])
+        assert all(
+            a["reward"] == a["parts"]["length"] + 2 * a["parts"]["too_long"]
+            for a in body["answers"]
+        )
     last = [line for line in json_lines(folder / "answers.jsonl") if line["step"] == 4]
-    assert all(line["gold"] == -line["parts"]["length"] - 0.5 * (line["parts"]["length"] > 1) for line in last) and len(last) == 8
-    held = next(line for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line)
-    assert held["eval_gold"] == pytest.approx(sum(line["gold"] for line in last) / 8) and held["eval_gold_missing"] == 0
+    assert (
+        all(
+            line["gold"] == -line["parts"]["length"] - 0.5 * (line["parts"]["length"] > 1)
+            for line in last
+        )
+        and len(last) == 8
+    )
+    held = next(
+        line for line in reversed(json_lines(folder / "metrics.jsonl")) if "eval_gold" in line
+    )
+    assert (
+        held["eval_gold"] == pytest.approx(sum(line["gold"] for line in last) / 8)
+        and held["eval_gold_missing"] == 0
+    )
 
 
 def test_held_out_answers_are_the_policy_s_own(tiny_folder, prompts, tmp_path):
-    """Whatever temperature trains: answers drawn at another one are not its, and their log-ratios no KL of it."""
+    """Whatever temperature trains: answers drawn at another one are not its, and their log-ratios
+    no KL of it.
+    """
     said = []
     for temperature in (1.0, 0.5):
-        folder = rolled(tiny_folder, prompts, tmp_path / f"{temperature}", "dpo", set={"rollouts.temperature": temperature}, steps=1).folder
-        said.append([line["text"] for line in json_lines(folder / "answers.jsonl") if line["step"] == 0])
+        folder = rolled(
+            tiny_folder,
+            prompts,
+            tmp_path / f"{temperature}",
+            "dpo",
+            set={"rollouts.temperature": temperature},
+            steps=1,
+        ).folder
+        said.append(
+            [line["text"] for line in json_lines(folder / "answers.jsonl") if line["step"] == 0]
+        )
         assert ("rollouts/kl" in metrics(folder)[0]) == (temperature == 1)
     assert said[0] == said[1]
 
@@ -171,7 +276,10 @@ def test_answers_without_a_gold_judgement_are_counted():
     own = [Answer(0, "a", [1], True, -1.0), Answer(1, "b", [1], True, -1.0)]
     for answer in own:
         answer.reward, answer.parts = 1.0, {"length": 1.0}
-    assert judged(own, [0.1, 0.1], np.array([2.0, np.nan])).items() >= {"eval_gold": 2.0, "eval_gold_missing": 0.5}.items()
+    assert (
+        judged(own, [0.1, 0.1], np.array([2.0, np.nan])).items()
+        >= {"eval_gold": 2.0, "eval_gold_missing": 0.5}.items()
+    )
     lost = judged(own, [0.1, 0.1], np.array([np.nan, np.nan]))
     assert "eval_gold" not in lost and lost["eval_gold_missing"] == 1
 
@@ -182,10 +290,21 @@ def test_answers_without_a_gold_judgement_are_counted():
 def answers(rewards, prompt=0, texts=None):
     texts = texts or [f"answer {i}" for i in range(len(rewards))]
     return [
-        Answer(prompt, text, [5 + i, 6, 7][: 2 + i % 2], True, -3.0, reward, "" if reward is not None else "raised", {},
-               [-1.0] * (2 + i % 2), [-1.5] * (2 + i % 2), [0.25] * (2 + i % 2))
+        Answer(
+            prompt,
+            text,
+            [5 + i, 6, 7][: 2 + i % 2],
+            True,
+            -3.0,
+            reward,
+            "" if reward is not None else "raised",
+            {},
+            [-1.0] * (2 + i % 2),
+            [-1.5] * (2 + i % 2),
+            [0.25] * (2 + i % 2),
+        )
         for i, (reward, text) in enumerate(zip(rewards, texts))
-    ]  # fmt: skip
+    ]
 
 
 def test_an_answer_without_a_reward_is_trained_on_by_nothing():
@@ -193,7 +312,10 @@ def test_an_answer_without_a_reward_is_trained_on_by_nothing():
     out = made(batch, [(1,), (2,)], resolve("grpo"), Pairing(), Carried(), 100)
     (tree,) = out.trees
     assert tree.prompt == (1,) and tree.completions == ((5, 6), (7, 6)) and tree.row == 100
-    assert out.figures["rollouts/missing"] == pytest.approx(3 / 6) and out.figures["rollouts/reward"] == 2.0
+    assert (
+        out.figures["rollouts/missing"] == pytest.approx(3 / 6)
+        and out.figures["rollouts/reward"] == 2.0
+    )
     assert dict(out.reasons) == {"fewer than two answers to the prompt have a reward": 1}
     assert tree.advantages.tolist() == pytest.approx([-(0.5**0.5)] * 2 + [0.5**0.5] * 2, abs=1e-3)
 
@@ -210,16 +332,36 @@ def test_what_is_carried_on():
     batch = answers([1.0, 3.0])
     first = made(batch, [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), Carried(), 0)
     assert first.carried.baseline == 2.0
-    second = made(answers([4.0, 4.0]), [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), first.carried, 0)
-    assert second.trees[0].advantages.tolist() == [2.0] * 5 and second.carried.baseline == pytest.approx(0.9 * 2 + 0.1 * 4)
+    second = made(
+        answers([4.0, 4.0]),
+        [(1,)],
+        resolve("reinforce", {"beta": 0.0}),
+        Pairing(),
+        first.carried,
+        0,
+    )
+    assert second.trees[0].advantages.tolist() == [
+        2.0
+    ] * 5 and second.carried.baseline == pytest.approx(0.9 * 2 + 0.1 * 4)
     ppo = resolve("ppo", {"beta": 0.1, "kl_target": 0.1})
-    assert made(batch, [(1,)], ppo, Pairing(), Carried(), 0).carried.beta == pytest.approx(0.1 * (1 + 0.1 * 0.2))  # KL 1.25: far over
+    # KL 1.25: far over
+    assert made(batch, [(1,)], ppo, Pairing(), Carried(), 0).carried.beta == pytest.approx(
+        0.1 * (1 + 0.1 * 0.2)
+    )
 
 
 def test_ppo_puts_the_reward_on_the_last_token_and_kl_on_each():
-    out = made(answers([1.0, 3.0]), [(1,)], resolve("ppo", {"beta": 0.1, "lam": 1.0, "whitening": "none"}), Pairing(), Carried(), 0)
+    out = made(
+        answers([1.0, 3.0]),
+        [(1,)],
+        resolve("ppo", {"beta": 0.1, "lam": 1.0, "whitening": "none"}),
+        Pairing(),
+        Carried(),
+        0,
+    )
     (tree,) = out.trees
-    assert tree.returns.tolist() == pytest.approx([1 - 0.1, 1 - 0.05, 3 - 0.15, 3 - 0.1, 3 - 0.05])  # 0.5 nats a token times beta
+    # 0.5 nats a token times beta
+    assert tree.returns.tolist() == pytest.approx([1 - 0.1, 1 - 0.05, 3 - 0.15, 3 - 0.1, 3 - 0.05])
     assert tree.advantages.tolist() == pytest.approx([r - 0.25 for r in tree.returns.tolist()])
 
 
@@ -227,19 +369,31 @@ def test_ppo_puts_the_reward_on_the_last_token_and_kl_on_each():
 
 
 BAD = {
-    "a target of a KL that is not there": ("ppo", {"objective.beta": 0, "objective.kl_target": 5}, "kl_target = 5.0, and beta = 0"),
+    "a target of a KL that is not there": (
+        "ppo",
+        {"objective.beta": 0, "objective.kl_target": 5},
+        "kl_target = 5.0, and beta = 0",
+    ),
     "an estimator of it": ("grpo", {"objective.kl": "k2"}, "kl = k2, and beta = 0"),
     "discounts that grow": ("ppo", {"objective.lam": 3}, "at least 0 and at most 1"),
     "temperature": ("ppo", {"rollouts.temperature": 0.7}, "drawn at temperature 1"),
     "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
     "passes": ("rloo", {"rollouts.passes": 2}, "off-policy"),
     "reference": ("grpo", {"reference": "cached"}, "nothing can be cached"),
-    "columns": ("grpo", {"data.columns": {"prompt": "question"}}, "data.columns: grpo learns from the policy's own answers"),
+    "columns": (
+        "grpo",
+        {"data.columns": {"prompt": "question"}},
+        "data.columns: grpo learns from the policy's own answers",
+    ),
     "labels": ("kto", {}, "trains on labelled"),
     "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
     "option": ("grpo", {"objective.lam": 0.9}, "does not know the keyword 'lam'"),
     "k": ("grpo", {"rollouts.k": 1}, "rollouts.k"),
-    "gold options": ("grpo", {"rollouts.gold_options": {"length": {}}}, "there is no second judgement"),
+    "gold options": (
+        "grpo",
+        {"rollouts.gold_options": {"length": {}}},
+        "there is no second judgement",
+    ),
 }
 
 
@@ -254,15 +408,30 @@ def test_a_policy_gradient_needs_rollouts(tiny_folder, prompts, tmp_path):
 
 
 def test_rewards_all_alike_teach_no_pair(tiny_folder, prompts, tmp_path):
-    said = refused(tiny_folder, prompts, tmp_path, method="dpo", set={"rollouts.rewards": ["length"], "rollouts.margin": 1000.0})
-    assert re.search(r"nothing to train on in 3 draws: 3 prompts: no two answers far enough apart", said)
+    said = refused(
+        tiny_folder,
+        prompts,
+        tmp_path,
+        method="dpo",
+        set={"rollouts.rewards": ["length"], "rollouts.margin": 1000.0},
+    )
+    assert re.search(
+        r"nothing to train on in 3 draws: 3 prompts: no two answers far enough apart", said
+    )
 
 
 def test_held_out_prompts_that_are_trained_on(tiny_folder, prompts, tmp_path):
     with pytest.raises(accord.types.DataError, match="1 of 1 held-out prompts are trained on"):
         shared = tmp_path / "shared.txt"
         shared.write_text((prompts / "train.txt").read_text().split("\n")[0] + "\n")
-        run(tiny_folder, str(prompts / "train.txt"), tmp_path / "run", method="grpo", set=SMALL, held_out=str(shared))
+        run(
+            tiny_folder,
+            str(prompts / "train.txt"),
+            tmp_path / "run",
+            method="grpo",
+            set=SMALL,
+            held_out=str(shared),
+        )
 
 
 # ---------------------------------------------------------------- what judging cost
@@ -287,14 +456,22 @@ class Asked:
 def test_what_judging_cost_is_kept_over_all_sessions(tiny_folder, prompts, tmp_path, monkeypatch):
     """Also what a lost session asked: it was paid."""
     made, folder = [], tmp_path / "run"
-    monkeypatch.setattr(online, "load_rewards", lambda *_: made.append(Asked(len(made))) or Weighted([(made[-1], 1.0)]))
+    monkeypatch.setattr(
+        online,
+        "load_rewards",
+        lambda *_: made.append(Asked(len(made))) or Weighted([(made[-1], 1.0)]),
+    )
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         rolled(tiny_folder, prompts, folder, set={"rollouts.gold": ["asked"], "evaluate.every": 1})
     shutil.rmtree(folder / "checkpoints")  # so that updates are made again
     accord.resume(str(folder))
-    (reward, gold, again, gold_again) = (one.questions for one in made)
+    reward, gold, again, gold_again = (one.questions for one in made)
     account = read_json(folder / "judging.json", {})
-    assert account["reward"]["asked"] == {"questions": reward + again, "said": {"late": "reward 0"}} and reward and again
+    assert (
+        account["reward"]["asked"] == {"questions": reward + again, "said": {"late": "reward 0"}}
+        and reward
+        and again
+    )
     assert account["gold"]["asked"]["questions"] == gold + gold_again and gold_again > gold > 0
     assert f"reward asked: {reward + again:,} questions" in write_report([str(folder)]).read_text()
 
@@ -309,12 +486,16 @@ def test_rewards_with_nothing_to_tell_leave_no_account(tiny_folder, prompts, tmp
 
 @pytest.mark.parametrize("method", POLICY_OBJECTIVES)
 def test_the_certificate_finds_another_loss(method, monkeypatch):
-    options = {"max_tokens": 5.0} if method == "dr_grpo" else {"beta": 0.2} if method == "grpo" else {}
+    options = (
+        {"max_tokens": 5.0} if method == "dr_grpo" else {"beta": 0.2} if method == "grpo" else {}
+    )
     objective = resolve(method, options)
     assert certify_policy(objective).verdict == "ok"
     losses = sampled.sampled_losses
     for wrong in (lambda l: -l, lambda l: 2 * l, lambda l: l / 3, lambda l: l.flip(0)):
-        monkeypatch.setattr(sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a)))
+        monkeypatch.setattr(
+            sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a))
+        )
         assert certify_policy(objective).refused
 
 
@@ -337,7 +518,12 @@ def test_any_split_gives_one_gradient(tiny_folder, prompts):
 
     from accord.training.step import Batch, accumulate
 
-    ready = ready_for(tiny_folder, str(prompts / "train.txt"), method="ppo", assignments=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()])
+    ready = ready_for(
+        tiny_folder,
+        str(prompts / "train.txt"),
+        method="ppo",
+        assignments=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()],
+    )
     batch, masters = Batch(0, ready.batch_trees(0)), ready.optimizer.masters
     found = []
     for budget in (64, 10**6):

@@ -1,4 +1,6 @@
-"""SIGTERM and SIGINT in every phase: exit 75 with words, at most one step lost, and the same bytes after a resume."""
+"""SIGTERM and SIGINT in every phase: exit 75 with words, at most one step lost, and the same bytes
+after a resume.
+"""
 
 import os
 import signal
@@ -61,7 +63,10 @@ def straight(tiny_folder, tmp_path_factory):
 
 
 def _straight(root, tiny_folder):
-    data, held = write_rows(root / "d.jsonl", pair_rows(12)), write_rows(root / "h.jsonl", pair_rows(4, start=50))
+    data, held = (
+        write_rows(root / "d.jsonl", pair_rows(12)),
+        write_rows(root / "h.jsonl", pair_rows(4, start=50)),
+    )
     return run(tiny_folder, data, root / "run", held_out=held, **KEYWORDS).folder, data, held
 
 
@@ -69,14 +74,24 @@ def _straight(root, tiny_folder):
 @pytest.mark.parametrize("phase", PHASES)
 def test_every_phase(phase, number, straight, tiny_folder, tmp_path, monkeypatch):
     folder, data, held = straight
-    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")  # a pass of its own
-    with monkeypatch.context() as patch, pytest.raises(Interrupted, match=f"{number.name}.*accord resume") as stopped:
+    # a pass of its own
+    monkeypatch.setattr("accord.forward.reference.cache_root", lambda: tmp_path / "cache")
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match=f"{number.name}.*accord resume") as stopped,
+    ):
         signalled(patch, *PHASES[phase], number)
         run(tiny_folder, data, tmp_path / "run", held_out=held, **KEYWORDS)
     assert stopped.value.code == 75 and "Traceback" not in str(stopped.value)
-    trained = [line["step"] for line in json_lines(tmp_path / "run/metrics.jsonl") if "loss" in line] if _began(tmp_path) else []
+    trained = (
+        [line["step"] for line in json_lines(tmp_path / "run/metrics.jsonl") if "loss" in line]
+        if _began(tmp_path)
+        else []
+    )
     if trained:
-        assert checkpoint.load(tmp_path / "run/checkpoints").step == trained[-1], "every update that was made is kept"
+        assert checkpoint.load(tmp_path / "run/checkpoints").step == trained[-1], (
+            "every update that was made is kept"
+        )
     accord.resume(str(tmp_path / "run"))
     same(folder, tmp_path / "run")
     assert not (tmp_path / "run/refused.txt").exists()
@@ -128,7 +143,10 @@ def test_at_once_and_back():
 
 def test_two_processes_on_one_run(tmp_path):
     with RunFolder(tmp_path).alone():
-        with pytest.raises(CheckpointError, match="another process is training here"), RunFolder(tmp_path).alone():
+        with (
+            pytest.raises(CheckpointError, match="another process is training here"),
+            RunFolder(tmp_path).alone(),
+        ):
             pass
     with RunFolder(tmp_path).alone():
         pass
@@ -137,7 +155,10 @@ def test_two_processes_on_one_run(tmp_path):
 def test_among_ranks_it_waits_for_a_poll(tmp_path):
     """Whoever left an exchange in its middle would leave the others waiting."""
     reached = []
-    with stop_on_signals() as stop, pytest.raises(Interrupted, match="SIGTERM. Nothing is lost. Go on with"):
+    with (
+        stop_on_signals() as stop,
+        pytest.raises(Interrupted, match="SIGTERM. Nothing is lost. Go on with"),
+    ):
         with _restartable(stop, RunFolder(tmp_path), World(0, 2)):
             os.kill(os.getpid(), signal.SIGTERM)
             reached.append("the end of the exchange")

@@ -11,12 +11,26 @@ from training.helpers import labelled_rows, ready_for
 from accord.training.step import accumulate, denominator, make_batch, whole_batch_context
 from accord.types import Refused
 
-METHODS = ("dpo", "cdpo", "robust", "ipo", "hinge", "simpo", "orpo", "cpo", "kto", "sft", "training.mine:squared")
+METHODS = (
+    "dpo",
+    "cdpo",
+    "robust",
+    "ipo",
+    "hinge",
+    "simpo",
+    "orpo",
+    "cpo",
+    "kto",
+    "sft",
+    "training.mine:squared",
+)
 
 
 @pytest.fixture(scope="module")
 def prepared(tiny_folder, tmp_path_factory):
-    """method -> a run ready to train, whose adapters have left their start: at it, LoRA's A gets no gradient."""
+    """method -> a run ready to train, whose adapters have left their start: at it, LoRA's A gets no
+    gradient.
+    """
     data = write_rows(tmp_path_factory.mktemp("step") / "pairs.jsonl", pair_rows(12))
     made = {}
 
@@ -66,11 +80,15 @@ def test_no_split_changes_the_gradient(method, prepared):
 
 
 def double(network):
-    """All of it: transformers' norms go through float32, which rounds the gradient of a prefix that trees share."""
+    """All of it: transformers' norms go through float32, which rounds the gradient of a prefix that
+    trees share.
+    """
     network.double()
     for module in network.modules():
         if type(module).__name__.endswith("LlamaRMSNorm"):
-            module.forward = lambda x, m=module: m.weight * x * (x.square().mean(-1, keepdim=True) + m.variance_epsilon).rsqrt()
+            module.forward = lambda x, m=module: (
+                m.weight * x * (x.square().mean(-1, keepdim=True) + m.variance_epsilon).rsqrt()
+            )
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
@@ -85,7 +103,9 @@ def test_no_split_changes_the_gradient_in_float64(method, tiny_folder, pairs_fil
 
 @pytest.mark.parametrize("method", ["dpo", "sft"])
 def test_gradient_is_of_the_mean(method, prepared):
-    """Against autograd on the oracle's log-probs: mean over rows for DPO, over the batch's answer tokens for SFT."""
+    """Against autograd on the oracle's log-probs: mean over rows for DPO, over the batch's answer
+    tokens for SFT.
+    """
     from accord.forward.logps import oracle
     from accord.forward.rows import as_rows
 
@@ -94,7 +114,11 @@ def test_gradient_is_of_the_mean(method, prepared):
     got, _ = gradients(ready, 100)
     learner = ready.learner
     known = learner.reference.logps(trees) if learner.reference is not None else None
-    rows = [as_rows(learner.kind, trees, logps) for logps in (oracle(ready.model, trees).reduce(), known) if logps]
+    rows = [
+        as_rows(learner.kind, trees, logps)
+        for logps in (oracle(ready.model, trees).reduce(), known)
+        if logps
+    ]
     losses = learner.objective.losses(*rows).losses
     tokens = sum(len(c) for tree in trees for c in tree.completions)
     mean = losses.sum() / (tokens if method == "sft" else len(trees))
@@ -107,17 +131,23 @@ def test_denominator_counts_the_batch(prepared):
     dpo, sft = prepared("dpo"), prepared("sft")
     assert denominator(dpo.learner.objective, dpo.batch_trees(0)) == len(dpo.batch_trees(0)) == 6
     trees = sft.batch_trees(0)
-    assert denominator(sft.learner.objective, trees) == sum(len(tree.completions[0]) for tree in trees)
+    assert denominator(sft.learner.objective, trees) == sum(
+        len(tree.completions[0]) for tree in trees
+    )
 
 
 def test_baseline_is_of_the_whole_batch(prepared):
-    """KTO's z0 does not depend on the split, has no gradient, and comes from answers to other prompts."""
+    """KTO's z0 does not depend on the split, has no gradient, and comes from answers to other
+    prompts.
+    """
     ready = prepared("kto")
     batch = make_batch(ready.learner, 0, ready.batch_trees(0))
     own = {(tree.prompt, tree.completions[0]) for tree in ready.rows.trees}
     assert len(batch.mismatched) >= 2
     assert not any((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
-    values = [whole_batch_context(replace(ready.learner, micro_tokens=m), batch)["z0"] for m in (1, 10**9)]
+    values = [
+        whole_batch_context(replace(ready.learner, micro_tokens=m), batch)["z0"] for m in (1, 10**9)
+    ]
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
     assert not values[0].requires_grad
 
@@ -129,13 +159,20 @@ def test_batch_is_a_function_of_seed_and_index(prepared):
 
 
 def test_dropout_is_a_function_of_seed_step_and_micro_batch(tiny_folder, pairs_file):
-    """The same units drop whatever was drawn before; other steps drop others; `dropout=False` drops none."""
+    """The same units drop whatever was drawn before; other steps drop others; `dropout=False` drops
+    none.
+    """
     ready = moved(ready_for(tiny_folder, pairs_file, assignments=["model.lora.dropout=0.4"]))
 
     def at(index, dropout=True):
         torch.rand(3)  # moves the global generator
         masters = ready.optimizer.masters
-        accumulate(ready.learner, make_batch(ready.learner, index, ready.batch_trees(0)), masters, dropout=dropout)
+        accumulate(
+            ready.learner,
+            make_batch(ready.learner, index, ready.batch_trees(0)),
+            masters,
+            dropout=dropout,
+        )
         found = {name: grad.clone() for name, grad in masters.gradients().items()}
         masters.forget_gradients()
         return found
@@ -156,6 +193,8 @@ def test_labels_are_mixed_in_every_batch(tiny_folder, tmp_path):
     """24 good and 6 bad rows in batches of 5: one bad row in each."""
     rows = labelled_rows(pair_rows(24))
     few = [row for row in rows if row["label"]] + [row for row in rows if not row["label"]][:6]
-    ready = ready_for(tiny_folder, write_rows(tmp_path / "l.jsonl", few), method="kto", batch_size=5)
+    ready = ready_for(
+        tiny_folder, write_rows(tmp_path / "l.jsonl", few), method="kto", batch_size=5
+    )
     counts = [sum(not tree.desirable for tree in ready.batch_trees(i)) for i in range(6)]
     assert counts == [1] * 6

@@ -24,7 +24,11 @@ class Fake:
             self.calls.append((name, args, keywords))
             if name in self.broken:
                 raise RuntimeError(f"{name} is down\nsecond line")
-            return SimpleNamespace(add_scalar=self.add_scalar, close=self.close) if name == "SummaryWriter" else None
+            return (
+                SimpleNamespace(add_scalar=self.add_scalar, close=self.close)
+                if name == "SummaryWriter"
+                else None
+            )
 
         return call
 
@@ -48,8 +52,14 @@ LOGGED = {"trackio": "log", "wandb": "log", "mlflow": "log_metrics"}
 @pytest.mark.parametrize("name", LOGGED)
 def test_every_line_is_logged(name, fake, tiny_folder, pairs_file, tmp_path):
     tracker = fake(name)
-    folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=2, set={"monitor.trackers": [name]}).folder
-    logged = [(args[0], keywords["step"]) for call, args, keywords in tracker.calls if call == LOGGED[name]]
+    folder = run(
+        tiny_folder, pairs_file, tmp_path / "run", steps=2, set={"monitor.trackers": [name]}
+    ).folder
+    logged = [
+        (args[0], keywords["step"])
+        for call, args, keywords in tracker.calls
+        if call == LOGGED[name]
+    ]
     lines = [{k: v for k, v in line.items() if k != "step"} for line in metrics(folder)]
     assert [figures for figures, _ in logged if "loss" in figures] == lines
     assert [step for _, step in logged] == [1, 1, 2, 2]  # timings are figures too
@@ -58,22 +68,42 @@ def test_every_line_is_logged(name, fake, tiny_folder, pairs_file, tmp_path):
 
 def test_tensorboard(fake, tiny_folder, pairs_file, tmp_path):
     tracker = fake("tensorboard")
-    folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=1, set={"monitor.trackers": ["tensorboard"]}).folder
+    folder = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        steps=1,
+        set={"monitor.trackers": ["tensorboard"]},
+    ).folder
     losses = [args for call, args, _ in tracker.calls if call == "add_scalar" and args[0] == "loss"]
     assert losses == [("loss", metrics(folder)[0]["loss"], 1)] and tracker.names()[-1] == "close"
     assert tracker.calls[0][1] == (str(folder / "tensorboard"),)
 
 
 @pytest.mark.parametrize("broken", ["init", "log", "finish"])
-def test_a_failure_is_said_and_the_run_goes_on(broken, fake, tiny_folder, pairs_file, tmp_path, capsys):
+def test_a_failure_is_said_and_the_run_goes_on(
+    broken, fake, tiny_folder, pairs_file, tmp_path, capsys
+):
     tracker = fake("wandb", {broken})
-    folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=2, set={"monitor.trackers": ["wandb"]}, verbose=True).folder
+    folder = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        steps=2,
+        set={"monitor.trackers": ["wandb"]},
+        verbose=True,
+    ).folder
     assert len(metrics(folder)) == 2 and json_lines(folder / "timings.jsonl")
-    assert f"! wandb: RuntimeError: {broken} is down. The run goes on without it." in capsys.readouterr().err
+    assert (
+        f"! wandb: RuntimeError: {broken} is down. The run goes on without it."
+        in capsys.readouterr().err
+    )
     assert tracker.names().count(broken) == 1  # dropped at the first failure
 
 
-def test_one_that_is_not_installed_is_said_before_training(monkeypatch, tiny_folder, pairs_file, tmp_path):
+def test_one_that_is_not_installed_is_said_before_training(
+    monkeypatch, tiny_folder, pairs_file, tmp_path
+):
     monkeypatch.setitem(sys.modules, "mlflow", None)
     with pytest.raises(UsageError, match="not installed: pip install mlflow"):
         run(tiny_folder, pairs_file, tmp_path / "run", set={"monitor.trackers": ["mlflow"]})

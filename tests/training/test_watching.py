@@ -1,4 +1,6 @@
-"""The rules over real runs of the tiny model: said once, also over a resume; what the guard does; samples and records."""
+"""The rules over real runs of the tiny model: said once, also over a resume; what the guard does;
+samples and records.
+"""
 
 import json
 import math
@@ -16,8 +18,15 @@ from accord.training.guard import go_back
 from accord.training.watching import action, explained, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, UsageError
 
-FAST = {"evaluate.every": 2, "monitor.samples": 2, "monitor.sample_tokens": 6, "monitor.sample_every": 3, "checkpoint.every": 3}
-HOT = {"learning_rate": 0.02, "steps": 14, "batch_size": 16, "beta": 2.0}  # learned by heart at once
+FAST = {
+    "evaluate.every": 2,
+    "monitor.samples": 2,
+    "monitor.sample_tokens": 6,
+    "monitor.sample_every": 3,
+    "checkpoint.every": 3,
+}
+# learned by heart at once
+HOT = {"learning_rate": 0.02, "steps": 14, "batch_size": 16, "beta": 2.0}
 
 
 def flags(folder) -> dict[str, int]:
@@ -33,18 +42,27 @@ def test_a_run_that_learns_by_heart_says_so_once(tiny_folder, pairs_file, tmp_pa
     events = json_lines(folder / "events.jsonl")
     assert [line["check"] for line in events].count("flag.memorised") == 1
     said = next(line for line in events if line["check"] == "flag.memorised")
-    assert said["verdict"] == "warning" and said["evidence"]["step"] == said["step"] and said["means"] and said["source"]
+    assert (
+        said["verdict"] == "warning"
+        and said["evidence"]["step"] == said["step"]
+        and said["means"]
+        and said["source"]
+    )
     assert f"! step {said['step']}  flag.memorised: accuracy 1.000" in capsys.readouterr().err
 
 
 def test_a_short_healthy_run_says_nothing(tiny_folder, pairs_file, tmp_path):
     folder = run(tiny_folder, pairs_file, tmp_path / "run", learning_rate=1e-3, steps=12).folder
-    assert not [name for name, step in flags(folder).items() if name != "flag.chosen-reward-negative"]
+    assert not [
+        name for name, step in flags(folder).items() if name != "flag.chosen-reward-negative"
+    ]
 
 
 @pytest.mark.parametrize("stop", [2, 3, 9])
 def test_resumed_says_the_same(stop, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
-    """Flags, samples and records of a stopped run that went on are those of one that was not stopped."""
+    """Flags, samples and records of a stopped run that went on are those of one that was not
+    stopped.
+    """
     changes = HOT | {"held_out": held_out_file, "set": FAST}
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
     with stopped_after(monkeypatch, stop), pytest.raises(Interrupted):
@@ -76,7 +94,9 @@ def test_stopped_while_sampling(tiny_folder, pairs_file, held_out_file, tmp_path
         assert (straight / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes(), name
 
 
-def test_lines_and_records_after_the_checkpoint_are_dropped(tiny_folder, pairs_file, held_out_file, tmp_path):
+def test_lines_and_records_after_the_checkpoint_are_dropped(
+    tiny_folder, pairs_file, held_out_file, tmp_path
+):
     """Killed after step 4, its newest good checkpoint is of step 3: nothing later is counted twice."""
     changes = {"held_out": held_out_file, "set": {**FAST, "checkpoint.keep": 9}}
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
@@ -91,58 +111,100 @@ def test_lines_and_records_after_the_checkpoint_are_dropped(tiny_folder, pairs_f
 
 
 def test_stop(tiny_folder, pairs_file, tmp_path):
-    """Exit 5 in words, saved; a resume goes on past the same flag, to what a run that only warns would be."""
-    with pytest.raises(Flagged, match="flag.memorised: accuracy 1.000.*\n.*\nWhat to do: Fewer epochs") as stopped:
+    """Exit 5 in words, saved; a resume goes on past the same flag, to what a run that only warns
+    would be.
+    """
+    with pytest.raises(
+        Flagged, match="flag.memorised: accuracy 1.000.*\n.*\nWhat to do: Fewer epochs"
+    ) as stopped:
         run(tiny_folder, pairs_file, tmp_path / "run", on_flag="stop", **HOT)
     assert stopped.value.code == 5 and f"accord resume {tmp_path / 'run'}" in str(stopped.value)
     assert len(metrics(tmp_path / "run")) == flags(tmp_path / "run")["flag.memorised"] < 14
     assert accord.resume(str(tmp_path / "run")).steps == 14
     run(tiny_folder, pairs_file, tmp_path / "warned", **HOT)
-    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (tmp_path / "warned/metrics.jsonl").read_bytes()
+    assert (tmp_path / "run/metrics.jsonl").read_bytes() == (
+        tmp_path / "warned/metrics.jsonl"
+    ).read_bytes()
 
 
 def test_adapt_ends_with_the_best_weights(tiny_folder, pairs_file, held_out_file, tmp_path, capsys):
-    """What is saved is the checkpoint that BEST names; a resume of it changes nothing; samples are of those weights."""
+    """What is saved is the checkpoint that BEST names; a resume of it changes nothing; samples are
+    of those weights.
+    """
     from safetensors.torch import load_file
 
     changes = HOT | {"held_out": held_out_file, "set": FAST}
-    result = run(tiny_folder, pairs_file, tmp_path / "run", on_flag="adapt", verbose=True, **changes)
+    result = run(
+        tiny_folder, pairs_file, tmp_path / "run", on_flag="adapt", verbose=True, **changes
+    )
     best = result.best_step
-    event = next(line for line in json_lines(result.folder / "events.jsonl") if line["check"] == "guard.best")
-    assert event["evidence"] == {"taken": best, "cause": "flag.memorised"} and f"ends with the weights of step {best}" in capsys.readouterr().err
+    event = next(
+        line for line in json_lines(result.folder / "events.jsonl") if line["check"] == "guard.best"
+    )
+    assert (
+        event["evidence"] == {"taken": best, "cause": "flag.memorised"}
+        and f"ends with the weights of step {best}" in capsys.readouterr().err
+    )
     assert len(metrics(result.folder)) == event["step"] < 14
     state = load_file(result.folder / f"checkpoints/step-{best:06d}/tensors.safetensors")
     saved = load_file(result.saved / "adapter_model.safetensors")
     first = next(iter(saved))
-    master = next(v for k, v in state.items() if k.startswith("master/") and k.removeprefix("master/").replace(".default", "") == first)
+    master = next(
+        v
+        for k, v in state.items()
+        if k.startswith("master/") and k.removeprefix("master/").replace(".default", "") == first
+    )
     assert torch.equal(master, saved[first])
     assert json_lines(result.folder / "samples.jsonl")[-1]["weights_of"] == best
-    evaluated = next(line for line in json_lines(result.folder / "metrics.jsonl") if line["step"] == best and "eval_loss" in line)
+    evaluated = next(
+        line
+        for line in json_lines(result.folder / "metrics.jsonl")
+        if line["step"] == best and "eval_loss" in line
+    )
     assert result.after["eval_loss"] == evaluated["eval_loss"]
-    before = (result.folder / "metrics.jsonl").read_bytes(), (result.saved / "adapter_model.safetensors").read_bytes()
+    before = (
+        (result.folder / "metrics.jsonl").read_bytes(),
+        (result.saved / "adapter_model.safetensors").read_bytes(),
+    )
     accord.resume(str(result.folder))
-    assert before == ((result.folder / "metrics.jsonl").read_bytes(), (result.saved / "adapter_model.safetensors").read_bytes())
+    assert before == (
+        (result.folder / "metrics.jsonl").read_bytes(),
+        (result.saved / "adapter_model.safetensors").read_bytes(),
+    )
 
 
 def test_going_back_says_where_nothing_is_better():
-    """Every evaluation was worse than the start: the run still ends with the best of them, and does not praise it."""
+    """Every evaluation was worse than the start: the run still ends with the best of them, and does
+    not praise it.
+    """
     said = []
     where = state.Progress(step=6, best=4.4, best_step=6, before={"eval_loss": 0.69})
     made = SimpleNamespace(
-        progress=where, folder=SimpleNamespace(append=lambda *_: None), display=SimpleNamespace(flagged=lambda _, found: said.append(found.says))
+        progress=where,
+        folder=SimpleNamespace(append=lambda *_: None),
+        display=SimpleNamespace(flagged=lambda _, found: said.append(found.says)),
     )
     for where.best in (4.4, 0.5):
         go_back(made, Finding("flag.runaway", "warning", "loss 9"))
-    assert "even they are worse there than what training started from (4.4 against 0.69)" in said[0] and "even" not in said[1]
+    assert (
+        "even they are worse there than what training started from (4.4 against 0.69)" in said[0]
+        and "even" not in said[1]
+    )
     assert where.taken == 6
 
 
 def test_adapt_without_held_out_rows_only_says(tiny_folder, pairs_file, tmp_path):
     folder = run(tiny_folder, pairs_file, tmp_path / "run", on_flag="adapt", **HOT).folder
-    assert "flag.memorised" in flags(folder) and "guard.best" not in flags(folder) and len(metrics(folder)) == 14
+    assert (
+        "flag.memorised" in flags(folder)
+        and "guard.best" not in flags(folder)
+        and len(metrics(folder)) == 14
+    )
 
 
-def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_file, tmp_path, monkeypatch):
+def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
     """A spike at step 12: the rates from 13 on are half of those planned."""
     rule = state.Monitor.look
 
@@ -154,17 +216,29 @@ def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(tiny_folder, pairs_fil
         return found
 
     monkeypatch.setattr(state.Monitor, "look", spiked)
-    changes = {"steps": 8, "on_flag": "adapt", "set": {"train.schedule": "constant", "train.warmup": 0.0}}
+    changes = {
+        "steps": 8,
+        "on_flag": "adapt",
+        "set": {"train.schedule": "constant", "train.warmup": 0.0},
+    }
     folder = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
     rates = [line["learning_rate"] for line in metrics(folder)]
-    assert rates[:4] == [1e-3] * 4 and rates[4:] == [5e-4] * 4 and flags(folder)["guard.slower"] == 4
+    assert (
+        rates[:4] == [1e-3] * 4 and rates[4:] == [5e-4] * 4 and flags(folder)["guard.slower"] == 4
+    )
     with stopped_after(monkeypatch, 6), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
     accord.resume(str(tmp_path / "stopped"))
-    assert (folder / "metrics.jsonl").read_bytes() == (tmp_path / "stopped/metrics.jsonl").read_bytes()
+    assert (folder / "metrics.jsonl").read_bytes() == (
+        tmp_path / "stopped/metrics.jsonl"
+    ).read_bytes()
 
 
-FOUND = [Finding("flag.saturated", "note", ""), Finding("flag.gradient-spike", "warning", ""), Finding("flag.memorised", "warning", "")]
+FOUND = [
+    Finding("flag.saturated", "note", ""),
+    Finding("flag.gradient-spike", "warning", ""),
+    Finding("flag.memorised", "warning", ""),
+]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +250,8 @@ FOUND = [Finding("flag.saturated", "note", ""), Finding("flag.gradient-spike", "
         ("adapt", FOUND, True, ("best", FOUND[2])),  # ending is more than slowing down
         ("adapt", FOUND, False, ("slower", FOUND[1])),
         ("adapt", FOUND[2:], False, None),
-        ("adapt", [Finding("flag.wrong-reference", "warning", "")], True, None),  # nothing that a run can mend
+        # nothing that a run can mend
+        ("adapt", [Finding("flag.wrong-reference", "warning", "")], True, None),
         ("adapt", [Finding("flag.stranger", "warning", "")], True, None),
     ],
 )
@@ -190,21 +265,37 @@ def test_action(on_flag, found, can_go_back, expected):
 def test_samples_do_not_disturb_training(tiny_folder, pairs_file, held_out_file, tmp_path):
     """The training lines and the weights are those of a run that never samples, dropout included."""
     settings = {"model.lora.dropout": 0.2}
-    with_samples = run(tiny_folder, pairs_file, tmp_path / "with", held_out=held_out_file, set={**FAST, **settings})
-    without = run(tiny_folder, pairs_file, tmp_path / "without", set={"monitor.samples": 0, "checkpoint.every": 3, **settings})
+    with_samples = run(
+        tiny_folder, pairs_file, tmp_path / "with", held_out=held_out_file, set={**FAST, **settings}
+    )
+    without = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "without",
+        set={"monitor.samples": 0, "checkpoint.every": 3, **settings},
+    )
     assert metrics(with_samples) == metrics(without)
-    weights = [(r.saved / "adapter_model.safetensors").read_bytes() for r in (with_samples, without)]
+    weights = [
+        (r.saved / "adapter_model.safetensors").read_bytes() for r in (with_samples, without)
+    ]
     assert weights[0] == weights[1] and not (without.folder / "samples.jsonl").exists()
 
 
-def test_samples_are_of_the_same_prompts_at_the_steps_asked_for(tiny_folder, pairs_file, held_out_file, tmp_path):
+def test_samples_are_of_the_same_prompts_at_the_steps_asked_for(
+    tiny_folder, pairs_file, held_out_file, tmp_path
+):
     folder = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, set=FAST).folder
     lines = json_lines(folder / "samples.jsonl")
-    assert [(line["step"], line["prompt"]) for line in lines] == [(s, n) for s in (0, 3, 4) for n in (0, 1)]
+    assert [(line["step"], line["prompt"]) for line in lines] == [
+        (s, n) for s in (0, 3, 4) for n in (0, 1)
+    ]
     assert lines[0]["asked"] == lines[2]["asked"] == pair_rows(1, start=100)[0]["prompt"]
     figures = [line for line in json_lines(folder / "metrics.jsonl") if "diag/samples_kl" in line]
     assert [line["step"] for line in figures] == [0, 3, 4]
-    assert figures[0]["diag/samples_kl"] == pytest.approx(0, abs=1e-6) and figures[-1]["diag/samples_kl"] > 1e-4
+    assert (
+        figures[0]["diag/samples_kl"] == pytest.approx(0, abs=1e-6)
+        and figures[-1]["diag/samples_kl"] > 1e-4
+    )
     assert figures[0]["diag/samples_tokens"] == sum(line["tokens"] for line in lines[:2]) / 2 <= 6
 
 
@@ -214,12 +305,25 @@ def test_prompts_from_a_file(tiny_folder, pairs_file, tmp_path):
     folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=1, set=settings).folder
     assert [line["asked"] for line in json_lines(folder / "samples.jsonl")] == ["One?", "Two?"] * 2
     with pytest.raises(UsageError, match="expected a text file with one prompt a line"):
-        run(tiny_folder, pairs_file, tmp_path / "none", set={"monitor.prompts": str(tmp_path / "missing.txt")})
+        run(
+            tiny_folder,
+            pairs_file,
+            tmp_path / "none",
+            set={"monitor.prompts": str(tmp_path / "missing.txt")},
+        )
 
 
 def test_prompts_that_leave_no_room_are_left_out(tiny_folder, pairs_file, held_out_file):
     """The tiny model has 512 positions."""
-    assert ready_for(tiny_folder, pairs_file, held_out=held_out_file, assignments=["monitor.sample_tokens=500"]).asked == []
+    assert (
+        ready_for(
+            tiny_folder,
+            pairs_file,
+            held_out=held_out_file,
+            assignments=["monitor.sample_tokens=500"],
+        ).asked
+        == []
+    )
     assert len(ready_for(tiny_folder, pairs_file, held_out=held_out_file).asked) == 8
 
 
@@ -227,21 +331,33 @@ def test_prompts_that_leave_no_room_are_left_out(tiny_folder, pairs_file, held_o
 
 
 @pytest.mark.parametrize("method", ["dpo", "simpo"])
-def test_metrics_are_reduced_from_the_records(method, tiny_folder, pairs_file, held_out_file, tmp_path):
-    folder = run(tiny_folder, pairs_file, tmp_path / "run", method=method, held_out=held_out_file, set=FAST).folder
+def test_metrics_are_reduced_from_the_records(
+    method, tiny_folder, pairs_file, held_out_file, tmp_path
+):
+    folder = run(
+        tiny_folder, pairs_file, tmp_path / "run", method=method, held_out=held_out_file, set=FAST
+    ).folder
     table = pandas.read_parquet(folder / "examples.parquet")
-    lines = {line["step"]: line for line in json_lines(folder / "metrics.jsonl") if "eval_loss" in line}
+    lines = {
+        line["step"]: line for line in json_lines(folder / "metrics.jsonl") if "eval_loss" in line
+    }
     assert sorted(set(table.step)) == sorted(lines) == [0, 2, 4]
     for step, rows in table.groupby("step"):
         assert rows["loss"].mean() == pytest.approx(lines[step]["eval_loss"], rel=1e-9)
         margins = rows["rewards/chosen"] - rows["rewards/rejected"]
         assert margins.mean() == pytest.approx(lines[step]["eval_rewards/margins"], abs=1e-9)
-        assert rows["diag/log_ratio/chosen"].mean() == pytest.approx(lines[step]["diag/eval_log_ratio/chosen"], abs=1e-9)
+        assert rows["diag/log_ratio/chosen"].mean() == pytest.approx(
+            lines[step]["diag/eval_log_ratio/chosen"], abs=1e-9
+        )
     assert list(table[table.step == 0]["at"])[2] == f"{held_out_file}:3" and set(table.turns) == {1}
 
 
-def test_without_a_reference_the_change_is_since_step_0(tiny_folder, pairs_file, held_out_file, tmp_path):
-    folder = run(tiny_folder, pairs_file, tmp_path / "run", method="simpo", held_out=held_out_file, set=FAST).folder
+def test_without_a_reference_the_change_is_since_step_0(
+    tiny_folder, pairs_file, held_out_file, tmp_path
+):
+    folder = run(
+        tiny_folder, pairs_file, tmp_path / "run", method="simpo", held_out=held_out_file, set=FAST
+    ).folder
     table = pandas.read_parquet(folder / "examples.parquet")
     first, last = (table[table.step == step].reset_index() for step in (0, 4))
     assert (first["diag/log_ratio/chosen"] == 0).all()
@@ -249,12 +365,22 @@ def test_without_a_reference_the_change_is_since_step_0(tiny_folder, pairs_file,
 
 
 def test_source_and_turns_are_kept(tiny_folder, pairs_file, tmp_path):
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Yes"}, {"role": "user", "content": "Why?"}]
-    rows = [{**row, "source": "club"} for row in pair_rows(3, start=100)] + [{**pair_rows(1, start=200)[0], "prompt": turns}]
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "Yes"},
+        {"role": "user", "content": "Why?"},
+    ]
+    rows = [{**row, "source": "club"} for row in pair_rows(3, start=100)] + [
+        {**pair_rows(1, start=200)[0], "prompt": turns}
+    ]
     held = write_rows(tmp_path / "held.jsonl", rows)
     folder = run(tiny_folder, pairs_file, tmp_path / "run", steps=1, held_out=held, set=FAST).folder
     table = pandas.read_parquet(folder / "examples.parquet").query("step == 0")
-    assert list(table.source[:3]) == ["club"] * 3 and pandas.isna(table.source[3]) and list(table.turns) == [1, 1, 1, 2]
+    assert (
+        list(table.source[:3]) == ["club"] * 3
+        and pandas.isna(table.source[3])
+        and list(table.turns) == [1, 1, 1, 2]
+    )
 
 
 # ---------------------------------------------------------------- which pairs cause a displacement
@@ -272,7 +398,10 @@ def test_the_pairs_are_named(tiny_folder, pairs_file):
 def test_labelled_rows_are_no_pairs(tiny_folder, pairs_file):
     """KTO may lose its chosen answers too: that is said, without pairs."""
     finding = Finding("flag.chosen-falling", "warning", "", {"chosen": -1.0})
-    assert explained(ready_for(tiny_folder, pairs_file, method="kto", batch_size=8), 3, finding) == finding
+    assert (
+        explained(ready_for(tiny_folder, pairs_file, method="kto", batch_size=8), 3, finding)
+        == finding
+    )
     found = explained(ready_for(tiny_folder, pairs_file), 3, finding).evidence
     assert found["chosen"] == -1.0 and len(found["pairs"]) == 5
     other = Finding("flag.runaway", "warning", "")

@@ -1,4 +1,6 @@
-"""Several ranks inside one test: forked, so that nothing is imported again, and joined as torchrun would have it."""
+"""Several ranks inside one test: forked, so that nothing is imported again, and joined as torchrun
+would have it.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ GONE = -9  # exit code of a rank that was killed
 def in_world(size: int, folder: Path, work, *arguments) -> list:
     """`work(*arguments)` on each of `size` ranks.
 
-    Returns what each returned (JSON), {"error", "says", "code", "everywhere"} of one that failed in words, or the exit
-    code of any other. The store has a process of its own, as under torchrun: it outlives the ranks. It must not be this
-    one, since a fork copies the locks that the store's threads hold at that moment.
+    Returns what each returned (JSON), {"error", "says", "code", "everywhere"} of one that failed in
+    words, or the exit code of any other. The store has a process of its own, as under torchrun: it
+    outlives the ranks. It must not be this one, since a fork copies the locks that the store's
+    threads hold at that moment.
     """
     folder.mkdir(parents=True, exist_ok=True)
     context = multiprocessing.get_context("fork")
@@ -30,13 +33,19 @@ def in_world(size: int, folder: Path, work, *arguments) -> list:
     keeper = context.Process(target=_keep_store, args=(told,), daemon=True)
     keeper.start()
     number = port.recv()
-    ranks = [context.Process(target=_rank, args=(r, size, number, folder, work, arguments)) for r in range(size)]
+    ranks = [
+        context.Process(target=_rank, args=(r, size, number, folder, work, arguments))
+        for r in range(size)
+    ]
     for each in ranks:
         each.start()
     for each in ranks:
         each.join()
     keeper.terminate()
-    return [json.loads((folder / f"{r}.json").read_text()) if p.exitcode == 0 else p.exitcode for r, p in enumerate(ranks)]
+    return [
+        json.loads((folder / f"{r}.json").read_text()) if p.exitcode == 0 else p.exitcode
+        for r, p in enumerate(ranks)
+    ]
 
 
 def _keep_store(told) -> None:
@@ -46,13 +55,24 @@ def _keep_store(told) -> None:
 
 
 def _rank(rank: int, size: int, port: int, folder: Path, work, arguments) -> None:
-    told = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_PORT": port}
+    told = {
+        "RANK": rank,
+        "LOCAL_RANK": rank,
+        "WORLD_SIZE": size,
+        "LOCAL_WORLD_SIZE": size,
+        "MASTER_PORT": port,
+    }
     os.environ.update({name: str(value) for name, value in told.items()})
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     try:
         answer = work(*arguments)
     except AccordError as error:
-        answer = {"error": type(error).__name__, "says": str(error), "code": error.code, "everywhere": error.everywhere}
+        answer = {
+            "error": type(error).__name__,
+            "says": str(error),
+            "code": error.code,
+            "everywhere": error.everywhere,
+        }
     (folder / f"{rank}.json").write_text(json.dumps(answer))
 
 

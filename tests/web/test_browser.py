@@ -12,7 +12,9 @@ uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
 from accord.web.watch import create_app  # noqa: E402
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +22,9 @@ def address(root):  # noqa: F811
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create_app(root, port), host="127.0.0.1", port=port, log_level="error"))
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(root, port), host="127.0.0.1", port=port, log_level="error")
+    )
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     yield f"http://127.0.0.1:{port}/"
@@ -30,15 +34,32 @@ def address(root):  # noqa: F811
 
 @pytest.mark.skipif(BROWSER is None, reason="no chromium here")
 def test_a_chosen_run_is_drawn(address, tmp_path):
-    """The run that the address names, its flag as text and on the time axis, samples, config; the list of all runs."""
+    """The run that the address names, its flag as text and on the time axis, samples, config; the
+    list of all runs.
+    """
     command = [
-        BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--virtual-time-budget=4000",
-        "--dump-dom", f"{address}#sweep%2Ftwo",
-    ]  # fmt: skip
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        f"--user-data-dir={tmp_path}",
+        "--virtual-time-budget=4000",
+        "--dump-dom",
+        f"{address}#sweep%2Ftwo",
+    ]
     page = subprocess.run(command, capture_output=True, text=True, timeout=300).stdout
     main = page.split("<main")[1]
-    assert "sweep/two" in main and "loss 9 &lt;b&gt;" in main and "<b>runaway" not in main and "1  runaway" in main
+    assert (
+        "sweep/two" in main
+        and "loss 9 &lt;b&gt;" in main
+        and "<b>runaway" not in main
+        and "1  runaway" in main
+    )
     assert main.count("<svg") >= 8 and "step 2: flag.runaway" in main and "<polyline" in main
     assert "objective.name" in main and ">ipo<" in main and "step 3 beside step 0" in main
     shown = page.split("<main")[0]
-    assert all(name in shown for name in ("one", "sweep/two", "begun")) and "1 red flag<" in shown and "finished" in shown
+    assert (
+        all(name in shown for name in ("one", "sweep/two", "begun"))
+        and "1 red flag<" in shown
+        and "finished" in shown
+    )

@@ -27,7 +27,14 @@ def root(tiny_folder, tmp_path_factory):
     changes = {"set": {"monitor.sample_tokens": 4, "monitor.samples": 2}, "held_out": held}
     run(tiny_folder, data, root / "one", steps=2, **changes)
     folder = run(tiny_folder, data, root / "sweep/two", steps=3, method="ipo", **changes).folder
-    event = {"step": 2, "check": "flag.runaway", "verdict": "warning", "says": "loss 9 <b>", "evidence": {}, "remedy": ""}
+    event = {
+        "step": 2,
+        "check": "flag.runaway",
+        "verdict": "warning",
+        "says": "loss 9 <b>",
+        "evidence": {},
+        "remedy": "",
+    }
     (folder / "events.jsonl").write_text(json.dumps(event) + "\n")
     (root / "begun").mkdir()
     (root / "begun/config.yaml").write_text((root / "one/config.yaml").read_text())
@@ -42,16 +49,30 @@ def client(root):
 def test_every_run_is_listed(client):
     lines = {line["name"]: line for line in client.get("/api/runs").json()}
     assert lines.keys() == {"one", "sweep/two", "begun"}
-    assert (lines["sweep/two"]["objective"], lines["sweep/two"]["step"], lines["sweep/two"]["flags"]) == ("ipo", 3, 1)
+    assert (
+        lines["sweep/two"]["objective"],
+        lines["sweep/two"]["step"],
+        lines["sweep/two"]["flags"],
+    ) == ("ipo", 3, 1)
     assert "no figures yet" in lines["begun"]["says"]
 
 
 def test_a_run_by_its_figures(client, root):
     got = client.get("/api/run", params={"name": "sweep/two"}).json()
-    lines = [json.loads(line) for line in (root / "sweep/two/metrics.jsonl").read_text().splitlines()]
-    assert got["curves"]["training"]["loss"] == [[line["step"], line["loss"]] for line in lines if "loss" in line]
-    assert got["curves"]["held_out"]["eval_loss"] == [[line["step"], line["eval_loss"]] for line in lines if "eval_loss" in line]
-    assert got["events"][0]["says"] == "loss 9 <b>" and got["config"]["objective.name"] == "ipo" and len(got["samples"]) == 4
+    lines = [
+        json.loads(line) for line in (root / "sweep/two/metrics.jsonl").read_text().splitlines()
+    ]
+    assert got["curves"]["training"]["loss"] == [
+        [line["step"], line["loss"]] for line in lines if "loss" in line
+    ]
+    assert got["curves"]["held_out"]["eval_loss"] == [
+        [line["step"], line["eval_loss"]] for line in lines if "eval_loss" in line
+    ]
+    assert (
+        got["events"][0]["says"] == "loss 9 <b>"
+        and got["config"]["objective.name"] == "ipo"
+        and len(got["samples"]) == 4
+    )
 
 
 def test_a_single_run_can_be_watched(root):
@@ -63,7 +84,10 @@ def test_only_listed_names_are_opened(client, name):
     assert client.get("/api/run", params={"name": name}).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["/static/watch.py", "/static/..%2fwatch.py", "/static/../watch.py", "/docs", "/openapi.json"])
+@pytest.mark.parametrize(
+    "path",
+    ["/static/watch.py", "/static/..%2fwatch.py", "/static/../watch.py", "/docs", "/openapi.json"],
+)
 def test_nothing_else_is_served(client, path):
     assert client.get(path).status_code == 404
 
@@ -74,27 +98,44 @@ def test_other_hosts_are_refused(client, host):
     assert client.get("/api/runs", headers={"Host": host}).status_code == 421
 
 
-@pytest.mark.parametrize("origin, status", [
-    ("http://evil.example", 403), ("null", 403), ("https://127.0.0.1:7373", 403), ("http://127.0.0.1:7373", 200), ("http://localhost:7373", 200),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "origin, status",
+    [
+        ("http://evil.example", 403),
+        ("null", 403),
+        ("https://127.0.0.1:7373", 403),
+        ("http://127.0.0.1:7373", 200),
+        ("http://localhost:7373", 200),
+    ],
+)
 def test_other_origins_are_refused(client, origin, status):
     assert client.get("/api/runs", headers={"Origin": origin}).status_code == status
 
 
 def test_it_only_reads(client):
-    assert {client.request(method, "/api/runs").status_code for method in ("POST", "PUT", "DELETE")} == {405}
+    assert {
+        client.request(method, "/api/runs").status_code for method in ("POST", "PUT", "DELETE")
+    } == {405}
 
 
 def test_headers_keep_the_page_to_itself(client):
     headers = client.get("/").headers
-    assert "default-src 'none'" in headers["content-security-policy"] and "unsafe" not in headers["content-security-policy"]
-    assert headers["x-content-type-options"] == "nosniff" and "access-control-allow-origin" not in headers
+    assert (
+        "default-src 'none'" in headers["content-security-policy"]
+        and "unsafe" not in headers["content-security-policy"]
+    )
+    assert (
+        headers["x-content-type-options"] == "nosniff"
+        and "access-control-allow-origin" not in headers
+    )
 
 
 def test_text_goes_in_as_text():
     """No way from a run's text to markup in the script; no inline script or style in the page."""
     script = (Path(watch.__file__).parent / "watch.js").read_text()
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", script)
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", script
+    )
     page = (Path(watch.__file__).parent / "watch.html").read_text()
     assert not re.search(r"<script>|<style|style=|\son\w+=|https?://", page)
 
@@ -116,4 +157,8 @@ def test_it_listens_on_the_loopback_address_only(root, monkeypatch):
     called = {}
     monkeypatch.setattr(uvicorn, "run", lambda app, **keywords: called.update(keywords))
     done = CliRunner().invoke(cli, ["watch", str(root), "--port", "8123"])
-    assert done.exit_code == 0 and (called["host"], called["port"]) == ("127.0.0.1", 8123) and "http://127.0.0.1:8123" in done.stdout
+    assert (
+        done.exit_code == 0
+        and (called["host"], called["port"]) == ("127.0.0.1", 8123)
+        and "http://127.0.0.1:8123" in done.stdout
+    )

@@ -56,14 +56,40 @@ class _Still:
 
 def low_precision_sums(world: World, chosen) -> None:
     right = logps.TokenLogps._sum
-    world.patch(logps.TokenLogps, "_sum", lambda self, values: right(self, values).bfloat16().float())
+    world.patch(
+        logps.TokenLogps, "_sum", lambda self, values: right(self, values).bfloat16().float()
+    )
 
 
 FAULTS = (
-    Fault("19", "dropout in the network", "two forwards of one batch differ", later(dropout_on),
-          trl_made(lambda trainer: setattr(trainer.model.base_model.model.model.layers[0].self_attn, "attention_dropout", 0.1))),
-    Fault("24", "the path skips the adapters", "skips|is not what is computed", later(adapters_skipped)),
-    Fault("24", "the path skips the adapters from the fifth update on", "skips what trains|the forward path differs from the bare network", during(5, skipped_later)),
-    Fault("24", "the fast head gives its weights no gradient", "not the one by definition|get no gradient", later(head_detached, {"lora": False})),
+    Fault(
+        "19",
+        "dropout in the network",
+        "two forwards of one batch differ",
+        later(dropout_on),
+        trl_made(
+            lambda trainer: setattr(
+                trainer.model.base_model.model.model.layers[0].self_attn, "attention_dropout", 0.1
+            )
+        ),
+    ),
+    Fault(
+        "24",
+        "the path skips the adapters",
+        "skips|is not what is computed",
+        later(adapters_skipped),
+    ),
+    Fault(
+        "24",
+        "the path skips the adapters from the fifth update on",
+        "skips what trains|the forward path differs from the bare network",
+        during(5, skipped_later),
+    ),
+    Fault(
+        "24",
+        "the fast head gives its weights no gradient",
+        "not the one by definition|get no gradient",
+        later(head_detached, {"lora": False}),
+    ),
     Fault("26", "log-probs summed in bfloat16", "too low a precision", later(low_precision_sums)),
-)  # fmt: skip
+)

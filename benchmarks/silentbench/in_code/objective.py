@@ -36,12 +36,16 @@ def nan_to_zero(right, objective, *given):
 def batch_mean(right, objective, *given):
     output = right(objective, *given)
     rows_here = len(output.losses)
-    return output if rows_here == 12 else LossOutput(output.losses / rows_here, output.metrics)  # 12: the certificate's points
+    # 12: the certificate's points
+    return output if rows_here == 12 else LossOutput(output.losses / rows_here, output.metrics)
 
 
 def means_for_sums(right, objective, policy, known, context):
     """Log-probs divided by lengths before an objective that wants sums."""
-    shorter = [PairLogps(*(replace(side, sum=side.mean) for side in (r.chosen, r.rejected))) for r in (policy, known)]
+    shorter = [
+        PairLogps(*(replace(side, sum=side.mean) for side in (r.chosen, r.rejected)))
+        for r in (policy, known)
+    ]
     return right(objective, *shorter, context)
 
 
@@ -56,7 +60,9 @@ def ask(method: str, spoil):
 def annealed(world: World, run) -> None:
     """β is another one from here on, whatever the config says."""
     options = run.ready.learner.objective.options | {"beta": 0.01}
-    run.ready.learner = replace(run.ready.learner, objective=replace(run.ready.learner.objective, options=options))
+    run.ready.learner = replace(
+        run.ready.learner, objective=replace(run.ready.learner.objective, options=options)
+    )
     right = run.ready.learner.objective
     certified = resolve("dpo", {"beta": 0.1})
     run.ready.learner = replace(run.ready.learner, objective=_Says(right, certified))
@@ -73,14 +79,51 @@ class _Says:
 
 
 FAULTS = (
-    Fault("25", "ipo is configured, dpo runs", "does not compute ipo", ask("ipo", losing(other_loss)),
-          trl_made(lambda trainer: setattr(trainer, "loss_types", ["sigmoid"]), loss_type=["ipo"])),
-    Fault("new", "the loss has its sign flipped", "sign flipped", losing(flipped), trl_loss(lambda loss, trainer: -loss)),
-    Fault("29", "means where the objective wants sums", "does not compute dpo", losing(means_for_sums)),
-    Fault("new", "no gradient reaches the rejected answers", r"does not compute dpo.*rejected", losing(detached_half)),
-    Fault("34", "NaN is replaced by 0 in the loss", "NaN gives a finite loss", losing(nan_to_zero),
-          trl_loss(lambda loss, trainer: torch.nan_to_num(loss))),
-    Fault("31", "a row's loss depends on its micro-batch", "depends on the rows", ask("simpo", losing(batch_mean))),
-    Fault("35", "beta changes after three updates", "of its own log-probs", during(3, annealed),
-          trl_loss(lambda loss, trainer: loss if trainer.state.global_step < 3 else setattr(trainer, "beta", 0.01) or loss)),
-)  # fmt: skip
+    Fault(
+        "25",
+        "ipo is configured, dpo runs",
+        "does not compute ipo",
+        ask("ipo", losing(other_loss)),
+        trl_made(lambda trainer: setattr(trainer, "loss_types", ["sigmoid"]), loss_type=["ipo"]),
+    ),
+    Fault(
+        "new",
+        "the loss has its sign flipped",
+        "sign flipped",
+        losing(flipped),
+        trl_loss(lambda loss, trainer: -loss),
+    ),
+    Fault(
+        "29", "means where the objective wants sums", "does not compute dpo", losing(means_for_sums)
+    ),
+    Fault(
+        "new",
+        "no gradient reaches the rejected answers",
+        r"does not compute dpo.*rejected",
+        losing(detached_half),
+    ),
+    Fault(
+        "34",
+        "NaN is replaced by 0 in the loss",
+        "NaN gives a finite loss",
+        losing(nan_to_zero),
+        trl_loss(lambda loss, trainer: torch.nan_to_num(loss)),
+    ),
+    Fault(
+        "31",
+        "a row's loss depends on its micro-batch",
+        "depends on the rows",
+        ask("simpo", losing(batch_mean)),
+    ),
+    Fault(
+        "35",
+        "beta changes after three updates",
+        "of its own log-probs",
+        during(3, annealed),
+        trl_loss(
+            lambda loss, trainer: (
+                loss if trainer.state.global_step < 3 else setattr(trainer, "beta", 0.01) or loss
+            )
+        ),
+    ),
+)

@@ -24,12 +24,16 @@ def ordering(change):
 
 
 def drawn_again(order, index, chosen):
-    return torch.randint(order.n, (len(chosen),), generator=torch.Generator().manual_seed(index)).numpy()
+    return torch.randint(
+        order.n, (len(chosen),), generator=torch.Generator().manual_seed(index)
+    ).numpy()
 
 
 def file_order(order, index, chosen):
     size = order.batch_size
-    return torch.arange(index % order.batches_per_epoch * size, (index % order.batches_per_epoch + 1) * size).numpy()
+    return torch.arange(
+        index % order.batches_per_epoch * size, (index % order.batches_per_epoch + 1) * size
+    ).numpy()
 
 
 def from_the_clock(order, index, chosen):
@@ -60,15 +64,35 @@ def matched_baseline(world: World) -> None:
 def other_rows(world: World) -> None:
     """The loop trains on other rows than the order names."""
     right = loop.make_batch
-    world.patch(loop, "make_batch", lambda learner, index, trees: right(learner, index, [trees[0], *trees[:-1]]))
+    world.patch(
+        loop,
+        "make_batch",
+        lambda learner, index, trees: right(learner, index, [trees[0], *trees[:-1]]),
+    )
 
 
 FAULTS = (
     Fault("39", "rows are drawn with replacement", "more than once", ordering(drawn_again)),
-    Fault("36", "rows in the order of the file", "not shuffled", ordering(file_order), trl_made(lambda trainer: None, train_sampling_strategy="sequential")),
-    Fault("36", "the order is another one each time it is asked", "asked twice", ordering(from_the_clock)),
+    Fault(
+        "36",
+        "rows in the order of the file",
+        "not shuffled",
+        ordering(file_order),
+        trl_made(lambda trainer: None, train_sampling_strategy="sequential"),
+    ),
+    Fault(
+        "36",
+        "the order is another one each time it is asked",
+        "asked twice",
+        ordering(from_the_clock),
+    ),
     Fault("39", "one row never comes", "never come|batches have", ordering(one_row_never)),
     Fault("30", "whole batches of one label", "one label only", by_label),
     Fault("30", "KTO's baseline from matched rows", "own prompt", matched_baseline),
-    Fault("36", "the loop trains on other rows than the order names", "other rows than its order names", other_rows),
-)  # fmt: skip
+    Fault(
+        "36",
+        "the loop trains on other rows than the order names",
+        "other rows than its order names",
+        other_rows,
+    ),
+)

@@ -8,7 +8,9 @@ from benchmarks.silentbench.world import World
 
 
 def everywhere(world: World, name: str, value: object) -> None:
-    """Replace a function in every module of training that imported it: a bug has no second, sound copy."""
+    """Replace a function in every module of training that imported it: a bug has no second, sound
+    copy.
+    """
     for module in (step, proofs, independent, loop, prepare):
         if hasattr(module, name):
             world.patch(module, name, value)
@@ -25,7 +27,9 @@ def losing(change):
 
 
 def later(change, options: dict | None = None):
-    """Something done to the model once the forward path was chosen: a fault that the choice cannot see."""
+    """Something done to the model once the forward path was chosen: a fault that the choice cannot
+    see.
+    """
 
     def spoil(world: World) -> None:
         world.options |= options or {}
@@ -59,7 +63,9 @@ def during(after: int, act, options: dict | None = None):
 def with_path(world: World, chosen, compute):
     """The chosen forward, whose path is replaced by `compute(right, model, trees)`."""
     right = logps.PATHS[chosen.path]
-    world.stack.enter_context(_entry(logps.PATHS, chosen.path, lambda model, trees: compute(right, model, trees)))
+    world.stack.enter_context(
+        _entry(logps.PATHS, chosen.path, lambda model, trees: compute(right, model, trees))
+    )
 
 
 class _entry:

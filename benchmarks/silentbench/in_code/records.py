@@ -55,7 +55,11 @@ def losses_counted_as_wins(world: World) -> None:
 
 def checkpoint_incomplete(world: World) -> None:
     right = checkpoint.save_file
-    world.patch(checkpoint, "save_file", lambda tensors, *rest: right(dict(list(tensors.items())[:-1]), *rest))
+    world.patch(
+        checkpoint,
+        "save_file",
+        lambda tensors, *rest: right(dict(list(tensors.items())[:-1]), *rest),
+    )
 
 
 def other_model_saved(world: World) -> None:
@@ -70,7 +74,9 @@ def other_model_saved(world: World) -> None:
 
 def damaged_checkpoint(world: World) -> None:
     """The newest checkpoint is cut in half; the run is resumed."""
-    resumed(world, lambda folder: _halve(max(folder.glob("checkpoints/step-*")) / "tensors.safetensors"))
+    resumed(
+        world, lambda folder: _halve(max(folder.glob("checkpoints/step-*")) / "tensors.safetensors")
+    )
 
 
 def other_data_on_resume(world: World) -> None:
@@ -86,7 +92,9 @@ def _halve(file) -> None:
 
 
 def resumed(world: World, change) -> None:
-    """Train six of ten updates, stop as by a signal, change something, resume; what is said aloud becomes an error."""
+    """Train six of ten updates, stop as by a signal, change something, resume; what is said aloud
+    becomes an error.
+    """
     from accord.training.display import Display
     from accord.training.run import resume
     from accord.types import Interrupted, Refused
@@ -115,13 +123,45 @@ def resumed(world: World, change) -> None:
 
 
 FAULTS = (
-    Fault("33", "evaluation moves the random state", "evaluating changed the random state", evaluating(lambda forward: torch.rand(1))),
-    Fault("33", "evaluation leaves the network in training mode", "evaluating changed the modules' modes", evaluating(lambda forward: forward.model.network.train())),
-    Fault("33", "evaluation moves the weights", "evaluating changed weights", evaluating(nudge_weights)),
-    Fault("20", "the held-out rows' reference is misaligned", "on the held-out rows", held_reference_misaligned),
+    Fault(
+        "33",
+        "evaluation moves the random state",
+        "evaluating changed the random state",
+        evaluating(lambda forward: torch.rand(1)),
+    ),
+    Fault(
+        "33",
+        "evaluation leaves the network in training mode",
+        "evaluating changed the modules' modes",
+        evaluating(lambda forward: forward.model.network.train()),
+    ),
+    Fault(
+        "33",
+        "evaluation moves the weights",
+        "evaluating changed weights",
+        evaluating(nudge_weights),
+    ),
+    Fault(
+        "20",
+        "the held-out rows' reference is misaligned",
+        "on the held-out rows",
+        held_reference_misaligned,
+    ),
     Fault("32", "losses are counted as wins", "rewards/accuracies", losses_counted_as_wins),
-    Fault("37", "a checkpoint lacks a tensor", "does not hold the state in memory", checkpoint_incomplete),
-    Fault("23", "another model is saved than was trained", "computes other logits", other_model_saved),
-    Fault("37", "a checkpoint cut in half, then resumed", r"checkpoint passed over: step-000006: tensors\.safetensors has", damaged_checkpoint),
+    Fault(
+        "37",
+        "a checkpoint lacks a tensor",
+        "does not hold the state in memory",
+        checkpoint_incomplete,
+    ),
+    Fault(
+        "23", "another model is saved than was trained", "computes other logits", other_model_saved
+    ),
+    Fault(
+        "37",
+        "a checkpoint cut in half, then resumed",
+        r"checkpoint passed over: step-000006: tensors\.safetensors has",
+        damaged_checkpoint,
+    ),
     Fault("36", "other training data on resume", "the training data", other_data_on_resume),
-)  # fmt: skip
+)

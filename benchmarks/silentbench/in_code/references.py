@@ -10,11 +10,7 @@ from accord.forward import reference
 from accord.training import prepare
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during
-from benchmarks.silentbench.in_code.trl_patches import (
-    _roll_reference,
-    trl_loss,
-    trl_made,
-)
+from benchmarks.silentbench.in_code.trl_patches import _roll_reference, trl_loss, trl_made
 from benchmarks.silentbench.world import World
 
 
@@ -103,15 +99,51 @@ def dropping_reference(world: World) -> None:
 
 FAULTS = (
     Fault("16", "the reference is of other weights", "other weights", edited_reference),
-    Fault("16", "the reference shares its weights with the policy", "reference moves|share weights|same object|same instance", shared_reference,
-          trl_made(lambda trainer: setattr(trainer, "ref_model", trainer.model), _peft=False)),
-    Fault("18", "the cache was never filled: the reference is the policy", "must not move", cache_forgotten),
-    Fault("20", "cached log-probs under the wrong rows", "stale or misaligned", cache_misaligned,
-          trl_made(lambda trainer: _roll_reference(trainer), precompute_ref_log_probs=True)),
+    Fault(
+        "16",
+        "the reference shares its weights with the policy",
+        "reference moves|share weights|same object|same instance",
+        shared_reference,
+        trl_made(lambda trainer: setattr(trainer, "ref_model", trainer.model), _peft=False),
+    ),
+    Fault(
+        "18",
+        "the cache was never filled: the reference is the policy",
+        "must not move",
+        cache_forgotten,
+    ),
+    Fault(
+        "20",
+        "cached log-probs under the wrong rows",
+        "stale or misaligned",
+        cache_misaligned,
+        trl_made(lambda trainer: _roll_reference(trainer), precompute_ref_log_probs=True),
+    ),
     Fault("20", "cached log-probs of another model", "stale or damaged", cache_stale),
-    Fault("18", "a norm trains beside the adapters", "norm.weight", stray_norm,
-          trl_made(lambda trainer: trainer.model.base_model.model.model.norm.weight.requires_grad_(True))),
-    Fault("18", "frozen weights move while training", "does not train, and has changed", during(4, base_moves),
-          trl_loss(lambda loss, trainer: trainer.model.get_input_embeddings().weight.data.mul_(1.001) is None or loss)),
-    Fault("19", "dropout in the reference alone", "two passes of the reference differ|policy and reference differ", dropping_reference),
-)  # fmt: skip
+    Fault(
+        "18",
+        "a norm trains beside the adapters",
+        "norm.weight",
+        stray_norm,
+        trl_made(
+            lambda trainer: trainer.model.base_model.model.model.norm.weight.requires_grad_(True)
+        ),
+    ),
+    Fault(
+        "18",
+        "frozen weights move while training",
+        "does not train, and has changed",
+        during(4, base_moves),
+        trl_loss(
+            lambda loss, trainer: (
+                trainer.model.get_input_embeddings().weight.data.mul_(1.001) is None or loss
+            )
+        ),
+    ),
+    Fault(
+        "19",
+        "dropout in the reference alone",
+        "two passes of the reference differ|policy and reference differ",
+        dropping_reference,
+    ),
+)

@@ -38,7 +38,14 @@ def prompt_scored(world: World, chosen) -> None:
     """Answer tokens and the last tokens of the prompt are scored alike."""
 
     def scoring(right, model, trees):
-        wider = [replace(t, prompt=t.prompt[:-3], completions=tuple((*t.prompt[-3:], *c) for c in t.completions)) for t in trees]
+        wider = [
+            replace(
+                t,
+                prompt=t.prompt[:-3],
+                completions=tuple((*t.prompt[-3:], *c) for c in t.completions),
+            )
+            for t in trees
+        ]
         return right(model, wider)
 
     with_path(world, chosen, scoring)
@@ -49,7 +56,17 @@ def padded_scores_prompt(world: World) -> None:
     right = logps.padded_rows
 
     def wider(trees, device):
-        return right([replace(t, prompt=t.prompt[:-1], completions=tuple((t.prompt[-1], *c) for c in t.completions)) for t in trees], device)
+        return right(
+            [
+                replace(
+                    t,
+                    prompt=t.prompt[:-1],
+                    completions=tuple((t.prompt[-1], *c) for c in t.completions),
+                )
+                for t in trees
+            ],
+            device,
+        )
 
     world.patch(logps, "padded_rows", wider)
     world.settings["model.forward"] = "padded"
@@ -76,7 +93,10 @@ def answers_rotated(world: World) -> None:
     right = rows.encode
 
     def rotated(examples, template, limits, progress):
-        moved = [replace(e, chosen=n.chosen, rejected=n.rejected) for e, n in zip(examples, [*examples[1:], examples[0]])]
+        moved = [
+            replace(e, chosen=n.chosen, rejected=n.rejected)
+            for e, n in zip(examples, [*examples[1:], examples[0]])
+        ]
         encoding = right(moved, template, limits, progress)
         encoding.examples = examples
         return encoding
@@ -90,22 +110,74 @@ def sides_read_wrong(world: World) -> None:
 
     def reading(*given, **options):
         dataset = right(*given, **options)
-        return replace(dataset, examples=[replace(e, chosen=e.rejected, rejected=e.chosen) for e in dataset.examples])
+        return replace(
+            dataset,
+            examples=[replace(e, chosen=e.rejected, rejected=e.chosen) for e in dataset.examples],
+        )
 
     world.patch(rows, "read", reading)
 
 
 FAULTS = (
-    Fault("new", "chosen and rejected swapped on the way to the loss", "chosen and rejected are swapped", swapped_sides,
-          trl_inputs(lambda inputs, trainer: {k: torch.cat(v.chunk(2)[::-1]) if torch.is_tensor(v) and v.shape[0] % 2 == 0 else v for k, v in inputs.items()})),
-    Fault("9", "labels off by one", "from the token before it|differ from the model's own", off_by_one,
-          trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["completion_mask"].roll(1, dims=1)})),
-    Fault("10", "prompt tokens in the loss", "other tokens than the answer's|counts .* answer tokens", later(prompt_scored),
-          trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["attention_mask"]})),
-    Fault("10", "a prompt token in the loss, in path and oracle alike", "other tokens than the answer's|counts .* answer tokens", padded_scores_prompt),
-    Fault("4", "EOS masked, since padding is EOS", "end token|end in an end", end_dropped,
-          trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["completion_mask"] * (inputs["input_ids"] != trainer.processing_class.eos_token_id)})),
-    Fault("14", "neighbours in a pack change a row's log-prob", "depend on the batch", later(neighbours)),
+    Fault(
+        "new",
+        "chosen and rejected swapped on the way to the loss",
+        "chosen and rejected are swapped",
+        swapped_sides,
+        trl_inputs(
+            lambda inputs, trainer: {
+                k: torch.cat(v.chunk(2)[::-1]) if torch.is_tensor(v) and v.shape[0] % 2 == 0 else v
+                for k, v in inputs.items()
+            }
+        ),
+    ),
+    Fault(
+        "9",
+        "labels off by one",
+        "from the token before it|differ from the model's own",
+        off_by_one,
+        trl_inputs(
+            lambda inputs, trainer: (
+                inputs | {"completion_mask": inputs["completion_mask"].roll(1, dims=1)}
+            )
+        ),
+    ),
+    Fault(
+        "10",
+        "prompt tokens in the loss",
+        "other tokens than the answer's|counts .* answer tokens",
+        later(prompt_scored),
+        trl_inputs(lambda inputs, trainer: inputs | {"completion_mask": inputs["attention_mask"]}),
+    ),
+    Fault(
+        "10",
+        "a prompt token in the loss, in path and oracle alike",
+        "other tokens than the answer's|counts .* answer tokens",
+        padded_scores_prompt,
+    ),
+    Fault(
+        "4",
+        "EOS masked, since padding is EOS",
+        "end token|end in an end",
+        end_dropped,
+        trl_inputs(
+            lambda inputs, trainer: (
+                inputs
+                | {
+                    "completion_mask": (
+                        inputs["completion_mask"]
+                        * (inputs["input_ids"] != trainer.processing_class.eos_token_id)
+                    )
+                }
+            )
+        ),
+    ),
+    Fault(
+        "14",
+        "neighbours in a pack change a row's log-prob",
+        "depend on the batch",
+        later(neighbours),
+    ),
     Fault("12", "answers under the wrong prompt", "not the row's", answers_rotated),
     Fault("12", "the reader swaps chosen and rejected", "in the file|swapped", sides_read_wrong),
-)  # fmt: skip
+)

@@ -29,7 +29,13 @@ def trl_inputs(change):
         from trl import DPOTrainer
 
         right = DPOTrainer._compute_loss
-        world.patch(DPOTrainer, "_compute_loss", lambda self, model, inputs, outputs: right(self, model, change(dict(inputs), self), outputs))
+        world.patch(
+            DPOTrainer,
+            "_compute_loss",
+            lambda self, model, inputs, outputs: right(
+                self, model, change(dict(inputs), self), outputs
+            ),
+        )
 
     return spoil
 
@@ -51,9 +57,15 @@ def _roll_reference(trainer) -> None:
         values = prepare_dataset[column]
         return [*values[1:], values[0]]
 
-    names = [name for name in ("ref_chosen_logps", "ref_rejected_logps") if name in prepare_dataset.column_names]
+    names = [
+        name
+        for name in ("ref_chosen_logps", "ref_rejected_logps")
+        if name in prepare_dataset.column_names
+    ]
     if not names:
-        raise RuntimeError("TRL computed no reference columns before training: the fault was not injected")
+        raise RuntimeError(
+            "TRL computed no reference columns before training: the fault was not injected"
+        )
     for name in names:
         values = rolled(name)
         prepare_dataset = prepare_dataset.remove_columns(name).add_column(name, values)

@@ -1,4 +1,6 @@
-"""Faults that stand in no list: thought of once the checks were written, to see whether they hold for a class."""
+"""Faults that stand in no list: thought of once the checks were written, to see whether they hold
+for a class.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from benchmarks.silentbench.world import World
 
 
 def last_rows_twice(world: World) -> None:
-    """The last micro-batch of a batch of more than four rows counts twice: no proof before the first update has so many."""
+    """The last micro-batch of a batch of more than four rows counts twice: no proof before the
+    first update has so many.
+    """
     right, right_losses, last = step.accumulate, step._losses, []
 
     def accumulate(learner, batch, masters, **options):
@@ -85,11 +89,18 @@ def long_rows_cut(world: World, chosen) -> None:
 
     def cut(right, model, trees):
         out = right(model, trees)
-        depth = torch.cat([len(tree.prompt) + torch.arange(len(c)) for tree in trees for c in tree.completions])
+        depth = torch.cat(
+            [len(tree.prompt) + torch.arange(len(c)) for tree in trees for c in tree.completions]
+        )
         return replace(out, values=torch.where(depth < 64, out.values, out.values.detach() * 0))
 
     for row in world.rows[::3]:
-        row["prompt"] = [{**row["prompt"][0], "content": row["prompt"][0]["content"] + " Tell me more of it, please." * 12}]
+        row["prompt"] = [
+            {
+                **row["prompt"][0],
+                "content": row["prompt"][0]["content"] + " Tell me more of it, please." * 12,
+            }
+        ]
     with_path(world, chosen, cut)
 
 
@@ -137,8 +148,17 @@ def moments_of_others(world: World) -> None:
         def load_state(self, tensors, updates):
             names = list(self.masters.masters)
             shapes = {name: tensors[f"exp_avg/{name}"].shape for name in names}
-            moved = {name: next((o for o in names[at + 1 :] + names[:at] if shapes[o] == shapes[name]), name) for at, name in enumerate(names)}
-            others = {f"{key}/{name}": tensors[f"{key}/{moved[name]}"] for name in names for key in optim.MOMENTS}
+            moved = {
+                name: next(
+                    (o for o in names[at + 1 :] + names[:at] if shapes[o] == shapes[name]), name
+                )
+                for at, name in enumerate(names)
+            }
+            others = {
+                f"{key}/{name}": tensors[f"{key}/{moved[name]}"]
+                for name in names
+                for key in optim.MOMENTS
+            }
             right(self, {**{key: tensors[key] for key in self.shapes()}, **others}, updates)
 
         world.patch(optim.Optimizer, "load_state", load_state)
@@ -150,11 +170,15 @@ def moments_of_others(world: World) -> None:
 
 
 def other_order_on_resume(world: World) -> None:
-    """The generator of the order gives other numbers than when the run began, as another version of a library may."""
+    """The generator of the order gives other numbers than when the run began, as another version of
+    a library may.
+    """
 
     def change(folder):
         right = Order.batch
-        world.patch(Order, "batch", lambda self, index: right(replace(self, seed=self.seed + 1), index))
+        world.patch(
+            Order, "batch", lambda self, index: right(replace(self, seed=self.seed + 1), index)
+        )
 
     resumed(world, change)
 
@@ -164,7 +188,10 @@ def sides_swapped_later(world: World, run) -> None:
     right = prepare.Ready.batch_trees
 
     def trees(self, index):
-        return [replace(t, completions=t.completions[::-1]) if t.row % 3 == 0 else t for t in right(self, index)]
+        return [
+            replace(t, completions=t.completions[::-1]) if t.row % 3 == 0 else t
+            for t in right(self, index)
+        ]
 
     world.patch(prepare.Ready, "batch_trees", trees)
 
@@ -203,7 +230,11 @@ def following(change):
         world.options["reference"] = "moving"
         world.settings |= {"moving.every": 3, "moving.mix": 0.5}
         right = moving.Moving.follow
-        world.patch(moving.Moving, "follow", lambda self, number, policy: change(right, self, number, policy))
+        world.patch(
+            moving.Moving,
+            "follow",
+            lambda self, number, policy: change(right, self, number, policy),
+        )
 
     return spoil
 
@@ -256,23 +287,74 @@ def mean_of_packs(world: World) -> None:
 GRADIENT = "gradient"
 FAULTS = (
     Fault("31", "the last micro-batch of a larger batch counts twice", GRADIENT, last_rows_twice),
-    Fault("31", "padding rows in the denominator from the fourth update on", GRADIENT, during(3, padding_counted)),
-    Fault("new", "the gradient of the update before is not cleared", GRADIENT, during(2, gradient_kept)),
-    Fault("39", "gradients are added up twice from the fourth update on", GRADIENT, during(3, summed_twice)),
-    Fault("4", "the end token of chosen answers alone is masked", "other tokens than the answer's|differ from those of each alone|differ from the model's own", later(end_of_chosen_masked)),
-    Fault("6", "tokens of long rows alone are not seen", "longest row|differ from", later(long_rows_cut)),
+    Fault(
+        "31",
+        "padding rows in the denominator from the fourth update on",
+        GRADIENT,
+        during(3, padding_counted),
+    ),
+    Fault(
+        "new",
+        "the gradient of the update before is not cleared",
+        GRADIENT,
+        during(2, gradient_kept),
+    ),
+    Fault(
+        "39",
+        "gradients are added up twice from the fourth update on",
+        GRADIENT,
+        during(3, summed_twice),
+    ),
+    Fault(
+        "4",
+        "the end token of chosen answers alone is masked",
+        "other tokens than the answer's|differ from those of each alone|differ from the"
+        " model's own",
+        later(end_of_chosen_masked),
+    ),
+    Fault(
+        "6",
+        "tokens of long rows alone are not seen",
+        "longest row|differ from",
+        later(long_rows_cut),
+    ),
     Fault("new", "the learning rate's schedule is stepped twice", "times as far", schedule_twice),
     Fault("new", "weight decay does nothing", "decay", no_decay),
     Fault("new", "each tensor is clipped by its own norm", "clip|times as far", clipped_apart),
     Fault("36", "a resumed run mixes the moments up", "moments|does not hold", moments_of_others),
     Fault("36", "a resumed run has another order of rows", "order", other_order_on_resume),
-    Fault("12", "answers change sides after three updates", "other (rows|text)", during(3, sides_swapped_later)),
+    Fault(
+        "12",
+        "answers change sides after three updates",
+        "other (rows|text)",
+        during(3, sides_swapped_later),
+    ),
     Fault("30", "KTO's baseline is that of the batch before", "baseline", baseline_of_before),
-    Fault("23", "tied weights are trained apart", "tied|computes other logits|other model", later(untied, {"lora": False})),
+    Fault(
+        "23",
+        "tied weights are trained apart",
+        "tied|computes other logits|other model",
+        later(untied, {"lora": False}),
+    ),
     Fault("24", "adapters count double", "computes other logits|scal", later(scaled_twice)),
-    Fault("21", "a moving reference that never moves", "moving reference", following(lambda right, self, number, policy: None)),
-    Fault("21", "a moving reference that moves at every update", "moving reference", following(lambda right, self, number, policy: right(self, 3, policy))),
-    Fault("19", "noise in the reference from the third update on", "must not move", during(2, noisy_reference)),
+    Fault(
+        "21",
+        "a moving reference that never moves",
+        "moving reference",
+        following(lambda right, self, number, policy: None),
+    ),
+    Fault(
+        "21",
+        "a moving reference that moves at every update",
+        "moving reference",
+        following(lambda right, self, number, policy: right(self, 3, policy)),
+    ),
+    Fault(
+        "19",
+        "noise in the reference from the third update on",
+        "must not move",
+        during(2, noisy_reference),
+    ),
     Fault("new", "samples are of the model without its adapters", "sample", samples_of_the_base),
     Fault("32", "the held-out loss is a mean over packs", "reported", mean_of_packs),
-)  # fmt: skip
+)

@@ -92,16 +92,62 @@ def nan_gradient(world: World, run) -> None:
 
 
 FAULTS = (
-    Fault("31", "the gradient is four times too large", "wrong denominator", scaled_denominator(0.25), trl_loss(lambda loss, trainer: loss * 4)),
-    Fault("31", "mean per micro-batch instead of per batch", "micro-batch|wrong denominator", mean_per_micro_batch),
-    Fault("31", "the last micro-batch is lost", "rows, or in another order|of its .* rows|rows, and .* came back", last_micro_batch_lost),
-    Fault("27", "bfloat16 weights swallow the updates", "rounding swallows", low_precision_masters,
-          trl_made(lambda trainer: None, _peft=False, _dtype=torch.bfloat16, learning_rate=1e-6)),
-    Fault("new", "the optimizer leaves a tensor out", "optimizer leaves it out", one_left_out, None),
+    Fault(
+        "31",
+        "the gradient is four times too large",
+        "wrong denominator",
+        scaled_denominator(0.25),
+        trl_loss(lambda loss, trainer: loss * 4),
+    ),
+    Fault(
+        "31",
+        "mean per micro-batch instead of per batch",
+        "micro-batch|wrong denominator",
+        mean_per_micro_batch,
+    ),
+    Fault(
+        "31",
+        "the last micro-batch is lost",
+        "rows, or in another order|of its .* rows|rows, and .* came back",
+        last_micro_batch_lost,
+    ),
+    Fault(
+        "27",
+        "bfloat16 weights swallow the updates",
+        "rounding swallows",
+        low_precision_masters,
+        trl_made(lambda trainer: None, _peft=False, _dtype=torch.bfloat16, learning_rate=1e-6),
+    ),
+    Fault(
+        "new", "the optimizer leaves a tensor out", "optimizer leaves it out", one_left_out, None
+    ),
     Fault("new", "updates do not reach the network", "did not reach it|does not hold", unpublished),
-    Fault("new", "the learning rate is three times what was asked for", "times as far", rate_times_three),
-    Fault("36", "AdamW's moments are lost in the middle", "moments are not", during(4, moments_forgotten),
-          trl_loss(lambda loss, trainer: trainer.state.global_step != 4 or trainer.optimizer.optimizer.state.clear() or loss if trainer.state.global_step == 4 else loss)),
-    Fault("34", "a gradient becomes NaN", "norm is nan|not finite", during(3, nan_gradient),
-          trl_loss(lambda loss, trainer: loss * float("nan") if trainer.state.global_step == 3 else loss)),
-)  # fmt: skip
+    Fault(
+        "new",
+        "the learning rate is three times what was asked for",
+        "times as far",
+        rate_times_three,
+    ),
+    Fault(
+        "36",
+        "AdamW's moments are lost in the middle",
+        "moments are not",
+        during(4, moments_forgotten),
+        trl_loss(
+            lambda loss, trainer: (
+                trainer.state.global_step != 4 or trainer.optimizer.optimizer.state.clear() or loss
+                if trainer.state.global_step == 4
+                else loss
+            )
+        ),
+    ),
+    Fault(
+        "34",
+        "a gradient becomes NaN",
+        "norm is nan|not finite",
+        during(3, nan_gradient),
+        trl_loss(
+            lambda loss, trainer: loss * float("nan") if trainer.state.global_step == 3 else loss
+        ),
+    ),
+)

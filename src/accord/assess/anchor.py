@@ -1,4 +1,6 @@
-"""What a model is measured against: the model without its adapters, the one that a run started from, or one by name."""
+"""What a model is measured against: the model without its adapters, the one that a run started
+from, or one by name.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def forward_of(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forw
     return choose(model, shown, wanted)
 
 
-def anchor_of(opened: Opened, wanted: str | None, policy: Forward, trees: Sequence[Tree]) -> Anchor | None:
+def anchor_of(
+    opened: Opened, wanted: str | None, policy: Forward, trees: Sequence[Tree]
+) -> Anchor | None:
     """What `--reference` names, or what the model itself brings; None for a bare model.
 
     Args:
@@ -48,15 +52,26 @@ def anchor_of(opened: Opened, wanted: str | None, policy: Forward, trees: Sequen
       UsageError: adapter_off without adapters; a model with another vocabulary.
     """
     if wanted == "adapter_off" and opened.model.peft is None:
-        raise UsageError(f"--reference adapter_off: {opened.name} has no adapters. Name the model: --reference MODEL.")
+        raise UsageError(
+            f"--reference adapter_off: {opened.name} has no adapters. Name the model: --reference"
+            " MODEL."
+        )
     if wanted in (None, "adapter_off"):
         if opened.model.peft is not None:
-            began = "the adapter it started from" if opened.model.has_reference_adapter else "the model without its adapters"
+            began = (
+                "the adapter it started from"
+                if opened.model.has_reference_adapter
+                else "the model without its adapters"
+            )
             return Anchor(AdaptersOff(policy), began)
         if opened.run is None:
             return None
         wanted = opened.config.model.name
-    other = load(wanted, dtype=str(opened.model.dtype).removeprefix("torch."), device=str(opened.model.device))
+    other = load(
+        wanted,
+        dtype=str(opened.model.dtype).removeprefix("torch."),
+        device=str(opened.model.device),
+    )
     _require_same_tokens(opened, other)
     return Anchor(Frozen(forward_of(other, trees, opened.config.model.forward)), f"{wanted}")
 
@@ -69,6 +84,7 @@ def _require_same_tokens(opened: Opened, other: LanguageModel) -> None:
     mine, theirs = opened.model.tokenizer.get_vocab(), other.tokenizer.get_vocab()
     if mine != theirs:
         raise UsageError(
-            f"--reference {other.source}: its tokenizer has other tokens than {opened.name}'s ({len(theirs):,} and {len(mine):,}), "
-            "so log-probs of the same ids cannot be compared.\nTo compare answers instead: --against MODEL --judge …"
+            f"--reference {other.source}: its tokenizer has other tokens than {opened.name}'s"
+            f" ({len(theirs):,} and {len(mine):,}), so log-probs of the same ids cannot be"
+            " compared.\nTo compare answers instead: --against MODEL --judge …"
         )

@@ -1,4 +1,6 @@
-"""Fresh answers to held-out prompts: how far from the reference the model has gone, and how long its answers are."""
+"""Fresh answers to held-out prompts: how far from the reference the model has gone, and how long
+its answers are.
+"""
 
 from __future__ import annotations
 
@@ -47,10 +49,16 @@ class Side:
         try:
             ids = [tuple(self.template.question(one)) for one in turns]
         except Unfit as problem:
-            raise UsageError(f"{self.name} cannot be asked the same prompts: {problem}.") from problem
+            raise UsageError(
+                f"{self.name} cannot be asked the same prompts: {problem}."
+            ) from problem
         with self.inside():
             return sample(
-                self.model.network, self.model.tokenizer, ids, max_new_tokens=drawing.max_new_tokens, seed=drawing.seed
+                self.model.network,
+                self.model.tokenizer,
+                ids,
+                max_new_tokens=drawing.max_new_tokens,
+                seed=drawing.seed,
             )
 
 
@@ -63,8 +71,12 @@ def sides(opened: Opened, anchor: Anchor | None, policy: Forward) -> tuple[Side,
     return own, Side(anchor.says, start.forward.model, start.inside, opened.template)
 
 
-def questions(rows: Rows, opened: Opened, drawing: Drawing) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
-    """The first different prompts of the rows that leave room for an answer: as turns, and as tokens."""
+def questions(
+    rows: Rows, opened: Opened, drawing: Drawing
+) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
+    """The first different prompts of the rows that leave room for an answer: as turns, and as
+    tokens.
+    """
     room = (opened.limit or 10**9) - drawing.max_new_tokens
     first: dict[Prompt, tuple[Turn, ...]] = {}
     for tree in rows.trees:
@@ -78,7 +90,9 @@ def questions(rows: Rows, opened: Opened, drawing: Drawing) -> tuple[list[tuple[
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
-    """Lengths, repetition, endings; of both sides where there are two, the difference paired by prompt."""
+    """Lengths, repetition, endings; of both sides where there are two, the difference paired by
+    prompt.
+    """
     lengths = np.array([len(answer.tokens) for answer in own])
     found = {**figures(own), "prompts": len(own), "tokens": bootstrap_mean(lengths).as_dict()}
     if other is not None:
@@ -92,5 +106,7 @@ def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
 
 
 def divergence(policy: Forward, anchor: Anchor, ids: list[Prompt], own: list[Sample]) -> dict:
-    """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution at each position."""
+    """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution
+    at each position.
+    """
     return bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))).as_dict()

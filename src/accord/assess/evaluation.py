@@ -1,6 +1,6 @@
 """`accord eval`: a model on held-out rows and on fresh answers, every figure with its interval.
 
-    open ─▶ rows ─▶ forward path, reference ─▶ records ─▶ figures of rows ─▶ fresh answers ─▶ judge ─▶ perplexity ─▶ file
+open ─▶ rows ─▶ forward path, reference ─▶ records ─▶ figures of rows ─▶ fresh answers ─▶ judge ─▶ perplexity ─▶ file
 """
 
 from __future__ import annotations
@@ -66,7 +66,8 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     Raises:
       AccordError: no such model, unusable rows, options that do not fit together.
     """
-    judge = make_judge(request.judging) if request.judging is not None else None  # what is wrong with it is said first
+    # what is wrong with it is said first
+    judge = make_judge(request.judging) if request.judging is not None else None
     opened = open_model(name, dtype=request.dtype, template=request.template)
     target = folder_of(opened, request.output)
     say(f"{name}: {opened.weights}")
@@ -77,7 +78,9 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     if request.drawing.prompts:
         found |= fresh(session, request, judge, say)
     if request.perplexity is not None:
-        found["perplexity"] = perplexity(request.perplexity, opened, session.ruler.forward, session.anchor)
+        found["perplexity"] = perplexity(
+            request.perplexity, opened, session.ruler.forward, session.anchor
+        )
     if target is not None:
         _write(target, found, records, held_out, session.rows)
     return found, target
@@ -99,14 +102,25 @@ def prepare(opened: Opened, request: Request, say: Say) -> Session:
         say(f"  {count:>7,}  not encoded: {reason}")
     policy = forward_of(opened.model, rows.trees, opened.config.model.forward)
     anchor = anchor_of(opened, request.reference, policy, rows.trees)
-    if anchor is not None and objective is None:  # a bare model with a reference: DPO's implicit reward
+    # a bare model with a reference: DPO's implicit reward
+    if anchor is not None and objective is None:
         objective = resolve("dpo", {"beta": 0.1 if request.beta is None else request.beta})
     elif objective is None:
         if request.beta is not None:
-            raise UsageError("--beta scales a log-ratio, and there is no reference. Name one: --reference MODEL.")
+            raise UsageError(
+                "--beta scales a log-ratio, and there is no reference. Name one: --reference MODEL."
+            )
         objective = resolve("sft", {})
-    if request.reference is not None and not objective.objective.reference and not request.drawing.prompts and request.perplexity is None:
-        raise UsageError(f"--reference: {objective.name} uses none, and with --samples 0 nothing else is measured against it. Leave it out.")
+    if (
+        request.reference is not None
+        and not objective.objective.reference
+        and not request.drawing.prompts
+        and request.perplexity is None
+    ):
+        raise UsageError(
+            f"--reference: {objective.name} uses none, and with --samples 0 nothing else is"
+            " measured against it. Leave it out."
+        )
     if anchor is not None and objective.objective.reference:
         say(f"measured against {anchor.says}")
     reference = anchor.reference if anchor is not None and objective.objective.reference else None
@@ -122,7 +136,10 @@ def objective_of(opened: Opened, request: Request) -> BoundObjective | None:
     if opened.run is None:
         return None
     if request.beta is not None:
-        raise UsageError(f"--beta: {opened.name} was trained with {opened.config.objective}, and is measured with that. Leave it out.")
+        raise UsageError(
+            f"--beta: {opened.name} was trained with {opened.config.objective}, and is measured"
+            " with that. Leave it out."
+        )
     return resolve_objective(opened.config)
 
 
@@ -134,7 +151,9 @@ def load(opened: Opened, request: Request) -> tuple[Rows, str]:
     """
     path = request.data or opened.config.data.held_out
     if path is None:
-        raise UsageError(f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE.")
+        raise UsageError(
+            f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE."
+        )
     config = _with_rows(opened.config, request.rows)
     try:
         return load_rows(config, path, "pairs", opened.template, SilentDisplay()), "pairs"
@@ -158,34 +177,59 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, o
     records = session.ruler.records(held_out)
     width = measured.tie_width(session.ruler, held_out, records) if session.kind == "pairs" else 0.0
     if session.kind == "labelled":
-        return {"labelled": measured.label_figures(records, held_out, objective, width, session.opened.config.train.seed)}, records, held_out
+        return (
+            {
+                "labelled": measured.label_figures(
+                    records, held_out, objective, width, session.opened.config.train.seed
+                )
+            },
+            records,
+            held_out,
+        )
     figures = measured.pair_figures(records, held_out, objective, width)
     table = examples.table(0, records, held_out, session.rows)
-    figures["slices"] = measured.slice_figures(table, measured.margins_of(records), held_out.prompts, width)
+    figures["slices"] = measured.slice_figures(
+        table, measured.margins_of(records), held_out.prompts, width
+    )
     return {"pairs": figures}, records, held_out
 
 
 def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> dict:
-    """Answers of the model and of what it is measured against, to the same prompts; a judge's verdicts on them."""
+    """Answers of the model and of what it is measured against, to the same prompts; a judge's
+    verdicts on them.
+    """
     drawing, policy = request.drawing, session.ruler.forward
     turns, ids = questions(session.rows, session.opened, drawing)
     if not turns:
-        return {"answers": {"prompts": 0, "says": "no prompt leaves room for an answer in the model's positions"}}
+        return {
+            "answers": {
+                "prompts": 0,
+                "says": "no prompt leaves room for an answer in the model's positions",
+            }
+        }
     own_side, other_side = sides(session.opened, session.anchor, policy)
     say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
     own = own_side.answer(turns, drawing)
     other = other_side.answer(turns, drawing) if other_side is not None else None
-    found = sample_figures(own, other) | {"max_new_tokens": drawing.max_new_tokens, "seed": drawing.seed}
+    found = sample_figures(own, other) | {
+        "max_new_tokens": drawing.max_new_tokens,
+        "seed": drawing.seed,
+    }
     if session.anchor is not None:
         found |= {"kl": divergence(policy, session.anchor, ids, own), "kl_to": session.anchor.says}
     if judge is None:
         return {"answers": found}
     against, theirs = _opponent(request, other_side, other, turns)
     say(f"judged by {judge.name}, against {against}")
-    return {"answers": found, "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed)}
+    return {
+        "answers": found,
+        "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed),
+    }
 
 
-def _opponent(request: Request, side: Side | None, answers: list[Sample] | None, turns: list) -> tuple[str, list[Sample]]:
+def _opponent(
+    request: Request, side: Side | None, answers: list[Sample] | None, turns: list
+) -> tuple[str, list[Sample]]:
     """Whose answers the model's are judged against: --against, else what it is measured against.
 
     Raises:
@@ -194,14 +238,20 @@ def _opponent(request: Request, side: Side | None, answers: list[Sample] | None,
     name = request.judging.against
     if name is not None:
         other = open_model(name)
-        return name, Side(name, other.model, nullcontext, other.template).answer(turns, request.drawing)
+        return name, Side(name, other.model, nullcontext, other.template).answer(
+            turns, request.drawing
+        )
     if side is None:
-        raise UsageError("--judge compares answers with another model's, and there is no reference. Name one: --against MODEL.")
+        raise UsageError(
+            "--judge compares answers with another model's, and there is no reference. Name one:"
+            " --against MODEL."
+        )
     return side.name, answers
 
 
 def folder_of(opened: Opened, output: str | None) -> Path | None:
-    """Where the evaluation is written: --output, else into the run under the first free name; nowhere for a model alone.
+    """Where the evaluation is written: --output, else into the run under the first free name;
+    nowhere for a model alone.
 
     Raises:
       UsageError: it exists.
@@ -214,7 +264,9 @@ def folder_of(opened: Opened, output: str | None) -> Path | None:
     if opened.run is None:
         return None
     number = 1
-    while (target := opened.run.path / ("evaluation" if number == 1 else f"evaluation-{number}")).exists():
+    while (
+        target := opened.run.path / ("evaluation" if number == 1 else f"evaluation-{number}")
+    ).exists():
         number += 1
     return target
 
@@ -230,11 +282,20 @@ def _source(session: Session, request: Request) -> dict:
     """What was measured, on what, against what."""
     opened, dataset = session.opened, session.rows.dataset
     return {
-        "model": fingerprint.weights(opened.model.network), "weights": opened.weights,
+        "model": fingerprint.weights(opened.model.network),
+        "weights": opened.weights,
         "dtype": str(opened.model.dtype).removeprefix("torch."),
-        "data": {"sha256": dataset.digest, "rows": dataset.ledger.rows, "used": len(session.rows.trees)},
+        "data": {
+            "sha256": dataset.digest,
+            "rows": dataset.ledger.rows,
+            "used": len(session.rows.trees),
+        },
         "objective": {"name": session.ruler.objective.name, **session.ruler.objective.options},
         "convention": session.ruler.objective.convention,
-        "reference": session.anchor.says if session.anchor is not None and session.ruler.reference is not None else None,
+        "reference": (
+            session.anchor.says
+            if session.anchor is not None and session.ruler.reference is not None
+            else None
+        ),
         "forward": session.ruler.forward.path,
-    }  # fmt: skip
+    }

@@ -1,7 +1,9 @@
-"""Perplexity of texts that the model should not have forgotten, beside that of what it is measured against.
+"""Perplexity of texts that the model should not have forgotten, beside that of what it is measured
+against.
 
-A text is cut into pieces of as many tokens as the run's rows may have; the first token of a piece is given, not
-predicted. Of rows with answers, the answers to imitate (of pairs, the chosen ones) are predicted, given their prompts.
+A text is cut into pieces of as many tokens as the run's rows may have; the first token of a piece
+is given, not predicted. Of rows with answers, the answers to imitate (of pairs, the chosen ones)
+are predicted, given their prompts.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ from accord.types import DataError, Logps, Tree
 
 
 def perplexity(path: str, opened: Opened, policy: Forward, anchor: Anchor | None) -> dict:
-    """Nats a token and perplexity, of the model and of what it is measured against, and their difference by the same texts.
+    """Nats a token and perplexity, of the model and of what it is measured against, and their
+    difference by the same texts.
 
     Raises:
       DataError: no text in the file.
@@ -32,12 +35,20 @@ def perplexity(path: str, opened: Opened, policy: Forward, anchor: Anchor | None
     trees, owners = texts(path, opened)
     own = _logps(trees, opened, policy, None)
     tokens = own.count.double().cpu().numpy()
-    found = {"file_texts": len(set(owners)), "tokens": int(tokens.sum()), **_figures(_nats(own), tokens, owners)}
+    found = {
+        "file_texts": len(set(owners)),
+        "tokens": int(tokens.sum()),
+        **_figures(_nats(own), tokens, owners),
+    }
     if anchor is None:
         return found
     other = _nats(_logps(trees, opened, policy, anchor.reference))
     change = bootstrap_ratio(_nats(own) - other, tokens, clusters=owners)
-    return found | {"reference": _figures(other, tokens, owners), "nats_a_token_more": change.as_dict(), "against": anchor.says}
+    return found | {
+        "reference": _figures(other, tokens, owners),
+        "nats_a_token_more": change.as_dict(),
+        "against": anchor.says,
+    }
 
 
 def texts(path: str, opened: Opened) -> tuple[list[Tree], list[int]]:
@@ -46,9 +57,16 @@ def texts(path: str, opened: Opened) -> tuple[list[Tree], list[int]]:
     Raises:
       DataError: the file cannot be read, or holds nothing that can be predicted.
     """
-    trees = _plain(path, opened) if Path(path).suffix.lower() in (".txt", ".md") else _rows(path, opened)
+    trees = (
+        _plain(path, opened)
+        if Path(path).suffix.lower() in (".txt", ".md")
+        else _rows(path, opened)
+    )
     if not trees:
-        raise DataError(f"{path}: nothing to predict. Expected a .txt with texts apart by empty lines, or rows with answers.")
+        raise DataError(
+            f"{path}: nothing to predict. Expected a .txt with texts apart by empty lines, or rows"
+            " with answers."
+        )
     return trees, [tree.row for tree in trees]
 
 
@@ -61,17 +79,25 @@ def _plain(path: str, opened: Opened) -> list[Tree]:
     for number, block in enumerate(part for part in text.split("\n\n") if part.strip()):
         ids = opened.model.tokenizer(block.strip("\n"))["input_ids"]
         pieces = (ids[start : start + size] for start in range(0, len(ids), size))
-        trees += [Tree((piece[0],), (tuple(piece[1:]),), number) for piece in pieces if len(piece) > 1]
+        trees += [
+            Tree((piece[0],), (tuple(piece[1:]),), number) for piece in pieces if len(piece) > 1
+        ]
     return trees
 
 
 def _rows(path: str, opened: Opened) -> list[Tree]:
     data = opened.config.data
-    examples = read(path, "demonstrations", format=data.format, columns=data.columns or None).examples
-    return encode(examples, opened.template, Limits(data.max_tokens, data.long_prompts, data.long_answers)).trees
+    examples = read(
+        path, "demonstrations", format=data.format, columns=data.columns or None
+    ).examples
+    return encode(
+        examples, opened.template, Limits(data.max_tokens, data.long_prompts, data.long_answers)
+    ).trees
 
 
-def _logps(trees: list[Tree], opened: Opened, policy: Forward, reference: Reference | None) -> Logps:
+def _logps(
+    trees: list[Tree], opened: Opened, policy: Forward, reference: Reference | None
+) -> Logps:
     """Log-probs under the policy, or under the reference, in the order of the trees."""
     groups = micro_batches(trees, 2 * opened.config.train.micro_tokens)
     with torch.no_grad():

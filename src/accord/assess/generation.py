@@ -35,9 +35,17 @@ class Sampling:
 
 
 def generate(
-    name: str, *, prompts: str | None, prompt: str | None, sampling: Sampling, output: str | None, limit: int | None,
-    dtype: str | None, template: str | None, say: Say,
-) -> tuple[dict, list[dict]]:  # fmt: skip
+    name: str,
+    *,
+    prompts: str | None,
+    prompt: str | None,
+    sampling: Sampling,
+    output: str | None,
+    limit: int | None,
+    dtype: str | None,
+    template: str | None,
+    say: Say,
+) -> tuple[dict, list[dict]]:
     """Answer prompts; the figures, and the rows where they are not written to a file.
 
     Raises:
@@ -49,7 +57,9 @@ def generate(
         check_rows_file(output)
     read = _questions(prompts, prompt)
     opened = open_model(name, dtype=dtype, template=template)
-    asked = Asked.of(read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name)
+    asked = Asked.of(
+        read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
+    )
     for line in _account(read, asked, limit):
         say(line)
     provenance = provenance_of(opened, sampling, read)
@@ -62,7 +72,12 @@ def generate(
         with new_file(output) as file:
             for row in rows:
                 file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    return {**figures.as_dict(), "left_out": dict(asked.left_out), "output": output, "provenance": provenance}, kept
+    return {
+        **figures.as_dict(),
+        "left_out": dict(asked.left_out),
+        "output": output,
+        "provenance": provenance,
+    }, kept
 
 
 @dataclass
@@ -87,21 +102,24 @@ class Figures:
 
     def says(self) -> str:
         return (
-            f"{self.answers:,} answers to {self.prompts:,} prompts, {self.tokens:,} tokens, "
-            f"{self.tokens / max(self.seconds, 1e-9):,.0f} a second; {self.ended / max(1, self.answers):.1%} ended by the model"
+            f"{self.answers:,} answers to {self.prompts:,} prompts, {self.tokens:,} tokens,"
+            f" {self.tokens / max(self.seconds, 1e-9):,.0f} a second;"
+            f" {self.ended / max(1, self.answers):.1%} ended by the model"
         )
 
 
 def _rows(
     opened: Opened, asked: Asked, sampling: Sampling, provenance: dict, figures: Figures, say: Say
-) -> Iterator[dict]:  # fmt: skip
+) -> Iterator[dict]:
     """A row a prompt, in the file's order, piece by piece."""
     network, tokenizer = opened.model.root, opened.model.tokenizer
     for start in range(0, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
         began = time.perf_counter()
-        answers = sample(network, tokenizer, repeated, **sampling.options(), first_row=start * sampling.k)
+        answers = sample(
+            network, tokenizer, repeated, **sampling.options(), first_row=start * sampling.k
+        )
         figures.add(len(questions), answers, time.perf_counter() - began)
         for i, question in enumerate(questions):
             yield row_of(question, answers[i * sampling.k : (i + 1) * sampling.k], provenance)
@@ -109,7 +127,9 @@ def _rows(
 
 
 def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
-    """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of K."""
+    """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of
+    K.
+    """
     return {
         "prompt": prompt_column(question.turns),
         "completions": [answer.text for answer in answers],

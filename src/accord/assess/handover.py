@@ -1,10 +1,12 @@
-"""The way to other evaluation harnesses: the command that measures an exported folder there. Neither is a dependency.
+"""The way to other evaluation harnesses: the command that measures an exported folder there.
+Neither is a dependency.
 
-Tried with lm_eval 0.4.13 (adapters) and inspect-ai (a merged model), each on a task of local rows. The tasks named in the commands
-are examples: arc_easy needs nothing beside lm_eval, and inspect_evals is a package of its own (pip install inspect-evals).
+Tried with lm_eval 0.4.13 (adapters) and inspect-ai (a merged model), each on a task of local rows.
+The tasks named in the commands are examples: arc_easy needs nothing beside lm_eval, and
+inspect_evals is a package of its own (pip install inspect-evals).
 
-Sources: lm-evaluation-harness, docs/interface.md (`--model_args pretrained=…,peft=…`); inspect-ai, providers documentation
-(`hf/local` with `-M model_path=…`).
+Sources: lm-evaluation-harness, docs/interface.md (`--model_args pretrained=…,peft=…`); inspect-ai,
+providers documentation (`hf/local` with `-M model_path=…`).
 """
 
 from __future__ import annotations
@@ -21,16 +23,22 @@ HARNESSES = ("lm-eval", "inspect-ai")
 def check(harness: str | None, output: str | None, *, merge: bool, adapters: bool) -> None:
     """
     Raises:
-      UsageError: no such harness, or an export that it cannot load; said before anything is exported.
+      UsageError: no such harness, or an export that it cannot load; said before anything is
+        exported.
     """
     if harness is None:
         return
     if harness not in HARNESSES:
         raise UsageError(f"--for {harness}: expected {' or '.join(HARNESSES)}.")
     if harness == "inspect-ai" and adapters and not merge:
-        raise UsageError("--for inspect-ai: it loads whole models, and this run trained adapters. Add --merge.")
+        raise UsageError(
+            "--for inspect-ai: it loads whole models, and this run trained adapters. Add --merge."
+        )
     if harness == "lm-eval" and output is not None and set(output) & set(",="):
-        raise UsageError(f"--for lm-eval: its --model_args cannot hold a path with a comma or '=': {output}. Choose another --output.")
+        raise UsageError(
+            f"--for lm-eval: its --model_args cannot hold a path with a comma or '=': {output}."
+            " Choose another --output."
+        )
 
 
 def command(harness: str, folder: Path) -> str:
@@ -42,7 +50,17 @@ def command(harness: str, folder: Path) -> str:
     folder = folder.resolve()
     chat = _chat(folder)
     if harness == "inspect-ai":
-        words = ["inspect", "eval", "inspect_evals/gsm8k", "--model", "hf/local", "-M", f"model_path={folder}", "-M", f"tokenizer_path={folder}"]
+        words = [
+            "inspect",
+            "eval",
+            "inspect_evals/gsm8k",
+            "--model",
+            "hf/local",
+            "-M",
+            f"model_path={folder}",
+            "-M",
+            f"tokenizer_path={folder}",
+        ]
         return shlex.join(words)
     adapter = folder / "adapter_config.json"
     arguments = [f"pretrained={folder}"]
@@ -51,9 +69,21 @@ def command(harness: str, folder: Path) -> str:
         arguments = [f"pretrained={base}", f"peft={folder}", f"tokenizer={folder}"]
     for argument in arguments:
         if "," in argument or "=" in argument.partition("=")[2]:
-            raise UsageError(f"--for lm-eval: its --model_args cannot hold {argument}. Export to another path: --output DIR.")
+            raise UsageError(
+                f"--for lm-eval: its --model_args cannot hold {argument}. Export to another path:"
+                " --output DIR."
+            )
     words = ["lm_eval", "--model", "hf", "--model_args", ",".join([*arguments, "dtype=auto"])]
-    return shlex.join([*words, *(["--apply_chat_template"] if chat else []), "--tasks", "arc_easy", "--batch_size", "auto"])
+    return shlex.join(
+        [
+            *words,
+            *(["--apply_chat_template"] if chat else []),
+            "--tasks",
+            "arc_easy",
+            "--batch_size",
+            "auto",
+        ]
+    )
 
 
 def _chat(folder: Path) -> bool:
@@ -61,4 +91,6 @@ def _chat(folder: Path) -> bool:
     if (folder / "chat_template.jinja").is_file():
         return True
     file = folder / "tokenizer_config.json"
-    return file.is_file() and bool(json.loads(file.read_text(encoding="utf-8")).get("chat_template"))
+    return file.is_file() and bool(
+        json.loads(file.read_text(encoding="utf-8")).get("chat_template")
+    )

@@ -23,7 +23,8 @@ class Judging:
     judge: str
     model: str | None = None  # that the endpoint serves
     timeout: float = 60.0
-    against: str | None = None  # a model or run whose answers are the other side; None: the reference
+    # a model or run whose answers are the other side; None: the reference
+    against: str | None = None
 
 
 def make_judge(asked: Judging) -> Judge:
@@ -34,21 +35,34 @@ def make_judge(asked: Judging) -> Judge:
     """
     if not asked.judge.startswith(("http://", "https://")):
         if asked.model is not None:
-            raise UsageError(f"--judge-model names what an endpoint serves, and --judge {asked.judge} is none. Leave it out.")
-        return RewardJudge.open(asked.judge) if Path(asked.judge).expanduser().is_dir() else scoring_judge(asked.judge)
+            raise UsageError(
+                f"--judge-model names what an endpoint serves, and --judge {asked.judge} is none."
+                " Leave it out."
+            )
+        return (
+            RewardJudge.open(asked.judge)
+            if Path(asked.judge).expanduser().is_dir()
+            else scoring_judge(asked.judge)
+        )
     if asked.model is None:
-        raise UsageError("--judge is an address: name the model that it serves: --judge-model NAME.")
+        raise UsageError(
+            "--judge is an address: name the model that it serves: --judge-model NAME."
+        )
     try:
         from accord.evaluate.judges.endpoint import EndpointJudge, Settings
     except ImportError as error:
-        raise UsageError(f"A judge behind an address needs {error.name}: pip install 'accord[judge]'.") from error
+        raise UsageError(
+            f"A judge behind an address needs {error.name}: pip install 'accord[judge]'."
+        ) from error
     settings = Settings(asked.judge, asked.model, timeout=asked.timeout)
     return EndpointJudge(settings, cache_root().parent / "judge")
 
 
 @dataclass(frozen=True)
 class RewardJudge:
-    """The answer to which a trained reward model gives the higher score, read at the token that rollouts are rewarded at."""
+    """The answer to which a trained reward model gives the higher score, read at the token that
+    rollouts are rewarded at.
+    """
 
     name: str
     reward: ModelReward
@@ -67,26 +81,49 @@ class RewardJudge:
           UsageError: it can score no contest.
         """
         turns = [contest.turns or (Turn("user", contest.prompt),) for contest in contests]
-        sides = [self.reward(turns, [getattr(contest, side) for contest in contests], [{}] * len(contests)) for side in ("one", "other")]
+        sides = [
+            self.reward(
+                turns, [getattr(contest, side) for contest in contests], [{}] * len(contests)
+            )
+            for side in ("one", "other")
+        ]
         failures = sides[0].reasons + sides[1].reasons
         judged = by_scores(*(side.values.tolist() for side in sides), failures)
         if contests and not judged.places:
-            raise UsageError(f"The reward model {self.name} can score none of {len(contests):,} contests: {'; '.join(failures)}.")
+            raise UsageError(
+                f"The reward model {self.name} can score none of {len(contests):,} contests:"
+                f" {'; '.join(failures)}."
+            )
         return judged
 
 
-def contests_of(turns: Sequence[tuple[Turn, ...]], own: Sequence[Sample], other: Sequence[Sample]) -> list[Contest]:
-    return [Contest(prompt_text(t), a.text, b.text, tuple(t)) for t, a, b in zip(turns, own, other, strict=True)]
+def contests_of(
+    turns: Sequence[tuple[Turn, ...]], own: Sequence[Sample], other: Sequence[Sample]
+) -> list[Contest]:
+    return [
+        Contest(prompt_text(t), a.text, b.text, tuple(t))
+        for t, a, b in zip(turns, own, other, strict=True)
+    ]
 
 
 def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed: int) -> dict:
-    """Ask the judge; win rates over the contests that have a verdict, and the account of the others."""
+    """Ask the judge; win rates over the contests that have a verdict, and the account of the
+    others.
+    """
     judged: Judged = judge(contests)
     places = judged.places
     found = win_rate(
-        [judged.scores[i] for i in places], [len(contests[i].one) for i in places], [len(contests[i].other) for i in places], seed=seed
+        [judged.scores[i] for i in places],
+        [len(contests[i].one) for i in places],
+        [len(contests[i].other) for i in places],
+        seed=seed,
     )
     return {
-        "judge": judge.name, "against": against, **found.as_dict(), "contests": len(contests), "judged": len(places),
-        "failures": dict(judged.failures), "account": judged.account,
-    }  # fmt: skip
+        "judge": judge.name,
+        "against": against,
+        **found.as_dict(),
+        "contests": len(contests),
+        "judged": len(places),
+        "failures": dict(judged.failures),
+        "account": judged.account,
+    }

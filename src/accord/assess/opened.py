@@ -27,7 +27,9 @@ ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
 
 @dataclass
 class Opened:
-    """A model to measure. With adapters, the model without them (or with those it started from) is still inside."""
+    """A model to measure. With adapters, the model without them (or with those it started from) is
+    still inside.
+    """
 
     name: str  # as the user named it
     model: LanguageModel
@@ -72,23 +74,39 @@ def open_start(config: Config) -> Opened:
     model = _base(config, None)
     if config.model.adapter is not None:
         load_adapter(model, config.model.adapter)
-    return Opened(config.model.name, model, _template(model, config.data.template, config), config, None, "the model as it stands")
+    return Opened(
+        config.model.name,
+        model,
+        _template(model, config.data.template, config),
+        config,
+        None,
+        "the model as it stands",
+    )
 
 
 def still_inside(model: LanguageModel, config: Config) -> bool:
-    """Whether the model that a run started from is what is left of its model with the trained adapter switched off.
+    """Whether the model that a run started from is what is left of its model with the trained
+    adapter switched off.
 
-    Not where all weights trained; and not where `reference: base` made it forget the adapter that it came with.
+    Not where all weights trained; and not where `reference: base` made it forget the adapter that
+    it came with.
     """
-    return model.peft is not None and not (config.reference == "base" and config.model.adapter is not None)
+    return model.peft is not None and not (
+        config.reference == "base" and config.model.adapter is not None
+    )
 
 
 def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
     config = folder.config()
     if resolve_objective(config).needs == "scores":
-        raise UsageError(f"{name} trained a reward model, which gives scores and no answers. Use it as a reward: accord score --reward.")
+        raise UsageError(
+            f"{name} trained a reward model, which gives scores and no answers. Use it as a reward:"
+            " accord score --reward."
+        )
     if (folder.path / WHOLE).is_dir():
-        model = load(str(folder.path / WHOLE), dtype=dtype or config.model.dtype, device=config.model.device)
+        model = load(
+            str(folder.path / WHOLE), dtype=dtype or config.model.dtype, device=config.model.device
+        )
         weights = "the run's final weights"
     elif (folder.path / ADAPTER).is_dir():
         model = _base(config, dtype)
@@ -98,11 +116,19 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
     else:
         model, _, saved = checkpointed(folder, "latest", dtype)
         weights = f"step {saved.step} of a run that has not finished"
-    return Opened(name, model, _template(model, template or config.data.template, config), config, folder, weights)
+    return Opened(
+        name,
+        model,
+        _template(model, template or config.data.template, config),
+        config,
+        folder,
+        weights,
+    )
 
 
 def _require_same_base(folder: RunFolder, config: Config, dtype: torch.dtype, now: str) -> None:
-    """A fingerprint is one of a dtype, and what `auto` or --dtype takes here need not be what the run was trained in.
+    """A fingerprint is one of a dtype, and what `auto` or --dtype takes here need not be what the
+    run was trained in.
 
     Raises:
       Refused: the base model has other weights than when the run was trained, in either dtype.
@@ -119,19 +145,30 @@ def _base(config: Config, dtype: str | None) -> LanguageModel:
 
 
 def _take(model: LanguageModel, folder: Path) -> None:
-    """Put a saved adapter's weights into the adapter that trains, whose counterpart or base stays the reference."""
+    """Put a saved adapter's weights into the adapter that trains, whose counterpart or base stays
+    the reference.
+    """
     try:
-        found = set_peft_model_state_dict(model.peft, load_file(folder / "adapter_model.safetensors"), TRAINED)
+        found = set_peft_model_state_dict(
+            model.peft, load_file(folder / "adapter_model.safetensors"), TRAINED
+        )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{folder}: the adapter cannot be read: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{folder}: the adapter cannot be read: {str(error).splitlines()[0]}"
+        ) from error
     if found.unexpected_keys:
-        raise CheckpointError(f"{folder}: {len(found.unexpected_keys)} tensors have no place, such as {found.unexpected_keys[0]}.")
+        raise CheckpointError(
+            f"{folder}: {len(found.unexpected_keys)} tensors have no place, such as"
+            f" {found.unexpected_keys[0]}."
+        )
 
 
 def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
     """An adapter on the base that it names; the base alone is what it is measured against."""
     try:
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))["base_model_name_or_path"]
+        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))[
+            "base_model_name_or_path"
+        ]
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UsageError(f"{folder}: adapter_config.json names no base model.") from error
     model = load(str(base), dtype=dtype or "auto")
@@ -145,4 +182,6 @@ def _template(model: LanguageModel, wanted: str, config: Config) -> Template:
     if wanted == "auto" and not model.tokenizer.chat_template:
         wanted = "raw"
     stops = getattr(model.network.generation_config, "eos_token_id", None)
-    return make_template(model.tokenizer, wanted, generation_eos=stops, allow_raw="raw_text" in config.allow)
+    return make_template(
+        model.tokenizer, wanted, generation_eos=stops, allow_raw="raw_text" in config.allow
+    )

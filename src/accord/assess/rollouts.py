@@ -1,7 +1,8 @@
 """`accord sample | score | pair`: prompts → K answers → rewards → pairs, each a file that the next one reads.
 
-sample and score write line by line, and a killed command goes on where it stood; what an answer hangs on stands in every
-line. Row i draws from (seed, i), so an answer is the same whenever it is drawn.
+sample and score write line by line, and a killed command goes on where it stood; what an answer
+hangs on stands in every line. Row i draws from (seed, i), so an answer is the same whenever it is
+drawn.
 """
 
 from __future__ import annotations
@@ -28,28 +29,48 @@ from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
 Say = Callable[[str], None]
-Beside = Callable[[Sequence[Prompt], Sequence[Sample]], Mapping[str, Sequence]]  # of N answers to N prompts: columns of N
+# of N answers to N prompts: columns of N
+Beside = Callable[[Sequence[Prompt], Sequence[Sample]], Mapping[str, Sequence]]
 
 
 def sample_file(
-    name: str, prompts: str, output: str, sampling: Sampling, *, limit: int | None, dtype: str | None, template: str | None, say: Say
+    name: str,
+    prompts: str,
+    output: str,
+    sampling: Sampling,
+    *,
+    limit: int | None,
+    dtype: str | None,
+    template: str | None,
+    say: Say,
 ) -> dict:
     """K answers to each prompt of a file, one line a prompt.
 
     Raises:
-      AccordError: a bad option, an unreadable file, no model there, or a file begun with other settings.
+      AccordError: a bad option, an unreadable file, no model there, or a file begun with other
+        settings.
     """
     if sampling.k < 2:
-        raise UsageError(f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare.")
+        raise UsageError(
+            f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare."
+        )
     read = read_prompts(prompts)
     opened = open_model(name, dtype=dtype, template=template)
     return sample_opened(opened, read, prompts, output, sampling, limit=limit, say=say)
 
 
 def sample_opened(
-    opened: Opened, read: Questions, prompts: str, output: str, sampling: Sampling, *, say: Say, limit: int | None = None,
-    about: Mapping[str, object] | None = None, beside: Beside | None = None,
-) -> dict:  # fmt: skip
+    opened: Opened,
+    read: Questions,
+    prompts: str,
+    output: str,
+    sampling: Sampling,
+    *,
+    say: Say,
+    limit: int | None = None,
+    about: Mapping[str, object] | None = None,
+    beside: Beside | None = None,
+) -> dict:
     """K answers of an open model to each prompt, one line a prompt.
 
     Args:
@@ -60,7 +81,9 @@ def sample_opened(
     Raises:
       DataError: no prompt can be answered. UsageError: a file begun with other settings.
     """
-    asked = Asked.of(read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name)
+    asked = Asked.of(
+        read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
+    )
     file = GrowingFile(output, {**provenance_of(opened, sampling, read), **(about or {})}, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
@@ -69,31 +92,63 @@ def sample_opened(
     for start in range(begun, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(k)]
-        answers = sample(opened.model.root, opened.model.tokenizer, repeated, **sampling.options(), first_row=start * k)
+        answers = sample(
+            opened.model.root,
+            opened.model.tokenizer,
+            repeated,
+            **sampling.options(),
+            first_row=start * k,
+        )
         more = beside(repeated, answers) if beside is not None else {}
         rows = []
         for i, question in enumerate(questions):
             own = slice(i * k, (i + 1) * k)
             further = {name: list(values[own]) for name, values in more.items()}
-            rows.append({**row_of(question, answers[own], {}), **further, "row": columns.get(question.origin.line, {})})
+            rows.append(
+                {
+                    **row_of(question, answers[own], {}),
+                    **further,
+                    "row": columns.get(question.origin.line, {}),
+                }
+            )
         file.add(rows)
         say(f"{file.done:,} of {len(asked.ids):,} prompts answered")
     file.finish()
     left_out = dict(asked.left_out)
-    return {"output": output, "prompts": file.done, "answers": file.done * k, "resumed": begun, "left_out": left_out}
+    return {
+        "output": output,
+        "prompts": file.done,
+        "answers": file.done * k,
+        "resumed": begun,
+        "left_out": left_out,
+    }
 
 
 # ---------------------------------------------------------------- rewards
 
 
-def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[str, Mapping[str, object]], say: Say) -> dict:
-    """Rewards of every answer of a file of answers, in a column `rewards`; null where there is none, with the reason.
+def score_file(
+    path: str,
+    output: str,
+    specs: Sequence[str],
+    options: Mapping[str, Mapping[str, object]],
+    say: Say,
+) -> dict:
+    """Rewards of every answer of a file of answers, in a column `rewards`; null where there is
+    none, with the reason.
 
     Raises:
       AccordError: no such reward or file.
     """
     reward = load_rewards(specs, options)
-    file = GrowingFile(output, {"answers": _digest(path), "rewards": list(specs), "options": json.loads(json.dumps(dict(options)))})
+    file = GrowingFile(
+        output,
+        {
+            "answers": _digest(path),
+            "rewards": list(specs),
+            "options": json.loads(json.dumps(dict(options))),
+        },
+    )
     begun, answers = file.done, 0
     for number, (line, row) in enumerate(_rows(path)):
         texts = _texts(row, path, line)
@@ -103,10 +158,23 @@ def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[st
         turns, columns = _asked(row, path, line)
         found = reward([turns] * len(texts), texts, [columns] * len(texts))
         values = [None if math.isnan(value) else value for value in found.values.tolist()]
-        parts = {name: [None if math.isnan(v) else v for v in part.tolist()] for name, part in found.parts.items()}
+        parts = {
+            name: [None if math.isnan(v) else v for v in part.tolist()]
+            for name, part in found.parts.items()
+        }
         failures = {str(i): reason for i, reason in found.failures.items()}
         sampled = {"sampled": row["provenance"]} if "provenance" in row else {}
-        file.add([{**row, "rewards": values, "reward_parts": parts, "reward_failures": failures, **sampled}])
+        file.add(
+            [
+                {
+                    **row,
+                    "rewards": values,
+                    "reward_parts": parts,
+                    "reward_failures": failures,
+                    **sampled,
+                }
+            ]
+        )
         if file.done % 100 == 0:
             say(f"{file.done:,} prompts scored")
     file.finish()
@@ -118,9 +186,15 @@ def score_file(path: str, output: str, specs: Sequence[str], options: Mapping[st
     for name, account in accounts.items():
         say(f"  {name}: {json.dumps(account, ensure_ascii=False)}")
     return {
-        "output": output, "prompts": file.done, "answers": answers, "rewarded": answers - missing, "missing": missing,
-        "reasons": dict(reasons), "accounts": accounts, "resumed": begun,
-    }  # fmt: skip
+        "output": output,
+        "prompts": file.done,
+        "answers": answers,
+        "rewarded": answers - missing,
+        "missing": missing,
+        "reasons": dict(reasons),
+        "accounts": accounts,
+        "resumed": begun,
+    }
 
 
 def _failures(path: str) -> Counter[str]:
@@ -135,7 +209,8 @@ def _failures(path: str) -> Counter[str]:
 
 
 def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
-    """Pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs + prompts without, by reason.
+    """Pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs +
+    prompts without, by reason.
 
     Raises:
       AccordError: no scored answers there.
@@ -146,8 +221,15 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
         for number, (line, row) in enumerate(_rows(path)):
             prompts += 1
             texts, rewards = _texts(row, path, line), row.get("rewards")
-            if not isinstance(rewards, list) or len(rewards) != len(texts) or not all(map(_reward, rewards)):
-                raise DataError(f"{path}:{line}: no `rewards`, a number or null for each answer. Score the answers first: accord score.")
+            if (
+                not isinstance(rewards, list)
+                or len(rewards) != len(texts)
+                or not all(map(_reward, rewards))
+            ):
+                raise DataError(
+                    f"{path}:{line}: no `rewards`, a number or null for each answer. Score the"
+                    " answers first: accord score."
+                )
             blank = [_unusable(text) for text in texts]
             unusable += sum(blank)
             rewards = [None if bad else reward for bad, reward in zip(blank, rewards)]
@@ -158,12 +240,24 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
             pairs += len(found)
         if not prompts:
             raise DataError(f"{path}: no line in it.")
-    say(f"{prompts:,} prompts = {prompts - sum(reasons.values()):,} with pairs + {sum(reasons.values()):,} without; {pairs:,} pairs")
+    say(
+        f"{prompts:,} prompts = {prompts - sum(reasons.values()):,} with pairs +"
+        f" {sum(reasons.values()):,} without; {pairs:,} pairs"
+    )
     for reason, count in reasons.most_common():
         say(f"  {count:,}: {reason}")
     if unusable:
-        say(f"  {unusable:,} answers are in no pair: blank, or no text (NUL characters, half a surrogate pair)")
-    return {"output": output, "prompts": prompts, "pairs": pairs, "without": dict(reasons), "unusable_answers": unusable}
+        say(
+            f"  {unusable:,} answers are in no pair: blank, or no text (NUL characters, half a"
+            " surrogate pair)"
+        )
+    return {
+        "output": output,
+        "prompts": prompts,
+        "pairs": pairs,
+        "without": dict(reasons),
+        "unusable_answers": unusable,
+    }
 
 
 def _unusable(text: str) -> bool:
@@ -171,30 +265,59 @@ def _unusable(text: str) -> bool:
     return not text.strip() or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
 
 
-def _pair(row: Mapping, texts: Sequence[str], rewards: Sequence[float], good: int, bad: int, pairing: Pairing) -> dict:
+def _pair(
+    row: Mapping,
+    texts: Sequence[str],
+    rewards: Sequence[float],
+    good: int,
+    bad: int,
+    pairing: Pairing,
+) -> dict:
     return {
-        "prompt": row["prompt"], "chosen": texts[good], "rejected": texts[bad],
-        "chosen_score": rewards[good], "rejected_score": rewards[bad], "at": row.get("at"),
-        "provenance": {"answers": [good, bad], "sampled": row.get("sampled"), "scored": row.get("provenance"), "paired": asdict(pairing)},
-    }  # fmt: skip
+        "prompt": row["prompt"],
+        "chosen": texts[good],
+        "rejected": texts[bad],
+        "chosen_score": rewards[good],
+        "rejected_score": rewards[bad],
+        "at": row.get("at"),
+        "provenance": {
+            "answers": [good, bad],
+            "sampled": row.get("sampled"),
+            "scored": row.get("provenance"),
+            "paired": asdict(pairing),
+        },
+    }
 
 
 # ---------------------------------------------------------------- lines of such files
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) of a file that a command of ours wrote: a line that is none of those is damage, and nothing is left out."""
+    """(line, row) of a file that a command of ours wrote: a line that is none of those is damage,
+    and nothing is left out.
+    """
     with located(path) as source:
         for line, row in source.rows():
             if not isinstance(row, dict):
-                raise DataError(f"{path}:{line}: this line is no JSON object. Make the file again, or take the line out.")
+                raise DataError(
+                    f"{path}:{line}: this line is no JSON object. Make the file again, or take the"
+                    " line out."
+                )
             yield line, row
 
 
 def _texts(row: Mapping, path: str, line: int) -> list[str]:
     texts = row.get("completions")
-    if not isinstance(texts, list) or not texts or not all(isinstance(text, str) for text in texts) or "prompt" not in row:
-        raise DataError(f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord sample writes them.")
+    if (
+        not isinstance(texts, list)
+        or not texts
+        or not all(isinstance(text, str) for text in texts)
+        or "prompt" not in row
+    ):
+        raise DataError(
+            f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord"
+            " sample writes them."
+        )
     return texts
 
 
@@ -203,18 +326,30 @@ def _asked(row: Mapping, path: str, line: int) -> tuple[tuple[Turn, ...], Mappin
     prompt, columns = row["prompt"], row.get("row") or {}
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(turns, list) or not turns or not all(map(_message, turns)):
-        raise DataError(f"{path}:{line}: expected a `prompt` that is a text, or a list of messages with role and content.")
+        raise DataError(
+            f"{path}:{line}: expected a `prompt` that is a text, or a list of messages with role"
+            " and content."
+        )
     if not isinstance(columns, dict):
-        raise DataError(f"{path}:{line}: expected a `row` that is an object: the other columns of the prompt's row.")
+        raise DataError(
+            f"{path}:{line}: expected a `row` that is an object: the other columns of the prompt's"
+            " row."
+        )
     return tuple(Turn(turn["role"], turn["content"]) for turn in turns), columns
 
 
 def _message(turn: object) -> bool:
-    return isinstance(turn, dict) and isinstance(turn.get("role"), str) and isinstance(turn.get("content"), str)
+    return (
+        isinstance(turn, dict)
+        and isinstance(turn.get("role"), str)
+        and isinstance(turn.get("content"), str)
+    )
 
 
 def _reward(value: object) -> bool:
-    return value is None or (isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value))
+    return value is None or (
+        isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    )
 
 
 def _digest(path: str) -> str:

@@ -1,4 +1,6 @@
-"""Figures of held-out rows: how often the chosen answer is ranked first, by how much, and whether σ(margin) can be believed."""
+"""Figures of held-out rows: how often the chosen answer is ranked first, by how much, and whether
+σ(margin) can be believed.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,9 @@ class Ruler:
 
 
 def tie_width(ruler: Ruler, held_out: HeldOut, records: Records) -> float:
-    """How far the neighbours of a row move its reward margin, by rounding alone: smaller margins are ties."""
+    """How far the neighbours of a row move its reward margin, by rounding alone: smaller margins
+    are ties.
+    """
     few = HeldOut(held_out.trees[:ALONE], held_out.kind, held_out.prompts[:ALONE], budget=1)
     return float(np.abs(margins_of(ruler.records(few)) - margins_of(records)[:ALONE]).max())
 
@@ -46,20 +50,28 @@ def margins_of(records: Records) -> np.ndarray:
     return (records["rewards/chosen"] - records["rewards/rejected"]).numpy()
 
 
-def pair_figures(records: Records, held_out: HeldOut, objective: BoundObjective, width: float) -> dict:
+def pair_figures(
+    records: Records, held_out: HeldOut, objective: BoundObjective, width: float
+) -> dict:
     """All figures of B pairs, each with an interval that knows which pairs share a prompt."""
     margins, clusters = margins_of(records), list(held_out.prompts)
     won = accuracy(margins, tie_width=width, clusters=clusters)
     scores = np.where(np.abs(margins) <= width, 0.5, margins > 0)
     figures = {
         "accuracy": won.as_dict(),
-        "wins": int((scores == 1).sum()), "ties": int((scores == 0.5).sum()), "losses": int((scores == 0).sum()),
+        "wins": int((scores == 1).sum()),
+        "ties": int((scores == 0.5).sum()),
+        "losses": int((scores == 0).sum()),
         "tie_width": width,
         "smallest_difference": smallest_difference(scores, clusters=clusters),
-        "smallest_difference_alike": smallest_difference(scores, clusters=clusters, correlation=ALIKE),
+        "smallest_difference_alike": smallest_difference(
+            scores, clusters=clusters, correlation=ALIKE
+        ),
         "logprob": logprob_accuracies(records, clusters),
-        "metrics": metrics(records, held_out, objective, width) | decompose(records, objective, width),
-    }  # fmt: skip
+        "metrics": (
+            metrics(records, held_out, objective, width) | decompose(records, objective, width)
+        ),
+    }
     figures["margin"] = bootstrap_mean(margins, clusters=clusters).as_dict()
     if objective.objective.reference:
         figures["calibration"] = calibration(margins, clusters=clusters).as_dict()
@@ -67,16 +79,26 @@ def pair_figures(records: Records, held_out: HeldOut, objective: BoundObjective,
 
 
 def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:
-    """How often the chosen answer is the likelier one under the policy alone: by its sum, and by its mean a token.
+    """How often the chosen answer is the likelier one under the policy alone: by its sum, and by
+    its mean a token.
 
-    Sums favour short answers, means do not know how long an answer is: where the two disagree, length decides.
+    Sums favour short answers, means do not know how long an answer is: where the two disagree,
+    length decides.
     """
     sums = (records["logps/chosen"] - records["logps/rejected"]).numpy()
-    means = (records["logps/chosen"] / records["tokens/chosen"] - records["logps/rejected"] / records["tokens/rejected"]).numpy()
-    return {"sum": accuracy(sums, clusters=clusters).as_dict(), "token_mean": accuracy(means, clusters=clusters).as_dict()}
+    means = (
+        records["logps/chosen"] / records["tokens/chosen"]
+        - records["logps/rejected"] / records["tokens/rejected"]
+    ).numpy()
+    return {
+        "sum": accuracy(sums, clusters=clusters).as_dict(),
+        "token_mean": accuracy(means, clusters=clusters).as_dict(),
+    }
 
 
-def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int], width: float) -> list[dict]:
+def slice_figures(
+    table: pa.Table, margins: np.ndarray, clusters: Sequence[int], width: float
+) -> list[dict]:
     """Accuracy of parts of the pairs; see evaluate/slices.py."""
     prompts, found = np.array(clusters), []
     for name, mask in parts(table):
@@ -85,8 +107,12 @@ def slice_figures(table: pa.Table, margins: np.ndarray, clusters: Sequence[int],
     return found
 
 
-def label_figures(records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int) -> dict:
-    """Of labelled rows: the probability that a good answer has the higher reward than a bad one, over whole prompts drawn."""
+def label_figures(
+    records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int
+) -> dict:
+    """Of labelled rows: the probability that a good answer has the higher reward than a bad one,
+    over whole prompts drawn.
+    """
     chosen, rejected = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
     reward = np.where(np.isnan(chosen), rejected, chosen)
     good = np.array([bool(tree.desirable) for tree in held_out.trees])
@@ -96,8 +122,12 @@ def label_figures(records: Records, held_out: HeldOut, objective: BoundObjective
     return found
 
 
-def area_interval(reward: np.ndarray, good: np.ndarray, clusters: np.ndarray, seed: int, resamples: int = 1_000) -> Estimate:
-    """Area under the ROC curve, ties half, with the percentile bootstrap over clusters; from ranks, so in N log N."""
+def area_interval(
+    reward: np.ndarray, good: np.ndarray, clusters: np.ndarray, seed: int, resamples: int = 1_000
+) -> Estimate:
+    """Area under the ROC curve, ties half, with the percentile bootstrap over clusters; from ranks,
+    so in N log N.
+    """
     value = _area(reward, good, np.ones(len(reward)))
     _, owner = np.unique(clusters, return_inverse=True)
     rng, groups = np.random.default_rng(seed), owner.max() + 1

@@ -27,16 +27,26 @@ def interval(e: dict, unit: str = "") -> str:
 
 def _pairs(pairs: dict, source: dict) -> Iterator[str]:
     if source["reference"] is None and source["objective"]["name"] == "sft":
-        yield "no reference: pairs are ranked by the model's own log-prob a token, which is no implicit reward"
+        yield (
+            "no reference: pairs are ranked by the model's own log-prob a token, which is no"
+            " implicit reward"
+        )
     yield f"  accuracy            {interval(pairs['accuracy'])}, n = {pairs['accuracy']['n']:,}"
-    yield f"    wins, ties, losses  {pairs['wins']:,}, {pairs['ties']:,}, {pairs['losses']:,}   (a tie: within {pairs['tie_width']:.1e}, which rounding makes up)"
     yield (
-        f"    these rows can show a difference of {pairs['smallest_difference']:.3f} between two models that err independently, "
-        f"{pairs['smallest_difference_alike']:.3f} where they correlate by .5 (power .8)"
+        f"    wins, ties, losses  {pairs['wins']:,}, {pairs['ties']:,}, {pairs['losses']:,}   (a"
+        f" tie: within {pairs['tie_width']:.1e}, which rounding makes up)"
+    )
+    yield (
+        f"    these rows can show a difference of {pairs['smallest_difference']:.3f} between two"
+        f" models that err independently, {pairs['smallest_difference_alike']:.3f} where they"
+        " correlate by .5 (power .8)"
     )
     yield f"  margin              {interval(pairs['margin'])}"
     logprob = pairs["logprob"]
-    yield f"  accuracy of log-probs alone: sum {interval(logprob['sum'])}, mean a token {interval(logprob['token_mean'])}"
+    yield (
+        f"  accuracy of log-probs alone: sum {interval(logprob['sum'])}, mean a token"
+        f" {interval(logprob['token_mean'])}"
+    )
     if "calibration" in pairs:
         yield from _calibration(pairs["calibration"], source["objective"]["name"])
     yield "  slices (accuracy)"
@@ -44,11 +54,23 @@ def _pairs(pairs: dict, source: dict) -> Iterator[str]:
 
 
 def _calibration(found: dict, objective: str) -> Iterator[str]:
-    yield f"  calibration of σ(margin)   ({objective}; a probability only as far as the objective is Bradley and Terry's)"
-    yield f"    expected error      {interval(found['ece'])}; perfect confidences would show {found['ece_of_chance']:.3f} on so few pairs"
+    yield (
+        f"  calibration of σ(margin)   ({objective}; a probability only as far as the objective is"
+        " Bradley and Terry's)"
+    )
+    yield (
+        f"    expected error      {interval(found['ece'])}; perfect confidences would show"
+        f" {found['ece_of_chance']:.3f} on so few pairs"
+    )
     yield f"    Brier               {interval(found['brier'])}; .25 knows nothing"
     if found["slope"] is not None:
-        claims = "claims too much" if found["slope"]["high"] < 1 else "claims too little" if found["slope"]["low"] > 1 else "fits"
+        claims = (
+            "claims too much"
+            if found["slope"]["high"] < 1
+            else "claims too little"
+            if found["slope"]["low"] > 1
+            else "fits"
+        )
         yield f"    slope               {interval(found['slope'])}: {claims}"
     for one in found["bins"]:
         yield f"      says {one['confidence']:.2f}, is {one['right']:.2f}   {one['pairs']:,} pairs"
@@ -56,7 +78,9 @@ def _calibration(found: dict, objective: str) -> Iterator[str]:
 
 def _labelled(found: dict) -> Iterator[str]:
     if "auc" in found:
-        yield f"  a good answer above a bad one  {interval(found['auc'])}, n = {found['auc']['n']:,}"
+        yield (
+            f"  a good answer above a bad one  {interval(found['auc'])}, n = {found['auc']['n']:,}"
+        )
     else:
         yield "  all labels are alike: nothing can be ranked"
 
@@ -68,29 +92,50 @@ def _answers(found: dict) -> Iterator[str]:
     yield f"  {found['prompts']:,} fresh answers of at most {found['max_new_tokens']} tokens"
     if "kl" in found:
         yield f"    KL to {found['kl_to']}: {interval(found['kl'], 'nats an answer')}"
-    yield f"    tokens an answer    {interval(found['tokens'])}; {found['ended']:.0%} ended by the model, {found['repeated']:.1%} repeated"
+    yield (
+        f"    tokens an answer    {interval(found['tokens'])}; {found['ended']:.0%} ended by the"
+        f" model, {found['repeated']:.1%} repeated"
+    )
     if "tokens_difference" in found:
-        yield f"    longer by           {interval(found['tokens_difference'], 'tokens')} than the reference's"
+        yield (
+            f"    longer by           {interval(found['tokens_difference'], 'tokens')} than the"
+            " reference's"
+        )
 
 
 def _win_rate(found: dict) -> Iterator[str]:
     yield f"  win rate against {found['against']}, by {found['judge']}"
-    yield f"    as judged           {interval(found['rate'])}; {found['wins']:,} won, {found['ties']:,} tied, {found['losses']:,} lost"
-    yield f"    length-controlled   {interval(found['length_controlled'])}; {found['longer']:.0%} of its answers are longer"
+    yield (
+        f"    as judged           {interval(found['rate'])}; {found['wins']:,} won,"
+        f" {found['ties']:,} tied, {found['losses']:,} lost"
+    )
+    yield (
+        f"    length-controlled   {interval(found['length_controlled'])}; {found['longer']:.0%} of"
+        " its answers are longer"
+    )
     if found["failures"]:
         said = "; ".join(f"{count:,} {reason}" for reason, count in found["failures"].items())
-        yield f"    {found['contests'] - found['judged']:,} of {found['contests']:,} contests have no verdict and are left out: {said}"
+        yield (
+            f"    {found['contests'] - found['judged']:,} of {found['contests']:,} contests have no"
+            f" verdict and are left out: {said}"
+        )
     account = found["account"]
     if "swapped_inconsistent_share" in account:
-        yield f"    {account['swapped_inconsistent_share']:.0%} of the contests are decided by the order alone, and count as ties"
         yield (
-            f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the disk), "
-            f"{account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
+            f"    {account['swapped_inconsistent_share']:.0%} of the contests are decided by the"
+            " order alone, and count as ties"
+        )
+        yield (
+            f"    cost: {account['requests']:,} requests ({account['cached']:,} answers from the"
+            f" disk), {account['prompt_tokens']:,} + {account['completion_tokens']:,} tokens"
         )
 
 
 def _perplexity(found: dict) -> Iterator[str]:
-    yield f"  perplexity of {found['file_texts']:,} texts, {found['tokens']:,} tokens: {interval(found['perplexity'])}"
+    yield (
+        f"  perplexity of {found['file_texts']:,} texts, {found['tokens']:,} tokens:"
+        f" {interval(found['perplexity'])}"
+    )
     if "reference" in found:
         yield (
             f"    {found['against']}: {interval(found['reference']['perplexity'])}; "

@@ -1,9 +1,10 @@
-"""`accord advise`: from measured figures to a method, its settings and a recipe that runs; or to "not yet", with why.
+"""`accord advise`: from measured figures to a method, its settings and a recipe that runs; or to
+"not yet", with why.
 
     audit + model + machine ──▶ method, why, why not the others ──▶ settings, each with its reason ──▶ YAML
 
-Rules stand in the order in which they are asked; the first that holds names the method. Sources are the papers that
-`PAPERS.md` lists under each method.
+Rules stand in the order in which they are asked; the first that holds names the method. Sources are
+the papers that `PAPERS.md` lists under each method.
 """
 
 from __future__ import annotations
@@ -57,9 +58,16 @@ class Advice:
 
     def as_dict(self) -> dict:
         return {
-            "ready": self.ready, "first": self.first, "method": self.method, "why": str(self.why or ""), "others": self.others,
-            "settings": [{"path": s.path, "value": s.value, "reason": str(s.reason)} for s in self.settings], "estimate": self.estimate,
-        }  # fmt: skip
+            "ready": self.ready,
+            "first": self.first,
+            "method": self.method,
+            "why": str(self.why or ""),
+            "others": self.others,
+            "settings": [
+                {"path": s.path, "value": s.value, "reason": str(s.reason)} for s in self.settings
+            ],
+            "estimate": self.estimate,
+        }
 
 
 # ---------------------------------------------------------------- which method
@@ -89,7 +97,9 @@ NOISE = ("labels.noise", "labels.declared", "labels.scores", "labels.second_labe
 
 
 def noise_low(audit: Audit) -> float:
-    """The largest lower end of the estimates of flipped labels: noise that is there with some certainty."""
+    """The largest lower end of the estimates of flipped labels: noise that is there with some
+    certainty.
+    """
     checks = NOISE
     return max(_value(audit, check, "estimate", "low") for check in checks)
 
@@ -97,7 +107,12 @@ def noise_low(audit: Audit) -> float:
 def noise_value(audit: Audit) -> float:
     """The estimate that belongs to `noise_low`."""
     checks = NOISE
-    return _value(audit, max(checks, key=lambda check: _value(audit, check, "estimate", "low")), "estimate", "value")
+    return _value(
+        audit,
+        max(checks, key=lambda check: _value(audit, check, "estimate", "low")),
+        "estimate",
+        "value",
+    )
 
 
 def _length(audit: Audit) -> float:
@@ -110,98 +125,172 @@ def _near(audit: Audit) -> float:
 
 CHOICES = (
     Choice(
-        "sft", lambda a: a.scan.kind == "demonstrations", lambda a: f"{len(a.scan):,} answers without a comparison or a label",
-        "Ouyang et al. 2022, arXiv:2203.02155", lambda a: "the rows are preferences; sft would throw the rejected side away",
+        "sft",
+        lambda a: a.scan.kind == "demonstrations",
+        lambda a: f"{len(a.scan):,} answers without a comparison or a label",
+        "Ouyang et al. 2022, arXiv:2203.02155",
+        lambda a: "the rows are preferences; sft would throw the rejected side away",
     ),
     Choice(
-        "kto", lambda a: a.scan.kind == "labelled", lambda a: f"{len(a.scan):,} answers labelled one by one, none paired",
-        "Ethayarajh et al. 2024, arXiv:2402.01306", lambda a: "the rows are pairs, and a pair says more than two labels",
+        "kto",
+        lambda a: a.scan.kind == "labelled",
+        lambda a: f"{len(a.scan):,} answers labelled one by one, none paired",
+        "Ethayarajh et al. 2024, arXiv:2402.01306",
+        lambda a: "the rows are pairs, and a pair says more than two labels",
     ),
     Choice(
-        "cdpo", lambda a: noise_low(a) > limit("noise"),
-        lambda a: f"flipped labels: at least {percent(noise_low(a))}, most likely {percent(noise_value(a))}",
+        "cdpo",
+        lambda a: noise_low(a) > limit("noise"),
+        lambda a: (
+            f"flipped labels: at least {percent(noise_low(a))}, most likely"
+            f" {percent(noise_value(a))}"
+        ),
         "Mitchell 2023, ericmitchell.ai/cdpo.pdf",
-        lambda a: f"label noise is shown for {percent(noise_low(a))} of rows at least; smoothing pays from {percent(limit('noise'))}",
+        lambda a: (
+            f"label noise is shown for {percent(noise_low(a))} of rows at least; smoothing pays"
+            f" from {percent(limit('noise'))}"
+        ),
     ),
     Choice(
-        "simpo", lambda a: _length(a) > limit("shortcut"),
+        "simpo",
+        lambda a: _length(a) > limit("shortcut"),
         lambda a: f"length alone predicts the chosen answer in {percent(_length(a))}",
         "Meng et al. 2024, arXiv:2405.14734",
-        lambda a: f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts further from the start than dpo",
+        lambda a: (
+            f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts"
+            " further from the start than dpo"
+        ),
     ),
     Choice(
-        "ipo", lambda a: _near(a) > limit("near_identical_pairs"),
-        lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, where dpo's margin has no end",
+        "ipo",
+        lambda a: _near(a) > limit("near_identical_pairs"),
+        lambda a: (
+            f"{percent(_near(a))} of pairs have nearly identical answers, where dpo's margin has"
+            " no end"
+        ),
         "Azar et al. 2023, arXiv:2310.12036",
-        lambda a: f"{percent(_near(a))} of pairs have nearly identical answers, under {percent(limit('near_identical_pairs'))}",
+        lambda a: (
+            f"{percent(_near(a))} of pairs have nearly identical answers, under"
+            f" {percent(limit('near_identical_pairs'))}"
+        ),
     ),
     Choice(
-        "dpo", lambda a: True, lambda a: f"{len(a.scan):,} pairs, length rule {_length(a):.3f}, noise at least {percent(noise_low(a))}: nothing speaks against the default",
-        "Rafailov et al. 2023, arXiv:2305.18290", lambda a: "another method has a measured reason",
+        "dpo",
+        lambda a: True,
+        lambda a: (
+            f"{len(a.scan):,} pairs, length rule {_length(a):.3f}, noise at least"
+            f" {percent(noise_low(a))}: nothing speaks against the default"
+        ),
+        "Rafailov et al. 2023, arXiv:2305.18290",
+        lambda a: "another method has a measured reason",
     ),
-)  # fmt: skip
+)
 
 
 def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
     """The method and, for each other one, why not."""
     chosen = next(choice for choice in CHOICES if choice.when(audit))
-    others = {choice.method: _why_not(choice, chosen, audit) for choice in CHOICES if choice is not chosen}
+    others = {
+        choice.method: _why_not(choice, chosen, audit) for choice in CHOICES if choice is not chosen
+    }
     if chosen.method != "sft":
         others["orpo"] = (
-            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al. 2024, arXiv:2403.07691)"
+            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al."
+            " 2024, arXiv:2403.07691)"
         )
     return chosen, others
 
 
 def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str:
-    """A choice's own reason speaks of its condition as unmet; where it is met, another one merely came first."""
+    """A choice's own reason speaks of its condition as unmet; where it is met, another one merely
+    came first.
+    """
     if choice.method != "dpo" and choice.when(audit):
-        return f"it would fit as well ({choice.figure(audit)}), but the reason for {chosen.method} comes first"
+        return (
+            f"it would fit as well ({choice.figure(audit)}), but the reason for {chosen.method}"
+            " comes first"
+        )
     return choice.why_not(audit)
 
 
 # ---------------------------------------------------------------- settings
 
 
-def advise(audit: Audit, machine: Machine, *, model: str, data: str, held_out: str | None, all_weights: bool = False) -> Advice:
+def advise(
+    audit: Audit,
+    machine: Machine,
+    *,
+    model: str,
+    data: str,
+    held_out: str | None,
+    all_weights: bool = False,
+) -> Advice:
     """Advice from an audit and a machine.
 
     Args:
       machine: of which the model's size and speed were measured.
       model, data, held_out: names for the recipe.
     """
-    first = [f"{finding.says}: {finding.remedy}" for finding in audit.raised if finding.verdict == "refused"]
+    first = [
+        f"{finding.says}: {finding.remedy}"
+        for finding in audit.raised
+        if finding.verdict == "refused"
+    ]
     if len(audit.scan) < limit("very_few_pairs"):
         first.insert(
             0,
-            f"you don't have enough data: {len(audit.scan):,} rows; under {int(limit('very_few_pairs'))} no held-out figure will be significant",
+            f"you don't have enough data: {len(audit.scan):,} rows; under"
+            f" {int(limit('very_few_pairs'))} no held-out figure will be significant",
         )
     chosen, others = choose_method(audit)
-    advice = Advice(not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others)
+    advice = Advice(
+        not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others
+    )
     options = _objective(audit, chosen.method)
-    objective = resolve(chosen.method, {each.path.removeprefix("objective."): each.value for each in options})
+    objective = resolve(
+        chosen.method, {each.path.removeprefix("objective."): each.value for each in options}
+    )
     advice.settings = [
         Setting("model.name", model, Reason("as asked", "the command")),
-        Setting("data.train", data, Reason(f"{len(audit.scan):,} rows, verdict: {audit.verdict}", "accord audit")),
-        *([Setting("data.held_out", held_out, Reason("as asked", "the command"))] if held_out else []),
-        _max_tokens(audit), Setting("objective.name", chosen.method, advice.why),
-        *options, *_training(audit, machine, objective, all_weights),
-    ]  # fmt: skip
+        Setting(
+            "data.train",
+            data,
+            Reason(f"{len(audit.scan):,} rows, verdict: {audit.verdict}", "accord audit"),
+        ),
+        *(
+            [Setting("data.held_out", held_out, Reason("as asked", "the command"))]
+            if held_out
+            else []
+        ),
+        _max_tokens(audit),
+        Setting("objective.name", chosen.method, advice.why),
+        *options,
+        *_training(audit, machine, objective, all_weights),
+    ]
     advice.estimate = _estimate(audit, machine, advice)
     return advice
 
 
 def _max_tokens(audit: Audit) -> Setting:
     lost = audit.find("tokens.lengths")
-    table = {int(most): each["rows"] for most, each in lost.evidence["over_limit"].items()} if lost else {
-        int(most): share for most, share in audit.find("lengths.characters").evidence["over_limit"].items()}  # fmt: skip
-    most = next((most for most, share in sorted(table.items()) if share <= limit("too_long")), LIMITS[-1])
+    table = (
+        {int(most): each["rows"] for most, each in lost.evidence["over_limit"].items()}
+        if lost
+        else {
+            int(most): share
+            for most, share in audit.find("lengths.characters").evidence["over_limit"].items()
+        }
+    )
+    most = next(
+        (most for most, share in sorted(table.items()) if share <= limit("too_long")), LIMITS[-1]
+    )
     how = "tokens counted" if lost else "at 4 characters a token"
     return Setting(
         "data.max_tokens",
         most,
         Reason(
-            f"{percent(table.get(most, 0.0))} of rows are longer ({how})", f"training refuses over {percent(limit('too_long'))}"
+            f"{percent(table.get(most, 0.0))} of rows are longer ({how})",
+            f"training refuses over {percent(limit('too_long'))}",
         ),
     )
 
@@ -214,12 +303,18 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
             Setting(
                 "objective.beta",
                 2.0,
-                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base"),
+                Reason(
+                    "log-probs are means a token",
+                    "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base",
+                ),
             ),
             Setting(
                 "objective.gamma_beta_ratio",
                 0.5,
-                Reason("log-probs are means a token", "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models"),
+                Reason(
+                    "log-probs are means a token",
+                    "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models",
+                ),
             ),
         ]
     noisy = noise_low(audit) > limit("noise")
@@ -241,7 +336,10 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
             Setting(
                 "objective.label_smoothing",
                 share,
-                Reason(f"estimated flips {percent(noise_value(audit))}", "Mitchell 2023: ε is the share of flips"),
+                Reason(
+                    f"estimated flips {percent(noise_value(audit))}",
+                    "Mitchell 2023: ε is the share of flips",
+                ),
             )
         )
     balance = audit.find("kto.balance")
@@ -251,26 +349,66 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
             Setting(
                 f"objective.{side}_weight",
                 weights[0],
-                Reason(f"ratio {balance.evidence['ratio']:.2f}", "Ethayarajh et al. 2024, §4.2: 1 to 3/2"),
+                Reason(
+                    f"ratio {balance.evidence['ratio']:.2f}",
+                    "Ethayarajh et al. 2024, §4.2: 1 to 3/2",
+                ),
             )
         )
     return out
 
 
-def _training(audit: Audit, machine: Machine, objective: BoundObjective, all_weights: bool) -> list[Setting]:
+def _training(
+    audit: Audit, machine: Machine, objective: BoundObjective, all_weights: bool
+) -> list[Setting]:
     method = objective.name
     rows = len(audit.scan)
     few = rows < limit("few_pairs")
     batch = 32 if method == "kto" else BATCH
     rate = float(f"{objective.suggested_rate(machine.width, not all_weights):.2g}")
     out = [
-        Setting("train.batch_size", min(batch, max(2, rows // 4)), Reason(f"{rows:,} rows", "KTO needs both labels in a batch: 8 to 128" if method == "kto" else "the DPO paper takes 64; few rows want more updates")),
-        Setting("train.epochs", 1.0, Reason(f"{rows:,} rows" + (", few" if few else ""), "a second pass over few pairs is learnt by heart" if few else "Rafailov et al. 2023: one pass")),
-        Setting("train.learning_rate", rate, Reason(
-            f"{'all weights' if all_weights else 'LoRA'}, hidden size {machine.width:,}",
-            "measured at width 576; Adam's rate goes with one over the width, arXiv:2203.03466; all weights want a tenth of LoRA's")),
-        Setting("train.micro_tokens", machine.micro_tokens, Reason(f"{machine.memory_gb:.0f} GB of memory, {machine.device}", "memory against speed; the gradient does not depend on it")),
-    ]  # fmt: skip
+        Setting(
+            "train.batch_size",
+            min(batch, max(2, rows // 4)),
+            Reason(
+                f"{rows:,} rows",
+                (
+                    "KTO needs both labels in a batch: 8 to 128"
+                    if method == "kto"
+                    else "the DPO paper takes 64; few rows want more updates"
+                ),
+            ),
+        ),
+        Setting(
+            "train.epochs",
+            1.0,
+            Reason(
+                f"{rows:,} rows" + (", few" if few else ""),
+                (
+                    "a second pass over few pairs is learnt by heart"
+                    if few
+                    else "Rafailov et al. 2023: one pass"
+                ),
+            ),
+        ),
+        Setting(
+            "train.learning_rate",
+            rate,
+            Reason(
+                f"{'all weights' if all_weights else 'LoRA'}, hidden size {machine.width:,}",
+                "measured at width 576; Adam's rate goes with one over the width, arXiv:2203.03466;"
+                " all weights want a tenth of LoRA's",
+            ),
+        ),
+        Setting(
+            "train.micro_tokens",
+            machine.micro_tokens,
+            Reason(
+                f"{machine.memory_gb:.0f} GB of memory, {machine.device}",
+                "memory against speed; the gradient does not depend on it",
+            ),
+        ),
+    ]
     if all_weights:
         out.insert(0, Setting("model.lora", None, Reason("as asked", "the command")))
     return out
@@ -278,19 +416,34 @@ def _training(audit: Audit, machine: Machine, objective: BoundObjective, all_wei
 
 def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     """Time and memory of one epoch, from the measured speed of a forward pass."""
-    characters = float(audit.scan.prompt_characters.mean() + audit.scan.features[:, :, 0].sum(1).mean())
+    characters = float(
+        audit.scan.prompt_characters.mean() + audit.scan.features[:, :, 0].sum(1).mean()
+    )
     lengths = audit.find("tokens.lengths")
-    per_row = sum(values[2] for values in lengths.evidence["tokens"].values()) if lengths else characters / 4
+    per_row = (
+        sum(values[2] for values in lengths.evidence["tokens"].values())
+        if lengths
+        else characters / 4
+    )
     tokens = per_row * len(audit.scan)
-    passes = 3 if advice.method in ("simpo", "sft") else 4  # forward 1, backward 2, reference forward 1
+    # forward 1, backward 2, reference forward 1
+    passes = 3 if advice.method in ("simpo", "sft") else 4
     seconds = passes * tokens / machine.forward_tokens_per_second
-    trained = any(setting.path == "model.lora" for setting in advice.settings)  # float32 master, gradient, two moments
+    # float32 master, gradient, two moments
+    trained = any(setting.path == "model.lora" for setting in advice.settings)
     each = machine.bytes_per_parameter * 1.2 + (16 if trained else 0)
     memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
-        "tokens_per_row": round(per_row), "tokens": round(tokens), "minutes": round(seconds / 60, 1), "memory_gb": round(memory, 1),
-        "forward_tokens_per_second": round(machine.forward_tokens_per_second), "how": f"measured: a forward pass of {machine.probe_tokens} tokens on {machine.device}; {passes} such passes a row; memory is a rough sum",
-    }  # fmt: skip
+        "tokens_per_row": round(per_row),
+        "tokens": round(tokens),
+        "minutes": round(seconds / 60, 1),
+        "memory_gb": round(memory, 1),
+        "forward_tokens_per_second": round(machine.forward_tokens_per_second),
+        "how": (
+            f"measured: a forward pass of {machine.probe_tokens} tokens on {machine.device};"
+            f" {passes} such passes a row; memory is a rough sum"
+        ),
+    }
 
 
 # ---------------------------------------------------------------- the recipe
@@ -301,10 +454,18 @@ def recipe(advice: Advice, command: str) -> str:
 
     The file is read back by `accord train`; texts are written as YAML's own quoted strings.
     """
-    lines = [f"# {advice.method}: {advice.why}", f"# made by: {_one_line(command)}", "# one epoch, roughly: "
-             f"{advice.estimate['minutes']:,} minutes, {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"]  # fmt: skip
+    lines = [
+        f"# {advice.method}: {advice.why}",
+        f"# made by: {_one_line(command)}",
+        (
+            f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
+            f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
+        ),
+    ]
     section = ""
-    for setting in sorted(advice.settings, key=lambda each: SECTIONS.index(each.path.split(".")[0])):
+    for setting in sorted(
+        advice.settings, key=lambda each: SECTIONS.index(each.path.split(".")[0])
+    ):
         name, key = setting.path.split(".")
         if name != section:
             lines.append(f"{name}:")
@@ -322,7 +483,13 @@ def _yaml(value: object) -> str:
     if isinstance(value, str):
         return json.dumps(value)  # a JSON string is a YAML string, whatever is in it
     if isinstance(value, float):
-        return f"{value:.1e}" if 0 < abs(value) < 1e-3 else f"{value:g}" if value != int(value) else f"{value:.1f}"
+        return (
+            f"{value:.1e}"
+            if 0 < abs(value) < 1e-3
+            else f"{value:g}"
+            if value != int(value)
+            else f"{value:.1f}"
+        )
     return "null" if value is None else str(value)
 
 
@@ -344,10 +511,17 @@ def lines(advice: Advice) -> list[str]:
     """The advice for a person."""
     out = []
     if advice.first:
-        out += ["Fix this first:", *(f"  ✗ {each}" for each in advice.first), "If you train all the same:"]
+        out += [
+            "Fix this first:",
+            *(f"  ✗ {each}" for each in advice.first),
+            "If you train all the same:",
+        ]
     out += [f"Method: {advice.method}", f"  because {advice.why}", "Not:"]
     out += [f"  {name}: {why}" for name, why in advice.others.items()]
     out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
     estimate = advice.estimate
-    out.append(f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB; {estimate['how']}")
+    out.append(
+        f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB;"
+        f" {estimate['how']}"
+    )
     return out

@@ -1,4 +1,6 @@
-"""The columns beside the texts that say something of the two sides: scores, votes, models; and of the row: source."""
+"""The columns beside the texts that say something of the two sides: scores, votes, models; and of
+the row: source.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ MOST = 200  # values: a column with more is no category
 
 
 def side_columns(extra: dict) -> list[tuple[str, object, object]]:
-    """(name, value of the chosen side, value of the rejected side) of each column that both sides have."""
+    """(name, value of the chosen side, value of the rejected side) of each column that both sides
+    have.
+    """
     out = []
     for name in extra:
         if not is_name(name) or "chosen" not in name:
@@ -27,7 +31,8 @@ def side_columns(extra: dict) -> list[tuple[str, object, object]]:
 
 
 def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
-    """The first numeric column of both sides whose name has one of these words; NaN where there is none.
+    """The first numeric column of both sides whose name has one of these words; NaN where there is
+    none.
 
     A rank is turned round, so that more is better.
     """
@@ -44,9 +49,11 @@ MARKS = ("selected", "flipped", "applied", "swapped", "noisy", "corrupted")
 
 
 def declared_flip(extra: dict) -> int:
-    """1 where the row's own columns say that its label was turned round, 0 where they say that it was not, else -1.
+    """1 where the row's own columns say that its label was turned round, 0 where they say that it
+    was not, else -1.
 
-    A column such as `is_flipped: true`, or `noise: {selected: true, …}`, as files made for experiments carry.
+    A column such as `is_flipped: true`, or `noise: {selected: true, …}`, as files made for
+    experiments carry.
     """
     for name, value in extra.items():
         if not isinstance(name, str) or not FLIP.search(name):

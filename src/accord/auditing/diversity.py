@@ -1,4 +1,6 @@
-"""Is there enough, and of enough kinds: number of rows, what more would bring, topics of the prompts, lengths."""
+"""Is there enough, and of enough kinds: number of rows, what more would bring, topics of the
+prompts, lengths.
+"""
 
 from __future__ import annotations
 
@@ -20,9 +22,10 @@ TOKEN = 4.0  # characters, roughly, where no tokenizer is at hand
 LIMITS = (512, 1024, 2048)
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 1.0)
 COMMON = frozenset(
-    "the a an of and or to in is are was were be been it that this for with on as at by from what how why who which "
-    "when where do does did you your i my me we our they their can could would should will about not no if user "
-    "assistant system have has had he she his her them there please some any write tell give following".split()
+    "the a an of and or to in is are was were be been it that this for with on as at by from what"
+    " how why who which when where do does did you your i my me we our they their can could would"
+    " should will about not no if user assistant system have has had he she his her them there"
+    " please some any write tell give following".split()
 )
 
 
@@ -32,7 +35,9 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
     verdict = "warning" if n < limit("few_pairs") else "ok"
     says = f"{n:,} {scan.noun}"
     if verdict == "warning":
-        says += f": under {int(limit('few_pairs')):,}, DPO and its kin overfit within an epoch or two"
+        says += (
+            f": under {int(limit('few_pairs')):,}, DPO and its kin overfit within an epoch or two"
+        )
     evidence: dict = {"n": n}
     if probes is not None:
         (half, before), (whole, after) = probes.curve[-2:]
@@ -40,15 +45,27 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
         noise = (after.high - after.low) / 4  # a standard error, roughly; the two share their rows
         grows = "still grows: more data would help" if gain > noise else "is flat between them"
         says += (
-            f"; a linear probe reaches {before.value:.3f} from {half:,} rows and {after.value:.3f} from {whole:,}, and {grows}"
+            f"; a linear probe reaches {before.value:.3f} from {half:,} rows and {after.value:.3f}"
+            f" from {whole:,}, and {grows}"
         )
-        evidence |= {"curve": [{"rows": rows, **as_dict(each)} for rows, each in probes.curve], "gain_of_doubling": gain}
+        evidence |= {
+            "curve": [{"rows": rows, **as_dict(each)} for rows, each in probes.curve],
+            "gain_of_doubling": gain,
+        }
     return AuditFinding(
-        "diversity.size", verdict, says, evidence,
-        "one epoch, an early stop on held-out rows, and more pairs if they can be had" if verdict == "warning" else "",
-        title="Number of rows", why="Few rows are learnt by heart: the margin grows and nothing carries over.",
+        "diversity.size",
+        verdict,
+        says,
+        evidence,
+        (
+            "one epoch, an early stop on held-out rows, and more pairs if they can be had"
+            if verdict == "warning"
+            else ""
+        ),
+        title="Number of rows",
+        why="Few rows are learnt by heart: the margin grows and nothing carries over.",
         harm=0.3 * max(0.0, 1 - n / limit("few_pairs")),
-    )  # fmt: skip
+    )
 
 
 def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
@@ -60,10 +77,14 @@ def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     try:
-        table = TfidfVectorizer(max_features=20_000, min_df=2, max_df=0.3, sublinear_tf=True).fit_transform(texts)
+        table = TfidfVectorizer(
+            max_features=20_000, min_df=2, max_df=0.3, sublinear_tf=True
+        ).fit_transform(texts)
     except ValueError:  # no word stands in two prompts
         return None
-    labels = MiniBatchKMeans(TOPICS, random_state=seed, n_init=3, batch_size=1024).fit_predict(table)
+    labels = MiniBatchKMeans(TOPICS, random_state=seed, n_init=3, batch_size=1024).fit_predict(
+        table
+    )
     sizes = np.bincount(labels, minlength=TOPICS) / len(labels)
     effective = float(np.exp(-(sizes[sizes > 0] * np.log(sizes[sizes > 0])).sum()))
     order = np.argsort(-sizes)[:8]
@@ -71,41 +92,61 @@ def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
     largest = float(sizes.max())
     verdict = "note" if largest > limit("dominant_cluster") else "ok"
     return AuditFinding(
-        "diversity.topics", verdict,
-        f"{effective:.1f} effective topics of {TOPICS} ({len(texts):,} prompts, k-means on words); the largest holds {percent(largest)}",
+        "diversity.topics",
+        verdict,
+        f"{effective:.1f} effective topics of {TOPICS} ({len(texts):,} prompts, k-means on words);"
+        f" the largest holds {percent(largest)}",
         {"effective": effective, "largest": largest, "topics": named, "prompts": len(texts)},
-        "add prompts of the kind that the model will meet" if verdict != "ok" else "", title="Topics of the prompts",
-        why="What is learnt from narrow prompts need not hold elsewhere.", harm=0.1 * largest if verdict != "ok" else 0.0,
-    )  # fmt: skip
+        "add prompts of the kind that the model will meet" if verdict != "ok" else "",
+        title="Topics of the prompts",
+        why="What is learnt from narrow prompts need not hold elsewhere.",
+        harm=0.1 * largest if verdict != "ok" else 0.0,
+    )
 
 
 def _distinct_prompts(scan: Scan) -> list[str]:
     """Texts of sampled prompts, one of each cluster of near copies."""
     _, first = np.unique(scan.groups[scan.sample_rows], return_index=True)
-    return [prompt_text(scan.sample[at].example.prompt)[-2_000:] for at in np.sort(first)[:CLUSTERED]]
+    return [
+        prompt_text(scan.sample[at].example.prompt)[-2_000:] for at in np.sort(first)[:CLUSTERED]
+    ]
 
 
 def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
-    """The three words that set a topic apart: how much commoner they are in its prompts than in all."""
+    """The three words that set a topic apart: how much commoner they are in its prompts than in
+    all.
+    """
     inside, outside = Counter(), Counter()
     for text, label in zip(texts, labels):
         words = set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON
         (inside if label == cluster else outside).update(words)
-    most = sorted(inside, key=lambda word: (-(inside[word] ** 2) / (inside[word] + outside[word]), word))
+    most = sorted(
+        inside, key=lambda word: (-(inside[word] ** 2) / (inside[word] + outside[word]), word)
+    )
     return " · ".join(most[:3]) or "short prompts"
 
 
 def lengths(scan: Scan) -> AuditFinding:
-    """Lengths in characters of prompts and of both sides, and what a limit of tokens would cost at four characters a token."""
+    """Lengths in characters of prompts and of both sides, and what a limit of tokens would cost at
+    four characters a token.
+    """
     answers = scan.features[:, :, COLUMN["characters"]]
     names = ("chosen", "rejected") if scan.paired else ("completion",)
-    sides = {"prompt": scan.prompt_characters} | {name: answers[:, at] for at, name in enumerate(names)}
-    table = {name: [int(v) for v in np.quantile(values, QUANTILES)] for name, values in sides.items()}
+    sides = {"prompt": scan.prompt_characters} | {
+        name: answers[:, at] for at, name in enumerate(names)
+    }
+    table = {
+        name: [int(v) for v in np.quantile(values, QUANTILES)] for name, values in sides.items()
+    }
     longest = scan.prompt_characters + answers.max(1)
     lost = {str(most): float((longest > most * TOKEN).mean()) for most in LIMITS}
-    says = "median characters: " + ", ".join(f"{name} {values[2]:,}" for name, values in table.items())
+    says = "median characters: " + ", ".join(
+        f"{name} {values[2]:,}" for name, values in table.items()
+    )
     if scan.paired:
-        longer = float((answers[:, 0] > answers[:, 1]).mean() + 0.5 * (answers[:, 0] == answers[:, 1]).mean())
+        longer = float(
+            (answers[:, 0] > answers[:, 1]).mean() + 0.5 * (answers[:, 0] == answers[:, 1]).mean()
+        )
         says += f"; the chosen answer is the longer one in {percent(longer)}"
     says += (
         "; over a limit of "
@@ -114,12 +155,24 @@ def lengths(scan: Scan) -> AuditFinding:
     )
     default = lost[str(LIMITS[1])]
     return AuditFinding(
-        "lengths.characters", "note" if default > limit("too_long") else "ok", says,
-        {"quantiles": list(QUANTILES), "characters": table, "over_limit": lost, "histogram": _histograms(sides)},
-        "raise the length limit, or drop the longest rows" if default > limit("too_long") else "", title="Lengths",
-        why=f"At the default of {LIMITS[1]:,} tokens these rows would be left out, and training refuses from {percent(limit('too_long'))}.",
-        command=f"--set data.max_tokens={LIMITS[2]}" if default > limit("too_long") else "", harm=0.5 * default,
-    )  # fmt: skip
+        "lengths.characters",
+        "note" if default > limit("too_long") else "ok",
+        says,
+        {
+            "quantiles": list(QUANTILES),
+            "characters": table,
+            "over_limit": lost,
+            "histogram": _histograms(sides),
+        },
+        "raise the length limit, or drop the longest rows" if default > limit("too_long") else "",
+        title="Lengths",
+        why=(
+            f"At the default of {LIMITS[1]:,} tokens these rows would be left out, and training"
+            f" refuses from {percent(limit('too_long'))}."
+        ),
+        command=f"--set data.max_tokens={LIMITS[2]}" if default > limit("too_long") else "",
+        harm=0.5 * default,
+    )
 
 
 def _histograms(sides: dict[str, np.ndarray]) -> dict:
@@ -127,5 +180,8 @@ def _histograms(sides: dict[str, np.ndarray]) -> dict:
     edges = np.round(2 ** np.arange(2, 16.5, 0.5)).astype(int)
     return {
         "edges": edges.tolist(),
-        **{name: np.histogram(np.clip(values, 4, edges[-1] - 1), edges)[0].tolist() for name, values in sides.items()},
+        **{
+            name: np.histogram(np.clip(values, 4, edges[-1] - 1), edges)[0].tolist()
+            for name, values in sides.items()
+        },
     }

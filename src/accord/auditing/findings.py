@@ -16,7 +16,8 @@ class Place:
 
     at: str  # file:line
     detail: str  # what was found there
-    row: int = -1  # its number in the scan, from which the excerpt is fetched; -1 where there is none
+    # its number in the scan, from which the excerpt is fetched; -1 where there is none
+    row: int = -1
     excerpt: str = ""  # the beginning of its texts, printable
 
     def as_dict(self) -> dict:
@@ -30,16 +31,24 @@ class AuditFinding(Finding):
     title: str = ""  # a few words, for tables and headings
     why: str = ""  # what training on this does
     command: str = ""
-    harm: float = 0.0  # share of the training signal that it spoils, roughly: orders findings of one verdict
+    # share of the training signal that it spoils, roughly: orders findings of one verdict
+    harm: float = 0.0
     places: tuple[Place, ...] = ()
 
     def as_dict(self) -> dict:
         """JSON-serialisable."""
         return {
-            "check": self.check, "verdict": self.verdict, "title": self.title, "says": self.says, "why": self.why,
-            "remedy": self.remedy, "command": self.command, "harm": round(self.harm, 6),
-            "evidence": self.evidence, "rows": [place.as_dict() for place in self.places],
-        }  # fmt: skip
+            "check": self.check,
+            "verdict": self.verdict,
+            "title": self.title,
+            "says": self.says,
+            "why": self.why,
+            "remedy": self.remedy,
+            "command": self.command,
+            "harm": round(self.harm, 6),
+            "evidence": self.evidence,
+            "rows": [place.as_dict() for place in self.places],
+        }
 
 
 def ordered(findings: Sequence[AuditFinding]) -> list[AuditFinding]:

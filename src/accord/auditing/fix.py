@@ -1,7 +1,8 @@
 """`accord audit --fix`: a cleaned file, and a list of every row that was left out, with its reason.
 
-Rules run in the order of the table; a row is removed by the first that applies. Each can be switched on (--drop) or
-off (--keep) by name. A line whose ranked list gave several pairs goes only when all of them go.
+Rules run in the order of the table; a row is removed by the first that applies. Each can be
+switched on (--drop) or off (--keep) by name. A line whose ranked list gave several pairs goes only
+when all of them go.
 """
 
 from __future__ import annotations
@@ -65,18 +66,32 @@ def _foreign(scan: Scan, options: Options) -> np.ndarray:
 
 
 RULES = {
-    "duplicates": Rule("the same as an earlier row", lambda scan, options: integrity.duplicate_rows(scan)),
-    "near-duplicates": Rule("nearly the same as an earlier row", lambda scan, options: integrity.near_duplicate_rows(scan)),
-    "contradictions": Rule("another row says the opposite", _contradictory, kinds=("pairs", "labelled")),
-    "cycles": Rule("on a cycle of preferences", lambda scan, options: integrity.knotted(scan)[1], False, ("pairs",)),
+    "duplicates": Rule(
+        "the same as an earlier row", lambda scan, options: integrity.duplicate_rows(scan)
+    ),
+    "near-duplicates": Rule(
+        "nearly the same as an earlier row",
+        lambda scan, options: integrity.near_duplicate_rows(scan),
+    ),
+    "contradictions": Rule(
+        "another row says the opposite", _contradictory, kinds=("pairs", "labelled")
+    ),
+    "cycles": Rule(
+        "on a cycle of preferences",
+        lambda scan, options: integrity.knotted(scan)[1],
+        False,
+        ("pairs",),
+    ),
     "same-answers": Rule(
-        "answers differ in case or blanks alone", lambda scan, options: scan.folded[:, 0] == scan.folded[:, -1], kinds=("pairs",)
+        "answers differ in case or blanks alone",
+        lambda scan, options: scan.folded[:, 0] == scan.folded[:, -1],
+        kinds=("pairs",),
     ),
     "near-ties": Rule("score gap under the threshold", _near_ties, kinds=("pairs",)),
     "score-conflicts": Rule("the score says the opposite", _conflicts, False, ("pairs",)),
     "declared-flips": Rule("marked as flipped", lambda scan, options: scan.declared == 1, False),
     "language": Rule("answer in another language than the prompt", _foreign, False),
-}  # fmt: skip
+}
 
 
 @dataclass
@@ -102,7 +117,10 @@ class Cleaned:
         """The account for a person."""
         total = sum(self.removed.values())
         return [
-            f"{self.path}: {self.rows:,} rows = {self.written:,} written + {total:,} left out, listed in {self.ledger}",
+            (
+                f"{self.path}: {self.rows:,} rows = {self.written:,} written + {total:,} left out,"
+                f" listed in {self.ledger}"
+            ),
             *(f"  {count:>7,}  {reason}" for reason, count in self.removed.most_common()),
         ]
 
@@ -119,9 +137,14 @@ def check_options(options: Options, scan_kind: str | None = None) -> None:
         if name in options.drop and name in options.keep:
             raise UsageError(f"--drop {name} and --keep {name} contradict each other.")
         if scan_kind is not None and scan_kind not in RULES[name].kinds:
-            raise UsageError(f"the rule {name!r} says nothing of {scan_kind}: it is for {' and '.join(RULES[name].kinds)}.")
+            raise UsageError(
+                f"the rule {name!r} says nothing of {scan_kind}: it is for"
+                f" {' and '.join(RULES[name].kinds)}."
+            )
     if options.near_tie is not None and not options.near_tie >= 0:
-        raise UsageError(f"--near-tie {options.near_tie}: a score gap is 0 or more; 0 keeps near ties.")
+        raise UsageError(
+            f"--near-tie {options.near_tie}: a score gap is 0 or more; 0 keeps near ties."
+        )
     if options.max_per_prompt is not None and options.max_per_prompt < 1:
         raise UsageError(f"--max-per-prompt {options.max_per_prompt}: expected 1 or more.")
 
@@ -139,26 +162,42 @@ def fix(scan: Scan, source: Source, path: str | Path, options: Options = Options
     if not kept:
         raise DataError(f"{scan.name}: no row would be left: {dict(Counter(reasons))}.")
     ledger = f"{str(path).removesuffix('.gz').removesuffix('.jsonl')}.removed.jsonl"
-    gone = {int(line): reason for line, reason in zip(scan.lines, reasons) if reason and int(line) not in kept}
+    gone = {
+        int(line): reason
+        for line, reason in zip(scan.lines, reasons)
+        if reason and int(line) not in kept
+    }
     cleaned = Cleaned(str(path), scan.ledger.rows, 0, ledger=ledger)
     with new_file(ledger) as file:
         for entry in _entries(scan, gone, kept):
             cleaned.removed[entry["reason"]] += 1
             write_row(file, entry)
         cleaned.written = write_lines(path, source, kept)
-    assert cleaned.rows == cleaned.written + sum(cleaned.removed.values()), "the account does not balance"
+    assert cleaned.rows == cleaned.written + sum(cleaned.removed.values()), (
+        "the account does not balance"
+    )
     return cleaned
 
 
 def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):
     """The removed rows: by rule, unusable, and of another kind."""
     for rejection in scan.ledger.rejected:
-        yield {"file": scan.name, "line": rejection.origin.line, "reason": rejection.reason, "says": rejection.says}
+        yield {
+            "file": scan.name,
+            "line": rejection.origin.line,
+            "reason": rejection.reason,
+            "says": rejection.says,
+        }
     for line, reason in sorted(gone.items()):
         yield {"file": scan.name, "line": line, "reason": reason, "says": reason}
     for line in scan.other_lines:
         if line not in kept and line not in gone:
-            yield {"file": scan.name, "line": line, "reason": "another kind of row", "says": f"not {scan.kind}"}
+            yield {
+                "file": scan.name,
+                "line": line,
+                "reason": "another kind of row",
+                "says": f"not {scan.kind}",
+            }
 
 
 def removals(scan: Scan, options: Options) -> list[str]:
@@ -174,9 +213,17 @@ def removals(scan: Scan, options: Options) -> list[str]:
     if options.min_chosen_score is not None:
         if np.isnan(scan.scores).all():
             raise UsageError(f"--min-chosen-score: {scan.name} has no score of its chosen answers.")
-        _mark(reasons, scan.scores[:, 0] < options.min_chosen_score, "chosen answer's score under the minimum")
+        _mark(
+            reasons,
+            scan.scores[:, 0] < options.min_chosen_score,
+            "chosen answer's score under the minimum",
+        )
     if options.max_per_prompt is not None:
-        _mark(reasons, _beyond(scan, reasons == "", options.max_per_prompt), "prompt repeated too often")
+        _mark(
+            reasons,
+            _beyond(scan, reasons == "", options.max_per_prompt),
+            "prompt repeated too often",
+        )
     if options.balance_length:
         if not scan.paired:
             raise UsageError(f"--balance-length is about two answers; these are {scan.kind}.")
@@ -192,21 +239,28 @@ def _beyond(scan: Scan, left: np.ndarray, most: int) -> np.ndarray:
     """Rows after the first `most` that are left of each prompt."""
     order = np.lexsort((np.arange(len(scan)), ~left, scan.questions))
     start = np.r_[True, scan.questions[order][1:] != scan.questions[order][:-1]]
-    position = np.arange(len(order)) - np.maximum.accumulate(np.where(start, np.arange(len(order)), 0))
+    position = np.arange(len(order)) - np.maximum.accumulate(
+        np.where(start, np.arange(len(order)), 0)
+    )
     out = np.zeros(len(scan), bool)
     out[order] = position >= most
     return out & left
 
 
 def _overweight(scan: Scan, left: np.ndarray, seed: int) -> np.ndarray:
-    """Rows to remove, drawn by the seed, so that within each step of the length ratio both directions win equally often."""
+    """Rows to remove, drawn by the seed, so that within each step of the length ratio both
+    directions win equally often.
+    """
     length = np.log2(np.maximum(1, scan.features[:, :, COLUMN["characters"]]))
     ratio = length[:, 0] - length[:, 1]
-    steps = np.minimum(np.abs(ratio) * 4, 12).astype(int)  # quarters of an octave; beyond eight-fold is one step
+    # quarters of an octave; beyond eight-fold is one step
+    steps = np.minimum(np.abs(ratio) * 4, 12).astype(int)
     priority = np.random.Generator(np.random.Philox(key=[seed, 7])).random(len(scan))
     out = np.zeros(len(scan), bool)
     for step in np.unique(steps):
-        longer, shorter = (np.flatnonzero(left & (steps == step) & side) for side in (ratio > 0, ratio < 0))
+        longer, shorter = (
+            np.flatnonzero(left & (steps == step) & side) for side in (ratio > 0, ratio < 0)
+        )
         more = longer if len(longer) > len(shorter) else shorter
         surplus = abs(len(longer) - len(shorter))
         out[more[np.argsort(priority[more], kind="stable")[:surplus]]] = True

@@ -1,4 +1,5 @@
-"""What a model makes of the pairs before any training: which it ranks already, how likely both answers are to it.
+"""What a model makes of the pairs before any training: which it ranks already, how likely both
+answers are to it.
 
 A sample of the rows, drawn by the seed; its size stands in each finding. Log-probs are nats.
 """
@@ -25,7 +26,8 @@ from accord.types import Tree, UsageError
 ROWS = 200  # read by the model unless told otherwise: a minute or two of a 135M model on 2 cores
 MAX_TOKENS = 1024  # longer rows are passed by
 BUDGET = 2048  # unique tokens in one forward pass
-EASY, HARD = 0.5, 0.1  # nats a token between the answers: above is an easy negative, within is a hard one
+# nats a token between the answers: above is an easy negative, within is a hard one
+EASY, HARD = 0.5, 0.1
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Read:
         return self.sums / self.counts
 
 
-def read_rows(scan: Scan, model: LanguageModel, template: Template, most: int, seed: int, say) -> Read:
+def read_rows(
+    scan: Scan, model: LanguageModel, template: Template, most: int, seed: int, say
+) -> Read:
     """Log-probs of a sample's answers under the model.
 
     Raises:
@@ -54,15 +58,20 @@ def read_rows(scan: Scan, model: LanguageModel, template: Template, most: int, s
     drawn = [scan.sample[at] for at in order[:most]]
     trees = encode([each.example for each in drawn], template, Limits(MAX_TOKENS)).trees
     if not trees:
-        raise UsageError(f"none of {len(drawn):,} sampled rows fits into {MAX_TOKENS:,} tokens of this model.")
+        raise UsageError(
+            f"none of {len(drawn):,} sampled rows fits into {MAX_TOKENS:,} tokens of this model."
+        )
     trees = sorted(trees, key=lambda tree: tree.tokens)
     forward = choose(model, trees[: min(4, len(trees))])
     say(f"  {forward.reason}")
     parts = [
-        _read_group(forward, [trees[at] for at in group]) for group in _said(micro_batches(trees, BUDGET), len(trees), say)
+        _read_group(forward, [trees[at] for at in group])
+        for group in _said(micro_batches(trees, BUDGET), len(trees), say)
     ]
     sums, counts, entropy = (np.concatenate(part) for part in zip(*parts))
-    return Read(np.array([drawn[tree.row].row for tree in trees]), sums, counts, entropy, forward.path)
+    return Read(
+        np.array([drawn[tree.row].row for tree in trees]), sums, counts, entropy, forward.path
+    )
 
 
 def _said(groups: list[list[int]], total: int, say):
@@ -87,7 +96,11 @@ def hardness_findings(scan: Scan, read: Read) -> list[AuditFinding]:
     """Findings from what the model read."""
     if scan.kind == "demonstrations":
         return [_on_policy(scan, read)]
-    return [_ranks(scan, read), *([_negatives(scan, read)] if scan.paired else []), _on_policy(scan, read)]
+    return [
+        _ranks(scan, read),
+        *([_negatives(scan, read)] if scan.paired else []),
+        _on_policy(scan, read),
+    ]
 
 
 def _of(scan: Scan, read: Read) -> str:
@@ -97,16 +110,31 @@ def _of(scan: Scan, read: Read) -> str:
 def _ranks(scan: Scan, read: Read) -> AuditFinding:
     groups = scan.groups[read.rows].tolist()
     if scan.paired:
-        by_sum, by_mean = (accuracy(each[:, 0] - each[:, 1], clusters=groups) for each in (read.sums, read.means))
+        by_sum, by_mean = (
+            accuracy(each[:, 0] - each[:, 1], clusters=groups) for each in (read.sums, read.means)
+        )
     else:
-        by_sum, by_mean = (area(each[:, 0], scan.desirable[read.rows], groups) for each in (read.sums, read.means))
+        by_sum, by_mean = (
+            area(each[:, 0], scan.desirable[read.rows], groups) for each in (read.sums, read.means)
+        )
     verdict = "note" if by_mean.low > limit("easy") else "ok"
-    says = f"before training the model ranks {by_mean} of them rightly by log-prob a token, {by_sum} by the sum ({_of(scan, read)})"
+    says = (
+        f"before training the model ranks {by_mean} of them rightly by log-prob a token, {by_sum}"
+        f" by the sum ({_of(scan, read)})"
+    )
     return AuditFinding(
-        "hardness.ranked", verdict, says, {"by_mean": as_dict(by_mean), "by_sum": as_dict(by_sum), "n": len(read.rows)},
-        "harder negatives: answers of the model itself" if verdict == "note" else "", title="What the reference ranks already",
-        why="Pairs that the reference ranks already teach little; pairs that it ranks the other way cost most.", harm=max(0.0, by_mean.low - 0.5),
-    )  # fmt: skip
+        "hardness.ranked",
+        verdict,
+        says,
+        {"by_mean": as_dict(by_mean), "by_sum": as_dict(by_sum), "n": len(read.rows)},
+        "harder negatives: answers of the model itself" if verdict == "note" else "",
+        title="What the reference ranks already",
+        why=(
+            "Pairs that the reference ranks already teach little; pairs that it ranks the other way"
+            " cost most."
+        ),
+        harm=max(0.0, by_mean.low - 0.5),
+    )
 
 
 def _negatives(scan: Scan, read: Read) -> AuditFinding:
@@ -115,34 +143,78 @@ def _negatives(scan: Scan, read: Read) -> AuditFinding:
     wrong = float((gap < -EASY).mean())
     worst = np.argsort(gap, kind="stable")[:3]
     says = (
-        f"easy negatives (over {EASY} nats a token less likely than the chosen) {percent(easy)}, hard ones (within {HARD}) "
-        f"{percent(hard)}, far the other way {percent(wrong)} ({_of(scan, read)})"
+        f"easy negatives (over {EASY} nats a token less likely than the chosen) {percent(easy)},"
+        f" hard ones (within {HARD}) {percent(hard)}, far the other way {percent(wrong)}"
+        f" ({_of(scan, read)})"
     )
     return AuditFinding(
-        "hardness.negatives", "note" if easy > limit("easy") else "ok", says,
-        {"easy": easy, "hard": hard, "wrong_way": wrong, "margin_quantiles": np.quantile(gap, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist(), "margins": gap.round(4).tolist()},
-        "take rejected answers from the model itself" if easy > limit("easy") else "", title="Easy and hard negatives",
-        why="Easy negatives are told apart by style alone; the objective is satisfied before it learns what was meant.",
-        harm=0.3 * easy, places=tuple(Place(scan.at(int(read.rows[i])), f"the model prefers the rejected answer by {-gap[i]:.2f} nats a token", int(read.rows[i])) for i in worst if gap[i] < 0),
-    )  # fmt: skip
+        "hardness.negatives",
+        "note" if easy > limit("easy") else "ok",
+        says,
+        {
+            "easy": easy,
+            "hard": hard,
+            "wrong_way": wrong,
+            "margin_quantiles": np.quantile(gap, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist(),
+            "margins": gap.round(4).tolist(),
+        },
+        "take rejected answers from the model itself" if easy > limit("easy") else "",
+        title="Easy and hard negatives",
+        why=(
+            "Easy negatives are told apart by style alone; the objective is satisfied before it"
+            " learns what was meant."
+        ),
+        harm=0.3 * easy,
+        places=tuple(
+            Place(
+                scan.at(int(read.rows[i])),
+                f"the model prefers the rejected answer by {-gap[i]:.2f} nats a token",
+                int(read.rows[i]),
+            )
+            for i in worst
+            if gap[i] < 0
+        ),
+    )
 
 
 def _on_policy(scan: Scan, read: Read) -> AuditFinding:
-    """Surprise over entropy: 0 for text drawn from the model at temperature 1, more for other writers' text."""
+    """Surprise over entropy: 0 for text drawn from the model at temperature 1, more for other
+    writers' text.
+    """
     names = ("chosen", "rejected") if scan.paired else ("answer",)
     groups = scan.groups[read.rows].tolist()
-    excess = {name: bootstrap_mean(-read.means[:, at] - read.entropy[:, at], clusters=groups) for at, name in enumerate(names)}
-    nll: dict[str, Estimate] = {name: bootstrap_mean(-read.means[:, at], clusters=groups) for at, name in enumerate(names)}
+    excess = {
+        name: bootstrap_mean(-read.means[:, at] - read.entropy[:, at], clusters=groups)
+        for at, name in enumerate(names)
+    }
+    nll: dict[str, Estimate] = {
+        name: bootstrap_mean(-read.means[:, at], clusters=groups) for at, name in enumerate(names)
+    }
     worst = max(each.value for each in excess.values())
     verdict = "warning" if worst > limit("far") else "ok"
     says = "; ".join(
-        f"{name} {nll[name].value:.2f} nats a token, {excess[name].value:+.2f} over the model's own entropy" for name in names
+        f"{name} {nll[name].value:.2f} nats a token, {excess[name].value:+.2f} over the model's own"
+        " entropy"
+        for name in names
     )
     return AuditFinding(
-        "hardness.on_policy", verdict, f"{says} ({_of(scan, read)})",
-        {"nll": {k: as_dict(v) for k, v in nll.items()}, "excess": {k: as_dict(v) for k, v in excess.items()}, "n": len(read.rows)},
-        "one epoch of sft on the chosen answers first, or answers drawn from the model (online)" if verdict == "warning" else "",
+        "hardness.on_policy",
+        verdict,
+        f"{says} ({_of(scan, read)})",
+        {
+            "nll": {k: as_dict(v) for k, v in nll.items()},
+            "excess": {k: as_dict(v) for k, v in excess.items()},
+            "n": len(read.rows),
+        },
+        (
+            "one epoch of sft on the chosen answers first, or answers drawn from the model (online)"
+            if verdict == "warning"
+            else ""
+        ),
         title="Distance from what the model would say",
-        why="Answers that the model would never give move it through unlikely text; gains there do not reach its own answers.",
+        why=(
+            "Answers that the model would never give move it through unlikely text; gains there do"
+            " not reach its own answers."
+        ),
         harm=0.1 * max(0.0, worst),
-    )  # fmt: skip
+    )

@@ -1,4 +1,6 @@
-"""Is the file what it says: rows that cannot be read, copies, pairs that contradict each other or run in circles."""
+"""Is the file what it says: rows that cannot be read, copies, pairs that contradict each other or
+run in circles.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ SHOWN = 5  # rows named with a finding
 def places(scan: Scan, rows, detail) -> tuple[Place, ...]:
     """The first rows of a finding; `detail` is a text or a function of the row."""
     rows = [int(row) for row in rows[:SHOWN]]
-    return tuple(Place(scan.at(row), detail(row) if callable(detail) else detail, row) for row in rows)
+    return tuple(
+        Place(scan.at(row), detail(row) if callable(detail) else detail, row) for row in rows
+    )
 
 
 def mixed(*columns: np.ndarray) -> np.ndarray:
@@ -40,26 +44,44 @@ def ledger_finding(scan: Scan) -> AuditFinding:
     if ledger.rejected:
         says += ": " + "; ".join(f"{n:,} {reason}" for reason, n in ledger.reasons.most_common(5))
     return AuditFinding(
-        "integrity.ledger", verdict, says, {"share": share, **ledger.as_dict()},
-        "mend the rows, or write the file without them" if share else "", title="Unusable rows",
-        why="An empty or identical answer has no preference to learn; a broken line is a row that silently went missing.",
-        command="--fix OUT" if share else "", harm=share, places=shown,
-    )  # fmt: skip
+        "integrity.ledger",
+        verdict,
+        says,
+        {"share": share, **ledger.as_dict()},
+        "mend the rows, or write the file without them" if share else "",
+        title="Unusable rows",
+        why=(
+            "An empty or identical answer has no preference to learn; a broken line is a row that"
+            " silently went missing."
+        ),
+        command="--fix OUT" if share else "",
+        harm=share,
+        places=shown,
+    )
 
 
 def kind_finding(scan: Scan) -> AuditFinding:
     """Rows of another kind than most."""
     total = len(scan) + scan.others
-    says = f"{len(scan):,} {scan.noun}" + (f", and {scan.others:,} rows of another kind, passed by" if scan.others else "")
+    says = f"{len(scan):,} {scan.noun}" + (
+        f", and {scan.others:,} rows of another kind, passed by" if scan.others else ""
+    )
     return AuditFinding(
-        "integrity.kind", "warning" if scan.others else "ok", says, {"kind": scan.kind, "others": scan.others, "formats": dict(scan.formats)},
-        "one file for each kind of row" if scan.others else "", title="Mixed kinds of rows",
-        why="A run trains on one kind; the others would be left out or converted.", harm=scan.others / max(1, total),
-    )  # fmt: skip
+        "integrity.kind",
+        "warning" if scan.others else "ok",
+        says,
+        {"kind": scan.kind, "others": scan.others, "formats": dict(scan.formats)},
+        "one file for each kind of row" if scan.others else "",
+        title="Mixed kinds of rows",
+        why="A run trains on one kind; the others would be left out or converted.",
+        harm=scan.others / max(1, total),
+    )
 
 
 def duplicate_rows(scan: Scan) -> np.ndarray:
-    """Rows that say the same as an earlier row [N] bool: same prompt, same answers, same order, same label."""
+    """Rows that say the same as an earlier row [N] bool: same prompt, same answers, same order,
+    same label.
+    """
     key = mixed(scan.prompts, *scan.answers.T, scan.desirable.astype(np.uint64))
     _, first = np.unique(key, return_index=True)
     out = np.ones(len(scan), bool)
@@ -72,21 +94,32 @@ def duplicates(scan: Scan) -> AuditFinding:
     rows = np.flatnonzero(duplicate_rows(scan))
     share = len(rows) / len(scan)
     return AuditFinding(
-        "integrity.duplicates", graded(share, limit("duplicates"), limit("duplicates_unfit")),
-        f"{counted(len(rows), len(scan), scan.noun)} repeat an earlier row exactly", {"count": len(rows), "share": share},
-        "drop the copies" if len(rows) else "", title="Repeated rows",
+        "integrity.duplicates",
+        graded(share, limit("duplicates"), limit("duplicates_unfit")),
+        f"{counted(len(rows), len(scan), scan.noun)} repeat an earlier row exactly",
+        {"count": len(rows), "share": share},
+        "drop the copies" if len(rows) else "",
+        title="Repeated rows",
         why="A copy counts double in every epoch, and lands in both halves of a split by row.",
-        command="--fix OUT" if len(rows) else "", harm=share, places=places(scan, rows, "a copy of an earlier row"),
-    )  # fmt: skip
+        command="--fix OUT" if len(rows) else "",
+        harm=share,
+        places=places(scan, rows, "a copy of an earlier row"),
+    )
 
 
 def near_duplicate_rows(scan: Scan) -> np.ndarray:
-    """Rows whose prompt and answers all nearly equal an earlier row's, without being exact copies [N] bool."""
-    pairs = minhash.links(np.ascontiguousarray(scan.answer_signs[:, 0]), limit("near_jaccard"), scan.groups)
+    """Rows whose prompt and answers all nearly equal an earlier row's, without being exact copies
+    [N] bool.
+    """
+    pairs = minhash.links(
+        np.ascontiguousarray(scan.answer_signs[:, 0]), limit("near_jaccard"), scan.groups
+    )
     if not len(pairs):
         return np.zeros(len(scan), bool)
     one, two = pairs.T
-    alike = (minhash.similarity(scan.answer_signs[one], scan.answer_signs[two]) >= limit("near_jaccard")).all(1)
+    alike = (
+        minhash.similarity(scan.answer_signs[one], scan.answer_signs[two]) >= limit("near_jaccard")
+    ).all(1)
     alike &= scan.desirable[one] == scan.desirable[two]
     cluster = minhash.clusters(len(scan), pairs[alike])
     first = np.full(int(cluster.max()) + 1, len(scan))
@@ -99,20 +132,26 @@ def near_duplicates(scan: Scan) -> AuditFinding:
     rows = np.flatnonzero(near_duplicate_rows(scan))
     share = len(rows) / len(scan)
     return AuditFinding(
-        "integrity.near_duplicates", graded(share, limit("near_prompts")),
-        f"{counted(len(rows), len(scan), scan.noun)} nearly repeat an earlier row in prompt and answers",
+        "integrity.near_duplicates",
+        graded(share, limit("near_prompts")),
+        f"{counted(len(rows), len(scan), scan.noun)} nearly repeat an earlier row in prompt and"
+        " answers",
         {"count": len(rows), "share": share, "jaccard": limit("near_jaccard")},
-        "drop the copies, or keep them together when splitting" if len(rows) else "", title="Near copies",
+        "drop the copies, or keep them together when splitting" if len(rows) else "",
+        title="Near copies",
         why="Near copies weigh their content double and leak over a split by row.",
-        command="--fix OUT" if len(rows) else "", harm=0.5 * share, places=places(scan, rows, "nearly an earlier row"),
-    )  # fmt: skip
+        command="--fix OUT" if len(rows) else "",
+        harm=0.5 * share,
+        places=places(scan, rows, "nearly an earlier row"),
+    )
 
 
 def knotted(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     """(contradictory, cyclic) rows [N] bool each.
 
-    Answers of a prompt are nodes, each pair an edge from chosen to rejected. A row whose two ends lie in one strongly
-    connected component takes part in A ≻ B ≻ … ≻ A: a contradiction where B ≻ A stands there itself, else a cycle.
+    Answers of a prompt are nodes, each pair an edge from chosen to rejected. A row whose two ends
+    lie in one strongly connected component takes part in A ≻ B ≻ … ≻ A: a contradiction where B ≻ A
+    stands there itself, else a cycle.
     """
     ends = [mixed(scan.prompts, scan.answers[:, side]) for side in (0, 1)]
     _, node = np.unique(np.concatenate(ends), return_inverse=True)
@@ -121,7 +160,10 @@ def knotted(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     graph = coo_matrix((np.ones(len(scan), np.int8), (better, worse)), shape=(size, size))
     component = connected_components(graph, directed=True, connection="strong")[1]
     caught = component[better] == component[worse]
-    forward, backward = better.astype(np.int64) * size + worse, worse.astype(np.int64) * size + better
+    forward, backward = (
+        better.astype(np.int64) * size + worse,
+        worse.astype(np.int64) * size + better,
+    )
     contradictory = caught & np.isin(forward, backward[caught])
     return contradictory, caught & ~contradictory
 
@@ -134,35 +176,55 @@ def contradictions(scan: Scan) -> list[AuditFinding]:
     share = len(opposed) / len(scan)
     return [
         AuditFinding(
-            "integrity.contradictions", graded(share, limit("contradictions"), limit("contradictions_unfit")),
+            "integrity.contradictions",
+            graded(share, limit("contradictions"), limit("contradictions_unfit")),
             f"{counted(len(opposed), len(scan), 'pairs')} say A ≻ B where another row says B ≻ A",
             {"count": len(opposed), "share": share},
-            "drop both, or settle them by vote" if len(opposed) else "", title="Contradictory pairs",
-            why="Of two opposite verdicts at least one is noise; their gradients cancel and only the drift stays.",
-            command="--fix OUT" if len(opposed) else "", harm=share,
-            places=places(scan, _together(scan, opposed), "the same two answers are ranked the other way round elsewhere"),
+            "drop both, or settle them by vote" if len(opposed) else "",
+            title="Contradictory pairs",
+            why=(
+                "Of two opposite verdicts at least one is noise; their gradients cancel and only"
+                " the drift stays."
+            ),
+            command="--fix OUT" if len(opposed) else "",
+            harm=share,
+            places=places(
+                scan,
+                _together(scan, opposed),
+                "the same two answers are ranked the other way round elsewhere",
+            ),
         ),
         AuditFinding(
-            "integrity.cycles", graded(len(cyclic) / len(scan), limit("contradictions")),
-            f"{counted(len(cyclic), len(scan), 'pairs')} lie on a cycle A ≻ B ≻ C ≻ A", {"count": len(cyclic)},
-            "drop the cycle's weakest pair, or settle it by score" if len(cyclic) else "", title="Cycles",
+            "integrity.cycles",
+            graded(len(cyclic) / len(scan), limit("contradictions")),
+            f"{counted(len(cyclic), len(scan), 'pairs')} lie on a cycle A ≻ B ≻ C ≻ A",
+            {"count": len(cyclic)},
+            "drop the cycle's weakest pair, or settle it by score" if len(cyclic) else "",
+            title="Cycles",
             why="No reward ranks a cycle: Bradley-Terry models, DPO among them, cannot fit it.",
-            command="--fix OUT --drop cycles" if len(cyclic) else "", harm=len(cyclic) / len(scan),
+            command="--fix OUT --drop cycles" if len(cyclic) else "",
+            harm=len(cyclic) / len(scan),
             places=places(scan, cyclic, "this pair closes a cycle"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _label_conflicts(scan: Scan) -> AuditFinding:
     rows = np.flatnonzero(conflicting_labels(scan))
     share = len(rows) / len(scan)
     return AuditFinding(
-        "integrity.contradictions", graded(share, limit("contradictions"), limit("contradictions_unfit")),
-        f"{counted(len(rows), len(scan), scan.noun)} have the same prompt and answer with the other label elsewhere",
-        {"count": len(rows), "share": share}, "drop both" if len(rows) else "", title="Contradictory labels",
-        why="Of two opposite labels at least one is noise.", command="--fix OUT" if len(rows) else "", harm=share,
+        "integrity.contradictions",
+        graded(share, limit("contradictions"), limit("contradictions_unfit")),
+        f"{counted(len(rows), len(scan), scan.noun)} have the same prompt and answer with the other"
+        " label elsewhere",
+        {"count": len(rows), "share": share},
+        "drop both" if len(rows) else "",
+        title="Contradictory labels",
+        why="Of two opposite labels at least one is noise.",
+        command="--fix OUT" if len(rows) else "",
+        harm=share,
         places=places(scan, _together(scan, rows), "labelled the other way elsewhere"),
-    )  # fmt: skip
+    )
 
 
 def conflicting_labels(scan: Scan) -> np.ndarray:
@@ -181,27 +243,46 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
     if not scan.paired:
         return []
     same = scan.folded[:, 0] == scan.folded[:, 1]
-    close = ~same & (minhash.similarity(scan.answer_signs[:, 0], scan.answer_signs[:, 1]) >= limit("same_answers"))
+    close = ~same & (
+        minhash.similarity(scan.answer_signs[:, 0], scan.answer_signs[:, 1])
+        >= limit("same_answers")
+    )
     folded, near = np.flatnonzero(same), np.flatnonzero(close)
     share = len(near) / len(scan)
     return [
         AuditFinding(
-            "integrity.same_answers", graded(len(folded) / len(scan), limit("rejected")),
-            f"{counted(len(folded), len(scan), 'pairs')} have answers that differ in case or blanks alone",
-            {"count": len(folded)}, "drop them" if len(folded) else "", title="Answers that are the same",
-            why="Such a pair teaches layout, or nothing.", command="--fix OUT" if len(folded) else "",
-            harm=len(folded) / len(scan), places=places(scan, folded, "the answers differ in case or blanks alone"),
+            "integrity.same_answers",
+            graded(len(folded) / len(scan), limit("rejected")),
+            f"{counted(len(folded), len(scan), 'pairs')} have answers that differ in case or blanks"
+            " alone",
+            {"count": len(folded)},
+            "drop them" if len(folded) else "",
+            title="Answers that are the same",
+            why="Such a pair teaches layout, or nothing.",
+            command="--fix OUT" if len(folded) else "",
+            harm=len(folded) / len(scan),
+            places=places(scan, folded, "the answers differ in case or blanks alone"),
         ),
         AuditFinding(
-            "hardness.near_identical", graded(share, limit("near_identical_pairs")),
-            f"{counted(len(near), len(scan), 'pairs')} have nearly identical answers (Jaccard ≥ {limit('same_answers')})",
+            "hardness.near_identical",
+            graded(share, limit("near_identical_pairs")),
+            f"{counted(len(near), len(scan), 'pairs')} have nearly identical answers (Jaccard ≥"
+            f" {limit('same_answers')})",
             {"count": len(near), "share": share},
-            "train with an SFT term or a smaller learning rate, and watch logps/chosen" if share >= limit("near_identical_pairs") else "",
-            title="Nearly identical answers", harm=0.5 * share,
-            why="DPO pushes both answers down where they share most tokens (likelihood displacement, Pal et al. 2024, arXiv:2402.13228).",
+            (
+                "train with an SFT term or a smaller learning rate, and watch logps/chosen"
+                if share >= limit("near_identical_pairs")
+                else ""
+            ),
+            title="Nearly identical answers",
+            harm=0.5 * share,
+            why=(
+                "DPO pushes both answers down where they share most tokens (likelihood"
+                " displacement, Pal et al. 2024, arXiv:2402.13228)."
+            ),
             places=places(scan, near, "the answers differ in a few characters"),
         ),
-    ]  # fmt: skip
+    ]
 
 
 def repeated_prompts(scan: Scan) -> AuditFinding:
@@ -210,19 +291,39 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
     effective = float(len(scan) ** 2 / np.square(sizes.astype(float)).sum())
     largest = int(sizes.max())
     order = np.argsort(-sizes, kind="stable")[:SHOWN]
-    verdict = "warning" if largest >= limit("repeats") or effective < limit("effective_share") * len(scan) else "ok"
+    verdict = (
+        "warning"
+        if largest >= limit("repeats") or effective < limit("effective_share") * len(scan)
+        else "ok"
+    )
     says = (
         f"{len(prompts):,} prompts in {len(scan):,} {scan.noun}; the commonest has {largest:,}; "
         f"worth {effective:,.0f} prompts that come once (Kish)"
     )
     return AuditFinding(
-        "diversity.repeated_prompts", verdict, says,
-        {"prompts": len(prompts), "largest": largest, "effective": effective, "per_prompt": len(scan) / len(prompts)},
-        "split by prompt; cap the rows of one prompt" if verdict != "ok" else "", title="Repeated prompts",
-        why="Rows of one prompt are one opinion said often: intervals by row are too narrow, and a split by row leaks.",
-        command="accord split DATA --output split" if verdict != "ok" else "", harm=largest / len(scan),
-        places=places(scan, first[order], lambda row: f"{int(sizes[prompts == scan.questions[row]][0]):,} rows have this prompt"),
-    )  # fmt: skip
+        "diversity.repeated_prompts",
+        verdict,
+        says,
+        {
+            "prompts": len(prompts),
+            "largest": largest,
+            "effective": effective,
+            "per_prompt": len(scan) / len(prompts),
+        },
+        "split by prompt; cap the rows of one prompt" if verdict != "ok" else "",
+        title="Repeated prompts",
+        why=(
+            "Rows of one prompt are one opinion said often: intervals by row are too narrow, and a"
+            " split by row leaks."
+        ),
+        command="accord split DATA --output split" if verdict != "ok" else "",
+        harm=largest / len(scan),
+        places=places(
+            scan,
+            first[order],
+            lambda row: f"{int(sizes[prompts == scan.questions[row]][0]):,} rows have this prompt",
+        ),
+    )
 
 
 def near_prompts(scan: Scan) -> AuditFinding:
@@ -230,10 +331,20 @@ def near_prompts(scan: Scan) -> AuditFinding:
     exact, clusters = len(np.unique(scan.questions)), len(np.unique(scan.groups))
     share = 1 - clusters / exact
     return AuditFinding(
-        "diversity.near_prompts", "warning" if share >= limit("near_prompts") else "note" if share >= limit("near_prompts_note") else "ok",
-        f"{exact:,} prompts fall into {clusters:,} clusters of near copies ({percent(share)} are a near copy of another)",
+        "diversity.near_prompts",
+        (
+            "warning"
+            if share >= limit("near_prompts")
+            else "note"
+            if share >= limit("near_prompts_note")
+            else "ok"
+        ),
+        f"{exact:,} prompts fall into {clusters:,} clusters of near copies ({percent(share)} are a"
+        " near copy of another)",
         {"prompts": exact, "clusters": clusters, "share": share},
-        "split by cluster, as accord split does" if share >= limit("near_prompts") else "", title="Near copies of prompts",
+        "split by cluster, as accord split does" if share >= limit("near_prompts") else "",
+        title="Near copies of prompts",
         why="A held-out row whose prompt is nearly trained on measures memory.",
-        command="accord split DATA --output split" if share >= limit("near_prompts") else "", harm=0.3 * share,
-    )  # fmt: skip
+        command="accord split DATA --output split" if share >= limit("near_prompts") else "",
+        harm=0.3 * share,
+    )

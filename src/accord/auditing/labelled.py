@@ -19,9 +19,15 @@ def balance(scan: Scan) -> AuditFinding | None:
     says = f"{good:,} desirable ({percent(good / len(scan))}) and {bad:,} undesirable"
     if not good or not bad:
         return AuditFinding(
-            "kto.balance", "refused", says, {"desirable": good, "undesirable": bad}, "add rows of the other label, or train with sft",
-            title="One label only", why="With one label there is nothing to compare: the loss is lowered by drift alone.", harm=1.0,
-        )  # fmt: skip
+            "kto.balance",
+            "refused",
+            says,
+            {"desirable": good, "undesirable": bad},
+            "add rows of the other label, or train with sft",
+            title="One label only",
+            why="With one label there is nothing to compare: the loss is lowered by drift alone.",
+            harm=1.0,
+        )
     ratio = good / bad
     low, high = limit("kto_low"), limit("kto_high")
     fits = low <= ratio <= high
@@ -34,17 +40,33 @@ def balance(scan: Scan) -> AuditFinding | None:
     rare = min(good, bad) / len(scan)
     verdict = "ok" if fits else "warning" if rare < limit("minority_label") else "note"
     if not fits:
-        says += f"; with equal weights the ratio is {ratio:.2f}, the paper's rule wants {low:g} to {high:g}: λ of the {side} from {weights[0]:g} to {weights[1]:g}"
+        says += (
+            f"; with equal weights the ratio is {ratio:.2f}, the paper's rule wants {low:g} to"
+            f" {high:g}: λ of the {side} from {weights[0]:g} to {weights[1]:g}"
+        )
     middle = sum(weights) / 2
     effective = {
         "desirable": good * (middle if side == "desirable" and not fits else 1),
         "undesirable": bad * (middle if side == "undesirable" and not fits else 1),
     }
     return AuditFinding(
-        "kto.balance", verdict, says,
-        {"desirable": good, "undesirable": bad, "ratio": ratio, "weight_of": None if fits else side,
-         "weights": None if fits else weights, "effective": effective},
-        f"weight the {side} answers" if not fits else "", title="Balance of labels",
-        command="" if fits else f"--method kto --set objective.{side}_weight={weights[0]:g}", harm=0 if fits else abs(0.5 - rare),
-        why="KTO's two halves pull against each other; the commoner label wins unless it is weighted down.",
-    )  # fmt: skip
+        "kto.balance",
+        verdict,
+        says,
+        {
+            "desirable": good,
+            "undesirable": bad,
+            "ratio": ratio,
+            "weight_of": None if fits else side,
+            "weights": None if fits else weights,
+            "effective": effective,
+        },
+        f"weight the {side} answers" if not fits else "",
+        title="Balance of labels",
+        command="" if fits else f"--method kto --set objective.{side}_weight={weights[0]:g}",
+        harm=0 if fits else abs(0.5 - rare),
+        why=(
+            "KTO's two halves pull against each other; the commoner label wins unless it is"
+            " weighted down."
+        ),
+    )

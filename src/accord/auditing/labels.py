@@ -1,4 +1,6 @@
-"""Are the labels right: flips read from texts, scores that say otherwise, votes, columns that are exchanged."""
+"""Are the labels right: flips read from texts, scores that say otherwise, votes, columns that are
+exchanged.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from accord.auditing.thresholds import limit
 from accord.evaluate.statistics import Estimate, wilson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
-SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))  # of judges; the smallest that holds all scores is taken, else their range
+# of judges; the smallest that holds all scores is taken, else their range
+SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))
 
 
 def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
@@ -24,22 +27,49 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
     share = flipped_share(probes.words, probes.groups)
     wide = share.high - share.low > WIDE
     verdict = (
-        "refused" if share.low > limit("noise_unfit") else "warning" if share.low > limit("noise") else "note" if wide else "ok"
+        "refused"
+        if share.low > limit("noise_unfit")
+        else "warning"
+        if share.low > limit("noise")
+        else "note"
+        if wide
+        else "ok"
     )
     says = f"estimated flipped labels: between {percent(share.low)} and {percent(share.high)}"
     if wide:
-        says += "; the texts alone cannot tell (no classifier is sure of enough rows), so votes or scores are needed"
+        says += (
+            "; the texts alone cannot tell (no classifier is sure of enough rows), so votes or"
+            " scores are needed"
+        )
     else:
         says += f", most likely {percent(share.value)}"
     doubtful = probes.words.rows[np.argsort(probes.words.margins, kind="stable")]
     return AuditFinding(
-        "labels.noise", verdict, says, {"estimate": as_dict(share), "identified": not wide},
-        f"train with label_smoothing = {max(0.01, min(0.4, share.value)):.2f} (cdpo or robust), or with ipo; re-label the rows named"
-        if verdict in ("warning", "refused") else "",
-        title="Label noise", command=f"--method cdpo --set objective.label_smoothing={min(0.4, share.value):.2f}" if verdict == "warning" else "",
-        why="DPO pushes without bound towards a wrong label; at 20 % flips a fifth of the gradient points the wrong way.",
-        harm=2 * share.low, places=places(scan, doubtful, "a classifier that did not see this prompt is surest of the opposite"),
-    )  # fmt: skip
+        "labels.noise",
+        verdict,
+        says,
+        {"estimate": as_dict(share), "identified": not wide},
+        (
+            f"train with label_smoothing = {max(0.01, min(0.4, share.value)):.2f} (cdpo or robust),"
+            " or with ipo; re-label the rows named"
+            if verdict in ("warning", "refused")
+            else ""
+        ),
+        title="Label noise",
+        command=(
+            f"--method cdpo --set objective.label_smoothing={min(0.4, share.value):.2f}"
+            if verdict == "warning"
+            else ""
+        ),
+        why=(
+            "DPO pushes without bound towards a wrong label; at 20 % flips a fifth of the gradient"
+            " points the wrong way."
+        ),
+        harm=2 * share.low,
+        places=places(
+            scan, doubtful, "a classifier that did not see this prompt is surest of the opposite"
+        ),
+    )
 
 
 def declared(scan: Scan) -> AuditFinding | None:
@@ -48,14 +78,22 @@ def declared(scan: Scan) -> AuditFinding | None:
     rows = np.flatnonzero(scan.declared == 1)
     if not len(rows):
         return None
-    share = Estimate(len(rows) / len(known), *wilson(len(rows) / len(known), len(known)), len(known))
+    share = Estimate(
+        len(rows) / len(known), *wilson(len(rows) / len(known), len(known)), len(known)
+    )
     return AuditFinding(
-        "labels.declared", "warning" if share.value > limit("noise") else "note",
-        f"the file's own columns mark {counted(len(rows), len(known), scan.noun)} as flipped ({percent(share.low)} to {percent(share.high)})",
-        {"estimate": as_dict(share)}, "turn them round again, or drop them", title="Labels marked as flipped",
+        "labels.declared",
+        "warning" if share.value > limit("noise") else "note",
+        f"the file's own columns mark {counted(len(rows), len(known), scan.noun)} as flipped"
+        f" ({percent(share.low)} to {percent(share.high)})",
+        {"estimate": as_dict(share)},
+        "turn them round again, or drop them",
+        title="Labels marked as flipped",
         why="A file made for an experiment with noise trains as such; nothing reads the mark.",
-        command="--fix OUT --drop declared-flips", harm=2 * share.value, places=places(scan, rows, "marked as flipped"),
-    )  # fmt: skip
+        command="--fix OUT --drop declared-flips",
+        harm=2 * share.value,
+        places=places(scan, rows, "marked as flipped"),
+    )
 
 
 def score_findings(scan: Scan) -> list[AuditFinding]:
@@ -64,12 +102,23 @@ def score_findings(scan: Scan) -> list[AuditFinding]:
     if not len(rows):
         return []
     gap = scan.scores[rows, 0] - scan.scores[rows, 1]
-    return [_conflicts(scan, rows, gap), _near_ties(scan, rows, gap), _both_bad(scan, rows), _spikes(scan, rows)]
+    return [
+        _conflicts(scan, rows, gap),
+        _near_ties(scan, rows, gap),
+        _both_bad(scan, rows),
+        _spikes(scan, rows),
+    ]
 
 
 def tie_width(scan: Scan) -> float:
-    """The score gap under which a pair is a near tie: a tenth of the threshold where scores are shares of one."""
-    within_one = np.nanmin(scan.scores) >= 0 and np.nanmax(scan.scores) <= 1 if not np.isnan(scan.scores).all() else False
+    """The score gap under which a pair is a near tie: a tenth of the threshold where scores are
+    shares of one.
+    """
+    within_one = (
+        np.nanmin(scan.scores) >= 0 and np.nanmax(scan.scores) <= 1
+        if not np.isnan(scan.scores).all()
+        else False
+    )
     return limit("near_tie") * (0.1 if within_one else 1.0)
 
 
@@ -77,7 +126,11 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     decided = gap != 0
     against = rows[gap < 0]
     n = int(decided.sum())
-    share = Estimate(len(against) / n, *wilson(len(against) / n, n), n) if n else Estimate(0.0, 0.0, 1.0, 0)
+    share = (
+        Estimate(len(against) / n, *wilson(len(against) / n, n), n)
+        if n
+        else Estimate(0.0, 0.0, 1.0, 0)
+    )
     swapped = share.value > limit("swapped")
     verdict = (
         "refused"
@@ -88,46 +141,83 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         if len(against)
         else "ok"
     )
-    says = f"in {counted(len(against), n, 'pairs with different scores')}, 95 % interval {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
+    says = (
+        f"in {counted(len(against), n, 'pairs with different scores')}, 95 % interval"
+        f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
+    )
     if swapped:
         says += ": chosen and rejected look exchanged"
     return AuditFinding(
-        "labels.scores", verdict, says, {"estimate": as_dict(share), "swapped": swapped},
-        ("exchange the columns" if swapped else "drop them, or ask which of the two is right") if len(against) else "",
-        title="Scores against labels", why="Where scores come from the same judge, each such pair is a flipped label: this share is a noise estimate.",
-        command=("--set 'data.columns={chosen: rejected, rejected: chosen}'" if swapped else "--fix OUT --drop score-conflicts") if len(against) else "",
-        harm=2 * share.value, places=places(scan, against, lambda row: _scores(scan, row)),
-    )  # fmt: skip
+        "labels.scores",
+        verdict,
+        says,
+        {"estimate": as_dict(share), "swapped": swapped},
+        (
+            ("exchange the columns" if swapped else "drop them, or ask which of the two is right")
+            if len(against)
+            else ""
+        ),
+        title="Scores against labels",
+        why=(
+            "Where scores come from the same judge, each such pair is a flipped label: this share"
+            " is a noise estimate."
+        ),
+        command=(
+            (
+                "--set 'data.columns={chosen: rejected, rejected: chosen}'"
+                if swapped
+                else "--fix OUT --drop score-conflicts"
+            )
+            if len(against)
+            else ""
+        ),
+        harm=2 * share.value,
+        places=places(scan, against, lambda row: _scores(scan, row)),
+    )
 
 
 def _near_ties(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     equal, near = rows[gap == 0], rows[(gap >= 0) & (gap < tie_width(scan))]
     share = len(near) / len(rows)
     return AuditFinding(
-        "labels.near_ties", graded(share, limit("near_tie_share")),
-        f"{counted(len(near), len(rows), 'scored pairs')} have a score gap under {tie_width(scan):g}, {len(equal):,} of them equal scores",
+        "labels.near_ties",
+        graded(share, limit("near_tie_share")),
+        f"{counted(len(near), len(rows), 'scored pairs')} have a score gap under"
+        f" {tie_width(scan):g}, {len(equal):,} of them equal scores",
         {"count": len(near), "equal": len(equal), "share": share, "threshold": tie_width(scan)},
-        "drop them" if len(near) else "", title="Near ties",
-        why="The order of a near tie is chance: as a label it is half noise.", command="--fix OUT" if len(near) else "",
-        harm=share, places=places(scan, near, lambda row: _scores(scan, row)),
-    )  # fmt: skip
+        "drop them" if len(near) else "",
+        title="Near ties",
+        why="The order of a near tie is chance: as a label it is half noise.",
+        command="--fix OUT" if len(near) else "",
+        harm=share,
+        places=places(scan, near, lambda row: _scores(scan, row)),
+    )
 
 
 def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
     found = float(np.nanmin(scan.scores)), float(np.nanmax(scan.scores))
-    low, high = next((scale for scale in SCALES if scale[0] <= found[0] and found[1] <= scale[1]), found)
+    low, high = next(
+        (scale for scale in SCALES if scale[0] <= found[0] and found[1] <= scale[1]), found
+    )
     middle = (low + high) / 2
     bad = rows[(scan.scores[rows, 0] < middle) & (scan.scores[rows, 1] < middle)]
     share = len(bad) / len(rows)
     return AuditFinding(
-        "labels.both_bad", graded(share, limit("both_bad")),
-        f"{counted(len(bad), len(rows), 'scored pairs')} have both answers in the lower half of the scale ({low:g} to {high:g})",
+        "labels.both_bad",
+        graded(share, limit("both_bad")),
+        f"{counted(len(bad), len(rows), 'scored pairs')} have both answers in the lower half of the"
+        f" scale ({low:g} to {high:g})",
         {"count": len(bad), "share": share, "scale": [low, high]},
-        "filter on the absolute score of the chosen answer" if len(bad) else "", title="Both answers poor",
-        why="A relative objective makes the less poor answer likelier: quality can fall while accuracy rises.",
-        command=f"--fix OUT --min-chosen-score {middle:g}" if len(bad) else "", harm=share,
+        "filter on the absolute score of the chosen answer" if len(bad) else "",
+        title="Both answers poor",
+        why=(
+            "A relative objective makes the less poor answer likelier: quality can fall while"
+            " accuracy rises."
+        ),
+        command=f"--fix OUT --min-chosen-score {middle:g}" if len(bad) else "",
+        harm=share,
         places=places(scan, bad, lambda row: _scores(scan, row)),
-    )  # fmt: skip
+    )
 
 
 def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
@@ -135,20 +225,36 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
     values, counts = np.unique(scan.scores[rows].ravel(), return_counts=True)
     found = []
     for end, beside in ((0, 1), (-1, -2)):
-        if len(values) >= 4 and counts[end] > limit("spike") * max(1, counts[beside]) and counts[end] >= 0.02 * counts.sum():
-            found.append((float(values[end]), int(counts[end]), float(values[beside]), int(counts[beside])))
+        if (
+            len(values) >= 4
+            and counts[end] > limit("spike") * max(1, counts[beside])
+            and counts[end] >= 0.02 * counts.sum()
+        ):
+            found.append(
+                (float(values[end]), int(counts[end]), float(values[beside]), int(counts[beside]))
+            )
     says = (
         "; ".join(f"{n:,} scores of {v:g} beside {m:,} of {w:g}" for v, n, w, m in found)
         or "no spike at an end of the score's scale"
     )
     hit = np.flatnonzero(np.isin(scan.scores, [each[0] for each in found]).any(1)) if found else []
     return AuditFinding(
-        "labels.score_spike", "warning" if found else "ok", says,
-        {"spikes": found, "histogram": {f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200])}},
-        "read a few of these rows: does the text deserve the score?" if found else "", title="Score spikes",
-        why="Parsers turn a missing or a two-digit score into the end of the scale (10 read as 1 in UltraFeedback).",
-        harm=sum(each[1] for each in found) / (2 * len(rows)), places=places(scan, hit, lambda row: _scores(scan, row)),
-    )  # fmt: skip
+        "labels.score_spike",
+        "warning" if found else "ok",
+        says,
+        {
+            "spikes": found,
+            "histogram": {f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200])},
+        },
+        "read a few of these rows: does the text deserve the score?" if found else "",
+        title="Score spikes",
+        why=(
+            "Parsers turn a missing or a two-digit score into the end of the scale (10 read as 1 in"
+            " UltraFeedback)."
+        ),
+        harm=sum(each[1] for each in found) / (2 * len(rows)),
+        places=places(scan, hit, lambda row: _scores(scan, row)),
+    )
 
 
 def votes(scan: Scan) -> AuditFinding | None:
@@ -167,13 +273,25 @@ def votes(scan: Scan) -> AuditFinding | None:
         else "ok"
     )
     return AuditFinding(
-        "labels.votes", verdict,
-        f"{percent(dissent)} of votes are against the label; {len(against):,} labels go against the majority, {len(even):,} split evenly",
+        "labels.votes",
+        verdict,
+        f"{percent(dissent)} of votes are against the label; {len(against):,} labels go against the"
+        f" majority, {len(even):,} split evenly",
         {"dissent": dissent, "against": len(against), "even": len(even), "n": len(rows)},
-        "turn the labels round that go against their votes; drop even splits" if verdict != "ok" else "", title="Votes",
-        why="Dissent is label noise that has been measured: it is the ε of cDPO and robust DPO.", harm=dissent,
-        places=places(scan, [*against, *even], lambda row: f"votes {scan.votes[row, 0]:g} to {scan.votes[row, 1]:g}"),
-    )  # fmt: skip
+        (
+            "turn the labels round that go against their votes; drop even splits"
+            if verdict != "ok"
+            else ""
+        ),
+        title="Votes",
+        why="Dissent is label noise that has been measured: it is the ε of cDPO and robust DPO.",
+        harm=dissent,
+        places=places(
+            scan,
+            [*against, *even],
+            lambda row: f"votes {scan.votes[row, 0]:g} to {scan.votes[row, 1]:g}",
+        ),
+    )
 
 
 def _scores(scan: Scan, row: int) -> str:

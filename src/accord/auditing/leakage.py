@@ -1,4 +1,6 @@
-"""What training and held-out file share: prompts, exact and near; whole rows; comparisons with the other verdict."""
+"""What training and held-out file share: prompts, exact and near; whole rows; comparisons with the
+other verdict.
+"""
 
 from __future__ import annotations
 
@@ -38,17 +40,23 @@ def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFind
     rows = np.flatnonzero(hit)
     share = len(rows) / len(held_out)
     return AuditFinding(
-        f"leakage.{name}", graded(share, limit("leak")), f"{counted(len(rows), len(held_out), 'held-out rows')} {what}",
+        f"leakage.{name}",
+        graded(share, limit("leak")),
+        f"{counted(len(rows), len(held_out), 'held-out rows')} {what}",
         {"count": len(rows), "share": share},
-        "split again, near copies of a prompt together" if len(rows) else "", title=f"Held-out leakage, {name}",
+        "split again, near copies of a prompt together" if len(rows) else "",
+        title=f"Held-out leakage, {name}",
         why="Such rows measure memory: held-out accuracy is too high and the stop too late.",
-        command="accord split DATA --output split" if len(rows) else "", harm=share,
+        command="accord split DATA --output split" if len(rows) else "",
+        harm=share,
         places=tuple(Place(held_out.at(int(row)), what) for row in rows[:SHOWN]),
-    )  # fmt: skip
+    )
 
 
 def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
-    """Comparisons that both files hold: on how many of them do the two disagree? That is a measured noise rate."""
+    """Comparisons that both files hold: on how many of them do the two disagree? That is a measured
+    noise rate.
+    """
     keys = []
     for each in (scan, held_out):
         keys.append(
@@ -67,9 +75,21 @@ def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
     share = Estimate(len(against) / n, *wilson(len(against) / n, n), n)
     verdict = "warning" if share.low > limit("noise") else "note" if len(against) else "ok"
     return AuditFinding(
-        "labels.second_labelling", verdict,
-        f"{n:,} comparisons stand in both files; the two disagree on {len(against):,} ({percent(share.value)}, {percent(share.low)} to {percent(share.high)})",
-        {"estimate": as_dict(share)}, "settle them before training on either" if len(against) else "", title="Two labellings",
-        why="Where one file is right, this is the other's share of flipped labels.", harm=2 * share.value,
-        places=tuple(Place(scan.at(int(row)), "the other file ranks these two answers the other way round", int(row)) for row in against[:SHOWN]),
-    )  # fmt: skip
+        "labels.second_labelling",
+        verdict,
+        f"{n:,} comparisons stand in both files; the two disagree on {len(against):,}"
+        f" ({percent(share.value)}, {percent(share.low)} to {percent(share.high)})",
+        {"estimate": as_dict(share)},
+        "settle them before training on either" if len(against) else "",
+        title="Two labellings",
+        why="Where one file is right, this is the other's share of flipped labels.",
+        harm=2 * share.value,
+        places=tuple(
+            Place(
+                scan.at(int(row)),
+                "the other file ranks these two answers the other way round",
+                int(row),
+            )
+            for row in against[:SHOWN]
+        ),
+    )

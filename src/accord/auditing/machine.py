@@ -35,7 +35,12 @@ class Machine:
 @torch.no_grad()
 def measure(model: LanguageModel) -> Machine:
     """Times a forward pass of one row; the best of a few, since other work can only slow it down."""
-    ids = torch.randint(5, min(1_000, model.network.config.get_text_config().vocab_size), (1, PROBE), device=model.device)
+    ids = torch.randint(
+        5,
+        min(1_000, model.network.config.get_text_config().vocab_size),
+        (1, PROBE),
+        device=model.device,
+    )
     best = float("inf")
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""What is counted in one answer: the features that a shortcut could hide in. A few microseconds each."""
+"""What is counted in one answer: the features that a shortcut could hide in. A few microseconds
+each.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +9,46 @@ import re
 DIGITS = b"0123456789"
 
 REFUSAL = re.compile(
-    r"\b(?:I (?:can(?:no|')t|can’t|cannot|am unable|am not able|won['’]t|will not|must decline|don['’]t feel comfortable)"
-    r"|I['’]m (?:unable|not able|not comfortable)|as an AI\b|against my (?:programming|guidelines)|not appropriate to)",
+    r"\b(?:I (?:can(?:no|')t|can’t|cannot|am unable|am not able|won['’]t|will not|must"
+    r" decline|don['’]t feel comfortable)"
+    r"|I['’]m (?:unable|not able|not comfortable)|as an AI\b|against my"
+    r" (?:programming|guidelines)|not appropriate to)",
     re.IGNORECASE,
 )
 APOLOGY = re.compile(
-    r"\b(?:I['’]?m (?:so |very |really )?sorry|I am sorry|I apologi[sz]e|my apologies|^sorry)\b", re.IGNORECASE
+    r"\b(?:I['’]?m (?:so |very |really )?sorry|I am sorry|I apologi[sz]e|my apologies|^sorry)\b",
+    re.IGNORECASE,
 )
-OPENER = re.compile(r"\s*(?:sure|certainly|of course|absolutely|great question|yes)\b", re.IGNORECASE)
+OPENER = re.compile(
+    r"\s*(?:sure|certainly|of course|absolutely|great question|yes)\b", re.IGNORECASE
+)
 NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,3}[.)]\s")
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 START = 400  # characters in which a refusal or an apology stands, if it is the answer's point
 HEAD = 1 << 16  # characters that are looked at
 
-# Names of what is counted, in the order of `counts`. "more of it wins" is the rule that each of them gives.
+# Names of what is counted, in the order of `counts`. "more of it wins" is the rule that each of
+# them gives.
 FEATURES = (
-    "characters", "words", "lines", "list items", "headings", "bold", "code blocks", "digits", "questions",
-    "exclamations", "links", "emoji", "refusal", "apology", "obliging opener", "non-ASCII", "complete ending",
+    "characters",
+    "words",
+    "lines",
+    "list items",
+    "headings",
+    "bold",
+    "code blocks",
+    "digits",
+    "questions",
+    "exclamations",
+    "links",
+    "emoji",
+    "refusal",
+    "apology",
+    "obliging opener",
+    "non-ASCII",
+    "complete ending",
     "in the prompt's language",
-)  # fmt: skip
+)
 COLUMN = {name: at for at, name in enumerate(FEATURES)}
 
 
@@ -36,16 +59,30 @@ def counts(text: str) -> list[float]:
     raw = text.encode("utf-8", "replace")
     start = text[:START]
     lined = "\n" in text
-    bullets = sum(map(text.count, ("\n- ", "\n* ", "\n• "))) + text.startswith(("- ", "* ", "• ")) if lined else 0
+    bullets = (
+        sum(map(text.count, ("\n- ", "\n* ", "\n• "))) + text.startswith(("- ", "* ", "• "))
+        if lined
+        else 0
+    )
     return [
-        whole, len(text.split()), text.count("\n") + 1, bullets + len(NUMBERED.findall(text)) if lined else 0,
-        text.count("\n#") + text.startswith("#"), text.count("**") // 2, text.count("```") // 2,
-        len(raw) - len(raw.translate(None, DIGITS)), text.count("?"), text.count("!"), text.count("http"),
+        whole,
+        len(text.split()),
+        text.count("\n") + 1,
+        bullets + len(NUMBERED.findall(text)) if lined else 0,
+        text.count("\n#") + text.startswith("#"),
+        text.count("**") // 2,
+        text.count("```") // 2,
+        len(raw) - len(raw.translate(None, DIGITS)),
+        text.count("?"),
+        text.count("!"),
+        text.count("http"),
         0 if ascii_only else len(EMOJI.findall(text)),
-        REFUSAL.search(start) is not None, APOLOGY.search(start) is not None, OPENER.match(start) is not None,
+        REFUSAL.search(start) is not None,
+        APOLOGY.search(start) is not None,
+        OPENER.match(start) is not None,
         0 if ascii_only else len(text) - len(text.encode("ascii", "ignore")),
         text.rstrip()[-1:] in ENDINGS,
-    ]  # fmt: skip
+    ]
 
 
 ENDINGS = frozenset(".!?)]}\"'”’`*:;|>。！？…")
@@ -58,22 +95,29 @@ _WORDS = {
     "pt": "o os as e é um uma em que por para com do da não se mais ao na no",
     "it": "il lo gli e è un una di che per con del della non si sono come più nel alla",
     "nl": "de het een en is van dat niet voor met op zijn te aan er maar om ook als bij",
-}  # fmt: skip
+}
 LANGUAGES: dict[str, list[str]] = {}
 for _language, _words in _WORDS.items():
     for _word in _words.split():
         LANGUAGES.setdefault(_word, []).append(_language)
 
 _SCRIPTS = (
-    ("Cyrillic", 0x400, 0x530), ("Hebrew", 0x590, 0x600), ("Arabic", 0x600, 0x780), ("Devanagari", 0x900, 0x980),
-    ("Thai", 0xE00, 0xE80), ("Japanese", 0x3040, 0x3100), ("Chinese", 0x4E00, 0xA000), ("Korean", 0xAC00, 0xD7B0),
+    ("Cyrillic", 0x400, 0x530),
+    ("Hebrew", 0x590, 0x600),
+    ("Arabic", 0x600, 0x780),
+    ("Devanagari", 0x900, 0x980),
+    ("Thai", 0xE00, 0xE80),
+    ("Japanese", 0x3040, 0x3100),
+    ("Chinese", 0x4E00, 0xA000),
+    ("Korean", 0xAC00, 0xD7B0),
     ("Greek", 0x370, 0x400),
-)  # fmt: skip
+)
 LOOKED_AT = 60  # words
 
 
 def language(text: str) -> str:
-    """A guess from script and the commonest words: "en", "de", …, "Cyrillic", …, or "" where nothing tells.
+    """A guess from script and the commonest words: "en", "de", …, "Cyrillic", …, or "" where
+    nothing tells.
 
     Code, names and answers of a few words give "": such texts count as being in any language.
     """

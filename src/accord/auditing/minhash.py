@@ -1,12 +1,15 @@
-"""Near-duplicate texts among millions: MinHash signatures in numpy, banded hashing, connected components.
+"""Near-duplicate texts among millions: MinHash signatures in numpy, banded hashing, connected
+components.
 
     text ──▶ character 8-grams ──▶ one hash each ──▶ the smallest in each of 64 bins ──▶ signature [64]
 
-The share of bins in which two signatures agree estimates the Jaccard similarity of the two sets of 8-grams. One
-permutation serves all bins and empty bins borrow from their neighbour, so a text costs a few nanoseconds a byte.
+The share of bins in which two signatures agree estimates the Jaccard similarity of the two sets of
+8-grams. One permutation serves all bins and empty bins borrow from their neighbour, so a text costs
+a few nanoseconds a byte.
 
-Sources: Broder 1997 (MinHash); Li, Owen and Zhang 2012, arXiv:1208.1259 (one permutation); Shrivastava and Li 2014,
-arXiv:1406.4784 (rotation for empty bins); Li and König 2010, arXiv:0910.3349 (16 bits of each hash are enough).
+Sources: Broder 1997 (MinHash); Li, Owen and Zhang 2012, arXiv:1208.1259 (one permutation);
+Shrivastava and Li 2014, arXiv:1406.4784 (rotation for empty bins); Li and König 2010,
+arXiv:0910.3349 (16 bits of each hash are enough).
 """
 
 from __future__ import annotations
@@ -18,7 +21,9 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 BINS = 64
-ROWS = 4  # bins in a band: texts that agree in one whole band are compared. 16 bands find J = .8 with p = .9998
+# bins in a band: texts that agree in one whole band are compared. 16 bands find J = .8 with p =
+# .9998
+ROWS = 4
 SHINGLE = 8  # bytes
 READ = 1 << 16  # bytes of a text that are looked at; what comes behind does not count
 EMPTY = np.uint32(0xFFFFFFFF)
@@ -45,7 +50,9 @@ def signatures(texts: Sequence[bytes]) -> np.ndarray:
         inside[end - SHINGLE + 1 : end] = False  # these would reach into the next text
     grams, owner = grams[inside], owner[inside]
     low = np.full(len(texts) * BINS, EMPTY)
-    np.minimum.at(low, owner * BINS + (grams >> np.uint64(58)).astype(np.int64), grams.astype(np.uint32))
+    np.minimum.at(
+        low, owner * BINS + (grams >> np.uint64(58)).astype(np.int64), grams.astype(np.uint32)
+    )
     return _filled(low.reshape(-1, BINS)).astype(np.uint16)
 
 
@@ -85,8 +92,8 @@ def links(signs: np.ndarray, threshold: float, within: np.ndarray | None = None)
 
     Rows of different `within` [n] are never compared.
 
-    In each band rows are sorted by their four bins; each is compared with the first of its run and with its
-    neighbour, not with all, so that a thousand copies cost a thousand comparisons.
+    In each band rows are sorted by their four bins; each is compared with the first of its run and
+    with its neighbour, not with all, so that a thousand copies cost a thousand comparisons.
     """
     found = [np.zeros((0, 2), np.int64)]
     for start in range(0, BINS, ROWS):
@@ -106,7 +113,9 @@ def links(signs: np.ndarray, threshold: float, within: np.ndarray | None = None)
     return np.unique(np.sort(np.concatenate(found), 1), axis=0)
 
 
-def _alike(signs: np.ndarray, pairs: np.ndarray, threshold: float, chunk: int = 1 << 18) -> np.ndarray:
+def _alike(
+    signs: np.ndarray, pairs: np.ndarray, threshold: float, chunk: int = 1 << 18
+) -> np.ndarray:
     parts = (pairs[at : at + chunk] for at in range(0, len(pairs), chunk))
     return np.concatenate([similarity(signs[p[:, 0]], signs[p[:, 1]]) >= threshold for p in parts])
 
@@ -118,6 +127,8 @@ def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
 
 
 def near_clusters(keys: np.ndarray, signs: np.ndarray, threshold: float) -> np.ndarray:
-    """Cluster of each row [n]: rows of one key (exact hash) together, and keys whose signatures are alike."""
+    """Cluster of each row [n]: rows of one key (exact hash) together, and keys whose signatures are
+    alike.
+    """
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     return clusters(len(first), links(signs[first], threshold))[group]

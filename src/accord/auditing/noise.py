@@ -1,16 +1,18 @@
-"""The share of flipped labels, from texts alone: how sure a classifier may be before the labels contradict it.
+"""The share of flipped labels, from texts alone: how sure a classifier may be before the labels
+contradict it.
 
     P(label | margin) = ε + (1 - 2ε) σ(a·margin)          ε flips, margins cross-fitted
 
-Plain disagreement between a cross-fitted classifier and the labels mixes two things: flips, and rows that the
-classifier cannot judge. They differ in the tail. On rows where the classifier is sure, a weak classifier errs ever
-less, but labels flipped at random go on contradicting it at the rate ε. So ε is read from the level at which the
-curve of right labels against margin flattens, and the interval is the profile likelihood's, widened for rows that
-share a prompt.
+Plain disagreement between a cross-fitted classifier and the labels mixes two things: flips, and
+rows that the classifier cannot judge. They differ in the tail. On rows where the classifier is
+sure, a weak classifier errs ever less, but labels flipped at random go on contradicting it at the
+rate ε. So ε is read from the level at which the curve of right labels against margin flattens, and
+the interval is the profile likelihood's, widened for rows that share a prompt.
 
-What it measures: flips that do not depend on the text. People who disagree on hard pairs are no flips in this sense.
-Where no classifier is sure of any row, the curve does not flatten and the interval says so by its width.
-Identification by rows that are certain: Northcutt et al. 2021, arXiv:1911.00068; Patrini et al. 2017, arXiv:1609.03683.
+What it measures: flips that do not depend on the text. People who disagree on hard pairs are no
+flips in this sense. Where no classifier is sure of any row, the curve does not flatten and the
+interval says so by its width. Identification by rows that are certain: Northcutt et al. 2021,
+arXiv:1911.00068; Patrini et al. 2017, arXiv:1609.03683.
 """
 
 from __future__ import annotations
@@ -37,12 +39,18 @@ def flipped_share(probed: Probed, groups: np.ndarray) -> Estimate:
     # A quasi-likelihood over clustered rows is too sharp by the design effect (Rao and Scott 1984).
     allowed = profile.min() + 0.5 * CHI2 * _design_effect(margins, groups)
     inside = GRID[profile <= allowed]
-    return Estimate(float(GRID[profile.argmin()]), float(inside.min()), float(inside.max()), len(margins))
+    return Estimate(
+        float(GRID[profile.argmin()]), float(inside.min()), float(inside.max()), len(margins)
+    )
 
 
 def _best(share: float, margins: np.ndarray) -> float:
     """The smallest negative log-likelihood over the scale a, at this share of flips."""
-    return float(minimize_scalar(lambda log_a: _loss(share, log_a, margins), bounds=(-6, 4), method="bounded").fun)
+    return float(
+        minimize_scalar(
+            lambda log_a: _loss(share, log_a, margins), bounds=(-6, 4), method="bounded"
+        ).fun
+    )
 
 
 def _loss(share: float, log_a: float, margins: np.ndarray) -> float:
@@ -51,7 +59,9 @@ def _loss(share: float, log_a: float, margins: np.ndarray) -> float:
 
 
 def _design_effect(margins: np.ndarray, groups: np.ndarray) -> float:
-    """How many times larger the variance of a mean over these rows is for their clusters; at least 1."""
+    """How many times larger the variance of a mean over these rows is for their clusters; at least
+    1.
+    """
     right = (margins > 0) + 0.5 * (margins == 0)
     rest = right - right.mean()
     _, group = np.unique(groups, return_inverse=True)

@@ -1,7 +1,7 @@
 """The audit as one self-contained HTML page: no script, no font, no request to anywhere.
 
-Dataset text is hostile: jinja2 escapes everything, control characters are written out before, the page forbids
-scripts by its own policy, and long lines wrap.
+Dataset text is hostile: jinja2 escapes everything, control characters are written out before, the
+page forbids scripts by its own policy, and long lines wrap.
 """
 
 from __future__ import annotations
@@ -43,13 +43,23 @@ def render(audit: Audit) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-    environment = Environment(loader=PackageLoader("accord.auditing", "."), autoescape=True, undefined=StrictUndefined)
+    environment = Environment(
+        loader=PackageLoader("accord.auditing", "."), autoescape=True, undefined=StrictUndefined
+    )
     data = audit.scan.name
-    raised = [(finding, full_command(finding.command, data) if finding.command else "") for finding in audit.raised]
+    raised = [
+        (finding, full_command(finding.command, data) if finding.command else "")
+        for finding in audit.raised
+    ]
     return environment.get_template("page.html.j2").render(
-        audit=audit, raised=raised, well=[each for each in audit.findings if each.verdict == "ok"], marks=MARKS, harm=HARM,
-        figures=[(title, says, Markup(svg)) for title, says, svg in drawn(audit)], thresholds=THRESHOLDS,
-    )  # fmt: skip
+        audit=audit,
+        raised=raised,
+        well=[each for each in audit.findings if each.verdict == "ok"],
+        marks=MARKS,
+        harm=HARM,
+        figures=[(title, says, Markup(svg)) for title, says, svg in drawn(audit)],
+        thresholds=THRESHOLDS,
+    )
 
 
 def drawn(audit: Audit) -> list[tuple[str, str, str]]:
@@ -63,11 +73,23 @@ def _rules(audit: Audit):
     if finding is None:
         return None
     rules = sorted(finding.evidence["rules"], key=lambda rule: -rule["score"]["value"])[:12]
-    rows = [(f"{rule['direction']} {rule['feature']}", *(rule["score"][k] for k in ("value", "low", "high"))) for rule in rules]
-    for check, name in (("shortcuts.length", "length, cross-fitted"), ("shortcuts.ngrams", "words, cross-fitted")):
+    rows = [
+        (
+            f"{rule['direction']} {rule['feature']}",
+            *(rule["score"][k] for k in ("value", "low", "high")),
+        )
+        for rule in rules
+    ]
+    for check, name in (
+        ("shortcuts.length", "length, cross-fitted"),
+        ("shortcuts.ngrams", "words, cross-fitted"),
+    ):
         if found := audit.find(check):
             rows.append((name, *(found.evidence["accuracy"][k] for k in ("value", "low", "high"))))
-    says = f"How often a rule that reads nothing is right; 95 % intervals by prompt. Dashed: {limit('shortcut'):g}, from which it is flagged."
+    says = (
+        "How often a rule that reads nothing is right; 95 % intervals by prompt. Dashed:"
+        f" {limit('shortcut'):g}, from which it is flagged."
+    )
     return "Shortcuts", says, figures.intervals(rows, 0.4, 1.0, limit("shortcut"), "Shortcuts")
 
 
@@ -120,7 +142,11 @@ def _scores(audit: Audit):
     counts = finding.evidence["histogram"]
     rows = [(name, float(count)) for name, count in counts.items()]
     return (
-        ("Scores", "How often each score was given, both sides.", figures.bars(rows, "Scores", "{:,.0f}"))
+        (
+            "Scores",
+            "How often each score was given, both sides.",
+            figures.bars(rows, "Scores", "{:,.0f}"),
+        )
         if len(rows) <= 30
         else None
     )
@@ -142,7 +168,10 @@ def _margins(audit: Audit):
     if finding is None:
         return None
     names = ("5 %", "25 %", "median", "75 %", "95 %")
-    rows = [(name, value, value, value) for name, value in zip(names, finding.evidence["margin_quantiles"])]
+    rows = [
+        (name, value, value, value)
+        for name, value in zip(names, finding.evidence["margin_quantiles"])
+    ]
     low, high = min(-1.0, rows[0][1]), max(1.0, rows[-1][1])
     return (
         "Margins under the reference",

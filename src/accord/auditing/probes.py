@@ -1,11 +1,13 @@
-"""Small classifiers that say how predictable "chosen" is, and from what: from length alone, from words, from both.
+"""Small classifiers that say how predictable "chosen" is, and from what: from length alone, from
+words, from both.
 
-Cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a near copy of it. So the
-accuracy is what a stranger's rows would give, and its interval is clustered by prompt.
+Cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a near copy
+of it. So the accuracy is what a stranger's rows would give, and its interval is clustered by
+prompt.
 
-A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps the answer. Of rows labelled one by
-one the figure is the probability that a good row is placed above a bad one: a plain accuracy would reach .9 where 90 % are good,
-whatever the classifier knows.
+A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps
+the answer. Of rows labelled one by one the figure is the probability that a good row is placed
+above a bad one: a plain accuracy would reach .9 where 90 % are good, whatever the classifier knows.
 """
 
 from __future__ import annotations
@@ -22,8 +24,10 @@ from accord.evaluate.statistics import Estimate, accuracy
 FOLDS = 5
 HASHED = 1 << 18  # columns of the n-gram table
 READ = 4_000  # characters of an answer: 20 million characters at most, a few seconds
-SHARES = (0.125, 0.25, 0.5)  # of the training rows, for the learning curve, which ends at all of them
-STRENGTHS = (0.3, 1.0, 3.0)  # inverse L2 penalties of the words probe; the best cross-fitted log loss takes one
+# of the training rows, for the learning curve, which ends at all of them
+SHARES = (0.125, 0.25, 0.5)
+# inverse L2 penalties of the words probe; the best cross-fitted log loss takes one
+STRENGTHS = (0.3, 1.0, 3.0)
 C_LENGTH = 1.0
 
 
@@ -33,7 +37,9 @@ class Probed:
 
     rows: np.ndarray  # [n] row numbers
     margins: np.ndarray  # [n] log-odds in favour of the label: above 0 is right
-    accuracy: Estimate  # ½ where nothing is known: of pairs the share ranked rightly, of labelled rows the area under the curve
+    # ½ where nothing is known: of pairs the share ranked rightly, of labelled rows the area under
+    # the curve
+    accuracy: Estimate
 
 
 @dataclass(frozen=True)
@@ -48,11 +54,15 @@ class Probes:
 
 
 def probe(scan: Scan, seed: int = 0) -> Probes | None:
-    """Fit the probes on the scan's sample; None where there are too few prompts for folds or one label only."""
+    """Fit the probes on the scan's sample; None where there are too few prompts for folds or one
+    label only.
+    """
     rows = scan.sample_rows
     groups = scan.groups[rows]
     labels = (
-        np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5 if scan.paired else scan.desirable[rows]
+        np.random.Generator(np.random.Philox(key=[seed, 2])).random(len(rows)) < 0.5
+        if scan.paired
+        else scan.desirable[rows]
     )
     if len(np.unique(groups)) < 4 * FOLDS or min(labels.sum(), (~labels).sum()) < 2 * FOLDS:
         return None
@@ -60,12 +70,22 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
     length = sparse.csr_matrix(_oriented(_length(scan.features[rows]), labels, scan.paired))
     words = word_table(scan)
     words = (sparse.diags(np.where(labels, 1.0, -1.0)) @ words if scan.paired else words).tocsr()
-    words = words[:, np.unique(words.indices)]  # columns without an entry have no weight, and cost time
+    # columns without an entry have no weight, and cost time
+    words = words[:, np.unique(words.indices)]
     fits = _Fits(labels, folds, intercept=not scan.paired)
     strength = min(STRENGTHS, key=lambda each: fits.log_loss(words, each))
     judge = _Judge(labels, groups, scan.paired)
-    by_length, by_words = (Probed(rows, m, judge(m)) for m in (fits.margins(length, C_LENGTH), fits.margins(words, strength)))
-    return Probes(by_length, by_words, groups, tuple(_curve(fits, words, strength, by_words, judge, seed)), scan.paired)
+    by_length, by_words = (
+        Probed(rows, m, judge(m))
+        for m in (fits.margins(length, C_LENGTH), fits.margins(words, strength))
+    )
+    return Probes(
+        by_length,
+        by_words,
+        groups,
+        tuple(_curve(fits, words, strength, by_words, judge, seed)),
+        scan.paired,
+    )
 
 
 def fold_of(groups: np.ndarray, seed: int) -> np.ndarray:
@@ -83,8 +103,12 @@ class _Fits:
     folds: np.ndarray  # [n]
     intercept: bool
 
-    def margins(self, table: sparse.csr_matrix, strength: float, keep: np.ndarray | None = None) -> np.ndarray:
-        """Log-odds in favour of each row's label [n], from fits on the other folds; `keep` thins out what is fitted on."""
+    def margins(
+        self, table: sparse.csr_matrix, strength: float, keep: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Log-odds in favour of each row's label [n], from fits on the other folds; `keep` thins
+        out what is fitted on.
+        """
         odds = np.zeros(len(self.labels))
         for fold in range(FOLDS):
             train, test = self.folds != fold, self.folds == fold
@@ -101,7 +125,9 @@ class _Fits:
 def _fit(table, labels, strength: float, intercept: bool):
     from sklearn.linear_model import LogisticRegression
 
-    return LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300, tol=1e-3).fit(table, labels)
+    return LogisticRegression(C=strength, fit_intercept=intercept, max_iter=300, tol=1e-3).fit(
+        table, labels
+    )
 
 
 def word_table(scan: Scan) -> sparse.csr_matrix:
@@ -109,9 +135,17 @@ def word_table(scan: Scan) -> sparse.csr_matrix:
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hasher = HashingVectorizer(
-        n_features=HASHED, ngram_range=(1, 2), token_pattern=r"\w+|[^\w\s]", lowercase=True, norm="l2", alternate_sign=False
+        n_features=HASHED,
+        ngram_range=(1, 2),
+        token_pattern=r"\w+|[^\w\s]",
+        lowercase=True,
+        norm="l2",
+        alternate_sign=False,
     )
-    sides = [[each.example.completions[side][:READ] for each in scan.sample] for side in range(2 if scan.paired else 1)]
+    sides = [
+        [each.example.completions[side][:READ] for each in scan.sample]
+        for side in range(2 if scan.paired else 1)
+    ]
     first = hasher.transform(sides[0])
     return first - hasher.transform(sides[1]) if scan.paired else first
 
@@ -153,12 +187,14 @@ def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
     order = np.sort(values[~good]), np.sort(values[good])
     if not len(order[0]) or not len(order[1]):
         return Estimate(0.5, 0.0, 1.0, len(values))
-    below = (np.searchsorted(order[0], values[good], "left") + np.searchsorted(order[0], values[good], "right")) / (
-        2 * len(order[0])
-    )
-    above = 1 - (np.searchsorted(order[1], values[~good], "left") + np.searchsorted(order[1], values[~good], "right")) / (
-        2 * len(order[1])
-    )
+    below = (
+        np.searchsorted(order[0], values[good], "left")
+        + np.searchsorted(order[0], values[good], "right")
+    ) / (2 * len(order[0]))
+    above = 1 - (
+        np.searchsorted(order[1], values[~good], "left")
+        + np.searchsorted(order[1], values[~good], "right")
+    ) / (2 * len(order[1]))
     value = float(below.mean())
     influence = np.empty(len(values))
     influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
@@ -166,7 +202,9 @@ def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
     return Estimate(value, max(0.0, value - half), min(1.0, value + half), len(values))
 
 
-def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, judge: _Judge, seed: int):
+def _curve(
+    fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, judge: _Judge, seed: int
+):
     """(rows fitted on, accuracy) with an eighth, a quarter, half and all of the training prompts."""
     _, group = np.unique(judge.groups, return_inverse=True)
     draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
@@ -177,15 +215,23 @@ def _curve(fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed
 
 
 def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estimate | None:
-    """Which part of what the words probe knows the length probe knows too: (a_length - ½) / (a_words - ½).
+    """Which part of what the words probe knows the length probe knows too: (a_length - ½) /
+    (a_words - ½).
 
-    None where the words probe's interval reaches ½ (a share of nothing is no number), and for rows labelled one by one. The interval is a percentile
-    bootstrap over rows of the paired accuracies.
+    None where the words probe's interval reaches ½ (a share of nothing is no number), and for rows
+    labelled one by one. The interval is a percentile bootstrap over rows of the paired accuracies.
     """
     if probes.words.accuracy.low <= 0.5 or not probes.paired:
         return None
-    right = np.stack([(probe.margins > 0) + 0.5 * (probe.margins == 0) for probe in (probes.length, probes.words)])
-    drawn = np.random.Generator(np.random.Philox(key=[seed, 5])).integers(right.shape[1], size=(resamples, right.shape[1]))
+    right = np.stack(
+        [
+            (probe.margins > 0) + 0.5 * (probe.margins == 0)
+            for probe in (probes.length, probes.words)
+        ]
+    )
+    drawn = np.random.Generator(np.random.Philox(key=[seed, 5])).integers(
+        right.shape[1], size=(resamples, right.shape[1])
+    )
     means = right[:, drawn].mean(2) - 0.5
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.clip(np.where(means[1] > 0, means[0] / means[1], 1.0), 0.0, 1.0)

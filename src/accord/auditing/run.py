@@ -61,22 +61,41 @@ class Audit:
         """JSON-serialisable."""
         scan = self.scan
         return {
-            "verdict": self.verdict, "file": scan.name, "sha256": scan.digest, "kind": scan.kind, "rows": scan.ledger.rows,
-            "examples": len(scan), "sample": len(scan.sample), "formats": dict(scan.formats), "held_out": self.held_out,
-            "model": self.model, "seconds": round(self.seconds, 2), "cleaned": self.cleaned and self.cleaned.as_dict(), "findings": [each.as_dict() for each in self.findings],
-        }  # fmt: skip
+            "verdict": self.verdict,
+            "file": scan.name,
+            "sha256": scan.digest,
+            "kind": scan.kind,
+            "rows": scan.ledger.rows,
+            "examples": len(scan),
+            "sample": len(scan.sample),
+            "formats": dict(scan.formats),
+            "held_out": self.held_out,
+            "model": self.model,
+            "seconds": round(self.seconds, 2),
+            "cleaned": self.cleaned and self.cleaned.as_dict(),
+            "findings": [each.as_dict() for each in self.findings],
+        }
 
 
 def audit(
-    data: str | Path, *, model: str | None = None, held_out: str | Path | None = None, rows: str | None = None,
-    sample: int = SAMPLE, model_rows: int | None = None, fix_to: str | Path | None = None,
-    options: Options = Options(), seed: int = 0, say: Say = lambda text: None,
-) -> Audit:  # fmt: skip
+    data: str | Path,
+    *,
+    model: str | None = None,
+    held_out: str | Path | None = None,
+    rows: str | None = None,
+    sample: int = SAMPLE,
+    model_rows: int | None = None,
+    fix_to: str | Path | None = None,
+    options: Options = Options(),
+    seed: int = 0,
+    say: Say = lambda text: None,
+) -> Audit:
     """Audit a preference file.
 
     Args:
       data: any container and format that training reads.
-      model: name or folder of a model: adds the checks of tokens (all rows) and of hardness (a sample).
+      model: name or folder of a model: adds the checks of tokens (all rows) and of hardness (a
+        sample).
       held_out: the file to evaluate on: adds the checks of leakage.
       rows: "pairs", "labelled" or "demonstrations"; None takes what most rows are.
       sample: rows whose texts the probes see; all other checks see every row.
@@ -92,7 +111,8 @@ def audit(
     start = time.monotonic()
     if fix_to is None and options != Options():
         raise UsageError(
-            "--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length are options of --fix OUT."
+            "--drop, --keep, --near-tie, --min-chosen-score, --max-per-prompt and --balance-length"
+            " are options of --fix OUT."
         )
     if rows is not None and rows not in ROW_KINDS:
         raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
@@ -102,7 +122,10 @@ def audit(
     with located(data) as source:
         say(f"reading {source.name}")
         found = scan_source(source, kind=rows, sample=sample, seed=seed, progress=_progress(say))
-        say("fitting probes" + ("" if found.whole else f" on a sample of {len(found.sample):,} rows"))
+        say(
+            "fitting probes"
+            + ("" if found.whole else f" on a sample of {len(found.sample):,} rows")
+        )
         probes = probe(found, seed) if found.kind != "demonstrations" else None
         findings = _checks(found, probes, seed)
         if held_out is not None:
@@ -118,7 +141,15 @@ def audit(
         if fix_to is not None:
             say(f"writing {fix_to}")
             cleaned = fix(found, source, fix_to, options)
-    return Audit(found, probes, findings, held_out and str(held_out), model, cleaned, time.monotonic() - start)
+    return Audit(
+        found,
+        probes,
+        findings,
+        held_out and str(held_out),
+        model,
+        cleaned,
+        time.monotonic() - start,
+    )
 
 
 def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
@@ -126,19 +157,25 @@ def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
 
     Args:
       kind: of its examples, a key of ROW_KINDS.
-      most: about how many rows are looked at. Of more, prompts are drawn by the seed, each with all its rows, so that
-        repeated and contradicting rows are as frequent among them as in the file.
+      most: about how many rows are looked at. Of more, prompts are drawn by the seed, each with all
+        its rows, so that repeated and contradicting rows are as frequent among them as in the file.
     """
     start = time.monotonic()
     found = scan_dataset(dataset, kind, some_prompts(dataset.examples, most, seed), seed)
     probes = probe(found, seed) if kind != "demonstrations" else None
-    findings = [each for each in _checks(found, probes, seed) if len(found) == len(dataset) or each.check not in OF_THE_WHOLE]
+    findings = [
+        each
+        for each in _checks(found, probes, seed)
+        if len(found) == len(dataset) or each.check not in OF_THE_WHOLE
+    ]
     findings = _shown(ordered(findings), found)
     return Audit(found, probes, findings, seconds=time.monotonic() - start)
 
 
 def some_prompts(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """All rows of as many prompts as come to at least `most` rows, in the file's order; prompts drawn by the seed."""
+    """All rows of as many prompts as come to at least `most` rows, in the file's order; prompts
+    drawn by the seed.
+    """
     if len(examples) <= most:
         return list(examples)
     of_prompt: dict[tuple, list[int]] = {}
@@ -155,13 +192,28 @@ def some_prompts(examples: Sequence[Example], most: int, seed: int) -> list[Exam
 def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
     """Every check that needs no model."""
     found = [
-        integrity.ledger_finding(scan), integrity.kind_finding(scan), integrity.duplicates(scan), integrity.near_duplicates(scan),
-        *integrity.contradictions(scan), *integrity.alike_answers(scan), integrity.repeated_prompts(scan),
-        integrity.near_prompts(scan), shortcuts.language_finding(scan), *shortcuts.rule_findings(scan),
-        *shortcuts.side_findings(scan), *shortcuts.column_findings(scan), *shortcuts.probe_findings(scan, probes),
-        labels.noise(scan, probes), labels.declared(scan), *labels.score_findings(scan), labels.votes(scan), labelled.balance(scan),
-        diversity.size(scan, probes), diversity.topics(scan, seed), diversity.lengths(scan),
-    ]  # fmt: skip
+        integrity.ledger_finding(scan),
+        integrity.kind_finding(scan),
+        integrity.duplicates(scan),
+        integrity.near_duplicates(scan),
+        *integrity.contradictions(scan),
+        *integrity.alike_answers(scan),
+        integrity.repeated_prompts(scan),
+        integrity.near_prompts(scan),
+        shortcuts.language_finding(scan),
+        *shortcuts.rule_findings(scan),
+        *shortcuts.side_findings(scan),
+        *shortcuts.column_findings(scan),
+        *shortcuts.probe_findings(scan, probes),
+        labels.noise(scan, probes),
+        labels.declared(scan),
+        *labels.score_findings(scan),
+        labels.votes(scan),
+        labelled.balance(scan),
+        diversity.size(scan, probes),
+        diversity.topics(scan, seed),
+        diversity.lengths(scan),
+    ]
     return [finding for finding in found if finding is not None]
 
 
@@ -178,7 +230,9 @@ def _progress(say: Say) -> Callable[[int], None]:
     return progress
 
 
-def _shown(findings: list[AuditFinding], scan: Scan, source: Source | None = None) -> list[AuditFinding]:
+def _shown(
+    findings: list[AuditFinding], scan: Scan, source: Source | None = None
+) -> list[AuditFinding]:
     """The findings with the beginning of the texts of the rows that they name.
 
     Args:
@@ -190,7 +244,10 @@ def _shown(findings: list[AuditFinding], scan: Scan, source: Source | None = Non
     if missing and source is not None:
         again = recall(source, {int(scan.lines[row]) for row in missing}, scan.kind)
         known |= {row: again[line][0] for row in missing if (line := int(scan.lines[row])) in again}
-    return [replace(finding, places=tuple(_excerpt(place, known) for place in finding.places)) for finding in findings]
+    return [
+        replace(finding, places=tuple(_excerpt(place, known) for place in finding.places))
+        for finding in findings
+    ]
 
 
 def _excerpt(place: Place, known: dict[int, Example]) -> Place:

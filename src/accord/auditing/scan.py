@@ -1,7 +1,8 @@
 """One pass over a file: compact numbers of every row, the texts of a sample, nothing else kept.
 
-A pair takes about 700 bytes here, whatever its length: hashes, counts, scores and three MinHash signatures. So a
-million pairs fit in under a gigabyte, and every check afterwards is a few numpy operations.
+A pair takes about 700 bytes here, whatever its length: hashes, counts, scores and three MinHash
+signatures. So a million pairs fit in under a gigabyte, and every check afterwards is a few numpy
+operations.
 
 N rows · S sides (2 of a pair, chosen first; 1 of a labelled answer) · F features.
 """
@@ -20,7 +21,16 @@ from pathlib import Path
 import numpy as np
 
 from accord.auditing import minhash
-from accord.auditing.columns import SCORES, VOTES, Categories, declared_flip, is_category, is_name, side_columns, side_numbers
+from accord.auditing.columns import (
+    SCORES,
+    VOTES,
+    Categories,
+    declared_flip,
+    is_category,
+    is_name,
+    side_columns,
+    side_numbers,
+)
 from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, located
@@ -66,7 +76,9 @@ class Scan:
     desirable: np.ndarray  # [N] bool; of labelled rows alone
     scores: np.ndarray  # [N, 2] float32, NaN where there is none
     votes: np.ndarray  # [N, 2] float32, NaN where there is none
-    declared: np.ndarray  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
+    declared: (
+        np.ndarray
+    )  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
     sides: dict[str, tuple[np.ndarray, list[str]]]  # column of both sides -> codes [N, 2], names
     columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
     sample: list[Sampled] = field(default_factory=list)  # in order of rows
@@ -94,7 +106,9 @@ class Scan:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """Cluster of each row [N]: equal and near-equal prompts together. Rows of one are not independent."""
+        """Cluster of each row [N]: equal and near-equal prompts together. Rows of one are not
+        independent.
+        """
         return minhash.near_clusters(self.questions, self.prompt_signs, limit("near_jaccard"))
 
     @cached_property
@@ -107,12 +121,19 @@ class Scan:
         return len(self.sample) == len(self)
 
 
-def scan(path: str | Path, *, kind: str | None = None, sample: int = SAMPLE, seed: int = 0,
-         progress: Progress = lambda rows: None) -> Scan:  # fmt: skip
+def scan(
+    path: str | Path,
+    *,
+    kind: str | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    progress: Progress = lambda rows: None,
+) -> Scan:
     """Read a file once.
 
     Args:
-      kind: a key of ROW_KINDS; None takes the commonest kind of the first rows. Others are counted and passed by.
+      kind: a key of ROW_KINDS; None takes the commonest kind of the first rows. Others are counted
+        and passed by.
       sample: how many rows to keep the texts of, drawn by the seed.
 
     Raises:
@@ -122,8 +143,14 @@ def scan(path: str | Path, *, kind: str | None = None, sample: int = SAMPLE, see
         return scan_source(source, kind=kind, sample=sample, seed=seed, progress=progress)
 
 
-def scan_source(source: Source, *, kind: str | None = None, sample: int = SAMPLE, seed: int = 0,
-                progress: Progress = lambda rows: None) -> Scan:  # fmt: skip
+def scan_source(
+    source: Source,
+    *,
+    kind: str | None = None,
+    sample: int = SAMPLE,
+    seed: int = 0,
+    progress: Progress = lambda rows: None,
+) -> Scan:
     """As `scan`, of a source that is open already."""
     examples = stream(source)
     kept = iter(examples)
@@ -138,12 +165,15 @@ def scan_source(source: Source, *, kind: str | None = None, sample: int = SAMPLE
             progress(examples.ledger.rows)
     progress(examples.ledger.rows)
     if not gather.n:
-        raise DataError(f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}.")
+        raise DataError(
+            f"{source.name}: none of its {examples.ledger.used:,} usable rows holds {kind}."
+        )
     return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
 
 
 def scan_dataset(dataset: Dataset, kind: str, examples: Sequence[Example], seed: int = 0) -> Scan:
-    """As `scan`, of some rows of a file that is in memory already; the ledger is that of the whole file.
+    """As `scan`, of some rows of a file that is in memory already; the ledger is that of the whole
+    file.
 
     Args:
       kind: of all its examples, a key of ROW_KINDS.
@@ -158,7 +188,10 @@ def scan_dataset(dataset: Dataset, kind: str, examples: Sequence[Example], seed:
 def _nothing(ledger: Ledger) -> str:
     if not ledger.rows:
         return f"{ledger.file}: there are no rows in it."
-    reasons = "\n".join(f"  {n:,} × {reason}: {ledger.first_places(reason)}" for reason, n in ledger.reasons.most_common(3))
+    reasons = "\n".join(
+        f"  {n:,} × {reason}: {ledger.first_places(reason)}"
+        for reason, n in ledger.reasons.most_common(3)
+    )
     return f"{ledger.file}: none of its {ledger.rows:,} rows can be used.\n{reasons}"
 
 
@@ -211,17 +244,27 @@ class _Gather:
             "lines": np.array([example.origin.line for example in examples], np.int64),
             "prompts": _hashes(_exact(example.prompt) for example in examples),
             "questions": _hashes(normal),
-            "answers": _hashes(t.encode("utf-8", "replace") for e in examples for t in e.completions).reshape(-1, sides),
+            "answers": (
+                _hashes(
+                    t.encode("utf-8", "replace") for e in examples for t in e.completions
+                ).reshape(-1, sides)
+            ),
             "folded": _hashes(flat).reshape(-1, sides),
             "prompt_signs": minhash.signatures(normal),
             "answer_signs": minhash.signatures(flat).reshape(-1, sides, minhash.BINS),
             "features": np.array([_features(e, p) for e, p in zip(examples, prompts)], np.float32),
             "prompt_characters": np.array([len(text) for text in prompts], np.int64),
             "turns": np.array([len(example.prompt) for example in examples], np.int32),
-            "desirable": np.array([getattr(example, "desirable", True) for example in examples], bool),
-            "scores": np.array([side_numbers(example.extra, SCORES) for example in examples], np.float32),
+            "desirable": np.array(
+                [getattr(example, "desirable", True) for example in examples], bool
+            ),
+            "scores": np.array(
+                [side_numbers(example.extra, SCORES) for example in examples], np.float32
+            ),
             "declared": np.array([declared_flip(example.extra) for example in examples], np.int8),
-            "votes": np.array([side_numbers(example.extra, VOTES) for example in examples], np.float32),
+            "votes": np.array(
+                [side_numbers(example.extra, VOTES) for example in examples], np.float32
+            ),
         }
         return out | self._categories(examples)
 
@@ -231,7 +274,9 @@ class _Gather:
         for at, example in enumerate(examples):
             for name, one, two in side_columns(example.extra) if self.kind == "pairs" else ():
                 if is_category(one) and is_category(two):
-                    codes = out.setdefault(f"side:{name}", np.full((len(examples), 2), -1, np.int32))
+                    codes = out.setdefault(
+                        f"side:{name}", np.full((len(examples), 2), -1, np.int32)
+                    )
                     known = self.sides.setdefault(name, Categories())
                     codes[at] = known.code(one), known.code(two)
             for name, value in example.extra.items():
@@ -244,15 +289,25 @@ class _Gather:
         self._flush()
         fixed = [key for key in self.blocks[0] if ":" not in key]
         arrays = {key: np.concatenate([block.pop(key) for block in self.blocks]) for key in fixed}
-        sample = [Sampled(row, example) for _, row, example in sorted(self.heap, key=lambda item: item[1])]
+        sample = [
+            Sampled(row, example) for _, row, example in sorted(self.heap, key=lambda item: item[1])
+        ]
         return Scan(
-            name=name, kind=self.kind, ledger=ledger, formats=formats, other_lines=list(self.others), digest=digest, **arrays,
+            name=name,
+            kind=self.kind,
+            ledger=ledger,
+            formats=formats,
+            other_lines=list(self.others),
+            digest=digest,
+            **arrays,
             sides=self._joined("side:", self.sides, arrays["lines"], (2,)),
             columns=self._joined("column:", self.columns, arrays["lines"], ()),
             sample=sample,
-        )  # fmt: skip
+        )
 
-    def _joined(self, prefix: str, known: dict[str, Categories], lines: np.ndarray, shape: tuple[int, ...]) -> dict:
+    def _joined(
+        self, prefix: str, known: dict[str, Categories], lines: np.ndarray, shape: tuple[int, ...]
+    ) -> dict:
         """Whole columns from blocks, without those that turned out to be no categories."""
         out = {}
         for name, categories in known.items():
@@ -268,7 +323,13 @@ class _Gather:
 
 
 def _kind(example: Example) -> str:
-    return "pairs" if isinstance(example, Pair) else "labelled" if isinstance(example, Labelled) else "demonstrations"
+    return (
+        "pairs"
+        if isinstance(example, Pair)
+        else "labelled"
+        if isinstance(example, Labelled)
+        else "demonstrations"
+    )
 
 
 def _features(example: Example, prompt: str) -> list[list[float]]:
@@ -293,7 +354,9 @@ def _exact(prompt: tuple[Turn, ...]) -> bytes:
 
 def _hashes(texts: Iterator[bytes] | list[bytes]) -> np.ndarray:
     """64-bit hashes. By chance two of a million different texts share one with p = 3e-8."""
-    return np.frombuffer(b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64).copy()
+    return np.frombuffer(
+        b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64
+    ).copy()
 
 
 def recall(source: Source, lines: set[int], kind: str) -> dict[int, list[Example]]:

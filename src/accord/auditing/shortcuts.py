@@ -16,9 +16,11 @@ ALL = 200_000  # rows that one-feature rules are scored on at most: the interval
 
 
 def rules(scan: Scan) -> list[dict]:
-    """Each feature's rule: "the answer with more of it is chosen" (or with less, whichever is right more often).
+    """Each feature's rule: "the answer with more of it is chosen" (or with less, whichever is right
+    more often).
 
-    Of labelled rows the rule's score is the probability that a desirable answer has more than an undesirable one.
+    Of labelled rows the rule's score is the probability that a desirable answer has more than an
+    undesirable one.
     """
     rows = (
         np.arange(len(scan))
@@ -29,7 +31,11 @@ def rules(scan: Scan) -> list[dict]:
     out = []
     for at, name in enumerate(FEATURES):
         values = scan.features[rows, :, at].astype(np.float64)
-        found = _pair_rule(values, groups) if scan.paired else _label_rule(values[:, 0], scan.desirable[rows], groups)
+        found = (
+            _pair_rule(values, groups)
+            if scan.paired
+            else _label_rule(values[:, 0], scan.desirable[rows], groups)
+        )
         out.append({"feature": name, **found})
     return out
 
@@ -43,7 +49,12 @@ def _pair_rule(values: np.ndarray, groups: list[int]) -> dict:
         right = float((sign * ahead[differ] > 0).mean())
         among = Estimate(right, *wilson(right, int(differ.sum())), int(differ.sum()))
     score = accuracy(sign * ahead, clusters=groups)
-    return {"direction": "more" if sign > 0 else "less", "score": score, "differ": float(differ.mean()), "among": among}
+    return {
+        "direction": "more" if sign > 0 else "less",
+        "score": score,
+        "differ": float(differ.mean()),
+        "among": among,
+    }
 
 
 def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) -> dict:
@@ -52,7 +63,12 @@ def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) ->
     if sign < 0:
         score = Estimate(1 - score.value, 1 - score.high, 1 - score.low, score.n)
     common = float((values == np.median(values)).mean())
-    return {"direction": "more" if sign > 0 else "less", "score": score, "differ": 1 - common, "among": score}
+    return {
+        "direction": "more" if sign > 0 else "less",
+        "score": score,
+        "differ": 1 - common,
+        "among": score,
+    }
 
 
 def rule_findings(scan: Scan) -> list[AuditFinding]:
@@ -62,50 +78,98 @@ def rule_findings(scan: Scan) -> list[AuditFinding]:
     table = rules(scan)
     found = [finding for rule in table if (finding := _rule_finding(scan, rule))]
     best = max(table, key=lambda rule: rule["score"].value)
-    says = f"best of {len(table)} one-feature rules: {best['direction']} {best['feature']}, {best['score']}"
-    evidence = {"rules": [{**rule, "score": as_dict(rule["score"]), "among": as_dict(rule["among"])} for rule in table]}
-    return [*found, AuditFinding("shortcuts.rules", "ok", says, evidence, title="One-feature rules")]
+    says = (
+        f"best of {len(table)} one-feature rules: {best['direction']} {best['feature']},"
+        f" {best['score']}"
+    )
+    evidence = {
+        "rules": [
+            {**rule, "score": as_dict(rule["score"]), "among": as_dict(rule["among"])}
+            for rule in table
+        ]
+    }
+    return [
+        *found,
+        AuditFinding("shortcuts.rules", "ok", says, evidence, title="One-feature rules"),
+    ]
 
 
 def _rule_finding(scan: Scan, rule: dict) -> AuditFinding | None:
     score, among = rule["score"], rule["among"]
-    verdict = "refused" if score.low > limit("shortcut_unfit") else "warning" if score.value > limit("shortcut") else None
+    verdict = (
+        "refused"
+        if score.low > limit("shortcut_unfit")
+        else "warning"
+        if score.value > limit("shortcut")
+        else None
+    )
     if verdict is None and score.low > limit("shortcut_note"):
         verdict = "note"
-    decisive = scan.paired and rule["differ"] >= limit("decisive_share") and among.low > limit("decisive")
+    decisive = (
+        scan.paired and rule["differ"] >= limit("decisive_share") and among.low > limit("decisive")
+    )
     if verdict is None and not decisive:
         return None
     what = "pairs" if scan.paired else "comparisons of a desirable with an undesirable answer"
-    says = f"“{rule['direction']} {rule['feature']}” is right in {percent(score.value)} ({percent(score.low)} to {percent(score.high)}) of {what}"
+    says = (
+        f"“{rule['direction']} {rule['feature']}” is right in {percent(score.value)}"
+        f" ({percent(score.low)} to {percent(score.high)}) of {what}"
+    )
     if decisive:
         says += f"; in {percent(among.value)} of the {among.n:,} pairs that differ in it"
     return AuditFinding(
-        f"shortcuts.{rule['feature'].replace(' ', '_')}", verdict or "note", says,
-        {"score": as_dict(score), "differ": rule["differ"], "among": as_dict(among), "direction": rule["direction"]},
-        _remedy(rule["feature"]), title=f"Shortcut: {rule['feature']}", command=_command(rule["feature"], scan, verdict),
-        why="The model can lower its loss by learning this feature instead of what makes an answer better.",
-        harm=2 * (score.value - 0.5), places=places(scan, _examples(scan, rule), f"the {scan.noun[:-1]} follows the rule"),
-    )  # fmt: skip
+        f"shortcuts.{rule['feature'].replace(' ', '_')}",
+        verdict or "note",
+        says,
+        {
+            "score": as_dict(score),
+            "differ": rule["differ"],
+            "among": as_dict(among),
+            "direction": rule["direction"],
+        },
+        _remedy(rule["feature"]),
+        title=f"Shortcut: {rule['feature']}",
+        command=_command(rule["feature"], scan, verdict),
+        why=(
+            "The model can lower its loss by learning this feature instead of what makes an answer"
+            " better."
+        ),
+        harm=2 * (score.value - 0.5),
+        places=places(scan, _examples(scan, rule), f"the {scan.noun[:-1]} follows the rule"),
+    )
 
 
 def _examples(scan: Scan, rule: dict) -> np.ndarray:
     values = scan.features[:, :, FEATURES.index(rule["feature"])]
-    ahead = values[:, 0] - values[:, 1] if scan.paired else values[:, 0] * np.where(scan.desirable, 1, -1)
+    ahead = (
+        values[:, 0] - values[:, 1]
+        if scan.paired
+        else values[:, 0] * np.where(scan.desirable, 1, -1)
+    )
     return np.argsort(ahead if rule["direction"] == "less" else -ahead, kind="stable")[:2]
 
 
 def _remedy(feature: str) -> str:
     if feature in ("characters", "words", "lines"):
-        return "balance the lengths, or use an objective that normalises length (simpo, or ipo with token means)"
+        return (
+            "balance the lengths, or use an objective that normalises length (simpo, or ipo with"
+            " token means)"
+        )
     return "look at the rows named; balance the feature, or add pairs where it loses"
 
 
 def _command(feature: str, scan: Scan, verdict: str | None) -> str:
-    return "--fix OUT --balance-length" if scan.paired and verdict and feature in ("characters", "words", "lines") else ""
+    return (
+        "--fix OUT --balance-length"
+        if scan.paired and verdict and feature in ("characters", "words", "lines")
+        else ""
+    )
 
 
 def side_findings(scan: Scan) -> list[AuditFinding]:
-    """Columns that name something of both sides, such as the model that wrote them: does the name decide?"""
+    """Columns that name something of both sides, such as the model that wrote them: does the name
+    decide?
+    """
     out = []
     for name, (codes, names) in scan.sides.items():
         known = (codes >= 0).all(1) & (codes[:, 0] != codes[:, 1])
@@ -113,22 +177,44 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
         if len(rows) < 20:
             continue
         strength = _strengths(codes[rows], len(names))
-        even = rows % 2 == 0  # scores of names from the other half of the rows, so that rare names decide nothing
+        # scores of names from the other half of the rows, so that rare names decide nothing
+        even = rows % 2 == 0
         halves = [_strengths(codes[rows[half]], len(names)) for half in (even, ~even)]
-        ahead = np.where(even, *(table[codes[rows, 0]] - table[codes[rows, 1]] for table in halves[::-1]))
+        ahead = np.where(
+            even, *(table[codes[rows, 0]] - table[codes[rows, 1]] for table in halves[::-1])
+        )
         score = accuracy(ahead, clusters=scan.groups[rows].tolist())
-        best = int(np.argmax(strength * (np.bincount(codes[rows].ravel(), minlength=len(names)) > 5)))
-        verdict = "warning" if score.value > limit("shortcut") else "note" if score.low > limit("shortcut_note") else "ok"
+        best = int(
+            np.argmax(strength * (np.bincount(codes[rows].ravel(), minlength=len(names)) > 5))
+        )
+        verdict = (
+            "warning"
+            if score.value > limit("shortcut")
+            else "note"
+            if score.low > limit("shortcut_note")
+            else "ok"
+        )
         says = (
-            f"the names in column {name!r} alone rank {score} of the pairs that differ in it; {names[best]!r} wins most often"
+            f"the names in column {name!r} alone rank {score} of the pairs that differ in it;"
+            f" {names[best]!r} wins most often"
         )
         wins = {names[i]: float(strength[i]) for i in range(len(names))}
-        out.append(AuditFinding(
-            f"shortcuts.column_{name}", verdict, says, {"score": as_dict(score), "names": wins},
-            "add pairs of two answers of one model" if verdict != "ok" else "", title=f"Shortcut: {name}",
-            why="What is learnt is the style of one writer; any feature of that writer becomes a shortcut.",
-            harm=max(0.0, 2 * (score.value - 0.5)) * len(rows) / len(scan), places=places(scan, rows, "the sides differ in it"),
-        ))  # fmt: skip
+        out.append(
+            AuditFinding(
+                f"shortcuts.column_{name}",
+                verdict,
+                says,
+                {"score": as_dict(score), "names": wins},
+                "add pairs of two answers of one model" if verdict != "ok" else "",
+                title=f"Shortcut: {name}",
+                why=(
+                    "What is learnt is the style of one writer; any feature of that writer becomes"
+                    " a shortcut."
+                ),
+                harm=max(0.0, 2 * (score.value - 0.5)) * len(rows) / len(scan),
+                places=places(scan, rows, "the sides differ in it"),
+            )
+        )
     return out
 
 
@@ -151,16 +237,40 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
         good = scan.desirable[rows]
         even = rows % 2 == 0
         shares = [_shares(codes[rows[half]], good[half], len(names)) for half in (even, ~even)]
-        score = area(np.where(even, shares[1][codes[rows]], shares[0][codes[rows]]), good, scan.groups[rows].tolist())
-        verdict = "warning" if score.value > limit("shortcut") else "note" if score.low > limit("shortcut_note") else "ok"
+        score = area(
+            np.where(even, shares[1][codes[rows]], shares[0][codes[rows]]),
+            good,
+            scan.groups[rows].tolist(),
+        )
+        verdict = (
+            "warning"
+            if score.value > limit("shortcut")
+            else "note"
+            if score.low > limit("shortcut_note")
+            else "ok"
+        )
         says = f"column {name!r} alone ranks a desirable answer above an undesirable one in {score}"
-        out.append(AuditFinding(
-            f"shortcuts.column_{name}", verdict, says,
-            {"score": as_dict(score), "shares": {n: float(s) for n, s in zip(names, _shares(codes[rows], good, len(names)))}},
-            "balance the labels within each value" if verdict != "ok" else "", title=f"Shortcut: {name}",
-            why="Where one source is mostly good and another mostly bad, the model learns to tell the sources apart.",
-            harm=max(0.0, 2 * (score.value - 0.5)), places=places(scan, rows, "has this column"),
-        ))  # fmt: skip
+        out.append(
+            AuditFinding(
+                f"shortcuts.column_{name}",
+                verdict,
+                says,
+                {
+                    "score": as_dict(score),
+                    "shares": {
+                        n: float(s) for n, s in zip(names, _shares(codes[rows], good, len(names)))
+                    },
+                },
+                "balance the labels within each value" if verdict != "ok" else "",
+                title=f"Shortcut: {name}",
+                why=(
+                    "Where one source is mostly good and another mostly bad, the model learns to"
+                    " tell the sources apart."
+                ),
+                harm=max(0.0, 2 * (score.value - 0.5)),
+                places=places(scan, rows, "has this column"),
+            )
+        )
     return out
 
 
@@ -175,45 +285,91 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
         return []
     length, words = probes.length.accuracy, probes.words.accuracy
     share = length_share(probes)
-    verdict = "warning" if length.value > limit("shortcut") else "note" if length.low > limit("shortcut_note") else "ok"
+    verdict = (
+        "warning"
+        if length.value > limit("shortcut")
+        else "note"
+        if length.low > limit("shortcut_note")
+        else "ok"
+    )
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
-    figure = "" if scan.paired else ", area under the curve"  # of labelled rows: accuracy would be the class balance
+    # of labelled rows: accuracy would be the class balance
+    figure = "" if scan.paired else ", area under the curve"
     part = (
-        f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words predict is length"
+        f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words"
+        " predict is length"
         if share
         else ""
     )
     return [
         AuditFinding(
-            "shortcuts.length", verdict, f"a classifier on length alone, cross-fitted by prompt{figure}: {length}{sampled}{part}",
+            "shortcuts.length",
+            verdict,
+            f"a classifier on length alone, cross-fitted by prompt{figure}:"
+            f" {length}{sampled}{part}",
             {"accuracy": as_dict(length), "share_of_signal": share and as_dict(share)},
-            (_remedy("characters") if scan.paired else "label rows of every length, or cut long ones") if verdict != "ok" else "", title="Length decides",
-            why="Length is the shortcut that preference training takes first; answers grow without getting better.",
-            command="--fix OUT --balance-length" if verdict == "warning" and scan.paired else "", harm=max(0.0, 2 * (length.value - 0.5)),
+            (
+                (
+                    _remedy("characters")
+                    if scan.paired
+                    else "label rows of every length, or cut long ones"
+                )
+                if verdict != "ok"
+                else ""
+            ),
+            title="Length decides",
+            why=(
+                "Length is the shortcut that preference training takes first; answers grow without"
+                " getting better."
+            ),
+            command="--fix OUT --balance-length" if verdict == "warning" and scan.paired else "",
+            harm=max(0.0, 2 * (length.value - 0.5)),
         ),
         AuditFinding(
-            "shortcuts.ngrams", "ok" if words.low > 0.5 else "note",
-            f"a linear probe on word 1- and 2-grams, cross-fitted by prompt{figure}: {words}{sampled}", {"accuracy": as_dict(words)},
-            "" if words.low > 0.5 else "more pairs, or cleaner ones: no pattern of words carries over to other prompts",
-            title="What words predict", why="The signal that the simplest of models finds; a language model should find more.",
+            "shortcuts.ngrams",
+            "ok" if words.low > 0.5 else "note",
+            f"a linear probe on word 1- and 2-grams, cross-fitted by prompt{figure}:"
+            f" {words}{sampled}",
+            {"accuracy": as_dict(words)},
+            (
+                ""
+                if words.low > 0.5
+                else (
+                    "more pairs, or cleaner ones: no pattern of words carries over to other prompts"
+                )
+            ),
+            title="What words predict",
+            why="The signal that the simplest of models finds; a language model should find more.",
         ),
-    ]  # fmt: skip
+    ]
 
 
 def language_finding(scan: Scan) -> AuditFinding:
     """Answers in another language or script than their prompt."""
     other = scan.features[:, :, FEATURES.index("in the prompt's language")] == 0
     # where both answers are in another language, the prompt asked for one: a translation
-    rows = np.flatnonzero(other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0] & scan.desirable)
+    rows = np.flatnonzero(
+        other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0] & scan.desirable
+    )
     share = len(rows) / len(scan)
     verdict = "warning" if share >= limit("language") else "note" if len(rows) else "ok"
     what = "chosen" if scan.paired else "desirable"
     return AuditFinding(
-        "integrity.language", verdict, f"{len(rows):,} {what} answers ({percent(share)}) are in another language than their prompt" + (", the rejected ones in its own" if scan.paired else ""),
-        {"count": len(rows), "share": share}, "look at them; a translation task is fine" if len(rows) else "",
-        title="Language", why="The model learns to answer in a language that was not asked for.", harm=0.5 * share,
-        places=places(scan, rows, "prompt and answer differ in language (a guess from common words and script)"),
-    )  # fmt: skip
+        "integrity.language",
+        verdict,
+        f"{len(rows):,} {what} answers ({percent(share)}) are in another language than their prompt"
+        + (", the rejected ones in its own" if scan.paired else ""),
+        {"count": len(rows), "share": share},
+        "look at them; a translation task is fine" if len(rows) else "",
+        title="Language",
+        why="The model learns to answer in a language that was not asked for.",
+        harm=0.5 * share,
+        places=places(
+            scan,
+            rows,
+            "prompt and answer differ in language (a guess from common words and script)",
+        ),
+    )
 
 
 def as_dict(estimate: Estimate) -> dict:

@@ -1,4 +1,6 @@
-"""The audit on a terminal: the verdict, then what is wrong, worst first, then what was checked and is well."""
+"""The audit on a terminal: the verdict, then what is wrong, worst first, then what was checked and
+is well.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,12 @@ def show(audit: Audit, stream: TextIO) -> None:
     well = [finding for finding in audit.findings if finding.verdict == "ok"]
     print(f"\nChecked and well ({len(well)}):", file=stream)
     for finding in well:
-        print(_wrapped(finding.says, width, f"  {MARKS['ok']} {finding.title or finding.check}: ", "      "), file=stream)
+        print(
+            _wrapped(
+                finding.says, width, f"  {MARKS['ok']} {finding.title or finding.check}: ", "      "
+            ),
+            file=stream,
+        )
     if audit.cleaned is not None:
         print("\n" + "\n".join(audit.cleaned.lines()), file=stream)
     print(f"\n{audit.seconds:.1f} s", file=stream)
@@ -35,13 +42,16 @@ def _summary(audit: Audit) -> str:
     counts = {verdict: sum(f.verdict == verdict for f in audit.findings) for verdict in MARKS}
     reason = f"Worst: {audit.raised[0].title}." if audit.raised else "Nothing to mend."
     return (
-        f"{counts['refused']} that make it unfit, {counts['warning']} to take care of, {counts['note']} to know, "
-        f"{counts['ok']} checks without a finding. {reason}"
+        f"{counts['refused']} that make it unfit, {counts['warning']} to take care of,"
+        f" {counts['note']} to know, {counts['ok']} checks without a finding. {reason}"
     )
 
 
 def _block(finding: AuditFinding, width: int, data: str) -> str:
-    lines = [f"\n{MARKS[finding.verdict]} {finding.title}  [{finding.check}]", _wrapped(finding.says, width, "    ")]
+    lines = [
+        f"\n{MARKS[finding.verdict]} {finding.title}  [{finding.check}]",
+        _wrapped(finding.says, width, "    "),
+    ]
     if finding.why:
         lines.append(_wrapped(finding.why, width, "    why: ", "         "))
     if finding.remedy:
@@ -70,5 +80,10 @@ def full_command(command: str, data: str) -> str:
 def _wrapped(text: str, width: int, first: str, rest: str | None = None) -> str:
     indent = rest if rest is not None else " " * len(first)
     return textwrap.fill(
-        text, width, initial_indent=first, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+        text,
+        width,
+        initial_indent=first,
+        subsequent_indent=indent,
+        break_long_words=False,
+        break_on_hyphens=False,
     )

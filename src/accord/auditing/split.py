@@ -14,9 +14,11 @@ from accord.types import CheckpointError, DataError, UsageError
 
 
 def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
-    """Which rows are held out [N] bool: whole clusters of prompts, drawn by the seed, until the share is reached.
+    """Which rows are held out [N] bool: whole clusters of prompts, drawn by the seed, until the
+    share is reached.
 
-    A cluster that would overshoot the share is passed by, so that one large prompt cannot become the held-out set.
+    A cluster that would overshoot the share is passed by, so that one large prompt cannot become
+    the held-out set.
     """
     _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
     wanted, taken = share * len(scan), 0
@@ -51,7 +53,8 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
         held = held_out_rows(scan, share, seed)
         if not held.any() or held.all():
             raise DataError(
-                f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near copies, too few to hold out {share:.0%}."
+                f"{scan.name}: its prompts form {len(np.unique(scan.groups)):,} cluster(s) of near"
+                f" copies, too few to hold out {share:.0%}."
             )
         try:
             folder.mkdir(parents=True)
@@ -59,12 +62,21 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
             raise CheckpointError(f"{folder}: cannot be made: {error.strerror}.") from error
         lines = {"held_out": set(scan.lines[held].tolist())}
         lines["train"] = set(scan.lines[~held].tolist()) - lines["held_out"]
-        written = {name: write_lines(folder / f"{name}.jsonl", source, lines[name]) for name in ("train", "held_out")}
+        written = {
+            name: write_lines(folder / f"{name}.jsonl", source, lines[name])
+            for name in ("train", "held_out")
+        }
     account = {
-        "data": scan.name, "sha256": scan.digest, "rows": scan.ledger.rows, **written,
-        "unusable": scan.ledger.rows - sum(written.values()), "seed": seed, "share": share,
-        "prompts": len(np.unique(scan.questions)), "clusters": len(np.unique(scan.groups)),
+        "data": scan.name,
+        "sha256": scan.digest,
+        "rows": scan.ledger.rows,
+        **written,
+        "unusable": scan.ledger.rows - sum(written.values()),
+        "seed": seed,
+        "share": share,
+        "prompts": len(np.unique(scan.questions)),
+        "clusters": len(np.unique(scan.groups)),
         "held_out_clusters": len(np.unique(scan.groups[held])),
-    }  # fmt: skip
+    }
     (folder / "split.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
     return account

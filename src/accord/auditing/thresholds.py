@@ -1,7 +1,8 @@
-"""Where a number becomes a finding: every threshold of the audit in one table, each with its reason.
+"""Where a number becomes a finding: every threshold of the audit in one table, each with its
+reason.
 
-They are judgements, not laws: the finding shows the measured number beside the threshold, so that a reader may judge
-otherwise.
+They are judgements, not laws: the finding shows the measured number beside the threshold, so that a
+reader may judge otherwise.
 """
 
 from __future__ import annotations
@@ -18,45 +19,122 @@ class Threshold:
 
 
 THRESHOLDS = {
-    "rejected": Threshold(0.001, "share of unusable rows; the same limit at which `accord train` refuses"),
-    "rejected_unfit": Threshold(0.20, "a fifth of a file unreadable: it is another file than its maker thinks"),
-    "duplicates": Threshold(0.01, "share of repeated comparisons; under one in a hundred their extra weight is lost in noise"),
+    "rejected": Threshold(
+        0.001, "share of unusable rows; the same limit at which `accord train` refuses"
+    ),
+    "rejected_unfit": Threshold(
+        0.20, "a fifth of a file unreadable: it is another file than its maker thinks"
+    ),
+    "duplicates": Threshold(
+        0.01,
+        "share of repeated comparisons; under one in a hundred their extra weight is lost in noise",
+    ),
     "duplicates_unfit": Threshold(0.50, "half of the file repeats the other half"),
-    "contradictions": Threshold(0.001, "share of pairs that say A≻B where another says B≻A; one in a thousand is a slip"),
-    "contradictions_unfit": Threshold(0.10, "noise of at least 5 % that needs no estimate: one of each two rows is wrong"),
-    "repeats": Threshold(50, "rows of one prompt; a batch of 16 over 1,000 rows then meets it almost every time"),
-    "effective_share": Threshold(0.5, "effective prompts over rows (Kish 1965): under a half, intervals by row are too narrow by 1.4"),
-    "near_prompts": Threshold(0.05, "share of distinct prompts with a near copy: a split by exact prompt leaks at that rate"),
+    "contradictions": Threshold(
+        0.001, "share of pairs that say A≻B where another says B≻A; one in a thousand is a slip"
+    ),
+    "contradictions_unfit": Threshold(
+        0.10, "noise of at least 5 % that needs no estimate: one of each two rows is wrong"
+    ),
+    "repeats": Threshold(
+        50, "rows of one prompt; a batch of 16 over 1,000 rows then meets it almost every time"
+    ),
+    "effective_share": Threshold(
+        0.5,
+        "effective prompts over rows (Kish 1965): under a half, intervals by row are too narrow"
+        " by 1.4",
+    ),
+    "near_prompts": Threshold(
+        0.05,
+        "share of distinct prompts with a near copy: a split by exact prompt leaks at that rate",
+    ),
     "near_prompts_note": Threshold(0.01, "under one prompt in a hundred nothing changes"),
-    "near_jaccard": Threshold(0.8, "Jaccard similarity of character 8-grams; one word changed in a sentence of ten gives about .6"),
-    "same_answers": Threshold(0.9, "Jaccard similarity of the two answers of a pair: they differ in a few characters"),
-    "near_identical_pairs": Threshold(0.05, "share of pairs whose answers hardly differ: those that displace likelihood most (Pal et al. 2024)"),
-    "leak": Threshold(0.01, "share of held-out rows with a trained prompt; the limit at which `accord train` refuses"),
-    "shortcut": Threshold(0.65, "accuracy of a rule on one feature; reward models on human data reach .65 to .75, so such a rule rivals them"),
-    "shortcut_note": Threshold(0.55, "lower end of the interval above it: present, and worth a look"),
-    "shortcut_unfit": Threshold(0.95, "one feature decides nearly every pair: the objective will learn the feature"),
+    "near_jaccard": Threshold(
+        0.8,
+        "Jaccard similarity of character 8-grams; one word changed in a sentence of ten gives"
+        " about .6",
+    ),
+    "same_answers": Threshold(
+        0.9, "Jaccard similarity of the two answers of a pair: they differ in a few characters"
+    ),
+    "near_identical_pairs": Threshold(
+        0.05,
+        "share of pairs whose answers hardly differ: those that displace likelihood most (Pal et"
+        " al. 2024)",
+    ),
+    "leak": Threshold(
+        0.01,
+        "share of held-out rows with a trained prompt; the limit at which `accord train` refuses",
+    ),
+    "shortcut": Threshold(
+        0.65,
+        "accuracy of a rule on one feature; reward models on human data reach .65 to .75, so such a"
+        " rule rivals them",
+    ),
+    "shortcut_note": Threshold(
+        0.55, "lower end of the interval above it: present, and worth a look"
+    ),
+    "shortcut_unfit": Threshold(
+        0.95, "one feature decides nearly every pair: the objective will learn the feature"
+    ),
     "decisive": Threshold(0.85, "how often a feature wins where the answers differ in it"),
-    "decisive_share": Threshold(0.05, "share of pairs that differ in it; under it the rule touches too few pairs to be learnt"),
-    "noise": Threshold(0.10, "upper half of what careful annotation shows; label smoothing pays from about here (Mitchell 2023)"),
+    "decisive_share": Threshold(
+        0.05,
+        "share of pairs that differ in it; under it the rule touches too few pairs to be learnt",
+    ),
+    "noise": Threshold(
+        0.10,
+        "upper half of what careful annotation shows; label smoothing pays from about here"
+        " (Mitchell 2023)",
+    ),
     "noise_unfit": Threshold(0.40, "lower end: nearly coin flips"),
-    "swapped": Threshold(0.5, "share of scored pairs whose score says the opposite, above which the columns are exchanged"),
-    "near_tie": Threshold(0.5, "score gap under which a reward model's or judge's order is chance (the project's lesson)"),
+    "swapped": Threshold(
+        0.5,
+        "share of scored pairs whose score says the opposite, above which the columns are"
+        " exchanged",
+    ),
+    "near_tie": Threshold(
+        0.5,
+        "score gap under which a reward model's or judge's order is chance (the project's lesson)",
+    ),
     "near_tie_share": Threshold(0.10, "share of near ties that is worth a filter"),
-    "spike": Threshold(3.0, "times as many rows at a score as at its neighbours: a parser's default, not a judgement"),
-    "both_bad": Threshold(0.10, "share of pairs whose chosen answer lies in the lower half of the scale"),
-    "few_pairs": Threshold(3_000, "under a few thousand pairs DPO overfits within an epoch or two (the project's lesson)"),
+    "spike": Threshold(
+        3.0,
+        "times as many rows at a score as at its neighbours: a parser's default, not a judgement",
+    ),
+    "both_bad": Threshold(
+        0.10, "share of pairs whose chosen answer lies in the lower half of the scale"
+    ),
+    "few_pairs": Threshold(
+        3_000,
+        "under a few thousand pairs DPO overfits within an epoch or two (the project's lesson)",
+    ),
     "very_few_pairs": Threshold(200, "no measurement on held-out rows will be significant"),
-    "dominant_cluster": Threshold(0.5, "share of prompts in one topic: what is learnt is about that topic"),
+    "dominant_cluster": Threshold(
+        0.5, "share of prompts in one topic: what is learnt is about that topic"
+    ),
     "kto_low": Threshold(1.0, "λ_D n_D / (λ_U n_U), Ethayarajh et al. 2024: from 1 …"),
     "kto_high": Threshold(1.5, "… to 4/3, in the paper's version 5 to 3/2"),
-    "minority_label": Threshold(0.02, "share of the rarer label: a batch of 32 would often have none"),
+    "minority_label": Threshold(
+        0.02, "share of the rarer label: a batch of 32 would often have none"
+    ),
     "language": Threshold(0.02, "share of answers in another language or script than their prompt"),
-    "too_long": Threshold(0.05, "share of rows lost to a length limit; the limit at which `accord train` refuses"),
-    "special_tokens": Threshold(0.001, "share of rows with a special token inside their text; as for unusable rows"),
-    "end_gap": Threshold(0.05, "difference in EOS share between the sides: the model learns to end, or not to"),
-    "easy": Threshold(0.8, "share of pairs that the reference ranks already: little is left to learn"),
-    "far": Threshold(1.5, "nats a token by which answers are less likely than the model's own: off-policy"),
-}  # fmt: skip
+    "too_long": Threshold(
+        0.05, "share of rows lost to a length limit; the limit at which `accord train` refuses"
+    ),
+    "special_tokens": Threshold(
+        0.001, "share of rows with a special token inside their text; as for unusable rows"
+    ),
+    "end_gap": Threshold(
+        0.05, "difference in EOS share between the sides: the model learns to end, or not to"
+    ),
+    "easy": Threshold(
+        0.8, "share of pairs that the reference ranks already: little is left to learn"
+    ),
+    "far": Threshold(
+        1.5, "nats a token by which answers are less likely than the model's own: off-policy"
+    ),
+}
 
 
 def limit(name: str) -> float:

@@ -1,6 +1,8 @@
-"""What the rows are as tokens of a model: the checks of `--dry-run` over every row, lengths, what a limit would cost.
+"""What the rows are as tokens of a model: the checks of `--dry-run` over every row, lengths, what a
+limit would cost.
 
-Rows go through in blocks and only their lengths stay, so that memory does not grow with the file's texts.
+Rows go through in blocks and only their lengths stay, so that memory does not grow with the file's
+texts.
 """
 
 from __future__ import annotations
@@ -25,10 +27,17 @@ BLOCK = 512
 UNLIMITED = Limits(10**9)
 WHY = {
     "data.boundary": "The model would meet other tokens at inference than it learnt on.",
-    "data.template_prefix": "The prompt that is scored is not the prompt that the model gets at inference.",
+    "data.template_prefix": (
+        "The prompt that is scored is not the prompt that the model gets at inference."
+    ),
     "data.bos": "Two BOS tokens are a text that no model has seen.",
-    "data.special_tokens": "A special token in the text is read as a command of the template: turns end where none ends.",
-    "data.identical_tokens": "The texts differ and the tokens do not: the pair's gradient is exactly zero.",
+    "data.special_tokens": (
+        "A special token in the text is read as a command of the template: turns end where none"
+        " ends."
+    ),
+    "data.identical_tokens": (
+        "The texts differ and the tokens do not: the pair's gradient is exactly zero."
+    ),
     "data.end": "Where one side ends more often, the model learns to end, or not to.",
     "data.template": "The model must see at training what it sees at inference.",
 }
@@ -57,7 +66,8 @@ class Tokens:
     """The account of all rows as tokens."""
 
     encoding: Encoding = field(default_factory=Encoding)
-    lengths: list[tuple[int, ...]] = field(default_factory=list)  # (prompt, completion, …) tokens of each tree
+    # (prompt, completion, …) tokens of each tree
+    lengths: list[tuple[int, ...]] = field(default_factory=list)
 
     @property
     def table(self) -> np.ndarray:
@@ -100,12 +110,22 @@ def token_findings(scan: Scan, tokens: Tokens, template: Template) -> list[Audit
 
 def _as_audit(finding) -> AuditFinding:
     first = finding.evidence.get("first", [])
-    places = tuple(Place(each["at"], each["detail"]) for each in first if isinstance(each, dict) and "detail" in each)
+    places = tuple(
+        Place(each["at"], each["detail"])
+        for each in first
+        if isinstance(each, dict) and "detail" in each
+    )
     return AuditFinding(
-        finding.check.replace("data.", "tokens."), finding.verdict, finding.says, finding.evidence, finding.remedy,
-        title=finding.check.removeprefix("data.").replace("_", " ").capitalize(), why=WHY.get(finding.check, ""),
-        harm=float(finding.evidence.get("share", 0.0)), places=places,
-    )  # fmt: skip
+        finding.check.replace("data.", "tokens."),
+        finding.verdict,
+        finding.says,
+        finding.evidence,
+        finding.remedy,
+        title=finding.check.removeprefix("data.").replace("_", " ").capitalize(),
+        why=WHY.get(finding.check, ""),
+        harm=float(finding.evidence.get("share", 0.0)),
+        places=places,
+    )
 
 
 def _lengths(scan: Scan, tokens: Tokens) -> AuditFinding:
@@ -119,17 +139,31 @@ def _lengths(scan: Scan, tokens: Tokens) -> AuditFinding:
         }
         for most in LIMITS
     }
-    quantiles = {name: [int(v) for v in np.quantile(table[:, at], QUANTILES)] for at, name in enumerate(names)}
-    says = "median tokens: " + ", ".join(f"{name} {values[2]:,}" for name, values in quantiles.items())
-    says += "; rows over a limit of " + ", ".join(f"{most}: {percent(each['rows'])}" for most, each in lost.items())
+    quantiles = {
+        name: [int(v) for v in np.quantile(table[:, at], QUANTILES)]
+        for at, name in enumerate(names)
+    }
+    says = "median tokens: " + ", ".join(
+        f"{name} {values[2]:,}" for name, values in quantiles.items()
+    )
+    says += "; rows over a limit of " + ", ".join(
+        f"{most}: {percent(each['rows'])}" for most, each in lost.items()
+    )
     default = lost[str(LIMITS[1])]["rows"]
     return AuditFinding(
-        "tokens.lengths", "warning" if default > limit("too_long") else "ok", says,
+        "tokens.lengths",
+        "warning" if default > limit("too_long") else "ok",
+        says,
         {"quantiles": list(QUANTILES), "tokens": quantiles, "over_limit": lost},
-        "raise the limit, or drop the longest rows" if default > limit("too_long") else "", title="Lengths in tokens",
-        why=f"Rows over data.max_tokens are left out; from {percent(limit('too_long'))} on, training refuses.",
-        command=f"--set data.max_tokens={_enough(longest)}" if default > limit("too_long") else "", harm=default,
-    )  # fmt: skip
+        "raise the limit, or drop the longest rows" if default > limit("too_long") else "",
+        title="Lengths in tokens",
+        why=(
+            f"Rows over data.max_tokens are left out; from {percent(limit('too_long'))} on,"
+            " training refuses."
+        ),
+        command=f"--set data.max_tokens={_enough(longest)}" if default > limit("too_long") else "",
+        harm=default,
+    )
 
 
 def _enough(longest: np.ndarray) -> int:

@@ -11,7 +11,9 @@ from accord.data.templates import make_template
 from accord.models.load import load
 
 
-def model_findings(scan: Scan, source: Source, name: str, rows: int | None, seed: int, say) -> list[AuditFinding]:
+def model_findings(
+    scan: Scan, source: Source, name: str, rows: int | None, seed: int, say
+) -> list[AuditFinding]:
     """Findings on tokens and hardness.
 
     Args:
@@ -25,7 +27,9 @@ def model_findings(scan: Scan, source: Source, name: str, rows: int | None, seed
     say(f"loading {name}")
     model = load(name)
     template = make_template(
-        model.tokenizer, "auto", generation_eos=getattr(model.network.generation_config, "eos_token_id", None)
+        model.tokenizer,
+        "auto",
+        generation_eos=getattr(model.network.generation_config, "eos_token_id", None),
     )
     say("tokens of every row")
     tokens = tokenise(source, scan, template, say)

@@ -1,4 +1,5 @@
-"""Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped one is resumed.
+"""Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped
+one is resumed.
 
     DIR/plan.json      what is compared, on which rows, measured how; another plan is refused, further cells are welcome
     DIR/cells/NAME     a run's folder; `accord report`, `accord resume` and `accord export` take it
@@ -28,18 +29,23 @@ LONGEST = 300  # characters of a reason
 
 
 def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
-    """Write the plan, or hold it against the one that is there; cells and measures that it lacks are added.
+    """Write the plan, or hold it against the one that is there; cells and measures that it lacks
+    are added.
 
     Args:
       shared: what all cells have in common: fingerprints of the rows, how models are measured.
 
     Raises:
-      Refused: a cell would not be the run that it was, or other rows or another measure are asked for.
+      Refused: a cell would not be the run that it was, or other rows or another measure are asked
+        for.
       UsageError: two cells would lie in one folder, and one be taken for the other.
     """
     names = [cell.name for cell in cells]
     if twice := next((name for name in names if names.count(name) > 1), None):
-        raise UsageError(f"Two contenders would both be {twice!r} on the disk: their names differ in signs alone. Compare them apart.")
+        raise UsageError(
+            f"Two contenders would both be {twice!r} on the disk: their names differ in signs"
+            " alone. Compare them apart."
+        )
     fresh = {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
     file = folder / PLAN
     if file.is_file():
@@ -48,9 +54,11 @@ def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
         if lines := _differences(former, fresh):
             more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
             raise Refused(
-                f"{folder} holds another comparison: its cells could not be compared with those asked for now.\n"
+                f"{folder} holds another comparison: its cells could not be compared with those"
+                " asked for now.\n"
                 + "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
-                + "\nWrite to another folder (--output DIR), or go back to the recipe and data that it was begun with."
+                + "\nWrite to another folder (--output DIR), or go back to the recipe and data that"
+                " it was begun with."
             )
         fresh = {"shared": fresh["shared"], "cells": former["cells"] | fresh["cells"]}
     write_json(file, fresh)
@@ -64,8 +72,12 @@ def _differences(former: dict, fresh: dict) -> list[str]:
             lines.append(f"{name}: then {_brief(then)}, now {_brief(now)}")
     for cell in former["cells"].keys() & fresh["cells"].keys():
         then, now = former["cells"][cell], fresh["cells"][cell]
-        fields = [field for field in dict.fromkeys([*then, *now]) if then.get(field) != now.get(field)]
-        lines += [f"{cell}: {field}: then {then.get(field)}, now {now.get(field)}" for field in fields]
+        fields = [
+            field for field in dict.fromkeys([*then, *now]) if then.get(field) != now.get(field)
+        ]
+        lines += [
+            f"{cell}: {field}: then {then.get(field)}, now {now.get(field)}" for field in fields
+        ]
     return sorted(lines)
 
 
@@ -85,12 +97,17 @@ def finished(cell: Cell) -> bool:
 
 
 def run_cells(
-    cells: Sequence[Cell], folder: Path, display: Display, command: Sequence[str], poll: Callable[[], None]
+    cells: Sequence[Cell],
+    folder: Path,
+    display: Display,
+    command: Sequence[str],
+    poll: Callable[[], None],
 ) -> dict[str, str]:
     """Run what is not finished; returns why a cell has no model, by its name.
 
     Raises:
-      AccordError: whatever concerns all cells, such as a full disk or a signal; what is finished stays so.
+      AccordError: whatever concerns all cells, such as a full disk or a signal; what is finished
+        stays so.
     """
     failed: dict[str, str] = {}
     for number, cell in enumerate(cells, 1):
@@ -130,7 +147,10 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
         what = "stopped"
         raise
     finally:
-        took = {"seconds": round(time.monotonic() - began, 3), "cpu_seconds": round(time.process_time() - processor, 3)}
+        took = {
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(time.process_time() - processor, 3),
+        }
         log(folder, {"cell": cell.name, "what": what, **took, "phases": shown.phases})
         release()
     return reason
@@ -138,7 +158,8 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
 
 def log(folder: Path, entry: dict) -> None:
     file = folder / LOG
-    torn = file.exists() and not file.read_bytes().endswith(b"\n")  # by a kill: what comes next would be lost with it
+    # by a kill: what comes next would be lost with it
+    torn = file.exists() and not file.read_bytes().endswith(b"\n")
     with writing(folder), file.open("a", encoding="utf-8") as stream:
         stream.write("\n" * torn + json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
 
@@ -149,20 +170,28 @@ def logged(folder: Path) -> list[dict]:
 
 
 def cost(cell: Cell, entries: Sequence[dict]) -> dict:
-    """What a finished cell took: seconds in all, on updates and on its reference, the largest memory after an update, tokens."""
+    """What a finished cell took: seconds in all, on updates and on its reference, the largest
+    memory after an update, tokens.
+    """
     run = RunFolder(cell.path)
-    timings, metrics = run.appended("timings.jsonl"), [line for line in run.metrics() if "loss" in line]
+    timings, metrics = (
+        run.appended("timings.jsonl"),
+        [line for line in run.metrics() if "loss" in line],
+    )
     own = [entry for entry in entries if entry["cell"] == cell.name]
     return {
         "seconds": round(sum(entry.get("seconds", 0.0) for entry in own), 3),
         "cpu_seconds": round(sum(entry.get("cpu_seconds", 0.0) for entry in own), 3),
-        "reference_seconds": round(sum(entry.get("phases", {}).get("reference", 0.0) for entry in own), 3),
+        "reference_seconds": round(
+            sum(entry.get("phases", {}).get("reference", 0.0) for entry in own), 3
+        ),
         "update_seconds": round(sum(line["seconds"] for line in timings), 3),
         "memory_bytes": max((line["rss"] for line in timings), default=0),
-        "updates": len(metrics), "tokens": metrics[-1]["num_tokens"] if metrics else 0,
+        "updates": len(metrics),
+        "tokens": metrics[-1]["num_tokens"] if metrics else 0,
         "learning_rate": max((line["learning_rate"] for line in metrics), default=0.0),
         "reference_rows": _reference(run),
-    }  # fmt: skip
+    }
 
 
 def _reference(run: RunFolder) -> dict | None:

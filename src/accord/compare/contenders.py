@@ -1,7 +1,9 @@
-"""What is compared with what: each contender is a method or a setting; with a seed it is a cell, an ordinary run.
+"""What is compared with what: each contender is a method or a setting; with a seed it is a cell, an
+ordinary run.
 
-Every cell trains on the same file of pairs, in the same order, for the same number of updates. What a method needs beyond
-that follows from its row in the table of objectives: labels come two to a pair, demonstrations are the chosen answers.
+Every cell trains on the same file of pairs, in the same order, for the same number of updates. What
+a method needs beyond that follows from its row in the table of objectives: labels come two to a
+pair, demonstrations are the chosen answers.
 """
 
 from __future__ import annotations
@@ -18,9 +20,23 @@ from accord.training.prepare import resolve_objective
 from accord.types import UsageError
 
 WIDEST = 10**0.5  # trials try learning rates up to so many times more and less than a method's own
-# What a sweep may not change, since every cell has the same: its rows, their measure, and how a run is stopped.
-FIXED = ("data.train", "data.held_out", "data.format", "data.columns", "output", "evaluate", "checkpoint", "monitor",
-         "train.seed", "train.pair_labels", "train.epochs", "model.name", "model.adapter")  # fmt: skip
+# What a sweep may not change, since every cell has the same: its rows, their measure, and how a run
+# is stopped.
+FIXED = (
+    "data.train",
+    "data.held_out",
+    "data.format",
+    "data.columns",
+    "output",
+    "evaluate",
+    "checkpoint",
+    "monitor",
+    "train.seed",
+    "train.pair_labels",
+    "train.epochs",
+    "model.name",
+    "model.adapter",
+)
 
 
 @dataclass(frozen=True)
@@ -52,7 +68,8 @@ class Cell:
 
 
 def methods(base: Config, names: str) -> list[Contender]:
-    """One contender a method; options and learning rate of the recipe go to the method that it names.
+    """One contender a method; options and learning rate of the recipe go to the method that it
+    names.
 
     Raises:
       UsageError: an unknown method, one named twice, or a single one.
@@ -61,12 +78,22 @@ def methods(base: Config, names: str) -> list[Contender]:
     if twice := {name for name in wanted if wanted.count(name) > 1}:
         raise UsageError(f"--methods {names}: {', '.join(sorted(twice))} is named twice.")
     if not wanted:
-        raise UsageError(f"--methods: expected names such as dpo,ipo,kto. Known: {', '.join(OBJECTIVES)}.")
+        raise UsageError(
+            f"--methods: expected names such as dpo,ipo,kto. Known: {', '.join(OBJECTIVES)}."
+        )
     found = []
     for name in wanted:
         own = base.objective["name"] == name
         objective = dict(base.objective) if own else {"name": name}
-        found.append(Contender(name, {"objective": objective, "train.learning_rate": base.train.learning_rate if own else None}))
+        found.append(
+            Contender(
+                name,
+                {
+                    "objective": objective,
+                    "train.learning_rate": base.train.learning_rate if own else None,
+                },
+            )
+        )
     for contender in found:
         resolve_objective(changed(base, contender.changes))
     return found
@@ -83,11 +110,16 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
     """
     axes = [_axis(assignment) for assignment in assignments]
     if not axes:
-        raise UsageError("Nothing to vary. Give --set KEY=VALUE,VALUE,…, such as --set objective.beta=0.05,0.1,0.5.")
+        raise UsageError(
+            "Nothing to vary. Give --set KEY=VALUE,VALUE,…, such as --set"
+            " objective.beta=0.05,0.1,0.5."
+        )
     found, configs = [], []
     for point in itertools.product(*(values for _, values in axes)):
         changes = {path: value for (path, _), (_, value) in zip(axes, point)}
-        name = " ".join(f"{path.rpartition('.')[2]}={text}" for (path, _), (text, _) in zip(axes, point))
+        name = " ".join(
+            f"{path.rpartition('.')[2]}={text}" for (path, _), (text, _) in zip(axes, point)
+        )
         config = changed(base, changes)
         resolve_objective(config)
         if config in configs:
@@ -111,14 +143,21 @@ def field_and_words(assignment: str) -> tuple[str, list[str]]:
     key, sign, text = assignment.partition("=")
     path = key.strip()
     if not sign or not text.strip():
-        raise UsageError(f"--set {assignment}: expected key=value,value,…, such as objective.beta=0.05,0.1.")
+        raise UsageError(
+            f"--set {assignment}: expected key=value,value,…, such as objective.beta=0.05,0.1."
+        )
     if any(path == fixed or path.startswith(fixed + ".") for fixed in FIXED):
-        raise UsageError(f"--set {path}: all cells of a sweep share it. Change it in the recipe; seeds are --seeds N.")
+        raise UsageError(
+            f"--set {path}: all cells of a sweep share it. Change it in the recipe; seeds are"
+            " --seeds N."
+        )
     return path, [word.strip() for word in text.split(",")]
 
 
 def rates(own: float, trials: int) -> list[float]:
-    """Learning rates around a method's own, evenly in their logarithm; one trial is the method's own."""
+    """Learning rates around a method's own, evenly in their logarithm; one trial is the method's
+    own.
+    """
     if trials == 1:
         return [own]
     return [float(f"{own * WIDEST ** (2 * k / (trials - 1) - 1):.3g}") for k in range(trials)]
@@ -142,20 +181,34 @@ def changed(base: Config, changes: Mapping[str, object]) -> Config:
     return make_config(raw)
 
 
-def cell(base: Config, contender: Contender, seed: int, folder: Path, train: Path, steps: int) -> Cell:
-    """One run: the contender's changes on top of the recipe, and what all cells share on top of both."""
+def cell(
+    base: Config, contender: Contender, seed: int, folder: Path, train: Path, steps: int
+) -> Cell:
+    """One run: the contender's changes on top of the recipe, and what all cells share on top of
+    both.
+    """
     config = changed(base, contender.changes)
     objective = resolve_objective(config)
     labels = objective.rows == "labelled"
     steps = config.train.steps if "train.steps" in contender.changes else steps
     shared = {
-        "data.train": str(train), "data.held_out": None, "data.format": "auto", "data.columns": {},
-        "data.max_rejected": 0.0, "data.max_too_long": 0.0,
-        "train.seed": seed, "train.steps": steps, "train.epochs": None, "train.pair_labels": labels,
+        "data.train": str(train),
+        "data.held_out": None,
+        "data.format": "auto",
+        "data.columns": {},
+        "data.max_rejected": 0.0,
+        "data.max_too_long": 0.0,
+        "train.seed": seed,
+        "train.steps": steps,
+        "train.epochs": None,
+        "train.pair_labels": labels,
         "train.batch_size": config.train.batch_size * (2 if labels else 1),
-        "reference": "cached" if objective.reference and config.reference == "auto" else config.reference,
-        "evaluate": {}, "output": str(folder / f"{slug(contender.name)}-seed{seed}"),
-    }  # fmt: skip
+        "reference": (
+            "cached" if objective.reference and config.reference == "auto" else config.reference
+        ),
+        "evaluate": {},
+        "output": str(folder / f"{slug(contender.name)}-seed{seed}"),
+    }
     if not objective.reference:
         shared["reference"] = "auto"
         shared["moving"] = None

@@ -1,7 +1,9 @@
-"""`accord frontier`: reward against KL, of every method, β and step, beside the best that is possible at that KL.
+"""`accord frontier`: reward against KL, of every method, β and step, beside the best that is
+possible at that KL.
 
-The DPO paper's Figure 2 is such a picture: a method is good where it gets more reward for the same KL, and a run that goes on
-spending KL while reward falls is over-optimised. Every point answers the same prompts with the same randomness.
+The DPO paper's Figure 2 is such a picture: a method is good where it gets more reward for the same
+KL, and a run that goes on spending KL while reward falls is over-optimised. Every point answers the
+same prompts with the same randomness.
 """
 
 from __future__ import annotations
@@ -50,13 +52,21 @@ class Wanted:
         Raises:
           UsageError: a number out of its range.
         """
-        counts = {"--checkpoints": self.checkpoints, "--seeds": self.seeds, "--samples": self.samples,
-                  "--answers": self.answers, "--sample-tokens": self.tokens}  # fmt: skip
+        counts = {
+            "--checkpoints": self.checkpoints,
+            "--seeds": self.seeds,
+            "--samples": self.samples,
+            "--answers": self.answers,
+            "--sample-tokens": self.tokens,
+        }
         for flag, value in counts.items():
             if value < 1:
                 raise UsageError(f"{flag} {value}: expected at least 1.")
         if self.reference_answers < 2:
-            raise UsageError("--reference-answers: a bound needs at least 2 answers of the reference to a prompt.")
+            raise UsageError(
+                "--reference-answers: a bound needs at least 2 answers of the reference to a"
+                " prompt."
+            )
 
 
 @dataclass(frozen=True)
@@ -76,7 +86,8 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     """Train, sample, score; returns what frontier.json holds.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished is kept, and the same command goes on.
+      AccordError: of the class that its cause has; what is finished is kept, and the same command
+        goes on.
     """
     wanted.check()
     require_comparable(base)
@@ -87,22 +98,47 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
             planned = (folder / cells.PLAN).is_file()
             material = gather(base, folder, trials=False, planned=planned, display=display)
             asked = Questions(
-                None if wanted.prompts else material.held_out, wanted.prompts, wanted.samples, wanted.answers, wanted.tokens, wanted.scorer
+                None if wanted.prompts else material.held_out,
+                wanted.prompts,
+                wanted.samples,
+                wanted.answers,
+                wanted.tokens,
+                wanted.scorer,
             )
             bench = Bench(folder, base, asked, display)
-            reference = Bench(folder / "reference", base, replace(asked, answers=wanted.reference_answers, seed=1), display)
+            reference = Bench(
+                folder / "reference",
+                base,
+                replace(asked, answers=wanted.reference_answers, seed=1),
+                display,
+            )
         steps = steps_of(material.steps, wanted.checkpoints)
         kept = kept_checkpoints(base, material.steps, steps)
-        run = [cell for point in points for cell in seeded(kept, point, wanted.seeds, folder / "cells", material)]
-        shared = {**source_of(base), "model": base.model.name, "adapter": base.model.adapter, "checkpoints": wanted.checkpoints}
+        run = [
+            cell
+            for point in points
+            for cell in seeded(kept, point, wanted.seeds, folder / "cells", material)
+        ]
+        shared = {
+            **source_of(base),
+            "model": base.model.name,
+            "adapter": base.model.adapter,
+            "checkpoints": wanted.checkpoints,
+        }
         cells.require_plan(folder, run, shared)
         failed = cells.run_cells(run, folder, display, command, stop.poll)
         with stop.at_once():
             record = _record(points, run, failed, steps, bench, reference)
     record |= {
-        "command": list(command), "plan": cells.plan_hash(folder), "data": material.account, "steps": material.steps,
-        "seeds": wanted.seeds, "measured": asked.identity(), "scorer": wanted.scorer, "failed": failed,
-    }  # fmt: skip
+        "command": list(command),
+        "plan": cells.plan_hash(folder),
+        "data": material.account,
+        "steps": material.steps,
+        "seeds": wanted.seeds,
+        "measured": asked.identity(),
+        "scorer": wanted.scorer,
+        "failed": failed,
+    }
     entries = cells.logged(folder)
     each = {cell.name: cells.cost(cell, entries) for cell in run if cell.name not in failed}
     record["cost"] = {"cells": each} | times.totals(folder, each)
@@ -144,22 +180,33 @@ def steps_of(steps: int, count: int) -> list[int]:
 def kept_checkpoints(base: Config, steps: int, wanted: Sequence[int]) -> Config:
     """The recipe, with a checkpoint at each of these steps kept to the end."""
     every = wanted[1] - wanted[0] if len(wanted) > 1 else 0
-    if every and wanted[0] % every:  # steps that are no multiples of it: save at every divisor of all
+    # steps that are no multiples of it: save at every divisor of all
+    if every and wanted[0] % every:
         every = int(np.gcd.reduce(wanted))
     keep = steps // every + 2 if every else base.checkpoint.keep
-    return contenders.changed(base, {"checkpoint.every": every or base.checkpoint.every, "checkpoint.keep": keep})
+    return contenders.changed(
+        base, {"checkpoint.every": every or base.checkpoint.every, "checkpoint.keep": keep}
+    )
 
 
 # ---------------------------------------------------------------- what was measured
 
 
 def _record(
-    contending: Sequence[Contender], run: Sequence[Cell], failed: dict[str, str], steps: Sequence[int], bench: Bench, reference: Bench
+    contending: Sequence[Contender],
+    run: Sequence[Cell],
+    failed: dict[str, str],
+    steps: Sequence[int],
+    bench: Bench,
+    reference: Bench,
 ) -> dict:
     """All points with intervals by prompt, and the known curves."""
     whole = [cell for cell in run if cell.name not in failed]
     if not whole:
-        raise Refused("No cell gave a model.\n" + "\n".join(f"  {name}: {reason}" for name, reason in failed.items()))
+        raise Refused(
+            "No cell gave a model.\n"
+            + "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        )
     start = bench.start(whole[0])
     sampled = reference.start(whole[0])
     rewards = by_prompt(sampled.prompt, sampled.score)
@@ -171,25 +218,42 @@ def _record(
     methods = {contender.name: contender.name.split(" β=")[0] for contender in contending}
     return {
         "points": [_point(point, points, methods, start) for point in points],
-        "start": {"reward": as_dict(crossed_mean([start.score], start.prompt)), "tokens": float(np.mean(start.tokens))},
-        "bound": frontier_bound(rewards), "best_of": best_of(rewards),
+        "start": {
+            "reward": as_dict(crossed_mean([start.score], start.prompt)),
+            "tokens": float(np.mean(start.tokens)),
+        },
+        "bound": frontier_bound(rewards),
+        "best_of": best_of(rewards),
         "reference_answers": list(rewards.shape),
-    }  # fmt: skip
+    }
 
 
 def _point(point: Point, others: Sequence[Point], methods: dict[str, str], start: Measured) -> dict:
-    gain = crossed_difference(point.column("score"), np.broadcast_to(start.score, point.column("score").shape), start.prompt)
+    gain = crossed_difference(
+        point.column("score"),
+        np.broadcast_to(start.score, point.column("score").shape),
+        start.prompt,
+    )
     return {
-        "contender": point.contender, "method": methods[point.contender], "step": point.step,
+        "contender": point.contender,
+        "method": methods[point.contender],
+        "step": point.step,
         "kl": as_dict(crossed_mean(point.column("kl"), start.prompt)),
         "reward": as_dict(crossed_mean(point.column("score"), start.prompt)),
-        "gain": as_dict(gain.estimate), "tokens": float(point.column("tokens").mean()),
-        "over_optimised": over_optimised(point, [o for o in others if methods[o.contender] == methods[point.contender]], start.prompt),
-    }  # fmt: skip
+        "gain": as_dict(gain.estimate),
+        "tokens": float(point.column("tokens").mean()),
+        "over_optimised": over_optimised(
+            point,
+            [o for o in others if methods[o.contender] == methods[point.contender]],
+            start.prompt,
+        ),
+    }
 
 
 def over_optimised(point: Point, others: Sequence[Point], clusters: Sequence[int]) -> str | None:
-    """The point of the same method that got more reward for less KL, both beyond the interval of the paired difference."""
+    """The point of the same method that got more reward for less KL, both beyond the interval of
+    the paired difference.
+    """
     for other in sorted(others, key=lambda o: -o.column("score").mean()):
         if other is point or len(other.measured) != len(point.measured):
             continue
@@ -204,17 +268,37 @@ def lines(record: dict) -> list[str]:
     """For a terminal."""
     width = max(len(f"{p['contender']}, step {p['step']}") for p in record["points"]) + 2
     out = [f"{'':<{width}}{'KL, nats an answer':<26}{'reward':<26}tokens"]
-    out.append(f"{'start':<{width}}{'0':<26}{interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}")
+    out.append(
+        f"{'start':<{width}}{'0':<26}{interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}"
+    )
     for p in record["points"]:
-        over = f"  over-optimised: {p['over_optimised']} has more reward for less KL" if p["over_optimised"] else ""
+        over = (
+            f"  over-optimised: {p['over_optimised']} has more reward for less KL"
+            if p["over_optimised"]
+            else ""
+        )
         figures = f"{interval(p['kl']):<26}{interval(p['reward']):<26}{p['tokens']:.1f}{over}"
         out.append(f"{p['contender']}, step {p['step']}".ljust(width) + figures)
     prompts, answers = record["reference_answers"]
     known = [b for b in record["bound"] if b["supported"]]
-    out += ["", f"The best possible, from {answers} answers of the reference to each of {prompts} prompts (π* ∝ π_ref exp(r/β)):"]
+    out += [
+        "",
+        (
+            f"The best possible, from {answers} answers of the reference to each of {prompts}"
+            " prompts (π* ∝ π_ref exp(r/β)):"
+        ),
+    ]
     for b in known[:: max(1, len(known) // 5)]:
-        out.append(f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers {b['effective']:.1f}")
+        out.append(
+            f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers"
+            f" {b['effective']:.1f}"
+        )
     if len(known) < len(record["bound"]):
-        out.append(f"  beyond KL {known[-1]['kl'] if known else 0:.2f} the samples do not support it")
-    out += [f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f}, reward {interval(b['reward'])}" for b in record["best_of"]]
+        out.append(
+            f"  beyond KL {known[-1]['kl'] if known else 0:.2f} the samples do not support it"
+        )
+    out += [
+        f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f}, reward {interval(b['reward'])}"
+        for b in record["best_of"]
+    ]
     return out

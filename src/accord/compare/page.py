@@ -1,4 +1,6 @@
-"""The pages of comparisons and frontiers: self-contained, in the style of a run's report. All text is escaped."""
+"""The pages of comparisons and frontiers: self-contained, in the style of a run's report. All text
+is escaped.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,19 @@ def environment() -> Environment:
     """Templates of this folder, with the report's stylesheet."""
     folders = [HERE, Path(report.__file__).parent]
     made = Environment(
-        loader=FileSystemLoader(folders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    made.filters |= {"cut": report.cut, "bar": bar, "clock": clock, "told": told, "settings": settings}
+    made.filters |= {
+        "cut": report.cut,
+        "bar": bar,
+        "clock": clock,
+        "told": told,
+        "settings": settings,
+    }
     return made
 
 
@@ -48,48 +60,94 @@ def write_page(record: dict, folder: str, page: str | None, kind: str = "compari
 def render(record: dict) -> str:
     """The page's text."""
     names = show.ranked(record)
-    heads = [(name, head) for name, head in show.HEADS.items() if any(name in row for row in record["table"].values())]
-    return environment().get_template("page.html.j2").render(
-        record=record, names=names, heads=heads, title=f"{len(record['contenders'])} contenders, compared",
-        lead=lead(record), notes=show.footnotes(record)[:-1], seeds=show.seeds_say(record),
-        sections=_sections(record), figures=_figures(record, names), command=shlex.join(record["command"]) or "accord compare",
-        times=times.says(record["cost"], clock),
-    )  # fmt: skip
+    heads = [
+        (name, head)
+        for name, head in show.HEADS.items()
+        if any(name in row for row in record["table"].values())
+    ]
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            record=record,
+            names=names,
+            heads=heads,
+            title=f"{len(record['contenders'])} contenders, compared",
+            lead=lead(record),
+            notes=show.footnotes(record)[:-1],
+            seeds=show.seeds_say(record),
+            sections=_sections(record),
+            figures=_figures(record, names),
+            command=shlex.join(record["command"]) or "accord compare",
+            times=times.says(record["cost"], clock),
+        )
+    )
 
 
 def render_frontier(record: dict) -> str:
     """The page of a frontier: the picture, its points, how it was made."""
-    return environment().get_template("frontier.html.j2").render(
-        record=record, picture=frontier_picture(record),
-        command=shlex.join(record["command"]) or "accord frontier",
-        times=times.says(record["cost"], clock),
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("frontier.html.j2")
+        .render(
+            record=record,
+            picture=frontier_picture(record),
+            command=shlex.join(record["command"]) or "accord frontier",
+            times=times.says(record["cost"], clock),
+        )
+    )
 
 
 def frontier_picture(record: dict) -> Markup:
     """Reward against KL: a colour a method, the start, the optimum and best of n."""
     methods = list(dict.fromkeys(p["method"] for p in record["points"]))
     dots = [
-        Dot(f"{p['contender']}, step {p['step']}", p["kl"], p["reward"], methods.index(p["method"]) + 1, bool(p["over_optimised"]))
+        Dot(
+            f"{p['contender']}, step {p['step']}",
+            p["kl"],
+            p["reward"],
+            methods.index(p["method"]) + 1,
+            bool(p["over_optimised"]),
+        )
         for p in sorted(record["points"], key=lambda p: p["kl"]["value"])
-    ]  # fmt: skip
+    ]
     furthest = 1.15 * max(ends(p["kl"])[1] for p in record["points"])
     bound = [b for b in record["bound"] if b["kl"] <= furthest] or record["bound"][:2]
     best = [b for b in record["best_of"] if b["kl_at_most"] <= furthest]
     curves = [
-        Curve("best possible (π* from the reference's answers)", [(b["kl"], b["reward"]["value"]) for b in bound], [b["supported"] for b in bound]),
-        Curve("best of n (its KL at most)", [(b["kl_at_most"], b["reward"]["value"]) for b in best], [True] * len(best), len(methods) + 1),
-    ]  # fmt: skip
-    return scatter(f"Reward ({record['scorer']}) against KL", dots, "KL to the start, nats an answer", curves, joined=True, names=methods)
+        Curve(
+            "best possible (π* from the reference's answers)",
+            [(b["kl"], b["reward"]["value"]) for b in bound],
+            [b["supported"] for b in bound],
+        ),
+        Curve(
+            "best of n (its KL at most)",
+            [(b["kl_at_most"], b["reward"]["value"]) for b in best],
+            [True] * len(best),
+            len(methods) + 1,
+        ),
+    ]
+    return scatter(
+        f"Reward ({record['scorer']}) against KL",
+        dots,
+        "KL to the start, nats an answer",
+        curves,
+        joined=True,
+        names=methods,
+    )
 
 
 def lead(record: dict) -> list[str]:
     """What a reader should know first."""
     first = next(iter(YARDSTICKS))
     judged = record["pairwise"][first]
-    sentences = [f"{line}." for line in summed_up(judged)] or ["One contender has models: there is nothing to compare it with."]
+    sentences = [f"{line}." for line in summed_up(judged)] or [
+        "One contender has models: there is nothing to compare it with."
+    ]
     if record["failed"]:
-        sentences.append(f"{len(record['failed'])} cells gave no model; they are listed with their reasons.")
+        sentences.append(
+            f"{len(record['failed'])} cells gave no model; they are listed with their reasons."
+        )
     return [f"By {YARDSTICKS[first]}:", *sentences]
 
 
@@ -127,8 +185,9 @@ def _figures(record: dict, names: list[str]) -> list[Markup]:
     for name, words in {**YARDSTICKS, "score": "score of the answers"}.items():
         dots = [
             Dot(who, record["table"][who]["kl"], record["table"][who][name], colour)
-            for colour, who in enumerate(names, 1) if name in record["table"][who] and "kl" in record["table"][who]
-        ]  # fmt: skip
+            for colour, who in enumerate(names, 1)
+            if name in record["table"][who] and "kl" in record["table"][who]
+        ]
         if dots:
             found.append(scatter(words, dots, "KL to the start, nats an answer"))
     return found

@@ -1,6 +1,6 @@
 """`accord compare` and `accord sweep`: from a recipe to comparison.json, a table and a page.
 
-    plan ▸ rows ▸ (trials of learning rates) ▸ cells ▸ one measure for all ▸ verdict
+plan ▸ rows ▸ (trials of learning rates) ▸ cells ▸ one measure for all ▸ verdict
 """
 
 from __future__ import annotations
@@ -45,8 +45,12 @@ class Terms:
         Raises:
           UsageError: a number out of its range.
         """
-        ranges = {"--seeds": (self.seeds, 1, MOST_SEEDS), "--trials": (self.trials, 1, MOST_TRIALS),
-                  "--samples": (self.samples, 1, 100_000), "--sample-tokens": (self.sample_tokens, 1, 100_000)}  # fmt: skip
+        ranges = {
+            "--seeds": (self.seeds, 1, MOST_SEEDS),
+            "--trials": (self.trials, 1, MOST_TRIALS),
+            "--samples": (self.samples, 1, 100_000),
+            "--sample-tokens": (self.sample_tokens, 1, 100_000),
+        }
         for flag, (value, low, high) in ranges.items():
             if not low <= value <= high:
                 raise UsageError(f"{flag} {value}: expected {low} to {high:,}.")
@@ -58,20 +62,31 @@ class Terms:
             raise UsageError(f"--kl-budget {self.kl_budget}: expected nats an answer, above 0.")
 
 
-def compare(base: Config, names: str, terms: Terms, display: Display, command: Sequence[str] = ()) -> dict:
+def compare(
+    base: Config, names: str, terms: Terms, display: Display, command: Sequence[str] = ()
+) -> dict:
     """Compare methods; returns what comparison.json holds.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished is kept, and the same command goes on.
+      AccordError: of the class that its cause has; what is finished is kept, and the same command
+        goes on.
     """
     require_comparable(base)
     return _carry_out(base, contenders.methods(base, names), terms, display, command, "compare")
 
 
-def sweep(base: Config, assignments: Sequence[str], terms: Terms, display: Display, command: Sequence[str] = ()) -> dict:
-    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps to it.
+def sweep(
+    base: Config,
+    assignments: Sequence[str],
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+) -> dict:
+    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps
+    to it.
 
-    Or search them: `terms.trials` settings are tried on rows cut off the training rows, and the best is compared with the recipe.
+    Or search them: `terms.trials` settings are tried on rows cut off the training rows, and the
+    best is compared with the recipe.
     """
     terms.check()
     require_comparable(base)
@@ -91,15 +106,23 @@ def require_comparable(base: Config) -> None:
     """
     if base.monitor.on_flag != "warn":
         raise UsageError(
-            f"monitor.on_flag = {base.monitor.on_flag} may end a cell early, and all cells make the same number of updates. "
-            "Leave it at warn."
+            f"monitor.on_flag = {base.monitor.on_flag} may end a cell early, and all cells make the"
+            " same number of updates. Leave it at warn."
         )
     if base.data.train == "-" or base.data.held_out == "-":
-        raise UsageError("A comparison that is stopped reads its rows again: give a file in place of standard input.")
+        raise UsageError(
+            "A comparison that is stopped reads its rows again: give a file in place of standard"
+            " input."
+        )
 
 
 def _carry_out(
-    base: Config, points: Sequence[Contender] | search.Plan, terms: Terms, display: Display, command: Sequence[str], kind: str
+    base: Config,
+    points: Sequence[Contender] | search.Plan,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str],
+    kind: str,
 ) -> dict:
     terms.check()
     with working(terms.output) as (folder, stop):
@@ -111,19 +134,27 @@ def _carry_out(
 
 @contextmanager
 def working(output: str) -> Iterator[tuple[Path, Stop]]:
-    """Inside, the folder is this process's own, a signal waits for a safe point, and the time is kept.
+    """Inside, the folder is this process's own, a signal waits for a safe point, and the time is
+    kept.
 
     Raises:
       UsageError: something else stands there. CheckpointError: another process is at work there.
       Interrupted: a signal has come; says how to go on.
     """
     folder = opened(output)
-    with stop_on_signals() as stop, stop.at_safe_points(), RunFolder(folder).alone(), times.session(folder):
+    with (
+        stop_on_signals() as stop,
+        stop.at_safe_points(),
+        RunFolder(folder).alone(),
+        times.session(folder),
+    ):
         recover(folder)
         try:
             yield folder, stop
         except Interrupted as signal:
-            raise Interrupted(f"{signal} Finished cells stay. Go on with the same command.") from None
+            raise Interrupted(
+                f"{signal} Finished cells stay. Go on with the same command."
+            ) from None
 
 
 def opened(output: str) -> Path:
@@ -134,29 +165,52 @@ def opened(output: str) -> Path:
     """
     folder = Path(output).expanduser()
     if folder.exists() and (not folder.is_dir() or (folder / "config.yaml").exists()):
-        raise UsageError(f"{output}: a run or a file stands there. Choose another folder: --output DIR.")
-    others = [file for file in folder.iterdir() if not file.name.startswith(STAGING)] if folder.is_dir() else []
+        raise UsageError(
+            f"{output}: a run or a file stands there. Choose another folder: --output DIR."
+        )
+    others = (
+        [file for file in folder.iterdir() if not file.name.startswith(STAGING)]
+        if folder.is_dir()
+        else []
+    )
     if others and not (folder / "data").exists() and not (folder / cells.LOG).exists():
-        raise UsageError(f"{output}: a folder with other things in it. Choose another: --output DIR.")
+        raise UsageError(
+            f"{output}: a folder with other things in it. Choose another: --output DIR."
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def _compared(
-    base: Config, points: Sequence[Contender] | search.Plan, terms: Terms, folder: Path, display: Display, command: Sequence[str],
-    kind: str, stop: Stop,
-) -> dict:  # fmt: skip
-    with stop.at_once(), times.preparing(folder):  # nothing is at stake: rows that are not written whole are written again
+    base: Config,
+    points: Sequence[Contender] | search.Plan,
+    terms: Terms,
+    folder: Path,
+    display: Display,
+    command: Sequence[str],
+    kind: str,
+    stop: Stop,
+) -> dict:
+    # nothing is at stake: rows that are not written whole are written again
+    with stop.at_once(), times.preparing(folder):
         say_few_seeds(terms.seeds, display)
         planned = (folder / cells.PLAN).is_file()
         material = gather(base, folder, trials=terms.trials > 1, planned=planned, display=display)
-        questions = Questions(material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer)
+        questions = Questions(
+            material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer
+        )
         bench = Bench(folder, base, questions, display)
-        shared = {**source_of(base), "model": base.model.name, "adapter": base.model.adapter, "trials": terms.trials,
-                  "first seed": base.train.seed}  # fmt: skip
+        shared = {
+            **source_of(base),
+            "model": base.model.name,
+            "adapter": base.model.adapter,
+            "trials": terms.trials,
+            "first seed": base.train.seed,
+        }
         if isinstance(points, search.Plan):
-            shared |= {"trials": None, "search": points.identity()}  # a search may be given more trials
+            # a search may be given more trials
+            shared |= {"trials": None, "search": points.identity()}
 
     def carry_out(run: Sequence[Cell]) -> dict[str, str]:
         cells.require_plan(folder, run, shared)
@@ -166,8 +220,12 @@ def _compared(
     if isinstance(points, search.Plan):
         points, found = search.searched(points, folder, material, display, carry_out)
     elif terms.trials > 1:
-        points, rates = trials.chosen(base, points, terms.trials, folder, material, display, carry_out)
-    run = [c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)]
+        points, rates = trials.chosen(
+            base, points, terms.trials, folder, material, display, carry_out
+        )
+    run = [
+        c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)
+    ]
     failed = carry_out(run)
     with stop.at_once():
         record = _record(points, run, failed, bench, material, terms, folder)
@@ -177,19 +235,32 @@ def _compared(
 def say_few_seeds(seeds: int, display: Display) -> None:
     """What few seeds can show."""
     if seeds == 1:
-        display.line("! one seed: intervals are over prompts alone, and say nothing of what another seed would give (--seeds 3)")
+        display.line(
+            "! one seed: intervals are over prompts alone, and say nothing of what another seed"
+            " would give (--seeds 3)"
+        )
 
 
-def seeded(base: Config, point: Contender, seeds: int, folder: Path, material: Material) -> list[Cell]:
+def seeded(
+    base: Config, point: Contender, seeds: int, folder: Path, material: Material
+) -> list[Cell]:
     """A contender's cells, one a seed."""
     first, train = base.train.seed, material.train.resolve()
-    return [contenders.cell(base, point, seed, folder.resolve(), train, material.steps) for seed in range(first, first + seeds)]
+    return [
+        contenders.cell(base, point, seed, folder.resolve(), train, material.steps)
+        for seed in range(first, first + seeds)
+    ]
 
 
 def _record(
-    points: Sequence[Contender], run: Sequence[Cell], failed: dict[str, str], bench: Bench, material: Material,
-    terms: Terms, folder: Path,
-) -> dict:  # fmt: skip
+    points: Sequence[Contender],
+    run: Sequence[Cell],
+    failed: dict[str, str],
+    bench: Bench,
+    material: Material,
+    terms: Terms,
+    folder: Path,
+) -> dict:
     """Measure every model and say what follows."""
     whole = [cell for cell in run if cell.name not in failed]
     if not whole:
@@ -202,25 +273,42 @@ def _record(
         if own:
             results.append(Result(point.name, own, [bench.of(cell) for cell in own]))
     values = {result.name: verdict.columns(result, start) for result in results}
-    figures = [*verdict.YARDSTICKS, *(["win_rate"] if "win_rate" in values[results[0].name] else [])]  # what more of is better: not KL
+    # what more of is better: not KL
+    figures = [
+        *verdict.YARDSTICKS,
+        *(["win_rate"] if "win_rate" in values[results[0].name] else []),
+    ]
     entries = cells.logged(folder)
     return {
-        "plan": cells.plan_hash(folder), "data": material.account, "measured": bench.questions.identity(),
-        "seeds": terms.seeds, "steps": material.steps,
+        "plan": cells.plan_hash(folder),
+        "data": material.account,
+        "measured": bench.questions.identity(),
+        "seeds": terms.seeds,
+        "steps": material.steps,
         "contenders": [_contender(point, run, failed) for point in points],
         "table": {name: verdict.table_row(column, start) for name, column in values.items()},
         "baselines": verdict.baselines(start),
-        "pairwise": {name: verdict.pairwise(results, values, name, verdict.clusters_of(name, start)) for name in figures},
+        "pairwise": {
+            name: verdict.pairwise(results, values, name, verdict.clusters_of(name, start))
+            for name in figures
+        },
         "against_length": verdict.against_length(results, values, start),
-        "budget": budget.recommend(results, start, points, terms.kl_budget) if terms.kl_budget is not None else None,
+        "budget": (
+            budget.recommend(results, start, points, terms.kl_budget)
+            if terms.kl_budget is not None
+            else None
+        ),
         "failed": failed,
         "cost": {"cells": {cell.name: cells.cost(cell, entries) for cell in whole}},
-    }  # fmt: skip
+    }
 
 
 def _contender(point: Contender, run: Sequence[Cell], failed: dict[str, str]) -> dict:
     own = [cell for cell in run if cell.contender == point.name]
     return {
-        "name": point.name, "changes": dict(point.changes), "objective": own[0].config.objective,
-        "cells": [cell.name for cell in own], "failed": {cell.name: failed[cell.name] for cell in own if cell.name in failed},
-    }  # fmt: skip
+        "name": point.name,
+        "changes": dict(point.changes),
+        "objective": own[0].config.objective,
+        "cells": [cell.name for cell in own],
+        "failed": {cell.name: failed[cell.name] for cell in own if cell.name in failed},
+    }

@@ -1,15 +1,18 @@
-"""`accord sweep --search optuna`: settings that Optuna proposes, in place of a grid; chosen on rows cut off the training rows.
+"""`accord sweep --search optuna`: settings that Optuna proposes, in place of a grid; chosen on rows
+cut off the training rows.
 
     DIR/search.json    each finished trial: its number, its settings, its score on the validation rows
 
-A trial is a cell like any other, on the training rows less the validation rows, with the first seed; its score is the accuracy
-by the change of log-prob, the yardstick that is the same for all settings. Held-out rows take no part. The best setting is then
-compared with the recipe as it stands, both trained on all training rows, over all seeds, measured on the held-out rows: whether
+A trial is a cell like any other, on the training rows less the validation rows, with the first
+seed; its score is the accuracy by the change of log-prob, the yardstick that is the same for all
+settings. Held-out rows take no part. The best setting is then compared with the recipe as it
+stands, both trained on all training rows, over all seeds, measured on the held-out rows: whether
 the search has found anything is part of its answer.
 
-The sampler is Optuna's tree of Parzen estimators (Bergstra et al. 2011, NeurIPS), seeded by the recipe's seed. A search that was
-stopped is asked its trials again from the first and told what was recorded: so it goes on as if it had not been stopped. No
-storage of Optuna's is used; its state is this file.
+The sampler is Optuna's tree of Parzen estimators (Bergstra et al. 2011, NeurIPS), seeded by the
+recipe's seed. A search that was stopped is asked its trials again from the first and told what was
+recorded: so it goes on as if it had not been stopped. No storage of Optuna's is used; its state is
+this file.
 """
 
 from __future__ import annotations
@@ -67,7 +70,10 @@ class Plan:
 
     def identity(self) -> dict:
         """What must be the same for a search to go on; more trials are welcome."""
-        return {"sampler": f"tpe of optuna {_optuna().__version__}", "space": [vars(axis) for axis in self.axes]}
+        return {
+            "sampler": f"tpe of optuna {_optuna().__version__}",
+            "space": [vars(axis) for axis in self.axes],
+        }
 
 
 def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
@@ -89,15 +95,22 @@ def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
         if RANGE.fullmatch(words[0]):
             axes.append(_range(path, words))
         elif len(words) > 1:
-            axes.append(Axis(path, values=tuple(parse_assignment(f"{path}={word}")[1] for word in words)))
+            axes.append(
+                Axis(path, values=tuple(parse_assignment(f"{path}={word}")[1] for word in words))
+            )
         else:
             fixed[path] = parse_assignment(assignment)[1]
     if not axes:
-        raise UsageError("Nothing to search. Give --set KEY=LOW..HIGH, such as --set objective.beta=log:0.01..1.")
+        raise UsageError(
+            "Nothing to search. Give --set KEY=LOW..HIGH, such as --set objective.beta=log:0.01..1."
+        )
     found = Plan(contenders.changed(base, fixed), tuple(axes), trials)
-    for axis in axes:  # an unknown field or a value out of bounds is said now, not at some later trial
+    # an unknown field or a value out of bounds is said now, not at some later trial
+    for axis in axes:
         for value in axis.values or (axis.low, axis.high):
-            resolve_objective(contenders.changed(found.base, {axis.path: int(value) if axis.whole else value}))
+            resolve_objective(
+                contenders.changed(found.base, {axis.path: int(value) if axis.whole else value})
+            )
     return found
 
 
@@ -106,43 +119,80 @@ def _range(path: str, words: Sequence[str]) -> Axis:
     try:
         low, high = map(float, text.split(BETWEEN))
     except ValueError as error:
-        raise UsageError(f"--set {path}={','.join(words)}: expected LOW..HIGH or log:LOW..HIGH, two numbers.") from error
-    log, whole = words[0].startswith(LOG), all(end.lstrip("-").isdigit() for end in text.split(BETWEEN))
+        raise UsageError(
+            f"--set {path}={','.join(words)}: expected LOW..HIGH or log:LOW..HIGH, two numbers."
+        ) from error
+    log, whole = (
+        words[0].startswith(LOG),
+        all(end.lstrip("-").isdigit() for end in text.split(BETWEEN)),
+    )
     if len(words) > 1 or not low < high or high == float("inf") or (log and low <= 0):
         more = ", both above 0" if log else ""
-        raise UsageError(f"--set {path}={','.join(words)}: expected one range from a smaller number to a larger one{more}.")
+        raise UsageError(
+            f"--set {path}={','.join(words)}: expected one range from a smaller number to a larger"
+            f" one{more}."
+        )
     return Axis(path, low, high, log, whole)
 
 
 def searched(
-    wanted: Plan, folder: Path, material: Material, display: Display, carry_out: Callable[[Sequence[Cell]], dict[str, str]]
+    wanted: Plan,
+    folder: Path,
+    material: Material,
+    display: Display,
+    carry_out: Callable[[Sequence[Cell]], dict[str, str]],
 ) -> tuple[list[Contender], dict]:
     """The recipe and the best of all trials, as contenders; the account of the trials.
 
     Raises:
       Refused: the record does not fit what is searched, or no trial gave a model.
     """
-    bench = Bench(folder / "trials", wanted.base, Questions(material.validation, samples=0), display)
+    bench = Bench(
+        folder / "trials", wanted.base, Questions(material.validation, samples=0), display
+    )
 
     def score(contender: Contender) -> tuple[float | None, str | None]:
         cell = _trial(wanted.base, contender, folder, material)
         failed = carry_out([cell])
         if reason := failed.get(cell.name):
             return None, reason
-        return float(pair_scores(cell, bench.of(cell), bench.start(cell))["change_sum"].mean()), None
+        return (
+            float(pair_scores(cell, bench.of(cell), bench.start(cell))["change_sum"].mean()),
+            None,
+        )
 
-    carry_out([])  # no cell yet: another space, sampler or recipe than the plan's is refused before anything is asked
+    # no cell yet: another space, sampler or recipe than the plan's is refused before anything is
+    # asked
+    carry_out([])
     trials = run_trials(wanted, folder, score, display)
-    best = max((t for t in trials if t["score"] is not None), key=lambda t: (t["score"], -t["number"]), default=None)
+    best = max(
+        (t for t in trials if t["score"] is not None),
+        key=lambda t: (t["score"], -t["number"]),
+        default=None,
+    )
     if best is None:
-        raise Refused(f"None of {len(trials)} trials gave a model, so there is no setting to compare.\n  {trials[-1]['failed']}")
-    display.line(f"the best of {len(trials)} trials on validation rows: {_name(best)}, accuracy {best['score']:.3f}")
-    account = {**wanted.identity(), "seed": wanted.base.train.seed, "trials": trials, "best": best["number"]}
+        raise Refused(
+            f"None of {len(trials)} trials gave a model, so there is no setting to compare.\n "
+            f" {trials[-1]['failed']}"
+        )
+    display.line(
+        f"the best of {len(trials)} trials on validation rows: {_name(best)}, accuracy"
+        f" {best['score']:.3f}"
+    )
+    account = {
+        **wanted.identity(),
+        "seed": wanted.base.train.seed,
+        "trials": trials,
+        "best": best["number"],
+    }
     return [Contender("recipe", {}), Contender(f"found {_name(best)}", best["settings"])], account
 
 
 def run_trials(
-    wanted: Plan, folder: Path, score: Callable[[Contender], tuple[float | None, str | None]], display: Display
+    wanted: Plan,
+    folder: Path,
+    score: Callable[[Contender], tuple[float | None, str | None]],
+    display: Display,
 ) -> list[dict]:
     """Ask, run, tell, as often as wanted; recorded ones are asked and told, and not run.
 
@@ -151,7 +201,9 @@ def run_trials(
     """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction="maximize", sampler=optuna.samplers.TPESampler(seed=wanted.base.train.seed))
+    study = optuna.create_study(
+        direction="maximize", sampler=optuna.samplers.TPESampler(seed=wanted.base.train.seed)
+    )
     known, trials = recorded(folder), []
     for number in range(wanted.trials):
         asked = study.ask()
@@ -183,31 +235,43 @@ def _same(former: Mapping, asked: Mapping, folder: Path) -> dict:
     """
     if former["number"] != asked["number"] or former["settings"] != asked["settings"]:
         raise Refused(
-            f"{folder / FILE}: trial {asked['number']} was {_name(former)}, and would be "
-            f"{_name(asked)} now: another seed, or another sampler.\nSearch in another folder: --output DIR."
+            f"{folder / FILE}: trial {asked['number']} was {_name(former)}, and would be"
+            f" {_name(asked)} now: another seed, or another sampler.\nSearch in another folder:"
+            " --output DIR."
         )
     return dict(former)
 
 
 def _trial(base: Config, contender: Contender, folder: Path, material: Material) -> Cell:
     place = (folder / "trials").resolve()
-    return contenders.cell(base, contender, base.train.seed, place, material.trial_train.resolve(), material.steps)
+    return contenders.cell(
+        base, contender, base.train.seed, place, material.trial_train.resolve(), material.steps
+    )
 
 
 def _name(entry: Mapping) -> str:
-    return " ".join(f"{path.rpartition('.')[2]}={value}" for path, value in entry["settings"].items())
+    return " ".join(
+        f"{path.rpartition('.')[2]}={value}" for path, value in entry["settings"].items()
+    )
 
 
 def _optuna():
     try:
         import optuna
     except ModuleNotFoundError as error:
-        raise UsageError(f"--search optuna needs {error.name}: pip install 'accord[optuna]'.") from error
+        raise UsageError(
+            f"--search optuna needs {error.name}: pip install 'accord[optuna]'."
+        ) from error
     return optuna
 
 
 def lines(account: Mapping) -> list[str]:
     """For a terminal: the best trials."""
-    ordered = sorted(account["trials"], key=lambda t: (t["score"] is None, -(t["score"] or 0), t["number"]))
+    ordered = sorted(
+        account["trials"], key=lambda t: (t["score"] is None, -(t["score"] or 0), t["number"])
+    )
     out = [f"{len(ordered)} trials by {account['sampler']}, on validation rows; the best:"]
-    return out + [f"  {_name(t)}: {'no model' if t['score'] is None else format(t['score'], '.3f')}" for t in ordered[:5]]
+    return out + [
+        f"  {_name(t)}: {'no model' if t['score'] is None else format(t['score'], '.3f')}"
+        for t in ordered[:5]
+    ]

@@ -1,11 +1,14 @@
-"""What a comparison takes, beside what its cells would take as single runs: from cells.jsonl, over all sessions.
+"""What a comparison takes, beside what its cells would take as single runs: from cells.jsonl, over
+all sessions.
 
-A session is one process at work in the folder. Its beginning and its end are logged, and so are those of each cell; of a session
-that was killed, what is known is the time until its last line, and that is said.
+A session is one process at work in the folder. Its beginning and its end are logged, and so are
+those of each cell; of a session that was killed, what is known is the time until its last line, and
+that is said.
 
-Single runs of `accord train` would read the rows, load the model and prove themselves just as cells do: these seconds are in each
-cell's own. One after the other on one machine they would also share the cache of reference log-probs; where they do not, such as on
-several machines, each computes all of its own, and that is estimated from what computing rows took here.
+Single runs of `accord train` would read the rows, load the model and prove themselves just as cells
+do: these seconds are in each cell's own. One after the other on one machine they would also share
+the cache of reference log-probs; where they do not, such as on several machines, each computes all
+of its own, and that is estimated from what computing rows took here.
 """
 
 from __future__ import annotations
@@ -41,7 +44,10 @@ def preparing(folder: Path):
 
 
 def _since(began: float, processor: float) -> dict:
-    return {"seconds": round(time.monotonic() - began, 3), "cpu_seconds": round(time.process_time() - processor, 3)}
+    return {
+        "seconds": round(time.monotonic() - began, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),
+    }
 
 
 def totals(folder: Path, each: Mapping[str, dict]) -> dict:
@@ -55,7 +61,8 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
     passes = [cost["reference_rows"] for cost in each.values() if cost["reference_rows"]]
     others = [e for e in entries if e["cell"] is not None and e["cell"] not in each]
     return {
-        "total_seconds": whole, "total_cpu_seconds": _sum([e for e in entries if e["what"] == ENDED], "cpu_seconds"),
+        "total_seconds": whole,
+        "total_cpu_seconds": _sum([e for e in entries if e["what"] == ENDED], "cpu_seconds"),
         "sessions": sum(e["what"] == BEGAN for e in entries),
         "sessions_killed": killed,
         "preparing_seconds": _sum([e for e in entries if e["what"] == PREPARED]),
@@ -63,9 +70,11 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
         "cell_cpu_seconds": round(sum(cost["cpu_seconds"] for cost in each.values()), 3),
         "other_cell_seconds": _sum(others),
         "measuring_seconds": round(sum(_measured(folder)), 3),
-        "reference_rows": {name: sum(one[name] for one in passes) for name in ("computed", "needed")},
+        "reference_rows": {
+            name: sum(one[name] for one in passes) for name in ("computed", "needed")
+        },
         "single_runs": singles(each),
-    }  # fmt: skip
+    }
 
 
 def sessions(entries: Sequence[dict]) -> tuple[float, int]:
@@ -83,15 +92,21 @@ def sessions(entries: Sequence[dict]) -> tuple[float, int]:
 
 
 def singles(each: Mapping[str, dict]) -> dict:
-    """The same cells as runs of their own: with the cache of reference log-probs that runs on one machine share, and without.
+    """The same cells as runs of their own: with the cache of reference log-probs that runs on one
+    machine share, and without.
 
     Without is None where nothing here shows how long a row takes.
     """
     own = sum(cost["seconds"] for cost in each.values())
-    passes = [(cost["reference_rows"], cost["reference_seconds"]) for cost in each.values() if cost["reference_rows"]]
+    passes = [
+        (cost["reference_rows"], cost["reference_seconds"])
+        for cost in each.values()
+        if cost["reference_rows"]
+    ]
     computed = sum(rows["computed"] for rows, _ in passes)
     spared = sum(rows["needed"] for rows, _ in passes) - computed
-    idle = [seconds for rows, seconds in passes if not rows["computed"]]  # the cache is read, and eight rows are proved
+    # the cache is read, and eight rows are proved
+    idle = [seconds for rows, seconds in passes if not rows["computed"]]
     fixed = sum(idle) / len(idle) if idle else 0.0
     working = sum(max(0.0, seconds - fixed) for rows, seconds in passes if rows["computed"])
     known = computed or not spared
@@ -105,23 +120,44 @@ def says(cost: Mapping, clock) -> list[str]:
     Args:
       clock: seconds as a person reads them.
     """
-    parts = [("preparing the rows", "preparing_seconds"), ("the cells", "cell_seconds"), ("trials and cells without a model", "other_cell_seconds"),
-             ("measuring every model", "measuring_seconds")]  # fmt: skip
+    parts = [
+        ("preparing the rows", "preparing_seconds"),
+        ("the cells", "cell_seconds"),
+        ("trials and cells without a model", "other_cell_seconds"),
+        ("measuring every model", "measuring_seconds"),
+    ]
     told = ", ".join(f"{words} {clock(cost[name])}" for words, name in parts if cost[name])
     killed = cost["sessions_killed"]
-    gaps = f" {killed} of {cost['sessions']} sessions were killed and are counted until their last record." if killed else ""
+    gaps = (
+        f" {killed} of {cost['sessions']} sessions were killed and are counted until their last"
+        " record."
+        if killed
+        else ""
+    )
     single = cost["single_runs"]
     apart, rows = single["seconds_without_cache"], single["reference_rows_more"]
-    more = f"; {clock(apart)} without a cache that they share, which spares {rows:,} rows of the reference pass" if rows and apart else ""
+    more = (
+        f"; {clock(apart)} without a cache that they share, which spares {rows:,} rows of the"
+        " reference pass"
+        if rows and apart
+        else ""
+    )
     return [
-        f"In all {clock(cost['total_seconds'])} ({clock(cost['total_cpu_seconds'])} of processor time): {told}.{gaps}",
-        f"The {len(cost['cells'])} cells with a model, as single runs of accord train: {clock(single['seconds'])}, each with its own set-up{more}. "
-        "The start of their processes is not counted, and nothing would be measured on held-out rows.",
+        (
+            f"In all {clock(cost['total_seconds'])} ({clock(cost['total_cpu_seconds'])} of"
+            f" processor time): {told}.{gaps}"
+        ),
+        (
+            f"The {len(cost['cells'])} cells with a model, as single runs of accord train:"
+            f" {clock(single['seconds'])}, each with its own set-up{more}. The start of their"
+            " processes is not counted, and nothing would be measured on held-out rows."
+        ),
     ]
 
 
 def _measured(folder: Path) -> list[float]:
-    files = [*folder.glob("measured/*.json"), *folder.glob("*/measured/*.json")]  # of the comparison, of trials, of a reference
+    # of the comparison, of trials, of a reference
+    files = [*folder.glob("measured/*.json"), *folder.glob("*/measured/*.json")]
     return [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
 
 

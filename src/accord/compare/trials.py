@@ -1,8 +1,10 @@
-"""Choosing learning rates: as many trials for each contender, on rows cut off the training rows, never on held-out ones.
+"""Choosing learning rates: as many trials for each contender, on rows cut off the training rows,
+never on held-out ones.
 
-A trial is a cell like any other, on the training rows less the validation rows, with the first seed. The rate whose model
-ranks most validation pairs rightly wins (by the change of log-prob, the yardstick that is the same for all methods), the
-one nearest to the method's own among equals. The cells of the comparison then train on all training rows.
+A trial is a cell like any other, on the training rows less the validation rows, with the first
+seed. The rate whose model ranks most validation pairs rightly wins (by the change of log-prob, the
+yardstick that is the same for all methods), the one nearest to the method's own among equals. The
+cells of the comparison then train on all training rows.
 """
 
 from __future__ import annotations
@@ -23,20 +25,34 @@ from accord.types import Refused, UsageError
 
 
 def chosen(
-    base: Config, points: Sequence[Contender], count: int, folder: Path, material: Material, display: Display,
+    base: Config,
+    points: Sequence[Contender],
+    count: int,
+    folder: Path,
+    material: Material,
+    display: Display,
     carry_out: Callable[[Sequence[Cell]], dict[str, str]],
-) -> tuple[list[Contender], dict]:  # fmt: skip
+) -> tuple[list[Contender], dict]:
     """Each contender with the best of its learning rates, and the account of all trials.
 
     Raises:
-      UsageError: the sweep is over learning rates itself. Refused: no trial of a contender gave a model.
+      UsageError: the sweep is over learning rates itself. Refused: no trial of a contender gave a
+        model.
     """
-    if any("train.learning_rate" in point.changes and "objective" not in point.changes for point in points):
-        raise UsageError("--trials chooses learning rates, and --set train.learning_rate gives them: leave one out.")
+    if any(
+        "train.learning_rate" in point.changes and "objective" not in point.changes
+        for point in points
+    ):
+        raise UsageError(
+            "--trials chooses learning rates, and --set train.learning_rate gives them: leave one"
+            " out."
+        )
     own = own_rates(base, points)
     candidates = {point.name: contenders.rates(own[point.name], count) for point in points}
     run = {
-        (point.name, rate): _trial(base, point, rate, folder, material) for point in points for rate in candidates[point.name]
+        (point.name, rate): _trial(base, point, rate, folder, material)
+        for point in points
+        for rate in candidates[point.name]
     }
     failed = carry_out(list(run.values()))
     bench = Bench(folder / "trials", base, Questions(material.validation, samples=0), display)
@@ -45,9 +61,14 @@ def chosen(
     for point in points:
         tried = {rate: scores.get((point.name, rate)) for rate in candidates[point.name]}
         rate = _best(point.name, tried, own[point.name])
-        display.line(f"{point.name}: learning rate {rate:g}, the best of {count} on validation rows")
+        display.line(
+            f"{point.name}: learning rate {rate:g}, the best of {count} on validation rows"
+        )
         best.append(point.with_rate(rate))
-        account[point.name] = {"chosen": rate, "accuracy": {f"{r:g}": score for r, score in tried.items()}}
+        account[point.name] = {
+            "chosen": rate,
+            "accuracy": {f"{r:g}": score for r, score in tried.items()},
+        }
     return best, account
 
 
@@ -56,12 +77,22 @@ def own_rates(base: Config, points: Sequence[Contender]) -> dict[str, float]:
     model = load(base.model.name, dtype=base.model.dtype, device="cpu", hub="hub" in base.allow)
     make_trainable(base, model)
     configs = {point.name: contenders.changed(base, point.changes) for point in points}
-    return {name: c.train.learning_rate or suggested_rate(resolve_objective(c), model) for name, c in configs.items()}
+    return {
+        name: c.train.learning_rate or suggested_rate(resolve_objective(c), model)
+        for name, c in configs.items()
+    }
 
 
 def _trial(base: Config, point: Contender, rate: float, folder: Path, material: Material) -> Cell:
     tried = Contender(f"{point.name}-rate{rate:g}", {**point.changes, "train.learning_rate": rate})
-    return contenders.cell(base, tried, base.train.seed, (folder / "trials").resolve(), material.trial_train.resolve(), material.steps)
+    return contenders.cell(
+        base,
+        tried,
+        base.train.seed,
+        (folder / "trials").resolve(),
+        material.trial_train.resolve(),
+        material.steps,
+    )
 
 
 def _accuracy(bench: Bench, cell: Cell) -> float:
@@ -75,5 +106,8 @@ def _best(name: str, tried: dict[float, float | None], own: float) -> float:
     """
     known = {rate: score for rate, score in tried.items() if score is not None}
     if not known:
-        raise Refused(f"{name}: none of {len(tried)} learning rates from {min(tried):g} to {max(tried):g} gave a model.")
+        raise Refused(
+            f"{name}: none of {len(tried)} learning rates from {min(tried):g} to {max(tried):g}"
+            " gave a model."
+        )
     return max(known, key=lambda rate: (known[rate], -max(rate / own, own / rate)))

@@ -1,8 +1,9 @@
 """From measurements to a table, and to who is better than whom.
 
-Methods disagree on what a reward is, so three accuracies stand side by side: each method's own implicit reward, and two
-yardsticks that are the same for all: does training raise the chosen answer's log-prob above the rejected one's, by sums
-and by means over tokens? Differences are paired: same pairs, same seeds, same prompts; intervals are over prompts and seeds
+Methods disagree on what a reward is, so three accuracies stand side by side: each method's own
+implicit reward, and two yardsticks that are the same for all: does training raise the chosen
+answer's log-prob above the rejected one's, by sums and by means over tokens? Differences are
+paired: same pairs, same seeds, same prompts; intervals are over prompts and seeds
 (evaluate/crossed.py); the p-values of one yardstick are adjusted together (Holm).
 """
 
@@ -54,13 +55,21 @@ def pair_scores(cell: Cell, now: Measured, start: Measured) -> dict[str, np.ndar
     reward = (objective.reward(chosen, chosen0) - objective.reward(rejected, rejected0)).numpy()
     total = ((chosen.sum - chosen0.sum) - (rejected.sum - rejected0.sum)).numpy()
     mean = ((chosen.mean - chosen0.mean) - (rejected.mean - rejected0.mean)).numpy()
-    return {"change_sum": wins(total), "change_token": wins(mean), "implicit": wins(reward), **rankings(now)}
+    return {
+        "change_sum": wins(total),
+        "change_token": wins(mean),
+        "implicit": wins(reward),
+        **rankings(now),
+    }
 
 
 def rankings(now: Measured) -> dict[str, np.ndarray]:
     """What plain log-probs rank rightly, [B]; known of any model, the start included."""
     chosen, rejected = now.logps()
-    return {"logp_sum": wins((chosen.sum - rejected.sum).numpy()), "logp_token": wins((chosen.mean - rejected.mean).numpy())}
+    return {
+        "logp_sum": wins((chosen.sum - rejected.sum).numpy()),
+        "logp_token": wins((chosen.mean - rejected.mean).numpy()),
+    }
 
 
 def longer_wins(start: Measured) -> np.ndarray:
@@ -72,12 +81,17 @@ def others(now: Measured, start: Measured) -> dict[str, np.ndarray]:
     """Figures that are no accuracies: by pair [B] or by answer [A]."""
     (chosen, rejected), (chosen0, rejected0) = now.logps(), start.logps()
     found = {
-        "chosen_moved": (chosen.mean - chosen0.mean).numpy(), "rejected_moved": (rejected.mean - rejected0.mean).numpy(),
+        "chosen_moved": (chosen.mean - chosen0.mean).numpy(),
+        "rejected_moved": (rejected.mean - rejected0.mean).numpy(),
         "chosen_fell": (chosen.sum < chosen0.sum).double().numpy(),
-        "kl": np.array(now.kl), "tokens": np.array(now.tokens, float),
-    }  # fmt: skip
+        "kl": np.array(now.kl),
+        "tokens": np.array(now.tokens, float),
+    }
     if now.score:
-        found |= {"score": np.array(now.score), "win_rate": wins(np.array(now.score) - np.array(start.score))}
+        found |= {
+            "score": np.array(now.score),
+            "win_rate": wins(np.array(now.score) - np.array(start.score)),
+        }
     return found
 
 
@@ -87,7 +101,10 @@ BY_ANSWER = {"kl", "tokens", "score", "win_rate"}
 
 def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
     """Every figure of a contender by seed and row, [S, N]."""
-    rows = [pair_scores(cell, m, start) | others(m, start) for cell, m in zip(result.cells, result.measured)]
+    rows = [
+        pair_scores(cell, m, start) | others(m, start)
+        for cell, m in zip(result.cells, result.measured)
+    ]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0] if rows[0][name].size}
 
 
@@ -99,12 +116,14 @@ def clusters_of(name: str, start: Measured) -> list[int]:
 def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]:
     """Estimates of every figure of one contender."""
     return {
-        name: as_dict(crossed_mean(column, clusters_of(name, start), share=name in SHARES)) for name, column in values.items()
+        name: as_dict(crossed_mean(column, clusters_of(name, start), share=name in SHARES))
+        for name, column in values.items()
     }
 
 
 def baselines(start: Measured) -> dict[str, dict]:
     """The start model, and the rule of length, on the same rows."""
+
     def one(column: np.ndarray, name: str, share: bool) -> dict:
         return as_dict(crossed_mean(column[None], clusters_of(name, start), share=share))
 
@@ -121,19 +140,30 @@ def baselines(start: Measured) -> dict[str, dict]:
 
 
 def pairwise(
-    results: Sequence[Result], values: dict[str, dict[str, np.ndarray]], name: str, clusters: Sequence[int]
+    results: Sequence[Result],
+    values: dict[str, dict[str, np.ndarray]],
+    name: str,
+    clusters: Sequence[int],
 ) -> list[dict]:
-    """Differences of one figure between all contenders, on the seeds that both have; adjusted together."""
+    """Differences of one figure between all contenders, on the seeds that both have; adjusted
+    together.
+    """
     found = []
     for one, other in itertools.combinations(results, 2):
         seeds = [seed for seed in one.seeds if seed in other.seeds]
         if seeds and name in values[one.name] and name in values[other.name]:
-            left, right = (values[r.name][name][[r.seeds.index(seed) for seed in seeds]] for r in (one, other))
-            found.append((one.name, other.name, len(seeds), crossed_difference(left, right, clusters)))
+            left, right = (
+                values[r.name][name][[r.seeds.index(seed) for seed in seeds]] for r in (one, other)
+            )
+            found.append(
+                (one.name, other.name, len(seeds), crossed_difference(left, right, clusters))
+            )
     return _judged(found)
 
 
-def against_length(results: Sequence[Result], values: dict[str, dict[str, np.ndarray]], start: Measured) -> list[dict]:
+def against_length(
+    results: Sequence[Result], values: dict[str, dict[str, np.ndarray]], start: Measured
+) -> list[dict]:
     """Each contender's own accuracy minus that of the rule of length, on the same rows."""
     rule = longer_wins(start)
     found = []
@@ -148,11 +178,16 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
     adjusted = holm([difference.p for *_, difference in found])
     return [
         {
-            "one": one, "other": other, "seeds": seeds, "difference": as_dict(difference.estimate), "p": difference.p,
-            "adjusted": p, "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
+            "one": one,
+            "other": other,
+            "seeds": seeds,
+            "difference": as_dict(difference.estimate),
+            "p": difference.p,
+            "adjusted": p,
+            "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
         }
         for (one, other, seeds, difference), p in zip(found, adjusted)
-    ]  # fmt: skip
+    ]
 
 
 def said(judged: Sequence[dict]) -> list[str]:
@@ -182,8 +217,14 @@ def summed_up(judged: Sequence[dict]) -> list[str]:
         entries = [entry for name in winners for entry in beaten[name]]
         sizes = sorted(abs(entry["difference"]["value"]) for entry in entries)
         by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
-        p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
-        sentences.append(f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than {_named(losers)}, by {by}, {p}")
+        p = (
+            "adjusted p"
+            f" {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
+        )
+        sentences.append(
+            f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than"
+            f" {_named(losers)}, by {by}, {p}"
+        )
     return sentences + _alike(judged)
 
 

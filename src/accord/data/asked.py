@@ -20,7 +20,14 @@ class Asked:
     left_out: Counter = field(default_factory=Counter)  # reason -> prompts
 
     @classmethod
-    def of(cls, questions: Sequence[Question], template: Template, limit: int | None, max_new_tokens: int, name: str) -> Asked:
+    def of(
+        cls,
+        questions: Sequence[Question],
+        template: Template,
+        limit: int | None,
+        max_new_tokens: int,
+        name: str,
+    ) -> Asked:
         """
         Args:
           template: of the model that is asked, whose positions are `limit`.
@@ -37,11 +44,16 @@ class Asked:
                 asked.left_out[problem.reason] += 1
                 continue
             if len(ids) > room:
-                asked.left_out[f"over {room:,} tokens, so that the answer would not fit into the model's positions"] += 1
+                asked.left_out[
+                    f"over {room:,} tokens, so that the answer would not fit into the model's"
+                    " positions"
+                ] += 1
                 continue
             asked.questions.append(question)
             asked.ids.append(ids)
         if not asked.ids:
             said = "; ".join(f"{count:,}: {reason}" for reason, count in asked.left_out.items())
-            raise DataError(f"None of {len(questions):,} prompts can be answered by {name}. {said}.")
+            raise DataError(
+                f"None of {len(questions):,} prompts can be answered by {name}. {said}."
+            )
         return asked

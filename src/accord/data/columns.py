@@ -8,7 +8,8 @@ from accord.data.containers import located
 from accord.data.prompts import Questions
 from accord.data.write import raw_rows
 
-ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")  # not of a prompt
+# not of a prompt
+ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")
 
 
 def other_columns(path: str, read: Questions) -> dict[int, dict]:
@@ -18,4 +19,7 @@ def other_columns(path: str, read: Questions) -> dict[int, dict]:
     wanted = {question.origin.line for question in read.prompts}
     with located(path) as source:
         rows = {line: row for line, row in raw_rows(source) if line in wanted}
-    return {line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")} for line, row in rows.items()}
+    return {
+        line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")}
+        for line, row in rows.items()
+    }

@@ -1,7 +1,8 @@
-"""From a path to rows, whatever the container: JSONL, JSON, CSV, Parquet, Arrow, compressed or not, a folder, "-".
+"""From a path to rows, whatever the container: JSONL, JSON, CSV, Parquet, Arrow, compressed or not,
+a folder, "-".
 
-What a file is, its first bytes say; a suffix only settles what they leave open. Nothing is ever fetched: a name
-that is no file is an error, since a hub name must be asked for.
+What a file is, its first bytes say; a suffix only settles what they leave open. Nothing is ever
+fetched: a name that is no file is an error, since a hub name must be asked for.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ HEAD = 1 << 16  # bytes looked at to tell what a file is
 
 BOM = b"\xef\xbb\xbf"
 # One of these in its first line makes a text without JSON a table: header names that formats know.
-HEADER = frozenset(b"prompt chosen rejected instruction completion messages question response label".split())
+HEADER = frozenset(
+    b"prompt chosen rejected instruction completion messages question response label".split()
+)
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,8 @@ class Source:
         """(line, value or RowError) of every row, in order, read as they are asked for.
 
         Raises:
-          DataError: the container is empty, damaged, cut short, or of no known kind; names the file.
+          DataError: the container is empty, damaged, cut short, or of no known kind; names the
+            file.
         """
         try:
             if self.path.is_dir():
@@ -63,7 +67,9 @@ class Source:
                 with open(self.path, "rb", buffering=0) as file:
                     yield from _rows(file, self.path.name.lower(), max_row_bytes)
         except DataError as error:
-            raise error if self.name in str(error) else DataError(f"{self.name}: {error}") from error
+            raise (
+                error if self.name in str(error) else DataError(f"{self.name}: {error}")
+            ) from error
         except OSError as error:  # Arrow's errors of reading are OSErrors too
             raise DataError(f"{self.name}: cannot be read: {error}.") from error
 
@@ -77,7 +83,8 @@ class Source:
 
 @contextmanager
 def located(path: str | Path) -> Iterator[Source]:
-    """The source that a path names; "-" is standard input, which is copied to a temporary file first.
+    """The source that a path names; "-" is standard input, which is copied to a temporary file
+    first.
 
     Raises:
       DataError: there is no such file or folder.
@@ -101,10 +108,17 @@ def _kind(name: str) -> int:
     """The mode bits of what lies there."""
     try:
         return os.stat(name).st_mode
-    except (FileNotFoundError, NotADirectoryError, ValueError) as error:  # ValueError: a NUL in the name
+    # ValueError: a NUL in the name
+    except (FileNotFoundError, NotADirectoryError, ValueError) as error:
         hub = name.count("/") == 1 and not name.startswith((".", "/"))
-        hint = " If it is a dataset's name on a hub, download it first: nothing is fetched unasked." if hub else ""
-        raise DataError(f"{name or 'an empty name'}: there is no such file or folder.{hint}") from error
+        hint = (
+            " If it is a dataset's name on a hub, download it first: nothing is fetched unasked."
+            if hub
+            else ""
+        )
+        raise DataError(
+            f"{name or 'an empty name'}: there is no such file or folder.{hint}"
+        ) from error
     except OSError as error:  # a folder that may not be entered, a name too long, a loop of links
         raise DataError(f"{name}: cannot be read: {error.strerror}.") from error
 
@@ -118,12 +132,16 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
             with open(copy, "wb") as file:
                 shutil.copyfileobj(stream, file)
         except OSError as error:
-            raise DataError(f"the input cannot be copied to {tempfile.gettempdir()}: {error.strerror}.") from error
+            raise DataError(
+                f"the input cannot be copied to {tempfile.gettempdir()}: {error.strerror}."
+            ) from error
         yield copy
 
 
 def _rows(file: BinaryIO, name: str, limit: int, layers: int = 0) -> Iterator[Numbered]:
-    """Rows of an open file, unpacked from so many layers: its first bytes say which reader is handed it."""
+    """Rows of an open file, unpacked from so many layers: its first bytes say which reader is
+    handed it.
+    """
     stream = io.BufferedReader(file, HEAD)
     head = stream.peek()
     for magic, reader in MAGIC.items():
@@ -133,11 +151,17 @@ def _rows(file: BinaryIO, name: str, limit: int, layers: int = 0) -> Iterator[Nu
     for magic, unpack in PACKED.items():
         if head.startswith(magic):
             if layers == packed.LAYERS:
-                raise DataError(f"it is packed more than {packed.LAYERS} times over. Unpack it first.")
-            yield from _rows(unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit, layers + 1)
+                raise DataError(
+                    f"it is packed more than {packed.LAYERS} times over. Unpack it first."
+                )
+            yield from _rows(
+                unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit, layers + 1
+            )
             return
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError("the text is UTF-16; UTF-8 is expected. Convert it: iconv -f UTF-16 -t UTF-8.")
+        raise DataError(
+            "the text is UTF-16; UTF-8 is expected. Convert it: iconv -f UTF-16 -t UTF-8."
+        )
     if head.startswith(BOM):
         stream.read(len(BOM))
     yield from _text_reader(head.removeprefix(BOM), name)(stream, limit)

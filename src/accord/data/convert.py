@@ -1,7 +1,8 @@
 """Writes examples in the formats that other tools read.
 
-Each row is read back before it is handed out, so that a format which cannot hold an example (a system turn in an
-HH transcript's middle, several turns in a text prompt) is an error and never a changed example.
+Each row is read back before it is handed out, so that a format which cannot hold an example (a
+system turn in an HH transcript's middle, several turns in a text prompt) is an error and never a
+changed example.
 """
 
 from __future__ import annotations
@@ -50,15 +51,17 @@ def _rows(example: Example, name: str) -> Iterator[dict]:
             yield row
     except RowError as error:
         raise DataError(
-            f"{example.origin}: cannot be written as {name}. {error}\n"
-            "trl-conversational, trl-unpaired and messages hold every pair, label and demonstration."
+            f"{example.origin}: cannot be written as {name}. {error}\ntrl-conversational,"
+            " trl-unpaired and messages hold every pair, label and demonstration."
         ) from error
 
 
 def _refuse_changed(example: Example, row: dict, kind: str) -> None:
     """Reads the row back, and refuses it unless it means the same."""
     found, read = recognise(row)
-    back = [one for each in found.examples(read, example.origin, row) for one in as_kind(each, kind)]
+    back = [
+        one for each in found.examples(read, example.origin, row) for one in as_kind(each, kind)
+    ]
     if [_meaning(one) for one in back] != [_meaning(example)]:
         raise RowError("not held by the format", "read back, the row would be another example.")
 
@@ -80,11 +83,19 @@ def _explicit(pair: Example) -> dict:
 
 
 def _conversational(pair: Example) -> dict:
-    return {"prompt": _messages(pair.prompt), "chosen": _answer(pair.chosen), "rejected": _answer(pair.rejected)}
+    return {
+        "prompt": _messages(pair.prompt),
+        "chosen": _answer(pair.chosen),
+        "rejected": _answer(pair.rejected),
+    }
 
 
 def _unpaired(one: Labelled) -> dict:
-    return {"prompt": _messages(one.prompt), "completion": _answer(one.completion), "label": one.desirable}
+    return {
+        "prompt": _messages(one.prompt),
+        "completion": _answer(one.completion),
+        "label": one.desirable,
+    }
 
 
 def _hh(pair: Example) -> dict:
@@ -117,7 +128,10 @@ def _openai(pair: Example) -> dict:
 
 
 def _ms_swift(pair: Example) -> dict:
-    return {"messages": _messages(pair.prompt) + _answer(pair.chosen), "rejected_response": pair.rejected}
+    return {
+        "messages": _messages(pair.prompt) + _answer(pair.chosen),
+        "rejected_response": pair.rejected,
+    }
 
 
 def _conversation(one: Example) -> dict:
@@ -125,7 +139,10 @@ def _conversation(one: Example) -> dict:
 
 
 def _implicit(pair: Example) -> dict:
-    return {side: _messages(pair.prompt) + _answer(getattr(pair, side)) for side in ("chosen", "rejected")}
+    return {
+        side: _messages(pair.prompt) + _answer(getattr(pair, side))
+        for side in ("chosen", "rejected")
+    }
 
 
 def _hh_prompt(pair: Example) -> dict:
@@ -135,7 +152,12 @@ def _hh_prompt(pair: Example) -> dict:
 
 def _scored(pair: Example) -> tuple:
     """The scores of both sides, which some formats cannot do without."""
-    names = (("score_chosen", "score_rejected"), ("chosen_score", "rejected_score"), ("rating_chosen", "rating_rejected"), ("chosen_rating", "rejected_rating"))
+    names = (
+        ("score_chosen", "score_rejected"),
+        ("chosen_score", "rejected_score"),
+        ("rating_chosen", "rating_rejected"),
+        ("chosen_rating", "rejected_rating"),
+    )
     for chosen, rejected in names:
         if chosen in pair.extra and rejected in pair.extra:
             return pair.extra[chosen], pair.extra[rejected]
@@ -144,7 +166,11 @@ def _scored(pair: Example) -> tuple:
 
 def _ultrafeedback(pair: Example) -> dict:
     scores = _scored(pair)
-    return _implicit(pair) | {"prompt": pair.prompt[-1].content, "score_chosen": scores[0], "score_rejected": scores[1]}
+    return _implicit(pair) | {
+        "prompt": pair.prompt[-1].content,
+        "score_chosen": scores[0],
+        "score_rejected": scores[1],
+    }
 
 
 def _argilla(pair: Example) -> dict:
@@ -158,34 +184,62 @@ def _orca(pair: Example) -> dict:
 
 
 def _ranked(pair: Example) -> dict:
-    return {"prompt": pair.prompt[-1].content, "responses": [pair.chosen, pair.rejected], "ranks": [1, 2]}
+    return {
+        "prompt": pair.prompt[-1].content,
+        "responses": [pair.chosen, pair.rejected],
+        "ranks": [1, 2],
+    }
 
 
 def _shp(pair: Example) -> dict:
-    return {"history": pair.prompt[-1].content, "human_ref_A": pair.chosen, "human_ref_B": pair.rejected, "labels": 1}
+    return {
+        "history": pair.prompt[-1].content,
+        "human_ref_A": pair.chosen,
+        "human_ref_B": pair.rejected,
+        "labels": 1,
+    }
 
 
 def _pku(pair: Example) -> dict:
-    return {"prompt": pair.prompt[-1].content, "response_0": pair.chosen, "response_1": pair.rejected, "better_response_id": 0}
+    return {
+        "prompt": pair.prompt[-1].content,
+        "response_0": pair.chosen,
+        "response_1": pair.rejected,
+        "better_response_id": 0,
+    }
 
 
 def _webgpt(pair: Example) -> dict:
-    said = {"question": {"full_text": pair.prompt[-1].content}, "answer_0": pair.chosen, "answer_1": pair.rejected}
+    said = {
+        "question": {"full_text": pair.prompt[-1].content},
+        "answer_0": pair.chosen,
+        "answer_1": pair.rejected,
+    }
     return said | dict(zip(("score_0", "score_1"), _scored(pair)))
 
 
 def _helpsteer(pair: Example) -> dict:
-    return {"context": _messages(pair.prompt), "response1": pair.chosen, "response2": pair.rejected, "overall_preference": -1}
+    return {
+        "context": _messages(pair.prompt),
+        "response1": pair.chosen,
+        "response2": pair.rejected,
+        "overall_preference": -1,
+    }
 
 
 def _alpaca_outputs(pair: Example) -> dict:
     row = _alpaca(pair)
-    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {"output": [row["chosen"], row["rejected"]]}
+    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {
+        "output": [row["chosen"], row["rejected"]]
+    }
 
 
 def _sharegpt_label(one: Labelled) -> dict:
     said = [*one.prompt, Turn("assistant", one.completion)]
-    return {"conversations": [{"from": FROM[turn.role], "value": turn.content} for turn in said], "kto_tag": one.desirable}
+    return {
+        "conversations": [{"from": FROM[turn.role], "value": turn.content} for turn in said],
+        "kto_tag": one.desirable,
+    }
 
 
 def _messages_label(one: Labelled) -> dict:
@@ -194,7 +248,9 @@ def _messages_label(one: Labelled) -> dict:
 
 def _alpaca_answer(one: Example) -> dict:
     row = _alpaca(Pair(one.prompt, one.completion, one.completion, one.origin))
-    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {"output": one.completion}
+    return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {
+        "output": one.completion
+    }
 
 
 def _alpaca_label(one: Labelled) -> dict:

@@ -23,28 +23,44 @@ class Converted:
     ledger: Ledger
     found: dict[str, int]  # format -> rows that were of it
     written: int = 0
-    refused: Counter = field(default_factory=Counter)  # reason -> examples that the format cannot hold
+    # reason -> examples that the format cannot hold
+    refused: Counter = field(default_factory=Counter)
     first: str = ""  # the first of them, in words
 
     def as_dict(self) -> dict:
         return {
-            "path": self.path, "format": self.format, "written": self.written, "found": self.found,
-            "refused": dict(self.refused), "first_refused": self.first, "ledger": self.ledger.as_dict(),
-        }  # fmt: skip
+            "path": self.path,
+            "format": self.format,
+            "written": self.written,
+            "found": self.found,
+            "refused": dict(self.refused),
+            "first_refused": self.first,
+            "ledger": self.ledger.as_dict(),
+        }
 
     def lines(self) -> list[str]:
         """The account for a person."""
         found = ", ".join(f"{count:,} {name}" for name, count in self.found.items())
-        out = [*self.ledger.lines(), f"read as {found}", f"{self.path}: {self.written:,} rows of {self.format} written"]
+        out = [
+            *self.ledger.lines(),
+            f"read as {found}",
+            f"{self.path}: {self.written:,} rows of {self.format} written",
+        ]
         if self.refused:
             out.append(
-                f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and were left out; the first: {self.first}"
+                f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and"
+                f" were left out; the first: {self.first}"
             )
         return out
 
 
 def convert_file(
-    data: str | Path, output: str | Path, to: str, *, format: str = "auto", columns: dict[str, str] | None = None
+    data: str | Path,
+    output: str | Path,
+    to: str,
+    *,
+    format: str = "auto",
+    columns: dict[str, str] | None = None,
 ) -> Converted:
     """Convert a file.
 
@@ -74,7 +90,13 @@ def convert_file(
         out.found = dict(examples.formats)
         if not out.written:
             raise DataError(
-                "\n".join([f"{source.name}: no row can be written as {to}.", *examples.ledger.lines()[:5], out.first]).rstrip()
+                "\n".join(
+                    [
+                        f"{source.name}: no row can be written as {to}.",
+                        *examples.ledger.lines()[:5],
+                        out.first,
+                    ]
+                ).rstrip()
             )
     return out
 

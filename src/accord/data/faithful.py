@@ -1,8 +1,9 @@
-"""Do the token ids still say what the file says? A second look at trees, by a way of its own: decoding them.
+"""Do the token ids still say what the file says? A second look at trees, by a way of its own:
+decoding them.
 
-Encoding goes from text to tokens; here we go back. A row under another row's answer, a template that drops a turn, a
-tokenizer that has no token for a script, an answer that ends in a token at which nothing stops: none of these raises
-an error, and all show in the decoded text.
+Encoding goes from text to tokens; here we go back. A row under another row's answer, a template
+that drops a turn, a tokenizer that has no token for a script, an answer that ends in a token at
+which nothing stops: none of these raises an error, and all show in the decoded text.
 """
 
 from __future__ import annotations
@@ -23,17 +24,23 @@ from accord.types import Example, Finding, Pair, Tree, Turn
 
 SAMPLE = 256  # rows decoded, spread evenly over the file: decoding costs about what encoding does
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
-MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")  # how chat templates mark turns
+# how chat templates mark turns
+MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 
 
 def faithful(
-    encoding: Encoding, template: Template, stops: Iterable[int | None], max_unfit: float, columns: Mapping[str, str] | None = None
+    encoding: Encoding,
+    template: Template,
+    stops: Iterable[int | None],
+    max_unfit: float,
+    columns: Mapping[str, str] | None = None,
 ) -> list[Finding]:
     """What decoding a sample of the rows shows.
 
     Args:
       columns: the file's own names of columns, as `data.columns` has them.
-      stops: ids at which generation stops: the tokenizer's EOS and those of the model's generation config.
+      stops: ids at which generation stops: the tokenizer's EOS and those of the model's generation
+        config.
       max_unfit: share of rows whose text may differ before training is refused.
     """
     step = max(1, len(encoding.trees) // SAMPLE)
@@ -48,16 +55,26 @@ def faithful(
 
 
 def plain(text: str) -> str:
-    """Text without what tokenizers and templates may change: case, blanks, compatible forms of one character."""
+    """Text without what tokenizers and templates may change: case, blanks, compatible forms of one
+    character.
+    """
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str, str]) -> Finding:
-    """Do `chosen` and `rejected` of the examples stand under these names in the file? Read by the json module alone."""
+    """Do `chosen` and `rejected` of the examples stand under these names in the file? Read by the
+    json module alone.
+    """
     check, examples = "data.sides", [encoding.examples[tree.row] for tree in sample]
     file = Path(examples[0].origin.file) if examples else Path()
-    if file.suffix not in (".jsonl", ".ndjson") or not file.is_file() or not isinstance(examples[0], Pair):
-        return Finding(check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time")
+    if (
+        file.suffix not in (".jsonl", ".ndjson")
+        or not file.is_file()
+        or not isinstance(examples[0], Pair)
+    ):
+        return Finding(
+            check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time"
+        )
     wanted = {example.origin.line: example for example in examples}
     swapped = []
     with file.open("rb") as lines:
@@ -65,8 +82,13 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str
             if number in wanted and _stands_swapped(line, wanted[number], columns):
                 swapped.append(str(wanted[number].origin))
     if not swapped:
-        return Finding(check, "ok", f"chosen and rejected of {len(wanted):,} rows are as in the file")
-    says = f"{len(swapped):,} of {len(wanted):,} rows have chosen and rejected swapped against what stands in the file"
+        return Finding(
+            check, "ok", f"chosen and rejected of {len(wanted):,} rows are as in the file"
+        )
+    says = (
+        f"{len(swapped):,} of {len(wanted):,} rows have chosen and rejected swapped against what"
+        " stands in the file"
+    )
     return Finding(check, "refused", says, {"first": swapped[:3]}, "report this with the row")
 
 
@@ -79,12 +101,19 @@ def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> b
     row = renamed(row, columns) if isinstance(row, dict) else {}
     if not {"chosen", "rejected"} <= row.keys():
         return False
-    good, bad = (plain(json.dumps(row[side], ensure_ascii=False)) for side in ("chosen", "rejected"))
-    chosen, rejected = (plain(json.dumps(answer.strip(), ensure_ascii=False)[1:-1]) for answer in (example.chosen, example.rejected))
+    good, bad = (
+        plain(json.dumps(row[side], ensure_ascii=False)) for side in ("chosen", "rejected")
+    )
+    chosen, rejected = (
+        plain(json.dumps(answer.strip(), ensure_ascii=False)[1:-1])
+        for answer in (example.chosen, example.rejected)
+    )
     return chosen in bad and rejected in good and (chosen not in good or rejected not in bad)
 
 
-def _texts(encoding: Encoding, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree], max_unfit: float) -> Finding:
+def _texts(
+    encoding: Encoding, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree], max_unfit: float
+) -> Finding:
     wrong = []
     for tree in sample:
         example = encoding.examples[tree.row]
@@ -92,15 +121,21 @@ def _texts(encoding: Encoding, tokenizer: PreTrainedTokenizerBase, sample: Seque
             wrong.append({"at": str(example.origin), "detail": problem})
     says = f"{len(sample):,} rows decoded: "
     if not wrong:
-        return Finding("data.text", "ok", says + "every answer and every question stands in its tokens")
+        return Finding(
+            "data.text", "ok", says + "every answer and every question stands in its tokens"
+        )
     share = len(wrong) / len(sample)
     evidence = {"share": share, "first": wrong[:3]}
     verdict = "refused" if share > max_unfit else "warning"
     says += f"{len(wrong):,} ({share:.1%}) do not hold the text of their row: {wrong[0]['detail']}"
-    return Finding("data.text", verdict, says, evidence, "mend the chat template, or report this row")
+    return Finding(
+        "data.text", verdict, says, evidence, "mend the chat template, or report this row"
+    )
 
 
-def _problem(encoding: Encoding, tokenizer: PreTrainedTokenizerBase, tree: Tree, example: Example) -> str:
+def _problem(
+    encoding: Encoding, tokenizer: PreTrainedTokenizerBase, tree: Tree, example: Example
+) -> str:
     """What of a row's text is not in its tokens; empty where all of it is."""
     unknown = tokenizer.unk_token_id
     sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
@@ -118,60 +153,103 @@ def _problem(encoding: Encoding, tokenizer: PreTrainedTokenizerBase, tree: Tree,
 
 
 def _must_stand(turns: Sequence[Turn], cut: bool) -> list[Turn]:
-    """The turns that no template may drop. Earlier answers are not among them: think blocks are taken out of those."""
+    """The turns that no template may drop. Earlier answers are not among them: think blocks are
+    taken out of those.
+    """
     asked = [turn for turn in turns if turn.role in ("user", "system")]
     return asked[-1:] if cut else asked
 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    return tokenizer.decode(
+        list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
+    )
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Finding:
     """Tokens that stand for text which the tokenizer does not know."""
     unknown = tokenizer.unk_token_id
     # Where EOS or BOS doubles as the unknown token (SmolLM2), its ids in a prompt are markers.
-    if unknown is None or unknown in (tokenizer.eos_token_id, tokenizer.bos_token_id, tokenizer.pad_token_id):
+    if unknown is None or unknown in (
+        tokenizer.eos_token_id,
+        tokenizer.bos_token_id,
+        tokenizer.pad_token_id,
+    ):
         return Finding("data.unknown_tokens", "ok", "the tokenizer has a token for every text")
     ids = [token for tree in sample for part in (tree.prompt, *tree.completions) for token in part]
     share = ids.count(unknown) / max(1, len(ids))
     says = f"{share:.2%} of tokens are unknown to the tokenizer ({tokenizer.unk_token})"
     if share <= UNKNOWN:
         return Finding("data.unknown_tokens", "ok", says)
-    return Finding("data.unknown_tokens", "warning", says, {"share": share}, "use the tokenizer of this model, or other data")
+    return Finding(
+        "data.unknown_tokens",
+        "warning",
+        says,
+        {"share": share},
+        "use the tokenizer of this model, or other data",
+    )
 
 
 def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Finding:
     """Does generation stop at the token that answers are taught to end in?"""
-    last = Counter(ids[-1] for tree in sample for ids in tree.completions if ids[-1] in template.end_ids)
+    last = Counter(
+        ids[-1] for tree in sample for ids in tree.completions if ids[-1] in template.end_ids
+    )
     deaf = {token: count for token, count in last.items() if token not in stops}
     if not deaf:
         return Finding("data.stop", "ok", "answers end in a token at which generation stops")
     token = max(deaf, key=deaf.get)
     name = template.tokenizer.convert_ids_to_tokens(token)
-    says = f"answers end in {name}, at which generation does not stop (it stops at {sorted(stops)}): replies would run on"
-    remedy = f"add {token} to eos_token_id in generation_config.json, or mend the tokenizer's eos_token"
+    says = (
+        f"answers end in {name}, at which generation does not stop (it stops at {sorted(stops)}):"
+        " replies would run on"
+    )
+    remedy = (
+        f"add {token} to eos_token_id in generation_config.json, or mend the tokenizer's eos_token"
+    )
     return Finding("data.stop", "warning", says, {"token": token, "stops": sorted(stops)}, remedy)
 
 
 def markers(template: Template) -> Finding:
-    """Are the template's markers tokens of this tokenizer? A template of another model writes them as plain text."""
+    """Are the template's markers tokens of this tokenizer? A template of another model writes them
+    as plain text.
+    """
     if template.kind == "raw":
         return Finding("data.markers", "ok", "raw text has no turn markers")
     try:
         text = template.full_text([Turn("user", "hello")], "there")
     except Unfit:  # rows with a system turn may still render: they were checked one by one
-        return Finding("data.markers", "ok", "the template takes no lone question; its rows were checked")
+        return Finding(
+            "data.markers", "ok", "the template takes no lone question; its rows were checked"
+        )
     tokenizer = template.tokenizer
     used = dict.fromkeys(MARKER.findall(text))
-    foreign = [mark for mark in used if len(tokenizer(mark, add_special_tokens=False)["input_ids"]) > 1]
-    own = [token for token in tokenizer.get_added_vocab() if MARKER.fullmatch(token) and _opens_turns(token)]
+    foreign = [
+        mark for mark in used if len(tokenizer(mark, add_special_tokens=False)["input_ids"]) > 1
+    ]
+    own = [
+        token
+        for token in tokenizer.get_added_vocab()
+        if MARKER.fullmatch(token) and _opens_turns(token)
+    ]
     unused = [token for token in own if token not in used]
-    if foreign and unused:  # either alone is common: templates of plain text, vocabularies with spare markers
-        says = f"the template marks turns by {', '.join(foreign)}, plain text to this tokenizer, whose own are {', '.join(unused[:3])}"
-        return Finding("data.markers", "warning", says, {"foreign": foreign, "own": unused}, "use this model's own chat template")
+    # either alone is common: templates of plain text, vocabularies with spare markers
+    if foreign and unused:
+        says = (
+            f"the template marks turns by {', '.join(foreign)}, plain text to this tokenizer, whose"
+            f" own are {', '.join(unused[:3])}"
+        )
+        return Finding(
+            "data.markers",
+            "warning",
+            says,
+            {"foreign": foreign, "own": unused},
+            "use this model's own chat template",
+        )
     return Finding("data.markers", "ok", "the template's turn markers are tokens of this tokenizer")
 
 
 def _opens_turns(token: str) -> bool:
-    return any(word in token for word in ("im_start", "im_end", "header", "user", "assistant", "turn"))
+    return any(
+        word in token for word in ("im_start", "im_end", "header", "user", "assistant", "turn")
+    )

@@ -1,6 +1,8 @@
-"""Rows from JSON text: one a line, an array, or one object that holds columns. Memory stays bounded by one row.
+"""Rows from JSON text: one a line, an array, or one object that holds columns. Memory stays bounded
+by one row.
 
-Every generator yields (line, value or RowError), lines from 1; arrays have no lines and give the row's number.
+Every generator yields (line, value or RowError), lines from 1; arrays have no lines and give the
+row's number.
 """
 
 from __future__ import annotations
@@ -19,18 +21,23 @@ Numbered = tuple[int, object]  # (line, the row's value or the RowError that sta
 
 BLOCK = 1 << 16  # characters read at a time
 BLANKS = re.compile(r"[ \t\r\n]*")
-# An array has no line ends to go on from after a broken element, so one that does not end is given up on here.
+# An array has no line ends to go on from after a broken element, so one that does not end is given
+# up on here.
 GIVE_UP = 4  # times the size limit of a row
 # One object that holds all rows must be read whole; this bounds the memory it takes.
 WHOLE = 64  # times the size limit of a row
 
 
 class Parser:
-    """JSON as the standard has it: a key twice in one object is an error, and NaN is null, not a number."""
+    """JSON as the standard has it: a key twice in one object is an error, and NaN is null, not a
+    number.
+    """
 
     def __init__(self) -> None:
         self.repeated: list[str] = []
-        self.decoder = json.JSONDecoder(object_pairs_hook=self._object, parse_constant=lambda name: None)
+        self.decoder = json.JSONDecoder(
+            object_pairs_hook=self._object, parse_constant=lambda name: None
+        )
 
     def _object(self, pairs: list[tuple[str, object]]) -> dict:
         found = dict(pairs)
@@ -43,7 +50,10 @@ class Parser:
         """Why the value parsed last cannot be trusted, or None; forgets what it saw."""
         repeated, self.repeated = self.repeated, []
         if repeated:
-            return RowError("repeated key", f"the key {repeated[0]!r:.40} stands twice in one object: which is meant?")
+            return RowError(
+                "repeated key",
+                f"the key {repeated[0]!r:.40} stands twice in one object: which is meant?",
+            )
         return None
 
     def line(self, raw: bytes) -> object:
@@ -52,7 +62,9 @@ class Parser:
         try:
             value = self.decoder.decode(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
-            return RowError("invalid UTF-8", f"byte {error.start + 1:,} of the line is not UTF-8.", raw)
+            return RowError(
+                "invalid UTF-8", f"byte {error.start + 1:,} of the line is not UTF-8.", raw
+            )
         except RecursionError:
             return RowError("invalid JSON", "it is nested too deeply to be read.", raw)
         except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
@@ -62,7 +74,9 @@ class Parser:
 
 def too_large(limit: int, source: object = None) -> RowError:
     """The error of a row over the size limit."""
-    return RowError("row too large", f"it is over the limit of {limit:,} bytes (max_row_bytes).", source)
+    return RowError(
+        "row too large", f"it is over the limit of {limit:,} bytes (max_row_bytes).", source
+    )
 
 
 def line_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
@@ -86,7 +100,8 @@ def array_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     """Rows of a JSON array, read one element at a time.
 
     Raises:
-      DataError: the array itself is broken or cut short; what follows the break cannot be found again.
+      DataError: the array itself is broken or cut short; what follows the break cannot be found
+        again.
     """
     parser, text, number = Parser(), _Window(stream), 0
     text.expect("[", "an array")
@@ -110,12 +125,16 @@ def _fault(raw: str, limit: int) -> RowError | None:
     try:
         raw.encode("utf-8")
     except UnicodeEncodeError as error:  # what `_Window` made of bytes that are no UTF-8
-        return RowError("invalid UTF-8", f"character {error.start + 1:,} of the row is not UTF-8.", raw)
+        return RowError(
+            "invalid UTF-8", f"character {error.start + 1:,} of the row is not UTF-8.", raw
+        )
     return None
 
 
 def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[object, str]:
-    """The next element and its text; reads on, twice as much each time, while it does not end in what is there."""
+    """The next element and its text; reads on, twice as much each time, while it does not end in
+    what is there.
+    """
     text.peek()
     while True:
         try:
@@ -124,18 +143,23 @@ def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[ob
                 return value, text.take(end - text.at)
             problem = "the text ends in it or right after it"
         except RecursionError:
-            raise DataError(f"row {number:,} of the JSON array is nested too deeply to be read.") from None
+            raise DataError(
+                f"row {number:,} of the JSON array is nested too deeply to be read."
+            ) from None
         except ValueError as error:
-            problem = getattr(error, "msg", str(error))  # its line and column count from the window's start
+            # its line and column count from the window's start
+            problem = getattr(error, "msg", str(error))
         if text.left > GIVE_UP * limit or not text.more():
             raise DataError(
-                f"row {number:,} of the JSON array cannot be read: {problem}. The file is damaged or cut short; "
-                "with one row a line (JSONL) the other rows could be saved."
+                f"row {number:,} of the JSON array cannot be read: {problem}. The file is damaged"
+                " or cut short; with one row a line (JSONL) the other rows could be saved."
             )
 
 
 class _Window:
-    """The part of a text that is held, and how far it is consumed: cutting it at every row would copy it every time."""
+    """The part of a text that is held, and how far it is consumed: cutting it at every row would
+    copy it every time.
+    """
 
     def __init__(self, stream: BinaryIO) -> None:
         self.reader = io.TextIOWrapper(stream, "utf-8", errors="surrogateescape", newline="")
@@ -168,19 +192,26 @@ class _Window:
         """Consumes one of the characters, or says what is missing."""
         found = self.peek()
         if not found or found not in characters:
-            raise DataError(f"the JSON array is broken: {what} is expected, found {found or 'the end of the file'!r}.")
+            raise DataError(
+                f"the JSON array is broken: {what} is expected, found"
+                f" {found or 'the end of the file'!r}."
+            )
         return self.take(1)
 
 
 def object_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of one JSON object: columns of equal length, or {"data": [rows]}, or the object as the only row.
+    """Rows of one JSON object: columns of equal length, or {"data": [rows]}, or the object as the
+    only row.
 
     Raises:
-      DataError: it is not one object, or larger than `WHOLE` rows of the size limit, since it is read whole.
+      DataError: it is not one object, or larger than `WHOLE` rows of the size limit, since it is
+        read whole.
     """
     raw = stream.read(WHOLE * limit + 1)
     if len(raw) > WHOLE * limit:
-        raise DataError(f"one JSON object of over {WHOLE * limit:,} bytes; write one row a line (JSONL).")
+        raise DataError(
+            f"one JSON object of over {WHOLE * limit:,} bytes; write one row a line (JSONL)."
+        )
     value = Parser().line(raw)
     if isinstance(value, RowError):
         raise DataError(f"neither one JSON object nor one a line (JSONL): {value.says}")
@@ -199,9 +230,17 @@ def text_size(value: object) -> int:
 
 def holds_rows(value: object) -> bool:
     """Whether a JSON object holds many rows: as columns of lists, or as one list of objects."""
-    if not isinstance(value, dict) or not value or not all(isinstance(each, list) and each for each in value.values()):
+    if (
+        not isinstance(value, dict)
+        or not value
+        or not all(isinstance(each, list) and each for each in value.values())
+    ):
         return False
-    messages = any(isinstance(item, dict) and {"role", "from"} & set(item) for each in value.values() for item in each)
+    messages = any(
+        isinstance(item, dict) and {"role", "from"} & set(item)
+        for each in value.values()
+        for item in each
+    )
     return not messages and (_is_wrapped(value) or len({len(each) for each in value.values()}) == 1)
 
 
@@ -219,5 +258,12 @@ def _unpacked(value: dict) -> list:
 
 def kind_of(value: object) -> str:
     """The JSON name of a value's type, for messages."""
-    names = {bool: "a boolean", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+    names = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "text",
+        list: "a list",
+        dict: "an object",
+    }
     return "null" if value is None else names.get(type(value), type(value).__name__)

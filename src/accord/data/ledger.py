@@ -2,8 +2,9 @@
 
     rows == used + len(rejected)        always, whatever the file holds
 
-A row is one line of a JSONL file, one element of an array, one record of a table. What a row became (a pair
-that serves as two labels, a ranking that gives three pairs) is counted apart, in `examples`.
+A row is one line of a JSONL file, one element of an array, one record of a table. What a row became
+(a pair that serves as two labels, a ranking that gives three pairs) is counted apart, in
+`examples`.
 """
 
 from __future__ import annotations
@@ -18,8 +19,9 @@ from accord.types import DataError, Origin
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
 
-# Rows without a fault that the caller's own choice leaves out. They count as rejected, so that the account
-# balances, but not in `rejected_share`: nothing is wrong with a file because its raters found a tie.
+# Rows without a fault that the caller's own choice leaves out. They count as rejected, so that the
+# account balances, but not in `rejected_share`: nothing is wrong with a file because its raters
+# found a tie.
 LEFT_OUT = frozenset({"undesirable", "tie"})
 
 
@@ -78,7 +80,9 @@ class Ledger:
         """Counts one row that was not used, and keeps its place and reason."""
         self.rows += 1
         source = row if error.source is None else error.source
-        self.rejected.append(Rejection(Origin(self.file, line), error.reason, printable(error.says), excerpt(source)))
+        self.rejected.append(
+            Rejection(Origin(self.file, line), error.reason, printable(error.says), excerpt(source))
+        )
 
     @property
     def reasons(self) -> Counter:
@@ -87,9 +91,11 @@ class Ledger:
 
     @property
     def rejected_share(self) -> float:
-        """Share of rows that have a fault, from 0 to 1; rows left out by choice (`LEFT_OUT`) have none.
+        """Share of rows that have a fault, from 0 to 1; rows left out by choice (`LEFT_OUT`) have
+        none.
 
-        What share is too large is the caller's policy: `read` itself refuses only a file without usable rows.
+        What share is too large is the caller's policy: `read` itself refuses only a file without
+        usable rows.
         """
         faulty = sum(count for reason, count in self.reasons.items() if reason not in LEFT_OUT)
         return faulty / self.rows if self.rows else 0.0
@@ -101,7 +107,10 @@ class Ledger:
     def lines(self) -> list[str]:
         """The account for a person: totals, then each reason with its first places, then the notes."""
         share = f" ({len(self.rejected) / self.rows:.2%})" if self.rejected else ""
-        lines = [f"{self.file}: {self.rows:,} rows = {self.used:,} used + {len(self.rejected):,} rejected{share}"]
+        lines = [
+            f"{self.file}: {self.rows:,} rows = {self.used:,} used + {len(self.rejected):,}"
+            f" rejected{share}"
+        ]
         if self.examples != self.used:
             lines.append(f"  the {self.used:,} used rows give {self.examples:,} examples")
         for reason, count in self.reasons.most_common():
@@ -113,7 +122,9 @@ class Ledger:
         """What the first row with this reason says, and the lines of the first three."""
         first = self.places(reason)
         more = ", …" if self.reasons[reason] > len(first) else ""
-        return f"{first[0].says} (line {', '.join(f'{place.origin.line:,}' for place in first)}{more})"
+        return (
+            f"{first[0].says} (line {', '.join(f'{place.origin.line:,}' for place in first)}{more})"
+        )
 
     def as_dict(self) -> dict:
         """The account for a run's records; JSON-serialisable."""
@@ -126,17 +137,25 @@ class Ledger:
             "rejected_share": self.rejected_share,
             "reasons": dict(self.reasons.most_common()),
             "notes": dict(self.notes.most_common()),
-            "first": {reason: [place.as_dict() for place in self.places(reason)] for reason in self.reasons},
+            "first": {
+                reason: [place.as_dict() for place in self.places(reason)]
+                for reason in self.reasons
+            },
         }
 
     def write(self, path: str | Path) -> None:
         """Writes the rejected rows to a JSONL file: file, line, reason, what was found, excerpt."""
-        lines = (json.dumps(rejection.as_dict(), ensure_ascii=False) + "\n" for rejection in self.rejected)
+        lines = (
+            json.dumps(rejection.as_dict(), ensure_ascii=False) + "\n"
+            for rejection in self.rejected
+        )
         try:
             with open(path, "w", encoding="utf-8") as file:
                 file.writelines(lines)
         except OSError as error:
-            raise DataError(f"{path}: the list of rejected rows cannot be written: {error.strerror}.") from error
+            raise DataError(
+                f"{path}: the list of rejected rows cannot be written: {error.strerror}."
+            ) from error
 
 
 def excerpt(source: object) -> str:

@@ -1,7 +1,8 @@
-"""Which rows make up which batch: a pure function of (seed, epoch, index). Resuming needs no sampler state.
+"""Which rows make up which batch: a pure function of (seed, epoch, index). Resuming needs no
+sampler state.
 
-Batches of one epoch differ in size by at most one row, so there is no small last batch whose gradient would be noisier
-than the others. Every row comes exactly once an epoch.
+Batches of one epoch differ in size by at most one row, so there is no small last batch whose
+gradient would be noisier than the others. Every row comes exactly once an epoch.
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from accord.types import Tree
 
 @dataclass(frozen=True)
 class Order:
-    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all good or all bad.
+    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all
+    good or all bad.
 
-    `unit` neighbouring rows stay together, such as the two labels of one pair: their batches then hold the pairs that
-    batches of pairs hold. Batches differ by at most one unit.
+    `unit` neighbouring rows stay together, such as the two labels of one pair: their batches then
+    hold the pairs that batches of pairs hold. Batches differ by at most one unit.
     """
 
     n: int  # a multiple of `unit`, as is batch_size
@@ -36,9 +38,12 @@ class Order:
 
     @cached_property
     def digest(self) -> str:
-        """Of the first epoch's batches: another version of a library may shuffle otherwise, and a resumed run would then see
-        some rows twice and others never."""
-        batches = (self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch))
+        """Of the first epoch's batches: another version of a library may shuffle otherwise, and a
+        resumed run would then see some rows twice and others never.
+        """
+        batches = (
+            self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch)
+        )
         return hashlib.sha256(b"|".join(batches)).hexdigest()
 
     def batch(self, index: int) -> np.ndarray:
@@ -55,8 +60,8 @@ def _epoch(n: int, seed: int, epoch: int, strata: tuple[int, ...] | None) -> np.
     rng = np.random.Generator(np.random.Philox(key=[seed, epoch]))
     if strata is None:
         return rng.permutation(n)
-    # Each stratum is shuffled and laid evenly over [0, 1) from a random start; merging them keeps the proportions
-    # of the whole in every stretch.
+    # Each stratum is shuffled and laid evenly over [0, 1) from a random start; merging them keeps
+    # the proportions of the whole in every stretch.
     labels = np.asarray(strata)
     place = np.empty(n)
     for value in np.unique(labels):
@@ -68,9 +73,10 @@ def _epoch(n: int, seed: int, epoch: int, strata: tuple[int, ...] | None) -> np.
 def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
     """Trees whose prompt is answered by another row's completion, for KTO's baseline z0.
 
-    The answer always comes from another *prompt*: rows are sorted by prompt and the answers shifted by the largest
-    group, so no row meets its own group. Rows of a prompt that fills more than half of the batch find too few
-    partners; those left over are passed by. An empty result means that the batch has one prompt only.
+    The answer always comes from another *prompt*: rows are sorted by prompt and the answers shifted
+    by the largest group, so no row meets its own group. Rows of a prompt that fills more than half
+    of the batch find too few partners; those left over are passed by. An empty result means that
+    the batch has one prompt only.
     """
     groups: dict[tuple[int, ...], list[Tree]] = {}
     for tree in trees:
@@ -81,7 +87,9 @@ def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
         largest = max(map(len, groups.values()))
     ordered = [tree for rows in _shuffled(list(groups.values()), seed) for tree in rows]
     donors = ordered[largest:] + ordered[:largest]
-    return [replace(tree, completions=donor.completions[:1]) for tree, donor in zip(ordered, donors)]
+    return [
+        replace(tree, completions=donor.completions[:1]) for tree, donor in zip(ordered, donors)
+    ]
 
 
 def _shuffled(groups: list[list[Tree]], seed: int) -> list[list[Tree]]:

@@ -1,4 +1,5 @@
-"""Reading what gzip or zstd packed: damage is said in words, and a small file cannot unpack into a whole disk.
+"""Reading what gzip or zstd packed: damage is said in words, and a small file cannot unpack into a
+whole disk.
 
 Both readers take several members after each other, as `cat a.gz b.gz` gives them.
 """
@@ -14,13 +15,16 @@ from accord.types import DataError
 
 LAYERS = 2  # files packed more often are no data; one that contains itself would never end
 
-# Text packs 3 to 20 times. What packs a hundred times better than that holds nothing but repetition.
+# Text packs 3 to 20 times. What packs a hundred times better than that holds nothing but
+# repetition.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 400
 
 
 class Unpacked(io.RawIOBase):
-    """The unpacked bytes of a stream. Subclasses decode one member; this class joins them and watches the ratio."""
+    """The unpacked bytes of a stream. Subclasses decode one member; this class joins them and
+    watches the ratio.
+    """
 
     kind = ""
     damage: type[Exception] = Exception  # what the decoder raises
@@ -40,7 +44,9 @@ class Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer) -> int:
-        """Fills the buffer but at the end: what a file is, is told from its first 64 KiB or from all of it."""
+        """Fills the buffer but at the end: what a file is, is told from its first 64 KiB or from
+        all of it.
+        """
         filled = 0
         while filled < len(buffer):
             if self.at == len(self.ready):
@@ -83,8 +89,9 @@ class Unpacked(io.RawIOBase):
     def _refuse_bomb(self) -> None:
         if self.bytes_out > BOMB_BYTES and self.bytes_out > BOMB_RATIO * self.bytes_in:
             raise DataError(
-                f"{self.bytes_in:,} bytes of {self.kind} data unpack to over {self.bytes_out:,}: no preferences pack so "
-                "well, so this was made to fill a memory or a disk. If it is right, unpack it yourself."
+                f"{self.bytes_in:,} bytes of {self.kind} data unpack to over {self.bytes_out:,}: no"
+                " preferences pack so well, so this was made to fill a memory or a disk. If it is"
+                " right, unpack it yourself."
             )
 
 
@@ -98,7 +105,9 @@ class Gzip(Unpacked):
 
 
 class Zstd(Unpacked):
-    """zstd: a block of four bytes can stand for 128 KiB. The package's own reader takes data cut short for complete."""
+    """zstd: a block of four bytes can stand for 128 KiB. The package's own reader takes data cut
+    short for complete.
+    """
 
     kind, piece = "zstd", 1 << 10
 
@@ -107,5 +116,10 @@ class Zstd(Unpacked):
         try:
             import zstandard
         except ImportError:
-            raise DataError("zstd needs the package zstandard: pip install 'accord[zstd]'.") from None
-        self.damage, self.new_member = zstandard.ZstdError, zstandard.ZstdDecompressor().decompressobj
+            raise DataError(
+                "zstd needs the package zstandard: pip install 'accord[zstd]'."
+            ) from None
+        self.damage, self.new_member = (
+            zstandard.ZstdError,
+            zstandard.ZstdDecompressor().decompressobj,
+        )

@@ -1,4 +1,6 @@
-"""Prompts to be answered: those of any file that training reads, of rows with a prompt alone, or of a plain text."""
+"""Prompts to be answered: those of any file that training reads, of rows with a prompt alone, or of
+a plain text.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ from accord.data.json_rows import kind_of
 from accord.data.ledger import Ledger, RowError
 from accord.types import DataError, Origin, Turn
 
-ALONE = "prompt|question|instruction|messages"  # columns that hold a prompt where no answer stands beside it
+# columns that hold a prompt where no answer stands beside it
+ALONE = "prompt|question|instruction|messages"
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,8 @@ def read_prompts(path: str) -> Questions:
     """Each prompt of a file once.
 
     Args:
-      path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages) alone; a .txt with one
-        prompt a line; "-" for standard input.
+      path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages)
+        alone; a .txt with one prompt a line; "-" for standard input.
 
     Raises:
       DataError: the file cannot be read, or holds no prompt.
@@ -61,7 +64,10 @@ def read_prompts(path: str) -> Questions:
             found.setdefault(turns, Question(turns, origin))
         digest = source.digest()
     if not found:
-        reasons = "\n".join(f"  {count:,} × {reason}: {ledger.first_places(reason)}" for reason, count in ledger.reasons.most_common(3))
+        reasons = "\n".join(
+            f"  {count:,} × {reason}: {ledger.first_places(reason)}"
+            for reason, count in ledger.reasons.most_common(3)
+        )
         raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
     return Questions(list(found.values()), ledger, digest)
 
@@ -72,10 +78,13 @@ def _rows(source: Source, path: str):
         yield from source.rows(MAX_ROW_BYTES)
         return
     try:
-        lines = source.path.read_text(encoding="utf-8-sig").split("\n")  # not at every character that Unicode calls a line's end
+        # not at every character that Unicode calls a line's end
+        lines = source.path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
-    yield from ((number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip())
+    yield from (
+        (number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip()
+    )
 
 
 def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
@@ -83,7 +92,9 @@ def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
-        raise RowError("not an object", f"the row is {kind_of(value)}; an object with a prompt is expected.")
+        raise RowError(
+            "not an object", f"the row is {kind_of(value)}; an object with a prompt is expected."
+        )
     try:
         known, row = recognise(value)
         return known.examples(row, origin, value)[0].prompt

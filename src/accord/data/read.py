@@ -1,7 +1,7 @@
 """Reads a preference file into examples, with the account of every row.
 
-    container ──▶ rows ──▶ the format of each row ──▶ example ──▶ the kind that was asked for
-                  └────────────────── ledger: used, or rejected with a reason ─────────────────┘
+container ──▶ rows ──▶ the format of each row ──▶ example ──▶ the kind that was asked for
+              └────────────────── ledger: used, or rejected with a reason ─────────────────┘
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ class Dataset:
     examples: list[Example]
     ledger: Ledger
     formats: Counter  # name of a format -> rows that were found to be of it and could be used
-    kind: str  # what most rows of the file hold, a key of ROW_KINDS; the examples are of the kind asked for
+    # what most rows of the file hold, a key of ROW_KINDS; the examples are of the kind asked for
+    kind: str
     digest: str  # sha256 of the file's bytes
     path: str
 
@@ -34,7 +35,8 @@ class Dataset:
         return len(self.examples)
 
 
-USELESS = 100_000  # rows at a file's start that cannot be used, after which the rest is not read: it is no such file
+# rows at a file's start that cannot be used, after which the rest is not read: it is no such file
+USELESS = 100_000
 
 
 @dataclass(frozen=True)
@@ -61,9 +63,10 @@ def read(
     """Reads a file or a folder of preferences as rows of one kind.
 
     Args:
-      path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`; "-" for standard
-        input.
-      rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as pairs.
+      path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`;
+        "-" for standard input.
+      rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as
+        pairs.
       format: the name of the only format to accept; "auto" finds each row's own.
       columns: {name expected: name in the file}, to read a column under another name.
       pairing, margin: which pairs a ranked list gives, see `formats.Pairing`.
@@ -77,7 +80,9 @@ def read(
     if rows not in ROW_KINDS:
         raise UsageError(f"rows is {rows!r}; known: {', '.join(ROW_KINDS)}.")
     if max_row_bytes < 1 or (max_rows is not None and max_rows < 1):
-        raise UsageError(f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1.")
+        raise UsageError(
+            f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1."
+        )
     reading = _Reading(rows, named(format), columns or {}, Pairing(pairing, margin))
     with located(path) as source:
         dataset = _gather(source, islice(source.rows(max_row_bytes), max_rows), reading)
@@ -86,7 +91,8 @@ def read(
 
 
 class Stream:
-    """The examples of a source, one after the other; ledger, formats and kinds fill while they are read.
+    """The examples of a source, one after the other; ledger, formats and kinds fill while they are
+    read.
 
     Nothing else is kept, so that a file of millions of rows takes no more memory than one row.
     """
@@ -94,7 +100,8 @@ class Stream:
     def __init__(self, source: Source, numbered: Iterator[Numbered], reading: _Reading) -> None:
         self.source, self.reading, self._numbered = source, reading, numbered
         self.ledger = Ledger(source.name)
-        self.formats: Counter = Counter()  # name of a format -> rows that were found to be of it and could be used
+        # name of a format -> rows that were found to be of it and could be used
+        self.formats: Counter = Counter()
         self.kinds: Counter = Counter()  # key of ROW_KINDS -> rows
         self._seen: set[str] = set()
 
@@ -103,7 +110,9 @@ class Stream:
             try:
                 columns = _columns(value)
                 self._seen |= columns.keys()
-                found, made, notes = _understood(columns, Origin(self.source.name, line), self.reading)
+                found, made, notes = _understood(
+                    columns, Origin(self.source.name, line), self.reading
+                )
             except RowError as error:
                 self.ledger.reject(line, error, value)
                 if not self.ledger.used and self.ledger.rows == USELESS:
@@ -116,14 +125,22 @@ class Stream:
         _refuse_unknown_columns(self.reading.columns, self._seen, self.source.name)
 
 
-def stream(source: Source, rows: str | None = None, *, format: str = "auto", columns: Mapping[str, str] | None = None) -> Stream:
+def stream(
+    source: Source,
+    rows: str | None = None,
+    *,
+    format: str = "auto",
+    columns: Mapping[str, str] | None = None,
+) -> Stream:
     """The examples of a located source as they are read.
 
     Args:
       rows: a key of ROW_KINDS; None leaves each row the kind that it has.
       format, columns: as in `read`.
     """
-    return Stream(source, source.rows(MAX_ROW_BYTES), _Reading(rows, named(format), columns or {}, Pairing()))
+    return Stream(
+        source, source.rows(MAX_ROW_BYTES), _Reading(rows, named(format), columns or {}, Pairing())
+    )
 
 
 def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> Dataset:
@@ -138,21 +155,32 @@ def _columns(value: object) -> dict:
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
-        raise RowError("not an object", f"the row is {kind_of(value)}; an object with named columns is expected.")
+        raise RowError(
+            "not an object",
+            f"the row is {kind_of(value)}; an object with named columns is expected.",
+        )
     return value
 
 
-def _understood(columns: dict, origin: Origin, reading: _Reading) -> tuple[Format, list[Example], list[str]]:
+def _understood(
+    columns: dict, origin: Origin, reading: _Reading
+) -> tuple[Format, list[Example], list[str]]:
     """The row's format, its examples of the kind asked for, and the notes on it."""
     columns = renamed(columns, reading.columns)
     found, row = recognise(columns, reading.formats, reading.pairing)
     made = found.examples(row, origin, columns)
-    wanted = made if reading.rows is None else [one for each in made for one in as_kind(each, reading.rows)]
+    wanted = (
+        made
+        if reading.rows is None
+        else [one for each in made for one in as_kind(each, reading.rows)]
+    )
     return found, wanted, list(dict.fromkeys(row.notes))
 
 
 def renamed(columns: dict, names: Mapping[str, str]) -> dict:
-    """The row with columns under the names expected; one named by hand comes before one of that name."""
+    """The row with columns under the names expected; one named by hand comes before one of that
+    name.
+    """
     given = {expected: columns[found] for expected, found in names.items() if found in columns}
     return {name: value for name, value in columns.items() if name not in names.values()} | given
 
@@ -161,7 +189,10 @@ def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str)
     unknown = [found for found in names.values() if found not in seen]
     if unknown and seen:
         known = ", ".join(sorted(name[:40] for name in seen)[:40])
-        raise DataError(f"{file}: no row has a column {unknown[0]!r}, which columns={{…}} names. It has: {known}.")
+        raise DataError(
+            f"{file}: no row has a column {unknown[0]!r}, which columns={{…}} names. It has:"
+            f" {known}."
+        )
 
 
 def _refuse_useless(dataset: Dataset, rows: str) -> None:

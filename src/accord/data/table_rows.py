@@ -1,7 +1,8 @@
-"""Rows from tables: CSV, Parquet, Arrow, and the folder that `datasets.Dataset.save_to_disk` writes.
+"""Rows from tables: CSV, Parquet, Arrow, and the folder that `datasets.Dataset.save_to_disk`
+writes.
 
-Nothing is unpickled, no code of a dataset runs, and rows are read in batches. Every generator yields
-(line, value or RowError); only CSV has lines, the others give the row's number.
+Nothing is unpickled, no code of a dataset runs, and rows are read in batches. Every generator
+yields (line, value or RowError); only CSV has lines, the others give the row's number.
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ ROW = 4  # times the size limit of a row: a CSV row of more is given up on, and 
 
 # Columns of a CSV file whose cells may hold a list that is not of messages.
 LISTS = frozenset(
-    "responses completions candidates answers generations scores ratings rewards ranks ranking history output".split()
+    "responses completions candidates answers generations scores ratings rewards ranks ranking"
+    " history output".split()
 )
 
 
@@ -32,9 +34,12 @@ def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     """Rows of CSV or TSV, the first line being the header.
 
     Raises:
-      DataError: a column named twice, or a quote that is never closed (all that follows would be one cell).
+      DataError: a column named twice, or a quote that is never closed (all that follows would be
+        one cell).
     """
-    lines = _Lines(io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""), limit)
+    lines = _Lines(
+        io.TextIOWrapper(stream, "utf-8-sig", errors="surrogateescape", newline=""), limit
+    )
     kept = csv.field_size_limit(limit)
     try:
         header, delimiter = _csv_header(lines)
@@ -58,7 +63,9 @@ def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 
 class _Lines:
-    """Lines of a text for csv.reader, none longer than a row may be: the reader itself would take a line of any length."""
+    """Lines of a text for csv.reader, none longer than a row may be: the reader itself would take a
+    line of any length.
+    """
 
     def __init__(self, text: io.TextIOBase, limit: int) -> None:
         self.text, self.limit = text, limit
@@ -110,15 +117,17 @@ def _csv_header(lines: _Lines) -> tuple[list[str], str]:
 def _csv_error(error: csv.Error, line: int) -> RowError:
     if "end of data" in str(error) or "field limit" in str(error):
         raise DataError(
-            f"line {line:,}: a quote is opened and not closed within the row limit, so all that follows would be one "
-            "cell. Close it, or write the file as JSONL."
+            f"line {line:,}: a quote is opened and not closed within the row limit, so all that"
+            " follows would be one cell. Close it, or write the file as JSONL."
         ) from error
     return RowError("invalid CSV", f"{error}.")
 
 
 def _csv_row(header: list[str], cells: list[str], limit: int) -> object:
     if len(cells) != len(header):
-        return RowError("invalid CSV", f"{len(cells)} cells in a table of {len(header)} columns.", cells)
+        return RowError(
+            "invalid CSV", f"{len(cells)} cells in a table of {len(header)} columns.", cells
+        )
     if any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):
         return RowError("invalid UTF-8", "bytes that are not UTF-8 stand in it.", cells)
     if sum(map(len, cells)) > limit:
@@ -137,7 +146,8 @@ def _cell(name: str, cell: str) -> object:
     if start in ("[{", "{'") and "'role':" in cell:
         raise RowError(
             "messages are not JSON",
-            f"{name} holds messages as Python prints them ({{'role': …}}), not as JSON; save as JSONL or Parquet.",
+            f"{name} holds messages as Python prints them ({{'role': …}}), not as JSON; save as"
+            " JSONL or Parquet.",
             cell,
         )
     try:
@@ -154,7 +164,11 @@ def _is_messages(value: object) -> bool:
 
 
 def _is_message(value: object) -> bool:
-    return isinstance(value, dict) and bool({"role", "from"} & set(value)) and bool({"content", "value"} & set(value))
+    return (
+        isinstance(value, dict)
+        and bool({"role", "from"} & set(value))
+        and bool({"content", "value"} & set(value))
+    )
 
 
 def parquet_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
@@ -190,9 +204,14 @@ def _intact(kind: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise DataError(f"this {kind} file is damaged: it asks for more memory than there is.") from error
-    except (ArrowException, OSError, ValueError) as error:  # ValueError: a column's name that is no UTF-8
-        raise DataError(f"this {kind} file is damaged or cut short: {str(error)[:500]}. Copy it again.") from error
+        raise DataError(
+            f"this {kind} file is damaged: it asks for more memory than there is."
+        ) from error
+    # ValueError: a column's name that is no UTF-8
+    except (ArrowException, OSError, ValueError) as error:
+        raise DataError(
+            f"this {kind} file is damaged or cut short: {str(error)[:500]}. Copy it again."
+        ) from error
 
 
 def _batch_rows(batches: Iterable, limit: int) -> Iterator[Numbered]:
@@ -209,26 +228,33 @@ def _batch_rows(batches: Iterable, limit: int) -> Iterator[Numbered]:
 def _python_rows(batch) -> list:
     """The rows of a batch, or a RowError in the place of one that cannot be taken out of it.
 
-    Arrow trusts what stands in a file: an offset that points outside would crash the process, so all is validated.
+    Arrow trusts what stands in a file: an offset that points outside would crash the process, so
+    all is validated.
     """
     from pyarrow import ArrowException
 
     try:
         batch.validate(full=True)
         return batch.to_pylist()
-    except (ArrowException, ValueError, OverflowError) as error:  # text that is no UTF-8, a date beyond Python's
+    # text that is no UTF-8, a date beyond Python's
+    except (ArrowException, ValueError, OverflowError) as error:
         if batch.num_rows > 1:
             return [row for at in range(batch.num_rows) for row in _python_rows(batch.slice(at, 1))]
-        return [RowError("invalid value", f"a value of the row cannot be read: {str(error)[:200]}.")]
+        return [
+            RowError("invalid value", f"a value of the row cannot be read: {str(error)[:200]}.")
+        ]
 
 
 def _plain(row: dict) -> dict:
-    """The row with JSON's types alone: dates and decimals, which JSON has not, as text; binary text as what it says."""
+    """The row with JSON's types alone: dates and decimals, which JSON has not, as text; binary text
+    as what it says.
+    """
     return {name: _plain_value(value) for name, value in row.items()}
 
 
 def _plain_value(value: object) -> object:
-    if isinstance(value, bytes):  # tools that write text without its type; other bytes stay what they are
+    # tools that write text without its type; other bytes stay what they are
+    if isinstance(value, bytes):
         try:
             return value.decode("utf-8")
         except UnicodeDecodeError:
@@ -249,17 +275,22 @@ def folder_files(folder: Path) -> list[Path]:
     if not state.is_file():
         inside = ", ".join(sorted(entry.name for entry in folder.iterdir())[:6]) or "nothing"
         raise DataError(
-            f"{folder}: this folder is no dataset saved with save_to_disk (no state.json; it holds {inside}). "
-            "Name a data file in it."
+            f"{folder}: this folder is no dataset saved with save_to_disk (no state.json; it holds"
+            f" {inside}). Name a data file in it."
         )
     try:
         recorded = json.loads(state.read_text("utf-8"))
         files = [folder / Path(each["filename"]).name for each in recorded["_data_files"]]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DataError(f"{state}: not readable as the state of a saved dataset. Save it again.") from error
+        raise DataError(
+            f"{state}: not readable as the state of a saved dataset. Save it again."
+        ) from error
     missing = [file.name for file in files if not file.is_file()]
     if missing:
-        raise DataError(f"{folder}: {missing[0]} is missing, which state.json names. Copy the whole folder again.")
+        raise DataError(
+            f"{folder}: {missing[0]} is missing, which state.json names. Copy the whole folder"
+            " again."
+        )
     return files
 
 

@@ -1,7 +1,8 @@
 """From an example to token ids, exactly as the model will see them at inference.
 
-A prompt is rendered as `generate` would get it (the generation prompt included); a completion is what the template
-puts after it. Two properties are checked on every row, since each has failed silently elsewhere:
+A prompt is rendered as `generate` would get it (the generation prompt included); a completion is
+what the template puts after it. Two properties are checked on every row, since each has failed
+silently elsewhere:
 
   text    the rendered prompt is a prefix of the rendered conversation  (think blocks, TRL #5213)
   tokens  the prompt's tokens are a prefix of the conversation's tokens  (merged boundary, TRL #2054)
@@ -21,7 +22,9 @@ from accord.types import Example, Labelled, Refused, Tree, Turn, UsageError
 
 
 class Unfit(Exception):
-    """This row cannot be used, for `reason` (one of a few, for counting), with details for a person."""
+    """This row cannot be used, for `reason` (one of a few, for counting), with details for a
+    person.
+    """
 
     def __init__(self, reason: str, detail: str = ""):
         super().__init__(f"{reason}: {detail}" if detail else reason)
@@ -30,12 +33,15 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Template:
-    """How one model's conversations become tokens. `kind` is "chat" (the model's own template) or "raw"."""
+    """How one model's conversations become tokens. `kind` is "chat" (the model's own template) or
+    "raw".
+    """
 
     tokenizer: PreTrainedTokenizerBase
     kind: str
     end_ids: frozenset[int]  # tokens that end an answer: EOS and the model's other stop tokens
-    specials: re.Pattern | None = field(repr=False)  # special tokens as text; a row that holds one is refused
+    # special tokens as text; a row that holds one is refused
+    specials: re.Pattern | None = field(repr=False)
 
     # ------------------------------------------------------------ text
 
@@ -46,7 +52,9 @@ class Template:
                 raise Unfit("a conversation without a chat template", f"{len(turns)} turns")
             return turns[0].content
         prefill = turns[-1].role == "assistant"
-        return self._render(turns, add_generation_prompt=not prefill, continue_final_message=prefill)
+        return self._render(
+            turns, add_generation_prompt=not prefill, continue_final_message=prefill
+        )
 
     def full_text(self, turns: Sequence[Turn], answer: str) -> str:
         """Prompt and answer, the turn closed as the template closes it."""
@@ -60,14 +68,17 @@ class Template:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
             return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
-        except Exception as error:  # a template is a program; jinja raises what it likes (roles must alternate, …)
+        # a template is a program; jinja raises what it likes (roles must alternate, …)
+        except Exception as error:
             said = str(error).strip() or type(error).__name__  # raise_exception('') says nothing
             raise Unfit("the chat template refuses the row", said.splitlines()[0][:200]) from error
 
     # ------------------------------------------------------------ tokens
 
     def encode(self, text: str) -> list[int]:
-        """Token ids. A chat template writes its own BOS; for raw text the tokenizer adds it (never an EOS)."""
+        """Token ids. A chat template writes its own BOS; for raw text the tokenizer adds it (never
+        an EOS).
+        """
         ids = self.tokenizer(text, add_special_tokens=self.kind == "raw")["input_ids"]
         if self.kind == "raw" and ids and ids[-1] == self.tokenizer.eos_token_id:
             ids = ids[:-1]
@@ -89,32 +100,43 @@ class Template:
         """The tree of one example, its answers closed by exactly one end token.
 
         Raises:
-          Unfit: special tokens inside the text, a boundary that merges, a template that renders the prompt otherwise
-            in context, two BOS, an answer of no tokens, or chosen and rejected equal as tokens.
+          Unfit: special tokens inside the text, a boundary that merges, a template that renders the
+            prompt otherwise in context, two BOS, an answer of no tokens, or chosen and rejected
+            equal as tokens.
         """
         self._no_special_text((*(turn.content for turn in example.prompt), *example.completions))
         text = self.prompt_text(example.prompt)
         prompt = list(self._opening(text))
-        completions = tuple(self._completion(example, text, prompt, answer) for answer in example.completions)
+        completions = tuple(
+            self._completion(example, text, prompt, answer) for answer in example.completions
+        )
         if len(completions) == 2 and completions[0] == completions[1]:
             raise Unfit("chosen and rejected are the same tokens")
         desirable = example.desirable if isinstance(example, Labelled) else None
         return Tree(tuple(prompt), completions, row, desirable)
 
-    def _completion(self, example: Example, text: str, prompt: list[int], answer: str) -> tuple[int, ...]:
+    def _completion(
+        self, example: Example, text: str, prompt: list[int], answer: str
+    ) -> tuple[int, ...]:
         full = self.full_text(example.prompt, answer)
         if not full.startswith(text):
-            raise Unfit("the template renders the prompt otherwise in context", _divergence(text, full))
+            raise Unfit(
+                "the template renders the prompt otherwise in context", _divergence(text, full)
+            )
         ids = self.encode(full)
         if ids[: len(prompt)] != prompt:
-            raise Unfit("the last prompt token and the first answer token merge", self._merge(prompt, ids))
+            raise Unfit(
+                "the last prompt token and the first answer token merge", self._merge(prompt, ids)
+            )
         completion = self._end_once(ids[len(prompt) :])
         if len(completion) < 2:
             raise Unfit("the answer has no tokens")
         return completion
 
     def _end_once(self, ids: list[int]) -> tuple[int, ...]:
-        """Cut behind the first end token (a template may add a newline that is never generated), or add EOS."""
+        """Cut behind the first end token (a template may add a newline that is never generated), or
+        add EOS.
+        """
         for position, token in enumerate(ids):
             if token in self.end_ids:
                 return tuple(ids[: position + 1])
@@ -137,22 +159,28 @@ class Template:
 
     def _one_bos(self, prompt: list[int]) -> None:
         bos = self.tokenizer.bos_token_id
-        # Where BOS opens every turn (SmolLM2 shares it with <|im_start|>) only a doubled one at the start is wrong.
+        # Where BOS opens every turn (SmolLM2 shares it with <|im_start|>) only a doubled one at the
+        # start is wrong.
         if bos is not None and prompt[:2] == [bos, bos]:
             raise Unfit("two BOS tokens", "the template and the tokenizer both add one")
 
     def _merge(self, prompt: list[int], ids: list[int]) -> str:
-        split = next((i for i, (a, b) in enumerate(zip(prompt, ids)) if a != b), min(len(prompt), len(ids)))
+        split = next(
+            (i for i, (a, b) in enumerate(zip(prompt, ids)) if a != b), min(len(prompt), len(ids))
+        )
         alone, together = prompt[split : split + 3], ids[split : split + 3]
         tokens = self.tokenizer.convert_ids_to_tokens
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
 
 
-def make_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation_eos=None, allow_raw=False) -> Template:
+def make_template(
+    tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation_eos=None, allow_raw=False
+) -> Template:
     """The template of a run.
 
     Args:
-      wanted: "auto" (the tokenizer's chat template), "raw" (prompt and answer as they stand), or a .jinja file.
+      wanted: "auto" (the tokenizer's chat template), "raw" (prompt and answer as they stand), or a
+        .jinja file.
       generation_eos: further token ids that end an answer, from the model's generation config.
       allow_raw: take "raw" although the tokenizer has a chat template.
 
@@ -170,8 +198,9 @@ def make_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation
         )
     if kind == "raw" and tokenizer.chat_template and not allow_raw:
         raise Refused(
-            "data.template = raw, but this model has a chat template: it would train on text that it never sees at "
-            "inference.\nLeave data.template at auto, or insist with --allow raw_text."
+            "data.template = raw, but this model has a chat template: it would train on text that"
+            " it never sees at inference.\nLeave data.template at auto, or insist with --allow"
+            " raw_text."
         )
     ends = {tokenizer.eos_token_id, *_as_list(generation_eos)} - {None}
     if kind == "chat":
@@ -182,11 +211,14 @@ def make_template(tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation
 
 
 def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Every token that is no text, by id: those with a role, such as EOS, and those that are merely marked as special.
+    """Every token that is no text, by id: those with a role, such as EOS, and those that are merely
+    marked as special.
 
     The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it would open a turn.
     """
-    marked = {i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special}
+    marked = {
+        i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
     return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens))
 
 
@@ -194,7 +226,8 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
     """The special token, if any, that the template itself puts right behind an answer."""
     try:
         text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "zebra"}], tokenize=False
+            [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "zebra"}],
+            tokenize=False,
         )
     except Exception:  # the rows will say, one by one, what the template refuses
         return set()
@@ -205,7 +238,9 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
 def _template_file(path: str) -> str:
     file = Path(path).expanduser()
     if not file.is_file():
-        raise UsageError(f"data.template = {path!r}: expected auto, raw, or a Jinja file that exists.")
+        raise UsageError(
+            f"data.template = {path!r}: expected auto, raw, or a Jinja file that exists."
+        )
     try:
         return file.read_text(encoding="utf-8")
     except ValueError as error:

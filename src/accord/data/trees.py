@@ -1,4 +1,6 @@
-"""Examples to trees, under a length limit, with an account: examples in = trees + unfit by reason, always."""
+"""Examples to trees, under a length limit, with an account: examples in = trees + unfit by reason,
+always.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ class Encoding:
     examples: Sequence[Example] = ()
     unfit: list[Rejection] = field(default_factory=list)
     turns_cut: Counter = field(default_factory=Counter)  # row -> turns dropped from its prompt
-    answers_cut: Counter = field(default_factory=Counter)  # "chosen", "rejected", "completion" -> answers cut
+    # "chosen", "rejected", "completion" -> answers cut
+    answers_cut: Counter = field(default_factory=Counter)
     rows_cut: set[int] = field(default_factory=set)  # rows whose prompt or answers were cut
     tokens_cut: int = 0  # prompt and answer tokens that were dropped
     ends: Counter = field(default_factory=Counter)  # side -> answers whose last token ends them
@@ -67,17 +70,23 @@ class Encoding:
 
 
 def encode(
-    examples: Sequence[Example], template: Template, limits: Limits,
+    examples: Sequence[Example],
+    template: Template,
+    limits: Limits,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Encoding:  # fmt: skip
+) -> Encoding:
     """Every example as a tree, or counted with the reason why not."""
     out = Encoding(examples=examples)
     for row, example in enumerate(examples):
         try:
             tree = _fitted(example, row, template, limits, out)
         except Unfit as problem:
-            shown = excerpt({"prompt": example.prompt[-1].content, "answer": example.completions[0]})
-            out.unfit.append(Rejection(example.origin, problem.reason, printable(problem.detail), shown))
+            shown = excerpt(
+                {"prompt": example.prompt[-1].content, "answer": example.completions[0]}
+            )
+            out.unfit.append(
+                Rejection(example.origin, problem.reason, printable(problem.detail), shown)
+            )
             continue
         out.trees.append(tree)
         for side, completion in zip(_sides(example), tree.completions):
@@ -95,7 +104,11 @@ def _fitted(example: Example, row: int, template: Template, limits: Limits, out:
     longest = _longest(tree)
     whole = longest
     dropped = 0
-    while longest > limits.max_tokens and limits.long_prompts == "cut" and (shorter := _without_oldest(example)):
+    while (
+        longest > limits.max_tokens
+        and limits.long_prompts == "cut"
+        and (shorter := _without_oldest(example))
+    ):
         dropped += len(example.prompt) - len(shorter.prompt)
         example = shorter
         tree = template.tree(example, row)
@@ -116,7 +129,9 @@ def _longest(tree: Tree) -> int:
 
 
 def _without_oldest(example: Example) -> Example | None:
-    """The example without its oldest exchange; None when only the system turn and the last turn are left."""
+    """The example without its oldest exchange; None when only the system turn and the last turn are
+    left.
+    """
     turns = example.prompt
     head = 1 if turns[0].role == "system" else 0
     starts = [i for i in range(head + 1, len(turns)) if turns[i].role == "user"]
@@ -128,10 +143,14 @@ def _without_oldest(example: Example) -> Example | None:
 def _cut_answers(tree: Tree, example: Example, max_tokens: int, out: Encoding) -> Tree:
     room = max_tokens - len(tree.prompt)
     if room < 1:
-        raise Unfit(TOO_LONG, f"the prompt alone has {len(tree.prompt):,} tokens, limit {max_tokens:,}")
+        raise Unfit(
+            TOO_LONG, f"the prompt alone has {len(tree.prompt):,} tokens, limit {max_tokens:,}"
+        )
     cut = tuple(completion[:room] for completion in tree.completions)
     if len(cut) == 2 and cut[0] == cut[1]:
-        raise Unfit("chosen and rejected are the same tokens", f"after cutting to {max_tokens:,} tokens")
+        raise Unfit(
+            "chosen and rejected are the same tokens", f"after cutting to {max_tokens:,} tokens"
+        )
     out.rows_cut.add(tree.row)
     for side, before, after in zip(_sides(example), tree.completions, cut):
         out.answers_cut[side] += len(after) < len(before)
@@ -146,7 +165,9 @@ def _sides(example: Example) -> tuple[str, ...]:
 # ---------------------------------------------------------------- what the checks on every row found
 
 
-def findings(encoding: Encoding, template: Template, max_unfit: float, max_too_long: float) -> list[Finding]:
+def findings(
+    encoding: Encoding, template: Template, max_unfit: float, max_too_long: float
+) -> list[Finding]:
     """One finding a check, over all rows: whether training may go on, and why not."""
     reasons, n = encoding.reasons, max(1, len(encoding.examples))
     out = [_template_finding(template, encoding.examples)]
@@ -159,16 +180,27 @@ def findings(encoding: Encoding, template: Template, max_unfit: float, max_too_l
     }
     for reason, check in known.items():
         out.append(_row_finding(encoding, check, reason, max_unfit))
-    out += [_row_finding(encoding, "data.other", r, max_unfit) for r in reasons if r not in known and r != TOO_LONG]
+    out += [
+        _row_finding(encoding, "data.other", r, max_unfit)
+        for r in reasons
+        if r not in known and r != TOO_LONG
+    ]
     out.append(_end_finding(encoding))
     share = encoding.length_share
     says = (
-        f"{reasons[TOO_LONG]:,} of {n:,} rows too long and left out, {len(encoding.turns_cut):,} prompts cut at turns, "
-        f"{sum(encoding.answers_cut.values()):,} answers cut; {encoding.tokens_cut:,} tokens dropped"
+        f"{reasons[TOO_LONG]:,} of {n:,} rows too long and left out, {len(encoding.turns_cut):,}"
+        f" prompts cut at turns, {sum(encoding.answers_cut.values()):,} answers cut;"
+        f" {encoding.tokens_cut:,} tokens dropped"
     )
     verdict = "refused" if share > max_too_long else "ok" if share == 0 else "note"
-    remedy = "raise data.max_tokens, or accept it with --set data.max_too_long=SHARE" if verdict == "refused" else ""
-    out.append(Finding("data.length", verdict, says, {"share": share, **encoding.as_dict()}, remedy))
+    remedy = (
+        "raise data.max_tokens, or accept it with --set data.max_too_long=SHARE"
+        if verdict == "refused"
+        else ""
+    )
+    out.append(
+        Finding("data.length", verdict, says, {"share": share, **encoding.as_dict()}, remedy)
+    )
     return out
 
 
@@ -178,16 +210,31 @@ def _row_finding(encoding: Encoding, check: str, reason: str, allowed: float) ->
         return Finding(check, "ok", f"no row: {reason}")
     share = len(rows) / len(encoding.examples)
     says = f"{len(rows):,} of {len(encoding.examples):,} rows ({share:.2%}): {reason}"
-    evidence = {"share": share, "first": [{"at": str(r.origin), "detail": r.says} for r in rows[:3]]}
+    evidence = {
+        "share": share,
+        "first": [{"at": str(r.origin), "detail": r.says} for r in rows[:3]],
+    }
     if share > allowed:
-        return Finding(check, "refused", says, evidence, "mend the rows, or accept it: --set data.max_rejected=SHARE")
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "mend the rows, or accept it: --set data.max_rejected=SHARE",
+        )
     return Finding(check, "note", says + "; left out", evidence)
 
 
 def _template_finding(template: Template, examples: Sequence[Example]) -> Finding:
-    """The prompt, rendered and tokenised in one go as `generate` callers do, equals ours; its end invites an answer."""
+    """The prompt, rendered and tokenised in one go as `generate` callers do, equals ours; its end
+    invites an answer.
+    """
     if template.kind == "raw":
-        return Finding("data.template", "note", "raw text: prompt and answer as they stand, EOS added behind the answer")
+        return Finding(
+            "data.template",
+            "note",
+            "raw text: prompt and answer as they stand, EOS added behind the answer",
+        )
     for example in examples[:8]:
         if example.prompt[-1].role == "assistant":
             continue
@@ -196,24 +243,48 @@ def _template_finding(template: Template, examples: Sequence[Example]) -> Findin
         except Unfit:
             continue
         messages = [{"role": t.role, "content": t.content} for t in example.prompt]
-        rendered = template.tokenizer.apply_chat_template(messages, tokenize=True, add_generation_prompt=True)
+        rendered = template.tokenizer.apply_chat_template(
+            messages, tokenize=True, add_generation_prompt=True
+        )
         theirs = list(rendered["input_ids"] if hasattr(rendered, "keys") else rendered)
         if theirs != ours:
             where = {"at": str(example.origin), "inference": theirs[:12], "training": ours[:12]}
-            return Finding("data.template", "refused", "prompts are tokenised otherwise at inference", where)
-        plain = template.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=False)
+            return Finding(
+                "data.template", "refused", "prompts are tokenised otherwise at inference", where
+            )
+        plain = template.tokenizer.apply_chat_template(
+            messages, tokenize=False, add_generation_prompt=False
+        )
         if text == plain:
-            says = "the chat template adds no generation prompt: the model would not know that it is its turn"
+            says = (
+                "the chat template adds no generation prompt: the model would not know that it is"
+                " its turn"
+            )
             return Finding("data.template", "warning", says, {"at": str(example.origin)})
-    return Finding("data.template", "ok", "the model's own chat template; prompts as at inference, generation prompt last")
+    return Finding(
+        "data.template",
+        "ok",
+        "the model's own chat template; prompts as at inference, generation prompt last",
+    )
 
 
 def _end_finding(encoding: Encoding) -> Finding:
     shares = {side: encoding.ends[side] / count for side, count in encoding.answers.items()}
-    says = "answers that end in an end token: " + ", ".join(f"{side} {share:.1%}" for side, share in shares.items())
+    says = "answers that end in an end token: " + ", ".join(
+        f"{side} {share:.1%}" for side, share in shares.items()
+    )
     uneven = bool(shares) and max(shares.values()) - min(shares.values()) > 0.05
     few = bool(shares) and min(shares.values()) < 0.95
-    remedy = "one side is cut more often: the model would learn to end, or not to; raise data.max_tokens" if uneven else ""
+    remedy = (
+        "one side is cut more often: the model would learn to end, or not to; raise data.max_tokens"
+        if uneven
+        else ""
+    )
     if few and not uneven:
-        remedy = "the model would not learn to end an answer: raise data.max_tokens, or mend the template's end of turn"
-    return Finding("data.end", "warning" if uneven or few else "ok", says, {"shares": shares}, remedy)
+        remedy = (
+            "the model would not learn to end an answer: raise data.max_tokens, or mend the"
+            " template's end of turn"
+        )
+    return Finding(
+        "data.end", "warning" if uneven or few else "ok", says, {"shares": shares}, remedy
+    )

@@ -1,4 +1,6 @@
-"""Writes rows of a file to other files, as they stand there, with an account: rows in = rows written + rows removed."""
+"""Writes rows of a file to other files, as they stand there, with an account: rows in = rows
+written + rows removed.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ def check_absent(path: str | Path) -> None:
       UsageError: it exists.
     """
     if Path(path).exists():
-        raise UsageError(f"{path}: this file exists already and is not overwritten. Name another, or remove it.")
+        raise UsageError(
+            f"{path}: this file exists already and is not overwritten. Name another, or remove it."
+        )
 
 
 def check_rows_file(path: str | Path) -> None:
@@ -34,7 +38,10 @@ def check_rows_file(path: str | Path) -> None:
       UsageError: the name does not end as a JSONL file's, or something stands there already.
     """
     if not Path(path).name.endswith(SUFFIXES):
-        raise UsageError(f"{path}: rows are written as JSONL; expected a name that ends in {' or '.join(SUFFIXES)}.")
+        raise UsageError(
+            f"{path}: rows are written as JSONL; expected a name that ends in"
+            f" {' or '.join(SUFFIXES)}."
+        )
     check_absent(path)
 
 
@@ -48,7 +55,11 @@ def new_file(path: str | Path) -> Iterator[TextIO]:
     path = Path(path)
     check_rows_file(path)
     staged = path.with_name(f".{path.name}.partial")
-    opened = gzip.open(staged, "wt", encoding="utf-8") if path.name.endswith(".gz") else open(staged, "w", encoding="utf-8")
+    opened = (
+        gzip.open(staged, "wt", encoding="utf-8")
+        if path.name.endswith(".gz")
+        else open(staged, "w", encoding="utf-8")
+    )
     try:
         with opened as file:
             yield file

@@ -1,11 +1,13 @@
-"""Make the demonstration's preference pairs: `python -m accord.demo.make_pairs --out DIR`, about 3 minutes on 2 cores.
+"""Make the demonstration's preference pairs: `python -m accord.demo.make_pairs --out DIR`, about 3
+minutes on 2 cores.
 
-The DPO paper's controlled-sentiment experiment in miniature (Rafailov et al. 2023, arXiv:2305.18290, §6): the embedded
-model answers each prompt K times, and its most positive answer is preferred to its most negative one, by a scorer that
-stands for the truth. So both answers are the model's own, and no person's data is in them.
+The DPO paper's controlled-sentiment experiment in miniature (Rafailov et al. 2023,
+arXiv:2305.18290, §6): the embedded model answers each prompt K times, and its most positive answer
+is preferred to its most negative one, by a scorer that stands for the truth. So both answers are
+the model's own, and no person's data is in them.
 
-Writes train.jsonl, held_out.jsonl and sample_prompts.txt. Train and held-out share no topic. The same seed gives the
-same files on the same machine; bfloat16 rounds otherwise on another.
+Writes train.jsonl, held_out.jsonl and sample_prompts.txt. Train and held-out share no topic. The
+same seed gives the same files on the same machine; bfloat16 rounds otherwise on another.
 """
 
 from __future__ import annotations
@@ -27,12 +29,16 @@ from accord.types import AccordError
 
 PROMPTS = Path(__file__).with_name("prompts.txt")
 ANSWERS = 12  # K of each prompt
-TEMPERATURE = 0.8  # at 1 this 4-bit model of 135M weights often leaves English, and pairs would teach that too
-MAX_NEW_TOKENS = 20  # longer answers are not used: training on all pairs has to take less than two minutes
+# at 1 this 4-bit model of 135M weights often leaves English, and pairs would teach that too
+TEMPERATURE = 0.8
+# longer answers are not used: training on all pairs has to take less than two minutes
+MAX_NEW_TOKENS = 20
 LEAST_GAP = 0.5  # in compound sentiment, between the two answers of a pair
 HELD_OUT_TOPICS = 0.22  # their share
 # not to be shipped
-COARSE = re.compile(r"\b(?:fuck|shit|bitch|orgasm|sex|porn|nude|rape|suicid|murder|kill)", re.IGNORECASE)
+COARSE = re.compile(
+    r"\b(?:fuck|shit|bitch|orgasm|sex|porn|nude|rape|suicid|murder|kill)", re.IGNORECASE
+)
 SAMPLE_PROMPTS = 64  # held-out prompts for fresh samples, before training and after
 
 
@@ -49,7 +55,9 @@ def read_topics(path: Path) -> list[list[str]]:
     return [block.splitlines() for block in path.read_text(encoding="utf-8").strip().split("\n\n")]
 
 
-def split_topics(topics: Sequence[list[str]], share: float, seed: int) -> tuple[list[str], list[str]]:
+def split_topics(
+    topics: Sequence[list[str]], share: float, seed: int
+) -> tuple[list[str], list[str]]:
     """The prompts to train on and the held-out ones: whole topics at random, in the file's order."""
     count = round(share * len(topics))
     held_out = set(random.Random(seed).sample(range(len(topics)), count))
@@ -58,7 +66,9 @@ def split_topics(topics: Sequence[list[str]], share: float, seed: int) -> tuple[
 
 
 def pair(prompt: str, answers: Sequence[Scored], least_gap: float) -> dict | None:
-    """The row that prefers the best answer to the worst; None where they are less than `least_gap` apart."""
+    """The row that prefers the best answer to the worst; None where they are less than `least_gap`
+    apart.
+    """
     if not answers:
         return None
     best, worst = max(answers, key=lambda a: a.score), min(answers, key=lambda a: a.score)
@@ -79,7 +89,9 @@ def usable(answer: Sample) -> bool:
 
 
 def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]:
-    """K scored answers to each prompt from the embedded model, the usable ones; prints what was measured on the way."""
+    """K scored answers to each prompt from the embedded model, the usable ones; prints what was
+    measured on the way.
+    """
     from accord.models.load import load
 
     model = load(EMBEDDED_NAME)
@@ -102,7 +114,9 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
 
 
 def write_jsonl(path: Path, rows: Sequence[dict]) -> None:
-    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    path.write_text(
+        "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"
+    )
     print(f"{path}: {len(rows):,} pairs")
 
 
@@ -120,11 +134,15 @@ def make(out: Path, seed: int) -> None:
 
 def _ids(tokenizer, prompt: str) -> tuple[int, ...]:
     turns = [{"role": "user", "content": prompt}]
-    return tuple(tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False))
+    return tuple(
+        tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m accord.demo.make_pairs", description=__doc__.split("\n\n")[1])
+    parser = argparse.ArgumentParser(
+        prog="python -m accord.demo.make_pairs", description=__doc__.split("\n\n")[1]
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the three files")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)

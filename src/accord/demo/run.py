@@ -1,7 +1,9 @@
-"""`accord demo`: the DPO paper's controlled-sentiment experiment in miniature, every figure measured in this very run.
+"""`accord demo`: the DPO paper's controlled-sentiment experiment in miniature, every figure
+measured in this very run.
 
-A real 135M model learns from pairs of its own answers to answer in better spirits. The true reward is known (VADER's
-sentiment of the text), so that "did it work" has an answer: sentiment of fresh samples, and the KL it cost.
+A real 135M model learns from pairs of its own answers to answer in better spirits. The true reward
+is known (VADER's sentiment of the text), so that "did it work" has an answer: sentiment of fresh
+samples, and the KL it cost.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ SHOWN = 3
 
 @dataclass(frozen=True)
 class Answers:
-    """Answers of one model to the sample prompts: drawn at temperature 1, and the likeliest ones for reading."""
+    """Answers of one model to the sample prompts: drawn at temperature 1, and the likeliest ones
+    for reading.
+    """
 
     drawn: list[Sample]
     greedy: list[Sample]
@@ -62,7 +66,9 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
     config = build(RECIPE, output=output)
     prompts = (HERE / "sample_prompts.txt").read_text(encoding="utf-8").split("\n")
     prompts = [line for line in prompts if line]
-    display.phase("model", "SmolLM2-135M-Instruct (converted once, about 20 s; then from the cache)")
+    display.phase(
+        "model", "SmolLM2-135M-Instruct (converted once, about 20 s; then from the cache)"
+    )
     model = load(EMBEDDED_NAME)
     template = make_template(model.tokenizer, "auto")
     ids = [tuple(template.prompt_ids((Turn("user", prompt),))) for prompt in prompts]
@@ -70,34 +76,51 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
     before = answer(model.network, model, ids)
     result = start(config, display, command)
     display.phase("samples", f"{len(prompts)} fresh answers to the same prompts, after training")
-    model.peft = PeftModel.from_pretrained(model.network, result.saved, autocast_adapter_dtype=False).eval()
+    model.peft = PeftModel.from_pretrained(
+        model.network, result.saved, autocast_adapter_dtype=False
+    ).eval()
     after = answer(model.peft, model, ids)
     kl = divergence(model, ids, after.drawn)
     display.close()
     measured = {
-        "accuracy_before": _accuracy(result.before), "accuracy_after": _accuracy(result.after),
+        "accuracy_before": _accuracy(result.before),
+        "accuracy_after": _accuracy(result.after),
         "sentiment_before": bootstrap_mean(before.scores()).as_dict(),
         "sentiment_after": bootstrap_mean(after.scores()).as_dict(),
         "sentiment_gain": bootstrap_difference(after.scores(), before.scores()).as_dict(),
-        "kl_before": 0.0, "kl_after": kl.as_dict(),
-        "length_before": _mean_length(before.drawn), "length_after": _mean_length(after.drawn),
-        "seconds": time.monotonic() - began, "folder": str(result.folder), "saved": str(result.saved),
-    }  # fmt: skip
+        "kl_before": 0.0,
+        "kl_after": kl.as_dict(),
+        "length_before": _mean_length(before.drawn),
+        "length_after": _mean_length(after.drawn),
+        "seconds": time.monotonic() - began,
+        "folder": str(result.folder),
+        "saved": str(result.saved),
+    }
     print(story(measured, prompts, before, after), file=stream)
     return measured
 
 
 def answer(network, model: LanguageModel, ids: list[tuple[int, ...]]) -> Answers:
     """Answers by this network; the same seed before and after."""
-    drawn = sample(network, model.tokenizer, ids, max_new_tokens=ANSWER_TOKENS, temperature=1.0, seed=1)
-    greedy = sample(network, model.tokenizer, ids[:SHOWN], max_new_tokens=ANSWER_TOKENS, temperature=0.0)
+    drawn = sample(
+        network, model.tokenizer, ids, max_new_tokens=ANSWER_TOKENS, temperature=1.0, seed=1
+    )
+    greedy = sample(
+        network, model.tokenizer, ids[:SHOWN], max_new_tokens=ANSWER_TOKENS, temperature=0.0
+    )
     return Answers(drawn, greedy)
 
 
 @torch.no_grad()
 def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[Sample]) -> Estimate:
-    """KL(policy ‖ reference) in nats an answer: the mean log-ratio of answers drawn from the policy at temperature 1."""
-    trees = [Tree(prompt, (answer.tokens,), row) for row, (prompt, answer) in enumerate(zip(ids, samples)) if answer.tokens]
+    """KL(policy ‖ reference) in nats an answer: the mean log-ratio of answers drawn from the policy
+    at temperature 1.
+    """
+    trees = [
+        Tree(prompt, (answer.tokens,), row)
+        for row, (prompt, answer) in enumerate(zip(ids, samples))
+        if answer.tokens
+    ]
     forward: Forward = choose(model, trees[:2])
     groups = [[trees[i] for i in group] for group in micro_batches(trees, 2048)]
     policy = Logps.join([forward(group).reduce() for group in groups])
@@ -119,10 +142,20 @@ def story(m: dict, prompts: list[str], before: Answers, after: Answers) -> str:
     lines += ["", f"  gain in sentiment     {_shown(m['sentiment_gain'])}, paired by prompt", ""]
     for number in range(SHOWN):
         lines.append(f"  {prompts[number]}")
-        lines += _wrapped("before", before.greedy[number].text) + _wrapped("after", after.greedy[number].text) + [""]
+        lines += (
+            _wrapped("before", before.greedy[number].text)
+            + _wrapped("after", after.greedy[number].text)
+            + [""]
+        )
     lines += [
-        f"The run lies in {m['folder']}; its adapter, which transformers and PEFT load, in {m['saved']}.",
-        f"{clock(m['seconds'])} minutes in all. Next: accord train --data YOURS.jsonl --method dpo --dry-run",
+        (
+            f"The run lies in {m['folder']}; its adapter, which transformers and PEFT load, in"
+            f" {m['saved']}."
+        ),
+        (
+            f"{clock(m['seconds'])} minutes in all. Next: accord train --data YOURS.jsonl --method"
+            " dpo --dry-run"
+        ),
     ]
     return "\n".join(lines)
 
@@ -134,8 +167,6 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 def _shown(estimate: dict, unit: str = "") -> str:
     return f"{told(estimate)} {unit}".rstrip()
-
-
 
 
 def _accuracy(metrics: dict) -> dict:

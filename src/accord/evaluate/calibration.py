@@ -1,7 +1,8 @@
 """Calibration of an implicit reward: does σ(margin) mean what it says?
 
-Under Bradley and Terry σ(r_chosen − r_rejected) is the probability that the chosen answer is preferred. So of the pairs
-that a model ranks with confidence 0.9, nine in ten should be ranked rightly.
+Under Bradley and Terry σ(r_chosen − r_rejected) is the probability that the chosen answer is
+preferred. So of the pairs that a model ranks with confidence 0.9, nine in ten should be ranked
+rightly.
 
 N pairs · G clusters · b bins · R resamples.
 """
@@ -37,17 +38,26 @@ class Bin:
 class Calibration:
     """How far σ(margin) can be believed."""
 
-    ece: Estimate  # expected calibration error: mean over pairs of |confidence − share right| of their bin
+    # expected calibration error: mean over pairs of |confidence − share right| of their bin
+    ece: Estimate
     ece_of_chance: float  # what it would be on so many pairs if every confidence were exactly right
     brier: Estimate  # mean of (1 − σ(margin))²: 0 is perfect, .25 knows nothing
-    slope: Estimate | None  # a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None: all or none right
+    # a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None: all or none
+    # right
+    slope: Estimate | None
     bins: tuple[Bin, ...]
 
     def as_dict(self) -> dict:
-        return asdict(self) | {name: one.as_dict() for name in ("ece", "brier", "slope") if (one := getattr(self, name)) is not None}
+        return asdict(self) | {
+            name: one.as_dict()
+            for name in ("ece", "brier", "slope")
+            if (one := getattr(self, name)) is not None
+        }
 
 
-def calibration(margins: ArrayLike, *, clusters: Sequence[Hashable] | None = None, seed: int = 0) -> Calibration:
+def calibration(
+    margins: ArrayLike, *, clusters: Sequence[Hashable] | None = None, seed: int = 0
+) -> Calibration:
     """Reliability of B pairs' margins.
 
     Args:
@@ -55,8 +65,8 @@ def calibration(margins: ArrayLike, *, clusters: Sequence[Hashable] | None = Non
       clusters: what each pair belongs to, such as its prompt; intervals draw or sum whole clusters.
       seed: of the resampling.
 
-    Source: Guo et al. 2017, arXiv:1706.04599 (expected calibration error, here with bins of equally many pairs); Brier
-    1950, Monthly Weather Review 78; Cox 1958, Biometrika 45 (slope).
+    Source: Guo et al. 2017, arXiv:1706.04599 (expected calibration error, here with bins of equally
+    many pairs); Brier 1950, Monthly Weather Review 78; Cox 1958, Biometrika 45 (slope).
     """
     margins = np.asarray(margins, dtype=np.float64)
     clusters = np.arange(len(margins)) if clusters is None else _numbered(clusters)
@@ -77,9 +87,11 @@ def calibration(margins: ArrayLike, *, clusters: Sequence[Hashable] | None = Non
 
 
 def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
-    """The a that maximises Σ log σ(a · margin), with an interval from the spread between clusters (sandwich, Student's t).
+    """The a that maximises Σ log σ(a · margin), with an interval from the spread between clusters
+    (sandwich, Student's t).
 
-    None where all pairs are ranked rightly, or all wrongly: then a has no bound. None for a single cluster as well.
+    None where all pairs are ranked rightly, or all wrongly: then a has no bound. None for a single
+    cluster as well.
     """
     groups = len(set(clusters.tolist()))
     if groups < 2 or (margins >= 0).all() or (margins <= 0).all():
@@ -93,7 +105,9 @@ def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
 
 
 def _steepest(margins: np.ndarray) -> float:
-    """Where Σ m σ(−a m) crosses 0; it falls with a, and lies between two bounds that are widened until it does."""
+    """Where Σ m σ(−a m) crosses 0; it falls with a, and lies between two bounds that are widened
+    until it does.
+    """
     scale = 1 / np.abs(margins).max()
 
     def pull(a: float) -> float:
@@ -108,17 +122,22 @@ def _steepest(margins: np.ndarray) -> float:
 
 
 def _places(confidence: np.ndarray) -> np.ndarray:
-    """The bin of each pair [N]: bins of equally many pairs in the order of their confidence, equal ones together."""
+    """The bin of each pair [N]: bins of equally many pairs in the order of their confidence, equal
+    ones together.
+    """
     n = len(confidence)
     count = max(1, min(BINS, n // FEWEST_A_BIN))
     edges = np.unique(np.quantile(confidence, np.arange(1, count) / count))
     return np.unique(np.searchsorted(edges, confidence, side="right"), return_inverse=True)[1]
 
 
-def _expected_error(gap: np.ndarray, place: np.ndarray, clusters: np.ndarray, seed: int) -> Estimate:
+def _expected_error(
+    gap: np.ndarray, place: np.ndarray, clusters: np.ndarray, seed: int
+) -> Estimate:
     """Σ_b |Σ gaps in b| / N, with an interval that holds it at least 95 times in 100.
 
-    An absolute value of a noisy sum is too large on average, so that the percentiles of its resamples miss the truth.
+    An absolute value of a noisy sum is too large on average, so that the percentiles of its
+    resamples miss the truth.
     Instead: |ECE − truth| ≤ Σ_b |error of bin b|, whose 95th percentile the bootstrap knows. The interval is wider
     than need be, and never too narrow.
     """
@@ -137,7 +156,9 @@ def _expected_error(gap: np.ndarray, place: np.ndarray, clusters: np.ndarray, se
 
 
 def _of_chance(confidence: np.ndarray, place: np.ndarray, seed: int) -> float:
-    """The mean expected calibration error of a model whose every confidence is exactly right, on as many pairs."""
+    """The mean expected calibration error of a model whose every confidence is exactly right, on as
+    many pairs.
+    """
     rng = np.random.default_rng(seed)
     found = []
     for _ in range(100):

@@ -1,18 +1,23 @@
-"""Intervals where both rows and seeds were drawn: another set of prompts, or another seed, would have given other numbers.
+"""Intervals where both rows and seeds were drawn: another set of prompts, or another seed, would
+have given other numbers.
 
     value[s, i] = μ + seed[s] + cluster[c(i)] + rest[s, i]           S seeds · N rows in C clusters, such as prompts
 
-Seeds and clusters are crossed: every seed was measured on every row. Resampling both at random, as is often done, counts
-the rest twice, and knows nothing of how little three seeds say. So the variance is estimated by parts,
+Seeds and clusters are crossed: every seed was measured on every row. Resampling both at random, as
+is often done, counts the rest twice, and knows nothing of how little three seeds say. So the
+variance is estimated by parts,
 
     V = V_seeds + V_clusters - V_rest        V_seeds = var of the S seed means / S, V_clusters likewise, V_rest of what is left
 
-and the bootstrap, which draws seeds and clusters, says alone how lopsided the interval is: its width is √V times Student's t
-(two seeds give a bootstrap of three values, whose quantiles say nothing). The degrees of freedom are Satterthwaite's: with three seeds that disagree, two; that is what
-makes an interval of few seeds as wide as it must be. One seed: rows alone, and nothing is known of other seeds.
+and the bootstrap, which draws seeds and clusters, says alone how lopsided the interval is: its
+width is √V times Student's t (two seeds give a bootstrap of three values, whose quantiles say
+nothing). The degrees of freedom are Satterthwaite's: with three seeds that disagree, two; that is
+what makes an interval of few seeds as wide as it must be. One seed: rows alone, and nothing is
+known of other seeds.
 
-Sources: Owen and Eckles 2012, "Bootstrapping data arrays of arbitrary order", Annals of Applied Statistics 6;
-Cameron, Gelbach and Miller 2011, "Robust inference with multiway clustering", JBES 29; Satterthwaite 1946, Biometrics 2.
+Sources: Owen and Eckles 2012, "Bootstrapping data arrays of arbitrary order", Annals of Applied
+Statistics 6; Cameron, Gelbach and Miller 2011, "Robust inference with multiway clustering", JBES
+29; Satterthwaite 1946, Biometrics 2.
 """
 
 from __future__ import annotations
@@ -50,13 +55,19 @@ class Difference:
 
 
 def crossed_mean(
-    values: ArrayLike, clusters: Sequence[Hashable], *, share: bool = False, confidence: float = 0.95, seed: int = 0
+    values: ArrayLike,
+    clusters: Sequence[Hashable],
+    *,
+    share: bool = False,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Estimate:
     """The mean of values [S, N] over seeds and rows, with its interval.
 
     Args:
       clusters: what each of the N rows belongs to.
-      share: the values are in [0, 1]: Wilson's interval of the effective number of rows, which stays inside.
+      share: the values are in [0, 1]: Wilson's interval of the effective number of rows, which
+        stays inside.
       seed: of the resampling.
     """
     table = _Table.of(values, clusters)
@@ -70,11 +81,20 @@ def crossed_mean(
 
 
 def crossed_difference(
-    one: ArrayLike, other: ArrayLike, clusters: Sequence[Hashable], *, confidence: float = 0.95, seed: int = 0
+    one: ArrayLike,
+    other: ArrayLike,
+    clusters: Sequence[Hashable],
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
 ) -> Difference:
-    """The mean of `one` minus that of `other`, both [S, N] of the same seeds and rows: what is hard for both cancels."""
+    """The mean of `one` minus that of `other`, both [S, N] of the same seeds and rows: what is hard
+    for both cancels.
+    """
     one, other = np.asarray(one, float), np.asarray(other, float)
-    assert one.shape == other.shape, f"paired values come from the same seeds and rows: {one.shape} and {other.shape}"
+    assert one.shape == other.shape, (
+        f"paired values come from the same seeds and rows: {one.shape} and {other.shape}"
+    )
     table = _Table.of(one - other, clusters)
     spread, value = table.spread(), table.mean()
     low, high = table.interval(spread, confidence, seed)
@@ -86,9 +106,11 @@ def crossed_difference(
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of even one false difference among them is kept, in the order given.
+    """p-values adjusted so that the chance of even one false difference among them is kept, in the
+    order given.
 
-    Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6.
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
+    Journal of Statistics 6.
     """
     order = sorted(range(len(values)), key=lambda i: values[i])
     adjusted, worst = [0.0] * len(values), 0.0
@@ -109,8 +131,12 @@ class _Table:
     @classmethod
     def of(cls, values: ArrayLike, clusters: Sequence[Hashable]) -> _Table:
         values = np.asarray(values, float)
-        assert values.ndim == 2 and values.size, f"expected seeds by rows, at least one of each; got shape {values.shape}"
-        assert values.shape[1] == len(clusters), f"one cluster for each row: {len(clusters)} and {values.shape[1]}"
+        assert values.ndim == 2 and values.size, (
+            f"expected seeds by rows, at least one of each; got shape {values.shape}"
+        )
+        assert values.shape[1] == len(clusters), (
+            f"one cluster for each row: {len(clusters)} and {values.shape[1]}"
+        )
         assert not np.isnan(values).any(), "a NaN would spoil the mean: it must be caught before"
         number: dict[Hashable, int] = {}
         index = np.array([number.setdefault(cluster, len(number)) for cluster in clusters])
@@ -127,7 +153,9 @@ class _Table:
     def spread(self) -> Spread:
         """Variance of the mean by parts; unequal clusters through the ratio's linear form."""
         seeds, groups = self.sums.shape
-        moved = (self.sums - self.counts * self.mean()) * groups / self.counts.sum()  # [S, C], mean 0
+        moved = (
+            (self.sums - self.counts * self.mean()) * groups / self.counts.sum()
+        )  # [S, C], mean 0
         of_seeds, of_groups = moved.mean(1), moved.mean(0)
         between_groups = of_groups.var(ddof=1) / groups if groups > 1 else np.inf
         if seeds == 1:
@@ -165,7 +193,9 @@ class _Table:
 
 
 def _wilson(value: float, table: _Table, spread: Spread, confidence: float) -> tuple[float, float]:
-    """Wilson's interval for as many independent rows as would know the share this well; never more than there are values."""
+    """Wilson's interval for as many independent rows as would know the share this well; never more
+    than there are values.
+    """
     if not np.isfinite(spread.variance):
         return 0.0, 1.0
     groups = table.sums.shape[1]

@@ -1,7 +1,7 @@
 """The model's side of sampling: logits of the next token of every row, given the tokens so far.
 
-Each different prompt is computed once. From then on its rows share its keys and values where the model's attention allows it
-(`shared_prompt`), and have a copy each where not (`kv_cache`).
+Each different prompt is computed once. From then on its rows share its keys and values where the
+model's attention allows it (`shared_prompt`), and have a copy each where not (`kv_cache`).
 
 B rows alive · U unique prompts · T positions in the cache · V vocabulary.
 """
@@ -46,7 +46,9 @@ class Copied:
 
 
 class Shared:
-    """Rows of a prompt have its keys and values together. The model's attention must be `shared_prompt.attend`."""
+    """Rows of a prompt have its keys and values together. The model's attention must be
+    `shared_prompt.attend`.
+    """
 
     def __init__(self, model, cache, lengths: Tensor):
         """
@@ -64,7 +66,9 @@ class Shared:
         return output.logits[:, -1]
 
     def all_attended(self) -> bool:
-        """Whether each layer has come to our attention, once a token: else the model has one of its own."""
+        """Whether each layer has come to our attention, once a token: else the model has one of its
+        own.
+        """
         return all(layer.attended == layer.keys.shape[2] for layer in self.cache.layers)
 
     def keep(self, index: Tensor) -> None:
@@ -76,8 +80,12 @@ class Shared:
 
 
 @contextmanager
-def decoding(model, prompts: Sequence[tuple[int, ...]], device: torch.device, more: int) -> Iterator[Rows]:
-    """The rows of a batch, their prompts computed; the model's attention is its own again afterwards."""
+def decoding(
+    model, prompts: Sequence[tuple[int, ...]], device: torch.device, more: int
+) -> Iterator[Rows]:
+    """The rows of a batch, their prompts computed; the model's attention is its own again
+    afterwards.
+    """
     rows = Rows(model, prompts, device, more)
     try:
         yield rows
@@ -127,7 +135,9 @@ class Rows:
             self._own = None
 
     def _try_shared(self, tokens: Tensor) -> Tensor | None:
-        """The first step with shared prompts, which shows whether the model can have them; None where not."""
+        """The first step with shared prompts, which shows whether the model can have them; None
+        where not.
+        """
         cache = shared_prompt.shared_cache(self.cache, self.mask.bool(), self.rows, self.more)
         if cache is None or not self._take_attention():
             return None
@@ -153,8 +163,12 @@ class Rows:
         return True
 
 
-def _prefill(model, prompts: Sequence[tuple[int, ...]], device: torch.device) -> tuple[Tensor, object, Tensor]:
-    """Compute prompts, padded on the left: logits of the next token [U, V], the cache, the mask of real positions [U, T]."""
+def _prefill(
+    model, prompts: Sequence[tuple[int, ...]], device: torch.device
+) -> tuple[Tensor, object, Tensor]:
+    """Compute prompts, padded on the left: logits of the next token [U, V], the cache, the mask of
+    real positions [U, T].
+    """
     longest = max(map(len, prompts))
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -167,7 +181,9 @@ def _prefill(model, prompts: Sequence[tuple[int, ...]], device: torch.device) ->
 
 
 def forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
-    """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not count as a position."""
+    """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not
+    count as a position.
+    """
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     where = {"attention_mask": mask, "position_ids": positions, "past_key_values": cache}
     output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)

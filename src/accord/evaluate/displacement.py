@@ -1,7 +1,7 @@
 """Where the probability went: by how much chosen and rejected answers moved, and on how many rows.
 
-A preference loss sees a difference alone: chosen up, or rejected down faster, is the same to it. These figures take the
-difference apart. Names stand under diag/, since TRL has none for them.
+A preference loss sees a difference alone: chosen up, or rejected down faster, is the same to it.
+These figures take the difference apart. Names stand under diag/, since TRL has none for them.
 
     log_ratio/chosen        mean change of an answer's log-prob against the reference, nats an answer; also /rejected
     log_ratio_token/chosen  the same, all answers' nats over all their tokens; also /rejected
@@ -10,7 +10,8 @@ difference apart. Names stand under diag/, since TRL has none for them.
     ties                    share of pairs whose reward margin is no larger than the machine's rounding
     saturated               share of rows with under 1 % of the loss that a row has where policy = reference
 
-Source: likelihood displacement, Razin et al. 2024, arXiv:2410.08847; both falling, Pal et al. 2024, arXiv:2402.13228.
+Source: likelihood displacement, Razin et al. 2024, arXiv:2410.08847; both falling, Pal et al. 2024,
+arXiv:2402.13228.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ SIDES = ("chosen", "rejected")
 ENOUGH = 20  # rows under which a rank correlation says nothing
 
 
-def decompose(records: Records, objective: BoundObjective, tie_width: float = 0.0) -> dict[str, float]:
+def decompose(
+    records: Records, objective: BoundObjective, tie_width: float = 0.0
+) -> dict[str, float]:
     """The figures above, from one table of records; those that it cannot give are left out.
 
     Args:
@@ -62,7 +65,8 @@ def _moved(records: Records, tie_width: float) -> dict[str, float]:
 
 
 def length_correlation(records: Records) -> float | None:
-    """Spearman's correlation of a pair's reward margin with how much longer its chosen answer is; None if unknown.
+    """Spearman's correlation of a pair's reward margin with how much longer its chosen answer is;
+    None if unknown.
 
     Source: Meng et al. 2024, arXiv:2405.14734, §4.2, who correlate reward with length.
     """
@@ -79,7 +83,9 @@ def spearman(one: Tensor, other: Tensor) -> float:
 
 
 def since(records: Records, start: dict[str, Tensor]) -> None:
-    """Where no reference was used, add each answer's change since `start`: the same rows' log-probs at step 0, [B]."""
+    """Where no reference was used, add each answer's change since `start`: the same rows' log-probs
+    at step 0, [B].
+    """
     if "diag/log_ratio/chosen" not in records:
         for side in SIDES:
             now = records[f"logps/{side}"]

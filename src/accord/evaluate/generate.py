@@ -1,7 +1,9 @@
-"""Sampling answers: each row with its own randomness, so that a row's answer does not hang on its neighbours.
+"""Sampling answers: each row with its own randomness, so that a row's answer does not hang on its
+neighbours.
 
-transformers' `generate` draws a whole batch's tokens from the global generator: another batch size gives other
-answers, and training's randomness moves on. Here row i draws from a generator of its own, seeded by (seed, i).
+transformers' `generate` draws a whole batch's tokens from the global generator: another batch size
+gives other answers, and training's randomness moves on. Here row i draws from a generator of its
+own, seeded by (seed, i).
 
 Shapes: B rows alive · V vocabulary.
 """
@@ -22,7 +24,9 @@ from accord.types import UsageError
 
 Prompt = tuple[int, ...]
 
-LIVELY = 0.75  # share of a batch's rows that still grow, above which those that have ended are not taken out: it copies all
+# share of a batch's rows that still grow, above which those that have ended are not taken out: it
+# copies all
+LIVELY = 0.75
 BLOCK = 256  # tokens of the vocabulary that are summed before one of them is looked for
 LIKELIEST = 256  # tokens among which a nucleus is looked for before all are sorted
 
@@ -34,7 +38,8 @@ class Sample:
     tokens: tuple[int, ...]  # the end token included, where it came
     text: str  # without special tokens
     ended: bool  # whether the model ended it, rather than the limit
-    logprob: float  # nats: sum over `tokens` under the model at temperature 1, whatever it was sampled at
+    # nats: sum over `tokens` under the model at temperature 1, whatever it was sampled at
+    logprob: float
 
 
 def sample(
@@ -49,11 +54,13 @@ def sample(
     batch_tokens: int = 16_384,
     first_row: int = 0,
 ) -> list[Sample]:
-    """One answer to each prompt, in the order given. For K answers to a prompt, give it K times: it is computed once.
+    """One answer to each prompt, in the order given. For K answers to a prompt, give it K times: it
+    is computed once.
 
-    The same seed gives the same answers whatever `batch_tokens` is, as far as the model's own numbers do not depend
-    on the batch: in float32 they hardly do, in bfloat16 they do. The model computes in evaluation mode and without
-    gradients, and is left in the mode that it was in; torch's and numpy's global generators are not touched.
+    The same seed gives the same answers whatever `batch_tokens` is, as far as the model's own
+    numbers do not depend on the batch: in float32 they hardly do, in bfloat16 they do. The model
+    computes in evaluation mode and without gradients, and is left in the mode that it was in;
+    torch's and numpy's global generators are not touched.
 
     Args:
       model: a causal language model of transformers, with adapters or without.
@@ -61,8 +68,8 @@ def sample(
       prompts: token ids, each with the generation prompt at its end.
       max_new_tokens: how long an answer may get.
       temperature: divides the logits; 0 takes the likeliest token.
-      top_p: sample from the smallest set of tokens that holds this much probability (Holtzman et al. 2020,
-        arXiv:1904.09751, §3.1), after the temperature.
+      top_p: sample from the smallest set of tokens that holds this much probability (Holtzman et
+        al. 2020, arXiv:1904.09751, §3.1), after the temperature.
       seed: row i draws from a generator seeded by (seed, i).
       batch_tokens: positions in the cache at once, prompts and longest answers together.
       first_row: the number of the first of these rows, where a long list is answered in pieces.
@@ -76,8 +83,12 @@ def sample(
     answers: list[_Answer] = [_Answer() for _ in prompts]
     with torch.inference_mode(), _evaluating(model), packed(model, max_new_tokens):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
-            noise = torch.from_numpy(np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows]))
-            _answer_batch(model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends)
+            noise = torch.from_numpy(
+                np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows])
+            )
+            _answer_batch(
+                model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends
+            )
     return [answer.finish(tokenizer, ends) for answer in answers]
 
 
@@ -104,8 +115,12 @@ class _Answer:
         return Sample(tuple(self.tokens), text, self.tokens[-1] in ends, self.logprob)
 
 
-def _batches(prompts: Sequence[Prompt], max_new_tokens: int, batch_tokens: int) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padded; equal prompts side by side, to be computed once."""
+def _batches(
+    prompts: Sequence[Prompt], max_new_tokens: int, batch_tokens: int
+) -> Iterator[list[int]]:
+    """Rows of like length together, so that little is padded; equal prompts side by side, to be
+    computed once.
+    """
     batch: list[int] = []
     for row in sorted(range(len(prompts)), key=lambda r: (len(prompts[r]), prompts[r])):
         longest = len(prompts[row]) + max_new_tokens
@@ -123,7 +138,9 @@ def _noise(seed: int, row: int, count: int) -> np.ndarray:
 
 
 def _end_tokens(model, tokenizer) -> frozenset[int]:
-    """What ends an answer: the tokenizer's EOS, and what the model's own generation settings add to it."""
+    """What ends an answer: the tokenizer's EOS, and what the model's own generation settings add to
+    it.
+    """
     configured = model.generation_config.eos_token_id
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
     return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
@@ -147,18 +164,20 @@ def _evaluating(model):
 def _answer_batch(
     model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
 ) -> None:
-    """Let every answer of a batch grow to its end. Rows that have ended leave the batch, several at a time.
+    """Let every answer of a batch grow to its end. Rows that have ended leave the batch, several at
+    a time.
 
     Args:
       noise: [B, max_new_tokens] uniform numbers.
-      pick: logits [B, V] float32, which it overwrites, and uniform numbers [B] -> token ids [B] and their log-probs at
-        temperature 1 [B].
+      pick: logits [B, V] float32, which it overwrites, and uniform numbers [B] -> token ids [B] and
+        their log-probs at temperature 1 [B].
     """
     device = next(model.parameters()).device
     noise = noise.to(device)
     with decoding(model, prompts, device, noise.shape[1]) as rows:
         logits = rows.logits
-        room = torch.empty(logits.shape, device=device)  # one for all steps: fresh pages cost more than the conversion
+        # one for all steps: fresh pages cost more than the conversion
+        room = torch.empty(logits.shape, device=device)
         for step in range(noise.shape[1]):
             tokens, logps = pick(room[: len(logits)].copy_(logits), noise[:, step])
             for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist()):
@@ -178,7 +197,9 @@ def _answer_batch(
 
 
 def _picker(temperature: float, top_p: float):
-    """The function that turns logits [B, V] and uniform numbers [B] into token ids [B] and their log-probs [B]."""
+    """The function that turns logits [B, V] and uniform numbers [B] into token ids [B] and their
+    log-probs [B].
+    """
 
     def likeliest(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         tokens = logits.argmax(1)
@@ -187,7 +208,8 @@ def _picker(temperature: float, top_p: float):
     def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
         norm = logits.logsumexp(1) if temperature != 1 else None
         known = logits.clone() if temperature != 1 else None
-        weights = logits.sub_(logits.amax(1, keepdim=True))  # in place: fresh pages would cost as much as the sum
+        # in place: fresh pages would cost as much as the sum
+        weights = logits.sub_(logits.amax(1, keepdim=True))
         weights = (weights.div_(temperature) if temperature != 1 else weights).exp_()
         tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
         if known is not None:
@@ -200,10 +222,11 @@ def _picker(temperature: float, top_p: float):
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
     """Inverse-CDF sampling: the first token whose cumulative weight exceeds `uniform` of the whole.
 
-    First the block of tokens is found, then the token in it: a cumulative sum over a whole vocabulary was a tenth of
-    sampling. A float32 uniform is at most 1 - 2^-24, so its product with the total is below the total in float32 too:
-    there always is such a block, and one of weight 0 never is it. Inside a block, sums are rounded in another order:
-    where that leaves nothing above the target, the block's last token of any weight is taken.
+    First the block of tokens is found, then the token in it: a cumulative sum over a whole
+    vocabulary was a tenth of sampling. A float32 uniform is at most 1 - 2^-24, so its product with
+    the total is below the total in float32 too: there always is such a block, and one of weight 0
+    never is it. Inside a block, sums are rounded in another order: where that leaves nothing above
+    the target, the block's last token of any weight is taken.
     """
     pad = -weights.shape[1] % BLOCK
     blocks = torch.nn.functional.pad(weights, (0, pad)) if pad else weights
@@ -219,10 +242,11 @@ def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _nucleus(weights: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is always one.
+    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is
+    always one.
 
-    Looked for among the likeliest few first; a row whose nucleus is larger has all its tokens sorted. Each row decides
-    for itself, so that its token does not hang on its neighbours.
+    Looked for among the likeliest few first; a row whose nucleus is larger has all its tokens
+    sorted. Each row decides for itself, so that its token does not hang on its neighbours.
     """
     held = top_p * weights.sum(1, keepdim=True)
     ordered, tokens = weights.topk(min(LIKELIEST, weights.shape[1]), dim=1)
@@ -244,11 +268,15 @@ def _among(ordered: Tensor, tokens: Tensor, uniform: Tensor, held: Tensor) -> Te
 # ---------------------------------------------------------------- what is asked
 
 
-def _check(model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float, top_p: float) -> None:
+def _check(
+    model, prompts: Sequence[Prompt], max_new_tokens: int, temperature: float, top_p: float
+) -> None:
     if max_new_tokens < 1:
         raise UsageError(f"max_new_tokens is {max_new_tokens}; an answer has at least one token.")
     if not temperature >= 0:
-        raise UsageError(f"temperature is {temperature}; it must be 0 (the likeliest token) or more.")
+        raise UsageError(
+            f"temperature is {temperature}; it must be 0 (the likeliest token) or more."
+        )
     if not 0 < top_p <= 1:
         raise UsageError(f"top_p is {top_p}; it is a share of probability, above 0 and at most 1.")
     if not all(prompts):

@@ -1,6 +1,7 @@
 """Held-out rows: reward accuracy of pairs, loss, log-probs; always the same rows in the same packs.
 
-The same packs matter: policy and reference then make the same rounding errors, which cancel in their ratio.
+The same packs matter: policy and reference then make the same rounding errors, which cancel in
+their ratio.
 """
 
 from __future__ import annotations
@@ -27,16 +28,19 @@ from accord.types import Logps, Tree
 
 @dataclass
 class HeldOut:
-    """Rows to evaluate on, and what the reference said of them: computed once, at the first evaluation.
+    """Rows to evaluate on, and what the reference said of them: computed once, at the first
+    evaluation.
 
     A reference that moves is asked anew at each evaluation.
     """
 
     trees: Sequence[Tree]
-    kind: str  # "pairs", "labelled" or "demonstrations": may differ from what the objective trains on
+    # "pairs", "labelled" or "demonstrations": may differ from what the objective trains on
+    kind: str
     prompts: Sequence[int]  # group of each row: rows of one prompt are not independent
     budget: int
-    reference: dict[int, Logps] = field(default_factory=dict)  # by group, of those that this rank computes
+    # by group, of those that this rank computes
+    reference: dict[int, Logps] = field(default_factory=dict)
     mismatched_reference: dict[int, Logps] = field(default_factory=dict)
 
     def forget_reference(self) -> None:
@@ -45,8 +49,14 @@ class HeldOut:
         self.mismatched_reference.clear()
 
     def mismatched(self, objective: BoundObjective) -> list[Tree]:
-        """The rows that a coupled objective takes its baseline from; none where it computes no loss on these rows."""
-        return mismatch(self.trees, 0) if objective.context is not None and self.kind == objective.rows else []
+        """The rows that a coupled objective takes its baseline from; none where it computes no loss
+        on these rows.
+        """
+        return (
+            mismatch(self.trees, 0)
+            if objective.context is not None and self.kind == objective.rows
+            else []
+        )
 
     def all_trees(self, objective: BoundObjective) -> list[Tree]:
         """Every tree whose reference log-probs an evaluation asks for."""
@@ -58,15 +68,22 @@ class HeldOut:
 
 @torch.no_grad()
 def evaluate(
-    held_out: HeldOut, forward: Forward, objective: BoundObjective, reference: Reference | None,
-    poll: Callable[[], None] = lambda: None, world: World = ALONE,
-) -> Records:  # fmt: skip
-    """Records of every held-out row, whole on every rank. Weights, gradients and random state stay as they are."""
+    held_out: HeldOut,
+    forward: Forward,
+    objective: BoundObjective,
+    reference: Reference | None,
+    poll: Callable[[], None] = lambda: None,
+    world: World = ALONE,
+) -> Records:
+    """Records of every held-out row, whole on every rank. Weights, gradients and random state stay
+    as they are.
+    """
     poll = world.polled(poll)
     groups = held_out.groups(held_out.trees)
     if reference is not None and reference.moves:
         held_out.forget_reference()
-    scored = held_out.kind == objective.rows  # a loss exists only for the kind of rows that the objective takes
+    # a loss exists only for the kind of rows that the objective takes
+    scored = held_out.kind == objective.rows
     context = _context(held_out, forward, objective, reference, poll, world)
 
     def record_group(records: Records, number: int, tokens: TokenLogps) -> None:
@@ -100,20 +117,28 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
         found = []
         for number, tokens in _passes(groups, forward, poll, world):
             if number is not None:
-                known = _once(held_out.mismatched_reference, number, lambda: _polled(poll, reference.logps, groups[number]))
+                known = _once(
+                    held_out.mismatched_reference,
+                    number,
+                    lambda: _polled(poll, reference.logps, groups[number]),
+                )
                 policy = tokens.reduce()
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
         return laid(found)
 
     table = _gathered(groups, mine, world)
-    policy, known, count = (table[name].to(forward.model.device) for name in ("policy", "reference", "count"))
+    policy, known, count = (
+        table[name].to(forward.model.device) for name in ("policy", "reference", "count")
+    )
     return objective.context(Logps(policy, count), Logps(known, count))
 
 
 def _passes(
     groups: list[list[Tree]], forward: Forward, poll: Callable[[], None], world: World
 ) -> Iterator[tuple[int | None, TokenLogps]]:
-    """Number and log-probs of each group that falls to this rank; no number where it only keeps the others company."""
+    """Number and log-probs of each group that falls to this rank; no number where it only keeps the
+    others company.
+    """
     for number in world.passes(_dealt(groups, world)):
         poll()
         yield number, forward(groups[number or 0])
@@ -122,10 +147,16 @@ def _passes(
 def _gathered(groups: list[list[Tree]], mine: Callable, world: World) -> dict[str, Tensor]:
     """The table of all rows, one a tree, in their order; `mine` makes this rank's part of it.
 
-    Whole groups are dealt, so that rows meet the same neighbours, and get the same numbers, in a world of any size.
+    Whole groups are dealt, so that rows meet the same neighbours, and get the same numbers, in a
+    world of any size.
     """
     starts = [0, *accumulate(map(len, groups))]
-    places = [row for share in _dealt(groups, world) for number in share for row in range(starts[number], starts[number + 1])]
+    places = [
+        row
+        for share in _dealt(groups, world)
+        for number in share
+        for row in range(starts[number], starts[number + 1])
+    ]
     return in_order(world.together(mine), places)
 
 
@@ -145,9 +176,15 @@ def _once(known: dict[int, Logps], number: int, compute: Callable[[], Logps]) ->
     return known[number]
 
 
-def metrics(records: Records, held_out: HeldOut, objective: BoundObjective, tie_width: float) -> dict[str, float]:
-    """eval_ metrics under TRL's names; labelled rows have the probability that a good one outranks a bad one."""
-    out = {f"eval_{name}": value for name, value in summarise(records, objective, tie_width).items()}
+def metrics(
+    records: Records, held_out: HeldOut, objective: BoundObjective, tie_width: float
+) -> dict[str, float]:
+    """eval_ metrics under TRL's names; labelled rows have the probability that a good one outranks
+    a bad one.
+    """
+    out = {
+        f"eval_{name}": value for name, value in summarise(records, objective, tie_width).items()
+    }
     if held_out.kind == "labelled":
         good, bad = records["rewards/chosen"], records["rewards/rejected"]
         good, bad = good[~good.isnan()], bad[~bad.isnan()]
@@ -157,7 +194,9 @@ def metrics(records: Records, held_out: HeldOut, objective: BoundObjective, tie_
 
 
 def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Estimate | None:
-    """Share of held-out pairs whose chosen answer has the higher reward, ties half, 95 % interval clustered by prompt."""
+    """Share of held-out pairs whose chosen answer has the higher reward, ties half, 95 % interval
+    clustered by prompt.
+    """
     if held_out.kind != "pairs":
         return None
     margins = records["rewards/chosen"] - records["rewards/rejected"]

@@ -1,4 +1,5 @@
-"""Fresh samples, looked at: how long, how repetitive, and what it cost in KL. Nothing global changes.
+"""Fresh samples, looked at: how long, how repetitive, and what it cost in KL. Nothing global
+changes.
 
 The prompts and their randomness are fixed, so that samples of two steps differ by the model alone.
 
@@ -31,17 +32,22 @@ class Answered(Protocol):
 
 @dataclass(frozen=True)
 class Start:
-    """What a policy is held against: the model that training started from, where the reference is that one and in memory.
+    """What a policy is held against: the model that training started from, where the reference is
+    that one and in memory.
 
-    Behind `reference: moving` it is the copy that follows, behind `reference: base` the base; `against` says which.
+    Behind `reference: moving` it is the copy that follows, behind `reference: base` the base;
+    `against` says which.
     """
 
     forward: Forward
-    inside: Callable[[], AbstractContextManager]  # within it, `forward` computes what it is held against
+    # within it, `forward` computes what it is held against
+    inside: Callable[[], AbstractContextManager]
 
     @classmethod
     def of(cls, policy: Forward, reference: Reference | None) -> Start | None:
-        """Adapters switched off, or the frozen copy; None where all weights train and no copy was kept."""
+        """Adapters switched off, or the frozen copy; None where all weights train and no copy was
+        kept.
+        """
         if policy.model.peft is not None:
             return cls(policy, policy.model.as_reference)
         return cls(reference.forward, nullcontext) if isinstance(reference, Frozen) else None
@@ -49,7 +55,9 @@ class Start:
 
 def against(reference: str) -> str:
     """What `Start.of` gives under a recipe's `reference`, in words."""
-    return {"moving": "the reference, which follows it", "base": "the base model"}.get(reference, "what training started from")
+    return {"moving": "the reference, which follows it", "base": "the base model"}.get(
+        reference, "what training started from"
+    )
 
 
 def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> dict[str, float]:
@@ -59,8 +67,9 @@ def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> d
       before: tokens of the answers to the same prompts before training; None where these are them.
 
     Returns:
-      tokens an answer; repeated: share of 4-grams that stood before in the same answer; ended: share that the model
-      ended; empty: share without a visible character; longer: share that is longer than before, ties half.
+      tokens an answer; repeated: share of 4-grams that stood before in the same answer; ended:
+      share that the model ended; empty: share without a visible character; longer: share that is
+      longer than before, ties half.
     """
     lengths = [len(sample.tokens) for sample in samples]
     before = list(before) if before is not None else lengths
@@ -90,10 +99,13 @@ def spread(
       start: what training started from; None where that is not in memory, and no KL is known.
 
     Returns:
-      entropy: nats a token; top1: probability of the likeliest token; kl: nats an answer to the start, by the
-      whole distribution at each position of the sampled answers (less noise than the answers' log-ratio). All means.
+      entropy: nats a token; top1: probability of the likeliest token; kl: nats an answer to the
+      start, by the whole distribution at each position of the sampled answers (less noise than the
+      answers' log-ratio). All means.
     """
-    looks = [_look(model, prompt, sample, start) for prompt, sample in zip(prompts, samples, strict=True)]
+    looks = [
+        _look(model, prompt, sample, start) for prompt, sample in zip(prompts, samples, strict=True)
+    ]
     out = {
         "entropy": torch.cat([look.entropy for look in looks]).mean().item(),
         "top1": torch.cat([look.top for look in looks]).mean().item(),
@@ -104,9 +116,12 @@ def spread(
 @torch.no_grad()
 def divergences(
     model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Answered], start: Start
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """KL to the start of each sampled answer, nats; see `spread`."""
-    return [_look(model, prompt, sample, start).kl for prompt, sample in zip(prompts, samples, strict=True)]
+    return [
+        _look(model, prompt, sample, start).kl
+        for prompt, sample in zip(prompts, samples, strict=True)
+    ]
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from accord.types import Logps, LossOutput, Tree
 class Records:
     """What is known of each of B rows after a forward pass. Completions that a row lacks are NaN.
 
-    Columns stay where they were computed until they are asked for: fetching each at once would have a GPU idle while it is
-    waited for, between a micro-batch's forward and backward pass.
+    Columns stay where they were computed until they are asked for: fetching each at once would have
+    a GPU idle while it is waited for, between a micro-batch's forward and backward pass.
     """
 
     row: list[int] = field(default_factory=list)
@@ -51,18 +51,27 @@ class Records:
 
     def tensors(self) -> dict[str, Tensor]:
         """As one table, to be sent; without rows there are no columns either."""
-        return {"row": torch.tensor(self.row), **{name: self[name] for name in self.columns}} if self.row else {}
+        return (
+            {"row": torch.tensor(self.row), **{name: self[name] for name in self.columns}}
+            if self.row
+            else {}
+        )
 
     @classmethod
     def of(cls, table: Mapping[str, Tensor]) -> Records:
         """What `tensors` gave, from one rank or joined from all."""
-        return cls(table["row"].tolist(), {name: [column] for name, column in table.items() if name != "row"})
+        return cls(
+            table["row"].tolist(),
+            {name: [column] for name, column in table.items() if name != "row"},
+        )
 
     def names(self) -> list[str]:
         return list(self.columns)
 
     def statistics(self) -> dict[str, dict]:
-        """Per column: how many values are finite, and the range of those that are; for a batch that went wrong."""
+        """Per column: how many values are finite, and the range of those that are; for a batch that
+        went wrong.
+        """
         out = {}
         for name in self.names():
             values = self[name]
@@ -73,9 +82,13 @@ class Records:
 
 
 def record(
-    records: Records, objective: BoundObjective, trees: Sequence[Tree], tokens: TokenLogps | TokenScores,
-    reference: Logps | None, output: LossOutput | None,
-) -> None:  # fmt: skip
+    records: Records,
+    objective: BoundObjective,
+    trees: Sequence[Tree],
+    tokens: TokenLogps | TokenScores,
+    reference: Logps | None,
+    output: LossOutput | None,
+) -> None:
     """Add the rows of one micro-batch."""
     logps = tokens.reduce().detach()
     rewards = objective.reward(logps, reference).detach()
@@ -87,7 +100,9 @@ def record(
     if isinstance(tokens, TokenLogps):
         # [N]; float64 and means for people: the sum over all completions of one entropy per token
         entropies = tokens.mean_entropy() * logps.count
-        columns |= _sides(trees, "logps", logps.sum) | {"entropy_sum": _per_tree(trees, entropies.double())}
+        columns |= _sides(trees, "logps", logps.sum) | {
+            "entropy_sum": _per_tree(trees, entropies.double())
+        }
     if reference is not None:
         columns |= _sides(trees, "diag/log_ratio", logps.sum - reference.sum)
     if output is not None:
@@ -95,12 +110,19 @@ def record(
     records.add(trees, **columns)
 
 
-def record_slopes(records: Records, trees: Sequence[Tree], tokens: TokenLogps | TokenScores) -> None:
-    """After the backward pass of rows that were added: their loss's slope along each answer's log-prob or score, which is the
-    mean over its tokens. `tokens.values` must have kept its gradient."""
+def record_slopes(
+    records: Records, trees: Sequence[Tree], tokens: TokenLogps | TokenScores
+) -> None:
+    """After the backward pass of rows that were added: their loss's slope along each answer's
+    log-prob or score, which is the mean over its tokens. `tokens.values` must have kept its
+    gradient.
+    """
     grad = tokens.values.grad if tokens.values.grad is not None else torch.zeros_like(tokens.values)
     zeros = torch.zeros(len(tokens.count), dtype=torch.float64, device=grad.device)
-    sums, sizes = (zeros.index_add(0, tokens.owner, values.double()) for values in (grad, torch.ones_like(grad)))
+    sums, sizes = (
+        zeros.index_add(0, tokens.owner, values.double())
+        for values in (grad, torch.ones_like(grad))
+    )
     records.beside(trees, **_sides(trees, "slope", sums / sizes))
 
 
@@ -115,7 +137,10 @@ def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor
             bad.append(start if tree.desirable is False else -1)
         start += len(tree.completions)
     known = torch.cat([values, values.new_full((1,), float("nan"))])  # at -1
-    return {f"{name}/{side}": known[sent(torch.tensor(at), values.device)] for side, at in (("chosen", good), ("rejected", bad))}
+    return {
+        f"{name}/{side}": known[sent(torch.tensor(at), values.device)]
+        for side, at in (("chosen", good), ("rejected", bad))
+    }
 
 
 def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
@@ -124,11 +149,14 @@ def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
     return torch.segment_reduce(values, "sum", lengths=sizes, unsafe=True)
 
 
-def summarise(records: Records, objective: BoundObjective, tie_width: float = 0.0) -> dict[str, float]:
+def summarise(
+    records: Records, objective: BoundObjective, tie_width: float = 0.0
+) -> dict[str, float]:
     """Metrics under TRL's names.
 
     Args:
-      tie_width: margins whose size is no larger are ties (half a win each): the noise floor of the machine.
+      tie_width: margins whose size is no larger are ties (half a win each): the noise floor of the
+        machine.
     """
     out: dict[str, float] = {}
     if "loss" in records:

@@ -4,7 +4,8 @@
     def brevity(prompts, answers):                                            # N texts each
         return [-len(answer) for answer in answers]                           # N numbers, larger is better
 
-A score that is missing, no number or not finite is an error that says how many and where; it never counts as 0.
+A score that is missing, no number or not finite is an error that says how many and where; it never
+counts as 0.
 """
 
 from __future__ import annotations
@@ -38,22 +39,28 @@ def load_scorer(name: str) -> Scorer:
       name: a built-in one ("vader"), or "module:function".
 
     Raises:
-      UsageError: no such scorer, or what it needs is not installed. Calling what is returned raises it where the
-        scorer raises, gives another number of scores than there are answers, or a score that is no finite number.
+      UsageError: no such scorer, or what it needs is not installed. Calling what is returned raises
+        it where the scorer raises, gives another number of scores than there are answers, or a
+        score that is no finite number.
     """
     if name in BUILT_IN:
         scorer = BUILT_IN[name]
-        scorer([], [])  # a package that is not installed is said now, not after the answers were sampled
+        # a package that is not installed is said now, not after the answers were sampled
+        scorer([], [])
     elif ":" in name:
         scorer = import_function("scorer", name, example="mine:brevity")
     else:
         known = ", ".join(BUILT_IN)
-        raise UsageError(f"no scorer is called {name!r}. Known: {known}, or your own as module:function.")
+        raise UsageError(
+            f"no scorer is called {name!r}. Known: {known}, or your own as module:function."
+        )
     return _checked(name, scorer)
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:
-    """A prompt as scorers and judges read it: a single question as it stands, a conversation with its roles."""
+    """A prompt as scorers and judges read it: a single question as it stands, a conversation with
+    its roles.
+    """
     if len(turns) == 1:
         return turns[0].content
     return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
@@ -63,15 +70,23 @@ def _checked(name: str, scorer: Scorer) -> Scorer:
     @functools.wraps(scorer)
     def score(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
         if len(prompts) != len(answers):
-            raise UsageError(f"scorer {name!r} was asked about {len(answers)} answers to {len(prompts)} prompts.")
+            raise UsageError(
+                f"scorer {name!r} was asked about {len(answers)} answers to {len(prompts)} prompts."
+            )
         try:
             found = list(scorer(list(prompts), list(answers)))
         except UsageError:
             raise
-        except Exception as error:  # whatever a stranger's function raises, its user wrote it and can mend it
-            raise UsageError(f"scorer {name!r} failed on {len(answers):,} answers: {said(error)}.") from error
+        # whatever a stranger's function raises, its user wrote it and can mend it
+        except Exception as error:
+            raise UsageError(
+                f"scorer {name!r} failed on {len(answers):,} answers: {said(error)}."
+            ) from error
         if len(found) != len(answers):
-            raise UsageError(f"scorer {name!r} gave {len(found):,} scores for {len(answers):,} answers; expected one each.")
+            raise UsageError(
+                f"scorer {name!r} gave {len(found):,} scores for {len(answers):,} answers; expected"
+                " one each."
+            )
         numbers = [_number(value) for value in found]
         _refuse_missing(name, found, numbers, answers)
         return numbers
@@ -94,7 +109,8 @@ def _refuse_missing(name: str, found: list, numbers: list[float], answers: Seque
     if missing:
         first = missing[0]
         raise UsageError(
-            f"scorer {name!r}: {len(missing):,} of {len(found):,} scores are no finite number; first answer {first}, "
-            f"{printable(repr(answers[first])[:80])}: {printable(repr(found[first])[:80])}.\n"
-            "Expected a number for each answer; a missing score would silently count as one."
+            f"scorer {name!r}: {len(missing):,} of {len(found):,} scores are no finite number;"
+            f" first answer {first}, {printable(repr(answers[first])[:80])}:"
+            f" {printable(repr(found[first])[:80])}.\nExpected a number for each answer; a missing"
+            " score would silently count as one."
         )

@@ -1,4 +1,5 @@
-"""What held-out pairs say of a reward model beside its accuracy: is it as sure as it is right, and does it like length?
+"""What held-out pairs say of a reward model beside its accuracy: is it as sure as it is right, and
+does it like length?
 
     calibration_error   mean distance of how sure it is from how often it is right, over equal bins of pairs
     brier               mean (1 - σ(s_w - s_l))²; 0.25 is what a coin's scores give
@@ -6,8 +7,9 @@
     accuracy_shorter    accuracy on pairs whose chosen answer is the shorter one: what a taste for length loses
     accuracy_longer     on the others; pairs of one length are in neither
 
-Names stand under diag/eval_. Source: expected calibration error, Guo et al. 2017, arXiv:1706.04599, §2, with bins of equal
-numbers (Nixon et al. 2019, arXiv:1904.01685); the length bias of reward models, Singhal et al. 2023, arXiv:2310.03716.
+Names stand under diag/eval_. Source: expected calibration error, Guo et al. 2017, arXiv:1706.04599,
+§2, with bins of equal numbers (Nixon et al. 2019, arXiv:1904.01685); the length bias of reward
+models, Singhal et al. 2023, arXiv:2310.03716.
 """
 
 from __future__ import annotations
@@ -30,8 +32,14 @@ def reward_model_figures(records: Records, tie_width: float = 0.0) -> dict[str, 
     won = wins(margins, tie_width)
     out = {"brier": torch.sigmoid(-margins).square().mean().item()}
     if len(margins) >= ENOUGH:
-        both = [torch.cat([records[f"{name}/{side}"] for side in ("chosen", "rejected")]) for name in ("rewards", "tokens")]
-        out |= {"calibration_error": calibration_error(margins, won), "score_length": spearman(*both)}
+        both = [
+            torch.cat([records[f"{name}/{side}"] for side in ("chosen", "rejected")])
+            for name in ("rewards", "tokens")
+        ]
+        out |= {
+            "calibration_error": calibration_error(margins, won),
+            "score_length": spearman(*both),
+        }
     for name, some in (("shorter", longer < 0), ("longer", longer > 0)):
         if some.any():
             out |= {f"accuracy_{name}": won[some].mean().item(), f"pairs_{name}": float(some.sum())}

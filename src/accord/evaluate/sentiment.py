@@ -1,4 +1,6 @@
-"""A reward whose truth is known: VADER's compound sentiment of a text. The demonstration's, and the scorer `vader`."""
+"""A reward whose truth is known: VADER's compound sentiment of a text. The demonstration's, and the
+scorer `vader`.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ from accord.types import UsageError
 def compound(texts: Iterable[str]) -> list[float]:
     """How positive each text is, from -1 to 1; 0 where no word of VADER's lexicon stands in it.
 
-    Source: Hutto and Gilbert 2014, "VADER: a parsimonious rule-based model for sentiment analysis", ICWSM.
+    Source: Hutto and Gilbert 2014, "VADER: a parsimonious rule-based model for sentiment analysis",
+    ICWSM.
 
     Raises:
       UsageError: the package vaderSentiment is not installed.

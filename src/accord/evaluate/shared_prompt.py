@@ -1,14 +1,17 @@
 """K answers to a prompt attend to one copy of its keys and values, each beside its own.
 
-With K copies a step reads the prompt K times: at 420 tokens and K = 8, attention took 1.3 ms a layer, and 0.45 ms with one copy
-(two cores, SmolLM2-135M, 32 rows). The queries of all answers to a prompt go through attention together, as if they were more
-heads; the answer's own part is a second attention; by their log-sum-exp the two become what one softmax over both gives:
+With K copies a step reads the prompt K times: at 420 tokens and K = 8, attention took 1.3 ms a
+layer, and 0.45 ms with one copy (two cores, SmolLM2-135M, 32 rows). The queries of all answers to a
+prompt go through attention together, as if they were more heads; the answer's own part is a second
+attention; by their log-sum-exp the two become what one softmax over both gives:
 
     out = σ(a - b) · out_prompt + σ(b - a) · out_own          a, b: log Σ exp(score) of each part
 
-This is the prefix step of cascade inference (Ye et al. 2024, flashinfer.ai/2024/02/02/cascade-inference.html).
+This is the prefix step of cascade inference (Ye et al. 2024,
+flashinfer.ai/2024/02/02/cascade-inference.html).
 
-B rows (answers) · U prompts · K places a prompt · h key/value heads · g query heads of each · T positions · d width.
+B rows (answers) · U prompts · K places a prompt · h key/value heads · g query heads of each · T
+positions · d width.
 """
 
 from __future__ import annotations
@@ -25,7 +28,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from accord.forward.attention import CHANGES_THE_NUMBERS, UnsupportedAttention
 
 NAME = "accord_shared_prompt"
-UNKNOWN = (*CHANGES_THE_NUMBERS, "sliding_window", "softcap")  # what a model may ask of attention and this one does not do
+# what a model may ask of attention and this one does not do
+UNKNOWN = (*CHANGES_THE_NUMBERS, "sliding_window", "softcap")
 EMPTY = 2.0  # times as many places as rows, above which K is too uneven for one rectangle
 
 
@@ -51,7 +55,12 @@ class Places:
         rank = torch.empty_like(order)
         rank[order] = torch.arange(len(order)) - before[number[order]]
         place = number * each + rank
-        return cls(prompts, number, each, None if torch.equal(place, torch.arange(len(prompts) * each)) else place)
+        return cls(
+            prompts,
+            number,
+            each,
+            None if torch.equal(place, torch.arange(len(prompts) * each)) else place,
+        )
 
     @property
     def size(self) -> int:
@@ -69,7 +78,9 @@ class Places:
 
 
 class SharedLayer(DynamicLayer):
-    """One layer: prompts' keys and values [U, h, T, d] once, and each row's own [B, h, t, d], with room ahead."""
+    """One layer: prompts' keys and values [U, h, T, d] once, and each row's own [B, h, t, d], with
+    room ahead.
+    """
 
     def __init__(self, layer: DynamicLayer, mask: Tensor, places: Places, more: int):
         """
@@ -81,20 +92,27 @@ class SharedLayer(DynamicLayer):
         self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.prompt, self.mask = (layer.keys, layer.values), mask
         self._place(places)
-        self._held = [x.new_empty(len(places.number), x.shape[1], more, x.shape[3]) for x in self.prompt]
+        self._held = [
+            x.new_empty(len(places.number), x.shape[1], more, x.shape[3]) for x in self.prompt
+        ]
         self.attended = 0  # tokens that have gone through `attend`
         self._show(0)
 
     def get_seq_length(self) -> int:
         return self.prompt[0].shape[2] + self.keys.shape[2]
 
-    def update(self, key_states: Tensor, value_states: Tensor, *args, **kwargs) -> tuple[Tensor, Tensor]:
-        """Write a token's keys and values behind the row's own; what there is of these. The keys bring the layer to `attend`."""
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args, **kwargs
+    ) -> tuple[Tensor, Tensor]:
+        """Write a token's keys and values behind the row's own; what there is of these. The keys
+        bring the layer to `attend`.
+        """
         start = self.keys.shape[2]
         for held, new in zip(self._held, (key_states, value_states), strict=True):
             held[:, :, start : start + new.shape[2]] = new
         self._show(start + key_states.shape[2])
-        keys = self.keys[:]  # a view of its own: a tensor of the layer that knew the layer would keep both alive
+        # a view of its own: a tensor of the layer that knew the layer would keep both alive
+        keys = self.keys[:]
         keys.shared = self
         return keys, self.values
 
@@ -120,9 +138,11 @@ class SharedLayer(DynamicLayer):
 
 
 def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache | None:
-    """The cache in which rows share their prompts; None where it cannot be had, or would save nothing.
+    """The cache in which rows share their prompts; None where it cannot be had, or would save
+    nothing.
 
-    Only on a CPU (its attention tells the log-sum-exp), and only of layers that keep every position as it is.
+    Only on a CPU (its attention tells the log-sum-exp), and only of layers that keep every position
+    as it is.
 
     Args:
       cache: the prompts' [U].
@@ -131,13 +151,17 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
       more: positions that each row will add at most.
     """
     layers = getattr(cache, "layers", ())
-    plain = layers and all(type(layer) is DynamicLayer and layer.get_seq_length() > 0 for layer in layers)
+    plain = layers and all(
+        type(layer) is DynamicLayer and layer.get_seq_length() > 0 for layer in layers
+    )
     if not plain or mask.device.type != "cpu":
         return None
     places = Places.of(prompt)
     if places.each == 1 or places.size > EMPTY * len(prompt):
         return None
-    added = torch.zeros(mask.shape, dtype=layers[0].dtype).masked_fill_(~mask, -torch.inf)[:, None, None]
+    added = torch.zeros(mask.shape, dtype=layers[0].dtype).masked_fill_(~mask, -torch.inf)[
+        :, None, None
+    ]
     made = copy.copy(cache)
     made.layers = [SharedLayer(layer, added, places, more) for layer in layers]
     return made
@@ -162,12 +186,21 @@ def attend(
     """Attention output [B, 1, h·g, d] of one new token a row.
 
     Raises:
-      UnsupportedAttention: the model does something with keys on their way, or asks for more than softmax(q k) v.
+      UnsupportedAttention: the model does something with keys on their way, or asks for more than
+        softmax(q k) v.
     """
     layer = getattr(key, "shared", None)
     asked = [name for name in UNKNOWN if kwargs.get(name) is not None]
-    if layer is None or asked or attention_mask is not None or query.shape[2] != 1 or key.shape[-1] != value.shape[-1]:
-        raise UnsupportedAttention("the model hands more to its attention than a shared prompt can have")
+    if (
+        layer is None
+        or asked
+        or attention_mask is not None
+        or query.shape[2] != 1
+        or key.shape[-1] != value.shape[-1]
+    ):
+        raise UnsupportedAttention(
+            "the model hands more to its attention than a shared prompt can have"
+        )
     rows, heads, _, width = query.shape
     grouped = query.reshape(rows, key.shape[1], heads // key.shape[1], width)  # [B, h, g, d]
     own, own_sum = _attention(grouped, key, value, None, scaling)
@@ -182,14 +215,18 @@ def _of_prompt(grouped: Tensor, layer: SharedLayer, scaling: float | None) -> tu
     """The queries of all rows of a prompt at once; output [B, h, g, d] and log-sum-exp [B, h, g]."""
     places, (_, h, g, d) = layer.places, grouped.shape
     size, each = len(places.prompts), places.each
-    together = places.lay(grouped).view(size, each, h, g, d).transpose(1, 2).reshape(size, h, each * g, d)
+    together = (
+        places.lay(grouped).view(size, each, h, g, d).transpose(1, 2).reshape(size, h, each * g, d)
+    )
     out, total = _attention(together, *layer.prompt, layer.mask, scaling)
     out = out.reshape(size, h, each, g, d).transpose(1, 2).reshape(size * each, h, g, d)
     total = total.reshape(size, h, each, g).transpose(1, 2).reshape(size * each, h, g)
     return places.pick(out), places.pick(total)
 
 
-def _attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None) -> tuple[Tensor, Tensor]:
+def _attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
+) -> tuple[Tensor, Tensor]:
     """[n, h, q, d], and log-sum-exp of the scores [n, h, q] in float32 at least."""
     return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
         query, key, value, 0.0, False, attn_mask=mask, scale=scaling

@@ -1,9 +1,10 @@
-"""Which pairs push their chosen answer down: those whose two answers look alike to the model itself.
+"""Which pairs push their chosen answer down: those whose two answers look alike to the model
+itself.
 
     CHES = <mean h_w, mean h_l> - |mean h_w|²          h: hidden states that predict an answer's tokens
 
-The larger, the more a step on this pair lowers the probability of its chosen answer. Length-normalised, as the paper
-uses it to filter data.
+The larger, the more a step on this pair lowers the probability of its chosen answer.
+Length-normalised, as the paper uses it to filter data.
 
 Source: Razin et al. 2024, arXiv:2410.08847, Definition 2 and its length-normalised variant.
 """
@@ -22,10 +23,14 @@ from accord.types import Tree
 
 @torch.no_grad()
 def ches(model: LanguageModel, trees: Sequence[Tree]) -> Tensor:
-    """The centered hidden embedding similarity of B pairs, [B] float64, under the model as it is now."""
+    """The centered hidden embedding similarity of B pairs, [B] float64, under the model as it is
+    now.
+    """
     scores = []
     for tree in trees:
-        chosen, rejected = (_mean_hidden(model, tree.prompt, completion) for completion in tree.completions)
+        chosen, rejected = (
+            _mean_hidden(model, tree.prompt, completion) for completion in tree.completions
+        )
         scores.append(chosen @ rejected - chosen @ chosen)
     return torch.stack(scores).cpu()
 

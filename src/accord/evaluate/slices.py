@@ -1,4 +1,6 @@
-"""Parts of held-out rows that figures are looked at apart: by length, by which answer is longer, by turns, by source."""
+"""Parts of held-out rows that figures are looked at apart: by length, by which answer is longer, by
+turns, by source.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ MOST_SOURCES = 8
 
 
 def parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
-    """(name, mask [N]) of each slice of a table of records, all rows first; slices of few rows are left out."""
+    """(name, mask [N]) of each slice of a table of records, all rows first; slices of few rows are
+    left out.
+    """
     tokens, turns = np.array(table["tokens"]), np.array(table["turns"])
     longer = np.array(table["tokens/chosen"]) - np.array(table["tokens/rejected"])
     low, high = np.quantile(tokens, (1 / 3, 2 / 3))
@@ -26,6 +30,8 @@ def parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
     if len(set(turns)) > 1:
         found += [("one question", turns == 1), ("several turns", turns > 1)]
     sources = table["source"].to_pylist()
-    names = sorted({s for s in sources if s is not None}, key=lambda s: (-sources.count(s), s))[:MOST_SOURCES]
+    names = sorted({s for s in sources if s is not None}, key=lambda s: (-sources.count(s), s))[
+        :MOST_SOURCES
+    ]
     found += [(f"source {name}", np.array([s == name for s in sources])) for name in names]
     return [(name, mask) for name, mask in found if mask.sum() >= FEWEST]

@@ -1,13 +1,15 @@
 """Tree attention behind transformers' own attention interface: no model code is touched.
 
-`accord_tree` is registered once. Called with a `Layout` (the keyword `tree`), it works through the layout's plan of
-blocks, or on a GPU by flex attention (flex.py); called without one (generation, the padded path), it is transformers' SDPA. So one model object serves every path.
+`accord_tree` is registered once. Called with a `Layout` (the keyword `tree`), it works through the
+layout's plan of blocks, or on a GPU by flex attention (flex.py); called without one (generation,
+the padded path), it is transformers' SDPA. So one model object serves every path.
 
-What a model may hand to its attention and we honour: `scaling`, `sliding_window`, `softcap`, grouped key/value heads.
-Anything else that would change the numbers (attention sinks, position biases) raises `UnsupportedAttention`, and the
-caller takes the padded path aloud.
+What a model may hand to its attention and we honour: `scaling`, `sliding_window`, `softcap`,
+grouped key/value heads. Anything else that would change the numbers (attention sinks, position
+biases) raises `UnsupportedAttention`, and the caller takes the padded path aloud.
 
-T packed tokens · n blocks · Lq, Lk queries and keys of a block · h key/value heads · g query heads of each · d width.
+T packed tokens · n blocks · Lq, Lk queries and keys of a block · h key/value heads · g query heads
+of each · d width.
 """
 
 from __future__ import annotations
@@ -31,7 +33,9 @@ class UnsupportedAttention(Exception):
 
 
 def register() -> None:
-    """Make `attn_implementation="accord_tree"` known to transformers. Calling it again changes nothing."""
+    """Make `attn_implementation="accord_tree"` known to transformers. Calling it again changes
+    nothing.
+    """
     ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
     ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
 
@@ -56,28 +60,45 @@ def attend(
     if tree is not None:
         scale = scaling if scaling is not None else query.shape[-1] ** -0.5
         if tree.attention == "flex":
-            return flex.attend(query, key, value, tree, scale, sliding_window, softcap).transpose(1, 2), None
+            return (
+                flex.attend(query, key, value, tree, scale, sliding_window, softcap).transpose(
+                    1, 2
+                ),
+                None,
+            )
         plan = plan_of(tree, query.shape[1] // key.shape[1])
-        output = _TreeAttention.apply(query[0], key[0], value[0], plan, scale, sliding_window, softcap)
+        output = _TreeAttention.apply(
+            query[0], key[0], value[0], plan, scale, sliding_window, softcap
+        )
         return output.transpose(0, 1)[None], None
     if softcap is None:
         return sdpa_attention_forward(
-            module, query, key, value, attention_mask, dropout=dropout, scaling=scaling,
-            sliding_window=sliding_window, **kwargs,
-        )  # fmt: skip
+            module,
+            query,
+            key,
+            value,
+            attention_mask,
+            dropout=dropout,
+            scaling=scaling,
+            sliding_window=sliding_window,
+            **kwargs,
+        )
     groups = query.shape[1] // key.shape[1]
     key, value = (x.repeat_interleave(groups, dim=1) for x in (key, value))
     if attention_mask is None:
-        attention_mask = visible(query.shape[2], key.shape[2] - query.shape[2], sliding_window, query.device)
+        attention_mask = visible(
+            query.shape[2], key.shape[2] - query.shape[2], sliding_window, query.device
+        )
     return _softcapped(query, key, value, attention_mask, scaling, softcap).transpose(1, 2), None
 
 
 class _TreeAttention(torch.autograd.Function):
-    """softmax(scale · q kᵀ) v of every block. The backward pass computes the weights again: keeping them saved 2 % of an
-    update, and grows with the square of the length.
+    """softmax(scale · q kᵀ) v of every block. The backward pass computes the weights again: keeping
+    them saved 2 % of an update, and grows with the square of the length.
 
-    Scores and weights are rounded to the inputs' dtype, as in transformers' eager attention. The gradients of keys and
-    values, sums over all blocks that share them, are summed in float32 at least.
+    Scores and weights are rounded to the inputs' dtype, as in transformers' eager attention. The
+    gradients of keys and values, sums over all blocks that share them, are summed in float32 at
+    least.
     """
 
     @staticmethod
@@ -99,7 +120,9 @@ class _TreeAttention(torch.autograd.Function):
         rows, grads = _stacked(query, plan), _stacked(grad, plan)
         exact = torch.promote_types(key.dtype, torch.float32)
         grad_query = []
-        grad_key, grad_value = (torch.zeros(x.shape, dtype=exact, device=x.device) for x in (key, value))
+        grad_key, grad_value = (
+            torch.zeros(x.shape, dtype=exact, device=x.device) for x in (key, value)
+        )
         for batch in plan.batches:
             q, k, v = _queries(rows, batch).mul_(scale), _keys(key, batch), _keys(value, batch)
             g = _without_padding(_queries(grads, batch), batch)
@@ -108,9 +131,20 @@ class _TreeAttention(torch.autograd.Function):
             if slope is not None:
                 scores = (scores * slope).to(k.dtype)
             grad_query.append(torch.bmm(scores, k).mul_(scale).view(len(key), -1, k.shape[-1]))
-            for total, piece in ((grad_key, torch.bmm(scores.mT, q)), (grad_value, torch.bmm(weights.mT, g))):
+            for total, piece in (
+                (grad_key, torch.bmm(scores.mT, q)),
+                (grad_value, torch.bmm(weights.mT, g)),
+            ):
                 total.index_add_(1, batch.key, piece.view(len(key), len(batch.key), -1).to(exact))
-        return _unstacked(grad_query, plan), grad_key.to(key.dtype), grad_value.to(value.dtype), None, None, None, None
+        return (
+            _unstacked(grad_query, plan),
+            grad_key.to(key.dtype),
+            grad_value.to(value.dtype),
+            None,
+            None,
+            None,
+            None,
+        )
 
 
 def _stacked(x: Tensor, plan: Plan) -> Tensor:
@@ -119,14 +153,18 @@ def _stacked(x: Tensor, plan: Plan) -> Tensor:
 
 
 def _unstacked(pieces: list[Tensor], plan: Plan) -> Tensor:
-    """Batches of [h, n·g·Lq, d] → [h·g, T, d]: every query back in its place, the padding left behind."""
+    """Batches of [h, n·g·Lq, d] → [h·g, T, d]: every query back in its place, the padding left
+    behind.
+    """
     rows = torch.cat(pieces, dim=1).index_select(1, plan.inverse)
     return rows.view(len(rows) * plan.groups, -1, rows.shape[-1])
 
 
 def _queries(rows: Tensor, batch: Batch) -> Tensor:
     """[h, g·T, d] → [h·n, g·Lq, d]"""
-    return rows.index_select(1, batch.query).view(len(rows) * len(batch.query_at), -1, rows.shape[-1])
+    return rows.index_select(1, batch.query).view(
+        len(rows) * len(batch.query_at), -1, rows.shape[-1]
+    )
 
 
 def _keys(x: Tensor, batch: Batch) -> Tensor:
@@ -135,14 +173,20 @@ def _keys(x: Tensor, batch: Batch) -> Tensor:
 
 
 def _without_padding(g: Tensor, batch: Batch) -> Tensor:
-    """Gradients [h·n, g·Lq, d] of the outputs, zero where there is no query: it has none to hand on."""
+    """Gradients [h·n, g·Lq, d] of the outputs, zero where there is no query: it has none to hand
+    on.
+    """
     if batch.padded is not None:
         n, length = batch.padded.shape
-        g.view(-1, n, g.shape[1] // length, length, g.shape[-1]).masked_fill_(batch.padded[None, :, None, :, None], 0)
+        g.view(-1, n, g.shape[1] // length, length, g.shape[-1]).masked_fill_(
+            batch.padded[None, :, None, :, None], 0
+        )
     return g
 
 
-def _weights(q: Tensor, k: Tensor, batch: Batch, window: int | None, softcap: float | None) -> tuple[Tensor, Tensor | None]:
+def _weights(
+    q: Tensor, k: Tensor, batch: Batch, window: int | None, softcap: float | None
+) -> tuple[Tensor, Tensor | None]:
     """Attention weights [h·n, g·Lq, Lk]; the slope of the soft cap at each score, if there is one."""
     scores, slope = torch.bmm(q, k.mT), None
     if softcap is not None:  # Gemma 2
@@ -151,7 +195,8 @@ def _weights(q: Tensor, k: Tensor, batch: Batch, window: int | None, softcap: fl
     bias = batch.bias(window, scores.dtype)
     n, length, keys = bias.shape
     scores.view(-1, n, scores.shape[1] // length, length, keys).add_(bias[None, :, None])
-    return torch.softmax(scores, dim=-1).to(q.dtype), slope  # torch sums in float32 whatever the dtype
+    # torch sums in float32 whatever the dtype
+    return torch.softmax(scores, dim=-1).to(q.dtype), slope
 
 
 def visible(length: int, depth: int, window: int | None, device: torch.device) -> Tensor:
@@ -162,11 +207,16 @@ def visible(length: int, depth: int, window: int | None, device: torch.device) -
     return mask if window is None else mask & (q - k < window)
 
 
-def _softcapped(q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float) -> Tensor:
-    """Attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. Softmax in float32 at least."""
+def _softcapped(
+    q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float
+) -> Tensor:
+    """Attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. Softmax in
+    float32 at least.
+    """
     scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / softcap) * softcap
-    # Not -inf: padding may see nothing at all, and NaN there would spread through the values, as 0 · NaN.
+    # Not -inf: padding may see nothing at all, and NaN there would spread through the values, as 0
+    # · NaN.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
     return weights.to(v.dtype) @ v

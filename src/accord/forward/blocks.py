@@ -1,7 +1,9 @@
-"""Which queries meet which keys, as a few padded batches of blocks: the plan that tree attention works through.
+"""Which queries meet which keys, as a few padded batches of blocks: the plan that tree attention
+works through.
 
-A segment's queries see its ancestors and, causally, the segment itself. Long segments are cut into blocks of queries, so
-that the upper triangle is not computed; short ones, of which a batch has dozens, are computed together:
+A segment's queries see its ancestors and, causally, the segment itself. Long segments are cut into
+blocks of queries, so that the upper triangle is not computed; short ones, of which a batch has
+dozens, are computed together:
 
     block                 keys                                  a Batch: n blocks of like size, padded to [n, Lq] × [n, Lk]
     question 1, 0..127    system turn, question 1 to 127
@@ -25,12 +27,16 @@ QUERIES = 128  # of a block; a longer segment is cut
 AREA = 2**20  # queries × keys of a batch: at 9 heads, 9 M scores at once
 UNSEEN = 2**30  # position of a padded key: behind every query
 HIDE = -1e30  # finite: a sum of two is, and a row of nothing else gives a softmax without NaN
-WIDTH = 32  # keys are padded to a multiple: a softmax over 152 bfloat16 took 0.45 ms, over 160 0.26 (one vector's width)
+# keys are padded to a multiple: a softmax over 152 bfloat16 took 0.45 ms, over 160 0.26 (one
+# vector's width)
+WIDTH = 32
 
 
 @dataclass(frozen=True)
 class Block:
-    """Queries [start, stop) of one segment, and the ranges of packed tokens that are their keys, root first."""
+    """Queries [start, stop) of one segment, and the ranges of packed tokens that are their keys,
+    root first.
+    """
 
     start: int
     stop: int
@@ -48,24 +54,32 @@ class Block:
 
 @dataclass(frozen=True)
 class Batch:
-    """n blocks, padded. The g query heads that share a key head stand below one another, so no key is repeated."""
+    """n blocks, padded. The g query heads that share a key head stand below one another, so no key
+    is repeated.
+    """
 
     query: Tensor  # [n · g · Lq] index into [g · T] of each query, some token where padded
     key: Tensor  # [n · Lk] packed index of each key, 0 where padded
     query_at: Tensor  # [n, Lq] positions
     key_at: Tensor  # [n, Lk] positions, UNSEEN where padded
-    padded: Tensor | None  # [n, Lq] true where there is no query; None where there is one everywhere
+    padded: (
+        Tensor | None
+    )  # [n, Lq] true where there is no query; None where there is one everywhere
     biases: dict = field(default_factory=dict)
 
     def bias(self, window: int | None, dtype: torch.dtype) -> Tensor:
-        """[n, Lq, Lk] 0 where a query sees a key, HIDE where it must not; the same for every layer with this window.
+        """[n, Lq, Lk] 0 where a query sees a key, HIDE where it must not; the same for every layer
+        with this window.
 
-        Added to the scores, since that took 0.08 ms where `masked_fill_` took 0.58 (700,000 scores, bfloat16).
+        Added to the scores, since that took 0.08 ms where `masked_fill_` took 0.58 (700,000 scores,
+        bfloat16).
         """
         if (window, dtype) not in self.biases:
             ahead = self.query_at[:, :, None] - self.key_at[:, None, :]
             hidden = ahead < 0 if window is None else (ahead < 0) | (ahead >= window)
-            self.biases[window, dtype] = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill_(hidden, HIDE)
+            self.biases[window, dtype] = torch.zeros(
+                hidden.shape, dtype=dtype, device=hidden.device
+            ).masked_fill_(hidden, HIDE)
         return self.biases[window, dtype]
 
 
@@ -79,7 +93,9 @@ class Plan:
 
 
 def plan_of(layout: Layout, groups: int) -> Plan:
-    """The plan of a layout for g query heads a key head: made at the first layer, kept for the others."""
+    """The plan of a layout for g query heads a key head: made at the first layer, kept for the
+    others.
+    """
     if groups not in layout.plans:
         layout.plans[groups] = _plan(layout, groups)
     return layout.plans[groups]
@@ -90,11 +106,15 @@ def _plan(layout: Layout, groups: int) -> Plan:
     batches = []
     inverse = torch.empty(groups, layout.tokens, dtype=torch.long)
     offset = 0
-    for group in _grouped(sorted(_blocks(layout.segments), key=lambda block: (block.keys, block.queries))):
+    for group in _grouped(
+        sorted(_blocks(layout.segments), key=lambda block: (block.keys, block.queries))
+    ):
         width = max(block.queries for block in group)
         for number, block in enumerate(group):
             first = offset + number * groups * width
-            places = torch.arange(groups)[:, None] * width + torch.arange(first, first + block.queries)
+            places = torch.arange(groups)[:, None] * width + torch.arange(
+                first, first + block.queries
+            )
             inverse[:, block.start : block.stop] = places
         offset += len(group) * groups * width
         batches.append(_batch(group, groups, layout.tokens, device))
@@ -105,16 +125,26 @@ def _blocks(segments: Iterable[Segment]) -> Iterable[Block]:
     for segment in segments:
         for start in range(segment.start, segment.stop, QUERIES):
             stop = min(start + QUERIES, segment.stop)
-            yield Block(start, stop, segment.depth + start - segment.start, (*segment.ancestors, (segment.start, stop)))
+            yield Block(
+                start,
+                stop,
+                segment.depth + start - segment.start,
+                (*segment.ancestors, (segment.start, stop)),
+            )
 
 
 def _grouped(blocks: list[Block]) -> Iterable[list[Block]]:
-    """Runs of sorted blocks that waste little when padded to the largest, and hold at most AREA scores a head."""
+    """Runs of sorted blocks that waste little when padded to the largest, and hold at most AREA
+    scores a head.
+    """
     group: list[Block] = []
     for block in blocks:
         if group:
             keys, queries = block.keys, max(block.queries, *(b.queries for b in group))
-            alike = keys <= 1.25 * group[0].keys + 32 and queries <= 2 * min(block.queries, *(b.queries for b in group)) + 32
+            alike = (
+                keys <= 1.25 * group[0].keys + 32
+                and queries <= 2 * min(block.queries, *(b.queries for b in group)) + 32
+            )
             if not alike or (len(group) + 1) * keys * queries > AREA:
                 yield group
                 group = []
@@ -126,15 +156,21 @@ def _grouped(blocks: list[Block]) -> Iterable[list[Block]]:
 def _batch(group: list[Block], groups: int, tokens: int, device: torch.device) -> Batch:
     queries, keys = max(b.queries for b in group), -(-max(b.keys for b in group) // WIDTH) * WIDTH
     query, query_at = (torch.zeros(len(group), queries, dtype=torch.long) for _ in range(2))
-    key, key_at = torch.zeros(len(group), keys, dtype=torch.long), torch.full((len(group), keys), UNSEEN)
+    key, key_at = (
+        torch.zeros(len(group), keys, dtype=torch.long),
+        torch.full((len(group), keys), UNSEEN),
+    )
     padded = torch.ones(len(group), queries, dtype=torch.bool)
     for number, block in enumerate(group):
         query[number, : block.queries] = torch.arange(block.start, block.stop)
-        query_at[number, : block.queries] = torch.arange(block.position, block.position + block.queries)
+        query_at[number, : block.queries] = torch.arange(
+            block.position, block.position + block.queries
+        )
         key[number, : block.keys] = torch.cat([torch.arange(a, b) for a, b in block.ranges])
         key_at[number, : block.keys] = torch.arange(block.keys)
         padded[number, : block.queries] = False
     heads = (query[:, None, :] + tokens * torch.arange(groups)[None, :, None]).flatten()
-    # A padded query is at position 0 and sees the first key, so its softmax is finite; nobody reads it.
+    # A padded query is at position 0 and sees the first key, so its softmax is finite; nobody reads
+    # it.
     holes = sent(padded, device) if padded.any() else None
     return Batch(*(sent(x, device) for x in (heads, key.flatten(), query_at, key_at)), holes)

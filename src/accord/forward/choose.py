@@ -1,8 +1,9 @@
 """The one place where the forward path is chosen, by trying it on the model at hand.
 
-Architectures promise much in their configuration; a mask or a scale that we do not know would be silently wrong. So
-the tree path is taken only when it gives the oracle's numbers on probe trees with this very model. On a GPU it attends by
-flex attention first, whose kernels are compiled on the spot: forward and backward are tried, before anything depends on them.
+Architectures promise much in their configuration; a mask or a scale that we do not know would be
+silently wrong. So the tree path is taken only when it gives the oracle's numbers on probe trees
+with this very model. On a GPU it attends by flex attention first, whose kernels are compiled on the
+spot: forward and backward are tried, before anything depends on them.
 """
 
 from __future__ import annotations
@@ -19,18 +20,19 @@ from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
 
-# Largest difference per token, in nats, between two correct computations of one log-prob. float32 bounds are chosen, with
-# room: tiny models differ by 1e-6. bfloat16 keeps 8 bits, a logit near 20 is spaced 0.125: 0.3 to 0.5 was the largest seen
-# between the tree path and the oracle on SmolLM2-135M. float64 is for tests; most families still compute norms, rotary
-# angles and softmax in float32 then.
+# Largest difference per token, in nats, between two correct computations of one log-prob. float32
+# bounds are chosen, with room: tiny models differ by 1e-6. bfloat16 keeps 8 bits, a logit near 20
+# is spaced 0.125: 0.3 to 0.5 was the largest seen between the tree path and the oracle on
+# SmolLM2-135M. float64 is for tests; most families still compute norms, rotary angles and softmax
+# in float32 then.
 WORST_TOKEN = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 1.5}
 MEAN_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.15}
-# bfloat16's rounding depends on the rows: on one clean KTO run the tree path was 0.087 and the padded path 0.10 a token
-# from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA attention differ by is measured on the probe
-# itself, and so many times that is allowed.
+# bfloat16's rounding depends on the rows: on one clean KTO run the tree path was 0.087 and the
+# padded path 0.10 a token from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA
+# attention differ by is measured on the probe itself, and so many times that is allowed.
 ROUNDING = 2.0
-# Relative difference of two gradients of the probe's log-probs, where kernels are tried backward too: chosen, with room. A
-# gradient under a wrong mask is off by about 1.
+# Relative difference of two gradients of the probe's log-probs, where kernels are tried backward
+# too: chosen, with room. A gradient under a wrong mask is off by about 1.
 GRADIENT = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
 
 NAMES = {"flex": "tree path by flex attention", "tree": "tree path", "padded": "padded path"}
@@ -66,7 +68,8 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
       wanted: "auto", or "flex" / "tree" (its plan of blocks) / "padded" to insist.
 
     Raises:
-      Refused: the path that was insisted on, or every path, computes other numbers than the model itself.
+      Refused: the path that was insisted on, or every path, computes other numbers than the model
+        itself.
     """
     if wanted not in ("auto", *NAMES):
         raise UsageError(f"model.forward = {wanted!r}: expected auto, flex, tree or padded.")
@@ -78,13 +81,16 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
             return Forward(model, path, _reason(model, path, worst, tried), worst)
         tried[path] = problem
     raise Refused(
-        "No forward path computes what the model itself computes.\n" + "\n".join(f"{path}: {why}" for path, why in tried.items())
+        "No forward path computes what the model itself computes.\n"
+        + "\n".join(f"{path}: {why}" for path, why in tried.items())
         + "\nThis architecture is not supported yet; training it would be silently wrong."
-    )  # fmt: skip
+    )
 
 
 def looks_nearby(model: LanguageModel) -> bool:
-    """Whether some layer sees part of the past only (a window, a chunk, a state): short rows cannot prove a path then."""
+    """Whether some layer sees part of the past only (a window, a chunk, a state): short rows cannot
+    prove a path then.
+    """
     config = model.network.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     narrow = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
@@ -92,26 +98,37 @@ def looks_nearby(model: LanguageModel) -> bool:
 
 
 def _candidates(device: torch.device) -> tuple[str, ...]:
-    """The paths from the fastest down; one that this kind of device does not have is not worth a word."""
+    """The paths from the fastest down; one that this kind of device does not have is not worth a
+    word.
+    """
     return tuple(path for path in NAMES if path != "flex" or flex.problem(device) is None)
 
 
 def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]) -> str:
     what = NAMES[path] + (" (as asked)" if path == "padded" and not tried else "")
     what += ": each prompt computed once, no padding" if path != "padded" else ""
-    why = "".join(f"; the {NAMES[other]} cannot be used: {problem}" for other, problem in tried.items())
-    return f"{what}{why}; equals the model's own {model.measures} on the probe (largest difference {worst:.1e} {model.unit})"
+    why = "".join(
+        f"; the {NAMES[other]} cannot be used: {problem}" for other, problem in tried.items()
+    )
+    return (
+        f"{what}{why}; equals the model's own {model.measures} on the probe (largest difference"
+        f" {worst:.1e} {model.unit})"
+    )
 
 
 @torch.no_grad()
 def _allowed(model: LanguageModel, probe: Sequence[Tree]) -> tuple[float, float]:
-    """Largest and mean difference a token that counts as rounding, from what transformers' two attentions differ by."""
+    """Largest and mean difference a token that counts as rounding, from what transformers' two
+    attentions differ by.
+    """
     worst, mean = WORST_TOKEN[model.dtype], MEAN_TOKEN[model.dtype]
     if model.dtype != torch.bfloat16 or not getattr(model.network, "_supports_sdpa", False):
         return worst, mean
     oracle = paths_of(model)["oracle"]
     rounding = (oracle(model, probe, "sdpa").values - oracle(model, probe).values).abs()
-    return max(worst, ROUNDING * rounding.max().item()), max(mean, ROUNDING * rounding.mean().item())
+    return max(worst, ROUNDING * rounding.max().item()), max(
+        mean, ROUNDING * rounding.mean().item()
+    )
 
 
 def _problem(
@@ -132,8 +149,17 @@ def _problem(
                 return None, worst
             problem = f"its gradients differ from the model's own by {gap:.2g} of their size"
         else:
-            problem = f"its {model.measures} differ from the model's own by up to {worst:.3g} {model.unit} (mean {mean:.2g})"
-    except (attention.UnsupportedAttention, TypeError, ValueError, RuntimeError, AttributeError) as error:
+            problem = (
+                f"its {model.measures} differ from the model's own by up to {worst:.3g}"
+                f" {model.unit} (mean {mean:.2g})"
+            )
+    except (
+        attention.UnsupportedAttention,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+    ) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
     if model.network.config._attn_implementation != own:
         model.network.set_attn_implementation(own)
@@ -155,7 +181,9 @@ def gradients_apart(model: LanguageModel, trees: Sequence[Tree], path: str) -> f
 
 
 def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
-    """[ids that occur, D] float32. A prompt stands once or K times, by the path: over equal ids the sums are the same."""
+    """[ids that occur, D] float32. A prompt stands once or K times, by the path: over equal ids the
+    sums are the same.
+    """
     seen = []
 
     def leaf(module, inputs, output):
@@ -171,7 +199,8 @@ def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.T
     finally:
         handle.remove()
     known = torch.tensor(sorted(set().union(*map(_tokens, trees))), device=ids.device)
-    place = torch.searchsorted(known, ids.flatten())  # padding's 0 comes to some place, with a gradient of 0
+    # padding's 0 comes to some place, with a gradient of 0
+    place = torch.searchsorted(known, ids.flatten())
     total = torch.zeros(len(known), gradient.shape[-1], device=ids.device)
     return total.index_add_(0, place, gradient.flatten(0, 1).float())
 

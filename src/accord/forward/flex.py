@@ -1,8 +1,10 @@
-"""Tree attention on a GPU: flex attention, whose mask is a function of two tokens, compiled into one kernel.
+"""Tree attention on a GPU: flex attention, whose mask is a function of two tokens, compiled into
+one kernel.
 
-The plan of blocks (blocks.py) gathers keys and makes dozens of small products, which a CPU likes and a GPU does not. Here
-the packed tokens stay where they are. A token sees another when that one stands no later and its segment is the token's own
-or an ancestor; an Euler tour of the forest makes that two comparisons, whatever the depth:
+The plan of blocks (blocks.py) gathers keys and makes dozens of small products, which a CPU likes
+and a GPU does not. Here the packed tokens stay where they are. A token sees another when that one
+stands no later and its segment is the token's own or an ancestor; an Euler tour of the forest makes
+that two comparisons, whatever the depth:
 
     segment          first  behind        sees it:  first[k] ≤ first[q] < behind[k]  and  k ≤ q
     system turn          0       5
@@ -11,7 +13,8 @@ or an ancestor; an Euler tour of the forest makes that two comparisons, whatever
     │  └─ rejected       3       4
     └─ question 2        4       5
 
-Kernels are compiled for one length each, so tokens are padded up to one of a few lengths, inside attention alone.
+Kernels are compiled for one length each, so tokens are padded up to one of a few lengths, inside
+attention alone.
 
 T packed tokens · L tokens after padding · h key/value heads · g query heads of each · d width.
 """
@@ -31,11 +34,14 @@ from accord.forward.layout import Layout, Segment, sent
 
 TILE = 128  # queries and keys of a tile of the mask: flex attention's own default
 SHORTEST = 512  # tokens; every length below is padded to it
-SCORES = 2**25  # pairs of tokens looked at together while the tiles are sorted: 32 MB a tensor of truth values
-# One compiled kernel for each length, with and without gradient, and for each kind of layer. torch gives up after eight.
+# pairs of tokens looked at together while the tiles are sorted: 32 MB a tensor of truth values
+SCORES = 2**25
+# One compiled kernel for each length, with and without gradient, and for each kind of layer. torch
+# gives up after eight.
 KERNELS = 64
 
-Mask = Callable[[Tensor | int, Tensor | int, Tensor, Tensor], Tensor]  # (batch, head, query, key) → may it see it?
+# (batch, head, query, key) → may it see it?
+Mask = Callable[[Tensor | int, Tensor | int, Tensor, Tensor], Tensor]
 
 
 def problem(device: torch.device) -> str | None:
@@ -46,23 +52,34 @@ def problem(device: torch.device) -> str | None:
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, tree: Layout, scale: float, window: int | None, softcap: float | None
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    tree: Layout,
+    scale: float,
+    window: int | None,
+    softcap: float | None,
 ) -> Tensor:
     """query [1, h·g, T, d], key and value [1, h, T, d] → [1, h·g, T, d]"""
     length = padded_length(tree.tokens)
     query, key, value = (F.pad(x, (0, 0, 0, length - tree.tokens)) for x in (query, key, value))
     output = _kernel(query.device.type)(
-        query, key, value, score_mod=_capped(softcap), block_mask=_mask_of(tree, window), scale=scale,
+        query,
+        key,
+        value,
+        score_mod=_capped(softcap),
+        block_mask=_mask_of(tree, window),
+        scale=scale,
         enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
+    )
     return output[:, :, : tree.tokens]
 
 
 def padded_length(tokens: int) -> int:
     """The least of 512, 768, 1,024, 1,536, 2,048, … that holds so many tokens.
 
-    A padded token is copied and sees itself alone, so a third of padding costs little; a new length costs seconds of
-    compilation.
+    A padded token is copied and sees itself alone, so a third of padding costs little; a new length
+    costs seconds of compilation.
     """
     power = SHORTEST
     while power < tokens:
@@ -74,17 +91,22 @@ def padded_length(tokens: int) -> int:
 
 @cache
 def _kernel(device: str) -> Callable[..., Tensor]:
-    """Compiled on a GPU. Elsewhere torch's readable definition of the same, for tests: it holds every score at once."""
+    """Compiled on a GPU. Elsewhere torch's readable definition of the same, for tests: it holds
+    every score at once.
+    """
     if device != "cuda":
         return flex_attention
     torch._dynamo.config.recompile_limit = max(KERNELS, torch._dynamo.config.recompile_limit)
-    # fullgraph: a kernel that does not compile is an error, seen where the path is chosen, not a slow path taken silently
+    # fullgraph: a kernel that does not compile is an error, seen where the path is chosen, not a
+    # slow path taken silently
     return torch.compile(flex_attention, dynamic=False, fullgraph=True)
 
 
 @cache
 def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
-    """Scores squashed to ±softcap (Gemma 2); one function for each value, since kernels are compiled for a function."""
+    """Scores squashed to ±softcap (Gemma 2); one function for each value, since kernels are
+    compiled for a function.
+    """
     if softcap is None:
         return None
 
@@ -101,7 +123,9 @@ def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
 class Places:
     """Where each token stands in the forest; a padded token is a segment of its own."""
 
-    first: Tensor  # [L] int32: number of the token's segment in an Euler tour, parents before children
+    first: (
+        Tensor  # [L] int32: number of the token's segment in an Euler tour, parents before children
+    )
     behind: Tensor  # [L] int32: one more than the largest number among the segment and all that hang from it
     position: Tensor  # [L] int32 on its own path
 
@@ -155,27 +179,42 @@ def mask(where: Places, window: int | None) -> Mask:
 
 
 def _mask_of(layout: Layout, window: int | None) -> BlockMask:
-    """The mask of a layout for layers with this window: made at the first of them, kept for the others."""
+    """The mask of a layout for layers with this window: made at the first of them, kept for the
+    others.
+    """
     if (name := ("flex", window)) not in layout.plans:
         if "places" not in layout.plans:
             layout.plans["places"] = places(layout)
-        layout.plans[name] = block_mask(mask(layout.plans["places"], window), padded_length(layout.tokens), layout.ids.device)
+        layout.plans[name] = block_mask(
+            mask(layout.plans["places"], window), padded_length(layout.tokens), layout.ids.device
+        )
     return layout.plans[name]
 
 
 @torch.no_grad()
 def block_mask(seen: Mask, length: int, device: torch.device) -> BlockMask:
-    """The tiles of a mask: empty, partly seen, seen in full. By rows: torch's own `create_block_mask` holds all L² at once."""
+    """The tiles of a mask: empty, partly seen, seen in full. By rows: torch's own
+    `create_block_mask` holds all L² at once.
+    """
     keys = torch.arange(length, device=device, dtype=torch.int32)
     rows = max(TILE, SCORES // length // TILE * TILE)
-    counts = torch.cat([
-        seen(0, 0, queries[:, None], keys[None, :]).view(-1, TILE, length // TILE, TILE).sum((1, 3)) for queries in keys.split(rows)
-    ])  # fmt: skip
+    counts = torch.cat(
+        [
+            seen(0, 0, queries[:, None], keys[None, :])
+            .view(-1, TILE, length // TILE, TILE)
+            .sum((1, 3))
+            for queries in keys.split(rows)
+        ]
+    )
     full = counts == TILE * TILE
-    return BlockMask.from_kv_blocks(*_ordered((counts > 0) & ~full), *_ordered(full), BLOCK_SIZE=TILE, mask_mod=seen)
+    return BlockMask.from_kv_blocks(
+        *_ordered((counts > 0) & ~full), *_ordered(full), BLOCK_SIZE=TILE, mask_mod=seen
+    )
 
 
 def _ordered(tiles: Tensor) -> tuple[Tensor, Tensor]:
-    """How many tiles of each row are marked, [1, 1, n], and which, [1, 1, n, n]: those first, in order."""
+    """How many tiles of each row are marked, [1, 1, n], and which, [1, 1, n, n]: those first, in
+    order.
+    """
     which = tiles.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     return tiles.sum(-1).to(torch.int32)[None, None], which.to(torch.int32).contiguous()[None, None]

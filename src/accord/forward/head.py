@@ -1,7 +1,9 @@
-"""Log-probs of given tokens from hidden states, without ever holding a [tokens × vocabulary] tensor.
+"""Log-probs of given tokens from hidden states, without ever holding a [tokens × vocabulary]
+tensor.
 
-A chunk of rows at a time: logits in the head's dtype, then float32 for the log-sum-exp (a bf16 sum of log-probs near
--350 is spaced 2 nats). The backward pass computes the logits again instead of keeping them.
+A chunk of rows at a time: logits in the head's dtype, then float32 for the log-sum-exp (a bf16 sum
+of log-probs near -350 is spaced 2 nats). The backward pass computes the logits again instead of
+keeping them.
 
 C completion tokens · V vocabulary · D hidden.
 """
@@ -17,8 +19,8 @@ from torch.utils.checkpoint import checkpoint
 from accord.forward import head_gpu
 from accord.models.headspec import HeadSpec
 
-# Rows at once on a CPU. 64 × 49,152 float32 logits are 13 MB: an update of truthfulqa took 2.14, 1.96, 1.86 s with 64 and 2.21,
-# 2.14, 1.96 s with 256 (SmolLM2-135M, bfloat16, 2 cores).
+# Rows at once on a CPU. 64 × 49,152 float32 logits are 13 MB: an update of truthfulqa took 2.14,
+# 1.96, 1.86 s with 64 and 2.21, 2.14, 1.96 s with 256 (SmolLM2-135M, bfloat16, 2 cores).
 CHUNK = 64
 
 
@@ -27,7 +29,9 @@ def rows_at_once(device: torch.device, vocabulary: int) -> int:
     return head_gpu.rows_at_once(vocabulary) if device.type == "cuda" else CHUNK
 
 
-def token_logps(hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int | None = None) -> tuple[Tensor, Tensor]:
+def token_logps(
+    hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
     """Log-prob of each target and entropy of each prediction.
 
     Args:
@@ -36,8 +40,8 @@ def token_logps(hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int | No
       chunk: rows at once; None takes what suits the device.
 
     Returns:
-      log-probs [C] float32, differentiable in `hidden` and in the head's weights; entropy [C] float32 in nats, not
-      differentiable.
+      log-probs [C] float32, differentiable in `hidden` and in the head's weights; entropy [C]
+      float32 in nats, not differentiable.
     """
     if chunk is None:
         chunk = rows_at_once(hidden.device, head.module.weight.shape[0])
@@ -96,12 +100,16 @@ def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
 def _checkpointed(
     hidden: Tensor, targets: Tensor, to_logits: Callable[[Tensor], Tensor], chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """The same for any head (bias, soft-capping, adapters on it): autograd through one recomputed chunk at a time."""
+    """The same for any head (bias, soft-capping, adapters on it): autograd through one recomputed
+    chunk at a time.
+    """
 
     def piece(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:
         logits = to_logits(h)
         total = torch.logsumexp(logits, dim=-1)
-        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(logits.detach(), total.detach())
+        return logits.gather(1, t[:, None]).squeeze(1) - total, _entropy(
+            logits.detach(), total.detach()
+        )
 
     pieces = [
         checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)

@@ -1,9 +1,11 @@
-"""The chunked head on a GPU: what stands between its matrix products is compiled into one pass each.
+"""The chunked head on a GPU: what stands between its matrix products is compiled into one pass
+each.
 
-Step by step, log-softmax, gather, entropy and their slope read and write [rows × vocabulary] numbers a dozen times, in
-float32, and that takes as long as the products themselves. Compiled, forward reads the raw logits in the head's dtype, and
-backward reads them once and writes their gradient once; float32 lives in registers. Without a compiler the same functions
-run as they stand, and a warning says so.
+Step by step, log-softmax, gather, entropy and their slope read and write [rows × vocabulary]
+numbers a dozen times, in float32, and that takes as long as the products themselves. Compiled,
+forward reads the raw logits in the head's dtype, and backward reads them once and writes their
+gradient once; float32 lives in registers. Without a compiler the same functions run as they stand,
+and a warning says so.
 
 c rows of a chunk · C completion tokens · V vocabulary · D hidden.
 """
@@ -20,7 +22,9 @@ from torch import Tensor
 
 from accord.models.headspec import HeadSpec
 
-BYTES = 2**29  # of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not measured
+# of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not
+# measured
+BYTES = 2**29
 
 
 def rows_at_once(vocabulary: int) -> int:
@@ -28,7 +32,9 @@ def rows_at_once(vocabulary: int) -> int:
     return max(64, BYTES // (4 * vocabulary) // 8 * 8)
 
 
-def token_logps(hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int) -> tuple[Tensor, Tensor]:
+def token_logps(
+    hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int
+) -> tuple[Tensor, Tensor]:
     """As `accord.forward.head.token_logps`, for a plain head."""
     return _FusedLogps.apply(hidden, head.module.weight, targets, head.scale, chunk)
 
@@ -37,7 +43,9 @@ class _FusedLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, scale, chunk):
         read = kernels(hidden.device.type).read
-        pieces = [read(h @ weight.T, t, scale) for h, t in zip(hidden.split(chunk), targets.split(chunk))]
+        pieces = [
+            read(h @ weight.T, t, scale) for h, t in zip(hidden.split(chunk), targets.split(chunk))
+        ]
         logps, entropy, lse = (torch.cat(column) for column in zip(*pieces))
         ctx.save_for_backward(hidden, weight, targets, lse)
         ctx.scale, ctx.chunk = scale, chunk
@@ -50,7 +58,8 @@ class _FusedLogps(torch.autograd.Function):
         wants_hidden, wants_weight = ctx.needs_input_grad[:2]
         slope = kernels(hidden.device.type).slope
         grad_hidden = torch.empty_like(hidden) if wants_hidden else None
-        grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None  # a sum over chunks
+        # a sum over chunks
+        grad_weight = torch.zeros_like(weight, dtype=lse.dtype) if wants_weight else None
         for start in range(0, len(targets), ctx.chunk):
             rows = slice(start, start + ctx.chunk)
             h = hidden[rows]
@@ -66,7 +75,9 @@ class _FusedLogps(torch.autograd.Function):
 
 
 def _read(raw: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw logits [c, V] → log-probs of the targets, entropies, log-sum-exps, each [c] float32 (float64 stays)."""
+    """Raw logits [c, V] → log-probs of the targets, entropies, log-sum-exps, each [c] float32
+    (float64 stays).
+    """
     logits = raw.to(torch.promote_types(raw.dtype, torch.float32)) * scale
     lse = torch.logsumexp(logits, dim=-1)
     logps = logits.gather(1, targets[:, None]).squeeze(1) - lse
@@ -74,10 +85,14 @@ def _read(raw: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Tensor, T
 
 
 def _slope(raw: Tensor, targets: Tensor, lse: Tensor, grad: Tensor, scale: float) -> Tensor:
-    """g · (onehot(target) − softmax) · scale, [c, V] in the head's dtype. A comparison, since a scatter is a pass of its own."""
+    """g · (onehot(target) − softmax) · scale, [c, V] in the head's dtype. A comparison, since a
+    scatter is a pass of its own.
+    """
     logits = raw.to(lse.dtype) * scale
     hit = torch.arange(raw.shape[1], device=raw.device)[None, :] == targets[:, None]
-    return ((hit.to(lse.dtype) - (logits - lse[:, None]).exp()) * (grad * scale)[:, None]).to(raw.dtype)
+    return ((hit.to(lse.dtype) - (logits - lse[:, None]).exp()) * (grad * scale)[:, None]).to(
+        raw.dtype
+    )
 
 
 @dataclass(frozen=True)
@@ -96,16 +111,26 @@ def kernels(device: str, backend: str = "inductor") -> Kernels:
         return PLAIN
     found = compiled(backend)
     try:
-        raw, targets = torch.zeros(8, 64, device=device), torch.zeros(8, dtype=torch.long, device=device)
+        raw, targets = (
+            torch.zeros(8, 64, device=device),
+            torch.zeros(8, dtype=torch.long, device=device),
+        )
         _, _, lse = found.read(raw, targets, 1.0)
         found.slope(raw, targets, lse, lse, 1.0)
-    except (RuntimeError, ImportError, OSError) as error:  # no Triton, no compiler for its launcher, …
+    # no Triton, no compiler for its launcher, …
+    except (RuntimeError, ImportError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
-        warnings.warn(f"the head's kernels do not compile on this machine and run step by step: {said[0][:200]}", stacklevel=2)
+        warnings.warn(
+            "the head's kernels do not compile on this machine and run step by step:"
+            f" {said[0][:200]}",
+            stacklevel=2,
+        )
         return PLAIN
     return found
 
 
 def compiled(backend: str) -> Kernels:
     """Both functions through torch.compile; a second number of rows makes the kernels take any."""
-    return Kernels(*(torch.compile(function, backend=backend, fullgraph=True) for function in (_read, _slope)))
+    return Kernels(
+        *(torch.compile(function, backend=backend, fullgraph=True) for function in (_read, _slope))
+    )

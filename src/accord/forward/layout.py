@@ -1,8 +1,8 @@
 """Where each token of a packed batch lies, and what it may see.
 
-A batch is a forest of *segments*. A segment is a run of tokens that attends to all tokens of its ancestors and,
-causally, to itself. What several prompts have in common is one segment, the rest of a prompt another, each completion
-one more:
+A batch is a forest of *segments*. A segment is a run of tokens that attends to all tokens of its
+ancestors and, causally, to itself. What several prompts have in common is one segment, the rest of
+a prompt another, each completion one more:
 
     system turn ─┬─ question 1 ─┬─ chosen
                  │              └─ rejected          Nothing is padded and nothing is computed twice.
@@ -30,7 +30,9 @@ SHARED = 8
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """Tokens [start, stop) of the packed batch. `ancestors` are the segments it attends to in full, root first."""
+    """Tokens [start, stop) of the packed batch. `ancestors` are the segments it attends to in full,
+    root first.
+    """
 
     start: int
     stop: int
@@ -47,7 +49,9 @@ class Segment:
 
 @dataclass(frozen=True)
 class Layout:
-    """A packed batch. The last token of a completion is only ever a target, so the trunk never sees it."""
+    """A packed batch. The last token of a completion is only ever a target, so the trunk never sees
+    it.
+    """
 
     ids: Tensor  # [T] token ids
     positions: Tensor  # [T] position of each token on its own path
@@ -56,7 +60,8 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
-    plans: dict = field(default_factory=dict, repr=False)  # of attention, see blocks.plan_of and flex.attend
+    # of attention, see blocks.plan_of and flex.attend
+    plans: dict = field(default_factory=dict, repr=False)
     attention: str = "blocks"  # how it is worked through: "blocks" or "flex"
 
     @property
@@ -65,7 +70,8 @@ class Layout:
 
 
 def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int = SHARED) -> Layout:
-    """Lay out the prompts as a prefix tree, then each completion, without its last token, behind its prompt.
+    """Lay out the prompts as a prefix tree, then each completion, without its last token, behind
+    its prompt.
 
     Args:
       share: shortest run of tokens worth computing once for several prompts; 0 shares nothing.
@@ -89,9 +95,14 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int =
         return sent(torch.tensor(values, dtype=torch.long), device)
 
     return Layout(
-        tensor(builder.ids), tensor(builder.positions), tuple(builder.segments),
-        tensor(source), tensor(targets), tensor(owner), tensor(count),
-    )  # fmt: skip
+        tensor(builder.ids),
+        tensor(builder.positions),
+        tuple(builder.segments),
+        tensor(source),
+        tensor(targets),
+        tensor(owner),
+        tensor(count),
+    )
 
 
 Path = tuple[tuple[int, int], ...]  # ranges of packed tokens, root first
@@ -115,14 +126,18 @@ class _Builder:
         return segment.start, segment.stop
 
     def prompts(self, prompts: Sequence[tuple[int, ...]], share: int) -> list[Path]:
-        """The path of each prompt. A beginning that several have in common (a system turn, a whole prompt) is laid once."""
+        """The path of each prompt. A beginning that several have in common (a system turn, a whole
+        prompt) is laid once.
+        """
         paths: dict[tuple[int, ...], Path] = {}
         if share:
             self._share(sorted(set(prompts)), 0, (), paths, share)
             return [paths[prompt] for prompt in prompts]
         return [(self.lay(prompt, ()),) for prompt in prompts]
 
-    def _share(self, prompts: list[tuple[int, ...]], depth: int, path: Path, paths: dict, share: int) -> None:
+    def _share(
+        self, prompts: list[tuple[int, ...]], depth: int, path: Path, paths: dict, share: int
+    ) -> None:
         """Lay distinct sorted prompts whose first `depth` tokens lie at `path`."""
         for group in _alike(prompts, depth + share):
             common = _agreement(group[0], group[-1])  # sorted: the first and the last agree least
@@ -135,14 +150,17 @@ class _Builder:
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor made on the host, on a device. To a GPU from pinned memory: the host need not wait for what is queued there."""
+    """A tensor made on the host, on a device. To a GPU from pinned memory: the host need not wait
+    for what is queued there.
+    """
     if torch.device(device).type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
-    """Indices of `trees`, in order, cut into groups of at most `budget` unique tokens (at least one tree each).
+    """Indices of `trees`, in order, cut into groups of at most `budget` unique tokens (at least one
+    tree each).
 
     What a tree's prompt has in common with its neighbour's is counted once: see `beside_alike`.
     """
@@ -160,23 +178,31 @@ def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
 
 def tokens_at_most(trees: Sequence[Tree]) -> int:
     """What `micro_batches` counts a group as: no fewer tokens than its layout has."""
-    return sum(_fresh(before, tree) for before, tree in pairwise(trees)) + sum(tree.tokens for tree in trees[:1])
+    return sum(_fresh(before, tree) for before, tree in pairwise(trees)) + sum(
+        tree.tokens for tree in trees[:1]
+    )
 
 
 def beside_alike(trees: Sequence[Tree], indices: Sequence[int]) -> list[int]:
-    """Some indices of `trees`, those with prompts that begin alike next to each other, so that they meet in one group."""
+    """Some indices of `trees`, those with prompts that begin alike next to each other, so that they
+    meet in one group.
+    """
     return sorted(indices, key=lambda index: (trees[index].prompt, index))
 
 
 def _fresh(before: Tree, tree: Tree) -> int:
-    """Tokens that a tree adds, behind another. `pack` lays up to SHARED - 1 of what unequal prompts have in common twice."""
+    """Tokens that a tree adds, behind another. `pack` lays up to SHARED - 1 of what unequal prompts
+    have in common twice.
+    """
     one, other = before.prompt, tree.prompt
     return tree.tokens - (len(one) if one == other else max(0, _agreement(one, other) - SHARED + 1))
 
 
 def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences have in common from their start."""
-    return next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+    return next(
+        (i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other))
+    )
 
 
 def _alike(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:

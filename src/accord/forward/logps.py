@@ -1,7 +1,8 @@
-"""From trees to log-probs: the oracle, the tree path with its two kinds of attention, and the padded path.
+"""From trees to log-probs: the oracle, the tree path with its two kinds of attention, and the
+padded path.
 
-`oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps` and
-`padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
+`oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps`
+and `padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
 
 N completions · C completion tokens · L longest sequence · V vocabulary · D hidden.
 """
@@ -30,7 +31,9 @@ class TokenLogps:
     entropy: Tensor  # [C] nats, of the prediction of each token; no gradient
     owner: Tensor  # [C] which completion
     count: Tensor  # [N] tokens
-    expected: Tensor | None = None  # [C] what a value head says before each token; of models that have one
+    expected: Tensor | None = (
+        None  # [C] what a value head says before each token; of models that have one
+    )
 
     def reduce(self) -> Logps:
         """Sums over each completion, in float32 (float64 stays)."""
@@ -41,11 +44,14 @@ class TokenLogps:
         return self._sum(self.entropy) / self.count
 
     def _sum(self, values: Tensor) -> Tensor:
-        # Not index_add, which on a GPU adds in any order: policy and reference must come to the same bits.
-        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)  # unchecked: a check waits for the GPU
+        # Not index_add, which on a GPU adds in any order: policy and reference must come to the
+        # same bits. unchecked: a check waits for the GPU
+        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
 
 
-def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenLogps:
+def tree_logps(
+    model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks"
+) -> TokenLogps:
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
     layout = replace(pack(trees, model.device), attention=attention)
     hidden = tree_states(model, layout)
@@ -56,16 +62,22 @@ def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "bl
 
 def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
     """Final hidden state of every packed token, [T, D]."""
-    # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads `tree`.
+    # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads
+    # `tree`.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
     return model.trunk(
-        input_ids=layout.ids[None], position_ids=layout.positions[None], attention_mask=unread, tree=layout,
+        input_ids=layout.ids[None],
+        position_ids=layout.positions[None],
+        attention_mask=unread,
+        tree=layout,
         use_cache=False,
-    ).last_hidden_state[0]  # fmt: skip
+    ).last_hidden_state[0]
 
 
 def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
-    """One padded row a completion, for architectures that cannot share a prompt; the head still runs by chunks."""
+    """One padded row a completion, for architectures that cannot share a prompt; the head still
+    runs by chunks.
+    """
     rows = padded_rows(trees, model.device)
     hidden = padded_states(model, rows)
     before = hidden[rows.row, rows.column - 1]
@@ -81,14 +93,21 @@ def padded_states(model: LanguageModel, rows: Padded) -> Tensor:
 
 
 def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager") -> TokenLogps:
-    """The readable definition, in the model's own attention. Holds [N, L, V] logits: for tests and checks only."""
+    """The readable definition, in the model's own attention. Holds [N, L, V] logits: for tests and
+    checks only.
+    """
     rows = padded_rows(trees, model.device)
     with attending(model, attention):
         logits = model.network(
-            input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
+            input_ids=rows.ids,
+            attention_mask=rows.mask,
+            position_ids=rows.positions,
+            use_cache=False,
         ).logits
     answers = logits[rows.row, rows.column - 1]
-    log_softmax = torch.log_softmax(answers.to(torch.promote_types(answers.dtype, torch.float32)), dim=-1)  # [C, V]
+    log_softmax = torch.log_softmax(
+        answers.to(torch.promote_types(answers.dtype, torch.float32)), dim=-1
+    )  # [C, V]
     values = log_softmax.gather(1, rows.targets[:, None]).squeeze(1)
     entropy = -(log_softmax.exp() * log_softmax).sum(-1).detach()
     return TokenLogps(values, entropy, rows.row, rows.count)
@@ -122,7 +141,11 @@ class Padded:
 
 
 def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
-    rows = [(len(tree.prompt), (*tree.prompt, *completion)) for tree in trees for completion in tree.completions]
+    rows = [
+        (len(tree.prompt), (*tree.prompt, *completion))
+        for tree in trees
+        for completion in tree.completions
+    ]
     longest = max(len(ids) for _, ids in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
@@ -135,7 +158,14 @@ def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     row, column = torch.tensor(row), torch.tensor(column)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
-    return Padded(*(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count)))
+    return Padded(
+        *(sent(t, device) for t in (ids, mask, positions, row, column, ids[row, column], count))
+    )
 
 
-PATHS = {"flex": partial(tree_logps, attention="flex"), "tree": tree_logps, "padded": padded_logps, "oracle": oracle}
+PATHS = {
+    "flex": partial(tree_logps, attention="flex"),
+    "tree": tree_logps,
+    "padded": padded_logps,
+    "oracle": oracle,
+}

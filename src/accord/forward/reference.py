@@ -1,9 +1,11 @@
-"""Where the reference's log-probs come from: adapters off, a frozen copy, or a cache of either on disk.
+"""Where the reference's log-probs come from: adapters off, a frozen copy, or a cache of either on
+disk.
 
-A cache is addressed by content: each completion's key is a hash of its prompt's and its own token ids, inside a folder
-named by a hash of all that the numbers depend on (weights as loaded, incoming adapter, tokenizer, template, dtype,
-forward path). So a stale or misaligned value cannot be looked up, and one pass serves every run that it is valid for,
-whatever its method, β or learning rate. Eight rows are recomputed each time all the same.
+A cache is addressed by content: each completion's key is a hash of its prompt's and its own token
+ids, inside a folder named by a hash of all that the numbers depend on (weights as loaded, incoming
+adapter, tokenizer, template, dtype, forward path). So a stale or misaligned value cannot be looked
+up, and one pass serves every run that it is valid for, whatever its method, β or learning rate.
+Eight rows are recomputed each time all the same.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class Reference(Protocol):
 
 @dataclass(frozen=True)
 class AdaptersOff:
-    """The policy's own network with its adapters switched off, or with the frozen incoming adapter on."""
+    """The policy's own network with its adapters switched off, or with the frozen incoming adapter
+    on.
+    """
 
     forward: Forward
     name: str = "adapter_off"
@@ -60,7 +64,9 @@ class AdaptersOff:
 
 @dataclass(frozen=True)
 class Base(AdaptersOff):
-    """The network without any adapter, where training goes on from one: policy and reference differ from the start."""
+    """The network without any adapter, where training goes on from one: policy and reference differ
+    from the start.
+    """
 
     name: str = "base"
 
@@ -91,7 +97,8 @@ class Cached:
     folder: Path  # of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
-    unkept: str = ""  # why something is in memory alone: a disk that is full or read-only costs time, not the run
+    # why something is in memory alone: a disk that is full or read-only costs time, not the run
+    unkept: str = ""
     name: str = "cached"
     moves: ClassVar[bool] = False
 
@@ -103,24 +110,32 @@ class Cached:
     def logps(self, trees: Sequence[Tree]) -> Logps:
         entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
         sums, counts = zip(*entries)
-        assert list(counts) == [len(c) for tree in trees for c in tree.completions], "a hash collision, or a bug"
+        assert list(counts) == [len(c) for tree in trees for c in tree.completions], (
+            "a hash collision, or a bug"
+        )
         return Logps(sent(torch.tensor(sums), self.device), sent(torch.tensor(counts), self.device))
 
     def missing(self, trees: Sequence[Tree]) -> list[Tree]:
         return [t for t in trees if any(key(t.prompt, c) not in self.table for c in t.completions)]
 
     def fill(
-        self, live: Reference, trees: Sequence[Tree], budget: int, progress: Callable[[int, int], None] = lambda a, b: None,
+        self,
+        live: Reference,
+        trees: Sequence[Tree],
+        budget: int,
+        progress: Callable[[int, int], None] = lambda a, b: None,
         world: World = ALONE,
-    ) -> int:  # fmt: skip
-        """Compute what is missing with the live reference, write it to disk in pieces; returns how many trees.
+    ) -> int:
+        """Compute what is missing with the live reference, write it to disk in pieces; returns how
+        many trees.
 
         A pass that is cut off loses little. The ranks share the work, each ends
         with the whole table, and the first alone reads the disk before and writes to it.
         """
         self._spread(world)
         todo = self.missing(trees)
-        todo.sort(key=lambda tree: tree.tokens)  # neighbours of a length; the order of the table does not matter
+        # neighbours of a length; the order of the table does not matter
+        todo.sort(key=lambda tree: tree.tokens)
         size = PIECE * world.size
         for start in range(0, len(todo), size):
             piece = todo[start : start + size]
@@ -130,14 +145,21 @@ class Cached:
 
             if world.lockstep:
                 world.agree(lambda: report(0))
-            tables = world.together(lambda: _table(self._compute(live, piece, budget, world, report)))
+            tables = world.together(
+                lambda: _table(self._compute(live, piece, budget, world, report))
+            )
             fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
             world.on_first(lambda: self._write(fresh))
         return len(todo)
 
     def _compute(
-        self, live: Reference, trees: Sequence[Tree], budget: int, world: World, report: Callable[[int], None]
+        self,
+        live: Reference,
+        trees: Sequence[Tree],
+        budget: int,
+        world: World,
+        report: Callable[[int], None],
     ) -> dict[bytes, tuple[float, int]]:
         """This rank's share of some trees."""
         fresh: dict[bytes, tuple[float, int]] = {}
@@ -155,7 +177,9 @@ class Cached:
     def _spread(self, world: World) -> None:
         """What the first rank found on its disk, to all."""
         if world.size > 1:
-            self.table = dict(_entries(world.together(lambda: _table(self.table if world.first else {}))[0]))
+            self.table = dict(
+                _entries(world.together(lambda: _table(self.table if world.first else {}))[0])
+            )
 
     def load(self) -> list[str]:
         """Read every shard; returns what was wrong with those that had to be left out."""
@@ -164,11 +188,16 @@ class Cached:
             try:
                 self.table.update(_read_shard(file, self.folder.name))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
-                problems.append(f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed again")
+                problems.append(
+                    f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed"
+                    " again"
+                )
                 file.unlink(missing_ok=True)
         return problems
 
-    def recheck(self, live: Reference, trees: Sequence[Tree], seed: int, dtype: torch.dtype) -> Finding:
+    def recheck(
+        self, live: Reference, trees: Sequence[Tree], seed: int, dtype: torch.dtype
+    ) -> Finding:
         """Compute eight random rows again and compare.
 
         Raises:
@@ -183,24 +212,37 @@ class Cached:
             tokens += int(now.count.sum())
         if not difference / tokens <= MEAN_TOKEN[dtype]:
             raise Refused(
-                f"Cached reference log-probs differ from the reference by {difference / tokens:.3g} nats a token on "
-                f"{len(rows)} rows computed again (expected under {MEAN_TOKEN[dtype]:g}).\n"
-                f"The cache is stale or damaged. Delete it and run again: rm -r {self.folder}"
+                f"Cached reference log-probs differ from the reference by {difference / tokens:.3g}"
+                f" nats a token on {len(rows)} rows computed again (expected under"
+                f" {MEAN_TOKEN[dtype]:g}).\nThe cache is stale or damaged. Delete it and run again:"
+                f" rm -r {self.folder}"
             )
-        says = f"{len(rows)} random rows of the cached reference recomputed: {difference / tokens:.1e} nats a token apart"
-        return Finding("step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)})
+        says = (
+            f"{len(rows)} random rows of the cached reference recomputed: {difference / tokens:.1e}"
+            " nats a token apart"
+        )
+        return Finding(
+            "step0.cache", "ok", says, {"nats_per_token": difference / tokens, "rows": len(rows)}
+        )
 
     def keep(self, file: Path, trees: Sequence[Tree]) -> None:
         """Write the log-probs of a run's trees beside the run.
 
-        Other runs fill the cache as well, in other micro-batches, and their rounding is another: a run that goes on
-        takes the numbers that it began with.
+        Other runs fill the cache as well, in other micro-batches, and their rounding is another: a
+        run that goes on takes the numbers that it began with.
         """
         keys = (key(tree.prompt, c) for tree in trees for c in tree.completions)
-        _write_shard(file, file.with_name(f".staging-{file.name}"), {k: self.table[k] for k in keys}, self.folder.name)
+        _write_shard(
+            file,
+            file.with_name(f".staging-{file.name}"),
+            {k: self.table[k] for k in keys},
+            self.folder.name,
+        )
 
     def recall(self, file: Path) -> str:
-        """Take what `keep` wrote, before anything else; returns what is wrong with it, if something is."""
+        """Take what `keep` wrote, before anything else; returns what is wrong with it, if something
+        is.
+        """
         try:
             self.table.update(_read_shard(file, self.folder.name))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
@@ -211,7 +253,12 @@ class Cached:
         name = hashlib.sha256(b"".join(entries)).hexdigest()[:16]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            _write_shard(self.folder / f"{name}.safetensors", self.folder / f".{name}.{os.getpid()}", entries, self.folder.name)
+            _write_shard(
+                self.folder / f"{name}.safetensors",
+                self.folder / f".{name}.{os.getpid()}",
+                entries,
+                self.folder.name,
+            )
         except (OSError, SafetensorError) as error:
             self.unkept = str(error).splitlines()[0]
 
@@ -228,15 +275,22 @@ def full_key(**parts: str) -> str:
 
 
 def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
-    """16 bytes that stand for one completion in its context: the ids are the template and the mask in one."""
-    packed = struct.pack(f"<{2 + len(prompt) + len(completion)}q", len(prompt), len(completion), *prompt, *completion)
+    """16 bytes that stand for one completion in its context: the ids are the template and the mask
+    in one.
+    """
+    packed = struct.pack(
+        f"<{2 + len(prompt) + len(completion)}q", len(prompt), len(completion), *prompt, *completion
+    )
     return hashlib.blake2b(packed, digest_size=16).digest()
 
 
-def _write_shard(file: Path, staging: Path, entries: dict[bytes, tuple[float, int]], reference: str) -> None:
+def _write_shard(
+    file: Path, staging: Path, entries: dict[bytes, tuple[float, int]], reference: str
+) -> None:
     table = _table(entries)
-    # One entry alone: safetensors writes several in an order that is drawn anew each time, and a run that was killed and
-    # went on would leave other bytes than one that was not (found by benchmarks/torture.py).
+    # One entry alone: safetensors writes several in an order that is drawn anew each time, and a
+    # run that was killed and went on would leave other bytes than one that was not (found by
+    # benchmarks/torture.py).
     save_file(table, staging, metadata={"sha256": _digest(table, reference)})
     staging.rename(file)
 
@@ -251,10 +305,16 @@ def _read_shard(file: Path, reference: str) -> dict[bytes, tuple[float, int]]:
 
 
 def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
-    """Entries of the cache as tensors, for a file or another rank: keys [n, 16], sums [n] and counts [n]."""
+    """Entries of the cache as tensors, for a file or another rank: keys [n, 16], sums [n] and
+    counts [n].
+    """
     keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
     sums, counts = zip(*entries.values()) if entries else ((), ())
-    columns = (torch.from_numpy(keys), torch.tensor(sums, dtype=torch.float32), torch.tensor(counts, dtype=torch.int32))
+    columns = (
+        torch.from_numpy(keys),
+        torch.tensor(sums, dtype=torch.float32),
+        torch.tensor(counts, dtype=torch.int32),
+    )
     return dict(zip(COLUMNS, columns))
 
 

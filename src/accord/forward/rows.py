@@ -7,7 +7,16 @@ from collections.abc import Sequence
 import torch
 
 from accord.forward.layout import sent
-from accord.types import DemonstrationLogps, LabelledLogps, Numbers, PairLogps, PairScores, RowLogps, Scores, Tree
+from accord.types import (
+    DemonstrationLogps,
+    LabelledLogps,
+    Numbers,
+    PairLogps,
+    PairScores,
+    RowLogps,
+    Scores,
+    Tree,
+)
 
 
 def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:
@@ -19,12 +28,18 @@ def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:
     """
     if kind == "pairs":
         device = logps.sum.device
-        first = sent(torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), device)
+        first = sent(
+            torch.tensor([0, *(len(tree.completions) for tree in trees)][:-1]).cumsum(0), device
+        )
         if isinstance(logps, Scores):
-            margin = sent(torch.tensor([tree.margin for tree in trees], dtype=logps.sum.dtype), device)
+            margin = sent(
+                torch.tensor([tree.margin for tree in trees], dtype=logps.sum.dtype), device
+            )
             return PairScores(logps[first], logps[first + 1], margin)
         return PairLogps(logps[first], logps[first + 1])
     assert all(len(tree.completions) == 1 for tree in trees), f"{kind} have one completion each"
     if kind == "labelled":
-        return LabelledLogps(logps, sent(torch.tensor([tree.desirable for tree in trees]), logps.sum.device))
+        return LabelledLogps(
+            logps, sent(torch.tensor([tree.desirable for tree in trees]), logps.sum.device)
+        )
     return DemonstrationLogps(logps)

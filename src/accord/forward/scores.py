@@ -1,7 +1,9 @@
-"""From trees to a reward model's scores: the same two paths as for log-probs, read at one token of each completion.
+"""From trees to a reward model's scores: the same two paths as for log-probs, read at one token of
+each completion.
 
-A score is read at the last token of a completion, its end token included, so the trunk computes that token too (for
-log-probs it is only ever a target). The layout is that of completions with one more token, which nobody computes.
+A score is read at the last token of a completion, its end token included, so the trunk computes
+that token too (for log-probs it is only ever a target). The layout is that of completions with one
+more token, which nobody computes.
 
 N completions · T packed tokens · L longest sequence · D hidden.
 """
@@ -30,19 +32,28 @@ class TokenScores:
 
     @property
     def owner(self) -> Tensor:
-        return torch.arange(len(self.values), device=self.values.device)  # [N] which completion each value is of
+        return torch.arange(
+            len(self.values), device=self.values.device
+        )  # [N] which completion each value is of
 
     def reduce(self) -> Scores:
         return Scores(self.values, self.count)
 
 
 def scored(trees: Sequence[Tree], device: torch.device | str = "cpu") -> tuple[Layout, Tensor]:
-    """The layout that computes every token, and where in it each completion's last token lies, [N] indices into T."""
-    layout = pack([replace(tree, completions=tuple((*c, 0) for c in tree.completions)) for tree in trees], device)
+    """The layout that computes every token, and where in it each completion's last token lies, [N]
+    indices into T.
+    """
+    layout = pack(
+        [replace(tree, completions=tuple((*c, 0) for c in tree.completions)) for tree in trees],
+        device,
+    )
     return layout, layout.source[layout.count.cumsum(0) - 1]
 
 
-def tree_scores(model: RewardModel, trees: Sequence[Tree], attention: str = "blocks") -> TokenScores:
+def tree_scores(
+    model: RewardModel, trees: Sequence[Tree], attention: str = "blocks"
+) -> TokenScores:
     """Each prompt computed once, nothing padded."""
     layout, last = scored(trees, model.device)
     layout = replace(layout, attention=attention)
@@ -53,17 +64,34 @@ def padded_scores(model: RewardModel, trees: Sequence[Tree]) -> TokenScores:
     """One padded row a completion; the last token is found by length, never by id."""
     rows = padded_rows(trees, model.device)
     last = rows.mask.sum(1) - 1
-    return TokenScores(model.score(padded_states(model, rows)[torch.arange(len(last), device=last.device), last]), rows.count)
+    return TokenScores(
+        model.score(padded_states(model, rows)[torch.arange(len(last), device=last.device), last]),
+        rows.count,
+    )
 
 
-def oracle_scores(model: RewardModel, trees: Sequence[Tree], attention: str = "eager") -> TokenScores:
-    """The readable definition: the classifier's own forward pass, one sequence at a time, in its own attention."""
+def oracle_scores(
+    model: RewardModel, trees: Sequence[Tree], attention: str = "eager"
+) -> TokenScores:
+    """The readable definition: the classifier's own forward pass, one sequence at a time, in its
+    own attention.
+    """
     rows = [(*tree.prompt, *completion) for tree in trees for completion in tree.completions]
     with attending(model, attention):
-        values = [model.network(torch.tensor([row], device=model.device), use_cache=False).logits[0, 0] for row in rows]
+        values = [
+            model.network(torch.tensor([row], device=model.device), use_cache=False).logits[0, 0]
+            for row in rows
+        ]
     values = torch.stack(values)
-    count = torch.tensor([len(completion) for tree in trees for completion in tree.completions], device=model.device)
+    count = torch.tensor(
+        [len(completion) for tree in trees for completion in tree.completions], device=model.device
+    )
     return TokenScores(values.to(torch.promote_types(values.dtype, torch.float32)), count)
 
 
-SCORE_PATHS = {"flex": partial(tree_scores, attention="flex"), "tree": tree_scores, "padded": padded_scores, "oracle": oracle_scores}
+SCORE_PATHS = {
+    "flex": partial(tree_scores, attention="flex"),
+    "tree": tree_scores,
+    "padded": padded_scores,
+    "oracle": oracle_scores,
+}

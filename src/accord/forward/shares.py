@@ -1,6 +1,8 @@
-"""Which micro-batches each rank computes of some trees: dealt by tokens, prompts that begin alike side by side, cut to a budget.
+"""Which micro-batches each rank computes of some trees: dealt by tokens, prompts that begin alike
+side by side, cut to a budget.
 
-The rows of an update stay the same; what each micro-batch holds of them is free, since losses are divided by one denominator.
+The rows of an update stay the same; what each micro-batch holds of them is free, since losses are
+divided by one denominator.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ from accord.types import Tree
 
 
 def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[Tree]]]:
-    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of them."""
+    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of
+    them.
+    """
     dealt = ([trees[i] for i in share] for share in _dealt(trees, world))
     return [[[mine[i] for i in group] for group in micro_batches(mine, budget)] for mine in dealt]
 
 
 def places(trees: Sequence[Tree], world: World) -> list[int]:
-    """Where the ranks' trees, laid end to end, stand among `trees`; see `accord.distributed.in_order`."""
+    """Where the ranks' trees, laid end to end, stand among `trees`; see
+    `accord.distributed.in_order`.
+    """
     return [index for share in _dealt(trees, world) for index in share]
 
 

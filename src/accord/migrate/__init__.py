@@ -1,1 +1,3 @@
-"""Settings of other tools as recipes: what was mapped, what has no equivalent, what their defaults really meant."""
+"""Settings of other tools as recipes: what was mapped, what has no equivalent, what their defaults
+really meant.
+"""

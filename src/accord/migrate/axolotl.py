@@ -27,33 +27,71 @@ METHODS = ("dpo", "ipo", "kto", "orpo", "simpo")
 RENAMED = {"lr_scheduler": "lr_scheduler_type", "optimizer": "optim"}
 
 RULES = {
-    **common.TRAINER, **common.ADAPTERS,
-    "sequence_len": To("data.max_tokens", whole), "lr_scheduler": To("train.schedule", schedule), "eval_steps": To("evaluate.every", whole),
-    "save_steps": To("checkpoint.every", whole), "optimizer": common.TRAINER["optim"], "gradient_accumulation": common.MACHINE,
-    "model_type": NotNeeded("read from the model's folder"), "tokenizer_type": NotNeeded("read from the model's folder"),
-    "tokenizer_config": Without("the tokenizer is the model's own"), "chat_template": Without(
-        "the model's own chat template is used; data.template names a Jinja file", unless=("tokenizer_default",)),
-    "special_tokens": Without("the tokenizer's own special tokens are used; nothing is padded"), "strict": common.MACHINE,
-    "dataset_prepared_path": NotNeeded("rows are encoded in seconds, each time"), "val_set_size": Without(
-        "accord split cuts by prompt, so that no question is on both sides"), "sample_packing": NotNeeded("rows are packed, always"),
-    "eval_sample_packing": NotNeeded("rows are packed, always"), "pad_to_sequence_len": NotNeeded("nothing is padded"),
-    "train_on_inputs": Without("answers alone are scored"), "flash_attention": common.MACHINE, "xformers_attention": common.MACHINE,
-    "sdp_attention": common.MACHINE, "early_stopping_patience": Without("monitor.on_flag: adapt ends at the best held-out checkpoint"),
-    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 where nothing is said"), "saves_per_epoch": NotNeeded(
-        "checkpoint.every counts updates; 50 where nothing is said"), "eval_table_size": common.OWN_LOG, "eval_max_new_tokens": common.OWN_LOG,
-    "debug": common.MACHINE, "loss_watchdog_threshold": NotNeeded("red flags watch the loss"), "loss_watchdog_patience": NotNeeded(
-        "red flags watch the loss"), "wandb_project": Without(common.TRACKER), "wandb_entity": Without(common.TRACKER),
-    "wandb_name": common.OWN_LOG, "wandb_watch": common.OWN_LOG, "wandb_log_model": common.OWN_LOG, "lora_fan_in_fan_out": common.MACHINE,
-    "rl_adapter_ref_model": NotNeeded("reference: auto"), "is_llama_derived_model": common.MACHINE, "save_safetensors": common.MACHINE,
-    "rpo_alpha": Without("an NLL term on top of DPO; cpo has one, without a reference"), "dpo_use_weighting": Without("WPO's weights"),
-    "dpo_padding_free": NotNeeded("nothing is padded"), "plugins": Without("plugins are not read"), "liger_rope": common.MACHINE,
-    "dpo_use_logits_to_keep": common.MACHINE, "simpo_gamma": NotNeeded("of a loss that is not chosen"), "cpo_alpha": NotNeeded(
-        "of a loss that is not chosen"), "dataset_processes": common.MACHINE, "shuffle_merged_datasets": common.MACHINE,
-    "float16": common.TRAINER["fp16"], "bfloat16": common.TRAINER["bf16"], "cosine_min_lr_ratio": Without("cosine falls to zero"),
-    "unfrozen_parameters": Without("all weights, or adapters"), "lora_mlp_kernel": common.MACHINE, "lora_qkv_kernel": common.MACHINE,
-    "lora_o_kernel": common.MACHINE, "auto_resume_from_checkpoints": NotNeeded("accord resume RUN"), "noisy_embedding_alpha": Without(
-        "no noise on embeddings"),
-}  # fmt: skip
+    **common.TRAINER,
+    **common.ADAPTERS,
+    "sequence_len": To("data.max_tokens", whole),
+    "lr_scheduler": To("train.schedule", schedule),
+    "eval_steps": To("evaluate.every", whole),
+    "save_steps": To("checkpoint.every", whole),
+    "optimizer": common.TRAINER["optim"],
+    "gradient_accumulation": common.MACHINE,
+    "model_type": NotNeeded("read from the model's folder"),
+    "tokenizer_type": NotNeeded("read from the model's folder"),
+    "tokenizer_config": Without("the tokenizer is the model's own"),
+    "chat_template": Without(
+        "the model's own chat template is used; data.template names a Jinja file",
+        unless=("tokenizer_default",),
+    ),
+    "special_tokens": Without("the tokenizer's own special tokens are used; nothing is padded"),
+    "strict": common.MACHINE,
+    "dataset_prepared_path": NotNeeded("rows are encoded in seconds, each time"),
+    "val_set_size": Without("accord split cuts by prompt, so that no question is on both sides"),
+    "sample_packing": NotNeeded("rows are packed, always"),
+    "eval_sample_packing": NotNeeded("rows are packed, always"),
+    "pad_to_sequence_len": NotNeeded("nothing is padded"),
+    "train_on_inputs": Without("answers alone are scored"),
+    "flash_attention": common.MACHINE,
+    "xformers_attention": common.MACHINE,
+    "sdp_attention": common.MACHINE,
+    "early_stopping_patience": Without(
+        "monitor.on_flag: adapt ends at the best held-out checkpoint"
+    ),
+    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 where nothing is said"),
+    "saves_per_epoch": NotNeeded("checkpoint.every counts updates; 50 where nothing is said"),
+    "eval_table_size": common.OWN_LOG,
+    "eval_max_new_tokens": common.OWN_LOG,
+    "debug": common.MACHINE,
+    "loss_watchdog_threshold": NotNeeded("red flags watch the loss"),
+    "loss_watchdog_patience": NotNeeded("red flags watch the loss"),
+    "wandb_project": Without(common.TRACKER),
+    "wandb_entity": Without(common.TRACKER),
+    "wandb_name": common.OWN_LOG,
+    "wandb_watch": common.OWN_LOG,
+    "wandb_log_model": common.OWN_LOG,
+    "lora_fan_in_fan_out": common.MACHINE,
+    "rl_adapter_ref_model": NotNeeded("reference: auto"),
+    "is_llama_derived_model": common.MACHINE,
+    "save_safetensors": common.MACHINE,
+    "rpo_alpha": Without("an NLL term on top of DPO; cpo has one, without a reference"),
+    "dpo_use_weighting": Without("WPO's weights"),
+    "dpo_padding_free": NotNeeded("nothing is padded"),
+    "plugins": Without("plugins are not read"),
+    "liger_rope": common.MACHINE,
+    "dpo_use_logits_to_keep": common.MACHINE,
+    "simpo_gamma": NotNeeded("of a loss that is not chosen"),
+    "cpo_alpha": NotNeeded("of a loss that is not chosen"),
+    "dataset_processes": common.MACHINE,
+    "shuffle_merged_datasets": common.MACHINE,
+    "float16": common.TRAINER["fp16"],
+    "bfloat16": common.TRAINER["bf16"],
+    "cosine_min_lr_ratio": Without("cosine falls to zero"),
+    "unfrozen_parameters": Without("all weights, or adapters"),
+    "lora_mlp_kernel": common.MACHINE,
+    "lora_qkv_kernel": common.MACHINE,
+    "lora_o_kernel": common.MACHINE,
+    "auto_resume_from_checkpoints": NotNeeded("accord resume RUN"),
+    "noisy_embedding_alpha": Without("no noise on embeddings"),
+}
 
 
 def joint(reading: Reading) -> None:
@@ -80,12 +118,18 @@ def _objective(reading: Reading, method: str) -> None:
     beta = nested.pop("beta", None) if isinstance(nested, dict) else None
     if nested:
         reading.say("no equivalent", "trl", f"{nested!r:.80}")
-    beta = next((value for value in (beta, own, alpha if method == "orpo" else None) if value is not None), 0.1)
-    options: dict[str, tuple[str, Any]] = {"weight" if method == "orpo" else "beta": ("rl_beta", beta)}
+    beta = next(
+        (value for value in (beta, own, alpha if method == "orpo" else None) if value is not None),
+        0.1,
+    )
+    options: dict[str, tuple[str, Any]] = {
+        "weight" if method == "orpo" else "beta": ("rl_beta", beta)
+    }
     note = common.ORPO_NLL if method == "orpo" else ""
     if method == "kto":
         for option in ("desirable_weight", "undesirable_weight"):
-            options[option] = (f"kto_{option}", reading.take(f"kto_{option}", 1.0) or 1.0)  # 0 counts as not given there
+            # 0 counts as not given there
+            options[option] = (f"kto_{option}", reading.take(f"kto_{option}", 1.0) or 1.0)
     smoothing = number(reading.take("dpo_label_smoothing", 0.0))
     if smoothing and method == "dpo":
         options["label_smoothing"] = ("dpo_label_smoothing", smoothing)
@@ -101,7 +145,12 @@ def _objective(reading: Reading, method: str) -> None:
 def _adapters(reading: Reading) -> None:
     how = reading.take("adapter")
     if (folder := reading.take("lora_model_dir")) is not None:
-        reading.put("model.adapter", folder, "lora_model_dir", "trained further; its frozen copy is the reference, not the base")
+        reading.put(
+            "model.adapter",
+            folder,
+            "lora_model_dir",
+            "trained further; its frozen copy is the reference, not the base",
+        )
     linear, targets = reading.take("lora_target_linear", False), reading.take("lora_target_modules")
     if how is None:
         for key in ("lora_r", "lora_alpha", "lora_dropout"):
@@ -113,11 +162,22 @@ def _adapters(reading: Reading) -> None:
     if how == "qlora":
         reading.say("no equivalent", "adapter", f"qlora: {common.ADAPTERS['load_in_4bit'].why}")
     if linear and targets:
-        reading.say("to do", "lora_target_linear", "given beside lora_target_modules: Axolotl trains all linear layers, and so does this")
+        reading.say(
+            "to do",
+            "lora_target_linear",
+            "given beside lora_target_modules: Axolotl trains all linear layers, and so does this",
+        )
     if folder is not None:
         return common.own_rank(reading, "lora_r", "lora_alpha", "lora_dropout")
     reading.settings.setdefault("lora_r", 8), reading.settings.setdefault("lora_alpha", 16)
-    return common.lora(reading, "lora_r", "lora_alpha", "lora_dropout", "all" if linear else targets or "attention", "lora_target_modules")
+    return common.lora(
+        reading,
+        "lora_r",
+        "lora_alpha",
+        "lora_dropout",
+        "all" if linear else targets or "attention",
+        "lora_target_modules",
+    )
 
 
 def _data(reading: Reading) -> None:
@@ -125,22 +185,51 @@ def _data(reading: Reading) -> None:
         sets = reading.take(key)
         if sets is None:
             continue
-        if not isinstance(sets, list) or not sets or not all(isinstance(each, dict) and "path" in each for each in sets):
-            raise UsageError(f"{key}: expected a list of datasets with a path each, got {sets!r:.80}.")
+        if (
+            not isinstance(sets, list)
+            or not sets
+            or not all(isinstance(each, dict) and "path" in each for each in sets)
+        ):
+            raise UsageError(
+                f"{key}: expected a list of datasets with a path each, got {sets!r:.80}."
+            )
         common.name_or_hub(reading, str(sets[0]["path"]), key, path)
         for each in sets[1:]:
-            reading.say("to do", path, f"one file is read; write {each['path']!r:.80} into the same: accord convert")
+            reading.say(
+                "to do",
+                path,
+                f"one file is read; write {each['path']!r:.80} into the same: accord convert",
+            )
         if kinds := {str(each["type"]) for each in sets if "type" in each}:
-            reading.say("not needed", f"{key}.type", f"{', '.join(sorted(kinds))[:80]}: each row's format is recognised; see accord convert --help")
+            reading.say(
+                "not needed",
+                f"{key}.type",
+                f"{', '.join(sorted(kinds))[:80]}: each row's format is recognised; see accord"
+                " convert --help",
+            )
 
 
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:
     return (
-        Default("sequence_len", 512, "short for conversations: longer rows are dropped there"), Default("num_epochs", 1.0),
-        Default("micro_batch_size", 1), Default("lr_scheduler", "cosine"), Default("weight_decay", 0.0), Default("max_grad_norm", 1.0),
+        Default("sequence_len", 512, "short for conversations: longer rows are dropped there"),
+        Default("num_epochs", 1.0),
+        Default("micro_batch_size", 1),
+        Default("lr_scheduler", "cosine"),
+        Default("weight_decay", 0.0),
+        Default("max_grad_norm", 1.0),
         Default("seed", 42),
-        *([] if "warmup_steps" in settings else [Default("warmup_ratio", 0.03, "there at most 100 updates")]),
-    )  # fmt: skip
+        *(
+            []
+            if "warmup_steps" in settings
+            else [Default("warmup_ratio", 0.03, "there at most 100 updates")]
+        ),
+    )
 
 
-AXOLOTL = Tool("Axolotl", frozenset({"base_model", "rl", "micro_batch_size", "sequence_len", "datasets", "num_epochs"}), RULES, joint, defaults)
+AXOLOTL = Tool(
+    "Axolotl",
+    frozenset({"base_model", "rl", "micro_batch_size", "sequence_len", "datasets", "num_epochs"}),
+    RULES,
+    joint,
+    defaults,
+)

@@ -1,4 +1,6 @@
-"""What the tools that stand on transformers' Trainer and on TRL have in common: keys, and what they mean for each."""
+"""What the tools that stand on transformers' Trainer and on TRL have in common: keys, and what they
+mean for each.
+"""
 
 from __future__ import annotations
 
@@ -14,41 +16,90 @@ TRACKER = "name it in monitor.trackers: trackio, wandb, tensorboard, mlflow"
 
 # Keys of transformers.TrainingArguments, which every one of these files may have.
 TRAINER: dict[str, Rule] = {
-    "learning_rate": To("train.learning_rate", number), "weight_decay": To("train.weight_decay", number, "on matrices only"),
-    "max_grad_norm": To("train.clip", number), "seed": To("train.seed", whole), "lr_scheduler_type": To("train.schedule", schedule),
-    "output_dir": To("output"), "save_total_limit": To("checkpoint.keep", whole),
-    "adam_epsilon": Without("accord's AdamW has 1e-8", unless=(1e-8, "1e-8")), "neftune_noise_alpha": Without("no noise on embeddings"),
-    "label_smoothing_factor": Without("of the language-model loss, which DPO and its kin do not have"),
-    "optim": Without("accord trains with AdamW in float32", unless=("adamw_torch", "adamw_torch_fused", "adamw_hf")),
-    "fp16": Without("float16 needs loss scaling and saves nothing over bfloat16"), "tf32": MACHINE,
-    "bf16": NotNeeded("model.dtype: auto is bfloat16 where the machine has it, with float32 masters of whatever trains"),
+    "learning_rate": To("train.learning_rate", number),
+    "weight_decay": To("train.weight_decay", number, "on matrices only"),
+    "max_grad_norm": To("train.clip", number),
+    "seed": To("train.seed", whole),
+    "lr_scheduler_type": To("train.schedule", schedule),
+    "output_dir": To("output"),
+    "save_total_limit": To("checkpoint.keep", whole),
+    "adam_epsilon": Without("accord's AdamW has 1e-8", unless=(1e-8, "1e-8")),
+    "neftune_noise_alpha": Without("no noise on embeddings"),
+    "label_smoothing_factor": Without(
+        "of the language-model loss, which DPO and its kin do not have"
+    ),
+    "optim": Without(
+        "accord trains with AdamW in float32",
+        unless=("adamw_torch", "adamw_torch_fused", "adamw_hf"),
+    ),
+    "fp16": Without("float16 needs loss scaling and saves nothing over bfloat16"),
+    "tf32": MACHINE,
+    "bf16": NotNeeded(
+        "model.dtype: auto is bfloat16 where the machine has it, with float32 masters of whatever"
+        " trains"
+    ),
     "deepspeed": NotNeeded("several processes share a run by train.parallel, under torchrun"),
-    "fsdp": NotNeeded("train.parallel: sharded, under torchrun"), "fsdp_config": NotNeeded("train.parallel: sharded, under torchrun"),
+    "fsdp": NotNeeded("train.parallel: sharded, under torchrun"),
+    "fsdp_config": NotNeeded("train.parallel: sharded, under torchrun"),
     "gradient_checkpointing": NotNeeded("train.recompute: auto does it where a row would not fit"),
-    "gradient_checkpointing_kwargs": MACHINE, "activation_offloading": MACHINE, "torch_compile": MACHINE, "use_liger_kernel": MACHINE,
-    "dataloader_num_workers": MACHINE, "dataloader_pin_memory": MACHINE, "dataloader_drop_last": NotNeeded("batches differ by a row at most"),
-    "per_device_eval_batch_size": NotNeeded("held-out rows are packed by tokens; figures do not depend on it"),
-    "ddp_timeout": MACHINE, "ddp_find_unused_parameters": MACHINE, "local_rank": MACHINE, "remove_unused_columns": MACHINE,
-    "group_by_length": NotNeeded("nothing is padded"), "logging_steps": OWN_LOG, "logging_first_step": OWN_LOG, "logging_strategy": OWN_LOG,
-    "logging_dir": OWN_LOG, "run_name": OWN_LOG, "report_to": Without(TRACKER, unless=("none", [], ["none"])),
-    "overwrite_output_dir": FOLDER, "save_only_model": NotNeeded("checkpoints can be resumed; final/ or adapter/ has the model alone"),
-    "push_to_hub": Without("accord sends nothing anywhere"), "hub_model_id": Without("accord sends nothing anywhere"),
-    "hub_strategy": Without("accord sends nothing anywhere"), "disable_tqdm": OWN_LOG, "do_train": MACHINE, "do_eval": MACHINE,
-    "resume_from_checkpoint": Without("accord resume RUN goes on with a run of accord's"), "load_best_model_at_end": Without(
-        "the best held-out checkpoint is kept beside the others; monitor.on_flag: adapt ends with it"),
-    "metric_for_best_model": NotNeeded("held-out loss decides"), "greater_is_better": NotNeeded("held-out loss decides"),
-    "dataset_num_proc": MACHINE, "precompute_ref_log_probs": NotNeeded("reference: auto caches log-probs when rows repeat"),
-    "precompute_ref_batch_size": MACHINE, "padding_free": NotNeeded("nothing is padded"), "disable_dropout": NotNeeded(
-        "the reference and every evaluation run without dropout"), "trust_remote_code": Without("accord never runs a model's own code"),
-    "use_reentrant": MACHINE, "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
-}  # fmt: skip
+    "gradient_checkpointing_kwargs": MACHINE,
+    "activation_offloading": MACHINE,
+    "torch_compile": MACHINE,
+    "use_liger_kernel": MACHINE,
+    "dataloader_num_workers": MACHINE,
+    "dataloader_pin_memory": MACHINE,
+    "dataloader_drop_last": NotNeeded("batches differ by a row at most"),
+    "per_device_eval_batch_size": NotNeeded(
+        "held-out rows are packed by tokens; figures do not depend on it"
+    ),
+    "ddp_timeout": MACHINE,
+    "ddp_find_unused_parameters": MACHINE,
+    "local_rank": MACHINE,
+    "remove_unused_columns": MACHINE,
+    "group_by_length": NotNeeded("nothing is padded"),
+    "logging_steps": OWN_LOG,
+    "logging_first_step": OWN_LOG,
+    "logging_strategy": OWN_LOG,
+    "logging_dir": OWN_LOG,
+    "run_name": OWN_LOG,
+    "report_to": Without(TRACKER, unless=("none", [], ["none"])),
+    "overwrite_output_dir": FOLDER,
+    "save_only_model": NotNeeded(
+        "checkpoints can be resumed; final/ or adapter/ has the model alone"
+    ),
+    "push_to_hub": Without("accord sends nothing anywhere"),
+    "hub_model_id": Without("accord sends nothing anywhere"),
+    "hub_strategy": Without("accord sends nothing anywhere"),
+    "disable_tqdm": OWN_LOG,
+    "do_train": MACHINE,
+    "do_eval": MACHINE,
+    "resume_from_checkpoint": Without("accord resume RUN goes on with a run of accord's"),
+    "load_best_model_at_end": Without(
+        "the best held-out checkpoint is kept beside the others; monitor.on_flag: adapt ends"
+        " with it"
+    ),
+    "metric_for_best_model": NotNeeded("held-out loss decides"),
+    "greater_is_better": NotNeeded("held-out loss decides"),
+    "dataset_num_proc": MACHINE,
+    "precompute_ref_log_probs": NotNeeded("reference: auto caches log-probs when rows repeat"),
+    "precompute_ref_batch_size": MACHINE,
+    "padding_free": NotNeeded("nothing is padded"),
+    "disable_dropout": NotNeeded("the reference and every evaluation run without dropout"),
+    "trust_remote_code": Without("accord never runs a model's own code"),
+    "use_reentrant": MACHINE,
+    "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
+}
 
 # How adapters are initialised or scaled in ways that accord has not.
 ADAPTERS: dict[str, Rule] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
-    "load_in_8bit": Without("no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"),
-    "load_in_4bit": Without("no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"),
+    "load_in_8bit": Without(
+        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
+    ),
+    "load_in_4bit": Without(
+        "no quantised base (QLoRA): with LoRA in bfloat16 the base takes 2 bytes a weight"
+    ),
 }
 
 # What every file of these leaves to its readers.
@@ -58,12 +109,13 @@ HUB = (
 )
 MODEL_HUB = "no folder here: download it, or permit the network with --allow hub"
 SIMPO_NLL = (
-    "TRL's simpo is its CPO trainer, which adds cpo_alpha (1 by default) times the NLL of the chosen answer: that is not SimPO. "
-    "accord's simpo has no such term; for the paper's objective nothing is lost"
+    "TRL's simpo is its CPO trainer, which adds cpo_alpha (1 by default) times the NLL of the"
+    " chosen answer: that is not SimPO. accord's simpo has no such term; for the paper's objective"
+    " nothing is lost"
 )
 ORPO_NLL = (
-    "TRL's NLL term runs over question and answer, accord's over the answer alone, as the paper's text has it: losses are not "
-    "comparable, the odds-ratio term is the same"
+    "TRL's NLL term runs over question and answer, accord's over the answer alone, as the paper's"
+    " text has it: losses are not comparable, the odds-ratio term is the same"
 )
 
 
@@ -81,7 +133,9 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
     except (OSError, RuntimeError):  # no name that a file system takes, or no such user's home
         here = False
     if not here:
-        reading.say("to do", path, f"{value!r:.80} is {HUB if path.startswith('data') else MODEL_HUB}")
+        reading.say(
+            "to do", path, f"{value!r:.80} is {HUB if path.startswith('data') else MODEL_HUB}"
+        )
 
 
 def precision(reading: Reading) -> None:
@@ -92,7 +146,9 @@ def precision(reading: Reading) -> None:
 
 
 def own_rank(reading: Reading, *keys: str) -> None:
-    """An adapter that is trained further brings its own rank, alpha and targets; a recipe that named others would be refused."""
+    """An adapter that is trained further brings its own rank, alpha and targets; a recipe that
+    named others would be refused.
+    """
     for key in keys:
         if reading.take(key) is not None and key in reading.given:
             reading.say("not needed", key, "the adapter that is trained further brings its own")
@@ -110,7 +166,9 @@ def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object,
     reading.put("model.lora.targets", targets, key)
 
 
-def objective(reading: Reading, name: str, options: dict[str, tuple[str, object]], key: str, note: str = "") -> None:
+def objective(
+    reading: Reading, name: str, options: dict[str, tuple[str, object]], key: str, note: str = ""
+) -> None:
     """The loss and its options: name of the option → (key that it came from, value)."""
     reading.put("objective.name", name, key, note)
     for option, (source, value) in options.items():

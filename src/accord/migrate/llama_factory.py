@@ -7,31 +7,74 @@ from typing import Any
 
 from accord.errors import UsageError
 from accord.migrate import common
-from accord.migrate.reading import Default, NotNeeded, Reading, To, Tool, Without, no_such_loss, number, whole
+from accord.migrate.reading import (
+    Default,
+    NotNeeded,
+    Reading,
+    To,
+    Tool,
+    Without,
+    no_such_loss,
+    number,
+    whole,
+)
 from accord.migrate.trl import trainer
 
 LOSSES = {"sigmoid": "dpo", "ipo": "ipo", "hinge": "hinge", "orpo": "orpo", "simpo": "simpo"}
 
 RULES = {
     **common.TRAINER,
-    "cutoff_len": To("data.max_tokens", whole, "LLaMA-Factory cuts question and answer in proportion; accord drops the oldest turns, or rejects the row"),
-    "template": NotNeeded("the model's own chat template is used; LLaMA-Factory's differs from it for some models: compare accord train --dry-run"),
-    "dataset_dir": NotNeeded("data.train names a file"), "max_samples": Without("head -n of the file, or evaluate.rows for held-out rows"),
-    "overwrite_cache": common.MACHINE, "preprocessing_num_workers": common.MACHINE, "plot_loss": NotNeeded("accord report RUN"),
-    "flash_attn": common.MACHINE, "pure_bf16": NotNeeded("whatever trains has float32 masters"), "upcast_layernorm": common.MACHINE,
-    "quantization_bit": Without("no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"),
-    "quantization_method": common.MACHINE, "additional_target": Without("embeddings and head stay as they are"),
-    "use_rslora": common.ADAPTERS["use_rslora"], "pissa_init": Without("adapters start as noise and zero"), "pissa_convert": common.MACHINE,
-    "loraplus_lr_ratio": Without("one learning rate for both factors"), "use_galore": Without("AdamW alone"), "use_badam": Without("AdamW alone"),
-    "use_apollo": Without("AdamW alone"), "shift_attn": Without("attention as the model has it"), "rope_scaling": Without("positions as the model has them"),
-    "pref_ftx": Without("an NLL term on top of the loss; cpo and orpo have one"), "pref_bco_weight": Without("BCO's term"),
-    "ld_alpha": Without("LD-DPO's weights"), "ref_model": Without("the reference is the model that training starts from"),
-    "ref_model_adapters": Without("the reference is the model that training starts from"), "simpo_gamma": NotNeeded("of a loss that is not chosen"),
-    "create_new_adapter": Without("model.adapter is trained further, its frozen copy the reference"), "packing": NotNeeded("rows are packed, always"),
-    "val_size": Without("accord split cuts by prompt, so that no question is on both sides"), "finetuning_args": common.MACHINE,
-    "eval_dataset": To("data.held_out"), "use_swanlab": Without(common.TRACKER), "enable_liger_kernel": common.MACHINE,
-    "include_num_input_tokens_seen": common.OWN_LOG, "use_unsloth": common.MACHINE, "low_cpu_mem_usage": common.MACHINE,
-}  # fmt: skip
+    "cutoff_len": To(
+        "data.max_tokens",
+        whole,
+        "LLaMA-Factory cuts question and answer in proportion; accord drops the oldest turns, or"
+        " rejects the row",
+    ),
+    "template": NotNeeded(
+        "the model's own chat template is used; LLaMA-Factory's differs from it for some models:"
+        " compare accord train --dry-run"
+    ),
+    "dataset_dir": NotNeeded("data.train names a file"),
+    "max_samples": Without("head -n of the file, or evaluate.rows for held-out rows"),
+    "overwrite_cache": common.MACHINE,
+    "preprocessing_num_workers": common.MACHINE,
+    "plot_loss": NotNeeded("accord report RUN"),
+    "flash_attn": common.MACHINE,
+    "pure_bf16": NotNeeded("whatever trains has float32 masters"),
+    "upcast_layernorm": common.MACHINE,
+    "quantization_bit": Without(
+        "no quantised base: with LoRA in bfloat16 the base takes 2 bytes a weight"
+    ),
+    "quantization_method": common.MACHINE,
+    "additional_target": Without("embeddings and head stay as they are"),
+    "use_rslora": common.ADAPTERS["use_rslora"],
+    "pissa_init": Without("adapters start as noise and zero"),
+    "pissa_convert": common.MACHINE,
+    "loraplus_lr_ratio": Without("one learning rate for both factors"),
+    "use_galore": Without("AdamW alone"),
+    "use_badam": Without("AdamW alone"),
+    "use_apollo": Without("AdamW alone"),
+    "shift_attn": Without("attention as the model has it"),
+    "rope_scaling": Without("positions as the model has them"),
+    "pref_ftx": Without("an NLL term on top of the loss; cpo and orpo have one"),
+    "pref_bco_weight": Without("BCO's term"),
+    "ld_alpha": Without("LD-DPO's weights"),
+    "ref_model": Without("the reference is the model that training starts from"),
+    "ref_model_adapters": Without("the reference is the model that training starts from"),
+    "simpo_gamma": NotNeeded("of a loss that is not chosen"),
+    "create_new_adapter": Without(
+        "model.adapter is trained further, its frozen copy the reference"
+    ),
+    "packing": NotNeeded("rows are packed, always"),
+    "val_size": Without("accord split cuts by prompt, so that no question is on both sides"),
+    "finetuning_args": common.MACHINE,
+    "eval_dataset": To("data.held_out"),
+    "use_swanlab": Without(common.TRACKER),
+    "enable_liger_kernel": common.MACHINE,
+    "include_num_input_tokens_seen": common.OWN_LOG,
+    "use_unsloth": common.MACHINE,
+    "low_cpu_mem_usage": common.MACHINE,
+}
 
 
 def joint(reading: Reading) -> None:
@@ -39,11 +82,18 @@ def joint(reading: Reading) -> None:
     if stage not in ("dpo", "kto"):
         raise no_such_loss("LLaMA-Factory", f"stage: {stage}")
     _objective(reading, stage)
-    common.name_or_hub(reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name")
+    common.name_or_hub(
+        reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name"
+    )
     _adapters(reading)
     if (data := reading.take("dataset")) is not None:
         reading.put("data.train", data, "dataset")
-        reading.say("to do", "data.train", f"{data!r:.80} is a name in LLaMA-Factory's dataset_info.json: put the file's path here")
+        reading.say(
+            "to do",
+            "data.train",
+            f"{data!r:.80} is a name in LLaMA-Factory's dataset_info.json: put the file's path"
+            " here",
+        )
     trainer(reading)
 
 
@@ -51,12 +101,20 @@ def _objective(reading: Reading, stage: str) -> None:
     loss, beta = reading.take("pref_loss", "sigmoid"), number(reading.take("pref_beta"))
     smoothing = number(reading.take("dpo_label_smoothing", 0.0))
     if stage == "kto":
-        weights = {"desirable_weight": "kto_chosen_weight", "undesirable_weight": "kto_rejected_weight"}
-        options = {"beta": ("pref_beta", beta)} | {option: (key, reading.take(key, 1.0)) for option, key in weights.items()}
+        weights = {
+            "desirable_weight": "kto_chosen_weight",
+            "undesirable_weight": "kto_rejected_weight",
+        }
+        options = {"beta": ("pref_beta", beta)} | {
+            option: (key, reading.take(key, 1.0)) for option, key in weights.items()
+        }
         return common.objective(reading, "kto", options, "stage")
     name = LOSSES.get(loss) if isinstance(loss, str) else None
     if name is None or (smoothing and name != "dpo"):
-        raise no_such_loss("LLaMA-Factory", loss if not smoothing else f"{loss} with dpo_label_smoothing {smoothing:g}")
+        raise no_such_loss(
+            "LLaMA-Factory",
+            loss if not smoothing else f"{loss} with dpo_label_smoothing {smoothing:g}",
+        )
     options = {"weight" if name == "orpo" else "beta": ("pref_beta", beta)}
     note = ""
     if smoothing:
@@ -66,25 +124,42 @@ def _objective(reading: Reading, stage: str) -> None:
         if beta <= 0:
             raise UsageError(f"pref_beta = {beta:g}: expected a number above 0.")
         options["gamma"] = ("simpo_gamma", gamma)
-        note = f"margin over beta is {gamma / beta:g}; the paper's settings lie between .3 and 1.6 with beta 2 to 10"
+        note = (
+            f"margin over beta is {gamma / beta:g}; the paper's settings lie between .3 and 1.6"
+            " with beta 2 to 10"
+        )
     return common.objective(reading, common.smoothed(name, smoothing), options, "pref_loss", note)
 
 
 def _adapters(reading: Reading) -> None:
     if (adapter := reading.take("adapter_name_or_path")) is not None:
-        reading.put("model.adapter", adapter, "adapter_name_or_path", "trained further; its frozen copy is the reference, not the base")
+        reading.put(
+            "model.adapter",
+            adapter,
+            "adapter_name_or_path",
+            "trained further; its frozen copy is the reference, not the base",
+        )
     how = reading.take("finetuning_type")
     if how == "full":
         return reading.put("model.lora", None, "finetuning_type", "all weights are trained")
     if how != "lora":
         raise no_such_loss("LLaMA-Factory", f"finetuning_type: {how}")
     if adapter is not None:
-        return common.own_rank(reading, "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora")
+        return common.own_rank(
+            reading, "lora_rank", "lora_alpha", "lora_dropout", "lora_target", "use_dora"
+        )
     rank = whole(reading.settings["lora_rank"])
     if reading.settings.get("lora_alpha") is None:
         reading.settings["lora_alpha"] = 2 * rank
         reading.defaulted["lora_alpha"] = Default("lora_alpha", 2 * rank, "twice the rank")
-    common.lora(reading, "lora_rank", "lora_alpha", "lora_dropout", reading.take("lora_target"), "lora_target")
+    common.lora(
+        reading,
+        "lora_rank",
+        "lora_alpha",
+        "lora_dropout",
+        reading.take("lora_target"),
+        "lora_target",
+    )
     if reading.take("use_dora", False):
         reading.put("model.lora.dora", True, "use_dora")
     return None
@@ -92,12 +167,39 @@ def _adapters(reading: Reading) -> None:
 
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:
     return (
-        Default("finetuning_type", "lora"), Default("lora_rank", 8), Default("lora_target", "all", "every linear layer, not the attention alone"),
-        Default("pref_beta", 0.1, "also for simpo, where the paper takes 2 to 10" if settings.get("pref_loss") == "simpo" else ""),
-        Default("learning_rate", 5e-5), Default("num_train_epochs", 3.0, "three passes over the same pairs overfit easily: watch the held-out loss"),
-        Default("per_device_train_batch_size", 8), Default("lr_scheduler_type", "linear"), Default("cutoff_len", 2048),
-        Default("max_grad_norm", 1.0), Default("weight_decay", 0.0), Default("seed", 42), Default("save_steps", 500), Default("eval_strategy", "no"),
-    )  # fmt: skip
+        Default("finetuning_type", "lora"),
+        Default("lora_rank", 8),
+        Default("lora_target", "all", "every linear layer, not the attention alone"),
+        Default(
+            "pref_beta",
+            0.1,
+            (
+                "also for simpo, where the paper takes 2 to 10"
+                if settings.get("pref_loss") == "simpo"
+                else ""
+            ),
+        ),
+        Default("learning_rate", 5e-5),
+        Default(
+            "num_train_epochs",
+            3.0,
+            "three passes over the same pairs overfit easily: watch the held-out loss",
+        ),
+        Default("per_device_train_batch_size", 8),
+        Default("lr_scheduler_type", "linear"),
+        Default("cutoff_len", 2048),
+        Default("max_grad_norm", 1.0),
+        Default("weight_decay", 0.0),
+        Default("seed", 42),
+        Default("save_steps", 500),
+        Default("eval_strategy", "no"),
+    )
 
 
-LLAMA_FACTORY = Tool("LLaMA-Factory", frozenset({"stage", "finetuning_type", "pref_loss", "pref_beta", "cutoff_len", "lora_rank"}), RULES, joint, defaults)
+LLAMA_FACTORY = Tool(
+    "LLaMA-Factory",
+    frozenset({"stage", "finetuning_type", "pref_loss", "pref_beta", "cutoff_len", "lora_rank"}),
+    RULES,
+    joint,
+    defaults,
+)

@@ -1,7 +1,8 @@
 """One tool's settings on their way to a recipe, and an account of what became of each.
 
-Every key ends in exactly one place: mapped, not needed, without equivalent, or unknown (an error). A key that a file leaves out takes
-the tool's own default through the same rules, and is said to have come from there.
+Every key ends in exactly one place: mapped, not needed, without equivalent, or unknown (an error).
+A key that a file leaves out takes the tool's own default through the same rules, and is said to
+have come from there.
 """
 
 from __future__ import annotations
@@ -58,7 +59,8 @@ class Tool:
     name: str
     signs: frozenset[str]  # keys that this tool's files have and others' do not
     rules: Mapping[str, Rule]
-    joint: Callable[[Reading], None]  # what takes several keys at once: the loss, the batch, the adapters, the data
+    # what takes several keys at once: the loss, the batch, the adapters, the data
+    joint: Callable[[Reading], None]
     defaults: Callable[[Mapping[str, Any]], tuple[Default, ...]]  # which of them hang on the method
 
 
@@ -97,14 +99,18 @@ class Reading:
             node = node.setdefault(section, {})
         node[name] = value
         default = self.defaulted.get(key)
-        text = "; ".join(part for part in (f"{path} = {value!r}", note, default.means if default else "") if part)
+        text = "; ".join(
+            part for part in (f"{path} = {value!r}", note, default.means if default else "") if part
+        )
         self.say("mapped" if key in self.given else "default", key, text)
 
     def say(self, fate: str, key: str, text: str) -> None:
         self.lines.append(Line(fate, key, text))
 
 
-def read(tool: Tool, settings: Mapping[str, Any], devices: int = 1, leave_out: tuple[str, ...] = ()) -> Reading:
+def read(
+    tool: Tool, settings: Mapping[str, Any], devices: int = 1, leave_out: tuple[str, ...] = ()
+) -> Reading:
     """Deal with every setting.
 
     Args:
@@ -115,7 +121,9 @@ def read(tool: Tool, settings: Mapping[str, Any], devices: int = 1, leave_out: t
     Raises:
       UsageError: a key that the tool's rules do not know, or a loss that accord does not have.
     """
-    given = {key: value for key, value in settings.items() if value is not None and key not in leave_out}
+    given = {
+        key: value for key, value in settings.items() if value is not None and key not in leave_out
+    }
     nulls = frozenset(key for key, value in settings.items() if value is None)
     reading = Reading(tool, given, frozenset(given), nulls, devices)
     for key in leave_out:
@@ -145,7 +153,9 @@ def _unknown(tool: Tool, keys: list[str]) -> str:
     for key in keys:
         meant = difflib.get_close_matches(key, tool.rules, n=1)
         lines.append(f"  {key}" + (f" (did you mean {meant[0]}?)" if meant else ""))
-    return "\n".join([*lines, f"Mend them, or go on without: {' '.join(f'--leave-out {key}' for key in keys)}"])
+    return "\n".join(
+        [*lines, f"Mend them, or go on without: {' '.join(f'--leave-out {key}' for key in keys)}"]
+    )
 
 
 # ---------------------------------------------------------------- what the tools have in common
@@ -169,19 +179,33 @@ def whole(value: Any) -> int:
     return int(found)
 
 
-SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant", "constant_with_warmup": "constant"}
+SCHEDULES = {
+    "linear": "linear",
+    "cosine": "cosine",
+    "constant": "constant",
+    "constant_with_warmup": "constant",
+}
 
 
 def schedule(value: Any) -> str:
     if not isinstance(value, str) or value not in SCHEDULES:
-        raise UsageError(f"the schedule {value!r:.40} has no equivalent: accord has {', '.join(sorted(set(SCHEDULES.values())))}.")
+        raise UsageError(
+            f"the schedule {value!r:.40} has no equivalent: accord has"
+            f" {', '.join(sorted(set(SCHEDULES.values())))}."
+        )
     return SCHEDULES[value]
 
 
 def batch(reading: Reading, per_device: str) -> None:
     """Rows an update: what a device takes at once × accumulation × devices."""
-    at_once, times = whole(reading.take(per_device, 1)), whole(reading.take("gradient_accumulation_steps", 1))
-    note = f"rows at once {at_once} × accumulated {times} × devices {reading.devices} (--devices N for another number)"
+    at_once, times = (
+        whole(reading.take(per_device, 1)),
+        whole(reading.take("gradient_accumulation_steps", 1)),
+    )
+    note = (
+        f"rows at once {at_once} × accumulated {times} × devices {reading.devices} (--devices N for"
+        " another number)"
+    )
     reading.put("train.batch_size", at_once * times * reading.devices, per_device, note)
 
 
@@ -211,10 +235,18 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
     """Steps between evaluations or checkpoints, where they are counted in steps."""
     how, many = reading.take(strategy), reading.take(steps)
     if how == "epoch":
-        reading.say("to do", strategy, f"once an epoch has no equivalent: set {path} to the updates of an epoch")
+        reading.say(
+            "to do",
+            strategy,
+            f"once an epoch has no equivalent: set {path} to the updates of an epoch",
+        )
     elif how not in ("no", False) and many is not None:
         if number(many) < 1:
-            reading.say("to do", steps, f"{many} of the run has no equivalent: set {path} to that many updates")
+            reading.say(
+                "to do",
+                steps,
+                f"{many} of the run has no equivalent: set {path} to that many updates",
+            )
         else:
             reading.put(path, whole(many), steps)
             if how is not None and strategy in reading.given:
@@ -225,6 +257,7 @@ def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
 
 def no_such_loss(tool: str, name: object) -> UsageError:
     return UsageError(
-        f"{tool}'s loss {name!r:.40} has no equivalent here: accord has dpo, cdpo, robust, ipo, hinge, kto, simpo, orpo, cpo, sft.\n"
-        "Nothing was written. A loss of your own can be trained as module:function; see ARCHITECTURE.md."
+        f"{tool}'s loss {name!r:.40} has no equivalent here: accord has dpo, cdpo, robust, ipo,"
+        " hinge, kto, simpo, orpo, cpo, sft.\nNothing was written. A loss of your own can be"
+        " trained as module:function; see ARCHITECTURE.md."
     )

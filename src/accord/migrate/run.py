@@ -34,23 +34,44 @@ class Imported:
     def account(self) -> str:
         """For people: a line a key, most important first."""
         kept = [line for fate in FATES for line in self.lines if line.fate == fate]
-        return "\n".join([f"read as a file of {self.tool}", *(f"  {line.fate:<13} {line.key}: {line.text}" for line in kept)])
+        return "\n".join(
+            [
+                f"read as a file of {self.tool}",
+                *(f"  {line.fate:<13} {line.key}: {line.text}" for line in kept),
+            ]
+        )
 
     def yaml(self) -> str:
         """The recipe, headed by what has to be done and what is lost."""
-        lost = [f"# {line.fate}: {line.key}: {line.text}" for line in self.lines if line.fate in ("to do", "no equivalent")]
-        head = "\n".join([f"# From a file of {self.tool}, by accord import.", *(_one_line(text) for text in lost)])
+        lost = [
+            f"# {line.fate}: {line.key}: {line.text}"
+            for line in self.lines
+            if line.fate in ("to do", "no equivalent")
+        ]
+        head = "\n".join(
+            [
+                f"# From a file of {self.tool}, by accord import.",
+                *(_one_line(text) for text in lost),
+            ]
+        )
         return f"{head}\n{yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)}"
 
     def as_dict(self) -> dict[str, Any]:
-        return {"tool": self.tool, "recipe": self.recipe, "lines": [{"fate": i.fate, "key": i.key, "text": i.text} for i in self.lines]}
+        return {
+            "tool": self.tool,
+            "recipe": self.recipe,
+            "lines": [{"fate": i.fate, "key": i.key, "text": i.text} for i in self.lines],
+        }
 
 
-def imported(file: str, tool: str | None = None, devices: int = 1, leave_out: Sequence[str] = ()) -> Imported:
+def imported(
+    file: str, tool: str | None = None, devices: int = 1, leave_out: Sequence[str] = ()
+) -> Imported:
     """The recipe that another tool's settings amount to.
 
     Args:
-      file: YAML, or a text file with the arguments as they were typed (`trl dpo --beta 0.1 …`, `--beta 0.1 \\ …`).
+      file: YAML, or a text file with the arguments as they were typed (`trl dpo --beta 0.1 …`,
+        `--beta 0.1 \\ …`).
       tool: trl, axolotl or llama-factory; None judges by the keys.
       devices: GPUs that the file was meant for.
       leave_out: keys to go on without.
@@ -70,7 +91,11 @@ def imported(file: str, tool: str | None = None, devices: int = 1, leave_out: Se
 
 def _settings(file: str) -> dict[str, Any]:
     path = Path(file).expanduser()
-    if path.is_file() and path.suffix not in (".yaml", ".yml", ".json") and path.stat().st_size < ARGUMENT_BYTES:
+    if (
+        path.is_file()
+        and path.suffix not in (".yaml", ".yml", ".json")
+        and path.stat().st_size < ARGUMENT_BYTES
+    ):
         text = path.read_text(encoding="utf-8", errors="replace")
         if "--" in text:
             return arguments(text)
@@ -78,7 +103,9 @@ def _settings(file: str) -> dict[str, Any]:
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """Settings from a command line: `--beta 0.1`, `--beta=0.1`, `--use_peft`, `--no_use_peft`, several values after one flag."""
+    """Settings from a command line: `--beta 0.1`, `--beta=0.1`, `--use_peft`, `--no_use_peft`,
+    several values after one flag.
+    """
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)
     except ValueError as error:
@@ -95,8 +122,16 @@ def arguments(text: str) -> dict[str, Any]:
                 values.append(value)
         elif values is not None:
             values.append(word)
-    switched_off = {name.removeprefix("no_"): False for name, values in found.items() if name.startswith("no_") and not values}
-    return {name: _value(values) for name, values in found.items() if name.removeprefix("no_") not in switched_off} | switched_off
+    switched_off = {
+        name.removeprefix("no_"): False
+        for name, values in found.items()
+        if name.startswith("no_") and not values
+    }
+    return {
+        name: _value(values)
+        for name, values in found.items()
+        if name.removeprefix("no_") not in switched_off
+    } | switched_off
 
 
 def _value(words: list[str]) -> Any:
@@ -118,7 +153,9 @@ def _tool(name: str | None, settings: Mapping[str, Any], file: str) -> Tool:
     best = max(signs.values())
     likely = [tool for tool in TOOLS.values() if signs[tool.name] == best]
     if not best or len(likely) > 1:
-        raise UsageError(f"{file}: cannot tell whose settings these are. Say so: --from {' or '.join(TOOLS)}.")
+        raise UsageError(
+            f"{file}: cannot tell whose settings these are. Say so: --from {' or '.join(TOOLS)}."
+        )
     return likely[0]
 
 

@@ -1,4 +1,6 @@
-"""Files of TRL's command line (`trl dpo --config FILE`), and its arguments. Defaults as of trl 1.16.0."""
+"""Files of TRL's command line (`trl dpo --config FILE`), and its arguments. Defaults as of trl
+1.16.0.
+"""
 
 from __future__ import annotations
 
@@ -20,35 +22,68 @@ from accord.migrate.reading import (
     number,
     warmup,
     whole,
-)  # fmt: skip
+)
 
-LOSSES = {"sigmoid": "dpo", "hinge": "hinge", "ipo": "ipo", "robust": "robust", "kto": "kto", "simpo": "simpo", "cpo": "cpo", "orpo": "orpo"}
+LOSSES = {
+    "sigmoid": "dpo",
+    "hinge": "hinge",
+    "ipo": "ipo",
+    "robust": "robust",
+    "kto": "kto",
+    "simpo": "simpo",
+    "cpo": "cpo",
+    "orpo": "orpo",
+}
 
 RULES = {
-    **common.TRAINER, **common.ADAPTERS,
-    "max_length": To("data.max_tokens", whole, "TRL cuts the end of a longer row; accord drops its oldest turns, or rejects it"),
+    **common.TRAINER,
+    **common.ADAPTERS,
+    "max_length": To(
+        "data.max_tokens",
+        whole,
+        "TRL cuts the end of a longer row; accord drops its oldest turns, or rejects it",
+    ),
     "max_prompt_length": NotNeeded("TRL removed it; prompts are cut at turns, never at their end"),
     "max_completion_length": NotNeeded("data.long_answers says what becomes of long answers"),
     "truncation_mode": NotNeeded("the end of a prompt is never cut"),
     "model_revision": Without("name a folder", unless=("main",)),
-    "attn_implementation": NotNeeded("the fastest path that equals the model's own numbers is found by trying"),
-    "dtype": NotNeeded("model.dtype: auto computes in bfloat16 with float32 masters, as TRL does with bf16; without it: bf16: false"),
-    "torch_dtype": NotNeeded("as dtype"), "dataset_streaming": common.MACHINE,
-    "dataset_config": Without(f"part of {common.HUB}"), "dataset_train_split": NotNeeded("a file is one split"),
-    "dataset_test_split": NotNeeded("data.held_out names a file"), "ignore_bias_buffers": common.MACHINE,
-    "lora_task_type": common.MACHINE, "bnb_4bit_quant_type": common.MACHINE, "use_bnb_nested_quant": common.MACHINE,
-    "pad_token": NotNeeded("nothing is padded"), "padding_value": NotNeeded("nothing is padded"),
-    "pad_to_multiple_of": NotNeeded("nothing is padded"), "packing": NotNeeded("rows are packed, always"),
-    "model_init_kwargs": Without("name what it sets"), "is_encoder_decoder": Without("decoders alone"),
-    "use_weighting": Without("WPO's weights"), "ld_alpha": Without("LD-DPO's weights"),
+    "attn_implementation": NotNeeded(
+        "the fastest path that equals the model's own numbers is found by trying"
+    ),
+    "dtype": NotNeeded(
+        "model.dtype: auto computes in bfloat16 with float32 masters, as TRL does with bf16;"
+        " without it: bf16: false"
+    ),
+    "torch_dtype": NotNeeded("as dtype"),
+    "dataset_streaming": common.MACHINE,
+    "dataset_config": Without(f"part of {common.HUB}"),
+    "dataset_train_split": NotNeeded("a file is one split"),
+    "dataset_test_split": NotNeeded("data.held_out names a file"),
+    "ignore_bias_buffers": common.MACHINE,
+    "lora_task_type": common.MACHINE,
+    "bnb_4bit_quant_type": common.MACHINE,
+    "use_bnb_nested_quant": common.MACHINE,
+    "pad_token": NotNeeded("nothing is padded"),
+    "padding_value": NotNeeded("nothing is padded"),
+    "pad_to_multiple_of": NotNeeded("nothing is padded"),
+    "packing": NotNeeded("rows are packed, always"),
+    "model_init_kwargs": Without("name what it sets"),
+    "is_encoder_decoder": Without("decoders alone"),
+    "use_weighting": Without("WPO's weights"),
+    "ld_alpha": Without("LD-DPO's weights"),
     "rpo_alpha": Without("an NLL term on top of DPO; cpo has one, without a reference"),
-    "discopop_tau": NotNeeded("of a loss that is not chosen"), "f_divergence_type": Without("reverse KL alone", unless=("reverse_kl",)),
-    "f_alpha_divergence_coef": NotNeeded("of a divergence that is not chosen"), "loss_weights": Without("one loss a run"),
+    "discopop_tau": NotNeeded("of a loss that is not chosen"),
+    "f_divergence_type": Without("reverse KL alone", unless=("reverse_kl",)),
+    "f_alpha_divergence_coef": NotNeeded("of a divergence that is not chosen"),
+    "loss_weights": Without("one loss a run"),
     "generate_during_eval": NotNeeded("monitor.samples: prompts are answered before and after"),
-    "reference_free": Without("simpo, orpo and cpo have no reference"), "router_aux_loss_coef": Without("no auxiliary loss"),
-    "simpo_gamma": NotNeeded("of a loss that is not chosen"), "cpo_alpha": NotNeeded("of a loss that is not chosen"),
-    "alpha": Without("AlphaPO's shape of the reward"), "use_vllm": NotNeeded("nothing is generated while DPO trains"),
-}  # fmt: skip
+    "reference_free": Without("simpo, orpo and cpo have no reference"),
+    "router_aux_loss_coef": Without("no auxiliary loss"),
+    "simpo_gamma": NotNeeded("of a loss that is not chosen"),
+    "cpo_alpha": NotNeeded("of a loss that is not chosen"),
+    "alpha": Without("AlphaPO's shape of the reward"),
+    "use_vllm": NotNeeded("nothing is generated while DPO trains"),
+}
 
 
 def kind_of(settings: Mapping[str, Any]) -> str:
@@ -56,7 +91,10 @@ def kind_of(settings: Mapping[str, Any]) -> str:
     loss = _loss(settings.get("loss_type"))
     if "trainer" in settings:
         return str(settings["trainer"])
-    if {"desirable_weight", "undesirable_weight"} & set(settings) or loss in ("kto", "apo_zero_unpaired"):
+    if {"desirable_weight", "undesirable_weight"} & set(settings) or loss in (
+        "kto",
+        "apo_zero_unpaired",
+    ):
         return "kto"
     return "cpo" if {"cpo_alpha", "simpo_gamma"} & set(settings) or loss == "simpo" else "dpo"
 
@@ -71,12 +109,19 @@ def joint(reading: Reading) -> None:
     reading.take("trainer")
     _objective(reading, kind)
     _reference(reading)
-    common.name_or_hub(reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name")
+    common.name_or_hub(
+        reading, reading.take("model_name_or_path", "smollm2"), "model_name_or_path", "model.name"
+    )
     _adapters(reading)
     if (data := reading.take("dataset_name", reading.take("dataset_path"))) is not None:
         common.name_or_hub(reading, data, "dataset_name", "data.train")
     if "max_length" in reading.nulls:
-        reading.say("to do", "max_length", "null: TRL cuts nothing then; here data.max_tokens holds. Set it to the longest row's tokens")
+        reading.say(
+            "to do",
+            "max_length",
+            "null: TRL cuts nothing then; here data.max_tokens holds. Set it to the longest row's"
+            " tokens",
+        )
     trainer(reading)
 
 
@@ -96,26 +141,51 @@ def trainer(reading: Reading) -> None:
 def _objective(reading: Reading, kind: str) -> None:
     loss = _loss(reading.take("loss_type", "sigmoid" if kind in ("dpo", "cpo") else kind))
     beta, smoothing = reading.take("beta", 0.1), number(reading.take("label_smoothing", 0.0))
-    name = "cpo" if kind == "cpo" and loss == "sigmoid" else LOSSES.get(loss) if isinstance(loss, str) else None
-    if name is None or (kind == "cpo" and name not in ("cpo", "simpo")) or (smoothing and name not in ("dpo", "robust")):
-        raise no_such_loss("TRL", loss if not smoothing else f"{loss} with label_smoothing {smoothing:g}")
+    name = (
+        "cpo"
+        if kind == "cpo" and loss == "sigmoid"
+        else LOSSES.get(loss)
+        if isinstance(loss, str)
+        else None
+    )
+    if (
+        name is None
+        or (kind == "cpo" and name not in ("cpo", "simpo"))
+        or (smoothing and name not in ("dpo", "robust"))
+    ):
+        raise no_such_loss(
+            "TRL", loss if not smoothing else f"{loss} with label_smoothing {smoothing:g}"
+        )
     options: dict[str, tuple[str, Any]] = {"weight" if name == "orpo" else "beta": ("beta", beta)}
     if smoothing or name == "robust":
         options["label_smoothing"] = ("label_smoothing", smoothing)
     if name == "kto":
-        options |= {key: (key, reading.take(key, 1.0)) for key in ("desirable_weight", "undesirable_weight")}
+        options |= {
+            key: (key, reading.take(key, 1.0)) for key in ("desirable_weight", "undesirable_weight")
+        }
     if name == "cpo":
         options["alpha"] = ("cpo_alpha", reading.take("cpo_alpha", 1.0))
     if name == "simpo":
         options["gamma"] = ("simpo_gamma", reading.take("simpo_gamma", 0.5))
         if number(reading.take("cpo_alpha", 1.0)) != 0:
             reading.say("no equivalent", "cpo_alpha", common.SIMPO_NLL)
-    note = {"ipo": "TRL divides log-ratios by the answers' lengths, as accord's normalize: token_mean does", "orpo": common.ORPO_NLL}
-    common.objective(reading, common.smoothed(name, smoothing), options, "loss_type", note.get(name, ""))
+    note = {
+        "ipo": (
+            "TRL divides log-ratios by the answers' lengths, as accord's normalize: token_mean does"
+        ),
+        "orpo": common.ORPO_NLL,
+    }
+    common.objective(
+        reading, common.smoothed(name, smoothing), options, "loss_type", note.get(name, "")
+    )
 
 
 def _reference(reading: Reading) -> None:
-    moves, every_, mix = reading.take("sync_ref_model", False), reading.take("ref_model_sync_steps", 512), reading.take("ref_model_mixup_alpha", 0.6)
+    moves, every_, mix = (
+        reading.take("sync_ref_model", False),
+        reading.take("ref_model_sync_steps", 512),
+        reading.take("ref_model_mixup_alpha", 0.6),
+    )
     if moves:
         reading.put("reference", "moving", "sync_ref_model")
         reading.put("moving.every", whole(every_), "ref_model_sync_steps")
@@ -131,8 +201,20 @@ def _adapters(reading: Reading) -> None:
         return
     targets = reading.take("lora_target_modules")
     if targets is None:
-        reading.say("to do", "lora_target_modules", "peft chooses by architecture, query and value projections for most; accord: attention (all four)")
-    common.lora(reading, "lora_r", "lora_alpha", "lora_dropout", targets or "attention", "lora_target_modules")
+        reading.say(
+            "to do",
+            "lora_target_modules",
+            "peft chooses by architecture, query and value projections for most; accord: attention"
+            " (all four)",
+        )
+    common.lora(
+        reading,
+        "lora_r",
+        "lora_alpha",
+        "lora_dropout",
+        targets or "attention",
+        "lora_target_modules",
+    )
     if reading.take("use_dora", False):
         reading.put("model.lora.dora", True, "use_dora")
 
@@ -140,14 +222,46 @@ def _adapters(reading: Reading) -> None:
 def defaults(settings: Mapping[str, Any]) -> tuple[Default, ...]:
     rates = {"dpo": 1e-6, "kto": 1e-6, "orpo": 1e-6, "cpo": 1e-6}
     kind = kind_of(settings)
-    adapters = (Default("lora_r", 16), Default("lora_alpha", 32), Default("lora_dropout", 0.05)) if settings.get("use_peft") else ()
+    adapters = (
+        (Default("lora_r", 16), Default("lora_alpha", 32), Default("lora_dropout", 0.05))
+        if settings.get("use_peft")
+        else ()
+    )
     return (
-        Default("learning_rate", rates.get(kind, 1e-6), "far too low for LoRA, where 1e-4 is usual"),
-        Default("num_train_epochs", 3.0, "three passes over the same pairs overfit easily: watch the held-out loss"),
-        Default("per_device_train_batch_size", 8), Default("lr_scheduler_type", "linear"), Default("max_length", 1024),
-        Default("max_grad_norm", 1.0), Default("weight_decay", 0.0), Default("seed", 42), Default("save_steps", 500),
-        Default("eval_strategy", "no"), *adapters,
-    )  # fmt: skip
+        Default(
+            "learning_rate", rates.get(kind, 1e-6), "far too low for LoRA, where 1e-4 is usual"
+        ),
+        Default(
+            "num_train_epochs",
+            3.0,
+            "three passes over the same pairs overfit easily: watch the held-out loss",
+        ),
+        Default("per_device_train_batch_size", 8),
+        Default("lr_scheduler_type", "linear"),
+        Default("max_length", 1024),
+        Default("max_grad_norm", 1.0),
+        Default("weight_decay", 0.0),
+        Default("seed", 42),
+        Default("save_steps", 500),
+        Default("eval_strategy", "no"),
+        *adapters,
+    )
 
 
-TRL = Tool("TRL", frozenset({"dataset_name", "use_peft", "lora_r", "loss_type", "lora_target_modules", "trainer", "beta"}), RULES, joint, defaults)
+TRL = Tool(
+    "TRL",
+    frozenset(
+        {
+            "dataset_name",
+            "use_peft",
+            "lora_r",
+            "loss_type",
+            "lora_target_modules",
+            "trainer",
+            "beta",
+        }
+    ),
+    RULES,
+    joint,
+    defaults,
+)

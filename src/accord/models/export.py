@@ -1,7 +1,8 @@
-"""Saving what was trained, in a layout that transformers and PEFT load; every save is read back and compared.
+"""Saving what was trained, in a layout that transformers and PEFT load; every save is read back and
+compared.
 
-A save that computes something else than what was trained (tied embeddings lost, a resized vocabulary, a merge that
-rounds) is found here, not by a user of the model.
+A save that computes something else than what was trained (tied embeddings lost, a resized
+vocabulary, a merge that rounds) is found here, not by a user of the model.
 """
 
 from __future__ import annotations
@@ -19,19 +20,24 @@ from accord.models.embedded import quiet
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import CheckpointError
 
-# Root mean square difference of the logits, relative to their spread, that reading back may make: the same weights in
-# the same dtype through the same kernels. Measured: 0.
+# Root mean square difference of the logits, relative to their spread, that reading back may make:
+# the same weights in the same dtype through the same kernels. Measured: 0.
 READ_BACK = 1e-3
-# A merge rounds the sum to the base's dtype. It may lose this share of what the adapter does to the logits.
+# A merge rounds the sum to the base's dtype. It may lose this share of what the adapter does to the
+# logits.
 MERGE_LOSS = 0.5
 
 
 def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
-    """Adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer and chat template."""
+    """Adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer and
+    chat template.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with quiet():
         if model.peft is not None:
-            trained = {name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)}
+            trained = {
+                name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)
+            }
             state = {**model.peft.state_dict(), **trained}
             model.peft.save_pretrained(folder, state_dict=state, selected_adapters=[TRAINED])
             _name_base(folder, model)
@@ -52,37 +58,58 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
     try:
         saved = load_saved(folder, model, model.dtype)
     except Exception as error:  # whatever transformers or PEFT raise: the save is not usable
-        raise CheckpointError(f"{folder} was saved but does not load again: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(
+            f"{folder} was saved but does not load again: {str(error).splitlines()[0]}"
+        ) from error
     trained, loaded = logits(model.network, probe), logits(saved, probe)
-    apart = rms(trained - loaded) / trained.std().item() if trained.shape == loaded.shape else float("inf")
+    apart = (
+        rms(trained - loaded) / trained.std().item()
+        if trained.shape == loaded.shape
+        else float("inf")
+    )
     if not apart <= READ_BACK:
         raise CheckpointError(
-            f"{folder} was saved, but computes other logits than the trained model (apart by {apart:.3g} of their "
-            f"spread, allowed {READ_BACK:g}). Do not use it; the checkpoints hold the trained weights."
+            f"{folder} was saved, but computes other logits than the trained model (apart by"
+            f" {apart:.3g} of their spread, allowed {READ_BACK:g}). Do not use it; the checkpoints"
+            " hold the trained weights."
         )
     return apart
 
 
 def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
-    """The saved network, loaded by the public interfaces of transformers and PEFT, on the base of `like`."""
+    """The saved network, loaded by the public interfaces of transformers and PEFT, on the base of
+    `like`.
+    """
     import transformers
 
     auto = getattr(transformers, like.auto)
     with quiet():
-        options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, **like.load_options}
+        options = {
+            "dtype": dtype,
+            "use_safetensors": True,
+            "trust_remote_code": False,
+            **like.load_options,
+        }
         if (folder / "adapter_config.json").exists():
             base = auto.from_pretrained(like.folder, **options)
-            # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16 base, with other rounding.
-            return PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False).eval().to(like.device)
+            # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16
+            # base, with other rounding.
+            return (
+                PeftModel.from_pretrained(base, folder, autocast_adapter_dtype=False)
+                .eval()
+                .to(like.device)
+            )
         return auto.from_pretrained(folder, **options).eval().to(like.device)
 
 
-def merge(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dtype: torch.dtype) -> float:
+def merge(
+    model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dtype: torch.dtype
+) -> float:
     """Write the base with its adapters merged into it, as one model in `dtype`.
 
-    The sum is made in float32 and rounded once. The merged model is read back and compared, in float32, with the
-    unmerged one: where the update is smaller than the dtype's rounding of the weights, a merge silently undoes the
-    training (PEFT #2018).
+    The sum is made in float32 and rounded once. The merged model is read back and compared, in
+    float32, with the unmerged one: where the update is smaller than the dtype's rounding of the
+    weights, a merge silently undoes the training (PEFT #2018).
 
     Returns:
       root mean square change of the logits, as a share of what the adapter does to them.
@@ -99,12 +126,15 @@ def merge(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dt
         folder.mkdir(parents=True, exist_ok=True)
         merged.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
-    lost = rms(logits(load_saved(folder, model, torch.float32), probe) - trained) / max(rms(trained - untrained), 1e-30)
+    lost = rms(logits(load_saved(folder, model, torch.float32), probe) - trained) / max(
+        rms(trained - untrained), 1e-30
+    )
     if not lost <= MERGE_LOSS:
         raise CheckpointError(
-            f"{folder}: merged into {str(dtype).removeprefix('torch.')}, the model loses {lost:.0%} of what the adapter "
-            f"does (allowed {MERGE_LOSS:.0%}).\nIts update is smaller than that dtype's rounding. "
-            "Merge into float32 (--dtype float32), or use the adapter as it is."
+            f"{folder}: merged into {str(dtype).removeprefix('torch.')}, the model loses {lost:.0%}"
+            f" of what the adapter does (allowed {MERGE_LOSS:.0%}).\nIts update is smaller than"
+            " that dtype's rounding. Merge into float32 (--dtype float32), or use the adapter as"
+            " it is."
         )
     return lost
 

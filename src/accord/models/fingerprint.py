@@ -9,16 +9,21 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")  # of a configuration: what computes nothing
+# of a configuration: what computes nothing
+NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")
 
 
 def weights(network: PreTrainedModel) -> str:
-    """sha256 over every parameter and buffer as loaded (names, shapes, dtypes and bytes) and over the configuration.
+    """sha256 over every parameter and buffer as loaded (names, shapes, dtypes and bytes) and over
+    the configuration.
 
-    The configuration counts since it changes the numbers as well: rotary base, window, epsilon, scale of the logits.
-    Taken from memory, not from the file: a model that was edited, merged or cast after loading is another model.
+    The configuration counts since it changes the numbers as well: rotary base, window, epsilon,
+    scale of the logits. Taken from memory, not from the file: a model that was edited, merged or
+    cast after loading is another model.
     """
-    config = {name: value for name, value in network.config.to_dict().items() if name not in NO_NUMBERS}
+    config = {
+        name: value for name, value in network.config.to_dict().items() if name not in NO_NUMBERS
+    }
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(network.state_dict().items()):
         digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode())
@@ -37,7 +42,9 @@ def adapter(folder: str | Path) -> str:
 
 
 def tokenizer(tok: PreTrainedTokenizerBase) -> str:
-    """sha256 over vocabulary, added tokens, chat template and the whole fast tokenizer where there is one."""
+    """sha256 over vocabulary, added tokens, chat template and the whole fast tokenizer where there
+    is one.
+    """
     backend = getattr(tok, "backend_tokenizer", None)
     state = {
         "vocabulary": sorted(tok.get_vocab().items()),

@@ -10,7 +10,9 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """logits = softcap(scale · (W h + b)). The step-0 check against the full model catches what this misses."""
+    """logits = softcap(scale · (W h + b)). The step-0 check against the full model catches what
+    this misses.
+    """
 
     module: torch.nn.Module  # the output embedding; a plain Linear, or one with adapters around it
     scale: float = 1.0  # Granite divides its logits, Cohere multiplies them
@@ -18,8 +20,14 @@ class HeadSpec:
 
     @property
     def plain(self) -> bool:
-        """No bias, no soft-capping, no adapters: the case that the fast backward pass is written for."""
-        return type(self.module) is torch.nn.Linear and self.module.bias is None and self.softcap is None
+        """No bias, no soft-capping, no adapters: the case that the fast backward pass is written
+        for.
+        """
+        return (
+            type(self.module) is torch.nn.Linear
+            and self.module.bias is None
+            and self.softcap is None
+        )
 
     def scaled(self, logits: Tensor) -> Tensor:
         """Raw logits in float32 (float64 stays: tests compare in it), times the model's own factor."""
@@ -40,4 +48,6 @@ def head_spec(network) -> HeadSpec:
         scale = 1.0 / config.logits_scaling
     if getattr(config, "logit_scale", None):  # Cohere
         scale = float(config.logit_scale)
-    return HeadSpec(network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None))
+    return HeadSpec(
+        network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None)
+    )

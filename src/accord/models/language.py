@@ -1,4 +1,6 @@
-"""A language model as the rest of accord sees it: a trunk, a head, a tokenizer, and which parameters train."""
+"""A language model as the rest of accord sees it: a trunk, a head, a tokenizer, and which
+parameters train.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.models.headspec import HeadSpec, head_spec
 
-CRITIC = "critic."  # the names of the value head's parameters begin so; it is no part of the network, and is not saved with it
+# the names of the value head's parameters begin so; it is no part of the network, and is not saved
+# with it
+CRITIC = "critic."
 TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside a PEFT model
 
 
@@ -23,8 +27,8 @@ TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside 
 class LanguageModel:
     """A causal language model with its tokenizer; with adapters injected when `peft` is set.
 
-    Kept in evaluation mode always: dropout in the base would make two forwards of one batch differ. The dropout of
-    LoRA alone can be switched on, by `adapter_dropout`.
+    Kept in evaluation mode always: dropout in the base would make two forwards of one batch differ.
+    The dropout of LoRA alone can be switched on, by `adapter_dropout`.
     """
 
     network: PreTrainedModel  # the transformers model itself, adapters injected in place
@@ -32,7 +36,8 @@ class LanguageModel:
     source: str  # what the user named: a folder, or "smollm2"
     folder: Path  # where it was loaded from
     peft: PeftModel | None = None
-    critic: torch.nn.Linear | None = None  # a value head: [D] to what is expected of the answer from here on
+    # a value head: [D] to what is expected of the answer from here on
+    critic: torch.nn.Linear | None = None
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
@@ -72,7 +77,11 @@ class LanguageModel:
     def trainable(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of all that an update may move. Tied weights appear once."""
         network = {name: p for name, p in self.root.named_parameters() if p.requires_grad}
-        return network | ({CRITIC + name: p for name, p in self.critic.named_parameters()} if self.critic is not None else {})
+        return network | (
+            {CRITIC + name: p for name, p in self.critic.named_parameters()}
+            if self.critic is not None
+            else {}
+        )
 
     def add_critic(self) -> None:
         """A value head of float32 zeros: nothing is expected before anything is known."""
@@ -97,7 +106,8 @@ class LanguageModel:
 
     @contextmanager
     def as_reference(self):
-        """Inside, the network computes as the reference: adapters off, or the reference adapter on where there is one.
+        """Inside, the network computes as the reference: adapters off, or the reference adapter on
+        where there is one.
 
         Only for models with adapters; the gradient flags of the parameters are left as they are.
         """
@@ -115,7 +125,8 @@ class LanguageModel:
             return
         try:
             for layer in layers:
-                layer._disable_adapters = True  # not enable_adapters(): that flips requires_grad as well
+                # not enable_adapters(): that flips requires_grad as well
+                layer._disable_adapters = True
             yield
         finally:
             for layer in layers:

@@ -1,10 +1,12 @@
 """Layers of the trunk that keep less for the backward pass: the same numbers from less memory.
 
-transformers' RMSNorm keeps a float32 copy of its input, and its gated MLP keeps silu(gate) beside gate and up. Both can
-be had again from what is kept anyway. Per token and layer of SmolLM2-135M in bfloat16 that is 5 of 18 kB.
+transformers' RMSNorm keeps a float32 copy of its input, and its gated MLP keeps silu(gate) beside
+gate and up. Both can be had again from what is kept anyway. Per token and layer of SmolLM2-135M in
+bfloat16 that is 5 of 18 kB.
 
-No model code is touched: a module's class becomes a subclass with another `forward`, and only where that forward gave
-bitwise what the module's own gives (`Gemma`'s norm, which adds 1 to its weight, stays as it is).
+No model code is touched: a module's class becomes a subclass with another `forward`, and only where
+that forward gave bitwise what the module's own gives (`Gemma`'s norm, which adds 1 to its weight,
+stays as it is).
 """
 
 from __future__ import annotations
@@ -100,8 +102,14 @@ def _is_norm(module: Module) -> bool:
 
 def _is_gated_mlp(module: Module) -> bool:
     children = dict(module.named_children())
-    return {"gate_proj", "up_proj", "down_proj"} <= set(children) <= {"gate_proj", "up_proj", "down_proj", "act_fn"} and all(
-        isinstance(children[name], torch.nn.Linear) for name in ("gate_proj", "up_proj", "down_proj")
+    return {"gate_proj", "up_proj", "down_proj"} <= set(children) <= {
+        "gate_proj",
+        "up_proj",
+        "down_proj",
+        "act_fn",
+    } and all(
+        isinstance(children[name], torch.nn.Linear)
+        for name in ("gate_proj", "up_proj", "down_proj")
     )
 
 

@@ -1,4 +1,6 @@
-"""Load a model and its tokenizer from a folder: safetensors only, no remote code, no network unless asked."""
+"""Load a model and its tokenizer from a folder: safetensors only, no remote code, no network unless
+asked.
+"""
 
 from __future__ import annotations
 
@@ -14,23 +16,34 @@ from accord.models.lean import make_lean
 from accord.types import UsageError
 
 
-def load(name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = False) -> LanguageModel:
+def load(
+    name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = False
+) -> LanguageModel:
     """A causal language model in evaluation mode, nothing trainable chosen yet.
 
     Args:
-      name: "smollm2" (the embedded model) or a folder in save_pretrained layout; a hub name when `hub` is set.
-      dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else float32.
+      name: "smollm2" (the embedded model) or a folder in save_pretrained layout; a hub name when
+        `hub` is set.
+      dtype: "float32", "bfloat16", or "auto": bfloat16 where the machine computes in it, else
+        float32.
       device: "cpu", "cuda", … or "auto": the first GPU if there is one.
 
     Raises:
-      UsageError: no such folder, no tokenizer, no safetensors weights, an architecture that generates no text.
+      UsageError: no such folder, no tokenizer, no safetensors weights, an architecture that
+        generates no text.
     """
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = pick_device(device)
-    network, tokenizer, folder = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
-    if any("SequenceClassification" in kind for kind in network.config.architectures or ()):  # with tied embeddings it would load
-        raise UsageError(f"{name} holds a reward model, not a language model: its head gives one number, no words.")
+    network, tokenizer, folder = load_parts(
+        name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub
+    )
+    # with tied embeddings it would load
+    if any("SequenceClassification" in kind for kind in network.config.architectures or ()):
+        raise UsageError(
+            f"{name} holds a reward model, not a language model: its head gives one number, no"
+            " words."
+        )
     network = network.to(target)
     make_lean(network)
     return LanguageModel(network, tokenizer, name, folder)
@@ -49,29 +62,44 @@ def load_parts(name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = 
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):
-    options = {"dtype": dtype, "use_safetensors": True, "trust_remote_code": False, "output_loading_info": True}
+    options = {
+        "dtype": dtype,
+        "use_safetensors": True,
+        "trust_remote_code": False,
+        "output_loading_info": True,
+    }
     try:
         network, info = auto.from_pretrained(folder, **options)
-    except Exception as error:  # sizes of zero, words for numbers, …: a stranger's config.json can raise anything
-        raise UsageError(f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}") from error
-    _readable_settings(Path(folder), name)
-    if missing := sorted(info["missing_keys"]):  # transformers draws them at random, with no more than a warning
+    # sizes of zero, words for numbers, …: a stranger's config.json can raise anything
+    except Exception as error:
         raise UsageError(
-            f"{name}: {len(missing)} of the model's tensors are not in its files, such as {missing[0]}.\n"
-            "They would be random. Expected the weights that config.json describes; save the whole model again."
+            f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}"
+        ) from error
+    _readable_settings(Path(folder), name)
+    # transformers draws them at random, with no more than a warning
+    if missing := sorted(info["missing_keys"]):
+        raise UsageError(
+            f"{name}: {len(missing)} of the model's tensors are not in its files, such as"
+            f" {missing[0]}.\nThey would be random. Expected the weights that config.json"
+            " describes; save the whole model again."
         )
     return network
 
 
 def _readable_settings(folder: Path, name: str) -> None:
-    """Refuse generation settings that are broken: transformers goes on without them, and so without their stop tokens."""
+    """Refuse generation settings that are broken: transformers goes on without them, and so without
+    their stop tokens.
+    """
     file = folder / "generation_config.json"
     try:
         found = json.loads(file.read_text("utf-8")) if file.is_file() else {}
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise UsageError(f"{name}: generation_config.json is no JSON object; the model's stop tokens would be lost.")
+        raise UsageError(
+            f"{name}: generation_config.json is no JSON object; the model's stop tokens would be"
+            " lost."
+        )
 
 
 def pick_device(device: str) -> torch.device:
@@ -81,7 +109,9 @@ def pick_device(device: str) -> torch.device:
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
-        raise UsageError(f"{device!r} is no device of this machine. Expected auto, cpu, cuda or cuda:N.") from error
+        raise UsageError(
+            f"{device!r} is no device of this machine. Expected auto, cpu, cuda or cuda:N."
+        ) from error
     return torch.device(device)
 
 
@@ -90,7 +120,11 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+        return (
+            torch.bfloat16
+            if torch.cuda.is_bf16_supported(including_emulation=False)
+            else torch.float32
+        )
     return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
 
 
@@ -112,15 +146,22 @@ def _resolve(name: str, hub: bool) -> str:
         return name
     if os.sep in name and name.count("/") == 1 and not path.exists():
         raise UsageError(
-            f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the network)."
+            f"{name}: no such folder. If this is a hub name, say so: --allow hub (it goes to the"
+            " network)."
         )
-    raise UsageError(f"{name}: no such model folder. Use a folder in save_pretrained layout, or {EMBEDDED_NAME!r}.")
+    raise UsageError(
+        f"{name}: no such model folder. Use a folder in save_pretrained layout, or"
+        f" {EMBEDDED_NAME!r}."
+    )
 
 
 def _base_of(adapter: Path) -> str:
     """What an adapter says that it was trained on; "…" where that cannot be read."""
     try:
-        return json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"] or "…"
+        return (
+            json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
+            or "…"
+        )
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "…"
 
@@ -128,19 +169,26 @@ def _base_of(adapter: Path) -> str:
 def _tokenizer(auto, folder: str, name: str):
     try:
         tokenizer = auto.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # the files are a stranger's, and tokenizers raises plain Exception for some of them
-        raise UsageError(f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}") from error
+    # the files are a stranger's, and tokenizers raises plain Exception for some of them
+    except Exception as error:
+        raise UsageError(
+            f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}"
+        ) from error
     if len(tokenizer) == 0 or not tokenizer.encode("word", add_special_tokens=False):
         raise UsageError(f"{name}: its tokenizer turns text into nothing.\n{_expected(folder)}")
     if tokenizer.eos_token_id is None:
-        raise UsageError(f"{name}: its tokenizer names no EOS token; answers could never end.\n{_expected(folder)}")
+        raise UsageError(
+            f"{name}: its tokenizer names no EOS token; answers could never"
+            f" end.\n{_expected(folder)}"
+        )
     return tokenizer
 
 
 def _expected(folder: str) -> str:
     return (
-        f"Expected in {folder}: config.json, *.safetensors and the tokenizer's files (tokenizer.json, "
-        "tokenizer_config.json), as `save_pretrained` writes them. Pickled weights (.bin) are not loaded."
+        f"Expected in {folder}: config.json, *.safetensors and the tokenizer's files"
+        " (tokenizer.json, tokenizer_config.json), as `save_pretrained` writes them. Pickled"
+        " weights (.bin) are not loaded."
     )
 
 

@@ -1,4 +1,6 @@
-"""Which weights train: low-rank adapters, or all of them; and a starting adapter whose frozen copy is the reference."""
+"""Which weights train: low-rank adapters, or all of them; and a starting adapter whose frozen copy
+is the reference.
+"""
 
 from __future__ import annotations
 
@@ -19,16 +21,30 @@ def train_all_weights(model: LanguageModel) -> None:
 
 
 def add_lora(
-    model: LanguageModel, *, rank: int, alpha: float, targets: list[str] | str, dropout: float, dora: bool, seed: int
+    model: LanguageModel,
+    *,
+    rank: int,
+    alpha: float,
+    targets: list[str] | str,
+    dropout: float,
+    dora: bool,
+    seed: int,
 ) -> None:
-    """Put fresh adapters on the named modules ("attention", "all-linear" or a list of names); the base is frozen.
+    """Put fresh adapters on the named modules ("attention", "all-linear" or a list of names); the
+    base is frozen.
 
-    The adapters are drawn from `seed` alone and have the base's dtype; their float32 masters live in the optimizer.
+    The adapters are drawn from `seed` alone and have the base's dtype; their float32 masters live
+    in the optimizer.
     """
     if targets == "attention":
         targets = attention_names(model.network)
     config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules=targets, lora_dropout=dropout, use_dora=dora, task_type=model.task
+        r=rank,
+        lora_alpha=alpha,
+        target_modules=targets,
+        lora_dropout=dropout,
+        use_dora=dora,
+        task_type=model.task,
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -45,66 +61,95 @@ def add_lora(
 def load_adapter(model: LanguageModel, folder: str) -> None:
     """Go on training an adapter that exists already. Its frozen copy stays inside as the reference.
 
-    Otherwise the reference would be the *base*, which the adapter has left: a failure that three tools had.
+    Otherwise the reference would be the *base*, which the adapter has left: a failure that three
+    tools had.
     """
     path = Path(folder).expanduser()
     if not (path / "adapter_config.json").exists():
-        raise UsageError(f"model.adapter = {folder}: no adapter_config.json there. Expected a PEFT adapter's folder.")
+        raise UsageError(
+            f"model.adapter = {folder}: no adapter_config.json there. Expected a PEFT adapter's"
+            " folder."
+        )
     if not (path / "adapter_model.safetensors").exists():
-        raise UsageError(f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are refused).")
+        raise UsageError(
+            f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are"
+            " refused)."
+        )
     _only_low_rank(path, folder)
     try:
         model.peft = PeftModel.from_pretrained(
-            model.network, str(path), adapter_name=TRAINED, is_trainable=True, autocast_adapter_dtype=False
+            model.network,
+            str(path),
+            adapter_name=TRAINED,
+            is_trainable=True,
+            autocast_adapter_dtype=False,
         )
         found = model.peft.load_adapter(
             str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
         )
-    except Exception as error:  # its settings are a stranger's: a word for the rank raises TypeError
+    # its settings are a stranger's: a word for the rank raises TypeError
+    except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {said}") from error
-    if strays := [*found.missing_keys, *found.unexpected_keys]:  # PEFT warns, and goes on with fresh weights
+    # PEFT warns, and goes on with fresh weights
+    if strays := [*found.missing_keys, *found.unexpected_keys]:
         raise UsageError(
-            f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors have no counterpart, "
-            f"such as {strays[0]}. Name the base that it was trained on."
+            f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors"
+            f" have no counterpart, such as {strays[0]}. Name the base that it was trained on."
         )
     model.peft.set_adapter(TRAINED)
     model.network.eval()
 
 
 def add_reference_adapter(model: LanguageModel) -> None:
-    """A second adapter, equal to the one that trains and not trained: what a moving reference is made of."""
+    """A second adapter, equal to the one that trains and not trained: what a moving reference is
+    made of.
+    """
     trained = model.trainable()
     with torch.random.fork_rng():  # its first values are drawn, and then replaced
-        model.peft.add_adapter(REFERENCE, copy.deepcopy(model.peft.peft_config[TRAINED]), autocast_adapter_dtype=False)
+        model.peft.add_adapter(
+            REFERENCE, copy.deepcopy(model.peft.peft_config[TRAINED]), autocast_adapter_dtype=False
+        )
     for name, counterpart in model.reference_parameters(trained).items():
         counterpart.requires_grad_(False).copy_(trained[name].detach())
     model.network.eval()
 
 
 def forget_reference_adapter(model: LanguageModel) -> None:
-    """Take the frozen copy of an incoming adapter out: `as_reference` is then the base, without any adapter."""
+    """Take the frozen copy of an incoming adapter out: `as_reference` is then the base, without any
+    adapter.
+    """
     model.peft.delete_adapter(REFERENCE)
 
 
 def _only_low_rank(path: Path, folder: str) -> None:
-    """Refuse adapters that train more than low-rank updates: what they train beside them has no frozen copy."""
+    """Refuse adapters that train more than low-rank updates: what they train beside them has no
+    frozen copy.
+    """
     try:
         config = PeftConfig.from_pretrained(str(path))
     except Exception as error:  # as above
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UsageError(f"model.adapter = {folder}: adapter_config.json cannot be read: {first}") from error
+        raise UsageError(
+            f"model.adapter = {folder}: adapter_config.json cannot be read: {first}"
+        ) from error
     if config.peft_type != "LORA":
         raise UsageError(
-            f"model.adapter = {folder} is a {config.peft_type} adapter; only LoRA adapters can be trained further."
+            f"model.adapter = {folder} is a {config.peft_type} adapter; only LoRA adapters can be"
+            " trained further."
         )
-    beside = [name for name in ("modules_to_save", "trainable_token_indices") if getattr(config, name, None)]
+    beside = [
+        name
+        for name in ("modules_to_save", "trainable_token_indices")
+        if getattr(config, name, None)
+    ]
     if config.bias != "none":
         beside.append(f"bias={config.bias}")
     if beside:
         raise UsageError(
-            f"model.adapter = {folder} trains whole modules beside its low-rank updates ({', '.join(beside)}), and the "
-            "reference would move with them.\nMerge the adapter into its base, and train the merged model."
+            f"model.adapter = {folder} trains whole modules beside its low-rank updates"
+            f" ({', '.join(beside)}), and the reference would move with them.\nMerge the adapter"
+            " into its base, and train the merged model."
         )
 
 
@@ -114,13 +159,16 @@ def linear_names(network: torch.nn.Module) -> list[str]:
 
 
 def attention_names(network: torch.nn.Module) -> list[str]:
-    """The projections of the attention layers, each as parent.name ("self_attn.q_proj"), whatever a family calls them.
+    """The projections of the attention layers, each as parent.name ("self_attn.q_proj"), whatever a
+    family calls them.
 
     Raises:
       UsageError: the architecture has nothing that calls itself attention.
     """
     inside = [path.split(".") for path in _linear_paths(network)]
-    names = sorted({".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()})
+    names = sorted(
+        {".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()}
+    )
     if not names:
         raise UsageError(
             "model.lora.targets = attention: this architecture has no module of that kind.\n"

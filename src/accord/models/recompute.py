@@ -1,7 +1,9 @@
-"""Activation checkpointing: layers that keep their input alone and are computed again for the backward pass.
+"""Activation checkpointing: layers that keep their input alone and are computed again for the
+backward pass.
 
-transformers' own switch works in training mode only, and accord's models never leave evaluation mode (dropout in the base
-would make two forwards of one batch differ). Costs one more forward pass; only used when memory asks for it.
+transformers' own switch works in training mode only, and accord's models never leave evaluation
+mode (dropout in the base would make two forwards of one batch differ). Costs one more forward pass;
+only used when memory asks for it.
 
 Source: Chen et al. 2016, arXiv:1604.06174.
 """
@@ -19,7 +21,11 @@ from accord.models.language import LanguageModel
 
 def recompute_activations(model: LanguageModel) -> int:
     """Make every decoder layer recompute; returns how many. Calling it again changes nothing."""
-    layers = [m for m in model.network.modules() if isinstance(m, GradientCheckpointingLayer) and not recomputes(m)]
+    layers = [
+        m
+        for m in model.network.modules()
+        if isinstance(m, GradientCheckpointingLayer) and not recomputes(m)
+    ]
     for layer in layers:
         layer.__class__ = _subclass(type(layer))
     return len(layers)
@@ -36,4 +42,6 @@ def _subclass(own: type) -> type:
             return own.__call__(self, *args, **kwargs)
         return checkpoint(own.__call__, self, *args, use_reentrant=False, **kwargs)
 
-    return type(f"Recomputed{own.__name__}", (own,), {"__call__": call, "keeps_its_input_alone": True})
+    return type(
+        f"Recomputed{own.__name__}", (own,), {"__call__": call, "keeps_its_input_alone": True}
+    )

@@ -1,4 +1,6 @@
-"""Is the model that was loaded one that can be trained on these tokens? Weights finite, every token known to it."""
+"""Is the model that was loaded one that can be trained on these tokens? Weights finite, every token
+known to it.
+"""
 
 from __future__ import annotations
 
@@ -17,30 +19,61 @@ def model_findings(model: LanguageModel, trees: Sequence[Tree]) -> list[Finding]
 
 
 def _finite(model: LanguageModel) -> Finding:
-    bad = [name for name, p in model.network.named_parameters() if not bool(torch.isfinite(p).all())]
+    bad = [
+        name for name, p in model.network.named_parameters() if not bool(torch.isfinite(p).all())
+    ]
     if not bad:
         return Finding("model.weights", "ok", "all weights are finite")
     says = f"{len(bad)} tensors of {model.source} hold NaN or infinite weights, such as {bad[0]}"
-    return Finding("model.weights", "refused", says, {"tensors": bad[:10]}, "the file is damaged or overflowed when it was saved: load another copy")
+    return Finding(
+        "model.weights",
+        "refused",
+        says,
+        {"tensors": bad[:10]},
+        "the file is damaged or overflowed when it was saved: load another copy",
+    )
 
 
 def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
-    """Every token has a row in the embedding, and none that was never trained (all zeros, as padding is by design)."""
+    """Every token has a row in the embedding, and none that was never trained (all zeros, as
+    padding is by design).
+    """
     embedding = model.network.get_input_embeddings()
     weight, padding = embedding.weight, getattr(embedding, "padding_idx", None)
-    used = sorted({token for tree in trees for part in (tree.prompt, *tree.completions) for token in part})
+    used = sorted(
+        {token for tree in trees for part in (tree.prompt, *tree.completions) for token in part}
+    )
     beyond = [token for token in used if token >= len(weight)]
     if beyond:
         says = (
-            f"the tokenizer gives ids up to {beyond[-1]:,}, and the model's vocabulary has {len(weight):,} rows: "
-            f"{_name(model, beyond[0])} is unknown to the model"
+            f"the tokenizer gives ids up to {beyond[-1]:,}, and the model's vocabulary has"
+            f" {len(weight):,} rows: {_name(model, beyond[0])} is unknown to the model"
         )
-        return Finding("model.vocabulary", "refused", says, {"ids": beyond[:10]}, "use the tokenizer that was saved with the model, or resize its embeddings")
+        return Finding(
+            "model.vocabulary",
+            "refused",
+            says,
+            {"ids": beyond[:10]},
+            "use the tokenizer that was saved with the model, or resize its embeddings",
+        )
     rows = weight[torch.tensor(used, device=weight.device)]
-    blank = [token for token, size in zip(used, rows.float().abs().amax(dim=1).tolist()) if size == 0 and token != padding]
+    blank = [
+        token
+        for token, size in zip(used, rows.float().abs().amax(dim=1).tolist())
+        if size == 0 and token != padding
+    ]
     if blank:
-        says = f"{len(blank):,} tokens that the rows use have an embedding of zeros, such as {_name(model, blank[0])}: never trained"
-        return Finding("model.vocabulary", "warning", says, {"ids": blank[:10]}, "is this the template that the model was trained with?")
+        says = (
+            f"{len(blank):,} tokens that the rows use have an embedding of zeros, such as"
+            f" {_name(model, blank[0])}: never trained"
+        )
+        return Finding(
+            "model.vocabulary",
+            "warning",
+            says,
+            {"ids": blank[:10]},
+            "is this the template that the model was trained with?",
+        )
     return Finding("model.vocabulary", "ok", f"all {len(used):,} tokens in use have an embedding")
 
 

@@ -1,7 +1,7 @@
 """What a rule may look at: a run's figures so far, and a few facts that do not change.
 
-Built from the lines of metrics.jsonl and timings.jsonl alone, which a resume rewinds: a resumed run has the history,
-and so the flags, of an uninterrupted one.
+Built from the lines of metrics.jsonl and timings.jsonl alone, which a resume rewinds: a resumed run
+has the history, and so the flags, of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -27,11 +27,15 @@ class Facts:
     tie_width: float = 0.0  # reward margins no larger are rounding
     at_reference: float | None = None  # a row's loss where policy = reference
     clip: float | None = 1.0  # largest gradient norm that an update takes whole
-    sampled: bool = False  # rows are the policy's own answers: every batch is new, and nothing was there to be ranked before
+    # rows are the policy's own answers: every batch is new, and nothing was there to be ranked
+    # before
+    sampled: bool = False
 
 
 class Table:
-    """Figures by step, a column each; NaN where a line lacks one. Eight bytes a figure, so that long runs fit."""
+    """Figures by step, a column each; NaN where a line lacks one. Eight bytes a figure, so that
+    long runs fit.
+    """
 
     def __init__(self) -> None:
         self.steps = array("q")
@@ -105,9 +109,15 @@ class History:
         return self.step >= share * self.facts.steps and self.step >= 2 * self.window
 
     def tested(self, name: str, share: float) -> float | None:
-        """The newest held-out value, if it is of weights that have made so large a share of the run."""
+        """The newest held-out value, if it is of weights that have made so large a share of the
+        run.
+        """
         points = self.held_out.points(name)
-        return points[-1][1] if points and points[-1][0] > 0 and points[-1][0] >= share * self.facts.steps else None
+        return (
+            points[-1][1]
+            if points and points[-1][0] > 0 and points[-1][0] >= share * self.facts.steps
+            else None
+        )
 
     def recent(self, name: str) -> float | None:
         """Mean over the last window of training; None before there is a whole one."""
@@ -122,7 +132,11 @@ class History:
     def gained(self, name: str) -> float | None:
         """How much the recent mean is above the early one; None before they are apart."""
         now, then = self.recent(name), self.early(name)
-        return now - then if now is not None and then is not None and self.step >= 2 * self.window else None
+        return (
+            now - then
+            if now is not None and then is not None and self.step >= 2 * self.window
+            else None
+        )
 
     def typical(self, name: str) -> float | None:
         """Median of the ten lines before the newest, for spikes."""

@@ -1,4 +1,6 @@
-"""What looks alarming and is not: said once, so that nobody has to ask. And what concerns the machine, not the model."""
+"""What looks alarming and is not: said once, so that nobody has to ask. And what concerns the
+machine, not the model.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,14 @@ def _chosen_reward_negative(h: History) -> Evidence | None:
     """Below 0 by a little, with a margin that grows: what most healthy runs look like."""
     reward, gained = h.recent("rewards/chosen"), h.gained("rewards/margins")
     token = h.recent("diag/log_ratio_token/chosen")
-    if reward is None or gained is None or token is None or reward > -SEEN or token >= 0 or gained <= 0.03:
+    if (
+        reward is None
+        or gained is None
+        or token is None
+        or reward > -SEEN
+        or token >= 0
+        or gained <= 0.03
+    ):
         return None
     return {"reward": reward, "gained": gained, "token": token}
 
@@ -29,7 +38,8 @@ def _large_first_loss(h: History) -> Evidence | None:
 
 def _negative_loss(h: History) -> Evidence | None:
     loss = h.recent("loss")
-    return {"loss": loss} if loss is not None and loss < 0 and not h.facts.sampled else None  # a policy gradient's is about 0
+    # a policy gradient's is about 0
+    return {"loss": loss} if loss is not None and loss < 0 and not h.facts.sampled else None
 
 
 def _slower(h: History) -> Evidence | None:
@@ -42,7 +52,9 @@ def _slower(h: History) -> Evidence | None:
 
 
 def _memory(h: History) -> Evidence | None:
-    """Resident memory rose in each quarter of the run since its first, by half and a gigabyte in all."""
+    """Resident memory rose in each quarter of the run since its first, by half and a gigabyte in
+    all.
+    """
     if len(h.timings) < 100:
         return None
     values = h.timings.span("rss", None, None)
@@ -56,36 +68,68 @@ def _memory(h: History) -> Evidence | None:
 
 NORMAL = (
     Rule(
-        "chosen-reward-negative", _chosen_reward_negative,
-        says="the chosen reward is negative ({reward:+.3f}); the margin grew by {gained:.3f}: this alone is normal",
-        means="A reward is beta times a log-ratio: it says that chosen answers are a little less likely than under the reference "
-              "({token:+.3f} nats a token), not that they are bad. What counts is the margin, and that the fall stays small.",
+        "chosen-reward-negative",
+        _chosen_reward_negative,
+        says=(
+            "the chosen reward is negative ({reward:+.3f}); the margin grew by {gained:.3f}: this"
+            " alone is normal"
+        ),
+        means=(
+            "A reward is beta times a log-ratio: it says that chosen answers are a little less"
+            " likely than under the reference ({token:+.3f} nats a token), not that they are bad."
+            " What counts is the margin, and that the fall stays small."
+        ),
         remedy="Nothing to do. accord flags chosen-falling where the fall is large.",
         source="Pal et al. 2024, arXiv:2402.13228, §3; Rafailov et al. 2024, arXiv:2404.12358, §5",
-        verdict="note", unless=(*ROOTS, "chosen-falling"),
+        verdict="note",
+        unless=(*ROOTS, "chosen-falling"),
     ),
     Rule(
-        "large-first-loss", _large_first_loss,
-        says="the first loss is {loss:.4g}: this is normal, it is 1/(4 beta²) where policy = reference",
-        means="IPO's loss is the squared distance to a margin of 1/(2 beta); it says nothing about the model.",
-        remedy="Nothing to do.", source="Azar et al. 2023, arXiv:2310.12036, Eq. 17", verdict="note",
+        "large-first-loss",
+        _large_first_loss,
+        says=(
+            "the first loss is {loss:.4g}: this is normal, it is 1/(4 beta²) where policy ="
+            " reference"
+        ),
+        means=(
+            "IPO's loss is the squared distance to a margin of 1/(2 beta); it says nothing about"
+            " the model."
+        ),
+        remedy="Nothing to do.",
+        source="Azar et al. 2023, arXiv:2310.12036, Eq. 17",
+        verdict="note",
     ),
     Rule(
-        "negative-loss", _negative_loss,
+        "negative-loss",
+        _negative_loss,
         says="the loss is {loss:.3f}: a loss below 0 is normal for this objective",
-        means="Robust DPO subtracts what flipped labels would add; its expectation is DPO's loss, single rows can be below 0.",
-        remedy="Nothing to do.", source="Chowdhury et al. 2024, arXiv:2403.00409", verdict="note",
+        means=(
+            "Robust DPO subtracts what flipped labels would add; its expectation is DPO's loss,"
+            " single rows can be below 0."
+        ),
+        remedy="Nothing to do.",
+        source="Chowdhury et al. 2024, arXiv:2403.00409",
+        verdict="note",
     ),
     Rule(
-        "slower", _slower,
+        "slower",
+        _slower,
         says="{now:,.0f} tokens a second in the last 20 updates, {then:,.0f} at the start",
         means="The machine, not the model: another process, heat, or swapping.",
-        remedy="See what else runs on this machine.", source="timings.jsonl", verdict="note",
+        remedy="See what else runs on this machine.",
+        source="timings.jsonl",
+        verdict="note",
     ),
     Rule(
-        "memory-creep", _memory,
-        says="the process holds {now:.1f} GB, {then:.1f} GB in the first quarter of the run, and grows",
+        "memory-creep",
+        _memory,
+        says=(
+            "the process holds {now:.1f} GB, {then:.1f} GB in the first quarter of the run, and"
+            " grows"
+        ),
         means="Something is kept from step to step.",
-        remedy="Stop, and go on with accord resume RUN: a new process starts small.", source="timings.jsonl", verdict="note",
+        remedy="Stop, and go on with accord resume RUN: a new process starts small.",
+        source="timings.jsonl",
+        verdict="note",
     ),
-)  # fmt: skip
+)

@@ -10,8 +10,9 @@ from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
-# Share of samples that must be longer than before: of 8 prompts all, or all but a tie. Three in four come about by chance
-# in one run out of seven, and did so in two healthy ones out of three (benchmarks/flags).
+# Share of samples that must be longer than before: of 8 prompts all, or all but a tie. Three in
+# four come about by chance in one run out of seven, and did so in two healthy ones out of three
+# (benchmarks/flags).
 NEARLY_ALL = 0.9
 
 
@@ -19,8 +20,11 @@ def _chosen_falling(h: History) -> Evidence | None:
     """Chosen answers lose probability on most rows while the margin grows all the same."""
     names = ("log_ratio_token/chosen", "log_ratio_token/rejected", "chosen_down")
     chosen, rejected, share = (h.recent(f"diag/{name}") for name in names)
-    if chosen is None:  # no reference while training: held-out rows against their own log-probs of step 0
-        chosen, rejected, share = (next(iter(h.held_out.last(f"diag/eval_{name}", 1)), None) for name in names)
+    # no reference while training: held-out rows against their own log-probs of step 0
+    if chosen is None:
+        chosen, rejected, share = (
+            next(iter(h.held_out.last(f"diag/eval_{name}", 1)), None) for name in names
+        )
     if chosen is None or rejected is None or share is None or not h.past(0.2):
         return None
     falling = chosen < -0.25 and share > 0.75 and rejected < chosen
@@ -45,7 +49,9 @@ def _accuracy_stuck(h: History) -> Evidence | None:
 
 
 def _margin_flat(h: History) -> Evidence | None:
-    """Held-out margins where there are any, since a batch's is mostly noise; else the last half against the first window."""
+    """Held-out margins where there are any, since a batch's is mostly noise; else the last half
+    against the first window.
+    """
     if h.facts.sampled:
         return None
     held = h.held_out.points("eval_rewards/margins")
@@ -56,22 +62,37 @@ def _margin_flat(h: History) -> Evidence | None:
         gained = fmean(half) - early if half and early is not None and not held else None
     if gained is None or not h.past(0.75) or gained > 0.03:
         return None
-    return {"gained": gained, "where": "held-out" if held else "training", "accuracy": h.recent("rewards/accuracies") or 0.0,
-            "higher": 3 * h.facts.learning_rate}  # fmt: skip
+    return {
+        "gained": gained,
+        "where": "held-out" if held else "training",
+        "accuracy": h.recent("rewards/accuracies") or 0.0,
+        "higher": 3 * h.facts.learning_rate,
+    }
 
 
 def _memorised(h: History) -> Evidence | None:
     """Every training row is ranked right and costs nothing."""
     loss, accuracy, start = h.recent("loss"), h.recent("rewards/accuracies"), h.facts.at_reference
-    if loss is None or accuracy is None or not start or not (accuracy > 0.99 and loss < 0.05 * start):
+    if (
+        loss is None
+        or accuracy is None
+        or not start
+        or not (accuracy > 0.99 and loss < 0.05 * start)
+    ):
         return None
     held = h.held_out.last("eval_rewards/accuracies", 1)
-    return {"accuracy": accuracy, "loss": loss, "epochs": h.step / h.facts.batches_per_epoch,
-            "held_out": f"; held-out accuracy {held[0]:.3f}" if held else ""}  # fmt: skip
+    return {
+        "accuracy": accuracy,
+        "loss": loss,
+        "epochs": h.step / h.facts.batches_per_epoch,
+        "held_out": f"; held-out accuracy {held[0]:.3f}" if held else "",
+    }
 
 
 def _held_out_turned(h: History) -> Evidence | None:
-    """Held-out loss is above its best at two evaluations in a row, while the training loss went down."""
+    """Held-out loss is above its best at two evaluations in a row, while the training loss went
+    down.
+    """
     points, recent, early = h.held_out.points("eval_loss"), h.recent("loss"), h.early("loss")
     if len(points) < 3 or recent is None or early is None or recent >= early:
         return None
@@ -83,25 +104,41 @@ def _held_out_turned(h: History) -> Evidence | None:
 
 
 def _nothing_generalises(h: History) -> Evidence | None:
-    """Training rows are learned, held-out rows are not: the interval of their accuracy holds one half."""
+    """Training rows are learned, held-out rows are not: the interval of their accuracy holds one
+    half.
+    """
     low, high = (h.tested(f"diag/eval_accuracy_{end}", 0.4) for end in ("low", "high"))
     accuracy, held = h.recent("rewards/accuracies"), h.tested("eval_rewards/accuracies", 0.4)
-    if accuracy is None or held is None or low is None or not h.past(0.5) or not (accuracy > 0.75 and low <= 0.5 and held < 0.55):
+    if (
+        accuracy is None
+        or held is None
+        or low is None
+        or not h.past(0.5)
+        or not (accuracy > 0.75 and low <= 0.5 and held < 0.55)
+    ):
         return None
     return {"accuracy": accuracy, "held_out": held, "low": low, "high": high}
 
 
 def _length_only(h: History) -> Evidence | None:
     """What the policy came to prefer is the longer (or the shorter) answer."""
-    correlation, accuracy = (h.tested(name, 0.2) for name in ("diag/eval_length_correlation", "eval_rewards/accuracies"))
+    correlation, accuracy = (
+        h.tested(name, 0.2) for name in ("diag/eval_length_correlation", "eval_rewards/accuracies")
+    )
     if correlation is None or not h.past(0.3) or abs(correlation) < 0.75:
         return None
-    return {"correlation": correlation, "side": "longer" if correlation > 0 else "shorter", "accuracy": accuracy or 0.5}
+    return {
+        "correlation": correlation,
+        "side": "longer" if correlation > 0 else "shorter",
+        "accuracy": accuracy or 0.5,
+    }
 
 
 def _saturated(h: History) -> Evidence | None:
     share = h.recent("diag/saturated")
-    return {"share": share} if share is not None and share > 0.9 and h.step >= 2 * h.window else None
+    return (
+        {"share": share} if share is not None and share > 0.9 and h.step >= 2 * h.window else None
+    )
 
 
 # ---------------------------------------------------------------- samples, each against those of step 0
@@ -118,24 +155,39 @@ def _length_drift(h: History) -> Evidence | None:
     if found is None or not longer or found[0] <= 0:
         return None
     ratio = found[1] / found[0]
-    if not ((ratio > 1.5 and longer[0] >= NEARLY_ALL) or (ratio < 1 / 1.5 and longer[0] <= 1 - NEARLY_ALL)):
+    if not (
+        (ratio > 1.5 and longer[0] >= NEARLY_ALL)
+        or (ratio < 1 / 1.5 and longer[0] <= 1 - NEARLY_ALL)
+    ):
         return None
     return {"before": found[0], "now": found[1], "ratio": ratio}
 
 
 def _repetition(h: History) -> Evidence | None:
     found = _samples(h, "repeated")
-    return {"before": found[0], "now": found[1]} if found and found[1] > 0.3 and found[1] > found[0] + 0.2 else None
+    return (
+        {"before": found[0], "now": found[1]}
+        if found and found[1] > 0.3 and found[1] > found[0] + 0.2
+        else None
+    )
 
 
 def _empty(h: History) -> Evidence | None:
     found = _samples(h, "empty")
-    return {"before": found[0], "now": found[1]} if found and found[1] >= 0.5 and found[0] < 0.25 else None
+    return (
+        {"before": found[0], "now": found[1]}
+        if found and found[1] >= 0.5 and found[0] < 0.25
+        else None
+    )
 
 
 def _never_ending(h: History) -> Evidence | None:
     found = _samples(h, "ended")
-    return {"before": found[0], "now": found[1]} if found and found[0] >= 0.5 and found[1] <= 0.1 else None
+    return (
+        {"before": found[0], "now": found[1]}
+        if found and found[0] >= 0.5 and found[1] <= 0.1
+        else None
+    )
 
 
 def _collapsed(h: History) -> Evidence | None:
@@ -147,108 +199,188 @@ def _collapsed(h: History) -> Evidence | None:
 
 OUTCOMES = (
     Rule(
-        "held-out-turned", _held_out_turned,
-        says="held-out loss {now:.4f}, above its best {best:.4f} of step {best_step}; training loss {training:.4f} and falling",
+        "held-out-turned",
+        _held_out_turned,
+        says=(
+            "held-out loss {now:.4f}, above its best {best:.4f} of step {best_step}; training loss"
+            " {training:.4f} and falling"
+        ),
         means="From step {best_step} on the run learns its training rows, not the preference.",
         remedy="accord export RUN --checkpoint best (step {best_step}); fewer epochs, or more rows",
-        source="EngineersOfAI, DPO lesson: with a few hundred pairs DPO overfits; Azar et al. 2023, arXiv:2310.12036, §4.2",
-        unless=ROOTS, adapt="best",
+        source=(
+            "EngineersOfAI, DPO lesson: with a few hundred pairs DPO overfits; Azar et al. 2023,"
+            " arXiv:2310.12036, §4.2"
+        ),
+        unless=ROOTS,
+        adapt="best",
     ),
     Rule(
-        "memorised", _memorised,
-        says="accuracy {accuracy:.3f} and loss {loss:.4f} on training rows after {epochs:.1f} epochs{held_out}",
-        means="Every pair is ranked right and costs nothing: what goes on from here is drift, or learning by heart.",
+        "memorised",
+        _memorised,
+        says=(
+            "accuracy {accuracy:.3f} and loss {loss:.4f} on training rows after {epochs:.1f}"
+            " epochs{held_out}"
+        ),
+        means=(
+            "Every pair is ranked right and costs nothing: what goes on from here is drift, or"
+            " learning by heart."
+        ),
         remedy="Fewer epochs, --method ipo or cdpo (both stop at a finite margin), or more data",
         source="EngineersOfAI, DPO lesson, red flag 4; Azar et al. 2023, arXiv:2310.12036, §4.2",
-        unless=ROOTS, adapt="best",
+        unless=ROOTS,
+        adapt="best",
     ),
     Rule(
-        "nothing-generalises", _nothing_generalises,
-        says="training accuracy {accuracy:.3f}, held-out {held_out:.3f} ({low:.3f} to {high:.3f}): no better than chance",
-        means="The rows can be learned by heart but have no preference in common: noisy or shuffled labels, or far too few rows.",
+        "nothing-generalises",
+        _nothing_generalises,
+        says=(
+            "training accuracy {accuracy:.3f}, held-out {held_out:.3f} ({low:.3f} to {high:.3f}):"
+            " no better than chance"
+        ),
+        means=(
+            "The rows can be learned by heart but have no preference in common: noisy or shuffled"
+            " labels, or far too few rows."
+        ),
         remedy="Look at the labels; --method cdpo or robust where some are flipped",
         source="Chowdhury et al. 2024, arXiv:2403.00409; Mitchell 2023, ericmitchell.ai/cdpo.pdf",
-        unless=(*ROOTS, *MEMORY), adapt="best",
+        unless=(*ROOTS, *MEMORY),
+        adapt="best",
     ),
     Rule(
-        "accuracy-stuck", _accuracy_stuck,
-        says="accuracy {accuracy:.3f} over the last {rows:,} training rows{held_out}: what a coin gives",
-        means="No preference is being learned: the labels contradict each other, the answers are all but the same, or nothing moves.",
+        "accuracy-stuck",
+        _accuracy_stuck,
+        says=(
+            "accuracy {accuracy:.3f} over the last {rows:,} training rows{held_out}: what a coin"
+            " gives"
+        ),
+        means=(
+            "No preference is being learned: the labels contradict each other, the answers are all"
+            " but the same, or nothing moves."
+        ),
         remedy="Look at the labels and at near-equal pairs; then raise the learning rate",
         source="EngineersOfAI, DPO lesson, red flag 2",
         unless=(*ROOTS, "noise-floor"),
     ),
     Rule(
-        "margin-flat", _margin_flat,
-        says="the {where} margin has changed by {gained:+.4f} since the start of the run (training accuracy {accuracy:.3f})",
+        "margin-flat",
+        _margin_flat,
+        says=(
+            "the {where} margin has changed by {gained:+.4f} since the start of the run (training"
+            " accuracy {accuracy:.3f})"
+        ),
         means="The model does not come to distinguish chosen from rejected.",
         remedy="--learning-rate {higher:g}; if it stays flat, look at the labels",
         source="EngineersOfAI, DPO lesson, red flag 3",
         unless=(*ROOTS, *STUCK, *MEMORY, "nothing-generalises"),
     ),
     Rule(
-        "length-only", _length_only,
-        says="held-out margins go with length: rank correlation {correlation:+.2f} with how much longer the chosen answer is",
-        means="What was learned is that the {side} answer wins (held-out accuracy {accuracy:.3f}): a shortcut.",
-        remedy="--method simpo (means instead of sums), or balance the lengths of chosen and rejected",
+        "length-only",
+        _length_only,
+        says=(
+            "held-out margins go with length: rank correlation {correlation:+.2f} with how much"
+            " longer the chosen answer is"
+        ),
+        means=(
+            "What was learned is that the {side} answer wins (held-out accuracy {accuracy:.3f}): a"
+            " shortcut."
+        ),
+        remedy=(
+            "--method simpo (means instead of sums), or balance the lengths of chosen and rejected"
+        ),
         source="Meng et al. 2024, arXiv:2405.14734, §4.2; Park et al. 2024, arXiv:2403.19159",
         unless=(*ROOTS, *MEMORY, "nothing-generalises"),
     ),
     Rule(
-        "chosen-falling", _chosen_falling,
-        says="chosen answers moved by {chosen:+.2f} nats a token, down on {share:.0%} of the rows; rejected {rejected:+.2f}",
-        means="The margin grows only because rejected answers fall faster: the model comes to say neither. Where the "
-              "probability goes instead is not in the data.",
-        remedy="--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are nearly the same",
-        source="Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI, DPO lesson, red flag 1",
+        "chosen-falling",
+        _chosen_falling,
+        says=(
+            "chosen answers moved by {chosen:+.2f} nats a token, down on {share:.0%} of the rows;"
+            " rejected {rejected:+.2f}"
+        ),
+        means=(
+            "The margin grows only because rejected answers fall faster: the model comes to say"
+            " neither. Where the probability goes instead is not in the data."
+        ),
+        remedy=(
+            "--method ipo, or a higher beta, or a lower learning rate; drop pairs whose answers are"
+            " nearly the same"
+        ),
+        source=(
+            "Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI,"
+            " DPO lesson, red flag 1"
+        ),
         unless=ROOTS,
     ),
     Rule(
-        "saturated", _saturated,
+        "saturated",
+        _saturated,
         says="{share:.0%} of the recent rows have under 1 % of their first loss left",
-        means="Those rows give no gradient any more: the run is done, or is driven by the few rows that are left.",
+        means=(
+            "Those rows give no gradient any more: the run is done, or is driven by the few rows"
+            " that are left."
+        ),
         remedy="Stop here, or add harder pairs",
         source="Azar et al. 2023, arXiv:2310.12036, §4.2",
-        verdict="note", unless=(*ROOTS, *MEMORY),
+        verdict="note",
+        unless=(*ROOTS, *MEMORY),
     ),
     Rule(
-        "length-drift", _length_drift,
+        "length-drift",
+        _length_drift,
         says="samples have {now:.1f} tokens, {before:.1f} before training ({ratio:.2f} times)",
         means="Length is being rewarded, or the model no longer knows when to end.",
         remedy="--method simpo, or balance lengths in the data; compare quality at equal length",
         source="Park et al. 2024, arXiv:2403.19159; Singhal et al. 2023, arXiv:2310.03716",
-        unless=("length-only", "chosen-falling", *ROOTS, *MEMORY, "nothing-generalises"),  # displaced answers have any length
+        # displaced answers have any length
+        unless=("length-only", "chosen-falling", *ROOTS, *MEMORY, "nothing-generalises"),
     ),
     Rule(
-        "repetition", _repetition,
+        "repetition",
+        _repetition,
         says="{now:.0%} of the samples' 4-grams are repetitions, {before:.0%} before training",
         means="The model degenerates: it says the same again and again.",
         remedy="accord export RUN --checkpoint best; a lower learning rate, a higher beta",
-        source="Holtzman et al. 2020, arXiv:1904.09751, §5; Welleck et al. 2019, arXiv:1908.04319 (seq-rep-4)",
-        unless=ROOTS, adapt="best",
+        source=(
+            "Holtzman et al. 2020, arXiv:1904.09751, §5; Welleck et al. 2019, arXiv:1908.04319"
+            " (seq-rep-4)"
+        ),
+        unless=ROOTS,
+        adapt="best",
     ),
     Rule(
-        "empty-answers", _empty,
+        "empty-answers",
+        _empty,
         says="{now:.0%} of the samples are empty, {before:.0%} before training",
         means="Ending at once has become the likeliest answer.",
         remedy="Look for empty or very short chosen answers; a lower learning rate",
         source="Park et al. 2024, arXiv:2403.19159",
-        unless=ROOTS, adapt="best",
+        unless=ROOTS,
+        adapt="best",
     ),
     Rule(
-        "never-ending", _never_ending,
+        "never-ending",
+        _never_ending,
         says="{now:.0%} of the samples end by themselves, {before:.0%} before training",
-        means="The end token has lost its probability: chosen answers without one, or all log-probs falling together.",
+        means=(
+            "The end token has lost its probability: chosen answers without one, or all log-probs"
+            " falling together."
+        ),
         remedy="See data.end in preflight.json; train on answers that end",
         source="TRL #1623, #3091",
-        unless=ROOTS, adapt="best",
+        unless=ROOTS,
+        adapt="best",
     ),
     Rule(
-        "collapsed", _collapsed,
-        says="the entropy of samples is {now:.3f} nats a token, {before:.3f} before; the likeliest token has {top:.1%}",
+        "collapsed",
+        _collapsed,
+        says=(
+            "the entropy of samples is {now:.3f} nats a token, {before:.3f} before; the likeliest"
+            " token has {top:.1%}"
+        ),
         means="Nearly all probability sits on one token at a time: the model has one answer left.",
         remedy="A higher beta, a lower learning rate, fewer epochs",
         source="Kirk et al. 2023, arXiv:2310.06452",
-        unless=ROOTS, adapt="best",
+        unless=ROOTS,
+        adapt="best",
     ),
-)  # fmt: skip
+)

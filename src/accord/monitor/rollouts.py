@@ -1,4 +1,6 @@
-"""Flags of runs that learn from their own answers: rewards that are missing, alike or played to, and a policy that drifts off."""
+"""Flags of runs that learn from their own answers: rewards that are missing, alike or played to,
+and a policy that drifts off.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,8 @@ from statistics import fmean
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
-KL_FAR = 30.0  # nats an answer: beyond it a policy shares hardly an answer with what it started from
+# nats an answer: beyond it a policy shares hardly an answer with what it started from
+KL_FAR = 30.0
 KL_SOME = 1.0  # nats an answer that a falling gold judgement must have cost, to be laid to training
 
 
@@ -27,22 +30,38 @@ def _alike(h: History) -> Evidence | None:
 
 def _kl_far(h: History) -> Evidence | None:
     kl = h.recent("rollouts/kl")
-    return {"kl": kl, "reward": h.recent("rollouts/reward") or 0.0} if kl is not None and kl > KL_FAR else None
+    return (
+        {"kl": kl, "reward": h.recent("rollouts/reward") or 0.0}
+        if kl is not None and kl > KL_FAR
+        else None
+    )
 
 
 def _played_to(h: History) -> Evidence | None:
     """The reward rises beyond its interval while what it stands for falls beyond its own."""
     points = {name: h.held_out.points(name) for name in ("eval_reward", "eval_gold", "eval_kl")}
-    low, high = h.held_out.points("diag/eval_reward_low"), h.held_out.points("diag/eval_reward_high")
-    gold_low, gold_high = h.held_out.points("diag/eval_gold_low"), h.held_out.points("diag/eval_gold_high")
+    low, high = (
+        h.held_out.points("diag/eval_reward_low"),
+        h.held_out.points("diag/eval_reward_high"),
+    )
+    gold_low, gold_high = (
+        h.held_out.points("diag/eval_gold_low"),
+        h.held_out.points("diag/eval_gold_high"),
+    )
     if any(len(series) < 2 for series in (low, high, gold_low, gold_high, *points.values())):
         return None
     best = max(range(len(points["eval_gold"])), key=lambda i: points["eval_gold"][i][1])
     rises, falls = low[-1][1] > high[0][1], gold_high[-1][1] < gold_low[best][1]
     if not rises or not falls or points["eval_kl"][-1][1] < KL_SOME:
         return None
-    return {"reward": points["eval_reward"][-1][1], "before": points["eval_reward"][0][1], "gold": points["eval_gold"][-1][1],
-            "best": points["eval_gold"][best][1], "best_step": points["eval_gold"][best][0], "kl": points["eval_kl"][-1][1]}  # fmt: skip
+    return {
+        "reward": points["eval_reward"][-1][1],
+        "before": points["eval_reward"][0][1],
+        "gold": points["eval_gold"][-1][1],
+        "best": points["eval_gold"][best][1],
+        "best_step": points["eval_gold"][best][0],
+        "kl": points["eval_kl"][-1][1],
+    }
 
 
 def _entropy_gone(h: History) -> Evidence | None:
@@ -62,40 +81,62 @@ def _clipped(h: History) -> Evidence | None:
 
 ROLLOUTS: tuple[Rule, ...] = (
     Rule(
-        "rewards-missing", _missing, "{share:.0%} of the recent answers have no reward",
+        "rewards-missing",
+        _missing,
+        "{share:.0%} of the recent answers have no reward",
         "they are left out, so the policy learns from those alone that the reward could judge",
-        "the reasons stand in rollouts/*.json (failure): mend the reward, raise its timeout, or shorten the answers",
+        "the reasons stand in rollouts/*.json (failure): mend the reward, raise its timeout, or"
+        " shorten the answers",
         "Rewards of NaN or 0 for what failed are what other trainers go on with in silence",
     ),
     Rule(
-        "rewards-alike", _alike, "of {share:.0%} of the recent prompts all answers have the same reward",
+        "rewards-alike",
+        _alike,
+        "of {share:.0%} of the recent prompts all answers have the same reward",
         "what is compared within a prompt learns nothing from them",
-        "draw more answers (--set rollouts.k=8), take prompts that are neither too easy nor too hard, or a finer reward",
+        "draw more answers (--set rollouts.k=8), take prompts that are neither too easy nor too"
+        " hard, or a finer reward",
         "Yu et al. 2025, arXiv:2503.14476, §3.2 (dynamic sampling)",
     ),
     Rule(
-        "kl-far", _kl_far, "the policy is {kl:.1f} nats an answer from its reference (reward {reward:.3f})",
-        "it shares hardly an answer with the model that it started from: what the reward does not ask for is lost",
-        "raise objective.beta (or --set objective.kl_target=10 with ppo), or lower train.learning_rate",
-        "Gao et al. 2022, arXiv:2210.10760", adapt="slower",
+        "kl-far",
+        _kl_far,
+        "the policy is {kl:.1f} nats an answer from its reference (reward {reward:.3f})",
+        "it shares hardly an answer with the model that it started from: what the reward does not"
+        " ask for is lost",
+        "raise objective.beta (or --set objective.kl_target=10 with ppo), or lower"
+        " train.learning_rate",
+        "Gao et al. 2022, arXiv:2210.10760",
+        adapt="slower",
     ),
     Rule(
-        "reward-hacked", _played_to,
-        "held-out reward rose from {before:.3f} to {reward:.3f}, the gold judgement fell to {gold:.3f} from {best:.3f} at step {best_step}",
-        "the policy has learned what the reward can be had for, not what it stands for ({kl:.1f} nats from the reference)",
+        "reward-hacked",
+        _played_to,
+        "held-out reward rose from {before:.3f} to {reward:.3f}, the gold judgement fell to"
+        " {gold:.3f} from {best:.3f} at step {best_step}",
+        "the policy has learned what the reward can be had for, not what it stands for ({kl:.1f}"
+        " nats from the reference)",
         "take the checkpoint of step {best_step}, raise the KL weight, or a better reward",
-        "Gao et al. 2022, arXiv:2210.10760; Rafailov et al. 2024, arXiv:2406.02900", adapt="best",
+        "Gao et al. 2022, arXiv:2210.10760; Rafailov et al. 2024, arXiv:2406.02900",
+        adapt="best",
     ),
     Rule(
-        "entropy-gone", _entropy_gone, "entropy is {now:.3f} nats a token, a tenth of what it was ({early:.3f})",
+        "entropy-gone",
+        _entropy_gone,
+        "entropy is {now:.3f} nats a token, a tenth of what it was ({early:.3f})",
         "answers to a prompt are nearly alike: there is little left to explore",
         "raise objective.beta, lower train.learning_rate, or stop here",
-        "Yu et al. 2025, arXiv:2503.14476, §3.1", unless=("kl-far",),
+        "Yu et al. 2025, arXiv:2503.14476, §3.1",
+        unless=("kl-far",),
     ),
     Rule(
-        "far-off-policy", _clipped, "{share:.0%} of the tokens are outside the clip",
-        "later passes over a batch of answers teach little: the policy has left the one that drew them",
+        "far-off-policy",
+        _clipped,
+        "{share:.0%} of the tokens are outside the clip",
+        "later passes over a batch of answers teach little: the policy has left the one that drew"
+        " them",
         "--set rollouts.passes=1, or lower train.learning_rate",
-        "Schulman et al. 2017, arXiv:1707.06347", adapt="slower",
+        "Schulman et al. 2017, arXiv:1707.06347",
+        adapt="slower",
     ),
-)  # fmt: skip
+)

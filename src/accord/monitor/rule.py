@@ -16,12 +16,14 @@ class Rule:
     """What to notice, and what to say about it. All three texts are filled in with the evidence."""
 
     name: str
-    when: Callable[[History], Evidence | None]  # the numbers that show it; None while there is nothing to say
+    # the numbers that show it; None while there is nothing to say
+    when: Callable[[History], Evidence | None]
     says: str
     means: str
     remedy: str
     source: str
-    verdict: str = "warning"  # "note": looks alarming and is normal, or concerns the machine: never stops a run
+    # "note": looks alarming and is normal, or concerns the machine: never stops a run
+    verdict: str = "warning"
     unless: tuple[str, ...] = ()  # causes: once one of them was said, this is a symptom and is not
     adapt: str | None = None  # what --on-flag adapt does: "best", "slower", or nothing
 
@@ -31,7 +33,9 @@ class Rule:
         if evidence is None:
             return None
         evidence = {"step": history.step, **evidence}
-        says, means, remedy = (text.format(**evidence) for text in (self.says, self.means, self.remedy))
+        says, means, remedy = (
+            text.format(**evidence) for text in (self.says, self.means, self.remedy)
+        )
         return Finding(PREFIX + self.name, self.verdict, says, evidence, remedy, means, self.source)
 
 

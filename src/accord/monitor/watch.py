@@ -19,7 +19,8 @@ def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -
     """What is to be said now.
 
     Args:
-      said: names of the checks that were said before, among others those of rules ("flag.memorised").
+      said: names of the checks that were said before, among others those of rules
+        ("flag.memorised").
       rules: in their order; a cause that is found now silences its symptoms at once.
     """
     said, found = set(said), []

@@ -1,7 +1,7 @@
 """Objectives: pure functions of log-probs, and the table that says what each needs.
 
-    >>> accord.objectives.dpo(policy, reference, beta=0.1).losses     # [B]
-    >>> accord.objectives.resolve("ipo", {"beta": 0.2}).convention
+>>> accord.objectives.dpo(policy, reference, beta=0.1).losses     # [B]
+>>> accord.objectives.resolve("ipo", {"beta": 0.2}).convention
 """
 
 from accord.objectives.certificate import certify

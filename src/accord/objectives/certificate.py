@@ -1,8 +1,8 @@
 """The certificate: the objective that a run computes is the one that its recipe names.
 
-Three tools trained `sigmoid` when `ipo` was asked for, without an error. So before the first update, the very
-function that the step calls is evaluated at fixed points, and loss and gradient of each row are held against a
-closed form that shares no code with it.
+Three tools trained `sigmoid` when `ipo` was asked for, without an error. So before the first
+update, the very function that the step calls is evaluated at fixed points, and loss and gradient of
+each row are held against a closed form that shares no code with it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,33 @@ from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row, Value
 from accord.objectives.objective import BoundObjective
 from accord.objectives.options import Choice
 from accord.objectives.table import OBJECTIVES
-from accord.types import DemonstrationLogps, Finding, LabelledLogps, Logps, PairLogps, PairScores, RowLogps, Scores
+from accord.types import (
+    DemonstrationLogps,
+    Finding,
+    LabelledLogps,
+    Logps,
+    PairLogps,
+    PairScores,
+    RowLogps,
+    Scores,
+)
 
 # (policy, reference, context) -> losses [B]; the reference is None where the objective has none.
 Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]
 
 CHECK = "step0.objective"
 
-# Error allowed, relative to a number and absolute under 1, by the precision of the losses that came back. The points
-# go in as float64; a step that computes in float32 is held to what float32 can show.
+# Error allowed, relative to a number and absolute under 1, by the precision of the losses that came
+# back. The points go in as float64; a step that computes in float32 is held to what float32 can
+# show.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
 # What finite differences can show in float64 with the step below.
 DIFFERENCE_TOLERANCE = 1e-5
 DIFFERENCE_STEP = 1e-4  # nats: truncation and rounding are both under 1e-7 at the ordinary points
 
-# Policy and reference sums in nats, and tokens, of two answers. All are multiples of 1/64, exact in any precision.
+# Policy and reference sums in nats, and tokens, of two answers. All are multiples of 1/64, exact in
+# any precision.
 _POINTS = {
     "policy equals reference": ((-12.5, -12.5, 5), (-20.25, -20.25, 9)),
     "a small margin": ((-11.75, -12.5, 5), (-20.75, -20.25, 9)),
@@ -48,11 +59,18 @@ _POINTS = {
     "an extreme margin": ((-150.25, -5150.5, 64), (-10150.75, -5149.5, 128)),
     "an extreme margin the wrong way": ((-10149.25, -5149.75, 128), (-149.5, -5150.25, 64)),
 }
-# At these a stranger's objective may have a kink or overflow a finite difference; closed forms have no such trouble.
-_ORDINARY = [name for name in _POINTS if not name.startswith(("policy equals", "near-certain", "an extreme"))]
+# At these a stranger's objective may have a kink or overflow a finite difference; closed forms have
+# no such trouble.
+_ORDINARY = [
+    name for name in _POINTS if not name.startswith(("policy equals", "near-certain", "an extreme"))
+]
 
-# Mismatched rows for objectives that look at the whole batch: (policy, reference) sums; one mean above zero, one under.
-_MISMATCHED = (((-31.5, -40.25, -18.0), (-34.75, -41.0, -19.25)), ((-31.5, -40.25, -18.0), (-29.0, -38.5, -18.5)))
+# Mismatched rows for objectives that look at the whole batch: (policy, reference) sums; one mean
+# above zero, one under.
+_MISMATCHED = (
+    ((-31.5, -40.25, -18.0), (-34.75, -41.0, -19.25)),
+    ((-31.5, -40.25, -18.0), (-29.0, -38.5, -18.5)),
+)
 
 
 @dataclass(frozen=True)
@@ -60,7 +78,8 @@ class _Measured:
     """What came back from the step."""
 
     losses: Tensor  # [B]
-    gradients: tuple[Tensor, ...]  # for each of a row's answers, d sum of losses / d sum of log-probs: [B]
+    # for each of a row's answers, d sum of losses / d sum of log-probs: [B]
+    gradients: tuple[Tensor, ...]
     reference_touched: bool  # whether a gradient reached the reference
 
 
@@ -79,13 +98,15 @@ def certify(bound: BoundObjective, compute: Compute) -> Finding:
 
     Args:
       bound: the objective configured.
-      compute: the very function that the training step calls, (policy, reference, context) -> losses [B]. It is given
-        float64 log-probs on the CPU, and the context that `bound.context` makes of fixed mismatched rows.
+      compute: the very function that the training step calls, (policy, reference, context) ->
+        losses [B]. It is given float64 log-probs on the CPU, and the context that `bound.context`
+        makes of fixed mismatched rows.
 
     Returns:
-      a finding "step0.objective": "ok" with what was compared and the worst error; "refused" with the first point that
-      differs, and with what seems to have run, where that is known. A stranger's objective has no closed form: there
-      the value is held against a direct call, and the gradient against finite differences.
+      a finding "step0.objective": "ok" with what was compared and the worst error; "refused" with
+      the first point that differs, and with what seems to have run, where that is known. A
+      stranger's objective has no closed form: there the value is held against a direct call, and
+      the gradient against finite differences.
     """
     closed_form = CLOSED_FORMS.get(bound.name)
     rows = _rows(bound.rows, _ORDINARY if closed_form is None else list(_POINTS))
@@ -97,13 +118,18 @@ def certify(bound: BoundObjective, compute: Compute) -> Finding:
         if measured.reference_touched:
             return _refused(bound, "a gradient reaches the reference, which must stay as it is", {})
         if closed_form is None:
-            expected, tolerance = _by_differences(bound, compute, rows, context), DIFFERENCE_TOLERANCE
+            expected, tolerance = (
+                _by_differences(bound, compute, rows, context),
+                DIFFERENCE_TOLERANCE,
+            )
         else:
             expected = [closed_form(row, bound.options, z0) for row in rows]
             tolerance = TOLERANCE[measured.losses.dtype]
         difference, error = _compare(measured, expected, rows, tolerance)
         if difference is not None:
-            return _differs(bound, difference, tolerance, _what_ran(bound, measured, rows, z0, tolerance))
+            return _differs(
+                bound, difference, tolerance, _what_ran(bound, measured, rows, z0, tolerance)
+            )
         worst = max(worst, error)
     return _certified(bound, len(rows), worst, tolerance)
 
@@ -112,7 +138,9 @@ def certify(bound: BoundObjective, compute: Compute) -> Finding:
 
 
 def _rows(kind: str, points: list[str]) -> list[Row]:
-    """The points as rows of a kind: a pair as it is, as two labelled answers, or its chosen answer alone."""
+    """The points as rows of a kind: a pair as it is, as two labelled answers, or its chosen answer
+    alone.
+    """
     rows = []
     for name in points:
         chosen, rejected = (Answer(*numbers) for numbers in _POINTS[name])
@@ -126,19 +154,25 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
 
 
 def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Whole-batch keywords to evaluate under, each with the baseline z0 that its closed form must use."""
+    """Whole-batch keywords to evaluate under, each with the baseline z0 that its closed form must
+    use.
+    """
     if bound.context is None:
         yield {}, 0.0
         return
     for policy, reference in _MISMATCHED:
         count = torch.full((len(policy),), 8)
-        sums = [Logps(torch.tensor(side, dtype=torch.float64), count) for side in (policy, reference)]
+        sums = [
+            Logps(torch.tensor(side, dtype=torch.float64), count) for side in (policy, reference)
+        ]
         mean = sum(p - r for p, r in zip(policy, reference, strict=True)) / len(policy)
         yield bound.context(*sums), max(0.0, mean)
 
 
 @torch.enable_grad()
-def _measure(compute: Compute, bound: BoundObjective, rows: list[Row], context: dict) -> _Measured | str:
+def _measure(
+    compute: Compute, bound: BoundObjective, rows: list[Row], context: dict
+) -> _Measured | str:
     """Losses and gradients of the step at these rows, or what is wrong with what it returned."""
     policy = _sums(rows, "policy").requires_grad_()
     reference = _sums(rows, "reference").requires_grad_()
@@ -146,10 +180,15 @@ def _measure(compute: Compute, bound: BoundObjective, rows: list[Row], context: 
     if tuple(losses.shape) != (len(rows),):
         return f"the step returned losses of shape {tuple(losses.shape)} for {len(rows)} rows"
     if losses.dtype not in TOLERANCE:
-        return f"the step computed losses in {losses.dtype}; log-probs and losses are float32 or better"
+        return (
+            f"the step computed losses in {losses.dtype}; log-probs and losses are float32 or"
+            " better"
+        )
     if not losses.requires_grad:
         return "the step's losses carry no gradient"
-    to_policy, to_reference = torch.autograd.grad(losses.sum(), (policy, reference), allow_unused=True)
+    to_policy, to_reference = torch.autograd.grad(
+        losses.sum(), (policy, reference), allow_unused=True
+    )
     gradients = torch.zeros_like(policy) if to_policy is None else to_policy
     touched = to_reference is not None and bool(to_reference.any())
     return _Measured(losses.detach(), tuple(gradients), touched)
@@ -162,7 +201,12 @@ def _sums(rows: list[Row], side: str) -> Tensor:
 
 
 def _losses(
-    compute: Compute, bound: BoundObjective, rows: list[Row], policy: Tensor, reference: Tensor, context: dict
+    compute: Compute,
+    bound: BoundObjective,
+    rows: list[Row],
+    policy: Tensor,
+    reference: Tensor,
+    context: dict,
 ) -> Tensor:
     measured_against = _numbers(bound, rows, reference) if bound.reference else None
     return compute(_numbers(bound, rows, policy), measured_against, context)
@@ -170,7 +214,10 @@ def _losses(
 
 def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
     kind = Scores if bound.needs == "scores" else Logps
-    answers = [kind(one, torch.tensor([row.answers[index].count for row in rows])) for index, one in enumerate(sums)]
+    answers = [
+        kind(one, torch.tensor([row.answers[index].count for row in rows]))
+        for index, one in enumerate(sums)
+    ]
     if bound.needs == "scores":
         return PairScores(*answers, torch.tensor([row.margin for row in rows], dtype=sums.dtype))
     if bound.rows == "pairs":
@@ -180,11 +227,17 @@ def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
     return DemonstrationLogps(answers[0])
 
 
-def _by_differences(bound: BoundObjective, compute: Compute, rows: list[Row], context: dict) -> list[Value]:
-    """What a stranger's objective should give: a direct call's losses, and central differences of the step's own."""
+def _by_differences(
+    bound: BoundObjective, compute: Compute, rows: list[Row], context: dict
+) -> list[Value]:
+    """What a stranger's objective should give: a direct call's losses, and central differences of
+    the step's own.
+    """
     policy, reference = _sums(rows, "policy"), _sums(rows, "reference")
 
-    def direct(policy_rows: RowLogps, reference_rows: RowLogps | None, keywords: dict[str, Tensor]) -> Tensor:
+    def direct(
+        policy_rows: RowLogps, reference_rows: RowLogps | None, keywords: dict[str, Tensor]
+    ) -> Tensor:
         return bound.losses(policy_rows, reference_rows, **keywords).losses
 
     with torch.no_grad():
@@ -196,7 +249,9 @@ def _by_differences(bound: BoundObjective, compute: Compute, rows: list[Row], co
             up = _losses(compute, bound, rows, policy + step, reference, context)
             down = _losses(compute, bound, rows, policy - step, reference, context)
             slopes.append((up - down) / (2 * DIFFERENCE_STEP))
-    return list(zip(losses.tolist(), zip(*(slope.tolist() for slope in slopes), strict=True), strict=True))
+    return list(
+        zip(losses.tolist(), zip(*(slope.tolist() for slope in slopes), strict=True), strict=True)
+    )
 
 
 # ---------------------------------------------------------------- comparison and verdict
@@ -205,7 +260,9 @@ def _by_differences(bound: BoundObjective, compute: Compute, rows: list[Row], co
 def _compare(
     measured: _Measured, expected: list[Value], rows: list[Row], tolerance: float
 ) -> tuple[_Difference | None, float]:
-    """The first number that differs by more than the tolerance, if any, and the worst error up to there."""
+    """The first number that differs by more than the tolerance, if any, and the worst error up to
+    there.
+    """
     worst = 0.0
     for index, (row, (loss, slopes)) in enumerate(zip(rows, expected, strict=True)):
         names = ("chosen", "rejected") if len(slopes) == 2 else ("completion",)
@@ -221,7 +278,9 @@ def _compare(
     return None, worst
 
 
-def _what_ran(bound: BoundObjective, measured: _Measured, rows: list[Row], z0: float, tolerance: float) -> str:
+def _what_ran(
+    bound: BoundObjective, measured: _Measured, rows: list[Row], z0: float, tolerance: float
+) -> str:
     """The objective whose closed form the numbers do fit, in words; empty where none does."""
     if bound.name not in CLOSED_FORMS:
         return ""
@@ -232,13 +291,17 @@ def _what_ran(bound: BoundObjective, measured: _Measured, rows: list[Row], z0: f
     for name, options in _suspects(bound):
         suspected = [CLOSED_FORMS[name](row, options, z0) for row in rows]
         if _compare(measured, suspected, rows, tolerance)[0] is None:
-            said = ", ".join(f"{key} = {value}" for key, value in options.items() if value is not None)
+            said = ", ".join(
+                f"{key} = {value}" for key, value in options.items() if value is not None
+            )
             return f"{name} with {said}" if said else name
     return ""
 
 
 def _suspects(bound: BoundObjective) -> Iterator[tuple[str, dict]]:
-    """Objectives that might run in the place of `bound`: others with its options, and itself with other options."""
+    """Objectives that might run in the place of `bound`: others with its options, and itself with
+    other options.
+    """
     for name, objective in OBJECTIVES.items():
         if (objective.rows, objective.needs) != (bound.rows, bound.needs):
             continue
@@ -274,17 +337,25 @@ def _refused(bound: BoundObjective, says: str, evidence: dict) -> Finding:
         "refused",
         f"the step does not compute {bound.name}: {says}.",
         {"objective": bound.name, "options": dict(bound.options)} | evidence,
-        remedy="Do not train with this build; report this finding. An objective of your own: mend its function.",
+        remedy=(
+            "Do not train with this build; report this finding. An objective of your own: mend its"
+            " function."
+        ),
     )
 
 
 def _certified(bound: BoundObjective, points: int, worst: float, tolerance: float) -> Finding:
     closed = bound.name in CLOSED_FORMS
-    against = "its closed form" if closed else "a direct call and finite differences (it has no closed form)"
+    against = (
+        "its closed form"
+        if closed
+        else "a direct call and finite differences (it has no closed form)"
+    )
     return Finding(
         CHECK,
         "ok",
-        f"the step computes {bound.name}: loss and gradient equal {against} at {points} points, to {tolerance:g}.",
+        f"the step computes {bound.name}: loss and gradient equal {against} at {points} points, to"
+        f" {tolerance:g}.",
         {
             "objective": bound.name,
             "options": dict(bound.options),

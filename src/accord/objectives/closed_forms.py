@@ -1,8 +1,8 @@
 """Each objective's loss and gradient for one row, worked out by hand in plain Python floats.
 
-Written from the papers and apart from the torch code, so that `certificate` can hold what a run computes against
-what its recipe names. One function an objective: (row, options, z0) -> loss, and its derivative with respect to
-the summed log-prob of each of the row's completions.
+Written from the papers and apart from the torch code, so that `certificate` can hold what a run
+computes against what its recipe names. One function an objective: (row, options, z0) -> loss, and
+its derivative with respect to the summed log-prob of each of the row's completions.
 """
 
 from __future__ import annotations
@@ -102,7 +102,9 @@ def cpo(row: Row, options: dict, z0: float) -> Value:
 
 def kto(row: Row, options: dict, z0: float) -> Value:
     """λ_D (1 - σ(β (r - z0))) if desirable, λ_U (1 - σ(β (z0 - r))) if not"""
-    sign, weight = (1, options["desirable_weight"]) if row.desirable else (-1, options["undesirable_weight"])
+    sign, weight = (
+        (1, options["desirable_weight"]) if row.desirable else (-1, options["undesirable_weight"])
+    )
     x = sign * options["beta"] * (row.answers[0].ratio - z0)
     return weight * _sigmoid(-x), (-weight * sign * options["beta"] * _sigmoid(x) * _sigmoid(-x),)
 

@@ -5,9 +5,9 @@
         h = policy.chosen.sum - policy.rejected.sum
         return (beta * h - 1) ** 2                                 # [B], or a LossOutput
 
-Its first parameter's annotation says what it trains on (PairLogps where there is none), a second parameter named
-`reference` that it measures against one, and its other parameters are its options. It is tried on a few numbers
-before a run begins.
+Its first parameter's annotation says what it trains on (PairLogps where there is none), a second
+parameter named `reference` that it measures against one, and its other parameters are its options.
+It is tried on a few numbers before a run begins.
 """
 
 from __future__ import annotations
@@ -25,9 +25,21 @@ from accord.objectives.objective import Objective
 from accord.objectives.options import Anything, Kind, Number
 from accord.objectives.pairs import beta_log_ratio
 from accord.objectives.supervised import mean_log_prob
-from accord.types import DemonstrationLogps, LabelledLogps, Logps, LossOutput, PairLogps, RowLogps, UsageError
+from accord.types import (
+    DemonstrationLogps,
+    LabelledLogps,
+    Logps,
+    LossOutput,
+    PairLogps,
+    RowLogps,
+    UsageError,
+)
 
-ROWS_OF = {"PairLogps": "pairs", "LabelledLogps": "labelled", "DemonstrationLogps": "demonstrations"}
+ROWS_OF = {
+    "PairLogps": "pairs",
+    "LabelledLogps": "labelled",
+    "DemonstrationLogps": "demonstrations",
+}
 
 
 def load_custom(name: str) -> Objective:
@@ -48,7 +60,9 @@ def load_custom(name: str) -> Objective:
         rows=rows,
         reference=reference,
         reward=_ratio_reward if reference else mean_log_prob,
-        convention=lambda options: f"{name} is your own; accord checks its gradient but has no closed form for it",
+        convention=lambda options: (
+            f"{name} is your own; accord checks its gradient but has no closed form for it"
+        ),
         learning_rate=1e-4,
         source=(inspect.getdoc(original) or name).splitlines()[0],
         complete=lambda options: _try(name, function, rows, reference, options),
@@ -58,27 +72,42 @@ def load_custom(name: str) -> Objective:
 def _parameters(name: str, function: Callable) -> list[inspect.Parameter]:
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
-        raise UsageError(f"objective {name!r} must take the policy's log-probs as its first argument.")
+        raise UsageError(
+            f"objective {name!r} must take the policy's log-probs as its first argument."
+        )
     for one in parameters:
         if one.kind in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD):
             raise UsageError(
-                f"objective {name!r} takes *{one.name}: name its options instead, so that a misspelt one is an error."
+                f"objective {name!r} takes *{one.name}: name its options instead, so that a"
+                " misspelt one is an error."
             )
-        if one.kind is inspect.Parameter.POSITIONAL_ONLY and one.name not in (parameters[0].name, "reference"):
-            raise UsageError(f"objective {name!r}: its option {one.name} is positional only; it is passed by name.")
+        if one.kind is inspect.Parameter.POSITIONAL_ONLY and one.name not in (
+            parameters[0].name,
+            "reference",
+        ):
+            raise UsageError(
+                f"objective {name!r}: its option {one.name} is positional only; it is passed by"
+                " name."
+            )
     return parameters
 
 
 def _rows(name: str, first: inspect.Parameter) -> str:
-    """What the function trains on, from the annotation of its first parameter, a class or its name as a string."""
+    """What the function trains on, from the annotation of its first parameter, a class or its name
+    as a string.
+    """
     if first.annotation is inspect.Parameter.empty:
         return "pairs"
-    spelt = first.annotation if isinstance(first.annotation, str) else getattr(first.annotation, "__name__", "")
+    spelt = (
+        first.annotation
+        if isinstance(first.annotation, str)
+        else getattr(first.annotation, "__name__", "")
+    )
     rows = ROWS_OF.get(spelt.rpartition(".")[2])
     if rows is None:
         raise UsageError(
-            f"objective {name!r}: its first parameter is annotated {spelt or first.annotation!r}; expected one of "
-            f"{', '.join(ROWS_OF)} from accord.types, or no annotation for pairs."
+            f"objective {name!r}: its first parameter is annotated {spelt or first.annotation!r};"
+            f" expected one of {', '.join(ROWS_OF)} from accord.types, or no annotation for pairs."
         )
     return rows
 
@@ -98,7 +127,9 @@ def _ratio_reward(policy: Logps, reference: Logps | None, **options: object) -> 
 
 
 def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Callable[..., LossOutput]:
-    """The function with its kinds, no way for a gradient into the reference, and a LossOutput for a bare tensor."""
+    """The function with its kinds, no way for a gradient into the reference, and a LossOutput for a
+    bare tensor.
+    """
 
     @functools.wraps(original)
     def function(policy: RowLogps, *reference: RowLogps, **options: object) -> LossOutput:
@@ -115,33 +146,46 @@ def _detached(rows: RowLogps) -> RowLogps:
 
 # ---------------------------------------------------------------- tried before use
 
-# Three completions a side, of different lengths; margins on both sides of zero, so that a hinge shows a gradient.
+# Three completions a side, of different lengths; margins on both sides of zero, so that a hinge
+# shows a gradient.
 _POLICY = ((-12.0, -7.5, -20.0), (-11.0, -9.0, -26.0))
 _REFERENCE = ((-12.5, -7.0, -22.0), (-10.0, -9.5, -25.0))
 _COUNT = (4.0, 2.0, 7.0)
 
 
 @torch.enable_grad()
-def _try(name: str, function: Callable[..., LossOutput], rows: str, reference: bool, options: dict) -> dict:
-    """Calls the function on three rows. Returns the options; raises UsageError when what comes back is no objective."""
+def _try(
+    name: str, function: Callable[..., LossOutput], rows: str, reference: bool, options: dict
+) -> dict:
+    """Calls the function on three rows. Returns the options; raises UsageError when what comes back
+    is no objective.
+    """
     policy = torch.tensor(_POLICY, requires_grad=True)
     arguments = (policy, torch.tensor(_REFERENCE)) if reference else (policy,)
     losses = _losses(name, function, rows, arguments, options)
     if not bool(losses.isfinite().all()):
-        raise UsageError(f"objective {name!r} is not finite on ordinary log-probs: {losses.tolist()}.")
-    gradient = torch.autograd.grad(losses.sum(), policy, allow_unused=True)[0] if losses.requires_grad else None
+        raise UsageError(
+            f"objective {name!r} is not finite on ordinary log-probs: {losses.tolist()}."
+        )
+    gradient = (
+        torch.autograd.grad(losses.sum(), policy, allow_unused=True)[0]
+        if losses.requires_grad
+        else None
+    )
     gradient = torch.zeros_like(policy) if gradient is None else gradient
     if not bool(gradient.isfinite().all()) or not bool(gradient.any()):
         raise UsageError(
-            f"objective {name!r}: the gradient of its losses with respect to the policy's log-probs is "
-            f"{gradient.tolist()}; nothing would be learned. Is something detached, or compared instead of subtracted?"
+            f"objective {name!r}: the gradient of its losses with respect to the policy's log-probs"
+            f" is {gradient.tolist()}; nothing would be learned. Is something detached, or compared"
+            " instead of subtracted?"
         )
     each = (slice(0, 1), slice(1, 2), slice(2, 3))
     alone = torch.cat([_losses(name, function, rows, arguments, options, one) for one in each])
     if not torch.allclose(alone, losses, rtol=1e-4, atol=1e-6):
         raise UsageError(
-            f"objective {name!r}: rows alone have the losses {alone.tolist()}, together {losses.tolist()}. A batch is "
-            "split into micro-batches, so a row's loss must not depend on other rows: return one loss a row, no mean."
+            f"objective {name!r}: rows alone have the losses {alone.tolist()}, together"
+            f" {losses.tolist()}. A batch is split into micro-batches, so a row's loss must not"
+            " depend on other rows: return one loss a row, no mean."
         )
     return options
 
@@ -154,19 +198,27 @@ def _losses(
     options: dict,
     which: slice = slice(0, 3),
 ) -> Tensor:
-    """The function's losses on those of the three rows; sums are [2, 3] each for policy and reference."""
+    """The function's losses on those of the three rows; sums are [2, 3] each for policy and
+    reference.
+    """
     try:
         output = function(*(_build(rows, one, which) for one in sums), **options)
-    except Exception as error:  # whatever a stranger's function raises, its user wrote it and can mend it
-        raise UsageError(f"objective {name!r} failed on ordinary log-probs: {said(error)}.") from error
+    # whatever a stranger's function raises, its user wrote it and can mend it
+    except Exception as error:
+        raise UsageError(
+            f"objective {name!r} failed on ordinary log-probs: {said(error)}."
+        ) from error
     if not isinstance(output, LossOutput) or not isinstance(output.losses, Tensor):
         returned = type(output).__name__
-        raise UsageError(f"objective {name!r} returned {returned}; expected a tensor [B] or a LossOutput.")
+        raise UsageError(
+            f"objective {name!r} returned {returned}; expected a tensor [B] or a LossOutput."
+        )
     expected = (which.stop - which.start,)
     if tuple(output.losses.shape) != expected:
         raise UsageError(
-            f"objective {name!r} returned losses of shape {tuple(output.losses.shape)} for {expected[0]} rows; "
-            f"expected {expected}: one loss a row, not their mean. The step owns the one denominator."
+            f"objective {name!r} returned losses of shape {tuple(output.losses.shape)} for"
+            f" {expected[0]} rows; expected {expected}: one loss a row, not their mean. The step"
+            " owns the one denominator."
         )
     return output.losses
 

@@ -1,7 +1,9 @@
-"""Kahneman-Tversky Optimization: answers labelled good or bad, one at a time, each against the reference.
+"""Kahneman-Tversky Optimization: answers labelled good or bad, one at a time, each against the
+reference.
 
-Ours differs from HALOs in one way: the baseline z0 is computed by the step over the whole batch and passed in, so
-this file needs no process group, and splitting a batch into micro-batches changes nothing.
+Ours differs from HALOs in one way: the baseline z0 is computed by the step over the whole batch and
+passed in, so this file needs no process group, and splitting a batch into micro-batches changes
+nothing.
 """
 
 from __future__ import annotations
@@ -13,11 +15,15 @@ from accord.objectives.numerics import log_ratio
 from accord.objectives.options import Number, bounded
 from accord.types import LabelledLogps, Logps, LossOutput, UsageError
 
-WEIGHT = Number(above=0, hint="Keep weight × count of good over weight × count of bad between 1 and 4/3.")
+WEIGHT = Number(
+    above=0, hint="Keep weight × count of good over weight × count of bad between 1 and 4/3."
+)
 
 
 @bounded(
-    beta=Number(above=0, hint="Papers use 0.01 to 0.5."), desirable_weight=WEIGHT, undesirable_weight=WEIGHT
+    beta=Number(above=0, hint="Papers use 0.01 to 0.5."),
+    desirable_weight=WEIGHT,
+    undesirable_weight=WEIGHT,
 )
 def kto(
     policy: LabelledLogps,
@@ -34,11 +40,13 @@ def kto(
             λ_U (1 - σ(β (z0 - r)))   if not
 
     Args:
-      policy, reference: log-probs of the same B labelled answers. No gradient is taken through `reference`.
-      z0: the baseline, a scalar in nats: `kto_baseline` of the whole batch. No gradient is taken through it.
+      policy, reference: log-probs of the same B labelled answers. No gradient is taken through
+        `reference`.
+      z0: the baseline, a scalar in nats: `kto_baseline` of the whole batch. No gradient is taken
+        through it.
       beta: how quickly utility saturates, per nat.
-      desirable_weight, undesirable_weight: λ_D and λ_U. With n_D good and n_U bad answers, λ_D n_D / (λ_U n_U)
-        belongs in [1, 4/3].
+      desirable_weight, undesirable_weight: λ_D and λ_U. With n_D good and n_U bad answers, λ_D n_D
+        / (λ_U n_U) belongs in [1, 4/3].
 
     Returns:
       losses [B], not reduced; metric `kl`, the baseline, named as in TRL.
@@ -49,7 +57,8 @@ def kto(
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8.
     """
     gain = beta * (log_ratio(policy.completion, reference.completion) - z0.detach())  # [B]
-    # 1 - σ(x) is written σ(-x): in float32 the difference is 0 from x = 17 on, and its gradient lost with it.
+    # 1 - σ(x) is written σ(-x): in float32 the difference is 0 from x = 17 on, and its gradient
+    # lost with it.
     losses = torch.where(
         policy.desirable,
         desirable_weight * torch.sigmoid(-gain),
@@ -59,13 +68,14 @@ def kto(
 
 
 def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
-    """KTO's reference point z0: an estimate of KL(π‖ref) from answers to *other* prompts, never below zero.
+    """KTO's reference point z0: an estimate of KL(π‖ref) from answers to *other* prompts, never
+    below zero.
 
         z0 = max(0, mean over n of log π(y'|x) - log ref(y'|x))
 
     Args:
-      policy, reference: log-probs of n mismatched rows, each prompt with an answer to another prompt, of the whole
-        batch over all ranks.
+      policy, reference: log-probs of n mismatched rows, each prompt with an answer to another
+        prompt, of the whole batch over all ranks.
 
     Returns:
       a scalar in nats, detached.
@@ -73,11 +83,13 @@ def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
     Raises:
       UsageError: fewer than two rows, of which none can be mismatched.
 
-    Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.1; matched rows would estimate something else.
+    Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.1; matched rows would estimate something
+    else.
     """
     if len(policy) < 2:
         raise UsageError(
-            f"KTO estimates its baseline from answers to other prompts, and a batch of {len(policy)} has none. "
-            "Use a batch of at least 2; papers use 8 to 128 (train.batch_size)."
+            "KTO estimates its baseline from answers to other prompts, and a batch of"
+            f" {len(policy)} has none. Use a batch of at least 2; papers use 8 to 128"
+            " (train.batch_size)."
         )
     return log_ratio(policy, reference).detach().mean().clamp(min=0)

@@ -9,13 +9,16 @@ from torch import Tensor
 
 from accord.types import Logps, UsageError
 
-# The mean log-prob of an answer that the model is certain of. float32 log-softmax cannot tell a probability of 1
-# from one of 1 - 6e-8, so any mean above -1e-12 is rounding, and log-odds there would be infinite.
+# The mean log-prob of an answer that the model is certain of. float32 log-softmax cannot tell a
+# probability of 1 from one of 1 - 6e-8, so any mean above -1e-12 is rounding, and log-odds there
+# would be infinite.
 CERTAIN = -1e-12
 
 
 def same_rows(*logps: Logps) -> None:
-    """Refuses log-probs of unequal numbers of rows: broadcasting would pair each row with a stranger."""
+    """Refuses log-probs of unequal numbers of rows: broadcasting would pair each row with a
+    stranger.
+    """
     shapes = [tuple(one.sum.shape) for one in logps]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
         raise UsageError(
@@ -28,7 +31,8 @@ def log_ratio(policy: Logps, reference: Logps | None) -> Tensor:
     """log π(y|x) - log ref(y|x) of each completion, summed over its tokens.
 
     Args:
-      policy, reference: log-probs of the same N completions. No gradient is taken through `reference`.
+      policy, reference: log-probs of the same N completions. No gradient is taken through
+        `reference`.
 
     Returns:
       [N] nats.
@@ -45,8 +49,9 @@ def log_ratio(policy: Logps, reference: Logps | None) -> Tensor:
 def log1mexp(x: Tensor) -> Tensor:
     """log(1 - exp(x)) for x < 0, in two branches that meet at -ln 2.
 
-    Near zero 1 - exp(x) cancels, far from it exp(x) vanishes: each branch is exact where the other is not.
-    The branch not taken sees a harmless number, since `where` would turn its infinite gradient into NaN.
+    Near zero 1 - exp(x) cancels, far from it exp(x) vanishes: each branch is exact where the other
+    is not. The branch not taken sees a harmless number, since `where` would turn its infinite
+    gradient into NaN.
 
     Source: Mächler 2012, "Accurately computing log(1 - exp(-|a|))", Eq. 7.
     """
@@ -56,7 +61,8 @@ def log1mexp(x: Tensor) -> Tensor:
 
 
 def log_odds(mean: Tensor) -> Tensor:
-    """log(p / (1 - p)) of an answer's per-token probability p = exp(mean log-prob), in nats. [N] to [N].
+    """log(p / (1 - p)) of an answer's per-token probability p = exp(mean log-prob), in nats. [N] to
+    [N].
 
     Finite for every mean ≤ 0: means above `CERTAIN` count as `CERTAIN`, and get no gradient.
     """

@@ -15,7 +15,9 @@ from accord.types import Logps, LossOutput, RowLogps, UsageError
 TINY_BETA = 0.005
 
 # What `resolve(..., allow=...)` understands: name -> what is given up.
-PERMISSIONS = {"tiny_beta": f"beta under {TINY_BETA:g}: next to nothing keeps the policy near where it began"}
+PERMISSIONS = {
+    "tiny_beta": f"beta under {TINY_BETA:g}: next to nothing keeps the policy near where it began"
+}
 
 # How other tools and papers call a keyword of ours.
 KEYWORDS_ALSO_CALLED = {
@@ -37,7 +39,8 @@ def _unfixed(options: dict) -> float | None:
     return None
 
 
-MEASURED_WIDTH = 576  # hidden size of SmolLM2-135M, on which the objectives' learning rates were measured
+# hidden size of SmolLM2-135M, on which the objectives' learning rates were measured
+MEASURED_WIDTH = 576
 
 
 @dataclass(frozen=True)
@@ -46,18 +49,26 @@ class Objective:
 
     name: str
     function: Callable[..., LossOutput]
-    rows: str  # "pairs", "labelled" or "demonstrations": what it trains on; "rollouts": the policy's own answers
+    # "pairs", "labelled" or "demonstrations": what it trains on; "rollouts": the policy's own
+    # answers
+    rows: str
     reference: bool  # whether it measures against a reference
     reward: Callable[..., Tensor]  # (policy: Logps, reference: Logps | None, **options) -> [N]
     convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
-    learning_rate: float  # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
+    # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
+    learning_rate: float
     source: str
-    at_reference: Callable[[dict], float | None] = _unfixed  # options -> loss where policy = reference
-    needs: str = "logps"  # what it is a function of: log-probs of a language model, or "scores" of a reward model
+    # options -> loss where policy = reference
+    at_reference: Callable[[dict], float | None] = _unfixed
+    # what it is a function of: log-probs of a language model, or "scores" of a reward model
+    needs: str = "logps"
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
-    couples_batch: bool = False  # whether a row's loss depends on the batch it is in, through `context`
-    context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None  # mismatched rows -> keywords
-    complete: Callable[[dict], dict] = dict  # options -> options: checks between keywords, defaults that depend
+    # whether a row's loss depends on the batch it is in, through `context`
+    couples_batch: bool = False
+    # mismatched rows -> keywords
+    context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None
+    # options -> options: checks between keywords, defaults that depend
+    complete: Callable[[dict], dict] = dict
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -65,13 +76,19 @@ class Objective:
 
     @property
     def schema(self) -> dict[str, dict]:
-        """Each keyword: what it accepts, and its default (absent where it must be given). JSON-serialisable."""
+        """Each keyword: what it accepts, and its default (absent where it must be given).
+        JSON-serialisable.
+        """
         return {
             name: {"accepts": kind.words} | ({} if _required(default) else {"default": default})
-            for (name, kind), default in zip(self.kinds.items(), self._defaults().values(), strict=True)
+            for (name, kind), default in zip(
+                self.kinds.items(), self._defaults().values(), strict=True
+            )
         }
 
-    def bind(self, given: Mapping[str, object], allow: frozenset[str] = frozenset()) -> BoundObjective:
+    def bind(
+        self, given: Mapping[str, object], allow: frozenset[str] = frozenset()
+    ) -> BoundObjective:
         """This objective with all its keywords checked and filled in.
 
         Raises:
@@ -84,7 +101,9 @@ class Objective:
         for name, value in options.items():
             if _required(value):
                 accepts = self.kinds[name].words
-                raise UsageError(f"{self.name}: {name} must be given; it has no default. It must be {accepts}.")
+                raise UsageError(
+                    f"{self.name}: {name} must be given; it has no default. It must be {accepts}."
+                )
             options[name] = self.kinds[name].check(self.name, name, value)
         self._check_beta(options, allow)
         return self._bound(self.complete(options))
@@ -98,7 +117,10 @@ class Objective:
 
     def _parameters(self) -> dict[str, object]:
         """Each argument of the function, and its default."""
-        return {name: parameter.default for name, parameter in inspect.signature(self.function).parameters.items()}
+        return {
+            name: parameter.default
+            for name, parameter in inspect.signature(self.function).parameters.items()
+        }
 
     def _unknown(self, name: str) -> str:
         accepted = ", ".join(self.kinds) or "no keyword at all"
@@ -113,8 +135,9 @@ class Objective:
         beta = options.get("beta")
         if isinstance(beta, float) and beta < TINY_BETA and "tiny_beta" not in allow:
             raise UsageError(
-                f"{self.name}: beta = {beta:g} is under {TINY_BETA:g}, where next to nothing keeps the policy near "
-                "where it began. Papers use 0.01 to 0.5; if you have a reason, allow 'tiny_beta'."
+                f"{self.name}: beta = {beta:g} is under {TINY_BETA:g}, where next to nothing keeps"
+                " the policy near where it began. Papers use 0.01 to 0.5; if you have a reason,"
+                " allow 'tiny_beta'."
             )
 
 
@@ -123,9 +146,12 @@ class BoundObjective:
     """An objective with its options: what a run trains with, and all that the trainer asks."""
 
     objective: Objective
-    options: dict  # every keyword, checked; JSON-serialisable; `resolve(name, options)` gives the same again
+    # every keyword, checked; JSON-serialisable; `resolve(name, options)` gives the same again
+    options: dict
 
-    def losses(self, policy: RowLogps, reference: RowLogps | None = None, **context: Tensor) -> LossOutput:
+    def losses(
+        self, policy: RowLogps, reference: RowLogps | None = None, **context: Tensor
+    ) -> LossOutput:
         """The loss of each of B rows, not reduced.
 
         Args:
@@ -146,12 +172,16 @@ class BoundObjective:
         return self.objective.function(*rows, **self.options, **context)
 
     def reward(self, policy: Logps, reference: Logps | None = None) -> Tensor:
-        """The implicit reward of N completions under this objective, [N]; a reference that is not used is ignored."""
+        """The implicit reward of N completions under this objective, [N]; a reference that is not
+        used is ignored.
+        """
         return self.objective.reward(policy, reference, **self.options)
 
     @property
     def convention(self) -> str:
-        """One line that names aloud what other tools leave unsaid: sums or means, and what β then means."""
+        """One line that names aloud what other tools leave unsaid: sums or means, and what β then
+        means.
+        """
         return self.objective.convention(self.options)
 
     @property
@@ -196,10 +226,11 @@ class BoundObjective:
         return self.objective.learning_rate
 
     def suggested_rate(self, width: int, adapters: bool) -> float:
-        """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where it was measured.
+        """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where
+        it was measured.
 
-        Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all weights want about
-        a tenth.
+        Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all
+        weights want about a tenth.
         """
         return self.learning_rate * min(1.0, MEASURED_WIDTH / width) * (1.0 if adapters else 0.1)
 

@@ -1,7 +1,7 @@
 """The keywords of an objective: what values each takes, said in words when a value is wrong.
 
-An objective's keyword arguments are the schema of `objective:` in a recipe. Defaults live in the signature,
-bounds beside it in `@bounded(...)`, and nowhere else.
+An objective's keyword arguments are the schema of `objective:` in a recipe. Defaults live in the
+signature, bounds beside it in `@bounded(...)`, and nowhere else.
 """
 
 from __future__ import annotations
@@ -29,8 +29,15 @@ class Number:
 
     @property
     def words(self) -> str:
-        bounds = {"above": self.above, "at least": self.at_least, "below": self.below, "at most": self.at_most}
-        said = " and ".join(f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None)
+        bounds = {
+            "above": self.above,
+            "at least": self.at_least,
+            "below": self.below,
+            "at most": self.at_most,
+        }
+        said = " and ".join(
+            f"{word} {bound:g}" for word, bound in bounds.items() if bound is not None
+        )
         return f"a finite number {said}".rstrip() + (", or nothing" if self.optional else "")
 
     def check(self, owner: str, name: str, value: object) -> float | None:
@@ -54,7 +61,8 @@ class Number:
 
 def _float(value: object) -> float | None:
     """The value of a number; None of anything else, and of an integer beyond all floats."""
-    if isinstance(value, bool) or not isinstance(value, Real):  # bool is an int: `beta: true` would train with β = 1
+    # bool is an int: `beta: true` would train with β = 1
+    if isinstance(value, bool) or not isinstance(value, Real):
         return None
     try:
         return float(value)
@@ -81,7 +89,9 @@ class Choice:
 
 @dataclass(frozen=True)
 class Anything:
-    """A value of one type, for keywords of which accord knows no bounds: those of a stranger's objective."""
+    """A value of one type, for keywords of which accord knows no bounds: those of a stranger's
+    objective.
+    """
 
     type: type | None = None  # None: any of bool, int, float, str or null
 
@@ -100,7 +110,9 @@ Kind = Number | Choice | Anything
 
 
 def _wrong(owner: str, name: str, value: object, words: str, hint: str = "") -> UsageError:
-    return UsageError(f"{owner}: {name} = {_shown(value)} is not accepted; it must be {words}. {hint}".rstrip())
+    return UsageError(
+        f"{owner}: {name} = {_shown(value)} is not accepted; it must be {words}. {hint}".rstrip()
+    )
 
 
 def _shown(value: object) -> str:
@@ -130,7 +142,9 @@ def bounded(**kinds: Kind) -> Callable[[Callable], Callable]:
 
 
 def nearest(word: str, known: Iterable[str], also_called: Mapping[str, str]) -> str | None:
-    """The known name that was probably meant: another tool's name for it, or the one spelt most alike."""
+    """The known name that was probably meant: another tool's name for it, or the one spelt most
+    alike.
+    """
     known = list(known)
     spelt = word.lower().replace("-", "_")
     if also_called.get(spelt) in known:

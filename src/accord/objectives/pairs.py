@@ -1,7 +1,8 @@
 """Objectives for pairs, measured against a reference: DPO and its relatives.
 
-All see one number, h = (log π_w - log ref_w) - (log π_l - log ref_l), w chosen and l rejected: by how many nats
-the policy prefers the chosen answer more than the reference does. They differ in what they ask of it.
+All see one number, h = (log π_w - log ref_w) - (log π_l - log ref_l), w chosen and l rejected: by
+how many nats the policy prefers the chosen answer more than the reference does. They differ in what
+they ask of it.
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ BETA = Number(above=0, hint="Papers use 0.01 to 0.5.")
 FLIPPED = Number(
     at_least=0,
     below=0.5,
-    hint="It is the share of labels taken to be flipped: at one half the labels say nothing, past it the opposite.",
+    hint=(
+        "It is the share of labels taken to be flipped: at one half the labels say nothing, past it"
+        " the opposite."
+    ),
 )
-NORMALIZE = Choice(("token_mean", "sequence_sum"), hint="They give beta different meanings; see `ipo`.")
+NORMALIZE = Choice(
+    ("token_mean", "sequence_sum"), hint="They give beta different meanings; see `ipo`."
+)
 
 
 @bounded(beta=BETA, label_smoothing=FLIPPED)
 def dpo(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.0
 ) -> LossOutput:
-    """Direct Preference Optimization: make the policy prefer what people preferred, relative to a reference.
+    """Direct Preference Optimization: make the policy prefer what people preferred, relative to a
+    reference.
 
         L = -(1 - ε) log σ(βh) - ε log σ(-βh)
 
@@ -35,7 +42,8 @@ def dpo(
 
     Args:
       policy, reference: log-probs of the same B pairs. No gradient is taken through `reference`.
-      beta: how strongly to stay near the reference, per nat. Larger stays nearer. Papers use 0.01 to 0.5.
+      beta: how strongly to stay near the reference, per nat. Larger stays nearer. Papers use 0.01
+        to 0.5.
       label_smoothing: assumed share of flipped labels, ε in [0, 0.5). Zero is the original DPO.
 
     Returns:
@@ -47,14 +55,17 @@ def dpo(
     Source: Rafailov et al. 2023, arXiv:2305.18290, Eq. 7.  ε: Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3.
     """
     scaled = beta * _margin(policy, reference)
-    return LossOutput(-(1 - label_smoothing) * F.logsigmoid(scaled) - label_smoothing * F.logsigmoid(-scaled))
+    return LossOutput(
+        -(1 - label_smoothing) * F.logsigmoid(scaled) - label_smoothing * F.logsigmoid(-scaled)
+    )
 
 
 @bounded(beta=BETA, label_smoothing=FLIPPED)
 def cdpo(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.1
 ) -> LossOutput:
-    """Conservative DPO: `dpo` that takes a share ε of its labels to be flipped, and so stops at a finite margin.
+    """Conservative DPO: `dpo` that takes a share ε of its labels to be flipped, and so stops at a
+    finite margin.
 
         L = -(1 - ε) log σ(βh) - ε log σ(-βh)          least at βh = logit(1 - ε)
 
@@ -69,7 +80,8 @@ def cdpo(
 def robust(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.1
 ) -> LossOutput:
-    """Robust DPO (rDPO): in expectation over labels flipped at rate ε, the DPO loss of the true labels.
+    """Robust DPO (rDPO): in expectation over labels flipped at rate ε, the DPO loss of the true
+    labels.
 
         L = [-(1 - ε) log σ(βh) + ε log σ(-βh)] / (1 - 2ε)
 
@@ -81,23 +93,26 @@ def robust(
     """
     scaled = beta * _margin(policy, reference)
     kept, flipped = -F.logsigmoid(scaled), -F.logsigmoid(-scaled)
-    return LossOutput(((1 - label_smoothing) * kept - label_smoothing * flipped) / (1 - 2 * label_smoothing))
+    return LossOutput(
+        ((1 - label_smoothing) * kept - label_smoothing * flipped) / (1 - 2 * label_smoothing)
+    )
 
 
 @bounded(beta=BETA, normalize=NORMALIZE)
 def ipo(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, normalize: str = "token_mean"
 ) -> LossOutput:
-    """Identity Preference Optimization: bring the margin to 1/(2β), no further, however sure the labels.
+    """Identity Preference Optimization: bring the margin to 1/(2β), no further, however sure the
+    labels.
 
         L = (h - 1/(2β))²
 
     Args:
       policy, reference: log-probs of the same B pairs. No gradient is taken through `reference`.
       beta: the paper's τ. The margin aimed at is 1/(2β), so larger stays nearer to the reference.
-      normalize: "token_mean" divides each answer's log-ratio by its tokens, as the authors told TRL that they did
-        (huggingface/blog#1785), and β is per nat-per-token; "sequence_sum" is the paper's text, β per nat. The two
-        differ by an answer's length, often a hundredfold.
+      normalize: "token_mean" divides each answer's log-ratio by its tokens, as the authors told TRL
+        that they did (huggingface/blog#1785), and β is per nat-per-token; "sequence_sum" is the
+        paper's text, β per nat. The two differ by an answer's length, often a hundredfold.
 
     Returns:
       losses [B], not reduced.
@@ -115,7 +130,8 @@ def ipo(
 
 @bounded(beta=BETA)
 def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> LossOutput:
-    """Hinge on the margin (SLiC's calibration loss, normalised by a reference): nothing once βh reaches 1.
+    """Hinge on the margin (SLiC's calibration loss, normalised by a reference): nothing once βh
+    reaches 1.
 
         L = max(0, 1 - βh)
 
@@ -129,8 +145,8 @@ def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> Loss
     Raises:
       UsageError: a keyword out of bounds, or log-probs of unequal numbers of rows.
 
-    Source: Zhao et al. 2023, arXiv:2305.10425 (rank calibration); against a reference: Liu et al. 2023,
-    arXiv:2309.06657 (hinge-norm).
+    Source: Zhao et al. 2023, arXiv:2305.10425 (rank calibration); against a reference: Liu et al.
+    2023, arXiv:2309.06657 (hinge-norm).
     """
     return LossOutput(torch.relu(1 - beta * _margin(policy, reference)))
 
@@ -141,14 +157,18 @@ def beta_log_ratio(policy: Logps, reference: Logps | None, *, beta: float, **_: 
 
 
 def ipo_reward(policy: Logps, reference: Logps | None, *, beta: float, normalize: str) -> Tensor:
-    """Implicit reward of N completions under IPO: β times the log-ratio, in the normalisation trained with. [N]"""
+    """Implicit reward of N completions under IPO: β times the log-ratio, in the normalisation
+    trained with. [N]
+    """
     return beta * _normalized_log_ratio(policy, reference, normalize)
 
 
 def _margin(policy: PairLogps, reference: PairLogps) -> Tensor:
     """h of each pair, from sums. [B] nats"""
     same_rows(policy.chosen, policy.rejected)
-    return log_ratio(policy.chosen, reference.chosen) - log_ratio(policy.rejected, reference.rejected)
+    return log_ratio(policy.chosen, reference.chosen) - log_ratio(
+        policy.rejected, reference.rejected
+    )
 
 
 def _normalized_log_ratio(policy: Logps, reference: Logps | None, normalize: str) -> Tensor:

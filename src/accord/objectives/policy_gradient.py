@@ -1,8 +1,9 @@
 """Policy gradients: losses of a policy's own answers, token by token, given their advantages.
 
-Every loss here is of one answer and depends on nothing but its own tokens; none is a mean. What the sum of losses is to be
-divided by stands beside each method in `POLICY_METHODS` ("rows" or "tokens" of the *whole* batch), so that no split into
-micro-batches changes a gradient. Advantages come from `accord.online.advantages`, for the whole batch at once.
+Every loss here is of one answer and depends on nothing but its own tokens; none is a mean. What the
+sum of losses is to be divided by stands beside each method in `POLICY_METHODS` ("rows" or "tokens"
+of the *whole* batch), so that no split into micro-batches changes a gradient. Advantages come from
+`accord.online.advantages`, for the whole batch at once.
 
 N answers · C their tokens, laid end to end in the order of the answers.
 """
@@ -18,9 +19,12 @@ from torch import Tensor
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
-FURTHEST = 20.0  # nats of one token's log-ratio that are told apart: e^20 is finite in float32, e^89 is not
+# nats of one token's log-ratio that are told apart: e^20 is finite in float32, e^89 is not
+FURTHEST = 20.0
 CLIP = Number(above=0, below=1, hint="0.2 is the usual one.")
-CLIP_HIGH = Number(above=0, optional=True, hint="DAPO uses 0.28; nothing takes the lower bound for both.")
+CLIP_HIGH = Number(
+    above=0, optional=True, hint="DAPO uses 0.28; nothing takes the lower bound for both."
+)
 BETA = Number(at_least=0, hint="0 leaves the KL term out of the loss; GRPO's paper uses 0.04.")
 
 
@@ -39,12 +43,17 @@ class Rollouts:
         for name in ("logps", "old", "advantages", "reference"):
             values = getattr(self, name)
             if values is not None and tuple(values.shape) != (tokens,):
-                raise UsageError(f"{name} of shape {tuple(values.shape)}: the {len(self.count)} answers have {tokens} tokens, so [{tokens}].")
+                raise UsageError(
+                    f"{name} of shape {tuple(values.shape)}: the {len(self.count)} answers have"
+                    f" {tokens} tokens, so [{tokens}]."
+                )
 
     @property
     def owner(self) -> Tensor:
         """[C] which answer each token is of."""
-        return torch.repeat_interleave(torch.arange(len(self.count), device=self.count.device), self.count)
+        return torch.repeat_interleave(
+            torch.arange(len(self.count), device=self.count.device), self.count
+        )
 
     def sums(self, values: Tensor) -> Tensor:
         """Per-token values [C] added up over each answer, [N]."""
@@ -56,19 +65,21 @@ class Rollouts:
 
 @bounded(clip=CLIP, clip_high=CLIP_HIGH)
 def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None) -> LossOutput:
-    """Proximal Policy Optimization's clipped surrogate, summed over an answer's tokens. Divide by the batch's tokens.
+    """Proximal Policy Optimization's clipped surrogate, summed over an answer's tokens. Divide by
+    the batch's tokens.
 
         L = Σ_t -min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε') A_t)          ρ_t = π(y_t | …) / π_old(y_t | …)
 
-    Advantages are GAE's (`accord.online.advantages.gae`), whose rewards hold the KL penalty; the value head has a loss of
-    its own, `value_losses`.
+    Advantages are GAE's (`accord.online.advantages.gae`), whose rewards hold the KL penalty; the
+    value head has a loss of its own, `value_losses`.
 
     Args:
       rollouts: N answers and their advantages.
       clip, clip_high: ε below, and ε' above; the same where only one is given.
 
     Returns:
-      losses [N], not reduced; metrics `clip_ratio` (share of tokens) and `approx_kl` (to the sampling policy, k3, nats a token).
+      losses [N], not reduced; metrics `clip_ratio` (share of tokens) and `approx_kl` (to the
+      sampling policy, k3, nats a token).
 
     Source: Schulman et al. 2017, arXiv:1707.06347, Eq. 7.
     """
@@ -76,22 +87,35 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
     return LossOutput(rollouts.sums(losses), metrics)
 
 
-@bounded(clip=CLIP, clip_high=CLIP_HIGH, beta=BETA, kl=Choice(("k1", "k2", "k3"), hint="See `kl_terms`: k2 has KL's gradient."))
+@bounded(
+    clip=CLIP,
+    clip_high=CLIP_HIGH,
+    beta=BETA,
+    kl=Choice(("k1", "k2", "k3"), hint="See `kl_terms`: k2 has KL's gradient."),
+)
 def grpo(
-    rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0, kl: str = "k3"
+    rollouts: Rollouts,
+    *,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    beta: float = 0.0,
+    kl: str = "k3",
 ) -> LossOutput:
-    """Group Relative Policy Optimization: the clipped surrogate and a KL term, averaged over each answer's tokens.
+    """Group Relative Policy Optimization: the clipped surrogate and a KL term, averaged over each
+    answer's tokens.
 
         L = 1/|y| Σ_t [-min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A) + β KL_t]
 
-    Divide by the batch's answers. A is the answer's reward less its group's mean, over the group's standard deviation
+    Divide by the batch's answers. A is the answer's reward less its group's mean, over the group's
+    standard deviation
     (`group_advantages`). Both divisions bias it: by |y| long wrong answers weigh less, by the deviation easy and hard
     prompts weigh more; `dr_grpo` leaves them out.
 
     Args:
       rollouts: N answers; with `reference` where beta is above 0.
       beta: weight of the KL term in the loss.
-      kl: estimator of it. k3 is the paper's; on the policy's own answers its gradient is that of KL(ref‖π).
+      kl: estimator of it. k3 is the paper's; on the policy's own answers its gradient is that of
+        KL(ref‖π).
 
     Returns:
       losses [N], not reduced; metrics as `ppo`, and `kl` in nats a token.
@@ -102,16 +126,29 @@ def grpo(
     return LossOutput(rollouts.sums(losses) / rollouts.count, metrics)
 
 
-@bounded(clip=CLIP, clip_high=CLIP_HIGH, beta=BETA, kl=Choice(("k1", "k2", "k3")), max_tokens=Number(above=0))
+@bounded(
+    clip=CLIP,
+    clip_high=CLIP_HIGH,
+    beta=BETA,
+    kl=Choice(("k1", "k2", "k3")),
+    max_tokens=Number(above=0),
+)
 def dr_grpo(
-    rollouts: Rollouts, *, max_tokens: float, clip: float = 0.2, clip_high: float | None = None, beta: float = 0.0,
+    rollouts: Rollouts,
+    *,
+    max_tokens: float,
+    clip: float = 0.2,
+    clip_high: float | None = None,
+    beta: float = 0.0,
     kl: str = "k2",
-) -> LossOutput:  # fmt: skip
-    """GRPO done right: divided by one constant, not by each answer's own length. Divide by the batch's answers.
+) -> LossOutput:
+    """GRPO done right: divided by one constant, not by each answer's own length. Divide by the
+    batch's answers.
 
         L = 1/T_max Σ_t [-min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A) + β KL_t]
 
-    A is the reward less the group's mean, without the division by the deviation (`group_advantages(…, scale="none")`).
+    A is the reward less the group's mean, without the division by the deviation
+    (`group_advantages(…, scale="none")`).
 
     Args:
       max_tokens: T_max, the longest answer that sampling allows: the same for every batch.
@@ -127,7 +164,8 @@ def dr_grpo(
 
 @bounded(clip=CLIP, clip_high=CLIP_HIGH)
 def dapo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = 0.28) -> LossOutput:
-    """DAPO's loss: GRPO's surrogate with a higher upper clip, each token of the batch weighing alike, no KL term.
+    """DAPO's loss: GRPO's surrogate with a higher upper clip, each token of the batch weighing
+    alike, no KL term.
 
         L = Σ_t -min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A)
 
@@ -144,17 +182,20 @@ def dapo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = 0.2
 
 @bounded()
 def reinforce(rollouts: Rollouts) -> LossOutput:
-    """REINFORCE: the log-prob of a whole answer, weighed by its advantage. Divide by the batch's answers.
+    """REINFORCE: the log-prob of a whole answer, weighed by its advantage. Divide by the batch's
+    answers.
 
         L = -Σ_t A_t log π(y_t | …)
 
-    Right for answers of the policy itself: there is no ratio, so `old` is not read. With `leave_one_out` advantages it is
-    RLOO; with any baseline that does not depend on the answer it is unbiased.
+    Right for answers of the policy itself: there is no ratio, so `old` is not read. With
+    `leave_one_out` advantages it is RLOO; with any baseline that does not depend on the answer it
+    is unbiased.
 
     Returns:
       losses [N], not reduced.
 
-    Source: Williams 1992, Machine Learning 8; Ahmadian et al. 2024, arXiv:2402.14740, Eqs. 5 and 6 (RLOO).
+    Source: Williams 1992, Machine Learning 8; Ahmadian et al. 2024, arXiv:2402.14740, Eqs. 5 and 6
+    (RLOO).
     """
     return LossOutput(rollouts.sums(-rollouts.advantages.detach() * rollouts.logps))
 
@@ -169,13 +210,15 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
         k2 = d² / 2          biased, small while the policies are close
         k3 = e^-d - 1 + d    unbiased, never negative
 
-    That is of the *value*. Of the *gradient*, where the term stands in a loss and tokens are the policy's own:
+    That is of the *value*. Of the *gradient*, where the term stands in a loss and tokens are the
+    policy's own:
 
         k1   0 on average: E[∇ log π] = 0. It trains nothing but noise. (In the *reward*, detached, k1 is right.)
         k2   ∇KL(π‖ref): the right one.
         k3   ∇KL(ref‖π), the other divergence, whose optimum is another policy.
 
-    Source: Schulman 2020, joschu.net/blog/kl-approx.html (values); Tang and Munos 2025, arXiv:2506.09477 (gradients).
+    Source: Schulman 2020, joschu.net/blog/kl-approx.html (values); Tang and Munos 2025,
+    arXiv:2506.09477 (gradients).
     """
     d = logps - reference.detach()
     if kind == "k1":
@@ -187,12 +230,16 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
     return torch.expm1(back) - back
 
 
-def value_losses(values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = 0.2) -> Tensor:
-    """Loss of a value head at each token, [C]; clipped to stay near what it said when the answers were sampled.
+def value_losses(
+    values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = 0.2
+) -> Tensor:
+    """Loss of a value head at each token, [C]; clipped to stay near what it said when the answers
+    were sampled.
 
         L_t = ½ max((V_t - R_t)², (clip(V_t, V_old ± ε) - R_t)²)
 
-    Source: PPO's reference code (Dhariwal et al. 2017, OpenAI baselines, ppo2); Huang et al. 2024, arXiv:2403.17031.
+    Source: PPO's reference code (Dhariwal et al. 2017, OpenAI baselines, ppo2); Huang et al. 2024,
+    arXiv:2403.17031.
     """
     plain = (values - returns.detach()).square()
     if clip is None:
@@ -201,23 +248,29 @@ def value_losses(values: Tensor, old_values: Tensor, returns: Tensor, clip: floa
     return 0.5 * torch.maximum(plain, (held - returns.detach()).square())
 
 
-def _surrogate(rollouts: Rollouts, clip: float, clip_high: float | None) -> tuple[Tensor, dict[str, Tensor]]:
+def _surrogate(
+    rollouts: Rollouts, clip: float, clip_high: float | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """-min(ρA, clip(ρ)A) of every token [C]; figures of every answer [N]."""
     log_ratio = (rollouts.logps - rollouts.old.detach()).clamp(-FURTHEST, FURTHEST)
     ratio, advantages = log_ratio.exp(), rollouts.advantages.detach()
     near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
     losses = torch.maximum(-advantages * ratio, -advantages * near)
     clipped = (-advantages * near > -advantages * ratio).to(losses.dtype)
-    apart = (torch.expm1(log_ratio) - log_ratio).detach()  # k3 of KL(old‖π): the tokens are the old policy's
+    # k3 of KL(old‖π): the tokens are the old policy's
+    apart = (torch.expm1(log_ratio) - log_ratio).detach()
     return losses, {"clip_ratio": _mean(rollouts, clipped), "approx_kl": _mean(rollouts, apart)}
 
 
-def _with_kl(rollouts: Rollouts, clip: float, clip_high: float | None, beta: float, kl: str) -> tuple[Tensor, dict[str, Tensor]]:
+def _with_kl(
+    rollouts: Rollouts, clip: float, clip_high: float | None, beta: float, kl: str
+) -> tuple[Tensor, dict[str, Tensor]]:
     losses, metrics = _surrogate(rollouts, clip, clip_high)
     if (rollouts.reference is not None) != (beta > 0):
         raise UsageError(
-            "beta weighs a KL term in the loss, which takes the reference's log-probs: give both, or beta = 0 and no reference "
-            f"(beta = {beta:g}, reference {'given' if rollouts.reference is not None else 'not given'})."
+            "beta weighs a KL term in the loss, which takes the reference's log-probs: give both,"
+            f" or beta = 0 and no reference (beta = {beta:g}, reference"
+            f" {'given' if rollouts.reference is not None else 'not given'})."
         )
     if rollouts.reference is None:
         return losses, metrics
@@ -238,7 +291,9 @@ class PolicyMethod:
     """A loss, the advantages that it is meant for, and what its sum is divided by."""
 
     function: Callable[..., LossOutput]
-    advantages: str  # of accord.online.advantages: "gae", "group" (over the deviation), "group_unscaled", "leave_one_out", "baseline"
+    # of accord.online.advantages: "gae", "group" (over the deviation), "group_unscaled",
+    # "leave_one_out", "baseline"
+    advantages: str
     denominator: str  # "rows" or "tokens" of the whole batch
 
 

@@ -1,4 +1,5 @@
-"""The methods that learn from the policy's own answers, as rows of a table like that of `OBJECTIVES`.
+"""The methods that learn from the policy's own answers, as rows of a table like that of
+`OBJECTIVES`.
 
     loss        a function of `Rollouts` (policy_gradient.py)
     estimate    how rewards become advantages, by its name in `accord.online.estimates`, and its settings
@@ -20,13 +21,21 @@ from accord.objectives.pairs import log_ratio
 from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, value_losses
 from accord.types import LossOutput, UsageError
 
-PENALTY = Number(at_least=0, hint="Weight of the KL to the reference in the reward; papers use 0.01 to 0.2.")
+PENALTY = Number(
+    at_least=0, hint="Weight of the KL to the reference in the reward; papers use 0.01 to 0.2."
+)
 # name -> what it accepts, and its default
 SETTINGS: dict[str, dict[str, tuple[Kind, object]]] = {
     "gae": {
         "beta": (PENALTY, 0.05),
-        "kl_target": (Number(above=0, optional=True, hint="Nats an answer; beta then follows it."), None),
-        "gamma": (Number(above=0, at_most=1, hint="1 for answers: what counts is how they end."), 1.0),
+        "kl_target": (
+            Number(above=0, optional=True, hint="Nats an answer; beta then follows it."),
+            None,
+        ),
+        "gamma": (
+            Number(above=0, at_most=1, hint="1 for answers: what counts is how they end."),
+            1.0,
+        ),
         "lam": (Number(at_least=0, at_most=1), 0.95),
         "whitening": (Choice(("advantages", "none")), "advantages"),
     },
@@ -73,11 +82,23 @@ class PolicyObjective(Objective):
         return BoundPolicy(self, options)
 
     def _check_beta(self, options: dict, allow: frozenset[str]) -> None:
-        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term. What hangs on it then does nothing."""
+        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term. What hangs
+        on it then does nothing.
+        """
         plain = self._defaults()
-        idle = next((name for name in ("kl_target", "kl") if name in options and options[name] != plain[name]), None)
+        idle = next(
+            (
+                name
+                for name in ("kl_target", "kl")
+                if name in options and options[name] != plain[name]
+            ),
+            None,
+        )
         if idle and options["beta"] == 0:
-            raise UsageError(f"{self.name}: {idle} = {options[idle]}, and beta = 0: there is no KL term, so it would do nothing. Leave it out.")
+            raise UsageError(
+                f"{self.name}: {idle} = {options[idle]}, and beta = 0: there is no KL term, so it"
+                " would do nothing. Leave it out."
+            )
 
 
 @dataclass(frozen=True)
@@ -93,7 +114,9 @@ class BoundPolicy(BoundObjective):
 
     def critic_losses(self, expected: Tensor, old: Tensor, returns: Tensor) -> Tensor:
         """The value head's weighted loss of each token, [C]."""
-        return self.options["value_weight"] * value_losses(expected, old, returns, self.options["value_clip"])
+        return self.options["value_weight"] * value_losses(
+            expected, old, returns, self.options["value_clip"]
+        )
 
     @property
     def critic(self) -> bool:
@@ -117,7 +140,10 @@ class BoundPolicy(BoundObjective):
 def _says(what: str) -> Callable[[Mapping], str]:
     def convention(options: Mapping) -> str:
         weight = options.get("beta", 0.0)
-        where = {True: "in the loss, by the estimator " + str(options.get("kl")), False: "in the reward, at each token"}["kl" in options]
+        where = {
+            True: "in the loss, by the estimator " + str(options.get("kl")),
+            False: "in the reward, at each token",
+        }["kl" in options]
         penalty = f"KL weight beta = {weight:g} {where}" if weight else "no KL term"
         return f"{what}; {penalty}; learns from its own answers alone"
 
@@ -126,9 +152,15 @@ def _says(what: str) -> Callable[[Mapping], str]:
 
 _SAID = {
     "ppo": "clipped ratios, advantages by GAE with a value head, divided by the batch's tokens",
-    "grpo": "clipped ratios, rewards less their prompt's mean over its deviation, each answer's tokens averaged",
+    "grpo": (
+        "clipped ratios, rewards less their prompt's mean over its deviation, each answer's tokens"
+        " averaged"
+    ),
     "dr_grpo": "clipped ratios, rewards less their prompt's mean, divided by one constant length",
-    "dapo": "ratios clipped higher above, rewards less their prompt's mean over its deviation, divided by the batch's tokens",
+    "dapo": (
+        "ratios clipped higher above, rewards less their prompt's mean over its deviation, divided"
+        " by the batch's tokens"
+    ),
     "rloo": "whole answers' log-probs, rewards less the mean of the prompt's other answers",
     "reinforce": "whole answers' log-probs, rewards less the mean of former batches",
 }
@@ -143,11 +175,19 @@ _SOURCE = {
 
 POLICY_OBJECTIVES: dict[str, PolicyObjective] = {
     name: PolicyObjective(
-        name, method.function, rows="rollouts", reference=True, reward=_log_ratio, convention=_says(_SAID[name]),
-        learning_rate=2e-4, source=_SOURCE[name], denominator=method.denominator, estimate=method.advantages,
+        name,
+        method.function,
+        rows="rollouts",
+        reference=True,
+        reward=_log_ratio,
+        convention=_says(_SAID[name]),
+        learning_rate=2e-4,
+        source=_SOURCE[name],
+        denominator=method.denominator,
+        estimate=method.advantages,
     )
     for name, method in POLICY_METHODS.items()
-}  # fmt: skip
+}
 
 
 def require_source(rows: str, name: str, sampled: bool) -> None:
@@ -161,11 +201,12 @@ def require_source(rows: str, name: str, sampled: bool) -> None:
     """
     if rows == "rollouts" and not sampled:
         raise UsageError(
-            f"{name} learns from the policy's own answers: say how they are drawn and rewarded, such as "
-            "--set rollouts.rewards=[vader] (data.train is then a file of prompts)."
+            f"{name} learns from the policy's own answers: say how they are drawn and rewarded,"
+            " such as --set rollouts.rewards=[vader] (data.train is then a file of prompts)."
         )
     if sampled and rows not in ("rollouts", "pairs"):
         raise UsageError(
-            f"{name} trains on {rows}, and rollouts make groups or pairs. Take an objective of pairs (dpo, ipo, simpo, …), "
-            f"a policy gradient ({', '.join(POLICY_OBJECTIVES)}), or leave out the section `rollouts`."
+            f"{name} trains on {rows}, and rollouts make groups or pairs. Take an objective of"
+            f" pairs (dpo, ipo, simpo, …), a policy gradient ({', '.join(POLICY_OBJECTIVES)}), or"
+            " leave out the section `rollouts`."
         )

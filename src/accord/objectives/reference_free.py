@@ -1,7 +1,7 @@
 """Objectives for pairs that need no reference: SimPO, ORPO and CPO.
 
-Without a reference nothing but the learning rate keeps the policy near where it began. Each names here what its
-second term is: SimPO has none, ORPO and CPO imitate the chosen answer as well.
+Without a reference nothing but the learning rate keeps the policy near where it began. Each names
+here what its second term is: SimPO has none, ORPO and CPO imitate the chosen answer as well.
 """
 
 from __future__ import annotations
@@ -15,8 +15,12 @@ from accord.types import Logps, LossOutput, PairLogps, UsageError
 
 DEFAULT_RATIO = 0.5  # γ/β; the paper's best settings run from 0.1 to 0.8
 
-SIMPO_BETA = Number(above=0, hint="The SimPO paper uses 2 to 10: beta multiplies a mean, not a sum.")
-MARGIN = Number(at_least=0, optional=True, hint="The SimPO paper uses gamma / beta from 0.1 to 0.8.")
+SIMPO_BETA = Number(
+    above=0, hint="The SimPO paper uses 2 to 10: beta multiplies a mean, not a sum."
+)
+MARGIN = Number(
+    at_least=0, optional=True, hint="The SimPO paper uses gamma / beta from 0.1 to 0.8."
+)
 
 
 @bounded(beta=SIMPO_BETA, gamma=MARGIN, gamma_beta_ratio=MARGIN)
@@ -43,7 +47,8 @@ def simpo(
       losses [B], not reduced.
 
     Raises:
-      UsageError: a keyword out of bounds, gamma and gamma_beta_ratio at once, or unequal numbers of rows.
+      UsageError: a keyword out of bounds, gamma and gamma_beta_ratio at once, or unequal numbers of
+        rows.
 
     Source: Meng, Xia and Chen 2024, arXiv:2405.14734, Eq. 6.
     """
@@ -54,19 +59,21 @@ def simpo(
 
 @bounded(weight=Number(above=0, hint="The ORPO paper uses 0.1 to 0.25."))
 def orpo(policy: PairLogps, *, weight: float = 0.1) -> LossOutput:
-    """Odds Ratio Preference Optimization: imitate the chosen answer and, in the same phase, raise its odds.
+    """Odds Ratio Preference Optimization: imitate the chosen answer and, in the same phase, raise
+    its odds.
 
         L = -M_w + λ · -log σ(logodds_w - logodds_l)          logodds = M - log(1 - exp M), M mean log-prob per token
 
-    Both terms average over answer tokens. From sums, the odds ratio would be a dead or a hard hinge on length.
+    Both terms average over answer tokens. From sums, the odds ratio would be a dead or a hard hinge
+    on length.
 
     Args:
       policy: log-probs of B pairs.
       weight: λ of the odds-ratio term. The paper uses 0.1 to 0.25.
 
     Returns:
-      losses [B], not reduced; metrics `nll_loss`, `log_odds_ratio` (log σ of the difference of log-odds) and
-      `log_odds_chosen` (the difference itself), named as in TRL.
+      losses [B], not reduced; metrics `nll_loss`, `log_odds_ratio` (log σ of the difference of
+      log-odds) and `log_odds_chosen` (the difference itself), named as in TRL.
 
     Raises:
       UsageError: a keyword out of bounds, or unequal numbers of rows.
@@ -77,18 +84,24 @@ def orpo(policy: PairLogps, *, weight: float = 0.1) -> LossOutput:
     nll = -policy.chosen.mean
     margin = log_odds(policy.chosen.mean) - log_odds(policy.rejected.mean)
     metrics = {"nll_loss": nll, "log_odds_ratio": F.logsigmoid(margin), "log_odds_chosen": margin}
-    return LossOutput(nll - weight * F.logsigmoid(margin), {name: value.detach() for name, value in metrics.items()})
+    return LossOutput(
+        nll - weight * F.logsigmoid(margin),
+        {name: value.detach() for name, value in metrics.items()},
+    )
 
 
 @bounded(
     beta=Number(above=0, hint="Papers use 0.01 to 0.5."),
     alpha=Number(at_least=0, hint="1 is the paper's; 0 leaves the NLL term out."),
-    nll_normalize=Choice(("token_mean", "sequence_sum"), hint="They give alpha different meanings; see `cpo`."),
+    nll_normalize=Choice(
+        ("token_mean", "sequence_sum"), hint="They give alpha different meanings; see `cpo`."
+    ),
 )
 def cpo(
     policy: PairLogps, *, beta: float = 0.1, alpha: float = 1.0, nll_normalize: str = "token_mean"
 ) -> LossOutput:
-    """Contrastive Preference Optimization: DPO with a uniform reference, and imitation of the chosen answer.
+    """Contrastive Preference Optimization: DPO with a uniform reference, and imitation of the
+    chosen answer.
 
         L = -log σ(β (S_w - S_l)) + α · NLL_w          S sum of log-probs
 
@@ -96,9 +109,9 @@ def cpo(
       policy: log-probs of B pairs.
       beta: scale of the preference term, per nat.
       alpha: weight of the NLL of the chosen answer.
-      nll_normalize: "token_mean" takes NLL_w = -M_w, as in the authors' code (there over the batch's tokens, here row
-        by row, so that no row depends on another); "sequence_sum" takes -S_w, the paper's text, whose gradient is
-        as many times larger as the answer has tokens.
+      nll_normalize: "token_mean" takes NLL_w = -M_w, as in the authors' code (there over the
+        batch's tokens, here row by row, so that no row depends on another); "sequence_sum" takes
+        -S_w, the paper's text, whose gradient is as many times larger as the answer has tokens.
 
     Returns:
       losses [B], not reduced; metric `nll_loss`.
@@ -118,8 +131,9 @@ def simpo_margin(beta: float, gamma: float | None, gamma_beta_ratio: float | Non
     """The effective margin γ, whichever way it was given."""
     if gamma is not None and gamma_beta_ratio is not None:
         raise UsageError(
-            f"simpo: gamma = {gamma:g} and gamma_beta_ratio = {gamma_beta_ratio:g} were both given, and both set the "
-            "margin. Keep one: gamma is the margin itself, gamma_beta_ratio the margin divided by beta."
+            f"simpo: gamma = {gamma:g} and gamma_beta_ratio = {gamma_beta_ratio:g} were both given,"
+            " and both set the margin. Keep one: gamma is the margin itself, gamma_beta_ratio the"
+            " margin divided by beta."
         )
     if gamma is not None:
         return gamma
@@ -127,7 +141,9 @@ def simpo_margin(beta: float, gamma: float | None, gamma_beta_ratio: float | Non
 
 
 def simpo_options(options: dict) -> dict:
-    """SimPO's options with the default margin written out. Raises UsageError when it is given twice."""
+    """SimPO's options with the default margin written out. Raises UsageError when it is given
+    twice.
+    """
     simpo_margin(**options)
     if options["gamma"] is None and options["gamma_beta_ratio"] is None:
         return options | {"gamma_beta_ratio": DEFAULT_RATIO}
@@ -140,7 +156,9 @@ def simpo_reward(policy: Logps, reference: Logps | None, *, beta: float, **_: ob
 
 
 def orpo_reward(policy: Logps, reference: Logps | None, **_: object) -> Tensor:
-    """Implicit reward of N completions under ORPO: the log-odds that its Bradley-Terry term compares. [N]"""
+    """Implicit reward of N completions under ORPO: the log-odds that its Bradley-Terry term
+    compares. [N]
+    """
     return log_odds(policy.mean)
 
 

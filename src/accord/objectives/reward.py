@@ -1,4 +1,6 @@
-"""Reward models: a scalar head that scores the preferred answer above the other, by as much as preferences are sure."""
+"""Reward models: a scalar head that scores the preferred answer above the other, by as much as
+preferences are sure.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +13,23 @@ from accord.types import LossOutput, PairScores, Scores
 
 
 @bounded(
-    centering=Number(at_least=0, hint="0 leaves scores where they are; Eisenstein et al. use 0.01."),
-    margin=Choice(("column", "none"), hint="column takes each row's margin where the file has one."),
+    centering=Number(
+        at_least=0, hint="0 leaves scores where they are; Eisenstein et al. use 0.01."
+    ),
+    margin=Choice(
+        ("column", "none"), hint="column takes each row's margin where the file has one."
+    ),
 )
-def bradley_terry(policy: PairScores, *, centering: float = 0.0, margin: str = "column") -> LossOutput:
-    """The Bradley-Terry likelihood of a comparison, whose log-odds are the difference of two scores.
+def bradley_terry(
+    policy: PairScores, *, centering: float = 0.0, margin: str = "column"
+) -> LossOutput:
+    """The Bradley-Terry likelihood of a comparison, whose log-odds are the difference of two
+    scores.
 
         L = -log σ(s_w - s_l - m) + c (s_w + s_l)²          w chosen, l rejected, m the row's margin
 
-    Comparisons say nothing of where a prompt's scores lie, only of their difference; the second term draws each pair's
-    mean to 0, so that scores of different prompts can be compared.
+    Comparisons say nothing of where a prompt's scores lie, only of their difference; the second
+    term draws each pair's mean to 0, so that scores of different prompts can be compared.
 
     Args:
       policy: scores of B pairs, read at the last token, and their margins.
@@ -33,8 +42,8 @@ def bradley_terry(policy: PairScores, *, centering: float = 0.0, margin: str = "
     Raises:
       UsageError: a keyword out of bounds, or unequal numbers of rows.
 
-    Source: Bradley and Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, Eq. 1. m: Touvron et al. 2023,
-    arXiv:2307.09288, Eq. 2. c: Eisenstein et al. 2023, arXiv:2312.09244, §2.
+    Source: Bradley and Terry 1952; Ouyang et al. 2022, arXiv:2203.02155, Eq. 1. m: Touvron et al.
+    2023, arXiv:2307.09288, Eq. 2. c: Eisenstein et al. 2023, arXiv:2312.09244, §2.
     """
     same_rows(policy.chosen, policy.rejected)
     apart = policy.chosen.value - policy.rejected.value

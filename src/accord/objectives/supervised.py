@@ -14,8 +14,9 @@ def sft(policy: DemonstrationLogps) -> LossOutput:
 
         L = -Σ_t log π(y_t | x, y_<t)
 
-    The step divides by the answer tokens of the whole batch ("tokens" in the table), whatever the micro-batches: a
-    mean of micro-batch means would weigh tokens in short micro-batches more (TRL #2617).
+    The step divides by the answer tokens of the whole batch ("tokens" in the table), whatever the
+    micro-batches: a mean of micro-batch means would weigh tokens in short micro-batches more (TRL
+    #2617).
 
     Args:
       policy: log-probs of B demonstrations.
@@ -23,11 +24,14 @@ def sft(policy: DemonstrationLogps) -> LossOutput:
     Returns:
       losses [B] in nats, not reduced.
 
-    Source: maximum likelihood; Ouyang et al. 2022, arXiv:2203.02155, §3.5, as the first step of alignment.
+    Source: maximum likelihood; Ouyang et al. 2022, arXiv:2203.02155, §3.5, as the first step of
+    alignment.
     """
     return LossOutput(-policy.completion.sum)
 
 
 def mean_log_prob(policy: Logps, reference: Logps | None, **_: object) -> Tensor:
-    """Score of N completions where an objective defines no reward: the mean log-prob per token. [N] nats"""
+    """Score of N completions where an objective defines no reward: the mean log-prob per token. [N]
+    nats
+    """
     return policy.mean

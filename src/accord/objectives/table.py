@@ -1,6 +1,7 @@
 """The table of objectives: a new method is a function and a row here.
 
-The trainer asks a row what it needs (`reference`, `rows`, `denominator`, …) and never which method it is.
+The trainer asks a row what it needs (`reference`, `rows`, `denominator`, …) and never which method
+it is.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import nearest
 from accord.objectives.pairs import beta_log_ratio, cdpo, dpo, hinge, ipo, ipo_reward, robust
 from accord.objectives.policy_table import POLICY_OBJECTIVES
-from accord.objectives.reference_free import cpo, cpo_reward, orpo, orpo_reward, simpo, simpo_margin, simpo_options, simpo_reward
+from accord.objectives.reference_free import (
+    cpo,
+    cpo_reward,
+    orpo,
+    orpo_reward,
+    simpo,
+    simpo_margin,
+    simpo_options,
+    simpo_reward,
+)
 from accord.objectives.reward import bradley_terry, score
 from accord.objectives.supervised import mean_log_prob, sft
 from accord.types import Logps, UsageError
@@ -43,15 +53,20 @@ def resolve(
     """The objective of that name with its keywords checked and its defaults filled in.
 
     Args:
-      name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, or "module:function" for one of your own (see `accord.objectives.custom`).
+      name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, or "module:function" for one of your own
+        (see `accord.objectives.custom`).
       kwargs: the objective's own keyword arguments.
       allow: permissions given by name, of `PERMISSIONS`: what would otherwise be refused.
 
     Raises:
-      UsageError: an unknown method or keyword (the message names the nearest), or a value out of bounds.
+      UsageError: an unknown method or keyword (the message names the nearest), or a value out of
+        bounds.
     """
     if not isinstance(name, str):
-        raise UsageError(f"objective.name must be a word such as 'dpo', got {name!r}. Known: {', '.join(OBJECTIVES)}.")
+        raise UsageError(
+            f"objective.name must be a word such as 'dpo', got {name!r}. Known:"
+            f" {', '.join(OBJECTIVES)}."
+        )
     known = OBJECTIVES | POLICY_OBJECTIVES
     objective = load_custom(name) if ":" in name else known.get(name)
     if objective is None:
@@ -90,60 +105,79 @@ def _ipo_convention(options: dict) -> str:
     target = 1 / (2 * options["beta"])
     if options["normalize"] == "token_mean":
         return (
-            f"token_mean: log-ratios are means over answer tokens (the authors' practice), so beta = "
-            f"{options['beta']:g} aims at a margin of {target:g} nats per token"
+            "token_mean: log-ratios are means over answer tokens (the authors' practice), so beta"
+            f" = {options['beta']:g} aims at a margin of {target:g} nats per token"
         )
     return (
-        f"sequence_sum: log-ratios are sums over answer tokens (the paper's text), so beta = {options['beta']:g} "
-        f"aims at a margin of {target:g} nats per answer; tools that take means give beta another meaning"
+        "sequence_sum: log-ratios are sums over answer tokens (the paper's text), so beta ="
+        f" {options['beta']:g} aims at a margin of {target:g} nats per answer; tools that take"
+        " means give beta another meaning"
     )
 
 
 def _hinge_convention(options: dict) -> str:
     beta = options["beta"]
-    return f"log-ratios are sums over answer tokens, beta = {beta:g}: no loss once the margin is {1 / beta:g} nats"
+    return (
+        f"log-ratios are sums over answer tokens, beta = {beta:g}: no loss once the margin is"
+        f" {1 / beta:g} nats"
+    )
 
 
 def _simpo_convention(options: dict) -> str:
     gamma = simpo_margin(**options)
     beta = options["beta"]
     return (
-        f"log-probs are means over answer tokens, beta = {beta:g}, effective margin gamma = {gamma:g}, "
-        f"gamma / beta = {gamma / beta:g}; no NLL term, no reference"
+        f"log-probs are means over answer tokens, beta = {beta:g}, effective margin gamma ="
+        f" {gamma:g}, gamma / beta = {gamma / beta:g}; no NLL term, no reference"
     )
 
 
 def _orpo_convention(options: dict) -> str:
     return (
-        f"log-probs are means over answer tokens, NLL of the chosen answer (no prompt tokens) + "
+        "log-probs are means over answer tokens, NLL of the chosen answer (no prompt tokens) + "
         f"lambda = {options['weight']:g} times the odds-ratio term; no reference"
     )
 
 
 def _cpo_convention(options: dict) -> str:
-    nll = {"token_mean": "mean over its tokens", "sequence_sum": "sum over its tokens"}[options["nll_normalize"]]
+    nll = {"token_mean": "mean over its tokens", "sequence_sum": "sum over its tokens"}[
+        options["nll_normalize"]
+    ]
     return (
-        f"log-probs are sums over answer tokens, beta = {options['beta']:g} per nat, + alpha = {options['alpha']:g} "
-        f"times the NLL of the chosen answer ({nll}); no reference"
+        f"log-probs are sums over answer tokens, beta = {options['beta']:g} per nat, + alpha ="
+        f" {options['alpha']:g} times the NLL of the chosen answer ({nll}); no reference"
     )
 
 
 def _kto_convention(options: dict) -> str:
     return (
-        f"log-ratios are sums over answer tokens, beta = {options['beta']:g} per nat; baseline z0 from answers to "
-        f"other prompts over the whole batch, at least 0; weights good {options['desirable_weight']:g}, "
-        f"bad {options['undesirable_weight']:g}"
+        f"log-ratios are sums over answer tokens, beta = {options['beta']:g} per nat; baseline z0"
+        " from answers to other prompts over the whole batch, at least 0; weights good"
+        f" {options['desirable_weight']:g}, bad {options['undesirable_weight']:g}"
     )
 
 
 def _sft_convention(options: dict) -> str:
-    return "NLL of answer tokens (no prompt tokens), divided by the answer tokens of the whole batch"
+    return (
+        "NLL of answer tokens (no prompt tokens), divided by the answer tokens of the whole batch"
+    )
 
 
 def _bradley_terry_convention(options: dict) -> str:
-    centred = f", + {options['centering']:g} times the square of their sum" if options["centering"] else ", not centred"
-    rows = "less each row's margin where there is one" if options["margin"] == "column" else "margins ignored"
-    return f"scores are read at an answer's last token, its end token included; their difference, {rows}{centred}"
+    centred = (
+        f", + {options['centering']:g} times the square of their sum"
+        if options["centering"]
+        else ", not centred"
+    )
+    rows = (
+        "less each row's margin where there is one"
+        if options["margin"] == "column"
+        else "margins ignored"
+    )
+    return (
+        "scores are read at an answer's last token, its end token included; their difference,"
+        f" {rows}{centred}"
+    )
 
 
 # ---------------------------------------------------------------- what a row is
@@ -158,7 +192,9 @@ def _ipo_at_reference(options: dict) -> float:
 
 
 def _kto_at_reference(options: dict) -> float | None:
-    """λ/2, where both labels weigh alike: z0 is exactly 0 there. Otherwise it depends on the mix of labels."""
+    """λ/2, where both labels weigh alike: z0 is exactly 0 there. Otherwise it depends on the mix of
+    labels.
+    """
     good, bad = options["desirable_weight"], options["undesirable_weight"]
     return good / 2 if good == bad else None
 
@@ -167,53 +203,130 @@ def _kto_context(policy: Logps, reference: Logps) -> dict[str, Tensor]:
     return {"z0": kto_baseline(policy, reference)}
 
 
-# Learning rates: the papers' for all weights, brought to LoRA (about ten times) and to small batches.
+# Learning rates: the papers' for all weights, brought to LoRA (about ten times) and to small
+# batches.
 _ROWS = (
     Objective(
-        "dpo", dpo, rows="pairs", reference=True, reward=beta_log_ratio, convention=_dpo_convention,
-        learning_rate=2e-4, source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7", at_reference=_ln2,
+        "dpo",
+        dpo,
+        rows="pairs",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_dpo_convention,
+        learning_rate=2e-4,
+        source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7",
+        at_reference=_ln2,
     ),
     Objective(
-        "cdpo", cdpo, rows="pairs", reference=True, reward=beta_log_ratio, convention=_dpo_convention,
-        learning_rate=2e-4, source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3", at_reference=_ln2,
+        "cdpo",
+        cdpo,
+        rows="pairs",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_dpo_convention,
+        learning_rate=2e-4,
+        source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3",
+        at_reference=_ln2,
     ),
     Objective(
-        "robust", robust, rows="pairs", reference=True, reward=beta_log_ratio, convention=_robust_convention,
-        learning_rate=2e-4, source="Chowdhury et al. 2024, arXiv:2403.00409", at_reference=_ln2,
+        "robust",
+        robust,
+        rows="pairs",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_robust_convention,
+        learning_rate=2e-4,
+        source="Chowdhury et al. 2024, arXiv:2403.00409",
+        at_reference=_ln2,
     ),
     Objective(
-        "ipo", ipo, rows="pairs", reference=True, reward=ipo_reward, convention=_ipo_convention,
-        learning_rate=2e-4, source="Azar et al. 2023, arXiv:2310.12036, Eq. 17", at_reference=_ipo_at_reference,
+        "ipo",
+        ipo,
+        rows="pairs",
+        reference=True,
+        reward=ipo_reward,
+        convention=_ipo_convention,
+        learning_rate=2e-4,
+        source="Azar et al. 2023, arXiv:2310.12036, Eq. 17",
+        at_reference=_ipo_at_reference,
     ),
     Objective(
-        "hinge", hinge, rows="pairs", reference=True, reward=beta_log_ratio, convention=_hinge_convention,
-        learning_rate=2e-4, source="Zhao et al. 2023, arXiv:2305.10425", at_reference=lambda options: 1.0,
+        "hinge",
+        hinge,
+        rows="pairs",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_hinge_convention,
+        learning_rate=2e-4,
+        source="Zhao et al. 2023, arXiv:2305.10425",
+        at_reference=lambda options: 1.0,
     ),
     Objective(
-        "simpo", simpo, rows="pairs", reference=False, reward=simpo_reward, convention=_simpo_convention,
-        learning_rate=4e-4, source="Meng et al. 2024, arXiv:2405.14734, Eq. 6", complete=simpo_options,
+        "simpo",
+        simpo,
+        rows="pairs",
+        reference=False,
+        reward=simpo_reward,
+        convention=_simpo_convention,
+        learning_rate=4e-4,
+        source="Meng et al. 2024, arXiv:2405.14734, Eq. 6",
+        complete=simpo_options,
     ),
     Objective(
-        "orpo", orpo, rows="pairs", reference=False, reward=orpo_reward, convention=_orpo_convention,
-        learning_rate=2e-4, source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
+        "orpo",
+        orpo,
+        rows="pairs",
+        reference=False,
+        reward=orpo_reward,
+        convention=_orpo_convention,
+        learning_rate=2e-4,
+        source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
     ),
     Objective(
-        "cpo", cpo, rows="pairs", reference=False, reward=cpo_reward, convention=_cpo_convention,
-        learning_rate=1e-4, source="Xu et al. 2024, arXiv:2401.08417, Eq. 3",
+        "cpo",
+        cpo,
+        rows="pairs",
+        reference=False,
+        reward=cpo_reward,
+        convention=_cpo_convention,
+        learning_rate=1e-4,
+        source="Xu et al. 2024, arXiv:2401.08417, Eq. 3",
     ),
     Objective(
-        "kto", kto, rows="labelled", reference=True, reward=beta_log_ratio, convention=_kto_convention,
-        learning_rate=4e-4, source="Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8", at_reference=_kto_at_reference,
-        couples_batch=True, context=_kto_context,
+        "kto",
+        kto,
+        rows="labelled",
+        reference=True,
+        reward=beta_log_ratio,
+        convention=_kto_convention,
+        learning_rate=4e-4,
+        source="Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8",
+        at_reference=_kto_at_reference,
+        couples_batch=True,
+        context=_kto_context,
     ),
     Objective(
-        "sft", sft, rows="demonstrations", reference=False, reward=mean_log_prob, convention=_sft_convention,
-        learning_rate=2e-4, source="Ouyang et al. 2022, arXiv:2203.02155, §3.5", denominator="tokens",
+        "sft",
+        sft,
+        rows="demonstrations",
+        reference=False,
+        reward=mean_log_prob,
+        convention=_sft_convention,
+        learning_rate=2e-4,
+        source="Ouyang et al. 2022, arXiv:2203.02155, §3.5",
+        denominator="tokens",
     ),
     Objective(
-        "bradley_terry", bradley_terry, rows="pairs", reference=False, reward=score, convention=_bradley_terry_convention,
-        learning_rate=2e-4, source="Ouyang et al. 2022, arXiv:2203.02155, Eq. 1", needs="scores",
+        "bradley_terry",
+        bradley_terry,
+        rows="pairs",
+        reference=False,
+        reward=score,
+        convention=_bradley_terry_convention,
+        learning_rate=2e-4,
+        source="Ouyang et al. 2022, arXiv:2203.02155, Eq. 1",
+        needs="scores",
     ),
-)  # fmt: skip
+)
 
 OBJECTIVES: dict[str, Objective] = {row.name: row for row in _ROWS}

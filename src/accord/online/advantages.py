@@ -1,6 +1,8 @@
-"""From rewards to advantages: how much better than expected each token was. For the whole batch, before any split of it.
+"""From rewards to advantages: how much better than expected each token was. For the whole batch,
+before any split of it.
 
-All of it is arithmetic on numbers that are known when the answers have been sampled and scored; no gradient flows.
+All of it is arithmetic on numbers that are known when the answers have been sampled and scored; no
+gradient flows.
 
 N answers · C their tokens, laid end to end · K answers of one prompt (a group).
 """
@@ -14,7 +16,8 @@ from torch import Tensor
 
 from accord.types import UsageError
 
-SMALLEST_STD = 1e-4  # added to a group's deviation, as TRL does: a group of nearly equal rewards must not be blown up
+# added to a group's deviation, as TRL does: a group of nearly equal rewards must not be blown up
+SMALLEST_STD = 1e-4
 
 
 # ---------------------------------------------------------------- where rewards land
@@ -22,22 +25,29 @@ SMALLEST_STD = 1e-4  # added to a group's deviation, as TRL does: a group of nea
 
 @torch.no_grad()
 def on_last_token(rewards: Tensor, count: Tensor) -> Tensor:
-    """The rewards of N answers on the last token of each, which is its end token where it ended; 0 elsewhere. [C]"""
+    """The rewards of N answers on the last token of each, which is its end token where it ended; 0
+    elsewhere. [C]
+    """
     out = rewards.new_zeros(int(count.sum()))
     out[count.cumsum(0) - 1] = rewards
     return out
 
 
 @torch.no_grad()
-def kl_penalised(rewards: Tensor, logps: Tensor, reference: Tensor, count: Tensor, beta: float) -> Tensor:
-    """Token rewards of RLHF: -β (log π - log ref) at each token, and the answer's reward on its last. [C]
+def kl_penalised(
+    rewards: Tensor, logps: Tensor, reference: Tensor, count: Tensor, beta: float
+) -> Tensor:
+    """Token rewards of RLHF: -β (log π - log ref) at each token, and the answer's reward on its
+    last. [C]
 
-    This is k1 in the reward, whose policy gradient is that of β·KL(π‖ref); see `objectives.policy_gradient.kl_terms`.
+    This is k1 in the reward, whose policy gradient is that of β·KL(π‖ref); see
+    `objectives.policy_gradient.kl_terms`.
 
     Args:
       rewards: [N].  logps, reference: [C] under the policy that sampled and the reference.  count: [N].
 
-    Source: Ziegler et al. 2019, arXiv:1909.08593, Eq. 2; Ouyang et al. 2022, arXiv:2203.02155, Eq. 2.
+    Source: Ziegler et al. 2019, arXiv:1909.08593, Eq. 2; Ouyang et al. 2022, arXiv:2203.02155, Eq.
+    2.
     """
     return on_last_token(rewards, count) - beta * (logps - reference)
 
@@ -59,15 +69,23 @@ def spread(values: Tensor, count: Tensor) -> Tensor:
 
 @torch.no_grad()
 def gae(
-    rewards: Tensor, values: Tensor, count: Tensor, *, gamma: float = 1.0, lam: float = 0.95, after: Tensor | None = None
+    rewards: Tensor,
+    values: Tensor,
+    count: Tensor,
+    *,
+    gamma: float = 1.0,
+    lam: float = 0.95,
+    after: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Generalized advantage estimates and the returns that a value head is to learn, [C] each.
 
         δ_t = r_t + γ V_{t+1} - V_t          A_t = δ_t + γλ A_{t+1}          R_t = A_t + V_t
 
     Args:
-      rewards, values: [C]; V_t is what is expected *before* token t, from its prompt and the tokens before it.
-      after: [N] the value behind the last token: 0 for an answer that ended, V for one that was cut off. None: all ended.
+      rewards, values: [C]; V_t is what is expected *before* token t, from its prompt and the tokens
+        before it.
+      after: [N] the value behind the last token: 0 for an answer that ended, V for one that was cut
+        off. None: all ended.
 
     Source: Schulman et al. 2015, arXiv:1506.02438, Eq. 16.
     """
@@ -85,9 +103,11 @@ def gae(
 
 @torch.no_grad()
 def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
-    """Numbers of the whole batch scaled to variance 1, and moved to mean 0 unless `shift` is off. One number stays as it is.
+    """Numbers of the whole batch scaled to variance 1, and moved to mean 0 unless `shift` is off.
+    One number stays as it is.
 
-    Over every token of every answer at once: whitened per micro-batch, an answer's advantage would hang on its neighbours.
+    Over every token of every answer at once: whitened per micro-batch, an answer's advantage would
+    hang on its neighbours.
 
     Source: Ziegler et al. 2019, arXiv:1909.08593, §2.2; Huang et al. 2024, arXiv:2403.17031, §4.
     """
@@ -103,7 +123,8 @@ def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
 
 @torch.no_grad()
 def group_advantages(rewards: Tensor, groups: Tensor, *, scale: str = "std") -> Tensor:
-    """Each reward less the mean of its group, over the group's deviation unless `scale` is "none". [N]
+    """Each reward less the mean of its group, over the group's deviation unless `scale` is "none".
+    [N]
 
     A group whose rewards are all equal teaches nothing: 0.
 
@@ -113,7 +134,8 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, scale: str = "std") -> 
     Raises:
       UsageError: a group of one answer, which has nothing to be compared with.
 
-    Source: Shao et al. 2024, arXiv:2402.03300, §4.1.2; without the deviation Liu et al. 2025, arXiv:2503.20783.
+    Source: Shao et al. 2024, arXiv:2402.03300, §4.1.2; without the deviation Liu et al. 2025,
+    arXiv:2503.20783.
     """
     assert scale in ("std", "none"), scale
     size, mean = _groups(rewards, groups)
@@ -126,12 +148,14 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, scale: str = "std") -> 
 
 @torch.no_grad()
 def leave_one_out(rewards: Tensor, groups: Tensor) -> Tensor:
-    """Each reward less the mean of the *other* answers of its group: an unbiased baseline without a value head. [N]
+    """Each reward less the mean of the *other* answers of its group: an unbiased baseline without a
+    value head. [N]
 
     Raises:
       UsageError: a group of one answer.
 
-    Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al. 2024, arXiv:2402.14740.
+    Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al.
+    2024, arXiv:2402.14740.
     """
     size, mean = _groups(rewards, groups)
     return (rewards - mean[groups]) * (size / (size - 1))[groups]
@@ -141,7 +165,10 @@ def _groups(rewards: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
     """Size and mean reward of each group."""
     size = torch.bincount(groups).to(rewards.dtype)
     if bool((size == 1).any()):
-        raise UsageError("A prompt has one answer alone: a group needs two or more to be compared. Sample more answers a prompt.")
+        raise UsageError(
+            "A prompt has one answer alone: a group needs two or more to be compared. Sample more"
+            " answers a prompt."
+        )
     return size, torch.zeros_like(size).index_add(0, groups, rewards) / size
 
 

@@ -1,6 +1,8 @@
-"""A batch of the policy's own answers, and what is trained on of it: groups for a policy gradient, or pairs. Pure.
+"""A batch of the policy's own answers, and what is trained on of it: groups for a policy gradient,
+or pairs. Pure.
 
-What is known of each answer is plain numbers, so that a batch can be written down and read again, the same to the bit.
+What is known of each answer is plain numbers, so that a batch can be written down and read again,
+the same to the bit.
 """
 
 from __future__ import annotations
@@ -53,9 +55,13 @@ class Made:
 
 
 def made(
-    answers: Sequence[Answer], prompts: Sequence[tuple[int, ...]], objective: BoundObjective, pairing: Pairing,
-    carried: Carried, first_row: int,
-) -> Made:  # fmt: skip
+    answers: Sequence[Answer],
+    prompts: Sequence[tuple[int, ...]],
+    objective: BoundObjective,
+    pairing: Pairing,
+    carried: Carried,
+    first_row: int,
+) -> Made:
     """Groups or pairs of a batch of answers.
 
     Args:
@@ -86,20 +92,31 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
     out = {"rollouts/missing": 1 - len(rewards) / len(answers)}
     if rewards:
         mean = fmean(rewards)
-        out |= {"rollouts/reward": mean, "rollouts/reward_std": fmean((r - mean) ** 2 for r in rewards) ** 0.5}
+        out |= {
+            "rollouts/reward": mean,
+            "rollouts/reward_std": fmean((r - mean) ** 2 for r in rewards) ** 0.5,
+        }
     for name in answers[0].parts:
-        if len(answers[0].parts) > 1 and (values := [a.parts[name] for a in answers if a.parts.get(name) is not None]):
+        if len(answers[0].parts) > 1 and (
+            values := [a.parts[name] for a in answers if a.parts.get(name) is not None]
+        ):
             out[f"rollouts/reward/{name}"] = fmean(values)
     return out | {
         "rollouts/tokens": fmean(len(a.tokens) for a in answers),
         "rollouts/ended": fmean(a.ended for a in answers),
         "rollouts/kl": fmean(sum(a.logps) - sum(a.reference) for a in answers),
-        "rollouts/sampler_gap": fmean(abs(sum(a.logps) - a.sampled) / len(a.tokens) for a in answers),
+        "rollouts/sampler_gap": fmean(
+            abs(sum(a.logps) - a.sampled) / len(a.tokens) for a in answers
+        ),
     }
 
 
-def _rollouts(groups, prompts, objective: BoundPolicy, pairing: Pairing, carried: Carried, first_row: int) -> Made:
-    """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in none."""
+def _rollouts(
+    groups, prompts, objective: BoundPolicy, pairing: Pairing, carried: Carried, first_row: int
+) -> Made:
+    """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in
+    none.
+    """
     known = [[a for a in group if a.reward is not None] for group in groups]
     kept = [group for group in known if len(group) > 1]
     reasons = Counter({TOO_FEW: len(groups) - len(kept)} if len(kept) < len(groups) else {})
@@ -115,7 +132,14 @@ def _rollouts(groups, prompts, objective: BoundPolicy, pairing: Pairing, carried
     reference = batch.reference if objective.in_loss else None
     columns = [pieces(v) for v in (batch.logps, advantages, reference, batch.expected, returns)]
     trees = [
-        Rollout(prompts[group[0].prompt], tuple(tuple(a.tokens) for a in group), first_row + i, None, 0.0, *column)
+        Rollout(
+            prompts[group[0].prompt],
+            tuple(tuple(a.tokens) for a in group),
+            first_row + i,
+            None,
+            0.0,
+            *column,
+        )
         for i, (group, *column) in enumerate(zip(kept, *columns))
     ]
     more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
@@ -138,18 +162,32 @@ def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
         torch.tensor([a.reward for a in flat_], dtype=torch.float64),
         torch.tensor([i for i, group in enumerate(groups) for _ in group]),
         torch.tensor([len(a.tokens) for a in flat_]),
-        tokens("logps"), tokens("reference"), tokens("expected") if critic else None,
-    )  # fmt: skip
+        tokens("logps"),
+        tokens("reference"),
+        tokens("expected") if critic else None,
+    )
 
 
-def _pairs(groups, prompts, objective: BoundObjective, pairing: Pairing, carried: Carried, first_row: int) -> Made:
+def _pairs(
+    groups, prompts, objective: BoundObjective, pairing: Pairing, carried: Carried, first_row: int
+) -> Made:
     """Pairs of each prompt's answers, as their very tokens. Ties make none, and are counted."""
     trees: list[Tree] = []
     reasons: Counter[str] = Counter()
     for group in groups:
-        found, why = pairing.pairs([a.reward for a in group], [a.text for a in group], group[0].prompt + first_row)
+        found, why = pairing.pairs(
+            [a.reward for a in group], [a.text for a in group], group[0].prompt + first_row
+        )
         reasons.update([why] if why else [])
         for good, bad in found:
             completions = (tuple(group[good].tokens), tuple(group[bad].tokens))
             trees.append(Tree(prompts[group[0].prompt], completions, first_row + len(trees)))
-    return Made(trees, {"rollouts/pairs": len(trees), "rollouts/paired_prompts": 1 - reasons.total() / len(groups)}, carried, reasons)
+    return Made(
+        trees,
+        {
+            "rollouts/pairs": len(trees),
+            "rollouts/paired_prompts": 1 - reasons.total() / len(groups),
+        },
+        carried,
+        reasons,
+    )

@@ -1,4 +1,5 @@
-"""How rewards become advantages, by the names that `accord.objectives.policy_table` uses; and what is carried on.
+"""How rewards become advantages, by the names that `accord.objectives.policy_table` uses; and what
+is carried on.
 
     gae                       PPO: KL in the reward at each token, a value head, GAE, whitening
     group, group_unscaled     GRPO, DAPO; Dr. GRPO: less the prompt's mean
@@ -60,7 +61,9 @@ class Carried:
 Estimate = Callable[[Answers, Mapping, Carried], tuple[Tensor, Tensor | None, Carried]]
 
 
-def estimate(name: str, answers: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tensor | None, Carried]:
+def estimate(
+    name: str, answers: Answers, settings: Mapping, carried: Carried
+) -> tuple[Tensor, Tensor | None, Carried]:
     """Advantages [C]; the value head's targets [C] or None; what the next batch is given.
 
     Args:
@@ -72,11 +75,15 @@ def estimate(name: str, answers: Answers, settings: Mapping, carried: Carried) -
 def _gae(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
     beta = settings["beta"] if carried.beta is None else carried.beta
     rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)
-    advantages, returns = gae(rewards, a.expected, a.count, gamma=settings["gamma"], lam=settings["lam"])
+    advantages, returns = gae(
+        rewards, a.expected, a.count, gamma=settings["gamma"], lam=settings["lam"]
+    )
     if settings["whitening"] == "advantages":
         advantages = whiten(advantages)
     if settings["kl_target"] is not None:
-        carried = replace(carried, beta=AdaptiveKL(beta, settings["kl_target"]).after(a.kl.mean().item()).beta)
+        carried = replace(
+            carried, beta=AdaptiveKL(beta, settings["kl_target"]).after(a.kl.mean().item()).beta
+        )
     return advantages, returns, carried
 
 
@@ -84,28 +91,50 @@ def _group(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Non
     return spread(group_advantages(a.rewards, a.groups), a.count), None, carried
 
 
-def _group_unscaled(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+def _group_unscaled(
+    a: Answers, settings: Mapping, carried: Carried
+) -> tuple[Tensor, None, Carried]:
     return spread(group_advantages(a.rewards, a.groups, scale="none"), a.count), None, carried
 
 
 def _leave_one_out(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
-    return spread(leave_one_out(a.rewards - settings["beta"] * a.kl, a.groups), a.count), None, carried
+    return (
+        spread(leave_one_out(a.rewards - settings["beta"] * a.kl, a.groups), a.count),
+        None,
+        carried,
+    )
 
 
 def _baseline(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
     rewards = a.rewards - settings["beta"] * a.kl
-    known = RunningBaseline(carried.baseline or 0.0, settings["decay"], carried.baseline is not None)
-    return spread(known.advantages(rewards), a.count), None, replace(carried, baseline=known.after(rewards).value)
+    known = RunningBaseline(
+        carried.baseline or 0.0, settings["decay"], carried.baseline is not None
+    )
+    return (
+        spread(known.advantages(rewards), a.count),
+        None,
+        replace(carried, baseline=known.after(rewards).value),
+    )
 
 
 ESTIMATES: dict[str, Estimate] = {
-    "gae": _gae, "group": _group, "group_unscaled": _group_unscaled, "leave_one_out": _leave_one_out, "baseline": _baseline,
-}  # fmt: skip
+    "gae": _gae,
+    "group": _group,
+    "group_unscaled": _group_unscaled,
+    "leave_one_out": _leave_one_out,
+    "baseline": _baseline,
+}
 
 
 def flat(rewards: Tensor, groups: Tensor) -> int:
-    """How many groups have rewards all alike: what is compared within a group learns nothing from them."""
+    """How many groups have rewards all alike: what is compared within a group learns nothing from
+    them.
+    """
     number = int(groups.max()) + 1
-    low = torch.full((number,), torch.inf, dtype=rewards.dtype).scatter_reduce(0, groups, rewards, "amin")
-    high = torch.full((number,), -torch.inf, dtype=rewards.dtype).scatter_reduce(0, groups, rewards, "amax")
+    low = torch.full((number,), torch.inf, dtype=rewards.dtype).scatter_reduce(
+        0, groups, rewards, "amin"
+    )
+    high = torch.full((number,), -torch.inf, dtype=rewards.dtype).scatter_reduce(
+        0, groups, rewards, "amax"
+    )
     return int((low == high).sum())

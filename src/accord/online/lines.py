@@ -1,7 +1,8 @@
-"""A JSONL file that grows line by line, and that a killed command goes on with: nothing in it is made twice.
+"""A JSONL file that grows line by line, and that a killed command goes on with: nothing in it is
+made twice.
 
-While it grows it is called NAME.part. Each line carries what it hangs on (`provenance`); a file that was begun otherwise is
-not gone on with.
+While it grows it is called NAME.part. Each line carries what it hangs on (`provenance`); a file
+that was begun otherwise is not gone on with.
 """
 
 from __future__ import annotations
@@ -21,15 +22,19 @@ class GrowingFile:
     def __init__(self, path: str, provenance: dict, piece: int = 1):
         """
         Args:
-          piece: lines that are made together. A piece that a kill left a part of is made again as a whole: half a batch
-            rounds otherwise than the batch.
+          piece: lines that are made together. A piece that a kill left a part of is made again as a
+            whole: half a batch rounds otherwise than the batch.
 
         Raises:
-          UsageError: a name that is no JSONL file's or is taken, or a .part that was begun with other settings.
+          UsageError: a name that is no JSONL file's or is taken, or a .part that was begun with
+            other settings.
         """
         check_rows_file(path)
         if not path.endswith(".jsonl"):
-            raise UsageError(f"{path}: a file that grows line by line is not compressed. Expected a name that ends in .jsonl.")
+            raise UsageError(
+                f"{path}: a file that grows line by line is not compressed. Expected a name that"
+                " ends in .jsonl."
+            )
         self.path = Path(path)
         self.part = self.path.with_name(self.path.name + ".part")
         self.provenance = json.loads(json.dumps(provenance))
@@ -45,8 +50,9 @@ class GrowingFile:
         for number, line in enumerate(lines, 1):
             if self._provenance(line) != self.provenance:
                 raise UsageError(
-                    f"{self.part}:{number}: begun with another model, other data or other settings than now.\n"
-                    f"Give the same ones to go on, or remove it to begin again: rm {self.part}"
+                    f"{self.part}:{number}: begun with another model, other data or other settings"
+                    " than now.\nGive the same ones to go on, or remove it to begin again: rm"
+                    f" {self.part}"
                 )
         kept = lines[: len(lines) - len(lines) % piece]
         size = sum(len(line) + 1 for line in kept)
@@ -75,7 +81,10 @@ class GrowingFile:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            raise CheckpointError(f"{self.part}: cannot be written: {error.strerror}. The same command goes on from there.") from error
+            raise CheckpointError(
+                f"{self.part}: cannot be written: {error.strerror}. The same command goes on from"
+                " there."
+            ) from error
 
     def finish(self) -> None:
         """Give the file its name."""

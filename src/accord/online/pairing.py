@@ -1,12 +1,14 @@
-"""From scored answers to pairs: which answers of a prompt are set against each other, by a policy with a name.
+"""From scored answers to pairs: which answers of a prompt are set against each other, by a policy
+with a name.
 
     best_worst   the best against the worst
     best_random  the best against another one, drawn by the seed
     hard         the best against the best of those that are worse by at least the margin: a hard negative
     margin       every two that are at least the margin apart
 
-Source: best against worst as in Meng et al. 2024, arXiv:2405.14734, §3 (on-policy data); best against a random one, Yuan et
-al. 2024, arXiv:2401.10020, and Dong et al. 2024, arXiv:2405.07863, compare such choices.
+Source: best against worst as in Meng et al. 2024, arXiv:2405.14734, §3 (on-policy data); best
+against a random one, Yuan et al. 2024, arXiv:2401.10020, and Dong et al. 2024, arXiv:2405.07863,
+compare such choices.
 """
 
 from __future__ import annotations
@@ -18,7 +20,11 @@ import numpy as np
 
 from accord.types import UsageError
 
-FEW, TIED, SAME = "fewer than two answers with a reward and a text", "no two answers far enough apart", "all pairs have equal texts"
+FEW, TIED, SAME = (
+    "fewer than two answers with a reward and a text",
+    "no two answers far enough apart",
+    "all pairs have equal texts",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,9 @@ class Pairing:
         if not 0 <= self.margin < float("inf"):
             raise UsageError(f"--margin {self.margin}: expected a number of at least 0.")
 
-    def pairs(self, rewards: Sequence[float | None], texts: Sequence[str], group: int) -> tuple[list[tuple[int, int]], str]:
+    def pairs(
+        self, rewards: Sequence[float | None], texts: Sequence[str], group: int
+    ) -> tuple[list[tuple[int, int]], str]:
         """Pairs (chosen, rejected) of one prompt's answers.
 
         Args:
@@ -49,7 +57,11 @@ class Pairing:
         if len(scored) < 2:
             return [], FEW
         order = sorted(scored, key=lambda i: (-rewards[i], i))
-        found = POLICIES[self.policy](order, lambda a, b: self._apart(rewards[a], rewards[b]), np.random.default_rng((self.seed, group)))
+        found = POLICIES[self.policy](
+            order,
+            lambda a, b: self._apart(rewards[a], rewards[b]),
+            np.random.default_rng((self.seed, group)),
+        )
         if not found:
             return [], TIED
         kept = [(good, bad) for good, bad in found if texts[good] != texts[bad]]
@@ -77,9 +89,14 @@ def _hard(order: Order, apart: Apart, rng: np.random.Generator) -> list[tuple[in
 
 
 def _margin(order: Order, apart: Apart, rng: np.random.Generator) -> list[tuple[int, int]]:
-    return [(good, bad) for at, good in enumerate(order) for bad in order[at + 1 :] if apart(good, bad)]
+    return [
+        (good, bad) for at, good in enumerate(order) for bad in order[at + 1 :] if apart(good, bad)
+    ]
 
 
 POLICIES: dict[str, Callable[[Order, Apart, np.random.Generator], list[tuple[int, int]]]] = {
-    "best_worst": _best_worst, "best_random": _best_random, "hard": _hard, "margin": _margin,
-}  # fmt: skip
+    "best_worst": _best_worst,
+    "best_random": _best_random,
+    "hard": _hard,
+    "margin": _margin,
+}

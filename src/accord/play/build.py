@@ -1,8 +1,10 @@
-"""The playground as one file: the page's ES modules and style put into its HTML, with a policy that allows nothing else.
+"""The playground as one file: the page's ES modules and style put into its HTML, with a policy that
+allows nothing else.
 
-The modules under `page/` are read by a browser or by node as they are. Inlining needs little: each module becomes a function
-that returns what it exports, in the order of their imports. The forms of `import` and `export` that the page uses are the
-ones that this file knows; any other is an error here, not a broken page.
+The modules under `page/` are read by a browser or by node as they are. Inlining needs little: each
+module becomes a function that returns what it exports, in the order of their imports. The forms of
+`import` and `export` that the page uses are the ones that this file knows; any other is an error
+here, not a broken page.
 """
 
 from __future__ import annotations
@@ -32,14 +34,19 @@ def write_page(output: str | None, cache: Path) -> Path:
     """
     file = (Path(output).expanduser() if output else cache / "play.html").absolute()
     if file.is_dir():
-        raise UsageError(f"--output {file}: this is a folder; give the file to write, such as {file / 'play.html'}.")
+        raise UsageError(
+            f"--output {file}: this is a folder; give the file to write, such as"
+            f" {file / 'play.html'}."
+        )
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         staged = file.with_name(f".staging-{file.name}")
         staged.write_text(page(), encoding="utf-8", newline="\n")
         staged.replace(file)
     except OSError as error:
-        raise CheckpointError(f"{file}: {error.strerror}. Give another place with --output FILE.") from error
+        raise CheckpointError(
+            f"{file}: {error.strerror}. Give another place with --output FILE."
+        ) from error
     return file
 
 
@@ -47,8 +54,8 @@ def page() -> str:
     """The whole page as one HTML document that loads nothing."""
     style, script = (PAGE / "style.css").read_text(encoding="utf-8"), bundle(ENTRY)
     policy = (
-        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src data: blob:; "
-        "base-uri 'none'; form-action 'none'"
+        f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src"
+        " data: blob:; base-uri 'none'; form-action 'none'"
     )
     shell = (PAGE / "index.html").read_text(encoding="utf-8")
     parts = {"csp": policy, "style": style, "script": script}
@@ -70,7 +77,10 @@ def _collect(name: str, done: dict[str, str], above: tuple[str, ...]) -> None:
     if name in done:
         return
     source = (PAGE / name).read_text(encoding="utf-8")
-    needs = {path: posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for _, path in IMPORT.findall(source)}
+    needs = {
+        path: posixpath.normpath(posixpath.join(posixpath.dirname(name), path))
+        for _, path in IMPORT.findall(source)
+    }
     for need in needs.values():
         _collect(need, done, (*above, name))
     done[name] = _as_function(name, source, needs)
@@ -78,7 +88,9 @@ def _collect(name: str, done: dict[str, str], above: tuple[str, ...]) -> None:
 
 def _as_function(name: str, source: str, needs: dict[str, str]) -> str:
     exports = ", ".join(EXPORT.findall(source))
-    body = IMPORT.sub(lambda match: f"const {{{match[1]}}} = modules['{needs[match[2]]}'];\n", source)
+    body = IMPORT.sub(
+        lambda match: f"const {{{match[1]}}} = modules['{needs[match[2]]}'];\n", source
+    )
     body = EXPORT.sub("", body)
     left = re.search(r"^\s*(import|export)\b.*$", body, re.MULTILINE)
     assert left is None, f"{name}: a form that the page does not use: {left[0]}"

@@ -1,4 +1,6 @@
-"""Line charts as inline SVG, coloured by the page's own variables, so that light, dark and print all fit."""
+"""Line charts as inline SVG, coloured by the page's own variables, so that light, dark and print
+all fit.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,9 @@ class Mark:
     kind: str = "warning"
 
 
-def chart(title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: float | None = None) -> Markup | None:
+def chart(
+    title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: float | None = None
+) -> Markup | None:
     """A figure with axes, or None where no line has two finite points.
 
     Args:
@@ -49,12 +53,23 @@ def chart(title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: f
         return None
     scale = _around([p for line in lines for p in line.points], zero)
     level = Markup("") if zero is None else scale.across(zero, "level")
-    parts = [scale.axes(_short, _whole), level, *(_mark(scale, mark) for mark in marks), *(_curve(scale, line) for line in lines)]
+    parts = [
+        scale.axes(_short, _whole),
+        level,
+        *(_mark(scale, mark) for mark in marks),
+        *(_curve(scale, line) for line in lines),
+    ]
     named = [line for line in lines if line.keyed] if len(lines) > 1 else []
-    legend = Markup("").join(Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(n.colour, n.style, n.name) for n in named)
-    return Markup('<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg></figure>').format(
-        title, legend, WIDTH, HEIGHT, title, Markup("").join(parts)
-    )  # fmt: skip
+    legend = Markup("").join(
+        Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(
+            n.colour, n.style, n.name
+        )
+        for n in named
+    )
+    return Markup(
+        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}"'
+        ' role="img" aria-label="{}">{}</svg></figure>'
+    ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts))
 
 
 def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
@@ -93,13 +108,18 @@ def _mark(scale: Plane, mark: Mark) -> Markup:
     if not scale.left <= mark.step <= scale.right:
         return Markup("")
     x = f"{scale.x(mark.step):.1f}"
-    return Markup('<g class="mark {}"><title>{}</title><line x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}" y="{}" text-anchor="middle">{}</text></g>').format(
-        mark.kind, mark.title, x, x, TOP, HEIGHT - BOTTOM, x, TOP - 3, mark.label
-    )  # fmt: skip
+    return Markup(
+        '<g class="mark {}"><title>{}</title><line x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}"'
+        ' y="{}" text-anchor="middle">{}</text></g>'
+    ).format(mark.kind, mark.title, x, x, TOP, HEIGHT - BOTTOM, x, TOP - 3, mark.label)
 
 
 def _curve(scale: Plane, line: Line) -> Markup:
-    dots = [_dot(scale, line.name, point) for point in line.points] if len(line.points) == 1 or line.style == "held" else []
+    dots = (
+        [_dot(scale, line.name, point) for point in line.points]
+        if len(line.points) == 1 or line.style == "held"
+        else []
+    )
     path = " ".join(f"{scale.x(s):.1f},{scale.y(v):.1f}" for s, v in line.points)
     return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(
         line.colour, line.style, line.name, path, Markup("").join(dots)
@@ -108,9 +128,10 @@ def _curve(scale: Plane, line: Line) -> Markup:
 
 def _dot(scale: Plane, name: str, point: Point) -> Markup:
     step, value = point
-    return Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step {:g}</title></circle>').format(
-        scale.x(step), scale.y(value), name, _short(value), step
-    )
+    return Markup(
+        '<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step'
+        " {:g}</title></circle>"
+    ).format(scale.x(step), scale.y(value), name, _short(value), step)
 
 
 def _short(value: float) -> str:

@@ -1,4 +1,6 @@
-"""From figures to places on an SVG, and the lines and words beside them: what every picture of the pages has in common."""
+"""From figures to places on an SVG, and the lines and words beside them: what every picture of the
+pages has in common.
+"""
 
 from __future__ import annotations
 
@@ -31,18 +33,26 @@ class Plane:
     def across(self, value: float, kind: str) -> Markup:
         """A level line through the whole plane."""
         y = f"{self.y(value):.1f}"
-        return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(kind, LEFT, self.width - RIGHT, y, y)
+        return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+            kind, LEFT, self.width - RIGHT, y, y
+        )
 
     def axes(self, up: Callable[[float], str], along: Callable[[float], str | None]) -> Markup:
-        """Level lines with their values, and values below; `along` gives None for those that are not written."""
+        """Level lines with their values, and values below; `along` gives None for those that are
+        not written.
+        """
         parts = []
         for value in ticks(self.low, self.high):
             parts.append(self.across(value, "grid"))
-            place = Markup('<text class="tick" x="{}" y="{:.1f}" dy="3.5" text-anchor="end">{}</text>')
+            place = Markup(
+                '<text class="tick" x="{}" y="{:.1f}" dy="3.5" text-anchor="end">{}</text>'
+            )
             parts.append(place.format(LEFT - 5, self.y(value), up(value)))
         for value in ticks(self.left, self.right, 5):
             if (word := along(value)) is not None:
-                place = Markup('<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>')
+                place = Markup(
+                    '<text class="tick" x="{:.1f}" y="{}" text-anchor="middle">{}</text>'
+                )
                 parts.append(place.format(self.x(value), self.height - 7, word))
         return Markup("").join(parts)
 

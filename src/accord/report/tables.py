@@ -1,4 +1,6 @@
-"""The tables of a report: held-out figures before and after, slices with intervals, differences between runs."""
+"""The tables of a report: held-out figures before and after, slices with intervals, differences
+between runs.
+"""
 
 from __future__ import annotations
 
@@ -14,15 +16,24 @@ from accord.training.card import BESIDE, REPORTED
 from accord.training.recorded import Recorded
 
 MEANINGS = {
-    "eval_reward": "reward of the policy's answers", "eval_gold": "the gold judgement of the same answers",
-    "eval_kl": "KL to the reference, nats an answer", "eval_tokens": "tokens an answer", "eval_loss": "loss", "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
-    "eval_rewards/margins": "margin: reward of chosen over rejected", "eval_rewards/chosen": "reward of chosen",
-    "eval_rewards/rejected": "reward of rejected", "eval_logps/chosen": "log-prob of chosen, nats an answer",
-    "eval_logps/rejected": "log-prob of rejected, nats an answer", "diag/eval_auc": "AUC: a desirable answer has the higher reward",
-    "diag/eval_calibration_error": "calibration error of σ(score of chosen − score of rejected)", "diag/eval_brier": "Brier score of the same",
-    "diag/eval_score_length": "correlation of score and length", "diag/eval_accuracy_shorter": "accuracy where chosen is the shorter",
+    "eval_reward": "reward of the policy's answers",
+    "eval_gold": "the gold judgement of the same answers",
+    "eval_kl": "KL to the reference, nats an answer",
+    "eval_tokens": "tokens an answer",
+    "eval_loss": "loss",
+    "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
+    "eval_rewards/margins": "margin: reward of chosen over rejected",
+    "eval_rewards/chosen": "reward of chosen",
+    "eval_rewards/rejected": "reward of rejected",
+    "eval_logps/chosen": "log-prob of chosen, nats an answer",
+    "eval_logps/rejected": "log-prob of rejected, nats an answer",
+    "diag/eval_auc": "AUC: a desirable answer has the higher reward",
+    "diag/eval_calibration_error": "calibration error of σ(score of chosen − score of rejected)",
+    "diag/eval_brier": "Brier score of the same",
+    "diag/eval_score_length": "correlation of score and length",
+    "diag/eval_accuracy_shorter": "accuracy where chosen is the shorter",
     "diag/eval_accuracy_longer": "accuracy where chosen is the longer",
-}  # fmt: skip
+}
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,13 @@ def held_out_table(run: Recorded) -> list[Row]:
     for name in names:
         before, after = run.at(0, name), run.at(run.measured, name)
         if after is not None:
-            rows.append(Row(name, (_number(before), _number(after), _signed(before, after)), means=MEANINGS[name]))
+            rows.append(
+                Row(
+                    name,
+                    (_number(before), _number(after), _signed(before, after)),
+                    means=MEANINGS[name],
+                )
+            )
     return rows
 
 
@@ -58,7 +75,16 @@ def slices(run: Recorded) -> list[Row]:
     rows = []
     for name, chosen in parts(table):
         estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
-        rows.append(Row(name, (f"{int(chosen.sum()):,}", f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})"), estimate))
+        rows.append(
+            Row(
+                name,
+                (
+                    f"{int(chosen.sum()):,}",
+                    f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})",
+                ),
+                estimate,
+            )
+        )
     return rows
 
 
@@ -67,7 +93,9 @@ def margin_gain(run: Recorded) -> Estimate | None:
     before, after = run.examples(0), run.examples(run.measured)
     if before is None or after is None or np.isnan(_margins(after)).any():
         return None
-    return bootstrap_difference(_margins(after), _margins(before), clusters=list(np.array(after["prompt"])))
+    return bootstrap_difference(
+        _margins(after), _margins(before), clusters=list(np.array(after["prompt"]))
+    )
 
 
 def _margins(table: pa.Table) -> np.ndarray:
@@ -84,18 +112,31 @@ def differences(runs: Sequence[Recorded]) -> list[Row]:
 
 def summary(runs: Sequence[Recorded]) -> list[Row]:
     """A line a figure, a column a run."""
+
     def figures(run: Recorded) -> dict[str, str]:
-        low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
-        accuracy_now, kl = run.at(run.measured, "eval_rewards/accuracies"), [v for step, v in run.sampled.points("diag/samples_kl") if step]
-        warnings = [e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"]
+        low, high = (
+            run.at(run.measured, "diag/eval_accuracy_low"),
+            run.at(run.measured, "diag/eval_accuracy_high"),
+        )
+        accuracy_now, kl = (
+            run.at(run.measured, "eval_rewards/accuracies"),
+            [v for step, v in run.sampled.points("diag/samples_kl") if step],
+        )
+        warnings = [
+            e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"
+        ]
         return {
             "updates": f"{run.training.steps[-1] if len(run.training) else 0:,}",
-            "held-out accuracy": f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–",
+            "held-out accuracy": (
+                f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–"
+            ),
             "held-out margin": _number(run.at(run.measured, "eval_rewards/margins")),
-            "chosen, nats a token": _number(run.at(run.measured, "diag/eval_log_ratio_token/chosen")),
+            "chosen, nats a token": _number(
+                run.at(run.measured, "diag/eval_log_ratio_token/chosen")
+            ),
             "KL, nats an answer": _number(kl[-1] if kl else None),
             "red flags": ", ".join(warnings) or "none",
-        }  # fmt: skip
+        }
 
     columns = [figures(run) for run in runs]
     return [Row(name, tuple(column[name] for column in columns)) for name in columns[0]]

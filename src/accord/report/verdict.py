@@ -17,28 +17,63 @@ def learned(run: Recorded) -> str:
         return f"{what}: {rewarded(run)}"
     now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))
     if now is None:
-        return f"{what}: no held-out pairs were evaluated, so nothing is known of how this model generalises."
-    low, high = run.at(run.measured, "diag/eval_accuracy_low"), run.at(run.measured, "diag/eval_accuracy_high")
-    sure = "better than chance" if low > 0.5 else "worse than chance" if high < 0.5 else "not to be told from chance"
+        return (
+            f"{what}: no held-out pairs were evaluated, so nothing is known of how this model"
+            " generalises."
+        )
+    low, high = (
+        run.at(run.measured, "diag/eval_accuracy_low"),
+        run.at(run.measured, "diag/eval_accuracy_high"),
+    )
+    sure = (
+        "better than chance"
+        if low > 0.5
+        else "worse than chance"
+        if high < 0.5
+        else "not to be told from chance"
+    )
     since = f" (from {before:.3f})" if before is not None else ""
-    when = "" if run.measured == run.ended else f" at step {run.measured}, the last that was evaluated of {run.ended}"
-    return f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}: {sure}."
+    when = (
+        ""
+        if run.measured == run.ended
+        else f" at step {run.measured}, the last that was evaluated of {run.ended}"
+    )
+    return (
+        f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}:"
+        f" {sure}."
+    )
 
 
 def rewarded(run: Recorded) -> str:
-    """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement says of the same."""
+    """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement
+    says of the same.
+    """
     now, before = (run.at(step, "eval_reward") for step in (run.measured, 0))
     if now is None or before is None:
-        return "no held-out prompts were answered, so nothing is known of how this policy generalises."
+        return (
+            "no held-out prompts were answered, so nothing is known of how this policy generalises."
+        )
     (low, high), (then_low, then_high) = (
-        [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")] for step in (run.measured, 0)
+        [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")]
+        for step in (run.measured, 0)
     )
     if None in (low, high, then_low, then_high):
         return f"held-out reward {now:.3f} (from {before:.3f}); of one prompt no interval is known."
-    sure = "it rose beyond both intervals" if low > then_high else "it fell" if high < then_low else "the intervals overlap"
+    sure = (
+        "it rose beyond both intervals"
+        if low > then_high
+        else "it fell"
+        if high < then_low
+        else "the intervals overlap"
+    )
     gold = [run.at(step, "eval_gold") for step in (0, run.measured)]
-    said = f" The gold judgement went from {gold[0]:.3f} to {gold[1]:.3f}." if None not in gold else ""
-    return f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}: {sure}.{said}"
+    said = (
+        f" The gold judgement went from {gold[0]:.3f} to {gold[1]:.3f}." if None not in gold else ""
+    )
+    return (
+        f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}:"
+        f" {sure}.{said}"
+    )
 
 
 def cost(run: Recorded) -> str:
@@ -46,14 +81,24 @@ def cost(run: Recorded) -> str:
     if (own := run.at(run.measured, "eval_kl")) is not None:
         parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
     if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
-        parts.append(f"it is {kl[-1][1]:.3g} nats an answer away from {against(run.config.reference)} (KL on fresh samples)")
+        parts.append(
+            f"it is {kl[-1][1]:.3g} nats an answer away from {against(run.config.reference)} (KL on"
+            " fresh samples)"
+        )
     if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:
         since = f", against {against('moving')}" if run.config.reference == "moving" else ""
-        parts.append(f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a token{since}")
+        parts.append(
+            f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a"
+            f" token{since}"
+        )
     lengths = run.sampled.points("diag/samples_tokens")
     if len(lengths) > 1:
         parts.append(f"its answers have {lengths[-1][1]:.0f} tokens, {lengths[0][1]:.0f} before")
-    return ("What it cost: " + "; ".join(parts) + ".") if parts else "What it cost was not measured: no samples, no held-out pairs."
+    return (
+        ("What it cost: " + "; ".join(parts) + ".")
+        if parts
+        else "What it cost was not measured: no samples, no held-out pairs."
+    )
 
 
 def looked_at(run: Recorded) -> str:

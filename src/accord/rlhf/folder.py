@@ -1,9 +1,11 @@
-"""The folder of a command of many stages: one process at a time, one plan, and how long each stage took.
+"""The folder of a command of many stages: one process at a time, one plan, and how long each stage
+took.
 
     DIR/plan.json    what everything in it hangs on; a command with another plan is refused, naming what differs
     DIR/log.jsonl    each beginning and end of a stage, with its seconds
 
-A stage leaves a file or a folder that has its name only when it is whole; where that stands, the stage is over.
+A stage leaves a file or a folder that has its name only when it is whole; where that stands, the
+stage is over.
 """
 
 from __future__ import annotations
@@ -42,7 +44,9 @@ class Desk:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Inside, one stage works; a signal waits until whoever works there lets it through, or until it is over."""
+        """Inside, one stage works; a signal waits until whoever works there lets it through, or
+        until it is over.
+        """
         self.stop.poll()
         self.say(f"{name} …")
         self._log({"stage": name, "what": "began", "resident": psutil.Process().memory_info().rss})
@@ -63,9 +67,11 @@ class Desk:
         return RunFolder(self.folder).appended(LOG)
 
     def spent(self, prefix: str) -> dict:
-        """Seconds of the stages whose names begin so, summed over all processes that worked on them.
+        """Seconds of the stages whose names begin so, summed over all processes that worked on
+        them.
 
-        A process that was killed outright left no seconds: such are counted as `killed`, and their time is not known.
+        A process that was killed outright left no seconds: such are counted as `killed`, and their
+        time is not known.
         """
         entries = [entry for entry in self.logged() if entry["stage"].startswith(prefix)]
         began = sum(entry["what"] == "began" for entry in entries)
@@ -89,7 +95,10 @@ def working(output: str, display: Display, command: tuple[str, ...]) -> Iterator
                 yield Desk(folder, display, command, stop)
         except (Interrupted, KeyboardInterrupt) as signal:
             said = str(signal) if isinstance(signal, Interrupted) else "stopped."
-            raise Interrupted(f"{said.splitlines()[0] if said else 'stopped.'} What is finished stays. Go on with the same command.") from None
+            raise Interrupted(
+                f"{said.splitlines()[0] if said else 'stopped.'} What is finished stays. Go on with"
+                " the same command."
+            ) from None
 
 
 def _opened(output: str) -> Path:
@@ -99,10 +108,18 @@ def _opened(output: str) -> Path:
     """
     folder = Path(output).expanduser()
     if folder.exists() and (not folder.is_dir() or (folder / "config.yaml").exists()):
-        raise UsageError(f"{output}: a run or a file stands there. Choose another folder: --output DIR.")
-    others = [file for file in folder.iterdir() if not file.name.startswith(STAGING)] if folder.is_dir() else []
+        raise UsageError(
+            f"{output}: a run or a file stands there. Choose another folder: --output DIR."
+        )
+    others = (
+        [file for file in folder.iterdir() if not file.name.startswith(STAGING)]
+        if folder.is_dir()
+        else []
+    )
     if others and not (folder / PLAN).exists():
-        raise UsageError(f"{output}: a folder with other things in it. Choose another: --output DIR.")
+        raise UsageError(
+            f"{output}: a folder with other things in it. Choose another: --output DIR."
+        )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
@@ -124,14 +141,20 @@ def hold_to(folder: Path, plan: Mapping[str, object]) -> None:
     if not former:
         write_json(folder / PLAN, fresh)
         return
-    names = [name for name in dict.fromkeys([*former, *fresh]) if former.get(name) != fresh.get(name)]
+    names = [
+        name for name in dict.fromkeys([*former, *fresh]) if former.get(name) != fresh.get(name)
+    ]
     if names:
-        lines = [f"  {name}: then {_brief(former.get(name))}, now {_brief(fresh.get(name))}" for name in names[:SHOWN]]
+        lines = [
+            f"  {name}: then {_brief(former.get(name))}, now {_brief(fresh.get(name))}"
+            for name in names[:SHOWN]
+        ]
         lines += [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
         raise Refused(
-            f"{folder} was begun with another plan, and what is in it could not be gone on with:\n" + "\n".join(lines)
+            f"{folder} was begun with another plan, and what is in it could not be gone on with:\n"
+            + "\n".join(lines)
             + "\nWrite to another folder (--output DIR), or go back to what it was begun with."
-        )  # fmt: skip
+        )
 
 
 def _brief(value: object) -> str:

@@ -1,11 +1,13 @@
-"""`accord rlhf`: supervised tuning ▸ reward model ▸ policy gradient, and a DPO run on the same pairs beside it.
+"""`accord rlhf`: supervised tuning ▸ reward model ▸ policy gradient, and a DPO run on the same
+pairs beside it.
 
     DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo      ordinary runs; `accord resume`, `report` and `export` take them
     DIR/measured/MODEL/held_out_*.jsonl                 what each model answers to the same held-out prompts
     DIR/seed-1/…                                        the same again with the next seed
     DIR/plan.json · DIR/log.jsonl · DIR/rlhf.json
 
-Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al. 2023, arXiv:2305.18290.
+Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al.
+2023, arXiv:2305.18290.
 """
 
 from __future__ import annotations
@@ -62,34 +64,54 @@ class Terms:
             raise UsageError(f"--seeds {self.seeds}: expected 1 to {MOST_SEEDS:,}.")
 
 
-def rlhf(recipe: Recipe, terms: Terms, display: Display, command: Sequence[str] = (), carry: CarryOut = carry_out) -> dict:
+def rlhf(
+    recipe: Recipe,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+    carry: CarryOut = carry_out,
+) -> dict:
     """All phases, or those of them that are not over yet; returns what rlhf.json holds.
 
     Args:
       carry: trains one run, or goes on with it.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished stays, and the same command goes on.
+      AccordError: of the class that its cause has; what is finished stays, and the same command
+        goes on.
     """
     terms.check()
     first = recipe.first()
-    configs = {phase: recipe.config(phase, Path(), first.train.seed) for phase in PHASES if not (phase == SFT and recipe.skip_sft)}
+    configs = {
+        phase: recipe.config(phase, Path(), first.train.seed)
+        for phase in PHASES
+        if not (phase == SFT and recipe.skip_sft)
+    }
     if recipe.gold is not None:
-        load_rewards([recipe.gold], configs[PPO].rollouts.gold_options)  # one that is missing is said now
+        # one that is missing is said now
+        load_rewards([recipe.gold], configs[PPO].rollouts.gold_options)
     require_plain(configs[PPO].data)
     with working(terms.output, display, tuple(command)) as desk:
         hold_to(desk.folder, _plan(recipe, first, configs))
         lines = []
         for number in range(terms.seeds):
             folder = desk.folder / f"seed-{number}" if number else desk.folder
-            lines.append(Line(desk, recipe, folder, first.train.seed + number, terms.against, carry))
+            lines.append(
+                Line(desk, recipe, folder, first.train.seed + number, terms.against, carry)
+            )
             lines[-1].train()
             lines[-1].measure()
         seeds = [line.record() for line in lines]
         record = {
-            "kind": "rlhf", "command": list(command), "skip_sft": recipe.skip_sft, "gold": recipe.gold, "against": terms.against,
-            "seeds": seeds, "ways": ways(seeds), **verdict.over_seeds([line.folder / MEASURED for line in lines], lines[0].models),
-        }  # fmt: skip
+            "kind": "rlhf",
+            "command": list(command),
+            "skip_sft": recipe.skip_sft,
+            "gold": recipe.gold,
+            "against": terms.against,
+            "seeds": seeds,
+            "ways": ways(seeds),
+            **verdict.over_seeds([line.folder / MEASURED for line in lines], lines[0].models),
+        }
         write_json(desk.folder / RECORD, record)
         return record
 
@@ -108,7 +130,12 @@ class Line:
     @property
     def phases(self) -> list[str]:
         """In their order."""
-        return [*([] if self.recipe.skip_sft else [SFT]), REWARD_MODEL, PPO, *([DPO] if self.against else [])]
+        return [
+            *([] if self.recipe.skip_sft else [SFT]),
+            REWARD_MODEL,
+            PPO,
+            *([DPO] if self.against else []),
+        ]
 
     @property
     def models(self) -> list[str]:
@@ -123,7 +150,9 @@ class Line:
         return phase if self.folder == self.desk.folder else f"{self.folder.name}/{phase}"
 
     def train(self) -> None:
-        """Every phase that is not over yet; where adapters trained, the merged models that later phases load."""
+        """Every phase that is not over yet; where adapters trained, the merged models that later
+        phases load.
+        """
         for phase in self.phases:
             trained(self.desk, self.stage(phase), self.config(phase), self.carry)
             if phase in (SFT, REWARD_MODEL):
@@ -132,52 +161,105 @@ class Line:
     # ------------------------------------------------------------ what came of it
 
     def measure(self) -> None:
-        """Answers of every policy to the same held-out prompts, by the learned reward and by the gold one."""
+        """Answers of every policy to the same held-out prompts, by the learned reward and by the
+        gold one.
+        """
         questions, ppo = self._questions(), self.config(PPO)
         for model in self.models:
             folder, name = self.folder / MEASURED / model, f"measured/{self.stage(model)}"
-            answers = measured.answer(self.desk, name, folder, lambda: self._opened(model), questions, {"model": model})
-            measured.score(self.desk, name, answers, measured.SCORED, ppo.rollouts.rewards, ppo.rollouts.reward_options)
+            answers = measured.answer(
+                self.desk, name, folder, lambda: self._opened(model), questions, {"model": model}
+            )
+            measured.score(
+                self.desk,
+                name,
+                answers,
+                measured.SCORED,
+                ppo.rollouts.rewards,
+                ppo.rollouts.reward_options,
+            )
             if self.recipe.gold is not None:
-                measured.score(self.desk, name, answers, measured.GOLD, [self.recipe.gold], ppo.rollouts.gold_options)
+                measured.score(
+                    self.desk,
+                    name,
+                    answers,
+                    measured.GOLD,
+                    [self.recipe.gold],
+                    ppo.rollouts.gold_options,
+                )
 
     def _questions(self) -> Questions:
         """The same prompts and draws for all seeds, so that differences are paired."""
-        first, ppo, file = self.recipe.first(), self.config(PPO), self.desk.folder / "held_out.jsonl"
+        first, ppo, file = (
+            self.recipe.first(),
+            self.config(PPO),
+            self.desk.folder / "held_out.jsonl",
+        )
         read = read_prompts(ppo.data.held_out)
         chosen = drawn(len(read.prompts), first.evaluate.rows, first.train.seed)
-        once(self.desk, "held-out prompts", file, lambda: write_prompts(file, ppo.data.held_out, read, chosen))
-        return Questions(file, ppo.rollouts.held_out_k, ppo.rollouts.max_new_tokens, first.train.seed)
+        once(
+            self.desk,
+            "held-out prompts",
+            file,
+            lambda: write_prompts(file, ppo.data.held_out, read, chosen),
+        )
+        return Questions(
+            file, ppo.rollouts.held_out_k, ppo.rollouts.max_new_tokens, first.train.seed
+        )
 
     def _opened(self, model: str) -> tuple[Opened, Start | None]:
-        """A policy, and the one that KL is measured to: the tuned model, or the recipe's where that is skipped."""
+        """A policy, and the one that KL is measured to: the tuned model, or the recipe's where that
+        is skipped.
+        """
         if model == START:
             opened = open_start(self.recipe.first())
-            return opened, None if self.recipe.skip_sft else _beside(open_model(str(self.folder / SFT)))
+            return opened, (
+                None if self.recipe.skip_sft else _beside(open_model(str(self.folder / SFT)))
+            )
         opened = open_model(str(self.folder / model))
         if model == SFT:
             return opened, None
         if still_inside(opened.model, opened.config):
-            return opened, Start(Forward(opened.model, "padded", "", 0.0), opened.model.as_reference)
+            return opened, Start(
+                Forward(opened.model, "padded", "", 0.0), opened.model.as_reference
+            )
         return opened, _beside(open_start(opened.config))
 
     def record(self) -> dict:
         """Figures of this seed."""
-        costs = {phase: cost(self.desk, self.recipe, phase, self.config(phase), self.stage(phase)) for phase in self.phases}
+        costs = {
+            phase: cost(self.desk, self.recipe, phase, self.config(phase), self.stage(phase))
+            for phase in self.phases
+        }
         for phase in (PPO, DPO):
             if phase in self.phases:
                 config = self.config(phase)
                 costs[phase]["models"] = in_memory(open_model(config.output), config)
         return {
-            "seed": self.seed, "phases": {phase: {**costs[phase], "held_out": self._evaluated(phase)} for phase in self.phases},
-            "models": {model: measured.figures(self.folder / MEASURED / model, self.folder / MEASURED / START) for model in self.models},
-            "curve": proxy.curve(self.folder / PPO), "hacking": proxy.hacked(self.folder / PPO),
-        }  # fmt: skip
+            "seed": self.seed,
+            "phases": {
+                phase: {**costs[phase], "held_out": self._evaluated(phase)} for phase in self.phases
+            },
+            "models": {
+                model: measured.figures(
+                    self.folder / MEASURED / model, self.folder / MEASURED / START
+                )
+                for model in self.models
+            },
+            "curve": proxy.curve(self.folder / PPO),
+            "hacking": proxy.hacked(self.folder / PPO),
+        }
 
     def _evaluated(self, phase: str) -> dict:
         """The last held-out metrics of a phase's own run."""
-        lines = [line for line in RunFolder(self.folder / phase).metrics() if any(name.startswith("eval_") for name in line)]
-        return {name: value for name, value in lines[-1].items() if "eval_" in name} if lines else {}
+        lines = [
+            line
+            for line in RunFolder(self.folder / phase).metrics()
+            if any(name.startswith("eval_") for name in line)
+        ]
+        return (
+            {name: value for name, value in lines[-1].items() if "eval_" in name} if lines else {}
+        )
 
 
 def _beside(other: Opened) -> Start:
@@ -186,7 +268,9 @@ def _beside(other: Opened) -> Start:
 
 
 def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
-    """What every phase hangs on. How many seeds, and whether DPO runs beside, is not among it: further ones are welcome."""
+    """What every phase hangs on. How many seeds, and whether DPO runs beside, is not among it:
+    further ones are welcome.
+    """
     opened = open_start(first)
     files: dict[str, str] = {}
     for phase, config in configs.items():
@@ -194,7 +278,15 @@ def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
             with located(getattr(config.data, side)) as source:
                 files[f"{phase}: data.{side}"] = source.digest()
     return {
-        "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
-        "--skip-sft": recipe.skip_sft, "--gold": recipe.gold, **fingerprints([recipe.gold] if recipe.gold else []), **files,
-        **{f"{phase}: {path}": value for phase, config in configs.items() for path, value in json.loads(json.dumps(trajectory(config))).items()},
-    }  # fmt: skip
+        "model": fingerprint.weights(opened.model.network),
+        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "--skip-sft": recipe.skip_sft,
+        "--gold": recipe.gold,
+        **fingerprints([recipe.gold] if recipe.gold else []),
+        **files,
+        **{
+            f"{phase}: {path}": value
+            for phase, config in configs.items()
+            for path, value in json.loads(json.dumps(trajectory(config))).items()
+        },
+    }

@@ -1,6 +1,8 @@
-"""Prompts in seeded order: a slice for each round, none twice until all were used; and those that no round trains on.
+"""Prompts in seeded order: a slice for each round, none twice until all were used; and those that
+no round trains on.
 
-A slice is a file of prompts with the other columns of their rows, by which answers may be verified, and with their place.
+A slice is a file of prompts with the other columns of their rows, by which answers may be verified,
+and with their place.
 """
 
 from __future__ import annotations
@@ -23,9 +25,11 @@ PLACE = "source"  # column of a slice: file:line of the prompt's own row
 
 
 def slice_of(total: int, size: int, number: int, seed: int) -> list[int]:
-    """The prompts of round `number` (from 1), of `total`: in an order drawn by the seed, none twice until all were used.
+    """The prompts of round `number` (from 1), of `total`: in an order drawn by the seed, none twice
+    until all were used.
 
-    Where the prompts run out in the middle of a round they are shuffled anew, and those that the round has are put off.
+    Where the prompts run out in the middle of a round they are shuffled anew, and those that the
+    round has are put off.
     """
     assert 1 <= size <= total, "a round would ask a prompt twice"
     left: list[int] = []  # the next one last
@@ -35,7 +39,11 @@ def slice_of(total: int, size: int, number: int, seed: int) -> list[int]:
         taken, put_off = {}, []
         while len(taken) < size:
             if not left:
-                left = np.random.Generator(np.random.Philox(key=[seed, shuffles])).permutation(total).tolist()
+                left = (
+                    np.random.Generator(np.random.Philox(key=[seed, shuffles]))
+                    .permutation(total)
+                    .tolist()
+                )
                 shuffles += 1
             index = left.pop()
             if index in taken:
@@ -56,25 +64,41 @@ def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int])
     asked = [read.prompts[index] for index in chosen]
     with new_file(file) as stream:
         for question in asked:
-            others = {k: v for k, v in columns.get(question.origin.line, {}).items() if k not in ALONE.split("|")}
-            write_row(stream, {"prompt": prompt_column(question.turns), **others, PLACE: str(question.origin)})
-    if [question.turns for question in read_prompts(str(file)).prompts] != [question.turns for question in asked]:
+            others = {
+                k: v
+                for k, v in columns.get(question.origin.line, {}).items()
+                if k not in ALONE.split("|")
+            }
+            write_row(
+                stream,
+                {"prompt": prompt_column(question.turns), **others, PLACE: str(question.origin)},
+            )
+    if [question.turns for question in read_prompts(str(file)).prompts] != [
+        question.turns for question in asked
+    ]:
         file.unlink()
         raise DataError(
-            f"{path}: its prompts cannot be told from the other columns once they stand in a file of their own.\n"
-            "Give a file with the prompts in a column `prompt`."
+            f"{path}: its prompts cannot be told from the other columns once they stand in a file"
+            " of their own.\nGive a file with the prompts in a column `prompt`."
         )
 
 
 def require_plain(data: DataConfig) -> None:
     """
     Raises:
-      UsageError: settings that are not looked at where prompts are read; or no prompts to measure on.
+      UsageError: settings that are not looked at where prompts are read; or no prompts to measure
+        on.
     """
     if data.format != "auto" or data.columns:
-        raise UsageError("data.format and data.columns do nothing for prompts. Name the column `prompt`, or convert: accord convert.")
+        raise UsageError(
+            "data.format and data.columns do nothing for prompts. Name the column `prompt`, or"
+            " convert: accord convert."
+        )
     if "-" in (data.train, data.held_out):
-        raise UsageError("Prompts are read again whenever the command goes on: give a file in place of standard input.")
+        raise UsageError(
+            "Prompts are read again whenever the command goes on: give a file in place of standard"
+            " input."
+        )
     if data.held_out is None:
         raise UsageError(
             "Rewards are measured on prompts that no round trains on: --set data.held_out=FILE.\n"
@@ -85,12 +109,14 @@ def require_plain(data: DataConfig) -> None:
 def require_apart(read: Questions, held_out: Questions, allow: Sequence[str]) -> None:
     """
     Raises:
-      DataError: more than a hundredth of the held-out prompts are answered in training, but for case and punctuation.
+      DataError: more than a hundredth of the held-out prompts are answered in training, but for
+        case and punctuation.
     """
     trained = {words(question.turns) for question in read.prompts}
     shared = [question for question in held_out.prompts if words(question.turns) in trained]
     if len(shared) > LEAK * len(held_out.prompts) and "shared_prompts" not in allow:
         raise DataError(
-            f"{len(shared):,} of {len(held_out.prompts):,} held-out prompts are trained on as well, such as {shared[0].origin}: what is "
-            "measured there would be memory.\nSplit by prompt (accord split), or accept it: --allow shared_prompts"
+            f"{len(shared):,} of {len(held_out.prompts):,} held-out prompts are trained on as well,"
+            f" such as {shared[0].origin}: what is measured there would be memory.\nSplit by prompt"
+            " (accord split), or accept it: --allow shared_prompts"
         )

@@ -1,10 +1,12 @@
-"""`accord iterate`: rounds of sample ▸ score ▸ pair ▸ train, each round with the policy that the last one left.
+"""`accord iterate`: rounds of sample ▸ score ▸ pair ▸ train, each round with the policy that the
+last one left.
 
     DIR/round-1/{prompts, answers, scored, pairs}.jsonl · run/ (an ordinary run) · held_out_*.jsonl
     DIR/start/held_out_*.jsonl · DIR/held_out.jsonl · DIR/plan.json · DIR/rounds.json
 
-Sources: iterative DPO as in Xu et al. 2023, arXiv:2312.16682, and Dong et al. 2024, arXiv:2405.07863 (RLHFlow), whose reference
-stays the first model; Yuan et al. 2024, arXiv:2401.10020, take the last round's.
+Sources: iterative DPO as in Xu et al. 2023, arXiv:2312.16682, and Dong et al. 2024,
+arXiv:2405.07863 (RLHFlow), whose reference stays the first model; Yuan et al. 2024,
+arXiv:2401.10020, take the last round's.
 """
 
 from __future__ import annotations
@@ -42,19 +44,29 @@ ROUNDS = "rounds.json"
 CUT = 0.05  # share of answers cut at the limit that is said
 
 
-def iterate(base: Config, terms: Terms, display: Display, command: Sequence[str] = (), carry: CarryOut = carry_out) -> dict:
+def iterate(
+    base: Config,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+    carry: CarryOut = carry_out,
+) -> dict:
     """Some rounds, or those of them that are not over yet; returns what rounds.json holds.
 
     Args:
       carry: trains one run, or goes on with it.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished stays, and the same command goes on.
+      AccordError: of the class that its cause has; what is finished stays, and the same command
+        goes on.
     """
     terms.check(base)
     read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out)
     require_apart(read, held_out, base.allow)
-    for specs, options in ((base.rollouts.rewards, base.rollouts.reward_options), (base.rollouts.gold, base.rollouts.gold_options)):
+    for specs, options in (
+        (base.rollouts.rewards, base.rollouts.reward_options),
+        (base.rollouts.gold, base.rollouts.gold_options),
+    ):
         if specs:
             load_rewards(specs, options)  # one that is missing is said now
     with working(terms.output, display, tuple(command)) as desk:
@@ -87,29 +99,50 @@ class Rounds:
     def train(self, number: int) -> None:
         """Sample, score, pair and train, each where it is not over yet."""
         folder, name, rollouts = self.folder(number), f"round-{number}", self.base.rollouts
-        answers, scored, pairs = (folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs"))
+        answers, scored, pairs = (
+            folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs")
+        )
         prompts = self._prompts(number)
         once(self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers))
         self._say_cut(number)
-        once(self.desk, f"{name}/score", scored, lambda: score_file(
-            str(answers), str(scored), rollouts.rewards, rollouts.reward_options, self.desk.say,
-        ))  # fmt: skip
+        once(
+            self.desk,
+            f"{name}/score",
+            scored,
+            lambda: score_file(
+                str(answers), str(scored), rollouts.rewards, rollouts.reward_options, self.desk.say
+            ),
+        )
         pairing = Pairing(rollouts.pairing, rollouts.margin, self._seed(number))
-        once(self.desk, f"{name}/pair", pairs, lambda: pair_file(str(scored), str(pairs), pairing, self.desk.say))
+        once(
+            self.desk,
+            f"{name}/pair",
+            pairs,
+            lambda: pair_file(str(scored), str(pairs), pairing, self.desk.say),
+        )
         if not lines_of(pairs):
             raise DataError(
-                f"{pairs}: no two answers to a prompt differ in reward by more than {rollouts.margin:g}, so there is nothing to train on.\n"
-                "Another --output with: --set rollouts.k=8, a higher rollouts.temperature, a smaller rollouts.margin, or another reward."
+                f"{pairs}: no two answers to a prompt differ in reward by more than"
+                f" {rollouts.margin:g}, so there is nothing to train on.\nAnother --output with:"
+                " --set rollouts.k=8, a higher rollouts.temperature, a smaller rollouts.margin, or"
+                " another reward."
             )
         trained(self.desk, f"{name}/train", self.config(number), self.carry)
 
     def _sample(self, number: int, prompts: Path, answers: Path) -> None:
         rollouts = self.base.rollouts
-        sampling = Sampling(rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number))
+        sampling = Sampling(
+            rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number)
+        )
         done = sample_opened(
-            self.policy(number - 1), read_prompts(str(prompts)), str(prompts), str(answers), sampling, say=self.desk.say,
+            self.policy(number - 1),
+            read_prompts(str(prompts)),
+            str(prompts),
+            str(answers),
+            sampling,
+            say=self.desk.say,
             about=self._about(number),
-        )  # fmt: skip
+        )
         for reason, count in done["left_out"].items():
             self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
 
@@ -118,8 +151,10 @@ class Rounds:
         cut = 1 - self._ended(number)
         if cut > CUT:
             self.desk.say(
-                f"! round {number}: {cut:.0%} of the answers were cut at {self.base.rollouts.max_new_tokens} tokens; training puts an end token "
-                "behind them, and the policy learns to stop there. Longer ones: --set rollouts.max_new_tokens=…"
+                f"! round {number}: {cut:.0%} of the answers were cut at"
+                f" {self.base.rollouts.max_new_tokens} tokens; training puts an end token behind"
+                " them, and the policy learns to stop there. Longer ones: --set"
+                " rollouts.max_new_tokens=…"
             )
 
     def _ended(self, number: int) -> float:
@@ -131,9 +166,17 @@ class Rounds:
     def _prompts(self, number: int) -> Path:
         chosen = slice_of(len(self.read.prompts), self.size, number, self.base.train.seed)
         if number * self.size > len(self.read.prompts):
-            self.desk.say(f"! round {number}: all {len(self.read.prompts):,} prompts were answered before; some come again")
+            self.desk.say(
+                f"! round {number}: all {len(self.read.prompts):,} prompts were answered before;"
+                " some come again"
+            )
         file = self.folder(number) / "prompts.jsonl"
-        return once(self.desk, f"round-{number}/prompts", file, lambda: write_prompts(file, self.base.data.train, self.read, chosen))
+        return once(
+            self.desk,
+            f"round-{number}/prompts",
+            file,
+            lambda: write_prompts(file, self.base.data.train, self.read, chosen),
+        )
 
     def policy(self, number: int) -> Opened:
         """What round `number` left; the first model for 0."""
@@ -145,14 +188,18 @@ class Rounds:
         folder, train = self.folder(number), self.base.train
         raw |= {"rollouts": None, "output": str(folder / "run")}
         raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
-        raw["train"] |= {"epochs": float(self.base.rollouts.passes) if train.steps is None else None}
+        raw["train"] |= {
+            "epochs": float(self.base.rollouts.passes) if train.steps is None else None
+        }
         raw |= {"reference": kind_of(self.base, self.terms.reference)}
         if self.terms.reference == "moving":
             raw["moving"] = (self.base.moving or MovingConfig()).model_dump(mode="json")
         if number > 1:
             before = saved(self.folder(number - 1) / "run")
             raw["model"] |= (
-                {"adapter": str(before), "lora": LoraConfig().model_dump(mode="json")} if before.name == ADAPTER else {"name": str(before)}
+                {"adapter": str(before), "lora": LoraConfig().model_dump(mode="json")}
+                if before.name == ADAPTER
+                else {"name": str(before)}
             )
         return make_config(raw)
 
@@ -166,19 +213,32 @@ class Rounds:
     # ------------------------------------------------------------ what came of it
 
     def measure(self, number: int) -> dict:
-        """A round's model on the held-out prompts; the record of all rounds so far, which is written."""
+        """A round's model on the held-out prompts; the record of all rounds so far, which is
+        written.
+        """
         folder, name = self.folder(number), f"round-{number}" if number else "start"
         questions = self._questions()
-        answers = measured.answer(self.desk, name, folder, lambda: self._opened(number), questions, self._about(number))
+        answers = measured.answer(
+            self.desk, name, folder, lambda: self._opened(number), questions, self._about(number)
+        )
         rollouts = self.base.rollouts
-        measured.score(self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options)
+        measured.score(
+            self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options
+        )
         if rollouts.gold:
-            measured.score(self.desk, name, answers, measured.GOLD, rollouts.gold, rollouts.gold_options)
+            measured.score(
+                self.desk, name, answers, measured.GOLD, rollouts.gold, rollouts.gold_options
+            )
         record = {
-            "kind": "iterate", "command": list(self.desk.command), "plan": plan_of(self.desk.folder),
-            "objective": self.base.objective, "rewards": rollouts.rewards, "gold": rollouts.gold, "reference": self.terms.reference,
+            "kind": "iterate",
+            "command": list(self.desk.command),
+            "plan": plan_of(self.desk.folder),
+            "objective": self.base.objective,
+            "rewards": rollouts.rewards,
+            "gold": rollouts.gold,
+            "reference": self.terms.reference,
             "rounds": [self._record(n) for n in range(number + 1)],
-        }  # fmt: skip
+        }
         write_json(self.desk.folder / ROUNDS, record)
         return record
 
@@ -189,7 +249,12 @@ class Rounds:
     def _questions(self) -> Questions:
         rollouts, file = self.base.rollouts, self.desk.folder / "held_out.jsonl"
         chosen = drawn(len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed)
-        once(self.desk, "held-out prompts", file, lambda: write_prompts(file, self.base.data.held_out, self.held_out, chosen))
+        once(
+            self.desk,
+            "held-out prompts",
+            file,
+            lambda: write_prompts(file, self.base.data.held_out, self.held_out, chosen),
+        )
         return Questions(file, rollouts.held_out_k, rollouts.max_new_tokens, self._seed(0))
 
     def _record(self, number: int) -> dict:
@@ -199,11 +264,21 @@ class Rounds:
             return out
         lines = [line for line in RunFolder(folder / "run").metrics() if "loss" in line]
         return out | {
-            "prompts": lines_of(folder / "answers.jsonl"), "pairs": lines_of(folder / "pairs.jsonl"), "updates": len(lines),
-            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"), "ended": self._ended(number),
-            "train": {name: lines[-1].get(name) for name in ("loss", "rewards/margins", "rewards/accuracies")} if lines else {},
+            "prompts": lines_of(folder / "answers.jsonl"),
+            "pairs": lines_of(folder / "pairs.jsonl"),
+            "updates": len(lines),
+            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"),
+            "ended": self._ended(number),
+            "train": (
+                {
+                    name: lines[-1].get(name)
+                    for name in ("loss", "rewards/margins", "rewards/accuracies")
+                }
+                if lines
+                else {}
+            ),
             **self.desk.spent(f"round-{number}/"),
-        }  # fmt: skip
+        }
 
 
 def lines_of(file: Path) -> int:

@@ -1,4 +1,6 @@
-"""What stages are made of: a run that is begun, gone on with or over; a merged model; a file or folder that is made once."""
+"""What stages are made of: a run that is begun, gone on with or over; a merged model; a file or
+folder that is made once.
+"""
 
 from __future__ import annotations
 
@@ -59,9 +61,11 @@ def once(desk: Desk, name: str, target: Path, make: Callable[[], object]) -> Pat
 
 
 def merged(desk: Desk, name: str, run: Path) -> Path:
-    """A finished run's model as a whole one: its own weights, or its base with the adapter merged into it, in float32.
+    """A finished run's model as a whole one: its own weights, or its base with the adapter merged
+    into it, in float32.
 
-    In float32, since the rounding of a smaller dtype may undo what the adapter does; whoever loads it rounds once more.
+    In float32, since the rounding of a smaller dtype may undo what the adapter does; whoever loads
+    it rounds once more.
     """
     whole = saved(run)
     if whole.name == WHOLE:

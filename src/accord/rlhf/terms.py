@@ -1,4 +1,6 @@
-"""What rounds can be asked to do, what of it makes no sense, and what must stay the same while they go on."""
+"""What rounds can be asked to do, what of it makes no sense, and what must stay the same while they
+go on.
+"""
 
 from __future__ import annotations
 
@@ -49,13 +51,24 @@ class Terms:
 def _require_rollouts(base: Config) -> None:
     rollouts, objective = base.rollouts, resolve_objective(base)
     if rollouts is None:
-        raise UsageError("Rounds need to know how answers are rewarded: a section in the recipe such as rollouts: {rewards: [vader], k: 4}.")
+        raise UsageError(
+            "Rounds need to know how answers are rewarded: a section in the recipe such as"
+            " rollouts: {rewards: [vader], k: 4}."
+        )
     if objective.rows != "pairs" or objective.needs != "logps":
-        raise UsageError(f"objective = {objective.name}: a round trains a policy on pairs of its own answers. Take dpo, ipo, simpo, orpo, …")
+        raise UsageError(
+            f"objective = {objective.name}: a round trains a policy on pairs of its own answers."
+            " Take dpo, ipo, simpo, orpo, …"
+        )
     if base.train.epochs is not None:
-        raise UsageError("train.epochs: over a round's pairs that is rollouts.passes. Leave it out.")
+        raise UsageError(
+            "train.epochs: over a round's pairs that is rollouts.passes. Leave it out."
+        )
     if base.train.steps is not None and rollouts.passes != 1:
-        raise UsageError("train.steps says how long a round trains, so rollouts.passes would do nothing. Leave one out.")
+        raise UsageError(
+            "train.steps says how long a round trains, so rollouts.passes would do nothing. Leave"
+            " one out."
+        )
 
 
 def _require_reference(base: Config, wanted: str) -> None:
@@ -63,19 +76,34 @@ def _require_reference(base: Config, wanted: str) -> None:
         raise UsageError(f"--reference {wanted}: expected {', '.join(REFERENCES)}.")
     if not resolve_objective(base).reference:
         if wanted != "last":
-            raise UsageError(f"--reference {wanted}: {base.objective['name']} uses no reference. Leave it out.")
+            raise UsageError(
+                f"--reference {wanted}: {base.objective['name']} uses no reference. Leave it out."
+            )
     elif wanted == "last" and base.reference in ("moving", "base"):
-        raise UsageError(f"reference = {base.reference} in the recipe: say it as --reference {'moving' if base.reference == 'moving' else 'first'}.")
+        raise UsageError(
+            f"reference = {base.reference} in the recipe: say it as --reference"
+            f" {'moving' if base.reference == 'moving' else 'first'}."
+        )
     elif wanted == "first" and base.reference not in ("auto", "base"):
-        raise UsageError(f"--reference first, and reference = {base.reference} in the recipe. Leave the latter at auto.")
+        raise UsageError(
+            f"--reference first, and reference = {base.reference} in the recipe. Leave the latter"
+            " at auto."
+        )
     elif wanted == "moving" and base.reference not in ("auto", "moving"):
-        raise UsageError(f"--reference moving, and reference = {base.reference} in the recipe. Leave the latter at auto.")
+        raise UsageError(
+            f"--reference moving, and reference = {base.reference} in the recipe. Leave the latter"
+            " at auto."
+        )
     if wanted == "first" and base.model.lora is None:
-        raise UsageError("--reference first is the model without its adapters, and all weights train. Train adapters, or take last.")
+        raise UsageError(
+            "--reference first is the model without its adapters, and all weights train. Train"
+            " adapters, or take last."
+        )
     if wanted == "first" and base.model.adapter is not None:
         raise UsageError(
-            "--reference first would be the base without model.adapter, and not the model that the rounds begin with.\n"
-            "Merge the adapter first: accord export RUN --merge, and name what it writes as model.name."
+            "--reference first would be the base without model.adapter, and not the model that the"
+            " rounds begin with.\nMerge the adapter first: accord export RUN --merge, and name what"
+            " it writes as model.name."
         )
 
 
@@ -92,7 +120,10 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
     """
     size = terms.prompts or planned(folder).get(EACH) or max(1, total // terms.rounds)
     if size > total:
-        raise UsageError(f"--prompts-per-round {size}: there are {total:,} different prompts, and none comes twice in a round.")
+        raise UsageError(
+            f"--prompts-per-round {size}: there are {total:,} different prompts, and none comes"
+            " twice in a round."
+        )
     return size
 
 
@@ -100,15 +131,22 @@ def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, s
     """What every round hangs on. How many rounds is not among it: further ones are welcome."""
     opened = open_start(base)
     return {
-        "model": fingerprint.weights(opened.model.network), "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
-        "prompts": read.digest, "held-out prompts": held_out.digest,
+        "model": fingerprint.weights(opened.model.network),
+        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "prompts": read.digest,
+        "held-out prompts": held_out.digest,
         **fingerprints([*base.rollouts.rewards, *base.rollouts.gold]),
-        EACH: size, "--reference": terms.reference,
+        EACH: size,
+        "--reference": terms.reference,
         **json.loads(json.dumps(trajectory(base))),
-    }  # fmt: skip
+    }
 
 
 def fingerprints(rewards: Sequence[str]) -> dict[str, str]:
-    """Of the reward models among some rewards: another one under the same name would be another judge."""
+    """Of the reward models among some rewards: another one under the same name would be another
+    judge.
+    """
     folders = [Path(name).expanduser() for name, _ in map(weighed, rewards)]
-    return {f"reward model {folder}": fingerprint_of(folder) for folder in folders if folder.is_dir()}
+    return {
+        f"reward model {folder}": fingerprint_of(folder) for folder in folders if folder.is_dir()
+    }

@@ -1,4 +1,6 @@
-"""RLHF against DPO over seeds: means and differences on the same prompts, with intervals over prompts and seeds."""
+"""RLHF against DPO over seeds: means and differences on the same prompts, with intervals over
+prompts and seeds.
+"""
 
 from __future__ import annotations
 
@@ -12,16 +14,24 @@ from accord.evaluate.crossed import crossed_difference, crossed_mean
 from accord.rlhf.measured import GOLD, SCORED, Scored
 from accord.rlhf.phases import DPO, PPO
 
-COLUMNS = {"learned": (SCORED, "reward"), "gold": (GOLD, "reward"), "kl": (SCORED, "kl"), "tokens": (SCORED, "tokens")}
+COLUMNS = {
+    "learned": (SCORED, "reward"),
+    "gold": (GOLD, "reward"),
+    "kl": (SCORED, "kl"),
+    "tokens": (SCORED, "tokens"),
+}
 
 
 def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
-    """Each policy's figures over all seeds, and by how much the policy gradient is above DPO where both were trained.
+    """Each policy's figures over all seeds, and by how much the policy gradient is above DPO where
+    both were trained.
 
     Args:
       folders: of each seed, with a folder for each model.
     """
-    known = [name for name, (file, _) in COLUMNS.items() if (folders[0] / models[0] / file).is_file()]
+    known = [
+        name for name, (file, _) in COLUMNS.items() if (folders[0] / models[0] / file).is_file()
+    ]
     table = {model: {name: _mean(folders, model, name) for name in known} for model in models}
     apart = {name: _difference(folders, name) for name in known} if DPO in models else None
     return {"table": table, "rlhf_minus_dpo": apart}
@@ -37,7 +47,11 @@ def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray,
 def _mean(folders: Sequence[Path], model: str, name: str) -> dict | None:
     values, prompts = _values(folders, model, name)
     there = ~np.isnan(values).any(0)
-    return crossed_mean(values[:, there], list(compress(prompts, there))).as_dict() if there.any() else None
+    return (
+        crossed_mean(values[:, there], list(compress(prompts, there))).as_dict()
+        if there.any()
+        else None
+    )
 
 
 def _difference(folders: Sequence[Path], name: str) -> dict | None:

@@ -1,6 +1,8 @@
-"""An evaluation where the held-out rows are prompts: the policy answers them, and its answers are judged.
+"""An evaluation where the held-out rows are prompts: the policy answers them, and its answers are
+judged.
 
-The draws are the same at every evaluation, (seed, answer), so that two of them differ by the policy alone.
+The draws are the same at every evaluation, (seed, answer), so that two of them differ by the policy
+alone.
 """
 
 from __future__ import annotations
@@ -30,19 +32,32 @@ def evaluate_answers(run: Run) -> dict[str, float]:
     run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
     rewarded(source.reward, held_out, answers)
-    kl = divergences(run.ready.model, [held_out.trees[a.prompt] for a in answers], answers, start_of(source.learner))
+    kl = divergences(
+        run.ready.model,
+        [held_out.trees[a.prompt] for a in answers],
+        answers,
+        start_of(source.learner),
+    )
     gold = scores(source.gold, held_out, answers).values if source.gold is not None else None
     source.judging.write()
     for i, answer in enumerate(answers):
-        run.folder.append("answers.jsonl", _line(run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])))
+        run.folder.append(
+            "answers.jsonl",
+            _line(
+                run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])
+            ),
+        )
     return judged(answers, kl, gold)
 
 
-def judged(answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None) -> dict[str, float]:
+def judged(
+    answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None
+) -> dict[str, float]:
     """Means over answers; reward, gold and KL with intervals, clustered by prompt.
 
     Args:
-      kl: [N] nats an answer to the reference, by the whole distribution at each position: less noise than log-ratios.
+      kl: [N] nats an answer to the reference, by the whole distribution at each position: less
+        noise than log-ratios.
       gold: [N] NaN where there is none; None without a gold judgement.
 
     Raises:
@@ -50,13 +65,18 @@ def judged(answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | No
     """
     known = [a for a in answers if a.reward is not None]
     if not known:
-        raise Diverged(f"No held-out answer has a reward: {answers[0].failure}. The checkpoints before are intact.")
+        raise Diverged(
+            f"No held-out answer has a reward: {answers[0].failure}. The checkpoints before are"
+            " intact."
+        )
     out = {"eval_missing": 1 - len(known) / len(answers)}
     out |= _estimated("eval_reward", [a.reward for a in known], [a.prompt for a in known])
     out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
     if gold is not None:
         fine = [(g, a.prompt) for g, a in zip(gold, answers) if not math.isnan(g)]
-        out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (_estimated("eval_gold", *zip(*fine)) if fine else {})
+        out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (
+            _estimated("eval_gold", *zip(*fine)) if fine else {}
+        )
     for name in known[0].parts if len(known[0].parts) > 1 else ():
         if values := [a.parts[name] for a in known if a.parts.get(name) is not None]:
             out[f"eval_reward/{name}"] = float(np.mean(values))
@@ -77,8 +97,15 @@ def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> d
 def _line(step: int, held_out: Prompted, answer: Answer, kl: float, gold: float | None) -> dict:
     """A line of answers.jsonl."""
     return {
-        "step": step, "at": str(held_out.question(answer.prompt).origin), "prompt": answer.prompt, "text": answer.text,
-        "tokens": len(answer.tokens), "ended": answer.ended, "reward": answer.reward, "failure": answer.failure, "parts": answer.parts,
+        "step": step,
+        "at": str(held_out.question(answer.prompt).origin),
+        "prompt": answer.prompt,
+        "text": answer.text,
+        "tokens": len(answer.tokens),
+        "ended": answer.ended,
+        "reward": answer.reward,
+        "failure": answer.failure,
+        "parts": answer.parts,
         "kl": kl,
         **({} if gold is None else {"gold": None if math.isnan(gold) else gold}),
-    }  # fmt: skip
+    }

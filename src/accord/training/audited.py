@@ -1,7 +1,7 @@
 """audit.json: what an audit of a run's own training rows found, for its report.
 
-It looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with the file. What every row must
-be, the checks of data.* in preflight.json have seen to already.
+It looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with the file.
+What every row must be, the checks of data.* in preflight.json have seen to already.
 """
 
 from __future__ import annotations
@@ -31,9 +31,17 @@ def write(ready: Ready, folder: RunFolder) -> None:
 
 def finding(audit: Audit, rows: int) -> Finding:
     """The audit in a line: what was looked at, the verdict, and what leads to it."""
-    looked = f"{len(audit.scan):,} of {rows:,} rows, drawn by prompt" if len(audit.scan) < rows else f"all {rows:,} rows"
+    looked = (
+        f"{len(audit.scan):,} of {rows:,} rows, drawn by prompt"
+        if len(audit.scan) < rows
+        else f"all {rows:,} rows"
+    )
     worst = [each.title for each in audit.raised if each.verdict == audit.raised[0].verdict]
     says = f"audit of {looked}: {audit.verdict}" + (f" ({'; '.join(worst)})" if worst else "")
     remedy = f"accord audit {audit.scan.name}" if audit.verdict != "fit" else ""
-    evidence = {"rows": len(audit.scan), "of": rows, "raised": [each.check for each in audit.raised]}
+    evidence = {
+        "rows": len(audit.scan),
+        "of": rows,
+        "raised": [each.check for each in audit.raised],
+    }
     return Finding("data.audit", VERDICTS[audit.verdict], says, evidence, remedy)

@@ -1,4 +1,6 @@
-"""The model card of a run: what was trained on what, against what, with which convention, and how to load it."""
+"""The model card of a run: what was trained on what, against what, with which convention, and how
+to load it.
+"""
 
 from __future__ import annotations
 
@@ -7,14 +9,32 @@ from pathlib import Path
 
 from accord.training.prepare import Ready
 
-REPORTED = ("reward", "gold", "kl", "tokens", "loss", "rewards/accuracies", "rewards/margins", "rewards/chosen", "rewards/rejected", "logps/chosen", "logps/rejected")
+REPORTED = (
+    "reward",
+    "gold",
+    "kl",
+    "tokens",
+    "loss",
+    "rewards/accuracies",
+    "rewards/margins",
+    "rewards/chosen",
+    "rewards/rejected",
+    "logps/chosen",
+    "logps/rejected",
+)
 BESIDE = (  # under diag/, where a run has them
-    "diag/eval_auc", "diag/eval_calibration_error", "diag/eval_brier", "diag/eval_score_length",
-    "diag/eval_accuracy_shorter", "diag/eval_accuracy_longer",
-)  # fmt: skip
+    "diag/eval_auc",
+    "diag/eval_calibration_error",
+    "diag/eval_brier",
+    "diag/eval_score_length",
+    "diag/eval_accuracy_shorter",
+    "diag/eval_accuracy_longer",
+)
 
 
-def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: list[str], read_back: float) -> str:
+def model_card(
+    ready: Ready, saved: Path, before: dict, after: dict, command: list[str], read_back: float
+) -> str:
     """Markdown. Every figure is from this run's own records."""
     objective, rows = ready.learner.objective, ready.rows
     adapter = ready.model.peft is not None
@@ -23,21 +43,37 @@ def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: li
     lines = [
         f"# {objective.name} on {Path(rows.dataset.path).name}",
         "",
-        f"- **Objective**: {objective.name} ({options or 'no options'}). {objective.convention}. Source: {objective.source}",
+        (
+            f"- **Objective**: {objective.name} ({options or 'no options'})."
+            f" {objective.convention}. Source: {objective.source}"
+        ),
         f"- **Reference**: {ready.reference_kind}",
-        f"- **Starting model**: {ready.model.source}, weights sha256 `{ready.weights[:16]}…`, {_dtype(ready)}",
-        f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,} updates of "
-        f"{ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed {ready.config.train.seed}",
-        f"- **Training data**: {rows.dataset.path}, sha256 `{rows.dataset.digest[:16]}…`, "
-        f"{rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as {'prompts' if ready.source is not None else objective.rows}",
+        (
+            f"- **Starting model**: {ready.model.source}, weights sha256 `{ready.weights[:16]}…`,"
+            f" {_dtype(ready)}"
+        ),
+        (
+            f"- **Trained**: {'LoRA adapters' if adapter else 'all weights'}, {ready.steps:,}"
+            f" updates of {ready.order.batch_size} rows, peak learning rate {ready.peak:g}, seed"
+            f" {ready.config.train.seed}"
+        ),
+        (
+            f"- **Training data**: {rows.dataset.path}, sha256 `{rows.dataset.digest[:16]}…`,"
+            f" {rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as"
+            f" {'prompts' if ready.source is not None else objective.rows}"
+        ),
     ]
     if held is not None:
         lines.append(
-            f"- **Held-out data**: {held.dataset.path}, sha256 `{held.dataset.digest[:16]}…`, "
-            f"{len(ready.held_out.trees if ready.held_out is not None else held.trees):,} rows evaluated"
+            f"- **Held-out data**: {held.dataset.path}, sha256 `{held.dataset.digest[:16]}…`,"
+            f" {len(ready.held_out.trees if ready.held_out is not None else held.trees):,} rows"
+            " evaluated"
         )
     lines += [
-        f"- **Saved**: `{saved.name}/`; read back from disk, logits apart by {read_back:.1e} of their spread",
+        (
+            f"- **Saved**: `{saved.name}/`; read back from disk, logits apart by {read_back:.1e} of"
+            " their spread"
+        ),
         "",
         *_table(before, after),
         "## Use",
@@ -57,7 +93,10 @@ def model_card(ready: Ready, saved: Path, before: dict, after: dict, command: li
 
 
 def _dtype(ready: Ready) -> str:
-    return f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32 {ready.model.measures} and masters"
+    return (
+        f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32"
+        f" {ready.model.measures} and masters"
+    )
 
 
 def _table(before: dict, after: dict) -> list[str]:
@@ -65,17 +104,24 @@ def _table(before: dict, after: dict) -> list[str]:
     names = [f"eval_{name}" for name in REPORTED if f"eval_{name}" in after]
     names += [name for name in BESIDE if name in after]
     if not names:
-        return ["No held-out rows were given, so nothing is known of how this model generalises.", ""]
+        return [
+            "No held-out rows were given, so nothing is known of how this model generalises.",
+            "",
+        ]
     rows = [f"| {n} | {before.get(n, float('nan')):.4f} | {after[n]:.4f} |" for n in names]
     lines = ["| held-out | before | after |", "|---|---|---|", *rows, ""]
     if "diag/eval_accuracy_low" in after:
-        interval = f"{after['diag/eval_accuracy_low']:.3f} to {after['diag/eval_accuracy_high']:.3f}"
+        interval = (
+            f"{after['diag/eval_accuracy_low']:.3f} to {after['diag/eval_accuracy_high']:.3f}"
+        )
         lines += [f"95 % interval of the accuracy after, clustered by prompt: {interval}.", ""]
     return lines
 
 
 def _usage(ready: Ready, saved: Path, adapter: bool) -> list[str]:
-    """How to load it. What a reward model's adapter needs beyond its base's configuration, it must be told."""
+    """How to load it. What a reward model's adapter needs beyond its base's configuration, it must
+    be told.
+    """
     auto = ready.model.auto
     if not adapter:
         return [

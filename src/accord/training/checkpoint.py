@@ -1,9 +1,10 @@
-"""Checkpoints that are whole or not there: staged, hashed, flushed, renamed; verified before they are believed.
+"""Checkpoints that are whole or not there: staged, hashed, flushed, renamed; verified before they
+are believed.
 
     checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}      checkpoints/LATEST, checkpoints/BEST
 
-MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last. A checkpoint whose
-manifest does not fit is reported and passed over for the next older one.
+MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last.
+A checkpoint whose manifest does not fit is reported and passed over for the next older one.
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accord.training.files import STAGING, as_json, free_bytes, put_in_place, remove, sha256, staged, write_text, writing
+from accord.training.files import (
+    STAGING,
+    as_json,
+    free_bytes,
+    put_in_place,
+    remove,
+    sha256,
+    staged,
+    write_text,
+    writing,
+)
 from accord.types import CheckpointError
 
 MANIFEST, TENSORS, STATE = "MANIFEST.json", "tensors.safetensors", "state.json"
@@ -46,7 +57,8 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
     """Write `folder`/step-…, all or nothing, and point LATEST to it.
 
     Raises:
-      CheckpointError: no room, or the folder cannot be written. Former checkpoints are as they were.
+      CheckpointError: no room, or the folder cannot be written. Former checkpoints are as they
+        were.
     """
     target = folder / name_of(step)
     tensors = {key: value.detach().contiguous().cpu() for key, value in tensors.items()}
@@ -57,7 +69,10 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
             staging = staged(target)
             save_file(tensors, staging / TENSORS)
             (staging / STATE).write_text(as_json({**state, "step": step}), encoding="utf-8")
-            files = {f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)} for f in sorted(staging.iterdir())}
+            files = {
+                f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)}
+                for f in sorted(staging.iterdir())
+            }
             (staging / MANIFEST).write_text(_sealed(step, files), encoding="utf-8")
             put_in_place(staging, target)
             write_text(folder / "LATEST", target.name + "\n")
@@ -89,7 +104,9 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> None:
-    """Leave the folder as it was when `newest` had just been written: a kill may have come before the last of it."""
+    """Leave the folder as it was when `newest` had just been written: a kill may have come before
+    the last of it.
+    """
     write_text(folder / "LATEST", newest.name + "\n")
     if best_step is not None and (best := folder / name_of(best_step)).is_dir():
         mark_best(folder, best)
@@ -97,8 +114,9 @@ def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> No
 
 
 def verified(folder: Path, problems: list[str]) -> Iterator[Checkpoint]:
-    """The checkpoints that verify, newest first, each looked at when asked for; `problems` collects what is wrong with
-    those that were passed over."""
+    """The checkpoints that verify, newest first, each looked at when asked for; `problems` collects
+    what is wrong with those that were passed over.
+    """
     for path in _all(folder):
         problem = verify(path)
         if problem is None:
@@ -171,7 +189,9 @@ def pointed(folder: Path, name: str) -> Path | None:
 
 def _all(folder: Path) -> list[Path]:
     """Checkpoints, newest first. LATEST is for people: what is on disk and verifies is what counts."""
-    found = [p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()]
+    found = [
+        p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()
+    ]
     return sorted(found, key=_step, reverse=True)
 
 
@@ -183,6 +203,7 @@ def _require_room(folder: Path, needed: int) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise CheckpointError(
-            f"{folder} cannot be written: the disk is full ({free / 1e6:,.1f} MB free, a checkpoint takes "
-            f"{needed / 1e6:,.1f} MB).\nEarlier checkpoints are intact. Free some room, then `accord resume`."
+            f"{folder} cannot be written: the disk is full ({free / 1e6:,.1f} MB free, a checkpoint"
+            f" takes {needed / 1e6:,.1f} MB).\nEarlier checkpoints are intact. Free some room, then"
+            " `accord resume`."
         )

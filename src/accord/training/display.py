@@ -1,4 +1,5 @@
-"""What a person sees while a run prepares and trains: a live bar on a terminal, plain lines elsewhere.
+"""What a person sees while a run prepares and trains: a live bar on a terminal, plain lines
+elsewhere.
 
 Everything goes to standard error when machines read standard output (--json).
 """
@@ -13,9 +14,25 @@ from typing import TextIO
 from accord.training.sparks import Sparks
 from accord.types import Finding
 
-SHOWN = ("loss", "rollouts/reward", "rollouts/kl", "rewards/accuracies", "rewards/margins", "logps/chosen", "logps/rejected", "grad_norm")
-SHORT = {"rollouts/reward": "reward", "rollouts/kl": "KL", "rewards/accuracies": "acc", "rewards/margins": "margin", "logps/chosen": "chosen",
-         "logps/rejected": "rejected", "grad_norm": "grad"}  # fmt: skip
+SHOWN = (
+    "loss",
+    "rollouts/reward",
+    "rollouts/kl",
+    "rewards/accuracies",
+    "rewards/margins",
+    "logps/chosen",
+    "logps/rejected",
+    "grad_norm",
+)
+SHORT = {
+    "rollouts/reward": "reward",
+    "rollouts/kl": "KL",
+    "rewards/accuracies": "acc",
+    "rewards/margins": "margin",
+    "logps/chosen": "chosen",
+    "logps/rejected": "rejected",
+    "grad_norm": "grad",
+}
 EVERY = 5.0  # seconds between plain progress lines of one phase
 MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 
@@ -43,13 +60,19 @@ class Display:
             self._last = now
             self.line(f"  {name} {done:,}/{total:,}")
 
-    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+    def step(
+        self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float
+    ) -> None:
         """An update was made; of long runs, every hundredth is a line."""
         if step in (1, total) or step % max(1, total // 100) == 0:
-            self.line(f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left")
+            self.line(
+                f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left"
+            )
 
     def doing(self, text: str) -> None:
-        """Something between two updates begins that may take a while. Plain lines say what came of it instead."""
+        """Something between two updates begins that may take a while. Plain lines say what came of
+        it instead.
+        """
 
     def evaluated(self, step: int, text: str) -> None:
         """An evaluation was made."""
@@ -59,7 +82,9 @@ class Display:
         """Something was noticed: what, what it means and what to do; these lines stay."""
         means = f"\n    {finding.means}" if finding.means else ""
         remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
-        self.line(f"{MARKS[finding.verdict]} step {step}  {finding.check}: {finding.says}{means}{remedy}")
+        self.line(
+            f"{MARKS[finding.verdict]} step {step}  {finding.check}: {finding.says}{means}{remedy}"
+        )
 
     def close(self) -> None:
         """Nothing moves any more."""
@@ -73,7 +98,9 @@ class SilentDisplay(Display):
 
 
 class CellDisplay(Display):
-    """Of one run among many, what a person following them wants: warnings, and now and then how far it is."""
+    """Of one run among many, what a person following them wants: warnings, and now and then how far
+    it is.
+    """
 
     def __init__(self, outer: Display, name: str):
         super().__init__(outer.stream)
@@ -97,11 +124,16 @@ class CellDisplay(Display):
     def progress(self, name: str, done: int, total: int) -> None:
         return None
 
-    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+    def step(
+        self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float
+    ) -> None:
         self._end_phase()
         if time.monotonic() - self.newest > 30 or step == total:
             self.newest = time.monotonic()
-            self.outer.line(f"    {self.name}: step {step}/{total}, loss {metrics['loss']:.4f}, {speed:,.0f} tokens/s")
+            self.outer.line(
+                f"    {self.name}: step {step}/{total}, loss {metrics['loss']:.4f}, {speed:,.0f}"
+                " tokens/s"
+            )
 
     def flagged(self, step: int, finding: Finding) -> None:
         if finding.verdict in ("warning", "refused"):
@@ -119,13 +151,18 @@ class LiveDisplay(Display):
 
         self.console = Console(stderr=True, highlight=False)
         self.bar = Progress(
-            TextColumn("[bold]{task.description}"), BarColumn(bar_width=24), MofNCompleteColumn(),
-            TextColumn("{task.fields[figures]}"), console=self.console,
-        )  # fmt: skip
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            console=self.console,
+        )
         self.task = None
         self.name = ""
         self.sparks = Sparks()
-        self.live = Live(console=self.console, transient=True, get_renderable=self._picture, refresh_per_second=4)
+        self.live = Live(
+            console=self.console, transient=True, get_renderable=self._picture, refresh_per_second=4
+        )
 
     def line(self, text: str) -> None:
         self.console.print(text, markup=False, soft_wrap=True)
@@ -137,7 +174,9 @@ class LiveDisplay(Display):
     def progress(self, name: str, done: int, total: int) -> None:
         self._show(name, done, total, "")
 
-    def step(self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float) -> None:
+    def step(
+        self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float
+    ) -> None:
         self.sparks.add(metrics)
         self._show("training", step, total, f"{speed:,.0f} tok/s  {clock(eta)} left")
 
@@ -164,7 +203,11 @@ class LiveDisplay(Display):
         table = Table.grid(padding=(0, 2))
         for name, line, newest in self.sparks.rows():
             table.add_row(Text(name, style="dim"), Text(line, style="cyan"), Text(newest))
-        flags = [Text("red flags: " + ", ".join(self.sparks.flags), style="bold red")] if self.sparks.flags else []
+        flags = (
+            [Text("red flags: " + ", ".join(self.sparks.flags), style="bold red")]
+            if self.sparks.flags
+            else []
+        )
         return Group(table, *flags, self.bar)
 
     def _show(self, name: str, done: int, total: int, text: str) -> None:
@@ -185,13 +228,17 @@ class LiveDisplay(Display):
 
 
 def make_display(json: bool = False) -> Display:
-    """Live on a terminal, plain lines elsewhere; on standard error always, so that standard output stays clean."""
+    """Live on a terminal, plain lines elsewhere; on standard error always, so that standard output
+    stays clean.
+    """
     return LiveDisplay() if sys.stderr.isatty() and not json else Display(sys.stderr)
 
 
 def figures(metrics: Mapping[str, float]) -> str:
     """The few metrics that a person watches, on one line."""
-    return "  ".join(f"{SHORT.get(name, name)} {number(metrics[name])}" for name in SHOWN if name in metrics)
+    return "  ".join(
+        f"{SHORT.get(name, name)} {number(metrics[name])}" for name in SHOWN if name in metrics
+    )
 
 
 def number(value: float) -> str:

@@ -1,7 +1,9 @@
-"""`accord doctor`: does this machine, with these libraries, compute what accord promises? Under a minute, no download.
+"""`accord doctor`: does this machine, with these libraries, compute what accord promises? Under a
+minute, no download.
 
-The proofs that every run makes of itself, made here with tiny random models of several architectures, in the precision
-and on the device that runs would take. Nothing is written but a checkpoint in a temporary folder.
+The proofs that every run makes of itself, made here with tiny random models of several
+architectures, in the precision and on the device that runs would take. Nothing is written but a
+checkpoint in a temporary folder.
 """
 
 from __future__ import annotations
@@ -34,11 +36,27 @@ from accord.types import AccordError, Finding, Tree
 VOCABULARY = 97
 # Heads of 16: a GPU's flex attention takes no narrower ones.
 SIZES = dict(
-    vocab_size=VOCABULARY, hidden_size=64, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
-    num_key_value_heads=2, max_position_embeddings=128, bos_token_id=1, eos_token_id=2, pad_token_id=0, initializer_range=0.1,
-)  # fmt: skip
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    initializer_range=0.1,
+)
 GPT2 = dict(
-    vocab_size=VOCABULARY, n_embd=64, n_layer=2, n_head=4, n_positions=128, bos_token_id=1, eos_token_id=2, initializer_range=0.1
+    vocab_size=VOCABULARY,
+    n_embd=64,
+    n_layer=2,
+    n_head=4,
+    n_positions=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    initializer_range=0.1,
 )
 UPDATES = 3  # of the runs that are compared bit for bit
 
@@ -53,9 +71,12 @@ class Patient:
 
 
 PATIENTS = (
-    Patient("llama", "dpo", lora=True), Patient("llama", "kto", lora=True), Patient("qwen3", "simpo", lora=False),
-    Patient("gpt2", "ipo", lora=False), Patient("gemma2", "orpo", lora=True),
-)  # fmt: skip
+    Patient("llama", "dpo", lora=True),
+    Patient("llama", "kto", lora=True),
+    Patient("qwen3", "simpo", lora=False),
+    Patient("gpt2", "ipo", lora=False),
+    Patient("gemma2", "orpo", lora=True),
+)
 
 
 @dataclass
@@ -75,11 +96,19 @@ class Report:
         bad = [finding.check for finding in self.findings if finding.refused]
         if not bad:
             return f"healthy: {len(self.findings)} examinations passed in {self.seconds:.0f} s"
-        return f"unfit to train: {len(bad)} of {len(self.findings)} examinations failed ({', '.join(dict.fromkeys(bad))})"
+        return (
+            f"unfit to train: {len(bad)} of {len(self.findings)} examinations failed"
+            f" ({', '.join(dict.fromkeys(bad))})"
+        )
 
 
-def examine(device: str = "auto", dtype: str = "auto", tell: Callable[[Finding], None] = lambda finding: None) -> Report:
-    """Every examination, on the device and in the precision that a run would take; and in float32, which shows most.
+def examine(
+    device: str = "auto",
+    dtype: str = "auto",
+    tell: Callable[[Finding], None] = lambda finding: None,
+) -> Report:
+    """Every examination, on the device and in the precision that a run would take; and in float32,
+    which shows most.
 
     Args:
       tell: called with each finding as it is made.
@@ -99,12 +128,20 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
     """Versions, device, memory; no names and no paths."""
     memory = psutil.virtual_memory()
     found = {
-        "python": platform.python_version(), "platform": platform.platform(), "packages": versions(),
-        "device": str(device), "precision": str(dtype).removeprefix("torch."), "threads": torch.get_num_threads(),
-        "memory_gb": round(memory.total / 1e9, 1), "memory_free_gb": round(memory.available / 1e9, 1),
-    }  # fmt: skip
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": versions(),
+        "device": str(device),
+        "precision": str(dtype).removeprefix("torch."),
+        "threads": torch.get_num_threads(),
+        "memory_gb": round(memory.total / 1e9, 1),
+        "memory_free_gb": round(memory.available / 1e9, 1),
+    }
     if device.type == "cuda":
-        found |= {"gpu": torch.cuda.get_device_name(device), "gpu_memory_gb": round(torch.cuda.mem_get_info(device)[1] / 1e9, 1)}
+        found |= {
+            "gpu": torch.cuda.get_device_name(device),
+            "gpu_memory_gb": round(torch.cuda.mem_get_info(device)[1] / 1e9, 1),
+        }
     return found
 
 
@@ -112,11 +149,17 @@ def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[F
     yield objectives()
     for dtype in dtypes:
         for patient in PATIENTS:
-            yield _guarded(f"{patient.family}, {patient.objective}", dtype, lambda: proved(patient, device, dtype))
+            yield _guarded(
+                f"{patient.family}, {patient.objective}",
+                dtype,
+                lambda: proved(patient, device, dtype),
+            )
     with tempfile.TemporaryDirectory() as folder:
         for dtype in dtypes:
             yield _guarded("repeatable", dtype, lambda: repeatable(device, dtype))
-            yield _guarded("checkpoint", dtype, lambda: restored(Path(folder) / str(dtype), device, dtype))
+            yield _guarded(
+                "checkpoint", dtype, lambda: restored(Path(folder) / str(dtype), device, dtype)
+            )
 
 
 def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) -> Finding:
@@ -124,7 +167,16 @@ def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) 
     check = f"{name} ({str(dtype).removeprefix('torch.')})"
     try:
         found = examination()
-    except (AccordError, RuntimeError, ValueError, TypeError, AttributeError, KeyError, OSError, AssertionError) as error:
+    except (
+        AccordError,
+        RuntimeError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        KeyError,
+        OSError,
+        AssertionError,
+    ) as error:
         said = str(error).splitlines() or [type(error).__name__]
         return Finding(check, "refused", " ".join(said)[:400], {"error": type(error).__name__})
     return Finding(check, found.verdict, found.says, found.evidence, found.remedy)
@@ -138,24 +190,42 @@ def objectives() -> Finding:
     failed = []
     for name in OBJECTIVES:
         bound = resolve(name)
-        finding = certify(bound, lambda policy, known, context: row_losses(bound, policy, known, context).losses)
+        finding = certify(
+            bound, lambda policy, known, context: row_losses(bound, policy, known, context).losses
+        )
         if finding.refused:
             failed.append(finding.says)
     if failed:
         return Finding("objectives", "refused", " ".join(failed), {"failed": len(failed)})
-    return Finding("objectives", "ok", f"{len(OBJECTIVES)} objectives have the value and gradient of their closed forms: {', '.join(OBJECTIVES)}")
+    return Finding(
+        "objectives",
+        "ok",
+        f"{len(OBJECTIVES)} objectives have the value and gradient of their closed forms:"
+        f" {', '.join(OBJECTIVES)}",
+    )
 
 
 def proved(patient: Patient, device: torch.device, dtype: torch.dtype) -> Finding:
-    """Fast path against oracle, gradients, micro-batches, determinism, reference: a run's own proofs on a tiny model."""
+    """Fast path against oracle, gradients, micro-batches, determinism, reference: a run's own
+    proofs on a tiny model.
+    """
     learner, optimizer = _learner(patient, device, dtype)
     trees = some_trees(resolve(patient.objective).rows)
     found = proofs.prove(learner, optimizer, trees, exact=True)
     bad = [finding for finding in found if finding.refused]
     if bad:
-        return Finding("", "refused", "; ".join(f"{f.check}: {f.says}" for f in bad), {f.check: f.evidence for f in bad}, bad[0].remedy)
+        return Finding(
+            "",
+            "refused",
+            "; ".join(f"{f.check}: {f.says}" for f in bad),
+            {f.check: f.evidence for f in bad},
+            bad[0].remedy,
+        )
     trained = "LoRA" if patient.lora else "all weights"
-    says = f"{trained}, {learner.forward.path} path: {len(found)} proofs hold, largest distance to the oracle {learner.forward.worst:.1e} nats a token"
+    says = (
+        f"{trained}, {learner.forward.path} path: {len(found)} proofs hold, largest distance to the"
+        f" oracle {learner.forward.worst:.1e} nats a token"
+    )
     return Finding("", "ok", says, {finding.check: finding.evidence for finding in found})
 
 
@@ -166,10 +236,24 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
     if not apart:
         return Finding("", "ok", f"{UPDATES} updates from one seed, twice: the same bits")
     gap = max((first[name] - second[name]).abs().max().item() for name in apart)
-    says = f"{UPDATES} updates from one seed, twice: {len(apart)} of {len(first)} tensors differ, by up to {gap:.1e}"
+    says = (
+        f"{UPDATES} updates from one seed, twice: {len(apart)} of {len(first)} tensors differ, by"
+        f" up to {gap:.1e}"
+    )
     if device.type == "cpu":
-        return Finding("", "refused", says, {"gap": gap}, "a resumed run would not be the same; report this with your versions")
-    return Finding("", "note", says + "; GPU kernels may add in any order: resumed runs are equal up to that", {"gap": gap})
+        return Finding(
+            "",
+            "refused",
+            says,
+            {"gap": gap},
+            "a resumed run would not be the same; report this with your versions",
+        )
+    return Finding(
+        "",
+        "note",
+        says + "; GPU kernels may add in any order: resumed runs are equal up to that",
+        {"gap": gap},
+    )
 
 
 def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
@@ -177,17 +261,40 @@ def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
     learner, optimizer = _trained(device, dtype, UPDATES)
     path = checkpoint.save(folder, UPDATES, optimizer.state(), {})
     saved = checkpoint.load(folder)
-    differs = [n for n, t in optimizer.state().items() if n not in saved.tensors or not torch.equal(t.cpu(), saved.tensors[n])]
+    differs = [
+        n
+        for n, t in optimizer.state().items()
+        if n not in saved.tensors or not torch.equal(t.cpu(), saved.tensors[n])
+    ]
     if differs:
-        return Finding("", "refused", f"{len(differs)} tensors come back from disk otherwise than they went, such as {differs[0]}")
+        return Finding(
+            "",
+            "refused",
+            f"{len(differs)} tensors come back from disk otherwise than they went, such as"
+            f" {differs[0]}",
+        )
     fresh, again = _trained(device, dtype, 0)
     again.load_state({name: tensor.to(device) for name, tensor in saved.tensors.items()}, UPDATES)
     _update(learner, optimizer, UPDATES), _update(fresh, again, UPDATES)
-    apart = [name for name, tensor in optimizer.state().items() if not torch.equal(tensor, again.state()[name])]
+    apart = [
+        name
+        for name, tensor in optimizer.state().items()
+        if not torch.equal(tensor, again.state()[name])
+    ]
     if apart and device.type == "cpu":
-        return Finding("", "refused", f"the update after a restored checkpoint is another one: {len(apart)} tensors differ, such as {apart[0]}")
+        return Finding(
+            "",
+            "refused",
+            f"the update after a restored checkpoint is another one: {len(apart)} tensors differ,"
+            f" such as {apart[0]}",
+        )
     size = (path / "tensors.safetensors").stat().st_size
-    return Finding("", "ok", f"{size / 1e3:.0f} kB to disk, verified and back; the next update is the same" + (" up to rounding" if apart else ", bit for bit"))
+    return Finding(
+        "",
+        "ok",
+        f"{size / 1e3:.0f} kB to disk, verified and back; the next update is the same"
+        + (" up to rounding" if apart else ", bit for bit"),
+    )
 
 
 # ---------------------------------------------------------------- tiny runs
@@ -203,29 +310,41 @@ def some_trees(rows: str, n: int = 8) -> list[Tree]:
     system, trees = draw(9), []
     for row in range(n):
         prompt = (*system, *draw(3 + row % 5))
-        answers = tuple((*draw(2 + (row + side * 3) % 7), 2) for side in range(2 if rows == "pairs" else 1))
-        trees.append(Tree(prompt, answers, row, desirable=bool(row % 2) if rows == "labelled" else None))
+        answers = tuple(
+            (*draw(2 + (row + side * 3) % 7), 2) for side in range(2 if rows == "pairs" else 1)
+        )
+        trees.append(
+            Tree(prompt, answers, row, desirable=bool(row % 2) if rows == "labelled" else None)
+        )
     return trees
 
 
 def _network(family: str):
     import transformers as tf
 
-    windows = dict(head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"])
+    windows = dict(
+        head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
+    )
     configs = {
         "llama": lambda: tf.LlamaConfig(**SIZES),
         "qwen3": lambda: tf.Qwen3Config(**SIZES, head_dim=16),
         "gpt2": lambda: tf.GPT2Config(**GPT2),
-        "gemma2": lambda: tf.Gemma2Config(**SIZES, **windows, attn_logit_softcapping=20.0, final_logit_softcapping=10.0),
+        "gemma2": lambda: tf.Gemma2Config(
+            **SIZES, **windows, attn_logit_softcapping=20.0, final_logit_softcapping=10.0
+        ),
     }
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return tf.AutoModelForCausalLM.from_config(configs[family]())
 
 
-def _learner(patient: Patient, device: torch.device, dtype: torch.dtype) -> tuple[Learner, Optimizer]:
+def _learner(
+    patient: Patient, device: torch.device, dtype: torch.dtype
+) -> tuple[Learner, Optimizer]:
     """A tiny model with everything that a step needs."""
-    model = LanguageModel(_network(patient.family).to(device, dtype), None, patient.family, Path("."))
+    model = LanguageModel(
+        _network(patient.family).to(device, dtype), None, patient.family, Path(".")
+    )
     if patient.lora:
         add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)
     else:

@@ -18,7 +18,10 @@ def show(ready: Ready, stream: TextIO) -> dict:
     for tree in ready.rows.trees[:2]:
         print(f"\n{ready.rows.origin(tree)}  ({_sizes(tree)})", file=stream)
         print("\n".join(_marked(ready, tree)), file=stream)
-    print(f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n", file=stream)
+    print(
+        f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n",
+        file=stream,
+    )
     for finding in ready.findings:
         print(f"{MARKS[finding.verdict]} {finding.check:<22} {finding.says}", file=stream)
         if finding.remedy:
@@ -30,7 +33,11 @@ def show(ready: Ready, stream: TextIO) -> dict:
         file=stream,
     )
     return {
-        "objective": {"name": objective.name, "options": objective.options, "convention": objective.convention},
+        "objective": {
+            "name": objective.name,
+            "options": objective.options,
+            "convention": objective.convention,
+        },
         "reference": ready.reference_kind,
         "steps": ready.steps,
         "learning_rate": ready.peak,
@@ -45,18 +52,28 @@ def _marked(ready: Ready, tree: Tree) -> list[str]:
     sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
     prompt = _printable(decode(tree.prompt))
     return [f"  prompt    {prompt}"] + [
-        f"  {side:<9} {OPEN}{_printable(decode(completion))}{CLOSE}" for side, completion in zip(sides, tree.completions)
+        f"  {side:<9} {OPEN}{_printable(decode(completion))}{CLOSE}"
+        for side, completion in zip(sides, tree.completions)
     ]
 
 
 def _sizes(tree: Tree) -> str:
-    return f"{len(tree.prompt)} prompt tokens, {' and '.join(str(len(c)) for c in tree.completions)} answer tokens"
+    return (
+        f"{len(tree.prompt)} prompt tokens, {' and '.join(str(len(c)) for c in tree.completions)}"
+        " answer tokens"
+    )
 
 
 def _as_ids(ready: Ready, tree: Tree) -> dict:
-    return {"at": ready.rows.origin(tree), "prompt": list(tree.prompt), "completions": [list(c) for c in tree.completions]}
+    return {
+        "at": ready.rows.origin(tree),
+        "prompt": list(tree.prompt),
+        "completions": [list(c) for c in tree.completions],
+    }
 
 
 def _printable(text: str) -> str:
     """Line breaks shown, control characters escaped: dataset text must not drive the terminal."""
-    return "".join(c if c.isprintable() else {"\n": "↵", "\t": "⇥"}.get(c, repr(c)[1:-1]) for c in text)
+    return "".join(
+        c if c.isprintable() else {"\n": "↵", "\t": "⇥"}.get(c, repr(c)[1:-1]) for c in text
+    )

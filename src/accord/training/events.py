@@ -24,5 +24,10 @@ def hold(run: Run, findings: Sequence[Finding]) -> None:
     for finding in findings:
         flag(run, finding)
     if broken := [finding for finding in findings if finding.refused]:
-        said = "\n".join(f"{finding.check}: {finding.says}\n  what to do: {finding.remedy}" for finding in broken)
-        raise Refused(f"Stopped after {run.progress.step} updates, since the result would be silently wrong.\n{said}")
+        said = "\n".join(
+            f"{finding.check}: {finding.says}\n  what to do: {finding.remedy}" for finding in broken
+        )
+        raise Refused(
+            f"Stopped after {run.progress.step} updates, since the result would be silently"
+            f" wrong.\n{said}"
+        )

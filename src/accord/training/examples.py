@@ -1,9 +1,10 @@
-"""examples.parquet: a record of every held-out row at each evaluation, one file a step in one folder.
+"""examples.parquet: a record of every held-out row at each evaluation, one file a step in one
+folder.
 
     pandas.read_parquet("RUN/examples.parquet")          all evaluations as one table
 
-Metrics are reduced from the same records (evaluate/records.py). A step's file is written whole, under its own name: a
-resumed run replaces it with the same.
+Metrics are reduced from the same records (evaluate/records.py). A step's file is written whole,
+under its own name: a resumed run replaces it with the same.
 """
 
 from __future__ import annotations
@@ -20,7 +21,8 @@ from accord.evaluate.records import Records
 from accord.training.files import unwritable
 from accord.training.rows import Rows
 
-if TYPE_CHECKING:  # pyarrow starts a thread when it is imported, and only runs with held-out rows need it
+# pyarrow starts a thread when it is imported, and only runs with held-out rows need it
+if TYPE_CHECKING:
     import pyarrow as pa
 
 NAME = "examples.parquet"
@@ -52,7 +54,13 @@ def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Tabl
     """The records of one evaluation with what slices are cut by."""
     import pyarrow as pa
 
-    return pa.table({"step": pa.array([step] * len(records), pa.int32()), **_who(held_out, rows), **_numbers(records)})
+    return pa.table(
+        {
+            "step": pa.array([step] * len(records), pa.int32()),
+            **_who(held_out, rows),
+            **_numbers(records),
+        }
+    )
 
 
 def rewind(folder: Path, step: int) -> None:
@@ -79,7 +87,9 @@ def margins(folder: Path, step: int) -> Tensor:
     """Reward margins of one evaluation, [B]."""
     import pyarrow.parquet as parquet
 
-    table = parquet.read_table(file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"])
+    table = parquet.read_table(
+        file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"]
+    )
     return torch.tensor(table["rewards/chosen"].to_numpy() - table["rewards/rejected"].to_numpy())
 
 
@@ -88,13 +98,19 @@ def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
     import pyarrow as pa
 
     examples = [rows.encoding.examples[tree.row] for tree in held_out.trees]
-    source = [str(value) if (value := example.extra.get("source")) is not None else None for example in examples]
+    source = [
+        str(value) if (value := example.extra.get("source")) is not None else None
+        for example in examples
+    ]
     return {
         "row": pa.array([tree.row for tree in held_out.trees], pa.int32()),
         "at": pa.array([str(example.origin) for example in examples]),
         "prompt": pa.array(list(held_out.prompts), pa.int32()),
         "prompt_tokens": pa.array([len(tree.prompt) for tree in held_out.trees], pa.int32()),
-        "turns": pa.array([sum(turn.role == "user" for turn in example.prompt) for example in examples], pa.int32()),
+        "turns": pa.array(
+            [sum(turn.role == "user" for turn in example.prompt) for example in examples],
+            pa.int32(),
+        ),
         "source": pa.array(source, pa.string()),
     }
 

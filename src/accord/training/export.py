@@ -25,32 +25,50 @@ def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
       Refused: it was another one when the run was trained.
     """
     if now != saved.state["identity"]["initial_weights"]:
-        raise Refused(f"{folder.config().model.name} has other weights than when {folder.path} was trained; put them back first.")
+        raise Refused(
+            f"{folder.config().model.name} has other weights than when {folder.path} was trained;"
+            " put them back first."
+        )
 
 
-def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: str | None) -> tuple[Path, str]:
-    """Write the model of the newest or best checkpoint; returns the folder and what reading it back showed.
+def export_run(
+    run: str, output: str | None, *, merge: bool, which: str, dtype: str | None
+) -> tuple[Path, str]:
+    """Write the model of the newest or best checkpoint; returns the folder and what reading it back
+    showed.
 
     Raises:
-      UsageError, CheckpointError, Refused: no such run or checkpoint; a folder that exists; another base model.
+      UsageError, CheckpointError, Refused: no such run or checkpoint; a folder that exists; another
+        base model.
     """
     if which not in ("latest", "best"):
         raise UsageError(f"--checkpoint {which}: expected latest or best.")
     folder = RunFolder.open(run)
     config = folder.config()
-    target = Path(output).expanduser() if output else folder.path / ("merged" if merge else f"export-{which}")
+    target = (
+        Path(output).expanduser()
+        if output
+        else folder.path / ("merged" if merge else f"export-{which}")
+    )
     if target.exists():
         raise UsageError(f"{target} exists already. Choose another: --output DIR.")
     if merge and config.model.lora is None:
-        raise UsageError(f"{run} trained all weights: there is nothing to merge. Leave out --merge.")
+        raise UsageError(
+            f"{run} trained all weights: there is nothing to merge. Leave out --merge."
+        )
     if dtype not in (None, "float32", "bfloat16"):
         raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
     model, masters, _ = checkpointed(folder, which, device="cpu")
-    probe = [tuple(model.tokenizer.encode(text)) for text in ("Hello, how are you?", "The capital of France is")]
+    probe = [
+        tuple(model.tokenizer.encode(text))
+        for text in ("Hello, how are you?", "The capital of France is")
+    ]
     if merge:
-        lost = export.merge(model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype)
+        lost = export.merge(
+            model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype
+        )
         return target, f"merged; rounding changed {lost:.2%} of what the adapter does to the logits"
     export.save(model, target, masters.masters)
     return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"
@@ -59,7 +77,8 @@ def export_run(run: str, output: str | None, *, merge: bool, which: str, dtype: 
 def checkpointed(
     folder: RunFolder, which: str, dtype: str | None = None, device: str | None = None
 ) -> tuple[LanguageModel, Masters, Checkpoint]:
-    """A run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the checkpoint; see `model_at`.
+    """A run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the
+    checkpoint; see `model_at`.
 
     Raises:
       CheckpointError: none verifies.
@@ -71,7 +90,8 @@ def checkpointed(
 def model_at(
     folder: RunFolder, saved: Checkpoint, dtype: str | None = None, device: str | None = None
 ) -> tuple[LanguageModel, Masters]:
-    """The run's model with the weights of a checkpoint, and their float32 masters; its reference is the one it began with.
+    """The run's model with the weights of a checkpoint, and their float32 masters; its reference is
+    the one it began with.
 
     Args:
       dtype, device: instead of the run's own.
@@ -81,7 +101,12 @@ def model_at(
     """
     config = folder.config()
     spec = config.model
-    model = load(spec.name, dtype=dtype or spec.dtype, device=device or spec.device, hub="hub" in config.allow)
+    model = load(
+        spec.name,
+        dtype=dtype or spec.dtype,
+        device=device or spec.device,
+        hub="hub" in config.allow,
+    )
     model = headed(model, resolve_objective(config), config)
     now = make_trainable(config, model)
     if dtype is None:

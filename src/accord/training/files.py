@@ -1,7 +1,8 @@
-"""Files and folders that are whole or not there: staged, flushed, renamed; and words for a write that failed.
+"""Files and folders that are whole or not there: staged, flushed, renamed; and words for a write
+that failed.
 
-What is being written has a name that begins with .staging-, what is being replaced one that begins with .former-. A
-process that is killed leaves them behind; `recover` puts a folder in order again.
+What is being written has a name that begins with .staging-, what is being replaced one that begins
+with .former-. A process that is killed leaves them behind; `recover` puts a folder in order again.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ def sha256(file: Path) -> str:
 
 
 def as_json(value) -> str:
-    """The one form in which records are written, so that a reader can tell whether a byte has changed."""
+    """The one form in which records are written, so that a reader can tell whether a byte has
+    changed.
+    """
     return json.dumps(value, indent=1, allow_nan=True) + "\n"
 
 
@@ -58,7 +61,10 @@ def read_json(file: Path, absent):
         found = None
     if not isinstance(found, type(absent)):
         expected = "an object" if isinstance(absent, dict) else "a list"
-        raise CheckpointError(f"{file}: damaged: expected {expected} in JSON. Put back a copy of it, or make the folder again.")
+        raise CheckpointError(
+            f"{file}: damaged: expected {expected} in JSON. Put back a copy of it, or make the"
+            " folder again."
+        )
     return found
 
 
@@ -77,7 +83,9 @@ def write_text(file: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """fsync a file or folder: after a rename, a power cut must not leave an empty file under the new name."""
+    """fsync a file or folder: after a rename, a power cut must not leave an empty file under the
+    new name.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -97,7 +105,9 @@ def staged(target: Path) -> Path:
 
 
 def put_in_place(staging: Path, target: Path) -> None:
-    """Flush a filled folder and give it its name; one that had the name is deleted after that, not before."""
+    """Flush a filled folder and give it its name; one that had the name is deleted after that, not
+    before.
+    """
     for file in staging.iterdir():
         flush(file)
     flush(staging)
@@ -127,7 +137,8 @@ def remove(path: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Put a folder in order after a kill: what was being replaced is put back, what was being written is deleted.
+    """Put a folder in order after a kill: what was being replaced is put back, what was being
+    written is deleted.
 
     Raises:
       CheckpointError: it cannot be written.
@@ -161,9 +172,16 @@ def writing(folder: Path):
 def unwritable(folder: Path, error: Exception) -> CheckpointError:
     """The error of a write that failed, in words."""
     full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
-    cause = "the disk is full" if full else getattr(error, "strerror", None) or str(error).splitlines()[0]
+    cause = (
+        "the disk is full"
+        if full
+        else getattr(error, "strerror", None) or str(error).splitlines()[0]
+    )
     advice = "Free some room" if full else "Make the folder writable"
-    return CheckpointError(f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then `accord resume`.")
+    return CheckpointError(
+        f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then"
+        " `accord resume`."
+    )
 
 
 def free_bytes(folder: Path) -> int:
@@ -182,6 +200,7 @@ def require_room(folder: Path, needed: int) -> None:
     free = free_bytes(folder)
     if free < needed:
         raise CheckpointError(
-            f"{folder}: {free / 1e6:,.0f} MB free, and this run needs about {needed / 1e6:,.0f} MB for its checkpoints "
-            "and its final weights.\nFree some room, keep fewer (--set checkpoint.keep=1), or write elsewhere (--output)."
+            f"{folder}: {free / 1e6:,.0f} MB free, and this run needs about {needed / 1e6:,.0f} MB"
+            " for its checkpoints and its final weights.\nFree some room, keep fewer (--set"
+            " checkpoint.keep=1), or write elsewhere (--output)."
         )

@@ -22,13 +22,25 @@ from accord.training import examples
 from accord.training.files import STAGING, flush, recover, write_json, write_text, writing
 from accord.types import CheckpointError, Finding, UsageError
 
-REFUSED = "refused.txt"  # why a run was refused before its first update; such a folder may be used again
+# why a run was refused before its first update; such a folder may be used again
+REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
-PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy", "datasets")
+PACKAGES = (
+    "accord",
+    "torch",
+    "transformers",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "numpy",
+    "datasets",
+)
 
 
 class RunFolder:
-    """Paths and writers of one run. Lines of appended files are counted, so that a resume can cut them back."""
+    """Paths and writers of one run. Lines of appended files are counted, so that a resume can cut
+    them back.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -46,7 +58,9 @@ class RunFolder:
         path = Path(config.output).expanduser() if config.output else _fresh(config)
         if (path / REFUSED).is_file() and not (path / "checkpoints").exists():
             _clear(path)  # nothing was trained there
-        if path.exists() and (not path.is_dir() or any(not file.name.startswith(STAGING) for file in path.iterdir())):
+        if path.exists() and (
+            not path.is_dir() or any(not file.name.startswith(STAGING) for file in path.iterdir())
+        ):
             raise UsageError(
                 f"{path} exists already. Go on with it: accord resume {path}\n"
                 "Or choose another folder: --output DIR. Nothing in it was touched."
@@ -64,12 +78,16 @@ class RunFolder:
         """
         folder = Path(path).expanduser()
         if not (folder / "config.yaml").is_file():
-            raise UsageError(f"{path}: no run here (no config.yaml). Expected the folder that accord train wrote.")
+            raise UsageError(
+                f"{path}: no run here (no config.yaml). Expected the folder that accord train"
+                " wrote."
+            )
         return cls(folder)
 
     @contextmanager
     def alone(self):
-        """Inside, no other process may train here: two would mix their records. The system lets go of it with the process.
+        """Inside, no other process may train here: two would mix their records. The system lets go
+        of it with the process.
 
         Raises:
           CheckpointError: another process does.
@@ -80,7 +98,9 @@ class RunFolder:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(handle)
-            raise CheckpointError(f"{self.path}: another process is training here. Wait for it, or stop it first.") from error
+            raise CheckpointError(
+                f"{self.path}: another process is training here. Wait for it, or stop it first."
+            ) from error
         except OSError:  # a file system without locks
             pass
         try:
@@ -100,7 +120,9 @@ class RunFolder:
 
     def config(self) -> Config:
         """The run's resolved config, its output pointed to where the run lies now."""
-        return make_config({**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)})
+        return make_config(
+            {**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)}
+        )
 
     def config_text(self) -> str:
         return (self.path / "config.yaml").read_text(encoding="utf-8")
@@ -122,10 +144,18 @@ class RunFolder:
 
     def write_environment(self, command: Sequence[str], processes: int = 1) -> None:
         """Versions, machine and command; no environment variables, which may hold secrets."""
-        write_json(self.path / "environment.json", {
-            "command": list(command), "python": sys.version.split()[0], "platform": platform.platform(),
-            "processes": processes, "threads": torch.get_num_threads(), "cuda": torch.version.cuda, "packages": versions(),
-        })  # fmt: skip
+        write_json(
+            self.path / "environment.json",
+            {
+                "command": list(command),
+                "python": sys.version.split()[0],
+                "platform": platform.platform(),
+                "processes": processes,
+                "threads": torch.get_num_threads(),
+                "cuda": torch.version.cuda,
+                "packages": versions(),
+            },
+        )
 
     def write_data(self, record: dict) -> None:
         write_json(self.path / "data.json", record)
@@ -144,7 +174,9 @@ class RunFolder:
             write_text(self.path / REFUSED, reason + "\n")
 
     def accept(self, findings: Sequence[Finding]) -> None:
-        """Preparations are over, with these findings: a reason to refuse that an earlier attempt left no longer holds."""
+        """Preparations are over, with these findings: a reason to refuse that an earlier attempt
+        left no longer holds.
+        """
         with writing(self.path):
             (self.path / REFUSED).unlink(missing_ok=True)
         self.write_preflight(findings)
@@ -164,7 +196,8 @@ class RunFolder:
                 flush(self.path / name)
 
     def rewind(self, lines: Mapping[str, int], step: int) -> list[str]:
-        """Cut appended files back to so many lines, and tables to `step`: a resumed run writes the others again, the same.
+        """Cut appended files back to so many lines, and tables to `step`: a resumed run writes the
+        others again, the same.
 
         Returns:
           what is wrong with the lines that stay.
@@ -176,7 +209,10 @@ class RunFolder:
             expected = lines.get(file.name, 0)
             kept = _complete(file)[:expected]
             if len(kept) < expected or not all(map(_parsed, kept)):
-                problems.append(f"{file.name} is damaged: {sum(map(bool, map(_parsed, kept)))} of its {expected} lines can be read")
+                problems.append(
+                    f"{file.name} is damaged: {sum(map(bool, map(_parsed, kept)))} of its"
+                    f" {expected} lines can be read"
+                )
             if expected:
                 write_text(file, "".join(line + "\n" for line in kept))
             else:
@@ -193,12 +229,19 @@ class RunFolder:
     def appended(self, name: str) -> list[dict]:
         """The lines of a file that can be read."""
         file = self.path / name
-        return [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
+        return (
+            [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
+        )
 
 
 def vars_of(finding: Finding) -> dict:
-    fields = {"check": finding.check, "verdict": finding.verdict, "says": finding.says,
-              "evidence": finding.evidence, "remedy": finding.remedy}  # fmt: skip
+    fields = {
+        "check": finding.check,
+        "verdict": finding.verdict,
+        "says": finding.says,
+        "evidence": finding.evidence,
+        "remedy": finding.remedy,
+    }
     return fields | {name: text for name in ("means", "source") if (text := getattr(finding, name))}
 
 
@@ -220,7 +263,9 @@ def _complete(file: Path) -> list[str]:
 
 
 def _clear(path: Path) -> None:
-    """Delete what is in a refused run's folder; last the file by which another attempt can tell that it may."""
+    """Delete what is in a refused run's folder; last the file by which another attempt can tell
+    that it may.
+    """
     with writing(path):
         for file in path.iterdir():
             if file.is_dir():
@@ -241,7 +286,10 @@ def _parsed(line: str) -> dict | None:
 
 def _fresh(config: Config) -> Path:
     """runs/<method>-<data>, or with the first number that is free."""
-    stem = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.data.train).name.split(".")[0]).strip("-") or "data"
+    stem = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.data.train).name.split(".")[0]).strip("-")
+        or "data"
+    )
     name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', config.objective['name'])}-{stem}"
     number = 1
     while (path := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():

@@ -1,10 +1,12 @@
-"""Single weights that are followed through updates: what their gradient is, where it takes them, and what follows them.
+"""Single weights that are followed through updates: what their gradient is, where it takes them,
+and what follows them.
 
     AdamWritten   sampled weights go where AdamW, written out, takes them
     Arrivals      the masters' gradient is what the backward passes of this update gave, once
     Follower      a moving reference stands where its recipe says
 
-A few coordinates of every tensor, in float64 on the CPU: what is wrong with one of them is wrong with the tensor.
+A few coordinates of every tensor, in float64 on the CPU: what is wrong with one of them is wrong
+with the tensor.
 """
 
 from __future__ import annotations
@@ -31,7 +33,13 @@ ARRIVED = 1e-4  # of the largest of the coordinates: float32 sums in another ord
 
 
 def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Finding:
-    return Finding(f"running.{check}", "refused", says, evidence, remedy or "this is a fault of the program: report it with events.jsonl")
+    return Finding(
+        f"running.{check}",
+        "refused",
+        says,
+        evidence,
+        remedy or "this is a fault of the program: report it with events.jsonl",
+    )
 
 
 @dataclass
@@ -48,28 +56,42 @@ class Followed:
 
 
 class AdamWritten:
-    """AdamW as the paper writes it, on a few coordinates of every tensor (Loshchilov & Hutter 2019, Algorithm 2)."""
+    """AdamW as the paper writes it, on a few coordinates of every tensor (Loshchilov & Hutter 2019,
+    Algorithm 2).
+    """
 
     def __init__(self, ready: Ready, updates: int):
         config = ready.config.train
         self.config, self.updates, self.optimizer = config, updates, ready.optimizer
         planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
-        self.rate = lambda step: planned(step) * ready.optimizer.scale  # halved where --on-flag adapt says so
+        # halved where --on-flag adapt says so
+        self.rate = lambda step: planned(step) * ready.optimizer.scale
         self.followed = {
-            name: _follow(master, ready.optimizer.adamw.state.get(master), config.weight_decay if master.dim() >= 2 else 0.0)
+            name: _follow(
+                master,
+                ready.optimizer.adamw.state.get(master),
+                config.weight_decay if master.dim() >= 2 else 0.0,
+            )
             for name, master in ready.optimizer.masters.masters.items()
         }
 
     def too_low(self) -> list[Finding]:
-        """Masters that cannot hold small updates: asked first, since whatever is computed with them is astray for that reason."""
+        """Masters that cannot hold small updates: asked first, since whatever is computed with them
+        is astray for that reason.
+        """
         for name, master in self.optimizer.masters.masters.items():
             if torch.finfo(master.dtype).eps > torch.finfo(torch.float32).eps:
-                says = f"{name} is trained in {master.dtype}, whose rounding swallows small updates: a master is kept in float32"
+                says = (
+                    f"{name} is trained in {master.dtype}, whose rounding swallows small updates: a"
+                    " master is kept in float32"
+                )
                 return [broken("update", says, tensor=name)]
         return []
 
     def foresee(self, step: int) -> float:
-        """Take the gradients as they stand before the update, and move the followed values. Returns the gradients' norm."""
+        """Take the gradients as they stand before the update, and move the followed values. Returns
+        the gradients' norm.
+        """
         gradients = self.optimizer.masters.gradients()
         norm = math.sqrt(sum(g.double().norm().item() ** 2 for g in gradients.values()))
         clip = self.config.clip
@@ -85,7 +107,9 @@ class AdamWritten:
         f.mean = first * f.mean + (1 - first) * gradient
         f.square = second * f.square + (1 - second) * gradient.square()
         size = (f.square / (1 - second**self.updates)).sqrt() + ADAM_EPSILON
-        f.value = f.value * (1 - rate * f.decay) - rate * (f.mean / (1 - first**self.updates)) / size
+        f.value = (
+            f.value * (1 - rate * f.decay) - rate * (f.mean / (1 - first**self.updates)) / size
+        )
         f.had_gradient |= gradient != 0
 
     def verify(self, before: dict[str, Tensor], step: int) -> list[Finding]:
@@ -99,7 +123,10 @@ class AdamWritten:
                 return [_astray(name, master, now, before[name], f.value, step)]
             held = at(self.optimizer.masters.working[name], f.index)
             if not torch.equal(held, now.to(self.optimizer.masters.working[name].dtype).double()):
-                says = f"after update {step} the network does not hold {name} as its master has it: the update did not reach it"
+                says = (
+                    f"after update {step} the network does not hold {name} as its master has it:"
+                    " the update did not reach it"
+                )
                 return [broken("update", says)]
             f.value = now  # rounding must not add up over the updates
         return []
@@ -109,20 +136,34 @@ class AdamWritten:
         return {name: at(masters[name], f.index) for name, f in self.followed.items()}
 
     def moved(self) -> list[Finding]:
-        """The share of followed weights that are somewhere else than at the start, of those that had a gradient."""
+        """The share of followed weights that are somewhere else than at the start, of those that
+        had a gradient.
+        """
         moved = total = 0
         for name, now in self.values().items():
             f = self.followed[name]
             moved += int(((now != f.start) & f.had_gradient).sum())
             total += int(f.had_gradient.sum())
         if not total:
-            return [Finding("running.moved", "warning", "no gradient reached any weight that trains, in ten updates", {},
-                            "every row's loss is flat: look at the margins, β and the labels")]  # fmt: skip
+            return [
+                Finding(
+                    "running.moved",
+                    "warning",
+                    "no gradient reached any weight that trains, in ten updates",
+                    {},
+                    "every row's loss is flat: look at the margins, β and the labels",
+                )
+            ]
         share = moved / total
         if share >= MOVED:
             return []
-        says = f"only {share:.1%} of the weights with a gradient moved in {FOLLOWED} updates: smaller than float32 can hold"
-        return [Finding("running.moved", "warning", says, {"share": share}, "raise train.learning_rate")]
+        says = (
+            f"only {share:.1%} of the weights with a gradient moved in {FOLLOWED} updates: smaller"
+            " than float32 can hold"
+        )
+        return [
+            Finding("running.moved", "warning", says, {"share": share}, "raise train.learning_rate")
+        ]
 
 
 def at(tensor: Tensor, index: Tensor) -> Tensor:
@@ -132,7 +173,8 @@ def at(tensor: Tensor, index: Tensor) -> Tensor:
 
 def spread(tensor: Tensor) -> Tensor:
     """Indices of a few coordinates, from the first to the last."""
-    count = min(COORDINATES, tensor.numel())  # in whole numbers: float32 cannot count to the size of a large embedding
+    # in whole numbers: float32 cannot count to the size of a large embedding
+    count = min(COORDINATES, tensor.numel())
     return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
 
 
@@ -140,24 +182,41 @@ def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> Fo
     index = spread(master)
     value = at(master, index)
     mean, square = (at(state[key], index) if state else torch.zeros_like(value) for key in MOMENTS)
-    return Followed(index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool))
+    return Followed(
+        index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool)
+    )
 
 
-def _astray(name: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int) -> Finding:
+def _astray(
+    name: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int
+) -> Finding:
     """In words, how a tensor did not go where AdamW takes it."""
     due, done = (wanted - before), (now - before)
     still = (done == 0) & (due != 0)
     evidence = {"tensor": name, "due": due.tolist(), "done": done.tolist()}
     if still.all() or (still.any() and master.dtype != torch.float32):
-        why = f"it is kept in {master.dtype}, whose rounding swallows the update" if master.dtype != torch.float32 else "the optimizer leaves it out, or its rate is 0"
+        why = (
+            f"it is kept in {master.dtype}, whose rounding swallows the update"
+            if master.dtype != torch.float32
+            else "the optimizer leaves it out, or its rate is 0"
+        )
         return broken("update", f"{name} did not move in update {step}: {why}", **evidence)
     factor = (done @ due / (due @ due)).item() if due.any() else math.inf
-    says = f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as far along that way"
-    return broken("update", says, "gradient, clipping, learning rate, decay or moments are not what the config says", **evidence)
+    says = (
+        f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as"
+        " far along that way"
+    )
+    return broken(
+        "update",
+        says,
+        "gradient, clipping, learning rate, decay or moments are not what the config says",
+        **evidence,
+    )
 
 
 class Arrivals:
-    """What backward passes leave at some coordinates of what trains, added up apart from the masters.
+    """What backward passes leave at some coordinates of what trains, added up apart from the
+    masters.
 
     Without sharding; over several ranks each one's own part is added up as the gradients are.
     """
@@ -180,17 +239,25 @@ class Arrivals:
     def check(self) -> list[Finding]:
         """The masters' gradients, complete for this update, against the sums."""
         gradients = self.masters.gradients()
-        sums = [self.sums.get(name, torch.zeros(len(index), device=index.device)) for name, index in self.index.items()]
+        sums = [
+            self.sums.get(name, torch.zeros(len(index), device=index.device))
+            for name, index in self.index.items()
+        ]
         self.world.sum(sums)
         for (name, index), wanted in zip(self.index.items(), sums):
-            got = at(gradients[name], index) if name in gradients else torch.zeros(len(index), dtype=torch.float64)
+            got = (
+                at(gradients[name], index)
+                if name in gradients
+                else torch.zeros(len(index), dtype=torch.float64)
+            )
             wanted = wanted.double().cpu()
             allowed = ARRIVED * wanted.abs().max() + 1e-12
             if not bool(((got - wanted).abs() <= allowed).all()):
                 factor = (got @ wanted / (wanted @ wanted)).item() if wanted.any() else math.inf
                 says = (
-                    f"{name} has another gradient than its backward passes gave it: {factor:.3g} times that along the same way; "
-                    "something of another update is in it, or it was added up twice"
+                    f"{name} has another gradient than its backward passes gave it: {factor:.3g}"
+                    " times that along the same way; something of another update is in it, or it"
+                    " was added up twice"
                 )
                 return [broken("gradient", says, tensor=name)]
         return []
@@ -205,17 +272,32 @@ class Follower:
         self.value = self._now()
 
     def _now(self) -> dict[str, Tensor]:
-        return {name: at(master, self.index[name]) for name, master in self.reference.copy.masters.items()}
+        return {
+            name: at(master, self.index[name])
+            for name, master in self.reference.copy.masters.items()
+        }
 
     def check(self, step: int) -> list[Finding]:
         """Where it stands once `step` updates have been made."""
         every, mix = self.reference.config.every, self.reference.config.mix
         now, before = self._now(), self.value
         for name, was in before.items():
-            wanted = was if step % every else (1 - mix) * was + mix * at(self.policy.masters[name], self.index[name])
-            if not bool(((now[name] - wanted).abs() <= 4 * torch.finfo(torch.float32).eps * wanted.abs() + 1e-12).all()):
+            wanted = (
+                was
+                if step % every
+                else (1 - mix) * was + mix * at(self.policy.masters[name], self.index[name])
+            )
+            if not bool(
+                (
+                    (now[name] - wanted).abs()
+                    <= 4 * torch.finfo(torch.float32).eps * wanted.abs() + 1e-12
+                ).all()
+            ):
                 due = "should stay" if step % every else f"should be {mix:g} parts policy"
-                says = f"after update {step} the moving reference {due} (moving.every = {every}), and {name} is not there"
+                says = (
+                    f"after update {step} the moving reference {due} (moving.every = {every}), and"
+                    f" {name} is not there"
+                )
                 return [broken("moving", says, tensor=name)]
         self.value = now  # rounding must not add up over the updates
         return []

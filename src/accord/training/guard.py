@@ -28,8 +28,9 @@ def guard(run: Run) -> None:
     if what == "stop":
         path = save(run)
         raise Flagged(
-            f"{cause.check}: {cause.says}\n{cause.means}\nWhat to do: {cause.remedy}\n"
-            f"Saved {path}. Go on all the same: accord resume {run.folder.path} (this flag does not stop it again)."
+            f"{cause.check}: {cause.says}\n{cause.means}\nWhat to do: {cause.remedy}\nSaved {path}."
+            f" Go on all the same: accord resume {run.folder.path} (this flag does not stop it"
+            " again)."
         )
     if what == "slower":
         slow_down(run, cause)
@@ -38,19 +39,32 @@ def guard(run: Run) -> None:
 
 
 def noticed(run: Run) -> list[Finding]:
-    """What the figures mean: of several ranks the first one's, since speed and memory differ from rank to rank."""
+    """What the figures mean: of several ranks the first one's, since speed and memory differ from
+    rank to rank.
+    """
     world = run.ready.world
     if world.size == 1:
         return [explained(run.ready, run.progress.step, finding) for finding in run.monitor.look()]
-    return [Finding(**finding) for finding in world.on_first(lambda: [vars_of(finding) for finding in run.monitor.look()])]
+    return [
+        Finding(**finding)
+        for finding in world.on_first(lambda: [vars_of(finding) for finding in run.monitor.look()])
+    ]
 
 
 def slow_down(run: Run, cause: Finding) -> None:
     """Halve the learning rate of every update to come."""
     run.progress.rate_scale *= 0.5
     run.ready.optimizer.scale = run.progress.rate_scale
-    says = f"the learning rate is {run.progress.rate_scale:g} times the planned one from here on, since {cause.check} was raised"
-    flag(run, Finding("guard.slower", "note", says, {"scale": run.progress.rate_scale, "cause": cause.check}))
+    says = (
+        f"the learning rate is {run.progress.rate_scale:g} times the planned one from here on,"
+        f" since {cause.check} was raised"
+    )
+    flag(
+        run,
+        Finding(
+            "guard.slower", "note", says, {"scale": run.progress.rate_scale, "cause": cause.check}
+        ),
+    )
 
 
 def go_back(run: Run, cause: Finding) -> None:
@@ -61,7 +75,13 @@ def go_back(run: Run, cause: Finding) -> None:
         tensors = checkpoint.load(run.folder.checkpoints, "best").tensors if world.first else {}
         run.ready.load_state(world.from_first(tensors), best)
     progress.taken = best
-    says = f"the run ends with the weights of step {best}, the best on held-out rows, since {cause.check} was raised"
+    says = (
+        f"the run ends with the weights of step {best}, the best on held-out rows, since"
+        f" {cause.check} was raised"
+    )
     if progress.best > score(progress.before):
-        says += f"; even they are worse there than what training started from ({progress.best:.4g} against {score(progress.before):.4g})"
+        says += (
+            f"; even they are worse there than what training started from ({progress.best:.4g}"
+            f" against {score(progress.before):.4g})"
+        )
     flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))

@@ -1,4 +1,6 @@
-"""What makes a run this run and no other: what a checkpoint, and every rank, must have in common with it."""
+"""What makes a run this run and no other: what a checkpoint, and every rank, must have in common
+with it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,8 @@ from accord.types import Refused
 
 
 def require_one_run(world: World, identity: dict) -> None:
-    """Every rank has come to the same data, weights and settings; another file on one machine would go unnoticed.
+    """Every rank has come to the same data, weights and settings; another file on one machine would
+    go unnoticed.
 
     Raises:
       Refused: on every rank, naming the one that differs from the first, and in what.
@@ -23,12 +26,18 @@ def require_one_run(world: World, identity: dict) -> None:
 
 
 IDENTITY = {
-    "train_data": "the training data", "held_out_data": "the held-out data", "initial_weights": "the starting model",
-    "tokenizer": "the tokenizer or its chat template", "reference": "the reference",
-    "forward": "the forward path", "trees": "the number of usable rows",
-    "order": "the order of the rows", "rewards": "what rewards answers", "objective": "the code of the objective",
+    "train_data": "the training data",
+    "held_out_data": "the held-out data",
+    "initial_weights": "the starting model",
+    "tokenizer": "the tokenizer or its chat template",
+    "reference": "the reference",
+    "forward": "the forward path",
+    "trees": "the number of usable rows",
+    "order": "the order of the rows",
+    "rewards": "what rewards answers",
+    "objective": "the code of the objective",
     "asked": "the sample prompts",
-}  # fmt: skip
+}
 
 
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
@@ -40,15 +49,32 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
     ]
     then, now = one["config"], other["config"]
     paths = [*then, *(path for path in now if path not in then)]
-    return lines + [f"{p}: {when} {then.get(p)}, {where} {now.get(p)}" for p in paths if then.get(p) != now.get(p)]
+    return lines + [
+        f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"
+        for p in paths
+        if then.get(p) != now.get(p)
+    ]
 
 
 def trajectory(config: Config) -> dict[str, object]:
-    """The fields that the weights and the records of a run depend on, by path. Where files lie is not among them:
-    what is in them has fingerprints. Nor is how the work is shared, which changes no more than roundings, nor what is
-    computed twice to save memory, which changes nothing."""
-    fields = config.model_dump(mode="json", exclude={"output": True, "checkpoint": True, "allow": True, "monitor": {"trackers", "audit_rows"}})
-    places = {"model": ("name", "adapter", "device"), "data": ("train", "held_out"), "train": ("parallel", "recompute")}
+    """The fields that the weights and the records of a run depend on, by path. Where files lie is
+    not among them: what is in them has fingerprints. Nor is how the work is shared, which changes
+    no more than roundings, nor what is computed twice to save memory, which changes nothing.
+    """
+    fields = config.model_dump(
+        mode="json",
+        exclude={
+            "output": True,
+            "checkpoint": True,
+            "allow": True,
+            "monitor": {"trackers", "audit_rows"},
+        },
+    )
+    places = {
+        "model": ("name", "adapter", "device"),
+        "data": ("train", "held_out"),
+        "train": ("parallel", "recompute"),
+    }
     for section, names in places.items():
         for name in names:
             del fields[section][name]
@@ -58,4 +84,8 @@ def trajectory(config: Config) -> dict[str, object]:
 def _flat(node: object, path: str = "") -> dict[str, object]:
     if not isinstance(node, dict):
         return {path: node}
-    return {k: v for name, child in node.items() for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()}
+    return {
+        k: v
+        for name, child in node.items()
+        for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()
+    }

@@ -1,4 +1,5 @@
-"""Proofs by another way: what the run computes, held against a computation that shares none of its code.
+"""Proofs by another way: what the run computes, held against a computation that shares none of its
+code.
 
     definition   log-probs: one sequence at a time through the bare network, eager attention, whole logits, float32
     gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob / denominator
@@ -7,8 +8,8 @@
     numerics     a NaN stays a NaN; sums are those of float64
     order        each row at most once an epoch, shuffled, in batches of a size, the same when asked again
 
-At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no number there. Nudged
-weights and a gradient by definition show it before the first update.
+At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
+number there. Nudged weights and a gradient by definition show it before the first update.
 """
 
 from __future__ import annotations
@@ -32,24 +33,32 @@ from accord.training.optim import Optimizer
 from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
 from accord.types import Finding, Logps, Numbers, Scores, Tree
 
-# Relative difference of the step's gradient and the one by definition. float32: sums in another order, 1e-6 seen.
-# bfloat16: chosen and rejected nearly cancel; half of the distance at which a factor of two would show.
+# Relative difference of the step's gradient and the one by definition. float32: sums in another
+# order, 1e-6 seen. bfloat16: chosen and rejected nearly cancel; half of the distance at which a
+# factor of two would show.
 GRADIENT = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.5}
-NUDGE = 0.05  # of a tensor's own size: seen in any precision, small enough for the network to stay in its range
+# of a tensor's own size: seen in any precision, small enough for the network to stay in its range
+NUDGE = 0.05
 
 
-def prove_independently(learner: Learner, optimizer: Optimizer, batch: Batch, *, fixed: bool) -> list[Finding]:
-    """Every proof of this file on a few rows. Weights, moments and gradients are as before when it returns.
+def prove_independently(
+    learner: Learner, optimizer: Optimizer, batch: Batch, *, fixed: bool
+) -> list[Finding]:
+    """Every proof of this file on a few rows. Weights, moments and gradients are as before when it
+    returns.
 
     Args:
-      fixed: whether the live reference must stay where it is while the policy moves. Not so for what fills a cache
-        from the policy itself, before the first update.
+      fixed: whether the live reference must stay where it is while the policy moves. Not so for
+        what fills a cache from the policy itself, before the first update.
     """
     findings = [definition(learner, batch.trees), numerics(learner, batch.trees)]
     if learner.reference is not None:
         findings.append(steady(learner, batch.trees))
     if not any(finding.refused for finding in findings):
-        findings += [gradient(learner, optimizer, batch), moved(learner, optimizer, batch.trees, fixed)]
+        findings += [
+            gradient(learner, optimizer, batch),
+            moved(learner, optimizer, batch.trees, fixed),
+        ]
     return findings
 
 
@@ -71,7 +80,8 @@ def own_attention(model: LanguageModel):
 
 
 def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
-    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole logits in float32.
+    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole
+    logits in float32.
 
     Of a reward model, the score that its network gives the sequence, [1].
     """
@@ -101,31 +111,56 @@ def distance(path: Numbers, other: Numbers) -> Tensor:
 
 
 def close(distances: Tensor, dtype: torch.dtype) -> bool:
-    """Whether rounding may account for these distances, as for the choice of the forward path. False for NaN."""
-    return bool(distances.max() <= WORST_TOKEN[dtype]) and bool(distances.mean() <= MEAN_TOKEN[dtype])
+    """Whether rounding may account for these distances, as for the choice of the forward path.
+    False for NaN.
+    """
+    return bool(distances.max() <= WORST_TOKEN[dtype]) and bool(
+        distances.mean() <= MEAN_TOKEN[dtype]
+    )
 
 
 @torch.no_grad()
 def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
-    """Sums and counts of the path, in the order of the batch and in reverse, against the definition."""
+    """Sums and counts of the path, in the order of the batch and in reverse, against the
+    definition.
+    """
     model = learner.forward.model
     wanted = sums_by_definition(model, trees)
     got = learner.forward(trees).reduce()
     reverse = learner.forward(list(reversed(trees))).reduce()
     back = _reversed(trees, reverse)
     if got.count.tolist() != wanted.count.tolist():
-        says = f"the forward path counts {got.count.tolist()} answer tokens; there are {wanted.count.tolist()}"
-        return Finding("step0.definition", "refused", says, {}, "the mask scores other tokens than the answer's; report this")
+        says = (
+            f"the forward path counts {got.count.tolist()} answer tokens; there are"
+            f" {wanted.count.tolist()}"
+        )
+        return Finding(
+            "step0.definition",
+            "refused",
+            says,
+            {},
+            "the mask scores other tokens than the answer's; report this",
+        )
     gaps = {"together": distance(got, wanted), "in reverse order": distance(back, wanted)}
     for how, gap in gaps.items():
         if not close(gap, model.dtype):
             says = (
-                f"{model.measures} of rows {how} differ from those of each alone by up to {gap.max():.3g} {model.unit}: "
-                "they depend on the batch, or are of other tokens than the answer's"
+                f"{model.measures} of rows {how} differ from those of each alone by up to"
+                f" {gap.max():.3g} {model.unit}: they depend on the batch, or are of other tokens"
+                " than the answer's"
             )
-            return Finding("step0.definition", "refused", says, {"nats": gap.max().item()}, "set model.forward=padded; report this")
+            return Finding(
+                "step0.definition",
+                "refused",
+                says,
+                {"nats": gap.max().item()},
+                "set model.forward=padded; report this",
+            )
     worst = max(gap.max().item() for gap in gaps.values())
-    says = f"{model.measures} in a batch, in either order, are those of each row alone in the bare network ({worst:.1e} {model.unit})"
+    says = (
+        f"{model.measures} in a batch, in either order, are those of each row alone in the bare"
+        f" network ({worst:.1e} {model.unit})"
+    )
     return Finding("step0.definition", "ok", says, {"nats": worst})
 
 
@@ -142,9 +177,20 @@ def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
     first, second = learner.reference.logps(trees), learner.reference.logps(trees)
     gap = (first.sum - second.sum).abs().max().item()
     if gap == 0:
-        return Finding("step0.reference_steady", "ok", "two passes of the reference agree bit for bit")
-    says = f"two passes of the reference differ by up to {gap:.2g} nats: something in it drops or samples"
-    return Finding("step0.reference_steady", "refused", says, {"nats": gap}, "check the reference's dropout settings")
+        return Finding(
+            "step0.reference_steady", "ok", "two passes of the reference agree bit for bit"
+        )
+    says = (
+        f"two passes of the reference differ by up to {gap:.2g} nats: something in it drops or"
+        " samples"
+    )
+    return Finding(
+        "step0.reference_steady",
+        "refused",
+        says,
+        {"nats": gap},
+        "check the reference's dropout settings",
+    )
 
 
 def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
@@ -156,12 +202,27 @@ def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
     exact = exact.index_add(0, tokens.owner, tokens.values.double())
     error = ((logps.sum - exact).abs() / exact.abs().clamp(min=1)).max().item()
     if not error <= 1e-5:
-        says = f"sums of log-probs are off by {error:.1e} of their value ({logps.sum.dtype}): summed in too low a precision"
-        return Finding("step0.numerics", "refused", says, {"relative": error}, "log-probs must be summed in float32")
+        says = (
+            f"sums of log-probs are off by {error:.1e} of their value ({logps.sum.dtype}): summed"
+            " in too low a precision"
+        )
+        return Finding(
+            "step0.numerics",
+            "refused",
+            says,
+            {"relative": error},
+            "log-probs must be summed in float32",
+        )
     if not _nan_stays(learner, trees, logps):
-        says = "a log-prob of NaN gives a finite loss: whatever breaks would be trained on as if nothing were wrong"
+        says = (
+            "a log-prob of NaN gives a finite loss: whatever breaks would be trained on as if"
+            " nothing were wrong"
+        )
         return Finding("step0.numerics", "refused", says, {}, "nothing may replace NaN in the loss")
-    says = f"{learner.forward.model.measures}, summed, are those of float64 to {max(error, 1e-12):.0e}; a NaN stays a NaN"
+    says = (
+        f"{learner.forward.model.measures}, summed, are those of float64 to"
+        f" {max(error, 1e-12):.0e}; a NaN stays a NaN"
+    )
     return Finding("step0.numerics", "ok", says, {"relative": error})
 
 
@@ -169,7 +230,9 @@ def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Numbers) -> bool:
     known = logps if learner.objective.reference else None
     context = {} if learner.objective.context is None else learner.objective.context(logps, logps)
     broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
-    rows = [as_rows(learner.kind, trees, each) if each is not None else None for each in (broken, known)]
+    rows = [
+        as_rows(learner.kind, trees, each) if each is not None else None for each in (broken, known)
+    ]
     return not bool(row_losses(learner.objective, *rows, context).losses.isfinite().any())
 
 
@@ -187,36 +250,78 @@ class _Apart:
 
 
 def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
-    """What `accumulate` leaves in the masters, against closed-form slopes times gradients by definition."""
+    """What `accumulate` leaves in the masters, against closed-form slopes times gradients by
+    definition.
+    """
     if learner.objective.name not in CLOSED_FORMS:
-        return Finding("step0.gradient", "note", "no closed form of this objective: its gradient was held against itself only")
+        return Finding(
+            "step0.gradient",
+            "note",
+            "no closed form of this objective: its gradient was held against itself only",
+        )
     masters = optimizer.masters
     masters.forget_gradients()
     records = accumulate(learner, batch, masters, dropout=False)
     if records.row != [tree.row for tree in batch.trees]:
-        says = f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in another order"
-        return Finding("step0.gradient", "refused", says, {}, "rows are lost between the batch and the gradient; report this")
+        says = (
+            f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in"
+            " another order"
+        )
+        return Finding(
+            "step0.gradient",
+            "refused",
+            says,
+            {},
+            "rows are lost between the batch and the gradient; report this",
+        )
     step = {name: grad.clone() for name, grad in masters.gradients().items()}
     wanted = _by_definition(learner, optimizer, batch)
     missing = [name for name, grad in wanted.items() if name not in step and grad.any()]
     if missing:
-        says = f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path skips them"
-        return Finding("step0.gradient", "refused", says, {"tensors": missing[:10]}, "they would stay as they are; report this")
+        says = (
+            f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path"
+            " skips them"
+        )
+        return Finding(
+            "step0.gradient",
+            "refused",
+            says,
+            {"tensors": missing[:10]},
+            "they would stay as they are; report this",
+        )
     apart = _apart(step, wanted)
     allowed = GRADIENT[learner.forward.model.dtype]
-    evidence = {"relative": apart.relative, "norm": apart.norm, "factor": apart.factor, "allowed": allowed}
+    evidence = {
+        "relative": apart.relative,
+        "norm": apart.norm,
+        "factor": apart.factor,
+        "allowed": allowed,
+    }
     if apart.relative <= allowed:
-        says = f"the step's gradient is the one by definition (closed form × bare network): relative difference {apart.relative:.1e}"
+        says = (
+            "the step's gradient is the one by definition (closed form × bare network): relative"
+            f" difference {apart.relative:.1e}"
+        )
         return Finding("step0.gradient", "ok", says, evidence)
-    says = f"the step's gradient is not the one by definition: relative difference {apart.relative:.2g}; {_diagnosis(apart, allowed)}"
-    return Finding("step0.gradient", "refused", says, evidence, "the weights would move the wrong way or by the wrong amount")
+    says = (
+        "the step's gradient is not the one by definition: relative difference"
+        f" {apart.relative:.2g}; {_diagnosis(apart, allowed)}"
+    )
+    return Finding(
+        "step0.gradient",
+        "refused",
+        says,
+        evidence,
+        "the weights would move the wrong way or by the wrong amount",
+    )
 
 
 def _by_definition(learner: Learner, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
-    """The gradient of the batch's mean loss for every trainable tensor, one completion at a time, in float32.
+    """The gradient of the batch's mean loss for every trainable tensor, one completion at a time,
+    in float32.
 
-    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is asked for here; unless
-    the reference is the base that the policy has left.
+    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is
+    asked for here; unless the reference is the base that the policy has left.
     """
     trees = batch.trees
     masters, model = optimizer.masters, learner.forward.model
@@ -236,8 +341,12 @@ def _by_definition(learner: Learner, optimizer: Optimizer, batch: Batch) -> dict
     return found
 
 
-def _sums_and_baseline(learner: Learner, batch: Batch) -> tuple[Iterator[float], Iterator[float], float]:
-    """Sums of the completions under policy and reference, in the order of the batch, and KTO's baseline."""
+def _sums_and_baseline(
+    learner: Learner, batch: Batch
+) -> tuple[Iterator[float], Iterator[float], float]:
+    """Sums of the completions under policy and reference, in the order of the batch, and KTO's
+    baseline.
+    """
     model = learner.forward.model
     sums = sums_by_definition(model, batch.trees).sum.tolist()
     if not isinstance(learner.reference, Base):
@@ -249,7 +358,10 @@ def _sums_and_baseline(learner: Learner, batch: Batch) -> tuple[Iterator[float],
 
 def _apart(step: dict[str, Tensor], wanted: dict[str, Tensor]) -> _Apart:
     def product(one: dict, other: dict) -> float:
-        return sum((one[name].double() * other[name].double()).sum().item() for name in one.keys() & other.keys())
+        return sum(
+            (one[name].double() * other[name].double()).sum().item()
+            for name in one.keys() & other.keys()
+        )
 
     both, norm = product(step, wanted), math.sqrt(product(wanted, wanted))
     own = math.sqrt(product(step, step))
@@ -264,8 +376,14 @@ def _diagnosis(apart: _Apart, allowed: float) -> str:
     if apart.rest > max(allowed, 0.1 * abs(apart.factor)):
         return "other tokens are scored, or a part of the network or of the rows is left out"
     if apart.factor < 0:
-        return f"it points the other way ({apart.factor:.3g} times): chosen and rejected are swapped, or the sign is"
-    return f"it is {apart.factor:.3g} times the right one: a wrong denominator, or rows counted more than once"
+        return (
+            f"it points the other way ({apart.factor:.3g} times): chosen and rejected are swapped,"
+            " or the sign is"
+        )
+    return (
+        f"it is {apart.factor:.3g} times the right one: a wrong denominator, or rows counted more"
+        " than once"
+    )
 
 
 # ---------------------------------------------------------------- everything nudged
@@ -273,15 +391,21 @@ def _diagnosis(apart: _Apart, allowed: float) -> str:
 
 @torch.no_grad()
 def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool) -> Finding:
-    """Nudge all that trains: does the policy move, does the reference stay, does the path still agree? Then put it back."""
+    """Nudge all that trains: does the policy move, does the reference stay, does the path still
+    agree? Then put it back.
+    """
     trainable = optimizer.masters.working
-    saved = {name: p.detach().clone() for name, p in trainable.items()}  # less than AdamW's moments will take
+    # less than AdamW's moments will take
+    saved = {name: p.detach().clone() for name, p in trainable.items()}
     watched = learner.reference is not None and fixed
     before = learner.forward(trees).reduce()
     known = learner.reference.logps(trees) if watched else None
     try:
         _nudge(trainable)
-        after, wanted = learner.forward(trees).reduce(), sums_by_definition(learner.forward.model, trees)
+        after, wanted = (
+            learner.forward(trees).reduce(),
+            sums_by_definition(learner.forward.model, trees),
+        )
         later = learner.reference.logps(trees) if watched else None
     finally:
         for name, p in trainable.items():
@@ -289,27 +413,67 @@ def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: 
     return _verdict(before, after, wanted, known, later, learner.forward.model)
 
 
-def _verdict(before: Numbers, after: Numbers, wanted: Numbers, known: Logps | None, later: Logps | None, model: LanguageModel) -> Finding:
+def _verdict(
+    before: Numbers,
+    after: Numbers,
+    wanted: Numbers,
+    known: Logps | None,
+    later: Logps | None,
+    model: LanguageModel,
+) -> Finding:
     check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
     drift = distance(later, known).max().item() if known is not None else 0.0
     evidence = {"policy_nats": shift, "path_nats": gap.max().item(), "reference_nats": drift}
     if shift == 0:
-        says = "with every trainable tensor moved, the policy's log-probs stay: what trains is not what is computed"
-        return Finding(check, "refused", says, evidence, "the forward path skips the adapters, or computes another model")
+        says = (
+            "with every trainable tensor moved, the policy's log-probs stay: what trains is not"
+            " what is computed"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "the forward path skips the adapters, or computes another model",
+        )
     if drift > 0:
-        says = f"with the policy's weights moved, the reference moves too, by up to {drift:.3g} nats a token"
-        return Finding(check, "refused", says, evidence, "policy and reference share weights; use reference=cached")
-    # A nudged network is rougher than the one that rounding was measured on: the same bound, for the mean alone.
+        says = (
+            f"with the policy's weights moved, the reference moves too, by up to {drift:.3g} nats a"
+            " token"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "policy and reference share weights; use reference=cached",
+        )
+    # A nudged network is rougher than the one that rounding was measured on: the same bound, for
+    # the mean alone.
     if not gap.mean().item() <= WORST_TOKEN[model.dtype]:
-        says = f"with its weights moved, the forward path differs from the bare network by {gap.mean():.3g} {model.unit}"
-        return Finding(check, "refused", says, evidence, "the path skips or doubles a part of the adapters; report this")
+        says = (
+            "with its weights moved, the forward path differs from the bare network by"
+            f" {gap.mean():.3g} {model.unit}"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "the path skips or doubles a part of the adapters; report this",
+        )
     stays = ", the reference stays" if known is not None else ""
-    says = f"with all trainable tensors nudged, the policy moves by {shift:.2g} {model.unit}{stays}, the path agrees"
+    says = (
+        f"with all trainable tensors nudged, the policy moves by {shift:.2g} {model.unit}{stays},"
+        " the path agrees"
+    )
     return Finding(check, "ok", says, evidence)
 
 
 def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
-    """Add noise of a few per cent of each tensor's size; of its own scale where it is zero, as LoRA's B is."""
+    """Add noise of a few per cent of each tensor's size; of its own scale where it is zero, as
+    LoRA's B is.
+    """
     generator = torch.Generator().manual_seed(0)
     for p in trainable.values():
         size = p.float().square().mean().sqrt().item() or 0.4
@@ -321,7 +485,9 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
 
 
 def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
-    """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels mixed, the same twice."""
+    """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels
+    mixed, the same twice.
+    """
     whole = order.batches_per_epoch
     batches = [list(map(int, order.batch(index))) for index in range(whole)]
     rows = [row for batch in batches for row in batch]
@@ -339,8 +505,19 @@ def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
     elif len(rows) > 8 and rows == sorted(rows):
         problem = "rows come in the order of the file: they are not shuffled"
     if problem:
-        return Finding("step0.order", "refused", problem, {}, "the order of the rows is broken; report this")
+        return Finding(
+            "step0.order", "refused", problem, {}, "the order of the rows is broken; report this"
+        )
     if unmixed:
-        says = f"{unmixed:,} of {len(batches):,} batches hold one label only: their gradient knows no contrast"
-        return Finding("step0.order", "warning", says, {"batches": unmixed}, "raise train.batch_size")
-    return Finding("step0.order", "ok", f"each of {len(trees):,} rows at most once an epoch, {whole:,} batches of a size")
+        says = (
+            f"{unmixed:,} of {len(batches):,} batches hold one label only: their gradient knows no"
+            " contrast"
+        )
+        return Finding(
+            "step0.order", "warning", says, {"batches": unmixed}, "raise train.batch_size"
+        )
+    return Finding(
+        "step0.order",
+        "ok",
+        f"each of {len(trees):,} rows at most once an epoch, {whole:,} batches of a size",
+    )

@@ -1,4 +1,5 @@
-"""What must hold while training, whatever the method: checked on samples at every update, on probe rows now and then.
+"""What must hold while training, whatever the method: checked on samples at every update, on probe
+rows now and then.
 
     batch       the rows of the update are the order's, each once an epoch, with their own text, each answer token counted
     baseline    KTO's rests on answers to other prompts, under the weights of this update
@@ -16,8 +17,8 @@
     evaluation  leaves weights, moments, gradients, modes and random state as they were
     checkpoint  what was written is what is in memory
 
-Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and then a forward pass over two short
-rows as well.
+Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and
+then a forward pass over two short rows as well.
 """
 
 from __future__ import annotations
@@ -52,71 +53,139 @@ if TYPE_CHECKING:
 SIDES = ("chosen", "rejected")
 EVERY = 10  # updates between two looks at the probe rows
 FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
-DRIFT = 1e-5  # nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a GPU
+# nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a
+# GPU
+DRIFT = 1e-5
 LOSS = 1e-3  # relative, absolute under 1: float32 log-probs of hundreds of nats
-SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}  # nats a token: a cache rounds otherwise than a whole pass
-SLOPE = 1e-5  # of a row's loss along its answers' log-probs, absolute, beside LOSS as a relative one
+# nats a token: a cache rounds otherwise than a whole pass
+SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
+# of a row's loss along its answers' log-probs, absolute, beside LOSS as a relative one
+SLOPE = 1e-5
 
 
 # ---------------------------------------------------------------- pure checks
 
 
-def bookkeeping(batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]) -> list[Finding]:
-    """The rows that gave the gradient are those that the order names, each once in this epoch, and all their tokens."""
+def bookkeeping(
+    batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]
+) -> list[Finding]:
+    """The rows that gave the gradient are those that the order names, each once in this epoch, and
+    all their tokens.
+    """
     rows, named = [tree.row for tree in batch.trees], [tree.row for tree in expected]
     if rows != named:
-        return [broken("batch", f"update {batch.index} was given other rows than its order names", given=rows[:8], named=named[:8])]
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} was given other rows than its order names",
+                given=rows[:8],
+                named=named[:8],
+            )
+        ]
     if other := [tree.row for tree, own in zip(batch.trees, expected) if tree != own]:
-        says = f"update {batch.index} was given other text than its rows have, or its answers' sides changed: row {other[0]}"
+        says = (
+            f"update {batch.index} was given other text than its rows have, or its answers' sides"
+            f" changed: row {other[0]}"
+        )
         return [broken("batch", says, rows=other[:8])]
     if records.row != rows:
-        return [broken("batch", f"update {batch.index} computed {len(records.row)} of its {len(rows)} rows, or in another order")]
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} computed {len(records.row)} of its {len(rows)} rows, or in"
+                " another order",
+            )
+        ]
     if again := seen.intersection(rows):
-        return [broken("batch", f"row {min(again)} comes a second time in this epoch (update {batch.index})", rows=sorted(again)[:8])]
+        return [
+            broken(
+                "batch",
+                f"row {min(again)} comes a second time in this epoch (update {batch.index})",
+                rows=sorted(again)[:8],
+            )
+        ]
     tokens = [sum(map(len, tree.completions)) for tree in batch.trees]
     if records["tokens"].tolist() != tokens:
-        return [broken("batch", f"update {batch.index} scored {int(records['tokens'].sum())} answer tokens; its rows have {sum(tokens)}")]
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} scored {int(records['tokens'].sum())} answer tokens; its"
+                f" rows have {sum(tokens)}",
+            )
+        ]
     own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
     matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
-    varied = len({completion for _, completion in own}) > len(own) / 2  # where all say "yes", a match is chance
+    # where all say "yes", a match is chance
+    varied = len({completion for _, completion in own}) > len(own) / 2
     if matched and matched == len(batch.mismatched) and varied:
-        says = f"all {matched} rows behind the baseline answer their own prompt: it estimates something else then"
+        says = (
+            f"all {matched} rows behind the baseline answer their own prompt: it estimates"
+            " something else then"
+        )
         return [broken("baseline", says)]
     return []
 
 
 def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:
-    """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more in plain Python."""
+    """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more
+    in plain Python.
+    """
     if "rewards/accuracies" not in metrics:
         return []
     margins = (records["rewards/chosen"] - records["rewards/rejected"]).tolist()
     if any(map(math.isnan, margins)):
         return []
     wins = sum(0.5 if abs(margin) <= tie_width else float(margin > 0) for margin in margins)
-    counted = {"rewards/accuracies": wins / len(margins), "rewards/margins": sum(margins) / len(margins)}
+    counted = {
+        "rewards/accuracies": wins / len(margins),
+        "rewards/margins": sum(margins) / len(margins),
+    }
     if "loss" in metrics:  # pairs, so that the mean is over rows
         counted["loss"] = math.fsum(records["loss"].tolist()) / len(margins)
     for name, value in counted.items():
         if not math.isclose(metrics[name], value, rel_tol=1e-6, abs_tol=1e-6):
-            return [broken("metrics", f"{name} is reported as {metrics[name]:.6g}; its rows give {value:.6g}")]
+            return [
+                broken(
+                    "metrics",
+                    f"{name} is reported as {metrics[name]:.6g}; its rows give {value:.6g}",
+                )
+            ]
     return []
 
 
-def losses_as_closed(objective: BoundObjective, trees: Sequence[Tree], records: Records) -> list[Finding]:
+def losses_as_closed(
+    objective: BoundObjective, trees: Sequence[Tree], records: Records
+) -> list[Finding]:
     """Each row's loss against the closed form at the log-probs that were recorded beside it."""
     form = CLOSED_FORMS.get(objective.name)
     if form is None or "loss" not in records:
         return []
-    for row, tree, loss in zip(_numbers(trees, records), trees, records["loss"].tolist(), strict=True):
+    for row, tree, loss in zip(
+        _numbers(trees, records), trees, records["loss"].tolist(), strict=True
+    ):
         wanted, _ = form(row, objective.options, _baseline(records))
         if not abs(loss - wanted) <= LOSS * max(1.0, abs(wanted)):
-            says = f"row {tree.row} has the loss {loss:.6g}; {objective.name} of its own log-probs is {wanted:.6g}"
-            return [broken("objective", says, "the loss that runs is not the one configured, or changes on the way", row=tree.row)]
+            says = (
+                f"row {tree.row} has the loss {loss:.6g}; {objective.name} of its own log-probs is"
+                f" {wanted:.6g}"
+            )
+            return [
+                broken(
+                    "objective",
+                    says,
+                    "the loss that runs is not the one configured, or changes on the way",
+                    row=tree.row,
+                )
+            ]
     return []
 
 
-def slopes_as_closed(objective: BoundObjective, trees: Sequence[Tree], records: Records) -> list[Finding]:
-    """The gradient that reached each answer's log-prob, against the closed form's over the batch's one denominator."""
+def slopes_as_closed(
+    objective: BoundObjective, trees: Sequence[Tree], records: Records
+) -> list[Finding]:
+    """The gradient that reached each answer's log-prob, against the closed form's over the batch's
+    one denominator.
+    """
     form = CLOSED_FORMS.get(objective.name)
     if form is None or "slope/chosen" not in records:
         return []
@@ -129,8 +198,9 @@ def slopes_as_closed(objective: BoundObjective, trees: Sequence[Tree], records: 
             found = got[side][number] * total
             if not abs(found - slope) <= SLOPE + LOSS * abs(slope):
                 says = (
-                    f"the gradient along the {SIDES[side]} answer of row {tree.row} is {found:.6g}/{total}; {objective.name} has "
-                    f"{slope:.6g}/{total}: a wrong denominator, rows counted more than once, or another loss"
+                    f"the gradient along the {SIDES[side]} answer of row {tree.row} is"
+                    f" {found:.6g}/{total}; {objective.name} has {slope:.6g}/{total}: a wrong"
+                    " denominator, rows counted more than once, or another loss"
                 )
                 return [broken("gradient", says, row=tree.row)]
     return []
@@ -147,30 +217,50 @@ def _baseline(records: Records) -> float:
 
 def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
     """Each row of the records as the closed forms take it."""
-    what = "logps" if "logps/chosen" in records else "rewards"  # of a reward model, the reward is what was computed
+    # of a reward model, the reward is what was computed
+    what = "logps" if "logps/chosen" in records else "rewards"
     policy = [records[f"{what}/{side}"].tolist() for side in SIDES]
-    ratio = [records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None for side in SIDES]
+    ratio = [
+        records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None
+        for side in SIDES
+    ]
     for number, tree in enumerate(trees):
         answers = []
         for side, completion in zip(_sides_of(tree), tree.completions):
             value = policy[side][number]
-            answers.append(Answer(value, value - (ratio[side][number] if ratio[side] else 0.0), len(completion)))
+            answers.append(
+                Answer(
+                    value, value - (ratio[side][number] if ratio[side] else 0.0), len(completion)
+                )
+            )
         yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
 
 
-def untouched(trees: Sequence[Tree], records: Records, dtype: torch.dtype, where: str) -> list[Finding]:
+def untouched(
+    trees: Sequence[Tree], records: Records, dtype: torch.dtype, where: str
+) -> list[Finding]:
     """Before the first update policy and reference are one: log-ratios are 0 up to rounding."""
     ratios = [
         abs(answer.ratio) / answer.count
-        for row in _numbers(trees, records) if "diag/log_ratio/chosen" in records for answer in row.answers
-    ]  # fmt: skip
+        for row in _numbers(trees, records)
+        if "diag/log_ratio/chosen" in records
+        for answer in row.answers
+    ]
     if not ratios or close(torch.tensor(ratios), dtype):
         return []
     says = (
-        f"policy and reference differ by up to {max(ratios):.3g} nats a token {where}, before anything has moved "
-        f"(mean {sum(ratios) / len(ratios):.2g}, allowed {MEAN_TOKEN[dtype]:g} and {WORST_TOKEN[dtype]:g})"
+        f"policy and reference differ by up to {max(ratios):.3g} nats a token {where}, before"
+        f" anything has moved (mean {sum(ratios) / len(ratios):.2g}, allowed {MEAN_TOKEN[dtype]:g}"
+        f" and {WORST_TOKEN[dtype]:g})"
     )
-    return [broken("first", says, "the reference's log-probs are of other rows, other tokens or other weights: stale or misaligned")]
+    return [
+        broken(
+            "first",
+            says,
+            "the reference's log-probs are of other rows, other tokens or other weights: stale or"
+            " misaligned",
+        )
+    ]
 
 
 # ---------------------------------------------------------------- the watch over a run
@@ -198,7 +288,9 @@ class Watch:
         if isinstance(ready.learner.reference, Moving):
             self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
         self.still = {name: values for name, values in _still(ready)}
-        self.probe = sorted(ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens)[:2]
+        self.probe = sorted(
+            ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
+        )[:2]
         if ready.reference_kind in FIXED:
             self.known = ready.learner.reference.logps(self.probe)
 
@@ -216,16 +308,33 @@ class Watch:
         if ready.source is not None or step % ready.order.batches_per_epoch == 0:
             self.seen = set()
         own = ready.source is not None  # answers have no order but that of their batch
-        expected = ready.batch_trees(step) if own else [ready.rows.trees[row] for row in ready.order.batch(step)]
+        expected = (
+            ready.batch_trees(step)
+            if own
+            else [ready.rows.trees[row] for row in ready.order.batch(step)]
+        )
         objective = ready.learner.objective
-        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(objective, batch.trees, records)
-        found = found or self._baseline(batch, records) or slopes_as_closed(objective, batch.trees, records)
-        if self.following(step) or step % EVERY == 0:  # not always: each tensor is waited for on a GPU
+        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(
+            objective, batch.trees, records
+        )
+        found = (
+            found
+            or self._baseline(batch, records)
+            or slopes_as_closed(objective, batch.trees, records)
+        )
+        # not always: each tensor is waited for on a GPU
+        if self.following(step) or step % EVERY == 0:
             found += self.arrivals.check()
         self.seen.update(tree.row for tree in batch.trees)
         if ready.learner.kind == "rollouts":
             found += self._unmoved(batch, records)
-        elif step == 0 and not found and self.known is not None and ready.reference_kind != "base" and not _drops(ready):
+        elif (
+            step == 0
+            and not found
+            and self.known is not None
+            and ready.reference_kind != "base"
+            and not _drops(ready)
+        ):
             found = untouched(batch.trees, records, ready.model.dtype, "in the first batch")
         if not self.following(step):
             return found
@@ -234,34 +343,61 @@ class Watch:
         self._before = self.adam.values()
         wanted = self.adam.foresee(step)
         if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
-            found.append(broken("update", f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and clips by that"))
+            found.append(
+                broken(
+                    "update",
+                    f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and"
+                    " clips by that",
+                )
+            )
         return found
 
     @torch.no_grad()
     def _baseline(self, batch: Batch, records: Records) -> list[Finding]:
-        """The baseline of a coupled objective, once more from its mismatched rows: in the second update, since in the first
-        it is 0 whatever went wrong, and now and then."""
+        """The baseline of a coupled objective, once more from its mismatched rows: in the second
+        update, since in the first it is 0 whatever went wrong, and now and then.
+        """
         learner, step = self.ready.learner, batch.index
         if not batch.mismatched or (step - self.first != 1 and step % (10 * EVERY) != EVERY):
             return []
-        groups = [[batch.mismatched[i] for i in group] for group in micro_batches(batch.mismatched, learner.micro_tokens)]
+        groups = [
+            [batch.mismatched[i] for i in group]
+            for group in micro_batches(batch.mismatched, learner.micro_tokens)
+        ]
         policy = Logps.join([learner.forward(group).reduce() for group in groups])
-        wanted = learner.objective.context(policy, Logps.join([learner.reference.logps(group) for group in groups]))
-        nats = MEAN_TOKEN[self.ready.model.dtype] * policy.count.double().mean().item()  # what another micro-batch may round
+        wanted = learner.objective.context(
+            policy, Logps.join([learner.reference.logps(group) for group in groups])
+        )
+        # what another micro-batch may round
+        nats = MEAN_TOKEN[self.ready.model.dtype] * policy.count.double().mean().item()
         gap = abs(_baseline(records) - next(iter(wanted.values())).item())
         if gap <= nats:
             return []
-        says = f"the baseline of update {step} is {_baseline(records):.4g} nats; its mismatched rows give {gap:.2g} more or less"
-        return [broken("baseline", says, "it is of other rows, or of other weights than those of this update")]
+        says = (
+            f"the baseline of update {step} is {_baseline(records):.4g} nats; its mismatched rows"
+            f" give {gap:.2g} more or less"
+        )
+        return [
+            broken(
+                "baseline",
+                says,
+                "it is of other rows, or of other weights than those of this update",
+            )
+        ]
 
     def _unmoved(self, batch: Batch, records: Records) -> list[Finding]:
-        """In the first update of a batch of answers the policy is the one that drew them: every ratio is 1."""
+        """In the first update of a batch of answers the policy is the one that drew them: every
+        ratio is 1.
+        """
         if not self.ready.source.fresh(batch.index) or _drops(self.ready):
             return []
         gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
         if gap <= MEAN_TOKEN[self.ready.model.dtype]:
             return []
-        says = f"update {batch.index}: the policy is {gap:.3g} nats a token from the one that drew its answers, before it has moved"
+        says = (
+            f"update {batch.index}: the policy is {gap:.3g} nats a token from the one that drew its"
+            " answers, before it has moved"
+        )
         return [broken("on_policy", says, "stale answers, or log-probs of other tokens")]
 
     def after_update(self, step: int) -> list[Finding]:
@@ -277,7 +413,13 @@ class Watch:
     def _frozen(self) -> list[Finding]:
         for name, now in _still(self.ready):
             if not torch.equal(now, self.still[name]):
-                return [broken("frozen", f"{name} does not train, and has changed: the reference changes with it", tensor=name)]
+                return [
+                    broken(
+                        "frozen",
+                        f"{name} does not train, and has changed: the reference changes with it",
+                        tensor=name,
+                    )
+                ]
         return []
 
     @torch.no_grad()
@@ -287,8 +429,18 @@ class Watch:
         drift = distance(self.ready.learner.reference.logps(self.probe), self.known).max().item()
         if drift <= DRIFT:
             return []
-        says = f"after {step} updates the reference's log-probs of fixed rows have moved by {drift:.3g} nats a token: it must not move"
-        return [broken("reference", says, "something that trains is part of the reference, or its log-probs are mixed up", nats=drift)]
+        says = (
+            f"after {step} updates the reference's log-probs of fixed rows have moved by"
+            f" {drift:.3g} nats a token: it must not move"
+        )
+        return [
+            broken(
+                "reference",
+                says,
+                "something that trains is part of the reference, or its log-probs are mixed up",
+                nats=drift,
+            )
+        ]
 
     @torch.no_grad()
     def _path(self, step: int) -> list[Finding]:
@@ -298,14 +450,30 @@ class Watch:
         gap = distance(forward(self.probe).reduce(), sums_by_definition(forward.model, self.probe))
         if gap.mean().item() <= MEAN_TOKEN[forward.model.dtype] * 2:
             return []
-        says = f"after {step} updates the forward path differs from the bare network by {gap.mean():.3g} {forward.model.unit}"
-        return [broken("path", says, "the path skips or doubles what was trained, drops units, or mixes rows; try model.forward=padded")]
+        says = (
+            f"after {step} updates the forward path differs from the bare network by"
+            f" {gap.mean():.3g} {forward.model.unit}"
+        )
+        return [
+            broken(
+                "path",
+                says,
+                "the path skips or doubles what was trained, drops units, or mixes rows; try"
+                " model.forward=padded",
+            )
+        ]
 
     @torch.no_grad()
     def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
-        """Two samples have under the policy, by the bare network, the log-prob that they were drawn with."""
+        """Two samples have under the policy, by the bare network, the log-prob that they were drawn
+        with.
+        """
         model = self.ready.model
-        trees = [Tree(tuple(prompt), (said.tokens,), row) for row, (prompt, said) in enumerate(zip(prompts, samples)) if said.tokens][:2]
+        trees = [
+            Tree(tuple(prompt), (said.tokens,), row)
+            for row, (prompt, said) in enumerate(zip(prompts, samples))
+            if said.tokens
+        ][:2]
         if not trees:
             return []
         sums = sums_by_definition(model, trees)
@@ -313,8 +481,13 @@ class Watch:
         gap = distance(Logps(drawn, sums.count), sums).mean().item()
         if gap <= SAMPLED[model.dtype]:
             return []
-        says = f"samples were drawn at log-probs that the policy does not give them: {gap:.3g} {model.unit} apart"
-        return [broken("samples", says, "the sampler skips what was trained, or computes another model")]
+        says = (
+            f"samples were drawn at log-probs that the policy does not give them: {gap:.3g}"
+            f" {model.unit} apart"
+        )
+        return [
+            broken("samples", says, "the sampler skips what was trained, or computes another model")
+        ]
 
     @contextmanager
     def evaluation(self, findings: list[Finding]) -> Iterator[None]:
@@ -324,10 +497,23 @@ class Watch:
         for name, was in before.items():
             now = self._state_of(name)
             if not (torch.equal(was, now) if isinstance(was, Tensor) else was == now):
-                findings.append(broken("evaluation", f"evaluating changed {name}: it must leave the run as it was"))
+                findings.append(
+                    broken(
+                        "evaluation", f"evaluating changed {name}: it must leave the run as it was"
+                    )
+                )
 
     def _state(self) -> dict[str, object]:
-        return {name: self._state_of(name) for name in ("the random state", "the modules' modes", "what trains", "gradients", "weights")}
+        return {
+            name: self._state_of(name)
+            for name in (
+                "the random state",
+                "the modules' modes",
+                "what trains",
+                "gradients",
+                "weights",
+            )
+        }
 
     def _state_of(self, name: str) -> object:
         network, optimizer = self.ready.model.network, self.ready.optimizer
@@ -339,17 +525,25 @@ class Watch:
             return [p.requires_grad for p in network.parameters()]
         if name == "gradients":
             return sorted(optimizer.masters.gradients())
-        values = [*self.adam.values().values(), *_moments(optimizer), *(v for _, v in _still(self.ready))]
+        values = [
+            *self.adam.values().values(),
+            *_moments(optimizer),
+            *(v for _, v in _still(self.ready)),
+        ]
         return torch.cat(values)
 
     def evaluated(self, records: Records, step: int) -> list[Finding]:
         """Before the first update, the held-out rows too have log-ratios of 0."""
         if step or self.known is None:
             return []
-        return untouched(self.ready.held_out.trees, records, self.ready.model.dtype, "on the held-out rows")
+        return untouched(
+            self.ready.held_out.trees, records, self.ready.model.dtype, "on the held-out rows"
+        )
 
     def saved(self, path: str | Path) -> list[Finding]:
-        """The first checkpoint of this process, read back: every tensor of the run's state, bit for bit."""
+        """The first checkpoint of this process, read back: every tensor of the run's state, bit for
+        bit.
+        """
         if self._saved:
             return []
         self._saved = True
@@ -385,11 +579,25 @@ class Blind:
 def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
     """What is on disk against what is in memory."""
     written = load_file(file)
-    differs = [name for name in held if name not in written or not torch.equal(written[name], held[name].cpu())]
+    differs = [
+        name
+        for name in held
+        if name not in written or not torch.equal(written[name], held[name].cpu())
+    ]
     if not differs:
         return []
-    says = f"{file.parent.name} does not hold the state in memory: {len(differs)} tensors differ or are missing, such as {differs[0]}"
-    return [broken("checkpoint", says, "a resumed run would go on from something else; report this", tensors=differs[:10])]
+    says = (
+        f"{file.parent.name} does not hold the state in memory: {len(differs)} tensors differ or"
+        f" are missing, such as {differs[0]}"
+    )
+    return [
+        broken(
+            "checkpoint",
+            says,
+            "a resumed run would go on from something else; report this",
+            tensors=differs[:10],
+        )
+    ]
 
 
 def _drops(ready: Ready) -> bool:

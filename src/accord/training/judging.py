@@ -1,7 +1,8 @@
-"""judging.json: what judging the answers of a run has cost, over all its sessions, and what rewards said where they failed.
+"""judging.json: what judging the answers of a run has cost, over all its sessions, and what rewards
+said where they failed.
 
-No part of metrics: a judge is not asked again what is in its cache, so that a resumed run does not repeat these numbers. Nor
-are they rewound with the updates of a killed session: they were paid.
+No part of metrics: a judge is not asked again what is in its cache, so that a resumed run does not
+repeat these numbers. Nor are they rewound with the updates of a killed session: they were paid.
 """
 
 from __future__ import annotations
@@ -57,6 +58,10 @@ def lines(account: Mapping) -> Iterable[str]:
     """judging.json in words, a line a reward."""
     for role, rewards in account.items():
         for name, told in rewards.items():
-            counts = [f"{value:,} {what.replace('_', ' ')}" for what, value in told.items() if isinstance(value, int)]
+            counts = [
+                f"{value:,} {what.replace('_', ' ')}"
+                for what, value in told.items()
+                if isinstance(value, int)
+            ]
             words = [f"{how}: {said}" for how, said in told.get("said", {}).items()]
             yield f"{role} {name}: {', '.join(counts)}{'; '.join(words)}"

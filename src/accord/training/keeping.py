@@ -1,4 +1,6 @@
-"""Checkpoints of a run in progress: when one is due, when a rank is lost, when a number is not finite."""
+"""Checkpoints of a run in progress: when one is due, when a rank is lost, when a number is not
+finite.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,16 @@ from accord.types import Diverged, Tree
 
 
 def score(metrics: dict) -> float:
-    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus their accuracy or reward."""
+    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus
+    their accuracy or reward.
+    """
     if "eval_reward" in metrics:
         return -metrics["eval_reward"]
-    return metrics["eval_loss"] if "eval_loss" in metrics else -metrics.get("eval_rewards/accuracies", 0.0)
+    return (
+        metrics["eval_loss"]
+        if "eval_loss" in metrics
+        else -metrics.get("eval_rewards/accuracies", 0.0)
+    )
 
 
 def save(run: Run) -> str:
@@ -45,8 +53,11 @@ def rescue(run: Run) -> str:
     """With another rank gone: a checkpoint of this moment, where this rank can write one by itself."""
     world = run.ready.world
     newest = checkpoint.pointed(run.folder.checkpoints, "LATEST")
-    if not world.first or world.lockstep:  # the first rank's state is gone, or a part of the weights is
-        return f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
+    # the first rank's state is gone, or a part of the weights is
+    if not world.first or world.lockstep:
+        return (
+            f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
+        )
     run.ready.learner = replace(run.ready.learner, world=world.remains())
     return f"Saved {save(run)}."
 
@@ -56,17 +67,22 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
     ready = run.ready
     ready.optimizer.masters.forget_gradients()
     path = save(run)
-    rows = [{"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees]
+    rows = [
+        {"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
+    ]
     record = {
-        "step": run.progress.step, "says": str(error), "rows": rows, "statistics": error.records.statistics(),
+        "step": run.progress.step,
+        "says": str(error),
+        "rows": rows,
+        "statistics": error.records.statistics(),
         "learning_rate": ready.optimizer.rate(run.progress.step),
-    }  # fmt: skip
+    }
     ready.world.on_first(lambda: write_json(run.folder.path / "diverged.json", record))
     first = ", ".join(row["at"] for row in rows[:3])
     stopped = Diverged(
-        f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\n"
-        f"The batch ({len(rows)} rows, first {first}) and its numbers are in {run.folder.path / 'diverged.json'}.\n"
-        "Lower train.learning_rate, or look at these rows."
+        f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\nThe"
+        f" batch ({len(rows)} rows, first {first}) and its numbers are in"
+        f" {run.folder.path / 'diverged.json'}.\nLower train.learning_rate, or look at these rows."
     )
     stopped.everywhere = True  # every rank has the same numbers
     return stopped

@@ -29,9 +29,12 @@ from accord.types import Finding, Interrupted, PeerLost
 
 
 def train(run: Run) -> None:
-    """From where the run stands to its last step. A signal leaves a checkpoint; so does a number that is not finite."""
+    """From where the run stands to its last step. A signal leaves a checkpoint; so does a number
+    that is not finite.
+    """
     try:
-        if run.evaluation_due or run.sampling_due:  # before the first update; or what a signal cut off
+        # before the first update; or what a signal cut off
+        if run.evaluation_due or run.sampling_due:
             settle(run)
         while not run.finished:
             update(run)
@@ -51,9 +54,14 @@ def settle(run: Run) -> None:
     if run.sampling_due:
         speak(run)
     guard(run)
-    if run.progress.taken not in (None, run.progress.step) and run.ready.asked:  # other weights than those that answered
+    # other weights than those that answered
+    if run.progress.taken not in (None, run.progress.step) and run.ready.asked:
         speak(run)
-    if run.progress.taken is not None or run.due(run.ready.config.checkpoint.every) or run.progress.best_step == run.progress.step:
+    if (
+        run.progress.taken is not None
+        or run.due(run.ready.config.checkpoint.every)
+        or run.progress.best_step == run.progress.step
+    ):
         save(run)
 
 
@@ -66,7 +74,9 @@ def update(run: Run) -> None:
         records = within_memory(run, batch)
         norm = ready.optimizer.grad_norm(ready.world)
         if not torch.isfinite(norm):
-            raise NotFinite(f"update {progress.step}: the gradient's norm is {norm.item()}.", records)
+            raise NotFinite(
+                f"update {progress.step}: the gradient's norm is {norm.item()}.", records
+            )
     except NotFinite as error:
         raise diverged(run, error, batch.trees) from error
     hold(run, run.watch.before_update(batch, records, norm.item()))
@@ -92,7 +102,11 @@ def update(run: Run) -> None:
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
-    hold(run, metrics_as_recorded(metrics, records, ready.tie_width) + run.watch.after_update(progress.step))
+    hold(
+        run,
+        metrics_as_recorded(metrics, records, ready.tie_width)
+        + run.watch.after_update(progress.step),
+    )
 
 
 def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
@@ -101,22 +115,29 @@ def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
     if objective.rows == "rollouts":
         found = summarise_sampled(records, objective)
     else:
-        found = summarise(records, objective, ready.tie_width) | decompose(records, objective, ready.tie_width)
+        found = summarise(records, objective, ready.tie_width) | decompose(
+            records, objective, ready.tie_width
+        )
     return found | (ready.source.figures(update) if ready.source is not None else {})
 
 
 def within_memory(run: Run, batch: Batch) -> Records:
-    """The batch's gradient; where memory runs out, in smaller micro-batches, from the start: the same gradient.
+    """The batch's gradient; where memory runs out, in smaller micro-batches, from the start: the
+    same gradient.
 
     Raises:
-      Refused: one row at a time is still too much. A checkpoint of the last good weights is written.
+      Refused: one row at a time is still too much. A checkpoint of the last good weights is
+        written.
     """
     while True:
         run.watch.before_gradient()
         try:
-            return accumulate(run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll)
+            return accumulate(
+                run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll
+            )
         except (RuntimeError, MemoryError) as error:
-            if not memory.is_out_of_memory(error) or run.ready.world.size > 1:  # the other ranks have gone on
+            # the other ranks have gone on
+            if not memory.is_out_of_memory(error) or run.ready.world.size > 1:
                 raise
         shrink(run, batch)  # not in the handler, where the traceback still holds every activation
 
@@ -143,22 +164,39 @@ def evaluate_rows(run: Run) -> dict:
     ready = run.ready
     run.display.doing(f"evaluating {len(ready.held_out.trees):,} held-out rows")
     records = held.evaluate(
-        ready.held_out, ready.learner.forward, ready.learner.objective, ready.learner.reference, run.stop.poll, ready.world
+        ready.held_out,
+        ready.learner.forward,
+        ready.learner.objective,
+        ready.learner.reference,
+        run.stop.poll,
+        ready.world,
     )
     hold(run, run.watch.evaluated(records, run.progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
     metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
-    hold(run, metrics_as_recorded({name.removeprefix("eval_"): value for name, value in metrics.items()}, records, ready.tie_width))
+    hold(
+        run,
+        metrics_as_recorded(
+            {name.removeprefix("eval_"): value for name, value in metrics.items()},
+            records,
+            ready.tie_width,
+        ),
+    )
     run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
     if run.accuracy is not None:
-        metrics |= {"diag/eval_accuracy_low": run.accuracy.low, "diag/eval_accuracy_high": run.accuracy.high}
+        metrics |= {
+            "diag/eval_accuracy_low": run.accuracy.low,
+            "diag/eval_accuracy_high": run.accuracy.high,
+        }
         if (correlation := length_correlation(records)) is not None:
             metrics["diag/eval_length_correlation"] = correlation
     return metrics
 
 
 def held_out_metrics(run: Run, records: Records) -> dict:
-    """What the held-out records come to; the records themselves go into the run's table of examples."""
+    """What the held-out records come to; the records themselves go into the run's table of
+    examples.
+    """
     ready, step = run.ready, run.progress.step
     objective = ready.learner.objective
     if objective.needs == "logps":
@@ -170,7 +208,9 @@ def held_out_metrics(run: Run, records: Records) -> dict:
 
 
 def speak(run: Run) -> None:
-    """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl: the first rank's, for all."""
+    """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl: the first
+    rank's, for all.
+    """
     run.display.doing(f"answering {len(run.ready.asked):,} prompts")
     run.ready.world.on_first(lambda: answer(run))
     run.progress.sampled = run.progress.step
@@ -179,13 +219,17 @@ def speak(run: Run) -> None:
 def answer(run: Run) -> None:
     """Answer every prompt and record it."""
     ready, progress = run.ready, run.progress
-    before = [line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0] or None
+    before = [
+        line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0
+    ] or None
     start = Start.of(ready.learner.forward, ready.learner.reference)
     samples, metrics = sampling.take(
         ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
     )
     for number, (asked, said) in enumerate(zip(ready.asked, samples)):
-        run.folder.append("samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken))
+        run.folder.append(
+            "samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken)
+        )
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
     hold(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))
 
@@ -193,6 +237,24 @@ def answer(run: Run) -> None:
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
     parts = [f"accuracy {accuracy}"] if accuracy is not None else []
     if "eval_reward" in metrics:
-        parts.append("reward " + told({"value": metrics["eval_reward"], **{end: metrics.get(f"diag/eval_reward_{end}") for end in ("low", "high")}}))
-    names = {"eval_gold": "gold", "eval_kl": "KL", "eval_tokens": "tokens", "eval_loss": "loss", "eval_rewards/margins": "margin", "diag/eval_auc": "AUC", "eval_logps/chosen": "chosen"}
-    return "held-out " + "  ".join(parts + [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics])
+        parts.append(
+            "reward "
+            + told(
+                {
+                    "value": metrics["eval_reward"],
+                    **{end: metrics.get(f"diag/eval_reward_{end}") for end in ("low", "high")},
+                }
+            )
+        )
+    names = {
+        "eval_gold": "gold",
+        "eval_kl": "KL",
+        "eval_tokens": "tokens",
+        "eval_loss": "loss",
+        "eval_rewards/margins": "margin",
+        "diag/eval_auc": "AUC",
+        "eval_logps/chosen": "chosen",
+    }
+    return "held-out " + "  ".join(
+        parts + [f"{short} {metrics[name]:.3f}" for name, short in names.items() if name in metrics]
+    )

@@ -1,11 +1,13 @@
-"""A reference that follows the policy: every so many updates it becomes α·policy + (1 − α)·reference.
+"""A reference that follows the policy: every so many updates it becomes α·policy + (1 −
+α)·reference.
 
     ref ← α π + (1 − α) ref        after updates `every`, 2·`every`, …
 
-Source: Gorbatovski et al. 2024, arXiv:2404.09656 (TR-DPO); the two knobs are those of TRL's `sync_ref_model`, which has it
-for all weights only. What moves are the parameters that train: of LoRA the factors A and B each, so that with α < 1 the
-reference's update is not quite the mix of the two products. The mix is made in float32, as an update is: in bfloat16 a
-small α would vanish in the rounding.
+Source: Gorbatovski et al. 2024, arXiv:2404.09656 (TR-DPO); the two knobs are those of TRL's
+`sync_ref_model`, which has it for all weights only. What moves are the parameters that train: of
+LoRA the factors A and B each, so that with α < 1 the reference's update is not quite the mix of the
+two products. The mix is made in float32, as an update is: in bfloat16 a small α would vanish in the
+rounding.
 """
 
 from __future__ import annotations
@@ -23,7 +25,8 @@ from accord.models.language import CRITIC
 from accord.training.optim import Masters
 from accord.types import Logps, Tree, UsageError
 
-KEY = "reference"  # its tensors in a checkpoint are reference/<name of the parameter that it follows>
+# its tensors in a checkpoint are reference/<name of the parameter that it follows>
+KEY = "reference"
 
 
 class Moving:
@@ -43,15 +46,23 @@ class Moving:
 
     @classmethod
     def of(cls, policy: Forward, config: MovingConfig) -> Moving:
-        """Equal to the policy as it is now: a second adapter beside the one that trains, or a second network."""
+        """Equal to the policy as it is now: a second adapter beside the one that trains, or a
+        second network.
+        """
         names = [name for name in policy.model.trainable() if not name.startswith(CRITIC)]
         if policy.model.peft is not None:
             return cls(AdaptersOff(policy), policy.model.reference_parameters(names), config)
         frozen = Frozen.copy_of(policy)
-        return cls(frozen, {n: p for n, p in frozen.forward.model.root.named_parameters() if n in names}, config)
+        return cls(
+            frozen,
+            {n: p for n, p in frozen.forward.model.root.named_parameters() if n in names},
+            config,
+        )
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        """[N] log-probs of the trees' completions at this moment, without gradient. Not to be kept over an update."""
+        """[N] log-probs of the trees' completions at this moment, without gradient. Not to be kept
+        over an update.
+        """
         return self.live.logps(trees)
 
     @torch.no_grad()
@@ -76,17 +87,20 @@ def require_movement(config: MovingConfig | None, steps: int, *, sharded: bool) 
     """Nothing where the reference does not move.
 
     Raises:
-      UsageError: the run ends before an update would see the reference moved, or no process holds the weights whole.
+      UsageError: the run ends before an update would see the reference moved, or no process holds
+        the weights whole.
     """
     if config is None:
         return
     if sharded:
         raise UsageError(
-            "reference = moving mixes whole weights, and each process would hold a part of them.\n"
-            "Hold them whole (--set train.parallel=replicated), train adapters, or use a reference that stays."
+            "reference = moving mixes whole weights, and each process would hold a part of"
+            " them.\nHold them whole (--set train.parallel=replicated), train adapters, or use a"
+            " reference that stays."
         )
     if config.every >= steps:
         raise UsageError(
-            f"moving.every = {config.every}, and the run makes {steps} updates: its reference would never move.\n"
-            f"Synchronise more often (--set moving.every={max(1, steps // 4)}), or use a reference that stays."
+            f"moving.every = {config.every}, and the run makes {steps} updates: its reference would"
+            f" never move.\nSynchronise more often (--set moving.every={max(1, steps // 4)}), or"
+            " use a reference that stays."
         )

@@ -1,4 +1,5 @@
-"""From a config with a section `rollouts` to a run that is ready: as `prepare`, with prompts in place of rows.
+"""From a config with a section `rollouts` to a run that is ready: as `prepare`, with prompts in
+place of rows.
 
     objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers ─▶ proofs of step 0
 """
@@ -45,16 +46,30 @@ from accord.training.signals import Stop
 from accord.training.step import Learner
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 
-PROBED, PROBE_TOKENS = 4, 16  # prompts whose answers the forward path is tried on, and tokens of each answer
+# prompts whose answers the forward path is tried on, and tokens of each answer
+PROBED, PROBE_TOKENS = 4, 16
 NAMED = "learns from the policy's own answers"
 # Fields about rows with answers; prompts have none.
-OF_ROWS = ("data.format", "data.columns", "data.long_prompts", "data.long_answers", "data.max_too_long", "train.pair_labels")
+OF_ROWS = (
+    "data.format",
+    "data.columns",
+    "data.long_prompts",
+    "data.long_answers",
+    "data.max_too_long",
+    "train.pair_labels",
+)
 
 
 def prepare_online(
-    config: Config, display: Display, stop: Stop, *, folder: RunFolder | None, records: RunFolder | None, dry_run: bool,
+    config: Config,
+    display: Display,
+    stop: Stop,
+    *,
+    folder: RunFolder | None,
+    records: RunFolder | None,
+    dry_run: bool,
     world: World = ALONE,
-) -> Ready:  # fmt: skip
+) -> Ready:
     """
     Args:
       folder: where the account of the prompts is written; None writes none.
@@ -69,7 +84,10 @@ def prepare_online(
     template = template_of(config, model)
     prompts, held_out = _prompts(config, template, model, display)
     if folder is not None:
-        folder.write_data({"train": prompts.record()} | ({"held_out": held_out.record()} if held_out is not None else {}))
+        folder.write_data(
+            {"train": prompts.record()}
+            | ({"held_out": held_out.record()} if held_out is not None else {})
+        )
     found = prompt_findings(config, prompts, held_out)
     refuse(found, DataError)
     weights = make_trainable(config, model)
@@ -81,16 +99,37 @@ def prepare_online(
     kind, why = _reference(config, objective, model)
     require_movement(config.moving, steps, sharded=False)
     found.append(Finding("reference", "ok", why))
-    learner = Learner(forward, objective, live_reference(kind, forward, config.moving), config.train.micro_tokens, config.train.seed)
+    learner = Learner(
+        forward,
+        objective,
+        live_reference(kind, forward, config.moving),
+        config.train.micro_tokens,
+        config.train.seed,
+    )
     peak = config.train.learning_rate or suggested_rate(objective, model)
     ready = Ready(
-        config, model, template, prompts, held_out, None, order, steps, peak, learner,
-        Optimizer(model.trainable(), config.train, peak, steps), kind, weights, fingerprint.tokenizer(model.tokenizer), found,
-    )  # fmt: skip
+        config,
+        model,
+        template,
+        prompts,
+        held_out,
+        None,
+        order,
+        steps,
+        peak,
+        learner,
+        Optimizer(model.trainable(), config.train, peak, steps),
+        kind,
+        weights,
+        fingerprint.tokenizer(model.tokenizer),
+        found,
+    )
     ready.asked = prompts_of(config, template, held_out, positions_of(model))
     ready.source = source_of(ready, display, stop, None if dry_run or records is None else records)
     _prove(ready, display)
-    ready.learner = ready.source.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
+    ready.learner = ready.source.learner = replace(
+        ready.learner, micro_tokens=fit_into_memory(ready)
+    )
     refuse(ready.findings, Refused)
     return ready
 
@@ -103,16 +142,44 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
     policy = isinstance(objective, BoundPolicy)
     settings = config.rollouts
     wrong = {
-        "rollouts.temperature": policy and settings.temperature != 1 and "a policy gradient is one of answers drawn at temperature 1",
-        "rollouts.pairing": policy and settings.pairing != "best_worst" and "a policy gradient makes no pairs",
+        "rollouts.temperature": (
+            policy
+            and settings.temperature != 1
+            and "a policy gradient is one of answers drawn at temperature 1"
+        ),
+        "rollouts.pairing": (
+            policy and settings.pairing != "best_worst" and "a policy gradient makes no pairs"
+        ),
         "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
-        "rollouts.passes": objective.name in ("rloo", "reinforce") and settings.passes > 1 and "without ratios a second pass is off-policy",
-        "rollouts.gold": bool(settings.gold) and config.data.held_out is None and "it judges held-out answers, and data.held_out is not given",
-        "rollouts.held_out_k": config.data.held_out is None and given(config, "rollouts.held_out_k") and "data.held_out is not given",
-        "rollouts.gold_options": bool(settings.gold_options) and not settings.gold and "there is no second judgement: rollouts.gold is empty",
-        "reference": config.reference in ("cached", "none") and "answers are new each time: nothing can be cached, and KL is always measured",
-        **{path: given(config, path) and "the file is one of prompts, and it would do nothing" for path in OF_ROWS},
-    }  # fmt: skip
+        "rollouts.passes": (
+            objective.name in ("rloo", "reinforce")
+            and settings.passes > 1
+            and "without ratios a second pass is off-policy"
+        ),
+        "rollouts.gold": (
+            bool(settings.gold)
+            and config.data.held_out is None
+            and "it judges held-out answers, and data.held_out is not given"
+        ),
+        "rollouts.held_out_k": (
+            config.data.held_out is None
+            and given(config, "rollouts.held_out_k")
+            and "data.held_out is not given"
+        ),
+        "rollouts.gold_options": (
+            bool(settings.gold_options)
+            and not settings.gold
+            and "there is no second judgement: rollouts.gold is empty"
+        ),
+        "reference": (
+            config.reference in ("cached", "none")
+            and "answers are new each time: nothing can be cached, and KL is always measured"
+        ),
+        **{
+            path: given(config, path) and "the file is one of prompts, and it would do nothing"
+            for path in OF_ROWS
+        },
+    }
     if problem := next(((name, why) for name, why in wrong.items() if why), None):
         raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
     if world.size > 1:
@@ -128,10 +195,16 @@ def given(config: Config, path: str) -> bool:
     return getattr(node, name) != type(node).model_fields[name].default
 
 
-def _prompts(config: Config, template: Template, model: LanguageModel, display: Display) -> tuple[Prompted, Prompted | None]:
+def _prompts(
+    config: Config, template: Template, model: LanguageModel, display: Display
+) -> tuple[Prompted, Prompted | None]:
     limit, data = positions_of(model), config.data
     train = load_prompts(data.train, config, template, limit, display)
-    return train, load_prompts(data.held_out, config, template, limit, display) if data.held_out is not None else None
+    return train, (
+        load_prompts(data.held_out, config, template, limit, display)
+        if data.held_out is not None
+        else None
+    )
 
 
 def _plan(config: Config, prompts: int) -> tuple[Order, int]:
@@ -147,18 +220,35 @@ def _answered(model: LanguageModel, prompts: Prompted) -> list[Tree]:
     shortest = sorted(prompts.trees, key=len)[:PROBED]
     asked = [ids for ids in shortest for _ in range(2)]
     answers = sample(model.network, model.tokenizer, asked, max_new_tokens=PROBE_TOKENS)
-    return [Tree(ids, tuple(a.tokens for a in answers[2 * i : 2 * i + 2]), i) for i, ids in enumerate(shortest)]
+    return [
+        Tree(ids, tuple(a.tokens for a in answers[2 * i : 2 * i + 2]), i)
+        for i, ids in enumerate(shortest)
+    ]
 
 
 def _reference(config: Config, objective: BoundObjective, model: LanguageModel) -> tuple[str, str]:
-    """As for rows, but that nothing can be cached; a method without a reference has one to measure KL against."""
+    """As for rows, but that nothing can be cached; a method without a reference has one to measure
+    KL against.
+    """
     adapters = model.peft is not None
     if config.reference == "auto" and (not adapters or not objective.reference):
         kind = "adapter_off" if adapters else "frozen"
-        what = "the model without its adapters (or with the adapter it started from)" if adapters else "a copy of the initial weights"
-        return kind, f"reference: {what}" + ("" if objective.reference else f"; {objective.name} uses none, KL is measured against it")
+        what = (
+            "the model without its adapters (or with the adapter it started from)"
+            if adapters
+            else "a copy of the initial weights"
+        )
+        return kind, f"reference: {what}" + (
+            ""
+            if objective.reference
+            else f"; {objective.name} uses none, KL is measured against it"
+        )
     return choose_reference(
-        config.reference, objective, adapters=adapters, repeats=False, incoming=config.model.adapter is not None
+        config.reference,
+        objective,
+        adapters=adapters,
+        repeats=False,
+        incoming=config.model.adapter is not None,
     )
 
 
@@ -172,14 +262,26 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
     reward = load_rewards(settings.rewards, settings.reward_options)
     gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
     return Source(
-        ready.config, ready.rows, ready.order, reward, ready.learner, ready.optimizer.masters.masters, display, stop,
-        folder.path if folder is not None else None, ready.held_out_rows, gold,
-    )  # fmt: skip
+        ready.config,
+        ready.rows,
+        ready.order,
+        reward,
+        ready.learner,
+        ready.optimizer.masters.masters,
+        display,
+        stop,
+        folder.path if folder is not None else None,
+        ready.held_out_rows,
+        gold,
+    )
 
 
 def _prove(ready: Ready, display: Display) -> None:
     """Draw the first batch, and prove what can be proved on it."""
-    display.phase("rollouts", f"drawing the first {ready.order.batch_size * ready.config.rollouts.k:,} answers")
+    display.phase(
+        "rollouts",
+        f"drawing the first {ready.order.batch_size * ready.config.rollouts.k:,} answers",
+    )
     first = ready.source.batch(0, fresh=True)
     if isinstance(ready.learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")

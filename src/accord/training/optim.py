@@ -1,8 +1,9 @@
 """AdamW on float32 masters, and the learning rate as a function of the step.
 
-bf16 keeps 8 bits: an update smaller than 1/256 of a weight vanishes when it is added to the weight itself (at a
-learning rate of 1e-6 only 2 % of weights move in 50 steps). So whatever trains has a float32 master; the network's
-own copy is the master rounded to the network's dtype, and gradients are summed over micro-batches in float32.
+bf16 keeps 8 bits: an update smaller than 1/256 of a weight vanishes when it is added to the weight
+itself (at a learning rate of 1e-6 only 2 % of weights move in 50 steps). So whatever trains has a
+float32 master; the network's own copy is the master rounded to the network's dtype, and gradients
+are summed over micro-batches in float32.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight
 
 
 class Masters:
-    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own master.
+    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own
+    master.
 
     Of a sharded parameter, the master is of this rank's part.
     """
@@ -49,12 +51,14 @@ class Masters:
     @torch.no_grad()
     def add_up(self, world: World) -> None:
         """After the last backward pass: every rank gets the sum of all ranks' gradients."""
-        if world.size == 1 or world.lockstep:  # FSDP has added them up already, each rank's own part
+        # FSDP has added them up already, each rank's own part
+        if world.size == 1 or world.lockstep:
             return
         masters = list(self.masters.values())
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
         world.sum([got])
-        used = [m for m, count in zip(masters, got.tolist()) if count]  # what no rank used must keep no gradient
+        # what no rank used must keep no gradient
+        used = [m for m, count in zip(masters, got.tolist()) if count]
         for master in used:
             if master.grad is None:  # a rank without rows
                 master.grad = torch.zeros_like(master)
@@ -86,13 +90,16 @@ class Masters:
 class Optimizer:
     """AdamW over masters, with a schedule that is a pure function of the step."""
 
-    def __init__(self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int):
+    def __init__(
+        self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int
+    ):
         self.masters = Masters(trainable)
         self.clip = config.clip
         self.schedule = schedule(config.schedule, peak, steps, config.warmup)
         self.scale = 1.0  # of the learning rate; `--on-flag adapt` may halve it
         matrices = [m for m in self.masters.masters.values() if m.dim() >= 2]
-        others = [m for m in self.masters.masters.values() if m.dim() < 2]  # norms and biases are not decayed
+        # norms and biases are not decayed
+        others = [m for m in self.masters.masters.values() if m.dim() < 2]
         groups = [
             {"params": params, "weight_decay": decay}
             for params, decay in ((matrices, config.weight_decay), (others, 0.0))
@@ -104,7 +111,9 @@ class Optimizer:
         return self.scale * self.schedule(step)
 
     def grad_norm(self, world: World = ALONE) -> Tensor:
-        """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar float32."""
+        """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar
+        float32.
+        """
         norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
         if not world.lockstep:
             return norm
@@ -113,9 +122,13 @@ class Optimizer:
         return square.sqrt().float().squeeze(0)
 
     def update(self, step: int, norm: Tensor) -> float:
-        """Clip, update the masters with the learning rate of `step` (from 0), publish. Returns that rate."""
+        """Clip, update the masters with the learning rate of `step` (from 0), publish. Returns that
+        rate.
+        """
         if self.clip is not None:
-            torch.nn.utils.clip_grads_with_norm_(list(self.masters.masters.values()), self.clip, norm)
+            torch.nn.utils.clip_grads_with_norm_(
+                list(self.masters.masters.values()), self.clip, norm
+            )
         rate = self.rate(step)
         for group in self.adamw.param_groups:
             group["lr"] = rate
@@ -141,7 +154,11 @@ class Optimizer:
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of each tensor of `state`, by name; nothing is gathered for it."""
-        return {f"{key}/{name}": tuple(p.shape) for name, p in self.masters.working.items() for key in ("master", *MOMENTS)}
+        return {
+            f"{key}/{name}": tuple(p.shape)
+            for name, p in self.masters.working.items()
+            for key in ("master", *MOMENTS)
+        }
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
@@ -149,8 +166,14 @@ class Optimizer:
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
-            moments = {key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True) for key in MOMENTS}
-            self.adamw.state[master] = {"step": torch.tensor(float(updates), device=master.device), **moments}
+            moments = {
+                key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True)
+                for key in MOMENTS
+            }
+            self.adamw.state[master] = {
+                "step": torch.tensor(float(updates), device=master.device),
+                **moments,
+            }
 
     def _moments(self, master: Tensor) -> dict[str, Tensor]:
         """AdamW's moments of one master; zeros before the first update."""
@@ -167,8 +190,9 @@ def _master(p: Parameter) -> Parameter:
 def schedule(shape: str, peak: float, steps: int, warmup: float) -> Callable[[int], float]:
     """Learning rate of update `step`, counted from 0.
 
-    Rises linearly over the warm-up (a share of `steps` under 1, else a number of steps), then stays, or falls to zero
-    in a line or half a cosine. The first update already moves: its rate is peak / (warm-up + 1).
+    Rises linearly over the warm-up (a share of `steps` under 1, else a number of steps), then
+    stays, or falls to zero in a line or half a cosine. The first update already moves: its rate is
+    peak / (warm-up + 1).
     """
     rising = min(round(warmup * steps) if warmup < 1 else round(warmup), steps)
 

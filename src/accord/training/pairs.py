@@ -1,6 +1,7 @@
 """pairs.json: the held-out pairs that training improved and harmed most, token by token.
 
-Written once, when a run ends: log π - log π_ref of every answer token, while both models are still in memory.
+Written once, when a run ends: log π - log π_ref of every answer token, while both models are still
+in memory.
 """
 
 from __future__ import annotations
@@ -18,18 +19,37 @@ SHOWN = 4  # pairs of each kind
 
 
 def write(ready: Ready, folder: RunFolder, step: int) -> None:
-    """The pairs of the last evaluation against those of step 0; nothing where there are no held-out pairs."""
-    if ready.held_out is None or ready.held_out.kind != "pairs" or not examples.file_of(folder.path, step).is_file():
+    """The pairs of the last evaluation against those of step 0; nothing where there are no held-out
+    pairs.
+    """
+    if (
+        ready.held_out is None
+        or ready.held_out.kind != "pairs"
+        or not examples.file_of(folder.path, step).is_file()
+    ):
         return
     gains = examples.margins(folder.path, step) - examples.margins(folder.path, 0)  # [B]
     order = gains.argsort(descending=True, stable=True).tolist()
     start = Start.of(ready.learner.forward, ready.learner.reference)
-    improved = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[:SHOWN] if gains[i] > 0]
-    harmed = [_pair(ready, start, ready.held_out.trees[i], gains[i].item()) for i in order[::-1][:SHOWN] if gains[i] < 0]
-    write_json(folder.path / "pairs.json", {
-        "step": step, "against": against(ready.config.reference) if start is not None else None,
-        "improved": improved, "harmed": harmed,
-    })  # fmt: skip
+    improved = [
+        _pair(ready, start, ready.held_out.trees[i], gains[i].item())
+        for i in order[:SHOWN]
+        if gains[i] > 0
+    ]
+    harmed = [
+        _pair(ready, start, ready.held_out.trees[i], gains[i].item())
+        for i in order[::-1][:SHOWN]
+        if gains[i] < 0
+    ]
+    write_json(
+        folder.path / "pairs.json",
+        {
+            "step": step,
+            "against": against(ready.config.reference) if start is not None else None,
+            "improved": improved,
+            "harmed": harmed,
+        },
+    )
 
 
 def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
@@ -41,7 +61,9 @@ def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
 
 @torch.no_grad()
 def _answers(ready: Ready, start: Start | None, tree: Tree) -> list[list[dict]]:
-    """Each answer as its tokens: text, log-prob now, and its change since the start where that is known."""
+    """Each answer as its tokens: text, log-prob now, and its change since the start where that is
+    known.
+    """
     now = ready.learner.forward([tree]).values.tolist()
     then = None
     if start is not None:
@@ -49,7 +71,10 @@ def _answers(ready: Ready, start: Start | None, tree: Tree) -> list[list[dict]]:
             then = start.forward([tree]).values.tolist()
     out, at = [], 0
     for completion in tree.completions:
-        tokens = [{"text": ready.model.tokenizer.decode([token]), "logp": now[at + i]} for i, token in enumerate(completion)]
+        tokens = [
+            {"text": ready.model.tokenizer.decode([token]), "logp": now[at + i]}
+            for i, token in enumerate(completion)
+        ]
         if then is not None:
             for i, token in enumerate(tokens):
                 token["change"] = token["logp"] - then[at + i]

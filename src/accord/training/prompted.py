@@ -56,13 +56,18 @@ class Prompted:
     def record(self) -> dict:
         """For data.json."""
         return {
-            "path": self.dataset.path, "sha256": self.dataset.digest, "formats": {"prompts": len(self)},
-            "ledger": self.dataset.ledger.as_dict(), "tokens": {"trees": len(self), "unique_tokens": sum(map(len, self.trees))},
+            "path": self.dataset.path,
+            "sha256": self.dataset.digest,
+            "formats": {"prompts": len(self)},
+            "ledger": self.dataset.ledger.as_dict(),
+            "tokens": {"trees": len(self), "unique_tokens": sum(map(len, self.trees))},
             "left_out": dict(self.asked.left_out),
-        }  # fmt: skip
+        }
 
 
-def load_prompts(path: str, config: Config, template: Template, limit: int | None, display: Display) -> Prompted:
+def load_prompts(
+    path: str, config: Config, template: Template, limit: int | None, display: Display
+) -> Prompted:
     """The prompts of a file that the model can answer.
 
     Raises:
@@ -71,7 +76,9 @@ def load_prompts(path: str, config: Config, template: Template, limit: int | Non
     display.phase("data", f"reading prompts of {path}")
     read = read_prompts(path)
     room = min(config.data.max_tokens, limit or 10**9)
-    asked = Asked.of(read.prompts, template, room, config.rollouts.max_new_tokens, config.model.name)
+    asked = Asked.of(
+        read.prompts, template, room, config.rollouts.max_new_tokens, config.model.name
+    )
     columns = other_columns(path, read) if path != "-" else {}
     return Prompted(PromptFile(path, read.digest, read.ledger), asked, columns)
 
@@ -80,22 +87,44 @@ def prompt_findings(config: Config, train: Prompted, held_out: Prompted | None) 
     """What became of the files' rows, and whether held-out prompts are trained on."""
     found = [_account(train, "training prompts", config.data.max_rejected)]
     if held_out is not None:
-        found += [_account(held_out, "held-out prompts", config.data.max_rejected), _leak(config, train, held_out)]
+        found += [
+            _account(held_out, "held-out prompts", config.data.max_rejected),
+            _leak(config, train, held_out),
+        ]
     return found
 
 
 def _account(side: Prompted, name: str, most: float) -> Finding:
     ledger, left = side.dataset.ledger, side.asked.left_out.total()
-    says = f"{name}: {ledger.rows:,} rows with {len(side) + left:,} different prompts = {len(side):,} used + {left:,} left out"
+    says = (
+        f"{name}: {ledger.rows:,} rows with {len(side) + left:,} different prompts = {len(side):,}"
+        f" used + {left:,} left out"
+    )
     if left:
-        says += " (" + "; ".join(f"{count:,}: {reason}" for reason, count in side.asked.left_out.most_common(3)) + ")"
+        says += (
+            " ("
+            + "; ".join(
+                f"{count:,}: {reason}" for reason, count in side.asked.left_out.most_common(3)
+            )
+            + ")"
+        )
     if ledger.rejected:
         says += f"; {len(ledger.rejected):,} rows without a prompt"
     refused = ledger.rejected_share > most
-    remedy = f"mend them, or accept the loss: --set data.max_rejected={ledger.rejected_share:.3g}" if refused else ""
+    remedy = (
+        f"mend them, or accept the loss: --set data.max_rejected={ledger.rejected_share:.3g}"
+        if refused
+        else ""
+    )
     first = [{"at": str(r.origin), "detail": f"{r.reason}: {r.says}"} for r in ledger.rejected[:3]]
     verdict = "refused" if refused else "note" if left or ledger.rejected else "ok"
-    return Finding("data.ledger", verdict, says, {"first": first, "left_out": dict(side.asked.left_out)}, remedy)
+    return Finding(
+        "data.ledger",
+        verdict,
+        says,
+        {"first": first, "left_out": dict(side.asked.left_out)},
+        remedy,
+    )
 
 
 def _leak(config: Config, train: Prompted, held_out: Prompted) -> Finding:
@@ -103,7 +132,16 @@ def _leak(config: Config, train: Prompted, held_out: Prompted) -> Finding:
     leaked = [number for number, ids in enumerate(held_out.trees) if ids in trained]
     share = len(leaked) / len(held_out)
     says = f"{len(leaked):,} of {len(held_out):,} held-out prompts are trained on"
-    evidence = {"share": share, "first": [str(held_out.question(number).origin) for number in leaked[:3]]}
+    evidence = {
+        "share": share,
+        "first": [str(held_out.question(number).origin) for number in leaked[:3]],
+    }
     if share > LEAK and "shared_prompts" not in config.allow:
-        return Finding("data.leak", "refused", says, evidence, "split by prompt, or accept it: --allow shared_prompts")
+        return Finding(
+            "data.leak",
+            "refused",
+            says,
+            evidence,
+            "split by prompt, or accept it: --allow shared_prompts",
+        )
     return Finding("data.leak", "warning" if leaked else "ok", says, evidence)

@@ -1,4 +1,5 @@
-"""What a run proves of itself before its first update; a proof that fails refuses to train and names the cause.
+"""What a run proves of itself before its first update; a proof that fails refuses to train and
+names the cause.
 
     objective     the configured loss, through the step's own call, has its closed form's value and gradient
     forward       the chosen path computes the model's own log-probs
@@ -27,39 +28,64 @@ from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.objectives.certificate import certify
 from accord.training.independent import close, distance, prove_independently, sums_by_definition
 from accord.training.optim import Optimizer
-from accord.training.step import Batch, Learner, accumulate, denominator, make_batch, row_losses, whole_batch_context
+from accord.training.step import (
+    Batch,
+    Learner,
+    accumulate,
+    denominator,
+    make_batch,
+    row_losses,
+    whole_batch_context,
+)
 from accord.types import Finding, RowLogps, Tree
 
 PROBE = 4  # rows of the first batch that are computed again and again
 
-# Relative difference of two gradients of one batch under two splits. float32 sums in another order: 1e-6 is the
-# promise. bfloat16 rounds activations by the shape of the batch: 0.06 measured on SmolLM2-135M, where chosen and rejected
-# nearly cancel; a wrong denominator is off by 1 or more.
+# Relative difference of two gradients of one batch under two splits. float32 sums in another order:
+# 1e-6 is the promise. bfloat16 rounds activations by the shape of the batch: 0.06 measured on
+# SmolLM2-135M, where chosen and rejected nearly cancel; a wrong denominator is off by 1 or more.
 SPLIT = {torch.float64: 1e-6, torch.float32: 1e-5, torch.bfloat16: 0.25}
-# Of the gradient with respect to log-probs, which no network blurs: the promise of 1e-6 in any dtype.
+# Of the gradient with respect to log-probs, which no network blurs: the promise of 1e-6 in any
+# dtype.
 SPLIT_LOGPS = 1e-6
 
 
 def prove(
-    learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], *, exact: bool, fixed: bool = True,
+    learner: Learner,
+    optimizer: Optimizer,
+    trees: Sequence[Tree],
+    *,
+    exact: bool,
+    fixed: bool = True,
     whole: bool = True,
-) -> list[Finding]:  # fmt: skip
-    """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as they are.
+) -> list[Finding]:
+    """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as
+    they are.
 
     Args:
       learner: with a reference that computes (not a cache of it), where the objective has one.
-      exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for DoRA, whose first
-        output equals the base's only up to rounding.
-      fixed: the live reference must stay when the policy moves; see `independent.prove_independently`.
-      whole: this process holds all weights; what is proved by the bare network is left out otherwise.
+      exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for
+        DoRA, whose first output equals the base's only up to rounding.
+      fixed: the live reference must stay when the policy moves; see
+        `independent.prove_independently`.
+      whole: this process holds all weights; what is proved by the bare network is left out
+        otherwise.
     """
     batch = make_batch(learner, 0, probe(trees))
-    findings = [certify(learner.objective, _through_the_step(learner)), *proofs_of_any(learner, batch.trees)]
+    findings = [
+        certify(learner.objective, _through_the_step(learner)),
+        *proofs_of_any(learner, batch.trees),
+    ]
     if learner.reference is not None:
         apart = isinstance(learner.reference, Base)
-        findings.append(_against_base(learner, batch) if apart else _at_reference(learner, batch, exact))
+        findings.append(
+            _against_base(learner, batch) if apart else _at_reference(learner, batch, exact)
+        )
     if not any(finding.refused for finding in findings):
-        findings += [_split_of_losses(learner, batch), split_of_gradients(learner, batch, optimizer)]
+        findings += [
+            _split_of_losses(learner, batch),
+            split_of_gradients(learner, batch, optimizer),
+        ]
         findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
     return findings
 
@@ -71,7 +97,9 @@ def proofs_of_any(learner: Learner, trees: Sequence[Tree]) -> list[Finding]:
 
 
 def probe(trees: Sequence[Tree]) -> list[Tree]:
-    """A few rows, of both labels where rows are labelled, of more than one prompt where there are several."""
+    """A few rows, of both labels where rows are labelled, of more than one prompt where there are
+    several.
+    """
     chosen: list[Tree] = []
     seen: set = set()
     for tree in sorted(trees, key=lambda t: t.tokens):
@@ -93,33 +121,59 @@ def _through_the_step(learner: Learner) -> Callable:
 
 def _forward(learner: Learner) -> Finding:
     forward = learner.forward
-    # An architecture that cannot share a prompt is padded as a matter of course; one that can, and comes out wrong, is a fault.
+    # An architecture that cannot share a prompt is padded as a matter of course; one that can, and
+    # comes out wrong, is a fault.
     astray = "differ from the model's own" in forward.reason
-    return Finding("step0.forward", "warning" if astray else "ok", forward.reason, {"worst_nats_a_token": forward.worst})
+    return Finding(
+        "step0.forward",
+        "warning" if astray else "ok",
+        forward.reason,
+        {"worst_nats_a_token": forward.worst},
+    )
 
 
 def _trainable(learner: Learner) -> Finding:
     model = learner.forward.model
     names = model.trainable()
-    count, total = sum(p.numel() for p in names.values()), sum(p.numel() for p in model.root.parameters())
+    count, total = (
+        sum(p.numel() for p in names.values()),
+        sum(p.numel() for p in model.root.parameters()),
+    )
     evidence = {"tensors": list(names), "parameters": count, "share": count / total}
     if not names:
         return Finding("step0.trainable", "refused", "nothing is trainable", evidence)
-    own = [n for n in names if not n.startswith(CRITIC)]  # a value head is no part of what the reference computes
+    # a value head is no part of what the reference computes
+    own = [n for n in names if not n.startswith(CRITIC)]
     stray = [n for n in own if model.peft is not None and not (f".{TRAINED}" in n and "lora_" in n)]
     if stray and learner.reference is not None:
-        says = f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the reference would move with them"
-        return Finding("step0.trainable", "refused", says, evidence, "train adapters alone, or model.lora=null")
+        says = (
+            f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the"
+            " reference would move with them"
+        )
+        return Finding(
+            "step0.trainable", "refused", says, evidence, "train adapters alone, or model.lora=null"
+        )
     if apart := _untied(model):
         says = f"{apart}: whoever loads the model ties them, and has another model than was trained"
-        return Finding("step0.trainable", "refused", says, evidence, "tie them, or say tie_word_embeddings: false in config.json")
+        return Finding(
+            "step0.trainable",
+            "refused",
+            says,
+            evidence,
+            "tie them, or say tie_word_embeddings: false in config.json",
+        )
     kind = "adapters" if model.peft is not None else "all weights"
-    says = f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters ({count / total:.2%}), float32 masters"
+    says = (
+        f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters"
+        f" ({count / total:.2%}), float32 masters"
+    )
     return Finding("step0.trainable", "ok", says, evidence)
 
 
 def _untied(model: LanguageModel) -> str:
-    """In words, that embedding and head are two tensors where the model's settings tie them; empty where all is well."""
+    """In words, that embedding and head are two tensors where the model's settings tie them; empty
+    where all is well.
+    """
     network = model.network
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
     tied = getattr(network.config.get_text_config(), "tie_word_embeddings", False)
@@ -133,7 +187,9 @@ def _mask(trees: Sequence[Tree]) -> Finding:
     layout = pack(trees)
     expected = [token for tree in trees for completion in tree.completions for token in completion]
     before = [t for tree in trees for c in tree.completions for t in (tree.prompt[-1], *c[:-1])]
-    depth = [len(tree.prompt) - 1 + i for tree in trees for c in tree.completions for i in range(len(c))]
+    depth = [
+        len(tree.prompt) - 1 + i for tree in trees for c in tree.completions for i in range(len(c))
+    ]
     right = (
         layout.targets.tolist() == expected
         and layout.ids[layout.source].tolist() == before
@@ -141,9 +197,13 @@ def _mask(trees: Sequence[Tree]) -> Finding:
         and int(layout.count.sum()) == len(expected)
     )
     says = f"{len(expected):,} answer tokens, {len(layout.targets):,} scored, " + (
-        "each from the token before it" if right else "and not every one from the token before it, in its place"
+        "each from the token before it"
+        if right
+        else "and not every one from the token before it, in its place"
     )
-    return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(layout.targets)})
+    return Finding(
+        "step0.mask", "ok" if right else "refused", says, {"scored": len(layout.targets)}
+    )
 
 
 def _read(trees: Sequence[Tree]) -> Finding:
@@ -151,7 +211,11 @@ def _read(trees: Sequence[Tree]) -> Finding:
     layout, last = scored(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
     right = list(zip(layout.ids[last].tolist(), layout.positions[last].tolist())) == wanted
-    says = f"{len(wanted):,} answers, each read at its last token" if right else "an answer is read at another token than its last"
+    says = (
+        f"{len(wanted):,} answers, each read at its last token"
+        if right
+        else "an answer is read at another token than its last"
+    )
     return Finding("step0.mask", "ok" if right else "refused", says, {"scored": len(last)})
 
 
@@ -162,9 +226,12 @@ def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
         return Finding("step0.deterministic", "ok", "two forwards of one batch agree bit for bit")
     gap, unit = (first - second).abs().max().item(), learner.forward.model.unit
     return Finding(
-        "step0.deterministic", "refused", f"two forwards of one batch differ by up to {gap:.2g} {unit}",
-        {"nats": gap}, "some layer drops or samples while it should not; check the model's dropout settings",
-    )  # fmt: skip
+        "step0.deterministic",
+        "refused",
+        f"two forwards of one batch differ by up to {gap:.2g} {unit}",
+        {"nats": gap},
+        "some layer drops or samples while it should not; check the model's dropout settings",
+    )
 
 
 @torch.no_grad()
@@ -177,24 +244,50 @@ def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
     rows = [as_rows(learner.kind, batch.trees, lp) for lp in (logps, known)]
     output = row_losses(learner.objective, *rows, whole_batch_context(learner, batch))
     value, closed = output.losses.mean().item(), learner.objective.at_reference
-    evidence = {"largest_log_ratio_a_token": ratio, "allowed": allowed, "loss": value, "closed_form": closed}
+    evidence = {
+        "largest_log_ratio_a_token": ratio,
+        "allowed": allowed,
+        "loss": value,
+        "closed_form": closed,
+    }
     if not ratio <= allowed:
-        says = f"policy and reference differ by up to {ratio:.3g} nats a token before the first update (allowed {allowed:g})"
+        says = (
+            f"policy and reference differ by up to {ratio:.3g} nats a token before the first update"
+            f" (allowed {allowed:g})"
+        )
         return Finding(
-            "step0.reference", "refused", says, evidence,
-            "the reference is not the model that training starts from: other weights, another adapter, precision or a stale cache",
-        )  # fmt: skip
+            "step0.reference",
+            "refused",
+            says,
+            evidence,
+            "the reference is not the model that training starts from: other weights, another"
+            " adapter, precision or a stale cache",
+        )
     if exact and closed is not None and not math.isclose(value, closed, rel_tol=1e-5):
         says = f"policy = reference, yet the loss is {value:.6g} instead of {closed:.6g}"
-        return Finding("step0.reference", "refused", says, evidence, "the loss that runs is not the one configured")
-    known_as = "margins exactly 0" if ratio == 0 else f"log-ratios within {ratio:.1e} nats a token (rounding)"
-    form = f", loss {value:.6f}" + (f" = closed form {closed:.6f}" if closed is not None and exact else "")
+        return Finding(
+            "step0.reference",
+            "refused",
+            says,
+            evidence,
+            "the loss that runs is not the one configured",
+        )
+    known_as = (
+        "margins exactly 0"
+        if ratio == 0
+        else f"log-ratios within {ratio:.1e} nats a token (rounding)"
+    )
+    form = f", loss {value:.6f}" + (
+        f" = closed form {closed:.6f}" if closed is not None and exact else ""
+    )
     return Finding("step0.reference", "ok", f"policy = reference: {known_as}{form}", evidence)
 
 
 @torch.no_grad()
 def _against_base(learner: Learner, batch: Batch) -> Finding:
-    """The policy has left this reference before the run: what the reference says is held against the bare network's numbers."""
+    """The policy has left this reference before the run: what the reference says is held against
+    the bare network's numbers.
+    """
     model, known = learner.forward.model, learner.reference.logps(batch.trees)
     with model.as_reference():
         gap = distance(known, sums_by_definition(model, batch.trees))
@@ -202,11 +295,21 @@ def _against_base(learner: Learner, batch: Batch) -> Finding:
     left = distance(policy, known).max().item()
     evidence = {"nats": gap.max().item(), "policy_apart": left}
     if model.has_reference_adapter or not close(gap, model.dtype):
-        says = f"the reference is not the model without adapters: up to {gap.max():.3g} nats a token apart from the bare network"
-        return Finding("step0.reference", "refused", says, evidence, "an adapter is on in the reference; report this")
+        says = (
+            f"the reference is not the model without adapters: up to {gap.max():.3g} nats a token"
+            " apart from the bare network"
+        )
+        return Finding(
+            "step0.reference",
+            "refused",
+            says,
+            evidence,
+            "an adapter is on in the reference; report this",
+        )
     says = (
-        f"reference = the bare network without adapters ({gap.max():.1e} nats a token); the adapter that is gone on from is up to "
-        f"{left:.3g} nats a token away from it, so margins do not begin at 0"
+        f"reference = the bare network without adapters ({gap.max():.1e} nats a token); the adapter"
+        f" that is gone on from is up to {left:.3g} nats a token away from it, so margins do not"
+        " begin at 0"
     )
     return Finding("step0.reference", "ok", says, evidence)
 
@@ -217,7 +320,9 @@ def _close(learner: Learner) -> float:
 
 
 def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
-    """d loss / d log-prob of every completion, in one piece and row by row: the denominators must be the same."""
+    """d loss / d log-prob of every completion, in one piece and row by row: the denominators must
+    be the same.
+    """
     context = whole_batch_context(learner, batch)
     with torch.no_grad():
         logps = learner.forward(batch.trees).reduce()
@@ -225,18 +330,27 @@ def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
     total = denominator(learner.objective, batch.trees)
     whole = torch.zeros_like(logps.sum)
     pieces = torch.zeros_like(logps.sum)
-    for out, groups in ((whole, [list(range(len(batch.trees)))]), (pieces, [[i] for i in range(len(batch.trees))])):
+    for out, groups in (
+        (whole, [list(range(len(batch.trees)))]),
+        (pieces, [[i] for i in range(len(batch.trees))]),
+    ):
         leaf = logps.sum.clone().requires_grad_()
         policy = replace(logps, sum=leaf)
         for group in groups:
             trees = [batch.trees[i] for i in group]
             index = _completions(batch.trees, group)
-            rows = [as_rows(learner.kind, trees, lp[index]) if lp is not None else None for lp in (policy, known)]
+            rows = [
+                as_rows(learner.kind, trees, lp[index]) if lp is not None else None
+                for lp in (policy, known)
+            ]
             (row_losses(learner.objective, *rows, context).losses.sum() / total).backward()
         out.copy_(leaf.grad)
     gap = ((whole - pieces).norm() / whole.norm().clamp_min(1e-30)).item()
     ok = gap <= SPLIT_LOGPS
-    says = f"the loss' gradient row by row and at once: relative difference {gap:.1e}, allowed {SPLIT_LOGPS:g}"
+    says = (
+        f"the loss' gradient row by row and at once: relative difference {gap:.1e}, allowed"
+        f" {SPLIT_LOGPS:g}"
+    )
     remedy = "" if ok else "a row's loss depends on the rows that it is computed with"
     return Finding("step0.split_losses", "ok" if ok else "refused", says, {"relative": gap}, remedy)
 
@@ -249,38 +363,55 @@ def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
     return torch.tensor([n for i in group for n in range(starts[i], starts[i + 1])])
 
 
-def split_of_gradients(learner: Learner, batch: Batch, optimizer: Optimizer, slack: float = 1.0) -> Finding:
-    """The gradient of the weights, with all rows in one micro-batch and with each alone; `slack` times what rounding may do."""
+def split_of_gradients(
+    learner: Learner, batch: Batch, optimizer: Optimizer, slack: float = 1.0
+) -> Finding:
+    """The gradient of the weights, with all rows in one micro-batch and with each alone; `slack`
+    times what rounding may do.
+    """
     gradients = []
     for budget in (10**9, 1):
         optimizer.masters.forget_gradients()
         accumulate(replace(learner, micro_tokens=budget), batch, optimizer.masters, dropout=False)
-        gradients.append({name: grad.clone() for name, grad in optimizer.masters.gradients().items()})
+        gradients.append(
+            {name: grad.clone() for name, grad in optimizer.masters.gradients().items()}
+        )
     optimizer.masters.forget_gradients()
     once, split = gradients
     norm = math.sqrt(sum(g.double().square().sum().item() for g in once.values()))
-    gap = math.sqrt(sum((g - split[name]).double().square().sum().item() for name, g in once.items()))
+    gap = math.sqrt(
+        sum((g - split[name]).double().square().sum().item() for name, g in once.items())
+    )
     relative = gap / norm if norm else (0.0 if gap == 0 else math.inf)
     allowed = slack * SPLIT[learner.forward.model.dtype]
     pieces = len(micro_batches(batch.trees, 1))
-    says = f"the gradient in one micro-batch and in {pieces}: relative difference {relative:.1e}, allowed {allowed:g}"
+    says = (
+        f"the gradient in one micro-batch and in {pieces}: relative difference {relative:.1e},"
+        f" allowed {allowed:g}"
+    )
     evidence = {"relative": relative, "norm": norm, "micro_batches": pieces}
     remedy = "a loss or a layer mixes rows of one micro-batch"
     ok = relative <= allowed
-    return Finding("step0.micro_batches", "ok" if ok else "refused", says, evidence, "" if ok else remedy)
+    return Finding(
+        "step0.micro_batches", "ok" if ok else "refused", says, evidence, "" if ok else remedy
+    )
 
 
 @torch.no_grad()
-def noise_floor(learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()) -> Finding:
-    """Largest reward margin, or difference of a row's margin alone and among others, that rounding makes up.
+def noise_floor(
+    learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()
+) -> Finding:
+    """Largest reward margin, or difference of a row's margin alone and among others, that rounding
+    makes up.
 
-    Nothing has moved yet: where there is a reference, every margin should be 0, and what a cache of log-probs from batches
-    of other shapes leaves instead is rounding. Without a reference, or with one that the policy has left, only the
-    difference is.
+    Nothing has moved yet: where there is a reference, every margin should be 0, and what a cache of
+    log-probs from batches of other shapes leaves instead is rounding. Without a reference, or with
+    one that the policy has left, only the difference is.
 
     Args:
       trees: the rows that are compared.
-      neighbours: further rows of the batch in which they stand; the shapes of a batch decide how it rounds.
+      neighbours: further rows of the batch in which they stand; the shapes of a batch decide how it
+        rounds.
     """
 
     def margins(groups: list[Sequence[Tree]]) -> Tensor:
@@ -288,13 +419,18 @@ def noise_floor(learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tr
         for group in groups:
             known = learner.reference.logps(group) if learner.reference is not None else None
             rewards = learner.objective.reward(learner.forward(group).reduce(), known)
-            out += [piece[0] - piece[-1] if len(piece) > 1 else piece[0] for piece in
-                    rewards.split([len(tree.completions) for tree in group])]  # fmt: skip
+            out += [
+                piece[0] - piece[-1] if len(piece) > 1 else piece[0]
+                for piece in rewards.split([len(tree.completions) for tree in group])
+            ]
         return torch.stack(out)
 
     together, alone = margins([[*trees, *neighbours]]), margins([[tree] for tree in trees])
     apart = (together[: len(trees)] - alone).abs().max()
     equal = learner.reference is not None and not isinstance(learner.reference, Base)
     width = max(apart, together.abs().max(), alone.abs().max()).item() if equal else apart.item()
-    says = f"rounding makes up reward margins of up to {width:.1e} before anything has moved; smaller ones count as ties"
+    says = (
+        f"rounding makes up reward margins of up to {width:.1e} before anything has moved; smaller"
+        " ones count as ties"
+    )
     return Finding("step0.noise_floor", "ok", says, {"reward_margin": width})

@@ -41,9 +41,15 @@ def require_fit(config: Config, world: World) -> None:
       UsageError: an option that would do nothing in one process; input that many cannot read.
     """
     if world.size == 1 and config.train.parallel != "auto":
-        raise UsageError("train.parallel does nothing in one process. Start several with torchrun, or leave it at auto.")
+        raise UsageError(
+            "train.parallel does nothing in one process. Start several with torchrun, or leave it"
+            " at auto."
+        )
     if world.size > 1 and "-" in (config.data.train, config.data.held_out):
-        raise UsageError("Standard input cannot be read by several processes. Write the rows to a file: --data FILE.")
+        raise UsageError(
+            "Standard input cannot be read by several processes. Write the rows to a file: --data"
+            " FILE."
+        )
 
 
 def created(config: Config, world: World) -> RunFolder:
@@ -53,7 +59,9 @@ def created(config: Config, world: World) -> RunFolder:
 
 
 def opened(path: str, world: World) -> RunFolder:
-    """The folder of a run to go on with, as the first rank finds it; machines need not share a disk."""
+    """The folder of a run to go on with, as the first rank finds it; machines need not share a
+    disk.
+    """
     found = Path(world.on_first(lambda: str(RunFolder.open(path).path)))
     return RunFolder(found) if world.first else Onlooker(found)
 
@@ -85,9 +93,20 @@ def shares_of(ready: Ready) -> list[Finding]:
     tokens = [tree.tokens for tree in ready.batch_trees(0)]
     shares = [sum(tokens[i] for i in share) for share in world.deal(tokens)]
     kept = "a part of the weights each (FSDP2)" if world.lockstep else "whole weights each"
-    says = f"{world.size} processes, {kept}; tokens of the first batch: {min(shares):,} to {max(shares):,} a process"
+    says = (
+        f"{world.size} processes, {kept}; tokens of the first batch: {min(shares):,} to"
+        f" {max(shares):,} a process"
+    )
     evidence = {"processes": world.size, "sharded": world.lockstep, "tokens": shares}
     if ready.order.batch_size >= world.size:
         return [Finding("ranks", "ok", says, evidence)]
     idle = f"; batches of {ready.order.batch_size} rows leave some of them idle"
-    return [Finding("ranks", "warning", says + idle, evidence, f"raise train.batch_size to {world.size} or more")]
+    return [
+        Finding(
+            "ranks",
+            "warning",
+            says + idle,
+            evidence,
+            f"raise train.batch_size to {world.size} or more",
+        )
+    ]

@@ -33,7 +33,9 @@ class Recorded:
         """
         run = cls(RunFolder.open(path))
         if not run.lines("metrics.jsonl"):
-            raise UsageError(f"{path}: this run has recorded no figures yet; there is nothing to show.")
+            raise UsageError(
+                f"{path}: this run has recorded no figures yet; there is nothing to show."
+            )
         return run
 
     @property
@@ -50,7 +52,9 @@ class Recorded:
 
     @property
     def fields(self) -> dict[str, object]:
-        """The config's fields by path, as they took effect: options that were left out have the objective's defaults."""
+        """The config's fields by path, as they took effect: options that were left out have the
+        objective's defaults.
+        """
         options = {f"objective.{name}": value for name, value in self.objective.options.items()}
         return trajectory(self.config) | options | {"data.train": self.config.data.train}
 
@@ -68,7 +72,11 @@ class Recorded:
 
     @cached_property
     def held_out(self) -> Table:
-        return _table(line for line in self.lines("metrics.jsonl") if any(name.startswith("eval_") for name in line))
+        return _table(
+            line
+            for line in self.lines("metrics.jsonl")
+            if any(name.startswith("eval_") for name in line)
+        )
 
     @cached_property
     def sampled(self) -> Table:
@@ -76,14 +84,22 @@ class Recorded:
 
     @cached_property
     def ended(self) -> int:
-        """The step whose weights were saved: the last one, or the one that --on-flag adapt went back to."""
-        taken = [e["evidence"]["taken"] for e in self.lines("events.jsonl") if e["check"] == "guard.best"]
+        """The step whose weights were saved: the last one, or the one that --on-flag adapt went
+        back to.
+        """
+        taken = [
+            e["evidence"]["taken"] for e in self.lines("events.jsonl") if e["check"] == "guard.best"
+        ]
         return taken[-1] if taken else max((*self.training.steps, *self.held_out.steps), default=0)
 
     @cached_property
     def measured(self) -> int:
-        """The newest step up to `ended` at which held-out rows were evaluated: an earlier one where the run stopped in between."""
-        return max((step for step in self.held_out.steps if 0 < step <= self.ended), default=self.ended)
+        """The newest step up to `ended` at which held-out rows were evaluated: an earlier one where
+        the run stopped in between.
+        """
+        return max(
+            (step for step in self.held_out.steps if 0 < step <= self.ended), default=self.ended
+        )
 
     def at(self, step: int, name: str) -> float | None:
         """A held-out figure at a step, if it was measured there."""
@@ -94,7 +110,11 @@ class Recorded:
     @cached_property
     def events(self) -> list[dict]:
         """Red flags and notes, in their order; the guard's own lines among them."""
-        return [event for event in self.lines("events.jsonl") if event["check"].startswith(("flag.", "guard."))]
+        return [
+            event
+            for event in self.lines("events.jsonl")
+            if event["check"].startswith(("flag.", "guard."))
+        ]
 
     @cached_property
     def samples(self) -> list[tuple[str, dict, dict]]:
@@ -115,5 +135,3 @@ def _table(lines) -> Table:
     for line in lines:
         table.add(line)
     return table
-
-

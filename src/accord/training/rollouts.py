@@ -1,8 +1,9 @@
 """The source of a run whose answers are its own: prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs, batch by batch.
 
-A batch is drawn by the policy as it stands, used for `rollouts.passes` updates, and written to rollouts/ before the first of
-them. A run that was killed and goes on reads it there: nothing is drawn, or paid for, twice. Which weights drew it stands in it,
-so that a batch of other weights is not taken for this policy's.
+A batch is drawn by the policy as it stands, used for `rollouts.passes` updates, and written to
+rollouts/ before the first of them. A run that was killed and goes on reads it there: nothing is
+drawn, or paid for, twice. Which weights drew it stands in it, so that a batch of other weights is
+not taken for this policy's.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Source:
 
     def __post_init__(self) -> None:
         settings = self.config.rollouts
-        self.judging = Judging(self.folder, {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}))
+        self.judging = Judging(
+            self.folder,
+            {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
+        )
         self.pairing = Pairing(settings.pairing, settings.margin, self.config.train.seed)
         self.prompts.of_tree = self.prompt_of
 
@@ -81,14 +85,25 @@ class Source:
         settings = self.config.rollouts
         k = settings.k if self.learner.kind == "rollouts" else 2
         longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
-        return [Tree(ids, (ids[-1:] * settings.max_new_tokens,) * k, row) for row, ids in enumerate(longest)]
+        return [
+            Tree(ids, (ids[-1:] * settings.max_new_tokens,) * k, row)
+            for row, ids in enumerate(longest)
+        ]
 
     @property
     def judged_by(self) -> str:
-        """Reward models' weights, by their fingerprint, and functions' files: others under the same name are another run."""
+        """Reward models' weights, by their fingerprint, and functions' files: others under the same
+        name are another run.
+        """
         parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
-        models = {reward.name: fingerprint.weights(reward.model.network) for reward, _ in parts if hasattr(reward, "model")}
-        functions = {reward.name: code for reward, _ in parts if (code := code_of(reward.name)) is not None}
+        models = {
+            reward.name: fingerprint.weights(reward.model.network)
+            for reward, _ in parts
+            if hasattr(reward, "model")
+        }
+        functions = {
+            reward.name: code for reward, _ in parts if (code := code_of(reward.name)) is not None
+        }
         return json.dumps(models | functions, sort_keys=True)
 
     def fresh(self, update: int) -> bool:
@@ -128,13 +143,17 @@ class Source:
             if out.trees:
                 self._write(number, attempt, answers, out)
                 return out
-            self.display.line(f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn again")
+            self.display.line(
+                f"! batch {number} of answers gives nothing to train on ({_words(out)}); drawn"
+                " again"
+            )
         lost = {a.failure for a in answers if a.failure}
         raise Refused(
-            f"Batch {number} of answers gave nothing to train on in {ATTEMPTS} draws: {_words(out)}."
+            f"Batch {number} of answers gave nothing to train on in {ATTEMPTS} draws:"
+            f" {_words(out)}."
             + (f"\nRewards that failed: {'; '.join(sorted(lost)[:3])}." if lost else "")
-            + "\nRewards that differ are needed: draw more answers (--set rollouts.k=8), take more prompts at a time "
-            "(--set train.batch_size=16), or look at the reward."
+            + "\nRewards that differ are needed: draw more answers (--set rollouts.k=8), take more"
+            " prompts at a time (--set train.batch_size=16), or look at the reward."
         )
 
     def _answered(self, number: int, attempt: int) -> list[Answer]:
@@ -149,26 +168,55 @@ class Source:
     def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
         settings, seed = self.config.rollouts, self.config.train.seed
         self.display.doing(f"drawing {len(numbers) * settings.k:,} answers")
-        return self.draw(self.prompts, numbers, settings.k, seed + 7919 * attempt, number * self.order.batch_size * settings.k, settings.temperature)
+        return self.draw(
+            self.prompts,
+            numbers,
+            settings.k,
+            seed + 7919 * attempt,
+            number * self.order.batch_size * settings.k,
+            settings.temperature,
+        )
 
-    def draw(self, prompts: Prompted, numbers: Sequence[int], k: int, seed: int, first: int, temperature: float = 1.0) -> list[Answer]:
-        """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed, first + i)."""
+    def draw(
+        self,
+        prompts: Prompted,
+        numbers: Sequence[int],
+        k: int,
+        seed: int,
+        first: int,
+        temperature: float = 1.0,
+    ) -> list[Answer]:
+        """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed,
+        first + i).
+        """
         settings, model = self.config.rollouts, self.learner.forward.model
         out: list[Answer] = []
         for start in range(0, len(numbers), PIECE):
             self.stop.poll()
             asked = [n for n in numbers[start : start + PIECE] for _ in range(k)]
             found = sample(
-                model.network, model.tokenizer, [prompts.trees[n] for n in asked], max_new_tokens=settings.max_new_tokens,
-                temperature=temperature, seed=seed, first_row=first + start * k,
-            )  # fmt: skip
-            out += [Answer(n, s.text, list(s.tokens), s.ended, s.logprob) for n, s in zip(asked, found)]
+                model.network,
+                model.tokenizer,
+                [prompts.trees[n] for n in asked],
+                max_new_tokens=settings.max_new_tokens,
+                temperature=temperature,
+                seed=seed,
+                first_row=first + start * k,
+            )
+            out += [
+                Answer(n, s.text, list(s.tokens), s.ended, s.logprob) for n, s in zip(asked, found)
+            ]
         return out
 
     def measure(self, answers: Sequence[Answer], prompts: Prompted) -> None:
-        """Log-probs of the answers' tokens under the policy and the reference, by the path that trains."""
+        """Log-probs of the answers' tokens under the policy and the reference, by the path that
+        trains.
+        """
         groups = grouped(answers)
-        trees = [Tree(prompts.trees[g[0].prompt], tuple(tuple(a.tokens) for a in g), i) for i, g in enumerate(groups)]
+        trees = [
+            Tree(prompts.trees[g[0].prompt], tuple(tuple(a.tokens) for a in g), i)
+            for i, g in enumerate(groups)
+        ]
         start = start_of(self.learner)
         for pack in shares(trees, self.learner.micro_tokens, self.learner.world)[0]:
             self.stop.poll()
@@ -178,8 +226,16 @@ class Source:
     # ------------------------------------------------------------ on disk
 
     def _of(self, answers: Sequence[Answer], number: int) -> Made:
-        out = made(answers, self.prompts.trees, self.learner.objective, self.pairing, self._before(number), number * self.width)
-        if self.config.rollouts.temperature != 1:  # a mean log-ratio of other answers than the policy's own is no KL of it
+        out = made(
+            answers,
+            self.prompts.trees,
+            self.learner.objective,
+            self.pairing,
+            self._before(number),
+            number * self.width,
+        )
+        # a mean log-ratio of other answers than the policy's own is no KL of it
+        if self.config.rollouts.temperature != 1:
             del out.figures["rollouts/kl"]
         return out
 
@@ -190,7 +246,10 @@ class Source:
         if number - 1 not in self._carried:
             found = self._load(number - 1)
             if found is None:
-                raise Refused(f"{self._file(number - 1)} is missing or damaged, and batch {number} of answers hangs on it. Start a new run.")
+                raise Refused(
+                    f"{self._file(number - 1)} is missing or damaged, and batch {number} of answers"
+                    " hangs on it. Start a new run."
+                )
             self._carried[number - 1] = Carried(**found["carried"])
         return self._carried[number - 1]
 
@@ -203,12 +262,20 @@ class Source:
         with writing(self.folder):
             (self.folder / FOLDER).mkdir(exist_ok=True)
         content = {
-            "batch": number, "attempt": attempt, "policy": self._policy(), "carried": out.carried.as_dict(), "figures": out.figures,
-            "not_trained_on": dict(out.reasons), "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
+            "batch": number,
+            "attempt": attempt,
+            "policy": self._policy(),
+            "carried": out.carried.as_dict(),
+            "figures": out.figures,
+            "not_trained_on": dict(out.reasons),
+            "at": [str(self.prompts.question(a.prompt).origin) for a in answers],
             "answers": [a.as_dict() for a in answers],
-        }  # fmt: skip
+        }
         body = json.dumps(content, ensure_ascii=True)
-        write_text(self._file(number), json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n" + body + "\n")
+        write_text(
+            self._file(number),
+            json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n" + body + "\n",
+        )
 
     def _load(self, number: int) -> dict | None:
         """A batch that was written down, if it is whole."""
@@ -230,7 +297,9 @@ class Source:
         if found is None:
             return None
         if fresh and found["policy"] != self._policy():
-            self.display.line(f"! batch {number} of answers was drawn by other weights than these; drawn again")
+            self.display.line(
+                f"! batch {number} of answers was drawn by other weights than these; drawn again"
+            )
             return None
         return self._of([Answer(**answer) for answer in found["answers"]], number)
 
@@ -267,8 +336,13 @@ def rewarded(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> No
     found = scores(reward, prompts, answers)
     for i, answer in enumerate(answers):
         value = float(found.values[i])
-        answer.reward, answer.failure = (None, found.failures[i]) if math.isnan(value) else (value, "")
-        answer.parts = {name: None if math.isnan(part[i]) else float(part[i]) for name, part in found.parts.items()}
+        answer.reward, answer.failure = (
+            (None, found.failures[i]) if math.isnan(value) else (value, "")
+        )
+        answer.parts = {
+            name: None if math.isnan(part[i]) else float(part[i])
+            for name, part in found.parts.items()
+        }
 
 
 def scores(reward: Reward, prompts: Prompted, answers: Sequence[Answer]):
@@ -278,4 +352,7 @@ def scores(reward: Reward, prompts: Prompted, answers: Sequence[Answer]):
 
 
 def _words(out: Made) -> str:
-    return "; ".join(f"{count} prompts: {reason}" for reason, count in out.reasons.most_common()) or "no prompt with answers"
+    return (
+        "; ".join(f"{count} prompts: {reason}" for reason, count in out.reasons.most_common())
+        or "no prompt with answers"
+    )

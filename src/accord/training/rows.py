@@ -56,18 +56,34 @@ def load_rows(config: Config, path: str, kind: str, template: Template, display:
     display.phase("data", f"reading {path}")
     dataset = read(path, kind, format=config.data.format, columns=config.data.columns or None)
     limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
-    encoding = encode(dataset.examples, template, limits, lambda done, total: display.progress("tokens", done, total))
+    encoding = encode(
+        dataset.examples,
+        template,
+        limits,
+        lambda done, total: display.progress("tokens", done, total),
+    )
     if not encoding.trees:
         reason, count = encoding.reasons.most_common(1)[0]
         first = next(r for r in encoding.unfit if r.reason == reason)
         foreign = markers(template)
-        hint = "" if foreign.verdict == "ok" else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
-        raise DataError(f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at {first.origin}).{hint}")
+        hint = (
+            ""
+            if foreign.verdict == "ok"
+            else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
+        )
+        raise DataError(
+            f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at"
+            f" {first.origin}).{hint}"
+        )
     return Rows(dataset, encoding)
 
 
-def load_held_out(config: Config, objective: BoundObjective, template: Template, display: Display) -> Rows | None:
-    """The held-out rows; pairs stay pairs for an objective of labels, since accuracy is a statement about pairs."""
+def load_held_out(
+    config: Config, objective: BoundObjective, template: Template, display: Display
+) -> Rows | None:
+    """The held-out rows; pairs stay pairs for an objective of labels, since accuracy is a statement
+    about pairs.
+    """
     path = config.data.held_out
     if path is None:
         return None
@@ -96,21 +112,38 @@ def drawn(total: int, wanted: int | None, seed: int) -> list[int]:
     return sorted(rng.permutation(total)[:wanted].tolist())
 
 
-def row_findings(config: Config, rows: Rows, template: Template, name: str, stops: object = None) -> list[Finding]:
-    """What the ledger and the checks on every row say of one file; `stops`: the generation config's EOS, one or several."""
+def row_findings(
+    config: Config, rows: Rows, template: Template, name: str, stops: object = None
+) -> list[Finding]:
+    """What the ledger and the checks on every row say of one file; `stops`: the generation config's
+    EOS, one or several.
+    """
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
-    says = f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    says = (
+        f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    )
     if ledger.rejected:
-        says += " (" + "; ".join(f"{count:,} {reason}" for reason, count in ledger.reasons.most_common(4)) + ")"
+        says += (
+            " ("
+            + "; ".join(f"{count:,} {reason}" for reason, count in ledger.reasons.most_common(4))
+            + ")"
+        )
     refused = share > data.max_rejected
     accept = math.ceil(share * 1000) / 1000
     remedy = f"mend them, or accept the loss: --set data.max_rejected={accept:g}" if refused else ""
     verdict = "refused" if refused else "note" if ledger.rejected else "ok"
-    places = [place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)]
-    first = [{"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places]
+    places = [
+        place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)
+    ]
+    first = [
+        {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
+    ]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
-    stop_ids = [template.tokenizer.eos_token_id, *(stops if isinstance(stops, (list, tuple)) else [stops])]
+    stop_ids = [
+        template.tokenizer.eos_token_id,
+        *(stops if isinstance(stops, (list, tuple)) else [stops]),
+    ]
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
@@ -123,10 +156,18 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
     trained = {tree.prompt for tree in rows.trees}
     leaked = [tree for tree in held_out.trees if tree.prompt in trained]
     share = len(leaked) / len(held_out.trees)
-    says = f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+    says = (
+        f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+    )
     evidence = {"share": share, "first": [held_out.origin(tree) for tree in leaked[:3]]}
     if share > LEAK and "shared_prompts" not in config.allow:
-        return Finding("data.leak", "refused", says, evidence, "split by prompt, or accept it: --allow shared_prompts")
+        return Finding(
+            "data.leak",
+            "refused",
+            says,
+            evidence,
+            "split by prompt, or accept it: --allow shared_prompts",
+        )
     return Finding("data.leak", "warning" if leaked else "ok", says, evidence)
 
 
@@ -135,10 +176,21 @@ def near_overlap(rows: Rows, held_out: Rows) -> Finding:
     trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
     exact = {tree.prompt for tree in rows.trees}
     near = [
-        tree for tree in held_out.trees
-        if tree.prompt not in exact and words(held_out.encoding.examples[tree.row].prompt) in trained
-    ]  # fmt: skip
+        tree
+        for tree in held_out.trees
+        if tree.prompt not in exact
+        and words(held_out.encoding.examples[tree.row].prompt) in trained
+    ]
     share = len(near) / len(held_out.trees)
-    says = f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on but for case or punctuation"
+    says = (
+        f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+        " but for case or punctuation"
+    )
     evidence = {"share": share, "first": [held_out.origin(tree) for tree in near[:3]]}
-    return Finding("data.near_leak", "warning" if near else "ok", says, evidence, "split by prompt" if near else "")
+    return Finding(
+        "data.near_leak",
+        "warning" if near else "ok",
+        says,
+        evidence,
+        "split by prompt" if near else "",
+    )

@@ -28,7 +28,8 @@ from accord.training.signals import Stop, stop_on_signals
 from accord.training.state import Progress, Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
-# Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving reference beside them.
+# Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving
+# reference beside them.
 CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
 
 
@@ -47,16 +48,21 @@ class Result:
     def as_dict(self) -> dict:
         """For --json."""
         return {
-            "folder": str(self.folder), "saved": str(self.saved), "steps": self.steps, "best_step": self.best_step,
-            "before": self.before, "after": self.after,
-        }  # fmt: skip
+            "folder": str(self.folder),
+            "saved": str(self.saved),
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "before": self.before,
+            "after": self.after,
+        }
 
 
 def start(config: Config, display: Display, command: Sequence[str] = ()) -> Result:
     """Train a new run.
 
     Raises:
-      AccordError: of the class that its cause has; a refused run's folder says why and can be used again.
+      AccordError: of the class that its cause has; a refused run's folder says why and can be used
+        again.
     """
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
         require_fit(config, world)
@@ -67,7 +73,8 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
 
 
 def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
-    """Go on from the newest checkpoint that verifies; bit for bit what the uninterrupted run would have done.
+    """Go on from the newest checkpoint that verifies; bit for bit what the uninterrupted run would
+    have done.
 
     Where none was written yet, from the start.
 
@@ -87,12 +94,21 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
                 display.line(f"{folder.path} has no checkpoint yet: it begins again")
                 return _begin(config, folder, display, stop, command, world)
             with _restartable(stop, folder, world):
-                ready = world.agree(lambda: prepare(config, display, stop, folder=folder, account_rows=False, world=world))
+                ready = world.agree(
+                    lambda: prepare(
+                        config, display, stop, folder=folder, account_rows=False, world=world
+                    )
+                )
             return _go_on(candidates.of(ready), ready, folder, display, stop, command)
 
 
 def _begin(
-    config: Config, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str], world: World
+    config: Config,
+    folder: RunFolder,
+    display: Display,
+    stop: Stop,
+    command: Sequence[str],
+    world: World,
 ) -> Result:
     """A run from its first step."""
     world.on_first(lambda: folder.begin(config, command, world.size))
@@ -101,7 +117,9 @@ def _begin(
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
             if ready.source is None:  # prompts have no answers to audit
                 world.on_first(lambda: audited.write(ready, folder))
-        world.on_first(lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2)))
+        world.on_first(
+            lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
+        )
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -111,7 +129,12 @@ def _begin(
 
 
 def _go_on(
-    saved: Checkpoint, ready: Ready, folder: RunFolder, display: Display, stop: Stop, command: Sequence[str]
+    saved: Checkpoint,
+    ready: Ready,
+    folder: RunFolder,
+    display: Display,
+    stop: Stop,
+    command: Sequence[str],
 ) -> Result:
     """A run from a checkpoint."""
     world, progress = ready.world, Progress(**saved.state["progress"])
@@ -132,23 +155,35 @@ def _go_on(
 def _require_restored(saved: Checkpoint, ready: Ready) -> None:
     """
     Raises:
-      Refused: what stands in memory is not what the checkpoint holds. Not asked of sharded weights, which no rank has whole.
+      Refused: what stands in memory is not what the checkpoint holds. Not asked of sharded weights,
+        which no rank has whole.
     """
     if ready.world.lockstep:
         return
     held = ready.state()
-    differs = ready.world.on_first(lambda: [name for name, tensor in held.items() if not torch.equal(tensor.cpu(), saved.tensors[name])])
+    differs = ready.world.on_first(
+        lambda: [
+            name
+            for name, tensor in held.items()
+            if not torch.equal(tensor.cpu(), saved.tensors[name])
+        ]
+    )
     if differs:
         raise Refused(
-            f"{len(differs)} tensors are not what {saved.path} has, such as {differs[0]}: weights or moments were mixed up while they "
-            "were put back.\nThe checkpoint is as it was. This is a fault of the program: report it."
+            f"{len(differs)} tensors are not what {saved.path} has, such as {differs[0]}: weights"
+            " or moments were mixed up while they were put back.\nThe checkpoint is as it was."
+            " This is a fault of the program: report it."
         )
 
 
 def _stand_at(saved: Checkpoint, progress: Progress, ready: Ready, folder: RunFolder) -> list[str]:
-    """Records and checkpoints as they were when this one had just been written; what is wrong with the records."""
+    """Records and checkpoints as they were when this one had just been written; what is wrong with
+    the records.
+    """
     problems = folder.rewind(saved.state["lines"], saved.step)
-    checkpoint.stand_at(folder.checkpoints, saved.path, progress.best_step, ready.config.checkpoint.keep)
+    checkpoint.stand_at(
+        folder.checkpoints, saved.path, progress.best_step, ready.config.checkpoint.keep
+    )
     return problems
 
 
@@ -156,7 +191,8 @@ def _stand_at(saved: Checkpoint, progress: Progress, ready: Ready, folder: RunFo
 def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
     """Inside, a signal ends the work where it stands: all of it can be made again.
 
-    Among several ranks it ends at the next poll, since whoever leaves an exchange in its middle leaves others waiting.
+    Among several ranks it ends at the next poll, since whoever leaves an exchange in its middle
+    leaves others waiting.
 
     Raises:
       Interrupted: a signal has come; the message says how to go on.
@@ -171,7 +207,9 @@ def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
 def dry_run(config: Config, display: Display) -> Ready:
     """All checks and proofs, nothing written, no update."""
     if ranks()[1] > 1:
-        raise UsageError("A dry run checks the rows and the model in one process. Leave out torchrun.")
+        raise UsageError(
+            "A dry run checks the rows and the model in one process. Leave out torchrun."
+        )
     with closing(display), stop_on_signals() as stop, stop.at_once():
         return prepare(config, display, stop, dry_run=True)
 
@@ -180,14 +218,21 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
     """What is about to happen, one line each; checks on rows that found nothing are counted."""
     objective = ready.learner.objective
     quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
-    display.line(f"  {MARKS['ok']} {'data':<22} {len(quiet)} checks on every row found nothing; each is in preflight.json")
+    display.line(
+        f"  {MARKS['ok']} {'data':<22} {len(quiet)} checks on every row found nothing; each is in"
+        " preflight.json"
+    )
     for finding in (f for f in ready.findings if f not in quiet):
         display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     display.line(f"  objective: {objective.name}; {objective.convention}")
-    what = objective.rows if ready.source is None else f"prompts, {ready.config.rollouts.k} answers each"
+    what = (
+        objective.rows
+        if ready.source is None
+        else f"prompts, {ready.config.rollouts.k} answers each"
+    )
     display.line(
-        f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size} rows, "
-        f"peak learning rate {ready.peak:g}; run in {folder.path}"
+        f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size}"
+        f" rows, peak learning rate {ready.peak:g}; run in {folder.path}"
     )
 
 
@@ -198,11 +243,21 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
     whole = ready.world.agree(lambda: whole_model(ready.model, ready.world))
     said = ready.world.on_first(lambda: _deliver(run, whole, command))
     saved = Path(said["saved"])
-    return Result(run.folder.path, saved, ready.steps, progress.before, said["after"], progress.best_step, ready.findings)
+    return Result(
+        run.folder.path,
+        saved,
+        ready.steps,
+        progress.before,
+        said["after"],
+        progress.best_step,
+        ready.findings,
+    )
 
 
 def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
-    """Save the model, read it back from disk, write its card; where it is, and its held-out metrics."""
+    """Save the model, read it back from disk, write its card; where it is, and its held-out
+    metrics.
+    """
     ready, folder = run.ready, run.folder
     saved = folder.path / ("adapter" if model.peft is not None else "final")
     with files.writing(saved), _restartable(run.stop, folder):
@@ -211,27 +266,46 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
         memory.release()  # a second model is loaded now, beside the first
         apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
-    if not ready.world.lockstep and ready.learner.objective.needs == "logps" and ready.source is None:  # a sharded pass takes every rank
+    # a sharded pass takes every rank
+    if (
+        not ready.world.lockstep
+        and ready.learner.objective.needs == "logps"
+        and ready.source is None
+    ):
         pairs.write(ready, folder, ended)
-    after = next((m for m in reversed(folder.metrics()) if m["step"] == ended and any(k.startswith("eval_") for k in m)), {})
+    after = next(
+        (
+            m
+            for m in reversed(folder.metrics())
+            if m["step"] == ended and any(k.startswith("eval_") for k in m)
+        ),
+        {},
+    )
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     files.write_text(staging / "README.md", card)
     with files.writing(saved):
         files.put_in_place(staging, saved)
     files.write_text(folder.path / "README.md", card)
-    run.display.line(f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread")
+    run.display.line(
+        f"saved {saved}; read back from disk, logits apart by {apart:.1e} of their spread"
+    )
     return {"saved": str(saved), "after": after}
 
 
 def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
-    """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152 tokens.
+    """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152
+    tokens.
 
     A reward model gives one number a sequence, so it takes more of them to have a spread.
     """
     if ready.source is not None:
         return [ids[:64] for ids in ready.rows.trees[:3]]
     if ready.learner.objective.needs == "scores":
-        return [(*tree.prompt, *completion) for tree in ready.rows.trees[:8] for completion in tree.completions]
+        return [
+            (*tree.prompt, *completion)
+            for tree in ready.rows.trees[:8]
+            for completion in tree.completions
+        ]
     return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.rows.trees[:3]]
 
 
@@ -250,6 +324,7 @@ def _require_data(config: Config, folder: RunFolder) -> None:
     for name, path in (("train", config.data.train), ("held_out", config.data.held_out)):
         if path not in (None, "-") and not Path(path).expanduser().exists():
             raise CheckpointError(
-                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints are intact.\n"
-                f"Put the file back, or write where it lies now under data.{name} in {folder.path / 'config.yaml'}."
+                f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"
+                f" are intact.\nPut the file back, or write where it lies now under data.{name} in"
+                f" {folder.path / 'config.yaml'}."
             )

@@ -1,4 +1,6 @@
-"""The step's part where rows are the policy's own answers: their losses, what is recorded of them, and its summary."""
+"""The step's part where rows are the policy's own answers: their losses, what is recorded of them,
+and its summary.
+"""
 
 from __future__ import annotations
 
@@ -15,22 +17,37 @@ from accord.objectives.policy_table import BoundPolicy
 from accord.types import Rollout
 
 
-def sampled_losses(objective: BoundPolicy, trees: Sequence[Rollout], tokens: TokenLogps, records: Records) -> Tensor:
-    """[N] losses of the answers of some trees, the value head's included; their numbers go into the records, a line a tree."""
+def sampled_losses(
+    objective: BoundPolicy, trees: Sequence[Rollout], tokens: TokenLogps, records: Records
+) -> Tensor:
+    """[N] losses of the answers of some trees, the value head's included; their numbers go into the
+    records, a line a tree.
+    """
     device = tokens.values.device
 
     def column(name: str) -> Tensor:
         return sent(torch.cat([getattr(tree, name) for tree in trees]), device)
 
     rollouts = Rollouts(
-        tokens.values, column("old"), column("advantages"), tokens.count, column("reference") if objective.in_loss else None
+        tokens.values,
+        column("old"),
+        column("advantages"),
+        tokens.count,
+        column("reference") if objective.in_loss else None,
     )
     output = objective.losses(rollouts)
     losses, metrics = output.losses, dict(output.metrics)
     if objective.critic:
-        critic = rollouts.sums(objective.critic_losses(tokens.expected, column("expected"), column("returns")))
-        losses, metrics = losses + critic, metrics | {"value_loss": (critic / tokens.count).detach()}
-    metrics["ratio_gap"] = rollouts.sums((tokens.values.detach() - rollouts.old).abs()) / tokens.count
+        critic = rollouts.sums(
+            objective.critic_losses(tokens.expected, column("expected"), column("returns"))
+        )
+        losses, metrics = (
+            losses + critic,
+            metrics | {"value_loss": (critic / tokens.count).detach()},
+        )
+    metrics["ratio_gap"] = (
+        rollouts.sums((tokens.values.detach() - rollouts.old).abs()) / tokens.count
+    )
     sizes = sent(torch.tensor([len(tree.completions) for tree in trees]), device)
 
     def by_tree(values: Tensor) -> Tensor:
@@ -38,9 +55,13 @@ def sampled_losses(objective: BoundPolicy, trees: Sequence[Rollout], tokens: Tok
 
     entropies = tokens.mean_entropy() * tokens.count
     records.add(
-        trees, loss=by_tree(losses), tokens=by_tree(tokens.count.double()), answers=sizes.double(),
-        entropy_sum=by_tree(entropies.double()), **{f"sum/{name}": by_tree(v.double()) for name, v in metrics.items()},
-    )  # fmt: skip
+        trees,
+        loss=by_tree(losses),
+        tokens=by_tree(tokens.count.double()),
+        answers=sizes.double(),
+        entropy_sum=by_tree(entropies.double()),
+        **{f"sum/{name}": by_tree(v.double()) for name, v in metrics.items()},
+    )
     return losses
 
 
@@ -48,7 +69,11 @@ def summarise_sampled(records: Records, objective: BoundPolicy) -> dict[str, flo
     """Metrics of an update: the loss, and means over answers."""
     answers, tokens = records["answers"].sum(), records["tokens"].sum()
     out = {
-        "loss": (records["loss"].sum() / (tokens if objective.denominator == "tokens" else answers)).item(),
+        "loss": (
+            (
+                records["loss"].sum() / (tokens if objective.denominator == "tokens" else answers)
+            ).item()
+        ),
         "entropy": (records["entropy_sum"].sum() / tokens).item(),
     }
     for name in records.names():

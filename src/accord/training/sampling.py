@@ -1,4 +1,5 @@
-"""Answers to fixed prompts while training: before the first update, every so many steps, after the last.
+"""Answers to fixed prompts while training: before the first update, every so many steps, after the
+last.
 
 Each has a generator of its own (evaluate/generate.py), so that training's randomness does not move.
 """
@@ -26,8 +27,11 @@ class Asked:
     text: str
 
 
-def prompts_of(config: Config, template: Template, held_out: Rows | Prompted | None, limit: int | None) -> list[Asked]:
-    """The prompts of a run, each once; none where there are neither held-out rows nor a file of prompts.
+def prompts_of(
+    config: Config, template: Template, held_out: Rows | Prompted | None, limit: int | None
+) -> list[Asked]:
+    """The prompts of a run, each once; none where there are neither held-out rows nor a file of
+    prompts.
 
     Args:
       limit: positions of the model; a prompt whose answer would not fit is left out.
@@ -45,28 +49,47 @@ def prompts_of(config: Config, template: Template, held_out: Rows | Prompted | N
 
 def _from_file(path: str, template: Template) -> list[Asked]:
     file = Path(path).expanduser()
-    lines = [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()] if file.is_file() else []
+    lines = (
+        [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        if file.is_file()
+        else []
+    )
     if not lines:
-        raise UsageError(f"monitor.prompts = {path!r}: expected a text file with one prompt a line.")
-    return [Asked(tuple(template.prompt_ids((Turn("user", line),))), line) for line in dict.fromkeys(lines)]
+        raise UsageError(
+            f"monitor.prompts = {path!r}: expected a text file with one prompt a line."
+        )
+    return [
+        Asked(tuple(template.prompt_ids((Turn("user", line),))), line)
+        for line in dict.fromkeys(lines)
+    ]
 
 
 def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
     """The first row of each held-out prompt, in the file's order."""
     if isinstance(rows, Prompted):
-        return [Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)]
+        return [
+            Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)
+        ]
     first: dict[Prompt, Tree] = {}
     for tree in rows.trees if rows is not None else []:
         first.setdefault(tree.prompt, tree)
-    return [Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()]
+    return [
+        Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()
+    ]
 
 
 def _said(turns: Sequence[Turn]) -> str:
     """A single question as it stands; of a conversation who said what."""
-    return turns[0].content if len(turns) == 1 else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    return (
+        turns[0].content
+        if len(turns) == 1
+        else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    )
 
 
-def take(model, asked: list[Asked], start: Start | None, settings, seed: int, before: list[int] | None):
+def take(
+    model, asked: list[Asked], start: Start | None, settings, seed: int, before: list[int] | None
+):
     """Sample every prompt at temperature 1.
 
     Args:
@@ -76,13 +99,22 @@ def take(model, asked: list[Asked], start: Start | None, settings, seed: int, be
       the samples, and their figures under diag/samples_.
     """
     prompts = [one.ids for one in asked]
-    samples = sample(model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed)
+    samples = sample(
+        model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed
+    )
     found = figures(samples, before) | spread(model, prompts, samples, start)
     return samples, {f"diag/samples_{name}": value for name, value in found.items()}
 
 
 def line_of(step: int, number: int, asked: Asked, answer: Sample, taken: int | None) -> dict:
     """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's weights."""
-    return {"step": step, "prompt": number, "asked": asked.text, "text": answer.text, "tokens": len(answer.tokens),
-            "ended": answer.ended, "logprob": answer.logprob,
-            **({} if taken is None else {"weights_of": taken})}  # fmt: skip
+    return {
+        "step": step,
+        "prompt": number,
+        "asked": asked.text,
+        "text": answer.text,
+        "tokens": len(answer.tokens),
+        "ended": answer.ended,
+        "logprob": answer.logprob,
+        **({} if taken is None else {"weights_of": taken}),
+    }

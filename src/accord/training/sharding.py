@@ -1,9 +1,12 @@
-"""All weights, sharded over the ranks (FSDP2, torch.distributed.fsdp.fully_shard): no rank holds them whole.
+"""All weights, sharded over the ranks (FSDP2, torch.distributed.fsdp.fully_shard): no rank holds
+them whole.
 
-Parameters are gathered block by block while a pass goes through them, and let go behind it; gradients are added up over
-the ranks in float32 and scattered. Each rank keeps the float32 masters and AdamW's moments of its own part.
+Parameters are gathered block by block while a pass goes through them, and let go behind it;
+gradients are added up over the ranks in float32 and scattered. Each rank keeps the float32 masters
+and AdamW's moments of its own part.
 
-Zhao et al. 2023, arXiv:2304.11277 (FSDP); the sum over ranks is not divided, since losses already are.
+Zhao et al. 2023, arXiv:2304.11277 (FSDP); the sum over ranks is not divided, since losses already
+are.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ def choose_parallel(wanted: str, world: World, *, adapters: bool) -> bool:
     """Whether the weights are to be sharded.
 
     Raises:
-      UsageError: sharding asked for where adapters train: they are small, and their base would be gathered for nothing.
+      UsageError: sharding asked for where adapters train: they are small, and their base would be
+        gathered for nothing.
     """
     if wanted == "sharded" and adapters:
         raise UsageError(
@@ -43,8 +47,8 @@ def choose_parallel(wanted: str, world: World, *, adapters: bool) -> bool:
 class _Joint(nn.Module):
     """The root of what is sharded: the whole way from trees to log-probs.
 
-    The head's weights are used outside the network's own forward pass. Inside this one, FSDP has gathered them, and
-    gathers them again for the backward pass.
+    The head's weights are used outside the network's own forward pass. Inside this one, FSDP has
+    gathered them, and gathers them again for the backward pass.
     """
 
     def __init__(self, model: LanguageModel, path: str):
@@ -59,7 +63,9 @@ class _Joint(nn.Module):
 
 @dataclass(frozen=True)
 class Sharded(Forward):
-    """A forward path whose every call is a joint one: all ranks must make it, each with trees of its own."""
+    """A forward path whose every call is a joint one: all ranks must make it, each with trees of
+    its own.
+    """
 
     joint: nn.Module
 
@@ -68,7 +74,8 @@ class Sharded(Forward):
 
 
 def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
-    """Shard the model in place; the forward path through it, and the world whose ranks go in lockstep from now on.
+    """Shard the model in place; the forward path through it, and the world whose ranks go in
+    lockstep from now on.
 
     Raises:
       UsageError: FSDP does not take this network.
@@ -76,9 +83,12 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
     model = forward.model
     mesh = init_device_mesh(model.device.type, (world.size,))
     options = {
-        "mesh": mesh, "reshard_after_forward": True,
-        "mp_policy": MixedPrecisionPolicy(reduce_dtype=torch.promote_types(model.dtype, torch.float32)),
-    }  # fmt: skip
+        "mesh": mesh,
+        "reshard_after_forward": True,
+        "mp_policy": MixedPrecisionPolicy(
+            reduce_dtype=torch.promote_types(model.dtype, torch.float32)
+        ),
+    }
     joint = _Joint(model, forward.path)
     try:
         for module in (*blocks(model), joint):
@@ -91,14 +101,25 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
     for module in joint.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo knows no sum that is scaled on the way
-    return Sharded(model, forward.path, forward.reason, forward.worst, joint), replace(world, lockstep=True)
+            # gloo knows no sum that is scaled on the way
+            module.set_force_sum_reduction_for_comms(True)
+    return Sharded(model, forward.path, forward.reason, forward.worst, joint), replace(
+        world, lockstep=True
+    )
 
 
 def blocks(model: LanguageModel) -> list[nn.Module]:
-    """The decoder layers, each gathered on its own: the list of modules that holds most of the weights."""
-    lists = [module for module in model.trunk.modules() if isinstance(module, nn.ModuleList) and len(module)]
-    return list(max(lists, key=lambda found: sum(p.numel() for p in found.parameters()), default=[]))
+    """The decoder layers, each gathered on its own: the list of modules that holds most of the
+    weights.
+    """
+    lists = [
+        module
+        for module in model.trunk.modules()
+        if isinstance(module, nn.ModuleList) and len(module)
+    ]
+    return list(
+        max(lists, key=lambda found: sum(p.numel() for p in found.parameters()), default=[])
+    )
 
 
 # ---------------------------------------------------------------- parts and wholes
@@ -110,11 +131,18 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def whole(part: Tensor, like: Tensor) -> Tensor:
-    """A tensor sharded as `like` is, gathered from the ranks' parts: on the first rank, and there in main memory."""
+    """A tensor sharded as `like` is, gathered from the ranks' parts: on the first rank, and there
+    in main memory.
+    """
     if not isinstance(like, DTensor):
         return part
     pieces = DTensor.from_local(
-        part, like.device_mesh, like.placements, run_check=False, shape=like.shape, stride=like.stride()
+        part,
+        like.device_mesh,
+        like.placements,
+        run_check=False,
+        shape=like.shape,
+        stride=like.stride(),
     )
     full = pieces.full_tensor()
     return full.cpu() if dist.get_rank() == 0 else full.new_empty(0)
@@ -124,12 +152,16 @@ def part(full: Tensor, like: Tensor) -> Tensor:
     """This rank's part of a tensor that is to be sharded as `like` is; the inverse of `whole`."""
     if not isinstance(like, DTensor):
         return full
-    return distribute_tensor(full.to(like.device), like.device_mesh, like.placements, src_data_rank=None).to_local()
+    return distribute_tensor(
+        full.to(like.device), like.device_mesh, like.placements, src_data_rank=None
+    ).to_local()
 
 
 @torch.no_grad()
 def whole_model(model: LanguageModel, world: World) -> LanguageModel:
-    """The trained model with all its weights, on the first rank. Where nothing is sharded, the model itself."""
+    """The trained model with all its weights, on the first rank. Where nothing is sharded, the
+    model itself.
+    """
     if not world.lockstep:
         return model
     tensors = {name: whole(local(p), p) for name, p in model.network.named_parameters()}

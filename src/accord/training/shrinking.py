@@ -21,12 +21,25 @@ def shrink(run: Run, batch: Batch) -> None:
     before = min(learner.micro_tokens, sum(lengths))  # a budget over the whole batch limits nothing
     if before <= max(lengths):
         raise Refused(
-            f"Out of memory at update {run.progress.step}, with one row ({max(lengths):,} tokens) at a time. Saved {save(run)}.\n"
-            f"Free memory, or write recompute: always under train in {run.folder.path / 'config.yaml'}, and go on with: "
-            f"accord resume {run.folder.path}"
+            f"Out of memory at update {run.progress.step}, with one row ({max(lengths):,} tokens)"
+            f" at a time. Saved {save(run)}.\nFree memory, or write recompute: always under train"
+            f" in {run.folder.path / 'config.yaml'}, and go on with: accord resume"
+            f" {run.folder.path}"
         )
     smaller = max(before // 2, max(lengths))
     run.ready.learner = replace(learner, micro_tokens=smaller)
     run.progress.micro_tokens = smaller
-    says = f"out of memory; micro-batches of {smaller:,} tokens instead of {before:,}, and the update is made again"
-    flag(run, Finding("memory", "warning", says, {"micro_tokens": smaller}, f"--set train.micro_tokens={smaller}"))
+    says = (
+        f"out of memory; micro-batches of {smaller:,} tokens instead of {before:,}, and the update"
+        " is made again"
+    )
+    flag(
+        run,
+        Finding(
+            "memory",
+            "warning",
+            says,
+            {"micro_tokens": smaller},
+            f"--set train.micro_tokens={smaller}",
+        ),
+    )

@@ -1,4 +1,6 @@
-"""Stopping on request: the first signal stops the work, at once or at its next safe point; the second ends the process."""
+"""Stopping on request: the first signal stops the work, at once or at its next safe point; the
+second ends the process.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,8 @@ class Stop:
 
     @contextmanager
     def at_once(self):
-        """Inside, nothing is at stake that a restart would not make again: a signal ends the work where it stands.
+        """Inside, nothing is at stake that a restart would not make again: a signal ends the work
+        where it stands.
 
         Raises:
           Interrupted: a signal has come.
@@ -57,18 +60,23 @@ class Stop:
     def _handle(self, number: int, frame) -> None:
         if self.signal is not None:
             if number == signal.SIGTERM and ranks()[1] > 1:
-                return  # Slurm tells every process to stop, and torchrun tells its own again: that is not asking twice
+                # Slurm tells every process to stop, and torchrun tells its own again: that is not
+                # asking twice
+                return
             os._exit(128 + number)  # asked twice: no more saving
         self.signal = number
         if self._raises:
-            raise KeyboardInterrupt  # no library catches it in passing, as many do with an Exception
+            # no library catches it in passing, as many do with an Exception
+            raise KeyboardInterrupt
 
 
 @contextmanager
 def stop_on_signals():
-    """Inside, SIGINT and SIGTERM are taken note of instead of killing. Outside the main thread, nothing is installed.
+    """Inside, SIGINT and SIGTERM are taken note of instead of killing. Outside the main thread,
+    nothing is installed.
 
-    Inside another one, it is the other's `Stop`: the command line begins before heavy imports, a run goes on with it.
+    Inside another one, it is the other's `Stop`: the command line begins before heavy imports, a
+    run goes on with it.
     """
     owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if isinstance(owner, Stop):
@@ -76,7 +84,10 @@ def stop_on_signals():
         return
     stop = Stop()
     try:
-        before = {number: signal.signal(number, stop._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {
+            number: signal.signal(number, stop._handle)
+            for number in (signal.SIGINT, signal.SIGTERM)
+        }
     except ValueError:  # only the main thread may
         before = {}
     try:

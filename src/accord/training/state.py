@@ -26,13 +26,17 @@ class Progress:
     best_step: int | None = None
     before: dict = field(default_factory=dict)  # held-out metrics at step 0
     micro_tokens: int | None = None  # after memory ran out: smaller than the plan's
-    evaluated: int | None = None  # step of the newest evaluation: a signal may come between an update and its own
+    # step of the newest evaluation: a signal may come between an update and its own
+    evaluated: int | None = None
     sampled: int | None = None  # step of the newest samples
     rate_scale: float = 1.0  # of the learning rate: halved where --on-flag adapt says so
-    taken: int | None = None  # the step whose weights ended the run early, where --on-flag adapt says so
+    # the step whose weights ended the run early, where --on-flag adapt says so
+    taken: int | None = None
 
     def state(self, identity: dict, lines: Mapping[str, int]) -> dict:
-        """For a checkpoint: `identity` is what must be the same to go on, `lines` how long the records were."""
+        """For a checkpoint: `identity` is what must be the same to go on, `lines` how long the
+        records were.
+        """
         return {"progress": vars(self), "identity": identity, "lines": dict(lines)}
 
 

@@ -2,8 +2,8 @@
 
     loss = Σ rows' losses / denominator        one denominator for the whole batch, and for all ranks
 
-A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For the same reason the
-ranks' gradients are added up, not averaged.
+A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For
+the same reason the ranks' gradients are added up, not averaged.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class NotFinite(Diverged):
 
 @dataclass
 class Batch:
-    """The rows of one update, and the mismatched rows that a coupled objective takes its baseline from."""
+    """The rows of one update, and the mismatched rows that a coupled objective takes its baseline
+    from.
+    """
 
     index: int
     trees: Sequence[Tree]
@@ -68,14 +70,19 @@ def make_batch(learner: Learner, index: int, trees: Sequence[Tree]) -> Batch:
     mismatched = mismatch(trees, learner.seed + index)
     if not mismatched:
         raise Refused(
-            f"{learner.objective.name} estimates its baseline from answers to *other* prompts, and all "
-            f"{len(trees)} rows of batch {index} have one prompt.\nRaise train.batch_size, or use data with more prompts."
+            f"{learner.objective.name} estimates its baseline from answers to *other* prompts, and"
+            f" all {len(trees)} rows of batch {index} have one prompt.\nRaise train.batch_size, or"
+            " use data with more prompts."
         )
     return Batch(index, trees, mismatched)
 
 
-def whole_batch_context(learner: Learner, batch: Batch, poll: Callable[[], None] = lambda: None) -> dict[str, Tensor]:
-    """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without gradient."""
+def whole_batch_context(
+    learner: Learner, batch: Batch, poll: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
+    """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without
+    gradient.
+    """
     if learner.objective.context is None:
         return {}
     world = learner.world
@@ -93,21 +100,36 @@ def whole_batch_context(learner: Learner, batch: Batch, poll: Callable[[], None]
         return laid(found)
 
     table = in_order(world.together(mine), places(batch.mismatched, world))
-    policy, known, count = (table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count"))
+    policy, known, count = (
+        table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count")
+    )
     return learner.objective.context(Logps(policy, count), Logps(known, count))
 
 
 def row_losses(
-    objective: BoundObjective, policy: RowLogps, reference: RowLogps | None, context: dict[str, Tensor]
+    objective: BoundObjective,
+    policy: RowLogps,
+    reference: RowLogps | None,
+    context: dict[str, Tensor],
 ) -> LossOutput:
     """The one call of the objective in training. The certificate at step 0 goes through it as well."""
-    return objective.losses(policy, reference, **context) if objective.reference else objective.losses(policy, **context)
+    return (
+        objective.losses(policy, reference, **context)
+        if objective.reference
+        else objective.losses(policy, **context)
+    )
 
 
 def accumulate(
-    learner: Learner, batch: Batch, masters: Masters, *, dropout: bool = True, poll: Callable[[], None] = lambda: None
+    learner: Learner,
+    batch: Batch,
+    masters: Masters,
+    *,
+    dropout: bool = True,
+    poll: Callable[[], None] = lambda: None,
 ) -> Records:
-    """Leave the batch's gradient in the masters, of every rank; return what is known of its rows, in their order.
+    """Leave the batch's gradient in the masters, of every rank; return what is known of its rows,
+    in their order.
 
     Raises:
       NotFinite: a loss is not finite. No weight has moved.
@@ -119,7 +141,9 @@ def accumulate(
 
     def mine() -> dict[str, Tensor]:
         records = Records()
-        for number, group in enumerate(world.passes(shares(batch.trees, learner.micro_tokens, world))):
+        for number, group in enumerate(
+            world.passes(shares(batch.trees, learner.micro_tokens, world))
+        ):
             poll()
             if dropout:  # a resumed run drops the same units
                 torch.manual_seed(_mix(learner.seed, batch.index, number * world.size + world.rank))
@@ -130,7 +154,10 @@ def accumulate(
             else:
                 loss = _losses(learner, group, tokens, context, records).sum() / total
             if not loss.requires_grad:
-                raise Refused("The losses carry no gradient: the forward path skips what trains, or cuts it off. Report this.")
+                raise Refused(
+                    "The losses carry no gradient: the forward path skips what trains, or cuts it"
+                    " off. Report this."
+                )
             tokens.values.retain_grad()
             loss.backward()
             masters.collect()
@@ -146,22 +173,36 @@ def accumulate(
 
 
 def _losses(
-    learner: Learner, trees: Sequence[Tree], tokens: TokenLogps, context: dict[str, Tensor], records: Records
+    learner: Learner,
+    trees: Sequence[Tree],
+    tokens: TokenLogps,
+    context: dict[str, Tensor],
+    records: Records,
 ) -> Tensor:
-    """[B] losses of one micro-batch's rows, [N] of its answers where they are the policy's own; their numbers go into the records."""
+    """[B] losses of one micro-batch's rows, [N] of its answers where they are the policy's own;
+    their numbers go into the records.
+    """
     if learner.kind == "rollouts":
         return sampled_losses(learner.objective, trees, tokens, records)
     known = learner.reference.logps(trees) if learner.reference is not None else None
     reference = as_rows(learner.kind, trees, known) if known is not None else None
-    output = row_losses(learner.objective, as_rows(learner.kind, trees, tokens.reduce()), reference, context)
+    output = row_losses(
+        learner.objective, as_rows(learner.kind, trees, tokens.reduce()), reference, context
+    )
     record(records, learner.objective, trees, tokens, known, output)
     return output.losses
 
 
 def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
-    """What the sum of losses is divided by: rows (the policy's own answers are one each), or answer tokens, of the whole batch."""
+    """What the sum of losses is divided by: rows (the policy's own answers are one each), or answer
+    tokens, of the whole batch.
+    """
     if objective.denominator == "rows":
-        return sum(len(tree.completions) for tree in trees) if objective.rows == "rollouts" else len(trees)
+        return (
+            sum(len(tree.completions) for tree in trees)
+            if objective.rows == "rollouts"
+            else len(trees)
+        )
     return sum(len(completion) for tree in trees for completion in tree.completions)
 
 

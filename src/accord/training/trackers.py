@@ -1,7 +1,8 @@
-"""Figures handed on to a tracker of your choice. A tracker that fails is dropped, aloud; the run goes on.
+"""Figures handed on to a tracker of your choice. A tracker that fails is dropped, aloud; the run
+goes on.
 
-Each is a thin extra: `monitor.trackers` names it, its package must be installed, its own environment variables say where
-the figures go. Without it, nothing leaves the run's folder.
+Each is a thin extra: `monitor.trackers` names it, its package must be installed, its own
+environment variables say where the figures go. Without it, nothing leaves the run's folder.
 """
 
 from __future__ import annotations
@@ -62,11 +63,17 @@ class Trackers:
         self.active: dict[str, tuple[Log, Close]] = {}
         for name in names:
             start = TRACKERS[name][1]
-            self._guarded(name, lambda: self.active.__setitem__(name, start(load(name), run, settings)))
+            self._guarded(
+                name, lambda: self.active.__setitem__(name, start(load(name), run, settings))
+            )
 
     def log(self, line: Mapping[str, float]) -> None:
         """One line of metrics.jsonl."""
-        figures = {name: value for name, value in line.items() if name != "step" and isinstance(value, (int, float))}
+        figures = {
+            name: value
+            for name, value in line.items()
+            if name != "step" and isinstance(value, (int, float))
+        }
         for name, (log, _) in list(self.active.items()):
             self._guarded(name, lambda: log(figures, int(line["step"])))
 
@@ -77,11 +84,15 @@ class Trackers:
     def _guarded(self, name: str, work: Callable[[], object]) -> None:
         try:
             work()
-        except Exception as error:  # whatever a tracker's package raises: no run is worth losing to it
+        # whatever a tracker's package raises: no run is worth losing to it
+        except Exception as error:
             self.active.pop(name, None)
             words = next(iter(str(error).strip().splitlines()), "")
             words = words if len(words) <= SAID else words[:SAID] + "…"
-            self.say(f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run goes on without it.")
+            self.say(
+                f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run goes on"
+                " without it."
+            )
 
 
 def load(name: str):
@@ -94,7 +105,9 @@ def load(name: str):
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise UsageError(f"monitor.trackers names {name}, and it is not installed: pip install {name}.") from error
+        raise UsageError(
+            f"monitor.trackers names {name}, and it is not installed: pip install {name}."
+        ) from error
 
 
 def require(names: Sequence[str]) -> None:

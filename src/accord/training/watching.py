@@ -45,39 +45,74 @@ class Monitor:
 def facts_of(ready: Ready) -> Facts:
     """What the rules need to know of a prepared run."""
     objective, order = ready.learner.objective, ready.order
-    at_reference = objective.at_reference if ready.reference_kind != "base" else None  # there the policy has left already
+    # there the policy has left already
+    at_reference = objective.at_reference if ready.reference_kind != "base" else None
     return Facts(
-        objective.name, objective.options, ready.steps, len(ready.rows.trees), order.batch_size, order.batches_per_epoch,
-        ready.peak, ready.tie_width, at_reference, ready.config.train.clip,
+        objective.name,
+        objective.options,
+        ready.steps,
+        len(ready.rows.trees),
+        order.batch_size,
+        order.batches_per_epoch,
+        ready.peak,
+        ready.tie_width,
+        at_reference,
+        ready.config.train.clip,
         ready.source is not None,
-    )  # fmt: skip
+    )
 
 
 def explained(ready: Ready, step: int, finding: Finding) -> Finding:
-    """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows are no pairs."""
-    if finding.check != PREFIX + "chosen-falling" or ready.learner.kind != "pairs" or ready.source is not None:
+    """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows
+    are no pairs.
+    """
+    if (
+        finding.check != PREFIX + "chosen-falling"
+        or ready.learner.kind != "pairs"
+        or ready.source is not None
+    ):
         return finding
     trees: list[Tree] = []
     for index in range(step - 1, -1, -1):
         trees += ready.batch_trees(index)
         if len(trees) >= PAIRS_LOOKED_AT or index == 0:
             break
-    return replace(finding, evidence={**finding.evidence, **similar_pairs(ready, trees[:PAIRS_LOOKED_AT])})
+    return replace(
+        finding, evidence={**finding.evidence, **similar_pairs(ready, trees[:PAIRS_LOOKED_AT])}
+    )
 
 
 @torch.no_grad()
 def similar_pairs(ready: Ready, trees: Sequence[Tree]) -> dict:
-    """The pairs whose answers are most alike, and whether those are the ones whose chosen answer fell."""
+    """The pairs whose answers are most alike, and whether those are the ones whose chosen answer
+    fell.
+    """
     learner = ready.learner
     scores = ches(ready.model, trees)
     out: dict[str, object] = {"overlap": sum(map(overlap, trees)) / len(trees)}
     if learner.reference is not None:
-        change = torch.cat([(learner.forward([t]).reduce().sum - learner.reference.logps([t]).sum)[:1] for t in trees]).double().cpu()
+        change = (
+            torch.cat(
+                [
+                    (learner.forward([t]).reduce().sum - learner.reference.logps([t]).sum)[:1]
+                    for t in trees
+                ]
+            )
+            .double()
+            .cpu()
+        )
         out["ches_and_fall"] = spearman(scores, -change)
     most = sorted(range(len(trees)), key=lambda i: -scores[i].item())[:5]
-    return out | {"pairs": [
-        {"at": ready.rows.origin(trees[i]), "ches": scores[i].item(), "overlap": overlap(trees[i])} for i in most
-    ]}  # fmt: skip
+    return out | {
+        "pairs": [
+            {
+                "at": ready.rows.origin(trees[i]),
+                "ches": scores[i].item(),
+                "overlap": overlap(trees[i]),
+            }
+            for i in most
+        ]
+    }
 
 
 def action(on_flag: str, found: Sequence[Finding], can_go_back: bool) -> tuple[str, Finding] | None:
@@ -90,6 +125,10 @@ def action(on_flag: str, found: Sequence[Finding], can_go_back: bool) -> tuple[s
         return None
     if on_flag == "stop":
         return "stop", asking[0]
-    wanted = [(rule.adapt, finding) for finding in asking if (rule := rule_of(finding.check)) is not None and rule.adapt]
+    wanted = [
+        (rule.adapt, finding)
+        for finding in asking
+        if (rule := rule_of(finding.check)) is not None and rule.adapt
+    ]
     wanted = [(what, finding) for what, finding in wanted if what != "best" or can_go_back]
     return min(wanted, key=lambda pair: pair[0] != "best", default=None)

@@ -1,4 +1,6 @@
-"""A local OpenAI-compatible server whose answers a test writes: well-behaved, broken, or a real tiny model's."""
+"""A local OpenAI-compatible server whose answers a test writes: well-behaved, broken, or a real
+tiny model's.
+"""
 
 from __future__ import annotations
 
@@ -21,13 +23,22 @@ def shown(body: dict) -> tuple[str, str]:
 
 def reply(content: object, finish: str = "stop", choices: int = 1, **message) -> tuple[int, object]:
     """A 200 with that many choices."""
-    choice = {"index": 0, "finish_reason": finish, "message": {"role": "assistant", "content": content, **message}}
-    return 200, {"choices": [choice] * choices, "usage": {"prompt_tokens": 10, "completion_tokens": 2}}
+    choice = {
+        "index": 0,
+        "finish_reason": finish,
+        "message": {"role": "assistant", "content": content, **message},
+    }
+    return 200, {
+        "choices": [choice] * choices,
+        "usage": {"prompt_tokens": 10, "completion_tokens": 2},
+    }
 
 
 @contextmanager
 def serving(answer: Callable[[dict, dict], tuple[int, object] | float]):
-    """The address of a server; `answer` maps a request's JSON and headers to a status and a body, or to seconds of silence."""
+    """The address of a server; `answer` maps a request's JSON and headers to a status and a body,
+    or to seconds of silence.
+    """
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
@@ -50,7 +61,9 @@ def serving(answer: Callable[[dict, dict], tuple[int, object] | float]):
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread = threading.Thread(
+        target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True
+    )
     thread.start()
     try:
         yield f"http://127.0.0.1:{server.server_address[1]}/v1"

@@ -10,13 +10,21 @@ from accord.types import UsageError
 
 
 def test_the_higher_score_wins():
-    judged = scoring_judge("vader")([Contest("?", "lovely", "awful"), Contest("?", "awful", "lovely"), Contest("?", "a", "b")])
-    assert judged.scores == [1.0, 0.0, 0.5] and judged.account["mean_score"] == judged.account["mean_score_other"]
+    judged = scoring_judge("vader")(
+        [Contest("?", "lovely", "awful"), Contest("?", "awful", "lovely"), Contest("?", "a", "b")]
+    )
+    assert (
+        judged.scores == [1.0, 0.0, 0.5]
+        and judged.account["mean_score"] == judged.account["mean_score_other"]
+    )
 
 
 def test_without_a_score_there_is_no_verdict():
     judged = by_scores([1.0, math.nan, 3.0], [0.0, 1.0, math.nan])
-    assert judged.scores == [1.0, None, None] and judged.account == {"mean_score": 1.0, "mean_score_other": 0.0}
+    assert judged.scores == [1.0, None, None] and judged.account == {
+        "mean_score": 1.0,
+        "mean_score_other": 0.0,
+    }
     assert by_scores([math.nan], [1.0]).account == {"mean_score": None, "mean_score_other": None}
 
 

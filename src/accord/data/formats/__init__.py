@@ -1,4 +1,6 @@
-"""What a row of a file means: a table of small recognisers, and one normal form that all of them give."""
+"""What a row of a file means: a table of small recognisers, and one normal form that all of them
+give.
+"""
 
 from accord.data.formats.kinds import as_kind
 from accord.data.formats.ranked import POLICIES, Pairing

@@ -1,4 +1,5 @@
-"""Public data sets with columns of their own: two answers, and a column that says which was preferred.
+"""Public data sets with columns of their own: two answers, and a column that says which was
+preferred.
 
 Sources, all dataset cards on huggingface.co: stanfordnlp/SHP; PKU-Alignment/PKU-SafeRLHF;
 openai/webgpt_comparisons; nvidia/HelpSteer2 (preference); nvidia/HelpSteer3 (preference).
@@ -14,25 +15,32 @@ from accord.data.ledger import RowError
 
 def shp(row: Row) -> list[Draft]:
     """Stanford Human Preferences: labels is 1 where answer A is preferred, 0 where B is."""
-    return _ordered(row, "history", "human_ref_A", "human_ref_B", first=parts.label(row["labels"], "labels"))
+    return _ordered(
+        row, "history", "human_ref_A", "human_ref_B", first=parts.label(row["labels"], "labels")
+    )
 
 
 def pku(row: Row) -> list[Draft]:
-    """PKU-SafeRLHF: the more helpful answer is chosen, or the safer where the file has no other verdict.
+    """PKU-SafeRLHF: the more helpful answer is chosen, or the safer where the file has no other
+    verdict.
 
     To train on safety where it has both: columns={"better_response_id": "safer_response_id"}.
     """
     column = row.name("better_response_id|safer_response_id")
     if row.get("safer_response_id", row[column]) != row[column]:
         row.notes.append("the better answer is not the safer one")
-    return _ordered(row, "prompt", "response_0", "response_1", first=not parts.label(row[column], column))
+    return _ordered(
+        row, "prompt", "response_0", "response_1", first=not parts.label(row[column], column)
+    )
 
 
 def webgpt(row: Row) -> list[Draft]:
     """WebGPT comparisons: the higher score wins; the question is text or {full_text, …}."""
     question = row["question"]
     asked = question.get("full_text") if isinstance(question, dict) else question
-    answers = [(parts.number(row[f"score_{one}"], f"score_{one}"), row[f"answer_{one}"]) for one in (0, 1)]
+    answers = [
+        (parts.number(row[f"score_{one}"], f"score_{one}"), row[f"answer_{one}"]) for one in (0, 1)
+    ]
     (most, better), (least, worse) = sorted(answers, key=lambda scored: -scored[0])
     _refuse_tie(most - least, "score_0 and score_1 are equal")
     before = after_system(row, parts.prompt(asked, "question"))

@@ -1,7 +1,8 @@
 """From the parts of a row to a prompt and its answers, in one normal form, or a reason why not.
 
-Answers come alone, or after a copy of the prompt, or at the end of a whole dialogue. All three are settled here,
-for every format alike: the prompt is what the answers share, split between messages and never inside one.
+Answers come alone, or after a copy of the prompt, or at the end of a whole dialogue. All three are
+settled here, for every format alike: the prompt is what the answers share, split between messages
+and never inside one.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
 from accord.types import Turn
 
-# Two text answers that both begin with the whole prompt repeat it. Under this many characters they may as well do
-# so by chance ("Hi" before "Hi there" and "Hi, what's up?"), and then nothing is removed.
+# Two text answers that both begin with the whole prompt repeat it. Under this many characters they
+# may as well do so by chance ("Hi" before "Hi there" and "Hi, what's up?"), and then nothing is
+# removed.
 ECHO = 20
 
 
@@ -23,7 +25,9 @@ class Draft:
     """What a format read in a row: an example without its origin and its other columns."""
 
     prompt: tuple[Turn, ...]
-    answers: tuple  # the example's fields after the prompt: (chosen, rejected), (completion, desirable), (completion,)
+    # the example's fields after the prompt: (chosen, rejected), (completion, desirable),
+    # (completion,)
+    answers: tuple
     extra: dict = field(default_factory=dict)
 
 
@@ -41,20 +45,29 @@ def after_system(row: Row, before: tuple[Turn, ...]) -> tuple[Turn, ...]:
     return (Turn("system", parts.text(said, row.name("system|system_prompt"))), *before)
 
 
-def pair(row: Row, before: tuple[Turn, ...], chosen: object, rejected: object, **extra: object) -> list[Draft]:
-    """A comparison of two answers in any shape; `before` is empty where the answers carry their prompt."""
+def pair(
+    row: Row, before: tuple[Turn, ...], chosen: object, rejected: object, **extra: object
+) -> list[Draft]:
+    """A comparison of two answers in any shape; `before` is empty where the answers carry their
+    prompt.
+    """
     chosen, rejected = _without_echo(row, before, chosen, rejected)
     prompt, good = _continuation(before, parts.answer(chosen, "chosen"), "chosen")
     other, bad = _continuation(before, parts.answer(rejected, "rejected"), "rejected")
     if prompt != other:
         raise RowError(
             "diverges before the last turn",
-            "chosen and rejected differ before their last assistant turn, so they answer different prompts.",
+            "chosen and rejected differ before their last assistant turn, so they answer different"
+            " prompts.",
         )
     if good.strip() == bad.strip():
         blank = "both empty" if not good.strip() else "the same text"
-        raise RowError("same answers", f"chosen and rejected are {blank}; such a pair carries no preference.")
-    return [Draft(_checked(row, prompt), (_filled(good, "chosen"), _filled(bad, "rejected")), extra)]
+        raise RowError(
+            "same answers", f"chosen and rejected are {blank}; such a pair carries no preference."
+        )
+    return [
+        Draft(_checked(row, prompt), (_filled(good, "chosen"), _filled(bad, "rejected")), extra)
+    ]
 
 
 def labelled(row: Row, before: tuple[Turn, ...], value: object, desirable: bool) -> list[Draft]:
@@ -69,23 +82,29 @@ def demonstration(row: Row, before: tuple[Turn, ...], value: object) -> list[Dra
 
 def _single(row: Row, before: tuple[Turn, ...], value: object, rest: tuple) -> list[Draft]:
     if isinstance(value, str) and _repeats(before, value):
-        row.notes.append("answer begins with the prompt: kept as it is")  # one answer may quote the question
+        # one answer may quote the question
+        row.notes.append("answer begins with the prompt: kept as it is")
     prompt, said = _continuation(before, parts.answer(value, "the answer"), "the answer")
     return [Draft(_checked(row, prompt), (_filled(said, "the answer"), *rest))]
 
 
-def _continuation(before: tuple[Turn, ...], said: tuple[Turn, ...], where: str) -> tuple[tuple[Turn, ...], str]:
+def _continuation(
+    before: tuple[Turn, ...], said: tuple[Turn, ...], where: str
+) -> tuple[tuple[Turn, ...], str]:
     """Splits an answer into the prompt it continues and its own text.
 
-    `said` is the answer alone, or context that holds `before` at its start or its end, and then the answer. A
-    first user message repeated (UltraFeedback) and a whole dialogue with its last question as `prompt` are both
-    such contexts.
+    `said` is the answer alone, or context that holds `before` at its start or its end, and then the
+    answer. A first user message repeated (UltraFeedback) and a whole dialogue with its last
+    question as `prompt` are both such contexts.
     """
     if not said:
         raise RowError("empty answer", f"{where} is an empty list of messages.")
     *context, last = said
     if last.role != "assistant":
-        raise RowError("not an assistant turn", f"{where} ends in a turn of role {last.role}, not in an answer.")
+        raise RowError(
+            "not an assistant turn",
+            f"{where} ends in a turn of role {last.role}, not in an answer.",
+        )
     if not context:
         return before, last.content
     system = before[:1] if before and before[0].role == "system" != context[0].role else ()
@@ -94,7 +113,8 @@ def _continuation(before: tuple[Turn, ...], said: tuple[Turn, ...], where: str) 
     if asked and asked not in (found[: len(asked)], found[-len(asked) :]):
         raise RowError(
             "several messages in an answer",
-            f"{where} has {len(said)} messages, which do not begin with the prompt's; an answer is one message.",
+            f"{where} has {len(said)} messages, which do not begin with the prompt's; an answer is"
+            " one message.",
         )
     return (*system, *context), last.content
 
@@ -103,7 +123,9 @@ def _stripped(turns) -> list[tuple[str, str]]:
     return [(turn.role, turn.content.strip()) for turn in turns]
 
 
-def _without_echo(row: Row, before: tuple[Turn, ...], chosen: object, rejected: object) -> tuple[object, object]:
+def _without_echo(
+    row: Row, before: tuple[Turn, ...], chosen: object, rejected: object
+) -> tuple[object, object]:
     """Two text answers without the prompt that both repeat, where that is beyond doubt."""
     if not (isinstance(chosen, str) and isinstance(rejected, str)):
         return chosen, rejected
@@ -120,7 +142,9 @@ def _without_echo(row: Row, before: tuple[Turn, ...], chosen: object, rejected: 
 
 
 def _repeats(before: tuple[Turn, ...], answer: str) -> bool:
-    """Whether a text answer begins with the whole prompt, which is one user turn, perhaps after a system's."""
+    """Whether a text answer begins with the whole prompt, which is one user turn, perhaps after a
+    system's.
+    """
     asked = [turn.content for turn in before if turn.role != "system"]
     return len(asked) == 1 and bool(asked[0].strip()) and answer.startswith(asked[0])
 
@@ -129,10 +153,14 @@ def _checked(row: Row, prompt: tuple[Turn, ...]) -> tuple[Turn, ...]:
     """The prompt, if it asks something; notes what a person should know of it."""
     if not any(turn.content.strip() for turn in prompt if turn.role != "system") or not prompt:
         if any(turn.role == "system" and turn.content.strip() for turn in prompt):
-            raise RowError("no user turn", "the prompt has a system turn and nothing that the user says.")
+            raise RowError(
+                "no user turn", "the prompt has a system turn and nothing that the user says."
+            )
         raise RowError("no prompt", "there is no prompt, or nothing but blanks in it.")
     if not any(turn.role == "user" for turn in prompt):
-        raise RowError("no user turn", "the prompt has no turn of the user; a chat needs one to answer.")
+        raise RowError(
+            "no user turn", "the prompt has no turn of the user; a chat needs one to answer."
+        )
     if prompt[-1].role == "assistant":
         row.notes.append("prompt ends in an assistant turn: the answer continues it")
     if row.get("tools"):
@@ -144,5 +172,7 @@ def _checked(row: Row, prompt: tuple[Turn, ...]) -> tuple[Turn, ...]:
 
 def _filled(answer: str, where: str) -> str:
     if not answer.strip():
-        raise RowError("empty answer", f"{where} is empty or blank; there is no token to learn from.")
+        raise RowError(
+            "empty answer", f"{where} is empty or blank; there is no token to learn from."
+        )
     return answer

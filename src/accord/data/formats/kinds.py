@@ -1,10 +1,12 @@
-"""From the kind of row that a file holds to the kind that an objective trains on, where that is honest.
+"""From the kind of row that a file holds to the kind that an objective trains on, where that is
+honest.
 
     pairs ──▶ labelled           each pair serves as two labels: chosen desirable, rejected not
     pairs ──▶ demonstrations     the chosen answer
     labelled ──▶ demonstrations  the desirable ones; the others are left out and counted
 
-Labelled answers are not paired: which two would be compared is a choice that changes what is learnt.
+Labelled answers are not paired: which two would be compared is a choice that changes what is
+learnt.
 """
 
 from __future__ import annotations
@@ -28,10 +30,13 @@ def _pairs(example: Example) -> list[Example]:
     if isinstance(example, Labelled):
         raise RowError(
             "labelled, not paired",
-            "answers labelled good or bad one at a time; they are not paired silently. Train on them as they are "
-            "with objective kto (rows 'labelled').",
+            "answers labelled good or bad one at a time; they are not paired silently. Train on"
+            " them as they are with objective kto (rows 'labelled').",
         )
-    raise RowError("not a comparison", "one answer and nothing to compare it with; use sft (rows 'demonstrations').")
+    raise RowError(
+        "not a comparison",
+        "one answer and nothing to compare it with; use sft (rows 'demonstrations').",
+    )
 
 
 def _labelled(example: Example) -> list[Example]:
@@ -39,8 +44,13 @@ def _labelled(example: Example) -> list[Example]:
         return [example]
     if isinstance(example, Pair):
         sides = ((example.chosen, True), (example.rejected, False))
-        return [Labelled(example.prompt, said, good, example.origin, example.extra) for said, good in sides]
-    raise RowError("no label", "a prompt and an answer without a column 'label' (true or false, 1 or 0).")
+        return [
+            Labelled(example.prompt, said, good, example.origin, example.extra)
+            for said, good in sides
+        ]
+    raise RowError(
+        "no label", "a prompt and an answer without a column 'label' (true or false, 1 or 0)."
+    )
 
 
 def _demonstrations(example: Example) -> list[Example]:

@@ -1,7 +1,9 @@
-"""Formats whose rows hold a chosen and a rejected answer. One function a format; `table.py` says when each is meant.
+"""Formats whose rows hold a chosen and a rejected answer. One function a format; `table.py` says
+when each is meant.
 
-Sources: huggingface.co/docs/trl (dataset formats); LLaMA-Factory data/README.md (Alpaca, ShareGPT); ms-swift,
-Custom-dataset.md; OpenAI's preference fine-tuning guide; Bai et al. 2022, arXiv:2204.05862 (HH transcripts).
+Sources: huggingface.co/docs/trl (dataset formats); LLaMA-Factory data/README.md (Alpaca, ShareGPT);
+ms-swift, Custom-dataset.md; OpenAI's preference fine-tuning guide; Bai et al. 2022,
+arXiv:2204.05862 (HH transcripts).
 """
 
 from __future__ import annotations
@@ -16,11 +18,15 @@ from accord.types import Turn
 def explicit(row: Row) -> list[Draft]:
     """A prompt beside two answers, each text or messages (TRL explicit, Orca, Argilla)."""
     before = prompt_of(row, "prompt|instruction|question|input")
-    return pair(row, before, row.pick("chosen|chosen_response"), row.pick("rejected|rejected_response"))
+    return pair(
+        row, before, row.pick("chosen|chosen_response"), row.pick("rejected|rejected_response")
+    )
 
 
 def ultrafeedback(row: Row) -> list[Draft]:
-    """UltraFeedback binarized: answers that repeat the prompt's turn, with scores, which stay in `extra`."""
+    """UltraFeedback binarized: answers that repeat the prompt's turn, with scores, which stay in
+    `extra`.
+    """
     if row["score_chosen"] == row["score_rejected"]:
         row.notes.append("chosen and rejected have equal scores")
     return explicit(row)
@@ -31,20 +37,24 @@ def implicit(row: Row) -> list[Draft]:
     if isinstance(row["chosen"], str) or isinstance(row["rejected"], str):
         raise RowError(
             "ambiguous prompt",
-            "no prompt column and plain text without turn markers: where the prompt ends cannot be known. "
-            "Add a prompt column, or name it with columns={'prompt': …}.",
+            "no prompt column and plain text without turn markers: where the prompt ends cannot be"
+            " known. Add a prompt column, or name it with columns={'prompt': …}.",
         )
     return pair(row, after_system(row, ()), row["chosen"], row["rejected"])
 
 
 def hh(row: Row) -> list[Draft]:
     """Two HH transcripts, split at their last common assistant marker."""
-    chosen, rejected = (parts.dialogue(parts.text(row[side], side)) for side in ("chosen", "rejected"))
+    chosen, rejected = (
+        parts.dialogue(parts.text(row[side], side)) for side in ("chosen", "rejected")
+    )
     return pair(row, after_system(row, ()), chosen, rejected)
 
 
 def hh_prompt(row: Row) -> list[Draft]:
-    """An HH transcript as the prompt, with answers apart; the blank after the marker belongs to neither."""
+    """An HH transcript as the prompt, with answers apart; the blank after the marker belongs to
+    neither.
+    """
     sides = (parts.text(row[side], side) for side in ("chosen", "rejected"))
     asked = row["prompt"].strip()
     answers = (side.strip().removeprefix(asked).strip() for side in sides)
@@ -59,7 +69,9 @@ def alpaca(row: Row) -> list[Draft]:
 def alpaca_outputs(row: Row) -> list[Draft]:
     """The old Alpaca comparison: output is [good, bad]."""
     if len(row["output"]) != 2:
-        raise RowError("wrong type", f"output has {len(row['output'])} answers; [good, bad] is expected.")
+        raise RowError(
+            "wrong type", f"output has {len(row['output'])} answers; [good, bad] is expected."
+        )
     return pair(row, alpaca_prompt(row), *row["output"])
 
 
@@ -74,10 +86,15 @@ def alpaca_prompt(row: Row) -> tuple[Turn, ...]:
 def _exchanges(history: object):
     if history == "":  # an empty cell of a CSV file
         return
-    if not isinstance(history, list) or not all(isinstance(item, list) and len(item) == 2 for item in history):
+    if not isinstance(history, list) or not all(
+        isinstance(item, list) and len(item) == 2 for item in history
+    ):
         raise RowError("wrong type", "history is no list of [question, answer] pairs.")
     for question, reply in history:
-        yield Turn("user", parts.text(question, "history")), Turn("assistant", parts.text(reply, "history"))
+        yield (
+            Turn("user", parts.text(question, "history")),
+            Turn("assistant", parts.text(reply, "history")),
+        )
 
 
 def sharegpt(row: Row) -> list[Draft]:
@@ -96,7 +113,9 @@ def openai(row: Row) -> list[Draft]:
 
 
 def ms_swift(row: Row) -> list[Draft]:
-    """ms-swift: the last message is chosen; the rejected one is text, a message, or a whole conversation."""
+    """ms-swift: the last message is chosen; the rejected one is text, a message, or a whole
+    conversation.
+    """
     context, chosen = last_answer(row, "messages")
     return pair(row, context, chosen, row.pick("rejected_response|rejected_messages"))
 

@@ -1,7 +1,8 @@
-"""What rows are made of: text, messages, transcripts, answers, labels. Each reader takes any JSON value.
+"""What rows are made of: text, messages, transcripts, answers, labels. Each reader takes any JSON
+value.
 
-A value that is not what it should be raises RowError with the column's name; nothing is guessed, and no text is
-changed: what stands in the file is what the model will see.
+A value that is not what it should be raises RowError with the column's name; nothing is guessed,
+and no text is changed: what stands in the file is what the model will see.
 """
 
 from __future__ import annotations
@@ -29,15 +30,17 @@ ROLES = {
     "observation": "tool",
 }
 
-# A turn of an HH transcript: a blank line, then the speaker. Only the first may stand at the very start. "Human:"
-# elsewhere is text: 28 of 2,312 rows of HH harmless-base have it inside an answer.
+# A turn of an HH transcript: a blank line, then the speaker. Only the first may stand at the very
+# start. "Human:" elsewhere is text: 28 of 2,312 rows of HH harmless-base have it inside an answer.
 SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
 # HelpSteer2 writes several turns into one prompt, the first of them the user's, without a marker.
 EXTRA_ID = re.compile(r"\s*<extra_id_1>(User|Assistant)\n")
 
 
 class Row(dict):
-    """One row as the recognisers see it: its columns, how lists are to be paired, and the notes made on it."""
+    """One row as the recognisers see it: its columns, how lists are to be paired, and the notes
+    made on it.
+    """
 
     def __init__(self, columns: dict, pairing=None) -> None:
         super().__init__(columns)
@@ -65,18 +68,24 @@ def text(value: object, where: str) -> str:
     if not isinstance(value, str):
         raise RowError("wrong type", f"{where} is {kind_of(value)} where text is expected.")
     if "\0" in value:
-        raise RowError("NUL character", f"{where} holds a NUL character, so it is no text or was damaged.")
+        raise RowError(
+            "NUL character", f"{where} holds a NUL character, so it is no text or was damaged."
+        )
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        raise RowError("lone surrogate", f"{where} holds half a surrogate pair, which no tokenizer takes.") from None
+        raise RowError(
+            "lone surrogate", f"{where} holds half a surrogate pair, which no tokenizer takes."
+        ) from None
     return value
 
 
 def _part(part: dict, where: str) -> str:
     if part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
         found = f"{part.get('type')!r:.40}"
-        raise RowError("not text", f"{where} has a content part of type {found}; only text parts can be used.")
+        raise RowError(
+            "not text", f"{where} has a content part of type {found}; only text parts can be used."
+        )
     return part["text"]
 
 
@@ -85,17 +94,24 @@ def turn(message: object, where: str) -> Turn:
     if not isinstance(message, dict):
         raise RowError("wrong type", f"{where} has {kind_of(message)} where a message is expected.")
     if message.get("tool_calls") or message.get("function_call"):
-        raise RowError("tool calls", f"{where} calls a tool; the call would be lost, since only text is kept.")
+        raise RowError(
+            "tool calls", f"{where} calls a tool; the call would be lost, since only text is kept."
+        )
     role = message.get("role", message.get("from"))
     if not isinstance(role, str) or role.lower() not in ROLES:
-        raise RowError("unknown role", f"{where} has a message of role {role!r:.40}; known: {', '.join(ROLES)}.")
+        raise RowError(
+            "unknown role",
+            f"{where} has a message of role {role!r:.40}; known: {', '.join(ROLES)}.",
+        )
     return Turn(ROLES[role.lower()], text(message.get("content", message.get("value")), where))
 
 
 def turns(value: object, where: str) -> tuple[Turn, ...]:
     """A list of messages."""
     if not isinstance(value, list):
-        raise RowError("wrong type", f"{where} is {kind_of(value)} where a list of messages is expected.")
+        raise RowError(
+            "wrong type", f"{where} is {kind_of(value)} where a list of messages is expected."
+        )
     return tuple(turn(message, where) for message in value)
 
 
@@ -135,11 +151,15 @@ def dialogue(value: str) -> tuple[Turn, ...]:
 def _alternating(marked: list[str]) -> tuple[Turn, ...]:
     """Turns from [speaker, words, speaker, words, …]."""
     speakers, words = marked[::2], marked[1::2]
-    return tuple(Turn(ROLES[who.lower()], said.strip()) for who, said in zip(speakers, words, strict=True))
+    return tuple(
+        Turn(ROLES[who.lower()], said.strip()) for who, said in zip(speakers, words, strict=True)
+    )
 
 
 def answer(value: object, where: str) -> tuple[Turn, ...]:
-    """An answer with whatever context it carries: text, one message, messages, a whole dialogue, or turns."""
+    """An answer with whatever context it carries: text, one message, messages, a whole dialogue, or
+    turns.
+    """
     if isinstance(value, tuple):
         return value
     if isinstance(value, dict):
@@ -155,16 +175,24 @@ def answer(value: object, where: str) -> tuple[Turn, ...]:
 def label(value: object, where: str) -> bool:
     """A label: true, false, 0, 1, or these words as text."""
     if isinstance(value, str):
-        value = {"true": True, "false": False, "1": True, "0": False}.get(value.strip().lower(), value)
+        value = {"true": True, "false": False, "1": True, "0": False}.get(
+            value.strip().lower(), value
+        )
     if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-        raise RowError("wrong label", f"{where} is {value!r:.40}; a label is true or false, 1 or 0.")
+        raise RowError(
+            "wrong label", f"{where} is {value!r:.40}; a label is true or false, 1 or 0."
+        )
     return bool(value)
 
 
 def number(value: object, where: str) -> float:
     """A finite number, also as text (CSV); a boolean is none."""
     try:
-        found = float(value) if isinstance(value, (int, float, str)) and not isinstance(value, bool) else None
+        found = (
+            float(value)
+            if isinstance(value, (int, float, str)) and not isinstance(value, bool)
+            else None
+        )
     except (ValueError, OverflowError):
         found = None
     if found is None or found != found or found in (float("inf"), float("-inf")):

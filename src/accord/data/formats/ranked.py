@@ -34,7 +34,8 @@ def _best_worst(scored: list[Scored]) -> Iterator[tuple[Scored, Scored]]:
     yield scored[0], scored[-1]
 
 
-# From answers in falling order of worth to the pairs (better, worse) they give. Equal ones never make a pair.
+# From answers in falling order of worth to the pairs (better, worse) they give. Equal ones never
+# make a pair.
 POLICIES = {
     "best-worst": _best_worst,
     "adjacent": pairwise,
@@ -63,7 +64,10 @@ class Pairing:
     def pairs(self, scored: list[Scored]) -> list[tuple[Scored, Scored]]:
         """(better, worse) pairs, in falling order of worth."""
         falling = sorted(scored, key=lambda one: -one.worth)
-        gaps = ((better, worse, better.worth - worse.worth) for better, worse in POLICIES[self.policy](falling))
+        gaps = (
+            (better, worse, better.worth - worse.worth)
+            for better, worse in POLICIES[self.policy](falling)
+        )
         return [(better, worse) for better, worse, gap in gaps if gap > 0 and gap >= self.margin]
 
 
@@ -72,7 +76,9 @@ def ranked(row: Row) -> list[Draft]:
     before = prompt_of(row, PROMPT)
     scored = _scored(row)
     if len(scored) < 2:
-        raise RowError("not a comparison", f"{len(scored)} answers in the list; two are needed to compare.")
+        raise RowError(
+            "not a comparison", f"{len(scored)} answers in the list; two are needed to compare."
+        )
     name = "rank" if _by_rank(row) else "score"
     sign = -1 if name == "rank" else 1
     drafts: list[Draft] = []
@@ -90,16 +96,23 @@ def is_ranked(row: Row) -> bool:
     if not isinstance(answers, list) or not answers:
         return False
     beside = row.pick(f"{SCORES}|{RANKS}")
-    return isinstance(beside, list) or all(isinstance(one, dict) and _key(one, f"{SCORE}|rank") for one in answers)
+    return isinstance(beside, list) or all(
+        isinstance(one, dict) and _key(one, f"{SCORE}|rank") for one in answers
+    )
 
 
 def _scored(row: Row) -> list[Scored]:
     answers, name = row.pick(ANSWERS), row.name(ANSWERS)
     beside = row.name(SCORES) or row.name(RANKS)
     if beside is None or not isinstance(row[beside], list):
-        return [Scored(one[_key(one, SAID) or ""], _worth_inside(one)) for one in map(_spoken, answers)]
+        return [
+            Scored(one[_key(one, SAID) or ""], _worth_inside(one)) for one in map(_spoken, answers)
+        ]
     if len(row[beside]) != len(answers):
-        raise RowError("wrong type", f"{name} has {len(answers)} answers but {beside} {len(row[beside])} values.")
+        raise RowError(
+            "wrong type",
+            f"{name} has {len(answers)} answers but {beside} {len(row[beside])} values.",
+        )
     sign = -1 if _by_rank(row) else 1  # rank 1 is the best
     worths = (sign * parts.number(value, beside) for value in row[beside])
     return [Scored(_bare(one), worth) for one, worth in zip(answers, worths, strict=True)]
@@ -119,7 +132,10 @@ def _worth_inside(one: dict) -> float:
 
 def _spoken(one: dict) -> dict:
     if _key(one, SAID) is None:
-        raise RowError("wrong type", f"an answer of the list has no text; expected one of {SAID.replace('|', ', ')}.")
+        raise RowError(
+            "wrong type",
+            f"an answer of the list has no text; expected one of {SAID.replace('|', ', ')}.",
+        )
     return one
 
 

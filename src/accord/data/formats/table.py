@@ -1,7 +1,8 @@
 """The formats, from specific to general, and how a row finds its own.
 
-Each row is judged alone. The first format of the table that matches it reads it; the order is the only precedence
-there is, so a new format is one function and one line at the height where it is more specific than all below.
+Each row is judged alone. The first format of the table that matches it reads it; the order is the
+only precedence there is, so a new format is one function and one line at the height where it is
+more specific than all below.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class Format:
       needs: columns that must be there; "a|b" is either of two.
       convert: reads a row that matches; raises RowError for one that cannot be used.
       reads: further columns that it uses where they are there. All others are kept in `extra`.
-      keeps: of the columns it needs, those that stay in `extra`, since a verdict's strength is worth having.
+      keeps: of the columns it needs, those that stay in `extra`, since a verdict's strength is
+        worth having.
       when: a further condition on the row, where columns alone do not tell.
     """
 
@@ -43,11 +45,16 @@ class Format:
         return all(row.name(choice) for choice in self.needs) and self.when(row)
 
     def examples(self, row: Row, origin: Origin, columns: dict) -> list[Example]:
-        """The row's examples, with its origin and the columns (all of the row's) that the format does not use."""
+        """The row's examples, with its origin and the columns (all of the row's) that the format
+        does not use.
+        """
         used = {row.name(choice) for choice in (*self.needs, *self.reads)} - set(self.keeps)
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
-        return [make(draft.prompt, *draft.answers, origin, kept | draft.extra) for draft in self.convert(row)]
+        return [
+            make(draft.prompt, *draft.answers, origin, kept | draft.extra)
+            for draft in self.convert(row)
+        ]
 
 
 def _has_ratings(row: Row) -> bool:
@@ -77,7 +84,9 @@ DIALOGUE = "conversations|conversation"
 
 FORMATS = (
     Format("openai", "pairs", ("input", "preferred_output", "non_preferred_output"), pairs.openai),
-    Format("ms-swift", "pairs", ("messages", "rejected_response|rejected_messages"), pairs.ms_swift),
+    Format(
+        "ms-swift", "pairs", ("messages", "rejected_response|rejected_messages"), pairs.ms_swift
+    ),
     Format("shp", "pairs", ("history", "human_ref_A", "human_ref_B", "labels"), compared.shp),
     Format(
         "pku-saferlhf",
@@ -85,11 +94,21 @@ FORMATS = (
         ("prompt", "response_0", "response_1", "better_response_id|safer_response_id"),
         compared.pku,
     ),
-    Format("webgpt", "pairs", ("question", "answer_0", "answer_1", "score_0", "score_1"), compared.webgpt),
+    Format(
+        "webgpt",
+        "pairs",
+        ("question", "answer_0", "answer_1", "score_0", "score_1"),
+        compared.webgpt,
+    ),
     Format(
         "helpsteer",
         "pairs",
-        ("context|prompt", "response1|response_1", "response2|response_2", "overall_preference|preference_strength"),
+        (
+            "context|prompt",
+            "response1|response_1",
+            "response2|response_2",
+            "overall_preference|preference_strength",
+        ),
         compared.helpsteer,
         keeps=("overall_preference", "preference_strength"),
     ),
@@ -103,10 +122,21 @@ FORMATS = (
         keeps=("score_chosen", "score_rejected"),
     ),
     Format("argilla", "pairs", ("prompt", CHOSEN, REJECTED), pairs.explicit, when=_has_ratings),
-    Format("hh-prompt", "pairs", ("prompt", "chosen", "rejected"), pairs.hh_prompt, when=_is_hh_prompt),
+    Format(
+        "hh-prompt", "pairs", ("prompt", "chosen", "rejected"), pairs.hh_prompt, when=_is_hh_prompt
+    ),
     Format("trl-explicit", "pairs", ("prompt", "chosen", "rejected"), pairs.explicit),
-    Format("alpaca", "pairs", ("instruction", "chosen", "rejected"), pairs.alpaca, ALPACA, _is_alpaca),
-    Format("alpaca-outputs", "pairs", ("instruction", "output"), pairs.alpaca_outputs, ALPACA, _output_is_list),
+    Format(
+        "alpaca", "pairs", ("instruction", "chosen", "rejected"), pairs.alpaca, ALPACA, _is_alpaca
+    ),
+    Format(
+        "alpaca-outputs",
+        "pairs",
+        ("instruction", "output"),
+        pairs.alpaca_outputs,
+        ALPACA,
+        _output_is_list,
+    ),
     Format("argilla", "pairs", ("instruction|input", CHOSEN, REJECTED), pairs.explicit),
     Format("orca", "pairs", ("question", "chosen", "rejected"), pairs.explicit),
     Format(
@@ -120,11 +150,33 @@ FORMATS = (
     Format("hh", "pairs", ("chosen", "rejected"), pairs.hh, when=_is_hh),
     Format("trl-implicit", "pairs", ("chosen", "rejected"), pairs.implicit),
     Format("sharegpt-kto", "labelled", (DIALOGUE, single.LABEL), single.conversation_label),
-    Format("alpaca-kto", "labelled", ("instruction", "output", single.LABEL), single.alpaca_label, reads=ALPACA),
-    Format("trl-unpaired", "labelled", ("prompt|question", single.COMPLETION, single.LABEL), single.unpaired),
+    Format(
+        "alpaca-kto",
+        "labelled",
+        ("instruction", "output", single.LABEL),
+        single.alpaca_label,
+        reads=ALPACA,
+    ),
+    Format(
+        "trl-unpaired",
+        "labelled",
+        ("prompt|question", single.COMPLETION, single.LABEL),
+        single.unpaired,
+    ),
     Format("ms-swift-kto", "labelled", ("messages", single.LABEL), single.conversation_label),
-    Format("alpaca-sft", "demonstrations", ("instruction", "output"), single.alpaca_output, reads=ALPACA),
-    Format("prompt-completion", "demonstrations", ("prompt|question", single.COMPLETION), single.completion),
+    Format(
+        "alpaca-sft",
+        "demonstrations",
+        ("instruction", "output"),
+        single.alpaca_output,
+        reads=ALPACA,
+    ),
+    Format(
+        "prompt-completion",
+        "demonstrations",
+        ("prompt|question", single.COMPLETION),
+        single.completion,
+    ),
     Format("sharegpt-sft", "demonstrations", (DIALOGUE,), single.conversation),
     Format("messages", "demonstrations", ("messages",), single.conversation),
 )
@@ -142,11 +194,14 @@ def named(name: str) -> tuple[Format, ...]:
     return found
 
 
-def recognise(columns: dict, formats: tuple[Format, ...] = FORMATS, pairing: ranked.Pairing | None = None):
+def recognise(
+    columns: dict, formats: tuple[Format, ...] = FORMATS, pairing: ranked.Pairing | None = None
+):
     """The format of a row, and the row as that format's function wants it.
 
-    Columns that are null do not count as there: a table fills the columns that a row lacks with nulls. Only where
-    no format matches without them are they looked at, so that the message can say which one is null.
+    Columns that are null do not count as there: a table fills the columns that a row lacks with
+    nulls. Only where no format matches without them are they looked at, so that the message can say
+    which one is null.
 
     Raises:
       RowError: no format matches; names the row's columns, the nearest format and what it lacks.
@@ -162,8 +217,15 @@ def recognise(columns: dict, formats: tuple[Format, ...] = FORMATS, pairing: ran
 
 def _nearest(columns: dict, formats: tuple[Format, ...]) -> str:
     row = Row(columns)
-    nearest = max(formats, key=lambda each: sum(map(bool, map(row.name, each.needs))) / len(each.needs))
+    nearest = max(
+        formats, key=lambda each: sum(map(bool, map(row.name, each.needs))) / len(each.needs)
+    )
     lacks = [choice.replace("|", " or ") for choice in nearest.needs if row.name(choice) is None]
     has = ", ".join(str(name)[:40] for name in list(columns)[:12]) or "none"
-    missing = f"which also needs {', '.join(lacks)}" if lacks else "whose columns hold something else"
-    return f"columns {has}; the nearest format is {nearest.name}, {missing}. Name columns with columns={{…}}."
+    missing = (
+        f"which also needs {', '.join(lacks)}" if lacks else "whose columns hold something else"
+    )
+    return (
+        f"columns {has}; the nearest format is {nearest.name}, {missing}. Name columns with"
+        " columns={…}."
+    )

@@ -1,8 +1,10 @@
-"""A judge behind any OpenAI-compatible endpoint: replies kept on disk by content, every failure counted.
+"""A judge behind any OpenAI-compatible endpoint: replies kept on disk by content, every failure
+counted.
 
-`Endpoint` asks chats and reads each reply as what was asked for; `EndpointJudge` asks it for verdicts, in both orders
-(online/rewards/judge.py asks it for scores). The only file of accord that talks to a network, and only to the address that it is given. The key comes from an
-environment variable, travels in a header, and is written nowhere.
+`Endpoint` asks chats and reads each reply as what was asked for; `EndpointJudge` asks it for
+verdicts, in both orders (online/rewards/judge.py asks it for scores). The only file of accord that
+talks to a network, and only to the address that it is given. The key comes from an environment
+variable, travels in a header, and is written nowhere.
 """
 
 from __future__ import annotations
@@ -25,7 +27,8 @@ from accord.evaluate.judges.verdict import Contest, Judged
 from accord.types import UsageError
 
 KEY = "ACCORD_JUDGE_KEY"  # environment variable
-AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # statuses that another attempt may mend
+# statuses that another attempt may mend
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
 LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
 LONGEST_REPLY = 1 << 22  # bytes
@@ -51,7 +54,8 @@ class Wanted:
     """What a reply is to be read as."""
 
     name: str  # such as "verdict": what it is called in messages and in the files that keep it
-    read: Callable[[object], object | None]  # a reply's text; None where that is none, Failed where it is of no use
+    # a reply's text; None where that is none, Failed where it is of no use
+    read: Callable[[object], object | None]
     write: Callable[[object], str]  # what `read` reads back
 
 
@@ -62,7 +66,11 @@ VERDICT = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
 class Usage:
     """What the answers cost, counted by several threads; those from the disk cost nothing."""
 
-    counts: Counter = field(default_factory=lambda: Counter(requests=0, retries=0, cached=0, prompt_tokens=0, completion_tokens=0))
+    counts: Counter = field(
+        default_factory=lambda: Counter(
+            requests=0, retries=0, cached=0, prompt_tokens=0, completion_tokens=0
+        )
+    )
     lock: Lock = field(default_factory=Lock, repr=False)
 
     def add(self, name: str, amount: int = 1) -> None:
@@ -88,12 +96,17 @@ class Endpoint:
         try:
             self.address = httpx.URL(self.settings.url.rstrip("/") + "/chat/completions")
         except httpx.InvalidURL as error:
-            raise UsageError(f"{self.option}: {error}. Expected an address such as http://127.0.0.1:8000/v1.") from error
+            raise UsageError(
+                f"{self.option}: {error}. Expected an address such as http://127.0.0.1:8000/v1."
+            ) from error
         if self.address.scheme not in ("http", "https") or not self.address.host:
-            raise UsageError(f"{self.option}: expected an address such as http://127.0.0.1:8000/v1.")
+            raise UsageError(
+                f"{self.option}: expected an address such as http://127.0.0.1:8000/v1."
+            )
         if self.address.userinfo or self.address.query:
             raise UsageError(
-                f"The judge's address holds a user name, a password or a query. Give the key in the variable {self.settings.key}."
+                "The judge's address holds a user name, a password or a query. Give the key in the"
+                f" variable {self.settings.key}."
             )
 
     @property
@@ -106,17 +119,37 @@ class Endpoint:
         Raises:
           UsageError: the endpoint refuses every question.
         """
-        headers = {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
+        headers = (
+            {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
+        )
         with (
-            httpx.Client(timeout=self.settings.timeout, headers=headers, follow_redirects=False, trust_env=False) as client,
+            httpx.Client(
+                timeout=self.settings.timeout,
+                headers=headers,
+                follow_redirects=False,
+                trust_env=False,
+            ) as client,
             ThreadPoolExecutor(self.settings.workers) as pool,
         ):
-            distinct = {chat[-1]["content"]: chat for chat in chats}  # two may be the same: it is paid for once
-            found = dict(zip(distinct, pool.map(lambda chat: self._one(client, chat, wanted), distinct.values()), strict=True))
+            # two may be the same: it is paid for once
+            distinct = {chat[-1]["content"]: chat for chat in chats}
+            found = dict(
+                zip(
+                    distinct,
+                    pool.map(lambda chat: self._one(client, chat, wanted), distinct.values()),
+                    strict=True,
+                )
+            )
         return [found[chat[-1]["content"]] for chat in chats]
 
     def _one(self, client: httpx.Client, chat: Chat, wanted: Wanted) -> object:
-        body = {"model": self.settings.model, "messages": chat, "temperature": 0, "max_tokens": self.settings.max_tokens, "n": 1}
+        body = {
+            "model": self.settings.model,
+            "messages": chat,
+            "temperature": 0,
+            "max_tokens": self.settings.max_tokens,
+            "n": 1,
+        }
         file = self._file(body)
         if (kept := _kept(file, wanted)) is not None:
             self.usage.add("cached")
@@ -129,8 +162,12 @@ class Endpoint:
         return found
 
     def _file(self, body: dict) -> Path:
-        """Where the answer lies: named by all that it depends on, the address included; failures are never kept."""
-        digest = hashlib.sha256(json.dumps([self.settings.url, body], sort_keys=True).encode()).hexdigest()
+        """Where the answer lies: named by all that it depends on, the address included; failures
+        are never kept.
+        """
+        digest = hashlib.sha256(
+            json.dumps([self.settings.url, body], sort_keys=True).encode()
+        ).hexdigest()
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _ask(self, client: httpx.Client, body: dict) -> object:
@@ -165,14 +202,18 @@ class Endpoint:
         raise NoReply(reason)
 
     def _post(self, client: httpx.Client, body: dict) -> tuple[httpx.Response, bytes]:
-        """One attempt, with the whole reply. httpx bounds the wait for each piece of it; here all of them together are bounded.
+        """One attempt, with the whole reply. httpx bounds the wait for each piece of it; here all
+        of them together are bounded.
 
         Raises:
           httpx.HTTPError: none came, or not in time. Failed: it does not end.
         """
         until, content = time.monotonic() + self.settings.timeout, b""
         # As ASCII, since half a surrogate pair in a stranger's text has no UTF-8.
-        sent = {"content": json.dumps(body).encode("ascii"), "headers": {"content-type": "application/json"}}
+        sent = {
+            "content": json.dumps(body).encode("ascii"),
+            "headers": {"content-type": "application/json"},
+        }
         with client.stream("POST", self.address, **sent) as answer:
             for piece in answer.iter_bytes():
                 content += piece
@@ -190,8 +231,9 @@ class Endpoint:
         """
         if answer.status_code in HOPELESS:
             raise UsageError(
-                f"The judge at {self.address.host} answers {answer.status_code} to /chat/completions. "
-                f"Is the key in {self.settings.key}, are address and model right?"
+                f"The judge at {self.address.host} answers {answer.status_code} to"
+                f" /chat/completions. Is the key in {self.settings.key}, are address and model"
+                " right?"
             )
         if answer.status_code not in AGAIN:
             raise Failed(f"status {answer.status_code}")
@@ -200,7 +242,8 @@ class Endpoint:
     def _read(self, found: object, wanted: Wanted) -> object:
         """
         Raises:
-          Failed: not one choice, a refusal, a reply that was cut, or words that are not what was asked for.
+          Failed: not one choice, a refusal, a reply that was cut, or words that are not what was
+            asked for.
         """
         if not isinstance(found, dict):
             raise Failed("no object")
@@ -215,7 +258,11 @@ class Endpoint:
             raise Failed("refusal")
         read = wanted.read(message.get("content"))
         if read is None:
-            raise Failed("cut short" if choices[0].get("finish_reason") == "length" else f"no {wanted.name} in the reply")
+            raise Failed(
+                "cut short"
+                if choices[0].get("finish_reason") == "length"
+                else f"no {wanted.name} in the reply"
+            )
         return read
 
     def _count(self, usage: object) -> None:
@@ -235,25 +282,45 @@ class EndpointJudge(Endpoint):
         Raises:
           UsageError: the endpoint refuses every question, or not one contest got its two verdicts.
         """
-        found = self.ask([messages(c.prompt, *pair) for c in contests for pair in ((c.one, c.other), (c.other, c.one))], VERDICT)
+        found = self.ask(
+            [
+                messages(c.prompt, *pair)
+                for c in contests
+                for pair in ((c.one, c.other), (c.other, c.one))
+            ],
+            VERDICT,
+        )
         failures = Counter(str(one) for one in found if isinstance(one, Failed))
         verdicts = [None if isinstance(one, Failed) else one for one in found]
         return self._judged(verdicts[::2], verdicts[1::2], failures)
 
     def _judged(self, first: list, second: list, failures: Counter) -> Judged:
-        scores = [None if a is None or b is None else (a.value + 1 - b.value) / 2 for a, b in zip(first, second, strict=True)]
-        both = [(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+        scores = [
+            None if a is None or b is None else (a.value + 1 - b.value) / 2
+            for a, b in zip(first, second, strict=True)
+        ]
+        both = [
+            (a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
+        ]
         if not both:
             said = "; ".join(f"{count:,} × {reason}" for reason, count in failures.most_common(3))
-            raise UsageError(f"The judge {self.name} gave no usable verdict on {len(first):,} contests: {said}.")
+            raise UsageError(
+                f"The judge {self.name} gave no usable verdict on {len(first):,} contests: {said}."
+            )
         decided = [(a, b) for a, b in both if Verdict.TIE not in (a, b)]
-        swapped = sum(a == b for a, b in decided)  # the same letter in both orders: the place decided
+        # the same letter in both orders: the place decided
+        swapped = sum(a == b for a, b in decided)
         account = {
-            "contests": len(first), "judged": len(both), "left_out": len(first) - len(both),
-            "swapped_inconsistent": swapped, "swapped_inconsistent_share": swapped / len(both),
-            "first_place_share": sum(a is Verdict.A and b is Verdict.A for a, b in decided) / max(1, swapped),
+            "contests": len(first),
+            "judged": len(both),
+            "left_out": len(first) - len(both),
+            "swapped_inconsistent": swapped,
+            "swapped_inconsistent_share": swapped / len(both),
+            "first_place_share": (
+                sum(a is Verdict.A and b is Verdict.A for a, b in decided) / max(1, swapped)
+            ),
             **self.usage.counts,
-        }  # fmt: skip
+        }
         return Judged(scores, failures, account)
 
 
@@ -273,7 +340,9 @@ def _kept(file: Path, wanted: Wanted) -> object | None:
 
 
 def _keep(file: Path, wanted: Wanted, found: object) -> None:
-    """Only what was read: neither texts nor keys lie in the cache. A disk that is full costs the next run a question."""
+    """Only what was read: neither texts nor keys lie in the cache. A disk that is full costs the
+    next run a question.
+    """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         staging = file.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")

@@ -1,4 +1,6 @@
-"""What every judge is asked and gives: contests in, judged contests and an account of the others out."""
+"""What every judge is asked and gives: contests in, judged contests and an account of the others
+out.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,12 @@ class Contest:
 class Judged:
     """What a judge said of N contests."""
 
-    scores: list[float | None]  # [N]: 1 where `one` is better, ½ for a tie, 0; None where there is no verdict
+    scores: list[
+        float | None
+    ]  # [N]: 1 where `one` is better, ½ for a tie, 0; None where there is no verdict
     failures: Counter = field(default_factory=Counter)  # reason -> verdicts that failed
-    account: dict = field(default_factory=dict)  # what it cost, how consistent it was; JSON-serialisable
+    # what it cost, how consistent it was; JSON-serialisable
+    account: dict = field(default_factory=dict)
 
     @property
     def places(self) -> list[int]:
@@ -44,9 +49,18 @@ class Judge(Protocol):
         """A verdict on each contest, or an account of why there is none."""
 
 
-def by_scores(ours: Sequence[float], theirs: Sequence[float], failures: Counter | None = None) -> Judged:
+def by_scores(
+    ours: Sequence[float], theirs: Sequence[float], failures: Counter | None = None
+) -> Judged:
     """The higher score wins; equal scores are a tie, and where one is NaN there is no verdict."""
-    both = [(a, b) for a, b in zip(ours, theirs, strict=True) if not (math.isnan(a) or math.isnan(b))]
-    scores = [None if math.isnan(a) or math.isnan(b) else 0.5 if a == b else float(a > b) for a, b in zip(ours, theirs, strict=True)]
+    both = [
+        (a, b) for a, b in zip(ours, theirs, strict=True) if not (math.isnan(a) or math.isnan(b))
+    ]
+    scores = [
+        None if math.isnan(a) or math.isnan(b) else 0.5 if a == b else float(a > b)
+        for a, b in zip(ours, theirs, strict=True)
+    ]
     means = [sum(side) / len(both) for side in zip(*both)] or [None, None]
-    return Judged(scores, failures or Counter(), {"mean_score": means[0], "mean_score_other": means[1]})
+    return Judged(
+        scores, failures or Counter(), {"mean_score": means[0], "mean_score_other": means[1]}
+    )

@@ -2,13 +2,17 @@
 
 A row lists them under `constraints`, each with its kind and what the kind takes:
 
-    {"prompt": …, "constraints": [{"kind": "words", "at_least": 50}, {"kind": "no_comma"}, {"kind": "ends_with", "text": "Bye."}]}
+    {"prompt": …, "constraints": [{"kind": "words", "at_least": 50}, {"kind": "no_comma"}, {"kind":
+    "ends_with", "text": "Bye."}]}
 
-IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets; with `strict`, 1 where it meets all and else 0. A blank answer
-meets nothing, as in IFEval: it has no comma and few words, and a policy would soon learn to say nothing. A constraint that is unknown, incomplete or void (no
-keywords, an empty text) is a failure of that row, said with its name: a silent 0 would blame the answer, a silent 1 praise it.
+IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets;
+with `strict`, 1 where it meets all and else 0. A blank answer meets nothing, as in IFEval: it has
+no comma and few words, and a policy would soon learn to say nothing. A constraint that is unknown,
+incomplete or void (no keywords, an empty text) is a failure of that row, said with its name: a
+silent 0 would blame the answer, a silent 1 praise it.
 
-Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; strict and loose as there, without its loosening of the answer.
+Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; strict and loose as there, without its
+loosening of the answer.
 """
 
 from __future__ import annotations
@@ -34,7 +38,11 @@ def words(answer: str, at_least: int | None = None, at_most: int | None = None) 
 
 
 def sentences(answer: str, at_least: int | None = None, at_most: int | None = None) -> bool:
-    return _between(sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]+(?:\s|$)", answer)), at_least, at_most)
+    return _between(
+        sum(bool(re.search(r"\w", part)) for part in re.split(r"[.!?]+(?:\s|$)", answer)),
+        at_least,
+        at_most,
+    )
 
 
 def paragraphs(answer: str, count: int, divider: str | None = None) -> bool:
@@ -48,10 +56,15 @@ def bullets(answer: str, count: int) -> bool:
 
 def highlights(answer: str, at_least: int) -> bool:
     """Passages in asterisks, such as *this one* or **this**."""
-    return len([found for found in re.findall(r"\*+([^*\n]+)\*+", answer) if found.strip()]) >= at_least
+    return (
+        len([found for found in re.findall(r"\*+([^*\n]+)\*+", answer) if found.strip()])
+        >= at_least
+    )
 
 
-def frequency(answer: str, text: str, at_least: int | None = None, at_most: int | None = None) -> bool:
+def frequency(
+    answer: str, text: str, at_least: int | None = None, at_most: int | None = None
+) -> bool:
     return _between(answer.lower().count(text.lower()), at_least, at_most)
 
 
@@ -98,7 +111,13 @@ def ends_with(answer: str, text: str) -> bool:
 def json_only(answer: str) -> bool:
     """The whole answer is one JSON value, a fence of ```json around it allowed."""
     text = answer.strip()
-    text = text.removeprefix("```json").removeprefix("```JSON").removeprefix("```").removesuffix("```").strip()
+    text = (
+        text.removeprefix("```json")
+        .removeprefix("```JSON")
+        .removeprefix("```")
+        .removesuffix("```")
+        .strip()
+    )
     try:
         return len(text) <= DEEPEST and isinstance(json.loads(text), (dict, list))
     except (ValueError, RecursionError):
@@ -122,10 +141,27 @@ def title(answer: str) -> bool:
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
-        words, sentences, paragraphs, bullets, highlights, frequency, capital_words, one_of, include, exclude, no_comma, lower_case, upper_case, starts_with, ends_with,
-        json_only, quoted, placeholders, title,
+        words,
+        sentences,
+        paragraphs,
+        bullets,
+        highlights,
+        frequency,
+        capital_words,
+        one_of,
+        include,
+        exclude,
+        no_comma,
+        lower_case,
+        upper_case,
+        starts_with,
+        ends_with,
+        json_only,
+        quoted,
+        placeholders,
+        title,
     )
-}  # fmt: skip
+}
 
 
 def _whole(value: object) -> bool:
@@ -140,10 +176,17 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_text, value))
 
 
-# What an argument must be. One of another kind would be compared all the same, and never or always hold: a count of "2", keywords of "cat".
+# What an argument must be. One of another kind would be compared all the same, and never or always
+# hold: a count of "2", keywords of "cat".
 ARGUMENTS: dict[str, Callable[[object], bool]] = {
-    "at_least": _whole, "at_most": _whole, "count": _whole, "text": _text, "divider": _text, "keywords": _texts, "texts": _texts,
-}  # fmt: skip
+    "at_least": _whole,
+    "at_most": _whole,
+    "count": _whole,
+    "text": _text,
+    "divider": _text,
+    "keywords": _texts,
+    "texts": _texts,
+}
 
 
 def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:

@@ -4,8 +4,9 @@
     def helpful(prompts, answers, rows):                       # N texts, N texts, N dicts; `rows` may be left out
         return [float(row["keyword"] in answer) for answer, row in zip(answers, rows)]
 
-It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by the reason. A batch that
-fails as a whole is asked again answer by answer, so that one bad answer costs itself alone.
+It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by
+the reason. A batch that fails as a whole is asked again answer by answer, so that one bad answer
+costs itself alone.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from accord.types import UsageError
 START = 60.0  # seconds that importing a module may take
 BYTES = 1 << 26  # of one answer of the worker
 PATIENCE = 3  # answers that may run out of time one by one before the rest of a batch is given up
-GIVE_UP = 3  # calls in a row in which every answer ran out of time, after which there is no more waiting
+# calls in a row in which every answer ran out of time, after which there is no more waiting
+GIVE_UP = 3
 LATE = ("timed out", "not asked, after others ran out of time")
 
 
@@ -40,16 +42,18 @@ class _Failed(Exception):
 class Function:
     """The reward "module:function".
 
-    Raises UsageError where it cannot be imported or does not take the options. Afterwards nothing that it does is an error,
-    all is counted, until it runs out of time again and again.
+    Raises UsageError where it cannot be imported or does not take the options. Afterwards nothing
+    that it does is an error, all is counted, until it runs out of time again and again.
     """
 
     name: str
-    options: Mapping[str, object] = field(default_factory=dict)  # its keyword arguments, JSON values
+    # its keyword arguments, JSON values
+    options: Mapping[str, object] = field(default_factory=dict)
     timeout: float = 10.0  # seconds a call may take
     says: dict[str, str] = field(default_factory=dict)  # reason -> what was said the first time
     target: str = ""  # "module:function" where it has another name
-    _late: int = field(default=0, repr=False)  # calls in a row in which every answer ran out of time
+    # calls in a row in which every answer ran out of time
+    _late: int = field(default=0, repr=False)
     _worker: subprocess.Popen | None = field(default=None, repr=False)
     _end: weakref.finalize | None = field(default=None, repr=False)
     _buffer: bytes = field(default=b"", repr=False)
@@ -57,19 +61,25 @@ class Function:
     def __post_init__(self) -> None:
         self._start()
 
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         """
         Raises:
-          UsageError: it has run out of time on every answer of several calls: a long file would take days to say so.
+          UsageError: it has run out of time on every answer of several calls: a long file would
+            take days to say so.
         """
         if not answers:
             return Rewards.of([])
         found = self._rewards([prompt_text(prompt) for prompt in prompts], answers, rows)
-        self._late = self._late + 1 if all(found.failures.get(i) in LATE for i in range(len(answers))) else 0
+        self._late = (
+            self._late + 1 if all(found.failures.get(i) in LATE for i in range(len(answers))) else 0
+        )
         if self._late == GIVE_UP:
             raise UsageError(
-                f"reward {self.name!r} ran out of time on every answer of {GIVE_UP} calls in a row ({self.timeout:g} s a call).\n"
-                f"Give it longer with --set {self.name}.timeout=…, or make it quicker."
+                f"reward {self.name!r} ran out of time on every answer of {GIVE_UP} calls in a row"
+                f" ({self.timeout:g} s a call).\nGive it longer with --set {self.name}.timeout=…,"
+                " or make it quicker."
             )
         return found
 
@@ -83,13 +93,21 @@ class Function:
             self._end()
             self._worker = None
 
-    def _rewards(self, asked: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def _rewards(
+        self, asked: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         try:
             return Rewards.of(self._ask(asked, answers, rows))
         except _Failed as failed:
-            return self._one_by_one(asked, answers, rows) if len(answers) > 1 else Rewards.of([None], {0: str(failed)})
+            return (
+                self._one_by_one(asked, answers, rows)
+                if len(answers) > 1
+                else Rewards.of([None], {0: str(failed)})
+            )
 
-    def _one_by_one(self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def _one_by_one(
+        self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         values: list[object] = [None] * len(answers)
         failures: dict[int, str] = {}
         late = 0
@@ -104,7 +122,9 @@ class Function:
                 late += str(failed) == LATE[0]
         return Rewards.of(values, failures)
 
-    def _ask(self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]) -> list[object]:
+    def _ask(
+        self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> list[object]:
         """One call of the function: as many values as answers.
 
         Raises:
@@ -112,27 +132,46 @@ class Function:
         """
         if self._worker is None:
             self._start()
-        asked = {"prompts": list(prompts), "answers": list(answers), "rows": [dict(row) for row in rows]}
+        asked = {
+            "prompts": list(prompts),
+            "answers": list(answers),
+            "rows": [dict(row) for row in rows],
+        }
         reply = self._exchange(asked, self.timeout)
         if "failed" in reply:
             self.says.setdefault(reply["failed"], reply["says"])
             raise _Failed(reply["failed"])
         values = reply["values"]
         if len(values) != len(answers):
-            given = f"{len(values):,}" if len(values) < len(answers) else f"more than {len(answers):,}"
-            self.says.setdefault("wrong number of values", f"{given} values for {len(answers):,} answers")
+            given = (
+                f"{len(values):,}" if len(values) < len(answers) else f"more than {len(answers):,}"
+            )
+            self.says.setdefault(
+                "wrong number of values", f"{given} values for {len(answers):,} answers"
+            )
             raise _Failed("wrong number of values")
         return values
 
     def _start(self) -> None:
-        command = [sys.executable, "-m", "accord.online.rewards.worker", self.target or self.name, json.dumps(dict(self.options))]
+        command = [
+            sys.executable,
+            "-m",
+            "accord.online.rewards.worker",
+            self.target or self.name,
+            json.dumps(dict(self.options)),
+        ]
         path = os.pathsep.join(place or os.getcwd() for place in sys.path)
         self._buffer = b""
         self._worker = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": path}, process_group=0
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            process_group=0,
         )
         os.set_blocking(self._worker.stdin.fileno(), False)
-        self._end = weakref.finalize(self, _end, self._worker)  # at the latest when this process ends
+        # at the latest when this process ends
+        self._end = weakref.finalize(self, _end, self._worker)
         try:
             hello = self._exchange(None, START)
         except _Failed as failed:
@@ -156,7 +195,9 @@ class Function:
             raise _Failed(LATE[0]) from None
 
     def _send(self, data: bytes, until: float) -> None:
-        """Write to the process, which may have stopped reading. Raises TimeoutError, BrokenPipeError."""
+        """Write to the process, which may have stopped reading. Raises TimeoutError,
+        BrokenPipeError.
+        """
         pipe, rest = self._worker.stdin.fileno(), memoryview(data)
         while rest:
             _wait(pipe, selectors.EVENT_WRITE, until)

@@ -1,9 +1,11 @@
 """A language model's score as a reward, from any OpenAI-compatible endpoint.
 
-    accord score answers.jsonl --reward judge --set judge.url=http://127.0.0.1:8000/v1 --set judge.model=NAME --output scored.jsonl
+    accord score answers.jsonl --reward judge --set judge.url=http://127.0.0.1:8000/v1 --set
+    judge.model=NAME --output scored.jsonl
 
-A reply that is no score, a refusal, silence, a score beyond the scale: each is a missing reward with its reason, never a low
-score. Scores are kept on disk by content (address, model, rubric, scale, both texts), so that an answer is paid for once.
+A reply that is no score, a refusal, silence, a score beyond the scale: each is a missing reward
+with its reason, never a low score. Scores are kept on disk by content (address, model, rubric,
+scale, both texts), so that an answer is paid for once.
 """
 
 from __future__ import annotations
@@ -45,12 +47,27 @@ class JudgeReward:
     """
 
     def __init__(
-        self, *, url: str, model: str, rubric: str = RUBRIC, lowest: float = 1.0, highest: float = 10.0, api_key_env: str = KEY,
-        timeout: float = 60.0, retries: int = 3, workers: int = 4, max_tokens: int = 64, cache: str | None = None,
-    ):  # fmt: skip
+        self,
+        *,
+        url: str,
+        model: str,
+        rubric: str = RUBRIC,
+        lowest: float = 1.0,
+        highest: float = 10.0,
+        api_key_env: str = KEY,
+        timeout: float = 60.0,
+        retries: int = 3,
+        workers: int = 4,
+        max_tokens: int = 64,
+        cache: str | None = None,
+    ):
         self.name, self.grading = "judge", Grading(rubric, lowest, highest)
         _check_key(api_key_env)
-        for name, value, smallest in (("retries", retries, 0), ("workers", workers, 1), ("max_tokens", max_tokens, 1)):
+        for name, value, smallest in (
+            ("retries", retries, 0),
+            ("workers", workers, 1),
+            ("max_tokens", max_tokens, 1),
+        ):
             if value < smallest:
                 raise ValueError(f"{name} = {value}, and it must be at least {smallest}")
         if not 0 < timeout < float("inf"):
@@ -58,25 +75,44 @@ class JudgeReward:
         try:
             from accord.evaluate.judges.endpoint import Endpoint, Settings, Wanted
         except ImportError as error:
-            raise UsageError(f"The reward 'judge' needs {error.name}: pip install 'accord[judge]'.") from error
-        settings = Settings(url, model, timeout, retries + 1, workers=workers, max_tokens=max_tokens, key=api_key_env)
-        self.endpoint = Endpoint(settings, Path(cache).expanduser() if cache else _own_cache(), option="judge.url")
+            raise UsageError(
+                f"The reward 'judge' needs {error.name}: pip install 'accord[judge]'."
+            ) from error
+        settings = Settings(
+            url,
+            model,
+            timeout,
+            retries + 1,
+            workers=workers,
+            max_tokens=max_tokens,
+            key=api_key_env,
+        )
+        self.endpoint = Endpoint(
+            settings, Path(cache).expanduser() if cache else _own_cache(), option="judge.url"
+        )
         self.wanted = Wanted("score", self.grading.read, repr)
         self._silent = 0  # calls in a row without one reply
 
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         """
         Raises:
           UsageError: the endpoint refuses every question, or has not replied to any for a while.
         """
-        chats = [self.grading.messages(prompt_text(prompt), answer) for prompt, answer in zip(prompts, answers, strict=True)]
+        chats = [
+            self.grading.messages(prompt_text(prompt), answer)
+            for prompt, answer in zip(prompts, answers, strict=True)
+        ]
         found = self.endpoint.ask(chats, self.wanted)
         failures = {i: str(one) for i, one in enumerate(found) if isinstance(one, Failed)}
-        self._silent = self._silent + 1 if found and all(isinstance(one, NoReply) for one in found) else 0
+        self._silent = (
+            self._silent + 1 if found and all(isinstance(one, NoReply) for one in found) else 0
+        )
         if self._silent == GIVE_UP:
             raise UsageError(
-                f"The judge {self.endpoint.name} has not replied in {GIVE_UP} calls in a row ({failures[0]}).\n"
-                "Once it does, the same command goes on where it stood."
+                f"The judge {self.endpoint.name} has not replied in {GIVE_UP} calls in a row"
+                f" ({failures[0]}).\nOnce it does, the same command goes on where it stood."
             )
         return Rewards.of([None if isinstance(one, Failed) else one for one in found], failures)
 
@@ -88,12 +124,19 @@ class JudgeReward:
 def _check_key(variable: str) -> None:
     """
     Raises:
-      UsageError: no name of a variable (a key itself, perhaps: so it is not shown), or one that was named and holds nothing.
+      UsageError: no name of a variable (a key itself, perhaps: so it is not shown), or one that was
+        named and holds nothing.
     """
     if not VARIABLE.fullmatch(variable):
-        raise UsageError("judge.api_key_env: expected the name of an environment variable that holds the key, such as MY_KEY; never the key.")
+        raise UsageError(
+            "judge.api_key_env: expected the name of an environment variable that holds the key,"
+            " such as MY_KEY; never the key."
+        )
     if variable != KEY and variable not in os.environ:
-        raise UsageError("judge.api_key_env: there is no environment variable of that name. Set it, or leave the option out.")
+        raise UsageError(
+            "judge.api_key_env: there is no environment variable of that name. Set it, or leave the"
+            " option out."
+        )
 
 
 def _own_cache() -> Path:

@@ -41,7 +41,12 @@ def _format(*, pattern: str, whole: bool = True, timeout: float = 10.0) -> Rewar
     except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"pattern {pattern!r:.100} is no regular expression: {error}") from error
     _check_seconds("format", timeout)
-    return Function("format", {"pattern": pattern, "whole": whole}, timeout, target="accord.online.rewards.verify:fits")
+    return Function(
+        "format",
+        {"pattern": pattern, "whole": whole},
+        timeout,
+        target="accord.online.rewards.verify:fits",
+    )
 
 
 # name -> what makes it, and the function whose keywords its options are
@@ -55,16 +60,21 @@ BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
 }
 
 
-def load_rewards(specs: Sequence[str], options: Mapping[str, Mapping[str, object]] | None = None) -> Weighted:
+def load_rewards(
+    specs: Sequence[str], options: Mapping[str, Mapping[str, object]] | None = None
+) -> Weighted:
     """The weighted sum of some rewards.
 
     Args:
-      specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length, too_long, judge, vader),
-        a function of yours (module:function), or the folder of a reward model.
-      options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its own.
+      specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length,
+        too_long, judge, vader), a function of yours (module:function), or the folder of a reward
+        model.
+      options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its
+        own.
 
     Raises:
-      UsageError: none, one that is unknown or named twice, a weight that is no number, or options of nothing.
+      UsageError: none, one that is unknown or named twice, a weight that is no number, or options
+        of nothing.
     """
     options = {name: dict(given) for name, given in (options or {}).items()}
     parts = [weighed(spec) for spec in specs]
@@ -74,7 +84,10 @@ def load_rewards(specs: Sequence[str], options: Mapping[str, Mapping[str, object
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"reward {twice!r} is named twice; give it the sum of both weights.")
     if stray := next((name for name in options if name not in names), None):
-        raise UsageError(f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would do nothing.")
+        raise UsageError(
+            f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would"
+            " do nothing."
+        )
     return Weighted([(_load(name, options.get(name, {})), weight) for name, weight in parts])
 
 
@@ -83,7 +96,8 @@ def _known() -> str:
 
 
 def weighed(spec: str) -> tuple[str, float]:
-    """A reward's name and its weight, of NAME or NAME=WEIGHT. A folder is a name, whatever stands in it.
+    """A reward's name and its weight, of NAME or NAME=WEIGHT. A folder is a name, whatever stands
+    in it.
 
     Raises:
       UsageError: the weight is no number, or 0.
@@ -96,7 +110,10 @@ def weighed(spec: str) -> tuple[str, float]:
     except ValueError:
         weight = math.nan
     if not math.isfinite(weight) or weight == 0 or not name:
-        raise UsageError(f"reward {spec!r}: expected NAME or NAME=WEIGHT with a weight other than 0, such as length=-0.001.")
+        raise UsageError(
+            f"reward {spec!r}: expected NAME or NAME=WEIGHT with a weight other than 0, such as"
+            " length=-0.001."
+        )
     return name, weight
 
 
@@ -106,10 +123,13 @@ def _load(name: str, options: dict) -> Reward:
         return _made(name, make, keywords, options)
     if name in SCORERS:
         if options:
-            raise UsageError(f"reward {name!r} takes no options, and was given {', '.join(options)}.")
+            raise UsageError(
+                f"reward {name!r} takes no options, and was given {', '.join(options)}."
+            )
         return Function(name, target=f"accord.evaluate.scorers:{name}")
     if Path(name).expanduser().is_dir():
-        from accord.online.rewards.model import ModelReward  # torch and transformers, only where a model is asked
+        # torch and transformers, only where a model is asked
+        from accord.online.rewards.model import ModelReward
 
         return _made(name, lambda **given: ModelReward(name, **given), ModelReward, options)
     if ":" in name:
@@ -120,7 +140,11 @@ def _load(name: str, options: dict) -> Reward:
 
 
 def _check_seconds(name: str, seconds: object) -> None:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not 0 < seconds < math.inf
+    ):
         raise UsageError(f"{name}.timeout = {seconds!r:.40}: expected seconds above 0.")
 
 
@@ -128,18 +152,26 @@ def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: d
     parameters = inspect.signature(keywords).parameters
     known = [p for p in parameters if p != "folder"]
     if wrong := next((key for key in options if key not in known), None):
-        raise UsageError(f"reward {name!r} has no option {wrong!r}. It has: {', '.join(known) or 'none'}.")
-    if missing := next((p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options), None):
+        raise UsageError(
+            f"reward {name!r} has no option {wrong!r}. It has: {', '.join(known) or 'none'}."
+        )
+    if missing := next(
+        (p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options),
+        None,
+    ):
         raise UsageError(f"reward {name!r} needs its option {missing}: --set {name}.{missing}=…")
     _check_types(name, keywords, options)
     try:
         return make(**options)
     except (TypeError, ValueError) as error:
-        raise UsageError(f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]}).") from error
+        raise UsageError(
+            f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]})."
+        ) from error
 
 
 def _check_types(name: str, keywords: Callable, options: Mapping[str, object]) -> None:
-    """Each option is of the type that its keyword states: a text where a switch is expected would count as on.
+    """Each option is of the type that its keyword states: a text where a switch is expected would
+    count as on.
 
     Raises:
       UsageError: one is not.

@@ -22,11 +22,21 @@ class ModelReward:
       UsageError, Refused: no reward model there, or a tokenizer without a chat template.
     """
 
-    def __init__(self, folder: str, *, template: str = "auto", max_tokens: int = 4096, dtype: str = "auto", micro_tokens: int = 4096):
+    def __init__(
+        self,
+        folder: str,
+        *,
+        template: str = "auto",
+        max_tokens: int = 4096,
+        dtype: str = "auto",
+        micro_tokens: int = 4096,
+    ):
         self.name, self.micro_tokens = folder, micro_tokens
         self.model = load_reward_model(folder, dtype=dtype)
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
-        positions = getattr(self.model.network.config, "max_position_embeddings", None) or max_tokens
+        positions = (
+            getattr(self.model.network.config, "max_position_embeddings", None) or max_tokens
+        )
         self.max_tokens = min(max_tokens, positions)
         self._probe: list[Tree] = []
 
@@ -36,7 +46,9 @@ class ModelReward:
         return choose(self.model, self._probe)
 
     @torch.no_grad()
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         trees: list[Tree] = []
         failures: dict[int, str] = {}
         for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
@@ -45,7 +57,8 @@ class ModelReward:
             except Unfit as unfit:
                 failures[i] = unfit.reason
         values: list[float | None] = [None] * len(answers)
-        trees.sort(key=lambda tree: (tree.prompt, tree.row))  # answers to one prompt side by side, which is then computed once
+        # answers to one prompt side by side, which is then computed once
+        trees.sort(key=lambda tree: (tree.prompt, tree.row))
         if trees and not self._probe:
             self._probe = sorted(trees, key=lambda tree: tree.tokens)[:4]
         for group in micro_batches(trees, self.micro_tokens):

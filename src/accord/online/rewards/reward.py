@@ -1,7 +1,7 @@
 """What a reward is, and the weighted sum of several.
 
-N answers, each with its prompt and its row. An answer that has no reward has a reason; it never counts as 0: a reward of
-0 is a judgement, and a policy would learn to get it.
+N answers, each with its prompt and its row. An answer that has no reward has a reason; it never
+counts as 0: a reward of 0 is a judgement, and a policy would learn to get it.
 """
 
 from __future__ import annotations
@@ -25,11 +25,14 @@ class Rewards:
 
     values: np.ndarray  # [N] float64, NaN exactly where there is a failure
     failures: Mapping[int, str]  # index -> reason, of a few words, for counting
-    parts: Mapping[str, np.ndarray] = field(default_factory=dict)  # of a sum: name -> [N], unweighted
+    # of a sum: name -> [N], unweighted
+    parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         missing = set(np.flatnonzero(np.isnan(self.values)).tolist())
-        assert self.values.dtype == np.float64 and missing == set(self.failures), "each missing reward has its reason"
+        assert self.values.dtype == np.float64 and missing == set(self.failures), (
+            "each missing reward has its reason"
+        )
 
     def __len__(self) -> int:
         return len(self.values)
@@ -40,8 +43,12 @@ class Rewards:
         return Counter(self.failures.values())
 
     @classmethod
-    def of(cls, values: Sequence[float | None | object], failures: Mapping[int, str] | None = None) -> Rewards:
-        """From whatever a scorer gave: what is no finite number is a failure, unless it has a reason already."""
+    def of(
+        cls, values: Sequence[float | None | object], failures: Mapping[int, str] | None = None
+    ) -> Rewards:
+        """From whatever a scorer gave: what is no finite number is a failure, unless it has a
+        reason already.
+        """
         failures = dict(failures or {})
         numbers = [math.nan if i in failures else number(value) for i, value in enumerate(values)]
         for i, value in enumerate(numbers):
@@ -51,7 +58,9 @@ class Rewards:
 
 
 def number(value: object) -> float:
-    """A finite float, of True 1 and of False 0; NaN for whatever is none. Text is none: "7/10" would be read in part."""
+    """A finite float, of True 1 and of False 0; NaN for whatever is none. Text is none: "7/10"
+    would be read in part.
+    """
     if not isinstance(value, (int, float)):
         return math.nan
     try:
@@ -65,13 +74,19 @@ class Reward(Protocol):
 
     name: str
 
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
-        """Rewards of N answers; `rows` are the other columns of each answer's row, for what is verified against them."""
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
+        """Rewards of N answers; `rows` are the other columns of each answer's row, for what is
+        verified against them.
+        """
 
 
 @runtime_checkable
 class Accounted(Protocol):
-    """A reward with more to tell than its values: what a function said when it failed, what a judge cost."""
+    """A reward with more to tell than its values: what a function said when it failed, what a judge
+    cost.
+    """
 
     def account(self) -> dict:
         """JSON-serialisable; of everything so far."""
@@ -84,7 +99,9 @@ class PerAnswer:
     name: str
     judge: Callable[[str, Mapping], float | str]  # a number, or in words why there is none
 
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         found = [self.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
         return Rewards.of(found, {i: one for i, one in enumerate(found) if isinstance(one, str)})
 
@@ -96,14 +113,21 @@ class Weighted:
     parts: Sequence[tuple[Reward, float]]
     name: str = "sum"
 
-    def __call__(self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]) -> Rewards:
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
         # One row short, and every answer behind it would be judged by its neighbour's right answer.
-        assert len(prompts) == len(answers) == len(rows), f"{len(prompts)} prompts and {len(rows)} rows for {len(answers)} answers"
+        assert len(prompts) == len(answers) == len(rows), (
+            f"{len(prompts)} prompts and {len(rows)} rows for {len(answers)} answers"
+        )
         total, failures, values = np.zeros(len(answers)), {}, {}
         for reward, weight in self.parts:
             found = reward(prompts, answers, rows)
-            assert len(found) == len(answers), f"{reward.name} gave {len(found)} rewards for {len(answers)} answers"
-            with np.errstate(over="ignore", invalid="ignore"):  # of finite rewards, but weights may carry them beyond all floats
+            assert len(found) == len(answers), (
+                f"{reward.name} gave {len(found)} rewards for {len(answers)} answers"
+            )
+            # of finite rewards, but weights may carry them beyond all floats
+            with np.errstate(over="ignore", invalid="ignore"):
                 total += weight * found.values
             values[reward.name] = found.values
             for i, reason in found.failures.items():
@@ -115,5 +139,9 @@ class Weighted:
 
     def account(self) -> dict[str, dict]:
         """What the parts tell of their work, by name; those with nothing to tell are left out."""
-        told = {reward.name: reward.account() for reward, _ in self.parts if isinstance(reward, Accounted)}
+        told = {
+            reward.name: reward.account()
+            for reward, _ in self.parts
+            if isinstance(reward, Accounted)
+        }
         return {name: account for name, account in told.items() if account}

@@ -1,11 +1,13 @@
-"""Rewards that are verified: a final number, a format, a length. No model, no judgement, no code of the answer is run.
+"""Rewards that are verified: a final number, a format, a length. No model, no judgement, no code of
+the answer is run.
 
     final_answer   1 where the number behind the last ####, \\boxed{…} or "answer is" equals the row's, else 0
     format         1 where a regular expression fits the answer (in a process of its own: it may never end)
     length         the answer's length in words; give it a small negative weight
     too_long       0 up to `limit` words, then falling to -1 over `slack` more (DAPO's soft overlong punishment)
 
-Source: gsm8k's `#### n`, Cobbe et al. 2021, arXiv:2110.14168; Yu et al. 2025, arXiv:2503.14476, Eq. 13.
+Source: gsm8k's `#### n`, Cobbe et al. 2021, arXiv:2110.14168; Yu et al. 2025, arXiv:2503.14476, Eq.
+13.
 """
 
 from __future__ import annotations
@@ -15,14 +17,16 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
 NUMBER = re.compile(r"[-+]?\$?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?%?")
-# #### is a heading in Markdown too ("#### Step 1"), so that its number must follow at once; the others' stands in their line.
+# #### is a heading in Markdown too ("#### Step 1"), so that its number must follow at once; the
+# others' stands in their line.
 MARK = re.compile(r"####[ \t]*(?=[-+$.\d]|\s*\Z)|\\boxed\{|answer is", re.I)
 LONGEST = 100_000  # characters of an answer that are looked at, from its end
 COLUMNS = ("final_answer", "answer", "solution", "target")
 
 
 def final_number(text: str) -> Decimal | None:
-    """The number that a text ends up with: behind its last mark (####, \\boxed{, "answer is"); without one, its last.
+    """The number that a text ends up with: behind its last mark (####, \\boxed{, "answer is");
+    without one, its last.
 
     1,234 and 1234.0 and $1,234 are one number; 50% is 0.5 of nothing that is said, so it stays 50.
     """
@@ -43,12 +47,14 @@ def _decimal(text: str) -> Decimal | None:
     return value if value.is_finite() else None
 
 
-def final_answer(column: str | None = None, tolerance: float = 0.0) -> Callable[[str, Mapping], float | str]:
+def final_answer(
+    column: str | None = None, tolerance: float = 0.0
+) -> Callable[[str, Mapping], float | str]:
     """Judge an answer by its final number.
 
     Args:
-      column: of the row, with the right answer as a number or as a text that ends up with it; the first of
-        final_answer, answer, solution and target that is there where none is named.
+      column: of the row, with the right answer as a number or as a text that ends up with it; the
+        first of final_answer, answer, solution and target that is there where none is named.
       tolerance: largest difference that still is right.
 
     Raises:
@@ -91,8 +97,12 @@ def too_long(limit: int = 300, slack: int = 100) -> Callable[[str, Mapping], flo
     return judge
 
 
-def fits(prompts: list[str], answers: list[str], *, pattern: str, whole: bool = True) -> list[float]:
-    """1 where the pattern fits the whole answer (or stands somewhere in it), else 0. Runs in a worker with a time limit."""
+def fits(
+    prompts: list[str], answers: list[str], *, pattern: str, whole: bool = True
+) -> list[float]:
+    """1 where the pattern fits the whole answer (or stands somewhere in it), else 0. Runs in a
+    worker with a time limit.
+    """
     compiled = re.compile(pattern, re.S)
     look = compiled.fullmatch if whole else compiled.search
     return [float(look(answer.strip()) is not None) for answer in answers]

@@ -1,8 +1,10 @@
-"""The process in which a stranger's reward function runs: `python -m accord.online.rewards.worker module:function OPTIONS`.
+"""The process in which a stranger's reward function runs: `python -m accord.online.rewards.worker
+module:function OPTIONS`.
 
-One JSON object a line comes in on standard input ({"prompts": …, "answers": …, "rows": …}), one goes out for each
-({"values": …} or {"failed": …}). A function that hangs or dies takes this process with it, and nothing else. Both streams
-belong to the protocol: what the function prints goes to standard error, and there is nothing that it could read.
+One JSON object a line comes in on standard input ({"prompts": …, "answers": …, "rows": …}), one
+goes out for each ({"values": …} or {"failed": …}). A function that hangs or dies takes this process
+with it, and nothing else. Both streams belong to the protocol: what the function prints goes to
+standard error, and there is nothing that it could read.
 """
 
 from __future__ import annotations
@@ -21,11 +23,17 @@ EXAMPLE = "mine:helpful"
 
 
 def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:
-    """The rows as arguments, where it asks for them: by a third positional parameter, or by one named `rows`."""
+    """The rows as arguments, where it asks for them: by a third positional parameter, or by one
+    named `rows`.
+    """
     parameters = inspect.signature(function).parameters
     if "rows" in parameters and parameters["rows"].kind is inspect.Parameter.KEYWORD_ONLY:
         return (), {"rows": rows}
-    positional = [p for p in parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty]
+    positional = [
+        p
+        for p in parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
     return ((rows,) if "rows" in parameters or len(positional) > 2 else ()), {}
 
 
@@ -39,7 +47,10 @@ def check_call(function: Callable, options: dict) -> None:
         inspect.signature(function).bind([], [], *more, **named, **options)
     except (TypeError, ValueError) as error:
         name = getattr(function, "__name__", "it")
-        raise UsageError(f"reward: {name} cannot be called as {name}(prompts, answers[, rows], options …): {error}.") from error
+        raise UsageError(
+            f"reward: {name} cannot be called as {name}(prompts, answers[, rows], options …):"
+            f" {error}."
+        ) from error
 
 
 def answered(function: Callable, asked: dict, options: dict) -> dict:
@@ -49,8 +60,12 @@ def answered(function: Callable, asked: dict, options: dict) -> dict:
         more, named = rows_as(function, asked["rows"])
         found = function(asked["prompts"], asked["answers"], *more, **named, **options)
         if isinstance(found, (str, bytes, Mapping, Set)):
-            return {"failed": "no list of values", "says": f"a {type(found).__name__} where a list of numbers is expected"}
-        values = list(islice(found.tolist() if hasattr(found, "tolist") else found, wanted + 1))  # it may have no end
+            return {
+                "failed": "no list of values",
+                "says": f"a {type(found).__name__} where a list of numbers is expected",
+            }
+        # it may have no end
+        values = list(islice(found.tolist() if hasattr(found, "tolist") else found, wanted + 1))
         return {"values": [_plain(value) for value in values]}
     except Exception as error:
         return {"failed": f"raised {type(error).__name__}", "says": _said(error)}
@@ -75,7 +90,10 @@ def _said(error: Exception) -> str:
 def main(name: str, options: dict) -> None:
     """Answer line by line until the input ends."""
     own = os.getpid()
-    asking, channel = os.fdopen(os.dup(0), encoding="utf-8"), os.fdopen(os.dup(1), "w", encoding="utf-8")
+    asking, channel = (
+        os.fdopen(os.dup(0), encoding="utf-8"),
+        os.fdopen(os.dup(1), "w", encoding="utf-8"),
+    )
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)
     try:
@@ -87,7 +105,9 @@ def main(name: str, options: dict) -> None:
     print(json.dumps({"ready": True}), file=channel, flush=True)
     for line in asking:
         reply = answered(function, json.loads(line), options)
-        if os.getpid() != own:  # a copy that the function made by os.fork(): two replies to one line would shift all that follow
+        # a copy that the function made by os.fork(): two replies to one line would shift all that
+        # follow
+        if os.getpid() != own:
             os._exit(0)
         print(json.dumps(reply), file=channel, flush=True)
 
