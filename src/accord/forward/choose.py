@@ -15,22 +15,12 @@ import torch
 
 from accord.forward import attention, flex
 from accord.forward.logps import PATHS, TokenLogps
+from accord.forward.rounding import Bounds, bounds, ceiling
 from accord.forward.scores import SCORE_PATHS, TokenScores
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
 
-# Largest difference per token, in nats, between two correct computations of one log-prob. float32
-# bounds are chosen, with room: tiny models differ by 1e-6. bfloat16 keeps 8 bits, a logit near 20
-# is spaced 0.125: 0.3 to 0.5 was the largest seen between the tree path and the oracle on
-# SmolLM2-135M. float64 is for tests; most families still compute norms, rotary angles and softmax
-# in float32 then.
-WORST_TOKEN = {torch.float64: 1e-5, torch.float32: 2e-3, torch.bfloat16: 1.5}
-MEAN_TOKEN = {torch.float64: 1e-6, torch.float32: 2e-4, torch.bfloat16: 0.15}
-# bfloat16's rounding depends on the rows: on one clean KTO run the tree path was 0.087 and the
-# padded path 0.10 a token from the oracle (SmolLM2-135M). So what transformers' own eager and SDPA
-# attention differ by is measured on the probe itself, and so many times that is allowed.
-ROUNDING = 2.0
 # Relative difference of two gradients of the probe's log-probs, where kernels are tried backward
 # too: chosen, with room. A gradient under a wrong mask is off by about 1.
 GRADIENT = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
@@ -46,6 +36,12 @@ class Forward:
     path: str  # "flex", "tree" or "padded"
     reason: str  # one line for a person
     worst: float  # largest difference to the oracle on the probe, nats a token
+    rounding: Bounds | None = None  # what rounding may account for, measured on the probe
+
+    @property
+    def bounds(self) -> Bounds:
+        """What rounding may account for with this model; the ceilings where nobody measured."""
+        return self.rounding if self.rounding is not None else ceiling(self.model.dtype)
 
     @property
     def shares_prompts(self) -> bool:
@@ -74,11 +70,11 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
     if wanted not in ("auto", *NAMES):
         raise UsageError(f"model.forward = {wanted!r}: expected auto, flex, tree or padded.")
     tried: dict[str, str] = {}
-    allowed = _allowed(model, probe)
+    allowed = bounds(model, probe)
     for path in _candidates(model.device) if wanted == "auto" else (wanted,):
         problem, worst = _problem(model, probe, path, allowed)
         if problem is None:
-            return Forward(model, path, _reason(model, path, worst, tried), worst)
+            return Forward(model, path, _reason(model, path, worst, tried), worst, allowed)
         tried[path] = problem
     raise Refused(
         "No forward path computes what the model itself computes.\n"
@@ -116,23 +112,8 @@ def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]
     )
 
 
-@torch.no_grad()
-def _allowed(model: LanguageModel, probe: Sequence[Tree]) -> tuple[float, float]:
-    """Largest and mean difference a token that counts as rounding, from what transformers' two
-    attentions differ by.
-    """
-    worst, mean = WORST_TOKEN[model.dtype], MEAN_TOKEN[model.dtype]
-    if model.dtype != torch.bfloat16 or not getattr(model.network, "_supports_sdpa", False):
-        return worst, mean
-    oracle = paths_of(model)["oracle"]
-    rounding = (oracle(model, probe, "sdpa").values - oracle(model, probe).values).abs()
-    return max(worst, ROUNDING * rounding.max().item()), max(
-        mean, ROUNDING * rounding.mean().item()
-    )
-
-
 def _problem(
-    model: LanguageModel, probe: Sequence[Tree], path: str, allowed: tuple[float, float]
+    model: LanguageModel, probe: Sequence[Tree], path: str, allowed: Bounds
 ) -> tuple[str | None, float]:
     """Why `path` cannot be used with this model, or None; and its largest difference to the oracle."""
     own = model.network.config._attn_implementation
@@ -143,7 +124,7 @@ def _problem(
     try:
         difference = compare(model, probe, path)
         worst, mean = difference.max().item(), difference.mean().item()
-        if worst <= allowed[0] and mean <= allowed[1]:
+        if worst <= allowed.token and mean <= allowed.mean:
             gap = gradients_apart(model, probe, path) if path == "flex" else 0.0
             if gap <= GRADIENT[model.dtype]:
                 return None, worst

@@ -1,0 +1,151 @@
+"""What rounding does to log-probs: measured on this machine, with this model, on rows of the run.
+
+Two right computations of one log-prob differ, and by how much depends on the processor, the
+libraries and the model: the largest difference of a token between transformers' eager and SDPA
+attention was 2e-5 nats in float32 and .44 in bfloat16 (SmolLM2-135M, AMD Zen 2). So a bound that
+decides over a run is what other right computations differ by here, times FACTOR, and never above a
+ceiling that still catches the faults it is for: a skipped adapter, a wrong mask, a neighbour that
+is seen, scores of other tokens, all of them off by far more than the ceilings.
+
+The computations that are compared are transformers' own and share no code with the paths that are
+judged by them: eager in one batch; SDPA; each answer alone; all in reverse order and padded further.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from accord.forward.logps import TokenLogps, oracle
+from accord.forward.scores import TokenScores, oracle_scores
+from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
+from accord.types import Tree
+
+# Rounding's tail: the rows of a run are hundreds of times as many as the probe's, and a path has
+# kernels of its own. Between the tree path and eager attention float32 differed 3 to 5 times as
+# much in the mean as SDPA and eager do. bfloat16's ceilings are near what is measured.
+FACTOR = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 4.0}
+TOGETHER = 4  # answers of a padded batch: whole logits of many long rows would not fit
+PADDED = 64  # tokens by which the longest is made longer at most
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Differences in nats, or in units of score, that rounding may account for."""
+
+    token: float  # largest, of one token's log-prob
+    answer: float  # largest, of the mean over an answer's tokens
+    mean: float  # mean over tokens, or over answers
+
+    def scaled(self, factor: float) -> Bounds:
+        return Bounds(self.token * factor, self.answer * factor, self.mean * factor)
+
+    def clamped(self, low: Bounds, high: Bounds) -> Bounds:
+        """Each of the three between its least and its largest value; NaN becomes the largest."""
+
+        def one(value: float, least: float, most: float) -> float:
+            return min(max(value, least), most) if value == value else most
+
+        return Bounds(
+            one(self.token, low.token, high.token),
+            one(self.answer, low.answer, high.answer),
+            one(self.mean, low.mean, high.mean),
+        )
+
+
+# What no measurement may exceed. float64 is for tests: most families still compute norms, rotary
+# angles and softmax in float32 then. bfloat16 keeps 8 bits: a logit near 20 is spaced 0.125.
+CEILING = {
+    torch.float64: Bounds(token=1e-5, answer=1e-5, mean=1e-6),
+    torch.float32: Bounds(token=2e-3, answer=1e-3, mean=2e-4),
+    torch.bfloat16: Bounds(token=3.0, answer=1.5, mean=0.3),
+}
+# A few rows may differ by luckily little, or not at all (a tiny model whose kernels agree bit for
+# bit): 2^11 spacings of 1 nat in float32, a tenth of the ceiling or less; a sixth in bfloat16.
+FLOOR = {
+    torch.float64: CEILING[torch.float64],
+    torch.float32: Bounds(token=2.4e-4, answer=1e-4, mean=2.5e-5),
+    torch.bfloat16: Bounds(token=0.5, answer=0.25, mean=0.05),
+}
+
+
+def ceiling(dtype: torch.dtype) -> Bounds:
+    """The most that may count as rounding in a dtype."""
+    return CEILING[dtype]
+
+
+def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
+    """What counts as rounding for this model: FACTOR times what is measured, within the limits.
+
+    Args:
+      probe: a few short trees of the run's own data.
+    """
+    dtype = model.dtype
+    if not probe:
+        return ceiling(dtype)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            found = measured(model, probe)
+    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
+        return ceiling(dtype)  # the trial of a path that follows says what is wrong with the model
+    return found.scaled(FACTOR[dtype]).clamped(FLOOR[dtype], CEILING[dtype])
+
+
+@torch.no_grad()
+def measured(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
+    """The largest differences between transformers' own ways to the same numbers."""
+    wanted = _definition(model, probe)
+    found = [_apart(other, wanted) for other in _others(model, probe)]
+    return Bounds(
+        max(b.token for b in found), max(b.answer for b in found), max(b.mean for b in found)
+    )
+
+
+def _definition(
+    model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
+) -> TokenLogps | TokenScores:
+    if isinstance(model, RewardModel):
+        return oracle_scores(model, trees, attention)
+    return oracle(model, trees, attention)
+
+
+def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:
+    """The same values, [C] (of a reward model [N]), by other ways."""
+    alone = [replace(tree, completions=(c,)) for tree in probe for c in tree.completions]
+    try:
+        yield _definition(model, probe, "sdpa").values
+    except (ValueError, ImportError):  # a model that has one attention alone says so by these
+        pass
+    yield torch.cat([_definition(model, [tree]).values for tree in alone])
+    yield _backwards_and_padded(model, alone)
+
+
+def _backwards_and_padded(model: LanguageModel, alone: Sequence[Tree]) -> Tensor:
+    """In reverse order and a few at a time, each few beside an answer that is longer than any."""
+    longest = max(alone, key=lambda tree: len(tree.prompt) + len(tree.completions[0]))
+    answer = longest.completions[0]
+    positions = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+    room = (positions or len(longest.prompt) + 2 * len(answer)) - len(longest.prompt)
+    longer = replace(longest, completions=((answer + answer[:PADDED])[:room],))
+    found: list[Tensor] = []
+    for start in range(0, len(alone), TOGETHER):
+        few = list(reversed(alone[start : start + TOGETHER]))
+        values = _definition(model, [*few, longer]).values
+        if isinstance(model, RewardModel):
+            found += reversed(values[:-1].split(1))
+        else:
+            sizes = [len(tree.completions[0]) for tree in (*few, longer)]
+            found += reversed(values.split(sizes)[:-1])
+    return torch.cat(found)
+
+
+def _apart(other: Tensor, wanted: TokenLogps | TokenScores) -> Bounds:
+    gap = (other - wanted.values).abs()
+    if isinstance(wanted, TokenScores):
+        return Bounds(gap.max().item(), gap.max().item(), gap.mean().item())
+    sums = torch.segment_reduce(other - wanted.values, "sum", lengths=wanted.count, unsafe=True)
+    return Bounds(gap.max().item(), (sums.abs() / wanted.count).max().item(), gap.mean().item())
