@@ -46,9 +46,7 @@ WALL_SECONDS = 600  # a case that waits for something; long, since the machine m
 MEMORY = 3 << 30  # bytes of address space that a child may add to what its parent had
 CHUNK = 500  # cases a child
 # How often each comes, the slower ones less often.
-SHARES = (
-    {"recipe": 6, "template": 4} | {loader: 8 for loader in cases.DATA_LOADERS} | {"parquet": 4}
-)
+SHARES = {"recipe": 6, "template": 4} | dict.fromkeys(cases.DATA_LOADERS, 8) | {"parquet": 4}
 
 
 class Hang(BaseException):

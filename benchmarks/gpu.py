@@ -149,7 +149,7 @@ def make_rows(n: int, vocabulary: int, lengths: dict, seed: int = 0) -> list[dic
         rows.append(
             {
                 "prompt": prompt,
-                "completions": [draw(length(*lengths["answer"]) - 1) + [1] for _ in range(2)],
+                "completions": [[*draw(length(*lengths["answer"]) - 1), 1] for _ in range(2)],
                 "desirable": None,
             }
         )

@@ -30,8 +30,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutating.changes import SOURCE, Mutant, mutants_of  # noqa: E402
-from mutating.trial import UNSEEN, Trial, warm_up  # noqa: E402
+from mutating.changes import SOURCE, Mutant, mutants_of
+from mutating.trial import UNSEEN, Trial, warm_up
 
 RESULTS = Path(__file__).parent / "results/mutants.json"
 SURVIVED = ("survived", UNSEEN)

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from accord.compare.contenders import Cell
 from accord.compare.frontier import steps_of
-from accord.compare.measure import Bench, Measured, Questions
+from accord.compare.measure import Bench, Questions
 from accord.compare.page import environment
 from accord.compare.scatter import Dot, scatter
 from accord.config import make_config

@@ -25,8 +25,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from verifying.prompts import make, rows_of  # noqa: E402
-from verifying.tasks import TASKS, TRAINED, asked  # noqa: E402
+from verifying.prompts import make, rows_of
+from verifying.tasks import TASKS, TRAINED, asked
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes/constraints_grpo.yaml"

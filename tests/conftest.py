@@ -14,9 +14,28 @@ import torch
 
 torch.set_num_threads(1)
 
-WORDS = (
-    "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
-)
+WORDS = [
+    "the",
+    "cat",
+    "sat",
+    "on",
+    "a",
+    "mat",
+    "and",
+    "saw",
+    "one",
+    "red",
+    "bird",
+    "fly",
+    "over",
+    "two",
+    "green",
+    "hills",
+    "near",
+    "an",
+    "old",
+    "house",
+]
 
 
 @pytest.fixture(autouse=True)

@@ -5,7 +5,7 @@ imports wait until one runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -93,7 +93,7 @@ def _score(run: Callable, say: Callable) -> Callable:
             ),
         ],
         set_: Annotated[
-            Optional[list[str]],
+            list[str] | None,
             typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
         ] = None,
         as_json: Json = False,

@@ -110,7 +110,7 @@ class World:
         except PeerLost:
             if failure is None or isinstance(failure, Interrupted):
                 raise
-            raise failure  # more to the point than that others are gone
+            raise failure from failure.__cause__  # more to the point than that others are gone
         if failure is not None:
             failure.everywhere = True
             raise failure

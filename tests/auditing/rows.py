@@ -5,18 +5,58 @@ from __future__ import annotations
 import json
 import random
 
-NOUNS = (
-    "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel"
-    " orchard glacier".split()
-)
-VERBS = "repair paint measure explain describe visit protect clean photograph design".split()
+NOUNS = [
+    "river",
+    "castle",
+    "engine",
+    "garden",
+    "market",
+    "violin",
+    "comet",
+    "bridge",
+    "harbour",
+    "forest",
+    "ladder",
+    "candle",
+    "tunnel",
+    "orchard",
+    "glacier",
+]
+VERBS = [
+    "repair",
+    "paint",
+    "measure",
+    "explain",
+    "describe",
+    "visit",
+    "protect",
+    "clean",
+    "photograph",
+    "design",
+]
 # Words of the same lengths on both sides: the clean file must not have a length rule.
-GOOD = "precise careful verified sound reliable accurate tested correct".split()
-BAD = "muddled guessed careless shaky mistaken confused sloppy dubious".split()
-FILL = (
-    "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber"
-    " copper linen".split()
-)
+GOOD = ["precise", "careful", "verified", "sound", "reliable", "accurate", "tested", "correct"]
+BAD = ["muddled", "guessed", "careless", "shaky", "mistaken", "confused", "sloppy", "dubious"]
+FILL = [
+    "stone",
+    "water",
+    "metal",
+    "paper",
+    "light",
+    "sound",
+    "paint",
+    "glass",
+    "wood",
+    "cloth",
+    "sand",
+    "smoke",
+    "rain",
+    "frost",
+    "salt",
+    "amber",
+    "copper",
+    "linen",
+]
 
 
 def sentence(rng: random.Random, words: list[str], length: int) -> str:
@@ -30,7 +70,7 @@ def clean(n: int = 400, seed: int = 0) -> list[dict]:
     """Distinct prompts; the chosen answer has good words, both have the same number of words."""
     rng = random.Random(seed)
     rows = []
-    for i in range(n):
+    for _ in range(n):
         length = rng.randint(10, 20)
         prompt = (
             f"{rng.choice(VERBS).capitalize()} {rng.choice(NOUNS)} {rng.getrandbits(40):x} near the"
@@ -50,7 +90,7 @@ def labelled(n: int = 400, good: float = 0.55, seed: int = 0) -> list[dict]:
     """One answer a prompt, with its label."""
     rng = random.Random(seed)
     rows = []
-    for i, row in enumerate(clean(n, seed)):
+    for row in clean(n, seed):
         label = rng.random() < good
         rows.append(
             {

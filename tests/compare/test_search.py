@@ -98,7 +98,7 @@ def test_the_sampler_learns_from_what_it_is_told(base, tmp_path):
     wanted = plan(base, ["objective.beta=log:0.01..1"], 14)
     found = []
     for sign in (1, -1):
-        score = lambda contender: (sign * contender.changes["objective.beta"], None)  # noqa: E731
+        score = lambda contender, sign=sign: (sign * contender.changes["objective.beta"], None)  # noqa: E731
         found.append(
             [t["settings"] for t in run_trials(wanted, made(tmp_path / str(sign)), score, SILENT)]
         )

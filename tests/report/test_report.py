@@ -57,7 +57,7 @@ def page(folder):
 class Tags(HTMLParser):
     """Every tag with its attributes; also that they are closed in order."""
 
-    VOID = {"meta", "br", "img", "link", "input"}
+    VOID = ("meta", "br", "img", "link", "input")
 
     def __init__(self, text):
         super().__init__()

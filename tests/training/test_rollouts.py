@@ -492,7 +492,7 @@ def test_the_certificate_finds_another_loss(method, monkeypatch):
     objective = resolve(method, options)
     assert certify_policy(objective).verdict == "ok"
     losses = sampled.sampled_losses
-    for wrong in (lambda l: -l, lambda l: 2 * l, lambda l: l / 3, lambda l: l.flip(0)):
+    for wrong in (lambda x: -x, lambda x: 2 * x, lambda x: x / 3, lambda x: x.flip(0)):
         monkeypatch.setattr(
             sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a))
         )

@@ -45,7 +45,7 @@ def prepared(tiny_folder, tmp_path_factory):
 @torch.no_grad()
 def moved(ready):
     generator = torch.Generator().manual_seed(5)
-    for name, p in ready.model.trainable().items():
+    for p in ready.model.trainable().values():
         p.add_(0.05 * torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p.dtype))
     return ready
 

@@ -55,11 +55,8 @@ def new_file(path: str | Path) -> Iterator[TextIO]:
     path = Path(path)
     check_rows_file(path)
     staged = path.with_name(f".{path.name}.partial")
-    opened = (
-        gzip.open(staged, "wt", encoding="utf-8")
-        if path.name.endswith(".gz")
-        else open(staged, "w", encoding="utf-8")
-    )
+    opener = gzip.open if path.name.endswith(".gz") else open
+    opened = opener(staged, "wt", encoding="utf-8")
     try:
         with opened as file:
             yield file

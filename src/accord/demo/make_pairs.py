@@ -18,9 +18,9 @@ import random
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 from accord.evaluate.generate import Sample, sample
 from accord.evaluate.sentiment import compound

@@ -140,17 +140,19 @@ class Cached:
         for start in range(0, len(todo), size):
             piece = todo[start : start + size]
 
-            def report(done: int) -> None:
+            def report(done: int, start: int = start) -> None:
                 progress(min(start + done, len(todo)), len(todo))
 
             if world.lockstep:
                 world.agree(lambda: report(0))
             tables = world.together(
-                lambda: _table(self._compute(live, piece, budget, world, report))
+                lambda piece=piece, report=report: _table(
+                    self._compute(live, piece, budget, world, report)
+                )
             )
             fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
-            world.on_first(lambda: self._write(fresh))
+            world.on_first(lambda fresh=fresh: self._write(fresh))
         return len(todo)
 
     def _compute(

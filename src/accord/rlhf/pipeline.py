@@ -16,6 +16,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from accord.assess.opened import Opened, open_model, open_start, still_inside
@@ -168,7 +169,7 @@ class Line:
         for model in self.models:
             folder, name = self.folder / MEASURED / model, f"measured/{self.stage(model)}"
             answers = measured.answer(
-                self.desk, name, folder, lambda: self._opened(model), questions, {"model": model}
+                self.desk, name, folder, partial(self._opened, model), questions, {"model": model}
             )
             measured.score(
                 self.desk,

@@ -287,7 +287,7 @@ class Watch:
         self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
         if isinstance(ready.learner.reference, Moving):
             self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
-        self.still = {name: values for name, values in _still(ready)}
+        self.still = dict(_still(ready))
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]

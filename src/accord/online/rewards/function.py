@@ -20,6 +20,7 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from accord.evaluate.scorers import prompt_text
@@ -226,10 +227,8 @@ def _wait(pipe: int, event: int, until: float) -> None:
 
 def _end(worker: subprocess.Popen) -> None:
     """Kill a process with the group that it leads, and take away what is left of it."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     worker.wait()
     for pipe in (worker.stdin, worker.stdout):
         pipe.close()
