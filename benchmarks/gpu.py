@@ -290,7 +290,7 @@ def summary(
         if side == "accord":
             sides[side]["path"] = found[0]["path"]
     pairs = (
-        list(zip(*(sides[side]["seconds_an_update"] for side in ("accord", "trl"))))
+        list(zip(*(sides[side]["seconds_an_update"] for side in ("accord", "trl")), strict=True))
         if "trl" in sides
         else []
     )

@@ -157,7 +157,7 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     points = []
     for name, own in cells.items():
         for steps in zip(*(kept(cell, count) for cell in own), strict=True):
-            seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps)]
+            seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps, strict=True)]
             points.append(
                 point(name, steps, [(m.score, m.kl, m.tokens) for m in seen], first.prompt)
             )

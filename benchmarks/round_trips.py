@@ -112,7 +112,7 @@ def unharmed(found: list[Example], expected: list[Example]) -> bool:
     change none.
     """
     return list(map(meaning, found)) == list(map(meaning, expected)) and all(
-        one.extra.items() >= other.extra.items() for one, other in zip(found, expected)
+        one.extra.items() >= other.extra.items() for one, other in zip(found, expected, strict=True)
     )
 
 

@@ -199,7 +199,7 @@ def judged(fault: Fault, outcome: Outcome, usual: set[str] = frozenset()) -> dic
     """Whether what a run said names the fault's cause."""
     said = [
         (message, where)
-        for message, where in zip(outcome.messages, outcome.where)
+        for message, where in zip(outcome.messages, outcome.where, strict=True)
         if message not in usual
     ]
     named = fault.named_in([message for message, _ in said])

@@ -77,7 +77,7 @@ def test_rows_that_share_a_prompt_are_as_if_alone():
                 rows = [rows[i] for i in kept]
             tokens = torch.arange(len(rows)) + 7 + step
             logits = batch.step(tokens)
-            rows = [(*row, token) for row, token in zip(rows, tokens.tolist())]
+            rows = [(*row, token) for row, token in zip(rows, tokens.tolist(), strict=True)]
             with own_attention(model):
                 assert as_alone(model, rows, logits)
         assert type(batch.way) is Shared and len(batch.way.cache.layers[0].prompt[0]) == 1

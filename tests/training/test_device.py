@@ -90,7 +90,7 @@ def saved(folder):
 def same_but_for_rounding(found, wanted):
     """torch picks other kernels for some products of a wrapped tensor."""
     assert [line.keys() for line in found] == [line.keys() for line in wanted]
-    for ours, theirs in zip(found, wanted):
+    for ours, theirs in zip(found, wanted, strict=True):
         for name in theirs:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=2e-5), (
                 ours["step"],

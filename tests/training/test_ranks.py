@@ -151,7 +151,7 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
             json_lines(one.folder / "metrics.jsonl"),
         )
         assert len(lines) == len(expected)
-        for line, right in zip(lines, expected):
+        for line, right in zip(lines, expected, strict=True):
             close(right, line, 2e-5)
         ours, theirs = tensors(out, one.steps), tensors(one.folder, one.steps)
         masters = [name for name in theirs if name.startswith(("master/", "reference/"))]

@@ -303,7 +303,7 @@ def answers(rewards, prompt=0, texts=None):
             [-1.5] * (2 + i % 2),
             [0.25] * (2 + i % 2),
         )
-        for i, (reward, text) in enumerate(zip(rewards, texts))
+        for i, (reward, text) in enumerate(zip(rewards, texts, strict=True))
     ]
 
 

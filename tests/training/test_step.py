@@ -123,7 +123,7 @@ def test_gradient_is_of_the_mean(method, prepared):
     tokens = sum(len(c) for tree in trees for c in tree.completions)
     mean = losses.sum() / (tokens if method == "sft" else len(trees))
     names = ready.model.trainable()
-    expected = dict(zip(names, torch.autograd.grad(mean, list(names.values()))))
+    expected = dict(zip(names, torch.autograd.grad(mean, list(names.values())), strict=True))
     assert apart(expected, got) < 1e-4
 
 

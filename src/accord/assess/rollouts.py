@@ -232,7 +232,7 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
                 )
             blank = [_unusable(text) for text in texts]
             unusable += sum(blank)
-            rewards = [None if bad else reward for bad, reward in zip(blank, rewards)]
+            rewards = [None if bad else reward for bad, reward in zip(blank, rewards, strict=True)]
             found, why = pairing.pairs(rewards, texts, number)
             reasons.update([why] if why else [])
             for good, bad in found:

@@ -126,15 +126,15 @@ def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> st
         across = (x - xs[0]) / (xs[-1] - xs[0]) if xs[-1] > xs[0] else 0.5
         return f"{left + across * (right - left):.1f},{bottom - (y - low) / (high - low or 1) * 150:.1f}"
 
-    band = [at(x, p[2]) for x, p in zip(xs, points)] + [
-        at(x, p[3]) for x, p in reversed(list(zip(xs, points)))
+    band = [at(x, p[2]) for x, p in zip(xs, points, strict=True)] + [
+        at(x, p[3]) for x, p in reversed(list(zip(xs, points, strict=True)))
     ]
-    line = [at(x, p[1]) for x, p in zip(xs, points)]
+    line = [at(x, p[1]) for x, p in zip(xs, points, strict=True)]
     parts = [
         f'<polygon points="{" ".join(band)}" class="band"/>',
         f'<polyline points="{" ".join(line)}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
     ]
-    for place, p in zip(line, points):
+    for place, p in zip(line, points, strict=True):
         x, y = map(float, place.split(","))
         parts += [
             f'<circle cx="{x}" cy="{y}" r="4" class="dot"/>',

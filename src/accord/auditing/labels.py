@@ -244,7 +244,9 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
         says,
         {
             "spikes": found,
-            "histogram": {f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200])},
+            "histogram": {
+                f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200], strict=True)
+            },
         },
         "read a few of these rows: does the text deserve the score?" if found else "",
         title="Score spikes",

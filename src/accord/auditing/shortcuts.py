@@ -258,7 +258,8 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
                 {
                     "score": as_dict(score),
                     "shares": {
-                        n: float(s) for n, s in zip(names, _shares(codes[rows], good, len(names)))
+                        n: float(s)
+                        for n, s in zip(names, _shares(codes[rows], good, len(names)), strict=True)
                     },
                 },
                 "balance the labels within each value" if verdict != "ok" else "",

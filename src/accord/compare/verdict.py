@@ -103,7 +103,7 @@ def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
     """Every figure of a contender by seed and row, [S, N]."""
     rows = [
         pair_scores(cell, m, start) | others(m, start)
-        for cell, m in zip(result.cells, result.measured)
+        for cell, m in zip(result.cells, result.measured, strict=True)
     ]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0] if rows[0][name].size}
 
@@ -186,7 +186,7 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
             "adjusted": p,
             "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
         }
-        for (one, other, seeds, difference), p in zip(found, adjusted)
+        for (one, other, seeds, difference), p in zip(found, adjusted, strict=True)
     ]
 
 

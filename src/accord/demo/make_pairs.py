@@ -103,7 +103,7 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
     rate = sum(len(answer.tokens) for answer in answers) / (time.perf_counter() - start)
     scored: dict[str, list[Scored]] = {prompt: [] for prompt in prompts}
     scores = compound(answer.text for answer in answers)
-    for prompt, answer, score in zip(asked, answers, scores):
+    for prompt, answer, score in zip(asked, answers, scores, strict=True):
         if usable(answer):
             scored[prompt].append(Scored(answer.text.strip(), score))
     kept = sum(map(len, scored.values()))

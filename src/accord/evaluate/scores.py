@@ -55,5 +55,5 @@ def calibration_error(margins: Tensor, won: Tensor) -> float:
     """
     sure = torch.sigmoid(margins.abs())  # that the answer it prefers is the better one
     order = sure.argsort(stable=True)
-    pieces = zip(sure[order].tensor_split(BINS), won[order].tensor_split(BINS))
+    pieces = zip(sure[order].tensor_split(BINS), won[order].tensor_split(BINS), strict=True)
     return sum(abs((s - w).sum().item()) for s, w in pieces) / len(margins)

@@ -58,7 +58,7 @@ class _ChunkedLogps(torch.autograd.Function):
     @staticmethod
     def forward(ctx, hidden, weight, targets, head, chunk):
         logps, entropy, lse = [], [], []
-        for h, t in zip(hidden.split(chunk), targets.split(chunk)):
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
             logits = head.scaled(h @ weight.T)
             total = torch.logsumexp(logits, dim=-1)
             logps.append(logits.gather(1, t[:, None]).squeeze(1) - total)
@@ -113,7 +113,7 @@ def _checkpointed(
 
     pieces = [
         checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)
-        for h, t in zip(hidden.split(chunk), targets.split(chunk))
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
-    logps, entropy = zip(*pieces)
+    logps, entropy = zip(*pieces, strict=True)
     return torch.cat(logps), torch.cat(entropy)

@@ -120,7 +120,7 @@ class LanguageModel:
                     layer._active_adapter = [REFERENCE]
                 yield
             finally:
-                for layer, active in zip(layers, before):
+                for layer, active in zip(layers, before, strict=True):
                     layer._active_adapter = active
             return
         try:

@@ -69,8 +69,10 @@ class Table:
 
     def points(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of every line that has it."""
-        column = self.columns.get(name, array("d"))
-        return [(s, v) for s, v in zip(self.steps, column) if not math.isnan(v)]
+        if name not in self.columns:
+            return []
+        column = self.columns[name]
+        return [(s, v) for s, v in zip(self.steps, column, strict=True) if not math.isnan(v)]
 
 
 @dataclass

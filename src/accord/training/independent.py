@@ -167,7 +167,7 @@ def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
 def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
     """Log-probs of the reversed trees, back in the trees' order."""
     sizes = [len(tree.completions) for tree in reversed(trees)]
-    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes)))[::-1]
+    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes), strict=True))[::-1]
     return type(logps).join([type(logps)(*piece) for piece in pieces])
 
 

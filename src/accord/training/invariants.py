@@ -82,7 +82,7 @@ def bookkeeping(
                 named=named[:8],
             )
         ]
-    if other := [tree.row for tree, own in zip(batch.trees, expected) if tree != own]:
+    if other := [tree.row for tree, own in zip(batch.trees, expected, strict=True) if tree != own]:
         says = (
             f"update {batch.index} was given other text than its rows have, or its answers' sides"
             f" changed: row {other[0]}"
@@ -226,7 +226,7 @@ def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
     ]
     for number, tree in enumerate(trees):
         answers = []
-        for side, completion in zip(_sides_of(tree), tree.completions):
+        for side, completion in zip(_sides_of(tree), tree.completions, strict=True):
             value = policy[side][number]
             answers.append(
                 Answer(
@@ -471,7 +471,7 @@ class Watch:
         model = self.ready.model
         trees = [
             Tree(tuple(prompt), (said.tokens,), row)
-            for row, (prompt, said) in enumerate(zip(prompts, samples))
+            for row, (prompt, said) in enumerate(zip(prompts, samples, strict=True))
             if said.tokens
         ][:2]
         if not trees:

@@ -58,7 +58,7 @@ class Masters:
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
         world.sum([got])
         # what no rank used must keep no gradient
-        used = [m for m, count in zip(masters, got.tolist()) if count]
+        used = [m for m, count in zip(masters, got.tolist(), strict=True) if count]
         for master in used:
             if master.grad is None:  # a rank without rows
                 master.grad = torch.zeros_like(master)

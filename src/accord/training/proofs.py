@@ -210,7 +210,8 @@ def _read(trees: Sequence[Tree]) -> Finding:
     """A score is read at the last token of each answer, its end token included, and nowhere else."""
     layout, last = scored(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
-    right = list(zip(layout.ids[last].tolist(), layout.positions[last].tolist())) == wanted
+    found = zip(layout.ids[last].tolist(), layout.positions[last].tolist(), strict=True)
+    right = list(found) == wanted
     says = (
         f"{len(wanted):,} answers, each read at its last token"
         if right

@@ -204,7 +204,8 @@ class Source:
                 first_row=first + start * k,
             )
             out += [
-                Answer(n, s.text, list(s.tokens), s.ended, s.logprob) for n, s in zip(asked, found)
+                Answer(n, s.text, list(s.tokens), s.ended, s.logprob)
+                for n, s in zip(asked, found, strict=True)
             ]
         return out
 
