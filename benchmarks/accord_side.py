@@ -192,7 +192,7 @@ def compared(case: dict, lines: list[dict]) -> list[dict]:
     ]
 
 
-# ---------------------------------------------------------------- the machine's own rate, and the work to be done
+# -------------------------------------------------- the machine's own rate, and the work to be done
 
 
 def shapes_of(model) -> dict:

@@ -157,7 +157,9 @@ def make_rows(n: int, vocabulary: int, lengths: dict, seed: int = 0) -> list[dic
 
 
 def write_rows(folder: Path, updates: int, batch: int, tiny: bool) -> None:
-    """Batches for both sides: those that are timed, twice over, and small ones for the comparison."""
+    """Batches for both sides: those that are timed, twice over,
+    and small ones for the comparison.
+    """
     shape, lengths = (TINY, SHORT) if tiny else (LLAMA_1B, LENGTHS)
     for name, count, size, passes in (
         ("rows", updates, batch, 2),

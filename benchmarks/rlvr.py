@@ -237,7 +237,9 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
 
 
 def rates(folder: Path):
-    """(kind, its base rate) of every constraint, each with the same requests that are trained on."""
+    """(kind, its base rate) of every constraint,
+    each with the same requests that are trained on.
+    """
     from accord.assess.opened import open_model
 
     opened = open_model("smollm2")
@@ -258,7 +260,9 @@ def rates(folder: Path):
 
 
 def compared(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> dict:
-    """Pass rates before and after with their intervals, and of the gain; by kind the rates alone."""
+    """Pass rates before and after with their intervals, and of the gain;
+    by kind the rates alone.
+    """
     from accord.evaluate.statistics import bootstrap_difference, bootstrap_mean
 
     out = {}
@@ -287,7 +291,9 @@ def compared(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> dic
 
 
 def by_kind(before: list[dict], after: list[dict]) -> dict[str, list[float]]:
-    """Of each constraint: the share that met it before, after, and how many prompts asked for it."""
+    """Of each constraint: the share that met it before, after,
+    and how many prompts asked for it.
+    """
     kinds = sorted({kind for line in after for kind in line["kinds"]})
 
     def share(lines: list[dict], kind: str) -> float:

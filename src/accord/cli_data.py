@@ -1,4 +1,6 @@
-"""The commands about data: audit, split, convert, advise. Heavy imports wait until a command runs."""
+"""The commands about data: audit, split, convert, advise.
+Heavy imports wait until a command runs.
+"""
 
 from __future__ import annotations
 

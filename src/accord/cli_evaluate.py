@@ -57,7 +57,9 @@ def _generate(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, each with its log-prob; the same seed gives the same answers."""
+        """K answers to each prompt, each with its log-prob;
+        the same seed gives the same answers.
+        """
 
         def work():
             check_dtype(dtype)

@@ -282,7 +282,9 @@ RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective says of B rows. Nothing is reduced here: the step owns the one denominator."""
+    """What an objective says of B rows. Nothing is reduced here:
+    the step owns the one denominator.
+    """
 
     losses: Tensor  # [B]
     # name -> [B], detached; logged as the rows' mean

@@ -1,4 +1,6 @@
-"""accord sample | score | pair: one file after another, gone on with after a kill, every account balanced."""
+"""accord sample | score | pair: one file after another, gone on with after a kill, every account
+balanced.
+"""
 
 import json
 

@@ -154,7 +154,7 @@ def test_the_best_against_the_recipe(base, tmp_path):
     ]
 
 
-# ---------------------------------------------------------------- what is refused before anything is trained
+# ------------------------------------------------------- what is refused before anything is trained
 
 BAD = {
     "no range": (["objective.beta=0.1"], "Nothing to search"),

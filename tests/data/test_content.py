@@ -1,4 +1,6 @@
-"""What preferences give away: each check is raised by its own fault, and silent on rows without it."""
+"""What preferences give away: each check is raised by its own fault,
+and silent on rows without it.
+"""
 
 import math
 

@@ -147,7 +147,9 @@ def test_places():
 
 
 def gemma2() -> Gemma2ForCausalLM:
-    """Soft caps in its attention, which the shared one does not have; every layer sees everything."""
+    """Soft caps in its attention, which the shared one does not have;
+    every layer sees everything.
+    """
     torch.manual_seed(0)
     shape = dict(
         hidden_size=16,

@@ -175,7 +175,9 @@ def test_first_tokens_follow_the_distribution(temperature, top_p):
 
 
 def test_inverse_cdf_never_takes_what_has_no_probability():
-    """At the ends of the uniform's range, with zeros around, and with a total that is not quite 1."""
+    """At the ends of the uniform's range, with zeros around,
+    and with a total that is not quite 1.
+    """
     rows = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]] * 3 + [[0.0, 0.3, 0.0, 0.3, 0.0]])
     uniform = torch.tensor([0.0, 0.25, 1 - 2**-24, 1 - 2**-24])
     assert _invert(rows, uniform).tolist() == [1, 3, 3, 3]
@@ -294,7 +296,9 @@ def test_a_large_nucleus_and_a_small_one_in_one_batch():
 
 
 def test_whole_answers_follow_the_distribution():
-    """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each pair."""
+    """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each
+    pair.
+    """
     model, draws = llama(), 6_000
     answers = sample(
         model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6

@@ -1,4 +1,6 @@
-"""The cached reference is refused whichever way its numbers are off, and lies where the user says."""
+"""The cached reference is refused whichever way its numbers are off,
+and lies where the user says.
+"""
 
 from pathlib import Path
 

@@ -176,7 +176,9 @@ def test_a_clean_run_proves_everything(lora, folder, pairs_file):
 
 
 def test_the_end_token_is_read_though_it_was_the_padding(tokenizer, tmp_path, pairs_file):
-    """GPT-2's folder pads with its end token: transformers would read every answer one token early."""
+    """GPT-2's folder pads with its end token: transformers would read every answer one token
+    early.
+    """
     ready = ready_for(gpt2_folder(tmp_path / "gpt2", tokenizer), pairs_file, method="bradley_terry")
     assert (
         ready.model.network.config.pad_token_id

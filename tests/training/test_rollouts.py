@@ -500,7 +500,9 @@ def test_the_certificate_finds_another_loss(method, monkeypatch):
 
 
 def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch):
-    """Log-probs of other answers than those that are trained on: ratios that do not start from 1."""
+    """Log-probs of other answers than those that are trained on:
+    ratios that do not start from 1.
+    """
     measured = rollouts._measured
 
     def stale(own, pack, learner, start):

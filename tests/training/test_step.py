@@ -1,4 +1,6 @@
-"""One update: the gradient of a batch is that of the mean over its rows, however the batch is cut."""
+"""One update: the gradient of a batch is that of the mean over its rows,
+however the batch is cut.
+"""
 
 import math
 from dataclasses import replace
@@ -51,7 +53,9 @@ def moved(ready):
 
 
 def gradients(ready, micro_tokens):
-    """Name -> gradient of batch 1 in micro-batches of so many tokens, and the records of its rows."""
+    """Name -> gradient of batch 1 in micro-batches of so many tokens,
+    and the records of its rows.
+    """
     learner = replace(ready.learner, micro_tokens=micro_tokens)
     masters = ready.optimizer.masters
     records = accumulate(learner, make_batch(learner, 1, ready.batch_trees(1)), masters)

@@ -198,7 +198,9 @@ def score_file(
 
 
 def _failures(path: str) -> Counter[str]:
-    """Why answers of a scored file have no reward; of all its lines, whichever process wrote them."""
+    """Why answers of a scored file have no reward;
+    of all its lines, whichever process wrote them.
+    """
     reasons: Counter[str] = Counter()
     for _, row in _rows(path):
         reasons.update(row["reward_failures"].values())

@@ -66,7 +66,9 @@ def intervals(
 def histogram(
     edges: Sequence[float], series: dict[str, Sequence[int]], title: str, unit: str
 ) -> str:
-    """Stepped outlines of counts over bins of equal width on the page (edges in geometric order)."""
+    """Stepped outlines of counts over bins of equal width on the page (edges in geometric
+    order).
+    """
     height, left, bottom = 220, 30, 180
     used = [at for at in range(len(edges) - 1) if any(counts[at] for counts in series.values())]
     first, last = (min(used), max(used) + 1) if used else (0, 1)
@@ -115,7 +117,9 @@ def bars(rows: Sequence[tuple[str, float]], title: str, form: str = "{:.1%}") ->
 
 
 def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> str:
-    """(x, value, low, high) joined by a line, on a logarithmic axis, with the interval as a band."""
+    """(x, value, low, high) joined by a line, on a logarithmic axis,
+    with the interval as a band.
+    """
     from math import log
 
     height, left, right, bottom = 220, 50, WIDTH - 30, 180

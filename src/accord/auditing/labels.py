@@ -221,7 +221,9 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
 
 
 def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
-    """Scores at an end of the scale that come far oftener than their neighbour: a parser's default."""
+    """Scores at an end of the scale that come far oftener than their neighbour:
+    a parser's default.
+    """
     values, counts = np.unique(scan.scores[rows].ravel(), return_counts=True)
     found = []
     for end, beside in ((0, 1), (-1, -2)):

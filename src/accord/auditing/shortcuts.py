@@ -1,4 +1,6 @@
-"""What a rule that reads nothing can score: one feature, length alone, words alone, a model's name."""
+"""What a rule that reads nothing can score: one feature, length alone, words alone,
+a model's name.
+"""
 
 from __future__ import annotations
 

@@ -195,7 +195,9 @@ def cost(cell: Cell, entries: Sequence[dict]) -> dict:
 
 
 def _reference(run: RunFolder) -> dict | None:
-    """Rows of the reference pass that this cell computed itself; the others it read from the cache."""
+    """Rows of the reference pass that this cell computed itself;
+    the others it read from the cache.
+    """
     found = read_json(run.path / "preflight.json", [])
     checks = [f["evidence"] for f in found if f["check"] == "step0.cache"]
     return {"computed": checks[0]["computed"], "needed": checks[0]["needed"]} if checks else None

@@ -52,7 +52,9 @@ class Axis:
     values: tuple = ()
 
     def suggested(self, trial) -> object:
-        """What Optuna proposes for it; three digits, so that a name and a record say what was run."""
+        """What Optuna proposes for it; three digits,
+        so that a name and a record say what was run.
+        """
         if self.values:
             return self.values[trial.suggest_categorical(self.path, list(range(len(self.values))))]
         if self.whole:

@@ -162,7 +162,7 @@ def _sides(example: Example) -> tuple[str, ...]:
     return ("chosen", "rejected") if isinstance(example, Pair) else ("completion",)
 
 
-# ---------------------------------------------------------------- what the checks on every row found
+# --------------------------------------------------------------- what the checks on every row found
 
 
 def findings(

@@ -58,7 +58,9 @@ def read_topics(path: Path) -> list[list[str]]:
 def split_topics(
     topics: Sequence[list[str]], share: float, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The prompts to train on and the held-out ones: whole topics at random, in the file's order."""
+    """The prompts to train on and the held-out ones:
+    whole topics at random, in the file's order.
+    """
     count = round(share * len(topics))
     held_out = set(random.Random(seed).sample(range(len(topics)), count))
     train = [prompt for i, topic in enumerate(topics) if i not in held_out for prompt in topic]

@@ -92,7 +92,9 @@ class Frozen:
 
 @dataclass
 class Cached:
-    """Log-probs looked up by content; `fill` computes what is missing, once, and keeps it on disk."""
+    """Log-probs looked up by content; `fill` computes what is missing, once,
+    and keeps it on disk.
+    """
 
     folder: Path  # of this reference's full key
     device: torch.device

@@ -102,7 +102,9 @@ class History:
 
     @property
     def window(self) -> int:
-        """Training lines that "recently" means: a tenth of the run, 5 to 25, and at least 64 rows."""
+        """Training lines that "recently" means: a tenth of the run, 5 to 25,
+        and at least 64 rows.
+        """
         rows = math.ceil(64 / self.facts.batch_size)
         return max(rows, min(25, max(5, self.facts.steps // 10)))
 

@@ -152,7 +152,9 @@ def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> Loss
 
 
 def beta_log_ratio(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
-    """Implicit reward of N completions under DPO, its relatives and KTO: β (log π - log ref). [N]"""
+    """Implicit reward of N completions under DPO, its relatives and KTO: β (log π - log ref).
+    [N]
+    """
     return beta * log_ratio(policy, reference)
 
 

@@ -191,7 +191,7 @@ class RunningBaseline:
         return RunningBaseline(value, self.decay, True)
 
 
-# ---------------------------------------------------------------- how strongly to stay near the reference
+# ---------------------------------------------------------- how strongly to stay near the reference
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,9 @@ def figures(folder: Path, first: Path) -> dict:
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers and rewards of a file, one after the other: prompt after prompt, `answers` to each."""
+    """Answers and rewards of a file, one after the other:
+    prompt after prompt, `answers` to each.
+    """
 
     prompt: list[int]  # [N] which prompt
     reward: np.ndarray  # [N] NaN where there is none

@@ -188,7 +188,9 @@ def pointed(folder: Path, name: str) -> Path | None:
 
 
 def _all(folder: Path) -> list[Path]:
-    """Checkpoints, newest first. LATEST is for people: what is on disk and verifies is what counts."""
+    """Checkpoints, newest first. LATEST is for people:
+    what is on disk and verifies is what counts.
+    """
     found = [
         p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()
     ]

@@ -187,7 +187,9 @@ def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) 
 
 
 def objectives() -> Finding:
-    """Every objective's value and gradient, through the step's own call, against its closed form."""
+    """Every objective's value and gradient, through the step's own call,
+    against its closed form.
+    """
     failed = []
     for name in OBJECTIVES:
         bound = resolve(name)
@@ -261,7 +263,9 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
 
 
 def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
-    """A checkpoint goes to disk and back; the next update from it is the one that would have come."""
+    """A checkpoint goes to disk and back; the next update from it is the one that would have
+    come.
+    """
     learner, optimizer = _trained(device, dtype, UPDATES)
     path = checkpoint.save(folder, UPDATES, optimizer.state(), {})
     saved = checkpoint.load(folder)

@@ -39,7 +39,9 @@ class Masters:
         return sum(master.numel() for master in self.masters.values())
 
     def collect(self) -> None:
-        """After a backward pass: move the network's gradients into the masters', adding in float32."""
+        """After a backward pass: move the network's gradients into the masters',
+        adding in float32.
+        """
         for name, p in self.working.items():
             master = self.masters[name]
             if p is master or p.grad is None:

@@ -510,7 +510,9 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
 
 
 def make_trainable(config: Config, model: LanguageModel) -> str:
-    """Choose what trains; returns the fingerprint of the weights before anything was added to them."""
+    """Choose what trains; returns the fingerprint of the weights before anything was added to
+    them.
+    """
     weights = fingerprint.weights(model.network)
     spec = config.model
     if spec.adapter is not None:

@@ -183,7 +183,9 @@ def _untied(model: LanguageModel) -> str:
 
 
 def _mask(trees: Sequence[Tree]) -> Finding:
-    """Each answer token is a target once, predicted from the token before it; no prompt token is."""
+    """Each answer token is a target once, predicted from the token before it;
+    no prompt token is.
+    """
     layout = pack(trees)
     expected = [token for tree in trees for completion in tree.completions for token in completion]
     before = [t for tree in trees for c in tree.completions for t in (tree.prompt[-1], *c[:-1])]
@@ -207,7 +209,9 @@ def _mask(trees: Sequence[Tree]) -> Finding:
 
 
 def _read(trees: Sequence[Tree]) -> Finding:
-    """A score is read at the last token of each answer, its end token included, and nowhere else."""
+    """A score is read at the last token of each answer, its end token included,
+    and nowhere else.
+    """
     layout, last = scored(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
     found = zip(layout.ids[last].tolist(), layout.positions[last].tolist(), strict=True)

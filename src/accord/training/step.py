@@ -112,7 +112,9 @@ def row_losses(
     reference: RowLogps | None,
     context: dict[str, Tensor],
 ) -> LossOutput:
-    """The one call of the objective in training. The certificate at step 0 goes through it as well."""
+    """The one call of the objective in training.
+    The certificate at step 0 goes through it as well.
+    """
     return (
         objective.losses(policy, reference, **context)
         if objective.reference

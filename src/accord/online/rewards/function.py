@@ -182,7 +182,9 @@ class Function:
             raise UsageError(hello["unusable"])
 
     def _exchange(self, asked: dict | None, seconds: float) -> dict:
-        """Write a line, read a line; the process is ended where that does not come about in time."""
+        """Write a line, read a line; the process is ended where that does not come about in
+        time.
+        """
         until = time.monotonic() + seconds
         try:
             if asked is not None:

@@ -1,4 +1,6 @@
-"""A reward model's folder as a reward: its own tokenizer and template, whatever the policy's are."""
+"""A reward model's folder as a reward: its own tokenizer and template,
+whatever the policy's are.
+"""
 
 from __future__ import annotations
 
