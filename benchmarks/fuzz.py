@@ -1,8 +1,10 @@
 """Does bad input ever give a traceback, hang, lose a row or take the machine's memory? Every
 loader, and recipes.
 
-    python benchmarks/fuzz.py                          # 100,000 cases; results in benchmarks/results/fuzz.json
-    python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they are written every few thousand
+    python benchmarks/fuzz.py                          # 100,000 cases; results in
+                                                       # benchmarks/results/fuzz.json
+    python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they
+                                                       # are written every few thousand
     python benchmarks/fuzz.py --case csv 4711          # one case again, its traceback shown
 
 Checked in every case: it is used or refused with an AccordError whose words can be printed; the

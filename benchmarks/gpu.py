@@ -2,7 +2,7 @@
 weights, no network, no files.
 
     python benchmarks/gpu.py                         # one GPU: LoRA and all weights, bfloat16
-    python benchmarks/gpu.py --tiny --device cpu     # the same flow in minutes, as a check of itself
+    python benchmarks/gpu.py --tiny --device cpu     # the same flow in minutes, to check itself
 
 Rows are pairs of token ids drawn at random in the shapes of multi-turn preferences: a system turn
 that all share, prompts of 200 to 1,500 tokens, answers of 50 to 400. Every process makes the same

@@ -1,7 +1,8 @@
 """Does the suite bite? Wrong lines of code, one at a time, each run against the tests that execute
 the line.
 
-    python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in benchmarks/results/mutants.json
+    python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in
+                                                                  # benchmarks/results/mutants.json
     python benchmarks/mutants.py --only data/order.py             # every mutant of one file
     python benchmarks/mutants.py --only data/order.py --match "Lt"     # those whose name holds this
 

@@ -38,11 +38,17 @@ TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Past a file: reward against KL</title>
 <style>{% include "style.css.j2" %}{% include "own.css.j2" %}</style></head><body><main>
 <h1>Past a file: reward against KL</h1>
-<p class="soft">SmolLM2-135M, VADER's sentiment as the measure; each dot one checkpoint of one seed, with 95 % intervals over prompts; the table over prompts and seeds.</p>
+<p class="soft">SmolLM2-135M, VADER's sentiment as the measure; each dot one checkpoint of one seed,
+with 95 % intervals over prompts; the table over prompts and seeds.</p>
 <div class="plot">{{ picture }}</div>
-<div class="scroll"><table><thead><tr><th></th><th>step</th><th>KL, nats an answer</th><th>reward</th><th>reward by seed</th></tr></thead><tbody>
+<div class="scroll"><table>
+<thead><tr><th></th><th>step</th><th>KL, nats an answer</th><th>reward</th>
+<th>reward by seed</th></tr></thead><tbody>
 <tr><td>start</td><td>0</td><td>0</td><td class="told">{{ start|told }}</td><td></td></tr>
-{% for p in points %}<tr><td>{{ p.method }}</td><td>{{ p.steps[0] }}</td><td class="told">{{ p.kl|told }}</td><td class="told">{{ p.reward|told }}</td><td class="told">{% for one in p.by_seed %}{{ "%.3f"|format(one.reward.value) }} at {{ "%.1f"|format(one.kl.value) }}{{ ", " if not loop.last }}{% endfor %}</td></tr>{% endfor %}
+{% for p in points %}<tr><td>{{ p.method }}</td><td>{{ p.steps[0] }}</td>
+<td class="told">{{ p.kl|told }}</td><td class="told">{{ p.reward|told }}</td><td class="told">
+{% for one in p.by_seed %}{{ "%.3f"|format(one.reward.value) }} at
+{{ "%.1f"|format(one.kl.value) }}{{ ", " if not loop.last }}{% endfor %}</td></tr>{% endfor %}
 </tbody></table></div></main></body></html>
 """
 DEMO = Path(__file__).parents[1] / "src/accord/demo"

@@ -1,10 +1,13 @@
 """Reinforcement learning from verifiable rewards on 2 CPU cores: does GRPO teach a 135M model to
 keep to what it is told?
 
-    python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl, ifeval.jsonl (see verifying/prompts.py)
-    python benchmarks/rlvr.py rates                    # of which constraint the model meets how much as it stands
+    python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl,
+                                                       # ifeval.jsonl (see verifying/prompts.py)
+    python benchmarks/rlvr.py rates                    # of which constraint the model meets how
+                                                       # much as it stands
     python benchmarks/rlvr.py before                   # what it passes before any training
-    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured after it; --beta 0.1: with a KL term
+    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured
+                                                       # after it; --beta 0.1: with a KL term
 
 DIR holds truthfulqa/, hh_helpful/ and ifeval/ (see BENCHMARKS.md). An answer passes where it meets
 all constraints of its prompt. Before and after answer the same prompts with the same random

@@ -114,8 +114,9 @@ class TrainConfig(Section):
     """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one
     row."""
     pair_labels: bool = False
-    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are those of n pairs, in the
-    same order. What `accord compare` sets, so that kto sees what the methods of pairs see."""
+    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are
+    those of n pairs, in the same order. What `accord compare` sets, so that kto sees what the
+    methods of pairs see."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
     epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
@@ -177,8 +178,8 @@ class RolloutsConfig(Section):
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
     """How far apart two rewards must be to make a pair."""
     gold: list[str] = []
-    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so that a policy that plays
-    to them is seen."""
+    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so
+    that a policy that plays to them is seen."""
     gold_options: dict[str, dict[str, Any]] = {}
     """As `reward_options`, for those of `gold`."""
     held_out_k: Positive = 2
@@ -202,8 +203,9 @@ class CheckpointConfig(Section):
 
 class MonitorConfig(Section):
     on_flag: Literal["warn", "stop", "adapt"] = "warn"
-    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the flag's own remedy where
-    it has one: end with the best held-out checkpoint, or halve the learning rate (at most twice); said aloud, recorded."""
+    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the
+    flag's own remedy where it has one: end with the best held-out checkpoint, or halve the learning
+    rate (at most twice); said aloud, recorded."""
     samples: NotNegative = 8
     """Prompts that the model answers before and after training: the first held-out ones. 0:
     none."""
@@ -215,8 +217,8 @@ class MonitorConfig(Section):
     prompts: str | None = None
     """Text file with the prompts to sample, one a line, in place of held-out ones."""
     audit_rows: NotNegative = 2000
-    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report: one to three seconds. 0: none.
-    `accord audit` looks at all of them."""
+    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report:
+    one to three seconds. 0: none. `accord audit` looks at all of them."""
     trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
     """Where figures go beside the run's folder; each needs its own package. A tracker that fails is
     dropped, aloud."""
@@ -228,8 +230,9 @@ class Config(Section):
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
     """name (dpo where none is given), and the objective's own keyword arguments."""
     reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving", "base"] = "auto"
-    """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise. base: the
-    model without any adapter, even where training goes on from one, whose frozen copy is the reference of all the others."""
+    """What the policy is measured against. auto: adapters off when each row comes once, cached
+    log-probs otherwise. base: the model without any adapter, even where training goes on from one,
+    whose frozen copy is the reference of all the others."""
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
     rollouts: RolloutsConfig | None = None

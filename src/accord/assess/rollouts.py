@@ -1,4 +1,5 @@
-"""`accord sample | score | pair`: prompts → K answers → rewards → pairs, each a file that the next one reads.
+"""`accord sample | score | pair`: prompts → K answers → rewards → pairs,
+each a file that the next one reads.
 
 sample and score write line by line, and a killed command goes on where it stood; what an answer
 hangs on stands in every line. Row i draws from (seed, i), so an answer is the same whenever it is

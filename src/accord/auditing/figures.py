@@ -128,7 +128,8 @@ def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> st
 
     def at(x: float, y: float) -> str:
         across = (x - xs[0]) / (xs[-1] - xs[0]) if xs[-1] > xs[0] else 0.5
-        return f"{left + across * (right - left):.1f},{bottom - (y - low) / (high - low or 1) * 150:.1f}"
+        up = (y - low) / (high - low or 1)
+        return f"{left + across * (right - left):.1f},{bottom - up * 150:.1f}"
 
     band = [at(x, p[2]) for x, p in zip(xs, points, strict=True)] + [
         at(x, p[3]) for x, p in reversed(list(zip(xs, points, strict=True)))

@@ -1,6 +1,7 @@
 """`accord audit`: one pass over the data, every check, a verdict.
 
-file ──scan──▶ numbers of every row + a sample ──checks──▶ findings ──▶ verdict, terminal, JSON, page
+file ──scan──▶ numbers of every row + a sample ──checks──▶ findings
+    ──▶ verdict, terminal, JSON, page
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped
 one is resumed.
 
-    DIR/plan.json      what is compared, on which rows, measured how; another plan is refused, further cells are welcome
+    DIR/plan.json      what is compared, on which rows, measured how; another plan is refused,
+                       further cells are welcome
     DIR/cells/NAME     a run's folder; `accord report`, `accord resume` and `accord export` take it
     DIR/cells.jsonl    each beginning and end of a cell, with its seconds
 """

@@ -1,7 +1,8 @@
 """`accord sweep --search optuna`: settings that Optuna proposes, in place of a grid; chosen on rows
 cut off the training rows.
 
-    DIR/search.json    each finished trial: its number, its settings, its score on the validation rows
+    DIR/search.json    each finished trial: its number, its settings, its score on the validation
+                       rows
 
 A trial is a cell like any other, on the training rows less the validation rows, with the first
 seed; its score is the accuracy by the change of log-prob, the yardstick that is the same for all

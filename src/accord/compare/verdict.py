@@ -217,10 +217,8 @@ def summed_up(judged: Sequence[dict]) -> list[str]:
         entries = [entry for name in winners for entry in beaten[name]]
         sizes = sorted(abs(entry["difference"]["value"]) for entry in entries)
         by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
-        p = (
-            "adjusted p"
-            f" {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
-        )
+        largest = max(entry["adjusted"] for entry in entries)
+        p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{largest:.3g}"
         sentences.append(
             f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than"
             f" {_named(losers)}, by {by}, {p}"

@@ -4,8 +4,8 @@ A prompt is rendered as `generate` would get it (the generation prompt included)
 what the template puts after it. Two properties are checked on every row, since each has failed
 silently elsewhere:
 
-  text    the rendered prompt is a prefix of the rendered conversation  (think blocks, TRL #5213)
-  tokens  the prompt's tokens are a prefix of the conversation's tokens  (merged boundary, TRL #2054)
+  text    the rendered prompt is a prefix of the rendered conversation (think blocks, TRL #5213)
+  tokens  the prompt's tokens are a prefix of the conversation's tokens (merged boundary, TRL #2054)
 """
 
 from __future__ import annotations
@@ -213,7 +213,8 @@ def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Every token that is no text, by id: those with a role, such as EOS, and those that are merely
     marked as special.
 
-    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it would open a turn.
+    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it
+    would open a turn.
     """
     marked = {
         i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special

@@ -53,7 +53,9 @@ def token_logps(
 
 
 class _ChunkedLogps(torch.autograd.Function):
-    """log softmax(scale · h Wᵀ)[target], its gradient  g · (onehot(target) − softmax) · scale  computed by chunks."""
+    """log softmax(scale · h Wᵀ)[target], and its gradient g · (onehot(target) − softmax) · scale,
+    both computed by chunks.
+    """
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, head, chunk):

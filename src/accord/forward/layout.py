@@ -5,7 +5,7 @@ ancestors and, causally, to itself. What several prompts have in common is one s
 a prompt another, each completion one more:
 
     system turn ─┬─ question 1 ─┬─ chosen
-                 │              └─ rejected          Nothing is padded and nothing is computed twice.
+                 │              └─ rejected      Nothing is padded and nothing is computed twice.
                  └─ question 2 ─┬─ chosen
                                 └─ rejected
 

@@ -52,7 +52,8 @@ def dpo(
     Raises:
       UsageError: a keyword out of bounds, or log-probs of unequal numbers of rows.
 
-    Source: Rafailov et al. 2023, arXiv:2305.18290, Eq. 7.  ε: Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3.
+    Source: Rafailov et al. 2023, arXiv:2305.18290, Eq. 7.
+    ε: Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3.
     """
     scaled = beta * _margin(policy, reference)
     return LossOutput(

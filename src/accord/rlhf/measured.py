@@ -1,9 +1,11 @@
 """One model on held-out prompts: its answers, how far from the first model they are, what rewards
 say of them.
 
-    DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first model
+    DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first
+                                        model
     DIR/STAGE/held_out_scored.jsonl     the same with rewards
-    DIR/STAGE/held_out_gold.jsonl       the same with the rewards of another scorer, which training never saw
+    DIR/STAGE/held_out_gold.jsonl       the same with the rewards of another scorer, which training
+                                        never saw
 
 Every model answers the same prompts with the same randomness, so that differences between two are
 paired.

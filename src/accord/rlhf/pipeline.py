@@ -1,9 +1,11 @@
 """`accord rlhf`: supervised tuning ▸ reward model ▸ policy gradient, and a DPO run on the same
 pairs beside it.
 
-    DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo      ordinary runs; `accord resume`, `report` and `export` take them
-    DIR/measured/MODEL/held_out_*.jsonl                 what each model answers to the same held-out prompts
-    DIR/seed-1/…                                        the same again with the next seed
+    DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo    ordinary runs; `accord resume`, `report` and
+                                                      `export` take them
+    DIR/measured/MODEL/held_out_*.jsonl               what each model answers to the same held-out
+                                                      prompts
+    DIR/seed-1/…                                      the same again with the next seed
     DIR/plan.json · DIR/log.jsonl · DIR/rlhf.json
 
 Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al.

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: staged, hashed, flushed, renamed; verified before they
 are believed.
 
-    checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}      checkpoints/LATEST, checkpoints/BEST
+    checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}
+    checkpoints/LATEST, checkpoints/BEST
 
 MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last.
 A checkpoint whose manifest does not fit is reported and passed over for the next older one.

@@ -1,12 +1,16 @@
 """Proofs by another way: what the run computes, held against a computation that shares none of its
 code.
 
-    definition   log-probs: one sequence at a time through the bare network, eager attention, whole logits, float32
-    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob / denominator
-    moved        with every trainable tensor nudged, the policy moves, the reference does not, the path still agrees
+    definition   log-probs: one sequence at a time through the bare network, eager attention, whole
+                 logits, float32
+    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob /
+                 denominator
+    moved        with every trainable tensor nudged, the policy moves, the reference does not, the
+                 path still agrees
     reference    two passes of the reference agree bit for bit
     numerics     a NaN stays a NaN; sums are those of float64
-    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked again
+    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked
+                 again
 
 At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
 number there. Nudged weights and a gradient by definition show it before the first update.

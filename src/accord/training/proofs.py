@@ -1,14 +1,17 @@
 """What a run proves of itself before its first update; a proof that fails refuses to train and
 names the cause.
 
-    objective     the configured loss, through the step's own call, has its closed form's value and gradient
+    objective     the configured loss, through the step's own call, has its closed form's value and
+                  gradient
     forward       the chosen path computes the model's own log-probs
     reference     policy = reference where nothing has moved yet: margins 0, loss at its closed form
     deterministic two forwards of one batch agree bit for bit (no dropout anywhere)
     micro_batches any split of the batch gives one gradient
-    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last of each answer
+    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last
+                  of each answer
     trainable     what an update may move
-    independent   the same numbers and the same gradient by another way, with nudged weights too (independent.py)
+    independent   the same numbers and the same gradient by another way, with nudged weights too
+                  (independent.py)
 """
 
 from __future__ import annotations

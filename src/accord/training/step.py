@@ -1,6 +1,6 @@
 """One update: the gradient of a batch in micro-batches, whose split never changes it.
 
-    loss = Σ rows' losses / denominator        one denominator for the whole batch, and for all ranks
+    loss = Σ rows' losses / denominator    one denominator for the whole batch, and for all ranks
 
 A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For
 the same reason the ranks' gradients are added up, not averaged.

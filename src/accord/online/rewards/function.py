@@ -1,8 +1,8 @@
 """A reward that is a Python function: run in a process of its own, with a time limit.
 
     # mine.py, on the PYTHONPATH
-    def helpful(prompts, answers, rows):                       # N texts, N texts, N dicts; `rows` may be left out
-        return [float(row["keyword"] in answer) for answer, row in zip(answers, rows)]
+    def helpful(prompts, answers, rows):    # N texts, N texts, N dicts; `rows` may be left out
+        return [float(row["keyword"] in answer) for answer, row in zip(answers, rows, strict=True)]
 
 It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by
 the reason. A batch that fails as a whole is asked again answer by answer, so that one bad answer
