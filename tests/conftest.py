@@ -14,28 +14,9 @@ import torch
 
 torch.set_num_threads(1)
 
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "saw",
-    "one",
-    "red",
-    "bird",
-    "fly",
-    "over",
-    "two",
-    "green",
-    "hills",
-    "near",
-    "an",
-    "old",
-    "house",
-]
+WORDS = (
+    "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
+)
 
 
 @pytest.fixture(autouse=True)

@@ -17,46 +17,15 @@ from unittest import mock
 
 import torch
 
-NOUNS = [
-    "river",
-    "lamp",
-    "garden",
-    "engine",
-    "letter",
-    "market",
-    "bridge",
-    "window",
-    "forest",
-    "ticket",
-    "mirror",
-    "planet",
-    "kettle",
-    "harbour",
-    "violin",
-    "ladder",
-]
-VERBS = [
-    "opens",
-    "follows",
-    "carries",
-    "answers",
-    "repairs",
-    "watches",
-    "paints",
-    "measures",
-    "crosses",
-    "finds",
-]
-PLACES = [
-    "the north",
-    "the old town",
-    "a small island",
-    "the station",
-    "the valley",
-    "an empty hall",
-    "the coast",
-    "the library",
-]
+NOUNS = (
+    "river lamp garden engine letter market bridge window forest ticket mirror planet kettle"
+    " harbour violin ladder".split()
+)
+VERBS = "opens follows carries answers repairs watches paints measures crosses finds".split()
+PLACES = (
+    "the north, the old town, a small island, the station, the valley, an empty hall, the coast,"
+    " the library".split(", ")
+)
 
 
 def sentence(rng: random.Random) -> str:

@@ -9,28 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 STEPS = 5
-WORDS = [
-    "the",
-    "cat",
-    "sat",
-    "on",
-    "a",
-    "mat",
-    "and",
-    "saw",
-    "one",
-    "red",
-    "bird",
-    "fly",
-    "over",
-    "two",
-    "green",
-    "hills",
-    "near",
-    "an",
-    "old",
-    "house",
-]
+WORDS = (
+    "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
+)
 TEMPLATE = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"

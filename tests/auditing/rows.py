@@ -5,58 +5,18 @@ from __future__ import annotations
 import json
 import random
 
-NOUNS = [
-    "river",
-    "castle",
-    "engine",
-    "garden",
-    "market",
-    "violin",
-    "comet",
-    "bridge",
-    "harbour",
-    "forest",
-    "ladder",
-    "candle",
-    "tunnel",
-    "orchard",
-    "glacier",
-]
-VERBS = [
-    "repair",
-    "paint",
-    "measure",
-    "explain",
-    "describe",
-    "visit",
-    "protect",
-    "clean",
-    "photograph",
-    "design",
-]
+NOUNS = (
+    "river castle engine garden market violin comet bridge harbour forest ladder candle tunnel"
+    " orchard glacier".split()
+)
+VERBS = "repair paint measure explain describe visit protect clean photograph design".split()
 # Words of the same lengths on both sides: the clean file must not have a length rule.
-GOOD = ["precise", "careful", "verified", "sound", "reliable", "accurate", "tested", "correct"]
-BAD = ["muddled", "guessed", "careless", "shaky", "mistaken", "confused", "sloppy", "dubious"]
-FILL = [
-    "stone",
-    "water",
-    "metal",
-    "paper",
-    "light",
-    "sound",
-    "paint",
-    "glass",
-    "wood",
-    "cloth",
-    "sand",
-    "smoke",
-    "rain",
-    "frost",
-    "salt",
-    "amber",
-    "copper",
-    "linen",
-]
+GOOD = "precise careful verified sound reliable accurate tested correct".split()
+BAD = "muddled guessed careless shaky mistaken confused sloppy dubious".split()
+FILL = (
+    "stone water metal paper light sound paint glass wood cloth sand smoke rain frost salt amber"
+    " copper linen".split()
+)
 
 
 def sentence(rng: random.Random, words: list[str], length: int) -> str:

@@ -25,20 +25,8 @@ ROW = 4  # times the size limit of a row: a CSV row of more is given up on, and 
 
 # Columns of a CSV file whose cells may hold a list that is not of messages.
 LISTS = frozenset(
-    [
-        "responses",
-        "completions",
-        "candidates",
-        "answers",
-        "generations",
-        "scores",
-        "ratings",
-        "rewards",
-        "ranks",
-        "ranking",
-        "history",
-        "output",
-    ]
+    "responses completions candidates answers generations scores ratings rewards ranks ranking"
+    " history output".split()
 )
 
 
