@@ -51,8 +51,8 @@ def _sample(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, to be scored; killed,
-        the same command goes on where it stood.
+        """K answers to each prompt, to be scored;
+        killed, the same command goes on where it stood.
         """
 
         def work():
