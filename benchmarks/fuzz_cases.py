@@ -375,7 +375,9 @@ def table(rng: random.Random, rows: list) -> bytes:
 
 
 def arrow_table(rng: random.Random, rows: list) -> pyarrow.Table:
-    """A table of whatever Arrow takes of the rows, some of its columns of types that JSON has not."""
+    """A table of whatever Arrow takes of the rows,
+    some of its columns of types that JSON has not.
+    """
     rows = [row for row in rows if isinstance(row, dict)] or [dict(ROWS[0])]
     names = list(dict.fromkeys(name for row in rows for name in row))
     names = [name for name in names if name.isprintable() or rng.random() < 0.3]

@@ -2,7 +2,7 @@
 weights, no network, no files.
 
     python benchmarks/gpu.py                         # one GPU: LoRA and all weights, bfloat16
-    python benchmarks/gpu.py --tiny --device cpu     # the same flow in minutes, as a check of itself
+    python benchmarks/gpu.py --tiny --device cpu     # the same flow in minutes, to check itself
 
 Rows are pairs of token ids drawn at random in the shapes of multi-turn preferences: a system turn
 that all share, prompts of 200 to 1,500 tokens, answers of 50 to 400. Every process makes the same
@@ -149,7 +149,7 @@ def make_rows(n: int, vocabulary: int, lengths: dict, seed: int = 0) -> list[dic
         rows.append(
             {
                 "prompt": prompt,
-                "completions": [draw(length(*lengths["answer"]) - 1) + [1] for _ in range(2)],
+                "completions": [[*draw(length(*lengths["answer"]) - 1), 1] for _ in range(2)],
                 "desirable": None,
             }
         )
@@ -157,7 +157,9 @@ def make_rows(n: int, vocabulary: int, lengths: dict, seed: int = 0) -> list[dic
 
 
 def write_rows(folder: Path, updates: int, batch: int, tiny: bool) -> None:
-    """Batches for both sides: those that are timed, twice over, and small ones for the comparison."""
+    """Batches for both sides: those that are timed, twice over,
+    and small ones for the comparison.
+    """
     shape, lengths = (TINY, SHORT) if tiny else (LLAMA_1B, LENGTHS)
     for name, count, size, passes in (
         ("rows", updates, batch, 2),
@@ -290,7 +292,7 @@ def summary(
         if side == "accord":
             sides[side]["path"] = found[0]["path"]
     pairs = (
-        list(zip(*(sides[side]["seconds_an_update"] for side in ("accord", "trl"))))
+        list(zip(*(sides[side]["seconds_an_update"] for side in ("accord", "trl")), strict=True))
         if "trl" in sides
         else []
     )

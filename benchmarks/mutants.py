@@ -1,7 +1,8 @@
 """Does the suite bite? Wrong lines of code, one at a time, each run against the tests that execute
 the line.
 
-    python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in benchmarks/results/mutants.json
+    python benchmarks/mutants.py --sample 40 --seed 0             # of each part; results in
+                                                                  # benchmarks/results/mutants.json
     python benchmarks/mutants.py --only data/order.py             # every mutant of one file
     python benchmarks/mutants.py --only data/order.py --match "Lt"     # those whose name holds this
 
@@ -30,8 +31,8 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from mutating.changes import SOURCE, Mutant, mutants_of  # noqa: E402
-from mutating.trial import UNSEEN, Trial, warm_up  # noqa: E402
+from mutating.changes import SOURCE, Mutant, mutants_of
+from mutating.trial import UNSEEN, Trial, warm_up
 
 RESULTS = Path(__file__).parent / "results/mutants.json"
 SURVIVED = ("survived", UNSEEN)

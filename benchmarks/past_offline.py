@@ -24,7 +24,7 @@ from pathlib import Path
 
 from accord.compare.contenders import Cell
 from accord.compare.frontier import steps_of
-from accord.compare.measure import Bench, Measured, Questions
+from accord.compare.measure import Bench, Questions
 from accord.compare.page import environment
 from accord.compare.scatter import Dot, scatter
 from accord.config import make_config
@@ -38,11 +38,17 @@ TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Past a file: reward against KL</title>
 <style>{% include "style.css.j2" %}{% include "own.css.j2" %}</style></head><body><main>
 <h1>Past a file: reward against KL</h1>
-<p class="soft">SmolLM2-135M, VADER's sentiment as the measure; each dot one checkpoint of one seed, with 95 % intervals over prompts; the table over prompts and seeds.</p>
+<p class="soft">SmolLM2-135M, VADER's sentiment as the measure; each dot one checkpoint of one seed,
+with 95 % intervals over prompts; the table over prompts and seeds.</p>
 <div class="plot">{{ picture }}</div>
-<div class="scroll"><table><thead><tr><th></th><th>step</th><th>KL, nats an answer</th><th>reward</th><th>reward by seed</th></tr></thead><tbody>
+<div class="scroll"><table>
+<thead><tr><th></th><th>step</th><th>KL, nats an answer</th><th>reward</th>
+<th>reward by seed</th></tr></thead><tbody>
 <tr><td>start</td><td>0</td><td>0</td><td class="told">{{ start|told }}</td><td></td></tr>
-{% for p in points %}<tr><td>{{ p.method }}</td><td>{{ p.steps[0] }}</td><td class="told">{{ p.kl|told }}</td><td class="told">{{ p.reward|told }}</td><td class="told">{% for one in p.by_seed %}{{ "%.3f"|format(one.reward.value) }} at {{ "%.1f"|format(one.kl.value) }}{{ ", " if not loop.last }}{% endfor %}</td></tr>{% endfor %}
+{% for p in points %}<tr><td>{{ p.method }}</td><td>{{ p.steps[0] }}</td>
+<td class="told">{{ p.kl|told }}</td><td class="told">{{ p.reward|told }}</td><td class="told">
+{% for one in p.by_seed %}{{ "%.3f"|format(one.reward.value) }} at
+{{ "%.1f"|format(one.kl.value) }}{{ ", " if not loop.last }}{% endfor %}</td></tr>{% endfor %}
 </tbody></table></div></main></body></html>
 """
 DEMO = Path(__file__).parents[1] / "src/accord/demo"
@@ -157,7 +163,7 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     points = []
     for name, own in cells.items():
         for steps in zip(*(kept(cell, count) for cell in own), strict=True):
-            seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps)]
+            seen = [bench(cell).of(cell, step) for cell, step in zip(own, steps, strict=True)]
             points.append(
                 point(name, steps, [(m.score, m.kl, m.tokens) for m in seen], first.prompt)
             )

@@ -1,10 +1,13 @@
 """Reinforcement learning from verifiable rewards on 2 CPU cores: does GRPO teach a 135M model to
 keep to what it is told?
 
-    python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl, ifeval.jsonl (see verifying/prompts.py)
-    python benchmarks/rlvr.py rates                    # of which constraint the model meets how much as it stands
+    python benchmarks/rlvr.py prompts --data DIR       # rlvr/train.jsonl, held_out.jsonl,
+                                                       # ifeval.jsonl (see verifying/prompts.py)
+    python benchmarks/rlvr.py rates                    # of which constraint the model meets how
+                                                       # much as it stands
     python benchmarks/rlvr.py before                   # what it passes before any training
-    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured after it; --beta 0.1: with a KL term
+    python benchmarks/rlvr.py train --seed 0           # recipes/constraints_grpo.yaml, measured
+                                                       # after it; --beta 0.1: with a KL term
 
 DIR holds truthfulqa/, hh_helpful/ and ifeval/ (see BENCHMARKS.md). An answer passes where it meets
 all constraints of its prompt. Before and after answer the same prompts with the same random
@@ -25,8 +28,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from verifying.prompts import make, rows_of  # noqa: E402
-from verifying.tasks import TASKS, TRAINED, asked  # noqa: E402
+from verifying.prompts import make, rows_of
+from verifying.tasks import TASKS, TRAINED, asked
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes/constraints_grpo.yaml"
@@ -237,7 +240,9 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
 
 
 def rates(folder: Path):
-    """(kind, its base rate) of every constraint, each with the same requests that are trained on."""
+    """(kind, its base rate) of every constraint,
+    each with the same requests that are trained on.
+    """
     from accord.assess.opened import open_model
 
     opened = open_model("smollm2")
@@ -258,7 +263,9 @@ def rates(folder: Path):
 
 
 def compared(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> dict:
-    """Pass rates before and after with their intervals, and of the gain; by kind the rates alone."""
+    """Pass rates before and after with their intervals, and of the gain;
+    by kind the rates alone.
+    """
     from accord.evaluate.statistics import bootstrap_difference, bootstrap_mean
 
     out = {}
@@ -287,7 +294,9 @@ def compared(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> dic
 
 
 def by_kind(before: list[dict], after: list[dict]) -> dict[str, list[float]]:
-    """Of each constraint: the share that met it before, after, and how many prompts asked for it."""
+    """Of each constraint: the share that met it before, after,
+    and how many prompts asked for it.
+    """
     kinds = sorted({kind for line in after for kind in line["kinds"]})
 
     def share(lines: list[dict], kind: str) -> float:

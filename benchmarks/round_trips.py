@@ -1,7 +1,8 @@
 """10,000 random rows through every pair of formats, and through every container: nothing may come
 back changed.
 
-    python benchmarks/round_trips.py --rows 10000           # results in benchmarks/results/round_trips.json
+    python benchmarks/round_trips.py --rows 10000           # results in
+                                                            # benchmarks/results/round_trips.json
 
 Rows hold emoji, right-to-left text, control characters, line separators, quotes, markup and format
 markers. Each format is written, read back, written as each other format and read back again; a row
@@ -112,7 +113,7 @@ def unharmed(found: list[Example], expected: list[Example]) -> bool:
     change none.
     """
     return list(map(meaning, found)) == list(map(meaning, expected)) and all(
-        one.extra.items() >= other.extra.items() for one, other in zip(found, expected)
+        one.extra.items() >= other.extra.items() for one, other in zip(found, expected, strict=True)
     )
 
 

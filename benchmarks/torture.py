@@ -30,7 +30,7 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from torturing import child, lives, world  # noqa: E402
+from torturing import child, lives, world
 
 RESULTS = Path(__file__).parent / "results/torture.json"
 BATCH = 100  # mutants that are judged together

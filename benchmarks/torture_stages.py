@@ -25,9 +25,9 @@ from pathlib import Path
 os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from torture import warm_up  # noqa: E402
-from torturing import child, world  # noqa: E402
-from torturing.compare import differences  # noqa: E402
+from torture import warm_up
+from torturing import child, world
+from torturing.compare import differences
 
 RESULTS = Path(__file__).parent / "results/torture_stages.json"
 RECORDS = {"iterate": "rounds.json", "rlhf": "rlhf.json"}

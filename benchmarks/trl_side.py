@@ -182,7 +182,7 @@ def orpo(model, options: dict, rows: list[dict], tokenizer, clock: Clock):
 
     def tokens(self, row, model=None):
         out = {"prompt_input_ids": row["ids"][0], "prompt_attention_mask": [1] * len(row["ids"][0])}
-        for side, answer in zip(("chosen", "rejected"), row["ids"][1:]):
+        for side, answer in zip(("chosen", "rejected"), row["ids"][1:], strict=True):
             ids = row["ids"][0] + answer
             out |= {
                 f"{side}_input_ids": ids,

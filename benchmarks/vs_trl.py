@@ -152,7 +152,7 @@ def compare(case: Case, folder: Path) -> dict:
     theirs = child(
         "trl_side.py", "check", case, folder, setting={"micro": "all", "checkpointing": False}
     )
-    pairs = list(zip(ours, theirs["metrics"]))
+    pairs = list(zip(ours, theirs["metrics"], strict=True))
     apart = {name: max(abs(a[name] - b[name]) for a, b in pairs) for name in ours[0]}
     # false for NaN
     equal = all(
@@ -213,8 +213,10 @@ def summary(case, facts, agreement, tried, best, ours, theirs, gemm) -> dict:
         }
 
     one, other = side(ours), side(theirs)
-    speed = sorted(b / a for a, b in zip(one["seconds_an_update"], other["seconds_an_update"]))
-    memory = sorted(a / b for a, b in zip(one["peak_gb"], other["peak_gb"]))
+    speed = sorted(
+        b / a for a, b in zip(one["seconds_an_update"], other["seconds_an_update"], strict=True)
+    )
+    memory = sorted(a / b for a, b in zip(one["peak_gb"], other["peak_gb"], strict=True))
     rates = [g["flops_a_second"] for g in gemm]
     useful = [facts["flops_an_update"] / s for s in one["seconds_an_update"]]
     return {

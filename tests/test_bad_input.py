@@ -69,7 +69,7 @@ def changed(**columns):
     return {**ONE, **columns}
 
 
-# ---------------------------------------------------------------- rows: each alone in a file, and beside good ones
+# ------------------------------------------------- rows: each alone in a file, and beside good ones
 
 ROWS = {
     "not JSON": ('{"prompt": "x", ', "JSON"),
@@ -291,7 +291,7 @@ def test_output(invoke, pairs_file, tmp_path):
     )
 
 
-# ---------------------------------------------------------------- options: refused before a model is loaded
+# -------------------------------------------------------- options: refused before a model is loaded
 
 OPTIONS = {
     "gamma with dpo": (

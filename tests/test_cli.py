@@ -1,4 +1,6 @@
-"""The command line: output for people and machines, exit codes, and a dry run that writes nothing."""
+"""The command line: output for people and machines, exit codes,
+and a dry run that writes nothing.
+"""
 
 import errno
 import json

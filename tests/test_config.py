@@ -231,7 +231,7 @@ RECIPES = {
         "a: &a [x, x, x, x, x, x]\n"
         + "".join(
             f"{k}: &{k} [*{j}, *{j}, *{j}, *{j}, *{j}, *{j}]\n"
-            for j, k in zip("abcdefg", "bcdefgh")
+            for j, k in zip("abcdefg", "bcdefgh", strict=True)
         ),
         "over 20,000 values",
     ),

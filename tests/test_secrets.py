@@ -26,7 +26,10 @@ PLANTED = {
 # Python reports what it is about to do to an audit hook, whoever asks for it: a library included.
 WATCHED = """
 import json, os, sys
-FORBIDDEN = ("socket.connect", "socket.getaddrinfo", "socket.bind", "pickle.find_class", "os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "urllib.Request", "http.client.connect")
+FORBIDDEN = (
+    "socket.connect", "socket.getaddrinfo", "socket.bind", "pickle.find_class", "os.system",
+    "os.exec", "os.posix_spawn", "subprocess.Popen", "urllib.Request", "http.client.connect",
+)
 seen = []
 def watch(event, arguments):
     if event in FORBIDDEN:

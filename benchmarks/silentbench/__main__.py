@@ -1,8 +1,10 @@
 """SilentBench: inject one fault at a time into small real runs of accord and of TRL, and see who
 says so.
 
-    python -m benchmarks.silentbench                       from the repository's root; minutes on one core
-    python -m benchmarks.silentbench --only merge --parts accord    faults whose name holds a word of these
+    # from the repository's root; minutes on one core
+    python -m benchmarks.silentbench
+    # faults whose name holds a word of these
+    python -m benchmarks.silentbench --only merge --parts accord
 
 Caught = refused or warned of by the end of preflight or within ten updates (the save at their end
 included), by a message that matches the pattern of the fault's cause. What the same tool says of a
@@ -199,7 +201,7 @@ def judged(fault: Fault, outcome: Outcome, usual: set[str] = frozenset()) -> dic
     """Whether what a run said names the fault's cause."""
     said = [
         (message, where)
-        for message, where in zip(outcome.messages, outcome.where)
+        for message, where in zip(outcome.messages, outcome.where, strict=True)
         if message not in usual
     ]
     named = fault.named_in([message for message, _ in said])

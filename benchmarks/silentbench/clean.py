@@ -91,15 +91,12 @@ def with_prefill(world: World) -> None:
         row["prompt"] = [*row["prompt"], message("assistant", "Well,")]
 
 
+QUESTIONS = ("Où est le café ?", "أين المفتاح؟", "鍵はどこですか", "Where? 🔑👩‍🚀")
+
+
 def in_other_scripts(world: World) -> None:
     for number, row in enumerate(world.rows):
-        row["prompt"] = [
-            message(
-                "user",
-                f"{number}:"
-                f" {('Où est le café ?', 'أين المفتاح؟', '鍵はどこですか', 'Where? 🔑👩‍🚀')[number % 4]}",
-            )
-        ]
+        row["prompt"] = [message("user", f"{number}: {QUESTIONS[number % 4]}")]
 
 
 def demonstrations(world: World) -> None:

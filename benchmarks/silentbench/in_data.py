@@ -196,12 +196,13 @@ def tied_scores(world: World) -> None:
 
 def leaked(world: World) -> None:
     world.held[:4] = [
-        {**row, "prompt": twin["prompt"]} for row, twin in zip(world.held[:4], world.rows)
+        {**row, "prompt": twin["prompt"]}
+        for row, twin in zip(world.held[:4], world.rows[:4], strict=True)
     ]
 
 
 def nearly_leaked(world: World) -> None:
-    for row, twin in zip(world.held[:4], world.rows):
+    for row, twin in zip(world.held[:4], world.rows[:4], strict=True):
         row["prompt"] = [message("user", text(twin, "prompt").upper().rstrip("?") + " ?!")]
 
 

@@ -74,7 +74,9 @@ def say(row: dict, column: str, content: str) -> None:
 
 @dataclass
 class World:
-    """One run before it starts. A fault changes rows, the model's folder, the options, or the code."""
+    """One run before it starts. A fault changes rows, the model's folder, the options,
+    or the code.
+    """
 
     folder: Path
     base: Path  # the clean model; never written to

@@ -90,10 +90,6 @@ def _long(row: dict) -> bool:
 
 
 def rows_of(path: Path) -> Iterator[dict]:
-    opened = (
-        gzip.open(path, "rt", encoding="utf-8")
-        if path.suffix == ".gz"
-        else open(path, encoding="utf-8")
-    )
-    with opened as file:
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rt", encoding="utf-8") as file:
         yield from map(json.loads, file)

@@ -26,8 +26,8 @@ def _command(name: str, command) -> str:
     rows = [(literal(_names(one)), plain(one.help or "–"), _default(one)) for one in params]
     listed = f"\n\n{table(('', 'what it is', 'by default'), rows)}" if rows else ""
     return (
-        "## accord"
-        f" {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
+        f"## accord {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n"
+        f"{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
     )
 
 

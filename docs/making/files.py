@@ -44,7 +44,8 @@ def _recipe(name: str, text: str) -> str:
         (line for line in header if line.startswith("accord ")), f"accord train recipes/{name}"
     )
     says = "\n".join(f"- {plain(line)}" for line in header if line and line != command)
-    return f"### {name}\n\n{says}\n\n{block(command, 'bash')}\n\n{block(chr(10).join(lines[length:]), 'yaml')}"
+    recipe = block("\n".join(lines[length:]), "yaml")
+    return f"### {name}\n\n{says}\n\n{block(command, 'bash')}\n\n{recipe}"
 
 
 def examples() -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
+__all__ = ["audit", "objectives", "resume", "train", "types"]
+
 _WHERE = {
     "train": "accord.api",
     "resume": "accord.api",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -33,24 +33,22 @@ app = typer.Typer(
     help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
 )
 
-Output = Annotated[Optional[str], typer.Option("--output", help="Folder to write; must not exist.")]
+Output = Annotated[str | None, typer.Option("--output", help="Folder to write; must not exist.")]
 
 
 @app.command()
 def train(
     recipe: Annotated[
-        Optional[str], typer.Argument(help="YAML recipe; flags below override it.")
+        str | None, typer.Argument(help="YAML recipe; flags below override it.")
     ] = None,
-    model: Annotated[Optional[str], typer.Option(help="smollm2 (embedded), or a folder.")] = None,
+    model: Annotated[str | None, typer.Option(help="smollm2 (embedded), or a folder.")] = None,
     data: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
     ] = None,
-    held_out: Annotated[
-        Optional[str], typer.Option("--held-out", help="File to evaluate on.")
-    ] = None,
+    held_out: Annotated[str | None, typer.Option("--held-out", help="File to evaluate on.")] = None,
     method: Annotated[
-        Optional[str],
+        str | None,
         typer.Option(
             help=(
                 "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
@@ -58,25 +56,23 @@ def train(
             )
         ),
     ] = None,
-    adapter: Annotated[Optional[str], typer.Option(help="A LoRA adapter to go on from.")] = None,
+    adapter: Annotated[str | None, typer.Option(help="A LoRA adapter to go on from.")] = None,
     all_weights: Annotated[
         bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
     ] = False,
-    steps: Annotated[Optional[int], typer.Option(help="Updates to make.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Updates to make.")] = None,
     epochs: Annotated[
-        Optional[float], typer.Option(help="Passes over the data, instead of steps.")
+        float | None, typer.Option(help="Passes over the data, instead of steps.")
     ] = None,
-    batch_size: Annotated[
-        Optional[int], typer.Option("--batch-size", help="Rows per update.")
-    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows per update.")] = None,
     learning_rate: Annotated[
-        Optional[float], typer.Option("--learning-rate", help="Peak learning rate.")
+        float | None, typer.Option("--learning-rate", help="Peak learning rate.")
     ] = None,
     seed: Annotated[
-        Optional[int], typer.Option(help="Order of rows, initial adapters, dropout.")
+        int | None, typer.Option(help="Order of rows, initial adapters, dropout.")
     ] = None,
     on_flag: Annotated[
-        Optional[str], typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
+        str | None, typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
     ] = None,
     output: Output = None,
     set_: Set = None,
@@ -157,10 +153,10 @@ def export(
     ] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[
-        Optional[str], typer.Option(help="What --merge rounds to: float32 or bfloat16.")
+        str | None, typer.Option(help="What --merge rounds to: float32 or bfloat16.")
     ] = None,
     harness: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai."),
     ] = None,
     as_json: Json = False,
@@ -189,7 +185,7 @@ def export(
 def report(
     runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
     output: Annotated[
-        Optional[str],
+        str | None,
         typer.Option("--output", help="The HTML file; report.html in the run's folder by default."),
     ] = None,
     as_json: Json = False,
@@ -211,7 +207,7 @@ def report(
 @app.command()
 def watch(
     runs: Annotated[
-        Optional[str], typer.Argument(help="A run, or a folder of runs; runs/ by default.")
+        str | None, typer.Argument(help="A run, or a folder of runs; runs/ by default.")
     ] = None,
     port: Annotated[
         int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -20,20 +20,19 @@ Seeds = Annotated[
     int, typer.Option(min=1, help="Seeds of each; the recipe's and the ones after it.")
 ]
 Fixed = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any field of the recipe, for all cells."),
 ]
 Samples = Annotated[int, typer.Option(min=1, help="Prompts that every model answers.")]
 Tokens = Annotated[int, typer.Option("--sample-tokens", min=1, help="Longest answer.")]
 Prompts = Annotated[
-    Optional[str],
-    typer.Option(help="Text file of prompts, one a line; the held-out ones by default."),
+    str | None, typer.Option(help="Text file of prompts, one a line; the held-out ones by default.")
 ]
 ScorerName = Annotated[
-    Optional[str], typer.Option("--scorer", help="vader, or module:function: scores the answers.")
+    str | None, typer.Option("--scorer", help="vader, or module:function: scores the answers.")
 ]
 Page = Annotated[
-    Optional[str], typer.Option(help="The HTML page; comparison.html in the folder by default.")
+    str | None, typer.Option(help="The HTML page; comparison.html in the folder by default.")
 ]
 
 
@@ -142,13 +141,12 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
             ),
         ] = "grid",
         trials: Annotated[
-            Optional[int],
-            typer.Option(min=2, help="Settings that --search optuna tries; default 20."),
+            int | None, typer.Option(min=2, help="Settings that --search optuna tries; default 20.")
         ] = None,
         output: Folder = "sweep",
         seeds: Seeds = 1,
         kl_budget: Annotated[
-            Optional[float],
+            float | None,
             typer.Option(
                 "--kl-budget",
                 help="Nats an answer: which β keeps to it, read off between measured ones.",
@@ -189,14 +187,14 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
 def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
     def frontier(
         recipe: Annotated[
-            Optional[str],
+            str | None,
             typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs."),
         ] = None,
         methods: Annotated[
             str, typer.Option(help="Such as dpo,ipo,kto,simpo,orpo.")
         ] = "dpo,ipo,kto,simpo,orpo",
         beta: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(help="Several, such as 0.05,0.1,0.5; each method's own by default."),
         ] = None,
         checkpoints: Annotated[

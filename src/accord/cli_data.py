@@ -1,10 +1,12 @@
-"""The commands about data: audit, split, convert, advise. Heavy imports wait until a command runs."""
+"""The commands about data: audit, split, convert, advise.
+Heavy imports wait until a command runs.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,34 +21,32 @@ UNFIT = 3  # exit code
 
 # What `accord audit` takes beside the data.
 ModelToo = Annotated[
-    Optional[str],
+    str | None,
     typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),
 ]
 HeldOutToo = Annotated[
-    Optional[str],
-    typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage."),
+    str | None, typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
 ]
 Kind = Annotated[
-    Optional[str],
-    typer.Option(help="pairs, labelled or demonstrations; default: what most rows are."),
+    str | None, typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")
 ]
 Page = Annotated[
-    Optional[str], typer.Option(help="Write a self-contained HTML page with figures here.")
+    str | None, typer.Option(help="Write a self-contained HTML page with figures here.")
 ]
 Fix = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(
         "--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."
     ),
 ]
 Drop = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option(
         help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."
     ),
 ]
 Keep = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option(
         help=(
             "A rule of --fix to leave out: duplicates, near-duplicates, contradictions,"
@@ -55,18 +55,18 @@ Keep = Annotated[
     ),
 ]
 NearTie = Annotated[
-    Optional[float],
+    float | None,
     typer.Option(
         "--near-tie",
         help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1.",
     ),
 ]
 MinChosenScore = Annotated[
-    Optional[float],
+    float | None,
     typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less."),
 ]
 MaxPerPrompt = Annotated[
-    Optional[int],
+    int | None,
     typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt."),
 ]
 BalanceLength = Annotated[
@@ -77,7 +77,7 @@ BalanceLength = Annotated[
 ]
 Sample = Annotated[int, typer.Option(min=1, help="Rows that the probes read.")]
 ModelRows = Annotated[
-    Optional[int], typer.Option("--model-rows", min=1, help="Rows that the model reads.")
+    int | None, typer.Option("--model-rows", min=1, help="Rows that the model reads.")
 ]
 
 
@@ -236,10 +236,10 @@ def _advise(run: Callable, say: Callable) -> Callable:
         data: Data,
         model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
         held_out: Annotated[
-            Optional[str], typer.Option("--held-out", help="File to evaluate on.")
+            str | None, typer.Option("--held-out", help="File to evaluate on.")
         ] = None,
         recipe: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(help="Write a recipe that runs as it is, each line with its reason."),
         ] = None,
         all_weights: Annotated[

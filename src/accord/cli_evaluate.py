@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -39,17 +39,15 @@ def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> Non
 def _generate(run: Callable, say: Callable) -> Callable:
     def generate(
         model: Target,
-        prompts: Annotated[Optional[str], typer.Option(help=PROMPTS)] = None,
-        prompt: Annotated[
-            Optional[str], typer.Option(help="One prompt, instead of a file.")
-        ] = None,
+        prompts: Annotated[str | None, typer.Option(help=PROMPTS)] = None,
+        prompt: Annotated[str | None, typer.Option(help="One prompt, instead of a file.")] = None,
         k: K = 8,
         max_new_tokens: Longest = 256,
         temperature: Temperature = 1.0,
         top_p: TopP = 1.0,
         limit: Limit = None,
         output: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help="JSONL file to write; must not exist. Without it, answers are printed."
             ),
@@ -59,7 +57,9 @@ def _generate(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, each with its log-prob; the same seed gives the same answers."""
+        """K answers to each prompt, each with its log-prob;
+        the same seed gives the same answers.
+        """
 
         def work():
             check_dtype(dtype)
@@ -94,18 +94,18 @@ def _eval(run: Callable, say: Callable) -> Callable:
     def evaluate(
         model: Target,
         data: Annotated[
-            Optional[str], typer.Option(help="Held-out pairs or labels; default: the run's own.")
+            str | None, typer.Option(help="Held-out pairs or labels; default: the run's own.")
         ] = None,
         reference: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(help="A model, or adapter_off; default: what the run started from."),
         ] = None,
         beta: Annotated[
-            Optional[float],
+            float | None,
             typer.Option(help="Of the implicit reward of a model that is no run; default .1."),
         ] = None,
         rows: Annotated[
-            Optional[int], typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
+            int | None, typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
         ] = None,
         samples: Annotated[
             int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")
@@ -114,7 +114,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")
         ] = 64,
         judge: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help=(
                     "Win rate of fresh answers by vader, module:function, a reward model's folder,"
@@ -123,25 +123,25 @@ def _eval(run: Callable, say: Callable) -> Callable:
             ),
         ] = None,
         judge_model: Annotated[
-            Optional[str], typer.Option("--judge-model", help="What the endpoint serves.")
+            str | None, typer.Option("--judge-model", help="What the endpoint serves.")
         ] = None,
         judge_timeout: Annotated[
             float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")
         ] = 60.0,
         against: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help="A model or run whose answers are the other side; default: the reference."
             ),
         ] = None,
         perplexity: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help="Texts (.txt) or rows that should not be forgotten: their perplexity."
             ),
         ] = None,
         output: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help="Folder for evaluation.json and examples.parquet; default: in the run."
             ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -23,11 +23,11 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
             ),
         ],
         output: Annotated[
-            Optional[str],
+            str | None,
             typer.Option("--output", help="Recipe to write; must not exist. Else it is printed."),
         ] = None,
         tool: Annotated[
-            Optional[str],
+            str | None,
             typer.Option("--from", help="trl, axolotl or llama-factory; judged by the keys."),
         ] = None,
         devices: Annotated[
@@ -37,7 +37,7 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
             ),
         ] = 1,
         leave_out: Annotated[
-            Optional[list[str]], typer.Option("--leave-out", help="A key to go on without.")
+            list[str] | None, typer.Option("--leave-out", help="A key to go on without.")
         ] = None,
         as_json: Json = False,
     ) -> None:

@@ -5,7 +5,7 @@ imports wait until one runs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -51,7 +51,9 @@ def _sample(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, to be scored; killed, the same command goes on where it stood."""
+        """K answers to each prompt, to be scored;
+        killed, the same command goes on where it stood.
+        """
 
         def work():
             check_dtype(dtype)
@@ -93,7 +95,7 @@ def _score(run: Callable, say: Callable) -> Callable:
             ),
         ],
         set_: Annotated[
-            Optional[list[str]],
+            list[str] | None,
             typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
         ] = None,
         as_json: Json = False,
@@ -120,7 +122,9 @@ def _score(run: Callable, say: Callable) -> Callable:
 
 
 def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
-    """NAME.KEY=VALUE each, as options by NAME; a name may hold dots itself (mine.rewards:helpful)."""
+    """NAME.KEY=VALUE each, as options by NAME; a name may hold dots itself
+    (mine.rewards:helpful).
+    """
     from accord.config import parse_assignment
     from accord.errors import UsageError
 

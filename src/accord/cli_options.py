@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -11,11 +11,11 @@ PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt wit
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 Set = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any field, such as objective.beta=0.2."),
 ]
 Allow = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--allow", help="Permit what is refused otherwise; see the error."),
 ]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
@@ -27,11 +27,11 @@ Target = Annotated[
 ]
 Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
 Dtype = Annotated[
-    Optional[str],
+    str | None,
     typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in."),
 ]
 Template = Annotated[
-    Optional[str], typer.Option(help="auto, raw, or a Jinja file; default: the run's.")
+    str | None, typer.Option(help="auto, raw, or a Jinja file; default: the run's.")
 ]
 
 # How answers are drawn, and to what.
@@ -42,7 +42,7 @@ TopP = Annotated[
     float,
     typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability."),
 ]
-Limit = Annotated[Optional[int], typer.Option(min=1, help="Answer the first so many prompts.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="Answer the first so many prompts.")]
 
 
 def check_dtype(dtype: str | None) -> None:

@@ -6,7 +6,7 @@ import os
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -19,8 +19,7 @@ def add_play_command(app: typer.Typer, run: Callable, say: Callable) -> None:
     @app.command()
     def play(
         output: Annotated[
-            Optional[str],
-            typer.Option(help="The HTML file to write; in accord's cache by default."),
+            str | None, typer.Option(help="The HTML file to write; in accord's cache by default.")
         ] = None,
         no_open: Annotated[
             bool, typer.Option("--no-open", help="Print the file's path; open no browser.")

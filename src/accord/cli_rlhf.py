@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -40,7 +40,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
             int, typer.Option(help="Rounds in all; those that are over are not run again.")
         ] = 3,
         prompts_per_round: Annotated[
-            Optional[int],
+            int | None,
             typer.Option(
                 "--prompts-per-round",
                 help=(
@@ -102,11 +102,11 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             bool, typer.Option("--skip-sft", help="The model is tuned already.")
         ] = False,
         against: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(help="dpo: a run of it on the same pairs, from the same model."),
         ] = None,
         gold: Annotated[
-            Optional[str],
+            str | None,
             typer.Option(
                 help=(
                     "What the learned reward stands for, as accord score --reward takes it (vader,"

@@ -44,9 +44,11 @@ class LoraConfig(Section):
     alpha: Annotated[float, Field(strict=True, gt=0)] = 32.0
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "attention"
-    """Which modules get adapters: attention (query, key, value, output projections), all-linear, or a list of names."""
+    """Which modules get adapters: attention (query, key, value, output projections), all-linear, or
+    a list of names."""
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
-    """Dropout in front of the adapters while training; the reference and every evaluation run without it."""
+    """Dropout in front of the adapters while training; the reference and every evaluation run
+    without it."""
     dora: bool = False
     """Weight-decomposed adapters (Liu et al. 2024, arXiv:2402.09353)."""
 
@@ -59,11 +61,13 @@ class ModelConfig(Section):
     lora: LoraConfig | None = LoraConfig()
     """Adapters; null (or false) trains all weights."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has float32 masters."""
+    """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has
+    float32 masters."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
     forward: Literal["auto", "flex", "tree", "padded"] = "auto"
-    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers, by flex attention on a GPU."""
+    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers,
+    by flex attention on a GPU."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -73,7 +77,8 @@ class ModelConfig(Section):
 
 class DataConfig(Section):
     train: str
-    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or - for standard input."""
+    """File of preferences or labels: JSONL, JSON, CSV, Parquet, gzip, zstd, a datasets folder, or -
+    for standard input."""
     held_out: str | None = None
     """File to evaluate on. Never trained on."""
     format: str = "auto"
@@ -83,13 +88,16 @@ class DataConfig(Section):
     max_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
     """Longest prompt + answer. What to do with a longer row is said by the next two."""
     long_prompts: Literal["cut", "reject"] = "cut"
-    """cut drops the oldest turns of a conversation, never the system turn or the last one; then reject."""
+    """cut drops the oldest turns of a conversation, never the system turn or the last one; then
+    reject."""
     long_answers: Literal["reject", "cut"] = "reject"
     """cut keeps the beginning of an answer, without an end token."""
     template: str = "auto"
-    """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja file."""
+    """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja
+    file."""
     max_rejected: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
-    """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training accepts."""
+    """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training
+    accepts."""
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
 
@@ -103,20 +111,24 @@ class MovingConfig(Section):
 
 class TrainConfig(Section):
     batch_size: Positive = 16
-    """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one row."""
+    """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one
+    row."""
     pair_labels: bool = False
-    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are those of n pairs, in the
-    same order. What `accord compare` sets, so that kto sees what the methods of pairs see."""
+    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are
+    those of n pairs, in the same order. What `accord compare` sets, so that kto sees what the
+    methods of pairs see."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
     epochs: Annotated[float, Field(strict=True, gt=0, le=1e6)] | None = None
     """Passes over the rows, instead of steps."""
     learning_rate: Annotated[float, Field(strict=True, gt=0, lt=1)] | None = None
-    """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of it for all weights."""
+    """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of
+    it for all weights."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
     """How the learning rate falls after the warm-up: to zero, or not at all."""
     warmup: Annotated[float, Field(strict=True, ge=0)] = 0.1
-    """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises from zero."""
+    """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises
+    from zero."""
     weight_decay: Annotated[float, Field(strict=True, ge=0)] = 0.0
     """AdamW's decoupled decay, on matrices only."""
     betas: tuple[
@@ -129,12 +141,15 @@ class TrainConfig(Section):
     seed: NotNegative = 0
     """Order of the rows, initial adapters and dropout are functions of it."""
     micro_tokens: Annotated[int, Field(strict=True, ge=64)] = 2048
-    """Unique tokens in one forward and backward pass: memory against speed. The gradient does not depend on it."""
+    """Unique tokens in one forward and backward pass: memory against speed. The gradient does not
+    depend on it."""
     recompute: Literal["auto", "always", "never"] = "auto"
-    """Compute activations again for the backward pass instead of keeping them. auto: only where a row would not fit."""
+    """Compute activations again for the backward pass instead of keeping them. auto: only where a
+    row would not fit."""
 
     parallel: Literal["auto", "replicated", "sharded"] = "auto"
-    """Of several processes, each holds the weights whole (replicated) or a part (sharded: FSDP2). auto: a part where all train."""
+    """Of several processes, each holds the weights whole (replicated) or a part (sharded: FSDP2).
+    auto: a part where all train."""
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -145,11 +160,13 @@ class TrainConfig(Section):
 
 class RolloutsConfig(Section):
     rewards: Annotated[list[str], Field(min_length=1)]
-    """What rewards an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them. Their weighted sum."""
+    """What rewards an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them.
+    Their weighted sum."""
     reward_options: dict[str, dict[str, Any]] = {}
     """Keyword arguments of a reward, by its name."""
     k: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
-    """Answers to each prompt; the prompt is computed once. train.batch_size is the number of prompts."""
+    """Answers to each prompt; the prompt is computed once. train.batch_size is the number of
+    prompts."""
     max_new_tokens: Positive = 48
     """Longest answer."""
     temperature: Annotated[float, Field(strict=True, gt=0, le=10)] = 1.0
@@ -161,8 +178,8 @@ class RolloutsConfig(Section):
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
     """How far apart two rewards must be to make a pair."""
     gold: list[str] = []
-    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so that a policy that plays
-    to them is seen."""
+    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so
+    that a policy that plays to them is seen."""
     gold_options: dict[str, dict[str, Any]] = {}
     """As `reward_options`, for those of `gold`."""
     held_out_k: Positive = 2
@@ -171,7 +188,8 @@ class RolloutsConfig(Section):
 
 class EvaluateConfig(Section):
     every: NotNegative = 50
-    """Steps between evaluations on the held-out rows; before the first and after the last step always. 0: only those."""
+    """Steps between evaluations on the held-out rows; before the first and after the last step
+    always. 0: only those."""
     rows: Positive | None = None
     """Evaluate on this many held-out rows (drawn by the seed); null takes all."""
 
@@ -185,21 +203,25 @@ class CheckpointConfig(Section):
 
 class MonitorConfig(Section):
     on_flag: Literal["warn", "stop", "adapt"] = "warn"
-    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the flag's own remedy where
-    it has one: end with the best held-out checkpoint, or halve the learning rate (at most twice); said aloud, recorded."""
+    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the
+    flag's own remedy where it has one: end with the best held-out checkpoint, or halve the learning
+    rate (at most twice); said aloud, recorded."""
     samples: NotNegative = 8
-    """Prompts that the model answers before and after training: the first held-out ones. 0: none."""
+    """Prompts that the model answers before and after training: the first held-out ones. 0:
+    none."""
     sample_every: NotNegative = 0
-    """Steps between further samples at the same prompts. 0: only before the first and after the last."""
+    """Steps between further samples at the same prompts. 0: only before the first and after the
+    last."""
     sample_tokens: Positive = 48
     """Longest sampled answer."""
     prompts: str | None = None
     """Text file with the prompts to sample, one a line, in place of held-out ones."""
     audit_rows: NotNegative = 2000
-    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report: one to three seconds. 0: none.
-    `accord audit` looks at all of them."""
+    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report:
+    one to three seconds. 0: none. `accord audit` looks at all of them."""
     trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
-    """Where figures go beside the run's folder; each needs its own package. A tracker that fails is dropped, aloud."""
+    """Where figures go beside the run's folder; each needs its own package. A tracker that fails is
+    dropped, aloud."""
 
 
 class Config(Section):
@@ -208,12 +230,14 @@ class Config(Section):
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
     """name (dpo where none is given), and the objective's own keyword arguments."""
     reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving", "base"] = "auto"
-    """What the policy is measured against. auto: adapters off when each row comes once, cached log-probs otherwise. base: the
-    model without any adapter, even where training goes on from one, whose frozen copy is the reference of all the others."""
+    """What the policy is measured against. auto: adapters off when each row comes once, cached
+    log-probs otherwise. base: the model without any adapter, even where training goes on from one,
+    whose frozen copy is the reference of all the others."""
     moving: MovingConfig | None = None
     """How a moving reference follows the policy; null for the others."""
     rollouts: RolloutsConfig | None = None
-    """Where given, answers come from the policy as it learns, and data.train and data.held_out are files of prompts."""
+    """Where given, answers come from the policy as it learns, and data.train and data.held_out are
+    files of prompts."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -226,7 +250,9 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _moving_by_default(cls, raw):
-        """The defaults are written down with the run, where a checkpoint can be compared with them."""
+        """The defaults are written down with the run,
+        where a checkpoint can be compared with them.
+        """
         moves = (
             isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
         )

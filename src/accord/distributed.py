@@ -110,7 +110,7 @@ class World:
         except PeerLost:
             if failure is None or isinstance(failure, Interrupted):
                 raise
-            raise failure  # more to the point than that others are gone
+            raise failure from failure.__cause__  # more to the point than that others are gone
         if failure is not None:
             failure.everywhere = True
             raise failure
@@ -150,7 +150,9 @@ class World:
         for bucket in _buckets(tensors):
             flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
             self._call(dist.all_reduce, flat)
-            for tensor, total in zip(bucket, flat.split([tensor.numel() for tensor in bucket])):
+            for tensor, total in zip(
+                bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True
+            ):
                 tensor.copy_(total.view_as(tensor))
 
     def from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
@@ -180,7 +182,10 @@ class World:
         longest = int(max(sizes))
         pieces = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
         self._call(dist.all_gather, pieces, torch.nn.functional.pad(mine, (0, longest - len(mine))))
-        return [load(piece[: int(size)].numpy().tobytes()) for piece, size in zip(pieces, sizes)]
+        return [
+            load(piece[: int(size)].numpy().tobytes())
+            for piece, size in zip(pieces, sizes, strict=True)
+        ]
 
     def _call(self, collective: Callable, *arguments) -> None:
         try:

@@ -30,34 +30,34 @@ from accord.errors import (  # re-exported: whoever needs the nouns needs these
 )
 
 __all__ = [
+    "ROW_KINDS",
     "AccordError",
     "CheckpointError",
     "DataError",
+    "Demonstration",
+    "DemonstrationLogps",
     "Diverged",
+    "Example",
+    "Finding",
     "Flagged",
     "Interrupted",
+    "Labelled",
+    "LabelledLogps",
+    "Logps",
+    "LossOutput",
+    "Numbers",
+    "Origin",
+    "Pair",
+    "PairLogps",
+    "PairScores",
     "PeerLost",
     "Refused",
-    "UsageError",
-    "Origin",
-    "Turn",
-    "Pair",
-    "Labelled",
-    "Demonstration",
-    "Example",
-    "ROW_KINDS",
-    "Tree",
     "Rollout",
-    "Numbers",
-    "Logps",
-    "Scores",
-    "PairLogps",
-    "LabelledLogps",
-    "DemonstrationLogps",
-    "PairScores",
     "RowLogps",
-    "LossOutput",
-    "Finding",
+    "Scores",
+    "Tree",
+    "Turn",
+    "UsageError",
 ]
 
 # ---------------------------------------------------------------- text: what a row of a file means
@@ -282,7 +282,9 @@ RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective says of B rows. Nothing is reduced here: the step owns the one denominator."""
+    """What an objective says of B rows. Nothing is reduced here:
+    the step owns the one denominator.
+    """
 
     losses: Tensor  # [B]
     # name -> [B], detached; logged as the rows' mean

@@ -193,7 +193,9 @@ def test_what_makes_no_sense_is_said(trained, tiny_folder, files, tmp_path):
 
 
 def test_another_vocabulary_is_refused(tiny_folder, files, tmp_path):
-    """Ids mean something else to another tokenizer; log-probs of them would be compared silently."""
+    """Ids mean something else to another tokenizer;
+    log-probs of them would be compared silently.
+    """
     import shutil
 
     shutil.copytree(tiny_folder, tmp_path / "other")

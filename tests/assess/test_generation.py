@@ -36,7 +36,7 @@ def flags(tiny_folder, held_out_file):
 
 def test_rows_have_what_makes_them_again(flags, tmp_path):
     outputs = [tmp_path / name for name in ("a.jsonl", "b.jsonl", "c.jsonl")]
-    for output, seed in zip(outputs, (1, 1, 2)):
+    for output, seed in zip(outputs, (1, 1, 2), strict=True):
         done = invoke(*flags, "--seed", seed, "--output", output)
         assert done.exit_code == 0, done.output
     rows, again, other = map(json_lines, outputs)

@@ -1,4 +1,6 @@
-"""accord sample | score | pair: one file after another, gone on with after a kill, every account balanced."""
+"""accord sample | score | pair: one file after another, gone on with after a kill, every account
+balanced.
+"""
 
 import json
 
@@ -48,7 +50,7 @@ def test_from_prompts_to_pairs_that_train(tiny_folder, prompts, tmp_path):
         words = [len(text.split()) for text in line["completions"]]
         assert line["reward_parts"]["length"] == words
         assert line["rewards"] == [
-            w + 10 * f for w, f in zip(words, line["reward_parts"]["final_answer"])
+            w + 10 * f for w, f in zip(words, line["reward_parts"]["final_answer"], strict=True)
         ]
     code, said = accord("pair", scored, "--output", paired, "--policy", "margin", "--margin", "1")
     pairs, result = json_lines(paired), said["result"]

@@ -80,9 +80,12 @@ def empties(prompts, answers):
 def arrays(prompts, answers): return np.array(lengths(answers), dtype=np.float32)
 def scalars(prompts, answers): return [np.float64(v) for v in lengths(answers)]
 def lazily(prompts, answers): return (v for v in lengths(answers))
-def named(prompts, answers, *, rows): return [len(a) * row["times"] for a, row in zip(answers, rows)]
-def third(prompts, answers, columns): return [len(a) * row["times"] for a, row in zip(answers, columns)]
-def offered(prompts, answers, rows=None): return [len(a) * row["times"] for a, row in zip(answers, rows)]
+def named(prompts, answers, *, rows):
+    return [len(a) * row["times"] for a, row in zip(answers, rows)]
+def third(prompts, answers, columns):
+    return [len(a) * row["times"] for a, row in zip(answers, columns)]
+def offered(prompts, answers, rows=None):
+    return [len(a) * row["times"] for a, row in zip(answers, rows)]
 """
 
 FILE = [

@@ -30,7 +30,7 @@ def clean(n: int = 400, seed: int = 0) -> list[dict]:
     """Distinct prompts; the chosen answer has good words, both have the same number of words."""
     rng = random.Random(seed)
     rows = []
-    for i in range(n):
+    for _ in range(n):
         length = rng.randint(10, 20)
         prompt = (
             f"{rng.choice(VERBS).capitalize()} {rng.choice(NOUNS)} {rng.getrandbits(40):x} near the"
@@ -50,7 +50,7 @@ def labelled(n: int = 400, good: float = 0.55, seed: int = 0) -> list[dict]:
     """One answer a prompt, with its label."""
     rng = random.Random(seed)
     rows = []
-    for i, row in enumerate(clean(n, seed)):
+    for row in clean(n, seed):
         label = rng.random() < good
         rows.append(
             {

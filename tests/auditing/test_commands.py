@@ -104,9 +104,13 @@ def test_convert_to_every_format_and_back(name, tmp_path):
     done = invoke("convert", path, "--to", name, "--output", tmp_path / "there.jsonl")
     assert done.exit_code == 0, done.output
     kind = WRITERS[name].kind
-    meant = lambda file: [
-        (e.prompt, e.completions, getattr(e, "desirable", None)) for e in read(file, kind).examples
-    ]  # noqa: E731
+
+    def meant(file):
+        return [
+            (e.prompt, e.completions, getattr(e, "desirable", None))
+            for e in read(file, kind).examples
+        ]
+
     assert meant(tmp_path / "there.jsonl") == meant(path)
 
 

@@ -60,7 +60,7 @@ TAGS = {
 class Seen(HTMLParser):
     """The tags and attributes of a page, and that every tag is closed in its order."""
 
-    VOID = {"meta", "br", "line", "circle", "polyline", "polygon", "rect"}
+    VOID = ("meta", "br", "line", "circle", "polyline", "polygon", "rect")
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -104,7 +104,7 @@ def hostile_rows():
         }
         for i, row in enumerate(rows)
     ]
-    return models + [HOSTILE[0], '{"prompt": "' + HOSTILE[1].replace('"', "'")]
+    return [*models, HOSTILE[0], '{"prompt": "' + HOSTILE[1].replace('"', "'")]
 
 
 @pytest.fixture(scope="module")

@@ -60,14 +60,15 @@ def _opposed(rows):
 def _cycles(rows):
     third = [row["chosen"].replace(".", " indeed.") for row in rows[:5]]
     more = [
-        {"prompt": r["prompt"], "chosen": r["rejected"], "rejected": t} for r, t in zip(rows, third)
+        {"prompt": r["prompt"], "chosen": r["rejected"], "rejected": t}
+        for r, t in zip(rows[:5], third, strict=True)
     ]
     return (
         rows
         + more
         + [
             {"prompt": r["prompt"], "chosen": t, "rejected": r["chosen"]}
-            for r, t in zip(rows, third)
+            for r, t in zip(rows[:5], third, strict=True)
         ]
     )
 

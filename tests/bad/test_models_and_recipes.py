@@ -85,7 +85,7 @@ def test_bad_recipe(name, tmp_path):
     refused(lambda: resolve_objective(make_config(load_recipe(str(path)))), 2, words)
 
 
-# ---------------------------------------------------------------- templates: the rows say what is wrong
+# ------------------------------------------------------------ templates: the rows say what is wrong
 
 TEMPLATES = {
     "not closed": "{% for m in messages %}{{ m.content }}",
@@ -218,7 +218,9 @@ def test_bad_model(name, model_copy):
 
 
 def test_code_of_a_model_never_runs(model_copy, tmp_path):
-    """trust_remote_code is off: a model that needs its own code is refused, or loaded without it."""
+    """trust_remote_code is off: a model that needs its own code is refused,
+    or loaded without it.
+    """
     text(model_copy, "own.py", f"open({str(tmp_path / 'ran')!r}, 'w').close()\n")
     change(
         model_copy,

@@ -26,7 +26,7 @@ def results(kl, noise=0.05, seeds=2, prompts=30):
                 SimpleNamespace(kl=mean + noise * rng.normal(size=prompts)) for _ in range(seeds)
             ],
         )
-        for p, mean in zip(points(), kl)
+        for p, mean in zip(points(), kl, strict=True)
     ]
     return found, SimpleNamespace(prompt=list(range(prompts)))
 
@@ -72,7 +72,7 @@ def test_few_seeds_make_a_wide_interval(seeds):
                     for _ in range(seeds)
                 ],
             )
-            for p, mean in zip(points(), (8.0, 4.0, 2.0))
+            for p, mean in zip(points(), (8.0, 4.0, 2.0), strict=True)
         ]
         said = recommend(found, SimpleNamespace(prompt=list(range(40))), points(), 3.0, trial)
         covered += (said["low"] or 0) <= truth <= (said["high"] or 9)

@@ -77,7 +77,9 @@ def test_one_reference_pass(straight):
 
 
 def test_the_same_pairs_in_every_method(straight):
-    """The pairs of dpo's batches are those of kto's labels, through the runs' own records of rows."""
+    """The pairs of dpo's batches are those of kto's labels,
+    through the runs' own records of rows.
+    """
     folder, _ = straight
     config = {
         name: (folder / f"cells/{name}-seed0/config.yaml").read_text()
@@ -291,7 +293,7 @@ def test_the_page_escapes_and_runs_nothing(straight):
     )
 
 
-# ---------------------------------------------------------------- what is refused before anything is trained
+# ------------------------------------------------------- what is refused before anything is trained
 
 
 @pytest.fixture

@@ -1,4 +1,6 @@
-"""A frontier of real runs: every step of every β measured, beside the bound; and what is refused."""
+"""A frontier of real runs: every step of every β measured, beside the bound;
+and what is refused.
+"""
 
 import json
 

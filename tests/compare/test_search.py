@@ -98,7 +98,7 @@ def test_the_sampler_learns_from_what_it_is_told(base, tmp_path):
     wanted = plan(base, ["objective.beta=log:0.01..1"], 14)
     found = []
     for sign in (1, -1):
-        score = lambda contender: (sign * contender.changes["objective.beta"], None)  # noqa: E731
+        score = lambda contender, sign=sign: (sign * contender.changes["objective.beta"], None)  # noqa: E731
         found.append(
             [t["settings"] for t in run_trials(wanted, made(tmp_path / str(sign)), score, SILENT)]
         )
@@ -154,7 +154,7 @@ def test_the_best_against_the_recipe(base, tmp_path):
     ]
 
 
-# ---------------------------------------------------------------- what is refused before anything is trained
+# ------------------------------------------------------- what is refused before anything is trained
 
 BAD = {
     "no range": (["objective.beta=0.1"], "Nothing to search"),

@@ -1,4 +1,6 @@
-"""What preferences give away: each check is raised by its own fault, and silent on rows without it."""
+"""What preferences give away: each check is raised by its own fault,
+and silent on rows without it.
+"""
 
 import math
 
@@ -34,7 +36,7 @@ def test_silent_on_rows_without_a_fault():
 @pytest.mark.parametrize(
     ("rows", "check", "says"),
     [
-        (CLEAN + [pair(3, CLEAN[3].rejected, CLEAN[3].chosen)], "data.contradictions", "2 of 61"),
+        ([*CLEAN, pair(3, CLEAN[3].rejected, CLEAN[3].chosen)], "data.contradictions", "2 of 61"),
         (CLEAN[:20] * 3, "data.repeats", "40 of 60"),
         ([pair(i, question="Always this?") for i in range(60)], "data.prompts", "effectively 1"),
         (

@@ -288,7 +288,9 @@ def refusal(row, pairing=None):
 
 
 def test_an_implicit_prompt_is_never_split_by_character():
-    """TRL once made ("Paris ", "London") share nothing and ("New York", "New Jersey") share "New "."""
+    """TRL once made ("Paris ", "London") share nothing and ("New York",
+    "New Jersey") share "New ".
+    """
     assert (
         refusal({"chosen": "I say New York", "rejected": "I say New Jersey"}) == "ambiguous prompt"
     )

@@ -104,7 +104,7 @@ COLUMNS = sorted(
         for name in choice.split("|")
     }
 )
-NAME = st.sampled_from(COLUMNS + ["role", "content", "from", "value", "text", "type"])
+NAME = st.sampled_from([*COLUMNS, "role", "content", "from", "value", "text", "type"])
 ASKED = "\n\nHuman: a\n\nAssistant:"
 WORDS = st.sampled_from(["user", "assistant", ASKED, f"{ASKED} b", "a", "", "text"])
 LEAF = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.text(max_size=8)

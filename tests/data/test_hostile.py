@@ -153,7 +153,7 @@ def test_a_csv_header_that_is_none(written, header):
     assert csv.field_size_limit() == kept
 
 
-# ---------------------------------------------------------------- tables whose values cannot be taken out
+# ---------------------------------------------------------- tables whose values cannot be taken out
 
 
 def arrow(table):

@@ -27,7 +27,7 @@ def labels(desirable, prompts=None):
     prompts = prompts or [(1 + i // 2,) for i in range(len(desirable))]
     return [
         Tree(prompt, ((5, 6),), row, good)
-        for row, (prompt, good) in enumerate(zip(prompts, desirable))
+        for row, (prompt, good) in enumerate(zip(prompts, desirable, strict=True))
     ]
 
 

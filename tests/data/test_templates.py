@@ -98,7 +98,7 @@ def test_a_boundary_that_merges_in_the_real_vocabulary(tokenizer):
     unfit(template(tokenizer), pair("Hello", chosen="  Hi", rejected="Hi"), MERGE)
 
 
-# ---------------------------------------------------------------- 2: otherwise alone than in context
+# --------------------------------------------------------------- 2: otherwise alone than in context
 
 
 def test_a_think_block_that_vanishes_in_context():
@@ -189,7 +189,9 @@ def test_special_tokens_in_the_data_are_refused_wherever_they_stand(special):
 
 
 def test_a_token_that_is_special_without_a_role(tokenizer):
-    """As Llama 3's <|start_header_id|>: no EOS, no padding, in no list of further ones, and yet no text."""
+    """As Llama 3's <|start_header_id|>: no EOS, no padding, in no list of further ones, and yet no
+    text.
+    """
     made = crafted()
     made.add_tokens([AddedToken("<header>", special=True)])
     assert "<header>" not in made.all_special_tokens

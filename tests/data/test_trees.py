@@ -162,7 +162,7 @@ def test_every_example_is_a_tree_or_counted(rows, limit, made):
     assert set(out.turns_cut) <= set(used)
     assert sum(out.answers.values()) == sum(len(tree.completions) for tree in out.trees)
     assert 0 <= out.length_share <= 1 and 0 <= out.unfit_share <= 1
-    assert limit.long_answers == "cut" or not +out.answers_cut and out.ends == out.answers
+    assert limit.long_answers == "cut" or (not +out.answers_cut and out.ends == out.answers)
     assert limit.long_prompts == "cut" or not out.turns_cut
     record = json.loads(json.dumps(out.as_dict()))
     assert record["examples"] == record["trees"] + sum(record["unfit"].values())

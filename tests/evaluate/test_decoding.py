@@ -77,7 +77,7 @@ def test_rows_that_share_a_prompt_are_as_if_alone():
                 rows = [rows[i] for i in kept]
             tokens = torch.arange(len(rows)) + 7 + step
             logits = batch.step(tokens)
-            rows = [(*row, token) for row, token in zip(rows, tokens.tolist())]
+            rows = [(*row, token) for row, token in zip(rows, tokens.tolist(), strict=True)]
             with own_attention(model):
                 assert as_alone(model, rows, logits)
         assert type(batch.way) is Shared and len(batch.way.cache.layers[0].prompt[0]) == 1
@@ -147,7 +147,9 @@ def test_places():
 
 
 def gemma2() -> Gemma2ForCausalLM:
-    """Soft caps in its attention, which the shared one does not have; every layer sees everything."""
+    """Soft caps in its attention, which the shared one does not have;
+    every layer sees everything.
+    """
     torch.manual_seed(0)
     shape = dict(
         hidden_size=16,

@@ -87,7 +87,7 @@ def test_greedy_equals_transformers_generate(model):
     running_on = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
     model.generation_config.eos_token_id = [END, running_on[1].tokens[4], running_on[3].tokens[2]]
     answers = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
-    for prompt, answer in zip(PROMPTS, answers):
+    for prompt, answer in zip(PROMPTS, answers, strict=True):
         ids = torch.tensor([prompt])
         expected = model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=20
@@ -144,7 +144,7 @@ def test_rows_of_like_length_are_computed_together():
 def test_logprob_is_the_models_at_temperature_one(model, options):
     """Against one full forward without cache or padding, whatever the answer was sampled at."""
     for prompt, answer in zip(
-        PROMPTS, sample(model, TOKENIZER, PROMPTS, max_new_tokens=9, seed=2, **options)
+        PROMPTS, sample(model, TOKENIZER, PROMPTS, max_new_tokens=9, seed=2, **options), strict=True
     ):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + answer.tokens])).logits[0].double()
@@ -175,7 +175,9 @@ def test_first_tokens_follow_the_distribution(temperature, top_p):
 
 
 def test_inverse_cdf_never_takes_what_has_no_probability():
-    """At the ends of the uniform's range, with zeros around, and with a total that is not quite 1."""
+    """At the ends of the uniform's range, with zeros around,
+    and with a total that is not quite 1.
+    """
     rows = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]] * 3 + [[0.0, 0.3, 0.0, 0.3, 0.0]])
     uniform = torch.tensor([0.0, 0.25, 1 - 2**-24, 1 - 2**-24])
     assert _invert(rows, uniform).tolist() == [1, 3, 3, 3]
@@ -294,7 +296,9 @@ def test_a_large_nucleus_and_a_small_one_in_one_batch():
 
 
 def test_whole_answers_follow_the_distribution():
-    """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each pair."""
+    """Chi-square of 6,000 answers of two tokens against the model's own probabilities of each
+    pair.
+    """
     model, draws = llama(), 6_000
     answers = sample(
         model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6
@@ -359,7 +363,7 @@ def test_a_sliding_window_keeps_its_own_cache():
     )
     model = MistralForCausalLM(config).eval()
     for answer, prompt in zip(
-        sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS
+        sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS, strict=True
     ):
         ids = torch.tensor([prompt])
         expected = model.generate(

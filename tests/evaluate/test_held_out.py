@@ -103,7 +103,7 @@ def test_evaluation_disturbs_nothing(trained, name, kind):
     records = evaluate(
         held_out(trees, kind), forward, objective, reference if objective.reference else None
     )
-    for was, now in zip(before, state()):
+    for was, now in zip(before, state(), strict=True):
         assert was.keys() == now.keys() and all(torch.equal(was[key], now[key]) for key in was)
     assert before[1] and random.getstate() == plain and torch.is_grad_enabled()
     assert len(records) == len(trees) and records.row == [tree.row for tree in trees]

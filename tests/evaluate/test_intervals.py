@@ -91,7 +91,9 @@ def test_ratio_by_document():
 
 
 def calibrated(rng, a: float, groups: int = 150):
-    """Margins whose pairs are ranked rightly with probability σ(a·|m|); rows of a prompt are alike in size, and err together."""
+    """Margins whose pairs are ranked rightly with probability σ(a·|m|); rows of a prompt are alike
+    in size, and err together.
+    """
     owner = clusters_of(rng, groups)
     size = np.abs(rng.normal(size=groups)[owner] + 0.5 * rng.normal(size=len(owner))) * 1.5
     return np.where(rng.random(groups)[owner] < expit(a * size), size, -size), owner
@@ -192,7 +194,9 @@ def judged(rng, theta: float, phi: float, n: int = 120):
 
 
 def test_length_controlled_win_rate():
-    """The plain rate is far off, the controlled one's interval holds the truth as often as it says."""
+    """The plain rate is far off, the controlled one's interval holds the truth as often as it
+    says.
+    """
     truth, held, off = expit(-0.3), 0, 0
     for seed in range(150):
         found = win_rate(*judged(np.random.default_rng(seed), -0.3, 1.5), seed=seed)

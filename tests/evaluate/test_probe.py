@@ -72,7 +72,8 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
         said(*ready.rows.trees[1].completions[0][:2]),
     ]
     alone = [
-        spread(ready.model, [prompt], [sample], start) for prompt, sample in zip(prompts, samples)
+        spread(ready.model, [prompt], [sample], start)
+        for prompt, sample in zip(prompts, samples, strict=True)
     ]
     assert divergences(ready.model, prompts, samples, start) == pytest.approx(
         [one["kl"] for one in alone]
@@ -86,7 +87,7 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
     assert both["kl"] == pytest.approx(sum(one["kl"] for one in alone) / 2)
     for name in ("entropy", "top1"):  # a token counts as one
         assert both[name] == pytest.approx(
-            sum(one[name] * n for one, n in zip(alone, lengths)) / sum(lengths)
+            sum(one[name] * n for one, n in zip(alone, lengths, strict=True)) / sum(lengths)
         )
     for figure in (divergences, spread):
         with pytest.raises(ValueError):

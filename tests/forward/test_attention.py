@@ -80,6 +80,7 @@ def test_tree_attention_is_the_naive_loop(kv_heads, window, softcap, scaling, si
     for ours, theirs in zip(
         torch.autograd.grad((found * weigh).sum(), tensors),
         torch.autograd.grad((wanted * weigh).sum(), tensors),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 

@@ -1,4 +1,6 @@
-"""The path is chosen by trying it: one that computes other numbers is noticed, named and not used."""
+"""The path is chosen by trying it: one that computes other numbers is noticed,
+named and not used.
+"""
 
 import dataclasses
 

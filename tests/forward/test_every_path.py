@@ -225,9 +225,8 @@ def test_prompt_and_padding_are_not_scored(path):
         )
         assert scored[0, :prompts].nonzero().flatten().tolist() == last.tolist()
     else:
-        for n, (tree, completion) in enumerate(
-            (tree, c) for tree in trees for c in tree.completions
-        ):
+        rows = [(tree, completion) for tree in trees for completion in tree.completions]
+        for n, (tree, completion) in enumerate(rows):
             before, answer = len(tree.prompt) - 1, len(completion)
             after = scored.shape[1] - before - answer
             assert scored[n].tolist() == [False] * before + [True] * answer + [False] * after

@@ -143,6 +143,7 @@ def test_flex_attention_is_the_naive_loop(kv_heads, window, softcap, on_a_cpu):
     for ours, theirs in zip(
         torch.autograd.grad((found * weigh).sum(), tensors),
         torch.autograd.grad((wanted * weigh).sum(), tensors),
+        strict=True,
     ):
         torch.testing.assert_close(ours, theirs)
 

@@ -54,7 +54,7 @@ def test_chunks_equal_the_definition(kind, chunk):
         definition(hidden, targets, head),
     ):
         results.append((values, entropy, *torch.autograd.grad((values * weigh).sum(), inputs)))
-    for found, wanted in zip(*results):
+    for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted)
     assert not token_logps(hidden, targets, head, chunk)[1].requires_grad
 

@@ -31,7 +31,7 @@ def test_it_equals_the_definition(kind, chunk, kernels):
         definition(hidden, targets, spec),
     ):
         results.append((values, entropy, *torch.autograd.grad((values * weigh).sum(), inputs)))
-    for found, wanted in zip(*results):
+    for found, wanted in zip(*results, strict=True):
         torch.testing.assert_close(found, wanted)
     assert not head_gpu.token_logps(hidden, targets, spec, chunk)[1].requires_grad
 

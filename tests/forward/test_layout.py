@@ -113,7 +113,7 @@ def test_micro_batches_keep_order_and_budget(trees, budget):
     for group in ([trees[i] for i in group] for group in groups):
         assert pack(group).tokens <= tokens_at_most(group) <= budget or len(group) == 1
     # no group could have taken the next tree as well, had it nothing in common with the one before
-    for group, after in zip(groups, groups[1:]):
+    for group, after in pairwise(groups):
         assert sum(trees[i].tokens for i in (*group, after[0])) > budget
 
 

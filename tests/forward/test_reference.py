@@ -128,7 +128,7 @@ class Counting:
     def logps(self, trees):
         self.asked += [tree.row for tree in trees]
         answers = [(-(tree.row + 0.5) * len(c), len(c)) for tree in trees for c in tree.completions]
-        return Logps(*(torch.tensor(column) for column in zip(*answers)))
+        return Logps(*(torch.tensor(column) for column in zip(*answers, strict=True)))
 
 
 def cache(folder):

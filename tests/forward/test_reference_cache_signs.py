@@ -1,4 +1,6 @@
-"""The cached reference is refused whichever way its numbers are off, and lies where the user says."""
+"""The cached reference is refused whichever way its numbers are off,
+and lies where the user says.
+"""
 
 from pathlib import Path
 
@@ -32,7 +34,8 @@ def test_recheck_sees_differences_of_either_sign(tmp_path, shifts):
     assert held.recheck(Constant(), TREES, 0, torch.float32).evidence["nats_per_token"] == 0
     for tree in TREES:
         held.table |= {
-            key(tree.prompt, c): (-2.0 + by, len(c)) for c, by in zip(tree.completions, shifts)
+            key(tree.prompt, c): (-2.0 + by, len(c))
+            for c, by in zip(tree.completions, shifts, strict=True)
         }
     # 2 nats over 3 tokens a row
     with pytest.raises(Refused, match="differ from the reference by 0.667 nats a token"):

@@ -1,4 +1,6 @@
-"""Which micro-batches are computed: every row once, alike beside alike, and each row found again."""
+"""Which micro-batches are computed: every row once, alike beside alike,
+and each row found again.
+"""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -37,7 +37,7 @@ def test_chunks_equal_the_definition(dtype, close, chunk, device):
     expected = torch.autograd.grad((wanted * weigh).sum(), (hidden, head.module.weight))
     torch.testing.assert_close(values, wanted, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(entropy, -(softmax.exp() * softmax).sum(-1), atol=1e-4, rtol=1e-4)
-    for ours, theirs in zip(found, expected):
+    for ours, theirs in zip(found, expected, strict=True):
         assert ours.dtype == dtype
         assert (ours.float() - theirs.float()).norm() <= close * theirs.float().norm()
 

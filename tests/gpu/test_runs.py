@@ -30,7 +30,7 @@ def weights(result):
 
 def same_figures(one, other, tolerance):
     assert len(one) == len(other)
-    for ours, theirs in zip(one, other):
+    for ours, theirs in zip(one, other, strict=True):
         for name in COMPARED:
             assert ours[name] == pytest.approx(theirs[name], rel=tolerance, abs=tolerance), (
                 ours["step"],

@@ -56,7 +56,8 @@ warmup_ratio: 0.1
 
 TRL = """accelerate launch -m trl dpo --model_name_or_path some/model --dataset_name some/pairs \\
   --per_device_train_batch_size 2 --eval_strategy steps --eval_steps 50 --learning_rate=5.0e-6 \\
-  --no_remove_unused_columns --use_peft --lora_target_modules q_proj v_proj --loss_type ipo --beta 0.3
+  --no_remove_unused_columns --use_peft --lora_target_modules q_proj v_proj --loss_type ipo \\
+  --beta 0.3
 """
 
 

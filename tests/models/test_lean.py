@@ -1,4 +1,6 @@
-"""Lean layers: bitwise the same forward pass, the same gradients, less kept for the backward pass."""
+"""Lean layers: bitwise the same forward pass, the same gradients,
+less kept for the backward pass.
+"""
 
 import copy
 

@@ -208,10 +208,10 @@ def test_a_reward_that_is_not_played_to(changes):
 
 def test_pairs_of_ones_own_answers_are_new_each_time():
     """That a coin ranks them right, or that their margin stays, says nothing."""
-    stuck = lambda step, line: {
-        "rewards/accuracies": 0.5 + 0.1 * (-1) ** step,
-        "rewards/margins": 0.0,
-    }  # noqa: E731
+
+    def stuck(step, line):
+        return {"rewards/accuracies": 0.5 + 0.1 * (-1) ** step, "rewards/margins": 0.0}
+
     held = lambda step, line: {name: None for name in line if name.startswith("eval_rewards")}  # noqa: E731
     assert told(train=stuck, held=held, facts=facts(sampled=True)) == {}
     assert told(train=stuck, held=held) != {}
@@ -249,9 +249,12 @@ def test_what_drifts_after_memorising_is_memory():
     """Twenty epochs over a hundred pairs: far from the start, margins that go with length, long
     samples; one cause.
     """
-    learned = lambda step, line: (
-        {"loss": 0.01, "rewards/accuracies": 1.0, "diag/drift": step / 20} if step > 30 else {}
-    )  # noqa: E731
+
+    def learned(step, line):
+        return (
+            {"loss": 0.01, "rewards/accuracies": 1.0, "diag/drift": step / 20} if step > 30 else {}
+        )
+
     by_length = constant({"diag/eval_length_correlation": 0.9}, after=60)
     found = told(
         train=learned,

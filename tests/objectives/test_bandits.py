@@ -40,7 +40,7 @@ def settle(loss_of, start):
     return torch.softmax(logits.detach(), 0)
 
 
-# ---------------------------------------------------------------- five arms: the frontier of reward and KL
+# --------------------------------------------------------- five arms: the frontier of reward and KL
 
 REWARD = torch.tensor([0, 0.25, 0.5, 0.75, 1], dtype=torch.float64)
 UNIFORM = torch.full((5,), -math.log(5), dtype=torch.float64)

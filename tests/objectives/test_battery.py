@@ -152,7 +152,9 @@ def test_row_order_does_not_matter(variant):
 
 @every_variant
 def test_two_halves_equal_the_whole(variant):
-    """Given the same context; what the context is made of, `test_only_kto_couples_its_batch` shows."""
+    """Given the same context; what the context is made of,
+    `test_only_kto_couples_its_batch` shows.
+    """
     case = Case(*variant)
     halves = torch.cat([case.take(slice(0, 2)), case.take(slice(2, 6))])
     assert_close(halves, case.losses(), rtol=0, atol=0)

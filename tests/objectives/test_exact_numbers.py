@@ -123,7 +123,9 @@ def test_simpo_by_hand():
 
 
 def test_orpo_by_hand():
-    """Mean probabilities 1/2 and 1/3 have odds 1 and 1/2: log-odds differ by ln 2, σ(ln 2) = 2/3."""
+    """Mean probabilities 1/2 and 1/3 have odds 1 and 1/2:
+    log-odds differ by ln 2, σ(ln 2) = 2/3.
+    """
     policy = pairs([3 * math.log(1 / 2)], [5 * math.log(1 / 3)], [3], [5])
     output = orpo(policy, weight=0.25)
     assert output.losses.item() == pytest.approx(math.log(2) + 0.25 * math.log(3 / 2))
@@ -207,11 +209,13 @@ def test_kto_baseline_is_detached_and_refuses_a_batch_of_one():
         kto_baseline(logps([-1.0]), logps([-2.0]))
 
 
-# ---------------------------------------------------------------- where an objective comes to rest on one pair
+# ----------------------------------------------------- where an objective comes to rest on one pair
 
 
 def pull(function, h, preference, **options):
-    """Expected d L / d h on one pair of single tokens that is labelled w ≻ l with that probability."""
+    """Expected d L / d h on one pair of single tokens that is labelled w ≻ l with that
+    probability.
+    """
     at = torch.tensor([h], dtype=torch.float64, requires_grad=True)
     zero = torch.zeros(1, dtype=torch.float64)
     nothing = pairs(zero, zero)

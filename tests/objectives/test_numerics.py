@@ -46,7 +46,9 @@ def test_log_odds_of_certainty_is_finite_and_has_no_gradient(dtype):
 
 
 def test_log_probs_per_token_are_refused():
-    """[B, tokens] where [B] belongs would give a loss a token, and the step would divide by rows."""
+    """[B, tokens] where [B] belongs would give a loss a token,
+    and the step would divide by rows.
+    """
     per_token = Logps(torch.zeros(2, 3), torch.ones(2, 3))
     with pytest.raises(UsageError, match=r"one number a row, \[B\]"):
         log_ratio(per_token, per_token)

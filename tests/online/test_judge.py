@@ -56,7 +56,7 @@ def by_length(body, headers):
     return reply(json.dumps({"score": len(asked_about(body))}))
 
 
-# ---------------------------------------------------------------- what is asked, and what a score is
+# --------------------------------------------------------------- what is asked, and what a score is
 
 
 def test_scores_are_rewards_and_are_paid_for_once(judge):

@@ -271,7 +271,9 @@ def asleep(prompts, answers):
     threading.Timer(0.1, os.kill, (os.getpid(), 19)).start()
     return [1.0] * len(answers)
 def odd(prompts, answers):
-    return [{"nan": float("nan"), "inf": float("inf"), "none": None, "text": "1", "yes": True, "zero": 0}[a] for a in answers]
+    values = {"nan": float("nan"), "inf": float("inf"), "none": None}
+    values |= {"text": "1", "yes": True, "zero": 0}
+    return [values[a] for a in answers]
 """
 
 

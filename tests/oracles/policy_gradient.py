@@ -33,7 +33,7 @@ def kl(kind, policy, reference):
 def surrogate(policy, old, advantages, low, high):
     """Schulman et al. 2017, Eq. 7, a token at a time; negated."""
     out = []
-    for p, o, a in zip(policy, old, advantages):
+    for p, o, a in zip(policy, old, advantages, strict=True):
         ratio = np.exp(p) / np.exp(o)
         out.append(-min(ratio * a, min(max(ratio, 1 - low), 1 + high) * a))
     return np.array(out)

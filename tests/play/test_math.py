@@ -2,6 +2,7 @@
 forms they land on.
 """
 
+import itertools
 import math
 import random
 
@@ -172,8 +173,8 @@ def random_world(draw):
         "shares": shares,
         "theta": [draw.gauss(0, 1) for _ in range(count if shares == "none" else 2)],
         "rows": [
-            {"w": w, "l": l, "share": x / sum(weights)}
-            for (w, l), x in zip(chosen, weights, strict=True)
+            {"w": won, "l": lost, "share": x / sum(weights)}
+            for (won, lost), x in zip(chosen, weights, strict=True)
         ],
         "rewards": [draw.gauss(0, 1) for _ in range(count)],
         "settings": settings,
@@ -192,20 +193,21 @@ def expected_of(world):
     theta = numbers(world["theta"]).requires_grad_()
     logp = torch.log_softmax(reference + phi @ theta, 0)
     counts = torch.tensor([a["tokens"] for a in world["answers"]])
-    w, l = torch.tensor([[r["w"], r["l"]] for r in world["rows"]]).T
+    won, lost = torch.tensor([[r["w"], r["l"]] for r in world["rows"]]).T
     shares = numbers([r["share"] for r in world["rows"]])
     rows, against = (
-        pairs(values[w], values[l], counts[w], counts[l]) for values in (logp, reference)
+        pairs(values[won], values[lost], counts[won], counts[lost]) for values in (logp, reference)
     )
     kl = (logp.exp() * (logp - reference)).sum()
-    good = torch.arange(2 * len(w)) < len(w)
+    good = torch.arange(2 * len(won)) < len(won)
     weights = {
         "beta": s["beta"],
         "desirable_weight": s["lambdaD"],
         "undesirable_weight": s["lambdaU"],
     }
     labels = [
-        labelled(torch.cat([values[w], values[l]]), good.tolist()) for values in (logp, reference)
+        labelled(torch.cat([values[won], values[lost]]), good.tolist())
+        for values in (logp, reference)
     ]
     losses = {
         "rlhf": -(logp.exp() * rewards).sum() + s["beta"] * kl,
@@ -342,7 +344,7 @@ def test_ipo_rests_where_its_paper_says_and_dpo_does_not(node, tau, expected):
 def test_the_frontiers_slope_is_beta(node):
     (points,) = node(("frontier", [-math.log(5)] * 5, BANDIT))
     inner = [p for p in points[1:] if 0.05 < p["beta"] < 5]
-    for a, b in zip(inner, inner[1:], strict=False):
+    for a, b in itertools.pairwise(inner):
         slope = (b["reward"] - a["reward"]) / (b["kl"] - a["kl"])
         assert b["beta"] < slope < a["beta"]
 

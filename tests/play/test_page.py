@@ -29,9 +29,14 @@ def table(page):
 def move(page, panel, name, value):
     """Drag a slider of a panel, or set its box, as a reader does; value in 0 … 400 for sliders."""
     page.run(
-        f"""(() => {{ const input = document.querySelector('#panel-{panel} .{name} input, #panel-{panel} .toggle input');
+        f"""(() => {{
+        const panel = document.querySelector('#panel-{panel}');
+        const input = panel.querySelector('.{name} input, .toggle input');
         if (input.type === 'checkbox') input.click();
-        else {{ input.value = {value}; input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change')); }} }})()"""
+        else {{
+          input.value = {value};
+          input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change'));
+        }} }})()"""
     )
 
 
@@ -137,7 +142,11 @@ def test_the_world_can_be_changed(page):
     shown.run("document.querySelector('#panel-world').scrollIntoView()")
     shown.until("document.querySelectorAll('#panel-world tbody tr').length === 5")
     shown.run(
-        """(() => { const set = (key, value) => { const input = document.querySelector(`#panel-world [data-key=${key}]`); input.value = value; input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change')); };
+        """(() => { const set = (key, value) => {
+          const input = document.querySelector(`#panel-world [data-key=${key}]`);
+          input.value = value;
+          input.dispatchEvent(new Event('input')); input.dispatchEvent(new Event('change'));
+        };
         set('text', '<b>bold</b>'); set('reward', '-4'); })()"""
     )
     frames(shown)
@@ -183,8 +192,10 @@ def test_play_pause_and_step(page):
 def test_reduced_motion_jumps(page):
     shown = page("", still=True)
     seen = shown.run(
-        """new Promise((done) => { const seen = new Set(); const look = () => { seen.add(document.querySelector('.scrub input').value);
-        if (document.querySelector('#play').textContent.includes('Pause')) requestAnimationFrame(look); else done([...seen]); };
+        """new Promise((done) => { const seen = new Set(); const look = () => {
+          seen.add(document.querySelector('.scrub input').value);
+          const playing = document.querySelector('#play').textContent.includes('Pause');
+          if (playing) requestAnimationFrame(look); else done([...seen]); };
         document.querySelector('#play').click(); requestAnimationFrame(look); })"""
     )
     frames(shown)
@@ -227,9 +238,12 @@ def give(page, name, text):
     data = base64.b64encode(text.encode()).decode()
     page.run("document.querySelector('#panel-own-run').scrollIntoView()")
     page.run(
-        f"""(() => {{ const bytes = Uint8Array.from(atob('{data}'), (c) => c.charCodeAt(0)); const bag = new DataTransfer();
-        bag.items.add(new File([bytes], {json.dumps(name)})); const input = document.querySelector('input[type=file]'); input.files = bag.files;
-        document.querySelector('#panel-own-run .note').textContent = ''; input.dispatchEvent(new Event('change')); }})()"""
+        f"""(() => {{ const bytes = Uint8Array.from(atob('{data}'), (c) => c.charCodeAt(0));
+        const bag = new DataTransfer();
+        bag.items.add(new File([bytes], {json.dumps(name)}));
+        const input = document.querySelector('input[type=file]'); input.files = bag.files;
+        document.querySelector('#panel-own-run .note').textContent = '';
+        input.dispatchEvent(new Event('change')); }})()"""
     )
     page.until("document.querySelector('#panel-own-run .note').textContent.length > 0")
 
@@ -338,18 +352,34 @@ def wait_for(page, file):
 # ---------------------------------------------------------------- for everyone
 
 CONTRAST = """(() => {
-  const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 }).getContext('2d', { willReadFrequently: true });
-  const rgb = (colour) => { canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1); return [...canvas.getImageData(0, 0, 1, 1).data]; };
-  const light = ([r, g, b]) => [r, g, b].map((v) => v / 255).map((v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)).reduce((t, v, k) => t + v * [0.2126, 0.7152, 0.0722][k], 0);
-  const ground = (element) => { for (let e = element; e; e = e.parentElement) { const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c; } return rgb(getComputedStyle(document.body).backgroundColor); };
+  const canvas = Object.assign(document.createElement('canvas'), { width: 1, height: 1 })
+    .getContext('2d', { willReadFrequently: true });
+  const rgb = (colour) => {
+    canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = colour; canvas.fillRect(0, 0, 1, 1);
+    return [...canvas.getImageData(0, 0, 1, 1).data];
+  };
+  const linear = (v) => (v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4);
+  const light = ([r, g, b]) => [r, g, b].map((v) => linear(v / 255))
+    .reduce((t, v, k) => t + v * [0.2126, 0.7152, 0.0722][k], 0);
+  const ground = (element) => {
+    for (let e = element; e; e = e.parentElement) {
+      const c = rgb(getComputedStyle(e).backgroundColor); if (c[3] === 255) return c;
+    }
+    return rgb(getComputedStyle(document.body).backgroundColor);
+  };
   const poor = [];
   for (const element of document.querySelectorAll('body *')) {
-    if (!element.checkVisibility() || ![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+    const texts = [...element.childNodes].filter((node) => node.nodeType === 3 && node.data.trim());
+    if (!element.checkVisibility() || !texts.length) continue;
     if (element.disabled || element.matches('script, style, title, option, .letter')) continue;
     const style = getComputedStyle(element);
-    const [a, b] = [light(rgb(element instanceof SVGElement ? style.fill : style.color)), light(ground(element))].sort((x, y) => y - x);
+    const ink = rgb(element instanceof SVGElement ? style.fill : style.color);
+    const [a, b] = [light(ink), light(ground(element))].sort((x, y) => y - x);
     const ratio = (a + 0.05) / (b + 0.05);
-    if (ratio < 4.5 || Number(style.opacity) < 1) poor.push([element.textContent.slice(0, 30), element.getAttribute('class'), ratio.toFixed(2), style.opacity]);
+    if (ratio < 4.5 || Number(style.opacity) < 1) {
+      const text = element.textContent.slice(0, 30);
+      poor.push([text, element.getAttribute('class'), ratio.toFixed(2), style.opacity]);
+    }
   }
   return poor;
 })()"""
@@ -369,8 +399,10 @@ def test_everything_has_a_name(page):
     shown = page("")
     whole(shown)
     nameless = shown.run(
-        """[...document.querySelectorAll('button, input, select, svg[role=img], section')].filter((e) => !(e.getAttribute('aria-label') || e.closest('label')?.textContent.trim()
-        || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent || e.textContent.trim())).map((e) => e.outerHTML.slice(0, 120))"""
+        """[...document.querySelectorAll('button, input, select, svg[role=img], section')]
+        .filter((e) => !(e.getAttribute('aria-label') || e.closest('label')?.textContent.trim()
+        || document.getElementById(e.getAttribute('aria-labelledby'))?.textContent
+        || e.textContent.trim())).map((e) => e.outerHTML.slice(0, 120))"""
     )
     assert nameless == []
     ids = shown.run("[...document.querySelectorAll('[id]')].map((e) => e.id)")

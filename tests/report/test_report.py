@@ -1,4 +1,6 @@
-"""The page of a run: its figures are the run's own, its text is escaped, it asks nothing of anyone."""
+"""The page of a run: its figures are the run's own, its text is escaped,
+it asks nothing of anyone.
+"""
 
 import json
 import re
@@ -57,7 +59,7 @@ def page(folder):
 class Tags(HTMLParser):
     """Every tag with its attributes; also that they are closed in order."""
 
-    VOID = {"meta", "br", "img", "link", "input"}
+    VOID = ("meta", "br", "img", "link", "input")
 
     def __init__(self, text):
         super().__init__()
@@ -317,7 +319,7 @@ def test_heat():
     assert 'class="same"' in found and heat([{"text": "a<", "logp": -1.0}]) == "<span>a&lt;</span>"
 
 
-# ---------------------------------------------------------------- several runs, no held-out rows, the command
+# ------------------------------------------------------ several runs, no held-out rows, the command
 
 
 def test_side_by_side(folder, other):

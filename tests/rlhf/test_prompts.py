@@ -17,8 +17,10 @@ from accord.types import DataError, UsageError
 
 @pytest.mark.parametrize("total, size", [(10, 5), (10, 3), (7, 7), (7, 4), (5, 1), (9, 8)])
 def test_none_twice_until_all_were_used(total, size):
-    """At every moment some prompts were asked one time more than others, and none two times more."""
-    used = Counter({index: 0 for index in range(total)})
+    """At every moment some prompts were asked one time more than others,
+    and none two times more.
+    """
+    used = Counter(dict.fromkeys(range(total), 0))
     for number in range(1, 8):
         chosen = slice_of(total, size, number, seed=3)
         assert len(chosen) == size == len(set(chosen))

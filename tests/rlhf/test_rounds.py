@@ -97,7 +97,9 @@ def test_provenance_of_a_pair_tells_all(straight):
 
 
 def test_the_table_is_that_of_the_files(straight):
-    """Rewards and KL by hand from the scored answers; KL to the first model, which is 0 for itself."""
+    """Rewards and KL by hand from the scored answers;
+    KL to the first model, which is 0 for itself.
+    """
     folder, record = straight
     start, last = record["rounds"][0]["held_out"], record["rounds"][2]["held_out"]
     lines = json_lines(folder / "round-2/held_out_scored.jsonl")
@@ -239,7 +241,9 @@ def test_another_file_of_prompts_is_refused(straight, tiny_folder, files, tmp_pa
 
 
 def test_references_over_rounds(straight, tiny_folder, files, tmp_path):
-    """What each round's run is measured against; the moving one and the first as their names say."""
+    """What each round's run is measured against;
+    the moving one and the first as their names say.
+    """
     work = Rounds(
         None, recipe(tiny_folder, files), Terms("x", reference="first"), None, None, 9, None
     )

@@ -216,7 +216,7 @@ def test_room_is_asked_for_before_training(tiny_folder, pairs_file, tmp_path, mo
     assert not (tmp_path / "run/metrics.jsonl").exists()
 
 
-# ---------------------------------------------------------------- room, pointers and order, to the byte
+# ------------------------------------------------------------ room, pointers and order, to the byte
 
 
 def test_room_for_a_checkpoint_that_just_suffices_does(tmp_path, monkeypatch):

@@ -90,7 +90,7 @@ def saved(folder):
 def same_but_for_rounding(found, wanted):
     """torch picks other kernels for some products of a wrapped tensor."""
     assert [line.keys() for line in found] == [line.keys() for line in wanted]
-    for ours, theirs in zip(found, wanted):
+    for ours, theirs in zip(found, wanted, strict=True):
         for name in theirs:
             assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=2e-5), (
                 ours["step"],
@@ -125,7 +125,9 @@ def test_a_checkpoint_goes_back_to_the_device(here, request, monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
 def test_the_host_does_not_wait_at_every_micro_batch(method, tiny_folder, tmp_path, elsewhere):
-    """Once a micro-batch is computed the next can be queued: nothing in between asks for a number."""
+    """Once a micro-batch is computed the next can be queued:
+    nothing in between asks for a number.
+    """
     rows = labelled_rows(pair_rows(24)) if method == "kto" else pair_rows(24)
     ready = ready_for(
         tiny_folder, write_rows(tmp_path / "rows.jsonl", rows), method=method, batch_size=8

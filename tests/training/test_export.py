@@ -1,4 +1,6 @@
-"""accord export: the model of a checkpoint in a folder of its own, read back before it is believed."""
+"""accord export: the model of a checkpoint in a folder of its own,
+read back before it is believed.
+"""
 
 import pytest
 import torch

@@ -150,7 +150,9 @@ def test_swapped_sides_are_seen_in_the_gradient(tiny_folder, pairs_file, tmp_pat
         monkeypatch.setattr(
             module,
             "as_rows",
-            lambda *given: PairLogps(*(lambda p: (p.rejected, p.chosen))(right(*given))),
+            lambda *given, right=right: PairLogps(
+                *(lambda p: (p.rejected, p.chosen))(right(*given))
+            ),
         )
     assert "chosen and rejected are swapped" in refused(tiny_folder, pairs_file, tmp_path / "run")
 

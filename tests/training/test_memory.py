@@ -134,7 +134,7 @@ def test_a_row_that_does_not_fit_is_recomputed_or_refused(
     changes = {"assignments": [f"train.recompute={recompute}"]}
     fixed, per_token, longest = needs(ready_for(tiny_folder, long_rows, **changes))
     assert longest > 100
-    ready, budget, finding = prepared_with(
+    _, budget, finding = prepared_with(
         fixed + per_token * 0.8 * longest, tiny_folder, long_rows, monkeypatch, **changes
     )
     if recompute == "auto":

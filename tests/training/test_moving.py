@@ -61,7 +61,9 @@ def test_it_follows_by_the_formula(changes, tiny_folder, pairs_file, tmp_path):
 
 @pytest.mark.parametrize("lora", [True, False], ids=["lora", "all-weights"])
 def test_a_whole_step_makes_it_the_policy(lora, tiny_folder, pairs_file, tmp_path):
-    """mix=1: right after a synchronisation the log-ratios are exactly 0 again, and were not before."""
+    """mix=1: right after a synchronisation the log-ratios are exactly 0 again,
+    and were not before.
+    """
     changed = ["reference=moving", "moving.every=2", "moving.mix=1.0"]
     ready = ready_for(tiny_folder, pairs_file, lora=lora, assignments=changed, steps=3)
     trees = ready.batch_trees(0)

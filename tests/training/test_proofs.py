@@ -1,4 +1,6 @@
-"""Step-0 proofs: silent on a clean run, and each refuses its own sabotage with the cause in words."""
+"""Step-0 proofs: silent on a clean run, and each refuses its own sabotage with the cause in
+words.
+"""
 
 from dataclasses import replace
 
@@ -67,7 +69,7 @@ def test_proofs_leave_the_run_as_it_was(tiny_folder, pairs_file, monkeypatch):
     assert not any(module.training for module in ready.model.network.modules())
 
 
-# ---------------------------------------------------------------- sabotage, each by the bug that it imitates
+# ------------------------------------------------------- sabotage, each by the bug that it imitates
 
 
 def other_objective(patch):

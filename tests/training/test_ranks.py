@@ -151,7 +151,7 @@ def test_no_world_changes_a_run(changes, sizes, tiny_folder, pairs_file, held_ou
             json_lines(one.folder / "metrics.jsonl"),
         )
         assert len(lines) == len(expected)
-        for line, right in zip(lines, expected):
+        for line, right in zip(lines, expected, strict=True):
             close(right, line, 2e-5)
         ours, theirs = tensors(out, one.steps), tensors(one.folder, one.steps)
         masters = [name for name in theirs if name.startswith(("master/", "reference/"))]
@@ -235,11 +235,13 @@ def test_what_does_not_fit_a_world(tiny_folder, pairs_file, tmp_path, monkeypatc
     assert (silent.exit_code, silent.stderr, silent.stdout) == (2, "", "")
 
 
-# ---------------------------------------------------------------- checkpoints, in worlds of other sizes
+# ------------------------------------------------------------ checkpoints, in worlds of other sizes
 
 
 def stopping(tiny_folder, data, output, changes, who) -> None:
-    """A run in which the rank `who` alone is asked to stop after its second update, as by a signal."""
+    """A run in which the rank `who` alone is asked to stop after its second update,
+    as by a signal.
+    """
     update = loop.update
 
     def asked(run):
@@ -471,7 +473,7 @@ def test_a_nan_on_one_rank_stops_all(changes, tiny_folder, pairs_file, tmp_path)
     assert 0 < record["statistics"]["loss"]["finite"] < 4
 
 
-# ---------------------------------------------------------------- the reference cache, and the real launcher
+# ------------------------------------------------------- the reference cache, and the real launcher
 
 
 def test_the_cache_is_filled_once_by_all(tiny_folder, tmp_path):

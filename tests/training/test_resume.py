@@ -59,7 +59,7 @@ def test_resumed_equals_uninterrupted(
     )
     result = accord.resume(str(tmp_path / "stopped"))
     assert result.steps == len(
-        [l for l in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in l]
+        [line for line in json_lines(tmp_path / "straight/metrics.jsonl") if "loss" in line]
     )
     same(tmp_path / "straight", tmp_path / "stopped")
 

@@ -111,7 +111,7 @@ def test_every_path_gives_the_classifiers_own_score(path, folder, pairs_file):
         )
         for scores in (got, wanted)
     ]
-    for ours, theirs in zip(*slopes):
+    for ours, theirs in zip(*slopes, strict=True):
         assert (ours is None) == (theirs is None)
         if ours is not None:
             torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
@@ -176,7 +176,9 @@ def test_a_clean_run_proves_everything(lora, folder, pairs_file):
 
 
 def test_the_end_token_is_read_though_it_was_the_padding(tokenizer, tmp_path, pairs_file):
-    """GPT-2's folder pads with its end token: transformers would read every answer one token early."""
+    """GPT-2's folder pads with its end token: transformers would read every answer one token
+    early.
+    """
     ready = ready_for(gpt2_folder(tmp_path / "gpt2", tokenizer), pairs_file, method="bradley_terry")
     assert (
         ready.model.network.config.pad_token_id
@@ -231,7 +233,10 @@ def test_it_learns_and_says_what_held_out_pairs_say(trained):
 
     table = parquet.read_table(trained.folder / "examples.parquet/step-000006.parquet").to_pydict()
     wins = (
-        sum(good > bad for good, bad in zip(table["rewards/chosen"], table["rewards/rejected"]))
+        sum(
+            good > bad
+            for good, bad in zip(table["rewards/chosen"], table["rewards/rejected"], strict=True)
+        )
         / 24
     )
     assert wins == pytest.approx(trained.after["eval_rewards/accuracies"])
@@ -306,7 +311,7 @@ def test_a_resumed_reward_model_is_the_uninterrupted_one(
 def with_margins(margins):
     return [
         row | ({} if margin is None else {"margin": margin})
-        for row, margin in zip(pair_rows(24), margins)
+        for row, margin in zip(pair_rows(24), margins, strict=True)
     ]
 
 
@@ -391,7 +396,7 @@ def test_length_bias_is_seen():
     """
     long, short = [float(10 + i) for i in range(24)], [float(5 + i % 3) for i in range(24)]
     chosen, rejected = (
-        [a if i % 3 else b for i, (a, b) in enumerate(zip(*pair))]
+        [a if i % 3 else b for i, (a, b) in enumerate(zip(*pair, strict=True))]
         for pair in ((long, short), (short, long))
     )
     found = reward_model_figures(records_of(chosen, rejected, chosen, rejected))

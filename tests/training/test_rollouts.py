@@ -303,7 +303,7 @@ def answers(rewards, prompt=0, texts=None):
             [-1.5] * (2 + i % 2),
             [0.25] * (2 + i % 2),
         )
-        for i, (reward, text) in enumerate(zip(rewards, texts))
+        for i, (reward, text) in enumerate(zip(rewards, texts, strict=True))
     ]
 
 
@@ -492,7 +492,7 @@ def test_the_certificate_finds_another_loss(method, monkeypatch):
     objective = resolve(method, options)
     assert certify_policy(objective).verdict == "ok"
     losses = sampled.sampled_losses
-    for wrong in (lambda l: -l, lambda l: 2 * l, lambda l: l / 3, lambda l: l.flip(0)):
+    for wrong in (lambda x: -x, lambda x: 2 * x, lambda x: x / 3, lambda x: x.flip(0)):
         monkeypatch.setattr(
             sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a))
         )
@@ -500,7 +500,9 @@ def test_the_certificate_finds_another_loss(method, monkeypatch):
 
 
 def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch):
-    """Log-probs of other answers than those that are trained on: ratios that do not start from 1."""
+    """Log-probs of other answers than those that are trained on:
+    ratios that do not start from 1.
+    """
     measured = rollouts._measured
 
     def stale(own, pack, learner, start):

@@ -325,9 +325,9 @@ def test_best_checkpoint_has_the_lowest_held_out_loss(
         },
     )
     scores = {
-        l["step"]: l["eval_loss"]
-        for l in json_lines(result.folder / "metrics.jsonl")
-        if "eval_loss" in l
+        line["step"]: line["eval_loss"]
+        for line in json_lines(result.folder / "metrics.jsonl")
+        if "eval_loss" in line
     }
     best = min((step for step in scores if step), key=lambda step: (scores[step], step))
     assert result.best_step == best and best < 8  # this seed overfits: otherwise nothing is tested

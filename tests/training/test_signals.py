@@ -122,12 +122,11 @@ def test_the_second_signal_ends_the_process(straight, tiny_folder, tmp_path, mon
 
 def test_one_stop_for_the_command_line_and_the_run():
     before = signal.getsignal(signal.SIGTERM)
-    with stop_on_signals() as outer:
-        with stop_on_signals() as inner, inner.at_safe_points():
-            assert inner is outer
-            os.kill(os.getpid(), signal.SIGTERM)  # waits
-            with pytest.raises(Interrupted, match="SIGTERM"):
-                inner.poll()
+    with stop_on_signals() as outer, stop_on_signals() as inner, inner.at_safe_points():
+        assert inner is outer
+        os.kill(os.getpid(), signal.SIGTERM)  # waits
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            inner.poll()
     assert signal.getsignal(signal.SIGTERM) == before
 
 
@@ -142,12 +141,12 @@ def test_at_once_and_back():
 
 
 def test_two_processes_on_one_run(tmp_path):
-    with RunFolder(tmp_path).alone():
-        with (
-            pytest.raises(CheckpointError, match="another process is training here"),
-            RunFolder(tmp_path).alone(),
-        ):
-            pass
+    with (
+        RunFolder(tmp_path).alone(),
+        pytest.raises(CheckpointError, match="another process is training here"),
+        RunFolder(tmp_path).alone(),
+    ):
+        pass
     with RunFolder(tmp_path).alone():
         pass
 
@@ -158,9 +157,9 @@ def test_among_ranks_it_waits_for_a_poll(tmp_path):
     with (
         stop_on_signals() as stop,
         pytest.raises(Interrupted, match="SIGTERM. Nothing is lost. Go on with"),
+        _restartable(stop, RunFolder(tmp_path), World(0, 2)),
     ):
-        with _restartable(stop, RunFolder(tmp_path), World(0, 2)):
-            os.kill(os.getpid(), signal.SIGTERM)
-            reached.append("the end of the exchange")
-            stop.poll()
+        os.kill(os.getpid(), signal.SIGTERM)
+        reached.append("the end of the exchange")
+        stop.poll()
     assert reached

@@ -1,4 +1,6 @@
-"""One update: the gradient of a batch is that of the mean over its rows, however the batch is cut."""
+"""One update: the gradient of a batch is that of the mean over its rows,
+however the batch is cut.
+"""
 
 import math
 from dataclasses import replace
@@ -45,13 +47,15 @@ def prepared(tiny_folder, tmp_path_factory):
 @torch.no_grad()
 def moved(ready):
     generator = torch.Generator().manual_seed(5)
-    for name, p in ready.model.trainable().items():
+    for p in ready.model.trainable().values():
         p.add_(0.05 * torch.randn(p.shape, generator=generator, dtype=torch.float32).to(p.dtype))
     return ready
 
 
 def gradients(ready, micro_tokens):
-    """Name -> gradient of batch 1 in micro-batches of so many tokens, and the records of its rows."""
+    """Name -> gradient of batch 1 in micro-batches of so many tokens,
+    and the records of its rows.
+    """
     learner = replace(ready.learner, micro_tokens=micro_tokens)
     masters = ready.optimizer.masters
     records = accumulate(learner, make_batch(learner, 1, ready.batch_trees(1)), masters)
@@ -123,7 +127,7 @@ def test_gradient_is_of_the_mean(method, prepared):
     tokens = sum(len(c) for tree in trees for c in tree.completions)
     mean = losses.sum() / (tokens if method == "sft" else len(trees))
     names = ready.model.trainable()
-    expected = dict(zip(names, torch.autograd.grad(mean, list(names.values()))))
+    expected = dict(zip(names, torch.autograd.grad(mean, list(names.values())), strict=True))
     assert apart(expected, got) < 1e-4
 
 

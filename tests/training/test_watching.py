@@ -97,7 +97,9 @@ def test_stopped_while_sampling(tiny_folder, pairs_file, held_out_file, tmp_path
 def test_lines_and_records_after_the_checkpoint_are_dropped(
     tiny_folder, pairs_file, held_out_file, tmp_path
 ):
-    """Killed after step 4, its newest good checkpoint is of step 3: nothing later is counted twice."""
+    """Killed after step 4, its newest good checkpoint is of step 3:
+    nothing later is counted twice.
+    """
     changes = {"held_out": held_out_file, "set": {**FAST, "checkpoint.keep": 9}}
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
     killed = run(tiny_folder, pairs_file, tmp_path / "killed", **changes).folder
@@ -263,7 +265,9 @@ def test_action(on_flag, found, can_go_back, expected):
 
 
 def test_samples_do_not_disturb_training(tiny_folder, pairs_file, held_out_file, tmp_path):
-    """The training lines and the weights are those of a run that never samples, dropout included."""
+    """The training lines and the weights are those of a run that never samples,
+    dropout included.
+    """
     settings = {"model.lora.dropout": 0.2}
     with_samples = run(
         tiny_folder, pairs_file, tmp_path / "with", held_out=held_out_file, set={**FAST, **settings}

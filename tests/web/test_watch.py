@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from accord.cli import app as cli
 
 pytest.importorskip("fastapi")
-from fastapi.testclient import TestClient  # noqa: E402
+from fastapi.testclient import TestClient
 
-from accord.web import watch  # noqa: E402
-from accord.web.watch import create_app, found  # noqa: E402
+from accord.web import watch
+from accord.web.watch import create_app, found
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,9 @@ def adapters_skipped(world: World, chosen) -> None:
 
 
 def skipped_later(world: World, run) -> None:
-    """From now on the path computes the base, as a stale fused kernel would: nothing else changes."""
+    """From now on the path computes the base, as a stale fused kernel would:
+    nothing else changes.
+    """
     adapters_skipped(world, run.ready.learner.forward)
 
 

@@ -47,7 +47,7 @@ def cache_misaligned(world: World) -> None:
         found = right(self, *given)
         keys = sorted(self.table)
         values = [self.table[key] for key in keys]
-        for key, value in zip(keys, values[1:] + values[:1]):
+        for key, value in zip(keys, values[1:] + values[:1], strict=True):
             self.table[key] = (value[0], self.table[key][1])
         return found
 

@@ -95,7 +95,7 @@ def answers_rotated(world: World) -> None:
     def rotated(examples, template, limits, progress):
         moved = [
             replace(e, chosen=n.chosen, rejected=n.rejected)
-            for e, n in zip(examples, [*examples[1:], examples[0]])
+            for e, n in zip(examples, [*examples[1:], examples[0]], strict=True)
         ]
         encoding = right(moved, template, limits, progress)
         encoding.examples = examples

@@ -24,7 +24,9 @@ from accord.types import Turn, UsageError
 
 @dataclass(frozen=True)
 class Drawing:
-    """How fresh answers are drawn: at temperature 1, so that they are the model's own distribution."""
+    """How fresh answers are drawn: at temperature 1,
+    so that they are the model's own distribution.
+    """
 
     prompts: int = 64
     max_new_tokens: int = 64

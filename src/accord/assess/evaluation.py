@@ -1,6 +1,7 @@
 """`accord eval`: a model on held-out rows and on fresh answers, every figure with its interval.
 
-open ─▶ rows ─▶ forward path, reference ─▶ records ─▶ figures of rows ─▶ fresh answers ─▶ judge ─▶ perplexity ─▶ file
+open ─▶ rows ─▶ forward path, reference ─▶ records ─▶ figures of rows ─▶ fresh answers ─▶ judge ─▶
+perplexity ─▶ file
 """
 
 from __future__ import annotations

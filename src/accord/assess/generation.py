@@ -142,7 +142,9 @@ def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> d
 
 
 def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
-    """A prompt as files of ours hold it: a single question as text, a conversation as its messages."""
+    """A prompt as files of ours hold it: a single question as text,
+    a conversation as its messages.
+    """
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].content
     return [{"role": turn.role, "content": turn.content} for turn in turns]

@@ -1,4 +1,6 @@
-"""What a command calls RUN|MODEL, opened: the trained weights of a run with its own settings, a model, or an adapter."""
+"""What a command calls RUN|MODEL, opened: the trained weights of a run with its own settings, a
+model, or an adapter.
+"""
 
 from __future__ import annotations
 

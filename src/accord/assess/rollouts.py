@@ -1,4 +1,5 @@
-"""`accord sample | score | pair`: prompts → K answers → rewards → pairs, each a file that the next one reads.
+"""`accord sample | score | pair`: prompts → K answers → rewards → pairs,
+each a file that the next one reads.
 
 sample and score write line by line, and a killed command goes on where it stood; what an answer
 hangs on stands in every line. Row i draws from (seed, i), so an answer is the same whenever it is
@@ -198,7 +199,9 @@ def score_file(
 
 
 def _failures(path: str) -> Counter[str]:
-    """Why answers of a scored file have no reward; of all its lines, whichever process wrote them."""
+    """Why answers of a scored file have no reward;
+    of all its lines, whichever process wrote them.
+    """
     reasons: Counter[str] = Counter()
     for _, row in _rows(path):
         reasons.update(row["reward_failures"].values())
@@ -232,7 +235,7 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
                 )
             blank = [_unusable(text) for text in texts]
             unusable += sum(blank)
-            rewards = [None if bad else reward for bad, reward in zip(blank, rewards)]
+            rewards = [None if bad else reward for bad, reward in zip(blank, rewards, strict=True)]
             found, why = pairing.pairs(rewards, texts, number)
             reasons.update([why] if why else [])
             for good, bad in found:

@@ -1,7 +1,8 @@
 """`accord advise`: from measured figures to a method, its settings and a recipe that runs; or to
 "not yet", with why.
 
-    audit + model + machine ──▶ method, why, why not the others ──▶ settings, each with its reason ──▶ YAML
+    audit + model + machine ──▶ method, why, why not the others
+        ──▶ settings, each with its reason ──▶ YAML
 
 Rules stand in the order in which they are asked; the first that holds names the method. Sources are
 the papers that `PAPERS.md` lists under each method.

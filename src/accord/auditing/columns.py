@@ -67,7 +67,9 @@ def declared_flip(extra: dict) -> int:
 
 @dataclass
 class Categories:
-    """Values of one categorical column, numbered as they come; given up on when there are too many."""
+    """Values of one categorical column, numbered as they come;
+    given up on when there are too many.
+    """
 
     codes: dict[str, int] = field(default_factory=dict)
     given_up: bool = False

@@ -117,7 +117,7 @@ def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
     all.
     """
     inside, outside = Counter(), Counter()
-    for text, label in zip(texts, labels):
+    for text, label in zip(texts, labels, strict=True):
         words = set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON
         (inside if label == cluster else outside).update(words)
     most = sorted(

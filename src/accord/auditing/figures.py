@@ -66,7 +66,9 @@ def intervals(
 def histogram(
     edges: Sequence[float], series: dict[str, Sequence[int]], title: str, unit: str
 ) -> str:
-    """Stepped outlines of counts over bins of equal width on the page (edges in geometric order)."""
+    """Stepped outlines of counts over bins of equal width on the page (edges in geometric
+    order).
+    """
     height, left, bottom = 220, 30, 180
     used = [at for at in range(len(edges) - 1) if any(counts[at] for counts in series.values())]
     first, last = (min(used), max(used) + 1) if used else (0, 1)
@@ -115,7 +117,9 @@ def bars(rows: Sequence[tuple[str, float]], title: str, form: str = "{:.1%}") ->
 
 
 def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> str:
-    """(x, value, low, high) joined by a line, on a logarithmic axis, with the interval as a band."""
+    """(x, value, low, high) joined by a line, on a logarithmic axis,
+    with the interval as a band.
+    """
     from math import log
 
     height, left, right, bottom = 220, 50, WIDTH - 30, 180
@@ -124,17 +128,18 @@ def curve(points: Sequence[tuple[float, float, float, float]], title: str) -> st
 
     def at(x: float, y: float) -> str:
         across = (x - xs[0]) / (xs[-1] - xs[0]) if xs[-1] > xs[0] else 0.5
-        return f"{left + across * (right - left):.1f},{bottom - (y - low) / (high - low or 1) * 150:.1f}"
+        up = (y - low) / (high - low or 1)
+        return f"{left + across * (right - left):.1f},{bottom - up * 150:.1f}"
 
-    band = [at(x, p[2]) for x, p in zip(xs, points)] + [
-        at(x, p[3]) for x, p in reversed(list(zip(xs, points)))
+    band = [at(x, p[2]) for x, p in zip(xs, points, strict=True)] + [
+        at(x, p[3]) for x, p in reversed(list(zip(xs, points, strict=True)))
     ]
-    line = [at(x, p[1]) for x, p in zip(xs, points)]
+    line = [at(x, p[1]) for x, p in zip(xs, points, strict=True)]
     parts = [
         f'<polygon points="{" ".join(band)}" class="band"/>',
         f'<polyline points="{" ".join(line)}" fill="none" stroke="{COLOURS[0]}" stroke-width="2"/>',
     ]
-    for place, p in zip(line, points):
+    for place, p in zip(line, points, strict=True):
         x, y = map(float, place.split(","))
         parts += [
             f'<circle cx="{x}" cy="{y}" r="4" class="dot"/>',

@@ -26,7 +26,9 @@ class Place:
 
 @dataclass(frozen=True)
 class AuditFinding(Finding):
-    """A finding of the audit. `says` is what and how many; `remedy` is what to do, `command` how."""
+    """A finding of the audit. `says` is what and how many;
+    `remedy` is what to do, `command` how.
+    """
 
     title: str = ""  # a few words, for tables and headings
     why: str = ""  # what training on this does
@@ -57,7 +59,9 @@ def ordered(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
 
 
 def graded(share: float, care: float, unfit: float | None = None) -> str:
-    """The verdict on a share: ok at 0, note below `care`, warning from there, refused from `unfit`."""
+    """The verdict on a share: ok at 0, note below `care`, warning from there,
+    refused from `unfit`.
+    """
     if unfit is not None and share >= unfit:
         return "refused"
     return "warning" if share >= care else "note" if share > 0 else "ok"

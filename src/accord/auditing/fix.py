@@ -164,7 +164,7 @@ def fix(scan: Scan, source: Source, path: str | Path, options: Options = Options
     ledger = f"{str(path).removesuffix('.gz').removesuffix('.jsonl')}.removed.jsonl"
     gone = {
         int(line): reason
-        for line, reason in zip(scan.lines, reasons)
+        for line, reason in zip(scan.lines, reasons, strict=True)
         if reason and int(line) not in kept
     }
     cleaned = Cleaned(str(path), scan.ledger.rows, 0, ledger=ledger)

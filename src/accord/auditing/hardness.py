@@ -68,7 +68,7 @@ def read_rows(
         _read_group(forward, [trees[at] for at in group])
         for group in _said(micro_batches(trees, BUDGET), len(trees), say)
     ]
-    sums, counts, entropy = (np.concatenate(part) for part in zip(*parts))
+    sums, counts, entropy = (np.concatenate(part) for part in zip(*parts, strict=True))
     return Read(
         np.array([drawn[tree.row].row for tree in trees]), sums, counts, entropy, forward.path
     )

@@ -1,4 +1,6 @@
-"""Labelled rows, for KTO and its kin: the balance of the labels and the weights that answer to it."""
+"""Labelled rows, for KTO and its kin: the balance of the labels and the weights that answer to
+it.
+"""
 
 from __future__ import annotations
 

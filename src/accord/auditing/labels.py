@@ -221,7 +221,9 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
 
 
 def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
-    """Scores at an end of the scale that come far oftener than their neighbour: a parser's default."""
+    """Scores at an end of the scale that come far oftener than their neighbour:
+    a parser's default.
+    """
     values, counts = np.unique(scan.scores[rows].ravel(), return_counts=True)
     found = []
     for end, beside in ((0, 1), (-1, -2)):
@@ -244,7 +246,9 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
         says,
         {
             "spikes": found,
-            "histogram": {f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200])},
+            "histogram": {
+                f"{v:g}": int(n) for v, n in zip(values[:200], counts[:200], strict=True)
+            },
         },
         "read a few of these rows: does the text deserve the score?" if found else "",
         title="Score spikes",

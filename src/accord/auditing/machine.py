@@ -34,7 +34,9 @@ class Machine:
 
 @torch.no_grad()
 def measure(model: LanguageModel) -> Machine:
-    """Times a forward pass of one row; the best of a few, since other work can only slow it down."""
+    """Times a forward pass of one row; the best of a few,
+    since other work can only slow it down.
+    """
     ids = torch.randint(
         5,
         min(1_000, model.network.config.get_text_config().vocab_size),

@@ -1,7 +1,8 @@
 """Near-duplicate texts among millions: MinHash signatures in numpy, banded hashing, connected
 components.
 
-    text ──▶ character 8-grams ──▶ one hash each ──▶ the smallest in each of 64 bins ──▶ signature [64]
+    text ──▶ character 8-grams ──▶ one hash each
+        ──▶ the smallest in each of 64 bins ──▶ signature [64]
 
 The share of bins in which two signatures agree estimates the Jaccard similarity of the two sets of
 8-grams. One permutation serves all bins and empty bins borrow from their neighbour, so a text costs

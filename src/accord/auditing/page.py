@@ -170,7 +170,7 @@ def _margins(audit: Audit):
     names = ("5 %", "25 %", "median", "75 %", "95 %")
     rows = [
         (name, value, value, value)
-        for name, value in zip(names, finding.evidence["margin_quantiles"])
+        for name, value in zip(names, finding.evidence["margin_quantiles"], strict=True)
     ]
     low, high = min(-1.0, rows[0][1]), max(1.0, rows[-1][1])
     return (

@@ -205,7 +205,9 @@ def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
 def _curve(
     fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, judge: _Judge, seed: int
 ):
-    """(rows fitted on, accuracy) with an eighth, a quarter, half and all of the training prompts."""
+    """(rows fitted on, accuracy) with an eighth, a quarter,
+    half and all of the training prompts.
+    """
     _, group = np.unique(judge.groups, return_inverse=True)
     draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
     for share in SHARES:

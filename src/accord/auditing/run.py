@@ -1,6 +1,7 @@
 """`accord audit`: one pass over the data, every check, a verdict.
 
-file ──scan──▶ numbers of every row + a sample ──checks──▶ findings ──▶ verdict, terminal, JSON, page
+file ──scan──▶ numbers of every row + a sample ──checks──▶ findings
+    ──▶ verdict, terminal, JSON, page
 """
 
 from __future__ import annotations
@@ -255,7 +256,7 @@ def _excerpt(place: Place, known: dict[int, Example]) -> Place:
     if example is None:
         return place
     names = ("chosen", "rejected") if len(example.completions) == 2 else ("answer",)
-    texts = [("prompt", prompt_text(example.prompt)), *zip(names, example.completions)]
+    texts = [("prompt", prompt_text(example.prompt)), *zip(names, example.completions, strict=True)]
     return replace(place, excerpt="\n".join(f"{name}: {_cut(text)}" for name, text in texts))
 
 

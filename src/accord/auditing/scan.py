@@ -252,7 +252,9 @@ class _Gather:
             "folded": _hashes(flat).reshape(-1, sides),
             "prompt_signs": minhash.signatures(normal),
             "answer_signs": minhash.signatures(flat).reshape(-1, sides, minhash.BINS),
-            "features": np.array([_features(e, p) for e, p in zip(examples, prompts)], np.float32),
+            "features": np.array(
+                [_features(e, p) for e, p in zip(examples, prompts, strict=True)], np.float32
+            ),
             "prompt_characters": np.array([len(text) for text in prompts], np.int64),
             "turns": np.array([len(example.prompt) for example in examples], np.int32),
             "desirable": np.array(

@@ -1,4 +1,6 @@
-"""What a rule that reads nothing can score: one feature, length alone, words alone, a model's name."""
+"""What a rule that reads nothing can score: one feature, length alone, words alone,
+a model's name.
+"""
 
 from __future__ import annotations
 
@@ -258,7 +260,8 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
                 {
                     "score": as_dict(score),
                     "shares": {
-                        n: float(s) for n, s in zip(names, _shares(codes[rows], good, len(names)))
+                        n: float(s)
+                        for n, s in zip(names, _shares(codes[rows], good, len(names)), strict=True)
                     },
                 },
                 "balance the labels within each value" if verdict != "ok" else "",

@@ -4,7 +4,8 @@ Of all policies with KL(π ‖ π_ref) = k, the best is π* ∝ π_ref exp(r/β)
 prompts. With K answers of the reference to a prompt, and their rewards r_i, π* is estimated by
 self-normalised importance weights
 
-    w_i = exp(r_i/β) / Σ_j exp(r_j/β)        E r = Σ w_i r_i        KL = log K + Σ w_i log w_i, at most log K
+    w_i = exp(r_i/β) / Σ_j exp(r_j/β)        E r = Σ w_i r_i
+    KL = log K + Σ w_i log w_i, at most log K
 
 The effective number of answers 1/Σ w² says how many of the K still count. Where it is small, the
 estimate leans on the best few answers that happened to be drawn and falls short of the truth: that

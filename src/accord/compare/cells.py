@@ -1,7 +1,8 @@
 """Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped
 one is resumed.
 
-    DIR/plan.json      what is compared, on which rows, measured how; another plan is refused, further cells are welcome
+    DIR/plan.json      what is compared, on which rows, measured how; another plan is refused,
+                       further cells are welcome
     DIR/cells/NAME     a run's folder; `accord report`, `accord resume` and `accord export` take it
     DIR/cells.jsonl    each beginning and end of a cell, with its seconds
 """
@@ -195,7 +196,9 @@ def cost(cell: Cell, entries: Sequence[dict]) -> dict:
 
 
 def _reference(run: RunFolder) -> dict | None:
-    """Rows of the reference pass that this cell computed itself; the others it read from the cache."""
+    """Rows of the reference pass that this cell computed itself;
+    the others it read from the cache.
+    """
     found = read_json(run.path / "preflight.json", [])
     checks = [f["evidence"] for f in found if f["check"] == "step0.cache"]
     return {"computed": checks[0]["computed"], "needed": checks[0]["needed"]} if checks else None

@@ -116,9 +116,10 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
         )
     found, configs = [], []
     for point in itertools.product(*(values for _, values in axes)):
-        changes = {path: value for (path, _), (_, value) in zip(axes, point)}
+        changes = {path: value for (path, _), (_, value) in zip(axes, point, strict=True)}
         name = " ".join(
-            f"{path.rpartition('.')[2]}={text}" for (path, _), (text, _) in zip(axes, point)
+            f"{path.rpartition('.')[2]}={text}"
+            for (path, _), (text, _) in zip(axes, point, strict=True)
         )
         config = changed(base, changes)
         resolve_objective(config)

@@ -1,8 +1,10 @@
 """The rows that every cell reads and every model is measured on: read, checked and written once.
 
-DIR/data/train.jsonl      pairs of which both answers are usable and nothing was cut: what one method can train on, all can
+DIR/data/train.jsonl      pairs of which both answers are usable and nothing was cut: what one
+                          method can train on, all can
 DIR/data/held_out.jsonl   pairs to measure on; no cell ever reads them
-DIR/data/trials/          the training rows cut by prompt, near copies together: trials of learning rates see these alone
+DIR/data/trials/          the training rows cut by prompt, near copies together: trials of learning
+                          rates see these alone
 """
 
 from __future__ import annotations

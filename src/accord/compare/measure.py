@@ -101,7 +101,9 @@ class Measured:
 
 
 class Bench:
-    """Measures models and keeps what it measured in DIR/measured, so that no model is asked twice."""
+    """Measures models and keeps what it measured in DIR/measured,
+    so that no model is asked twice.
+    """
 
     def __init__(self, folder: Path, base: Config, questions: Questions, display: Display):
         self.folder, self.base, self.questions, self.display = (

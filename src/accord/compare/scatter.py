@@ -106,8 +106,8 @@ def _curve(scale: Plane, curve: Curve) -> Markup:
     for known in (True, False):
         shown = [has == known for has in curve.supported]
         if not known:  # from the last supported point on
-            shown = [here or after for here, after in zip(shown, [*shown[1:], False])]
-        points = [point for point, here in zip(curve.points, shown) if here]
+            shown = [here or after for here, after in zip(shown, [*shown[1:], False], strict=True)]
+        points = [point for point, here in zip(curve.points, shown, strict=True) if here]
         if len(points) > 1:
             style = "smooth" if known else "held"
             parts.append(

@@ -1,7 +1,8 @@
 """`accord sweep --search optuna`: settings that Optuna proposes, in place of a grid; chosen on rows
 cut off the training rows.
 
-    DIR/search.json    each finished trial: its number, its settings, its score on the validation rows
+    DIR/search.json    each finished trial: its number, its settings, its score on the validation
+                       rows
 
 A trial is a cell like any other, on the training rows less the validation rows, with the first
 seed; its score is the accuracy by the change of log-prob, the yardstick that is the same for all
@@ -52,7 +53,9 @@ class Axis:
     values: tuple = ()
 
     def suggested(self, trial) -> object:
-        """What Optuna proposes for it; three digits, so that a name and a record say what was run."""
+        """What Optuna proposes for it; three digits,
+        so that a name and a record say what was run.
+        """
         if self.values:
             return self.values[trial.suggest_categorical(self.path, list(range(len(self.values))))]
         if self.whole:

@@ -111,7 +111,8 @@ def verdicts(record: dict) -> list[str]:
                 "",
             ]
     judged = record["against_length"]
-    return out + [
+    return [
+        *out,
         "Against the rule that the longer answer wins:",
         *(f"  {line}" for line in said(judged)),
     ]

@@ -78,7 +78,9 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
 
 
 def sessions(entries: Sequence[dict]) -> tuple[float, int]:
-    """Seconds of all sessions; how many of them were killed, and are counted until their last line."""
+    """Seconds of all sessions; how many of them were killed,
+    and are counted until their last line.
+    """
     total, killed, began, newest = 0.0, 0, None, 0.0
     for entry in [*entries, {"what": BEGAN, "at": 0.0}]:
         if entry["what"] == BEGAN:

@@ -103,7 +103,7 @@ def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
     """Every figure of a contender by seed and row, [S, N]."""
     rows = [
         pair_scores(cell, m, start) | others(m, start)
-        for cell, m in zip(result.cells, result.measured)
+        for cell, m in zip(result.cells, result.measured, strict=True)
     ]
     return {name: np.stack([row[name] for row in rows]) for name in rows[0] if rows[0][name].size}
 
@@ -186,7 +186,7 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
             "adjusted": p,
             "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
         }
-        for (one, other, seeds, difference), p in zip(found, adjusted)
+        for (one, other, seeds, difference), p in zip(found, adjusted, strict=True)
     ]
 
 
@@ -217,10 +217,8 @@ def summed_up(judged: Sequence[dict]) -> list[str]:
         entries = [entry for name in winners for entry in beaten[name]]
         sizes = sorted(abs(entry["difference"]["value"]) for entry in entries)
         by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
-        p = (
-            "adjusted p"
-            f" {'at most ' if len(sizes) > 1 else ''}{max(entry['adjusted'] for entry in entries):.3g}"
-        )
+        largest = max(entry["adjusted"] for entry in entries)
+        p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{largest:.3g}"
         sentences.append(
             f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than"
             f" {_named(losers)}, by {by}, {p}"

@@ -1,4 +1,6 @@
-"""Prompts as a model is asked them: their tokens, and what became of those that it cannot answer."""
+"""Prompts as a model is asked them: their tokens,
+and what became of those that it cannot answer.
+"""
 
 from __future__ import annotations
 

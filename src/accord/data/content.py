@@ -169,7 +169,9 @@ def _wilson_low(share: float, n: int, z: float = 1.96) -> float:
 
 
 def _scores(pairs: Sequence[Pair]) -> Finding | None:
-    """Do the scores that came with the pairs agree with the preference? None where there are none."""
+    """Do the scores that came with the pairs agree with the preference? None where there are
+    none.
+    """
     gaps = [gap for pair in pairs if (gap := _score_gap(pair)) is not None]
     if not gaps:
         return None
@@ -201,7 +203,9 @@ def _score_gap(pair: Pair) -> float | None:
 
 
 def figure(value: object) -> float:
-    """A finite number of a column beside the texts, also as text, as a CSV file has it; else NaN."""
+    """A finite number of a column beside the texts, also as text, as a CSV file has it;
+    else NaN.
+    """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return math.nan
     try:

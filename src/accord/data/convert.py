@@ -215,7 +215,7 @@ def _webgpt(pair: Example) -> dict:
         "answer_0": pair.chosen,
         "answer_1": pair.rejected,
     }
-    return said | dict(zip(("score_0", "score_1"), _scored(pair)))
+    return said | dict(zip(("score_0", "score_1"), _scored(pair), strict=True))
 
 
 def _helpsteer(pair: Example) -> dict:

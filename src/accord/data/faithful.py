@@ -140,7 +140,7 @@ def _problem(
     unknown = tokenizer.unk_token_id
     sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
     cut = tree.row in encoding.rows_cut
-    for side, ids, answer in zip(sides, tree.completions, example.completions):
+    for side, ids, answer in zip(sides, tree.completions, example.completions, strict=True):
         said, wanted = plain(_decoded(tokenizer, ids)), plain(answer)
         missing = wanted not in said and not (cut and wanted.startswith(said.replace("\ufffd", "")))
         if missing and unknown not in ids:

@@ -80,7 +80,9 @@ def too_large(limit: int, source: object = None) -> RowError:
 
 
 def line_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of JSONL. Lines end at \\n alone: U+2028 and its like are text. Blank lines are no rows."""
+    """Rows of JSONL. Lines end at \\n alone: U+2028 and its like are text.
+    Blank lines are no rows.
+    """
     parser, line = Parser(), 0
     while raw := stream.readline(limit + 2):  # + 2: the line's end does not count
         line += 1

@@ -105,7 +105,9 @@ class Ledger:
         return [rejection for rejection in self.rejected if rejection.reason == reason][:most]
 
     def lines(self) -> list[str]:
-        """The account for a person: totals, then each reason with its first places, then the notes."""
+        """The account for a person: totals, then each reason with its first places,
+        then the notes.
+        """
         share = f" ({len(self.rejected) / self.rows:.2%})" if self.rejected else ""
         lines = [
             f"{self.file}: {self.rows:,} rows = {self.used:,} used + {len(self.rejected):,}"

@@ -88,7 +88,8 @@ def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
     ordered = [tree for rows in _shuffled(list(groups.values()), seed) for tree in rows]
     donors = ordered[largest:] + ordered[:largest]
     return [
-        replace(tree, completions=donor.completions[:1]) for tree, donor in zip(ordered, donors)
+        replace(tree, completions=donor.completions[:1])
+        for tree, donor in zip(ordered, donors, strict=True)
     ]
 
 

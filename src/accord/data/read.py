@@ -196,7 +196,9 @@ def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str)
 
 
 def _refuse_useless(dataset: Dataset, rows: str) -> None:
-    """Refuses a file of which nothing can be used, with the commonest reasons and where they stand."""
+    """Refuses a file of which nothing can be used,
+    with the commonest reasons and where they stand.
+    """
     ledger = dataset.ledger
     if ledger.used:
         return

@@ -4,8 +4,8 @@ A prompt is rendered as `generate` would get it (the generation prompt included)
 what the template puts after it. Two properties are checked on every row, since each has failed
 silently elsewhere:
 
-  text    the rendered prompt is a prefix of the rendered conversation  (think blocks, TRL #5213)
-  tokens  the prompt's tokens are a prefix of the conversation's tokens  (merged boundary, TRL #2054)
+  text    the rendered prompt is a prefix of the rendered conversation (think blocks, TRL #5213)
+  tokens  the prompt's tokens are a prefix of the conversation's tokens (merged boundary, TRL #2054)
 """
 
 from __future__ import annotations
@@ -165,9 +165,8 @@ class Template:
             raise Unfit("two BOS tokens", "the template and the tokenizer both add one")
 
     def _merge(self, prompt: list[int], ids: list[int]) -> str:
-        split = next(
-            (i for i, (a, b) in enumerate(zip(prompt, ids)) if a != b), min(len(prompt), len(ids))
-        )
+        both = enumerate(zip(prompt, ids, strict=False))  # up to the end of the shorter one
+        split = next((i for i, (a, b) in both if a != b), min(len(prompt), len(ids)))
         alone, together = prompt[split : split + 3], ids[split : split + 3]
         tokens = self.tokenizer.convert_ids_to_tokens
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
@@ -214,12 +213,13 @@ def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
     """Every token that is no text, by id: those with a role, such as EOS, and those that are merely
     marked as special.
 
-    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it would open a turn.
+    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it
+    would open a turn.
     """
     marked = {
         i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special
     }
-    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens))
+    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
@@ -252,5 +252,6 @@ def _as_list(value) -> list:
 
 
 def _divergence(text: str, full: str) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(text, full)) if a != b), min(len(text), len(full)))
+    both = enumerate(zip(text, full, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), min(len(text), len(full)))
     return f"alone …{json.dumps(text[at : at + 30])}, in context …{json.dumps(full[at : at + 30])}"

@@ -89,7 +89,7 @@ def encode(
             )
             continue
         out.trees.append(tree)
-        for side, completion in zip(_sides(example), tree.completions):
+        for side, completion in zip(_sides(example), tree.completions, strict=True):
             out.answers[side] += 1
             out.ends[side] += completion[-1] in template.end_ids
         if row % 256 == 0:
@@ -152,7 +152,7 @@ def _cut_answers(tree: Tree, example: Example, max_tokens: int, out: Encoding) -
             "chosen and rejected are the same tokens", f"after cutting to {max_tokens:,} tokens"
         )
     out.rows_cut.add(tree.row)
-    for side, before, after in zip(_sides(example), tree.completions, cut):
+    for side, before, after in zip(_sides(example), tree.completions, cut, strict=True):
         out.answers_cut[side] += len(after) < len(before)
         out.tokens_cut += len(before) - len(after)
     return replace(tree, completions=cut)
@@ -162,7 +162,7 @@ def _sides(example: Example) -> tuple[str, ...]:
     return ("chosen", "rejected") if isinstance(example, Pair) else ("completion",)
 
 
-# ---------------------------------------------------------------- what the checks on every row found
+# --------------------------------------------------------------- what the checks on every row found
 
 
 def findings(

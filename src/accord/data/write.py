@@ -55,11 +55,7 @@ def new_file(path: str | Path) -> Iterator[TextIO]:
     path = Path(path)
     check_rows_file(path)
     staged = path.with_name(f".{path.name}.partial")
-    opened = (
-        gzip.open(staged, "wt", encoding="utf-8")
-        if path.name.endswith(".gz")
-        else open(staged, "w", encoding="utf-8")
-    )
+    opened = _open_text(staged, path.name.endswith(".gz"))
     try:
         with opened as file:
             yield file
@@ -68,6 +64,12 @@ def new_file(path: str | Path) -> Iterator[TextIO]:
         raise CheckpointError(f"{path}: cannot be written: {error.strerror}.") from error
     finally:
         staged.unlink(missing_ok=True)
+
+
+def _open_text(path: Path, compressed: bool) -> TextIO:
+    if compressed:
+        return gzip.open(path, "wt", encoding="utf-8")
+    return open(path, "w", encoding="utf-8")
 
 
 def raw_rows(source: Source) -> Iterator[tuple[int, dict]]:

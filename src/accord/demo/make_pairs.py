@@ -18,9 +18,9 @@ import random
 import re
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Sequence
 
 from accord.evaluate.generate import Sample, sample
 from accord.evaluate.sentiment import compound
@@ -58,7 +58,9 @@ def read_topics(path: Path) -> list[list[str]]:
 def split_topics(
     topics: Sequence[list[str]], share: float, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The prompts to train on and the held-out ones: whole topics at random, in the file's order."""
+    """The prompts to train on and the held-out ones:
+    whole topics at random, in the file's order.
+    """
     count = round(share * len(topics))
     held_out = set(random.Random(seed).sample(range(len(topics)), count))
     train = [prompt for i, topic in enumerate(topics) if i not in held_out for prompt in topic]
@@ -103,7 +105,7 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
     rate = sum(len(answer.tokens) for answer in answers) / (time.perf_counter() - start)
     scored: dict[str, list[Scored]] = {prompt: [] for prompt in prompts}
     scores = compound(answer.text for answer in answers)
-    for prompt, answer, score in zip(asked, answers, scores):
+    for prompt, answer, score in zip(asked, answers, scores, strict=True):
         if usable(answer):
             scored[prompt].append(Scored(answer.text.strip(), score))
     kept = sum(map(len, scored.values()))

@@ -118,7 +118,7 @@ def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[S
     """
     trees = [
         Tree(prompt, (answer.tokens,), row)
-        for row, (prompt, answer) in enumerate(zip(ids, samples))
+        for row, (prompt, answer) in enumerate(zip(ids, samples, strict=True))
         if answer.tokens
     ]
     forward: Forward = choose(model, trees[:2])

@@ -137,9 +137,8 @@ def _expected_error(
     """Σ_b |Σ gaps in b| / N, with an interval that holds it at least 95 times in 100.
 
     An absolute value of a noisy sum is too large on average, so that the percentiles of its
-    resamples miss the truth.
-    Instead: |ECE − truth| ≤ Σ_b |error of bin b|, whose 95th percentile the bootstrap knows. The interval is wider
-    than need be, and never too narrow.
+    resamples miss the truth. Instead: |ECE − truth| ≤ Σ_b |error of bin b|, whose 95th percentile
+    the bootstrap knows. The interval is wider than need be, and never too narrow.
     """
     n, groups = len(gap), clusters.max() + 1
     sums = np.zeros((groups, place.max() + 1))

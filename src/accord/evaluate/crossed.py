@@ -1,13 +1,15 @@
 """Intervals where both rows and seeds were drawn: another set of prompts, or another seed, would
 have given other numbers.
 
-    value[s, i] = μ + seed[s] + cluster[c(i)] + rest[s, i]           S seeds · N rows in C clusters, such as prompts
+    value[s, i] = μ + seed[s] + cluster[c(i)] + rest[s, i]
+                                    S seeds · N rows in C clusters, such as prompts
 
 Seeds and clusters are crossed: every seed was measured on every row. Resampling both at random, as
 is often done, counts the rest twice, and knows nothing of how little three seeds say. So the
 variance is estimated by parts,
 
-    V = V_seeds + V_clusters - V_rest        V_seeds = var of the S seed means / S, V_clusters likewise, V_rest of what is left
+    V = V_seeds + V_clusters - V_rest        V_seeds = var of the S seed means / S,
+                                             V_clusters likewise, V_rest of what is left
 
 and the bootstrap, which draws seeds and clusters, says alone how lopsided the interval is: its
 width is √V times Student's t (two seeds give a bootstrap of three values, whose quantiles say

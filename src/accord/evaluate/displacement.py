@@ -3,12 +3,15 @@
 A preference loss sees a difference alone: chosen up, or rejected down faster, is the same to it.
 These figures take the difference apart. Names stand under diag/, since TRL has none for them.
 
-    log_ratio/chosen        mean change of an answer's log-prob against the reference, nats an answer; also /rejected
+    log_ratio/chosen        mean change of an answer's log-prob against the reference, nats an
+                            answer; also /rejected
     log_ratio_token/chosen  the same, all answers' nats over all their tokens; also /rejected
     chosen_down             share of rows whose chosen answer became less likely, beyond rounding
     drift                   mean size of the change, both sides, nats a token
-    ties                    share of pairs whose reward margin is no larger than the machine's rounding
-    saturated               share of rows with under 1 % of the loss that a row has where policy = reference
+    ties                    share of pairs whose reward margin is no larger than the machine's
+                            rounding
+    saturated               share of rows with under 1 % of the loss that a row has where policy =
+                            reference
 
 Source: likelihood displacement, Razin et al. 2024, arXiv:2410.08847; both falling, Pal et al. 2024,
 arXiv:2402.13228.

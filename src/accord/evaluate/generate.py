@@ -10,9 +10,9 @@ Shapes: B rows alive · V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -180,7 +180,7 @@ def _answer_batch(
         room = torch.empty(logits.shape, device=device)
         for step in range(noise.shape[1]):
             tokens, logps = pick(room[: len(logits)].copy_(logits), noise[:, step])
-            for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist()):
+            for answer, token, logp in zip(answers, tokens.tolist(), logps.tolist(), strict=True):
                 answer.grow(token, logp, ends)
             going = [i for i, answer in enumerate(answers) if not answer.over]
             if not going or step + 1 == noise.shape[1]:

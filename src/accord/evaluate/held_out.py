@@ -120,7 +120,7 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
                 known = _once(
                     held_out.mismatched_reference,
                     number,
-                    lambda: _polled(poll, reference.logps, groups[number]),
+                    lambda number=number: _polled(poll, reference.logps, groups[number]),
                 )
                 policy = tokens.reduce()
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})

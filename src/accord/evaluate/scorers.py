@@ -1,8 +1,8 @@
 """Scorers: how good is an answer, as a number. A built-in one, or any importable function.
 
-    # mine.py, on the PYTHONPATH                                              accord … --judge mine:brevity
-    def brevity(prompts, answers):                                            # N texts each
-        return [-len(answer) for answer in answers]                           # N numbers, larger is better
+    # accord … --judge mine:brevity, where mine.py lies on the PYTHONPATH and has
+    def brevity(prompts, answers):                     # N texts each
+        return [-len(answer) for answer in answers]    # N numbers, larger is better
 
 A score that is missing, no number or not finite is an error that says how many and where; it never
 counts as 0.

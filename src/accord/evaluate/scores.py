@@ -1,10 +1,13 @@
 """What held-out pairs say of a reward model beside its accuracy: is it as sure as it is right, and
 does it like length?
 
-    calibration_error   mean distance of how sure it is from how often it is right, over equal bins of pairs
+    calibration_error   mean distance of how sure it is from how often it is right, over equal bins
+                        of pairs
     brier               mean (1 - σ(s_w - s_l))²; 0.25 is what a coin's scores give
-    score_length        Spearman's correlation of an answer's score with its length, over all answers
-    accuracy_shorter    accuracy on pairs whose chosen answer is the shorter one: what a taste for length loses
+    score_length        Spearman's correlation of an answer's score with its length, over all
+                        answers
+    accuracy_shorter    accuracy on pairs whose chosen answer is the shorter one: what a taste for
+                        length loses
     accuracy_longer     on the others; pairs of one length are in neither
 
 Names stand under diag/eval_. Source: expected calibration error, Guo et al. 2017, arXiv:1706.04599,
@@ -55,5 +58,5 @@ def calibration_error(margins: Tensor, won: Tensor) -> float:
     """
     sure = torch.sigmoid(margins.abs())  # that the answer it prefers is the better one
     order = sure.argsort(stable=True)
-    pieces = zip(sure[order].tensor_split(BINS), won[order].tensor_split(BINS))
+    pieces = zip(sure[order].tensor_split(BINS), won[order].tensor_split(BINS), strict=True)
     return sum(abs((s - w).sum().item()) for s, w in pieces) / len(margins)

@@ -4,7 +4,7 @@ scorer `vader`.
 
 from __future__ import annotations
 
-from typing import Iterable
+from collections.abc import Iterable
 
 from accord.types import UsageError
 

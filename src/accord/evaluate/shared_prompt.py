@@ -212,7 +212,9 @@ def attend(
 
 
 def _of_prompt(grouped: Tensor, layer: SharedLayer, scaling: float | None) -> tuple[Tensor, Tensor]:
-    """The queries of all rows of a prompt at once; output [B, h, g, d] and log-sum-exp [B, h, g]."""
+    """The queries of all rows of a prompt at once;
+    output [B, h, g, d] and log-sum-exp [B, h, g].
+    """
     places, (_, h, g, d) = layer.places, grouped.shape
     size, each = len(places.prompts), places.each
     together = (

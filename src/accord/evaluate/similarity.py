@@ -1,7 +1,7 @@
 """Which pairs push their chosen answer down: those whose two answers look alike to the model
 itself.
 
-    CHES = <mean h_w, mean h_l> - |mean h_w|²          h: hidden states that predict an answer's tokens
+    CHES = <mean h_w, mean h_l> - |mean h_w|²    h: hidden states that predict an answer's tokens
 
 The larger, the more a step on this pair lowers the probability of its chosen answer.
 Length-normalised, as the paper uses it to filter data.

@@ -232,7 +232,9 @@ def _numbers(values: ArrayLike) -> np.ndarray:
 
 
 def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of the values and the number of rows of each cluster, in order of first appearance."""
+    """The sum of the values and the number of rows of each cluster,
+    in order of first appearance.
+    """
     assert len(clusters) == len(values), (
         f"one cluster for each row: {len(clusters)} and {len(values)}"
     )

@@ -79,7 +79,8 @@ def length_controlled(
 ) -> Estimate:
     """What the win rate would be between answers of equal length.
 
-        P(win) = σ(θ + φ · tanh(Δ / sd(Δ)))          Δ: difference of the lengths;          the win rate is σ(θ)
+        P(win) = σ(θ + φ · tanh(Δ / sd(Δ)))
+                         Δ: difference of the lengths;  the win rate is σ(θ)
 
     As in AlpacaEval 2's length-controlled win rate: the model, the tanh of the standardised
     difference, and the length term set to zero in the end. Not as there: no term for the difficulty

@@ -187,7 +187,9 @@ def _without_padding(g: Tensor, batch: Batch) -> Tensor:
 def _weights(
     q: Tensor, k: Tensor, batch: Batch, window: int | None, softcap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention weights [h·n, g·Lq, Lk]; the slope of the soft cap at each score, if there is one."""
+    """Attention weights [h·n, g·Lq, Lk]; the slope of the soft cap at each score,
+    if there is one.
+    """
     scores, slope = torch.bmm(q, k.mT), None
     if softcap is not None:  # Gemma 2
         squashed = torch.tanh(scores.to(torch.promote_types(scores.dtype, torch.float32)) / softcap)
@@ -200,7 +202,9 @@ def _weights(
 
 
 def visible(length: int, depth: int, window: int | None, device: torch.device) -> Tensor:
-    """[length, depth + length] bool: may query i (at position depth + i) see key j (at position j)?"""
+    """[length, depth + length] bool: may query i (at position depth + i) see key j (at position
+    j)?
+    """
     q = torch.arange(depth, depth + length, device=device)[:, None]
     k = torch.arange(depth + length, device=device)[None, :]
     mask = k <= q

@@ -5,10 +5,13 @@ A segment's queries see its ancestors and, causally, the segment itself. Long se
 blocks of queries, so that the upper triangle is not computed; short ones, of which a batch has
 dozens, are computed together:
 
-    block                 keys                                  a Batch: n blocks of like size, padded to [n, Lq] × [n, Lk]
-    question 1, 0..127    system turn, question 1 to 127
-    chosen 1              system turn, question 1, chosen 1     One SDPA call a segment took four times as long: its
-    …                                                           backward pass costs 0.5 ms however short the segment.
+    block                 keys                                  a Batch: n blocks of like size,
+    question 1, 0..127    system turn, question 1 to 127        padded to [n, Lq] × [n, Lk]
+    chosen 1              system turn, question 1, chosen 1
+    …
+
+One SDPA call a segment took four times as long: its backward pass costs 0.5 ms however short the
+segment.
 
 T packed tokens · n blocks · Lq, Lk queries and keys of a block, padded.
 """

@@ -115,7 +115,9 @@ def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]
 def _problem(
     model: LanguageModel, probe: Sequence[Tree], path: str, allowed: Bounds
 ) -> tuple[str | None, float]:
-    """Why `path` cannot be used with this model, or None; and its largest difference to the oracle."""
+    """Why `path` cannot be used with this model, or None;
+    and its largest difference to the oracle.
+    """
     own = model.network.config._attn_implementation
     if path == "flex" and (why := flex.problem(model.device)) is not None:
         return why, float("inf")
@@ -156,7 +158,9 @@ def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Ten
 
 
 def gradients_apart(model: LanguageModel, trees: Sequence[Tree], path: str) -> float:
-    """|path − oracle| / |oracle| of the gradient of all log-probs with respect to the tokens' embeddings, by token id."""
+    """|path − oracle| / |oracle| of the gradient of all log-probs with respect to the tokens'
+    embeddings, by token id.
+    """
     found, wanted = (_gradient(model, trees, one) for one in (path, "oracle"))
     return ((found - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
 

@@ -8,9 +8,9 @@ that two comparisons, whatever the depth:
 
     segment          first  behind        sees it:  first[k] ≤ first[q] < behind[k]  and  k ≤ q
     system turn          0       5
-    ├─ question 1        1       4        128 × 128 tiles in which nobody sees anybody are not computed,
-    │  ├─ chosen         2       3        and those in which everybody sees everybody need no mask.
-    │  └─ rejected       3       4
+    ├─ question 1        1       4        128 × 128 tiles in which nobody sees anybody are not
+    │  ├─ chosen         2       3        computed, and those in which everybody sees everybody
+    │  └─ rejected       3       4        need no mask.
     └─ question 2        4       5
 
 Kernels are compiled for one length each, so tokens are padded up to one of a few lengths, inside
@@ -126,7 +126,8 @@ class Places:
     first: (
         Tensor  # [L] int32: number of the token's segment in an Euler tour, parents before children
     )
-    behind: Tensor  # [L] int32: one more than the largest number among the segment and all that hang from it
+    # [L] int32: one more than the largest number among the segment and all that hang from it
+    behind: Tensor
     position: Tensor  # [L] int32 on its own path
 
 

@@ -53,12 +53,14 @@ def token_logps(
 
 
 class _ChunkedLogps(torch.autograd.Function):
-    """log softmax(scale · h Wᵀ)[target], its gradient  g · (onehot(target) − softmax) · scale  computed by chunks."""
+    """log softmax(scale · h Wᵀ)[target], and its gradient g · (onehot(target) − softmax) · scale,
+    both computed by chunks.
+    """
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, head, chunk):
         logps, entropy, lse = [], [], []
-        for h, t in zip(hidden.split(chunk), targets.split(chunk)):
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True):
             logits = head.scaled(h @ weight.T)
             total = torch.logsumexp(logits, dim=-1)
             logps.append(logits.gather(1, t[:, None]).squeeze(1) - total)
@@ -113,7 +115,7 @@ def _checkpointed(
 
     pieces = [
         checkpoint(piece, h, t, use_reentrant=False) if torch.is_grad_enabled() else piece(h, t)
-        for h, t in zip(hidden.split(chunk), targets.split(chunk))
+        for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
     ]
-    logps, entropy = zip(*pieces)
+    logps, entropy = zip(*pieces, strict=True)
     return torch.cat(logps), torch.cat(entropy)

@@ -44,9 +44,10 @@ class _FusedLogps(torch.autograd.Function):
     def forward(ctx, hidden, weight, targets, scale, chunk):
         read = kernels(hidden.device.type).read
         pieces = [
-            read(h @ weight.T, t, scale) for h, t in zip(hidden.split(chunk), targets.split(chunk))
+            read(h @ weight.T, t, scale)
+            for h, t in zip(hidden.split(chunk), targets.split(chunk), strict=True)
         ]
-        logps, entropy, lse = (torch.cat(column) for column in zip(*pieces))
+        logps, entropy, lse = (torch.cat(column) for column in zip(*pieces, strict=True))
         ctx.save_for_backward(hidden, weight, targets, lse)
         ctx.scale, ctx.chunk = scale, chunk
         ctx.mark_non_differentiable(entropy)

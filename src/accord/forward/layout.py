@@ -5,7 +5,7 @@ ancestors and, causally, to itself. What several prompts have in common is one s
 a prompt another, each completion one more:
 
     system turn ─┬─ question 1 ─┬─ chosen
-                 │              └─ rejected          Nothing is padded and nothing is computed twice.
+                 │              └─ rejected      Nothing is padded and nothing is computed twice.
                  └─ question 2 ─┬─ chosen
                                 └─ rejected
 
@@ -82,7 +82,7 @@ def pack(trees: Sequence[Tree], device: torch.device | str = "cpu", share: int =
     targets: list[int] = []
     owner: list[int] = []
     count: list[int] = []
-    for tree, path in zip(trees, paths):
+    for tree, path in zip(trees, paths, strict=True):
         for completion in tree.completions:
             start, stop = builder.lay(completion[:-1], path)
             source.append(path[-1][1] - 1)  # the last prompt token predicts the first answer token
@@ -200,9 +200,8 @@ def _fresh(before: Tree, tree: Tree) -> int:
 
 def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
     """How many tokens two sequences have in common from their start."""
-    return next(
-        (i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other))
-    )
+    both = enumerate(zip(one, other, strict=False))  # up to the end of the shorter one
+    return next((i for i, (a, b) in both if a != b), min(len(one), len(other)))
 
 
 def _alike(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:

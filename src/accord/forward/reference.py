@@ -92,7 +92,9 @@ class Frozen:
 
 @dataclass
 class Cached:
-    """Log-probs looked up by content; `fill` computes what is missing, once, and keeps it on disk."""
+    """Log-probs looked up by content; `fill` computes what is missing, once,
+    and keeps it on disk.
+    """
 
     folder: Path  # of this reference's full key
     device: torch.device
@@ -109,7 +111,7 @@ class Cached:
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
         entries = [self.table[key(tree.prompt, c)] for tree in trees for c in tree.completions]
-        sums, counts = zip(*entries)
+        sums, counts = zip(*entries, strict=True)
         assert list(counts) == [len(c) for tree in trees for c in tree.completions], (
             "a hash collision, or a bug"
         )
@@ -140,17 +142,19 @@ class Cached:
         for start in range(0, len(todo), size):
             piece = todo[start : start + size]
 
-            def report(done: int) -> None:
+            def report(done: int, start: int = start) -> None:
                 progress(min(start + done, len(todo)), len(todo))
 
             if world.lockstep:
                 world.agree(lambda: report(0))
             tables = world.together(
-                lambda: _table(self._compute(live, piece, budget, world, report))
+                lambda piece=piece, report=report: _table(
+                    self._compute(live, piece, budget, world, report)
+                )
             )
             fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
-            world.on_first(lambda: self._write(fresh))
+            world.on_first(lambda fresh=fresh: self._write(fresh))
         return len(todo)
 
     def _compute(
@@ -168,7 +172,8 @@ class Cached:
             logps = live.logps(group or trees[:1])
             if group is not None:
                 keys = [key(tree.prompt, c) for tree in group for c in tree.completions]
-                fresh.update(zip(keys, zip(logps.sum.tolist(), logps.count.tolist())))
+                values = zip(logps.sum.tolist(), logps.count.tolist(), strict=True)
+                fresh.update(zip(keys, values, strict=True))
                 done += len(group) * world.size
             if not world.lockstep:
                 report(done)
@@ -309,18 +314,18 @@ def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
     counts [n].
     """
     keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
-    sums, counts = zip(*entries.values()) if entries else ((), ())
+    sums, counts = zip(*entries.values(), strict=True) if entries else ((), ())
     columns = (
         torch.from_numpy(keys),
         torch.tensor(sums, dtype=torch.float32),
         torch.tensor(counts, dtype=torch.int32),
     )
-    return dict(zip(COLUMNS, columns))
+    return dict(zip(COLUMNS, columns, strict=True))
 
 
 def _entries(table: Mapping[str, Tensor]) -> Iterator[tuple[bytes, tuple[float, int]]]:
     """What `_table` was made from."""
-    for row, total, count in zip(*(table[name].numpy() for name in COLUMNS)):
+    for row, total, count in zip(*(table[name].numpy() for name in COLUMNS), strict=True):
         yield row.tobytes(), (float(total), int(count))
 
 

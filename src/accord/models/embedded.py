@@ -170,9 +170,8 @@ def _mend(tokenizer, max_tokens: int):
 
     The file says `tokenizer.ggml.pre = smollm`: each digit stands alone before GPT-2's rule splits
     the rest (llama.cpp, src/llama-vocab.cpp). transformers ignores the field and applies GPT-2's
-    rule alone, which glues
-    the last of several spaces to a digit: "=   5" becomes "=", two spaces, one space, "5" instead of "=", three
-    spaces, "5".
+    rule alone, which glues the last of several spaces to a digit: "=   5" becomes "=", two spaces,
+    one space, "5" instead of "=", three spaces, "5".
     """
     from tokenizers import pre_tokenizers
 

@@ -30,7 +30,9 @@ class HeadSpec:
         )
 
     def scaled(self, logits: Tensor) -> Tensor:
-        """Raw logits in float32 (float64 stays: tests compare in it), times the model's own factor."""
+        """Raw logits in float32 (float64 stays: tests compare in it),
+        times the model's own factor.
+        """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits if self.scale == 1.0 else logits * self.scale
 

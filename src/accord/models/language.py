@@ -100,7 +100,9 @@ class LanguageModel:
         return self.peft is not None and REFERENCE in self.peft.peft_config
 
     def reference_parameters(self, trained: Iterable[str]) -> dict[str, torch.nn.Parameter]:
-        """Name of each adapter parameter that trains -> its counterpart in the reference adapter."""
+        """Name of each adapter parameter that trains -> its counterpart in the reference
+        adapter.
+        """
         own = dict(self.root.named_parameters())
         return {name: own[name.replace(f".{TRAINED}", f".{REFERENCE}")] for name in trained}
 
@@ -120,7 +122,7 @@ class LanguageModel:
                     layer._active_adapter = [REFERENCE]
                 yield
             finally:
-                for layer, active in zip(layers, before):
+                for layer, active in zip(layers, before, strict=True):
                     layer._active_adapter = active
             return
         try:

@@ -59,7 +59,7 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
     rows = weight[torch.tensor(used, device=weight.device)]
     blank = [
         token
-        for token, size in zip(used, rows.float().abs().amax(dim=1).tolist())
+        for token, size in zip(used, rows.float().abs().amax(dim=1).tolist(), strict=True)
         if size == 0 and token != padding
     ]
     if blank:

@@ -16,7 +16,9 @@ ROOTS = ("wrong-reference", "beta-too-low", "z0-clamped", "runaway")
 
 
 def _wrong_reference(h: History) -> Evidence | None:
-    """The first line is measured before the first update: policy and reference are one model there."""
+    """The first line is measured before the first update:
+    policy and reference are one model there.
+    """
     first, expected = h.training.first("loss", 1), h.facts.at_reference
     if (
         not first
@@ -33,7 +35,9 @@ def _first(h: History, name: str) -> float:
 
 
 def _spikes(h: History) -> Evidence | None:
-    """Ten times the usual, and more than is ever applied: a small gradient may double as it likes."""
+    """Ten times the usual, and more than is ever applied:
+    a small gradient may double as it likes.
+    """
     typical, now = h.typical("grad_norm"), h.training.last("grad_norm", 1)
     if not typical or not now or now[0] <= max(10 * typical, h.facts.clip or 0.0):
         return None

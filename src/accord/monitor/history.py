@@ -69,8 +69,10 @@ class Table:
 
     def points(self, name: str) -> list[tuple[int, float]]:
         """(step, value) of every line that has it."""
-        column = self.columns.get(name, array("d"))
-        return [(s, v) for s, v in zip(self.steps, column) if not math.isnan(v)]
+        if name not in self.columns:
+            return []
+        column = self.columns[name]
+        return [(s, v) for s, v in zip(self.steps, column, strict=True) if not math.isnan(v)]
 
 
 @dataclass
@@ -100,7 +102,9 @@ class History:
 
     @property
     def window(self) -> int:
-        """Training lines that "recently" means: a tenth of the run, 5 to 25, and at least 64 rows."""
+        """Training lines that "recently" means: a tenth of the run, 5 to 25,
+        and at least 64 rows.
+        """
         rows = math.ceil(64 / self.facts.batch_size)
         return max(rows, min(25, max(5, self.facts.steps // 10)))
 

@@ -4,6 +4,7 @@ machine, not the model.
 
 from __future__ import annotations
 
+import itertools
 from statistics import median
 
 from accord.monitor.causes import ROOTS
@@ -59,7 +60,7 @@ def _memory(h: History) -> Evidence | None:
         return None
     values = h.timings.span("rss", None, None)
     quarters = [median(values[i * len(values) // 4 : (i + 1) * len(values) // 4]) for i in range(4)]
-    rises = all(b > a * 1.02 for a, b in zip(quarters, quarters[1:]))
+    rises = all(b > a * 1.02 for a, b in itertools.pairwise(quarters))
     grown = quarters[3] - quarters[0]
     if not rises or grown < 1e9 or quarters[3] < 1.5 * quarters[0]:
         return None

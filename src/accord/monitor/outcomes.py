@@ -1,4 +1,6 @@
-"""Flags about what training does: to the margins, to the held-out rows, to the answers themselves."""
+"""Flags about what training does: to the margins, to the held-out rows,
+to the answers themselves.
+"""
 
 from __future__ import annotations
 
@@ -141,7 +143,7 @@ def _saturated(h: History) -> Evidence | None:
     )
 
 
-# ---------------------------------------------------------------- samples, each against those of step 0
+# ------------------------------------------------------------ samples, each against those of step 0
 
 
 def _samples(h: History, name: str) -> tuple[float, float] | None:

@@ -1,9 +1,9 @@
 """An objective of your own: any importable function that maps log-probs to one loss a row.
 
-    # mine.py, on the PYTHONPATH                                   # recipe
-    def squared(policy, reference, *, beta=0.1):                   objective: {name: "mine:squared", beta: 0.2}
+    # mine.py, on the PYTHONPATH;  in the recipe  objective: {name: "mine:squared", beta: 0.2}
+    def squared(policy, reference, *, beta=0.1):
         h = policy.chosen.sum - policy.rejected.sum
-        return (beta * h - 1) ** 2                                 # [B], or a LossOutput
+        return (beta * h - 1) ** 2    # [B], or a LossOutput
 
 Its first parameter's annotation says what it trains on (PairLogps where there is none), a second
 parameter named `reference` that it measures against one, and its other parameters are its options.

@@ -36,8 +36,9 @@ def kto(
 ) -> LossOutput:
     """Kahneman-Tversky Optimization: raise the utility of good answers and lower that of bad ones.
 
-        L = λ_D (1 - σ(β (r - z0)))   if desirable          r = log π(y|x) - log ref(y|x), summed over tokens
+        L = λ_D (1 - σ(β (r - z0)))   if desirable
             λ_U (1 - σ(β (z0 - r)))   if not
+        r = log π(y|x) - log ref(y|x), summed over tokens
 
     Args:
       policy, reference: log-probs of the same B labelled answers. No gradient is taken through

@@ -52,7 +52,8 @@ def dpo(
     Raises:
       UsageError: a keyword out of bounds, or log-probs of unequal numbers of rows.
 
-    Source: Rafailov et al. 2023, arXiv:2305.18290, Eq. 7.  ε: Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3.
+    Source: Rafailov et al. 2023, arXiv:2305.18290, Eq. 7.
+    ε: Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3.
     """
     scaled = beta * _margin(policy, reference)
     return LossOutput(
@@ -152,7 +153,9 @@ def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> Loss
 
 
 def beta_log_ratio(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
-    """Implicit reward of N completions under DPO, its relatives and KTO: β (log π - log ref). [N]"""
+    """Implicit reward of N completions under DPO, its relatives and KTO: β (log π - log ref).
+    [N]
+    """
     return beta * log_ratio(policy, reference)
 
 

@@ -68,7 +68,7 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
     """Proximal Policy Optimization's clipped surrogate, summed over an answer's tokens. Divide by
     the batch's tokens.
 
-        L = Σ_t -min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε') A_t)          ρ_t = π(y_t | …) / π_old(y_t | …)
+        L = Σ_t -min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε') A_t)    ρ_t = π(y_t | …) / π_old(y_t | …)
 
     Advantages are GAE's (`accord.online.advantages.gae`), whose rewards hold the KL penalty; the
     value head has a loss of its own, `value_losses`.
@@ -107,9 +107,8 @@ def grpo(
         L = 1/|y| Σ_t [-min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A) + β KL_t]
 
     Divide by the batch's answers. A is the answer's reward less its group's mean, over the group's
-    standard deviation
-    (`group_advantages`). Both divisions bias it: by |y| long wrong answers weigh less, by the deviation easy and hard
-    prompts weigh more; `dr_grpo` leaves them out.
+    standard deviation (`group_advantages`). Both divisions bias it: by |y| long wrong answers weigh
+    less, by the deviation easy and hard prompts weigh more; `dr_grpo` leaves them out.
 
     Args:
       rollouts: N answers; with `reference` where beta is above 0.
@@ -213,7 +212,8 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
     That is of the *value*. Of the *gradient*, where the term stands in a loss and tokens are the
     policy's own:
 
-        k1   0 on average: E[∇ log π] = 0. It trains nothing but noise. (In the *reward*, detached, k1 is right.)
+        k1   0 on average: E[∇ log π] = 0. It trains nothing but noise. (In the *reward*, detached,
+             k1 is right.)
         k2   ∇KL(π‖ref): the right one.
         k3   ∇KL(ref‖π), the other divergence, whose optimum is another policy.
 

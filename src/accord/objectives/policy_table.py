@@ -2,7 +2,8 @@
 `OBJECTIVES`.
 
     loss        a function of `Rollouts` (policy_gradient.py)
-    estimate    how rewards become advantages, by its name in `accord.online.estimates`, and its settings
+    estimate    how rewards become advantages, by its name in `accord.online.estimates`, and its
+                settings
     critic      whether a value head says what was to be expected; its loss stands beside the other
 
 A recipe's `objective:` takes the keywords of all three.

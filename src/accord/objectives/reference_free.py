@@ -62,7 +62,8 @@ def orpo(policy: PairLogps, *, weight: float = 0.1) -> LossOutput:
     """Odds Ratio Preference Optimization: imitate the chosen answer and, in the same phase, raise
     its odds.
 
-        L = -M_w + λ · -log σ(logodds_w - logodds_l)          logodds = M - log(1 - exp M), M mean log-prob per token
+        L = -M_w + λ · -log σ(logodds_w - logodds_l)
+        logodds = M - log(1 - exp M), M mean log-prob per token
 
     Both terms average over answer tokens. From sums, the odds ratio would be a dead or a hard hinge
     on length.

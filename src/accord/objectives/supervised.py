@@ -1,4 +1,6 @@
-"""Supervised fine-tuning: imitate an answer. The baseline that every preference method must beat."""
+"""Supervised fine-tuning: imitate an answer.
+The baseline that every preference method must beat.
+"""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def resolve(
     return objective.bind(kwargs or {}, allow)
 
 
-# ---------------------------------------------------------------- what is said aloud at the start of a run
+# --------------------------------------------------------- what is said aloud at the start of a run
 
 
 def _smoothing(options: dict, meaning: str) -> str:

@@ -44,7 +44,9 @@ def kl_penalised(
     `objectives.policy_gradient.kl_terms`.
 
     Args:
-      rewards: [N].  logps, reference: [C] under the policy that sampled and the reference.  count: [N].
+      rewards: [N].
+      logps, reference: [C] under the policy that sampled and the reference.
+      count: [N].
 
     Source: Ziegler et al. 2019, arXiv:1909.08593, Eq. 2; Ouyang et al. 2022, arXiv:2203.02155, Eq.
     2.
@@ -191,7 +193,7 @@ class RunningBaseline:
         return RunningBaseline(value, self.decay, True)
 
 
-# ---------------------------------------------------------------- how strongly to stay near the reference
+# ---------------------------------------------------------- how strongly to stay near the reference
 
 
 @dataclass(frozen=True)

@@ -140,7 +140,7 @@ def _rollouts(
             0.0,
             *column,
         )
-        for i, (group, *column) in enumerate(zip(kept, *columns))
+        for i, (group, *column) in enumerate(zip(kept, *columns, strict=True))
     ]
     more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
     if returns is not None:

@@ -41,7 +41,9 @@ class GrowingFile:
         self.done = self._resumed(piece)
 
     def _resumed(self, piece: int) -> int:
-        """How many lines are there already; what a kill left of a line, or of a piece, is cut off."""
+        """How many lines are there already; what a kill left of a line, or of a piece,
+        is cut off.
+        """
         if not self.part.exists():
             return 0
         content = self.part.read_bytes()

@@ -3,7 +3,8 @@ with a name.
 
     best_worst   the best against the worst
     best_random  the best against another one, drawn by the seed
-    hard         the best against the best of those that are worse by at least the margin: a hard negative
+    hard         the best against the best of those that are worse by at least the margin: a hard
+                 negative
     margin       every two that are at least the margin apart
 
 Source: best against worst as in Meng et al. 2024, arXiv:2405.14734, §3 (on-policy data); best

@@ -89,7 +89,7 @@ def in_memory(opened: Opened, config: Config) -> dict:
       opened: what the run left.
     """
     model, objective = opened.model, resolve_objective(config)
-    adapters = {name: 0 for name in (TRAINED, REFERENCE)}
+    adapters = dict.fromkeys((TRAINED, REFERENCE), 0)
     network = 0
     for name, parameter in model.root.named_parameters():
         size = parameter.numel() * parameter.element_size()

@@ -1,7 +1,8 @@
 """The folder of a command of many stages: one process at a time, one plan, and how long each stage
 took.
 
-    DIR/plan.json    what everything in it hangs on; a command with another plan is refused, naming what differs
+    DIR/plan.json    what everything in it hangs on; a command with another plan is refused, naming
+                     what differs
     DIR/log.jsonl    each beginning and end of a stage, with its seconds
 
 A stage leaves a file or a folder that has its name only when it is whole; where that stands, the

@@ -1,9 +1,11 @@
 """One model on held-out prompts: its answers, how far from the first model they are, what rewards
 say of them.
 
-    DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first model
+    DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first
+                                        model
     DIR/STAGE/held_out_scored.jsonl     the same with rewards
-    DIR/STAGE/held_out_gold.jsonl       the same with the rewards of another scorer, which training never saw
+    DIR/STAGE/held_out_gold.jsonl       the same with the rewards of another scorer, which training
+                                        never saw
 
 Every model answers the same prompts with the same randomness, so that differences between two are
 paired.
@@ -142,7 +144,9 @@ def figures(folder: Path, first: Path) -> dict:
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers and rewards of a file, one after the other: prompt after prompt, `answers` to each."""
+    """Answers and rewards of a file, one after the other:
+    prompt after prompt, `answers` to each.
+    """
 
     prompt: list[int]  # [N] which prompt
     reward: np.ndarray  # [N] NaN where there is none

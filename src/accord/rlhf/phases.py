@@ -1,7 +1,8 @@
 """The recipe of `accord rlhf`: what all phases share, and a section for each with what is its own.
 
-    model, data, train, evaluate, checkpoint, monitor, allow      shared
-    sft, reward_model, ppo, dpo                                   any field of an ordinary recipe, on top of what is shared
+    model, data, train, evaluate, checkpoint, monitor, allow    shared
+    sft, reward_model, ppo, dpo                                 any field of an ordinary recipe, on
+                                                                top of what is shared
 
 `data.train` and `data.held_out` are pairs. The supervised phase imitates their chosen answers, or
 `data.sft`; the policy gradient answers their prompts, or `data.prompts`.

@@ -1,9 +1,11 @@
 """`accord rlhf`: supervised tuning ▸ reward model ▸ policy gradient, and a DPO run on the same
 pairs beside it.
 
-    DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo      ordinary runs; `accord resume`, `report` and `export` take them
-    DIR/measured/MODEL/held_out_*.jsonl                 what each model answers to the same held-out prompts
-    DIR/seed-1/…                                        the same again with the next seed
+    DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo    ordinary runs; `accord resume`, `report` and
+                                                      `export` take them
+    DIR/measured/MODEL/held_out_*.jsonl               what each model answers to the same held-out
+                                                      prompts
+    DIR/seed-1/…                                      the same again with the next seed
     DIR/plan.json · DIR/log.jsonl · DIR/rlhf.json
 
 Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al.
@@ -16,6 +18,7 @@ import json
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from accord.assess.opened import Opened, open_model, open_start, still_inside
@@ -168,7 +171,7 @@ class Line:
         for model in self.models:
             folder, name = self.folder / MEASURED / model, f"measured/{self.stage(model)}"
             answers = measured.answer(
-                self.desk, name, folder, lambda: self._opened(model), questions, {"model": model}
+                self.desk, name, folder, partial(self._opened, model), questions, {"model": model}
             )
             measured.score(
                 self.desk,

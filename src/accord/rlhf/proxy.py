@@ -74,7 +74,7 @@ def _gain(
     ]
     if not both:
         return None
-    after, before, prompts = zip(*both)
+    after, before, prompts = zip(*both, strict=True)
     return bootstrap_difference(after, before, clusters=prompts, confidence=confidence).as_dict()
 
 

@@ -183,7 +183,9 @@ class Rounds:
         return open_model(str(self.folder(number) / "run")) if number else open_start(self.base)
 
     def config(self, number: int) -> Config:
-        """Of the round's run: the recipe's, on the round's pairs, from where the last round ended."""
+        """Of the round's run: the recipe's, on the round's pairs,
+        from where the last round ended.
+        """
         raw = self.base.model_dump(mode="json")
         folder, train = self.folder(number), self.base.train
         raw |= {"rollouts": None, "output": str(folder / "run")}
@@ -204,7 +206,9 @@ class Rounds:
         return make_config(raw)
 
     def _seed(self, number: int) -> int:
-        """Another one for each round, so that no two draw alike; 0 is that of the held-out prompts."""
+        """Another one for each round, so that no two draw alike;
+        0 is that of the held-out prompts.
+        """
         return int(np.random.SeedSequence([self.base.train.seed, number]).generate_state(1)[0])
 
     def _about(self, number: int) -> dict:

@@ -123,7 +123,8 @@ def _cost(record: dict) -> list[str]:
         )
         tuned = rows[0]["hyper_parameters"]
         out.append(
-            f"{phase:<14}{clock(seconds):<12}{rows[0]['updates']:<10,}{f'{resident / 1e6:,.0f} MB':<12}{len(tuned['set']):<6}"
+            f"{phase:<14}{clock(seconds):<12}{rows[0]['updates']:<10,}"
+            f"{f'{resident / 1e6:,.0f} MB':<12}{len(tuned['set']):<6}"
             f"{len(tuned['of_the_method']):<8}{_roles(rows[0].get('models'))}"
         )
     out += _ways(record["ways"]) if "dpo" in record["ways"] else []

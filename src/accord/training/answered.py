@@ -73,9 +73,9 @@ def judged(
     out |= _estimated("eval_reward", [a.reward for a in known], [a.prompt for a in known])
     out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
     if gold is not None:
-        fine = [(g, a.prompt) for g, a in zip(gold, answers) if not math.isnan(g)]
+        fine = [(g, a.prompt) for g, a in zip(gold, answers, strict=True) if not math.isnan(g)]
         out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (
-            _estimated("eval_gold", *zip(*fine)) if fine else {}
+            _estimated("eval_gold", *zip(*fine, strict=True)) if fine else {}
         )
     for name in known[0].parts if len(known[0].parts) > 1 else ():
         if values := [a.parts[name] for a in known if a.parts.get(name) is not None]:

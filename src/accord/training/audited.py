@@ -17,7 +17,9 @@ VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 
 
 def write(ready: Ready, folder: RunFolder) -> None:
-    """Audit the training rows, keep what was found, and add one line of it to the run's findings."""
+    """Audit the training rows, keep what was found,
+    and add one line of it to the run's findings.
+    """
     most = ready.config.monitor.audit_rows
     if not most:
         return

@@ -1,7 +1,8 @@
 """Checkpoints that are whole or not there: staged, hashed, flushed, renamed; verified before they
 are believed.
 
-    checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}      checkpoints/LATEST, checkpoints/BEST
+    checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}
+    checkpoints/LATEST, checkpoints/BEST
 
 MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last.
 A checkpoint whose manifest does not fit is reported and passed over for the next older one.
@@ -188,7 +189,9 @@ def pointed(folder: Path, name: str) -> Path | None:
 
 
 def _all(folder: Path) -> list[Path]:
-    """Checkpoints, newest first. LATEST is for people: what is on disk and verifies is what counts."""
+    """Checkpoints, newest first. LATEST is for people:
+    what is on disk and verifies is what counts.
+    """
     found = [
         p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()
     ]

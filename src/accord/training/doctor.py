@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -152,13 +153,13 @@ def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[F
             yield _guarded(
                 f"{patient.family}, {patient.objective}",
                 dtype,
-                lambda: proved(patient, device, dtype),
+                partial(proved, patient, device, dtype),
             )
     with tempfile.TemporaryDirectory() as folder:
         for dtype in dtypes:
-            yield _guarded("repeatable", dtype, lambda: repeatable(device, dtype))
+            yield _guarded("repeatable", dtype, partial(repeatable, device, dtype))
             yield _guarded(
-                "checkpoint", dtype, lambda: restored(Path(folder) / str(dtype), device, dtype)
+                "checkpoint", dtype, partial(restored, Path(folder) / str(dtype), device, dtype)
             )
 
 
@@ -186,12 +187,17 @@ def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) 
 
 
 def objectives() -> Finding:
-    """Every objective's value and gradient, through the step's own call, against its closed form."""
+    """Every objective's value and gradient, through the step's own call,
+    against its closed form.
+    """
     failed = []
     for name in OBJECTIVES:
         bound = resolve(name)
         finding = certify(
-            bound, lambda policy, known, context: row_losses(bound, policy, known, context).losses
+            bound,
+            lambda policy, known, context, bound=bound: (
+                row_losses(bound, policy, known, context).losses
+            ),
         )
         if finding.refused:
             failed.append(finding.says)
@@ -257,7 +263,9 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
 
 
 def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
-    """A checkpoint goes to disk and back; the next update from it is the one that would have come."""
+    """A checkpoint goes to disk and back; the next update from it is the one that would have
+    come.
+    """
     learner, optimizer = _trained(device, dtype, UPDATES)
     path = checkpoint.save(folder, UPDATES, optimizer.state(), {})
     saved = checkpoint.load(folder)

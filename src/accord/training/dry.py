@@ -53,7 +53,7 @@ def _marked(ready: Ready, tree: Tree) -> list[str]:
     prompt = _printable(decode(tree.prompt))
     return [f"  prompt    {prompt}"] + [
         f"  {side:<9} {OPEN}{_printable(decode(completion))}{CLOSE}"
-        for side, completion in zip(sides, tree.completions)
+        for side, completion in zip(sides, tree.completions, strict=True)
     ]
 
 

@@ -10,7 +10,9 @@ from accord.types import Finding, Refused
 
 
 def flag(run: Run, finding: Finding) -> None:
-    """Say something that was noticed while training: one line on the display, one in events.jsonl."""
+    """Say something that was noticed while training:
+    one line on the display, one in events.jsonl.
+    """
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
     run.display.flagged(run.progress.step, finding)
 

@@ -1,4 +1,6 @@
-"""`accord export`: a finished or stopped run's model, from its checkpoint, in a folder of its own."""
+"""`accord export`: a finished or stopped run's model, from its checkpoint,
+in a folder of its own.
+"""
 
 from __future__ import annotations
 

@@ -190,7 +190,9 @@ class RunFolder:
         self.lines[name] += 1
 
     def flush(self) -> None:
-        """Appended lines to the disk: a checkpoint must not outlive the records that it counts on."""
+        """Appended lines to the disk: a checkpoint must not outlive the records that it counts
+        on.
+        """
         for name in self.lines:
             with writing(self.path):
                 flush(self.path / name)

@@ -244,7 +244,7 @@ class Arrivals:
             for name, index in self.index.items()
         ]
         self.world.sum(sums)
-        for (name, index), wanted in zip(self.index.items(), sums):
+        for (name, index), wanted in zip(self.index.items(), sums, strict=True):
             got = (
                 at(gradients[name], index)
                 if name in gradients

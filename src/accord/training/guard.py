@@ -1,4 +1,6 @@
-"""What a run's figures mean is said; then what `--on-flag` asks is done: nothing, stop, or adapt."""
+"""What a run's figures mean is said; then what `--on-flag` asks is done:
+nothing, stop, or adapt.
+"""
 
 from __future__ import annotations
 

@@ -1,12 +1,16 @@
 """Proofs by another way: what the run computes, held against a computation that shares none of its
 code.
 
-    definition   log-probs: one sequence at a time through the bare network, eager attention, whole logits, float32
-    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob / denominator
-    moved        with every trainable tensor nudged, the policy moves, the reference does not, the path still agrees
+    definition   log-probs: one sequence at a time through the bare network, eager attention, whole
+                 logits, float32
+    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob /
+                 denominator
+    moved        with every trainable tensor nudged, the policy moves, the reference does not, the
+                 path still agrees
     reference    two passes of the reference agree bit for bit
     numerics     a NaN stays a NaN; sums are those of float64
-    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked again
+    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked
+                 again
 
 At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
 number there. Nudged weights and a gradient by definition show it before the first update.
@@ -167,7 +171,7 @@ def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
 def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
     """Log-probs of the reversed trees, back in the trees' order."""
     sizes = [len(tree.completions) for tree in reversed(trees)]
-    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes)))[::-1]
+    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes), strict=True))[::-1]
     return type(logps).join([type(logps)(*piece) for piece in pieces])
 
 

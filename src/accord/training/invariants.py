@@ -1,17 +1,21 @@
 """What must hold while training, whatever the method: checked on samples at every update, on probe
 rows now and then.
 
-    batch       the rows of the update are the order's, each once an epoch, with their own text, each answer token counted
+    batch       the rows of the update are the order's, each once an epoch, with their own text,
+                each answer token counted
     baseline    KTO's rests on answers to other prompts, under the weights of this update
     metrics     what is reported of a batch, or of held-out rows, is what the rows give
     objective   every row's loss is its closed form at the row's own log-probs
-    gradient    each answer's log-prob gets the closed form's slope over the batch's denominator, and the masters get what
-                backward passes gave, once
-    first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the held-out rows
-    update      sampled weights go where AdamW, written out, takes them; the network holds the masters rounded
+    gradient    each answer's log-prob gets the closed form's slope over the batch's denominator,
+                and the masters get what backward passes gave, once
+    first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the
+                held-out rows
+    update      sampled weights go where AdamW, written out, takes them; the network holds the
+                masters rounded
     moved       after ten updates, nearly every weight that had a gradient is somewhere else
     frozen      weights that do not train are bit for bit what they were
-    reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe says
+    reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe
+                says
     path        the forward path still computes what the bare network computes, adapters on
     samples     have under the policy the log-prob that was recorded when they were drawn
     evaluation  leaves weights, moments, gradients, modes and random state as they were
@@ -82,7 +86,7 @@ def bookkeeping(
                 named=named[:8],
             )
         ]
-    if other := [tree.row for tree, own in zip(batch.trees, expected) if tree != own]:
+    if other := [tree.row for tree, own in zip(batch.trees, expected, strict=True) if tree != own]:
         says = (
             f"update {batch.index} was given other text than its rows have, or its answers' sides"
             f" changed: row {other[0]}"
@@ -226,7 +230,7 @@ def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
     ]
     for number, tree in enumerate(trees):
         answers = []
-        for side, completion in zip(_sides_of(tree), tree.completions):
+        for side, completion in zip(_sides_of(tree), tree.completions, strict=True):
             value = policy[side][number]
             answers.append(
                 Answer(
@@ -287,7 +291,7 @@ class Watch:
         self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
         if isinstance(ready.learner.reference, Moving):
             self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
-        self.still = {name: values for name, values in _still(ready)}
+        self.still = dict(_still(ready))
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]
@@ -471,7 +475,7 @@ class Watch:
         model = self.ready.model
         trees = [
             Tree(tuple(prompt), (said.tokens,), row)
-            for row, (prompt, said) in enumerate(zip(prompts, samples))
+            for row, (prompt, said) in enumerate(zip(prompts, samples, strict=True))
             if said.tokens
         ][:2]
         if not trees:

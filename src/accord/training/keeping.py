@@ -50,7 +50,9 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
 
 
 def rescue(run: Run) -> str:
-    """With another rank gone: a checkpoint of this moment, where this rank can write one by itself."""
+    """With another rank gone: a checkpoint of this moment,
+    where this rank can write one by itself.
+    """
     world = run.ready.world
     newest = checkpoint.pointed(run.folder.checkpoints, "LATEST")
     # the first rank's state is gone, or a part of the weights is

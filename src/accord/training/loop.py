@@ -226,7 +226,7 @@ def answer(run: Run) -> None:
     samples, metrics = sampling.take(
         ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
     )
-    for number, (asked, said) in enumerate(zip(ready.asked, samples)):
+    for number, (asked, said) in enumerate(zip(ready.asked, samples, strict=True)):
         run.folder.append(
             "samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken)
         )

@@ -16,6 +16,7 @@ import gc
 import resource
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -203,12 +204,10 @@ def free(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0] + cached
     limits = [psutil.virtual_memory().available]
     group = Path("/sys/fs/cgroup")
-    try:
+    with suppress(OSError, ValueError):  # no such file, or "max"
         limits.append(
             int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
         )
-    except (OSError, ValueError):  # no such file, or "max"
-        pass
     soft = resource.getrlimit(resource.RLIMIT_AS)[0]
     if soft != resource.RLIM_INFINITY:
         limits.append(soft - psutil.Process().memory_info().vms)
@@ -232,10 +231,8 @@ def release() -> None:
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif sys.platform == "linux":
-        try:
+        with suppress(OSError, AttributeError):  # not glibc
             ctypes.CDLL("libc.so.6").malloc_trim(0)
-        except (OSError, AttributeError):  # not glibc
-            pass
 
 
 def is_out_of_memory(error: BaseException) -> bool:

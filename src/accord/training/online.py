@@ -1,7 +1,8 @@
 """From a config with a section `rollouts` to a run that is ready: as `prepare`, with prompts in
 place of rows.
 
-    objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers ─▶ proofs of step 0
+    objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers
+        ─▶ proofs of step 0
 """
 
 from __future__ import annotations

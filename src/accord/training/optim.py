@@ -39,7 +39,9 @@ class Masters:
         return sum(master.numel() for master in self.masters.values())
 
     def collect(self) -> None:
-        """After a backward pass: move the network's gradients into the masters', adding in float32."""
+        """After a backward pass: move the network's gradients into the masters',
+        adding in float32.
+        """
         for name, p in self.working.items():
             master = self.masters[name]
             if p is master or p.grad is None:
@@ -58,7 +60,7 @@ class Masters:
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
         world.sum([got])
         # what no rank used must keep no gradient
-        used = [m for m, count in zip(masters, got.tolist()) if count]
+        used = [m for m, count in zip(masters, got.tolist(), strict=True) if count]
         for master in used:
             if master.grad is None:  # a rank without rows
                 master.grad = torch.zeros_like(master)

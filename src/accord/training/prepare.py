@@ -414,7 +414,8 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
       UsageError: train.pair_labels, where the rows are not the two labels of each pair, or a batch
         would split one.
     """
-    twos = list(zip(trees[::2], trees[1::2]))
+    # not strict: a row left over is refused below, with words
+    twos = list(zip(trees[::2], trees[1::2], strict=False))
     whole = all(
         good.desirable and bad.desirable is False and good.prompt == bad.prompt
         for good, bad in twos
@@ -509,7 +510,9 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
 
 
 def make_trainable(config: Config, model: LanguageModel) -> str:
-    """Choose what trains; returns the fingerprint of the weights before anything was added to them."""
+    """Choose what trains; returns the fingerprint of the weights before anything was added to
+    them.
+    """
     weights = fingerprint.weights(model.network)
     spec = config.model
     if spec.adapter is not None:

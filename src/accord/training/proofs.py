@@ -1,14 +1,17 @@
 """What a run proves of itself before its first update; a proof that fails refuses to train and
 names the cause.
 
-    objective     the configured loss, through the step's own call, has its closed form's value and gradient
+    objective     the configured loss, through the step's own call, has its closed form's value and
+                  gradient
     forward       the chosen path computes the model's own log-probs
     reference     policy = reference where nothing has moved yet: margins 0, loss at its closed form
     deterministic two forwards of one batch agree bit for bit (no dropout anywhere)
     micro_batches any split of the batch gives one gradient
-    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last of each answer
+    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last
+                  of each answer
     trainable     what an update may move
-    independent   the same numbers and the same gradient by another way, with nudged weights too (independent.py)
+    independent   the same numbers and the same gradient by another way, with nudged weights too
+                  (independent.py)
 """
 
 from __future__ import annotations
@@ -183,7 +186,9 @@ def _untied(model: LanguageModel) -> str:
 
 
 def _mask(trees: Sequence[Tree]) -> Finding:
-    """Each answer token is a target once, predicted from the token before it; no prompt token is."""
+    """Each answer token is a target once, predicted from the token before it;
+    no prompt token is.
+    """
     layout = pack(trees)
     expected = [token for tree in trees for completion in tree.completions for token in completion]
     before = [t for tree in trees for c in tree.completions for t in (tree.prompt[-1], *c[:-1])]
@@ -207,10 +212,13 @@ def _mask(trees: Sequence[Tree]) -> Finding:
 
 
 def _read(trees: Sequence[Tree]) -> Finding:
-    """A score is read at the last token of each answer, its end token included, and nowhere else."""
+    """A score is read at the last token of each answer, its end token included,
+    and nowhere else.
+    """
     layout, last = scored(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
-    right = list(zip(layout.ids[last].tolist(), layout.positions[last].tolist())) == wanted
+    found = zip(layout.ids[last].tolist(), layout.positions[last].tolist(), strict=True)
+    right = list(found) == wanted
     says = (
         f"{len(wanted):,} answers, each read at its last token"
         if right

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 
 
 class Onlooker(RunFolder):
-    """A run's folder as all ranks but the first have it: they know where it is, and write nothing."""
+    """A run's folder as all ranks but the first have it:
+    they know where it is, and write nothing.
+    """
 
     def _nothing(self, *args) -> None:
         return None

@@ -1,4 +1,6 @@
-"""The source of a run whose answers are its own: prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs, batch by batch.
+"""The source of a run whose answers are its own, batch by batch.
+
+    prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs
 
 A batch is drawn by the policy as it stands, used for `rollouts.passes` updates, and written to
 rollouts/ before the first of them. A run that was killed and goes on reads it there: nothing is
@@ -204,7 +206,8 @@ class Source:
                 first_row=first + start * k,
             )
             out += [
-                Answer(n, s.text, list(s.tokens), s.ended, s.logprob) for n, s in zip(asked, found)
+                Answer(n, s.text, list(s.tokens), s.ended, s.logprob)
+                for n, s in zip(asked, found, strict=True)
             ]
         return out
 

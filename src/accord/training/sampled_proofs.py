@@ -1,9 +1,10 @@
 """What a run that learns from its own answers proves before its first update, beyond what every run
 does.
 
-    objective   the configured loss, through the step's own call, has the value and the gradient that the formula, written out
-                in plain Python below, gives
-    on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's, and the sampler's
+    objective   the configured loss, through the step's own call, has the value and the gradient
+                that the formula, written out in plain Python below, gives
+    on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's, and
+                the sampler's
     rewards     each answer's advantage stands on its own tokens
 """
 

@@ -107,7 +107,9 @@ def take(
 
 
 def line_of(step: int, number: int, asked: Asked, answer: Sample, taken: int | None) -> dict:
-    """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's weights."""
+    """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's
+    weights.
+    """
     return {
         "step": step,
         "prompt": number,

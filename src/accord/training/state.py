@@ -95,6 +95,8 @@ class Run:
         self.monitor.history.add(line)
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and after the last one, happens now."""
+        """Whether something that happens every so many steps, and after the last one,
+        happens now.
+        """
         step = self.progress.step
         return step == self.steps or (every > 0 and step % every == 0 and step > 0)

@@ -1,6 +1,6 @@
 """One update: the gradient of a batch in micro-batches, whose split never changes it.
 
-    loss = Σ rows' losses / denominator        one denominator for the whole batch, and for all ranks
+    loss = Σ rows' losses / denominator    one denominator for the whole batch, and for all ranks
 
 A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For
 the same reason the ranks' gradients are added up, not averaged.
@@ -112,7 +112,9 @@ def row_losses(
     reference: RowLogps | None,
     context: dict[str, Tensor],
 ) -> LossOutput:
-    """The one call of the objective in training. The certificate at step 0 goes through it as well."""
+    """The one call of the objective in training.
+    The certificate at step 0 goes through it as well.
+    """
     return (
         objective.losses(policy, reference, **context)
         if objective.reference

@@ -64,7 +64,10 @@ class Trackers:
         for name in names:
             start = TRACKERS[name][1]
             self._guarded(
-                name, lambda: self.active.__setitem__(name, start(load(name), run, settings))
+                name,
+                lambda name=name, start=start: self.active.__setitem__(
+                    name, start(load(name), run, settings)
+                ),
             )
 
     def log(self, line: Mapping[str, float]) -> None:
@@ -75,7 +78,7 @@ class Trackers:
             if name != "step" and isinstance(value, (int, float))
         }
         for name, (log, _) in list(self.active.items()):
-            self._guarded(name, lambda: log(figures, int(line["step"])))
+            self._guarded(name, lambda log=log: log(figures, int(line["step"])))
 
     def close(self) -> None:
         for name, (_, close) in list(self.active.items()):

@@ -116,7 +116,8 @@ def similar_pairs(ready: Ready, trees: Sequence[Tree]) -> dict:
 
 
 def action(on_flag: str, found: Sequence[Finding], can_go_back: bool) -> tuple[str, Finding] | None:
-    """What the guard does about what was found: ("stop" | "best" | "slower", the flag that asks for it), or nothing.
+    """What the guard does about what was found: ("stop" | "best" | "slower", the flag that asks for
+    it), or nothing.
 
     Notes never ask. "best" needs held-out rows that were evaluated after an update.
     """

@@ -32,7 +32,9 @@ class Draft:
 
 
 def prompt_of(row: Row, columns: str) -> tuple[Turn, ...]:
-    """The prompt that stands in one of the columns `"a|b"`, after the row's system text if it has any."""
+    """The prompt that stands in one of the columns `"a|b"`, after the row's system text if it has
+    any.
+    """
     name = row.name(columns)
     return after_system(row, parts.prompt(row[name], name))
 

@@ -76,7 +76,9 @@ def alpaca_outputs(row: Row) -> list[Draft]:
 
 
 def alpaca_prompt(row: Row) -> tuple[Turn, ...]:
-    """System, history as [[question, answer], …], then instruction and input joined by a newline."""
+    """System, history as [[question, answer], …],
+    then instruction and input joined by a newline.
+    """
     asked = parts.text(row["instruction"], "instruction")
     more = parts.text(row.pick("input", ""), "input")
     said = tuple(turn for exchange in _exchanges(row.pick("history", [])) for turn in exchange)

@@ -35,7 +35,9 @@ class Failed(Exception):
 
 
 class NoReply(Failed):
-    """There was none at all, in spite of every attempt: the server, not the question, is to blame."""
+    """There was none at all, in spite of every attempt:
+    the server, not the question, is to blame.
+    """
 
 
 def marked(parts: Mapping[str, str]) -> str:
@@ -47,7 +49,9 @@ def marked(parts: Mapping[str, str]) -> str:
 
 
 def messages(prompt: str, a: str, b: str) -> list[dict]:
-    """The chat that asks for a verdict; the same for the same texts, so that it can be looked up."""
+    """The chat that asks for a verdict; the same for the same texts,
+    so that it can be looked up.
+    """
     text = marked({"REQUEST": prompt, "ANSWER A": a, "ANSWER B": b})
     return [
         {"role": "system", "content": SYSTEM},

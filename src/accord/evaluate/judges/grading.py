@@ -41,7 +41,9 @@ class Grading:
             raise ValueError(f"a scale from {self.lowest:g} to {self.highest:g} is none")
 
     def messages(self, prompt: str, answer: str) -> list[dict]:
-        """The chat that asks for a score; the same for the same texts, so that it can be looked up."""
+        """The chat that asks for a score; the same for the same texts,
+        so that it can be looked up.
+        """
         system = SYSTEM.format(rubric=self.rubric.strip(), lowest=self.lowest, highest=self.highest)
         text = marked({"REQUEST": prompt, "ANSWER": answer})
         asks = (

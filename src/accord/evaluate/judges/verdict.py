@@ -60,7 +60,7 @@ def by_scores(
         None if math.isnan(a) or math.isnan(b) else 0.5 if a == b else float(a > b)
         for a, b in zip(ours, theirs, strict=True)
     ]
-    means = [sum(side) / len(both) for side in zip(*both)] or [None, None]
+    means = [sum(side) / len(both) for side in zip(*both, strict=True)] or [None, None]
     return Judged(
         scores, failures or Counter(), {"mean_score": means[0], "mean_score_other": means[1]}
     )

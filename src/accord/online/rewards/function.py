@@ -1,8 +1,8 @@
 """A reward that is a Python function: run in a process of its own, with a time limit.
 
     # mine.py, on the PYTHONPATH
-    def helpful(prompts, answers, rows):                       # N texts, N texts, N dicts; `rows` may be left out
-        return [float(row["keyword"] in answer) for answer, row in zip(answers, rows)]
+    def helpful(prompts, answers, rows):    # N texts, N texts, N dicts; `rows` may be left out
+        return [float(row["keyword"] in answer) for answer, row in zip(answers, rows, strict=True)]
 
 It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by
 the reason. A batch that fails as a whole is asked again answer by answer, so that one bad answer
@@ -20,6 +20,7 @@ import sys
 import time
 import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from accord.evaluate.scorers import prompt_text
@@ -181,7 +182,9 @@ class Function:
             raise UsageError(hello["unusable"])
 
     def _exchange(self, asked: dict | None, seconds: float) -> dict:
-        """Write a line, read a line; the process is ended where that does not come about in time."""
+        """Write a line, read a line; the process is ended where that does not come about in
+        time.
+        """
         until = time.monotonic() + seconds
         try:
             if asked is not None:
@@ -226,10 +229,8 @@ def _wait(pipe: int, event: int, until: float) -> None:
 
 def _end(worker: subprocess.Popen) -> None:
     """Kill a process with the group that it leads, and take away what is left of it."""
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     worker.wait()
     for pipe in (worker.stdin, worker.stdout):
         pipe.close()

@@ -1,4 +1,6 @@
-"""A reward model's folder as a reward: its own tokenizer and template, whatever the policy's are."""
+"""A reward model's folder as a reward: its own tokenizer and template,
+whatever the policy's are.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,7 @@ class ModelReward:
             self._probe = sorted(trees, key=lambda tree: tree.tokens)[:4]
         for group in micro_batches(trees, self.micro_tokens):
             scores = self.forward([trees[i] for i in group]).reduce().value.double().tolist()
-            for i, value in zip(group, scores):
+            for i, value in zip(group, scores, strict=True):
                 values[trees[i].row] = value
         return Rewards.of(values, failures)
 

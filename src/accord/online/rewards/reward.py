@@ -44,7 +44,7 @@ class Rewards:
 
     @classmethod
     def of(
-        cls, values: Sequence[float | None | object], failures: Mapping[int, str] | None = None
+        cls, values: Sequence[float | object | None], failures: Mapping[int, str] | None = None
     ) -> Rewards:
         """From whatever a scorer gave: what is no finite number is a failure, unless it has a
         reason already.

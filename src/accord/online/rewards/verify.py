@@ -1,10 +1,13 @@
 """Rewards that are verified: a final number, a format, a length. No model, no judgement, no code of
 the answer is run.
 
-    final_answer   1 where the number behind the last ####, \\boxed{…} or "answer is" equals the row's, else 0
-    format         1 where a regular expression fits the answer (in a process of its own: it may never end)
+    final_answer   1 where the number behind the last ####, \\boxed{…} or "answer is" equals the
+                   row's, else 0
+    format         1 where a regular expression fits the answer (in a process of its own: it may
+                   never end)
     length         the answer's length in words; give it a small negative weight
-    too_long       0 up to `limit` words, then falling to -1 over `slack` more (DAPO's soft overlong punishment)
+    too_long       0 up to `limit` words, then falling to -1 over `slack` more (DAPO's soft overlong
+                   punishment)
 
 Source: gsm8k's `#### n`, Cobbe et al. 2021, arXiv:2110.14168; Yu et al. 2025, arXiv:2503.14476, Eq.
 13.
