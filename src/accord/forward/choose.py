@@ -9,7 +9,7 @@ spot: forward and backward are tried, before anything depends on them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -36,7 +36,8 @@ class Forward:
     path: str  # "flex", "tree" or "padded"
     reason: str  # one line for a person
     worst: float  # largest difference to the oracle on the probe, nats a token
-    rounding: Bounds | None = None  # what rounding may account for, measured on the probe
+    # what rounding may account for, measured on the probe
+    rounding: Bounds | None = field(default=None, kw_only=True)
 
     @property
     def bounds(self) -> Bounds:
@@ -74,7 +75,7 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
     for path in _candidates(model.device) if wanted == "auto" else (wanted,):
         problem, worst = _problem(model, probe, path, allowed)
         if problem is None:
-            return Forward(model, path, _reason(model, path, worst, tried), worst, allowed)
+            return Forward(model, path, _reason(model, path, worst, tried), worst, rounding=allowed)
         tried[path] = problem
     raise Refused(
         "No forward path computes what the model itself computes.\n"

@@ -8,12 +8,14 @@ ceiling that still catches the faults it is for: a skipped adapter, a wrong mask
 is seen, scores of other tokens, all of them off by far more than the ceilings.
 
 The computations that are compared are transformers' own and share no code with the paths that are
-judged by them: eager in one batch; SDPA; each answer alone; all in reverse order and padded further.
+judged by them: eager in one batch; SDPA; each answer alone; all in reverse order and padded
+further.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,7 +25,7 @@ from accord.forward.logps import TokenLogps, oracle
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
-from accord.types import Tree
+from accord.types import Logps, Scores, Tree
 
 # Rounding's tail: the rows of a run are hundreds of times as many as the probe's, and a path has
 # kernels of its own. Between the tree path and eager attention float32 differed 3 to 5 times as
@@ -96,6 +98,26 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
 
 
 @torch.no_grad()
+def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: Logps | Scores) -> float:
+    """The mean difference of some answers, a token, that rounding may account for with the weights
+    as they stand now: a network that has been nudged or trained is rougher than the one that
+    `bounds` was measured on.
+
+    Args:
+      wanted: the answers' sums, each alone in the bare network.
+    """
+    try:
+        other = _definition(model, trees, "sdpa").reduce()
+    except (ValueError, ImportError):
+        other = _definition(model, trees).reduce()
+    apart = (other.sum - wanted.sum).abs()
+    apart = apart if isinstance(wanted, Scores) else apart / wanted.count
+    high, low = CEILING[model.dtype].answer, FLOOR[model.dtype].answer
+    found = FACTOR[model.dtype] * apart.mean().item()
+    return min(max(found, low), high) if found == found else high
+
+
+@torch.no_grad()
 def measured(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
     """The largest differences between transformers' own ways to the same numbers."""
     wanted = _definition(model, probe)
@@ -116,10 +138,8 @@ def _definition(
 def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:
     """The same values, [C] (of a reward model [N]), by other ways."""
     alone = [replace(tree, completions=(c,)) for tree in probe for c in tree.completions]
-    try:
+    with suppress(ValueError, ImportError):  # a model that has one attention alone says so by these
         yield _definition(model, probe, "sdpa").values
-    except (ValueError, ImportError):  # a model that has one attention alone says so by these
-        pass
     yield torch.cat([_definition(model, [tree]).values for tree in alone])
     yield _backwards_and_padded(model, alone)
 

@@ -29,7 +29,9 @@ COORDINATES = 8  # weights a tensor that are followed
 FOLLOWED = 10  # updates after the start of a process in which they are
 MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
 ADAM_EPSILON = 1e-8
-ARRIVED = 1e-4  # of the largest of the coordinates: float32 sums in another order
+# Spacings of float32 by which two sums of the same parts may differ, for each part added: parts of
+# a sum that cancels round by their own size, not by that of the sum.
+ARRIVED = 4.0
 
 
 def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Finding:
@@ -225,33 +227,44 @@ class Arrivals:
         self.masters, self.world = ready.optimizer.masters, ready.world
         self.index = {name: spread(p) for name, p in self.masters.working.items()}
         self.sums: dict[str, Tensor] = {}
+        self.sizes: dict[str, Tensor] = {}  # Σ |part|
+        self.counts: dict[str, int] = {}  # parts of this update
         for name, p in self.masters.working.items():
             p.register_hook(lambda grad, name=name: self._add(name, grad))
 
     def _add(self, name: str, grad: Tensor) -> None:
         part = grad.detach().reshape(-1)[self.index[name]].float()
-        self.sums[name] = self.sums[name] + part if name in self.sums else part
+        known = name in self.sums
+        self.sums[name] = self.sums[name] + part if known else part
+        self.sizes[name] = self.sizes[name] + part.abs() if known else part.abs()
+        self.counts[name] = self.counts.get(name, 0) + 1
 
     def begin(self) -> None:
         """Forget what came before this update's first backward pass."""
-        self.sums = {}
+        self.sums, self.sizes, self.counts = {}, {}, {}
 
     def check(self) -> list[Finding]:
         """The masters' gradients, complete for this update, against the sums."""
         gradients = self.masters.gradients()
-        sums = [
-            self.sums.get(name, torch.zeros(len(index), device=index.device))
-            for name, index in self.index.items()
-        ]
+        sums, sizes = (
+            [
+                kept.get(name, torch.zeros(len(index), device=index.device))
+                for name, index in self.index.items()
+            ]
+            for kept in (self.sums, self.sizes)
+        )
         self.world.sum(sums)
-        for (name, index), wanted in zip(self.index.items(), sums, strict=True):
+        self.world.sum(sizes)
+        most = max(self.counts.values(), default=1) * self.world.size
+        spacing = ARRIVED * torch.finfo(torch.float32).eps * most
+        for (name, index), wanted, size in zip(self.index.items(), sums, sizes, strict=True):
             got = (
                 at(gradients[name], index)
                 if name in gradients
                 else torch.zeros(len(index), dtype=torch.float64)
             )
             wanted = wanted.double().cpu()
-            allowed = ARRIVED * wanted.abs().max() + 1e-12
+            allowed = spacing * size.double().cpu() + 1e-30
             if not bool(((got - wanted).abs() <= allowed).all()):
                 factor = (got @ wanted / (wanted @ wanted)).item() if wanted.any() else math.inf
                 says = (

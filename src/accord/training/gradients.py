@@ -2,14 +2,15 @@
 
 Three questions that one comparison of two splits used to mix, each with its own bound:
 
-    bookkeeping   Does the step give every row its slope, once, over one denominator? The step against
-                  the same passes added up here: the same shapes, so that hardly anything rounds.
-    mixing        Does a row's gradient depend on the rows it is computed with? The path with all rows
-                  in one pass and with each alone.
+    bookkeeping   Does the step give every row its slope, once, over one denominator? The step
+                  against the same passes added up here: the same shapes, so that hardly anything
+                  rounds.
+    mixing        Does a row's gradient depend on the rows it is computed with? The path with all
+                  rows in one pass and with each alone.
     definition    Is it the model's own? The path against the bare network.
 
-The last two compare other shapes and other kernels, which round: float32 by 8e-5 on one processor and
-4e-7 on the same with one thread, since products of few rows over 49,152 columns are summed
+The last two compare other shapes and other kernels, which round: float32 by 8e-5 on one processor
+and 4e-7 on the same with one thread, since products of few rows over 49,152 columns are summed
 otherwise. So they take the slopes' absolute values: chosen and rejected answers do not cancel, and
 what is left of a sum is never small against its own rounding. (With signs, bfloat16 was .06 to .26
 apart, and how much depended on the rows.)
@@ -18,7 +19,7 @@ apart, and how much depended on the rows.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -29,23 +30,27 @@ from accord.forward.logps import TokenLogps, attending, oracle
 from accord.forward.rows import as_rows
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.reward import RewardModel
+from accord.objectives.closed_forms import Answer, Row
 from accord.training.optim import Masters
 from accord.training.sampled import sampled_losses
 from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
 from accord.types import Tree
 
 Gradient = dict[str, Tensor]
+ClosedForm = Callable[[Row, Mapping, float], tuple[float, Sequence[float]]]
 
 # |step − bookkeeping| / |bookkeeping|: the same passes over the same rows give the same bits; what
-# is left is the rounding of slopes and of sums over micro-batches, in float32 whatever the network's
-# dtype. Measured: 0 to 3e-7. The faults it is for (a mean a micro-batch, one that is lost or counted
-# twice, dropout in the path, a row's loss that depends on its neighbours) are off by .01 and more.
+# is left is the rounding of slopes and of sums over micro-batches, in float32 whatever the
+# network's dtype. Measured: 0 to 3e-7. The faults it is for (a mean a micro-batch, one that is lost
+# or counted twice, dropout in the path, a row's loss that depends on its neighbours) are off by .01
+# and more.
 BOOKKEEPING = 1e-4
 
 # |one − other| / |other| of two right computations of one gradient by other shapes or kernels is
 # what transformers' own two ways differ by here, times FACTOR, between FLOOR and CEILING. FLOOR:
 # with absolute slopes float32 was at most 2.2e-5 apart where the measurement gave 4e-6 (AMD Zen 2).
-# CEILING: a layer that mixes rows, a path that skips a module or sees a neighbour is off by .1 to 1.
+# CEILING: a layer that mixes rows, a path that skips a module or sees a neighbour is off by .1 to
+# 1.
 FACTOR = 16.0
 FLOOR = {torch.float64: 1e-6, torch.float32: 3e-4, torch.bfloat16: 0.03}
 CEILING = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
@@ -76,11 +81,13 @@ def _square(one: Tensor | None, other: Tensor | None) -> float:
 # ---------------------------------------------------------------- the step's, and the same by hand
 
 
-def of_step(learner: Learner, batch: Batch, masters: Masters, budget: int) -> Gradient:
-    """What the step leaves in the masters with micro-batches of so many tokens."""
+def of_step(
+    learner: Learner, batch: Batch, masters: Masters, budget: int
+) -> tuple[Gradient, Records]:
+    """What the step leaves in the masters with micro-batches of so many tokens, and its records."""
     masters.forget_gradients()
-    accumulate(replace(learner, micro_tokens=budget), batch, masters, dropout=False)
-    return _taken(masters)
+    records = accumulate(replace(learner, micro_tokens=budget), batch, masters, dropout=False)
+    return _taken(masters), records
 
 
 @dataclass(frozen=True)
@@ -109,12 +116,12 @@ def by_hand(learner: Learner, batch: Batch, masters: Masters, whole: bool) -> Gr
     """Σ slope · ∇ log-prob over all rows in one pass, or one row at a time, added up here."""
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
 
-    def passes(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
+    def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
         values, expected = _slopes(learner, trees, tokens, context, total)
         return _weighted(tokens, values, expected)
 
     groups = [list(batch.trees)] if whole else [[tree] for tree in batch.trees]
-    return _gradient(masters, groups, learner.forward, passes)
+    return _gradient(masters, groups, learner.forward, weigh)
 
 
 def _slopes(
@@ -154,6 +161,29 @@ def _total(learner: Learner, trees: Sequence[Tree]) -> int:
     if learner.kind == "rollouts":
         return sum(len(tree.completions) for tree in trees)
     return len(trees)
+
+
+def by_closed_form(learner: Learner, batch: Batch, masters: Masters, form: ClosedForm) -> Gradient:
+    """As `by_hand` in one pass, with the slopes of the objective's closed form in plain Python at
+    the pass' own log-probs; no code of the objective or of the step.
+    """
+    total = _total(learner, batch.trees)
+    z0 = next(iter(whole_batch_context(learner, batch).values()), None)
+    baseline = z0.item() if z0 is not None else 0.0
+
+    def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
+        policy = tokens.reduce().sum
+        known = learner.reference.logps(trees).sum if learner.reference is not None else policy
+        numbers = zip(policy.tolist(), known.tolist(), strict=True)
+        slopes: list[float] = []
+        for tree in trees:
+            answers = tuple(Answer(*next(numbers), len(c)) for c in tree.completions)
+            row = Row("", answers, tree.desirable, tree.margin)
+            slopes += form(row, learner.objective.options, baseline)[1]
+        weights = torch.tensor(slopes, dtype=policy.dtype, device=policy.device) / total
+        return (policy * weights).sum()
+
+    return _gradient(masters, [list(batch.trees)], learner.forward, weigh)
 
 
 # ---------------------------------------------------------------- without cancellation

@@ -3,8 +3,6 @@ code.
 
     definition   log-probs: one sequence at a time through the bare network, eager attention, whole
                  logits, float32
-    gradient     what the step leaves in the masters = Σ closed-form slope · ∇ log-prob /
-                 denominator
     moved        with every trainable tensor nudged, the policy moves, the reference does not, the
                  path still agrees
     reference    two passes of the reference agree bit for bit
@@ -13,34 +11,28 @@ code.
                  again
 
 At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
-number there. Nudged weights and a gradient by definition show it before the first update.
+number there. Nudged weights, and a gradient by definition (gradient_proofs.py), show it before the
+first update.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
 from accord.data.order import Order
-from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
-from accord.forward.reference import Base
+from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
-from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.optim import Optimizer
-from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
+from accord.training.step import Batch, Learner, row_losses
 from accord.types import Finding, Logps, Numbers, Scores, Tree
 
-# Relative difference of the step's gradient and the one by definition. float32: sums in another
-# order, 1e-6 seen. bfloat16: chosen and rejected nearly cancel; half of the distance at which a
-# factor of two would show.
-GRADIENT = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.5}
 # of a tensor's own size: seen in any precision, small enough for the network to stay in its range
 NUDGE = 0.05
 
@@ -59,10 +51,7 @@ def prove_independently(
     if learner.reference is not None:
         findings.append(steady(learner, batch.trees))
     if not any(finding.refused for finding in findings):
-        findings += [
-            gradient(learner, optimizer, batch),
-            moved(learner, optimizer, batch.trees, fixed),
-        ]
+        findings.append(moved(learner, optimizer, batch.trees, fixed))
     return findings
 
 
@@ -114,13 +103,9 @@ def distance(path: Numbers, other: Numbers) -> Tensor:
     return apart if isinstance(other, Scores) else apart / other.count
 
 
-def close(distances: Tensor, dtype: torch.dtype) -> bool:
-    """Whether rounding may account for these distances, as for the choice of the forward path.
-    False for NaN.
-    """
-    return bool(distances.max() <= WORST_TOKEN[dtype]) and bool(
-        distances.mean() <= MEAN_TOKEN[dtype]
-    )
+def close(distances: Tensor, bounds: Bounds) -> bool:
+    """Whether rounding may account for these distances of answers. False for NaN."""
+    return bool(distances.max() <= bounds.answer) and bool(distances.mean() <= bounds.mean)
 
 
 @torch.no_grad()
@@ -147,7 +132,7 @@ def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
         )
     gaps = {"together": distance(got, wanted), "in reverse order": distance(back, wanted)}
     for how, gap in gaps.items():
-        if not close(gap, model.dtype):
+        if not close(gap, learner.forward.bounds):
             says = (
                 f"{model.measures} of rows {how} differ from those of each alone by up to"
                 f" {gap.max():.3g} {model.unit}: they depend on the batch, or are of other tokens"
@@ -240,156 +225,6 @@ def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Numbers) -> bool:
     return not bool(row_losses(learner.objective, *rows, context).losses.isfinite().any())
 
 
-# ---------------------------------------------------------------- the gradient by definition
-
-
-@dataclass(frozen=True)
-class _Apart:
-    """How one gradient stands to another."""
-
-    relative: float  # |step − definition| / |definition|
-    factor: float  # the multiple of the definition that is nearest to the step
-    rest: float  # what is left of `relative` once that multiple is taken out
-    norm: float
-
-
-def gradient(learner: Learner, optimizer: Optimizer, batch: Batch) -> Finding:
-    """What `accumulate` leaves in the masters, against closed-form slopes times gradients by
-    definition.
-    """
-    if learner.objective.name not in CLOSED_FORMS:
-        return Finding(
-            "step0.gradient",
-            "note",
-            "no closed form of this objective: its gradient was held against itself only",
-        )
-    masters = optimizer.masters
-    masters.forget_gradients()
-    records = accumulate(learner, batch, masters, dropout=False)
-    if records.row != [tree.row for tree in batch.trees]:
-        says = (
-            f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in"
-            " another order"
-        )
-        return Finding(
-            "step0.gradient",
-            "refused",
-            says,
-            {},
-            "rows are lost between the batch and the gradient; report this",
-        )
-    step = {name: grad.clone() for name, grad in masters.gradients().items()}
-    wanted = _by_definition(learner, optimizer, batch)
-    missing = [name for name, grad in wanted.items() if name not in step and grad.any()]
-    if missing:
-        says = (
-            f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path"
-            " skips them"
-        )
-        return Finding(
-            "step0.gradient",
-            "refused",
-            says,
-            {"tensors": missing[:10]},
-            "they would stay as they are; report this",
-        )
-    apart = _apart(step, wanted)
-    allowed = GRADIENT[learner.forward.model.dtype]
-    evidence = {
-        "relative": apart.relative,
-        "norm": apart.norm,
-        "factor": apart.factor,
-        "allowed": allowed,
-    }
-    if apart.relative <= allowed:
-        says = (
-            "the step's gradient is the one by definition (closed form × bare network): relative"
-            f" difference {apart.relative:.1e}"
-        )
-        return Finding("step0.gradient", "ok", says, evidence)
-    says = (
-        "the step's gradient is not the one by definition: relative difference"
-        f" {apart.relative:.2g}; {_diagnosis(apart, allowed)}"
-    )
-    return Finding(
-        "step0.gradient",
-        "refused",
-        says,
-        evidence,
-        "the weights would move the wrong way or by the wrong amount",
-    )
-
-
-def _by_definition(learner: Learner, optimizer: Optimizer, batch: Batch) -> dict[str, Tensor]:
-    """The gradient of the batch's mean loss for every trainable tensor, one completion at a time,
-    in float32.
-
-    At step 0 the reference's log-probs are the policy's own and KTO's baseline is 0, so neither is
-    asked for here; unless the reference is the base that the policy has left.
-    """
-    trees = batch.trees
-    masters, model = optimizer.masters, learner.forward.model
-    masters.forget_gradients()
-    form, objective = CLOSED_FORMS[learner.objective.name], learner.objective
-    tokens = sum(len(c) for tree in trees for c in tree.completions)
-    total = tokens if objective.denominator == "tokens" else len(trees)
-    sums, known, z0 = _sums_and_baseline(learner, batch)
-    for tree in trees:
-        answers = tuple(Answer(next(sums), next(known), len(c)) for c in tree.completions)
-        _, slopes = form(Row("", answers, tree.desirable, tree.margin), objective.options, z0)
-        for completion, slope in zip(tree.completions, slopes, strict=True):
-            (by_definition(model, tree.prompt, completion).sum() * (slope / total)).backward()
-            masters.collect()
-    found = {name: grad.clone() for name, grad in masters.gradients().items()}
-    masters.forget_gradients()
-    return found
-
-
-def _sums_and_baseline(
-    learner: Learner, batch: Batch
-) -> tuple[Iterator[float], Iterator[float], float]:
-    """Sums of the completions under policy and reference, in the order of the batch, and KTO's
-    baseline.
-    """
-    model = learner.forward.model
-    sums = sums_by_definition(model, batch.trees).sum.tolist()
-    if not isinstance(learner.reference, Base):
-        return iter(sums), iter(sums), 0.0
-    with model.as_reference():
-        known = sums_by_definition(model, batch.trees).sum.tolist()
-    return iter(sums), iter(known), float(whole_batch_context(learner, batch).get("z0", 0.0))
-
-
-def _apart(step: dict[str, Tensor], wanted: dict[str, Tensor]) -> _Apart:
-    def product(one: dict, other: dict) -> float:
-        return sum(
-            (one[name].double() * other[name].double()).sum().item()
-            for name in one.keys() & other.keys()
-        )
-
-    both, norm = product(step, wanted), math.sqrt(product(wanted, wanted))
-    own = math.sqrt(product(step, step))
-    if norm == 0:
-        return _Apart(0.0 if own == 0 else math.inf, 1.0, own, norm)
-    gap = math.sqrt(max(0.0, own**2 - 2 * both + norm**2)) / norm
-    factor = both / norm**2
-    return _Apart(gap, factor, math.sqrt(max(0.0, own**2 - both * factor)) / norm, norm)
-
-
-def _diagnosis(apart: _Apart, allowed: float) -> str:
-    if apart.rest > max(allowed, 0.1 * abs(apart.factor)):
-        return "other tokens are scored, or a part of the network or of the rows is left out"
-    if apart.factor < 0:
-        return (
-            f"it points the other way ({apart.factor:.3g} times): chosen and rejected are swapped,"
-            " or the sign is"
-        )
-    return (
-        f"it is {apart.factor:.3g} times the right one: a wrong denominator, or rows counted more"
-        " than once"
-    )
-
-
 # ---------------------------------------------------------------- everything nudged
 
 
@@ -411,10 +246,11 @@ def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: 
             sums_by_definition(learner.forward.model, trees),
         )
         later = learner.reference.logps(trees) if watched else None
+        allowed = allowed_mean(learner.forward.model, trees, wanted)
     finally:
         for name, p in trainable.items():
             p.copy_(saved[name])
-    return _verdict(before, after, wanted, known, later, learner.forward.model)
+    return _verdict(before, after, wanted, known, later, learner.forward.model, allowed)
 
 
 def _verdict(
@@ -424,10 +260,17 @@ def _verdict(
     known: Logps | None,
     later: Logps | None,
     model: LanguageModel,
+    allowed: float,
 ) -> Finding:
     check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
     drift = distance(later, known).max().item() if known is not None else 0.0
-    evidence = {"policy_nats": shift, "path_nats": gap.max().item(), "reference_nats": drift}
+    evidence = {
+        "policy_nats": shift,
+        "path_nats": gap.max().item(),
+        "path_nats_mean": gap.mean().item(),
+        "allowed_mean": allowed,
+        "reference_nats": drift,
+    }
     if shift == 0:
         says = (
             "with every trainable tensor moved, the policy's log-probs stay: what trains is not"
@@ -452,12 +295,10 @@ def _verdict(
             evidence,
             "policy and reference share weights; use reference=cached",
         )
-    # A nudged network is rougher than the one that rounding was measured on: the same bound, for
-    # the mean alone.
-    if not gap.mean().item() <= WORST_TOKEN[model.dtype]:
+    if not gap.mean().item() <= allowed:
         says = (
             "with its weights moved, the forward path differs from the bare network by"
-            f" {gap.mean():.3g} {model.unit}"
+            f" {gap.mean():.3g} {model.unit} (rounding accounts for {allowed:.2g})"
         )
         return Finding(
             check,

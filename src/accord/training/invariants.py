@@ -40,8 +40,8 @@ from torch import Tensor
 
 from accord.evaluate.generate import Sample
 from accord.evaluate.records import Records
-from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
 from accord.forward.layout import micro_batches
+from accord.forward.rounding import Bounds, allowed_mean
 from accord.objectives import BoundObjective
 from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
 from accord.training.followed import FOLLOWED, AdamWritten, Arrivals, Follower, at, broken, spread
@@ -240,9 +240,7 @@ def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
         yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
 
 
-def untouched(
-    trees: Sequence[Tree], records: Records, dtype: torch.dtype, where: str
-) -> list[Finding]:
+def untouched(trees: Sequence[Tree], records: Records, bounds: Bounds, where: str) -> list[Finding]:
     """Before the first update policy and reference are one: log-ratios are 0 up to rounding."""
     ratios = [
         abs(answer.ratio) / answer.count
@@ -250,12 +248,12 @@ def untouched(
         if "diag/log_ratio/chosen" in records
         for answer in row.answers
     ]
-    if not ratios or close(torch.tensor(ratios), dtype):
+    if not ratios or close(torch.tensor(ratios), bounds):
         return []
     says = (
         f"policy and reference differ by up to {max(ratios):.3g} nats a token {where}, before"
-        f" anything has moved (mean {sum(ratios) / len(ratios):.2g}, allowed {MEAN_TOKEN[dtype]:g}"
-        f" and {WORST_TOKEN[dtype]:g})"
+        f" anything has moved (mean {sum(ratios) / len(ratios):.2g}, allowed {bounds.mean:.2g}"
+        f" and {bounds.answer:.2g})"
     )
     return [
         broken(
@@ -298,6 +296,11 @@ class Watch:
         if ready.reference_kind in FIXED:
             self.known = ready.learner.reference.logps(self.probe)
 
+    @property
+    def _bounds(self) -> Bounds:
+        """What rounding may account for, as measured when the path was chosen."""
+        return self.ready.learner.forward.bounds
+
     def following(self, update: int) -> bool:
         """Whether single weights are followed through this update, counted from 0."""
         return update - self.first < FOLLOWED
@@ -339,7 +342,7 @@ class Watch:
             and ready.reference_kind != "base"
             and not _drops(ready)
         ):
-            found = untouched(batch.trees, records, ready.model.dtype, "in the first batch")
+            found = untouched(batch.trees, records, self._bounds, "in the first batch")
         if not self.following(step):
             return found
         if low := self.adam.too_low():
@@ -373,7 +376,7 @@ class Watch:
             policy, Logps.join([learner.reference.logps(group) for group in groups])
         )
         # what another micro-batch may round
-        nats = MEAN_TOKEN[self.ready.model.dtype] * policy.count.double().mean().item()
+        nats = self._bounds.answer * policy.count.double().mean().item()
         gap = abs(_baseline(records) - next(iter(wanted.values())).item())
         if gap <= nats:
             return []
@@ -396,7 +399,7 @@ class Watch:
         if not self.ready.source.fresh(batch.index) or _drops(self.ready):
             return []
         gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
-        if gap <= MEAN_TOKEN[self.ready.model.dtype]:
+        if gap <= self._bounds.answer:
             return []
         says = (
             f"update {batch.index}: the policy is {gap:.3g} nats a token from the one that drew its"
@@ -451,8 +454,9 @@ class Watch:
         if step > 10 * EVERY and step % (10 * EVERY):
             return []
         forward = self.ready.learner.forward
-        gap = distance(forward(self.probe).reduce(), sums_by_definition(forward.model, self.probe))
-        if gap.mean().item() <= MEAN_TOKEN[forward.model.dtype] * 2:
+        wanted = sums_by_definition(forward.model, self.probe)
+        gap = distance(forward(self.probe).reduce(), wanted)
+        if gap.mean().item() <= allowed_mean(forward.model, self.probe, wanted):
             return []
         says = (
             f"after {step} updates the forward path differs from the bare network by"
@@ -483,7 +487,8 @@ class Watch:
         sums = sums_by_definition(model, trees)
         drawn = torch.tensor([samples[tree.row].logprob for tree in trees], device=sums.sum.device)
         gap = distance(Logps(drawn, sums.count), sums).mean().item()
-        if gap <= SAMPLED[model.dtype]:
+        most = 3 * SAMPLED[model.dtype]
+        if gap <= min(max(SAMPLED[model.dtype], allowed_mean(model, trees, sums)), most):
             return []
         says = (
             f"samples were drawn at log-probs that the policy does not give them: {gap:.3g}"
@@ -540,9 +545,7 @@ class Watch:
         """Before the first update, the held-out rows too have log-ratios of 0."""
         if step or self.known is None:
             return []
-        return untouched(
-            self.ready.held_out.trees, records, self.ready.model.dtype, "on the held-out rows"
-        )
+        return untouched(self.ready.held_out.trees, records, self._bounds, "on the held-out rows")
 
     def saved(self, path: str | Path) -> list[Finding]:
         """The first checkpoint of this process, read back: every tensor of the run's state, bit for

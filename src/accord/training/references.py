@@ -157,7 +157,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | Non
         display.line(
             f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone"
         )
-    finding = cache.recheck(learner.reference, needed, ready.config.train.seed, model.dtype)
+    allowed = learner.forward.bounds.answer
+    finding = cache.recheck(learner.reference, needed, ready.config.train.seed, allowed)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
     ready.findings.append(
         replace(

@@ -17,12 +17,12 @@ from dataclasses import replace
 import torch
 
 from accord.evaluate.records import Records
-from accord.forward.choose import MEAN_TOKEN
 from accord.forward.logps import TokenLogps
 from accord.objectives.policy_table import BoundPolicy
 from accord.online.batches import Made
+from accord.training.gradient_proofs import gradient_findings
 from accord.training.optim import Optimizer
-from accord.training.proofs import proofs_of_any, split_of_gradients
+from accord.training.proofs import proofs_of_any
 from accord.training.sampled import sampled_losses
 from accord.training.step import Batch, Learner, accumulate
 from accord.types import Finding, Rollout
@@ -40,10 +40,6 @@ _POINTS = (
     ),
 )
 TOLERANCE = 1e-9
-# Of the bound on two splits' difference: the slopes of a policy's own answers' log-probs are 0 on
-# average, so that what is left of their sum is smaller against its rounding than that of given
-# answers. A wrong denominator is off by 1 or more.
-SLACK = 2.0
 
 
 def prove_sampled(learner: Learner, optimizer: Optimizer, first: Made) -> list[Finding]:
@@ -52,10 +48,8 @@ def prove_sampled(learner: Learner, optimizer: Optimizer, first: Made) -> list[F
     found = [certify_policy(learner.objective), *proofs_of_any(learner, trees)]
     found += [on_policy(first.figures["rollouts/sampler_gap"], learner), placed(trees)]
     if not any(finding.refused for finding in found):
-        found += [
-            split_of_gradients(learner, Batch(0, uncancelled(trees)), optimizer, SLACK),
-            unmoved(learner, Batch(0, trees), optimizer),
-        ]
+        found += gradient_findings(learner, Batch(0, uncancelled(trees)), optimizer)
+        found.append(unmoved(learner, Batch(0, trees), optimizer))
     return found
 
 
@@ -178,7 +172,7 @@ def on_policy(gap: float, learner: Learner) -> Finding:
     """What the sampler says of the answers' log-probs against what the path that trains says:
     ratios start from 1, or they do not.
     """
-    allowed = 2 * MEAN_TOKEN[learner.forward.model.dtype]
+    allowed = 2 * learner.forward.bounds.answer
     says = (
         f"sampler and training agree on the answers' log-probs within {gap:.1e} nats a token"
         f" (allowed {allowed:g})"
@@ -229,7 +223,7 @@ def unmoved(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
     records = accumulate(learner, batch, optimizer.masters, dropout=False)
     optimizer.masters.forget_gradients()
     gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
-    allowed = MEAN_TOKEN[learner.forward.model.dtype]
+    allowed = learner.forward.bounds.answer
     says = (
         f"nothing has moved, and log-probs are within {gap:.1e} nats a token of those that the"
         " answers were drawn with"

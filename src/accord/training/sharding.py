@@ -103,9 +103,10 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
             module.set_gradient_divide_factor(1.0)
             # gloo knows no sum that is scaled on the way
             module.set_force_sum_reduction_for_comms(True)
-    return Sharded(model, forward.path, forward.reason, forward.worst, joint), replace(
-        world, lockstep=True
+    path = Sharded(
+        model, forward.path, forward.reason, forward.worst, joint, rounding=forward.rounding
     )
+    return path, replace(world, lockstep=True)
 
 
 def blocks(model: LanguageModel) -> list[nn.Module]:
