@@ -10,10 +10,11 @@ from forward.tiny import some_trees, tiny
 
 from accord.forward import attention, blocks, logps
 from accord.forward import choose as choosing
-from accord.forward.choose import choose, compare, looks_nearby
+from accord.forward.choose import choose, compare
 from accord.forward.head import token_logps
 from accord.forward.layout import Segment
-from accord.forward.logps import PATHS, TokenLogps, oracle
+from accord.forward.logps import PATHS, oracle
+from accord.forward.rounding import Bounds
 from accord.types import Refused, UsageError
 
 
@@ -146,65 +147,20 @@ def test_the_oracle_uses_the_authors_attention_and_gives_ours_back(monkeypatch):
 @pytest.mark.parametrize(
     ("nats", "right"),
     [
-        ([2e-3, *[0.0] * 15], True),
-        ([2.1e-3, *[0.0] * 15], False),
-        ([2e-4] * 16, True),
-        ([2.1e-4] * 16, False),
+        ([1.0, *[0.0] * 15], True),
+        ([1.1, *[0.0] * 15], False),
+        ([0.25] * 16, True),
+        ([0.26] * 16, False),
     ],
 )
 def test_both_limits_count_and_are_themselves_allowed(nats, right, monkeypatch):
-    """float32: 2e-3 nats for one token, 2e-4 in the mean."""
+    """The largest difference of a token, and the mean over tokens."""
+    limits = Bounds(token=1.0, answer=0.5, mean=0.25)
+    monkeypatch.setattr(choosing, "bounds", lambda model, probe: limits)
     monkeypatch.setattr(choosing, "compare", lambda *given: torch.tensor(nats, dtype=torch.float64))
     if right:
-        assert choose(tiny(), some_trees(), "tree").worst == max(nats)
+        chosen = choose(tiny(), some_trees(), "tree")
+        assert chosen.worst == max(nats) and chosen.bounds == limits
     else:
         with pytest.raises(Refused, match=f"by up to {max(nats):.3g} nats a token"):
             choose(tiny(), some_trees(), "tree")
-
-
-@pytest.mark.parametrize(
-    ("apart", "allowed"),
-    [
-        ([2.0, 0.0, 0.0, 0.0], (4.0, 1.0)),
-        ([-2.0, 0.0, 0.0, 0.0], (4.0, 1.0)),
-        ([0.01, 0.0, 0.0, 0.01], (1.5, 0.15)),
-    ],
-)
-def test_bfloat16_is_allowed_twice_what_two_right_ways_differ_by(apart, allowed, monkeypatch):
-    def two_ways(model, trees, attention="eager"):
-        values = torch.tensor(apart) if attention == "sdpa" else torch.zeros(4)
-        return TokenLogps(
-            values, torch.zeros(4), torch.zeros(4, dtype=torch.long), torch.tensor([4])
-        )
-
-    monkeypatch.setitem(choosing.PATHS, "oracle", two_ways)
-    assert choosing._allowed(tiny("llama", torch.bfloat16), []) == allowed
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=["float32", "bfloat16"])
-def test_fixed_limits_where_nothing_need_or_can_be_measured(dtype, monkeypatch):
-    """Other dtypes; and models that have one attention alone."""
-    monkeypatch.setitem(choosing.PATHS, "oracle", None)  # not to be called
-    model = tiny("llama", dtype)
-    if dtype == torch.bfloat16:
-        model.network._supports_sdpa = False
-    assert choosing._allowed(model, []) == (choosing.WORST_TOKEN[dtype], choosing.MEAN_TOKEN[dtype])
-
-
-@pytest.mark.parametrize(
-    ("family", "changes", "nearby"),
-    [
-        ("llama", {}, False),
-        ("mistral", {}, True),
-        ("mistral", {"sliding_window": None}, False),
-        ("gemma2", {}, True),
-        ("llama", {"attention_chunk_size": 8}, True),
-        ("llama", {"layer_types": ["full_attention", "full_attention"]}, False),
-        ("llama", {"layer_types": ["full_attention", "linear_attention"]}, True),
-    ],
-)
-def test_which_models_see_part_of_the_past_only(family, changes, nearby):
-    model = tiny(family)
-    for name, value in changes.items():
-        setattr(model.network.config, name, value)
-    assert looks_nearby(model) is nearby

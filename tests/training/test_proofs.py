@@ -12,7 +12,7 @@ from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.reference import Frozen
 from accord.objectives import resolve
-from accord.training import prepare, proofs, step
+from accord.training import gradients, prepare, proofs, step
 from accord.training.prepare import make_trainable
 from accord.types import LossOutput, Refused
 
@@ -127,10 +127,13 @@ def mean_per_micro_batch(patch):
     """Each micro-batch divided by its own rows (TRL #2617)."""
 
     def accumulate(learner, batch, masters, *, dropout=True):
+        records = step.accumulate(learner, batch, masters, dropout=dropout)
+        masters.forget_gradients()
         for tree in step.shares(batch.trees, learner.micro_tokens, learner.world)[0]:
             step.accumulate(learner, replace(batch, trees=tree), masters, dropout=dropout)
+        return records
 
-    patch.setattr(proofs, "accumulate", accumulate)
+    patch.setattr(gradients, "accumulate", accumulate)
 
 
 def batch_in_the_loss(patch):
@@ -193,7 +196,7 @@ SABOTAGE = {
         ["step0.reference", "before the first update", "other weights"],
     ),
     dropout_in_the_network: ("dpo", None, ["step0.deterministic", "dropout"]),
-    mean_per_micro_batch: ("dpo", None, ["step0.micro_batches", "mixes rows"]),
+    mean_per_micro_batch: ("dpo", None, ["step0.micro_batches", "wrong denominator"]),
     batch_in_the_loss: ("simpo", None, ["step0.split_losses", "depends on the rows"]),
     off_by_one: ("dpo", None, ["step0.mask"]),
     prompt_scored: ("dpo", None, ["step0.mask"]),
