@@ -85,7 +85,7 @@ def main() -> None:
         began = time.monotonic()
         for line in _one(asked, name, env):
             _put(record, line)
-        asked.output.write_text(json.dumps(record, indent=1) + "\n")
+            asked.output.write_text(json.dumps(record, indent=1) + "\n")
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
     print(table(record))
     sys.exit(any(_wrong(line) for line in record["runs"]))
