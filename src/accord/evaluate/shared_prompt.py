@@ -89,8 +89,10 @@ class SharedLayer(DynamicLayer):
           mask: [U, 1, 1, T] to be added to the prompts' scores.
         """
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.prompt, self.mask = (layer.keys, layer.values), mask
+        # of the tensors: not every release of transformers keeps the dtype in the layer
+        self.dtype, self.device = layer.keys.dtype, layer.keys.device
+        self.is_initialized = True
         self._place(places)
         self._held = [
             x.new_empty(len(places.number), x.shape[1], more, x.shape[3]) for x in self.prompt
@@ -159,7 +161,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
     places = Places.of(prompt)
     if places.each == 1 or places.size > EMPTY * len(prompt):
         return None
-    added = torch.zeros(mask.shape, dtype=layers[0].dtype).masked_fill_(~mask, -torch.inf)[
+    added = torch.zeros(mask.shape, dtype=layers[0].keys.dtype).masked_fill_(~mask, -torch.inf)[
         :, None, None
     ]
     made = copy.copy(cache)
