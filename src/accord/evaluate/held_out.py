@@ -20,9 +20,9 @@ from accord.evaluate.statistics import Estimate, accuracy
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
 from accord.forward.logps import TokenLogps
-from accord.forward.scores import TokenScores
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
+from accord.forward.scores import TokenScores
 from accord.objectives import BoundObjective
 from accord.types import Logps, Tree
 
