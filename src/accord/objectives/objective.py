@@ -57,9 +57,8 @@ class Objective:
     # answers
     rows: str
     reference: bool  # whether it measures against a reference
-    reward: Callable[
-        ..., Tensor
-    ]  # (policy: Logps | Scores, reference: Logps | None, **options) -> [N]
+    # (policy: Logps | Scores, reference: Logps | None, **options) -> [N]
+    reward: Callable[..., Tensor]
     convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
     # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
     learning_rate: float
