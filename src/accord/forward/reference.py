@@ -59,7 +59,7 @@ class AdaptersOff:
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
         with self.forward.model.as_reference():
-            return self.forward(trees).reduce()
+            return self.forward.token_logps(trees).reduce()
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Frozen:
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        return self.forward(trees).reduce()
+        return self.forward.token_logps(trees).reduce()
 
 
 @dataclass
