@@ -17,16 +17,19 @@ positions · d width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from accord import compat
 from accord.forward.attention import CHANGES_THE_NUMBERS, UnsupportedAttention
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache, DynamicLayer
+else:
+    DynamicLayer = compat.dynamic_layer()
 
 NAME = "accord_shared_prompt"
 # what a model may ask of attention and this one does not do
@@ -157,8 +160,15 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
       mask: [U, T] bool, False on padding.
       prompt: [B] the prompt of each row.
       more: positions that each row will add at most.
+
+    Raises:
+      Unavailable: transformers has no such layers any more.
     """
-    layers: Sequence = getattr(cache, "layers", ())  # of any kind, looked at here
+    if DynamicLayer is compat.NoSuchLayer:
+        raise compat.Unavailable.without(
+            "transformers", "cache_utils.DynamicLayer", "sharing prompts while decoding"
+        )
+    layers = compat.cache_layers(cache)
     plain = layers and all(
         type(layer) is DynamicLayer and layer.get_seq_length() > 0 for layer in layers
     )
@@ -176,9 +186,15 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
 
 
 def register() -> None:
-    """Make this attention known to transformers. Calling it again changes nothing."""
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    """Make this attention known to transformers. Calling it again changes nothing.
+
+    Raises:
+      Unavailable: transformers has no table of attentions.
+    """
+    if not compat.register_attention(NAME, attend):
+        raise compat.Unavailable.without(
+            "transformers", "table of attentions", "sharing prompts while decoding"
+        )
 
 
 def attend(
@@ -238,6 +254,4 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
     """[n, h, q, d], and log-sum-exp of the scores [n, h, q] in float32 at least."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, False, attn_mask=mask, scale=scaling
-    )
+    return compat.attention_with_sums(query, key, value, mask, scaling)

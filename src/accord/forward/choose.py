@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from accord import compat
 from accord.forward import attention, flex
 from accord.forward.logps import PATHS, TokenLogps
 from accord.forward.rounding import Bounds, bounds, ceiling
@@ -122,10 +123,10 @@ def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]
 def _problem(
     model: LanguageModel, probe: Sequence[Tree], path: str, allowed: Bounds
 ) -> tuple[str | None, float]:
-    """Why `path` cannot be used with this model, or None;
-    and its largest difference to the oracle.
+    """Why `path` cannot be used with this model, or None; and its largest difference to the
+    oracle.
     """
-    own = model.network.config._attn_implementation
+    own = compat.attention_name(model.network)
     if path == "flex" and (why := flex.problem(model.device)) is not None:
         return why, float("inf")
     if path != "padded" and not _use_tree_attention(model):
@@ -151,7 +152,7 @@ def _problem(
         AttributeError,
     ) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    if model.network.config._attn_implementation != own:
+    if own is not None and compat.attention_name(model.network) != own:
         model.network.set_attn_implementation(own)
     return problem, float("inf")
 
@@ -203,10 +204,9 @@ def _tokens(tree: Tree) -> set[int]:
 
 def _use_tree_attention(model: LanguageModel) -> bool:
     network = model.network
-    if network.config._attn_implementation == attention.NAME:
+    if compat.attention_name(network) == attention.NAME:
         return True
-    if not network._can_set_attn_implementation():
+    if not compat.can_switch_attention(network) or not attention.register():
         return False
-    attention.register()
     network.set_attn_implementation(attention.NAME)
-    return network.config._attn_implementation == attention.NAME
+    return compat.attention_name(network) == attention.NAME

@@ -24,6 +24,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from accord import compat
 from accord.data.order import Order
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
@@ -61,8 +62,8 @@ def prove_independently(
 @contextmanager
 def own_attention(model: LanguageModel):
     """Inside, the network attends by transformers' eager code."""
-    network, before = model.network, model.network.config._attn_implementation
-    if before in (None, "eager") or not network._can_set_attn_implementation():
+    network, before = model.network, compat.attention_name(model.network)
+    if before in (None, "eager") or not compat.can_switch_attention(network):
         yield
         return
     network.set_attn_implementation("eager")
