@@ -223,6 +223,12 @@ class Config(Section):
     allow: tuple[str, ...] = ()
     """Permissions for what is refused otherwise; each is recorded with the run."""
 
+    @property
+    def rollout_settings(self) -> RolloutsConfig:
+        """The section `rollouts`, read where a run is known to have one."""
+        assert self.rollouts is not None, "only a run that draws its own answers asks for these"
+        return self.rollouts
+
     @model_validator(mode="before")
     @classmethod
     def _moving_by_default(cls, raw):

@@ -54,6 +54,12 @@ class Forward:
     def __call__(self, trees: Sequence[Tree]) -> TokenLogps | TokenScores:
         return paths_of(self.model)[self.path](self.model, trees)
 
+    def token_logps(self, trees: Sequence[Tree]) -> TokenLogps:
+        """What a language model says; a reward model has no log-probs."""
+        tokens = self(trees)
+        assert isinstance(tokens, TokenLogps), "a reward model scores; it has no log-probs"
+        return tokens
+
 
 def paths_of(model: LanguageModel) -> dict:
     """How what this model says of completions can be computed: log-probs, or scores."""

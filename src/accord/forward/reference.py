@@ -39,7 +39,10 @@ RECHECKED = 8  # rows of the cache that every run computes again
 class Reference(Protocol):
     """Anything that knows the reference's log-probs of trees."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its kind, as a recipe calls it."""
+
     moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -59,7 +62,7 @@ class AdaptersOff:
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
         with self.forward.model.as_reference():
-            return self.forward(trees).reduce()
+            return self.forward.token_logps(trees).reduce()
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ class Frozen:
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        return self.forward(trees).reduce()
+        return self.forward.token_logps(trees).reduce()
 
 
 @dataclass

@@ -10,7 +10,7 @@ from accord.forward.layout import sent
 from accord.types import (
     DemonstrationLogps,
     LabelledLogps,
-    Numbers,
+    Logps,
     PairLogps,
     PairScores,
     RowLogps,
@@ -19,7 +19,7 @@ from accord.types import (
 )
 
 
-def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:
+def as_rows(kind: str, trees: Sequence[Tree], logps: Logps | Scores) -> RowLogps:
     """Log-probs of B rows of `kind` ("pairs", "labelled", "demonstrations").
 
     Args:
@@ -37,6 +37,7 @@ def as_rows(kind: str, trees: Sequence[Tree], logps: Numbers) -> RowLogps:
             )
             return PairScores(logps[first], logps[first + 1], margin)
         return PairLogps(logps[first], logps[first + 1])
+    assert isinstance(logps, Logps), f"{kind} are never scored"
     assert all(len(tree.completions) == 1 for tree in trees), f"{kind} have one completion each"
     if kind == "labelled":
         return LabelledLogps(

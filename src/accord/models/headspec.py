@@ -19,6 +19,13 @@ class HeadSpec:
     softcap: float | None = None  # Gemma 2 and its kin
 
     @property
+    def weight(self) -> Tensor:
+        """[V, D], of the base where there are adapters around it."""
+        weight = self.module.weight
+        assert isinstance(weight, Tensor)
+        return weight
+
+    @property
     def plain(self) -> bool:
         """No bias, no soft-capping, no adapters: the case that the fast backward pass is written
         for.

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from accord.objectives.options import Kind, nearest
-from accord.types import Logps, LossOutput, RowLogps, UsageError
+from accord.types import Logps, LossOutput, RowLogps, Scores, UsageError
 
 # Below this β a nat of log-ratio hardly counts: the policy may go anywhere for a margin.
 TINY_BETA = 0.005
@@ -171,9 +171,9 @@ class BoundObjective:
         rows = (policy, reference) if self.reference else (policy,)
         return self.objective.function(*rows, **self.options, **context)
 
-    def reward(self, policy: Logps, reference: Logps | None = None) -> Tensor:
+    def reward(self, policy: Logps | Scores, reference: Logps | None = None) -> Tensor:
         """The implicit reward of N completions under this objective, [N]; a reference that is not
-        used is ignored.
+        used is ignored. A reward model's objective is given its scores.
         """
         return self.objective.reward(policy, reference, **self.options)
 

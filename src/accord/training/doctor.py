@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import psutil
 import torch
@@ -35,7 +36,7 @@ from accord.types import AccordError, Finding, Tree
 
 VOCABULARY = 97
 # Heads of 16: a GPU's flex attention takes no narrower ones.
-SIZES = dict(
+SIZES: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
     intermediate_size=48,
@@ -48,7 +49,7 @@ SIZES = dict(
     pad_token_id=0,
     initializer_range=0.1,
 )
-GPT2 = dict(
+GPT2: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     n_embd=64,
     n_layer=2,
@@ -275,7 +276,8 @@ def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
         )
     fresh, again = _trained(device, dtype, 0)
     again.load_state({name: tensor.to(device) for name, tensor in saved.tensors.items()}, UPDATES)
-    _update(learner, optimizer, UPDATES), _update(fresh, again, UPDATES)
+    _update(learner, optimizer, UPDATES)
+    _update(fresh, again, UPDATES)
     apart = [
         name
         for name, tensor in optimizer.state().items()
@@ -322,7 +324,7 @@ def some_trees(rows: str, n: int = 8) -> list[Tree]:
 def _network(family: str):
     import transformers as tf
 
-    windows = dict(
+    windows: dict[str, Any] = dict(
         head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
     )
     configs = {

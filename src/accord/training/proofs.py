@@ -238,11 +238,12 @@ def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
 def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
     """Nothing has moved, so every log-ratio is 0 and the loss is known."""
     tokens = learner.forward(batch.trees)
-    logps, known = tokens.reduce(), learner.reference.logps(batch.trees)
+    logps, known = tokens.reduce(), learner.reference_logps(batch.trees)
     ratio = ((logps.sum - known.sum) / logps.count).abs().max().item()  # nats a token
     allowed = 0.0 if exact else _close(learner)
-    rows = [as_rows(learner.kind, batch.trees, lp) for lp in (logps, known)]
-    output = row_losses(learner.objective, *rows, whole_batch_context(learner, batch))
+    policy, reference = (as_rows(learner.kind, batch.trees, lp) for lp in (logps, known))
+    context = whole_batch_context(learner, batch)
+    output = row_losses(learner.objective, policy, reference, context)
     value, closed = output.losses.mean().item(), learner.objective.at_reference
     evidence = {
         "largest_log_ratio_a_token": ratio,
@@ -288,7 +289,7 @@ def _against_base(learner: Learner, batch: Batch) -> Finding:
     """The policy has left this reference before the run: what the reference says is held against
     the bare network's numbers.
     """
-    model, known = learner.forward.model, learner.reference.logps(batch.trees)
+    model, known = learner.forward.model, learner.reference_logps(batch.trees)
     with model.as_reference():
         gap = distance(known, sums_by_definition(model, batch.trees))
     policy = learner.forward(batch.trees).reduce()
@@ -339,11 +340,11 @@ def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
         for group in groups:
             trees = [batch.trees[i] for i in group]
             index = _completions(batch.trees, group)
-            rows = [
-                as_rows(learner.kind, trees, lp[index]) if lp is not None else None
-                for lp in (policy, known)
-            ]
-            (row_losses(learner.objective, *rows, context).losses.sum() / total).backward()
+            rows = as_rows(learner.kind, trees, policy[index])
+            reference = as_rows(learner.kind, trees, known[index]) if known is not None else None
+            output = row_losses(learner.objective, rows, reference, context)
+            (output.losses.sum() / total).backward()
+        assert leaf.grad is not None
         out.copy_(leaf.grad)
     gap = ((whole - pieces).norm() / whole.norm().clamp_min(1e-30)).item()
     ok = gap <= SPLIT_LOGPS

@@ -119,7 +119,8 @@ class Recorded:
     @cached_property
     def samples(self) -> list[tuple[str, dict, dict]]:
         """(prompt, the first answer, the newest answer) of each prompt."""
-        first, newest = {}, {}
+        first: dict[int, dict] = {}
+        newest: dict[int, dict] = {}
         for line in self.lines("samples.jsonl"):
             first.setdefault(line["prompt"], line)
             newest[line["prompt"]] = line
