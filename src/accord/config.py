@@ -93,6 +93,12 @@ class DataConfig(Section):
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
 
+    @property
+    def held_out_file(self) -> str:
+        """`held_out`, read where it is known to be given."""
+        assert self.held_out is not None, "whoever asks has required a held-out file"
+        return self.held_out
+
 
 class MovingConfig(Section):
     every: Positive = 512
@@ -228,6 +234,12 @@ class Config(Section):
         """The section `rollouts`, read where a run is known to have one."""
         assert self.rollouts is not None, "only a run that draws its own answers asks for these"
         return self.rollouts
+
+    @property
+    def run_folder(self) -> Path:
+        """`output`, read where a folder is known to be named."""
+        assert self.output is not None, "a run of a larger plan has a folder of its own"
+        return Path(self.output)
 
     @model_validator(mode="before")
     @classmethod

@@ -27,7 +27,8 @@ GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
 class Answered(Protocol):
     """Whatever has an answer's tokens."""
 
-    tokens: Sequence[int]
+    @property
+    def tokens(self) -> Sequence[int]: ...
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -33,6 +33,9 @@ from accord.training.folder import versions
 from accord.training.optim import Optimizer
 from accord.training.step import Learner, accumulate, make_batch, row_losses
 from accord.types import AccordError, Finding, Tree
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
 
 VOCABULARY = 97
 # Heads of 16: a GPU's flex attention takes no narrower ones.
@@ -340,12 +343,22 @@ def _network(family: str):
         return tf.AutoModelForCausalLM.from_config(configs[family]())
 
 
+def _tokenizer() -> PreTrainedTokenizerBase:
+    """Every id is a word of its own; the trees of the checks are made of ids."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {str(number): number for number in range(VOCABULARY)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="0")))
+
+
 def _learner(
     patient: Patient, device: torch.device, dtype: torch.dtype
 ) -> tuple[Learner, Optimizer]:
     """A tiny model with everything that a step needs."""
     model = LanguageModel(
-        _network(patient.family).to(device, dtype), None, patient.family, Path(".")
+        _network(patient.family).to(device, dtype), _tokenizer(), patient.family, Path(".")
     )
     if patient.lora:
         add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)

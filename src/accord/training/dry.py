@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import zip_longest
 from typing import TextIO
 
 from accord.training.display import MARKS
@@ -57,10 +56,11 @@ def _marked(ready: Ready, tree: Tree) -> list[str]:
         assert isinstance(decoded, str), "one sequence of tokens is one text"
         return _printable(decoded)
 
-    sides = ("chosen", "rejected") if ready.learner.kind == "pairs" else ()
+    paired = ready.learner.kind == "pairs"
+    sides = ("chosen", "rejected") if paired else ("answer",) * len(tree.completions)
     return [f"  prompt    {text(tree.prompt)}"] + [
         f"  {side:<9} {OPEN}{text(completion)}{CLOSE}"
-        for side, completion in zip_longest(sides, tree.completions, fillvalue="answer")
+        for side, completion in zip(sides, tree.completions, strict=True)
     ]
 
 
