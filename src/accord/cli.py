@@ -88,7 +88,7 @@ def train(
     as_json: Json = False,
 ) -> None:
     """Train a model on preferences."""
-    short = dict(
+    short: dict[str, Any] = dict(
         model=model,
         data=data,
         held_out=held_out,
@@ -295,7 +295,7 @@ def methods(as_json: Json = False) -> None:
     def work():
         from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
 
-        table = {
+        table: dict[str, dict[str, Any]] = {
             name: {
                 "rows": o.rows,
                 "reference": o.reference,

@@ -112,7 +112,7 @@ class World:
                 raise
             raise failure  # more to the point than that others are gone
         if failure is not None:
-            failure.everywhere = True
+            vars(failure)["everywhere"] = True  # an exception of any class
             raise failure
         for rank, answer in enumerate(messages):
             if FAILED in answer:
@@ -122,7 +122,12 @@ class World:
     def agree(self, work: Callable[[], T]) -> T:
         """Do `work` on every rank; this rank's own result, or one failure for all."""
         results: list[T] = []
-        self.together(lambda: results.append(work()) or {})
+
+        def keep() -> dict[str, Tensor]:
+            results.append(work())
+            return {}
+
+        self.together(keep)
         return results[0]
 
     def on_first(self, work: Callable[[], T]) -> T:
@@ -202,6 +207,7 @@ class World:
         """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is
         missing.
         """
+        assert self.store is not None, "ranks meet at a store"
         try:
             self.store.set(f"alive/{self.rank}", "1")
             time.sleep(ROLL_CALL)

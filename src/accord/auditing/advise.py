@@ -87,7 +87,7 @@ class Choice:
 def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
     """A number from a finding's evidence."""
     finding = audit.find(check)
-    node = finding.evidence if finding else {}
+    node: object = finding.evidence if finding else {}
     for name in path:
         node = node.get(name) if isinstance(node, dict) else None
     return float(node) if isinstance(node, (int, float)) else default
@@ -243,9 +243,8 @@ def advise(
             f" {int(limit('very_few_pairs'))} no held-out figure will be significant",
         )
     chosen, others = choose_method(audit)
-    advice = Advice(
-        not first, first, chosen.method, Reason(chosen.figure(audit), chosen.source), others
-    )
+    why = Reason(chosen.figure(audit), chosen.source)
+    advice = Advice(not first, first, chosen.method, why, others)
     options = _objective(audit, chosen.method)
     objective = resolve(
         chosen.method, {each.path.removeprefix("objective."): each.value for each in options}
@@ -263,7 +262,7 @@ def advise(
             else []
         ),
         _max_tokens(audit),
-        Setting("objective.name", chosen.method, advice.why),
+        Setting("objective.name", chosen.method, why),
         *options,
         *_training(audit, machine, objective, all_weights),
     ]
@@ -278,7 +277,7 @@ def _max_tokens(audit: Audit) -> Setting:
         if lost
         else {
             int(most): share
-            for most, share in audit.find("lengths.characters").evidence["over_limit"].items()
+            for most, share in audit.always("lengths.characters").evidence["over_limit"].items()
         }
     )
     most = next(

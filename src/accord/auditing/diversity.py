@@ -116,7 +116,8 @@ def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
     """The three words that set a topic apart: how much commoner they are in its prompts than in
     all.
     """
-    inside, outside = Counter(), Counter()
+    inside: Counter[str] = Counter()
+    outside: Counter[str] = Counter()
     for text, label in zip(texts, labels):
         words = set(re.findall(r"[^\W\d_]{3,}", text.lower())) - COMMON
         (inside if label == cluster else outside).update(words)

@@ -85,11 +85,14 @@ def _said(groups: list[list[int]], total: int, say):
 
 @torch.no_grad()
 def _read_group(forward: Forward, trees: list[Tree]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    tokens = forward(trees)
+    tokens = forward.token_logps(trees)
     logps = tokens.reduce()
     sides = len(trees[0].completions)
-    parts = (logps.sum, logps.count, tokens.mean_entropy())
-    return tuple(each.double().cpu().numpy().reshape(-1, sides) for each in parts)
+    sums, counts, entropy = (
+        each.double().cpu().numpy().reshape(-1, sides)
+        for each in (logps.sum, logps.count, tokens.mean_entropy())
+    )
+    return sums, counts, entropy
 
 
 def hardness_findings(scan: Scan, read: Read) -> list[AuditFinding]:

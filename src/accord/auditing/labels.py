@@ -237,7 +237,7 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
         "; ".join(f"{n:,} scores of {v:g} beside {m:,} of {w:g}" for v, n, w, m in found)
         or "no spike at an end of the score's scale"
     )
-    hit = np.flatnonzero(np.isin(scan.scores, [each[0] for each in found]).any(1)) if found else []
+    hit = np.flatnonzero(np.isin(scan.scores, [each[0] for each in found]).any(1))
     return AuditFinding(
         "labels.score_spike",
         "warning" if found else "ok",

@@ -94,7 +94,7 @@ def _rules(audit: Audit):
 
 
 def _length_figure(audit: Audit):
-    finding = audit.find("lengths.characters")
+    finding = audit.always("lengths.characters")
     counts = dict(finding.evidence["histogram"])
     edges = counts.pop("edges")
     return (

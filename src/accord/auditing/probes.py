@@ -236,4 +236,5 @@ def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estim
     with np.errstate(divide="ignore", invalid="ignore"):
         ratios = np.clip(np.where(means[1] > 0, means[0] / means[1], 1.0), 0.0, 1.0)
     value = np.clip((right[0].mean() - 0.5) / (right[1].mean() - 0.5), 0.0, 1.0)
-    return Estimate(float(value), *map(float, np.quantile(ratios, (0.025, 0.975))), right.shape[1])
+    low, high = map(float, np.quantile(ratios, (0.025, 0.975)))
+    return Estimate(float(value), low, high, right.shape[1])

@@ -57,6 +57,12 @@ class Audit:
         """The finding of one check."""
         return next((finding for finding in self.findings if finding.check == check), None)
 
+    def always(self, check: str) -> AuditFinding:
+        """The finding of a check that every audit makes."""
+        found = self.find(check)
+        assert found is not None, f"no finding {check}"
+        return found
+
     def as_dict(self) -> dict:
         """JSON-serialisable."""
         scan = self.scan
@@ -145,7 +151,7 @@ def audit(
         found,
         probes,
         findings,
-        held_out and str(held_out),
+        None if held_out is None else str(held_out),
         model,
         cleaned,
         time.monotonic() - start,
@@ -181,7 +187,8 @@ def some_prompts(examples: Sequence[Example], most: int, seed: int) -> list[Exam
     of_prompt: dict[tuple, list[int]] = {}
     for row, example in enumerate(examples):
         of_prompt.setdefault(example.prompt, []).append(row)
-    groups, kept = list(of_prompt.values()), []
+    groups = list(of_prompt.values())
+    kept: list[int] = []
     for group in np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(len(groups)):
         if len(kept) >= most:
             break

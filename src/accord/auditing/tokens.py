@@ -48,14 +48,14 @@ class _Counted(Sequence):
 
     def __init__(self) -> None:
         self.first: list[Example] = []
-        self.count = 0
+        self.seen = 0
 
     def add(self, examples: list[Example]) -> None:
         self.first += examples[: max(0, 8 - len(self.first))]
-        self.count += len(examples)
+        self.seen += len(examples)
 
     def __len__(self) -> int:
-        return self.count
+        return self.seen
 
     def __getitem__(self, index):
         return self.first[index]
@@ -87,8 +87,8 @@ def tokenise(source: Source, scan: Scan, template: Template, say) -> Tokens:
         out.encoding.ends.update(part.ends)
         out.encoding.answers.update(part.answers)
         out.lengths += [_sizes(tree) for tree in part.trees]
-        if counted.count % (8 * BLOCK) == 0:
-            say(f"  tokens: {counted.count:,} of {len(scan):,} rows")
+        if counted.seen % (8 * BLOCK) == 0:
+            say(f"  tokens: {counted.seen:,} of {len(scan):,} rows")
     return out
 
 

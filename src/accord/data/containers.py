@@ -49,8 +49,8 @@ class Source:
             with open(self.path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         total = hashlib.sha256()
-        for file in table_rows.folder_files(self.path):
-            total.update(f"{file.name}\0{Source(file.name, file).digest()}\0".encode())
+        for part in table_rows.folder_files(self.path):
+            total.update(f"{part.name}\0{Source(part.name, part).digest()}\0".encode())
         return total.hexdigest()
 
     def rows(self, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Numbered]:
@@ -138,7 +138,9 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
         yield copy
 
 
-def _rows(file: BinaryIO, name: str, limit: int, layers: int = 0) -> Iterator[Numbered]:
+def _rows(
+    file: io.FileIO | packed.Unpacked, name: str, limit: int, layers: int = 0
+) -> Iterator[Numbered]:
     """Rows of an open file, unpacked from so many layers: its first bytes say which reader is
     handed it.
     """
@@ -199,4 +201,7 @@ MAGIC = {
     b"ARROW1": table_rows.arrow_rows,
     b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
 }
-PACKED = {b"\x1f\x8b": packed.Gzip, b"\x28\xb5\x2f\xfd": packed.Zstd}
+PACKED: dict[bytes, Callable[[BinaryIO], packed.Unpacked]] = {
+    b"\x1f\x8b": packed.Gzip,
+    b"\x28\xb5\x2f\xfd": packed.Zstd,
+}

@@ -9,13 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 from accord.data.formats import as_kind, recognise
 from accord.data.ledger import RowError
-from accord.types import DataError, Example, Labelled, Pair, Turn, UsageError
+from accord.types import DataError, Demonstration, Example, Labelled, Pair, Turn, UsageError
 
 FROM = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 SPEAKERS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
+
+Answered = Labelled | Demonstration  # a row of one answer
+Row = TypeVar("Row", Pair, Labelled, Demonstration)
 
 
 @dataclass(frozen=True)
@@ -78,11 +82,11 @@ def _answer(text: str) -> list[dict]:
     return _messages([Turn("assistant", text)])
 
 
-def _explicit(pair: Example) -> dict:
+def _explicit(pair: Pair) -> dict:
     return {"prompt": pair.prompt[-1].content, "chosen": pair.chosen, "rejected": pair.rejected}
 
 
-def _conversational(pair: Example) -> dict:
+def _conversational(pair: Pair) -> dict:
     return {
         "prompt": _messages(pair.prompt),
         "chosen": _answer(pair.chosen),
@@ -98,14 +102,19 @@ def _unpaired(one: Labelled) -> dict:
     }
 
 
-def _hh(pair: Example) -> dict:
+def _hh(pair: Pair) -> dict:
     said = "".join(SPEAKERS.get(turn.role, "") + turn.content for turn in pair.prompt)
     return {side: f"{said}\n\nAssistant: {getattr(pair, side)}" for side in ("chosen", "rejected")}
 
 
-def _alpaca(pair: Example) -> dict:
+def _alpaca(pair: Pair) -> dict:
     said = [turn.content for turn in pair.prompt if turn.role != "system"]
-    row = {"instruction": said[-1], "input": "", "chosen": pair.chosen, "rejected": pair.rejected}
+    row: dict[str, object] = {
+        "instruction": said[-1],
+        "input": "",
+        "chosen": pair.chosen,
+        "rejected": pair.rejected,
+    }
     if pair.prompt[0].role == "system":
         row["system"] = pair.prompt[0].content
     if len(said) > 1:
@@ -113,13 +122,13 @@ def _alpaca(pair: Example) -> dict:
     return row
 
 
-def _sharegpt(pair: Example) -> dict:
+def _sharegpt(pair: Pair) -> dict:
     said = [{"from": FROM[turn.role], "value": turn.content} for turn in pair.prompt]
     sides = {side: {"from": "gpt", "value": getattr(pair, side)} for side in ("chosen", "rejected")}
     return {"conversations": said, **sides}
 
 
-def _openai(pair: Example) -> dict:
+def _openai(pair: Pair) -> dict:
     return {
         "input": {"messages": _messages(pair.prompt)},
         "preferred_output": _answer(pair.chosen),
@@ -127,30 +136,30 @@ def _openai(pair: Example) -> dict:
     }
 
 
-def _ms_swift(pair: Example) -> dict:
+def _ms_swift(pair: Pair) -> dict:
     return {
         "messages": _messages(pair.prompt) + _answer(pair.chosen),
         "rejected_response": pair.rejected,
     }
 
 
-def _conversation(one: Example) -> dict:
+def _conversation(one: Answered) -> dict:
     return {"messages": _messages(one.prompt) + _answer(one.completion)}
 
 
-def _implicit(pair: Example) -> dict:
+def _implicit(pair: Pair) -> dict:
     return {
         side: _messages(pair.prompt) + _answer(getattr(pair, side))
         for side in ("chosen", "rejected")
     }
 
 
-def _hh_prompt(pair: Example) -> dict:
+def _hh_prompt(pair: Pair) -> dict:
     said = "".join(SPEAKERS.get(turn.role, "") + turn.content for turn in pair.prompt)
     return {"prompt": f"{said}\n\nAssistant:", "chosen": pair.chosen, "rejected": pair.rejected}
 
 
-def _scored(pair: Example) -> tuple:
+def _scored(pair: Pair) -> tuple:
     """The scores of both sides, which some formats cannot do without."""
     names = (
         ("score_chosen", "score_rejected"),
@@ -164,7 +173,7 @@ def _scored(pair: Example) -> tuple:
     raise RowError("no scores", "the format holds scores of both answers, and the row has none.")
 
 
-def _ultrafeedback(pair: Example) -> dict:
+def _ultrafeedback(pair: Pair) -> dict:
     scores = _scored(pair)
     return _implicit(pair) | {
         "prompt": pair.prompt[-1].content,
@@ -173,17 +182,17 @@ def _ultrafeedback(pair: Example) -> dict:
     }
 
 
-def _argilla(pair: Example) -> dict:
+def _argilla(pair: Pair) -> dict:
     scores = _scored(pair)
     return _explicit(pair) | {"chosen_rating": scores[0], "rejected_rating": scores[1]}
 
 
-def _orca(pair: Example) -> dict:
+def _orca(pair: Pair) -> dict:
     row = {"question": pair.prompt[-1].content, "chosen": pair.chosen, "rejected": pair.rejected}
     return row | ({"system": pair.prompt[0].content} if pair.prompt[0].role == "system" else {})
 
 
-def _ranked(pair: Example) -> dict:
+def _ranked(pair: Pair) -> dict:
     return {
         "prompt": pair.prompt[-1].content,
         "responses": [pair.chosen, pair.rejected],
@@ -191,7 +200,7 @@ def _ranked(pair: Example) -> dict:
     }
 
 
-def _shp(pair: Example) -> dict:
+def _shp(pair: Pair) -> dict:
     return {
         "history": pair.prompt[-1].content,
         "human_ref_A": pair.chosen,
@@ -200,7 +209,7 @@ def _shp(pair: Example) -> dict:
     }
 
 
-def _pku(pair: Example) -> dict:
+def _pku(pair: Pair) -> dict:
     return {
         "prompt": pair.prompt[-1].content,
         "response_0": pair.chosen,
@@ -209,7 +218,7 @@ def _pku(pair: Example) -> dict:
     }
 
 
-def _webgpt(pair: Example) -> dict:
+def _webgpt(pair: Pair) -> dict:
     said = {
         "question": {"full_text": pair.prompt[-1].content},
         "answer_0": pair.chosen,
@@ -218,7 +227,7 @@ def _webgpt(pair: Example) -> dict:
     return said | dict(zip(("score_0", "score_1"), _scored(pair)))
 
 
-def _helpsteer(pair: Example) -> dict:
+def _helpsteer(pair: Pair) -> dict:
     return {
         "context": _messages(pair.prompt),
         "response1": pair.chosen,
@@ -227,7 +236,7 @@ def _helpsteer(pair: Example) -> dict:
     }
 
 
-def _alpaca_outputs(pair: Example) -> dict:
+def _alpaca_outputs(pair: Pair) -> dict:
     row = _alpaca(pair)
     return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {
         "output": [row["chosen"], row["rejected"]]
@@ -246,7 +255,7 @@ def _messages_label(one: Labelled) -> dict:
     return _conversation(one) | {"label": one.desirable}
 
 
-def _alpaca_answer(one: Example) -> dict:
+def _alpaca_answer(one: Answered) -> dict:
     row = _alpaca(Pair(one.prompt, one.completion, one.completion, one.origin))
     return {name: value for name, value in row.items() if name not in ("chosen", "rejected")} | {
         "output": one.completion
@@ -257,40 +266,50 @@ def _alpaca_label(one: Labelled) -> dict:
     return _alpaca_answer(one) | {"kto_tag": one.desirable}
 
 
-def _prompt_completion(one: Example) -> dict:
+def _prompt_completion(one: Answered) -> dict:
     return {"prompt": _messages(one.prompt), "completion": _answer(one.completion)}
 
 
-def _sharegpt_answer(one: Example) -> dict:
+def _sharegpt_answer(one: Answered) -> dict:
     said = [*one.prompt, Turn("assistant", one.completion)]
     return {"conversations": [{"from": FROM[turn.role], "value": turn.content} for turn in said]}
 
 
+def _writer(kind: str, row: type[Row], columns: Callable[[Row], dict]) -> Writer:
+    """A writer of rows of one kind, which is what it is given: see `as_kind`."""
+
+    def checked(example: Example) -> dict:
+        assert isinstance(example, row), f"{kind} are not {type(example).__name__}"
+        return columns(example)
+
+    return Writer(kind, checked)
+
+
 WRITERS = {
-    "trl-explicit": Writer("pairs", _explicit),
-    "trl-conversational": Writer("pairs", _conversational),
-    "trl-unpaired": Writer("labelled", _unpaired),
-    "hh": Writer("pairs", _hh),
-    "alpaca": Writer("pairs", _alpaca),
-    "sharegpt": Writer("pairs", _sharegpt),
-    "openai": Writer("pairs", _openai),
-    "ms-swift": Writer("pairs", _ms_swift),
-    "trl-implicit": Writer("pairs", _implicit),
-    "hh-prompt": Writer("pairs", _hh_prompt),
-    "ultrafeedback": Writer("pairs", _ultrafeedback),
-    "argilla": Writer("pairs", _argilla),
-    "orca": Writer("pairs", _orca),
-    "ranked": Writer("pairs", _ranked),
-    "shp": Writer("pairs", _shp),
-    "pku-saferlhf": Writer("pairs", _pku),
-    "webgpt": Writer("pairs", _webgpt),
-    "helpsteer": Writer("pairs", _helpsteer),
-    "alpaca-outputs": Writer("pairs", _alpaca_outputs),
-    "sharegpt-kto": Writer("labelled", _sharegpt_label),
-    "ms-swift-kto": Writer("labelled", _messages_label),
-    "alpaca-kto": Writer("labelled", _alpaca_label),
-    "messages": Writer("demonstrations", _conversation),
-    "alpaca-sft": Writer("demonstrations", _alpaca_answer),
-    "prompt-completion": Writer("demonstrations", _prompt_completion),
-    "sharegpt-sft": Writer("demonstrations", _sharegpt_answer),
+    "trl-explicit": _writer("pairs", Pair, _explicit),
+    "trl-conversational": _writer("pairs", Pair, _conversational),
+    "trl-unpaired": _writer("labelled", Labelled, _unpaired),
+    "hh": _writer("pairs", Pair, _hh),
+    "alpaca": _writer("pairs", Pair, _alpaca),
+    "sharegpt": _writer("pairs", Pair, _sharegpt),
+    "openai": _writer("pairs", Pair, _openai),
+    "ms-swift": _writer("pairs", Pair, _ms_swift),
+    "trl-implicit": _writer("pairs", Pair, _implicit),
+    "hh-prompt": _writer("pairs", Pair, _hh_prompt),
+    "ultrafeedback": _writer("pairs", Pair, _ultrafeedback),
+    "argilla": _writer("pairs", Pair, _argilla),
+    "orca": _writer("pairs", Pair, _orca),
+    "ranked": _writer("pairs", Pair, _ranked),
+    "shp": _writer("pairs", Pair, _shp),
+    "pku-saferlhf": _writer("pairs", Pair, _pku),
+    "webgpt": _writer("pairs", Pair, _webgpt),
+    "helpsteer": _writer("pairs", Pair, _helpsteer),
+    "alpaca-outputs": _writer("pairs", Pair, _alpaca_outputs),
+    "sharegpt-kto": _writer("labelled", Labelled, _sharegpt_label),
+    "ms-swift-kto": _writer("labelled", Labelled, _messages_label),
+    "alpaca-kto": _writer("labelled", Labelled, _alpaca_label),
+    "messages": _writer("demonstrations", Demonstration, _conversation),
+    "alpaca-sft": _writer("demonstrations", Demonstration, _alpaca_answer),
+    "prompt-completion": _writer("demonstrations", Demonstration, _prompt_completion),
+    "sharegpt-sft": _writer("demonstrations", Demonstration, _sharegpt_answer),
 }

@@ -75,7 +75,7 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str
         return Finding(
             check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time"
         )
-    wanted = {example.origin.line: example for example in examples}
+    wanted = {example.origin.line: example for example in examples if isinstance(example, Pair)}
     swapped = []
     with file.open("rb") as lines:
         for number, line in enumerate(lines, start=1):
@@ -161,9 +161,11 @@ def _must_stand(turns: Sequence[Turn], cut: bool) -> list[Turn]:
 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
-    return tokenizer.decode(
+    text = tokenizer.decode(
         list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False
     )
+    assert isinstance(text, str), "one row of ids gives one text"
+    return text
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Finding:
@@ -198,7 +200,7 @@ def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Findi
     deaf = {token: count for token, count in last.items() if token not in stops}
     if not deaf:
         return Finding("data.stop", "ok", "answers end in a token at which generation stops")
-    token = max(deaf, key=deaf.get)
+    token = max(deaf, key=deaf.__getitem__)
     name = template.tokenizer.convert_ids_to_tokens(token)
     says = (
         f"answers end in {name}, at which generation does not stop (it stops at {sorted(stops)}):"

@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import BinaryIO, TypeGuard
 
 from accord.data.ledger import RowError
 from accord.types import DataError
@@ -184,7 +184,9 @@ class _Window:
     def peek(self) -> str:
         """The next character that is not blank, or "" at the end; consumes the blanks."""
         while True:
-            self.at = BLANKS.match(self.held, self.at).end()
+            blanks = BLANKS.match(self.held, self.at)
+            assert blanks is not None, "no blank at all is a match too"
+            self.at = blanks.end()
             if self.left or not self.more():
                 return self.held[self.at : self.at + 1]
 
@@ -228,7 +230,7 @@ def text_size(value: object) -> int:
     return sum(map(text_size, value)) if isinstance(value, list) else 0
 
 
-def holds_rows(value: object) -> bool:
+def holds_rows(value: object) -> TypeGuard[dict]:
     """Whether a JSON object holds many rows: as columns of lists, or as one list of objects."""
     if (
         not isinstance(value, dict)
@@ -248,7 +250,7 @@ def _is_wrapped(value: dict) -> bool:
     return len(value) == 1 and all(isinstance(row, dict) for row in next(iter(value.values())))
 
 
-def _unpacked(value: dict) -> list:
+def _unpacked(value: object) -> list:
     if not holds_rows(value):
         return [value]
     if _is_wrapped(value):

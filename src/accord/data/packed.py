@@ -9,9 +9,12 @@ from __future__ import annotations
 import io
 import zlib
 from abc import abstractmethod
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from accord.types import DataError
+
+if TYPE_CHECKING:
+    from zstandard import ZstdDecompressor
 
 LAYERS = 2  # files packed more often are no data; one that contains itself would never end
 
@@ -19,6 +22,18 @@ LAYERS = 2  # files packed more often are no data; one that contains itself woul
 # repetition.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 400
+
+
+class Member(Protocol):
+    """A decoder of one member: after its end, the bytes behind it are `unused_data`."""
+
+    @property
+    def eof(self) -> bool: ...
+
+    @property
+    def unused_data(self) -> bytes: ...
+
+    def decompress(self, data: bytes, /) -> bytes: ...
 
 
 class Unpacked(io.RawIOBase):
@@ -32,13 +47,19 @@ class Unpacked(io.RawIOBase):
     padding = b""  # what may stand between members
 
     def __init__(self, packed: BinaryIO) -> None:
-        self.packed, self.member = packed, None
+        self.packed = packed
+        self.member: Member | None = None
         self.ready, self.at = b"", 0
         self.bytes_in = self.bytes_out = 0
 
     @abstractmethod
-    def new_member(self):
-        """A fresh decoder of one member: has decompress(bytes), eof and unused_data."""
+    def new_member(self) -> Member:
+        """A fresh decoder of one member."""
+
+    if TYPE_CHECKING:
+
+        def read(self, size: int = -1, /) -> bytes:
+            """Inherited; None, which a raw stream may give, stands for a read that would block."""
 
     def readable(self) -> bool:
         return True
@@ -100,7 +121,7 @@ class Gzip(Unpacked):
 
     kind, damage, piece, padding = "gzip", zlib.error, 1 << 14, b"\0"
 
-    def new_member(self):
+    def new_member(self) -> Member:
         return zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
 
 
@@ -119,7 +140,8 @@ class Zstd(Unpacked):
             raise DataError(
                 "zstd needs the package zstandard: pip install 'accord[zstd]'."
             ) from None
-        self.damage, self.new_member = (
-            zstandard.ZstdError,
-            zstandard.ZstdDecompressor().decompressobj,
-        )
+        self.damage = zstandard.ZstdError
+        self.decompressor: ZstdDecompressor = zstandard.ZstdDecompressor()
+
+    def new_member(self) -> Member:
+        return self.decompressor.decompressobj()

@@ -52,7 +52,8 @@ def read_prompts(path: str) -> Questions:
       DataError: the file cannot be read, or holds no prompt.
     """
     with located(path) as source:
-        ledger, found = Ledger(source.name), {}
+        ledger = Ledger(source.name)
+        found: dict[tuple[Turn, ...], Question] = {}
         for line, value in _rows(source, path):
             origin = Origin(source.name, line)
             try:

@@ -67,11 +67,13 @@ class Template:
     def _render(self, turns: Sequence[Turn], **options) -> str:
         messages = [{"role": turn.role, "content": turn.content} for turn in turns]
         try:
-            return self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            text = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
             said = str(error).strip() or type(error).__name__  # raise_exception('') says nothing
             raise Unfit("the chat template refuses the row", said.splitlines()[0][:200]) from error
+        assert isinstance(text, str), "tokenize=False gives text"
+        return text
 
     # ------------------------------------------------------------ tokens
 
@@ -231,6 +233,7 @@ def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
         )
     except Exception:  # the rows will say, one by one, what the template refuses
         return set()
+    assert isinstance(text, str), "tokenize=False gives text"
     ids = tokenizer(text.rpartition("zebra")[2], add_special_tokens=False)["input_ids"]
     return {ids[0]} if ids and ids[0] in specials(tokenizer) else set()
 

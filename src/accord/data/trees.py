@@ -5,7 +5,7 @@ always.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from accord.data.ledger import Rejection, excerpt, printable
@@ -246,7 +246,7 @@ def _template_finding(template: Template, examples: Sequence[Example]) -> Findin
         rendered = template.tokenizer.apply_chat_template(
             messages, tokenize=True, add_generation_prompt=True
         )
-        theirs = list(rendered["input_ids"] if hasattr(rendered, "keys") else rendered)
+        theirs = list(rendered["input_ids"] if isinstance(rendered, Mapping) else rendered)
         if theirs != ours:
             where = {"at": str(example.origin), "inference": theirs[:12], "training": ours[:12]}
             return Finding(

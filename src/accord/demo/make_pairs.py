@@ -98,8 +98,14 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
     ids = {prompt: _ids(model.tokenizer, prompt) for prompt in prompts}
     asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
     start = time.perf_counter()
-    options = {"max_new_tokens": MAX_NEW_TOKENS, "temperature": TEMPERATURE, "seed": seed}
-    answers = sample(model.network, model.tokenizer, [ids[prompt] for prompt in asked], **options)
+    answers = sample(
+        model.network,
+        model.tokenizer,
+        [ids[prompt] for prompt in asked],
+        max_new_tokens=MAX_NEW_TOKENS,
+        temperature=TEMPERATURE,
+        seed=seed,
+    )
     rate = sum(len(answer.tokens) for answer in answers) / (time.perf_counter() - start)
     scored: dict[str, list[Scored]] = {prompt: [] for prompt in prompts}
     scores = compound(answer.text for answer in answers)

@@ -34,7 +34,7 @@ from accord.training.run import start
 from accord.types import Logps, Tree, Turn
 
 HERE = Path(__file__).parent
-RECIPE = {
+RECIPE: dict[str, dict[str, object]] = {
     "model": {"name": EMBEDDED_NAME},
     "data": {"train": str(HERE / "train.jsonl"), "held_out": str(HERE / "held_out.jsonl")},
     "objective": {"name": "dpo", "beta": 0.1},
@@ -123,7 +123,7 @@ def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[S
     ]
     forward: Forward = choose(model, trees[:2])
     groups = [[trees[i] for i in group] for group in micro_batches(trees, 2048)]
-    policy = Logps.join([forward(group).reduce() for group in groups])
+    policy = Logps.join([forward.token_logps(group).reduce() for group in groups])
     reference = Logps.join([AdaptersOff(forward).logps(group) for group in groups])
     return bootstrap_mean((policy.sum - reference.sum).double().numpy())
 

@@ -69,7 +69,7 @@ def calibration(
     many pairs); Brier 1950, Monthly Weather Review 78; Cox 1958, Biometrika 45 (slope).
     """
     margins = np.asarray(margins, dtype=np.float64)
-    clusters = np.arange(len(margins)) if clusters is None else _numbered(clusters)
+    groups = np.arange(len(margins)) if clusters is None else _numbered(clusters)
     confidence = expit(np.abs(margins))  # [N] in [.5, 1)
     right = np.where(margins == 0, 0.5, margins > 0)
     place = _places(confidence)  # [N] bin of each pair
@@ -78,10 +78,10 @@ def calibration(
         for inside in (place == b for b in range(place.max() + 1))
     )
     return Calibration(
-        ece=_expected_error(right - confidence, place, clusters, seed),
+        ece=_expected_error(right - confidence, place, groups, seed),
         ece_of_chance=_of_chance(confidence, place, seed),
-        brier=bootstrap_mean((1 - expit(margins)) ** 2, clusters=list(clusters), seed=seed),
-        slope=slope(margins, clusters),
+        brier=bootstrap_mean((1 - expit(margins)) ** 2, clusters=list(groups), seed=seed),
+        slope=slope(margins, groups),
         bins=bins,
     )
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.cache_utils import Cache
 
 from accord.evaluate import shared_prompt
 from accord.evaluate.kv_cache import spread_rows
@@ -105,7 +106,9 @@ class Rows:
         unique = list(dict.fromkeys(prompts))
         place = {prompt: i for i, prompt in enumerate(unique)}
         self.rows = torch.tensor([place[prompt] for prompt in prompts], device=device)  # [B]
-        self.model, self.more, self.way = model, more, None
+        self.model, self.more = model, more
+        self.way: Copied | Shared | None = None
+        self.cache: Cache | None  # until a way has it
         logits, self.cache, self.mask = _prefill(model, unique, device)
         self.logits = logits[self.rows]  # [B, V]
         self._own: tuple[PreTrainedModel, str] | None = None
@@ -138,6 +141,7 @@ class Rows:
         """The first step with shared prompts, which shows whether the model can have them; None
         where not.
         """
+        assert self.cache is not None, "the first step, and so no way yet"
         cache = shared_prompt.shared_cache(self.cache, self.mask.bool(), self.rows, self.more)
         if cache is None or not self._take_attention():
             return None
@@ -165,7 +169,7 @@ class Rows:
 
 def _prefill(
     model, prompts: Sequence[tuple[int, ...]], device: torch.device
-) -> tuple[Tensor, object, Tensor]:
+) -> tuple[Tensor, Cache, Tensor]:
     """Compute prompts, padded on the left: logits of the next token [U, V], the cache, the mask of
     real positions [U, T].
     """
@@ -180,7 +184,7 @@ def _prefill(
     return logits, cache, mask
 
 
-def forward(model, ids: Tensor, mask: Tensor, cache) -> tuple[Tensor, object]:
+def forward(model, ids: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
     """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not
     count as a position.
     """

@@ -206,14 +206,15 @@ def _picker(temperature: float, top_p: float):
         return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
 
     def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        norm = logits.logsumexp(1) if temperature != 1 else None
-        known = logits.clone() if temperature != 1 else None
+        # the model's own numbers, at temperature 1, and what they sum to
+        known = (logits.clone(), logits.logsumexp(1)) if temperature != 1 else None
         # in place: fresh pages would cost as much as the sum
         weights = logits.sub_(logits.amax(1, keepdim=True))
         weights = (weights.div_(temperature) if temperature != 1 else weights).exp_()
         tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
         if known is not None:
-            return tokens, known.gather(1, tokens[:, None]).squeeze(1) - norm
+            own, norm = known
+            return tokens, own.gather(1, tokens[:, None]).squeeze(1) - norm
         return tokens, weights.gather(1, tokens[:, None]).squeeze(1).log() - weights.sum(1).log()
 
     return likeliest if temperature == 0 else drawn

@@ -22,6 +22,7 @@ from accord.forward.layout import micro_batches
 from accord.forward.logps import TokenLogps
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
+from accord.forward.scores import TokenScores
 from accord.objectives import BoundObjective
 from accord.types import Logps, Tree
 
@@ -86,7 +87,7 @@ def evaluate(
     scored = held_out.kind == objective.rows
     context = _context(held_out, forward, objective, reference, poll, world)
 
-    def record_group(records: Records, number: int, tokens: TokenLogps) -> None:
+    def record_group(records: Records, number: int, tokens: TokenLogps | TokenScores) -> None:
         group, known = groups[number], None
         if reference is not None:
             known = _once(held_out.reference, number, lambda: _polled(poll, reference.logps, group))
@@ -135,7 +136,7 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
 
 def _passes(
     groups: list[list[Tree]], forward: Forward, poll: Callable[[], None], world: World
-) -> Iterator[tuple[int | None, TokenLogps]]:
+) -> Iterator[tuple[int | None, TokenLogps | TokenScores]]:
     """Number and log-probs of each group that falls to this rank; no number where it only keeps the
     others company.
     """

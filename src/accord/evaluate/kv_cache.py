@@ -17,6 +17,9 @@ class RoomyLayer(DynamicLayer):
     still to come.
     """
 
+    keys: Tensor  # a layer becomes one of these only when it holds something
+    values: Tensor
+
     def make_room(self, rows: Tensor, more: int) -> None:
         """Take these rows of the batch, some of them several times, with room for so many more
         positions.
@@ -65,6 +68,7 @@ def spread_rows(cache: Cache, rows: Tensor, more: int) -> None:
     for layer in getattr(cache, "layers", ()):
         if type(layer) is DynamicLayer and layer.get_seq_length() > 0:
             layer.__class__ = RoomyLayer
+            assert isinstance(layer, RoomyLayer)
             layer.make_room(rows, more)
         else:
             layer.batch_select_indices(rows)

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import TypeGuard
 
 import torch
 from torch import Tensor
@@ -46,7 +47,7 @@ def packed(model: Module, tokens: int) -> Iterator[int]:
         for layer in layers:
             forward = partial(_multiply, _blocked(layer), layer.bias)
             if _same(layer, forward):
-                layer.forward = forward
+                vars(layer)["forward"] = forward
                 changed.append(layer)
         yield len(changed)
     finally:
@@ -58,7 +59,7 @@ def _supported() -> bool:
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
-def _fits(module: Module) -> bool:
+def _fits(module: Module) -> TypeGuard[Linear]:
     # A weight that is cut into parts (DTensor) or quantized is a Parameter of another type.
     plain = (
         type(module) is Linear

@@ -111,7 +111,7 @@ def spread(
         "entropy": torch.cat([look.entropy for look in looks]).mean().item(),
         "top1": torch.cat([look.top for look in looks]).mean().item(),
     }
-    return out | ({"kl": _mean([look.kl for look in looks])} if start is not None else {})
+    return out | ({"kl": _mean([look.divergence for look in looks])} if start is not None else {})
 
 
 @torch.no_grad()
@@ -120,7 +120,7 @@ def divergences(
 ) -> list[float]:
     """KL to the start of each sampled answer, nats; see `spread`."""
     return [
-        _look(model, prompt, sample, start).kl
+        _look(model, prompt, sample, start).divergence
         for prompt, sample in zip(prompts, samples, strict=True)
     ]
 
@@ -131,7 +131,13 @@ class _Look:
 
     entropy: Tensor  # [T] nats
     top: Tensor  # [T] probability of the likeliest token
-    kl: float | None  # nats, summed over the answer
+    kl: float | None  # nats, summed over the answer; None without a start
+
+    @property
+    def divergence(self) -> float:
+        """`kl` of a look that was taken with a start."""
+        assert self.kl is not None
+        return self.kl
 
 
 def _look(model: LanguageModel, prompt: Prompt, sample: Answered, start: Start | None) -> _Look:

@@ -131,7 +131,8 @@ def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor
     good, bad, start = [], [], 0
     for tree in trees:
         if len(tree.completions) == 2:
-            good.append(start), bad.append(start + 1)
+            good.append(start)
+            bad.append(start + 1)
         else:  # a demonstration counts as good
             good.append(-1 if tree.desirable is False else start)
             bad.append(start if tree.desirable is False else -1)

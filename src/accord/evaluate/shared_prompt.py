@@ -17,6 +17,7 @@ positions · d width.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,15 +83,21 @@ class SharedLayer(DynamicLayer):
     room ahead.
     """
 
+    keys: Tensor  # never None, as they may be in a layer that is still empty
+    values: Tensor
+
     def __init__(self, layer: DynamicLayer, mask: Tensor, places: Places, more: int):
         """
         Args:
           layer: the prompts as they were computed, which stays as it is.
           mask: [U, 1, 1, T] to be added to the prompts' scores.
         """
+        assert layer.keys is not None and layer.values is not None, "`shared_cache` looks first"
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.prompt, self.mask = (layer.keys, layer.values), mask
+        # of the tensors: not every release of transformers keeps the dtype in the layer
+        self.dtype, self.device = layer.keys.dtype, layer.keys.device
+        self.is_initialized = True
         self._place(places)
         self._held = [
             x.new_empty(len(places.number), x.shape[1], more, x.shape[3]) for x in self.prompt
@@ -113,7 +120,7 @@ class SharedLayer(DynamicLayer):
         self._show(start + key_states.shape[2])
         # a view of its own: a tensor of the layer that knew the layer would keep both alive
         keys = self.keys[:]
-        keys.shared = self
+        vars(keys)["shared"] = self
         return keys, self.values
 
     def keep(self, rows: Tensor, places: Places) -> None:
@@ -129,7 +136,8 @@ class SharedLayer(DynamicLayer):
     def _place(self, places: Places) -> None:
         """Let go of prompts that have no row any more."""
         if len(places.prompts) < len(self.mask):
-            self.prompt = tuple(x[places.prompts] for x in self.prompt)
+            keys, values = self.prompt
+            self.prompt = keys[places.prompts], values[places.prompts]
             self.mask = self.mask[places.prompts]
         self.places = places
 
@@ -150,7 +158,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
       prompt: [B] the prompt of each row.
       more: positions that each row will add at most.
     """
-    layers = getattr(cache, "layers", ())
+    layers: Sequence = getattr(cache, "layers", ())  # of any kind, looked at here
     plain = layers and all(
         type(layer) is DynamicLayer and layer.get_seq_length() > 0 for layer in layers
     )
@@ -159,7 +167,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
     places = Places.of(prompt)
     if places.each == 1 or places.size > EMPTY * len(prompt):
         return None
-    added = torch.zeros(mask.shape, dtype=layers[0].dtype).masked_fill_(~mask, -torch.inf)[
+    added = torch.zeros(mask.shape, dtype=layers[0].keys.dtype).masked_fill_(~mask, -torch.inf)[
         :, None, None
     ]
     made = copy.copy(cache)

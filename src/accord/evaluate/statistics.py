@@ -149,7 +149,7 @@ def bootstrap_mean(
     """
     return bootstrap_ratio(
         values,
-        np.ones(len(values)),
+        np.ones(len(np.asarray(values))),
         clusters=clusters,
         seed=seed,
         resamples=resamples,

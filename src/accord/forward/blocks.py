@@ -173,4 +173,10 @@ def _batch(group: list[Block], groups: int, tokens: int, device: torch.device) -
     # A padded query is at position 0 and sees the first key, so its softmax is finite; nobody reads
     # it.
     holes = sent(padded, device) if padded.any() else None
-    return Batch(*(sent(x, device) for x in (heads, key.flatten(), query_at, key_at)), holes)
+    return Batch(
+        sent(heads, device),
+        sent(key.flatten(), device),
+        sent(query_at, device),
+        sent(key_at, device),
+        holes,
+    )

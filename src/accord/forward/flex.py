@@ -132,21 +132,22 @@ class Places:
 
 def places(layout: Layout) -> Places:
     """The tour of a layout, padded."""
-    first, behind = _tour(layout.segments)
+    tour = _tour(layout.segments)
     lengths = torch.tensor([len(segment) for segment in layout.segments])
     spare = padded_length(layout.tokens) - layout.tokens
     alone = len(layout.segments) + torch.arange(spare)
-    columns = [torch.tensor(numbers).repeat_interleave(lengths) for numbers in (first, behind)]
+    columns = [torch.tensor(numbers).repeat_interleave(lengths) for numbers in tour]
     first, behind = torch.cat([columns[0], alone]), torch.cat([columns[1], alone + 1])
     position = F.pad(layout.positions, (0, spare)).to(torch.int32)
-    return Places(*(sent(x.to(torch.int32), position.device) for x in (first, behind)), position)
+    first, behind = (sent(x.to(torch.int32), position.device) for x in (first, behind))
+    return Places(first, behind, position)
 
 
 def _tour(segments: tuple[Segment, ...]) -> tuple[list[int], list[int]]:
     """Number of each segment in depth-first order, and one more than the last number below it."""
     index = {(segment.start, segment.stop): i for i, segment in enumerate(segments)}
     children: list[list[int]] = [[] for _ in segments]
-    roots = []
+    roots: list[int] = []
     for i, segment in enumerate(segments):
         (children[index[segment.ancestors[-1]]] if segment.ancestors else roots).append(i)
     first, behind = [0] * len(segments), [0] * len(segments)

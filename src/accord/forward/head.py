@@ -44,7 +44,7 @@ def token_logps(
       float32 in nats, not differentiable.
     """
     if chunk is None:
-        chunk = rows_at_once(hidden.device, head.module.weight.shape[0])
+        chunk = rows_at_once(hidden.device, head.weight.shape[0])
     if head.plain and hidden.device.type == "cuda":
         return head_gpu.token_logps(hidden, targets, head, chunk)
     if head.plain:
@@ -57,16 +57,16 @@ class _ChunkedLogps(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, hidden, weight, targets, head, chunk):
-        logps, entropy, lse = [], [], []
+        logps, entropies, lse = [], [], []
         for h, t in zip(hidden.split(chunk), targets.split(chunk)):
             logits = head.scaled(h @ weight.T)
             total = torch.logsumexp(logits, dim=-1)
             logps.append(logits.gather(1, t[:, None]).squeeze(1) - total)
-            entropy.append(_entropy(logits, total))
+            entropies.append(_entropy(logits, total))
             lse.append(total)
         ctx.save_for_backward(hidden, weight, targets, torch.cat(lse))
         ctx.head, ctx.chunk = head, chunk
-        entropy = torch.cat(entropy)
+        entropy = torch.cat(entropies)
         ctx.mark_non_differentiable(entropy)
         return torch.cat(logps), entropy
 
@@ -83,11 +83,12 @@ class _ChunkedLogps(torch.autograd.Function):
             d = ctx.head.scaled(h @ weight.T).sub_(lse[rows, None]).exp_().mul_(-g[:, None])
             d[torch.arange(len(t), device=d.device), t] += g
             d = d.mul_(ctx.head.scale).to(weight.dtype)
-            if wants_hidden:
+            if grad_hidden is not None:
                 grad_hidden[rows] = d @ weight
-            if wants_weight:
+            if grad_weight is not None:
                 grad_weight += d.T @ h
-        return grad_hidden, grad_weight.to(weight.dtype) if wants_weight else None, None, None, None
+        whole = None if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, whole, None, None, None
 
 
 @torch.no_grad()

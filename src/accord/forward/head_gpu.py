@@ -64,11 +64,12 @@ class _FusedLogps(torch.autograd.Function):
             rows = slice(start, start + ctx.chunk)
             h = hidden[rows]
             d = slope(h @ weight.T, targets[rows], lse[rows], grad[rows], ctx.scale)
-            if wants_hidden:
+            if grad_hidden is not None:
                 torch.mm(d, weight, out=grad_hidden[rows])
-            if wants_weight:
+            if grad_weight is not None:
                 grad_weight += d.T @ h
-        return grad_hidden, grad_weight.to(weight.dtype) if wants_weight else None, None, None, None
+        whole = None if grad_weight is None else grad_weight.to(weight.dtype)
+        return grad_hidden, whole, None, None, None
 
 
 # ---------------------------------------------------------------- between the products
@@ -132,5 +133,6 @@ def kernels(device: str, backend: str = "inductor") -> Kernels:
 def compiled(backend: str) -> Kernels:
     """Both functions through torch.compile; a second number of rows makes the kernels take any."""
     return Kernels(
-        *(torch.compile(function, backend=backend, fullgraph=True) for function in (_read, _slope))
+        torch.compile(_read, backend=backend, fullgraph=True),
+        torch.compile(_slope, backend=backend, fullgraph=True),
     )

@@ -149,13 +149,14 @@ def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     longest = max(len(ids) for _, ids in rows)
     ids = torch.zeros(len(rows), longest, dtype=torch.long)
     mask = torch.zeros_like(ids)
-    row, column = [], []
+    owners: list[int] = []
+    places: list[int] = []
     for n, (prompt, tokens) in enumerate(rows):
         ids[n, : len(tokens)] = torch.tensor(tokens)
         mask[n, : len(tokens)] = 1
-        row.extend([n] * (len(tokens) - prompt))
-        column.extend(range(prompt, len(tokens)))
-    row, column = torch.tensor(row), torch.tensor(column)
+        owners.extend([n] * (len(tokens) - prompt))
+        places.extend(range(prompt, len(tokens)))
+    row, column = torch.tensor(owners), torch.tensor(places)
     positions = (mask.cumsum(1) - 1).clamp(min=0)
     count = torch.tensor([len(tokens) - prompt for prompt, tokens in rows])
     return Padded(

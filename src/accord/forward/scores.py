@@ -78,11 +78,11 @@ def oracle_scores(
     """
     rows = [(*tree.prompt, *completion) for tree in trees for completion in tree.completions]
     with attending(model, attention):
-        values = [
+        each = [
             model.network(torch.tensor([row], device=model.device), use_cache=False).logits[0, 0]
             for row in rows
         ]
-    values = torch.stack(values)
+    values = torch.stack(each)
     count = torch.tensor(
         [len(completion) for tree in trees for completion in tree.completions], device=model.device
     )

@@ -91,7 +91,7 @@ TRAINER: dict[str, Rule] = {
 }
 
 # How adapters are initialised or scaled in ways that accord has not.
-ADAPTERS: dict[str, Rule] = {
+ADAPTERS: dict[str, Without] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
     "load_in_8bit": Without(

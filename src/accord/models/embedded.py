@@ -139,11 +139,8 @@ def _convert(source: Path, staging: Path) -> None:
     import transformers
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    where = {
-        "pretrained_model_name_or_path": str(source.parent),
-        "gguf_file": source.name,
-        "local_files_only": True,
-    }
+    folder = str(source.parent)
+    file = {"gguf_file": source.name, "local_files_only": True}
     # Newer versions of transformers otherwise keep the weights in 4-bit blocks where they have a
     # kernel for them.
     config_class = getattr(transformers, "GgufConfig", None)
@@ -151,8 +148,8 @@ def _convert(source: Path, staging: Path) -> None:
     # Some of its bars are tqdm's own and heed no setting: standard error is put aside for the
     # while.
     with quiet(), contextlib.redirect_stderr(io.StringIO()):
-        loaded = AutoModelForCausalLM.from_pretrained(**where, dtype=torch.float32, **dense)
-        tokenizer = AutoTokenizer.from_pretrained(**where)
+        loaded = AutoModelForCausalLM.from_pretrained(folder, **file, dtype=torch.float32, **dense)
+        tokenizer = AutoTokenizer.from_pretrained(folder, **file)
         config = loaded.config
         if hasattr(config, "quantization_config"):
             del config.quantization_config  # the weights are no longer quantized

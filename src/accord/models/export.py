@@ -39,7 +39,7 @@ def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> N
                 name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)
             }
             state = {**model.peft.state_dict(), **trained}
-            model.peft.save_pretrained(folder, state_dict=state, selected_adapters=[TRAINED])
+            model.peft.save_pretrained(str(folder), state_dict=state, selected_adapters=[TRAINED])
             _name_base(folder, model)
         else:
             model.network.save_pretrained(folder)
@@ -117,6 +117,7 @@ def merge(
     Raises:
       CheckpointError: the merge lost more than half of it.
     """
+    assert model.peft is not None, "without adapters there is nothing to merge"
     with quiet():
         peft = copy.deepcopy(model.peft).float()
         trained = logits(peft, probe)

@@ -85,7 +85,7 @@ class LanguageModel:
 
     def add_critic(self) -> None:
         """A value head of float32 zeros: nothing is expected before anything is known."""
-        width = self.head.module.weight.shape[1]
+        width = self.head.weight.shape[1]
         self.critic = torch.nn.Linear(width, 1, device=self.device, dtype=torch.float32)
         with torch.no_grad():
             for parameter in self.critic.parameters():

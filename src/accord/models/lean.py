@@ -29,7 +29,8 @@ def make_lean(network: Module) -> int:
         for module in network.modules():
             lean = next((lean for fits, lean in KINDS if fits(module)), None)
             if lean is not None and _same_numbers(module, lean):
-                module.__class__ = _subclass(type(module), lean)
+                own: type = type(module)
+                module.__class__ = _subclass(own, lean)
                 replaced += 1
     return replaced
 
@@ -39,16 +40,20 @@ def _same_numbers(module: Module, lean: type) -> bool:
     """Whether the replacement computes bitwise what the module itself computes."""
     weight = next(module.parameters())
     x = torch.randn(ROWS, weight.shape[-1], dtype=weight.dtype, device=weight.device)
-    return torch.equal(module(x), lean.forward(module, x))
+    return torch.equal(module(x), vars(lean)["forward"](module, x))
 
 
 @cache
 def _subclass(own: type, lean: type) -> type:
-    return type(f"Lean{own.__name__}", (own,), {"forward": lean.forward, "__doc__": lean.__doc__})
+    forward = vars(lean)["forward"]
+    return type(f"Lean{own.__name__}", (own,), {"forward": forward, "__doc__": lean.__doc__})
 
 
 class LeanRMSNorm:
     """weight · x / sqrt(mean(x²) + ε), in float32 inside, keeping x and one number a token."""
+
+    weight: Tensor  # these two: of the module that takes this `forward`
+    variance_epsilon: float
 
     def forward(self, x: Tensor) -> Tensor:
         return _RMSNorm.apply(x, self.weight, self.variance_epsilon)
@@ -79,6 +84,10 @@ class _RMSNorm(torch.autograd.Function):
 class LeanGatedMLP:
     """down(silu(gate(x)) · up(x)), keeping gate and up."""
 
+    gate_proj: Module  # these three: of the module that takes this `forward`
+    up_proj: Module
+    down_proj: Module
+
     def forward(self, x: Tensor) -> Tensor:
         return self.down_proj(_Gated.apply(self.gate_proj(x), self.up_proj(x)))
 
@@ -96,8 +105,10 @@ class _Gated(torch.autograd.Function):
 
 
 def _is_norm(module: Module) -> bool:
-    names = {name for name, _ in module.named_parameters()}
-    return names == {"weight"} and hasattr(module, "variance_epsilon") and module.weight.dim() == 1
+    own = dict(module.named_parameters())
+    if set(own) != {"weight"} or not hasattr(module, "variance_epsilon"):
+        return False
+    return own["weight"].dim() == 1
 
 
 def _is_gated_mlp(module: Module) -> bool:

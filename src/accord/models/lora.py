@@ -40,7 +40,8 @@ def add_lora(
         targets = attention_names(model.network)
     config = LoraConfig(
         r=rank,
-        lora_alpha=alpha,
+        # PEFT declares an int; it only divides alpha by the rank
+        lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=targets,
         lora_dropout=dropout,
         use_dora=dora,
@@ -105,6 +106,7 @@ def add_reference_adapter(model: LanguageModel) -> None:
     """A second adapter, equal to the one that trains and not trained: what a moving reference is
     made of.
     """
+    assert model.peft is not None, "a moving reference needs an adapter that trains"
     trained = model.trainable()
     with torch.random.fork_rng():  # its first values are drawn, and then replaced
         model.peft.add_adapter(
@@ -119,6 +121,7 @@ def forget_reference_adapter(model: LanguageModel) -> None:
     """Take the frozen copy of an incoming adapter out: `as_reference` is then the base, without any
     adapter.
     """
+    assert model.peft is not None, "no adapter, and so none to take out"
     model.peft.delete_adapter(REFERENCE)
 
 

@@ -27,7 +27,8 @@ def recompute_activations(model: LanguageModel) -> int:
         if isinstance(m, GradientCheckpointingLayer) and not recomputes(m)
     ]
     for layer in layers:
-        layer.__class__ = _subclass(type(layer))
+        own: type = type(layer)
+        layer.__class__ = _subclass(own)
     return len(layers)
 
 

@@ -40,6 +40,7 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
     """
     embedding = model.network.get_input_embeddings()
     weight, padding = embedding.weight, getattr(embedding, "padding_idx", None)
+    assert isinstance(weight, torch.Tensor)
     used = sorted(
         {token for tree in trees for part in (tree.prompt, *tree.completions) for token in part}
     )

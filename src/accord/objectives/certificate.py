@@ -141,7 +141,7 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
     """The points as rows of a kind: a pair as it is, as two labelled answers, or its chosen answer
     alone.
     """
-    rows = []
+    rows: list[Row] = []
     for name in points:
         chosen, rejected = (Answer(*numbers) for numbers in _POINTS[name])
         if kind == "pairs":
@@ -213,13 +213,14 @@ def _losses(
 
 
 def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
-    kind = Scores if bound.needs == "scores" else Logps
-    answers = [
-        kind(one, torch.tensor([row.answers[index].count for row in rows]))
-        for index, one in enumerate(sums)
+    counts = [
+        torch.tensor([row.answers[index].count for row in rows]) for index in range(len(sums))
     ]
     if bound.needs == "scores":
-        return PairScores(*answers, torch.tensor([row.margin for row in rows], dtype=sums.dtype))
+        chosen, rejected = map(Scores, sums, counts)
+        margin = torch.tensor([row.margin for row in rows], dtype=sums.dtype)
+        return PairScores(chosen, rejected, margin)
+    answers = list(map(Logps, sums, counts))
     if bound.rows == "pairs":
         return PairLogps(*answers)
     if bound.rows == "labelled":

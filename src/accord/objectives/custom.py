@@ -22,7 +22,7 @@ from torch import Tensor
 
 from accord.imported import import_function, said
 from accord.objectives.objective import Objective
-from accord.objectives.options import Anything, Kind, Number
+from accord.objectives.options import Anything, Bounded, Kind, Number, with_kinds
 from accord.objectives.pairs import beta_log_ratio
 from accord.objectives.supervised import mean_log_prob
 from accord.types import (
@@ -126,7 +126,7 @@ def _ratio_reward(policy: Logps, reference: Logps | None, **options: object) -> 
     return beta_log_ratio(policy, reference, beta=beta if isinstance(beta, float) else 1.0)
 
 
-def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Callable[..., LossOutput]:
+def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Bounded[..., LossOutput]:
     """The function with its kinds, no way for a gradient into the reference, and a LossOutput for a
     bare tensor.
     """
@@ -136,8 +136,7 @@ def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Callable[..., L
         output = original(policy, *map(_detached, reference), **options)
         return LossOutput(output) if isinstance(output, Tensor) else output
 
-    function.kinds = kinds
-    return function
+    return with_kinds(function, kinds)
 
 
 def _detached(rows: RowLogps) -> RowLogps:

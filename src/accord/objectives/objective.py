@@ -5,11 +5,15 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
-from accord.objectives.options import Kind, nearest
+from accord.objectives.options import Bounded, Kind, nearest
 from accord.types import Logps, LossOutput, RowLogps, Scores, UsageError
+
+if TYPE_CHECKING:
+    from accord.objectives.policy_gradient import Rollouts
 
 # Below this β a nat of log-ratio hardly counts: the policy may go anywhere for a margin.
 TINY_BETA = 0.005
@@ -48,12 +52,14 @@ class Objective:
     """One row of the table: a loss function, and what it needs and means."""
 
     name: str
-    function: Callable[..., LossOutput]
+    function: Bounded[..., LossOutput]
     # "pairs", "labelled" or "demonstrations": what it trains on; "rollouts": the policy's own
     # answers
     rows: str
     reference: bool  # whether it measures against a reference
-    reward: Callable[..., Tensor]  # (policy: Logps, reference: Logps | None, **options) -> [N]
+    reward: Callable[
+        ..., Tensor
+    ]  # (policy: Logps | Scores, reference: Logps | None, **options) -> [N]
     convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
     # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
     learning_rate: float
@@ -150,12 +156,12 @@ class BoundObjective:
     options: dict
 
     def losses(
-        self, policy: RowLogps, reference: RowLogps | None = None, **context: Tensor
+        self, policy: RowLogps | Rollouts, reference: RowLogps | None = None, **context: Tensor
     ) -> LossOutput:
         """The loss of each of B rows, not reduced.
 
         Args:
-          policy: log-probs of rows of the kind `rows`.
+          policy: log-probs (or scores) of rows of the kind `rows`, which is one of these types.
           reference: log-probs of the same rows, exactly where `reference` is true.
           context: what `context` computed from the whole batch.
 

@@ -12,8 +12,13 @@ import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Real
+from typing import ParamSpec, Protocol, TypeVar, runtime_checkable
 
 from accord.types import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -122,21 +127,36 @@ def _shown(value: object) -> str:
         return "a number of thousands of digits"
 
 
-def bounded(**kinds: Kind) -> Callable[[Callable], Callable]:
+@runtime_checkable
+class Bounded(Protocol[P, R_co]):
+    """A function that says what each of its keywords accepts."""
+
+    kinds: dict[str, Kind]
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R_co: ...
+
+
+def with_kinds(function: Callable[P, R], kinds: dict[str, Kind]) -> Bounded[P, R]:
+    """The same function, with what its keywords accept as its attribute `kinds`."""
+    function.__dict__["kinds"] = kinds
+    assert isinstance(function, Bounded)
+    return function
+
+
+def bounded(**kinds: Kind) -> Callable[[Callable[P, R]], Bounded[P, R]]:
     """Declares what each keyword of an objective accepts, and checks it at every call.
 
     Calls from Python and recipes thereby meet the same bounds. The kinds stand as `function.kinds`.
     """
 
-    def decorate(function: Callable) -> Callable:
+    def decorate(function: Callable[P, R]) -> Bounded[P, R]:
         @functools.wraps(function)
-        def checked(*args, **kwargs):
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
             for name in kwargs.keys() & kinds.keys():
                 kinds[name].check(function.__name__, name, kwargs[name])
             return function(*args, **kwargs)
 
-        checked.kinds = kinds
-        return checked
+        return with_kinds(checked, kinds)
 
     return decorate
 

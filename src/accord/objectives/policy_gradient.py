@@ -10,13 +10,12 @@ N answers · C their tokens, laid end to end in the order of the answers.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from accord.objectives.options import Choice, Number, bounded
+from accord.objectives.options import Bounded, Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
 # nats of one token's log-ratio that are told apart: e^20 is finite in float32, e^89 is not
@@ -290,7 +289,7 @@ def _mean(rollouts: Rollouts, values: Tensor) -> Tensor:
 class PolicyMethod:
     """A loss, the advantages that it is meant for, and what its sum is divided by."""
 
-    function: Callable[..., LossOutput]
+    function: Bounded[..., LossOutput]
     # of accord.online.advantages: "gae", "group" (over the deviation), "group_unscaled",
     # "leave_one_out", "baseline"
     advantages: str

@@ -19,7 +19,7 @@ from accord.objectives.objective import BoundObjective, Objective
 from accord.objectives.options import Choice, Kind, Number
 from accord.objectives.pairs import log_ratio
 from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, value_losses
-from accord.types import LossOutput, UsageError
+from accord.types import LossOutput, RowLogps, UsageError
 
 PENALTY = Number(
     at_least=0, hint="Weight of the KL to the reference in the reward; papers use 0.01 to 0.2."
@@ -107,8 +107,11 @@ class BoundPolicy(BoundObjective):
 
     objective: PolicyObjective
 
-    def losses(self, policy: Rollouts, reference: None = None, **context: Tensor) -> LossOutput:
+    def losses(
+        self, policy: RowLogps | Rollouts, reference: RowLogps | None = None, **context: Tensor
+    ) -> LossOutput:
         """The loss of each of N answers, not reduced; without the value head's."""
+        assert isinstance(policy, Rollouts), "a policy gradient is given sampled answers"
         own = {name: self.options[name] for name in self.objective.function.kinds}
         return self.objective.function(policy, **own)
 

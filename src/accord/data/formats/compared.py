@@ -26,7 +26,7 @@ def pku(row: Row) -> list[Draft]:
 
     To train on safety where it has both: columns={"better_response_id": "safer_response_id"}.
     """
-    column = row.name("better_response_id|safer_response_id")
+    column = row.column("better_response_id|safer_response_id")
     if row.get("safer_response_id", row[column]) != row[column]:
         row.notes.append("the better answer is not the safer one")
     return _ordered(
@@ -49,10 +49,10 @@ def webgpt(row: Row) -> list[Draft]:
 
 def helpsteer(row: Row) -> list[Draft]:
     """HelpSteer 2 and 3, preferences from -3 (the first is much better) to 3 (the second is)."""
-    column = row.name("overall_preference|preference_strength")
+    column = row.column("overall_preference|preference_strength")
     strength = parts.number(row[column], column)
     _refuse_tie(strength, f"{column} is 0")
-    answers = row.name("response1|response_1"), row.name("response2|response_2")
+    answers = row.column("response1|response_1"), row.column("response2|response_2")
     return _ordered(row, "context|prompt", *answers, first=strength < 0)
 
 

@@ -33,7 +33,7 @@ class Draft:
 
 def prompt_of(row: Row, columns: str) -> tuple[Turn, ...]:
     """The prompt that stands in one of the columns `"a|b"`, after the row's system text if it has any."""
-    name = row.name(columns)
+    name = row.column(columns)
     return after_system(row, parts.prompt(row[name], name))
 
 
@@ -42,7 +42,7 @@ def after_system(row: Row, before: tuple[Turn, ...]) -> tuple[Turn, ...]:
     said = row.pick("system|system_prompt", "")
     if said in ("", None) or (before and before[0].role == "system"):
         return before
-    return (Turn("system", parts.text(said, row.name("system|system_prompt"))), *before)
+    return (Turn("system", parts.text(said, row.column("system|system_prompt"))), *before)
 
 
 def pair(

@@ -122,7 +122,7 @@ def ms_swift(row: Row) -> list[Draft]:
 
 def last_answer(row: Row, columns: str) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
     """A conversation split into its prompt and its last message, which must be an answer."""
-    name = row.name(columns)
+    name = row.column(columns)
     said = parts.turns(row[name], name)
     if not said:
         raise RowError("no prompt", f"{name} is an empty list of messages.")

@@ -51,6 +51,12 @@ class Row(dict):
         """Which of the columns `"a|b|c"` the row has: the first of them."""
         return next((name for name in choice.split("|") if name in self), None)
 
+    def column(self, choice: str) -> str:
+        """As `name`, where the format needs one of these columns, so that the row has one."""
+        name = self.name(choice)
+        assert name is not None, f"the row has none of {choice}"
+        return name
+
     def pick(self, choice: str, default: object = None) -> object:
         """The value of the first of the columns `"a|b|c"` that the row has."""
         name = self.name(choice)
@@ -130,7 +136,7 @@ def prompt(value: object, where: str = "prompt") -> tuple[Turn, ...]:
 def is_transcript(value: str) -> bool:
     """Whether text is a whole HH prompt: it starts with a human's turn and ends by handing over."""
     found = SPEAKER.match(value)
-    return bool(found) and found[1] == "Human" and value.rstrip().endswith("\n\nAssistant:")
+    return found is not None and found[1] == "Human" and value.rstrip().endswith("\n\nAssistant:")
 
 
 def is_dialogue(value: object) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
@@ -36,7 +36,7 @@ def _best_worst(scored: list[Scored]) -> Iterator[tuple[Scored, Scored]]:
 
 # From answers in falling order of worth to the pairs (better, worse) they give. Equal ones never
 # make a pair.
-POLICIES = {
+POLICIES: dict[str, Callable[[list[Scored]], Iterable[tuple[Scored, Scored]]]] = {
     "best-worst": _best_worst,
     "adjacent": pairwise,
     "all": lambda scored: combinations(scored, 2),
@@ -101,8 +101,14 @@ def is_ranked(row: Row) -> bool:
     )
 
 
+def _answers(row: Row) -> list:
+    answers = row.pick(ANSWERS)
+    assert isinstance(answers, list), "`is_ranked` looks at the row first"
+    return answers
+
+
 def _scored(row: Row) -> list[Scored]:
-    answers, name = row.pick(ANSWERS), row.name(ANSWERS)
+    answers, name = _answers(row), row.name(ANSWERS)
     beside = row.name(SCORES) or row.name(RANKS)
     if beside is None or not isinstance(row[beside], list):
         return [
@@ -122,7 +128,7 @@ def _by_rank(row: Row) -> bool:
     beside = row.pick(f"{SCORES}|{RANKS}")
     if isinstance(beside, list):
         return row.name(SCORES) is None
-    return _key(row.pick(ANSWERS)[0], SCORE) is None
+    return _key(_answers(row)[0], SCORE) is None
 
 
 def _worth_inside(one: dict) -> float:
@@ -141,7 +147,9 @@ def _spoken(one: dict) -> dict:
 
 def _bare(one: object) -> object:
     """An answer without its wrapping, unless it is a message."""
-    wrapped = isinstance(one, dict) and not {"role", "from"} & set(one) and _key(one, SAID)
+    if not isinstance(one, dict) or {"role", "from"} & set(one):
+        return one
+    wrapped = _key(one, SAID)
     return one[wrapped] if wrapped else one
 
 

@@ -43,4 +43,4 @@ def conversation(row: Row) -> list[Draft]:
 
 
 def _label(row: Row) -> bool:
-    return parts.label(row.pick(LABEL), row.name(LABEL))
+    return parts.label(row.pick(LABEL), row.column(LABEL))

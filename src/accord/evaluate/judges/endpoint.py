@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
+from typing import Generic, TypeVar
 
 import httpx
 
@@ -33,6 +34,7 @@ HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
 LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
 LONGEST_REPLY = 1 << 22  # bytes
 Chat = list[dict]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -50,16 +52,16 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Wanted(Generic[T]):
     """What a reply is to be read as."""
 
     name: str  # such as "verdict": what it is called in messages and in the files that keep it
     # a reply's text; None where that is none, Failed where it is of no use
-    read: Callable[[object], object | None]
-    write: Callable[[object], str]  # what `read` reads back
+    read: Callable[[object], T | Failed | None]
+    write: Callable[[T], str]  # what `read` reads back
 
 
-VERDICT = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
+VERDICT: Wanted[Verdict] = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
 
 
 @dataclass
@@ -210,11 +212,9 @@ class Endpoint:
         """
         until, content = time.monotonic() + self.settings.timeout, b""
         # As ASCII, since half a surrogate pair in a stranger's text has no UTF-8.
-        sent = {
-            "content": json.dumps(body).encode("ascii"),
-            "headers": {"content-type": "application/json"},
-        }
-        with client.stream("POST", self.address, **sent) as answer:
+        sent = json.dumps(body).encode("ascii")
+        kind = {"content-type": "application/json"}
+        with client.stream("POST", self.address, content=sent, headers=kind) as answer:
             for piece in answer.iter_bytes():
                 content += piece
                 if len(content) > LONGEST_REPLY:
