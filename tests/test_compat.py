@@ -512,7 +512,9 @@ def private_reads(text: str, own: set[str]) -> list[str]:
                 root = root.value if isinstance(root, ast.Attribute) else root.func
             theirs = isinstance(root, ast.Name) and root.id in foreign
             mine = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
-            if (is_private(node.attr) and (theirs or not (mine or node.attr in own))) or (theirs and ast.unparse(node).startswith(INNER_MODULES)):
+            if (is_private(node.attr) and (theirs or not (mine or node.attr in own))) or (
+                theirs and ast.unparse(node).startswith(INNER_MODULES)
+            ):
                 found.append((node, ast.unparse(node)))
         elif isinstance(node, ast.Import | ast.ImportFrom):
             module = getattr(node, "module", None) or ""

@@ -104,6 +104,12 @@ class DataConfig(Section):
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
 
+    @property
+    def held_out_file(self) -> str:
+        """`held_out`, read where it is known to be given."""
+        assert self.held_out is not None, "whoever asks has required a held-out file"
+        return self.held_out
+
 
 class MovingConfig(Section):
     every: Positive = 512
@@ -249,6 +255,18 @@ class Config(Section):
     """The run's folder; it must not exist. None makes a new one under runs/."""
     allow: tuple[str, ...] = ()
     """Permissions for what is refused otherwise; each is recorded with the run."""
+
+    @property
+    def rollout_settings(self) -> RolloutsConfig:
+        """The section `rollouts`, read where a run is known to have one."""
+        assert self.rollouts is not None, "only a run that draws its own answers asks for these"
+        return self.rollouts
+
+    @property
+    def run_folder(self) -> Path:
+        """`output`, read where a folder is known to be named."""
+        assert self.output is not None, "a run of a larger plan has a folder of its own"
+        return Path(self.output)
 
     @model_validator(mode="before")
     @classmethod

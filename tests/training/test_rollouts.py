@@ -2,6 +2,7 @@
 twice, nothing lost in silence.
 """
 
+import io
 import json
 import re
 import shutil
@@ -21,7 +22,7 @@ from accord.online.estimates import Carried
 from accord.online.pairing import Pairing
 from accord.online.rewards.reward import Rewards, Weighted
 from accord.report.page import write_report
-from accord.training import online, rollouts, sampled, sampled_proofs
+from accord.training import dry, online, rollouts, sampled, sampled_proofs
 from accord.training.answered import judged
 from accord.training.export import checkpointed
 from accord.training.files import read_json
@@ -533,3 +534,21 @@ def test_any_split_gives_one_gradient(tiny_folder, prompts):
         accumulate(replace(ready.learner, micro_tokens=budget), batch, masters)
         found.append(torch.cat([g.flatten() for g in masters.gradients().values()]).clone())
     assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm() and found[1].norm() > 0
+
+
+@pytest.mark.parametrize(
+    "method, sides", [("grpo", ["answer"] * 3), ("dpo", ["chosen", "rejected"])]
+)
+def test_a_dry_run_shows_the_first_answers(method, sides, tiny_folder, prompts):
+    """Prompts have no answers to show but those that the policy gives."""
+    ready = ready_for(
+        tiny_folder,
+        str(prompts / "train.txt"),
+        method=method,
+        assignments=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()],
+    )
+    stream = io.StringIO()
+    shown = dry.show(ready, stream)["shown"]
+    assert [len(one["completions"]) for one in shown] == [len(sides)] * 2
+    assert re.findall(r"^  (\w+) +⟦", stream.getvalue(), re.M) == sides * 2
+    assert all(str(prompts / "train.txt") in one["at"] for one in shown)

@@ -19,6 +19,7 @@ from accord.assess.judging import Judging, contests_of, judged_figures, make_jud
 from accord.assess.opened import Opened, open_model
 from accord.config import Config
 from accord.evaluate.generate import Sample
+from accord.evaluate.held_out import HeldOut
 from accord.evaluate.judges.verdict import Judge
 from accord.evaluate.records import Records
 from accord.models import fingerprint
@@ -170,7 +171,7 @@ def _with_rows(config: Config, rows: int | None) -> Config:
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"rows": rows})})
 
 
-def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, object]:
+def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, HeldOut]:
     """Records of every row, and their figures."""
     objective = session.ruler.objective
     held_out = held_out_of(_with_rows(session.opened.config, request.rows), session.rows, objective)
@@ -220,7 +221,8 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
         found |= {"kl": divergence(policy, session.anchor, ids, own), "kl_to": session.anchor.says}
     if judge is None:
         return {"answers": found}
-    against, theirs = _opponent(request, other_side, other, turns)
+    assert request.judging is not None, "a judge was asked for"
+    against, theirs = _opponent(request.judging, drawing, other_side, other, turns)
     say(f"judged by {judge.name}, against {against}")
     return {
         "answers": found,
@@ -229,20 +231,18 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
 
 
 def _opponent(
-    request: Request, side: Side | None, answers: list[Sample] | None, turns: list
+    judging: Judging, drawing: Drawing, side: Side | None, answers: list[Sample] | None, turns: list
 ) -> tuple[str, list[Sample]]:
     """Whose answers the model's are judged against: --against, else what it is measured against.
 
     Raises:
       UsageError: there is neither.
     """
-    name = request.judging.against
+    name = judging.against
     if name is not None:
         other = open_model(name)
-        return name, Side(name, other.model, nullcontext, other.template).answer(
-            turns, request.drawing
-        )
-    if side is None:
+        return name, Side(name, other.model, nullcontext, other.template).answer(turns, drawing)
+    if side is None or answers is None:
         raise UsageError(
             "--judge compares answers with another model's, and there is no reference. Name one:"
             " --against MODEL."

@@ -106,7 +106,7 @@ def _logps(
 
 
 def _group(policy: Forward, reference: Reference | None, trees: list[Tree]) -> Logps:
-    return policy(trees).reduce() if reference is None else reference.logps(trees)
+    return policy.token_logps(trees).reduce() if reference is None else reference.logps(trees)
 
 
 def _nats(logps: Logps) -> np.ndarray:

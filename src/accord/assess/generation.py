@@ -151,10 +151,10 @@ def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
 
 
 def _questions(prompts: str | None, prompt: str | None) -> Questions | _Single:
-    if (prompts is None) == (prompt is None):
-        raise UsageError("Give either --prompts FILE or --prompt TEXT.")
-    if prompts is not None:
+    if prompts is not None and prompt is None:
         return read_prompts(prompts)
+    if prompt is None or prompts is not None:
+        raise UsageError("Give either --prompts FILE or --prompt TEXT.")
     if not prompt.strip():
         raise UsageError("--prompt is empty.")
     return _Single([Question((Turn("user", prompt),), Origin("--prompt", 1))])

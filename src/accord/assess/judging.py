@@ -88,7 +88,8 @@ class RewardJudge:
             for side in ("one", "other")
         ]
         failures = sides[0].reasons + sides[1].reasons
-        judged = by_scores(*(side.values.tolist() for side in sides), failures)
+        one, other = (side.values.tolist() for side in sides)
+        judged = by_scores(one, other, failures)
         if contests and not judged.places:
             raise UsageError(
                 f"The reward model {self.name} can score none of {len(contests):,} contests:"
@@ -113,7 +114,7 @@ def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed
     judged: Judged = judge(contests)
     places = judged.places
     found = win_rate(
-        [judged.scores[i] for i in places],
+        [score for score in judged.scores if score is not None],
         [len(contests[i].one) for i in places],
         [len(contests[i].other) for i in places],
         seed=seed,

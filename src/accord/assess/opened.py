@@ -158,10 +158,11 @@ def _take(model: LanguageModel, folder: Path) -> None:
         raise CheckpointError(
             f"{folder}: the adapter cannot be read: {str(error).splitlines()[0]}"
         ) from error
-    if found.unexpected_keys:
+    # peft makes the type of its result within the function, where mypy cannot read its fields
+    unexpected: list[str] = found.unexpected_keys  # type: ignore[attr-defined]
+    if unexpected:
         raise CheckpointError(
-            f"{folder}: {len(found.unexpected_keys)} tensors have no place, such as"
-            f" {found.unexpected_keys[0]}."
+            f"{folder}: {len(unexpected)} tensors have no place, such as {unexpected[0]}."
         )
 
 

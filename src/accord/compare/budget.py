@@ -37,6 +37,12 @@ def require_beta(points: Sequence[Contender]) -> None:
         )
 
 
+def _beta(point: Contender) -> float:
+    value = point.changes[BETA]
+    assert isinstance(value, (int, float, str)), "a β that is no number was refused before"
+    return float(value)
+
+
 def recommend(
     results: Sequence[Result],
     start: Measured,
@@ -49,7 +55,7 @@ def recommend(
     Args:
       budget: nats an answer.
     """
-    of = {point.name: float(point.changes[BETA]) for point in points}
+    of = {point.name: _beta(point) for point in points}
     # β, [S, A]
     known = sorted(
         (of[result.name], np.array([m.kl for m in result.measured])) for result in results

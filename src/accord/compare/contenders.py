@@ -60,7 +60,7 @@ class Cell:
 
     @property
     def path(self) -> Path:
-        return Path(self.config.output)
+        return self.config.run_folder
 
     @property
     def name(self) -> str:
@@ -191,8 +191,8 @@ def cell(
     config = changed(base, contender.changes)
     objective = resolve_objective(config)
     labels = objective.rows == "labelled"
-    steps = config.train.steps if "train.steps" in contender.changes else steps
-    shared = {
+    own = "train.steps" in contender.changes
+    shared: dict[str, object] = {
         "data.train": str(train),
         "data.held_out": None,
         "data.format": "auto",
@@ -200,7 +200,7 @@ def cell(
         "data.max_rejected": 0.0,
         "data.max_too_long": 0.0,
         "train.seed": seed,
-        "train.steps": steps,
+        "train.steps": config.train.steps if own else steps,
         "train.epochs": None,
         "train.pair_labels": labels,
         "train.batch_size": config.train.batch_size * (2 if labels else 1),

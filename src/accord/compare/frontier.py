@@ -155,7 +155,9 @@ def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
             found.append(point)
             continue
         for beta in wanted.betas:
-            objective = {**point.changes["objective"], "beta": beta}
+            own = point.changes["objective"]
+            assert isinstance(own, dict), "a method is an objective's name and options"
+            objective = {**own, "beta": beta}
             each = Contender(f"{point.name} β={beta:g}", {**point.changes, "objective": objective})
             resolve_objective(contenders.changed(base, each.changes))
             found.append(each)

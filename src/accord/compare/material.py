@@ -129,7 +129,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
         allow_raw="raw_text" in base.allow,
     )
     train = load_rows(base, base.data.train, "pairs", template, display)
-    held = load_rows(base, base.data.held_out, "pairs", template, display)
+    held = load_rows(base, base.data.held_out_file, "pairs", template, display)
     found = [
         *row_findings(base, train, template, "training rows", stops),
         *row_findings(base, held, template, "held-out rows", stops),

@@ -240,7 +240,10 @@ class Bench:
 def _logps(forward: Forward, trees: Sequence[Tree], budget: int) -> Logps:
     """[2B], the two answers of each pair side by side."""
     return Logps.join(
-        [forward([trees[i] for i in group]).reduce() for group in micro_batches(trees, budget)]
+        [
+            forward.token_logps([trees[i] for i in group]).reduce()
+            for group in micro_batches(trees, budget)
+        ]
     )
 
 

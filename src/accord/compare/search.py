@@ -58,6 +58,7 @@ class Axis:
         """
         if self.values:
             return self.values[trial.suggest_categorical(self.path, list(range(len(self.values))))]
+        assert self.low is not None and self.high is not None, "without values it is a range"
         if self.whole:
             return trial.suggest_int(self.path, int(self.low), int(self.high), log=self.log)
         return float(f"{trial.suggest_float(self.path, self.low, self.high, log=self.log):.3g}")
@@ -90,7 +91,8 @@ def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
     _optuna()
     if trials < 2:
         raise UsageError(f"--trials {trials}: a search compares settings; expected at least 2.")
-    fixed, axes = {}, []
+    fixed: dict[str, object] = {}
+    axes: list[Axis] = []
     for assignment in assignments:
         path, words = contenders.field_and_words(assignment)
         if any(path == axis.path for axis in axes) or path in fixed:
@@ -207,7 +209,8 @@ def run_trials(
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=wanted.base.train.seed)
     )
-    known, trials = recorded(folder), []
+    known = recorded(folder)
+    trials: list[dict] = []
     for number in range(wanted.trials):
         asked = study.ask()
         settings = {axis.path: axis.suggested(asked) for axis in wanted.axes}

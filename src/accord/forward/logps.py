@@ -9,7 +9,7 @@ N completions · C completion tokens · L longest sequence · V vocabulary · D 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -165,7 +165,7 @@ def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
     )
 
 
-PATHS = {
+PATHS: dict[str, Callable[..., TokenLogps]] = {
     "flex": partial(tree_logps, attention="flex"),
     "tree": tree_logps,
     "padded": padded_logps,

@@ -39,7 +39,10 @@ RECHECKED = 8  # rows of the cache that every run computes again
 class Reference(Protocol):
     """Anything that knows the reference's log-probs of trees."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its kind, as a recipe calls it."""
+
     moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
 
     def logps(self, trees: Sequence[Tree]) -> Logps:

@@ -126,10 +126,10 @@ def _margin_unreachable(h: History) -> Evidence | None:
 
 def _gamma(h: History) -> float | None:
     """The margin that SimPO asks for; no other objective has one."""
-    options = h.facts.options
-    if "gamma_beta_ratio" not in options:
+    if "gamma_beta_ratio" not in h.facts.options:
         return None
-    return options.get("gamma") or (options.get("gamma_beta_ratio") or 0.0) * options["beta"]
+    gamma, ratio, beta = map(h.facts.number, ("gamma", "gamma_beta_ratio", "beta"))
+    return gamma or (ratio or 0.0) * (beta or 0.0)
 
 
 CAUSES = (

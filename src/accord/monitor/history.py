@@ -31,6 +31,11 @@ class Facts:
     # before
     sampled: bool = False
 
+    def number(self, option: str) -> float | None:
+        """An option of the objective that is a number; None where it has no such."""
+        value = self.options.get(option)
+        return value if isinstance(value, (int, float)) else None
+
 
 class Table:
     """Figures by step, a column each; NaN where a line lacks one. Eight bytes a figure, so that

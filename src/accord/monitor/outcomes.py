@@ -56,6 +56,7 @@ def _margin_flat(h: History) -> Evidence | None:
     """
     if h.facts.sampled:
         return None
+    gained: float | None
     held = h.held_out.points("eval_rewards/margins")
     if len(held) >= 2 and held[-1][0] >= 0.5 * h.facts.steps:
         gained = held[-1][1] - held[0][1]

@@ -70,8 +70,10 @@ def made(
       first_row: number of the batch's first tree.
     """
     groups = grouped(answers)
-    make = _rollouts if isinstance(objective, BoundPolicy) else _pairs
-    out = make(groups, prompts, objective, pairing, carried, first_row)
+    if isinstance(objective, BoundPolicy):
+        out = _rollouts(groups, prompts, objective, carried, first_row)
+    else:
+        out = _pairs(groups, prompts, pairing, carried, first_row)
     out.figures = {**figures(answers), **out.figures}
     return out
 
@@ -98,7 +100,7 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
         }
     for name in answers[0].parts:
         if len(answers[0].parts) > 1 and (
-            values := [a.parts[name] for a in answers if a.parts.get(name) is not None]
+            values := [part for a in answers if (part := a.parts.get(name)) is not None]
         ):
             out[f"rollouts/reward/{name}"] = fmean(values)
     return out | {
@@ -112,7 +114,11 @@ def figures(answers: Sequence[Answer]) -> dict[str, float]:
 
 
 def _rollouts(
-    groups, prompts, objective: BoundPolicy, pairing: Pairing, carried: Carried, first_row: int
+    groups: Sequence[Sequence[Answer]],
+    prompts: Sequence[tuple[int, ...]],
+    objective: BoundPolicy,
+    carried: Carried,
+    first_row: int,
 ) -> Made:
     """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in
     none.
@@ -131,7 +137,7 @@ def _rollouts(
 
     reference = batch.reference if objective.in_loss else None
     columns = [pieces(v) for v in (batch.logps, advantages, reference, batch.expected, returns)]
-    trees = [
+    trees: list[Tree] = [
         Rollout(
             prompts[group[0].prompt],
             tuple(tuple(a.tokens) for a in group),
@@ -144,6 +150,7 @@ def _rollouts(
     ]
     more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
     if returns is not None:
+        assert batch.expected is not None, "what is to be learned is learned by a value head"
         residual = (returns - batch.expected).square().mean() / returns.var().clamp_min(1e-12)
         more["rollouts/value_explained"] = 1 - residual.item()
     if after.beta is not None:
@@ -169,7 +176,11 @@ def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
 
 
 def _pairs(
-    groups, prompts, objective: BoundObjective, pairing: Pairing, carried: Carried, first_row: int
+    groups: Sequence[Sequence[Answer]],
+    prompts: Sequence[tuple[int, ...]],
+    pairing: Pairing,
+    carried: Carried,
+    first_row: int,
 ) -> Made:
     """Pairs of each prompt's answers, as their very tokens. Ties make none, and are counted."""
     trees: list[Tree] = []

@@ -73,6 +73,7 @@ def estimate(
 
 
 def _gae(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
+    assert a.expected is not None, "GAE needs what a value head says of each token"
     beta = settings["beta"] if carried.beta is None else carried.beta
     rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)
     advantages, returns = gae(

@@ -54,13 +54,13 @@ class Pairing:
         Returns:
           the pairs; where there are none, why.
         """
-        scored = [i for i, reward in enumerate(rewards) if reward is not None]
+        scored = {i: reward for i, reward in enumerate(rewards) if reward is not None}
         if len(scored) < 2:
             return [], FEW
-        order = sorted(scored, key=lambda i: (-rewards[i], i))
+        order = sorted(scored, key=lambda i: (-scored[i], i))
         found = POLICIES[self.policy](
             order,
-            lambda a, b: self._apart(rewards[a], rewards[b]),
+            lambda a, b: self._apart(scored[a], scored[b]),
             np.random.default_rng((self.seed, group)),
         )
         if not found:

@@ -119,7 +119,7 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
     return [figure for figure in found if figure is not None]
 
 
-def _drawn(name: str, metric: str, points: list[Point], colour: int, keyed: bool) -> list[Line]:
+def _drawn(name: str, metric: str, points: Sequence[Point], colour: int, keyed: bool) -> list[Line]:
     """Each update and the trend; what has no noise as it is."""
     if metric == "learning_rate":
         return [Line(name, points, colour, keyed=keyed)]

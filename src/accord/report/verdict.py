@@ -25,6 +25,9 @@ def learned(run: Recorded) -> str:
         run.at(run.measured, "diag/eval_accuracy_low"),
         run.at(run.measured, "diag/eval_accuracy_high"),
     )
+    since = f" (from {before:.3f})" if before is not None else ""
+    if low is None or high is None:
+        return f"{what}: held-out accuracy {now:.3f}{since}; no interval of it is known."
     sure = (
         "better than chance"
         if low > 0.5
@@ -32,7 +35,6 @@ def learned(run: Recorded) -> str:
         if high < 0.5
         else "not to be told from chance"
     )
-    since = f" (from {before:.3f})" if before is not None else ""
     when = (
         ""
         if run.measured == run.ended
@@ -57,7 +59,7 @@ def rewarded(run: Recorded) -> str:
         [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")]
         for step in (run.measured, 0)
     )
-    if None in (low, high, then_low, then_high):
+    if low is None or high is None or then_low is None or then_high is None:
         return f"held-out reward {now:.3f} (from {before:.3f}); of one prompt no interval is known."
     sure = (
         "it rose beyond both intervals"
@@ -66,9 +68,11 @@ def rewarded(run: Recorded) -> str:
         if high < then_low
         else "the intervals overlap"
     )
-    gold = [run.at(step, "eval_gold") for step in (0, run.measured)]
+    first, last = (run.at(step, "eval_gold") for step in (0, run.measured))
     said = (
-        f" The gold judgement went from {gold[0]:.3f} to {gold[1]:.3f}." if None not in gold else ""
+        f" The gold judgement went from {first:.3f} to {last:.3f}."
+        if first is not None and last is not None
+        else ""
     )
     return (
         f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}:"

@@ -29,7 +29,7 @@ MOMENTS = 12
 
 def cost(desk: Desk, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
     """Of one finished phase; `name` is that of its stages."""
-    run = RunFolder(Path(config.output))
+    run = RunFolder(config.run_folder)
     timings, updates = (
         run.appended("timings.jsonl"),
         [line for line in run.metrics() if "loss" in line],
@@ -105,7 +105,7 @@ def in_memory(opened: Opened, config: Config) -> dict:
     beside = adapters[REFERENCE] if kind in ("adapter_off", "moving") else 0
     out = {"policy": network + adapters[TRAINED], "reference": network if second else beside}
     if isinstance(objective, BoundPolicy) and objective.critic:
-        out["value head"] = 4 * (model.head.module.weight.shape[1] + 1)
+        out["value head"] = 4 * (model.head.weight.shape[1] + 1)
     specs = config.rollouts.rewards if config.rollouts is not None else []
     rewards = [
         folder for name, _ in map(weighed, specs) if (folder := Path(name).expanduser()).is_dir()
@@ -124,9 +124,7 @@ def _reference_kind(config: Config) -> str:
     """As the run settled it. Adapters that are switched off take nothing, cached log-probs next to
     nothing.
     """
-    return checkpoint.load(RunFolder(Path(config.output)).checkpoints).state["identity"][
-        "reference"
-    ]
+    return checkpoint.load(RunFolder(config.run_folder).checkpoints).state["identity"]["reference"]
 
 
 def _weights(folder: Path, config: Config) -> int:

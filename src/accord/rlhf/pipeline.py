@@ -92,7 +92,7 @@ def rlhf(
     }
     if recipe.gold is not None:
         # one that is missing is said now
-        load_rewards([recipe.gold], configs[PPO].rollouts.gold_options)
+        load_rewards([recipe.gold], configs[PPO].rollout_settings.gold_options)
     require_plain(configs[PPO].data)
     with working(terms.output, display, tuple(command)) as desk:
         hold_to(desk.folder, _plan(recipe, first, configs))
@@ -178,8 +178,8 @@ class Line:
                 name,
                 answers,
                 measured.SCORED,
-                ppo.rollouts.rewards,
-                ppo.rollouts.reward_options,
+                ppo.rollout_settings.rewards,
+                ppo.rollout_settings.reward_options,
             )
             if self.recipe.gold is not None:
                 measured.score(
@@ -188,7 +188,7 @@ class Line:
                     answers,
                     measured.GOLD,
                     [self.recipe.gold],
-                    ppo.rollouts.gold_options,
+                    ppo.rollout_settings.gold_options,
                 )
 
     def _questions(self) -> Questions:
@@ -198,16 +198,19 @@ class Line:
             self.config(PPO),
             self.desk.folder / "held_out.jsonl",
         )
-        read = read_prompts(ppo.data.held_out)
+        read = read_prompts(ppo.data.held_out_file)
         chosen = drawn(len(read.prompts), first.evaluate.rows, first.train.seed)
         once(
             self.desk,
             "held-out prompts",
             file,
-            lambda: write_prompts(file, ppo.data.held_out, read, chosen),
+            lambda: write_prompts(file, ppo.data.held_out_file, read, chosen),
         )
         return Questions(
-            file, ppo.rollouts.held_out_k, ppo.rollouts.max_new_tokens, first.train.seed
+            file,
+            ppo.rollout_settings.held_out_k,
+            ppo.rollout_settings.max_new_tokens,
+            first.train.seed,
         )
 
     def _opened(self, model: str) -> tuple[Opened, Start | None]:
@@ -237,7 +240,7 @@ class Line:
         for phase in (PPO, DPO):
             if phase in self.phases:
                 config = self.config(phase)
-                costs[phase]["models"] = in_memory(open_model(config.output), config)
+                costs[phase]["models"] = in_memory(open_model(str(config.run_folder)), config)
         return {
             "seed": self.seed,
             "phases": {

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 from accord.evaluate.statistics import bootstrap_difference
 from accord.training.folder import RunFolder
@@ -40,8 +41,8 @@ def hacked(run: Path) -> dict | None:
         return None
     answers = {step: [line for line in lines if line["step"] == step] for step in steps}
     last = answers[steps[-1]]
-    gained = {name: _gain(answers[steps[0]], last, name) for name in ("reward", "gold")}
-    if None in gained.values():
+    reward, gold = (_gain(answers[steps[0]], last, name) for name in ("reward", "gold"))
+    if reward is None or gold is None:
         return None
     best = max(steps, key=lambda step: _mean([line.get("gold") for line in answers[step]]))
     since = (
@@ -52,10 +53,11 @@ def hacked(run: Path) -> dict | None:
     return {
         "from_step": steps[0],
         "to_step": steps[-1],
-        **{f"{name}_gained": found for name, found in gained.items()},
+        "reward_gained": reward,
+        "gold_gained": gold,
         "best_step": best,
         "gold_since_best": since,
-        **_verdict(**gained, since=since, best=best),
+        **_verdict(reward, gold, since, best),
     }
 
 
@@ -78,7 +80,7 @@ def _gain(
     return bootstrap_difference(after, before, clusters=prompts, confidence=confidence).as_dict()
 
 
-def _known(value: object) -> bool:
+def _known(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and math.isfinite(value)
 
 

@@ -32,7 +32,7 @@ from accord.rlhf import measured
 from accord.rlhf.folder import PLAN, Desk, hold_to, working
 from accord.rlhf.measured import Questions
 from accord.rlhf.prompts import require_apart, slice_of, write_prompts
-from accord.rlhf.stages import CarryOut, carry_out, once, saved, trained
+from accord.rlhf.stages import CarryOut, carry_out, model_of, once, trained
 from accord.rlhf.terms import Terms, kind_of, plan_for, size_of
 from accord.training.display import Display
 from accord.training.files import write_json
@@ -61,11 +61,11 @@ def iterate(
         goes on.
     """
     terms.check(base)
-    read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out)
+    read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out_file)
     require_apart(read, held_out, base.allow)
     for specs, options in (
-        (base.rollouts.rewards, base.rollouts.reward_options),
-        (base.rollouts.gold, base.rollouts.gold_options),
+        (base.rollout_settings.rewards, base.rollout_settings.reward_options),
+        (base.rollout_settings.gold, base.rollout_settings.gold_options),
     ):
         if specs:
             load_rewards(specs, options)  # one that is missing is said now
@@ -98,7 +98,7 @@ class Rounds:
 
     def train(self, number: int) -> None:
         """Sample, score, pair and train, each where it is not over yet."""
-        folder, name, rollouts = self.folder(number), f"round-{number}", self.base.rollouts
+        folder, name, rollouts = self.folder(number), f"round-{number}", self.base.rollout_settings
         answers, scored, pairs = (
             folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs")
         )
@@ -130,7 +130,7 @@ class Rounds:
         trained(self.desk, f"{name}/train", self.config(number), self.carry)
 
     def _sample(self, number: int, prompts: Path, answers: Path) -> None:
-        rollouts = self.base.rollouts
+        rollouts = self.base.rollout_settings
         sampling = Sampling(
             rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number)
         )
@@ -152,7 +152,7 @@ class Rounds:
         if cut > CUT:
             self.desk.say(
                 f"! round {number}: {cut:.0%} of the answers were cut at"
-                f" {self.base.rollouts.max_new_tokens} tokens; training puts an end token behind"
+                f" {self.base.rollout_settings.max_new_tokens} tokens; training puts an end token behind"
                 " them, and the policy learns to stop there. Longer ones: --set"
                 " rollouts.max_new_tokens=…"
             )
@@ -191,13 +191,13 @@ class Rounds:
         raw |= {"rollouts": None, "output": str(folder / "run")}
         raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
         raw["train"] |= {
-            "epochs": float(self.base.rollouts.passes) if train.steps is None else None
+            "epochs": float(self.base.rollout_settings.passes) if train.steps is None else None
         }
         raw |= {"reference": kind_of(self.base, self.terms.reference)}
         if self.terms.reference == "moving":
             raw["moving"] = (self.base.moving or MovingConfig()).model_dump(mode="json")
         if number > 1:
-            before = saved(self.folder(number - 1) / "run")
+            before = model_of(self.folder(number - 1) / "run")
             raw["model"] |= (
                 {"adapter": str(before), "lora": LoraConfig().model_dump(mode="json")}
                 if before.name == ADAPTER
@@ -225,7 +225,7 @@ class Rounds:
         answers = measured.answer(
             self.desk, name, folder, lambda: self._opened(number), questions, self._about(number)
         )
-        rollouts = self.base.rollouts
+        rollouts = self.base.rollout_settings
         measured.score(
             self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options
         )
@@ -251,13 +251,13 @@ class Rounds:
         return opened, measured.start_of(opened, self.base) if number else None
 
     def _questions(self) -> Questions:
-        rollouts, file = self.base.rollouts, self.desk.folder / "held_out.jsonl"
+        rollouts, file = self.base.rollout_settings, self.desk.folder / "held_out.jsonl"
         chosen = drawn(len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed)
         once(
             self.desk,
             "held-out prompts",
             file,
-            lambda: write_prompts(file, self.base.data.held_out, self.held_out, chosen),
+            lambda: write_prompts(file, self.base.data.held_out_file, self.held_out, chosen),
         )
         return Questions(file, rollouts.held_out_k, rollouts.max_new_tokens, self._seed(0))
 

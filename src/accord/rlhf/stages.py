@@ -28,7 +28,7 @@ def carry_out(config: Config, display: Display, command: Sequence[str]) -> None:
     Raises:
       AccordError: of the class that its cause has.
     """
-    path = Path(config.output)
+    path = config.run_folder
     if (path / "config.yaml").is_file() and not (path / REFUSED).is_file():
         resume(str(path), display, command)
     else:
@@ -37,17 +37,24 @@ def carry_out(config: Config, display: Display, command: Sequence[str]) -> None:
 
 def trained(desk: Desk, name: str, config: Config, carry: CarryOut = carry_out) -> Path:
     """The saved model of a run, which is trained where it is not over."""
-    path = Path(config.output)
+    path = config.run_folder
     if saved(path) is None:
         with desk.stage(name):
             carry(config, CellDisplay(desk.display, name), desk.command)
-    return saved(path)
+    return model_of(path)
 
 
 def saved(path: Path) -> Path | None:
     """Where a finished run's model lies; None for one that is not over, or has not begun."""
     whole = next((path / kind for kind in (ADAPTER, WHOLE) if (path / kind).is_dir()), None)
     return whole if (path / CARD).is_file() else None
+
+
+def model_of(path: Path) -> Path:
+    """The same of a run that is over."""
+    whole = saved(path)
+    assert whole is not None, f"{path}: the run is not over"
+    return whole
 
 
 def once(desk: Desk, name: str, target: Path, make: Callable[[], object]) -> Path:
@@ -67,7 +74,7 @@ def merged(desk: Desk, name: str, run: Path) -> Path:
     In float32, since the rounding of a smaller dtype may undo what the adapter does; whoever loads
     it rounds once more.
     """
-    whole = saved(run)
+    whole = model_of(run)
     if whole.name == WHOLE:
         return whole
     target = run / "merged"

@@ -135,7 +135,7 @@ def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, s
         "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
         "prompts": read.digest,
         "held-out prompts": held_out.digest,
-        **fingerprints([*base.rollouts.rewards, *base.rollouts.gold]),
+        **fingerprints([*base.rollout_settings.rewards, *base.rollout_settings.gold]),
         EACH: size,
         "--reference": terms.reference,
         **json.loads(json.dumps(trajectory(base))),

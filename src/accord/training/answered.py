@@ -26,9 +26,11 @@ DRAWS = 1_000_003  # far from the draws of training
 
 def evaluate_answers(run: Run) -> dict[str, float]:
     """Held-out metrics, with the answers in answers.jsonl."""
-    source, held_out = run.ready.source, run.ready.source.held_out
+    source = run.ready.rollout_source
+    held_out = source.held_out
+    assert held_out is not None, "an evaluation needs held-out prompts"
     numbers = drawn(len(held_out), run.ready.config.evaluate.rows, run.ready.config.train.seed)
-    k, seed = run.ready.config.rollouts.held_out_k, run.ready.config.train.seed
+    k, seed = run.ready.config.rollout_settings.held_out_k, run.ready.config.train.seed
     run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
     rewarded(source.reward, held_out, answers)
@@ -70,7 +72,8 @@ def judged(
             " intact."
         )
     out = {"eval_missing": 1 - len(known) / len(answers)}
-    out |= _estimated("eval_reward", [a.reward for a in known], [a.prompt for a in known])
+    rewards = [a.reward for a in known if a.reward is not None]
+    out |= _estimated("eval_reward", rewards, [a.prompt for a in known])
     out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
     if gold is not None:
         fine = [(g, a.prompt) for g, a in zip(gold, answers, strict=True) if not math.isnan(g)]
@@ -78,7 +81,7 @@ def judged(
             _estimated("eval_gold", *zip(*fine, strict=True)) if fine else {}
         )
     for name in known[0].parts if len(known[0].parts) > 1 else ():
-        if values := [a.parts[name] for a in known if a.parts.get(name) is not None]:
+        if values := [part for a in known if (part := a.parts.get(name)) is not None]:
             out[f"eval_reward/{name}"] = float(np.mean(values))
     return out | {
         "eval_tokens": float(np.mean([len(a.tokens) for a in answers])),

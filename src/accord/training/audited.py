@@ -23,7 +23,7 @@ def write(ready: Ready, folder: RunFolder) -> None:
     most = ready.config.monitor.audit_rows
     if not most:
         return
-    rows = ready.rows
+    rows = ready.file_rows
     found = audit_rows(rows.dataset, ready.learner.objective.rows, most, ready.config.train.seed)
     # without the time that it took: a resumed run leaves the same bytes
     kept = {name: value for name, value in found.as_dict().items() if name != "seconds"}

@@ -181,7 +181,8 @@ class LiveDisplay(Display):
         self._show("training", step, total, f"{speed:,.0f} tok/s  {clock(eta)} left")
 
     def doing(self, text: str) -> None:
-        if self.name != "training":  # before the first update there is no bar to say it in
+        # before the first update there is no bar to say it in
+        if self.task is None or self.name != "training":
             self._clear()
             self.line(f"· {text}")
         else:

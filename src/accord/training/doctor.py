@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -34,9 +35,12 @@ from accord.training.optim import Optimizer
 from accord.training.step import Learner, accumulate, make_batch, row_losses
 from accord.types import AccordError, Finding, Tree
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 VOCABULARY = 97
 # Heads of 16: a GPU's flex attention takes no narrower ones.
-SIZES = dict(
+SIZES: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     hidden_size=64,
     intermediate_size=48,
@@ -49,7 +53,7 @@ SIZES = dict(
     pad_token_id=0,
     initializer_range=0.1,
 )
-GPT2 = dict(
+GPT2: dict[str, Any] = dict(
     vocab_size=VOCABULARY,
     n_embd=64,
     n_layer=2,
@@ -283,7 +287,8 @@ def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
         )
     fresh, again = _trained(device, dtype, 0)
     again.load_state({name: tensor.to(device) for name, tensor in saved.tensors.items()}, UPDATES)
-    _update(learner, optimizer, UPDATES), _update(fresh, again, UPDATES)
+    _update(learner, optimizer, UPDATES)
+    _update(fresh, again, UPDATES)
     apart = [
         name
         for name, tensor in optimizer.state().items()
@@ -330,7 +335,7 @@ def some_trees(rows: str, n: int = 8) -> list[Tree]:
 def _network(family: str):
     import transformers as tf
 
-    windows = dict(
+    windows: dict[str, Any] = dict(
         head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
     )
     configs = {
@@ -346,12 +351,22 @@ def _network(family: str):
         return tf.AutoModelForCausalLM.from_config(configs[family]())
 
 
+def _tokenizer() -> PreTrainedTokenizerBase:
+    """Every id is a word of its own; the trees of the checks are made of ids."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {str(number): number for number in range(VOCABULARY)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="0")))
+
+
 def _learner(
     patient: Patient, device: torch.device, dtype: torch.dtype
 ) -> tuple[Learner, Optimizer]:
     """A tiny model with everything that a step needs."""
     model = LanguageModel(
-        _network(patient.family).to(device, dtype), None, patient.family, Path(".")
+        _network(patient.family).to(device, dtype), _tokenizer(), patient.family, Path(".")
     )
     if patient.lora:
         add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TextIO
 
 from accord.training.display import MARKS
@@ -15,7 +16,9 @@ OPEN, CLOSE = "⟦", "⟧"  # around what is scored
 def show(ready: Ready, stream: TextIO) -> dict:
     """Print it for a person; return the same for a machine."""
     objective = ready.learner.objective
-    for tree in ready.rows.trees[:2]:
+    # of prompts, the first answers that the policy gave
+    shown = ready.batch_trees(0)[:2] if ready.source is not None else ready.file_rows.trees[:2]
+    for tree in shown:
         print(f"\n{ready.rows.origin(tree)}  ({_sizes(tree)})", file=stream)
         print("\n".join(_marked(ready, tree)), file=stream)
     print(
@@ -43,16 +46,20 @@ def show(ready: Ready, stream: TextIO) -> dict:
         "learning_rate": ready.peak,
         "rows": ready.rows.record(),
         "checks": [vars_of(finding) for finding in ready.findings],
-        "shown": [_as_ids(ready, tree) for tree in ready.rows.trees[:2]],
+        "shown": [_as_ids(ready, tree) for tree in shown],
     }
 
 
 def _marked(ready: Ready, tree: Tree) -> list[str]:
-    decode = ready.model.tokenizer.decode
-    sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
-    prompt = _printable(decode(tree.prompt))
-    return [f"  prompt    {prompt}"] + [
-        f"  {side:<9} {OPEN}{_printable(decode(completion))}{CLOSE}"
+    def text(ids: Sequence[int]) -> str:
+        decoded = ready.model.tokenizer.decode(list(ids))
+        assert isinstance(decoded, str), "one sequence of tokens is one text"
+        return _printable(decoded)
+
+    paired = ready.learner.kind == "pairs"
+    sides = ("chosen", "rejected") if paired else ("answer",) * len(tree.completions)
+    return [f"  prompt    {text(tree.prompt)}"] + [
+        f"  {side:<9} {OPEN}{text(completion)}{CLOSE}"
         for side, completion in zip(sides, tree.completions, strict=True)
     ]
 

@@ -97,7 +97,8 @@ class RunFolder:
             handle = os.open(self.path, os.O_RDONLY)
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            os.close(handle)
+            if handle is not None:
+                os.close(handle)
             raise CheckpointError(
                 f"{self.path}: another process is training here. Wait for it, or stop it first."
             ) from error

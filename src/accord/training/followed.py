@@ -202,7 +202,7 @@ def _astray(
             if master.dtype != torch.float32
             else "the optimizer leaves it out, or its rate is 0"
         )
-        return broken("update", f"{name} did not move in update {step}: {why}", **evidence)
+        return broken("update", f"{name} did not move in update {step}: {why}", "", **evidence)
     factor = (done @ due / (due @ due)).item() if due.any() else math.inf
     says = (
         f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as"

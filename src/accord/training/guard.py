@@ -72,6 +72,7 @@ def slow_down(run: Run, cause: Finding) -> None:
 def go_back(run: Run, cause: Finding) -> None:
     """End the run with the weights of the best held-out evaluation."""
     progress, best = run.progress, run.progress.best_step
+    assert best is not None and progress.best is not None, "there was an evaluation to go back to"
     if best != progress.step:  # otherwise they are the ones at hand
         world = run.ready.world
         tensors = checkpoint.load(run.folder.checkpoints, "best").tensors if world.first else {}

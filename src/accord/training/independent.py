@@ -164,7 +164,7 @@ def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
 @torch.no_grad()
 def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
     """Two passes of the reference over the same rows."""
-    first, second = learner.reference.logps(trees), learner.reference.logps(trees)
+    first, second = learner.reference_logps(trees), learner.reference_logps(trees)
     gap = (first.sum - second.sum).abs().max().item()
     if gap == 0:
         return Finding(
@@ -216,14 +216,15 @@ def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
     return Finding("step0.numerics", "ok", says, {"relative": error})
 
 
-def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Numbers) -> bool:
-    known = logps if learner.objective.reference else None
-    context = {} if learner.objective.context is None else learner.objective.context(logps, logps)
+def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
+    context: dict[str, Tensor] = {}
+    if learner.objective.context is not None:
+        assert isinstance(logps, Logps), "a baseline is one of log-probs"
+        context = learner.objective.context(logps, logps)
     broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
-    rows = [
-        as_rows(learner.kind, trees, each) if each is not None else None for each in (broken, known)
-    ]
-    return not bool(row_losses(learner.objective, *rows, context).losses.isfinite().any())
+    rows = as_rows(learner.kind, trees, broken)
+    known = as_rows(learner.kind, trees, logps) if learner.objective.reference else None
+    return not bool(row_losses(learner.objective, rows, known, context).losses.isfinite().any())
 
 
 # ---------------------------------------------------------------- everything nudged
@@ -239,14 +240,14 @@ def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: 
     saved = {name: p.detach().clone() for name, p in trainable.items()}
     watched = learner.reference is not None and fixed
     before = learner.forward(trees).reduce()
-    known = learner.reference.logps(trees) if watched else None
+    known = learner.reference_logps(trees) if watched else None
     try:
         _nudge(trainable)
         after, wanted = (
             learner.forward(trees).reduce(),
             sums_by_definition(learner.forward.model, trees),
         )
-        later = learner.reference.logps(trees) if watched else None
+        later = learner.reference_logps(trees) if watched else None
         allowed = allowed_mean(learner.forward.model, trees, wanted)
     finally:
         for name, p in trainable.items():
@@ -264,7 +265,7 @@ def _verdict(
     allowed: float,
 ) -> Finding:
     check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
-    drift = distance(later, known).max().item() if known is not None else 0.0
+    drift = 0.0 if known is None or later is None else distance(later, known).max().item()
     evidence = {
         "policy_nats": shift,
         "path_nats": gap.max().item(),

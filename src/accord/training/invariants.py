@@ -232,11 +232,9 @@ def _numbers(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
         answers = []
         for side, completion in zip(_sides_of(tree), tree.completions, strict=True):
             value = policy[side][number]
-            answers.append(
-                Answer(
-                    value, value - (ratio[side][number] if ratio[side] else 0.0), len(completion)
-                )
-            )
+            against = ratio[side]
+            reference = value - (against[number] if against else 0.0)
+            answers.append(Answer(value, reference, len(completion)))
         yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
 
 
@@ -294,7 +292,7 @@ class Watch:
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]
         if ready.reference_kind in FIXED:
-            self.known = ready.learner.reference.logps(self.probe)
+            self.known = ready.learner.reference_logps(self.probe)
 
     @property
     def _bounds(self) -> Bounds:
@@ -318,7 +316,7 @@ class Watch:
         expected = (
             ready.batch_trees(step)
             if own
-            else [ready.rows.trees[row] for row in ready.order.batch(step)]
+            else [ready.file_rows.trees[row] for row in ready.order.batch(step)]
         )
         objective = ready.learner.objective
         found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(
@@ -365,16 +363,16 @@ class Watch:
         update, since in the first it is 0 whatever went wrong, and now and then.
         """
         learner, step = self.ready.learner, batch.index
-        if not batch.mismatched or (step - self.first != 1 and step % (10 * EVERY) != EVERY):
+        context = learner.objective.context
+        due = step - self.first == 1 or step % (10 * EVERY) == EVERY
+        if context is None or not batch.mismatched or not due:
             return []
         groups = [
             [batch.mismatched[i] for i in group]
             for group in micro_batches(batch.mismatched, learner.micro_tokens)
         ]
-        policy = Logps.join([learner.forward(group).reduce() for group in groups])
-        wanted = learner.objective.context(
-            policy, Logps.join([learner.reference.logps(group) for group in groups])
-        )
+        policy = Logps.join([learner.forward.token_logps(group).reduce() for group in groups])
+        wanted = context(policy, Logps.join([learner.reference_logps(group) for group in groups]))
         # what another micro-batch may round
         nats = self._bounds.answer * policy.count.double().mean().item()
         gap = abs(_baseline(records) - next(iter(wanted.values())).item())
@@ -396,7 +394,7 @@ class Watch:
         """In the first update of a batch of answers the policy is the one that drew them: every
         ratio is 1.
         """
-        if not self.ready.source.fresh(batch.index) or _drops(self.ready):
+        if not self.ready.rollout_source.fresh(batch.index) or _drops(self.ready):
             return []
         gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
         if gap <= self._bounds.answer:
@@ -433,7 +431,7 @@ class Watch:
     def _reference(self, step: int) -> list[Finding]:
         if self.known is None:
             return []
-        drift = distance(self.ready.learner.reference.logps(self.probe), self.known).max().item()
+        drift = distance(self.ready.learner.reference_logps(self.probe), self.known).max().item()
         if drift <= DRIFT:
             return []
         says = (
@@ -505,7 +503,11 @@ class Watch:
         yield
         for name, was in before.items():
             now = self._state_of(name)
-            if not (torch.equal(was, now) if isinstance(was, Tensor) else was == now):
+            if not (
+                torch.equal(was, now)
+                if isinstance(was, Tensor) and isinstance(now, Tensor)
+                else was == now
+            ):
                 findings.append(
                     broken(
                         "evaluation", f"evaluating changed {name}: it must leave the run as it was"
@@ -543,9 +545,10 @@ class Watch:
 
     def evaluated(self, records: Records, step: int) -> list[Finding]:
         """Before the first update, the held-out rows too have log-ratios of 0."""
-        if step or self.known is None:
+        held_out = self.ready.held_out
+        if step or self.known is None or held_out is None:
             return []
-        return untouched(self.ready.held_out.trees, records, self._bounds, "on the held-out rows")
+        return untouched(held_out.trees, records, self._bounds, "on the held-out rows")
 
     def saved(self, path: str | Path) -> list[Finding]:
         """The first checkpoint of this process, read back: every tensor of the run's state, bit for

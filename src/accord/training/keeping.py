@@ -80,7 +80,7 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
         "learning_rate": ready.optimizer.rate(run.progress.step),
     }
     ready.world.on_first(lambda: write_json(run.folder.path / "diverged.json", record))
-    first = ", ".join(row["at"] for row in rows[:3])
+    first = ", ".join(ready.rows.origin(tree) for tree in trees[:3])
     stopped = Diverged(
         f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\nThe"
         f" batch ({len(rows)} rows, first {first}) and its numbers are in"

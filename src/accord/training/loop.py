@@ -13,6 +13,7 @@ from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures
 from accord.evaluate.statistics import Estimate, told
+from accord.objectives.policy_table import BoundPolicy
 from accord.training import examples, memory, sampling
 from accord.training.answered import evaluate_answers
 from accord.training.events import hold
@@ -112,7 +113,7 @@ def update(run: Run) -> None:
 def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
     """What is said of an update's rows, and of the answers that they come from."""
     objective = ready.learner.objective
-    if objective.rows == "rollouts":
+    if isinstance(objective, BoundPolicy):
         found = summarise_sampled(records, objective)
     else:
         found = summarise(records, objective, ready.tie_width) | decompose(
@@ -161,10 +162,11 @@ def evaluate(run: Run) -> None:
 
 def evaluate_rows(run: Run) -> dict:
     """Metrics of the held-out rows."""
-    ready = run.ready
-    run.display.doing(f"evaluating {len(ready.held_out.trees):,} held-out rows")
+    ready, held_out = run.ready, run.ready.held_out
+    assert held_out is not None, "an evaluation needs held-out rows"
+    run.display.doing(f"evaluating {len(held_out.trees):,} held-out rows")
     records = held.evaluate(
-        ready.held_out,
+        held_out,
         ready.learner.forward,
         ready.learner.objective,
         ready.learner.reference,
@@ -173,7 +175,7 @@ def evaluate_rows(run: Run) -> dict:
     )
     hold(run, run.watch.evaluated(records, run.progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
-    metrics = ready.world.on_first(lambda: held_out_metrics(run, records))
+    metrics = ready.world.on_first(lambda: held_out_metrics(run, held_out, records))
     hold(
         run,
         metrics_as_recorded(
@@ -182,7 +184,7 @@ def evaluate_rows(run: Run) -> dict:
             ready.tie_width,
         ),
     )
-    run.accuracy = held.pair_accuracy(records, ready.held_out, ready.tie_width)
+    run.accuracy = held.pair_accuracy(records, held_out, ready.tie_width)
     if run.accuracy is not None:
         metrics |= {
             "diag/eval_accuracy_low": run.accuracy.low,
@@ -193,7 +195,7 @@ def evaluate_rows(run: Run) -> dict:
     return metrics
 
 
-def held_out_metrics(run: Run, records: Records) -> dict:
+def held_out_metrics(run: Run, held_out: held.HeldOut, records: Records) -> dict:
     """What the held-out records come to; the records themselves go into the run's table of
     examples.
     """
@@ -201,8 +203,8 @@ def held_out_metrics(run: Run, records: Records) -> dict:
     objective = ready.learner.objective
     if objective.needs == "logps":
         since(records, examples.start(run.folder.path) if step else examples.sides(records))
-    examples.write(run.folder.path, step, records, ready.held_out, ready.held_out_rows)
-    metrics = held.metrics(records, ready.held_out, objective, ready.tie_width)
+    examples.write(run.folder.path, step, records, held_out, ready.file_held_out)
+    metrics = held.metrics(records, held_out, objective, ready.tie_width)
     more = reward_model_figures(records, ready.tie_width) if objective.needs == "scores" else {}
     return metrics | as_evaluation(decompose(records, objective, ready.tie_width)) | more
 

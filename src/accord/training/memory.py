@@ -78,7 +78,7 @@ def estimate(
     groups = [group for trees in batches for group in shares(trees, budget, ALONE)[0]]
     largest = sorted(groups, key=lambda group: -tokens_at_most(group))[:4]
     probe = min((tree for tree in largest[0]), key=lambda tree: tree.tokens)
-    vocabulary = model.head.module.weight.shape[0]
+    vocabulary = model.head.weight.shape[0]
     # float32 gradient and two moments; a working copy in another dtype has a gradient of its own
     trained = trainable * (12 + (0 if model.dtype == torch.float32 else model.dtype.itemsize))
     head = (

@@ -13,6 +13,7 @@ rounding.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -33,7 +34,7 @@ class Moving:
     """A copy of what trains, its log-probs, and how it follows."""
 
     name = "moving"
-    moves = True
+    moves: ClassVar[bool] = True
 
     def __init__(self, live: Reference, parameters: dict[str, Parameter], config: MovingConfig):
         """

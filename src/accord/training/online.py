@@ -141,7 +141,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
       UsageError: a setting that would do nothing here, or is not possible.
     """
     policy = isinstance(objective, BoundPolicy)
-    settings = config.rollouts
+    settings = config.rollout_settings
     wrong = {
         "rollouts.temperature": (
             policy
@@ -212,7 +212,7 @@ def _plan(config: Config, prompts: int) -> tuple[Order, int]:
     """The order of the prompts, and how many updates to make."""
     train = config.train
     order = Order(prompts, min(train.batch_size, prompts), train.seed)
-    once = order.batches_per_epoch * config.rollouts.passes
+    once = order.batches_per_epoch * config.rollout_settings.passes
     return order, train.steps or max(1, round((train.epochs or 1) * once))
 
 
@@ -259,12 +259,12 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
     Raises:
       UsageError: a reward that is unknown, or an option of it that is.
     """
-    settings = ready.config.rollouts
+    settings = ready.config.rollout_settings
     reward = load_rewards(settings.rewards, settings.reward_options)
     gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
     return Source(
         ready.config,
-        ready.rows,
+        ready.prompts,
         ready.order,
         reward,
         ready.learner,
@@ -272,7 +272,7 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
         display,
         stop,
         folder.path if folder is not None else None,
-        ready.held_out_rows,
+        ready.held_out_prompts,
         gold,
     )
 
@@ -281,9 +281,9 @@ def _prove(ready: Ready, display: Display) -> None:
     """Draw the first batch, and prove what can be proved on it."""
     display.phase(
         "rollouts",
-        f"drawing the first {ready.order.batch_size * ready.config.rollouts.k:,} answers",
+        f"drawing the first {ready.order.batch_size * ready.config.rollout_settings.k:,} answers",
     )
-    first = ready.source.batch(0, fresh=True)
+    first = ready.rollout_source.batch(0, fresh=True)
     if isinstance(ready.learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
         ready.findings += prove_sampled(ready.learner, ready.optimizer, first)

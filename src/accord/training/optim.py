@@ -64,7 +64,7 @@ class Masters:
         for master in used:
             if master.grad is None:  # a rank without rows
                 master.grad = torch.zeros_like(master)
-        world.sum([master.grad for master in used])
+        world.sum([master.grad for master in used if master.grad is not None])
 
     @torch.no_grad()
     def publish(self) -> None:

@@ -53,7 +53,7 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
 
 
 def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
-    example = ready.held_out_rows.encoding.examples[tree.row]
+    example = ready.file_held_out.encoding.examples[tree.row]
     answers = dict(zip(("chosen", "rejected"), _answers(ready, start, tree), strict=True))
     prompt = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
     return {"at": str(example.origin), "gain": gain, "prompt": prompt, **answers}

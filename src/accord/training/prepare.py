@@ -42,6 +42,7 @@ from accord.training.independent import order_finding
 from accord.training.memory import fit_into_memory
 from accord.training.moving import Moving, require_movement
 from accord.training.optim import Optimizer
+from accord.training.prompted import Prompted
 from accord.training.proofs import noise_floor, probe, prove
 from accord.training.ranks import shares_of
 from accord.training.references import cached_reference, choose_reference, live_reference
@@ -80,8 +81,9 @@ class Ready:
     config: Config
     model: LanguageModel
     template: Template
-    rows: Rows
-    held_out_rows: Rows | None
+    # prompts where the policy's own answers are trained on
+    rows: Rows | Prompted
+    held_out_rows: Rows | Prompted | None
     held_out: HeldOut | None
     order: Order
     steps: int
@@ -102,11 +104,41 @@ class Ready:
         """The ranks that train this run."""
         return self.learner.world
 
+    @property
+    def file_rows(self) -> Rows:
+        """The training rows, in a run whose rows stand in a file."""
+        assert isinstance(self.rows, Rows), "the rows of this run are prompts"
+        return self.rows
+
+    @property
+    def file_held_out(self) -> Rows:
+        """The held-out rows, in a run that has some in a file."""
+        assert isinstance(self.held_out_rows, Rows), "this run has no held-out rows, or prompts"
+        return self.held_out_rows
+
+    @property
+    def prompts(self) -> Prompted:
+        """The training prompts, in a run that learns from the policy's own answers."""
+        assert isinstance(self.rows, Prompted), "the rows of this run have answers already"
+        return self.rows
+
+    @property
+    def held_out_prompts(self) -> Prompted | None:
+        """The held-out prompts of such a run, where it has any."""
+        assert not isinstance(self.held_out_rows, Rows), "the held-out rows have answers already"
+        return self.held_out_rows
+
+    @property
+    def rollout_source(self) -> Source:
+        """Where the answers come from, in a run that learns from the policy's own."""
+        assert self.source is not None, "the rows of this run have answers already"
+        return self.source
+
     def batch_trees(self, index: int) -> list[Tree]:
         """The trees of update `index`."""
         if self.source is not None:
             return self.source.trees(index)
-        return [self.rows.trees[row] for row in self.order.batch(index)]
+        return [self.file_rows.trees[row] for row in self.order.batch(index)]
 
     def planned_batches(self) -> list[list[Tree]]:
         """Batches that need as much memory as any of the run."""
@@ -132,7 +164,7 @@ class Ready:
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of each tensor of `state`, by name; nothing is gathered for it."""
         reference = self.learner.reference
-        moving = reference.state() if isinstance(reference, Moving) else {}
+        moving: dict[str, Tensor] = reference.state() if isinstance(reference, Moving) else {}
         return self.optimizer.shapes() | {
             name: tuple(tensor.shape) for name, tensor in moving.items()
         }
@@ -385,7 +417,7 @@ def resolve_objective(config: Config) -> BoundObjective:
     """The configured objective with its options checked."""
     options = {key: value for key, value in config.objective.items() if key != "name"}
     sampled = config.rollouts is not None
-    if sampled and "max_tokens" in getattr(
+    if config.rollouts is not None and "max_tokens" in getattr(
         POLICY_OBJECTIVES.get(config.objective["name"]), "kinds", ()
     ):
         options.setdefault("max_tokens", config.rollouts.max_new_tokens)
@@ -475,7 +507,7 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
     """
     if objective.rows != "labelled":
         return []
-    good = sum(tree.desirable for tree in rows.trees)
+    good = sum(bool(tree.desirable) for tree in rows.trees)
     bad = len(rows.trees) - good
     evidence = {"desirable": good, "undesirable": bad}
     if not good or not bad:
@@ -542,8 +574,9 @@ def _prove(ready: Ready, display: Display) -> None:
     """The proofs on rows of the first batch, the shortest of them: proofs hold whole logits, and
     take turns.
     """
-    prove_rows(ready, [*ready.batch_trees(0), *ready.rows.trees[:64]], display)
-    ready.findings.append(order := order_finding(ready.order, ready.rows.trees))
+    rows = ready.file_rows.trees
+    prove_rows(ready, [*ready.batch_trees(0), *rows[:64]], display)
+    ready.findings.append(order := order_finding(ready.order, rows))
     refuse([order], Refused)
 
 

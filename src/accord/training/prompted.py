@@ -77,7 +77,7 @@ def load_prompts(
     read = read_prompts(path)
     room = min(config.data.max_tokens, limit or 10**9)
     asked = Asked.of(
-        read.prompts, template, room, config.rollouts.max_new_tokens, config.model.name
+        read.prompts, template, room, config.rollout_settings.max_new_tokens, config.model.name
     )
     columns = other_columns(path, read) if path != "-" else {}
     return Prompted(PromptFile(path, read.digest, read.ledger), asked, columns)

@@ -240,11 +240,12 @@ def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
 def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
     """Nothing has moved, so every log-ratio is 0 and the loss is known."""
     tokens = learner.forward(batch.trees)
-    logps, known = tokens.reduce(), learner.reference.logps(batch.trees)
+    logps, known = tokens.reduce(), learner.reference_logps(batch.trees)
     ratio = ((logps.sum - known.sum) / logps.count).abs().max().item()  # nats a token
     allowed = 0.0 if exact else learner.forward.bounds.answer
-    rows = [as_rows(learner.kind, batch.trees, lp) for lp in (logps, known)]
-    output = row_losses(learner.objective, *rows, whole_batch_context(learner, batch))
+    policy, reference = (as_rows(learner.kind, batch.trees, lp) for lp in (logps, known))
+    context = whole_batch_context(learner, batch)
+    output = row_losses(learner.objective, policy, reference, context)
     value, closed = output.losses.mean().item(), learner.objective.at_reference
     evidence = {
         "largest_log_ratio_a_token": ratio,
@@ -290,7 +291,7 @@ def _against_base(learner: Learner, batch: Batch) -> Finding:
     """The policy has left this reference before the run: what the reference says is held against
     the bare network's numbers.
     """
-    model, known = learner.forward.model, learner.reference.logps(batch.trees)
+    model, known = learner.forward.model, learner.reference_logps(batch.trees)
     with model.as_reference():
         gap = distance(known, sums_by_definition(model, batch.trees))
     policy = learner.forward(batch.trees).reduce()
@@ -337,11 +338,9 @@ def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
         for group in groups:
             trees = [batch.trees[i] for i in group]
             index = _completions(batch.trees, group)
-            rows = [
-                as_rows(learner.kind, trees, each[index]) if each is not None else None
-                for each in (policy, known)
-            ]
-            losses = row_losses(learner.objective, rows[0], rows[1], context).losses
+            own = as_rows(learner.kind, trees, policy[index])
+            other = as_rows(learner.kind, trees, known[index]) if known is not None else None
+            losses = row_losses(learner.objective, own, other, context).losses
             dtypes.add(losses.dtype)
             (losses.sum() / total).backward()
         return leaf.grad if leaf.grad is not None else torch.zeros_like(leaf)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,10 +22,17 @@ class Onlooker(RunFolder):
     they know where it is, and write nothing.
     """
 
-    def _nothing(self, *args) -> None:
+    def write_data(self, record: dict) -> None:
         return None
 
-    write_data = write_rejected = refuse = append = _nothing
+    def write_rejected(self, rejections: Sequence) -> None:
+        return None
+
+    def refuse(self, reason: str) -> None:
+        return None
+
+    def append(self, name: str, entry: dict) -> None:
+        return None
 
 
 def heard(display: Display, world: World) -> Display:

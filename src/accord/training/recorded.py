@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -17,6 +18,8 @@ from accord.training.folder import RunFolder
 from accord.training.identity import trajectory
 from accord.training.prepare import resolve_objective
 from accord.types import UsageError
+
+Json = TypeVar("Json", dict, list)
 
 
 @dataclass
@@ -61,7 +64,8 @@ class Recorded:
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
 
-    def json(self, name: str, absent: dict | list) -> dict | list:
+    def json(self, name: str, absent: Json) -> Json:
+        """A file of the run, of the kind that `absent` is; that where there is none."""
         return read_json(self.folder.path / name, absent)
 
     # ------------------------------------------------------------ figures by step
@@ -119,7 +123,8 @@ class Recorded:
     @cached_property
     def samples(self) -> list[tuple[str, dict, dict]]:
         """(prompt, the first answer, the newest answer) of each prompt."""
-        first, newest = {}, {}
+        first: dict[int, dict] = {}
+        newest: dict[int, dict] = {}
         for line in self.lines("samples.jsonl"):
             first.setdefault(line["prompt"], line)
             newest[line["prompt"]] = line

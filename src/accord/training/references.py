@@ -107,6 +107,7 @@ def live_reference(
     if kind == "none":
         return None
     if kind == "moving":
+        assert moving is not None, "a config whose reference moves says how"
         return Moving.of(forward, moving)
     if kind == "base":
         return Base(forward)
@@ -125,7 +126,8 @@ def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | Non
     Args:
       own: the run's own copy of what it needs of the cache; written where there is none.
     """
-    learner, model = ready.learner, ready.model
+    learner, model, live = ready.learner, ready.model, ready.learner.reference
+    assert live is not None, "a cache is filled from a reference that computes"
     key = full_key(
         weights=ready.weights,
         tokenizer=ready.tokenizer,
@@ -148,9 +150,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | Non
         display.progress("reference", done, total)
 
     display.phase("reference", "log-probs of the reference")
-    computed = cache.fill(
-        learner.reference, needed, 2 * learner.micro_tokens, progress, learner.world
-    )
+    computed = cache.fill(live, needed, 2 * learner.micro_tokens, progress, learner.world)
     if own is not None:
         learner.world.on_first(lambda: _keep(cache, own, needed))
     if cache.unkept:
@@ -158,7 +158,7 @@ def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | Non
             f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone"
         )
     allowed = learner.forward.bounds.answer
-    finding = cache.recheck(learner.reference, needed, ready.config.train.seed, allowed)
+    finding = cache.recheck(live, needed, ready.config.train.seed, allowed)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
     ready.findings.append(
         replace(

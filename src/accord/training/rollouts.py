@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,7 +30,7 @@ from accord.objectives.policy_table import BoundPolicy
 from accord.online.batches import Answer, Made, grouped, made
 from accord.online.estimates import Carried
 from accord.online.pairing import Pairing
-from accord.online.rewards.reward import Reward, Weighted
+from accord.online.rewards.reward import Reward, Rewards, Weighted
 from accord.training.display import Display
 from accord.training.files import write_text, writing
 from accord.training.judging import Judging
@@ -53,7 +53,7 @@ class Source:
     order: Order
     reward: Weighted
     learner: Learner
-    masters: dict[str, torch.Tensor]  # what trains: whose state a batch is drawn by
+    masters: Mapping[str, torch.Tensor]  # what trains: whose state a batch is drawn by
     display: Display
     stop: Stop
     folder: Path | None  # the run's; None writes nothing
@@ -64,7 +64,7 @@ class Source:
     _carried: dict[int, Carried] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        settings = self.config.rollouts
+        settings = self.config.rollout_settings
         self.judging = Judging(
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
@@ -75,16 +75,17 @@ class Source:
     @property
     def width(self) -> int:
         """Numbers set aside for the trees of a batch."""
-        k = self.config.rollouts.k
+        k = self.config.rollout_settings.k
         return self.order.batch_size * max(k * (k - 1) // 2, 1)
 
     def trees(self, update: int) -> list[Tree]:
         """What update `update` trains on."""
-        return self.batch(update // self.config.rollouts.passes, self.fresh(update)).trees
+        number = update // self.config.rollout_settings.passes
+        return self.batch(number, self.fresh(update)).trees
 
     def largest(self) -> list[Tree]:
         """A batch as long as one can be."""
-        settings = self.config.rollouts
+        settings = self.config.rollout_settings
         k = settings.k if self.learner.kind == "rollouts" else 2
         longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
         return [
@@ -110,7 +111,7 @@ class Source:
 
     def fresh(self, update: int) -> bool:
         """Whether this is the first update of its batch: the policy is the one that drew it."""
-        return update % self.config.rollouts.passes == 0
+        return update % self.config.rollout_settings.passes == 0
 
     def batch(self, number: int, fresh: bool = False) -> Made:
         """Batch `number`, drawn now if it was not before.
@@ -121,14 +122,14 @@ class Source:
         Raises:
           Refused: nothing in it to train on, after several draws.
         """
-        if self._number != number:
+        if self._made is None or self._number != number:
             self._made, self._number = self._read(number, fresh) or self._drawn(number), number
             self._carried[number] = self._made.carried
         return self._made
 
     def figures(self, update: int) -> dict[str, float]:
         """What is said of the batch of an update."""
-        return self.batch(update // self.config.rollouts.passes).figures
+        return self.batch(update // self.config.rollout_settings.passes).figures
 
     def prompt_of(self, row: int) -> int:
         """The prompt that a tree answers, by the tree's number."""
@@ -168,7 +169,7 @@ class Source:
         return answers
 
     def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
-        settings, seed = self.config.rollouts, self.config.train.seed
+        settings, seed = self.config.rollout_settings, self.config.train.seed
         self.display.doing(f"drawing {len(numbers) * settings.k:,} answers")
         return self.draw(
             self.prompts,
@@ -191,7 +192,7 @@ class Source:
         """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed,
         first + i).
         """
-        settings, model = self.config.rollouts, self.learner.forward.model
+        settings, model = self.config.rollout_settings, self.learner.forward.model
         out: list[Answer] = []
         for start in range(0, len(numbers), PIECE):
             self.stop.poll()
@@ -238,7 +239,7 @@ class Source:
             number * self.width,
         )
         # a mean log-ratio of other answers than the policy's own is no KL of it
-        if self.config.rollouts.temperature != 1:
+        if self.config.rollout_settings.temperature != 1:
             del out.figures["rollouts/kl"]
         return out
 
@@ -257,6 +258,7 @@ class Source:
         return self._carried[number - 1]
 
     def _file(self, number: int) -> Path:
+        assert self.folder is not None, "without a folder no batch is written or looked for"
         return self.folder / FOLDER / f"{number:06}.json"
 
     def _write(self, number: int, attempt: int, answers: Sequence[Answer], out: Made) -> None:
@@ -317,16 +319,19 @@ class Source:
 def start_of(learner: Learner) -> Start:
     """The reference, token by token."""
     reference = learner.reference
-    return Start.of(learner.forward, getattr(reference, "live", reference))
+    start = Start.of(learner.forward, getattr(reference, "live", reference))
+    assert start is not None, "where answers are drawn, the reference is in memory"
+    return start
 
 
 @torch.no_grad()
 def _measured(own: Sequence[Answer], pack: Sequence[Tree], learner: Learner, start: Start) -> None:
-    tokens = learner.forward(pack)
+    tokens = learner.forward.token_logps(pack)
     with start.inside():
         known = start.forward(pack).values
     columns = {"logps": tokens.values, "reference": known}
     if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
+        assert tokens.expected is not None, "the model has a value head"
         columns["expected"] = tokens.expected
     sizes = [len(answer.tokens) for answer in own]
     for name, values in columns.items():
@@ -348,7 +353,7 @@ def rewarded(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> No
         }
 
 
-def scores(reward: Reward, prompts: Prompted, answers: Sequence[Answer]):
+def scores(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> Rewards:
     """What a reward says of some answers."""
     asked = [prompts.question(a.prompt).turns for a in answers]
     return reward(asked, [a.text for a in answers], [prompts.row(a.prompt) for a in answers])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import overload
 
 import numpy as np
 
@@ -91,6 +92,18 @@ def load_held_out(
     if objective.rows == "labelled" and rows.dataset.kind == "pairs":
         rows = load_rows(config, path, "pairs", template, display)
     return rows
+
+
+@overload
+def held_out_of(config: Config, rows: Rows, objective: BoundObjective) -> HeldOut: ...
+
+
+@overload
+def held_out_of(config: Config, rows: None, objective: BoundObjective) -> None: ...
+
+
+@overload
+def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None: ...
 
 
 def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None:

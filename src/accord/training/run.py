@@ -233,7 +233,7 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
     what = (
         objective.rows
         if ready.source is None
-        else f"prompts, {ready.config.rollouts.k} answers each"
+        else f"prompts, {ready.config.rollout_settings.k} answers each"
     )
     display.line(
         f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size}"
@@ -278,7 +278,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
         and ready.source is None
     ):
         pairs.write(ready, folder, ended)
-    after = next(
+    after: dict = next(
         (
             m
             for m in reversed(folder.metrics())
@@ -304,14 +304,14 @@ def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
     A reward model gives one number a sequence, so it takes more of them to have a spread.
     """
     if ready.source is not None:
-        return [ids[:64] for ids in ready.rows.trees[:3]]
+        return [ids[:64] for ids in ready.prompts.trees[:3]]
     if ready.learner.objective.needs == "scores":
         return [
             (*tree.prompt, *completion)
-            for tree in ready.rows.trees[:8]
+            for tree in ready.file_rows.trees[:8]
             for completion in tree.completions
         ]
-    return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.rows.trees[:3]]
+    return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.file_rows.trees[:3]]
 
 
 def _room(ready: Ready, checkpoints: int) -> int:

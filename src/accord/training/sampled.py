@@ -14,7 +14,14 @@ from accord.forward.layout import sent
 from accord.forward.logps import TokenLogps
 from accord.objectives.policy_gradient import Rollouts
 from accord.objectives.policy_table import BoundPolicy
-from accord.types import Rollout
+from accord.types import Rollout, Tree
+
+
+def as_rollouts(trees: Sequence[Tree]) -> list[Rollout]:
+    """The same trees, each of which is the policy's own answers."""
+    rollouts = [tree for tree in trees if isinstance(tree, Rollout)]
+    assert len(rollouts) == len(trees), "an answer that the policy did not give has no advantage"
+    return rollouts
 
 
 def sampled_losses(
@@ -38,6 +45,7 @@ def sampled_losses(
     output = objective.losses(rollouts)
     losses, metrics = output.losses, dict(output.metrics)
     if objective.critic:
+        assert tokens.expected is not None, "the model has a value head"
         critic = rollouts.sums(
             objective.critic_losses(tokens.expected, column("expected"), column("returns"))
         )

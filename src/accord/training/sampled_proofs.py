@@ -23,7 +23,7 @@ from accord.online.batches import Made
 from accord.training.gradient_proofs import gradient_findings
 from accord.training.optim import Optimizer
 from accord.training.proofs import proofs_of_any
-from accord.training.sampled import sampled_losses
+from accord.training.sampled import as_rollouts, sampled_losses
 from accord.training.step import Batch, Learner, accumulate
 from accord.types import Finding, Rollout
 
@@ -44,7 +44,8 @@ TOLERANCE = 1e-9
 
 def prove_sampled(learner: Learner, optimizer: Optimizer, first: Made) -> list[Finding]:
     """Every proof, on the first batch; weights, optimizer and the batch stay as they are."""
-    trees = sorted(first.trees, key=lambda tree: tree.tokens)[:4]
+    assert isinstance(learner.objective, BoundPolicy)
+    trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
     found = [certify_policy(learner.objective), *proofs_of_any(learner, trees)]
     found += [on_policy(first.figures["rollouts/sampler_gap"], learner), placed(trees)]
     if not any(finding.refused for finding in found):
@@ -58,7 +59,12 @@ def uncancelled(trees: Sequence[Rollout]) -> list[Rollout]:
     so that of its gradient rounding alone may be left: two splits of one differed by .26 of their
     size in bfloat16, of these by .17 (SmolLM2-135M).
     """
-    return [replace(tree, advantages=1 + tree.advantages.abs()) for tree in trees]
+
+    def likelier(tree: Rollout) -> Rollout:
+        assert tree.advantages is not None, "a batch's answers have their advantages"
+        return replace(tree, advantages=1 + tree.advantages.abs())
+
+    return [likelier(tree) for tree in trees]
 
 
 def certify_policy(objective: BoundPolicy) -> Finding:

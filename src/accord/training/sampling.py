@@ -70,8 +70,10 @@ def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
         return [
             Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)
         ]
+    if rows is None:
+        return []
     first: dict[Prompt, Tree] = {}
-    for tree in rows.trees if rows is not None else []:
+    for tree in rows.trees:
         first.setdefault(tree.prompt, tree)
     return [
         Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()

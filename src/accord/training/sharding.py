@@ -82,17 +82,11 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
     """
     model = forward.model
     mesh = init_device_mesh(model.device.type, (world.size,))
-    options = {
-        "mesh": mesh,
-        "reshard_after_forward": True,
-        "mp_policy": MixedPrecisionPolicy(
-            reduce_dtype=torch.promote_types(model.dtype, torch.float32)
-        ),
-    }
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.promote_types(model.dtype, torch.float32))
     joint = _Joint(model, forward.path)
     try:
         for module in (*blocks(model), joint):
-            fully_shard(module, **options)
+            fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise UsageError(
             f"{model.source} cannot be sharded: {str(error).splitlines()[0]}\n"

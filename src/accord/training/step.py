@@ -21,10 +21,12 @@ from accord.forward.choose import Forward
 from accord.forward.logps import TokenLogps
 from accord.forward.reference import Reference
 from accord.forward.rows import as_rows
+from accord.forward.scores import TokenScores
 from accord.forward.shares import places, shares
 from accord.objectives import BoundObjective
+from accord.objectives.policy_table import BoundPolicy
 from accord.training.optim import Masters
-from accord.training.sampled import sampled_losses
+from accord.training.sampled import as_rollouts, sampled_losses
 from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
 
@@ -42,6 +44,11 @@ class Learner:
     @property
     def kind(self) -> str:
         return self.objective.rows
+
+    def reference_logps(self, trees: Sequence[Tree]) -> Logps:
+        """[N] log-probs of the trees' completions under the reference, of an objective with one."""
+        assert self.reference is not None, f"{self.objective.name} has no reference"
+        return self.reference.logps(trees)
 
 
 class NotFinite(Diverged):
@@ -95,7 +102,7 @@ def whole_batch_context(
             poll()
             policy = learner.forward(group or batch.mismatched[:1]).reduce()
             if group is not None:
-                known = learner.reference.logps(group)
+                known = learner.reference_logps(group)
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
         return laid(found)
 
@@ -115,11 +122,7 @@ def row_losses(
     """The one call of the objective in training.
     The certificate at step 0 goes through it as well.
     """
-    return (
-        objective.losses(policy, reference, **context)
-        if objective.reference
-        else objective.losses(policy, **context)
-    )
+    return objective.losses(policy, reference if objective.reference else None, **context)
 
 
 def accumulate(
@@ -177,7 +180,7 @@ def accumulate(
 def _losses(
     learner: Learner,
     trees: Sequence[Tree],
-    tokens: TokenLogps,
+    tokens: TokenLogps | TokenScores,
     context: dict[str, Tensor],
     records: Records,
 ) -> Tensor:
@@ -185,7 +188,8 @@ def _losses(
     their numbers go into the records.
     """
     if learner.kind == "rollouts":
-        return sampled_losses(learner.objective, trees, tokens, records)
+        assert isinstance(learner.objective, BoundPolicy) and isinstance(tokens, TokenLogps)
+        return sampled_losses(learner.objective, as_rollouts(trees), tokens, records)
     known = learner.reference.logps(trees) if learner.reference is not None else None
     reference = as_rows(learner.kind, trees, known) if known is not None else None
     output = row_losses(

@@ -43,7 +43,9 @@ class Judged:
 class Judge(Protocol):
     """Anything that says which of two answers is better."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in records."""
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """A verdict on each contest, or an account of why there is none."""

@@ -202,7 +202,8 @@ def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
             return wrong
         if not answer.strip():
             return 0.0
-        return float(all(met)) if strict else sum(met) / len(met)
+        count = sum(one for one in met if not isinstance(one, str))
+        return float(count == len(met)) if strict else count / len(met)
 
     return judge
 

@@ -22,6 +22,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import IO
 
 from accord.evaluate.scorers import prompt_text
 from accord.online.rewards.reward import Conversation, Rewards
@@ -55,7 +56,7 @@ class Function:
     target: str = ""  # "module:function" where it has another name
     # calls in a row in which every answer ran out of time
     _late: int = field(default=0, repr=False)
-    _worker: subprocess.Popen | None = field(default=None, repr=False)
+    _worker: subprocess.Popen[bytes] | None = field(default=None, repr=False)
     _end: weakref.finalize | None = field(default=None, repr=False)
     _buffer: bytes = field(default=b"", repr=False)
 
@@ -91,6 +92,7 @@ class Function:
     def close(self) -> None:
         """End the process, and those that it started. Another call would start a new one."""
         if self._worker is not None:
+            assert self._end is not None, "a process is never started without its end"
             self._end()
             self._worker = None
 
@@ -112,12 +114,12 @@ class Function:
         values: list[object] = [None] * len(answers)
         failures: dict[int, str] = {}
         late = 0
-        for i, one in enumerate(zip(prompts, answers, rows, strict=True)):
+        for i, (prompt, answer, row) in enumerate(zip(prompts, answers, rows, strict=True)):
             if late == PATIENCE:
                 failures[i] = LATE[1]
                 continue
             try:
-                (values[i],) = self._ask(*([each] for each in one))
+                (values[i],) = self._ask([prompt], [answer], [row])
             except _Failed as failed:
                 failures[i] = str(failed)
                 late += str(failed) == LATE[0]
@@ -170,7 +172,7 @@ class Function:
             env={**os.environ, "PYTHONPATH": path},
             process_group=0,
         )
-        os.set_blocking(self._worker.stdin.fileno(), False)
+        os.set_blocking(_pipes(self._worker)[0].fileno(), False)
         # at the latest when this process ends
         self._end = weakref.finalize(self, _end, self._worker)
         try:
@@ -201,14 +203,14 @@ class Function:
         """Write to the process, which may have stopped reading. Raises TimeoutError,
         BrokenPipeError.
         """
-        pipe, rest = self._worker.stdin.fileno(), memoryview(data)
+        pipe, rest = _pipes(self._worker)[0].fileno(), memoryview(data)
         while rest:
             _wait(pipe, selectors.EVENT_WRITE, until)
             rest = rest[os.write(pipe, rest[: 1 << 16]) :]
 
     def _line(self, until: float) -> bytes:
         """The next line of the process; nothing where it ended. Raises TimeoutError."""
-        pipe = self._worker.stdout.fileno()
+        pipe = _pipes(self._worker)[1].fileno()
         while b"\n" not in self._buffer:
             _wait(pipe, selectors.EVENT_READ, until)
             piece = os.read(pipe, 1 << 16)
@@ -227,10 +229,16 @@ def _wait(pipe: int, event: int, until: float) -> None:
             raise TimeoutError
 
 
-def _end(worker: subprocess.Popen) -> None:
+def _pipes(worker: subprocess.Popen[bytes] | None) -> tuple[IO[bytes], IO[bytes]]:
+    """What is written to the process, and what is read from it."""
+    assert worker is not None and worker.stdin is not None and worker.stdout is not None
+    return worker.stdin, worker.stdout
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
     """Kill a process with the group that it leads, and take away what is left of it."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()
-    for pipe in (worker.stdin, worker.stdout):
+    for pipe in _pipes(worker):
         pipe.close()

@@ -94,14 +94,13 @@ def stated(row: Mapping) -> list[object] | None:
     names = row.get("instruction_id_list")
     if not isinstance(names, list):
         return row.get("constraints")
-    arguments = row.get("kwargs") if isinstance(row.get("kwargs"), list) else []
-    return [
-        _read(str(name), arguments[i] if i < len(arguments) else {}) for i, name in enumerate(names)
-    ]
+    arguments = row.get("kwargs")
+    given = arguments if isinstance(arguments, list) else []
+    return [_read(str(name), given[i] if i < len(given) else {}) for i, name in enumerate(names)]
 
 
 def _read(name: str, arguments: object) -> dict:
     try:
-        return READERS[name](arguments)
+        return READERS[name](arguments if isinstance(arguments, Mapping) else {})
     except (KeyError, TypeError):
         return {"kind": name}

@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import get_type_hints
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
@@ -76,19 +75,19 @@ def load_rewards(
       UsageError: none, one that is unknown or named twice, a weight that is no number, or options
         of nothing.
     """
-    options = {name: dict(given) for name, given in (options or {}).items()}
+    own = {name: dict(given) for name, given in (options or {}).items()}
     parts = [weighed(spec) for spec in specs]
     names = [name for name, _ in parts]
     if not names:
         raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"reward {twice!r} is named twice; give it the sum of both weights.")
-    if stray := next((name for name in options if name not in names), None):
+    if stray := next((name for name in own if name not in names), None):
         raise UsageError(
             f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would"
             " do nothing."
         )
-    return Weighted([(_load(name, options.get(name, {})), weight) for name, weight in parts])
+    return Weighted([(_load(name, own.get(name, {})), weight) for name, weight in parts])
 
 
 def _known() -> str:
@@ -176,11 +175,12 @@ def _check_types(name: str, keywords: Callable, options: Mapping[str, object]) -
     Raises:
       UsageError: one is not.
     """
-    function = keywords.__init__ if isinstance(keywords, type) else keywords
-    hints = get_type_hints(function)
+    parameters = inspect.signature(keywords, eval_str=True).parameters
     for key, value in options.items():
         try:
-            TypeAdapter(hints[key], config=ConfigDict(strict=True)).validate_python(value)
+            TypeAdapter(parameters[key].annotation, config=ConfigDict(strict=True)).validate_python(
+                value
+            )
         except ValidationError:
-            stated = inspect.signature(function).parameters[key].annotation
+            stated = inspect.signature(keywords).parameters[key].annotation
             raise UsageError(f"{name}.{key} = {value!r:.100}: expected {stated}.") from None

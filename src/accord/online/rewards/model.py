@@ -14,7 +14,7 @@ from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.reward import load_reward_model
 from accord.online.rewards.reward import Conversation, Rewards
-from accord.types import Demonstration, Origin, Tree
+from accord.types import Demonstration, Origin, Scores, Tree
 
 
 class ModelReward:
@@ -64,8 +64,9 @@ class ModelReward:
         if trees and not self._probe:
             self._probe = sorted(trees, key=lambda tree: tree.tokens)[:4]
         for group in micro_batches(trees, self.micro_tokens):
-            scores = self.forward([trees[i] for i in group]).reduce().value.double().tolist()
-            for i, value in zip(group, scores, strict=True):
+            scores = self.forward([trees[i] for i in group]).reduce()
+            assert isinstance(scores, Scores), "a reward model's head gives scores"
+            for i, value in zip(group, scores.value.double().tolist(), strict=True):
                 values[trees[i].row] = value
         return Rewards.of(values, failures)
 

@@ -72,7 +72,9 @@ def number(value: object) -> float:
 class Reward(Protocol):
     """Anything that gives answers numbers."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it is called in a recipe and in records."""
 
     def __call__(
         self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
@@ -120,7 +122,9 @@ class Weighted:
         assert len(prompts) == len(answers) == len(rows), (
             f"{len(prompts)} prompts and {len(rows)} rows for {len(answers)} answers"
         )
-        total, failures, values = np.zeros(len(answers)), {}, {}
+        total = np.zeros(len(answers))
+        failures: dict[int, str] = {}
+        values: dict[str, np.ndarray] = {}
         for reward, weight in self.parts:
             found = reward(prompts, answers, rows)
             assert len(found) == len(answers), (
