@@ -16,7 +16,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 LAYERS = [
     {"errors", "environment"},
     {"types"},
-    {"config", "flags", "distributed", "imported", "secrets"},
+    {"config", "flags", "distributed", "imported", "secrets", "tested", "variables", "faults"},
     {"objectives", "data", "models"},
     {"forward"},
     {"evaluate", "monitor"},
@@ -30,6 +30,7 @@ LAYERS = [
     {"cli_options"},
     {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online", "cli_rlhf"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
