@@ -19,7 +19,7 @@ from accord.evaluate import generate
 from accord.evaluate.generate import Prompt, Sample
 from accord.flags import build
 from accord.forward.choose import MEAN_TOKEN
-from accord.forward.logps import oracle_logps
+from accord.forward.logps import oracle
 from accord.models.language import LanguageModel
 from accord.models.lora import add_lora
 from accord.objectives import resolve
@@ -83,7 +83,7 @@ def _gap(
         Tree(prompt, tuple(answer.tokens for answer in answers[i * k : (i + 1) * k]), i)
         for i, prompt in enumerate(prompts)
     ]
-    known = oracle_logps(model, trees).reduce()
+    known = oracle(model, trees).reduce()
     return fmean(
         abs(answer.logprob - total) / count
         for answer, total, count in zip(
