@@ -15,6 +15,7 @@ FILES = sorted(SOURCE.rglob("*.py"))
 # Each part may import itself and those that stand before it.
 LAYERS = [
     {"errors", "environment"},
+    {"compat"},
     {"types"},
     {"config", "flags", "distributed", "imported", "secrets", "tested", "variables", "faults"},
     {"objectives", "data", "models"},

@@ -1,11 +1,24 @@
-"""What has to be set before torch and transformers are imported. Imports nothing heavy; a user's
-own values win.
+"""What has to be set before torch and transformers are imported, and where warnings go. Imports
+nothing heavy; a user's own values win.
+
+A library's warning in the middle of a run tears the display and is lost when the terminal scrolls.
+So inside `warnings_kept` nothing of a library reaches the terminal: neither Python's `warnings` nor
+a logger. It is written into a file, each text once, or waits for the command's end. Accord's own
+warnings (`AccordWarning`) reach the terminal at once, one line each.
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import os
+import re
+import sys
 import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from accord.errors import AccordWarning, printable
 
 DEFAULTS = {
     # OpenMP threads spin at barriers while they wait. With a second process on the machine they
@@ -21,6 +34,24 @@ DEFAULTS = {
     "TRANSFORMERS_NO_ADVISORY_WARNINGS": "1",
 }
 
+# Warnings that are dropped, with the reason.
+DROPPED = {
+    r".*is_gradient_checkpointing.*": (
+        "PEFT and transformers talk to each other here; a user can do nothing about it"
+    )
+}
+
+# Whose loggers are kept off the terminal: what accord calls, and what that calls.
+LIBRARIES = frozenset(
+    "accelerate datasets filelock fsspec gguf httpx huggingface_hub numpy peft safetensors scipy"
+    " sklearn tokenizers torch transformers urllib3".split()
+)
+
+# handlers that write on a standard stream; files and a program's own handlers are of other classes
+PRINTING = (logging.StreamHandler, type(logging.lastResort))
+
+LOG = "warnings.log"  # in a run's folder; only there when something was warned of
+
 
 def ranks() -> tuple[int, int]:
     """This process' rank and how many there are, as torchrun says it; (0, 1) without it."""
@@ -30,11 +61,120 @@ def ranks() -> tuple[int, int]:
 
 def settle(offline: bool = True) -> None:
     """Apply the defaults; without `offline`, hub names may go to the network."""
-    # PEFT and transformers talk to each other here; a user can do nothing about it
-    warnings.filterwarnings(
-        "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
-    )
+    for pattern in DROPPED:
+        warnings.filterwarnings("ignore", message=pattern)
     for name, value in DEFAULTS.items():
         os.environ.setdefault(name, value)
     if offline:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+# ---------------------------------------------------------------- accord's own warnings
+
+_warned: set[str] = set()
+
+
+def warn_once(text: str, cause: str | None = None) -> None:
+    """Warn a person in one line, once in a process for each cause; without one, for each text."""
+    line = printable(" ".join(text.split()))
+    if (cause or line) not in _warned:
+        _warned.add(cause or line)
+        warnings.warn(line, AccordWarning, stacklevel=2)
+
+
+def _on_terminal(text: str) -> None:
+    print(f"! {text}", file=sys.stderr, flush=True)
+
+
+# ---------------------------------------------------------------- warnings of libraries
+
+
+@contextlib.contextmanager
+def warnings_kept(
+    file: Path | None = None, own: Callable[[str], None] | None = None
+) -> Iterator[list[str]]:
+    """Keep warnings of libraries off the terminal inside; yields those that no file has.
+
+    Inside another one, this one's file is written while it lasts, and accord's own warnings go on
+    to the outer one.
+
+    Args:
+      file: where each different warning is written, one per line; None keeps them in memory. A file
+        that cannot be written does the same.
+      own: what is done with a warning of accord; None leaves it to whoever showed warnings before.
+    """
+    keeper = _Keeper(file)
+    shown_before = warnings.showwarning
+
+    def show(message, category, filename, lineno, to=None, line=None):
+        if to is not None:
+            return shown_before(message, category, filename, lineno, to, line)
+        if not issubclass(category, AccordWarning):
+            return keeper.keep(f"{category.__name__}: {message} ({_place(filename)}:{lineno})")
+        if file is not None:
+            keeper.keep(str(message))
+        if own is not None:
+            return own(str(message))
+        return shown_before(message, category, filename, lineno, to, line)
+
+    emit_before = logging.StreamHandler.emit
+
+    # Of the class, since libraries give themselves handlers when they are first imported, which may
+    # be in the middle of a command.
+    def emit(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
+        if type(handler) not in PRINTING or record.name.split(".")[0] not in LIBRARIES:
+            return emit_before(handler, record)
+        try:
+            return keeper.keep(f"{record.name}: {record.getMessage()}")
+        except Exception:  # as logging does: a record whose arguments do not fit stops no run
+            return handler.handleError(record)
+
+    warnings.showwarning = show
+    logging.StreamHandler.emit = emit  # type: ignore[method-assign]
+    try:
+        yield keeper.waiting
+    finally:
+        logging.StreamHandler.emit = emit_before  # type: ignore[method-assign]
+        if warnings.showwarning is show:
+            warnings.showwarning = shown_before
+
+
+@contextlib.contextmanager
+def warnings_of_command() -> Iterator[None]:
+    """Keep warnings of libraries off the terminal while a command works; what no run's folder has
+    is printed after it, once each. Accord's own are printed at once.
+    """
+    waiting: list[str] = []
+    try:
+        with warnings_kept(own=_on_terminal) as waiting:
+            yield
+    finally:
+        for text in waiting:
+            print(f"· a library's warning: {text}", file=sys.stderr)
+
+
+class _Keeper:
+    """The warnings so far, each text once: in a file, or waiting."""
+
+    def __init__(self, file: Path | None):
+        self.file = file
+        self.seen: set[str] = set()
+        self.waiting: list[str] = []
+
+    def keep(self, text: str) -> None:
+        line = printable(" ".join(text.split()))
+        if line in self.seen or any(re.search(pattern, line) for pattern in DROPPED):
+            return
+        self.seen.add(line)
+        try:
+            if self.file is None or not self.file.parent.is_dir():
+                raise OSError("no file to write to")
+            with self.file.open("a", encoding="utf-8") as out:
+                out.write(line + "\n")
+        except OSError:
+            self.waiting.append(line)
+
+
+def _place(filename: str) -> str:
+    """The end of a path, from its package on: what is installed where is nobody's business."""
+    return filename.rpartition("site-packages/")[2]

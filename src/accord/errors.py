@@ -27,6 +27,10 @@ class AccordError(Exception):
         return printable(super().__str__(), keep="\n")
 
 
+class AccordWarning(UserWarning):
+    """Something that a person should know and that stops nothing, in one line."""
+
+
 def printable(text: str, keep: str = "") -> str:
     """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates)
     escaped.
@@ -35,6 +39,12 @@ def printable(text: str, keep: str = "") -> str:
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii")
         for c in text
     )
+
+
+def describe(error: BaseException) -> str:
+    """An error in one line: its class and the first line of its words."""
+    words = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {words[0][:200]}" if words else type(error).__name__
 
 
 class UsageError(AccordError):

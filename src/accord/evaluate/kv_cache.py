@@ -8,8 +8,16 @@ B rows · h key/value heads · T positions · d width.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
+
+from accord import compat
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache, DynamicLayer
+else:
+    DynamicLayer = compat.dynamic_layer()
 
 
 class RoomyLayer(DynamicLayer):
@@ -62,11 +70,12 @@ def spread_rows(cache: Cache, rows: Tensor, more: int) -> None:
       rows: [B] the row of the cache that each answer takes.
       more: positions that will be added at most.
     """
-    for layer in getattr(cache, "layers", ()):
+    layers = compat.cache_layers(cache)
+    for layer in layers:
         if type(layer) is DynamicLayer and layer.get_seq_length() > 0:
             layer.__class__ = RoomyLayer
             layer.make_room(rows, more)
         else:
             layer.batch_select_indices(rows)
-    if not getattr(cache, "layers", None):
+    if not layers:
         cache.batch_select_indices(rows)

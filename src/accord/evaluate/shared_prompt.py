@@ -18,14 +18,18 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from transformers.cache_utils import Cache, DynamicLayer
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from accord import compat
 from accord.forward.attention import CHANGES_THE_NUMBERS, UnsupportedAttention
+
+if TYPE_CHECKING:
+    from transformers.cache_utils import Cache, DynamicLayer
+else:
+    DynamicLayer = compat.dynamic_layer()
 
 NAME = "accord_shared_prompt"
 # what a model may ask of attention and this one does not do
@@ -89,8 +93,10 @@ class SharedLayer(DynamicLayer):
           mask: [U, 1, 1, T] to be added to the prompts' scores.
         """
         super().__init__()
-        self.dtype, self.device, self.is_initialized = layer.dtype, layer.device, True
         self.prompt, self.mask = (layer.keys, layer.values), mask
+        # of the tensors: not every release of transformers keeps the dtype in the layer
+        self.dtype, self.device = layer.keys.dtype, layer.keys.device
+        self.is_initialized = True
         self._place(places)
         self._held = [
             x.new_empty(len(places.number), x.shape[1], more, x.shape[3]) for x in self.prompt
@@ -149,8 +155,15 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
       mask: [U, T] bool, False on padding.
       prompt: [B] the prompt of each row.
       more: positions that each row will add at most.
+
+    Raises:
+      Unavailable: transformers has no such layers any more.
     """
-    layers = getattr(cache, "layers", ())
+    if DynamicLayer is compat.NoSuchLayer:
+        raise compat.Unavailable.without(
+            "transformers", "cache_utils.DynamicLayer", "sharing prompts while decoding"
+        )
+    layers = compat.cache_layers(cache)
     plain = layers and all(
         type(layer) is DynamicLayer and layer.get_seq_length() > 0 for layer in layers
     )
@@ -159,7 +172,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
     places = Places.of(prompt)
     if places.each == 1 or places.size > EMPTY * len(prompt):
         return None
-    added = torch.zeros(mask.shape, dtype=layers[0].dtype).masked_fill_(~mask, -torch.inf)[
+    added = torch.zeros(mask.shape, dtype=layers[0].keys.dtype).masked_fill_(~mask, -torch.inf)[
         :, None, None
     ]
     made = copy.copy(cache)
@@ -168,9 +181,15 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
 
 
 def register() -> None:
-    """Make this attention known to transformers. Calling it again changes nothing."""
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    """Make this attention known to transformers. Calling it again changes nothing.
+
+    Raises:
+      Unavailable: transformers has no table of attentions.
+    """
+    if not compat.register_attention(NAME, attend):
+        raise compat.Unavailable.without(
+            "transformers", "table of attentions", "sharing prompts while decoding"
+        )
 
 
 def attend(
@@ -228,6 +247,4 @@ def _attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
     """[n, h, q, d], and log-sum-exp of the scores [n, h, q] in float32 at least."""
-    return torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
-        query, key, value, 0.0, False, attn_mask=mask, scale=scaling
-    )
+    return compat.attention_with_sums(query, key, value, mask, scaling)

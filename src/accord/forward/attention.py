@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
-from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from accord import compat
 from accord.forward import flex
 from accord.forward.blocks import Batch, Plan, plan_of
 from accord.forward.layout import Layout
@@ -32,12 +30,11 @@ class UnsupportedAttention(Exception):
     """The model asks for something that tree attention does not do."""
 
 
-def register() -> None:
-    """Make `attn_implementation="accord_tree"` known to transformers. Calling it again changes
-    nothing.
+def register() -> bool:
+    """Make `attn_implementation="accord_tree"` known to transformers; whether that could be done.
+    Calling it again changes nothing.
     """
-    ALL_ATTENTION_FUNCTIONS.register(NAME, attend)
-    ALL_MASK_ATTENTION_FUNCTIONS.register(NAME, sdpa_mask)
+    return compat.register_attention(NAME, attend)
 
 
 def attend(
@@ -72,7 +69,7 @@ def attend(
         )
         return output.transpose(0, 1)[None], None
     if softcap is None:
-        return sdpa_attention_forward(
+        return compat.sdpa_attention(
             module,
             query,
             key,
@@ -127,7 +124,7 @@ class _TreeAttention(torch.autograd.Function):
             q, k, v = _queries(rows, batch).mul_(scale), _keys(key, batch), _keys(value, batch)
             g = _without_padding(_queries(grads, batch), batch)
             weights, slope = _weights(q, k, batch, ctx.window, ctx.softcap)
-            scores = torch._softmax_backward_data(torch.bmm(g, v.mT), weights, -1, weights.dtype)
+            scores = compat.softmax_backward(torch.bmm(g, v.mT), weights)
             if slope is not None:
                 scores = (scores * slope).to(k.dtype)
             grad_query.append(torch.bmm(scores, k).mul_(scale).view(len(key), -1, k.shape[-1]))

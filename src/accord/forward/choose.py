@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import torch
 
+from accord import compat
 from accord.forward import attention, flex
 from accord.forward.logps import PATHS, TokenLogps
 from accord.forward.scores import SCORE_PATHS, TokenScores
@@ -122,7 +123,7 @@ def _allowed(model: LanguageModel, probe: Sequence[Tree]) -> tuple[float, float]
     attentions differ by.
     """
     worst, mean = WORST_TOKEN[model.dtype], MEAN_TOKEN[model.dtype]
-    if model.dtype != torch.bfloat16 or not getattr(model.network, "_supports_sdpa", False):
+    if model.dtype != torch.bfloat16 or not compat.has_sdpa(model.network):
         return worst, mean
     oracle = paths_of(model)["oracle"]
     rounding = (oracle(model, probe, "sdpa").values - oracle(model, probe).values).abs()
@@ -135,7 +136,7 @@ def _problem(
     model: LanguageModel, probe: Sequence[Tree], path: str, allowed: tuple[float, float]
 ) -> tuple[str | None, float]:
     """Why `path` cannot be used with this model, or None; and its largest difference to the oracle."""
-    own = model.network.config._attn_implementation
+    own = compat.attention_name(model.network)
     if path == "flex" and (why := flex.problem(model.device)) is not None:
         return why, float("inf")
     if path != "padded" and not _use_tree_attention(model):
@@ -161,7 +162,7 @@ def _problem(
         AttributeError,
     ) as error:
         problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
-    if model.network.config._attn_implementation != own:
+    if own is not None and compat.attention_name(model.network) != own:
         model.network.set_attn_implementation(own)
     return problem, float("inf")
 
@@ -211,10 +212,9 @@ def _tokens(tree: Tree) -> set[int]:
 
 def _use_tree_attention(model: LanguageModel) -> bool:
     network = model.network
-    if network.config._attn_implementation == attention.NAME:
+    if compat.attention_name(network) == attention.NAME:
         return True
-    if not network._can_set_attn_implementation():
+    if not compat.can_switch_attention(network) or not attention.register():
         return False
-    attention.register()
     network.set_attn_implementation(attention.NAME)
-    return network.config._attn_implementation == attention.NAME
+    return compat.attention_name(network) == attention.NAME

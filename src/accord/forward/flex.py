@@ -30,6 +30,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
+from accord import compat
 from accord.forward.layout import Layout, Segment, sent
 
 TILE = 128  # queries and keys of a tile of the mask: flex attention's own default
@@ -96,7 +97,7 @@ def _kernel(device: str) -> Callable[..., Tensor]:
     """
     if device != "cuda":
         return flex_attention
-    torch._dynamo.config.recompile_limit = max(KERNELS, torch._dynamo.config.recompile_limit)
+    compat.allow_kernels(KERNELS)
     # fullgraph: a kernel that does not compile is an error, seen where the path is chosen, not a
     # slow path taken silently
     return torch.compile(flex_attention, dynamic=False, fullgraph=True)

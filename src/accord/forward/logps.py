@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from accord import compat
 from accord.forward.head import token_logps
 from accord.forward.layout import Layout, pack, sent
 from accord.models.language import LanguageModel
@@ -116,8 +117,8 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
 @contextmanager
 def attending(model: LanguageModel, attention: str):
     """Inside, the model attends by transformers' own code ("eager", "sdpa"), with none of ours."""
-    network, before = model.network, model.network.config._attn_implementation
-    if before is None or before == attention or not network._can_set_attn_implementation():
+    network, before = model.network, compat.attention_name(model.network)
+    if before is None or before == attention or not compat.can_switch_attention(network):
         yield
         return
     network.set_attn_implementation(attention)

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import torch
 from peft import PeftModel
-from peft.tuners.tuners_utils import BaseTunerLayer
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from accord import compat
 from accord.models.headspec import HeadSpec, head_spec
 
 # the names of the value head's parameters begin so; it is no part of the network, and is not saved
@@ -112,33 +112,20 @@ class LanguageModel:
         Only for models with adapters; the gradient flags of the parameters are left as they are.
         """
         assert self.peft is not None, "a model without adapters is its own policy only"
-        layers = [m for m in self.network.modules() if isinstance(m, BaseTunerLayer)]
+        layers = compat.adapter_layers(self.network)
         if self.has_reference_adapter:
-            before = [list(layer.active_adapters) for layer in layers]
-            try:
-                for layer in layers:
-                    layer._active_adapter = [REFERENCE]
-                yield
-            finally:
-                for layer, active in zip(layers, before):
-                    layer._active_adapter = active
-            return
-        try:
-            for layer in layers:
-                # not enable_adapters(): that flips requires_grad as well
-                layer._disable_adapters = True
+            inside = compat.only_adapter(layers, REFERENCE)
+        else:
+            inside = compat.without_adapters(layers)
+        with inside:
             yield
-        finally:
-            for layer in layers:
-                layer._disable_adapters = False
 
     @contextmanager
     def adapter_dropout(self, active: bool = True):
         """Inside, the dropout of the adapters is on (training); the base never drops anything."""
         drops = [
             module
-            for layer in self.network.modules()
-            if isinstance(layer, BaseTunerLayer)
+            for layer in compat.adapter_layers(self.network)
             for name, module in layer.named_modules()
             if name.startswith("lora_dropout.") and isinstance(module, torch.nn.Dropout)
         ]

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn import Module
 
+from accord.compat import silu_backward
+
 ROWS = 3  # of the input on which a replacement is tried
 
 
@@ -92,7 +94,7 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):
         gate, up = ctx.saved_tensors
-        return torch.ops.aten.silu_backward(grad * up, gate), grad * F.silu(gate)
+        return silu_backward(grad * up, gate), grad * F.silu(gate)
 
 
 def _is_norm(module: Module) -> bool:

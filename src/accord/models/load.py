@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from accord.compat import cpu_has_bfloat16
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
 from accord.models.language import LanguageModel
 from accord.models.lean import make_lean
@@ -125,7 +126,7 @@ def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
             if torch.cuda.is_bf16_supported(including_emulation=False)
             else torch.float32
         )
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    return torch.bfloat16 if cpu_has_bfloat16() else torch.float32
 
 
 def _resolve(name: str, hub: bool) -> str:

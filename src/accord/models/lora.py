@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
-from transformers.pytorch_utils import Conv1D
 
+from accord.compat import conv1d
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
 from accord.types import UsageError
 
@@ -178,5 +178,5 @@ def attention_names(network: torch.nn.Module) -> list[str]:
 
 
 def _linear_paths(network: torch.nn.Module) -> list[str]:
-    kinds = (torch.nn.Linear, Conv1D, torch.nn.Embedding)
+    kinds = (torch.nn.Linear, conv1d(), torch.nn.Embedding)
     return [path for path, module in network.named_modules() if isinstance(module, kinds)]

@@ -14,18 +14,15 @@ from functools import cache
 
 import torch
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
+from accord.compat import checkpointed_layer
 from accord.models.language import LanguageModel
 
 
 def recompute_activations(model: LanguageModel) -> int:
     """Make every decoder layer recompute; returns how many. Calling it again changes nothing."""
-    layers = [
-        m
-        for m in model.network.modules()
-        if isinstance(m, GradientCheckpointingLayer) and not recomputes(m)
-    ]
+    kind = checkpointed_layer()
+    layers = [m for m in model.network.modules() if isinstance(m, kind) and not recomputes(m)]
     for layer in layers:
         layer.__class__ = _subclass(type(layer))
     return len(layers)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from accord import compat
 from accord.data.order import Order
 from accord.forward.choose import MEAN_TOKEN, WORST_TOKEN
 from accord.forward.reference import Base
@@ -68,8 +69,8 @@ def prove_independently(
 @contextmanager
 def own_attention(model: LanguageModel):
     """Inside, the network attends by transformers' eager code."""
-    network, before = model.network, model.network.config._attn_implementation
-    if before in (None, "eager") or not network._can_set_attn_implementation():
+    network, before = model.network, compat.attention_name(model.network)
+    if before in (None, "eager") or not compat.can_switch_attention(network):
         yield
         return
     network.set_attn_implementation("eager")

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import psutil
 import torch
 
+from accord.compat import is_out_of_memory as is_out_of_memory  # one rule for decoding too
 from accord.distributed import ALONE
 from accord.forward.choose import Forward
 from accord.forward.head import rows_at_once
@@ -236,12 +237,3 @@ def release() -> None:
             ctypes.CDLL("libc.so.6").malloc_trim(0)
         except (OSError, AttributeError):  # not glibc
             pass
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch could not allocate. On a CPU that is a plain RuntimeError with these words."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
-        return True
-    return isinstance(error, RuntimeError) and (
-        "DefaultCPUAllocator: can't allocate" in str(error) or "not enough memory" in str(error)
-    )
