@@ -14,10 +14,10 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment"},
+    {"errors", "environment", "tested"},
     {"compat"},
     {"types"},
-    {"config", "flags", "distributed", "imported", "secrets", "tested", "variables", "faults"},
+    {"config", "flags", "distributed", "imported", "secrets", "variables", "faults"},
     {"objectives", "data", "models"},
     {"forward"},
     {"evaluate", "monitor"},

@@ -9,7 +9,7 @@ import torch
 from typer.testing import CliRunner
 
 from accord.cli import app
-from accord import tested
+from accord import environment, tested
 from accord.evaluate import decoding, generate
 from accord.forward import head
 from accord.models import export, reward
@@ -163,17 +163,35 @@ def test_unfit_where_answers_cannot_be_drawn(only, monkeypatch):
     assert "no attribute 'dtype'" in said and "repeatable" not in said
 
 
-def test_unfit_where_only_shared_prompts_are_wrong(only, monkeypatch):
-    """One token too far in every row: no crash, other numbers."""
+def shifted(self, tokens):
+    """A step of `decoding.Shared` one position too far."""
+    self.lengths = self.lengths + 1
+    return SHARED_STEP(self, tokens)
+
+
+SHARED_STEP = decoding.Shared.step
+
+
+def test_unfit_where_shared_prompts_alone_are_wrong(only, monkeypatch):
+    """Other numbers, and the sampler does not notice: K = 1 shares no prompt and is well."""
     only("answered")
-    right = decoding.Shared.step
-
-    def shifted(self, tokens):
-        self.lengths = self.lengths + 1
-        return right(self, tokens)
-
     monkeypatch.setattr(decoding.Shared, "step", shifted)
-    assert "is not what the model says" in unfit("llama, K = 1", "llama, K = 2")
+    monkeypatch.setattr(decoding, "_require_same", lambda *given: None)
+    said = unfit("llama, K = 2")
+    assert "is not what the model says" in said and "K = 1" not in said
+
+
+@pytest.mark.parametrize("step", [broken, shifted], ids=["crashes", "other numbers"])
+def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkeypatch):
+    """The answers are right, by the plain way; the report says so, and by what cause."""
+    only("answered")
+    monkeypatch.setattr(environment, "_warned", set())
+    monkeypatch.setattr(decoding.Shared, "step", step)
+    report = examine("cpu", "float32")
+    assert report.healthy and "1 with a warning" in report.verdict
+    (warned,) = [finding for finding in report.findings if finding.verdict == "warning"]
+    assert warned.check == "llama, K = 2 (float32)" and "drawn by the plain way" in warned.says
+    assert ("DynamicLayer" if step is broken else "first logits differ") in warned.says
 
 
 def test_unfit_where_an_answer_hangs_on_its_neighbours(only, monkeypatch):
@@ -252,7 +270,8 @@ def test_a_failure_in_a_precision_that_no_run_takes_is_a_warning(only, monkeypat
     monkeypatch.setattr(doctor, "answered", answered)
     report = examine("cpu")
     assert report.healthy and "2 with a warning" in report.verdict
-    assert not examine("cpu", "bfloat16").healthy  # asked for
+    monkeypatch.setattr(doctor, "pick_dtype", lambda *given: torch.bfloat16)
+    assert not examine("cpu").healthy  # runs take it
 
 
 # ---------------------------------------------------------------- versions

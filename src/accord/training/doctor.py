@@ -13,6 +13,7 @@ import platform
 import random
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -24,6 +25,7 @@ import torch
 from accord import variables
 from accord.config import TrainConfig
 from accord.forward.choose import Forward, choose
+from accord.errors import AccordWarning
 from accord.forward.reference import AdaptersOff, Frozen
 from accord.models.language import LanguageModel
 from accord.models.load import pick_device, pick_dtype
@@ -197,13 +199,24 @@ def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) 
 
 
 def _safely(check: str, examination: Callable[[], Finding]) -> Finding:
-    """One examination; whatever it raises is a finding, since the others are still worth making."""
-    try:
-        found = examination()
-    except Exception as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        evidence = {"error": type(error).__name__}
-        return Finding(check, "refused", " ".join(said)[:400], evidence)
+    """One examination; whatever it raises is a finding, since the others are still worth making.
+
+    What passes with a warning of accord, such as a fast way of drawing that gave up, is a warning
+    with its words. Those of libraries are for the commands that train, and stay out of the report.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AccordWarning)
+        try:
+            found = examination()
+        except Exception as error:
+            said = str(error).splitlines() or [type(error).__name__]
+            evidence = {"error": type(error).__name__}
+            return Finding(check, "refused", " ".join(said)[:400], evidence)
+    said = [str(w.message) for w in caught if issubclass(w.category, AccordWarning)]
+    if said and found.verdict in ("ok", "note"):
+        says = f"{'; '.join(dict.fromkeys(said))}. Otherwise: {found.says}"
+        evidence = found.evidence | {"warnings": said}
+        found = replace(found, verdict="warning", says=says, evidence=evidence)
     return replace(found, check=check)
 
 
