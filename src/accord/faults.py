@@ -15,6 +15,7 @@ import errno
 import json
 import os
 import platform
+import select
 import sys
 import tempfile
 import time
@@ -114,13 +115,20 @@ def _reader_gone() -> bool:
     gone = False
     for stream in (sys.stdout, sys.stderr):
         try:
-            stream.flush()
-        except BrokenPipeError:
-            gone = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except (ValueError, OSError):  # closed already, or no file at all
+            handle = stream.fileno()
+            if _closed_behind(handle):
+                gone = True
+                os.dup2(os.open(os.devnull, os.O_WRONLY), handle)
+        except (AttributeError, ValueError, OSError):  # closed already, or no file at all
             continue
     return gone
+
+
+def _closed_behind(handle: int) -> bool:
+    """Whether what is written here goes to a pipe that nobody reads."""
+    asked = select.poll()
+    asked.register(handle, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
 
 
 # ---------------------------------------------------------------- what the machine is to blame for
@@ -152,25 +160,29 @@ def _broken_package(error: BaseException) -> UsageError | None:
     """
     module = _importing(error.__traceback__)
     if isinstance(error, ImportError) and error.name:
-        missing = isinstance(error, ModuleNotFoundError)
-        module = error.name if not module or missing else module
+        known = isinstance(error, ModuleNotFoundError) or _is_package(error.name.partition(".")[0])
+        module = error.name if known or not module else module
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        module = module or error.obj.__name__
+        module = error.obj.__name__
+    elif isinstance(error, SyntaxError) and error.filename:  # its module has not begun to run
+        parts = reversed(Path(error.filename).with_suffix("").parts)
+        module = next((part for part in parts if part in OURS or _is_package(part)), "")
     if not module or module.partition(".")[0] in OURS:
         return None
     return _unusable(module, error)
 
 
 def _importing(trace: TracebackType | None) -> str:
-    """The outermost module of somebody else's that was being imported when an exception came."""
+    """The innermost module of somebody else's that was being imported when an exception came."""
+    found = ""
     while trace is not None:
         frame = trace.tb_frame
         name = frame.f_globals.get("__name__") or ""
         top = name.partition(".")[0]
         if frame.f_code.co_name == "<module>" and top not in OURS and _is_package(top):
-            return name
+            found = name
         trace = trace.tb_next
-    return ""
+    return found
 
 
 def _is_package(top: str) -> bool:
