@@ -21,7 +21,7 @@ from accord.cli_online import add_online_commands
 from accord.cli_options import Allow, Json, Set
 from accord.cli_play import add_play_command
 from accord.cli_rlhf import add_rlhf_commands
-from accord.environment import ranks, settle
+from accord.environment import ranks, settle, warnings_of_command
 from accord.errors import AccordError, Interrupted, UsageError
 from accord.faults import end, fail, guarded
 from accord.variables import require_known
@@ -354,7 +354,7 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             )
             alone.everywhere = True
             raise alone
-        with stop_on_signals() as stop, stop.at_once():
+        with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
         if as_json and ranks()[0] == 0:
             print(json.dumps({"ok": True, "result": result}, default=str), flush=True)

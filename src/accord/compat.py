@@ -162,8 +162,7 @@ def cache_argument(network: Module) -> str:
     """What a network's forward calls the cache that it is given.
 
     Reads the signature of `forward`: `cache` in transformers 5.24, where the name of before is
-    deprecated, and `past_key_values` in 5.17. Networks whose signature names neither are given
-    `past_key_values`.
+    deprecated, and `past_key_values` in 5.17. Without either in it `past_key_values`.
     """
     return _cache_argument(type(network))
 

@@ -99,11 +99,12 @@ def warnings_kept(
     to the outer one.
 
     Args:
-      file: where each different warning is written, one per line; None keeps them in memory. A file
-        that cannot be written does the same.
+      file: where each different warning is written, one per line. Without one, and where it cannot
+        be written, they wait for whoever is outside.
       own: what is done with a warning of accord; None leaves it to whoever showed warnings before.
     """
     keeper = _Keeper(file)
+    _keepers.append(keeper)
     shown_before = warnings.showwarning
 
     def show(message, category, filename, lineno, to=None, line=None):
@@ -137,6 +138,10 @@ def warnings_kept(
         logging.StreamHandler.emit = emit_before  # type: ignore[method-assign]
         if warnings.showwarning is show:
             warnings.showwarning = shown_before
+        _keepers.remove(keeper)
+        if _keepers:
+            for text in keeper.waiting:
+                _keepers[-1].keep(text)
 
 
 @contextlib.contextmanager
@@ -149,8 +154,11 @@ def warnings_of_command() -> Iterator[None]:
         with warnings_kept(own=_on_terminal) as waiting:
             yield
     finally:
-        for text in waiting:
+        for text in waiting if ranks()[0] == 0 else ():  # the first rank says it for all
             print(f"· a library's warning: {text}", file=sys.stderr)
+
+
+_keepers: list[_Keeper] = []  # the innermost last
 
 
 class _Keeper:

@@ -13,6 +13,7 @@ from peft import LoraConfig, get_peft_model
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 from transformers.models.llama import modeling_llama
 
+from accord.compat import cache_of
 from accord.evaluate import packed as packing
 from accord.evaluate.decoding import Copied, Shared, decoding
 from accord.evaluate.generate import sample
@@ -226,7 +227,7 @@ def test_the_cache_goes_with_the_batch():
 
 @torch.no_grad()
 def test_nothing_is_shared_on_other_devices_or_of_other_layers():
-    cache = llama()(torch.tensor([[3, 1], [4, 1]]), use_cache=True).past_key_values
+    cache = cache_of(llama()(torch.tensor([[3, 1], [4, 1]]), use_cache=True))
     mask, rows = torch.ones(2, 2, dtype=torch.bool), torch.tensor([0, 0, 1, 1])
     assert shared_cache(cache, mask, rows, 3) is not None
     assert shared_cache(cache, mask.to("meta"), rows, 3) is None

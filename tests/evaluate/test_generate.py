@@ -20,6 +20,7 @@ from transformers import (
     MistralForCausalLM,
 )
 
+from accord import compat
 from accord.evaluate.generate import _batches, _invert, _nucleus, sample
 from accord.evaluate.kv_cache import RoomyLayer, spread_rows
 from accord.types import UsageError
@@ -323,17 +324,21 @@ def test_the_cache_writes_new_tokens_in_their_place():
     """
     model, rows = llama(), torch.tensor([0, 0, 1])
     with torch.no_grad():
-        cache = model(torch.tensor([[3, 1, 4], [1, 5, 9]]), use_cache=True).past_key_values
+        cache = compat.cache_of(model(torch.tensor([[3, 1, 4], [1, 5, 9]]), use_cache=True))
         spread_rows(cache, rows, 5)
         where = cache.layers[0].keys.data_ptr()
-        model(torch.tensor([[2], [6], [5]]), past_key_values=cache, use_cache=True)
+        model(
+            torch.tensor([[2], [6], [5]]), use_cache=True, **{compat.cache_argument(model): cache}
+        )
         assert (
             type(cache.layers[0]) is RoomyLayer
             and cache.layers[0].keys.data_ptr() == where
             and cache.get_seq_length() == 4
         )
         cache.batch_select_indices(torch.tensor([1, 2]))
-        found = model(torch.tensor([[7], [8]]), past_key_values=cache, use_cache=True).logits[:, -1]
+        found = model(
+            torch.tensor([[7], [8]]), use_cache=True, **{compat.cache_argument(model): cache}
+        ).logits[:, -1]
         expected = model(torch.tensor([[3, 1, 4, 6, 7], [1, 5, 9, 5, 8]])).logits[:, -1]
     assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 

@@ -12,7 +12,6 @@ c rows of a chunk · C completion tokens · V vocabulary · D hidden.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -20,6 +19,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from accord.environment import warn_once
 from accord.models.headspec import HeadSpec
 
 # of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not
@@ -120,10 +120,9 @@ def kernels(device: str, backend: str = "inductor") -> Kernels:
     # no Triton, no compiler for its launcher, …
     except (RuntimeError, ImportError, OSError) as error:
         said = str(error).splitlines() or [type(error).__name__]
-        warnings.warn(
+        warn_once(
             "the head's kernels do not compile on this machine and run step by step:"
-            f" {said[0][:200]}",
-            stacklevel=2,
+            f" {said[0][:200]}"
         )
         return PLAIN
     return found

@@ -11,7 +11,7 @@ import torch
 
 from accord.config import Config
 from accord.distributed import ALONE, World, joined
-from accord.environment import ranks
+from accord.environment import LOG, ranks, warnings_kept
 from accord.models import export
 from accord.models.language import LanguageModel
 from accord.training import audited, checkpoint, files, memory, pairs
@@ -68,7 +68,7 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
         require_fit(config, world)
         display = heard(display, world)
         folder = created(config, world)
-        with alone(folder, world):
+        with alone(folder, world), warnings_kept(_log(folder, world)):
             return _begin(config, folder, display, stop, command, world)
 
 
@@ -85,7 +85,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
         display = heard(display, world)
         folder = opened(path, world)
-        with alone(folder, world):
+        with alone(folder, world), warnings_kept(_log(folder, world)):
             config = recovered(folder, world)
             candidates = Candidates(folder, world)
             started = candidates.exist()
@@ -100,6 +100,11 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
                     )
                 )
             return _go_on(candidates.of(ready), ready, folder, display, stop, command)
+
+
+def _log(folder: RunFolder, world: World) -> Path | None:
+    """Where warnings of libraries are written; all ranks run the same code, so the first one's."""
+    return folder.path / LOG if world.first else None
 
 
 def _begin(
