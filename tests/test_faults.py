@@ -112,7 +112,8 @@ def test_a_bug_for_machines(accord, rows):
 
 def test_secrets_are_hidden(accord, rows, tmp_path):
     """In the words and in the log: tokens by their shape, and values of secret variables."""
-    fault = f"import accord.auditing.run as m\ndef f(*a, **k): raise OSError('{TOKEN} swordfish1234')\nm.audit = f"
+    raises = f"def f(*a, **k): raise OSError('{TOKEN} swordfish1234')"
+    fault = f"import accord.auditing.run as m\n{raises}\nm.audit = f"
     done = accord(*arguments("audit", rows), fault=fault, code=1, MY_PASSWORD="swordfish1234")
     (log,) = (tmp_path / "cache/bugs").iterdir()
     for text in (done.stderr, log.read_text()):

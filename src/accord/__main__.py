@@ -1,5 +1,5 @@
-"""`python -m accord`, and the console script. Whatever fails while the command line is imported, as a
-broken package does, ends in words as well.
+"""`python -m accord`, and the console script. Whatever fails while the command line is imported,
+as a broken package does, ends in words as well.
 """
 
 from __future__ import annotations

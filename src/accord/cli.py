@@ -1,7 +1,8 @@
 """The command line. Heavy imports wait until a command needs them, so that --help answers at once.
 
-Exit codes: 0 done · 1 a bug of accord · 2 usage or config, or a package that does not work · 3 data unfit · 4 preflight refused · 5 diverged · 6
-checkpoint unusable or disk full · 75 stopped by a signal and saved.
+Exit codes: 0 done · 1 a bug of accord · 2 usage or config, or a package that does not work · 3 data
+unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk full · 75 stopped by a
+signal and saved · 141 nobody reads standard output any more.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """How a command ends that cannot go on: words and an exit code, never a traceback on the terminal.
 
 Three kinds of failure come here. What a user can mend is an `AccordError` already. What this
-machine is to blame for (a package that is broken or half installed, a disk that is full or cannot be
-written, no home directory) becomes one. All else is a bug of accord: two lines, exit code 1, and the
-traceback in a file with secrets hidden. ACCORD_DEBUG=1 raises it as it is.
+machine is to blame for (a package that is broken or half installed, a disk that is full or cannot
+be written, no home directory) becomes one. All else is a bug of accord: two lines, exit code 1, and
+the traceback in a file with secrets hidden. ACCORD_DEBUG=1 raises it as it is.
 
 Imports nothing but the standard library and accord's own light modules, so that it can speak where
 torch cannot be imported.
@@ -269,7 +269,8 @@ def log(error: BaseException) -> Path | None:
     if (known := getattr(error, "accord_log", None)) is not None:
         return known
     rank, size = ranks()
-    name = f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{f'rank{rank}-' if size > 1 else ''}{os.getpid()}.log"
+    who = f"rank{rank}-{os.getpid()}" if size > 1 else str(os.getpid())
+    name = f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{who}.log"
     text = redacted(f"{_about()}\n{''.join(traceback.format_exception(error))}")
     written = next((file for place in _places() if (file := _written(place, name, text))), None)
     error.accord_log = written  # type: ignore[attr-defined]

@@ -48,7 +48,7 @@ ONEDNN = (
     "AVX10_2_512_AMX_2",
     "AVX10_2_AMX_2",
 )
-# The oneMKL developer guide ("Instruction Set Specific Dispatching"), and the names in libtorch_cpu.
+# oneMKL developer guide, "Instruction Set Specific Dispatching", and the names in libtorch_cpu.
 MKL = (
     "SSE4_2",
     "AVX",

@@ -34,7 +34,7 @@ PARTS = (
 
 @pytest.fixture
 def only(monkeypatch):
-    """Examine these parts alone, on one patient and one architecture: enough to see what is broken."""
+    """Examine these parts alone, on one patient and one architecture: enough to see what broke."""
 
     def choose(*parts):
         assert set(parts) <= set(PARTS)

@@ -125,8 +125,8 @@ def examine(
     """Every examination, on the device and in the precision that a run would take; and in float32,
     which shows most.
 
-    With `auto`, bfloat16 is examined where runs would take float32, too. What fails there alone is a
-    warning: nothing uses it unless it is asked for.
+    With `auto`, bfloat16 is examined where runs would take float32, too. What fails there alone is
+    a warning: nothing uses it unless it is asked for.
 
     Args:
       tell: called with each finding as it is made.

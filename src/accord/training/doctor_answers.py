@@ -54,7 +54,10 @@ def drawn(network: PreTrainedModel, k: int, device: torch.device, dtype: torch.d
     gap = _gap(model, prompts, answers, k)
     allowed = 2 * MEAN_TOKEN[dtype]
     evidence: dict = {"nats_a_token": gap, "allowed": allowed}
-    says = f"{len(answers)} answers, {k} to a prompt: log-probs within {gap:.1e} nats a token of the model's own"
+    says = (
+        f"{len(answers)} answers, {k} to a prompt: log-probs within {gap:.1e} nats a token of the"
+        " model's own"
+    )
     if not gap <= allowed:
         says += f" (allowed {allowed:g}): what is drawn is not what the model says"
         return Finding("", "refused", says, evidence, "report this with your versions")

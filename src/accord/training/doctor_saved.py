@@ -31,7 +31,7 @@ def saved(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Finding:
-    """Adapters and a whole model after an update: saved, loaded by transformers and PEFT, compared."""
+    """Adapters and a whole model after an update: saved, and loaded by transformers and PEFT."""
     made = tiny.model_of(network, device, dtype)
     base = folder / "base"
     export.save(made, base, {})
@@ -73,8 +73,8 @@ def reward_model(
     again = load_reward_model(
         str(folder), dtype=str(dtype).removeprefix("torch."), device=str(device)
     )
-    # A loaded weight lies at a multiple of 8 bytes as in the file, torch's own at one of 64, and some
-    # kernels add in another order then: 1.5e-7 of the spread in float32, with the same weights.
+    # A loaded weight lies at a multiple of 8 bytes as in the file, torch's own at one of 64, and
+    # some kernels then add in another order: 1.5e-7 of the spread in float32, same weights.
     again.network = copy.deepcopy(again.network)
     with torch.no_grad():
         here, there = (oracle_scores(m, trees).values for m in (model, again))

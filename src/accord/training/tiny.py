@@ -1,4 +1,4 @@
-"""A tiny model with everything that a run has: what `accord doctor` examines. Nothing is downloaded."""
+"""A tiny model with everything that a run has: what `accord doctor` examines."""
 
 from __future__ import annotations
 
