@@ -14,10 +14,10 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment"},
+    {"errors", "environment", "tested"},
     {"compat"},
     {"types"},
-    {"config", "flags", "distributed", "imported", "secrets"},
+    {"config", "flags", "distributed", "imported", "secrets", "variables", "faults"},
     {"objectives", "data", "models"},
     {"forward"},
     {"evaluate", "monitor"},
@@ -31,6 +31,7 @@ LAYERS = [
     {"cli_options"},
     {"cli_data", "cli_import", "cli_play", "cli_evaluate", "cli_compare", "cli_online", "cli_rlhf"},
     {"cli"},
+    {"__main__"},
 ]
 RANK = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 

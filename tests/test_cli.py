@@ -130,14 +130,16 @@ def test_disk_full_outside_checkpoints(flags, tmp_path, monkeypatch):
     )
 
 
-def test_a_bug_is_not_dressed_up(flags, tmp_path, monkeypatch):
+def test_a_bug_is_called_one(flags, tmp_path, monkeypatch):
     from accord.training import run
 
     def broken(*args, **kwargs):
         raise ZeroDivisionError
 
     monkeypatch.setattr(run, "prepare", broken)
-    assert isinstance(invoke(*flags, "--output", tmp_path / "run").exception, ZeroDivisionError)
+    done = invoke(*flags, "--output", tmp_path / "run")
+    assert done.exit_code == 1 and "This is a bug of accord" in done.stderr
+    assert len(list((tmp_path / "run").glob("bug-*.log"))) == 1
 
 
 def test_a_real_process(tmp_path):

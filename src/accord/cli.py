@@ -1,7 +1,8 @@
 """The command line. Heavy imports wait until a command needs them, so that --help answers at once.
 
-Exit codes: 0 done · 2 usage or config · 3 data unfit · 4 preflight refused · 5 diverged · 6
-checkpoint unusable or disk full · 75 stopped by a signal and saved.
+Exit codes: 0 done · 1 a bug of accord · 2 usage or config, or a package that does not work · 3 data
+unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk full · 75 stopped by a
+signal and saved · 141 nobody reads standard output any more.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from accord.cli_play import add_play_command
 from accord.cli_rlhf import add_rlhf_commands
 from accord.environment import ranks, settle, warnings_of_command
 from accord.errors import AccordError, Interrupted, UsageError
+from accord.faults import end, fail, guarded
+from accord.variables import require_known
 
 app = typer.Typer(
     name="accord",
@@ -266,13 +269,20 @@ def doctor(
         from accord.training.doctor import examine
         from accord.training.folder import vars_of
 
-        report = examine(
-            device, dtype, lambda f: _say(as_json, f"{MARKS[f.verdict]} {f.check:<24} {f.says}")
-        )
+        def tell(finding) -> None:
+            _say(as_json, f"{MARKS[finding.verdict]} {finding.check:<24} {finding.says}")
+            if finding.remedy and finding.verdict != "ok":
+                _say(as_json, f"    {finding.remedy}")
+
+        report = examine(device, dtype, tell)
         for name, value in report.machine.items():
             _say(as_json, f"  {name}: {value}")
         if not report.healthy:
-            bad = "\n".join(f"  {f.check}: {f.says}" for f in report.findings if f.refused)
+            bad = "\n".join(
+                f"  {f.check}: {f.says}" + f"\n    {f.remedy}" * bool(f.remedy)
+                for f in report.findings
+                if f.refused
+            )
             raise Refused(f"{report.verdict}\n{bad}")
         _say(as_json, report.verdict)
         return {
@@ -326,14 +336,15 @@ def version() -> None:
 
 
 def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
-    """Do the work; an expected failure becomes words and an exit code, never a traceback.
+    """Do the work; a failure becomes words and an exit code, never a traceback.
 
     Args:
       many: whether several processes can share this work.
     """
-    from accord.training.signals import stop_on_signals
-
     try:
+        require_known()
+        from accord.training.signals import stop_on_signals
+
         if ranks()[1] > 1 and not many:
             alone = UsageError(
                 "Only train and resume share their work among processes. Leave out torchrun."
@@ -342,32 +353,14 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             raise alone
         with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
+        if as_json and ranks()[0] == 0:
+            print(json.dumps({"ok": True, "result": result}, default=str), flush=True)
     except AccordError as error:
-        _fail(error, as_json)
+        fail(error, as_json)
     except KeyboardInterrupt:
-        _fail(Interrupted("stopped."), as_json)
-    except OSError as error:
-        # a library's own error dressed as OSError: a bug or a broken install, so show it whole
-        if error.errno is None:
-            raise
-        from accord.errors import CheckpointError
-
-        _fail(CheckpointError(f"{error.filename or 'a file'}: {error.strerror}."), as_json)
-    if as_json and ranks()[0] == 0:
-        print(json.dumps({"ok": True, "result": result}, default=str))
-
-
-def _fail(error: AccordError, as_json: bool) -> None:
-    if error.everywhere and ranks()[0]:  # the first rank says it for all
-        raise SystemExit(error.code) from None
-    if as_json:
-        print(
-            json.dumps(
-                {"ok": False, "error": type(error).__name__, "says": str(error), "exit": error.code}
-            )
-        )
-    print(f"{'stopped' if error.code == 75 else 'error'}: {error}", file=sys.stderr)
-    raise SystemExit(error.code) from None
+        fail(Interrupted("stopped."), as_json)
+    except Exception as error:
+        end(error, as_json)
 
 
 def _say(as_json: bool, text: str) -> None:
@@ -394,8 +387,8 @@ add_play_command(app, _run, _say)
 
 
 def main() -> None:
-    """The console script."""
-    app()
+    """The command line from its first argument to an exit code; see `accord.__main__`."""
+    guarded(app)
 
 
 if __name__ == "__main__":

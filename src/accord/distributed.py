@@ -32,7 +32,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
-from accord import errors
+from accord import errors, faults
 from accord.environment import ranks
 from accord.errors import AccordError, Interrupted, PeerLost, UsageError
 
@@ -407,11 +407,13 @@ def _told(error: Exception) -> dict[str, Tensor]:
         (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__),
         PeerLost.__name__,
     )
-    says = (
-        str(error)
-        if isinstance(error, AccordError)
-        else f"failed with {type(error).__name__}: {error}"
-    )
+    says = str(error)
+    if not isinstance(error, AccordError):
+        says = f"failed with {type(error).__name__}: {error}"
+        if faults.in_words(error) is None:
+            says += (
+                f"\nThis is a bug of accord: please report it. Its traceback: {faults.log(error)}"
+            )
     return {FAILED: _text({"kind": known, "says": says})}
 
 

@@ -87,6 +87,17 @@ class Interrupted(AccordError):
     code = 75
 
 
+class Bug(AccordError):
+    """A failure that is nobody's fault but the program's. The command line alone makes one, of an
+    exception that nothing else caught.
+    """
+
+    code = 1
+    kind = ""  # the exception's own class
+    log: str | None = None  # the file with the traceback; None where none could be written
+    traceback = ""
+
+
 class PeerLost(Interrupted):
     """Another process of the run is gone. Where the weights are whole on this one, its state is
     saved.

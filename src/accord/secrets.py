@@ -11,9 +11,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING
 
-from accord.config import Config
 from accord.errors import UsageError
+
+if TYPE_CHECKING:  # a broken pydantic must not keep `faults` from hiding secrets
+    from accord.config import Config
 
 # What tokens of widely used services look like; and a password in a URL.
 TOKEN = re.compile(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import TextIO
 
+from accord import faults
 from accord.training.sparks import Sparks
 from accord.types import Finding
 
@@ -50,6 +51,7 @@ class Display:
 
     def phase(self, name: str, text: str) -> None:
         """A phase begins."""
+        faults.doing(text)
         self._last = time.monotonic()
         self.line(f"· {text}")
 
@@ -112,6 +114,7 @@ class CellDisplay(Display):
         return None
 
     def phase(self, name: str, text: str) -> None:
+        faults.doing(text)
         self._end_phase()
         self._phase = name, time.monotonic()
 
@@ -168,6 +171,7 @@ class LiveDisplay(Display):
         self.console.print(text, markup=False, soft_wrap=True)
 
     def phase(self, name: str, text: str) -> None:
+        faults.doing(text)
         self._clear()
         self.line(f"· {text}")
 

@@ -2,8 +2,9 @@
 minute, no download.
 
 The proofs that every run makes of itself, made here with tiny random models of several
-architectures, in the precision and on the device that runs would take. Nothing is written but a
-checkpoint in a temporary folder.
+architectures, in the precision and on the device that runs would take; and beside them what those
+do not touch: drawing answers, a policy gradient, a reward model, saving. Nothing is written but in
+temporary folders.
 """
 
 from __future__ import annotations
@@ -12,8 +13,9 @@ import platform
 import random
 import tempfile
 import time
+import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +23,9 @@ from typing import TYPE_CHECKING, Any
 import psutil
 import torch
 
+from accord import variables
 from accord.config import TrainConfig
+from accord.errors import AccordWarning
 from accord.forward.choose import Forward, choose
 from accord.forward.reference import AdaptersOff, Frozen
 from accord.models.language import LanguageModel
@@ -30,10 +34,13 @@ from accord.models.lora import add_lora, train_all_weights
 from accord.objectives import OBJECTIVES, resolve
 from accord.objectives.certificate import certify
 from accord.training import checkpoint, proofs
+from accord.training.doctor_answers import drawn, policy_gradient
+from accord.training.doctor_libraries import libraries
+from accord.training.doctor_saved import reward_model, saved
 from accord.training.folder import versions
 from accord.training.optim import Optimizer
 from accord.training.step import Learner, accumulate, make_batch, row_losses
-from accord.types import AccordError, Finding, Tree
+from accord.types import Finding, Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,6 +70,11 @@ GPT2: dict[str, Any] = dict(
     eos_token_id=2,
     initializer_range=0.1,
 )
+DRAWN = (
+    "llama",
+    "gpt2",
+    "gemma2",
+)  # answers share a prompt in the first two, and copy it in the last
 UPDATES = 3  # of the runs that are compared bit for bit
 
 
@@ -99,8 +111,10 @@ class Report:
     @property
     def verdict(self) -> str:
         bad = [finding.check for finding in self.findings if finding.refused]
+        warned = sum(finding.verdict == "warning" for finding in self.findings)
         if not bad:
-            return f"healthy: {len(self.findings)} examinations passed in {self.seconds:.0f} s"
+            passed, but = len(self.findings) - warned, f", {warned} with a warning" * bool(warned)
+            return f"healthy: {passed} examinations passed{but} in {self.seconds:.0f} s"
         return (
             f"unfit to train: {len(bad)} of {len(self.findings)} examinations failed"
             f" ({', '.join(dict.fromkeys(bad))})"
@@ -115,6 +129,9 @@ def examine(
     """Every examination, on the device and in the precision that a run would take; and in float32,
     which shows most.
 
+    With `auto`, bfloat16 is examined where runs would take float32, too. What fails there alone is
+    a warning: nothing uses it unless it is asked for.
+
     Args:
       tell: called with each finding as it is made.
     """
@@ -122,7 +139,12 @@ def examine(
     target = pick_device(device)
     wanted = pick_dtype(dtype, target)
     report = Report(machine(target, wanted))
-    for finding in _examinations(target, list(dict.fromkeys([torch.float32, wanted]))):
+    taken = [torch.float32, wanted]
+    dtypes = list(dict.fromkeys([*taken, torch.bfloat16] if dtype == "auto" else taken))
+    for finding in _examinations(target, dtypes):
+        if finding.refused and finding.check.endswith("(bfloat16)") and torch.bfloat16 not in taken:
+            says = f"{finding.says} (runs take float32 on this machine)"
+            finding = replace(finding, verdict="warning", says=says)
         report.findings.append(finding)
         tell(finding)
     report.seconds = time.monotonic() - began
@@ -139,6 +161,8 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
         "device": str(device),
         "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "settings": variables.chosen(),
         "memory_gb": round(memory.total / 1e9, 1),
         "memory_free_gb": round(memory.available / 1e9, 1),
     }
@@ -151,7 +175,8 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
 
 
 def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[Finding]:
-    yield objectives()
+    yield _safely("libraries", libraries)
+    yield _safely("objectives", objectives)
     for dtype in dtypes:
         for patient in PATIENTS:
             yield _guarded(
@@ -159,32 +184,44 @@ def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[F
                 dtype,
                 partial(proved, patient, device, dtype),
             )
-    with tempfile.TemporaryDirectory() as folder:
-        for dtype in dtypes:
-            yield _guarded("repeatable", dtype, partial(repeatable, device, dtype))
-            yield _guarded(
-                "checkpoint", dtype, partial(restored, Path(folder) / str(dtype), device, dtype)
-            )
+        for family in DRAWN:
+            for k in (1, 2):
+                yield _guarded(
+                    f"{family}, K = {k}", dtype, partial(answered, family, k, device, dtype)
+                )
+        yield _guarded("policy gradient", dtype, partial(gradient, device, dtype))
+    for dtype in dtypes:
+        yield _guarded("reward model", dtype, partial(rewarding, device, dtype))
+        yield _guarded("saved", dtype, partial(read_back, device, dtype))
+        yield _guarded("repeatable", dtype, partial(repeatable, device, dtype))
+        yield _guarded("checkpoint", dtype, partial(checkpointed, device, dtype))
 
 
 def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) -> Finding:
-    """One examination; whatever it raises is a finding, since the others are still worth making."""
-    check = f"{name} ({str(dtype).removeprefix('torch.')})"
-    try:
-        found = examination()
-    except (
-        AccordError,
-        RuntimeError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        KeyError,
-        OSError,
-        AssertionError,
-    ) as error:
-        said = str(error).splitlines() or [type(error).__name__]
-        return Finding(check, "refused", " ".join(said)[:400], {"error": type(error).__name__})
-    return Finding(check, found.verdict, found.says, found.evidence, found.remedy)
+    """One examination in a precision."""
+    return _safely(f"{name} ({str(dtype).removeprefix('torch.')})", examination)
+
+
+def _safely(check: str, examination: Callable[[], Finding]) -> Finding:
+    """One examination; whatever it raises is a finding, since the others are still worth making.
+
+    What passes with a warning of accord, such as a fast way of drawing that gave up, is a warning
+    with its words. Those of libraries are for the commands that train, and stay out of the report.
+    """
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", AccordWarning)
+        try:
+            found = examination()
+        except Exception as error:
+            said = str(error).splitlines() or [type(error).__name__]
+            evidence = {"error": type(error).__name__}
+            return Finding(check, "refused", " ".join(said)[:400], evidence)
+    said = [str(w.message) for w in caught if issubclass(w.category, AccordWarning)]
+    if said and found.verdict in ("ok", "note"):
+        says = f"{'; '.join(dict.fromkeys(said))}. Otherwise: {found.says}"
+        evidence = found.evidence | {"warnings": said}
+        found = replace(found, verdict="warning", says=says, evidence=evidence)
+    return replace(found, check=check)
 
 
 # ---------------------------------------------------------------- examinations
@@ -264,6 +301,34 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
         says + "; GPU kernels may add in any order: resumed runs are equal up to that",
         {"gap": gap},
     )
+
+
+def answered(family: str, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
+    """See `drawn`."""
+    return drawn(_network(family), k, device, dtype)
+
+
+def gradient(device: torch.device, dtype: torch.dtype) -> Finding:
+    """See `policy_gradient`."""
+    return policy_gradient(_network("llama"), device, dtype)
+
+
+def rewarding(device: torch.device, dtype: torch.dtype) -> Finding:
+    """See `reward_model`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return reward_model(_network("llama"), some_trees("pairs"), Path(folder), device, dtype)
+
+
+def read_back(device: torch.device, dtype: torch.dtype) -> Finding:
+    """See `saved`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return saved(_network("llama"), some_trees("pairs"), Path(folder), device, dtype)
+
+
+def checkpointed(device: torch.device, dtype: torch.dtype) -> Finding:
+    """See `restored`."""
+    with tempfile.TemporaryDirectory() as folder:
+        return restored(Path(folder), device, dtype)
 
 
 def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:

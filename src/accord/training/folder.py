@@ -25,16 +25,7 @@ from accord.types import CheckpointError, Finding, UsageError
 # why a run was refused before its first update; such a folder may be used again
 REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
-PACKAGES = (
-    "accord",
-    "torch",
-    "transformers",
-    "peft",
-    "tokenizers",
-    "safetensors",
-    "numpy",
-    "datasets",
-)
+PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
 class RunFolder:

@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from accord import faults
 from accord.config import Config, make_config
 from accord.distributed import World
 from accord.training.display import Display, SilentDisplay
@@ -78,7 +79,7 @@ def opened(path: str, world: World) -> RunFolder:
 @contextmanager
 def alone(folder: RunFolder, world: World) -> Iterator[None]:
     """See `RunFolder.alone`: the first rank holds the folder for all."""
-    with ExitStack() as held:
+    with ExitStack() as held, faults.logged_in(folder.path):
         world.on_first(lambda: held.enter_context(folder.alone()))
         yield
 
