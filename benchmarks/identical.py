@@ -1,7 +1,7 @@
 """Do two states of the code train the same bytes? Seeded runs of every kind, hashed.
 
-    python benchmarks/identical.py --output before.json                        with one state of the code
-    python benchmarks/identical.py --output after.json --against before.json   with the other
+    python benchmarks/identical.py --output before.json
+    python benchmarks/identical.py --output after.json --against before.json   (the other state)
 
 On one machine with one set of libraries. What is hashed: metrics.jsonl, samples.jsonl, events.jsonl
 and every tensor of the adapter or model that the run saved. Exit code 1 where something differs. A

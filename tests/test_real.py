@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 DEMO = ROOT / "src" / "accord" / "demo"
+CITIES = ("Lyon", "London", "Berlin", "Rome", "Madrid")
 
 
 @pytest.mark.real
@@ -65,22 +67,34 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
     findings = {f["check"]: f for f in json.loads((run / "preflight.json").read_text())}
     assert findings["step0.forward"]["says"].startswith("tree path")
     assert findings["step0.reference"]["evidence"]["largest_log_ratio_a_token"] == 0.0
-    _answers_through_peft(run / "adapter", "What is the capital of France?", "Paris")
+    _knows_the_capital_through_peft(run / "adapter")
 
 
-def _answers_through_peft(adapter: Path, question: str, expected: str) -> None:
-    """As the model card says, without accord."""
+def _knows_the_capital_through_peft(adapter: Path) -> None:
+    """As the model card says, without accord: the adapter acts, and the model still knows and speaks.
+
+    Which answer greedy decoding gives hangs on rounding once two first tokens are nearly as likely.
+    How much likelier the right city is than another does not: 5.4 nats before training.
+    """
     import torch
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
     torch.set_num_threads(2)
-    model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.bfloat16)
+    model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(adapter)
-    text = tokenizer.apply_chat_template(
-        [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
-    )
+    question = [{"role": "user", "content": "What is the capital of France?"}]
+    text = tokenizer.apply_chat_template(question, add_generation_prompt=True, tokenize=False)
     ids = tokenizer(text, return_tensors="pt", add_special_tokens=False)["input_ids"]
     answer = model.generate(input_ids=ids, max_new_tokens=16, do_sample=False)[0, ids.shape[1] :]
+    assert re.search(r"[A-Za-z]{2,} [A-Za-z]{2,}", tokenizer.decode(answer))
+
+    begun = tokenizer(f"{text}The capital of France is", return_tensors="pt")["input_ids"]
+    cities = [tokenizer(f" {city}")["input_ids"][0] for city in ("Paris", *CITIES)]
+    with torch.no_grad():
+        trained = model(input_ids=begun).logits[0, -1].log_softmax(-1)[cities]
+        with model.disable_adapter():
+            before = model(input_ids=begun).logits[0, -1].log_softmax(-1)[cities]
     torch.set_num_threads(1)
-    assert expected in tokenizer.decode(answer)
+    assert (trained[0] - trained[1:]).min() > 1.0, dict(zip(CITIES, trained[1:] - trained[0]))
+    assert (trained - before).abs().max() > 0.01

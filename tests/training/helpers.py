@@ -63,3 +63,16 @@ def labelled_rows(pairs: list[dict]) -> list[dict]:
         for row in pairs
         for side in ("chosen", "rejected")
     ]
+
+
+def plan_held_out_losses(monkeypatch, losses: dict[int, float]) -> None:
+    """Let a run believe these held-out losses by step, whatever its processor computes.
+
+    Which step of a real run is best hangs on rounding; what follows from it must not.
+    """
+    evaluate_rows = loop.evaluate_rows
+    monkeypatch.setattr(
+        loop,
+        "evaluate_rows",
+        lambda run: evaluate_rows(run) | {"eval_loss": losses[run.progress.step]},
+    )
