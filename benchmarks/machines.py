@@ -7,8 +7,8 @@ Five methods × two files × the dtypes, under settings that make this processor
 other kernels: fewer instructions, one thread, other orders of sums. Each setting is a process of
 its own. Of every dry run: whether it was refused, and of each bound that rounding meets what was
 found, what was measured and what was allowed. Then the same runs with a fault in the code; each
-must be refused. Results: benchmarks/results/machines.json, and the table on standard output. Exit code 1
-where a sound run was refused or a fault was not found.
+must be refused. Results: benchmarks/results/machines.json, and the table on standard output. Exit
+code 1 where a sound run was refused or a fault was not found.
 """
 
 from __future__ import annotations

@@ -135,15 +135,18 @@ def dangers(file: Path) -> list[str]:
     named = {name.split(".")[0] for name in imports(file)} & (FORBIDDEN_MODULES - allowed)
     found = [f"imports {name}" for name in sorted(named)]
     for node in ast.walk(parsed(file)):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in FORBIDDEN_CALLS:
-                found.append(f"line {node.lineno} calls {node.func.id}")
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            if (node.value.id, node.attr) in FORBIDDEN_ATTRIBUTES:
-                found.append(f"line {node.lineno} uses {node.value.id}.{node.attr}")
-        if isinstance(node, ast.keyword) and node.arg in FORBIDDEN_KEYWORDS:
-            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                found.append(f"line {node.value.lineno} passes {node.arg}")
+        match node:
+            case ast.Call(func=ast.Name(id=name)) if name in FORBIDDEN_CALLS:
+                found.append(f"line {node.lineno} calls {name}")
+            case ast.Attribute(value=ast.Name(id=owner)) if (
+                owner,
+                node.attr,
+            ) in FORBIDDEN_ATTRIBUTES:
+                found.append(f"line {node.lineno} uses {owner}.{node.attr}")
+            case ast.keyword(arg=name, value=value) if name in FORBIDDEN_KEYWORDS and not (
+                isinstance(value, ast.Constant) and value.value is False
+            ):
+                found.append(f"line {value.lineno} passes {name}")
     return found
 
 

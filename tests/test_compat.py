@@ -566,7 +566,8 @@ def test_no_other_module_reads_a_private_attribute(part):
         "from transformers.cache_utils import DynamicLayer",
         "from peft.tuners.tuners_utils import BaseTunerLayer",
         "import torch._inductor",
-        "from torch.nn import Module\nModule()._own",  # of theirs, though accord has one of the name
+        # of theirs, though accord has one of the name
+        "from torch.nn import Module\nModule()._own",
         "import torch\ntorch.nn.Linear(1, 1)._own",
     ],
 )

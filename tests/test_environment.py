@@ -1,5 +1,5 @@
-"""Where warnings go: a library's into the run's folder or behind the command's own words, never into
-the middle of a display; accord's own to the terminal at once.
+"""Where warnings go: a library's into the run's folder or behind the command's own words, never
+into the middle of a display; accord's own to the terminal at once.
 """
 
 import json
@@ -121,7 +121,7 @@ def test_a_command_says_it_at_its_end(on_stderr):
 
 
 def test_what_a_run_has_in_its_file_is_not_said_again(on_stderr, tmp_path):
-    """A run inside a command: the file has it. Where the file cannot be written, the command does."""
+    """A run inside a command: the file has it. Where it cannot be written, the command does."""
     with python_shows_warnings(), warnings_of_command():
         with warnings_kept(tmp_path / LOG):
             library_noise()

@@ -128,6 +128,11 @@ class NoSuchLayer:
     """Stands in for a class that a library does not have: nothing is an instance of it."""
 
 
+def is_missing_layer(kind: type) -> bool:
+    """Whether a layer's class stands for one that transformers does not have."""
+    return kind is NoSuchLayer
+
+
 def dynamic_layer() -> type:
     """The class of one layer's growing keys and values; of it, `keys`, `values`, `is_initialized`,
     `update`, `get_seq_length` and `batch_select_indices` are used.
@@ -152,8 +157,8 @@ def cache_layers(cache: Any) -> Sequence[Any]:
 
 
 @functools.cache
-def _cache_argument(kind: type) -> str:
-    names = inspect.signature(kind.forward).parameters
+def _cache_argument(forward: Callable[..., object]) -> str:
+    names = inspect.signature(forward).parameters
     return "cache" if "cache" in names else "past_key_values"
 
 
@@ -163,7 +168,7 @@ def cache_argument(network: Module) -> str:
     Reads the signature of `forward`: `cache` in transformers 5.24, where the name of before is
     deprecated, and `past_key_values` in 5.17. Without either in it `past_key_values`.
     """
-    return _cache_argument(type(network))
+    return _cache_argument(type(network).forward)
 
 
 def cache_of(output: Any) -> Any:
@@ -386,7 +391,7 @@ def allow_kernels(count: int) -> bool:
     import torch
 
     for module in (getattr(torch.compiler, "config", None), _dynamo_config()):
-        if hasattr(module, "recompile_limit"):
+        if module is not None and hasattr(module, "recompile_limit"):
             module.recompile_limit = max(count, module.recompile_limit)
             return True
     return False

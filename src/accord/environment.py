@@ -131,7 +131,8 @@ def warnings_kept(
             return handler.handleError(record)
 
     warnings.showwarning = show
-    logging.StreamHandler.emit = emit  # type: ignore[method-assign]
+    # a class is given another method, whose first argument mypy takes for the base class'
+    logging.StreamHandler.emit = emit  # type: ignore[method-assign, assignment]
     try:
         yield keeper.waiting
     finally:

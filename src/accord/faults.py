@@ -21,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType, TracebackType
 from typing import NoReturn
@@ -286,10 +286,8 @@ def _places() -> Iterator[Path]:
         yield Path(cache).expanduser() / "bugs"
     except RuntimeError:  # no home
         pass
-    try:
+    with suppress(OSError):
         yield Path(tempfile.gettempdir())
-    except OSError:
-        pass
 
 
 def _written(folder: Path, name: str, text: str) -> Path | None:

@@ -1,5 +1,5 @@
-"""Whatever fails in a fast way of decoding, and any other number at the first token: the answers are
-the plain way's, one line says why, and nothing of the fast way stays behind.
+"""Whatever fails in a fast way of decoding, and any other number at the first token: the answers
+are the plain way's, one line says why, and nothing of the fast way stays behind.
 """
 
 import copy

@@ -155,6 +155,7 @@ class Rows:
         self.model, self.device, self.more = model, device, more
         self.way: Plain | Shared | None = None
         self.taken: list[Tensor] = []  # the tokens so far, [B] each: what the rows are made of
+        self.cache: Cache | None  # until a way has it
         logits, self.cache, self.mask = _prefill(model, self.unique, device)
         self.logits = logits[self.rows]  # [B, V]
         self._own: tuple[PreTrainedModel, str | None] | None = None
@@ -192,7 +193,8 @@ class Rows:
         """Give the model its own attention back."""
         if self._own is not None:
             network, name = self._own
-            network.set_attn_implementation(name)
+            if name is not None:
+                network.set_attn_implementation(name)
             self._own = None
 
     # ------------------------------------------------------------ the first step
@@ -222,7 +224,7 @@ class Rows:
 
     def _cache_of(self, kind: type):
         """What a fast way begins with; None where it cannot be had, or would save nothing."""
-        if kind is Copied:
+        if kind is Copied or self.cache is None:
             return self.cache
         network = network_of(self.model)
         if not isinstance(network, PreTrainedModel) or not compat.can_switch_attention(network):
@@ -404,7 +406,7 @@ def forward(model, ids: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tens
     return call(model, ids, cache, attention_mask=mask, position_ids=positions)
 
 
-def call(model, ids: Tensor, cache, **where: Tensor) -> tuple[Tensor, object]:
+def call(model, ids: Tensor, cache, **where: Tensor) -> tuple[Tensor, Cache]:
     """One pass of the network over new tokens: logits after the last, and the cache."""
     where = {**where, compat.cache_argument(network_of(model)): cache}
     output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)

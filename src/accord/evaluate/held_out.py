@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import accumulate
 
 import torch
@@ -121,7 +122,7 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
                 known = _once(
                     held_out.mismatched_reference,
                     number,
-                    lambda number=number: _polled(poll, reference.logps, groups[number]),
+                    partial(_polled, poll, reference.logps, groups[number]),
                 )
                 policy = tokens.reduce()
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})

@@ -49,7 +49,7 @@ def packed(model: Module, tokens: int) -> Iterator[int]:
     try:
         for layer in _layers(model, tokens):
             if (forward := _forward(layer)) is not None:
-                layer.forward = forward  # type: ignore[method-assign]
+                vars(layer)["forward"] = forward
                 changed.append(layer)
         yield len(changed)
     finally:

@@ -164,7 +164,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
     Raises:
       Unavailable: transformers has no such layers any more.
     """
-    if DynamicLayer is compat.NoSuchLayer:
+    if compat.is_missing_layer(DynamicLayer):
         raise compat.Unavailable.without(
             "transformers", "cache_utils.DynamicLayer", "sharing prompts while decoding"
         )

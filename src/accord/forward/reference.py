@@ -16,6 +16,7 @@ import os
 import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import ClassVar, Protocol
 
@@ -150,15 +151,22 @@ class Cached:
 
             if world.lockstep:
                 world.agree(lambda: report(0))
-            tables = world.together(
-                lambda piece=piece, report=report: _table(
-                    self._compute(live, piece, budget, world, report)
-                )
-            )
+            tables = world.together(partial(self._computed, live, piece, budget, world, report))
             fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
-            world.on_first(lambda fresh=fresh: self._write(fresh))
+            world.on_first(partial(self._write, fresh))
         return len(todo)
+
+    def _computed(
+        self,
+        live: Reference,
+        piece: Sequence[Tree],
+        budget: int,
+        world: World,
+        report: Callable[[int], None],
+    ) -> dict[str, Tensor]:
+        """`_compute` as the ranks exchange it."""
+        return _table(self._compute(live, piece, budget, world, report))
 
     def _compute(
         self,

@@ -25,7 +25,7 @@ from accord.forward.logps import TokenLogps, oracle
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
-from accord.types import Logps, Scores, Tree
+from accord.types import Numbers, Scores, Tree
 
 # Rounding's tail: the rows of a run are hundreds of times as many as the probe's, and a path has
 # kernels of its own. Between the tree path and eager attention float32 differed 3 to 5 times as
@@ -98,7 +98,7 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
 
 
 @torch.no_grad()
-def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: Logps | Scores) -> float:
+def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: Numbers) -> float:
     """The mean difference of some answers, a token, that rounding may account for with the weights
     as they stand now: a network that has been nudged or trained is rougher than the one that
     `bounds` was measured on.

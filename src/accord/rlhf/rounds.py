@@ -152,8 +152,8 @@ class Rounds:
         if cut > CUT:
             self.desk.say(
                 f"! round {number}: {cut:.0%} of the answers were cut at"
-                f" {self.base.rollout_settings.max_new_tokens} tokens; training puts an end token behind"
-                " them, and the policy learns to stop there. Longer ones: --set"
+                f" {self.base.rollout_settings.max_new_tokens} tokens; training puts an end token"
+                " behind them, and the policy learns to stop there. Longer ones: --set"
                 " rollouts.max_new_tokens=…"
             )
 

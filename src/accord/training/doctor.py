@@ -31,7 +31,7 @@ from accord.forward.reference import AdaptersOff, Frozen
 from accord.models.language import LanguageModel
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import add_lora, train_all_weights
-from accord.objectives import OBJECTIVES, resolve
+from accord.objectives import OBJECTIVES, BoundObjective, resolve
 from accord.objectives.certificate import certify
 from accord.training import checkpoint, proofs
 from accord.training.doctor_answers import drawn, policy_gradient
@@ -40,7 +40,7 @@ from accord.training.doctor_saved import reward_model, saved
 from accord.training.folder import versions
 from accord.training.optim import Optimizer
 from accord.training.step import Learner, accumulate, make_batch, row_losses
-from accord.types import Finding, Tree
+from accord.types import Finding, RowLogps, Tree
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -227,6 +227,16 @@ def _safely(check: str, examination: Callable[[], Finding]) -> Finding:
 # ---------------------------------------------------------------- examinations
 
 
+def _losses_of(
+    bound: BoundObjective,
+    policy: RowLogps,
+    known: RowLogps | None,
+    context: dict[str, torch.Tensor],
+) -> torch.Tensor:
+    """The losses of some rows through the step's own call."""
+    return row_losses(bound, policy, known, context).losses
+
+
 def objectives() -> Finding:
     """Every objective's value and gradient, through the step's own call,
     against its closed form.
@@ -234,12 +244,7 @@ def objectives() -> Finding:
     failed = []
     for name in OBJECTIVES:
         bound = resolve(name)
-        finding = certify(
-            bound,
-            lambda policy, known, context, bound=bound: (
-                row_losses(bound, policy, known, context).losses
-            ),
-        )
+        finding = certify(bound, partial(_losses_of, bound))
         if finding.refused:
             failed.append(finding.says)
     if failed:

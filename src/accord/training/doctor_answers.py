@@ -18,8 +18,8 @@ from accord.data.prompts import Question
 from accord.evaluate import generate
 from accord.evaluate.generate import Prompt, Sample
 from accord.flags import build
-from accord.forward.choose import MEAN_TOKEN
 from accord.forward.logps import oracle
+from accord.forward.rounding import CEILING
 from accord.models.language import LanguageModel
 from accord.models.lora import add_lora
 from accord.objectives import resolve
@@ -52,7 +52,7 @@ def drawn(network: PreTrainedModel, k: int, device: torch.device, dtype: torch.d
     asked = [prompt for prompt in prompts for _ in range(k)]
     answers = _sample(model, asked)
     gap = _gap(model, prompts, answers, k)
-    allowed = 2 * MEAN_TOKEN[dtype]
+    allowed = 2 * CEILING[dtype].mean
     evidence: dict = {"nats_a_token": gap, "allowed": allowed}
     says = (
         f"{len(answers)} answers, {k} to a prompt: log-probs within {gap:.1e} nats a token of the"

@@ -19,7 +19,7 @@ apart, and how much depended on the rows.)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -31,13 +31,14 @@ from accord.forward.rows import as_rows
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.reward import RewardModel
 from accord.objectives.closed_forms import Answer, Row
+from accord.objectives.policy_table import BoundPolicy
 from accord.training.optim import Masters
-from accord.training.sampled import sampled_losses
+from accord.training.sampled import as_rollouts, sampled_losses
 from accord.training.step import Batch, Learner, accumulate, row_losses, whole_batch_context
 from accord.types import Tree
 
 Gradient = dict[str, Tensor]
-ClosedForm = Callable[[Row, Mapping, float], tuple[float, Sequence[float]]]
+ClosedForm = Callable[[Row, dict, float], tuple[float, tuple[float, ...]]]
 
 # |step − bookkeeping| / |bookkeeping|: the same passes over the same rows give the same bits; what
 # is left is the rounding of slopes and of sums over micro-batches, in float32 whatever the
@@ -141,14 +142,13 @@ def _slopes(
         else replace(tokens, values=leaf, expected=head)
     )
     if learner.kind == "rollouts":
-        losses = sampled_losses(learner.objective, trees, own, Records())
+        assert isinstance(own, TokenLogps) and isinstance(learner.objective, BoundPolicy)
+        losses = sampled_losses(learner.objective, as_rollouts(trees), own, Records())
     else:
         known = learner.reference.logps(trees) if learner.reference is not None else None
-        rows = [
-            as_rows(learner.kind, trees, each) if each is not None else None
-            for each in (own.reduce(), known)
-        ]
-        losses = row_losses(learner.objective, rows[0], rows[1], context).losses
+        rows = as_rows(learner.kind, trees, own.reduce())
+        reference = as_rows(learner.kind, trees, known) if known is not None else None
+        losses = row_losses(learner.objective, rows, reference, context).losses
     losses.sum().div(total).backward()
     none = torch.zeros_like(leaf)
     return (leaf.grad if leaf.grad is not None else none), (head.grad if head is not None else None)
@@ -208,7 +208,6 @@ def by_network(learner: Learner, slopes: Slopes, masters: Masters, alone: bool) 
     code, or the answers of a row together, padded, by SDPA where the model has it.
     """
     model = learner.forward.model
-    definition = oracle_scores if isinstance(model, RewardModel) else oracle
     pieces: list[tuple[Tree, Tensor]] = []
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
         sizes = [1 if isinstance(model, RewardModel) else len(c) for c in tree.completions]
@@ -220,7 +219,9 @@ def by_network(learner: Learner, slopes: Slopes, masters: Masters, alone: bool) 
     attention = "eager" if alone else _second_attention(learner)
 
     def forward(piece: tuple[Tree, Tensor]) -> TokenLogps | TokenScores:
-        return definition(model, [piece[0]], attention)
+        if isinstance(model, RewardModel):
+            return oracle_scores(model, [piece[0]], attention)
+        return oracle(model, [piece[0]], attention)
 
     def weigh(tokens: TokenLogps | TokenScores, piece: tuple[Tree, Tensor]) -> Tensor:
         return _weighted(tokens, piece[1].abs(), None)

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accord.types import UsageError
 
@@ -17,6 +19,7 @@ PROJECT = "accord"
 SAID = 240  # characters of a tracker's error that are shown
 Log = Callable[[Mapping[str, float], int], None]  # (figures, step)
 Close = Callable[[], None]
+Start = Callable[[Any, Path, dict], tuple[Log, Close]]  # (module, run, settings)
 
 
 def _trackio(module, run: Path, settings: dict) -> tuple[Log, Close]:
@@ -47,7 +50,7 @@ def _mlflow(module, run: Path, settings: dict) -> tuple[Log, Close]:
 
 
 # name -> (module, how to start it)
-TRACKERS = {
+TRACKERS: dict[str, tuple[str, Start]] = {
     "trackio": ("trackio", _trackio),
     "wandb": ("wandb", _wandb),
     "tensorboard": ("torch.utils.tensorboard", _tensorboard),
@@ -63,12 +66,10 @@ class Trackers:
         self.active: dict[str, tuple[Log, Close]] = {}
         for name in names:
             start = TRACKERS[name][1]
-            self._guarded(
-                name,
-                lambda name=name, start=start: self.active.__setitem__(
-                    name, start(load(name), run, settings)
-                ),
-            )
+            self._guarded(name, partial(self._start, name, start, run, settings))
+
+    def _start(self, name: str, start: Start, run: Path, settings: dict) -> None:
+        self.active[name] = start(load(name), run, settings)
 
     def log(self, line: Mapping[str, float]) -> None:
         """One line of metrics.jsonl."""
@@ -78,7 +79,7 @@ class Trackers:
             if name != "step" and isinstance(value, (int, float))
         }
         for name, (log, _) in list(self.active.items()):
-            self._guarded(name, lambda log=log: log(figures, int(line["step"])))
+            self._guarded(name, partial(log, figures, int(line["step"])))
 
     def close(self) -> None:
         for name, (_, close) in list(self.active.items()):
