@@ -260,8 +260,8 @@ def _advise(run: Callable, say: Callable) -> Callable:
             nonlocal ready
             settle()
             from accord.auditing.advise import advise as consider
-            from accord.auditing.advise import lines, write_recipe
             from accord.auditing.machine import measure
+            from accord.auditing.recipe import lines, write_recipe
             from accord.auditing.run import audit as examine
             from accord.data.write import check_absent
             from accord.models.load import load

@@ -12,7 +12,8 @@ import accord
 from accord.flags import build
 from accord.training import loop
 from accord.training.display import SilentDisplay
-from accord.training.prepare import Ready, prepare
+from accord.training.prepare import prepare
+from accord.training.ready import Ready
 from accord.training.signals import Stop
 
 DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}

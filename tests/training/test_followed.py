@@ -15,8 +15,8 @@ from accord.data.order import Order
 from accord.evaluate import held_out
 from accord.objectives import resolve
 from accord.training import moving, optim, sampling, step
-from accord.training.invariants import slopes_as_closed
 from accord.training.proofs import _untied
+from accord.training.row_checks import slopes_as_closed
 from accord.types import Interrupted, Refused
 
 # ---------------------------------------------------------------- gradients

@@ -15,7 +15,7 @@ from accord.forward.reference import Frozen
 from accord.objectives import resolve
 from accord.training import checkpoint, independent, loop, optim, prepare, step
 from accord.training.independent import order_finding
-from accord.training.invariants import bookkeeping, losses_as_closed, metrics_as_recorded
+from accord.training.row_checks import bookkeeping, losses_as_closed, metrics_as_recorded
 from accord.training.step import Batch
 from accord.types import LossOutput, PairLogps, Refused, Tree
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from accord.auditing.run import Audit, audit_rows
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.types import Finding
 
 NAME = "audit.json"

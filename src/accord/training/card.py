@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 
 REPORTED = (
     "reward",

@@ -7,7 +7,7 @@ from typing import TextIO
 
 from accord.training.display import MARKS
 from accord.training.folder import vars_of
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.types import Tree
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is scored

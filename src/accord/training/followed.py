@@ -23,7 +23,7 @@ from accord.training.optim import MOMENTS, Masters, schedule
 from accord.types import Finding
 
 if TYPE_CHECKING:
-    from accord.training.prepare import Ready
+    from accord.training.ready import Ready
 
 COORDINATES = 8  # weights a tensor that are followed
 FOLLOWED = 10  # updates after the start of a process in which they are

@@ -18,10 +18,10 @@ from accord.training import examples, memory, sampling
 from accord.training.answered import evaluate_answers
 from accord.training.events import hold
 from accord.training.guard import guard
-from accord.training.invariants import metrics_as_recorded
 from accord.training.keeping import diverged, rescue, save, score
 from accord.training.moving import Moving
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
+from accord.training.row_checks import metrics_as_recorded
 from accord.training.sampled import summarise_sampled
 from accord.training.shrinking import shrink
 from accord.training.state import Run

@@ -35,7 +35,7 @@ from accord.training.sharding import local
 from accord.types import Finding, Tree
 
 if TYPE_CHECKING:
-    from accord.training.prepare import Ready
+    from accord.training.ready import Ready
 
 # Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with.
 # Measured on SmolLM2-135M: kept 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6

@@ -27,7 +27,6 @@ from accord.training.moving import require_movement
 from accord.training.optim import Optimizer
 from accord.training.prepare import (
     NEIGHBOURS,
-    Ready,
     loaded,
     make_trainable,
     measure_ties,
@@ -39,6 +38,7 @@ from accord.training.prepare import (
     template_of,
 )
 from accord.training.prompted import Prompted, load_prompts, prompt_findings
+from accord.training.ready import Ready
 from accord.training.references import choose_reference, live_reference
 from accord.training.rollouts import Source
 from accord.training.sampled_proofs import prove_sampled

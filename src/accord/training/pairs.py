@@ -12,7 +12,7 @@ from accord.evaluate.probe import Start, against
 from accord.training import examples
 from accord.training.files import write_json
 from accord.training.folder import RunFolder
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.types import Tree
 
 SHOWN = 4  # pairs of each kind

@@ -15,7 +15,7 @@ from accord.training.folder import RunFolder
 from accord.types import Finding, UsageError
 
 if TYPE_CHECKING:
-    from accord.training.prepare import Ready
+    from accord.training.ready import Ready
 
 
 class Onlooker(RunFolder):

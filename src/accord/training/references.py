@@ -18,7 +18,7 @@ from accord.training.step import make_batch
 from accord.types import Tree, UsageError
 
 if TYPE_CHECKING:
-    from accord.training.prepare import Ready
+    from accord.training.ready import Ready
 
 
 def choose_reference(

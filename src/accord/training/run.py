@@ -20,8 +20,9 @@ from accord.training.checkpoint import Checkpoint
 from accord.training.display import MARKS, Display
 from accord.training.folder import RunFolder
 from accord.training.loop import train
-from accord.training.prepare import Ready, prepare
+from accord.training.prepare import prepare
 from accord.training.ranks import alone, created, heard, opened, recovered, require_fit
+from accord.training.ready import Ready
 from accord.training.same import Candidates
 from accord.training.sharding import whole_model
 from accord.training.signals import Stop, stop_on_signals

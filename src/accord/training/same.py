@@ -12,7 +12,7 @@ from accord.training import checkpoint
 from accord.training.checkpoint import Checkpoint
 from accord.training.folder import RunFolder
 from accord.training.identity import differences
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.training.state import Progress
 from accord.types import Refused
 

@@ -10,7 +10,7 @@ from accord.training.display import Display
 from accord.training.folder import RunFolder
 from accord.training.identity import trajectory
 from accord.training.invariants import Blind, Watch
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.training.signals import Stop
 from accord.training.trackers import Trackers
 from accord.training.watching import Monitor

@@ -13,7 +13,7 @@ from accord.monitor.history import Facts, History
 from accord.monitor.rule import PREFIX
 from accord.monitor.watch import look, rule_of
 from accord.training.folder import RunFolder
-from accord.training.prepare import Ready
+from accord.training.ready import Ready
 from accord.types import Finding, Tree
 
 PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs cause a displacement

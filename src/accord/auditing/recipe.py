@@ -1,0 +1,85 @@
+"""An advice written down: as a recipe that `accord train` takes, and as lines for a person."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from accord.auditing.advise import Advice
+from accord.data.write import check_absent
+
+
+def recipe(advice: Advice, command: str) -> str:
+    """The recipe as YAML, each line with its reason behind it.
+
+    The file is read back by `accord train`; texts are written as YAML's own quoted strings.
+    """
+    lines = [
+        f"# {advice.method}: {advice.why}",
+        f"# made by: {_one_line(command)}",
+        (
+            f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
+            f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
+        ),
+    ]
+    section = ""
+    for setting in sorted(
+        advice.settings, key=lambda each: SECTIONS.index(each.path.split(".")[0])
+    ):
+        name, key = setting.path.split(".")
+        if name != section:
+            lines.append(f"{name}:")
+            section = name
+        lines.append(f"  {key}: {_yaml(setting.value)}  # {_one_line(str(setting.reason))}")
+    return "\n".join(lines) + "\n"
+
+
+SECTIONS = ["model", "data", "objective", "train"]
+
+
+def _yaml(value: object) -> str:
+    if isinstance(value, str):
+        return json.dumps(value)  # a JSON string is a YAML string, whatever is in it
+    if isinstance(value, float):
+        return (
+            f"{value:.1e}"
+            if 0 < abs(value) < 1e-3
+            else f"{value:g}"
+            if value != int(value)
+            else f"{value:.1f}"
+        )
+    return "null" if value is None else str(value)
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def write_recipe(advice: Advice, path: str, command: str) -> None:
+    """Write the recipe.
+
+    Raises:
+      UsageError: something stands there already.
+    """
+    check_absent(path)
+    Path(path).write_text(recipe(advice, command), encoding="utf-8")
+
+
+def lines(advice: Advice) -> list[str]:
+    """The advice for a person."""
+    out = []
+    if advice.first:
+        out += [
+            "Fix this first:",
+            *(f"  ✗ {each}" for each in advice.first),
+            "If you train all the same:",
+        ]
+    out += [f"Method: {advice.method}", f"  because {advice.why}", "Not:"]
+    out += [f"  {name}: {why}" for name, why in advice.others.items()]
+    out += ["Settings:", *(f"  {s.path} = {_yaml(s.value)}   {s.reason}" for s in advice.settings)]
+    estimate = advice.estimate
+    out.append(
+        f"One epoch, roughly: {estimate['minutes']:,} minutes and {estimate['memory_gb']} GB;"
+        f" {estimate['how']}"
+    )
+    return out
