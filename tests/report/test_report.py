@@ -395,6 +395,15 @@ def test_command(folder, other, tmp_path):
     assert done.exit_code == 0 and (tmp_path / "new/both.html").is_file() and "kB" in done.stdout
 
 
+def test_an_accuracy_without_an_interval_is_said_to_have_none(folder, monkeypatch):
+    recorded = Recorded.open(str(folder))
+    at = Recorded.at
+    monkeypatch.setattr(
+        Recorded, "at", lambda self, step, name: None if "_low" in name else at(self, step, name)
+    )
+    assert verdict(recorded)[0].endswith("; no interval of it is known.")
+
+
 def test_nothing_to_report(folder, tmp_path):
     with pytest.raises(UsageError, match="no run here"):
         write_report([str(tmp_path)])
