@@ -27,7 +27,7 @@ def _command(name: str, command) -> str:
     listed = f"\n\n{table(('', 'what it is', 'by default'), rows)}" if rows else ""
     return (
         "## accord"
-        f" {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
+        f" {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']))}{listed}"
     )
 
 
