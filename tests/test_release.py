@@ -23,7 +23,7 @@ def test_the_version_stands_in_one_place():
     assert "version" not in PROJECT and PROJECT["dynamic"] == ["version"]
     built = read_configuration(ROOT / "pyproject.toml", expand=True)["project"]["version"]
     assert built == accord.__version__
-    number = re.compile(rf'version\b.{{0,4}}["\']{re.escape(accord.__version__)}["\']')
+    number = re.compile(rf'version_*\W{{0,4}}["\']{re.escape(accord.__version__)}["\']')
     places = [
         file.relative_to(ROOT)
         for file in [ROOT / "pyproject.toml", *(ROOT / "src").rglob("*.py")]
