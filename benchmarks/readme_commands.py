@@ -32,7 +32,9 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 
 import yaml
 
@@ -40,8 +42,9 @@ ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ["README.md", "examples/README.md", "CONTRIBUTING.md", "docs"]
 SHELLS = {"bash": ["bash", "--noprofile", "--norc", "-c"], "zsh": ["zsh", "-f", "-c"]}
 BLOCK = re.compile(r"^```(bash|sh|zsh|shell|console)[^\n]*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-LIMIT = 600  # seconds of a command
-SERVED = 25  # seconds that a server is left alone before it is stopped
+LIMIT = 1_800  # seconds of a command
+ONE_PORT = Lock()
+ADDRESS = "http://127.0.0.1"  # what a server says once it serves
 
 # Commands that this script does not run, by pattern: the reason. They are parsed all the same.
 NOT_RUN = {
@@ -60,8 +63,8 @@ BEFORE = {
     "docs/elsewhere.md": "accord train --data pairs.jsonl --held-out test.jsonl --output runs/first"
 }
 SERVERS = ("accord watch *",)  # run until they are stopped
-# What the exit code may be beside 0: an audit of a few rows may find them unfit.
-CODES = {"accord audit *": {0, 3}}
+# What the exit code may be: an audit may find a few made-up rows unfit, and so may advice.
+CODES = {"accord audit *": {0, 3}, "accord advise *": {0, 3}}
 
 
 @dataclass(frozen=True)
@@ -137,9 +140,7 @@ def lines_of(block: str) -> Iterator[str]:
 
 # ---------------------------------------------------------------- the folder that commands run in
 
-WORDS = (
-    "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
-)
+WORDS = ("the", "cat", "sat", "on", "a", "mat", "and", "saw", "one", "red", "bird", "near", "two")
 
 
 def sentence(seed: int, length: int) -> str:
@@ -181,7 +182,8 @@ def files() -> dict[str, str]:
     recipe = {"model": {"name": "smollm2"}, "data": data, "objective": {"name": "dpo"}}
     recipe["train"] = small
     own = {"data": {"train": "prompts.jsonl", "held_out": "others.jsonl"}}
-    own["rollouts"] = short | {"rewards": ["vader"], "held_out_k": 1}
+    # rewards of a model that says nothing differ only if it says enough of it
+    own["rollouts"] = {"k": 4, "max_new_tokens": 32, "rewards": ["vader"], "held_out_k": 1}
     trl = {"loss_type": "sigmoid", "beta": 0.1, "use_peft": True, "model_name_or_path": "smollm2"}
     trl |= {"dataset_name": "pairs.jsonl", "max_steps": 2, "trainer": "dpo", "bf16": False}
     axolotl = {"rl": "dpo", "base_model": "smollm2", "adapter": "lora", "micro_batch_size": 8}
@@ -237,7 +239,7 @@ def fresh(folder: Path, document: str, model: Path) -> None:
             words = shlex.split(command.flat)
             written |= {
                 value
-                for flag, value in zip(words, words[1:], strict=False)
+                for flag, value in pairwise(words)
                 if flag in ("--output", "--recipe", "--fix", "--page")
             }
     for name, text in files().items():
@@ -296,6 +298,44 @@ def tiny_cache(cache: Path) -> Path:
 # ---------------------------------------------------------------- running
 
 
+# A program that writes down its name and arguments, and does nothing else.
+STUB = """#!/bin/sh
+{ printf '%s\\0' "${0##*/}" "$@"; printf '\\036'; } >> "$HEARD"
+"""
+
+
+def arguments(typed: list[Command], shell: str, folder: Path) -> list[list[list[str]]]:
+    """Have a shell read each command as it is written, with a program of every name that only
+    writes down its arguments; per command, what was started.
+
+    So a whole document is read by a shell in a moment: whatever it would have expanded, dropped or
+    refused shows in what arrives.
+    """
+    programs = folder / "bin"
+    programs.mkdir(parents=True, exist_ok=True)
+    for name in {shlex.split(command.flat)[0] for command in typed} - {"source"}:
+        (programs / name).write_text(STUB)
+        (programs / name).chmod(0o755)
+    (folder / ".venv/bin").mkdir(parents=True, exist_ok=True)
+    (folder / ".venv/bin/activate").write_text("")
+    found = []
+    for command in typed:
+        heard = folder / "heard"
+        heard.write_text("")
+        done = subprocess.run(
+            [shutil.which(shell), *SHELLS[shell][1:], command.text],
+            cwd=folder,
+            env={"PATH": f"{programs}{os.pathsep}{os.environ['PATH']}", "HEARD": str(heard)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, f"{shell}: {command.flat}: {done.stderr}"
+        started = heard.read_text().split("\x1e")[:-1]
+        found.append([words.split("\0")[:-1] for words in started])
+    return found
+
+
 @dataclass(frozen=True)
 class Outcome:
     """What became of one command under one shell."""
@@ -306,32 +346,50 @@ class Outcome:
 
 
 def run(command: Command, shell: str, folder: Path, environment: dict[str, str]) -> Outcome:
-    """Run a command as it is written, in a folder; a server is stopped after a while."""
+    """Run a command as it is written, in a folder. A server is stopped once it names its address."""
     serves = any(fnmatch(command.flat, like) for like in SERVERS)
-    began = time.monotonic()
-    process = subprocess.Popen(
-        [*SHELLS[shell], command.text],
-        cwd=folder,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        output, _ = process.communicate(timeout=SERVED if serves else LIMIT)
-    except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGINT if serves else signal.SIGKILL)
-        output, _ = process.communicate(timeout=30)
-        if serves and "http://127.0.0.1" in output and "Traceback" not in output:
-            return Outcome("ok", time.monotonic() - began, output)
-        return Outcome("did not serve" if serves else "too long", LIMIT, output)
-    seconds = time.monotonic() - began
+    if serves:  # one at a time: they take the same port
+        with ONE_PORT:
+            return watched(command, shell, folder, environment, serves)
+    return watched(command, shell, folder, environment, serves)
+
+
+def watched(
+    command: Command, shell: str, folder: Path, environment: dict[str, str], serves: bool
+) -> Outcome:
+    """Run a command and look at what it says until it ends, or is stopped."""
+    began, served = time.monotonic(), False
+    with tempfile.TemporaryFile("w+", encoding="utf-8") as heard:
+        process = subprocess.Popen(
+            [*SHELLS[shell], command.text],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=heard,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        while process.poll() is None and time.monotonic() - began < LIMIT:
+            time.sleep(0.2)
+            heard.seek(0)
+            if serves and not served and ADDRESS in heard.read():
+                served = True
+                time.sleep(2)
+                os.killpg(process.pid, signal.SIGINT)
+        seconds, code = time.monotonic() - began, process.poll()
+        if code is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        heard.seek(0)
+        output = heard.read()
     allowed = next((codes for like, codes in CODES.items() if fnmatch(command.flat, like)), {0})
-    if serves or process.returncode not in allowed:
-        return Outcome(f"exit {process.returncode}", seconds, output)
-    return Outcome("traceback" if "Traceback" in output else "ok", seconds, output)
+    if code is None:
+        return Outcome("too long", seconds, output)
+    if "Traceback" in output:
+        return Outcome("traceback", seconds, output)
+    if served if serves else code in allowed:
+        return Outcome("ok", seconds, output)
+    return Outcome(f"exit {code}", seconds, output)
 
 
 def tried(

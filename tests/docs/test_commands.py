@@ -64,13 +64,31 @@ def parsed(words: list[str]) -> None:
 def test_blocks_parse(shell, place, block):
     if shutil.which(shell) is None:
         pytest.skip(f"{shell} is not installed")
-    done = subprocess.run([shell, "-n"], input=block, capture_output=True, text=True)
+    done = subprocess.run([shell, "-n"], input=block, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=named)
 def test_commands_can_be_typed_into_any_shell(command):
     assert not typed_badly(command.text)
+
+
+@pytest.mark.parametrize("shell", readme.SHELLS)
+def test_what_is_typed_is_what_arrives(shell, tmp_path):
+    """The shells themselves read every command: each program gets the words as they are written."""
+    if shutil.which(shell) is None:
+        pytest.skip(f"{shell} is not installed")
+    typed = [shlex.split(command.flat) for command in COMMANDS]
+    wanted = [[] if words[0] == "source" else [words] for words in typed]
+    assert readme.arguments(COMMANDS, shell, tmp_path) == wanted
+
+
+def test_a_command_that_zsh_does_not_take_is_found(tmp_path):
+    if shutil.which("zsh") is None:
+        pytest.skip("zsh is not installed")
+    bad = readme.Command("x", "accord train --set rollouts.rewards=[vader]")
+    with pytest.raises(AssertionError, match="no matches found"):
+        readme.arguments([bad], "zsh", tmp_path)
 
 
 @pytest.mark.parametrize(
