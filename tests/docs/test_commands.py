@@ -137,6 +137,8 @@ def test_every_command_and_option_exists(command):
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
         assert words[1] in targets
+    elif words[:3] == ["python", "-m", "pytest"]:
+        assert all((ROOT / word).exists() for word in words[3:] if not word.startswith("-"))
     elif words[0] in ("python", "bash") and not words[1].startswith("-"):
         assert (ROOT / words[1]).is_file()
     elif words[0] in ("pip", ".venv/bin/pip"):
