@@ -321,3 +321,17 @@ def test_help_is_light():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.strip() == "False" and "--held-out" in done.stdout
+
+
+def test_contributing_shows_the_layers_as_they_are():
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
+    block = text.partition("```text\n")[2].partition("```")[0]
+    shown = [set(line.split(", ")) for line in block.splitlines()]
+    assert shown == LAYERS and len(text.split()) <= 1_200
+
+
+def test_files_that_contributing_names_are_there():
+    root = Path(__file__).parents[1]
+    text = (root / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:src|tests|docs|benchmarks)/[\w/*.]+)`", text))
+    assert len(named) > 15 and not [name for name in named if not list(root.glob(name))]

@@ -23,7 +23,14 @@ RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 MEASURED = sorted((ROOT / "benchmarks/recipes").glob("*.yaml"))
 DOCUMENTS = [
     ROOT / name
-    for name in ("README.md", "ARCHITECTURE.md", "BENCHMARKS.md", "PAPERS.md", "CHANGELOG.md")
+    for name in (
+        "README.md",
+        "ARCHITECTURE.md",
+        "BENCHMARKS.md",
+        "PAPERS.md",
+        "CHANGELOG.md",
+        "CONTRIBUTING.md",
+    )
 ]
 
 

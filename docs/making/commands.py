@@ -27,7 +27,7 @@ def _command(name: str, command) -> str:
     listed = f"\n\n{table(('', 'what it is', 'by default'), rows)}" if rows else ""
     return (
         f"## accord {name}\n\n{plain(inspect.cleandoc(command.help or ''))}\n\n"
-        f"{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']), 'bash')}{listed}"
+        f"{block(' '.join(['accord', name, *given, '[OPTIONS]' if rows else '']))}{listed}"
     )
 
 

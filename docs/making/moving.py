@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from accord.migrate.reading import Without
+from accord.migrate.common import READ_IN
+from accord.migrate.reading import Without, read
 from accord.migrate.run import TOOLS
 from making.text import literal, plain, table
 
@@ -16,6 +17,12 @@ def defaults(tool: str) -> str:
     return table(("where the file says nothing of", "it is", "note"), rows)
 
 
+def read_in() -> str:
+    """Name the versions whose sources were read."""
+    *first, last = (f"{tool} {version}" for tool, version in READ_IN.items())
+    return f"{', '.join(first)} and {last}"
+
+
 def without(tool: str) -> str:
     """Keys that accord has nothing like, and what to do instead."""
     rows = [
@@ -24,3 +31,63 @@ def without(tool: str) -> str:
         if isinstance(rule, Without)
     ]
     return table(("key", "instead"), rows)
+
+
+# One small file for each loss, and for what changes a loss.
+LOSSES = {
+    "trl": (
+        {"trainer": "dpo", "loss_type": "sigmoid"},
+        {"trainer": "dpo", "loss_type": "sigmoid", "label_smoothing": 0.1},
+        {"trainer": "dpo", "loss_type": "robust", "label_smoothing": 0.1},
+        {"trainer": "dpo", "loss_type": "ipo"},
+        {"trainer": "dpo", "loss_type": "hinge"},
+        {"trainer": "kto"},
+        {"trainer": "orpo"},
+        {"trainer": "cpo", "loss_type": "sigmoid"},
+        {"trainer": "cpo", "loss_type": "simpo"},
+    ),
+    "axolotl": (
+        {"rl": "dpo"},
+        {"rl": "dpo", "dpo_label_smoothing": 0.1},
+        {"rl": "ipo"},
+        {"rl": "kto"},
+        {"rl": "orpo"},
+        {"rl": "simpo"},
+    ),
+    "llama-factory": (
+        {"stage": "dpo", "pref_loss": "sigmoid"},
+        {"stage": "dpo", "pref_loss": "sigmoid", "dpo_label_smoothing": 0.1},
+        {"stage": "dpo", "pref_loss": "ipo"},
+        {"stage": "dpo", "pref_loss": "hinge"},
+        {"stage": "kto"},
+        {"stage": "dpo", "pref_loss": "orpo"},
+        {"stage": "dpo", "pref_loss": "simpo"},
+    ),
+}
+
+
+def losses(tool: str) -> str:
+    """Show what `accord import` makes of each loss: read, not written down a second time."""
+    return table(
+        ("the file says", "the recipe says", "what to know"),
+        [_loss(tool, settings) for settings in LOSSES[tool]],
+    )
+
+
+def _loss(tool: str, settings: dict) -> tuple[str, str, str]:
+    found = read(TOOLS[tool], dict(settings))
+    options = dict(found.recipe["objective"])
+    name = options.pop("name")
+    notes = [
+        line.text
+        for line in found.lines
+        if line.fate in ("to do", "no equivalent")
+        and line.key in ("label_smoothing", "dpo_label_smoothing", "cpo_alpha")
+    ]
+    said = next(line.text for line in found.lines if line.text.startswith("objective.name = "))
+    notes += [note for note in [said.partition("; ")[2]] if note]
+    return (
+        ", ".join(literal(f"{key}: {value}") for key, value in settings.items()),
+        f"**{name}**: " + ", ".join(literal(f"{k}={v:g}") for k, v in options.items()),
+        " · ".join(map(plain, notes)) or "–",
+    )

@@ -214,7 +214,7 @@ class MonitorConfig(Section):
     on_flag: Literal["warn", "stop", "adapt"] = "warn"
     """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the
     flag's own remedy where it has one: end with the best held-out checkpoint, or halve the learning
-    rate (at most twice); said aloud, recorded."""
+    rate, once for each flag that asks for it; said and recorded."""
     samples: NotNegative = 8
     """Prompts that the model answers before and after training: the first held-out ones. 0:
     none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,10 @@ from auditing.rows import BAD, GOOD, clean, flipped, labelled, scored, sentence,
 
 from accord.auditing.advise import choose_method
 from accord.auditing.run import audit
+from accord.auditing.thresholds import limit
+from accord.errors import UsageError
+from accord.objectives import OBJECTIVES, resolve
+from accord.objectives.labelled import BALANCE
 
 
 def _empty(rows):
@@ -422,3 +427,14 @@ def test_a_method_that_would_fit_too_is_not_said_to_be_unfit():
         for name in ("simpo", "ipo")
     )
     assert "under" not in others["simpo"] and "would fit" not in others["kto"]
+
+
+def test_the_balance_of_labels_is_bounded_once():
+    """[1, 3/2], Ethayarajh et al. 2024, version 5: for the objective, the audit and its advice."""
+    assert BALANCE == (1.0, 1.5) == (limit("kto_low"), limit("kto_high"))
+    assert "in [1, 1.5]" in OBJECTIVES["kto"].function.__doc__
+    with pytest.raises(UsageError, match="between 1 and 1.5"):
+        resolve("kto", {"desirable_weight": 0})
+    root = Path(__file__).parents[2]
+    for file in [root / "PAPERS.md", *(root / "src/accord/objectives").glob("*.py")]:
+        assert "[1, 4/3]" not in file.read_text().replace("versions said [1, 4/3]", "")

@@ -15,6 +15,7 @@ from making import commands, data, figures, files, methods, monitoring, moving, 
 
 from accord.cli import app
 from accord.data.formats.table import FORMATS
+from accord.migrate import axolotl, llama_factory, trl
 from accord.migrate.run import TOOLS
 from accord.monitor.watch import RULES
 from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES, resolve
@@ -243,6 +244,27 @@ def test_other_tools_defaults(tool):
     named = re.findall(r"^\| `(\w+)` \|", moving.without(tool), re.MULTILINE)
     # the one has no equivalent, the other is not needed
     assert "neftune_noise_alpha" in named and "bf16" not in named
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_the_table_of_losses_is_what_import_does(tool):
+    """A row a loss, read by the importer itself; smoothing that was ignored is said there."""
+    rows = moving.losses(tool).splitlines()[2:]
+    assert len(rows) == len(moving.LOSSES[tool])
+    smoothed = next(row for row in rows if "label_smoothing: 0.1" in row)
+    if tool == "llama-factory":
+        assert "**cdpo**: `beta=0.1`, `label_smoothing=0.1`" in smoothed
+    else:
+        assert "**dpo**: `beta=0.1` |" in smoothed and "was dpo without smoothing" in smoothed
+    # every name of the table of losses has its row
+    names = {"trl": trl.LOSSES, "axolotl": dict.fromkeys(axolotl.METHODS)}.get(
+        tool, llama_factory.LOSSES
+    )
+    assert not [name for name in names if not any(f": {name}`" in row for row in rows)]
+
+
+def test_versions_that_were_read_are_named():
+    assert moving.read_in() == "TRL 1.16.0, Axolotl 0.19.0 and LLaMA-Factory 0.9.5"
 
 
 def test_every_command_and_option_is_listed():

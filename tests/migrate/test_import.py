@@ -161,10 +161,7 @@ def test_trl_without_peft_trains_all_weights_and_ignores_adapters(read):
             "rl: simpo\nbase_model: m\nrl_beta: 2\nsimpo_gamma: 1.0",
             {"name": "simpo", "beta": 2.0, "gamma": 1.0},
         ),
-        (
-            "loss_type: [sigmoid]\nlabel_smoothing: 0.1",
-            {"name": "cdpo", "beta": 0.1, "label_smoothing": 0.1},
-        ),
+        ("loss_type: [sigmoid]\nbeta: 0.2", {"name": "dpo", "beta": 0.2}),
         (
             "loss_type: robust\nlabel_smoothing: 0.2",
             {"name": "robust", "beta": 0.1, "label_smoothing": 0.2},
@@ -202,7 +199,9 @@ def test_each_loss_and_its_options(read, text, objective):
         ("loss_type: [sigmoid, sft]\nbeta: 0.1", "sft"),
         ("stage: ppo\npref_beta: 0.1", "ppo"),
         ("stage: dpo\npref_loss: kto_pair", "kto_pair"),
-        ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing"),
+        ("trainer: cpo\nlabel_smoothing: 0.1", "label_smoothing"),
+        ("trainer: cpo\nloss_type: simpo\nlabel_smoothing: 0.1", "label_smoothing"),
+        ("rl: ipo\nbase_model: m\ndpo_label_smoothing: 0.1", "dpo_label_smoothing"),
         ("base_model: m\nsequence_len: 512", "None"),
         ("stage: dpo\nfinetuning_type: freeze", "freeze"),
     ],
@@ -211,6 +210,34 @@ def test_a_loss_that_we_lack_is_refused(read, text, named):
     with pytest.raises(UsageError, match="no equivalent") as caught:
         read(text)
     assert named in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text, key, objective, older",
+    [
+        ("loss_type: sigmoid\nlabel_smoothing: 0.1", "label_smoothing", "dpo", True),
+        ("loss_type: [sigmoid]\nlabel_smoothing: 0.1", "label_smoothing", "dpo", True),
+        ("trainer: dpo\nlabel_smoothing: 0.1", "label_smoothing", "dpo", True),
+        ("loss_type: hinge\nlabel_smoothing: 0.1", "label_smoothing", "hinge", False),
+        ("loss_type: ipo\nlabel_smoothing: 0.1", "label_smoothing", "ipo", False),
+        ("rl: dpo\nbase_model: m\ndpo_label_smoothing: 0.1", "dpo_label_smoothing", "dpo", True),
+    ],
+)
+def test_smoothing_that_trl_ignored_is_not_in_the_recipe(read, text, key, objective, older):
+    """trl 1.16.0, dpo_trainer.py: `sigmoid` is -logsigmoid(beta * delta_score), whatever
+    label_smoothing is; the recipe is the run that was, and its head says so.
+    """
+    found = read(text)
+    assert found.recipe["objective"] == {"name": objective, "beta": 0.1}
+    assert key in fates(found, "to do") and key not in fates(found, "mapped")
+    said = next(line.text for line in found.lines if line.key == key)
+    assert f"was {objective} without smoothing" in said and "0.1" in said
+    assert ("'cdpo'" in said) == older
+    assert f"# to do: {key}: " in found.yaml()
+
+
+def test_smoothing_of_nought_is_no_news(read):
+    assert "label_smoothing" not in str(read("loss_type: sigmoid\nlabel_smoothing: 0.0").lines)
 
 
 def test_simpo_in_trl_is_not_simpo_unless_told(read):

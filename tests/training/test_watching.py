@@ -4,6 +4,7 @@ samples and records.
 
 import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas
@@ -13,6 +14,7 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 
 import accord
+from accord.monitor.watch import RULES
 from accord.training import loop, state
 from accord.training.guard import go_back
 from accord.training.watching import action, explained, similar_pairs
@@ -234,6 +236,40 @@ def test_adapt_halves_the_rate_once_and_a_resume_keeps_it(
     assert (folder / "metrics.jsonl").read_bytes() == (
         tmp_path / "stopped/metrics.jsonl"
     ).read_bytes()
+
+
+def test_adapt_halves_once_for_each_flag_that_asks(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """Two flags, one of them found twice: a quarter of the rate is left, not an eighth."""
+    seen = {3: "gradient-spike", 4: "gradient-spike", 5: "kl-far"}
+    rule = state.Monitor.look
+
+    def told(self):
+        found = rule(self)
+        name = f"flag.{seen.pop(self.history.step, '')}"
+        if name != "flag." and name not in self.said:
+            self.said.add(name)
+            found.append(Finding(name, "warning", "made up"))
+        return found
+
+    monkeypatch.setattr(state.Monitor, "look", told)
+    constant = {"train.schedule": "constant", "train.warmup": 0.0}
+    folder = run(
+        tiny_folder, pairs_file, tmp_path / "run", steps=8, on_flag="adapt", set=constant
+    ).folder
+    rates = [line["learning_rate"] for line in metrics(folder)]
+    assert rates == [1e-3] * 3 + [5e-4] * 2 + [2.5e-4] * 3 and not seen
+
+
+def test_flags_that_halve_the_rate_are_those_of_the_readme():
+    """So a run halves at most as often as the README names flags: each is raised once a run."""
+    halving = [rule.name for rule in RULES if rule.adapt == "slower"]
+    assert halving == ["gradient-spike", "kl-far", "far-off-policy"]
+    readme = " ".join((Path(__file__).parents[2] / "README.md").read_text().split())
+    first, *others = (f"`{name}`" for name in halving)
+    assert (
+        "halve the learning rate, once for each flag that asks for it:"
+        f" {first}, and with rollouts {' and '.join(others)};"
+    ) in readme
 
 
 FOUND = [

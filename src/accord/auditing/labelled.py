@@ -10,9 +10,10 @@ from accord.auditing.thresholds import limit
 
 
 def balance(scan: Scan) -> AuditFinding | None:
-    """Class balance, and λ by the paper's rule λ_D·n_D / (λ_U·n_U) in [1, 3/2].
+    """Class balance, and λ by the paper's rule λ_D·n_D / (λ_U·n_U) in
+    `objectives.labelled.BALANCE`.
 
-    Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.2 (v5; earlier versions say 4/3).
+    Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.2.
     """
     if scan.kind != "labelled":
         return None

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accord.objectives.labelled import BALANCE
+
 
 @dataclass(frozen=True)
 class Threshold:
@@ -113,8 +115,10 @@ THRESHOLDS = {
     "dominant_cluster": Threshold(
         0.5, "share of prompts in one topic: what is learnt is about that topic"
     ),
-    "kto_low": Threshold(1.0, "λ_D n_D / (λ_U n_U), Ethayarajh et al. 2024: from 1 …"),
-    "kto_high": Threshold(1.5, "… to 4/3, in the paper's version 5 to 3/2"),
+    "kto_low": Threshold(
+        BALANCE[0], "λ_D n_D / (λ_U n_U) of KTO, Ethayarajh et al. 2024, §4.2, version 5: from 1 …"
+    ),
+    "kto_high": Threshold(BALANCE[1], "… to 3/2; earlier versions of the paper said 4/3"),
     "minority_label": Threshold(
         0.02, "share of the rarer label: a batch of 32 would often have none"
     ),

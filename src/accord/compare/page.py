@@ -11,7 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from accord.compare import show, times
+from accord.compare import records, show, times
 from accord.compare.scatter import Curve, Dot, ends, scatter
 from accord.compare.verdict import YARDSTICKS, summed_up
 from accord.evaluate.statistics import Estimate
@@ -58,7 +58,8 @@ def write_page(record: dict, folder: str, page: str | None, kind: str = "compari
 
 
 def render(record: dict) -> str:
-    """The page's text."""
+    """The page's text, of a record of today or of an earlier version."""
+    record = records.current(record)
     names = show.ranked(record)
     heads = [
         (name, head)
@@ -86,6 +87,7 @@ def render(record: dict) -> str:
 
 def render_frontier(record: dict) -> str:
     """The page of a frontier: the picture, its points, how it was made."""
+    record = records.current(record)
     return (
         environment()
         .get_template("frontier.html.j2")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accord.compare import search, times
+from accord.compare import records, search, times
 from accord.compare.verdict import RANKINGS, YARDSTICKS, said
 from accord.evaluate.statistics import told
 from accord.training.display import clock
@@ -21,7 +21,8 @@ WIDTH = 24
 
 
 def lines(record: dict) -> list[str]:
-    """The table and what follows from it, a line each."""
+    """The table and what follows from it, a line each; of a record of an earlier version as well."""
+    record = records.current(record)
     return [
         *table(record),
         "",

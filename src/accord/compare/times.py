@@ -117,9 +117,10 @@ def singles(each: Mapping[str, dict]) -> dict:
 
 
 def says(cost: Mapping, clock) -> list[str]:
-    """In words: the whole and its parts, then the single runs.
+    """In words: the whole and its parts, then the single runs. What was not recorded is not said.
 
     Args:
+      cost: of a record of today's form (`records.current`).
       clock: seconds as a person reads them.
     """
     parts = [
@@ -144,11 +145,10 @@ def says(cost: Mapping, clock) -> list[str]:
         if rows and apart
         else ""
     )
+    processor = cost["total_cpu_seconds"]
+    busy = "" if processor is None else f" ({clock(processor)} of processor time)"
     return [
-        (
-            f"In all {clock(cost['total_seconds'])} ({clock(cost['total_cpu_seconds'])} of"
-            f" processor time): {told}.{gaps}"
-        ),
+        f"In all {clock(cost['total_seconds'])}{busy}: {told}.{gaps}",
         (
             f"The {len(cost['cells'])} cells with a model, as single runs of accord train:"
             f" {clock(single['seconds'])}, each with its own set-up{more}. The start of their"

@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from accord.evaluate.statistics import Estimate, bootstrap_mean
+from accord.evaluate.statistics import Estimate, bootstrap_mean, widened
 
 BINS = 10
 FEWEST_A_BIN = 20  # pairs; fewer pairs get fewer bins
@@ -134,11 +134,16 @@ def _places(confidence: np.ndarray) -> np.ndarray:
 def _expected_error(
     gap: np.ndarray, place: np.ndarray, clusters: np.ndarray, seed: int
 ) -> Estimate:
-    """Σ_b |Σ gaps in b| / N, with an interval that holds it at least 95 times in 100.
+    """Σ_b |Σ gaps in b| / N, with an interval of 95 % that is mostly wider than need be.
 
     An absolute value of a noisy sum is too large on average, so that the percentiles of its
-    resamples miss the truth. Instead: |ECE − truth| ≤ Σ_b |error of bin b|, whose 95th percentile
-    the bootstrap knows. The interval is wider than need be, and never too narrow.
+    resamples miss the truth.
+    Instead: |ECE − truth| ≤ Σ_b |error of bin b|, whose 95th percentile the bootstrap estimates.
+    From few clusters it estimates it too small, so its reach is widened as in `bootstrap_ratio`.
+    That is no guarantee: simulated with 40 clusters and more the interval held the truth in 94 to
+    100 % of cases, with 20 in 92 to 99, with 5 and 10 in 89 to 97, with 2 and 3 in 85 to 92
+    (without the widening with 2 in 60 to 69, with 3 in 77 to 80). One cluster says nothing of the
+    spread: the interval is all of [0, 1].
     """
     n, groups = len(gap), clusters.max() + 1
     sums = np.zeros((groups, place.max() + 1))
@@ -150,7 +155,10 @@ def _expected_error(
     for r in range(RESAMPLES):
         times = np.bincount(rng.integers(groups, size=groups), minlength=groups)
         errors[r] = np.abs(times @ sums / (times @ counts) - found).sum()
-    value, reach = float(np.abs(found).sum()), float(np.quantile(errors, 0.95))
+    value = float(np.abs(found).sum())
+    if groups == 1:
+        return Estimate(value, 0.0, 1.0, n)
+    reach = float(np.quantile(errors, 0.95)) * widened(groups)
     return Estimate(value, max(0.0, value - reach), min(1.0, value + reach), n)
 
 

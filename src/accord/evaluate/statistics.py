@@ -196,14 +196,19 @@ def bootstrap_ratio(
     if len(sums) == 1:
         return Estimate(value, -math.inf, math.inf, n)
     low, high = np.quantile(means, (tail, 1 - tail))
-    wider = (
-        stats.t.ppf(1 - tail, len(sums) - 1)
-        / stats.norm.ppf(1 - tail)
-        * math.sqrt(len(sums) / (len(sums) - 1))
-    )
+    wider = widened(len(sums), confidence)
     return Estimate(
         value, float(value + wider * (low - value)), float(value + wider * (high - value)), n
     )
+
+
+def widened(clusters: int, confidence: float = 0.95) -> float:
+    """How much further an interval must reach that was bootstrapped from C clusters, at least two:
+    Student's t over the normal quantile, times √(C/(C-1)).
+    """
+    tail = (1 - confidence) / 2
+    quantiles = stats.t.ppf(1 - tail, clusters - 1) / stats.norm.ppf(1 - tail)
+    return float(quantiles) * math.sqrt(clusters / (clusters - 1))
 
 
 def bootstrap_difference(after: ArrayLike, before: ArrayLike, **options) -> Estimate:

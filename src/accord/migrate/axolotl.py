@@ -1,4 +1,4 @@
-"""Axolotl's YAML (`axolotl train FILE`). It trains preferences through TRL."""
+"""Axolotl's YAML (`axolotl train FILE`). It trains preferences through TRL (0.19.0: TRL 1.9.0)."""
 
 from __future__ import annotations
 
@@ -131,15 +131,17 @@ def _objective(reading: Reading, method: str) -> None:
             # 0 counts as not given there
             options[option] = (f"kto_{option}", reading.take(f"kto_{option}", 1.0) or 1.0)
     smoothing = number(reading.take("dpo_label_smoothing", 0.0))
-    if smoothing and method == "dpo":
-        options["label_smoothing"] = ("dpo_label_smoothing", smoothing)
-    elif smoothing:
+    if method == "dpo":
+        smoothing = common.ignored_smoothing(
+            reading, "dpo_label_smoothing", smoothing, "rl: dpo", method
+        )
+    if smoothing:
         raise no_such_loss("Axolotl", f"rl: {method} with dpo_label_smoothing")
     if method == "simpo":
         options["gamma"] = ("simpo_gamma", reading.take("simpo_gamma", 0.5))
         if number(reading.take("cpo_alpha", 1.0)) != 0:
             reading.say("no equivalent", "cpo_alpha", common.SIMPO_NLL)
-    common.objective(reading, common.smoothed(method, smoothing), options, "rl", note)
+    common.objective(reading, method, options, "rl", note)
 
 
 def _adapters(reading: Reading) -> None:

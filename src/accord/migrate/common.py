@@ -9,6 +9,9 @@ from pathlib import Path
 from accord.errors import UsageError
 from accord.migrate.reading import NotNeeded, Reading, Rule, To, Without, number, schedule, whole
 
+# The versions whose sources were read for defaults, losses and keys.
+READ_IN = {"TRL": "1.16.0", "Axolotl": "0.19.0", "LLaMA-Factory": "0.9.5"}
+
 MACHINE = NotNeeded("only how the other tool uses its machine; the numbers stay")
 OWN_LOG = NotNeeded("accord writes every update's figures to the run's folder")
 FOLDER = NotNeeded("accord never writes over a run")
@@ -175,6 +178,31 @@ def objective(
         reading.put(f"objective.{option}", number(value), source)
 
 
+def ignored_smoothing(reading: Reading, key: str, smoothing: float, where: str, name: str) -> float:
+    """Say that TRL did nothing with a label smoothing, and what to write if it was meant; 0.
+
+    Up to 0.28 TRL's sigmoid loss was conservative DPO where it was smoothed. From 0.29 on the loss
+    no longer reads the setting (read in the sources of 0.28.0, 0.29.0, 1.9.0 and 1.16.0); hinge and
+    ipo never did.
+    """
+    if smoothing:
+        older = (
+            f" TRL up to 0.28 did smooth it: if the run was older, or conservative DPO is what you"
+            f" mean, set objective.name = 'cdpo' and objective.label_smoothing = {smoothing:g}"
+            if name == "dpo"
+            else ""
+        )
+        reading.say(
+            "to do",
+            key,
+            f"TRL 0.29 and later, 1.16 among them, ignores {key} = {smoothing:g} under {where}:"
+            f" the run that you had was {name} without smoothing, and so is this recipe.{older}",
+        )
+    return 0.0
+
+
 def smoothed(name: str, smoothing: object) -> str:
-    """TRL's and LLaMA-Factory's sigmoid loss with label smoothing is conservative DPO."""
+    """LLaMA-Factory's sigmoid loss with label smoothing is conservative DPO (0.9.5 holds TRL to
+    0.24 or older, which smooths).
+    """
     return "cdpo" if name == "dpo" and number(smoothing or 0) > 0 else name

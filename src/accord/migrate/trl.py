@@ -35,6 +35,9 @@ LOSSES = {
     "orpo": "orpo",
 }
 
+# Losses of DPOTrainer that do not look at label_smoothing (trl 1.16.0, dpo_trainer.py).
+UNSMOOTHED = ("sigmoid", "hinge", "ipo")
+
 RULES = {
     **common.TRAINER,
     **common.ADAPTERS,
@@ -141,6 +144,10 @@ def trainer(reading: Reading) -> None:
 def _objective(reading: Reading, kind: str) -> None:
     loss = _loss(reading.take("loss_type", "sigmoid" if kind in ("dpo", "cpo") else kind))
     beta, smoothing = reading.take("beta", 0.1), number(reading.take("label_smoothing", 0.0))
+    if kind == "dpo" and loss in UNSMOOTHED:
+        smoothing = common.ignored_smoothing(
+            reading, "label_smoothing", smoothing, f"loss_type: {loss}", LOSSES[loss]
+        )
     name = (
         "cpo"
         if kind == "cpo" and loss == "sigmoid"
@@ -151,7 +158,7 @@ def _objective(reading: Reading, kind: str) -> None:
     if (
         name is None
         or (kind == "cpo" and name not in ("cpo", "simpo"))
-        or (smoothing and name not in ("dpo", "robust"))
+        or (smoothing and name != "robust")
     ):
         raise no_such_loss(
             "TRL", loss if not smoothing else f"{loss} with label_smoothing {smoothing:g}"
@@ -175,9 +182,7 @@ def _objective(reading: Reading, kind: str) -> None:
         ),
         "orpo": common.ORPO_NLL,
     }
-    common.objective(
-        reading, common.smoothed(name, smoothing), options, "loss_type", note.get(name, "")
-    )
+    common.objective(reading, name, options, "loss_type", note.get(name, ""))
 
 
 def _reference(reading: Reading) -> None:

@@ -15,8 +15,15 @@ from accord.objectives.numerics import log_ratio
 from accord.objectives.options import Number, bounded
 from accord.types import LabelledLogps, Logps, LossOutput, UsageError
 
+# λ_D n_D / (λ_U n_U). Ethayarajh et al. 2024, arXiv:2402.01306, §4.2: [1, 3/2] in version 5, which
+# is the newest; earlier versions said [1, 4/3]. The audit and `accord advise` judge by the same
+# bounds.
+BALANCE = (1.0, 1.5)
+
 WEIGHT = Number(
-    above=0, hint="Keep weight × count of good over weight × count of bad between 1 and 4/3."
+    above=0,
+    hint="Keep weight × count of good over weight × count of bad between"
+    f" {BALANCE[0]:g} and {BALANCE[1]:g}.",
 )
 
 
@@ -47,7 +54,7 @@ def kto(
         through it.
       beta: how quickly utility saturates, per nat.
       desirable_weight, undesirable_weight: λ_D and λ_U. With n_D good and n_U bad answers, λ_D n_D
-        / (λ_U n_U) belongs in [1, 4/3].
+        / (λ_U n_U) belongs in [1, 1.5] (`BALANCE`).
 
     Returns:
       losses [B], not reduced; metric `kl`, the baseline, named as in TRL.
