@@ -350,7 +350,9 @@ class Outcome:
 
 
 def run(command: Command, shell: str, folder: Path, environment: dict[str, str]) -> Outcome:
-    """Run a command as it is written, in a folder. A server is stopped once it names its address."""
+    """Run a command as it is written, in a folder. A server is stopped once it names its
+    address.
+    """
     serves = any(fnmatch(command.flat, like) for like in SERVERS)
     if serves:  # one at a time: they take the same port
         with ONE_PORT:

@@ -20,10 +20,10 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
 sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "benchmarks")]
 
-import past_offline
-from making import figures
+import past_offline  # noqa: E402 - found by the line above
+from making import figures  # noqa: E402 - likewise
 
-from accord.compare import frontier, page, show
+from accord.compare import frontier, page, show  # noqa: E402 - behind them
 
 
 def comparison(file: Path) -> str:

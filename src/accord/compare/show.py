@@ -21,7 +21,7 @@ WIDTH = 24
 
 
 def lines(record: dict) -> list[str]:
-    """The table and what follows from it, a line each; of a record of an earlier version as well."""
+    """The table and what follows from it, one line each; earlier versions' records too."""
     record = records.current(record)
     return [
         *table(record),
