@@ -351,8 +351,7 @@ def _objective(audit: Audit, method: str) -> list[Setting]:
                 weights[0],
                 Reason(
                     f"ratio {balance.evidence['ratio']:.2f}",
-                    "Ethayarajh et al. 2024, §4.2:"
-                    f" {limit('kto_low'):g} to {limit('kto_high'):g}",
+                    f"Ethayarajh et al. 2024, §4.2: {limit('kto_low'):g} to {limit('kto_high'):g}",
                 ),
             )
         )
