@@ -4,16 +4,19 @@ recipes load.
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 from conftest import assert_no_faults
 from typer.testing import CliRunner
 
 from accord.cli import app
 from accord.config import load_recipe, make_config
+from accord.data.convert import WRITERS
 from accord.monitor.watch import RULES
 from accord.rlhf.phases import Recipe
 from accord.training.prepare import resolve_objective
@@ -135,3 +138,30 @@ def test_the_architecture_s_tree_names_what_is_on_disk():
         p for p in (ROOT / "src" / "accord").iterdir() if p.is_dir() and p.name != "__pycache__"
     ):
         assert f"{folder.name}/" in text
+
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBERS = {14: "fourteen", 15: "fifteen", 16: "sixteen", 17: "seventeen", 18: "eighteen"}
+
+
+def test_the_readme_counts_examples_and_formats():
+    examples = len([file for file in (ROOT / "examples").iterdir() if file.name[:3].isdigit()])
+    assert f"has {NUMBERS[examples]}\nnumbered scripts" in README
+    assert f"another of\n{len(WRITERS)} formats" in README
+
+
+def test_the_readme_s_figures_against_trl_are_the_measured_ones():
+    """Medians over the repeats, as in benchmarks/results/vs_trl.json."""
+    measured = json.loads((ROOT / "benchmarks/results/vs_trl.json").read_text())
+    rows = re.findall(r"^\| ([\w ]+) \| ([\d.]+) × \| ([\d.]+) \|$", README, re.MULTILINE)
+    assert len(rows) == 5
+    for name, speed, memory in rows:
+        case = measured[name]
+        assert (speed, memory) == (f"{median(case['speed']):.1f}", f"{median(case['memory']):.2f}")
+
+
+def test_what_the_demo_shows_is_from_the_log():
+    log = (ROOT / "benchmarks/results/first_run.txt").read_text(encoding="utf-8")
+    block = re.search(r"^```\n(What changed.*?)^```", README, re.DOTALL | re.MULTILINE)[1]
+    for line in block.splitlines():
+        assert line.rstrip() in log, line
