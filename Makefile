@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q --disable-pip-version-check
 
-.PHONY: setup demo test docs clean
+.PHONY: setup demo test test-fast docs clean
 
 setup: .venv/.done
 
@@ -20,6 +20,10 @@ demo: setup
 
 test: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
+
+# The unit tests: no real model, no run, no process of its own (tests/tiers.py). Under 90 s on 2 cores.
+test-fast: setup
+	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2 -m "not slow and not real and not gpu"
 
 # Warnings are errors (mkdocs.yml). The pages lie in site/ and open from a disk.
 docs: setup

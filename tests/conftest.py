@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from pathlib import Path
 
 # before transformers is imported: no test may go to the network
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,12 +12,26 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import pytest
 import torch
+from tiers import is_slow, is_slow_file
 
 torch.set_num_threads(1)
 
 WORDS = (
     "the cat sat on a mat and saw one red bird fly over two green hills near an old house".split()
 )
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        name = getattr(item, "originalname", item.name)
+        if is_slow(item.path, name, getattr(item, "fixturenames", [])):
+            item.add_marker(pytest.mark.slow)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """The fast tier does not even import the files of slow tests: that is half of its time."""
+    fast = "not slow" in (config.option.markexpr or "")
+    return True if fast and is_slow_file(collection_path) else None
 
 
 @pytest.fixture(autouse=True)
@@ -39,6 +54,24 @@ def smollm2_folder():
         return embedded_folder()
     except UsageError as error:
         pytest.skip(f"the embedded model is not installed: {error}")
+
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+@pytest.fixture(scope="session")
+def shared_data():
+    """Find a file of the real data sets, which lie beside the repository and are no part of it.
+
+    The only way to them: test_architecture.py holds that no test names their folder itself.
+    """
+
+    def find(name: str) -> Path:
+        if not (SHARED / name).is_file():
+            pytest.skip(f"a real data set that is no part of the repository: ../shared/data/{name}")
+        return SHARED / name
+
+    return find
 
 
 @pytest.fixture(scope="session")
@@ -99,6 +132,24 @@ def pair_rows(n: int, start: int = 0) -> list[dict]:
 def write_rows(path, rows) -> str:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return str(path)
+
+
+def assert_no_faults(things, faults_of, name_of=str):
+    """Check many files (or commands, or rows of a table) in one test and report every fault.
+
+    `faults_of(thing)` lists what is wrong with one thing; an exception that it raises is a fault
+    too. An empty `things` fails: a check of nothing would pass for ever.
+    """
+    things, found = list(things), []
+    assert things, "nothing to check"
+    for thing in things:
+        try:
+            faults = faults_of(thing) or []
+        except Exception as error:  # the other things are still checked
+            faults = [f"{type(error).__name__}: {error}"]
+        found += [f"{name_of(thing)}: {fault}" for fault in faults]
+    if found:
+        raise AssertionError("\n".join([f"{len(found)} faults in {len(things)} checked:", *found]))
 
 
 @pytest.fixture

@@ -3,11 +3,16 @@ answers at once.
 """
 
 import ast
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
+from conftest import assert_no_faults
+from tiers import SLOW, is_slow, is_slow_file
 
 SOURCE = Path(__file__).parents[1] / "src/accord"
 FILES = sorted(SOURCE.rglob("*.py"))
@@ -42,30 +47,33 @@ def part_of(file: Path) -> str:
     return file.relative_to(SOURCE).parts[0].removesuffix(".py")
 
 
-def imports(file: Path) -> set[str]:
+@cache  # four tests read the 271 files: parsing them takes most of the time
+def parsed(file: Path) -> ast.Module:
+    return ast.parse(file.read_text())
+
+
+@cache
+def imports(file: Path) -> frozenset[str]:
     """Full names of every module that a file imports anywhere, inside functions too; not for type
     checkers alone.
     """
     found = set()
-    for node in ast.walk(_without_type_checking(ast.parse(file.read_text()))):
+    for node in _without_type_checking(parsed(file)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file}: a relative import"
             found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
-def _without_type_checking(tree: ast.AST) -> ast.AST:
-    class Drop(ast.NodeTransformer):
-        def visit_If(self, node):
-            return (
-                None
-                if isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-                else self.generic_visit(node)
-            )
-
-    return Drop().visit(tree)
+def _without_type_checking(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk a tree and leave out what stands under `if TYPE_CHECKING:`."""
+    if isinstance(node, ast.If) and getattr(node.test, "id", None) == "TYPE_CHECKING":
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _without_type_checking(child)
 
 
 def parts_imported(file: Path) -> set[str]:
@@ -73,20 +81,24 @@ def parts_imported(file: Path) -> set[str]:
     return {parts[1] for parts in names if parts[1] in RANK}
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_imports_run_one_way(file):
-    part = part_of(file)
+def wrong_way(file: Path) -> list[str]:
+    """List the imports of a file that its layer does not allow."""
+    part, imported = part_of(file), sorted(parts_imported(file))
     if part == "__init__":
-        assert not parts_imported(file), "accord/__init__.py imports lazily, by name"
-        return
-    assert part in RANK, f"{part} has no place in LAYERS"
-    for other in parts_imported(file):
-        allowed = (
-            other == part
-            or RANK[other] < RANK[part]
-            or (RANK[other] == RANK[part] == RANK["config"])
-        )
-        assert allowed, f"{name_of(file)} imports accord.{other}"
+        return [f"imports accord.{other}, and not lazily, by name" for other in imported]
+    if part not in RANK:
+        return [f"{part} has no place in LAYERS"]
+    return [
+        f"imports accord.{other}"
+        for other in imported
+        if other != part
+        and not RANK[other] < RANK[part]
+        and not RANK[other] == RANK[part] == RANK["config"]
+    ]
+
+
+def test_imports_run_one_way():
+    assert_no_faults(FILES, wrong_way, name_of)
 
 
 FORBIDDEN_MODULES = {
@@ -112,36 +124,168 @@ FORBIDDEN_ATTRIBUTES = {
     ("numpy", "load"),
     ("np", "load"),
 }
+FORBIDDEN_KEYWORDS = {"trust_remote_code", "shell", "allow_pickle"}  # unless False
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_nothing_dangerous(file):
-    """No pickle, no evaluation of text, no remote code, no network of our own."""
+def dangers(file: Path) -> list[str]:
+    """List the forbidden imports, calls and keyword arguments of a file, with their lines."""
     allowed = MAY_TALK.get(name_of(file), set())
-    assert not {name.split(".")[0] for name in imports(file)} & (FORBIDDEN_MODULES - allowed)
-    for node in ast.walk(ast.parse(file.read_text())):
+    named = {name.split(".")[0] for name in imports(file)} & (FORBIDDEN_MODULES - allowed)
+    found = [f"imports {name}" for name in sorted(named)]
+    for node in ast.walk(parsed(file)):
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            assert node.func.id not in FORBIDDEN_CALLS, node.lineno
+            if node.func.id in FORBIDDEN_CALLS:
+                found.append(f"line {node.lineno} calls {node.func.id}")
         if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
-            assert (node.value.id, node.attr) not in FORBIDDEN_ATTRIBUTES, node.lineno
-        if isinstance(node, ast.keyword) and node.arg in (
-            "trust_remote_code",
-            "shell",
-            "allow_pickle",
-        ):
-            assert isinstance(node.value, ast.Constant) and node.value.value is False, (
-                node.value.lineno
-            )
+            if (node.value.id, node.attr) in FORBIDDEN_ATTRIBUTES:
+                found.append(f"line {node.lineno} uses {node.value.id}.{node.attr}")
+        if isinstance(node, ast.keyword) and node.arg in FORBIDDEN_KEYWORDS:
+            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
+                found.append(f"line {node.value.lineno} passes {node.arg}")
+    return found
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_no_file_is_long(file):
-    assert len(file.read_text().splitlines()) <= 500
+def test_nothing_dangerous():
+    """No pickle, no evaluation of text, no remote code, no network of our own."""
+    assert_no_faults(FILES, dangers, name_of)
 
 
-@pytest.mark.parametrize("file", FILES, ids=name_of)
-def test_every_file_introduces_itself(file):
-    assert ast.get_docstring(ast.parse(file.read_text()))
+@pytest.mark.parametrize(
+    "line, danger",
+    [
+        ("import pickle", "imports pickle"),
+        ("from urllib import request", "imports urllib"),
+        ("eval('1')", "line 1 calls eval"),
+        ("torch.load('f')", "line 1 uses torch.load"),
+        ("f(shell=True)", "line 1 passes shell"),
+        ("f(trust_remote_code=flag)", "line 1 passes trust_remote_code"),
+    ],
+)
+def test_each_kind_of_danger_is_seen(line, danger, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "SOURCE", tmp_path)
+    file = tmp_path / "spoiled.py"
+    file.write_text(f"{line}\nf(shell=False)\n")
+    assert dangers(file) == [danger]
+
+
+def test_no_file_is_long():
+    def too_long(file: Path) -> list[str]:
+        lines = len(file.read_text().splitlines())
+        return [f"{lines} lines"] if lines > 500 else []
+
+    assert_no_faults(FILES, too_long, name_of)
+
+
+def test_every_file_introduces_itself():
+    def nameless(file: Path) -> list[str]:
+        return [] if ast.get_docstring(parsed(file)) else ["no docstring"]
+
+    assert_no_faults(FILES, nameless, name_of)
+
+
+def test_the_table_of_slow_tests_names_what_is_there():
+    """An entry whose file or test is gone would hide that its successor is in the wrong tier."""
+    here = Path(__file__).parent
+
+    def gone(entry: str) -> list[str]:
+        file, _, test = entry.partition("::")
+        if not (here / file).exists():
+            return ["no such file or folder"]
+        found = not test or f"def {test}(" in (here / file).read_text()
+        return [] if found else ["no such test"]
+
+    assert_no_faults(SLOW, gone)
+    assert len(set(SLOW)) == len(SLOW)
+
+
+def test_the_fast_tier_has_tests_of_every_part():
+    here = Path(__file__).parent
+    parts = {folder for folder in here.iterdir() if any(folder.glob("**/test_*.py"))}
+    parts -= {here / "bad", here / "gpu", here / "web"}  # whole commands; a device
+
+    def fast(folder: Path) -> list[str]:
+        files = [file for file in folder.glob("**/test_*.py") if not is_slow_file(file)]
+        return [] if files else ["every file is slow"]
+
+    assert_no_faults(sorted(parts), fast, lambda folder: folder.name)
+
+
+@pytest.mark.parametrize(
+    "file, test, fixtures, slow",
+    [
+        ("training/test_runs.py", "test_any", [], True),
+        ("bad/test_data_files.py", "test_any", [], True),
+        ("training/test_files.py", "test_any", [], False),
+        ("training/test_files.py", "test_any", ["tokenizer", "smollm2_folder"], True),
+        ("examples/test_examples.py", "test_example_runs_and_shows_what_it_says", [], True),
+        ("examples/test_examples.py", "test_every_example_has_an_expectation", [], False),
+        ("../benchmarks/training/test_runs.py", "test_any", [], False),
+    ],
+)
+def test_a_test_is_slow_by_its_file_its_name_or_its_fixtures(file, test, fixtures, slow):
+    assert is_slow((Path(__file__).parent / file).resolve(), test, fixtures) == slow
+
+
+def folders_beside(tree: ast.AST) -> list[int]:
+    """Find the lines that build a path to ../shared; a docstring may name it."""
+    prose, pieces = [], []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr):
+            prose.append(node.value)
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            pieces += [node.left, node.right]
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) in ("join", "joinpath"):
+            pieces += node.args
+    return [
+        node.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node not in prose
+        if re.search(r"(^|/)shared/", node.value) or (node in pieces and node.value == "shared")
+    ]
+
+
+def test_real_data_is_reached_through_one_fixture():
+    """A test that reads ../shared by itself fails or skips without a reason in a fresh clone."""
+    here = Path(__file__).parent
+
+    def own_path(file: Path) -> list[str]:
+        return [
+            f"line {line} names ../shared: use the fixture shared_data"
+            for line in folders_beside(parsed(file))
+        ]
+
+    files = sorted({*here.rglob("*.py")} - {here / "conftest.py", Path(__file__)})
+    assert_no_faults(files, own_path)
+    assert len(folders_beside(parsed(here / "conftest.py"))) == 2  # the fixture itself is seen
+
+
+@pytest.mark.parametrize(
+    "line, seen",
+    [
+        ('Path(__file__).parents[2] / "../shared/data"', True),
+        ('ROOT.parent / "shared" / "data"', True),
+        ('ROOT.parent.joinpath("shared", name)', True),
+        ('open("/data/shared/x")', True),
+        ('"""Rows of ../shared/data."""', False),
+        ('seen.add("shared")', False),
+    ],
+)
+def test_a_path_to_the_folder_beside_is_seen(line, seen):
+    assert bool(folders_beside(ast.parse(line))) == seen
+
+
+def test_every_fault_is_reported():
+    def odd(number: int) -> list[str]:
+        assert number != 2, "it is two"
+        return ["odd"] if number % 2 else []
+
+    with pytest.raises(AssertionError) as failed:
+        assert_no_faults([1, 2, 3, 4], odd)
+    for line in ("3 faults in 4 checked:", "1: odd", "2: AssertionError: it is two", "3: odd"):
+        assert line in str(failed.value).splitlines()
+    assert_no_faults([4], odd)
+    with pytest.raises(AssertionError, match="nothing to check"):
+        assert_no_faults([], odd)
 
 
 @pytest.mark.parametrize(

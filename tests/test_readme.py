@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import re
 import shlex
+from functools import cache
 from pathlib import Path
 
-import pytest
+from conftest import assert_no_faults
 from typer.testing import CliRunner
 
 from accord.cli import app
@@ -33,13 +34,23 @@ def commands(text: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("command", commands((ROOT / "README.md").read_text()), ids=" ".join)
-def test_every_flag_of_a_command_in_the_readme_exists(command):
+@cache
+def help_of(command: str):
+    return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+
+
+def test_every_flag_of_a_command_in_the_readme_exists():
     """Each subcommand's help lists every flag that the README uses."""
-    result = CliRunner().invoke(app, [command[1], "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, f"accord {command[1]} is no command"
-    for flag in (word for word in command[2:] if word.startswith("--")):
-        assert re.search(rf"{flag}\b", result.output), f"{flag} is no flag of accord {command[1]}"
+
+    def check(command):
+        result = help_of(command[1])
+        assert result.exit_code == 0, f"accord {command[1]} is no command"
+        for flag in (word for word in command[2:] if word.startswith("--")):
+            assert re.search(rf"{flag}\b", result.output), (
+                f"{flag} is no flag of accord {command[1]}"
+            )
+
+    assert_no_faults(commands((ROOT / "README.md").read_text()), check, " ".join)
 
 
 def test_the_readme_shows_commands():
@@ -50,52 +61,64 @@ def test_the_readme_counts_the_rules():
     assert f"({len(RULES)} rules," in (ROOT / "README.md").read_text()
 
 
-@pytest.mark.parametrize("target", ["setup", "demo", "test"])
-def test_make_targets_of_the_readme_exist(target):
-    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+def test_make_targets_of_the_readme_exist():
+    def check(target):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
+
+    assert_no_faults(["setup", "demo", "test"], check)
 
 
 def test_the_gate_calls_the_readme_s_test_command():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
-def test_links_between_documents_lead_somewhere(document):
-    for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
-        assert (document.parent / target).exists(), f"{document.name} links to {target}"
+def test_links_between_documents_lead_somewhere():
+    def check(document):
+        for target in re.findall(r"\]\(([^)#:]+)\)", document.read_text()):
+            assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+    assert_no_faults(DOCUMENTS, check, lambda path: path.name)
 
 
-@pytest.mark.parametrize("recipe", RECIPES, ids=lambda path: path.stem)
-def test_recipes_load_and_promise_numbers(recipe):
+def test_recipes_load_and_promise_numbers():
     """The header states command and expected numbers; the objective resolves; the data is there, or
     the header says what it is.
     """
-    header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
-    assert any(f"accord train recipes/{recipe.name}" in line for line in header)
-    assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), (
-        "a recipe without expected numbers is a draft"
-    )
-    config = make_config(load_recipe(str(recipe)))
-    resolve_objective(config)
-    here = all((ROOT / file).is_file() for file in (config.data.train, config.data.held_out))
-    assert here or any(line.startswith("# Data: ") for line in header)
 
-
-@pytest.mark.parametrize("recipe", MEASURED, ids=lambda path: path.stem)
-def test_recipes_of_benchmarks_load_and_say_their_command(recipe):
-    """Those of several phases by phase; the data of the others is not part of the repository."""
-    command = next(
-        line for line in recipe.read_text().splitlines() if line.startswith("#   accord ")
-    )
-    if "accord rlhf" in command:
-        read = Recipe.read(str(recipe), [], [], skip_sft="--skip-sft" in command, gold="vader")
-        assert (
-            read.config("reward_model", ROOT, 0).data.train
-            and read.config("ppo", ROOT, 0).rollouts is not None
+    def check(recipe):
+        header = [line for line in recipe.read_text().splitlines() if line.startswith("#")]
+        assert any(f"accord train recipes/{recipe.name}" in line for line in header)
+        assert any(re.search(r"# Expect: .*\d\.\d", line) for line in header), (
+            "a recipe without expected numbers is a draft"
         )
-    else:
-        assert make_config(load_recipe(str(recipe))).train.batch_size
-    assert recipe.name in command and re.search(recipe.name, (ROOT / "BENCHMARKS.md").read_text())
+        config = make_config(load_recipe(str(recipe)))
+        resolve_objective(config)
+        here = all((ROOT / file).is_file() for file in (config.data.train, config.data.held_out))
+        assert here or any(line.startswith("# Data: ") for line in header)
+
+    assert_no_faults(RECIPES, check, lambda path: path.stem)
+
+
+def test_recipes_of_benchmarks_load_and_say_their_command():
+    """Those of several phases by phase; the data of the others is not part of the repository."""
+
+    def check(recipe):
+        command = next(
+            line for line in recipe.read_text().splitlines() if line.startswith("#   accord ")
+        )
+        if "accord rlhf" in command:
+            read = Recipe.read(str(recipe), [], [], skip_sft="--skip-sft" in command, gold="vader")
+            assert (
+                read.config("reward_model", ROOT, 0).data.train
+                and read.config("ppo", ROOT, 0).rollouts is not None
+            )
+        else:
+            assert make_config(load_recipe(str(recipe))).train.batch_size
+        assert recipe.name in command and re.search(
+            recipe.name, (ROOT / "BENCHMARKS.md").read_text()
+        )
+
+    assert_no_faults(MEASURED, check, lambda path: path.stem)
 
 
 def test_the_architecture_s_tree_names_what_is_on_disk():

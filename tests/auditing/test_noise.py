@@ -4,8 +4,6 @@ lies apart.
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from auditing.rows import clean, flipped, write
@@ -14,8 +12,6 @@ from accord.auditing.noise import flipped_share
 from accord.auditing.probes import Probed, probe
 from accord.auditing.scan import scan
 from accord.evaluate.statistics import Estimate
-
-REAL = Path(__file__).parents[2] / "../shared/data/truthfulqa/pairs_train.jsonl"
 
 
 def estimate(margins, groups=None) -> Estimate:
@@ -67,14 +63,14 @@ def test_planted_flips(share, tmp_path):
     assert found.low <= share <= found.high and found.high - found.low < 0.15
 
 
-@pytest.mark.skipif(not REAL.exists(), reason="needs ../shared/data/truthfulqa")
-def test_planted_flips_in_real_answers(tmp_path):
+def test_planted_flips_in_real_answers(tmp_path, shared_data):
     """20 % of TruthfulQA's labels turned round: inside the interval, and the file as it is lies
     below it.
     """
     import json
 
-    rows = [json.loads(line) for line in REAL.open(encoding="utf-8")]
+    file = shared_data("truthfulqa/pairs_train.jsonl")
+    rows = [json.loads(line) for line in file.open(encoding="utf-8")]
     found = {}
     for share in (0.0, 0.2):
         table = scan(write(tmp_path / f"{share}.jsonl", flipped(rows, share)))

@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import json
 from collections import Counter
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -246,9 +245,6 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path_factory, start, rest):
 
 # ---------------------------------------------------------------- real files
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "data"
-real = pytest.mark.skipif(not REAL.is_dir(), reason="../shared/data is not there")
-
 # file, rows asked for, formats found, rows rejected by reason, notes
 KEPT = "answer begins with the prompt: kept as it is"
 FILES = [
@@ -290,23 +286,21 @@ FILES = [
 ]
 
 
-@real
 @pytest.mark.parametrize(
     ("name", "rows", "formats", "reasons", "notes"), FILES, ids=[f"{f[0]}-{f[1]}" for f in FILES]
 )
-def test_real_files(name, rows, formats, reasons, notes):
-    dataset = read(REAL / name, rows)
+def test_real_files(shared_data, name, rows, formats, reasons, notes):
+    dataset = read(shared_data(name), rows)
     assert dataset.formats == formats
     assert dataset.ledger.reasons == reasons
     assert dataset.ledger.notes == notes
 
 
-@real
-def test_hh_rows_at_known_places():
+def test_hh_rows_at_known_places(shared_data):
     """Read by eye: 87 has an empty chosen answer, 1,255 continues one dialogue longer than the
     other.
     """
-    dataset = read(REAL / "hh_harmless" / "transcripts.jsonl.gz")
+    dataset = read(shared_data("hh_harmless/transcripts.jsonl.gz"))
     places = {
         reason: [p.origin.line for p in dataset.ledger.places(reason, 9)]
         for reason in dataset.ledger.reasons
@@ -326,8 +320,7 @@ def test_hh_rows_at_known_places():
     )
 
 
-@real
-def test_hh_helpful_mixes_messages_and_text():
-    dataset = read(REAL / "hh_helpful" / "train.jsonl.gz")
+def test_hh_helpful_mixes_messages_and_text(shared_data):
+    dataset = read(shared_data("hh_helpful/train.jsonl.gz"))
     turns = Counter(min(len(example.prompt), 3) for example in dataset.examples)
     assert turns[1] == 576 and turns[3] == 1_954 - 576

@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 import pytest
+from conftest import assert_no_faults
 import typer
 from making import commands, data, figures, files, methods, monitoring, moving, pages, python, text
 
@@ -155,24 +156,27 @@ TYPED = re.compile(r"(?<![\w.§/:-])\d*\.\d{2,}|\b\d+(?:\.\d+)? ?(?:×|%)|\b\d{3
 MEANT = {"135", "1.0", "0.6931"}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_no_measured_figure_is_typed(page):
+def test_no_measured_figure_is_typed():
     """Outside code and macros a page has no figure that looks measured: those come from the
     results.
     """
-    prose = re.sub(
-        r"```.*?```|`[^`\n]*`|\{\{.*?\}\}|arXiv:\S+|\]\([^)]*\)",
-        "",
-        page.read_text(encoding="utf-8"),
-        flags=re.DOTALL,
-    )
-    found = [
-        match
-        for match in TYPED.findall(prose)
-        if match not in MEANT and not prose.count(f"{match}M ")
-    ]
-    allowed = {"beta.md": {"0.005", "305", "0.1"}, "data.md": {"202"}}.get(page.name, set())
-    assert not set(found) - allowed
+
+    def check(page):
+        prose = re.sub(
+            r"```.*?```|`[^`\n]*`|\{\{.*?\}\}|arXiv:\S+|\]\([^)]*\)",
+            "",
+            page.read_text(encoding="utf-8"),
+            flags=re.DOTALL,
+        )
+        found = [
+            match
+            for match in TYPED.findall(prose)
+            if match not in MEANT and not prose.count(f"{match}M ")
+        ]
+        allowed = {"beta.md": {"0.005", "305", "0.1"}, "data.md": {"202"}}.get(page.name, set())
+        assert not set(found) - allowed
+
+    assert_no_faults(PAGES, check, name_of)
 
 
 # ---------------------------------------------------------------- the code in words

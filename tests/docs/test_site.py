@@ -7,10 +7,12 @@ import re
 import shlex
 import subprocess
 import sys
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from conftest import assert_no_faults
 from making.pages import MACRO
 from typer.testing import CliRunner
 
@@ -123,9 +125,18 @@ def shown_commands() -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines]
 
 
-@pytest.mark.parametrize("command", shown_commands(), ids=" ".join)
-def test_every_flag_of_a_command_on_a_page_exists(command):
-    result = CliRunner().invoke(app, [command[0], "--help"], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, f"accord {command[0]} is no command"
-    for flag in (word for word in command[1:] if word.startswith("--")):
-        assert re.search(rf"{flag}\b", result.output), f"{flag} is no flag of accord {command[0]}"
+@cache
+def help_of(command: str):
+    return CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+
+
+def test_every_flag_of_a_command_on_a_page_exists():
+    def check(command):
+        result = help_of(command[0])
+        assert result.exit_code == 0, f"accord {command[0]} is no command"
+        for flag in (word for word in command[1:] if word.startswith("--")):
+            assert re.search(rf"{flag}\b", result.output), (
+                f"{flag} is no flag of accord {command[0]}"
+            )
+
+    assert_no_faults(shown_commands(), check, " ".join)

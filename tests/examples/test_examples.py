@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import assert_no_faults
 from making.monitoring import METRICS, described
 
 ROOT = Path(__file__).parents[2]
@@ -119,10 +120,12 @@ def test_every_example_has_an_expectation():
     assert {script.name[:3] for script in SCRIPTS} == set(SHOWS) and len(SCRIPTS) == len(SHOWS)
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_headers_say_what_how_long_and_what_to_expect(script):
-    header = script.read_text(encoding="utf-8")[:1200]
-    assert "Shows:" in header and "Takes:" in header and "Expect:" in header
+def test_headers_say_what_how_long_and_what_to_expect():
+    def check(script):
+        header = script.read_text(encoding="utf-8")[:1200]
+        assert "Shows:" in header and "Takes:" in header and "Expect:" in header
+
+    assert_no_faults(SCRIPTS, check, name_of)
 
 
 def test_the_embedded_data_has_no_prompt_on_both_sides():

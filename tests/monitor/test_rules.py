@@ -3,6 +3,7 @@
 import math
 
 import pytest
+from conftest import assert_no_faults
 from monitor.histories import evaluation, facts, healthy, told
 
 from accord.monitor.history import History
@@ -176,13 +177,16 @@ def test_every_rule_has_its_history():
     assert len({rule.name for rule in RULES}) == len(RULES)
 
 
-@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.name)
-def test_a_rule_is_complete(rule):
+def test_a_rule_is_complete():
     """Words for people, a source, causes that exist, and a verdict that the display knows."""
-    assert rule.says and rule.means and rule.remedy and rule.source
-    assert set(rule.unless) <= {other.name for other in RULES} and rule.name not in rule.unless
-    assert rule.verdict in ("warning", "note") and rule.adapt in (None, "best", "slower")
-    assert rule_of(f"flag.{rule.name}") is rule
+
+    def check(rule):
+        assert rule.says and rule.means and rule.remedy and rule.source
+        assert set(rule.unless) <= {other.name for other in RULES} and rule.name not in rule.unless
+        assert rule.verdict in ("warning", "note") and rule.adapt in (None, "best", "slower")
+        assert rule_of(f"flag.{rule.name}") is rule
+
+    assert_no_faults(RULES, check, lambda rule: rule.name)
 
 
 def test_silent_before_there_is_anything_to_say():

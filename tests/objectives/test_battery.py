@@ -5,6 +5,7 @@ import re
 
 import numpy
 import pytest
+from conftest import assert_no_faults
 import torch
 from objectives.rows import VARIANTS, Case, build, label
 from oracles.objectives import ORACLES, exact, exact_slopes
@@ -218,20 +219,25 @@ def test_rows_of_unequal_number_are_refused(name):
             bound.losses(lopsided, against if bound.reference else None)
 
 
-@every_objective
-def test_docstring_names_its_source_and_formula(name):
-    text = inspect.getdoc(OBJECTIVES[name].function)
-    assert re.search(r"Source: .*(arXiv:\d{4}\.\d{5}|Eq\. \d)", text, re.S)
-    assert "L = " in text or "as `dpo`" in text
+def test_docstring_names_its_source_and_formula():
+    def check(name):
+        text = inspect.getdoc(OBJECTIVES[name].function)
+        assert re.search(r"Source: .*(arXiv:\d{4}\.\d{5}|Eq\. \d)", text, re.S)
+        assert "L = " in text or "as `dpo`" in text
+
+    assert_no_faults(OBJECTIVES, check)
 
 
-@every_objective
-def test_every_keyword_is_bounded(name):
+def test_every_keyword_is_bounded():
     """No keyword without a kind: it would be neither checked nor listed. Context keywords are no
     options.
     """
-    objective = OBJECTIVES[name]
-    parameters = inspect.signature(objective.function).parameters.values()
-    keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
-    assert keywords - set(objective.kinds) == ({"z0"} if objective.context else set())
-    assert set(objective.kinds) <= keywords
+
+    def check(name):
+        objective = OBJECTIVES[name]
+        parameters = inspect.signature(objective.function).parameters.values()
+        keywords = {one.name for one in parameters if one.kind is inspect.Parameter.KEYWORD_ONLY}
+        assert keywords - set(objective.kinds) == ({"z0"} if objective.context else set())
+        assert set(objective.kinds) <= keywords
+
+    assert_no_faults(OBJECTIVES, check)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import assert_no_faults
 
 import accord.objectives
 from accord.objectives import OBJECTIVES
@@ -23,35 +24,42 @@ def entry(name):
     return found.group(1) if found else ""
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_every_objective_has_an_entry_in_papers(name):
-    text = entry(name)
-    assert "](https://" in text
-    assert all(f"**{part}**" in text for part in ("Equation", "Convention", "Ours differs"))
+def test_every_objective_has_an_entry_in_papers():
+    def check(name):
+        text = entry(name)
+        assert "](https://" in text
+        assert all(f"**{part}**" in text for part in ("Equation", "Convention", "Ours differs"))
+
+    assert_no_faults(OBJECTIVES, check)
 
 
-@pytest.mark.parametrize("name", OBJECTIVES)
-def test_papers_and_table_name_the_same_source(name):
-    for number in re.findall(r"arXiv:\d{4}\.\d{5}|cdpo\.pdf", OBJECTIVES[name].source):
-        assert number in entry(name)
+def test_papers_and_table_name_the_same_source():
+    def check(name):
+        for number in re.findall(r"arXiv:\d{4}\.\d{5}|cdpo\.pdf", OBJECTIVES[name].source):
+            assert number in entry(name)
+
+    assert_no_faults(OBJECTIVES, check)
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_objectives_import_torch_and_types_only(path):
+def test_objectives_import_torch_and_types_only():
     """Pure functions of tensors: no model, no data, no process group. A stranger's function by name
     and the standard library do no harm.
     """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
-    modules += [
-        alias.name
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Import)
-        for alias in node.names
-    ]
-    for module in modules:
-        ours = module in ("accord.types", "accord.imported") or module.startswith(
-            "accord.objectives."
-        )
-        assert ours or module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
-        assert not module.startswith("torch.distributed")
+
+    def check(path):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        modules = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+        modules += [
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        ]
+        for module in modules:
+            ours = module in ("accord.types", "accord.imported") or module.startswith(
+                "accord.objectives."
+            )
+            assert ours or module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
+            assert not module.startswith("torch.distributed")
+
+    assert_no_faults(FILES, check, lambda path: path.name)

@@ -6,7 +6,6 @@ import gzip
 import json
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -177,9 +176,6 @@ def test_saying_nothing_meets_nothing(strict):
     assert isinstance(constraints(strict)("", {"constraints": [{"kind": "words"}]}), str)
 
 
-IFEVAL = Path(__file__).parents[3] / "shared/data/ifeval/prompts.jsonl.gz"
-
-
 def test_ifevals_own_rows():
     row = {
         "instruction_id_list": ["punctuation:no_comma", "length_constraints:number_words"],
@@ -209,11 +205,8 @@ def test_ifevals_own_rows():
     assert constraints()("a", {"instruction_id_list": []}) == "the row has no constraints"
 
 
-@pytest.mark.skipif(
-    not IFEVAL.is_file(), reason="the real IFEval prompts are not beside the repository"
-)
-def test_every_ifeval_row_but_those_of_two_kinds_is_read():
-    with gzip.open(IFEVAL, "rt", encoding="utf-8") as file:
+def test_every_ifeval_row_but_those_of_two_kinds_is_read(shared_data):
+    with gzip.open(shared_data("ifeval/prompts.jsonl.gz"), "rt", encoding="utf-8") as file:
         rows = [json.loads(line) for line in file]
     unknown = {"language:response_language", "length_constraints:nth_paragraph_first_word"}
     for row in rows:
