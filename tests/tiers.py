@@ -2,8 +2,8 @@
 
 A test is in the fast tier (`make test-fast`) unless it stands here, has the marker `real` or `gpu`,
 or asks for the real model's folder (fixture `smollm2_folder`, and so every tokenizer that is not
-trained on the spot) or for real data (`shared_data`). Slow is what trains a run, starts processes, opens a browser, or draws enough
-samples to test a distribution. `make test` runs all of them.
+trained on the spot) or for real data (`shared_data`). Slow is what trains a run, starts processes,
+opens a browser, or draws enough samples to test a distribution. `make test` runs all of them.
 """
 
 from __future__ import annotations
