@@ -71,7 +71,7 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
 
 
 def _knows_the_capital_through_peft(adapter: Path) -> None:
-    """Load it as the model card says, without accord: it acts, and the model still knows and speaks.
+    """Load it as the model card says, without accord: it acts, and the model knows and speaks.
 
     Which answer greedy decoding gives hangs on rounding once two first tokens are nearly as likely.
     How much likelier the right city is than the next does not: 5.4 nats, before and after training.
