@@ -36,9 +36,7 @@ def pytest_ignore_collect(collection_path, config):
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory, monkeypatch):
-    """Reference passes of tests go to a folder of their own;
-    the converted model stays where it is.
-    """
+    """Reference passes of tests go to their own folder; the converted model stays where it is."""
     from accord.forward import reference
 
     monkeypatch.setattr(

@@ -71,11 +71,10 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
 
 
 def _knows_the_capital_through_peft(adapter: Path) -> None:
-    """As the model card says, without accord: the adapter acts, and the model still knows and
-    speaks.
+    """Load it as the model card says, without accord: it acts, and the model knows and speaks.
 
     Which answer greedy decoding gives hangs on rounding once two first tokens are nearly as likely.
-    How much likelier the right city is than another does not: 5.4 nats before training.
+    How much likelier the right city is than the next does not: 5.4 nats, before and after training.
     """
     import torch
     from peft import AutoPeftModelForCausalLM
@@ -97,5 +96,7 @@ def _knows_the_capital_through_peft(adapter: Path) -> None:
         with model.disable_adapter():
             before = model(input_ids=begun).logits[0, -1].log_softmax(-1)[cities]
     torch.set_num_threads(1)
-    assert (trained[0] - trained[1:]).min() > 1.0, (CITIES, trained[1:] - trained[0])
-    assert (trained - before).abs().max() > 0.01
+    assert (trained[0] - trained[1:]).min() > 1.0, dict(
+        zip(CITIES, trained[1:] - trained[0], strict=True)
+    )
+    assert (trained - before).abs().max() > 1e-3  # 0.04; 0 without the adapter
