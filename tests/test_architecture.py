@@ -19,8 +19,8 @@ FILES = sorted(SOURCE.rglob("*.py"))
 
 # Each part may import itself and those that stand before it.
 LAYERS = [
-    {"errors", "environment", "tested"},
-    {"compat"},
+    {"errors", "tested"},
+    {"environment", "compat"},
     {"types"},
     {"config", "flags", "distributed", "imported", "secrets", "variables", "faults"},
     {"objectives", "data", "models"},
