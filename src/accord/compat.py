@@ -129,7 +129,7 @@ class NoSuchLayer:
 
 
 def is_missing_layer(kind: type) -> bool:
-    """Whether a layer's class stands for one that transformers does not have."""
+    """Whether a layer's class is `NoSuchLayer`, since the library has none: reads nothing itself."""
     return kind is NoSuchLayer
 
 

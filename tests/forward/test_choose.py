@@ -7,6 +7,7 @@ import dataclasses
 import pytest
 import torch
 from forward.tiny import some_trees, tiny
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from accord.forward import attention, blocks, logps
 from accord.forward import choose as choosing
@@ -133,7 +134,7 @@ def test_the_oracle_uses_the_authors_attention_and_gives_ours_back(monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("the oracle must not run the code that it judges")
 
-    attention.ALL_ATTENTION_FUNCTIONS.register(attention.NAME, never)
+    ALL_ATTENTION_FUNCTIONS.register(attention.NAME, never)
     try:
         assert torch.equal(oracle(model, trees).values, wanted)
     finally:

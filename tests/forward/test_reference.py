@@ -276,7 +276,7 @@ def test_recheck_refuses_when_the_weights_moved(tmp_path):
     live = Frozen(choose(model, trees))
     held = cache(tmp_path / "key")
     held.fill(live, trees, 100)
-    finding = held.recheck(live, trees, 0, torch.float32)
+    finding = held.recheck(live, trees, 0, 2e-4)
     assert (
         finding.verdict == "ok"
         and finding.evidence["rows"] == 4
@@ -285,7 +285,7 @@ def test_recheck_refuses_when_the_weights_moved(tmp_path):
     with torch.no_grad():
         model.network.model.layers[0].mlp.up_proj.weight.mul_(1.02)
     with pytest.raises(Refused, match="(?s)differ from the reference.*rm -r .*key"):
-        held.recheck(live, trees, 0, torch.float32)
+        held.recheck(live, trees, 0, 2e-4)
 
 
 def test_recheck_refuses_numbers_that_are_not_numbers(tmp_path):
@@ -294,7 +294,7 @@ def test_recheck_refuses_numbers_that_are_not_numbers(tmp_path):
     held.fill(live, trees, 100)
     held.table = {k: (float("nan"), count) for k, (_, count) in held.table.items()}
     with pytest.raises(Refused):
-        held.recheck(live, trees, 0, torch.float32)
+        held.recheck(live, trees, 0, 2e-4)
 
 
 def test_recheck_takes_eight_rows_that_depend_on_the_seed(tmp_path):
@@ -303,7 +303,7 @@ def test_recheck_takes_eight_rows_that_depend_on_the_seed(tmp_path):
     asked = []
     for seed in (0, 0, 1):
         live = Counting()
-        assert held.recheck(live, trees, seed, torch.float32).evidence["rows"] == 8
+        assert held.recheck(live, trees, seed, 2e-4).evidence["rows"] == 8
         asked.append(live.asked)
     assert len(set(asked[0])) == 8 and asked[0] == asked[1] != asked[2]
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from forward.tiny import CONFIGS, some_trees, tiny
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from accord.forward import attention, rounding
 from accord.forward.choose import choose
@@ -63,7 +64,7 @@ def test_the_measurement_runs_none_of_the_code_that_it_bounds(monkeypatch):
     def never(*args, **kwargs):
         raise AssertionError("what is judged must not measure")
 
-    attention.ALL_ATTENTION_FUNCTIONS.register(attention.NAME, never)
+    ALL_ATTENTION_FUNCTIONS.register(attention.NAME, never)
     try:
         assert math.isfinite(measured(model, trees).token)
     finally:

@@ -14,12 +14,12 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 from weakref import WeakSet
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
-from transformers.cache_utils import Cache
 
 from accord import compat
 from accord.environment import warn_once
@@ -155,7 +155,7 @@ class Rows:
         self.model, self.device, self.more = model, device, more
         self.way: Plain | Shared | None = None
         self.taken: list[Tensor] = []  # the tokens so far, [B] each: what the rows are made of
-        self.cache: Cache | None  # until a way has it
+        self.cache: Any  # of the prompts, until a way has it
         logits, self.cache, self.mask = _prefill(model, self.unique, device)
         self.logits = logits[self.rows]  # [B, V]
         self._own: tuple[PreTrainedModel, str | None] | None = None
@@ -383,7 +383,7 @@ def select_rows(cache, rows: Tensor):
 
 def _prefill(
     model, prompts: Sequence[tuple[int, ...]], device: torch.device
-) -> tuple[Tensor, Cache, Tensor]:
+) -> tuple[Tensor, Any, Tensor]:
     """Compute prompts, padded on the left: logits of the next token [U, V], the cache, the mask of
     real positions [U, T].
     """
@@ -398,7 +398,7 @@ def _prefill(
     return logits, cache, mask
 
 
-def forward(model, ids: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
+def forward(model, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
     """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not
     count as a position.
     """
@@ -406,7 +406,7 @@ def forward(model, ids: Tensor, mask: Tensor, cache: Cache | None) -> tuple[Tens
     return call(model, ids, cache, attention_mask=mask, position_ids=positions)
 
 
-def call(model, ids: Tensor, cache, **where: Tensor) -> tuple[Tensor, Cache]:
+def call(model, ids: Tensor, cache, **where: Tensor) -> tuple[Tensor, Any]:
     """One pass of the network over new tokens: logits after the last, and the cache."""
     where = {**where, compat.cache_argument(network_of(model)): cache}
     output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)

@@ -101,10 +101,11 @@ class Bookkeeping:
 
 def _repeatable(learner: Learner, batch: Batch, optimizer: Optimizer, hand: Gradient) -> float:
     """BOOKKEEPING; on a GPU, whose kernels may add in any order, what a repetition differs by."""
+    bound = BOOKKEEPING[learner.forward.model.dtype]
     if learner.forward.model.device.type == "cpu":
-        return BOOKKEEPING
+        return bound
     again = by_hand(learner, batch, optimizer.masters, whole=True)
-    return min(max(BOOKKEEPING, FACTOR * relative(again, hand)), UNSURE)
+    return min(max(bound, FACTOR * relative(again, hand)), UNSURE)
 
 
 def _micro_batches(
