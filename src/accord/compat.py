@@ -129,7 +129,9 @@ class NoSuchLayer:
 
 
 def is_missing_layer(kind: type) -> bool:
-    """Whether a layer's class is `NoSuchLayer`, since the library has none: reads nothing itself."""
+    """Whether a layer's class is `NoSuchLayer`. Reads nothing of a library; without the library's
+    class the answer is yes.
+    """
     return kind is NoSuchLayer
 
 

@@ -163,7 +163,10 @@ def _broken_package(error: BaseException) -> UsageError | None:
         known = isinstance(error, ModuleNotFoundError) or _is_package(error.name.partition(".")[0])
         module = error.name if known or not module else module
     elif isinstance(error, AttributeError) and isinstance(error.obj, ModuleType):
-        module = error.obj.__name__
+        lacking = error.obj.__name__
+        # a package that asks Python's own modules for what they never had is itself the broken one
+        if not module or _is_package(lacking.partition(".")[0]):
+            module = lacking
     elif isinstance(error, SyntaxError) and error.filename:  # its module has not begun to run
         parts = reversed(Path(error.filename).with_suffix("").parts)
         module = next((part for part in parts if part in OURS or _is_package(part)), "")
