@@ -13,8 +13,9 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from accord.online.rewards.constraints import constraints
 from verifying.tasks import apart, asked, requests_of
+
+from accord.online.rewards.constraints import constraints
 
 TRAIN, HELD_OUT, IFEVAL = 1_200, 160, 120  # prompts
 SOURCES = {
