@@ -61,8 +61,8 @@ def gradient_findings(
     slopes = slopes_of(learner, batch)
     by_rows = by_path(learner, slopes, masters, whole=False)
     at_once = by_path(learner, slopes, masters, whole=True)
-    bare = by_network(learner, slopes, masters, alone=True) if whole else None
-    other = by_network(learner, slopes, masters, alone=False) if whole else None
+    bare = by_network(learner, slopes, masters, plain=True) if whole else None
+    other = by_network(learner, slopes, masters, plain=False) if whole else None
     rounding = relative(other, bare) if bare is not None and other is not None else None
     bound = allowed(learner.forward.model.dtype, rounding)
     found = [_micro_batches(book, relative(by_rows, at_once), bound, rounding, len(batch.trees))]

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps, attending, oracle
+from accord.forward.rounding import answer_alone
 from accord.forward.rows import as_rows
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.reward import RewardModel
@@ -49,12 +50,11 @@ ClosedForm = Callable[[Row, dict, float], tuple[float, tuple[float, ...]]]
 BOOKKEEPING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
 # |one − other| / |other| of two right computations of one gradient by other shapes or kernels is
-# what transformers' own two ways differ by here, times FACTOR, between FLOOR and CEILING. FLOOR:
-# with absolute slopes float32 was at most 2.2e-5 apart where the measurement gave 4e-6 (AMD Zen 2).
-# CEILING: a layer that mixes rows, a path that skips a module or sees a neighbour is off by .1 to
-# 1.
+# what transformers' own two ways differ by here, times FACTOR, between FLOOR and CEILING. With
+# absolute slopes float32 was up to 1.5e-4 apart, whole SmolLM2 on an AMD Zen 2. CEILING: a layer
+# that mixes rows, a path that skips a module or sees a neighbour is off by .05 to 1.
 FACTOR = 16.0
-FLOOR = {torch.float64: 1e-6, torch.float32: 3e-4, torch.bfloat16: 0.03}
+FLOOR = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.03}
 CEILING = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
 
 
@@ -204,25 +204,25 @@ def by_path(learner: Learner, slopes: Slopes, masters: Masters, whole: bool) -> 
     return _gradient(masters, groups, forward, weigh)
 
 
-def by_network(learner: Learner, slopes: Slopes, masters: Masters, alone: bool) -> Gradient:
-    """The same by the bare network, its own attention and whole logits: each answer alone by eager
-    code, or the answers of a row together, padded, by SDPA where the model has it.
+def by_network(learner: Learner, slopes: Slopes, masters: Masters, plain: bool) -> Gradient:
+    """The same by the bare network, each answer alone: by eager attention and whole logits (plain),
+    or by SDPA, where the model has it, and the logits of the answer's own positions.
     """
     model = learner.forward.model
+    scores = isinstance(model, RewardModel)
     pieces: list[tuple[Tree, Tensor]] = []
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
-        sizes = [1 if isinstance(model, RewardModel) else len(c) for c in tree.completions]
-        if alone:
-            for completion, part in zip(tree.completions, values.split(sizes), strict=True):
-                pieces.append((replace(tree, completions=(completion,)), part))
-        else:
-            pieces.append((tree, values))
-    attention = "eager" if alone else _second_attention(learner)
+        sizes = [1 if scores else len(c) for c in tree.completions]
+        for completion, part in zip(tree.completions, values.split(sizes), strict=True):
+            pieces.append((replace(tree, completions=(completion,)), part))
+    second = _second_attention(learner)
 
     def forward(piece: tuple[Tree, Tensor]) -> TokenLogps | TokenScores:
+        if not plain:
+            return answer_alone(model, piece[0], second)
         if isinstance(model, RewardModel):
-            return oracle_scores(model, [piece[0]], attention)
-        return oracle(model, [piece[0]], attention)
+            return oracle_scores(model, [piece[0]])
+        return oracle(model, [piece[0]])
 
     def weigh(tokens: TokenLogps | TokenScores, piece: tuple[Tree, Tensor]) -> Tensor:
         return _weighted(tokens, piece[1].abs(), None)
