@@ -27,12 +27,12 @@ import json
 import sys
 import tempfile
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from accord.models.embedded import embedded_folder, quiet
+from accord.tested import installed
 from benchmarks.silentbench import accord_side, trl_side
 from benchmarks.silentbench.clean import FAMILIES, RUNS
 from benchmarks.silentbench.fault import Fault, Outcome
@@ -121,9 +121,8 @@ class Bench:
             if f.name in self.results["faults"]
         ]
         clean = [self.results["clean"][name] for name in RUNS if name in self.results["clean"]]
-        versions = {
-            name: metadata.version(name) for name in ("torch", "transformers", "peft", "trl")
-        }
+        # without TRL its side is kept from the results that are there
+        versions = installed(("torch", "transformers", "peft", "trl"))
         return {
             "versions": versions,
             "counts": counts(faults, clean),
