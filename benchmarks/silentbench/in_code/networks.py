@@ -39,7 +39,7 @@ def head_detached(world: World, chosen) -> None:
     """The fast head gives no gradient to its weights."""
     right = logps.token_logps
 
-    def detached(hidden, targets, head):
+    def detached(hidden, targets, head, chunk=None):
         values, entropy = right(hidden, targets, _Still(head))
         return values, entropy
 

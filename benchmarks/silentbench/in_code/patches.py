@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accord.forward import choose, logps
-from accord.training import independent, loop, prepare, proofs, step
+from accord.training import gradients, independent, loop, prepare, proofs, step
 from benchmarks.silentbench.world import World
 
 
@@ -11,7 +11,7 @@ def everywhere(world: World, name: str, value: object) -> None:
     """Replace a function in every module of training that imported it: a bug has no second, sound
     copy.
     """
-    for module in (step, proofs, independent, loop, prepare):
+    for module in (step, proofs, gradients, independent, loop, prepare):
         if hasattr(module, name):
             world.patch(module, name, value)
 

@@ -16,6 +16,7 @@ from accord.training.gradients import (
     CEILING,
     FACTOR,
     Gradient,
+    Slopes,
     allowed,
     by_closed_form,
     by_hand,
@@ -59,6 +60,8 @@ def gradient_findings(
         ]
     book = Bookkeeping.of(learner, batch, optimizer, step)
     slopes = slopes_of(learner, batch)
+    if wrong := _wrong_tokens(learner, slopes):
+        return [_refused("gradient", wrong, "the mask scores other tokens than the answer's")]
     by_rows = by_path(learner, slopes, masters, whole=False)
     at_once = by_path(learner, slopes, masters, whole=True)
     bare = by_network(learner, slopes, masters, plain=True) if whole else None
@@ -106,6 +109,16 @@ def _repeatable(learner: Learner, batch: Batch, optimizer: Optimizer, hand: Grad
         return bound
     again = by_hand(learner, batch, optimizer.masters, whole=True)
     return min(max(bound, FACTOR * relative(again, hand)), UNSURE)
+
+
+def _wrong_tokens(learner: Learner, slopes: Slopes) -> str:
+    """In words, that the path scores another number of tokens than a row's answers have."""
+    for tree, values in zip(slopes.trees, slopes.values, strict=True):
+        answers = tree.completions
+        wanted = len(answers) if learner.objective.needs == "scores" else sum(map(len, answers))
+        if len(values) != wanted:
+            return f"the forward path counts {len(values)} answer tokens; there are {wanted}"
+    return ""
 
 
 def _micro_batches(

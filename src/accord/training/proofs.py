@@ -82,8 +82,10 @@ def prove(
         )
     if not any(finding.refused for finding in findings):
         findings.append(_split_of_losses(learner, batch))
-        findings += gradient_findings(learner, batch, optimizer, whole=whole)
         findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
+    # last: a gradient is that of the right tokens, in a path that computes the right numbers
+    if not any(finding.refused for finding in findings):
+        findings += gradient_findings(learner, batch, optimizer, whole=whole)
     return findings
 
 
@@ -407,7 +409,9 @@ def noise_floor(
             f"before anything has moved policy and reference are up to {left:.3g} {unit} apart;"
             f" rounding on this machine accounts for {allowed:.2g}"
         )
-        remedy = "the reference's numbers are of other weights, rows or precision"
+        remedy = (
+            "the reference's numbers are stale or misaligned: of other weights, rows or precision"
+        )
         return Finding("step0.noise_floor", "refused", says, evidence, remedy)
     says = (
         f"rounding makes up reward margins of up to {width:.1e} before anything has moved; smaller"
