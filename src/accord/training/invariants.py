@@ -179,7 +179,7 @@ class Watch:
         policy = Logps.join([learner.forward.token_logps(group).reduce() for group in groups])
         wanted = context(policy, Logps.join([learner.reference_logps(group) for group in groups]))
         # what another micro-batch may round
-        nats = self._bounds.answer * policy.count.double().mean().item()
+        nats = self._bounds.mean * policy.count.double().mean().item()
         gap = abs(baseline_of(records) - next(iter(wanted.values())).item())
         if gap <= nats:
             return []
