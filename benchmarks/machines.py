@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="the folder with the real files")
     parser.add_argument("--dtypes", default="float32,bfloat16")
     parser.add_argument("--methods", default=",".join(METHODS))
+    parser.add_argument("--files", default=",".join(FILES), help="below the folder of the data")
     parser.add_argument("--settings", default="", help="words; settings that hold one of them")
     parser.add_argument("--layers", type=int, help="the model's first so many layers alone")
     parser.add_argument("--output", type=Path, default=RESULTS)
@@ -137,6 +138,7 @@ def _put(record: dict, line: dict) -> None:
 
 def _one(asked: argparse.Namespace, name: str, env: dict[str, str]) -> Iterator[dict]:
     words = ["--data", str(asked.data), "--dtypes", asked.dtypes, "--methods", asked.methods]
+    words += ["--files", asked.files]
     words += ["--layers", str(asked.layers)] if asked.layers else []
     path = os.pathsep.join((str(ROOT / "src"), str(ROOT)))
     with subprocess.Popen(
@@ -163,7 +165,8 @@ def _work(asked: argparse.Namespace) -> Iterator[dict]:
     settle()
     with tempfile.TemporaryDirectory() as folder:
         model = _model(Path(folder), asked.layers)
-        data = {name: _rows(asked.data / name, Path(folder)) for name in FILES}
+        data = {name: _rows(asked.data / name, Path(folder)) for name in asked.files.split(",")}
+        first = next(iter(data))
         for dtype in asked.dtypes.split(","):
             for name, file in data.items():
                 for method in asked.methods.split(","):
@@ -172,8 +175,8 @@ def _work(asked: argparse.Namespace) -> Iterator[dict]:
             for fault, inject in FAULTS.items():
                 with ExitStack() as stack:
                     inject(stack)
-                    found = _dry_run(model, data[FILES[0]], "dpo", dtype)
-                case = {"dtype": dtype, "layers": asked.layers, "method": "dpo", "file": FILES[0]}
+                    found = _dry_run(model, data[first], "dpo", dtype)
+                case = {"dtype": dtype, "layers": asked.layers, "method": "dpo", "file": first}
                 yield case | {"fault": fault} | found
 
 
