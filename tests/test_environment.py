@@ -61,6 +61,10 @@ def on_stderr(monkeypatch, capsys):
     from transformers.utils import logging as theirs
 
     theirs.get_logger("transformers")
+    # other tests of this process may have made it quiet (forward/tiny.py does)
+    for name in ("transformers", "peft", "torch"):
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.WARNING)
+        logging.getLogger(name).manager._clear_cache()
     for handler in logging.getLogger("transformers").handlers:
         if type(handler) is logging.StreamHandler:
             monkeypatch.setattr(handler, "stream", sys.stderr)
