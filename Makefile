@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PIP = .venv/bin/pip install -q --disable-pip-version-check
 # torch is named exactly and first: this release is the CPU build where the package index offers one,
-# instead of several GB of CUDA. On a machine with a GPU:  make setup TORCH=torch
+# instead of several GB of CUDA.
 TORCH ?= torch==2.13.0
 
 .PHONY: setup demo test test-fast test-newest test-oldest check docs clean
@@ -25,7 +25,7 @@ demo: setup
 test: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2
 
-# The unit tests: no real model, no run, no process of its own (tests/tiers.py). Under 90 s on 2 cores.
+# The unit tests: no real model, no run, no process of its own (tests/tiers.py).
 test-fast: setup
 	GOMP_SPINCOUNT=3000 .venv/bin/python -m pytest -n 2 -m "not slow and not real and not gpu"
 
