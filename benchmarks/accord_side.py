@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from accord.environment import settle
+from accord.environment.settings import settle
 
 settle()
 
@@ -81,7 +81,7 @@ def batches(case: dict, model, file: Path, size: int) -> list:
     """The batches of accord's own order over a file of rows."""
     from accord.data.read import read
     from accord.objectives import resolve
-    from accord.training.prepare import plan
+    from accord.training.setup.offline import plan
 
     trees = encoded(model, read(file, resolve(case["method"]).rows).examples, case["max_tokens"])
     order, steps = plan(config(case, file, size), trees)
@@ -110,7 +110,7 @@ def write_batches(case: dict, model, folder: Path, name: str, size: int) -> None
 
 
 def config(case: dict, file: Path, size: int, adapter: Path | None = None, **more):
-    from accord.config import make_config
+    from accord.config.schema import make_config
 
     raw = {
         "model": {"name": "smollm2", "dtype": case["dtype"]},
@@ -140,7 +140,7 @@ def config(case: dict, file: Path, size: int, adapter: Path | None = None, **mor
 
 def train(spec: dict) -> dict:
     """A whole run, from the file to the saved model."""
-    from accord.training.display import SilentDisplay
+    from accord.runs.display import SilentDisplay
     from accord.training.run import start
 
     case, folder = spec["case"], Path(spec["folder"])
@@ -162,7 +162,7 @@ def train(spec: dict) -> dict:
 
 def check(spec: dict) -> dict:
     """Losses and log-probs of a few small updates in float32."""
-    from accord.training.display import SilentDisplay
+    from accord.runs.display import SilentDisplay
     from accord.training.run import start
 
     case, folder = {**spec["case"], "dtype": "float32"}, Path(spec["folder"])

@@ -35,12 +35,12 @@ from pathlib import Path
 
 import fuzz_cases as cases
 
-from accord.config import dump, make_config
+from accord.config.build import build
+from accord.config.schema import dump, make_config
 from accord.data import read as reader
 from accord.data.containers import located
 from accord.data.ledger import Ledger, RowError
 from accord.errors import AccordError
-from accord.flags import build
 
 RESULTS = Path(__file__).parent / "results"
 CPU_SECONDS = 20  # of one case; the slowest that is right takes about one
@@ -411,7 +411,7 @@ def try_recipe(data: bytes, overrides: list[str], folder: Path) -> None:
     """Build a config of it; one that is accepted has an objective, and survives being written and
     read.
     """
-    from accord.training.prepare import resolve_objective
+    from accord.objectives.configured import resolve_objective
 
     path = folder / "recipe.yaml"
     path.write_bytes(data)

@@ -566,7 +566,7 @@ OVERRIDES = [
 @cache
 def recipes() -> list[dict]:
     """Good ones: every field there is, and those that accord ships."""
-    from accord.config import Config, dump
+    from accord.config.schema import Config, dump
 
     shipped = [file.read_text("utf-8") for file in sorted((ROOT / "recipes").glob("*.yaml"))]
     return [

@@ -24,8 +24,8 @@ from transformers import AutoModelForCausalLM
 
 from accord.data.prompts import read_prompts
 from accord.data.templates import make_template
-from accord.evaluate.generate import sample
 from accord.models.load import load
+from accord.sampling.local import sample
 
 RESULT = Path(__file__).parent / "results/generation.json"
 K = 8

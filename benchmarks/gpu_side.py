@@ -9,7 +9,7 @@ import sys
 import time
 from pathlib import Path
 
-from accord.environment import settle
+from accord.environment.settings import settle
 
 settle()
 
@@ -67,13 +67,13 @@ class Trainer:
     """accord's own step on a model, without the run around it."""
 
     def __init__(self, spec: dict, dtype: str, first: list[Tree], updates: int, micro_tokens: int):
-        from accord.config import TrainConfig
+        from accord.config.schema import TrainConfig
+        from accord.engine.optimizer import Optimizer
+        from accord.engine.step import Learner
         from accord.forward.choose import choose
         from accord.forward.reference import AdaptersOff, Frozen
         from accord.objectives import resolve
-        from accord.training.optim import Optimizer
-        from accord.training.proofs import probe
-        from accord.training.step import Learner
+        from accord.verify.preflight import probe
 
         model = loaded(spec, dtype, spec["device"])
         forward = choose(model, probe(first)[:2])
@@ -85,8 +85,8 @@ class Trainer:
 
     def update(self, index: int, trees: list[Tree]) -> dict[str, float]:
         """One update, with the figures that a run would log of it."""
+        from accord.engine.step import accumulate, make_batch
         from accord.evaluate.records import summarise
-        from accord.training.step import accumulate, make_batch
 
         records = accumulate(
             self.learner, make_batch(self.learner, index, trees), self.optimizer.masters

@@ -160,7 +160,7 @@ def _one(asked: argparse.Namespace, name: str, env: dict[str, str]) -> Iterator[
 
 
 def _work(asked: argparse.Namespace) -> Iterator[dict]:
-    from accord.environment import settle
+    from accord.environment.settings import settle
 
     settle()
     with tempfile.TemporaryDirectory() as folder:
@@ -207,11 +207,11 @@ def _rows(source: Path, folder: Path) -> str:
 
 
 def _dry_run(model: str, file: str, method: str, dtype: str) -> dict:
+    from accord.config.build import build
     from accord.errors import AccordError
-    from accord.flags import build
-    from accord.training.display import SilentDisplay
-    from accord.training.prepare import prepare
-    from accord.training.signals import Stop
+    from accord.runs.display import SilentDisplay
+    from accord.runs.signals import Stop
+    from accord.training.setup.offline import prepare
 
     config = build(
         model=model, data=file, method=method, dtype=dtype, steps=8, batch_size=8, seed=0
@@ -241,14 +241,14 @@ def _patched(owner: object, name: str, value: object) -> Iterator[None]:
 
 def mean_per_micro_batch(stack: ExitStack) -> None:
     """Each micro-batch is divided by its own rows (TRL #2617)."""
-    from accord.training import step
+    from accord.engine import step
 
     stack.enter_context(_patched(step, "denominator", lambda objective, trees: 1))
 
 
 def lost_micro_batch(stack: ExitStack) -> None:
     """The last micro-batch never reaches the masters."""
-    from accord.training import gradients
+    from accord.engine import gradients
 
     right = gradients.accumulate
 

@@ -20,8 +20,8 @@ from accord.evaluate.displacement import decompose
 from accord.evaluate.records import Records
 from accord.monitor.history import Facts, History
 from accord.monitor.watch import look
-from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective
+from accord.objectives.configured import resolve_objective
+from accord.runs.folder import RunFolder
 from accord.types import Tree
 
 NAMES = (

@@ -92,7 +92,7 @@ PARTS = {
     ),
     "rewards": Part(("online/rewards/*.py",), ("tests/online/test_rewards.py",)),
     "checkpoint": Part(
-        ("training/checkpoint.py", "training/files.py"),
+        ("runs/checkpoint.py", "runs/files.py"),
         ("tests/training/test_checkpoint.py", "tests/training/test_files.py"),
     ),
 }

@@ -91,16 +91,18 @@ def in_fresh_process(path: str, case: str, options: argparse.Namespace) -> dict:
 
 def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     """Updates of LoRA DPO in bfloat16 by one path."""
-    from accord.environment import settle
+    from accord.environment.settings import settle
 
     settle()
     import psutil
 
-    from accord.config import TrainConfig
+    from accord.config.schema import TrainConfig
     from accord.data.read import read
     from accord.data.templates import make_template
     from accord.data.trees import Limits, encode
-    from accord.distributed import ALONE
+    from accord.distributed.world import ALONE
+    from accord.engine.optimizer import Optimizer
+    from accord.engine.step import Batch, Learner, accumulate
     from accord.forward import logps
     from accord.forward.choose import Forward, choose
     from accord.forward.layout import pack
@@ -109,8 +111,6 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     from accord.models.load import load
     from accord.models.lora import add_lora
     from accord.objectives import resolve
-    from accord.training.optim import Optimizer
-    from accord.training.step import Batch, Learner, accumulate
 
     file, rows, limit, _ = CASES[case]
     model = load("smollm2")

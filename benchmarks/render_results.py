@@ -23,13 +23,15 @@ sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "benchmarks")]
 import past_offline  # noqa: E402 - found by the line above
 from making import figures  # noqa: E402 - likewise
 
-from accord.compare import frontier, page, show  # noqa: E402 - behind them
+from accord.campaign.compare import frontier  # noqa: E402 - behind them
+from accord.pages import comparison as page  # noqa: E402 - behind them
+from accord.pages import comparison_lines  # noqa: E402 - likewise
 
 
 def comparison(file: Path) -> str:
     """Render a comparison as its page and as its lines on a terminal."""
     record = read(file)
-    return page.render(record) + "\n".join(show.lines(record))
+    return page.render(record) + "\n".join(comparison_lines.lines(record))
 
 
 def frontier_of(file: Path) -> str:

@@ -161,7 +161,7 @@ def fresh(run: Path, batches: list[int]) -> dict:
     that reads its prompts once at most asks each of them here for the first time: nothing has been
     learned from it.
     """
-    from accord.evaluate.statistics import bootstrap_mean
+    from accord.evaluate.intervals import bootstrap_mean
 
     answers = [
         a
@@ -206,9 +206,9 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
     """A line a prompt: its kinds, and of each of its `k` answers which constraints it meets and how
     long it is.
     """
-    from accord.evaluate.generate import sample
-    from accord.online.rewards.constraints import constraints
-    from accord.online.rewards.ifeval import stated
+    from accord.rewards.constraints import constraints
+    from accord.rewards.ifeval import stated
+    from accord.sampling.local import sample
     from accord.types import Turn
 
     judge, out = constraints(strict=True), []
@@ -266,7 +266,7 @@ def compared(before: dict[str, list[dict]], after: dict[str, list[dict]]) -> dic
     """Pass rates before and after with their intervals, and of the gain;
     by kind the rates alone.
     """
-    from accord.evaluate.statistics import bootstrap_difference, bootstrap_mean
+    from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
 
     out = {}
     for name in SETS:

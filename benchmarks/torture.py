@@ -82,7 +82,7 @@ def main() -> None:
 
 def warm_up() -> None:
     """Import all that a child will need, once."""
-    from accord.environment import settle
+    from accord.environment.settings import settle
 
     settle()
     import peft  # noqa: F401
@@ -90,8 +90,8 @@ def warm_up() -> None:
     import transformers.models.llama.modeling_llama  # noqa: F401
     from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
-    import accord.cli
-    import accord.training.display
+    import accord.cli.app
+    import accord.runs.display
     import accord.training.run  # noqa: F401
 
     # compiles some thousand patterns, a third of a tiny run's time

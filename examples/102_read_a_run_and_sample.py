@@ -12,8 +12,8 @@ from pathlib import Path
 from peft import PeftModel
 from settings import a_run
 
-from accord.evaluate.generate import sample
 from accord.models.load import load
+from accord.sampling.local import sample
 
 run = Path(a_run())
 

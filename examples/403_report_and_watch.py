@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from settings import OUTPUT, a_run, fresh
 
-from accord.report.page import write_report
+from accord.pages.run import write_report
 
 page = write_report([a_run()], fresh("report.html"))
 print(f"{page}: {page.stat().st_size / 1000:.0f} kB")

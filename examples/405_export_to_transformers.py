@@ -11,7 +11,7 @@ from settings import MODEL, a_run, fresh
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from accord.models.embedded import embedded_folder
-from accord.training.export import export_run
+from accord.runs.export import export_run
 
 run = a_run()
 folder, says = export_run(run, fresh("merged"), merge=True, which="latest", dtype="float32")

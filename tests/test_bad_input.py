@@ -9,7 +9,7 @@ import pytest
 from conftest import pair_rows, sentence, write_rows
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 
 
 def invoke(*arguments):
@@ -117,7 +117,7 @@ def test_nothing_to_train_on():
 
 def test_disk_full_outside_checkpoints(flags, tmp_path, monkeypatch):
     """An error of the system that nothing else put into words: exit 6, no traceback."""
-    from accord.training import folder
+    from accord.runs import folder
 
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "config.yaml")

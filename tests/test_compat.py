@@ -140,8 +140,8 @@ def test_without_tables_of_attention_nothing_is_registered(module, name, no_modu
 
 def test_without_tables_of_attention_the_model_keeps_its_own(network, monkeypatch):
     """The tree path is not taken then, and decoding shares nothing."""
-    from accord.evaluate import shared_prompt
     from accord.forward import attention, choose
+    from accord.sampling import shared_prompt
 
     monkeypatch.setattr(compat, "register_attention", lambda name, function: False)
     assert attention.register() is False
@@ -178,7 +178,7 @@ def test_layers_of_a_cache(network):
 
 def test_without_the_class_of_layers(no_module, monkeypatch):
     """Prompts are not shared, which is said; rows are selected as transformers does it."""
-    from accord.evaluate import kv_cache, shared_prompt
+    from accord.sampling import kv_cache, shared_prompt
 
     no_module("transformers.cache_utils", "DynamicLayer")
     assert compat.dynamic_layer() is compat.NoSuchLayer

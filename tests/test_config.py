@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from accord.config import (
+from accord.config.schema import (
     PERMISSIONS,
     Config,
     LoraConfig,

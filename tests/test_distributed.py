@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.worlds import GONE, in_world
 
-from accord.distributed import ALONE, World, deal, in_order, joined, take_device
-from accord.environment import ranks
-from accord.training.signals import Stop
+from accord.distributed.world import ALONE, World, deal, in_order, joined, take_device
+from accord.environment.settings import ranks
+from accord.runs.signals import Stop
 from accord.types import Interrupted, Refused, UsageError
 
 
@@ -113,7 +113,7 @@ def everything():
 
 
 def test_every_exchange(tmp_path, monkeypatch):
-    monkeypatch.setattr("accord.distributed.BUCKET", 5)  # the two tensors go in two messages
+    monkeypatch.setattr("accord.distributed.world.BUCKET", 5)  # the two tensors go in two messages
     answers = in_world(3, tmp_path, everything)
     assert [a.pop("agree") for a in answers] == [0, 10, 20]
     assert (

@@ -10,16 +10,16 @@ from contextlib import contextmanager
 
 import pytest
 
-from accord import environment
-from accord.cli import _run
-from accord.environment import DROPPED, LOG, warn_once, warnings_kept, warnings_of_command
+from accord.cli.app import _run
+from accord.environment import settings
+from accord.environment.settings import DROPPED, LOG, warn_once, warnings_kept, warnings_of_command
 from accord.errors import AccordWarning
 
 
 @pytest.fixture(autouse=True)
 def as_in_a_terminal(monkeypatch):
     """Nothing was warned of before."""
-    monkeypatch.setattr(environment, "_warned", set())
+    monkeypatch.setattr(settings, "_warned", set())
 
 
 @contextmanager
@@ -106,10 +106,10 @@ def test_no_file_without_a_warning(tmp_path):
 
 
 def test_after_an_error_all_is_as_before(tmp_path):
-    before = logging.StreamHandler.emit, warnings.showwarning, list(environment._keepers)
+    before = logging.StreamHandler.emit, warnings.showwarning, list(settings._keepers)
     with pytest.raises(ZeroDivisionError), warnings_kept(tmp_path / LOG), warnings_of_command():
         raise ZeroDivisionError
-    assert (logging.StreamHandler.emit, warnings.showwarning, environment._keepers) == before
+    assert (logging.StreamHandler.emit, warnings.showwarning, settings._keepers) == before
 
 
 def test_a_command_says_it_at_its_end(on_stderr):
@@ -138,7 +138,7 @@ def test_what_a_run_has_in_its_file_is_not_said_again(on_stderr, tmp_path):
 
 
 def test_other_ranks_are_silent(on_stderr, monkeypatch):
-    monkeypatch.setattr(environment, "ranks", lambda: (1, 2))
+    monkeypatch.setattr(settings, "ranks", lambda: (1, 2))
     with python_shows_warnings(), warnings_of_command():
         library_noise()
     assert on_stderr.readouterr().err == ""
@@ -182,9 +182,9 @@ def test_a_run_shows_nothing_of_it_in_its_display(
     tiny_folder, pairs_file, tmp_path, on_stderr, monkeypatch
 ):
     """At every update, through the command line: the display's lines are all that there is."""
-    from accord import config
+    from accord.config import schema
+    from accord.runs.display import Display
     from accord.training import loop
-    from accord.training.display import Display
     from accord.training.run import start
 
     update = loop.update
@@ -194,7 +194,7 @@ def test_a_run_shows_nothing_of_it_in_its_display(
         return update(*arguments, **keywords)
 
     monkeypatch.setattr(loop, "update", noisy)
-    made = config.make_config(
+    made = schema.make_config(
         {
             "model": {"name": str(tiny_folder), "dtype": "float32"},
             "data": {"train": str(pairs_file)},

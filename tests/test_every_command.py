@@ -14,7 +14,7 @@ from conftest import pair_rows, write_rows
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 
 pytestmark = pytest.mark.versions
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from accord import distributed, faults
+from accord.distributed import world
+from accord.environment import faults
 from accord.errors import Bug, CheckpointError, UsageError
 
 SOURCE = str(Path(faults.__file__).parents[1])
@@ -37,8 +38,8 @@ m.start = m.dry_run = broken
 FAULTS = {
     "train": STANDS_IN,
     "audit": "import accord.auditing.run as m; m.audit = lambda *a, **k: 1 / 0",
-    "doctor": "import accord.training.doctor as m; m.examine = lambda *a, **k: 1 / 0",
-    "methods": "import accord.cli as m; m.app = lambda: 1 / 0",
+    "doctor": "import accord.verify.doctor as m; m.examine = lambda *a, **k: 1 / 0",
+    "methods": "import accord.cli.app as m; m.app = lambda: 1 / 0",
 }
 
 
@@ -184,7 +185,7 @@ def test_a_rank_that_alone_knows_speaks(second_rank, capsys, tmp_path):
 def test_a_bug_on_one_rank_is_told_to_the_others(second_rank):
     """With the place of its traceback; and the rank itself writes no second one."""
     error = ZeroDivisionError("x")
-    told = distributed._read(distributed._told(error)[distributed.FAILED])
+    told = world._read(world._told(error)[world.FAILED])
     assert "failed with ZeroDivisionError: x" in told["says"] and "bug of accord" in told["says"]
     assert str(faults.log(error)) in told["says"]
 

@@ -2,8 +2,8 @@
 
 import pytest
 
+from accord.config.build import SHORT, build, split_keywords
 from accord.errors import UsageError
-from accord.flags import SHORT, build, split_keywords
 
 RECIPE = {
     "data": {"train": "a.jsonl"},

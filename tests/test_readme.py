@@ -14,12 +14,12 @@ from statistics import median
 from conftest import assert_no_faults
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.config import load_recipe, make_config
+from accord.campaign.rlhf.phases import Recipe
+from accord.cli.app import app
+from accord.config.schema import load_recipe, make_config
 from accord.data.convert import WRITERS
 from accord.monitor.watch import RULES
-from accord.rlhf.phases import Recipe
-from accord.training.prepare import resolve_objective
+from accord.objectives.configured import resolve_objective
 
 ROOT = Path(__file__).parents[1]
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))

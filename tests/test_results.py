@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from accord.compare import page, records, show
+from accord.campaign.compare import records
+from accord.pages import comparison, comparison_lines
 from benchmarks import render_results
 
 ROOT = Path(__file__).parents[1]
@@ -63,13 +64,13 @@ def test_a_comparison_from_before_sessions_were_logged_says_what_it_knows():
     """compare_truthfulqa.json is one: no processor time, no parts, no search."""
     old = json.loads((ROOT / "benchmarks/results/compare_truthfulqa.json").read_text())
     assert "preparing_seconds" not in old["cost"] and "search" not in old
-    told = "\n".join(show.lines(old))
+    told = "\n".join(comparison_lines.lines(old))
     assert "In all 2:52:52: the cells 2:12:24, measuring every model 39:50." in told
     assert "processor" not in told and "killed" not in told
-    assert "In all 2:52:52: the cells" in page.render(old)
+    assert "In all 2:52:52: the cells" in comparison.render(old)
 
 
 def test_a_record_of_today_is_left_as_it_is():
     new = json.loads((ROOT / "benchmarks/results/compare_hh_helpful.json").read_text())
     assert records.current(new) == new
-    assert "45:14 of processor time" in "\n".join(show.lines(new))
+    assert "45:14 of processor time" in "\n".join(comparison_lines.lines(new))

@@ -10,10 +10,10 @@ import sys
 import pytest
 from conftest import pair_rows, write_rows
 
-from accord.cli import _command
+from accord.cli.app import _command
+from accord.config.build import build
+from accord.environment.redaction import redacted
 from accord.errors import UsageError
-from accord.flags import build
-from accord.secrets import redacted
 
 PLANTED = {
     "HF_TOKEN": "hf_" + "PlantedPlantedPlanted" * 2,

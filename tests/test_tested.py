@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from accord import compat, tested
+from accord import compat
+from accord.environment import versions
 
 ROOT = Path(__file__).parents[1]
 CONSTRAINTS = ROOT / "constraints.txt"
@@ -14,45 +15,45 @@ def pins(text: str) -> dict[str, str]:
     """Package -> version of each line name==version."""
     lines = (line.partition("#")[0].strip() for line in text.splitlines())
     pairs = (line.split("==") for line in lines if "==" in line)
-    return {tested.normal(name): version.partition(";")[0].strip() for name, version in pairs}
+    return {versions.normal(name): version.partition(";")[0].strip() for name, version in pairs}
 
 
 @pytest.mark.skipif(not CONSTRAINTS.is_file(), reason="constraints.txt is not there yet")
 def test_the_package_carries_what_constraints_say():
-    copied = "cp constraints.txt src/accord/tested_versions.txt"
-    assert pins(CONSTRAINTS.read_text()) == tested.tested(), copied
+    copied = "cp constraints.txt src/accord/environment/tested_versions.txt"
+    assert pins(CONSTRAINTS.read_text()) == versions.tested(), copied
 
 
 def test_the_private_attributes_were_seen_in_the_versions_that_are_tested():
-    known = tested.tested()
+    known = versions.tested()
     for name, (_, newest) in compat.TESTED.items():
         assert known[name] == newest, name
 
 
 def test_what_accord_requires_is_known_and_can_be_installed():
-    required = tested.required()
+    required = versions.required()
     if not required:
         pytest.skip("accord is not installed as a package here")
-    known = tested.tested()
+    known = versions.tested()
     for name in required.keys() - {"datasets"}:  # of an installation before it was dropped
         assert name in known, name
-        __import__(tested.module_of(name))
+        __import__(versions.module_of(name))
     assert "pytest" not in required  # what extras ask for is no requirement
 
 
 def test_a_requirement_is_read_with_its_bounds(monkeypatch):
     lines = ["Torch<3,>=2.11", "PyYAML (>=6)", 'trl==1.16.0; extra == "bench"', "typer"]
-    monkeypatch.setattr(tested.metadata, "requires", lambda name: lines)
-    assert tested.required() == {"torch": "<3,>=2.11", "pyyaml": ">=6", "typer": ""}
+    monkeypatch.setattr(versions.metadata, "requires", lambda name: lines)
+    assert versions.required() == {"torch": "<3,>=2.11", "pyyaml": ">=6", "typer": ""}
 
 
 def test_the_commands():
-    torch = tested.tested()["torch"]
-    assert tested.install(["torch", "unknown"]) == f"pip install torch=={torch} unknown"
-    assert tested.install(["torch"], again=True) == (
+    torch = versions.tested()["torch"]
+    assert versions.install(["torch", "unknown"]) == f"pip install torch=={torch} unknown"
+    assert versions.install(["torch"], again=True) == (
         f"pip install --force-reinstall --no-deps torch=={torch}"
     )
-    assert (tested.package_of("sklearn.svm"), tested.module_of("pyyaml")) == (
+    assert (versions.package_of("sklearn.svm"), versions.module_of("pyyaml")) == (
         "scikit-learn",
         "yaml",
     )

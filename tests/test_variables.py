@@ -6,9 +6,9 @@ import re
 
 import pytest
 
-from accord import variables
+from accord.environment import variables
+from accord.environment.variables import chosen, require_known
 from accord.errors import UsageError
-from accord.variables import chosen, require_known
 
 WRONG = {
     "ATEN_CPU_CAPABILITY": ["foo", "AVX2", "avx-512"],

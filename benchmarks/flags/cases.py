@@ -9,10 +9,10 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from accord.training import progress
 from accord.training import run as running
-from accord.training import state
-from accord.training.invariants import Blind
 from accord.types import Logps
+from accord.verify.invariants import Blind
 
 RATE = 2e-3  # a learning rate that is right for the tiny model
 Rows = list[dict]
@@ -156,11 +156,11 @@ class Misaligned:
 @contextmanager
 def no_invariants():
     """Inside, what must hold while training is not looked at: red flags alone are left."""
-    watch, state.Watch = state.Watch, lambda ready, step: Blind()
+    watch, progress.Watch = progress.Watch, lambda ready, step: Blind()
     try:
         yield
     finally:
-        state.Watch = watch
+        progress.Watch = watch
 
 
 class misaligned_reference:

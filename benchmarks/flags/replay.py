@@ -11,8 +11,8 @@ from pathlib import Path
 from accord.data.order import Order
 from accord.monitor.history import Facts, History
 from accord.monitor.watch import look
-from accord.training.folder import RunFolder
-from accord.training.prepare import resolve_objective
+from accord.objectives.configured import resolve_objective
+from accord.runs.folder import RunFolder
 from accord.types import Finding
 
 

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import torch
 
+from accord.environment.versions import installed
 from accord.models.embedded import embedded_folder, quiet
-from accord.tested import installed
 from benchmarks.silentbench import accord_side, trl_side
 from benchmarks.silentbench.clean import FAMILIES, RUNS
 from benchmarks.silentbench.fault import Fault, Outcome

@@ -139,7 +139,7 @@ def _be(
         os.environ.update({"ACCORD_CACHE": str(trial / "cache"), **environment})
         sys.argv = ["accord", *arguments]
         _watch(str(trial.resolve()) + os.sep, seen, fault or Fault("none"))
-        from accord.cli import main
+        from accord.cli.app import main
 
         main()
     except SystemExit as end:

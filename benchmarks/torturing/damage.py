@@ -181,12 +181,12 @@ DAMAGE: dict[str, Callable[[Path, random.Random], str | None]] = {
 
 def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
     """What `accord resume` finds in each: the same calls, on a run that is prepared once."""
-    from accord.training import checkpoint
-    from accord.training.display import SilentDisplay
-    from accord.training.folder import RunFolder
-    from accord.training.prepare import prepare
-    from accord.training.same import same_run
-    from accord.training.signals import Stop
+    from accord.runs import checkpoint
+    from accord.runs.display import SilentDisplay
+    from accord.runs.folder import RunFolder
+    from accord.runs.signals import Stop
+    from accord.training.resume_check import same_run
+    from accord.training.setup.offline import prepare
     from accord.types import AccordError
 
     ready = prepare(RunFolder(base).config(), SilentDisplay(), Stop())

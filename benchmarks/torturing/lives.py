@@ -206,7 +206,7 @@ def judge_disk(one: Straight, trial: Path, done: Outcome, score: Score, label: s
     """Exit 6 in words. (0 where only the cache, or what was to be deleted, met the disk.)
     Checkpoints are whole.
     """
-    from accord.training.checkpoint import verify
+    from accord.runs.checkpoint import verify
 
     score.counts[f"exit {done.code}"] += 1
     if (

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from verifying.tasks import apart, asked, requests_of
 
-from accord.online.rewards.constraints import constraints
+from accord.rewards.constraints import constraints
 
 TRAIN, HELD_OUT, IFEVAL = 1_200, 160, 120  # prompts
 SOURCES = {

@@ -1,7 +1,7 @@
 """Requests of everyday life, each with one or two constraints that a program can verify: the
 prompts of rlvr.py.
 
-A constraint is a sentence for the model and, for `accord.online.rewards.constraints`, what that
+A constraint is a sentence for the model and, for `accord.rewards.constraints`, what that
 sentence means. Two that touch the same side of an answer (its case, its length, its ends) are never
 asked together: they might contradict each other.
 """

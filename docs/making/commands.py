@@ -8,8 +8,8 @@ import typer
 from pydantic import BaseModel
 
 from accord import errors
-from accord.cli import app
-from accord.config import PERMISSIONS, Config
+from accord.cli.app import app
+from accord.config.schema import PERMISSIONS, Config
 from accord.objectives.objective import PERMISSIONS as OF_OBJECTIVES
 from making.text import block, literal, plain, table
 

@@ -4,14 +4,14 @@ as a broken package does, ends in words as well.
 
 from __future__ import annotations
 
-from accord.faults import guarded
+from accord.environment.faults import guarded
 
 
 def main() -> None:
     """The console script."""
 
     def run() -> None:
-        from accord.cli import app
+        from accord.cli.app import app
 
         app()
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from accord.flags import build, split_keywords
-from accord.training.display import Display, SilentDisplay
+from accord.config.build import build, split_keywords
+from accord.runs.display import Display, SilentDisplay
 from accord.training.run import Result, start
 from accord.training.run import resume as resume_run
 

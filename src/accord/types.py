@@ -17,7 +17,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from accord.errors import (  # re-exported: whoever needs the nouns needs these
+from accord.errors import (
     AccordError,
     CheckpointError,
     DataError,

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request, evaluate
 from accord.assess.show import lines
-from accord.cli import app
+from accord.cli.app import app
 from accord.types import UsageError
 
 FEW = Drawing(prompts=3, max_new_tokens=5)

@@ -11,7 +11,7 @@ from training.helpers import json_lines, run
 from typer.testing import CliRunner
 
 from accord.assess.opened import open_model
-from accord.cli import app
+from accord.cli.app import app
 
 
 def invoke(*arguments):

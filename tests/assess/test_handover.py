@@ -9,7 +9,7 @@ from training.helpers import run
 from typer.testing import CliRunner
 
 from accord.assess.handover import check, command
-from accord.cli import app
+from accord.cli.app import app
 from accord.types import UsageError
 
 

@@ -16,9 +16,9 @@ from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request, evaluate
 from accord.assess.judging import Judging, contests_of, make_judge
 from accord.assess.show import lines
-from accord.cli import app
-from accord.evaluate.judges.verdict import Contest
-from accord.online.rewards.model import ModelReward
+from accord.cli.app import app
+from accord.rewards.judges.verdict import Contest
+from accord.rewards.model import ModelReward
 from accord.types import DataError, Turn, UsageError
 
 Said = lambda text: SimpleNamespace(text=text)  # noqa: E731
@@ -191,7 +191,7 @@ def test_a_missing_package_is_said(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "accord.evaluate.judges.endpoint", raising=False)
+    monkeypatch.delitem(sys.modules, "accord.rewards.judges.endpoint", raising=False)
     with pytest.raises(UsageError, match="accord\\[judge\\]"):
         make_judge(Judging("http://127.0.0.1:9/v1", "x"))
 

@@ -10,8 +10,8 @@ from training.helpers import json_lines, run
 from typer.testing import CliRunner
 
 from accord.assess import rollouts
-from accord.cli import app
-from accord.cli_online import options_of
+from accord.cli.app import app
+from accord.cli.rollouts import options_of
 from accord.data.read import read
 from accord.types import UsageError
 

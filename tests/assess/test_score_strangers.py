@@ -12,7 +12,7 @@ from conftest import write_rows
 from training.helpers import json_lines
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 
 STRANGER = """
 import itertools, os, sys, time

@@ -10,7 +10,7 @@ import pytest
 from auditing.rows import clean, flipped, labelled, scored, write
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 from accord.data.convert import WRITERS
 from accord.data.read import read
 
@@ -74,7 +74,7 @@ def test_a_missing_file(command, tmp_path):
 
 def test_commands_are_quoted_for_a_shell():
     """A file's name may hold anything; a command that is pasted must not do anything else."""
-    from accord.auditing.show import full_command
+    from accord.auditing.lines import full_command
 
     assert (
         full_command("--fix OUT --drop cycles", "a;b $(c).jsonl")

@@ -11,7 +11,7 @@ from auditing.rows import clean, flipped, write
 from accord.auditing.noise import flipped_share
 from accord.auditing.probes import Probed, probe
 from accord.auditing.scan import scan
-from accord.evaluate.statistics import Estimate
+from accord.evaluate.intervals import Estimate
 
 
 def estimate(margins, groups=None) -> Estimate:

@@ -9,8 +9,8 @@ from html.parser import HTMLParser
 import pytest
 from auditing.rows import clean, scored, write
 
-from accord.auditing.page import check_page, render, write_page
 from accord.auditing.run import audit
+from accord.pages.audit import check_page, render, write_page
 from accord.types import UsageError
 
 HOSTILE = [

@@ -9,7 +9,7 @@ import sys
 import pytest
 from bad.data_files import FILES, LINE, PAIR, _stream
 
-from accord.config import DataConfig
+from accord.config.schema import DataConfig
 from accord.data.read import read
 from accord.errors import DataError
 

@@ -10,13 +10,13 @@ import torch
 from data.crafted import crafted, pair
 from safetensors.torch import load_file, save_file
 
-from accord.config import load_recipe, make_config
+from accord.config.schema import load_recipe, make_config
 from accord.data.templates import make_template
 from accord.data.trees import Limits, encode
 from accord.errors import AccordError
 from accord.models.load import load
 from accord.models.lora import add_lora, load_adapter
-from accord.training.prepare import resolve_objective
+from accord.objectives.configured import resolve_objective
 
 
 def refused(work, code, words):

@@ -7,10 +7,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from accord.compare import cells
-from accord.config import Config
-from accord.flags import build
-from accord.training.display import SilentDisplay
+from accord.campaign.compare import cells
+from accord.config.build import build
+from accord.config.schema import Config
+from accord.runs.display import SilentDisplay
 
 SILENT = SilentDisplay()
 VOLATILE = ("cost", "command")  # of a record: what another run of the same may have otherwise

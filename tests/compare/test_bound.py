@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from accord.compare.bound import ENOUGH, best_of, by_prompt, frontier_bound, tilted
-from accord.compare.frontier import Point, over_optimised, steps_of
-from accord.compare.measure import Measured
+from accord.campaign.compare.bound import ENOUGH, best_of, by_prompt, frontier_bound, tilted
+from accord.campaign.compare.frontier import Point, over_optimised, steps_of
+from accord.campaign.compare.measure import Measured
 from accord.types import UsageError
 
 REWARDS = np.array([-1.0, 0.0, 0.2, 0.5, 2.0])

@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from accord.compare.budget import falling, read_off, recommend, require_beta
-from accord.compare.contenders import Contender
+from accord.campaign.compare.budget import falling, read_off, recommend, require_beta
+from accord.campaign.compare.contenders import Contender
 from accord.types import UsageError
 
 BETAS = np.array([0.01, 0.1, 1.0])

@@ -15,12 +15,12 @@ from conftest import pair_rows, write_rows
 from training.helpers import stopped_after
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.compare import cells, contenders, run
-from accord.compare.page import render
-from accord.compare.run import Terms, compare, sweep
-from accord.compare.show import lines
+from accord.campaign.compare import cells, contenders, run
+from accord.campaign.compare.run import Terms, compare, sweep
+from accord.cli.app import app
 from accord.forward import reference
+from accord.pages.comparison import render
+from accord.pages.comparison_lines import lines
 from accord.types import CheckpointError, DataError, Diverged, Interrupted, Refused, UsageError
 
 METHODS = "dpo,kto,sft"

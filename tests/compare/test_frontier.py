@@ -8,8 +8,8 @@ import pytest
 from compare.helpers import SILENT, recipe
 from conftest import pair_rows, write_rows
 
-from accord.compare.frontier import Wanted, contenders_of, frontier, lines
-from accord.compare.page import render_frontier
+from accord.campaign.compare.frontier import Wanted, contenders_of, frontier, lines
+from accord.pages.comparison import render_frontier
 from accord.types import UsageError
 
 

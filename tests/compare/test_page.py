@@ -1,8 +1,8 @@
 """Estimates, settings and points as the pages show them."""
 
-from accord.compare.page import settings, told
-from accord.compare.scatter import HEIGHT, WIDTH, Dot, scatter
-from accord.compare.show import interval
+from accord.evaluate.intervals import interval
+from accord.pages.comparison import settings, told
+from accord.pages.scatter import HEIGHT, WIDTH, Dot, scatter
 
 
 def estimate(value, low, high) -> dict:

@@ -10,12 +10,12 @@ from compare.helpers import SILENT, recipe, starts
 from conftest import pair_rows, write_rows
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.compare import search
-from accord.compare.page import render
-from accord.compare.run import Terms, sweep
-from accord.compare.search import plan, run_trials
-from accord.compare.show import lines
+from accord.campaign.compare import search
+from accord.campaign.compare.run import Terms, sweep
+from accord.campaign.compare.search import plan, run_trials
+from accord.cli.app import app
+from accord.pages.comparison import render
+from accord.pages.comparison_lines import lines
 from accord.types import Refused, UsageError
 
 GRID = [

@@ -10,12 +10,12 @@ from conftest import pair_rows, write_rows
 from training.helpers import run
 
 from accord.assess.opened import open_model, open_start, still_inside
-from accord.compare.contenders import Cell
-from accord.compare.measure import Bench, Questions
-from accord.evaluate.generate import sample
+from accord.campaign.compare.contenders import Cell
+from accord.campaign.compare.measure import Bench, Questions
 from accord.evaluate.probe import Start, divergences
 from accord.forward.choose import Forward
-from accord.training.folder import RunFolder
+from accord.runs.folder import RunFolder
+from accord.sampling.local import sample
 from accord.types import Turn
 
 

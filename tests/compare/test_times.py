@@ -4,9 +4,9 @@ said.
 
 from pytest import approx
 
-from accord.compare import cells, times
-from accord.compare.times import sessions, singles, totals
-from accord.training.display import clock
+from accord.campaign.compare import cells, times
+from accord.campaign.compare.times import sessions, singles, totals
+from accord.runs.display import clock
 
 
 def entry(what, at, cell=None, **more) -> dict:

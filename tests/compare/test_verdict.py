@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from accord.compare.verdict import said, summed_up
+from accord.campaign.compare.verdict import said, summed_up
 
 
 def judged(one: str, other: str, value: float, adjusted: float) -> dict:

@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 from conftest import pair_rows, write_rows
 
-from accord.data.faithful import faithful, markers
 from accord.data.read import read
+from accord.data.roundtrip_checks import faithful, markers
 from accord.data.templates import make_template
 from accord.data.trees import Limits, encode
 

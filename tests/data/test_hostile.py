@@ -15,7 +15,7 @@ import pyarrow
 import pytest
 from pyarrow import ipc, parquet
 
-from accord.data import packed
+from accord.data import compression
 from accord.data.containers import located
 from accord.data.ledger import RowError
 from accord.data.read import read
@@ -93,7 +93,7 @@ def zstd(data):
 
 @pytest.mark.parametrize("pack", [gzip.compress, zstd])
 def test_a_bomb_is_refused_before_it_fills_the_memory(pack, written, monkeypatch):
-    monkeypatch.setattr(packed, "BOMB_BYTES", 50_000_000)
+    monkeypatch.setattr(compression, "BOMB_BYTES", 50_000_000)
     path = written(pack(bytes(400_000_000)))
     tracemalloc.start()
     try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from accord.data.order import Order
-from accord.training.prepare import require_pairs_of_labels
+from accord.training.setup.offline import require_pairs_of_labels
 from accord.types import Tree, UsageError
 
 

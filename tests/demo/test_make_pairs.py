@@ -9,8 +9,8 @@ import pytest
 import accord.demo
 from accord.demo import make_pairs
 from accord.demo.make_pairs import PROMPTS, Scored, pair, read_topics, split_topics, usable
-from accord.evaluate.generate import Sample
-from accord.evaluate.sentiment import compound
+from accord.rewards.sentiment import compound
+from accord.sampling.local import Sample
 from accord.types import UsageError
 
 FOLDER = Path(accord.demo.__file__).parent

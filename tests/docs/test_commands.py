@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from accord.cli import app
+from accord.cli.app import app
 from benchmarks import readme_commands as readme
 
 ROOT = Path(__file__).parents[2]

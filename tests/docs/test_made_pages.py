@@ -13,7 +13,7 @@ import typer
 from conftest import assert_no_faults
 from making import commands, data, figures, files, methods, monitoring, moving, pages, python, text
 
-from accord.cli import app
+from accord.cli.app import app
 from accord.data.formats.table import FORMATS
 from accord.migrate import axolotl, llama_factory, trl
 from accord.migrate.run import TOOLS

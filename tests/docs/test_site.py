@@ -16,7 +16,7 @@ from conftest import assert_no_faults
 from making.pages import MACRO
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 
 pytest.importorskip("material", reason="pip install -e '.[docs]'")
 

@@ -5,7 +5,7 @@ few.
 import numpy as np
 import pytest
 
-from accord.evaluate.crossed import crossed_difference, crossed_mean, holm
+from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean, holm
 
 PROMPTS, EACH = 60, 2
 CLUSTERS = list(np.repeat(np.arange(PROMPTS), EACH))

@@ -14,11 +14,11 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 from transformers.models.llama import modeling_llama
 
 from accord.compat import cache_of
-from accord.evaluate import packed as packing
-from accord.evaluate.decoding import Copied, Shared, decoding
-from accord.evaluate.generate import sample
-from accord.evaluate.packed import packed
-from accord.evaluate.shared_prompt import Places, shared_cache
+from accord.sampling import onednn_weights as packing
+from accord.sampling.decoding import Copied, Shared, decoding
+from accord.sampling.local import sample
+from accord.sampling.onednn_weights import packed
+from accord.sampling.shared_prompt import Places, shared_cache
 
 torch.set_num_threads(1)
 VOCABULARY, END = 37, 5

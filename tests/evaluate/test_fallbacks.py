@@ -9,12 +9,13 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from accord import compat, environment
+from accord import compat
+from accord.environment import settings
 from accord.errors import AccordWarning
-from accord.evaluate import decoding, kv_cache, shared_prompt
-from accord.evaluate import packed as packing
-from accord.evaluate.decoding import Copied, Plain, Shared
-from accord.evaluate.generate import sample
+from accord.sampling import decoding, kv_cache, shared_prompt
+from accord.sampling import onednn_weights as packing
+from accord.sampling.decoding import Copied, Plain, Shared
+from accord.sampling.local import sample
 
 torch.set_num_threads(1)
 
@@ -35,7 +36,7 @@ SEED, TOKENS, ENDS = 77, 12, [5, 6]
 
 @pytest.fixture(autouse=True)
 def first_warning(monkeypatch):
-    monkeypatch.setattr(environment, "_warned", set())
+    monkeypatch.setattr(settings, "_warned", set())
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +344,7 @@ def test_a_warning_is_said_once_for_each_cause(monkeypatch):
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for text in ("one\nline", "one line", "another"):
-            environment.warn_once(text)
+            settings.warn_once(text)
         for text in ("off by 1", "off by 2"):
-            environment.warn_once(text, cause="numbers")
+            settings.warn_once(text, cause="numbers")
     assert [str(w.message) for w in caught] == ["one line", "another", "off by 1"]

@@ -21,8 +21,8 @@ from transformers import (
 )
 
 from accord import compat
-from accord.evaluate.generate import _batches, _invert, _nucleus, sample
-from accord.evaluate.kv_cache import RoomyLayer, spread_rows
+from accord.sampling.kv_cache import RoomyLayer, spread_rows
+from accord.sampling.local import _batches, _invert, _nucleus, sample
 from accord.types import UsageError
 
 torch.set_num_threads(1)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from forward.tiny import tiny, tokens
 
-from accord.distributed import World
+from accord.distributed.world import World
 from accord.evaluate.held_out import HeldOut, area, evaluate, metrics, pair_accuracy
 from accord.forward.choose import choose
 from accord.forward.reference import AdaptersOff

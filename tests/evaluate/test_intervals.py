@@ -10,8 +10,8 @@ import pytest
 from scipy.special import expit, logit
 
 from accord.evaluate.calibration import _expected_error, _places, calibration, slope
+from accord.evaluate.intervals import accuracy, bootstrap_mean, bootstrap_ratio, mean_score
 from accord.evaluate.power import smallest_difference
-from accord.evaluate.statistics import accuracy, bootstrap_mean, bootstrap_ratio, mean_score
 from accord.evaluate.win_rate import win_rate
 
 TIMES = 500

@@ -4,8 +4,8 @@ import pytest
 import torch
 from training.helpers import ready_for
 
-from accord.evaluate.generate import Sample
 from accord.evaluate.probe import Start, divergences, figures, repeated, spread
+from accord.sampling.local import Sample
 
 
 def said(*tokens: int, text: str = "so", ended: bool = True) -> Sample:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from accord.evaluate.scorers import load_scorer, prompt_text
+from accord.rewards.scorers import load_scorer, prompt_text
 from accord.types import Turn, UsageError
 
 PROMPTS, ANSWERS = (

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy import stats
 
-from accord.evaluate.statistics import (
+from accord.evaluate.intervals import (
     Estimate,
     accuracy,
     bootstrap_difference,
@@ -148,7 +148,7 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     first = bootstrap_mean(values, seed=5)
     assert first == bootstrap_mean(values, seed=5) != bootstrap_mean(values, seed=6)
     assert bootstrap_mean(values) == bootstrap_mean(values, seed=0)
-    monkeypatch.setattr("accord.evaluate.statistics.CELLS_AT_ONCE", 100)
+    monkeypatch.setattr("accord.evaluate.intervals.CELLS_AT_ONCE", 100)
     assert bootstrap_mean(values, seed=5) == first
 
 

@@ -13,8 +13,8 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from accord.forward import attention, rounding
 from accord.forward.choose import choose
 from accord.forward.rounding import CEILING, FLOOR, Bounds, allowed_mean, bounds, measured
-from accord.training.independent import sums_by_definition
 from accord.types import Logps
+from accord.verify.independent import sums_by_definition
 
 DTYPES = (torch.float32, torch.bfloat16)
 

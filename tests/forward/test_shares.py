@@ -5,7 +5,7 @@ and each row found again.
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accord.distributed import ALONE, World
+from accord.distributed.world import ALONE, World
 from accord.forward.layout import pack
 from accord.forward.shares import places, shares
 from accord.types import Tree

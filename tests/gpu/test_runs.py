@@ -11,10 +11,10 @@ from safetensors.torch import load_file
 from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 
 import accord
-from accord.evaluate.generate import sample
-from accord.training import memory
-from accord.training.doctor import examine
+from accord.engine import memory
+from accord.sampling.local import sample
 from accord.types import Interrupted
+from accord.verify.doctor import examine
 
 COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "grad_norm", "entropy")
 

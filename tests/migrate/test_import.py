@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from accord.config import Config, make_config
+from accord.config.schema import Config, make_config
 from accord.errors import AccordError, UsageError
 from accord.migrate.reading import To
 from accord.migrate.run import TOOLS, arguments, imported

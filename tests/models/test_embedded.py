@@ -221,7 +221,7 @@ def test_weights_are_the_files_own(smollm2):
 
 @pytest.mark.real
 def test_it_answers_in_english(smollm2):
-    from accord.evaluate.generate import sample
+    from accord.sampling.local import sample
 
     _, tokenizer, model = smollm2
     turns = [{"role": "user", "content": "What is the capital of France?"}]

@@ -8,7 +8,7 @@ import pytest
 import torch
 from forward.tiny import SHARE_A_PROMPT, tiny
 
-from accord.models.lean import LeanRMSNorm, make_lean
+from accord.models.lean_layers import LeanRMSNorm, make_lean
 
 
 def ids(seed=0):

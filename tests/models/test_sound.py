@@ -4,7 +4,7 @@ import pytest
 import torch
 from forward.tiny import some_trees, tiny
 
-from accord.models.sound import model_findings
+from accord.models.model_checks import model_findings
 from accord.types import Tree
 
 

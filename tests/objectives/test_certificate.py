@@ -7,10 +7,10 @@ import pytest
 import torch
 from objectives.rows import VARIANTS, label
 
-from accord.objectives import OBJECTIVES, certify, dpo, ipo, resolve, robust
-from accord.objectives.certificate import _POINTS
+from accord.objectives import OBJECTIVES, dpo, ipo, resolve, robust
 from accord.objectives.closed_forms import CLOSED_FORMS
 from accord.types import LabelledLogps, Logps, PairLogps, PairScores
+from accord.verify.certificate import _POINTS, certify
 
 
 def step_of(bound):

@@ -6,8 +6,9 @@ import pytest
 import torch
 from objectives.rows import pairs
 
-from accord.objectives import certify, resolve
+from accord.objectives import resolve
 from accord.types import LabelledLogps, Logps, UsageError
+from accord.verify.certificate import certify
 
 
 @pytest.fixture

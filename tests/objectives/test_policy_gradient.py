@@ -12,7 +12,7 @@ from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, dpo_on_exact_pref
 from oracles import policy_gradient as oracle
 
 from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, kl_terms, value_losses
-from accord.online.advantages import gae, group_advantages, kl_penalised, leave_one_out, spread
+from accord.rollouts.advantages import gae, group_advantages, kl_penalised, leave_one_out, spread
 from accord.types import UsageError
 
 OPTIONS = {"dr_grpo": {"max_tokens": 7.0}}

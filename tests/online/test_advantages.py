@@ -5,7 +5,7 @@ import pytest
 import torch
 from oracles import policy_gradient as oracle
 
-from accord.online.advantages import (
+from accord.rollouts.advantages import (
     AdaptiveKL,
     RunningBaseline,
     gae,

@@ -13,12 +13,12 @@ from evaluate.judges.server import reply, serving
 from training.helpers import json_lines
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.evaluate.judges.asking import Failed
-from accord.evaluate.judges.grading import Grading
-from accord.online.rewards import judge as module
-from accord.online.rewards.judge import GIVE_UP
-from accord.online.rewards.load import load_rewards
+from accord.cli.app import app
+from accord.rewards import judge as module
+from accord.rewards.judge import GIVE_UP
+from accord.rewards.judges.asking import Failed
+from accord.rewards.judges.grading import Grading
+from accord.rewards.load import load_rewards
 from accord.types import Turn, UsageError
 
 ASKED = (Turn("user", "Why is the sky blue?"),)
@@ -380,7 +380,7 @@ def test_without_httpx_the_extra_is_named(judge, monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "httpx", None)
-    monkeypatch.delitem(sys.modules, "accord.evaluate.judges.endpoint")
+    monkeypatch.delitem(sys.modules, "accord.rewards.judges.endpoint")
     with pytest.raises(UsageError, match=r"accord\[judge\]"):
         judge("http://127.0.0.1:9/v1")
 

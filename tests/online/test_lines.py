@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from accord.online.lines import GrowingFile
+from accord.data.growing_file import GrowingFile
 from accord.types import CheckpointError, UsageError
 
 HOW = {"model": "m", "seed": 1}

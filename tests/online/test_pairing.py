@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accord.online.pairing import FEW, POLICIES, SAME, TIED, Pairing
+from accord.rollouts.pairing import FEW, POLICIES, SAME, TIED, Pairing
 from accord.types import UsageError
 
 REWARDS = [0.5, 2.0, None, 1.0, 0.5]

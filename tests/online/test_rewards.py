@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from accord.online.rewards.constraints import CHECKS, constraints
-from accord.online.rewards.function import PATIENCE, Function
-from accord.online.rewards.load import load_rewards, weighed
-from accord.online.rewards.reward import Rewards, Weighted
-from accord.online.rewards.verify import final_answer, final_number, too_long
+from accord.rewards.constraints import CHECKS, constraints
+from accord.rewards.function import PATIENCE, Function
+from accord.rewards.load import load_rewards, weighed
+from accord.rewards.reward import Rewards, Weighted
+from accord.rewards.verify import final_answer, final_number, too_long
 from accord.types import Turn, UsageError
 
 ASKED = (Turn("user", "How many?"),)

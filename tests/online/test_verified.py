@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pytest
 
-from accord.online.rewards.constraints import DEEPEST, constraints
-from accord.online.rewards.ifeval import READERS
-from accord.online.rewards.load import load_rewards
-from accord.online.rewards.reward import PerAnswer, Rewards, Weighted, number
-from accord.online.rewards.verify import LONGEST, final_answer, final_number, fits
+from accord.rewards.constraints import DEEPEST, constraints
+from accord.rewards.ifeval import READERS
+from accord.rewards.load import load_rewards
+from accord.rewards.reward import PerAnswer, Rewards, Weighted, number
+from accord.rewards.verify import LONGEST, final_answer, final_number, fits
 from accord.types import Turn, UsageError
 
 ASKED = (Turn("user", "How many?"),)

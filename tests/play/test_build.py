@@ -10,7 +10,7 @@ import pytest
 from conftest import assert_no_faults
 from typer.testing import CliRunner
 
-from accord.cli import app
+from accord.cli.app import app
 from accord.play import build
 
 MODULES = sorted(build.PAGE.rglob("*.js"))

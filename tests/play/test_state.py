@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from accord.flags import build
+from accord.config.build import build
 from accord.objectives import resolve
 
 

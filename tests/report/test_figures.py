@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from accord.report.figures import HEIGHT, WIDTH, Line, Mark, chart, smooth, thin
-from accord.report.plane import LEFT, RIGHT, TOP, ticks
+from accord.pages.figures import HEIGHT, WIDTH, Line, Mark, chart, smooth, thin
+from accord.pages.plane import LEFT, RIGHT, TOP, ticks
 
 
 def points_of(svg) -> list[tuple[float, float]]:

@@ -11,13 +11,13 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, run
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.evaluate.statistics import accuracy
-from accord.report.curves import marks
-from accord.report.page import heat, render, write_report
-from accord.report.tables import differences, margin_gain, slices
-from accord.report.verdict import verdict
-from accord.training.recorded import Recorded
+from accord.cli.app import app
+from accord.evaluate.intervals import accuracy
+from accord.pages.curves import marks
+from accord.pages.run import heat, render, write_report
+from accord.pages.tables import differences, margin_gain, slices
+from accord.pages.verdict import verdict
+from accord.runs.recorded import Recorded
 from accord.types import UsageError
 
 EVIL = '<script>alert("x")</script><img src=https://evil.example/a.png>&amp;{{ 7*7 }}'

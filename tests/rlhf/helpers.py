@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import write_rows
 
-from accord.training.display import Display
+from accord.runs.display import Display
 
 TIMES = {
     "seconds",

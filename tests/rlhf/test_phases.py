@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from accord.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe, knobs
+from accord.campaign.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe, knobs
 from accord.types import UsageError
 
 BASE = {

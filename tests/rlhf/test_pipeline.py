@@ -13,15 +13,15 @@ from rlhf.helpers import again, contents, die, log, steady
 from training.helpers import json_lines
 from typer.testing import CliRunner
 
-from accord.cli import app
-from accord.online.rewards.model import ModelReward
-from accord.rlhf import measured, pipeline, proxy, stages, verdict
-from accord.rlhf.phases import PPO, Recipe
-from accord.rlhf.pipeline import Terms, rlhf
-from accord.rlhf.show import rlhf_lines
+from accord.campaign.rlhf import measured, pipeline, proxy, stages, verdict
+from accord.campaign.rlhf.phases import PPO, Recipe
+from accord.campaign.rlhf.pipeline import Terms, rlhf
+from accord.cli.app import app
+from accord.pages.rlhf_lines import rlhf_lines
+from accord.rewards.model import ModelReward
+from accord.runs.display import SilentDisplay
+from accord.runs.folder import RunFolder
 from accord.training import loop, run
-from accord.training.display import SilentDisplay
-from accord.training.folder import RunFolder
 from accord.types import Refused, Turn, UsageError
 
 SILENT = SilentDisplay()

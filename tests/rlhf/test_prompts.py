@@ -7,11 +7,11 @@ from collections import Counter
 import pytest
 from conftest import write_rows
 
-from accord.config import DataConfig
+from accord.campaign.rlhf import prompts
+from accord.campaign.rlhf.prompts import require_apart, require_plain, slice_of, write_prompts
+from accord.config.schema import DataConfig
 from accord.data.columns import other_columns
 from accord.data.prompts import read_prompts
-from accord.rlhf import prompts
-from accord.rlhf.prompts import require_apart, require_plain, slice_of, write_prompts
 from accord.types import DataError, UsageError
 
 

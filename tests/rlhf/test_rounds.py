@@ -13,16 +13,16 @@ from typer.testing import CliRunner
 
 from accord.assess import rollouts
 from accord.assess.opened import open_model
-from accord.cli import app
+from accord.campaign.rlhf import measured, rounds
+from accord.campaign.rlhf.measured import Scored
+from accord.campaign.rlhf.rounds import Rounds, Terms, iterate
+from accord.cli.app import app
+from accord.config.build import build
 from accord.evaluate import probe
-from accord.flags import build
-from accord.rlhf import measured, rounds
-from accord.rlhf.measured import Scored
-from accord.rlhf.rounds import Rounds, Terms, iterate
-from accord.rlhf.show import rounds_lines
+from accord.pages.rlhf_lines import rounds_lines
+from accord.runs.display import SilentDisplay
+from accord.runs.folder import RunFolder
 from accord.training import loop, run
-from accord.training.display import SilentDisplay
-from accord.training.folder import RunFolder
 from accord.types import DataError, Refused, UsageError
 
 SILENT = SilentDisplay()
@@ -125,7 +125,7 @@ def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_fold
     folder, _ = straight
     questions = [line["prompt"] for line in json_lines(folder / "held_out.jsonl")]
     opened = open_model(str(folder / "round-2/run"))
-    from accord.rlhf.measured import start_of
+    from accord.campaign.rlhf.measured import start_of
     from accord.types import Turn
 
     prompt = tuple(opened.template.question((Turn("user", questions[0]),)))

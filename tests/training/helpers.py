@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import accord
-from accord.flags import build
+from accord.config.build import build
+from accord.runs.display import SilentDisplay
+from accord.runs.signals import Stop
 from accord.training import loop
-from accord.training.display import SilentDisplay
-from accord.training.prepare import prepare
-from accord.training.ready import Ready
-from accord.training.signals import Stop
+from accord.training.prepared import Ready
+from accord.training.setup.offline import prepare
 
 DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
 

@@ -7,8 +7,8 @@ from training.helpers import run
 
 from accord.auditing.run import audit_rows, some_prompts
 from accord.data.read import read
-from accord.report.page import render
-from accord.training.recorded import Recorded
+from accord.pages.run import render
+from accord.runs.recorded import Recorded
 
 QUIET = {"monitor.samples": 0}
 

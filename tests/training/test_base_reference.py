@@ -10,9 +10,9 @@ from training.helpers import labelled_rows, metrics, ready_for, run
 from accord.forward.reference import AdaptersOff
 from accord.models.load import load
 from accord.objectives import resolve
-from accord.training import independent
-from accord.training.references import choose_reference
+from accord.training.setup.references import choose_reference
 from accord.types import Refused, UsageError
+from accord.verify import independent
 
 
 @pytest.fixture(scope="module")

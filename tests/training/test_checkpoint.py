@@ -10,7 +10,7 @@ import torch
 from training.helpers import run
 
 import accord
-from accord.training import checkpoint, files
+from accord.runs import checkpoint, files
 from accord.types import CheckpointError
 
 TENSORS = {"master/w": torch.arange(6.0).reshape(2, 3), "exp_avg/w": torch.zeros(2, 3)}

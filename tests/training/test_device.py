@@ -16,8 +16,8 @@ from torch.optim import optimizer
 from training.helpers import json_lines, labelled_rows, metrics, ready_for, run, stopped_after
 
 import accord
+from accord.engine.step import accumulate, make_batch
 from accord.models import load
-from accord.training.step import accumulate, make_batch
 from accord.types import Interrupted
 
 
@@ -29,7 +29,7 @@ def elsewhere(monkeypatch):
         optimizer, "_get_fused_kernels_supported_devices", lambda: [pretend.NAME, "cpu"]
     )
     # the wrapped tensors own no storage that could be measured
-    monkeypatch.setattr("accord.training.memory.kept_bytes", lambda forward, trees: 10**6)
+    monkeypatch.setattr("accord.engine.memory.kept_bytes", lambda forward, trees: 10**6)
     before = torch.__future__.get_swap_module_params_on_conversion()
     # tied weights stay tied on their way, as to a GPU
     torch.__future__.set_swap_module_params_on_conversion(True)

@@ -5,8 +5,8 @@ import math
 
 import pytest
 
-from accord.training.display import Display, LiveDisplay
-from accord.training.sparks import BLOCKS, Sparks, spark
+from accord.runs.display import Display, LiveDisplay
+from accord.runs.sparks import BLOCKS, Sparks, spark
 from accord.types import Finding
 
 FLAG = Finding(

@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file
 from training.helpers import metrics, run, stopped_after
 
-from accord.training import loop, step
+from accord.engine import step
+from accord.training import loop
 from accord.types import Diverged, Interrupted, LossOutput
 
 

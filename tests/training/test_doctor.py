@@ -8,15 +8,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from accord import environment, tested
-from accord.cli import app
-from accord.evaluate import decoding, generate
+from accord.cli.app import app
+from accord.engine import step
+from accord.engine.optimizer import Optimizer
+from accord.environment import settings
+from accord.environment import versions as tested
 from accord.forward import head
 from accord.models import export, reward
-from accord.training import checkpoint, doctor, doctor_libraries, sampled_proofs, step
-from accord.training.doctor import examine
-from accord.training.optim import Optimizer
+from accord.runs import checkpoint
+from accord.sampling import decoding, local
 from accord.types import Finding, LossOutput
+from accord.verify import doctor, doctor_libraries, rollout_proofs
+from accord.verify.doctor import examine
 
 PARTS = (
     "libraries",
@@ -184,7 +187,7 @@ def test_unfit_where_shared_prompts_alone_are_wrong(only, monkeypatch):
 def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkeypatch):
     """The answers are right, by the plain way; the report says so, and by what cause."""
     only("answered")
-    monkeypatch.setattr(environment, "_warned", set())
+    monkeypatch.setattr(settings, "_warned", set())
     monkeypatch.setattr(decoding.Shared, "step", step)
     report = examine("cpu", "float32")
     assert report.healthy and "1 with a warning" in report.verdict
@@ -196,20 +199,20 @@ def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkey
 def test_unfit_where_an_answer_hangs_on_its_neighbours(only, monkeypatch):
     """Row i takes the randomness of its place in the batch, not its own."""
     only("answered")
-    right = generate._answer_batch
+    right = local._answer_batch
 
     def turned(model, prompts, answers, noise, pick, ends):
         right(model, prompts, answers, noise.roll(1, 0), pick, ends)
 
-    monkeypatch.setattr(generate, "_answer_batch", turned)
+    monkeypatch.setattr(local, "_answer_batch", turned)
     assert "others when they are drawn alone" in unfit("llama, K = 1", "llama, K = 2")
 
 
 def test_unfit_where_a_policy_gradient_is_wrong(only, monkeypatch):
     only("gradient")
-    right = sampled_proofs.sampled_losses
+    right = rollout_proofs.sampled_losses
     flipped = lambda *given: -right(*given)  # noqa: E731
-    monkeypatch.setattr(sampled_proofs, "sampled_losses", flipped)
+    monkeypatch.setattr(rollout_proofs, "sampled_losses", flipped)
     assert "is not the formula" in unfit("policy gradient")
 
 
@@ -240,7 +243,7 @@ def test_unfit_where_a_reward_model_comes_back_otherwise(only, monkeypatch):
             model.network.score.weight.mul_(1.1)
         return model
 
-    monkeypatch.setattr("accord.training.doctor_saved.load_reward_model", load)
+    monkeypatch.setattr("accord.verify.doctor_saved.load_reward_model", load)
     assert "other scores than in memory" in unfit("reward model")
 
 

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from training.helpers import plan_held_out_losses, run
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from accord.training.export import export_run
+from accord.runs.export import export_run
 from accord.types import CheckpointError, Refused, UsageError
 
 

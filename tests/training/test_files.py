@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 from safetensors import SafetensorError
 
-from accord.training import files
+from accord.runs import files
 from accord.types import CheckpointError
 
 

@@ -12,12 +12,13 @@ from training.test_invariants import after, records, refused, trees
 
 import accord
 from accord.data.order import Order
+from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.objectives import resolve
-from accord.training import moving, optim, sampling, step
-from accord.training.proofs import _untied
-from accord.training.row_checks import slopes_as_closed
+from accord.training.setup import sample_prompts
 from accord.types import Interrupted, Refused
+from accord.verify.preflight import _untied
+from accord.verify.row_checks import slopes_as_closed
 
 # ---------------------------------------------------------------- gradients
 
@@ -46,18 +47,18 @@ def one_row_more(running, monkeypatch):
 
 
 def added_twice(running, monkeypatch):
-    right = optim.Masters.add_up
+    right = optimizer.Masters.add_up
 
     def twice(self, world):
         right(self, world)
         for grad in self.gradients().values():
             grad.mul_(2)
 
-    monkeypatch.setattr(optim.Masters, "add_up", twice)
+    monkeypatch.setattr(optimizer.Masters, "add_up", twice)
 
 
 def left_over(running, monkeypatch):
-    right = optim.Optimizer.update
+    right = optimizer.Optimizer.update
 
     def update(self, number, norm):
         kept = {name: grad.clone() for name, grad in self.masters.gradients().items()}
@@ -66,7 +67,7 @@ def left_over(running, monkeypatch):
             self.masters.masters[name].grad = grad
         return rate
 
-    monkeypatch.setattr(optim.Optimizer, "update", update)
+    monkeypatch.setattr(optimizer.Optimizer, "update", update)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])  # its own master, and one beside it
@@ -121,9 +122,11 @@ def test_a_baseline_of_the_batch_before(tiny_folder, tmp_path, monkeypatch):
 def test_a_reference_that_moves_otherwise(
     change, says, lora, tiny_folder, pairs_file, tmp_path, monkeypatch
 ):
-    right = moving.Moving.follow
+    right = moving_reference.Moving.follow
     monkeypatch.setattr(
-        moving.Moving, "follow", lambda self, number, policy: change(right, self, number, policy)
+        moving_reference.Moving,
+        "follow",
+        lambda self, number, policy: change(right, self, number, policy),
     )
     settings = {"moving.every": 2, "moving.mix": 0.5}
     assert says in refused(
@@ -132,15 +135,15 @@ def test_a_reference_that_moves_otherwise(
 
 
 def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
-    right, taking, models = sampling.sample, sampling.take, []
+    right, taking, models = sample_prompts.sample, sample_prompts.take, []
 
     def sample(network, *rest, **options):
         with models[-1].as_reference():
             return right(network, *rest, **options)
 
-    monkeypatch.setattr(sampling, "sample", sample)
+    monkeypatch.setattr(sample_prompts, "sample", sample)
     monkeypatch.setattr(
-        sampling, "take", lambda model, *rest: models.append(model) or taking(model, *rest)
+        sample_prompts, "take", lambda model, *rest: models.append(model) or taking(model, *rest)
     )
     changes = {
         "learning_rate": 0.02,
@@ -184,7 +187,7 @@ def test_a_resumed_run_whose_state_is_mixed_up(tiny_folder, pairs_file, tmp_path
     """
     with stopped_after(monkeypatch, 2), pytest.raises(Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run")
-    right = optim.Optimizer.load_state
+    right = optimizer.Optimizer.load_state
 
     def load_state(self, tensors, updates):
         first, other = [
@@ -193,7 +196,7 @@ def test_a_resumed_run_whose_state_is_mixed_up(tiny_folder, pairs_file, tmp_path
         held = {key: tensors[key] for key in self.shapes()}
         right(self, held | {f"exp_avg/{first}": held[f"exp_avg/{other}"]}, updates)
 
-    monkeypatch.setattr(optim.Optimizer, "load_state", load_state)
+    monkeypatch.setattr(optimizer.Optimizer, "load_state", load_state)
     with pytest.raises(
         Refused, match=r"1 tensors are not what .*step-000002 has, such as exp_avg/"
     ):

@@ -8,11 +8,12 @@ import pytest
 import torch
 from training.helpers import ready_for
 
-from accord.training import gradient_proofs, gradients, step
-from accord.training.gradient_proofs import Apart, gradient_findings
-from accord.training.gradients import BOOKKEEPING, CEILING, FLOOR, allowed, relative
-from accord.training.proofs import noise_floor, probe
-from accord.training.step import make_batch
+from accord.engine import gradients, step
+from accord.engine.gradients import BOOKKEEPING, CEILING, FLOOR, allowed, relative
+from accord.engine.step import make_batch
+from accord.verify import gradient_proofs
+from accord.verify.gradient_proofs import Apart, gradient_findings
+from accord.verify.preflight import noise_floor, probe
 
 METHODS = ("dpo", "ipo", "kto", "simpo", "orpo", "sft", "bradley_terry")
 

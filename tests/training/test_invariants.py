@@ -10,14 +10,18 @@ from conftest import pair_rows, write_rows
 from training.helpers import json_lines, labelled_rows, run
 
 from accord.data.order import Order
+from accord.engine import optimizer, step
+from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.reference import Frozen
 from accord.objectives import resolve
-from accord.training import checkpoint, independent, loop, optim, prepare, step
-from accord.training.independent import order_finding
-from accord.training.row_checks import bookkeeping, losses_as_closed, metrics_as_recorded
-from accord.training.step import Batch
+from accord.runs import checkpoint
+from accord.training import loop
+from accord.training.setup import offline
 from accord.types import LossOutput, PairLogps, Refused, Tree
+from accord.verify import independent
+from accord.verify.independent import order_finding
+from accord.verify.row_checks import bookkeeping, losses_as_closed, metrics_as_recorded
 
 # ---------------------------------------------------------------- pure checks
 
@@ -232,20 +236,20 @@ def test_what_goes_wrong_later(act, check, says, tiny_folder, pairs_file, tmp_pa
 
 def test_a_cache_that_was_never_filled(tiny_folder, pairs_file, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        prepare, "cached_reference", lambda ready, display, stop, own: ready.learner.reference
+        offline, "cached_reference", lambda ready, display, stop, own: ready.learner.reference
     )
     said = refused(tiny_folder, pairs_file, tmp_path / "run", reference="cached", lora=False)
     assert "running.reference" in said and "must not move" in said
 
 
 def test_masters_in_low_precision(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    right = optim.Masters.__init__
+    right = optimizer.Masters.__init__
 
     def init(self, trainable):
         right(self, trainable)
         self.masters = dict(trainable)
 
-    monkeypatch.setattr(optim.Masters, "__init__", init)
+    monkeypatch.setattr(optimizer.Masters, "__init__", init)
     said = refused(
         tiny_folder, pairs_file, tmp_path / "run", dtype="bfloat16", learning_rate=1e-6, lora=False
     )
@@ -253,7 +257,7 @@ def test_masters_in_low_precision(tiny_folder, pairs_file, tmp_path, monkeypatch
 
 
 def test_updates_that_do_not_reach_the_network(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(optim.Masters, "publish", lambda self: None)
+    monkeypatch.setattr(optimizer.Masters, "publish", lambda self: None)
     assert "did not reach it" in refused(
         tiny_folder, pairs_file, tmp_path / "run", dtype="bfloat16"
     )
@@ -313,7 +317,7 @@ def test_followed_coordinates_lie_inside_any_tensor(size):
     """float32 rounds 28,311,551 up: the last weight of SmolLM2's embedding would lie behind its
     end.
     """
-    from accord.training.followed import COORDINATES, spread
+    from accord.verify.weight_probes import COORDINATES, spread
 
     index = spread(torch.empty(1).expand(size)).tolist()
     assert index == sorted(set(index)) and len(index) == min(COORDINATES, size)

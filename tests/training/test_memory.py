@@ -10,13 +10,13 @@ from forward.tiny import some_trees, tiny
 from training.helpers import json_lines, metrics, ready_for, run
 
 import accord
+from accord.engine import memory
+from accord.engine.memory import Estimate, fit_into_memory, fitting, is_out_of_memory, kept_bytes
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.logps import tree_logps
 from accord.models.lora import add_lora
 from accord.models.recompute import recompute_activations
-from accord.training import memory
-from accord.training.memory import Estimate, fit_into_memory, fitting, is_out_of_memory, kept_bytes
 from accord.types import Refused, Tree
 
 
@@ -175,7 +175,7 @@ def small_machine(monkeypatch):
 
         monkeypatch.setattr(Forward, "__call__", call)
         monkeypatch.setattr(memory, "estimate", lambda *_: estimate_of(1, 1.0, 0))
-        monkeypatch.setattr("accord.training.prepare.prove", lambda *_, **__: [])
+        monkeypatch.setattr("accord.training.setup.offline.prove", lambda *_, **__: [])
 
     return limit
 

@@ -9,12 +9,13 @@ import torch
 from training.helpers import metrics, ready_for, run
 
 import accord
-from accord.report.page import write_report
-from accord.training import checkpoint, loop
-from accord.training.display import SilentDisplay
-from accord.training.folder import RunFolder
-from accord.training.signals import Stop
-from accord.training.state import Run
+from accord.pages.run import write_report
+from accord.runs import checkpoint
+from accord.runs.display import SilentDisplay
+from accord.runs.folder import RunFolder
+from accord.runs.signals import Stop
+from accord.training import loop
+from accord.training.progress import Run
 from accord.types import UsageError
 
 MOVING = ["reference=moving", "moving.every=2", "moving.mix=0.25"]

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import Parameter
 
-from accord.config import TrainConfig
-from accord.training.optim import Masters, Optimizer, schedule
+from accord.config.schema import TrainConfig
+from accord.engine.optimizer import Masters, Optimizer, schedule
 
 SHAPES = {"matrix": (3, 4), "norm": (4,)}
 

@@ -8,13 +8,15 @@ import pytest
 import torch
 from training.helpers import ready_for, run
 
+from accord.engine import gradients, step
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.reference import Frozen
+from accord.models.trainable import make_trainable
 from accord.objectives import resolve
-from accord.training import gradients, prepare, proofs, step
-from accord.training.prepare import make_trainable
+from accord.training.setup import offline
 from accord.types import LossOutput, Refused
+from accord.verify import preflight
 
 CHECKS = {
     "step0.objective",
@@ -55,11 +57,11 @@ def test_proofs_leave_the_run_as_it_was(tiny_folder, pairs_file, monkeypatch):
     """Weights, moments and gradients are untouched by them."""
     before = {}
 
-    def remember(learner, optimizer, trees, *, prove=proofs.prove, **options):
+    def remember(learner, optimizer, trees, *, prove=preflight.prove, **options):
         before.update({name: tensor.clone() for name, tensor in optimizer.state().items()})
         return prove(learner, optimizer, trees, **options)
 
-    monkeypatch.setattr(prepare, "prove", remember)
+    monkeypatch.setattr(offline, "prove", remember)
     ready = ready_for(tiny_folder, pairs_file)
     after = ready.optimizer.state()
     assert before.keys() == after.keys() and all(
@@ -76,7 +78,7 @@ def other_objective(patch):
     """`ipo` is configured and `dpo` runs, as in three tools."""
     dpo = resolve("dpo")
     lose = lambda objective, policy, reference, context: dpo.losses(policy, reference)  # noqa: E731
-    patch.setattr(step, "row_losses", lose), patch.setattr(proofs, "row_losses", lose)
+    patch.setattr(step, "row_losses", lose), patch.setattr(preflight, "row_losses", lose)
 
 
 def flipped_sign(patch):
@@ -84,7 +86,7 @@ def flipped_sign(patch):
         output = right(objective, policy, reference, context)
         return LossOutput(-output.losses)
 
-    patch.setattr(step, "row_losses", lose), patch.setattr(proofs, "row_losses", lose)
+    patch.setattr(step, "row_losses", lose), patch.setattr(preflight, "row_losses", lose)
 
 
 def other_weights(patch):
@@ -107,7 +109,7 @@ def after_choice(patch, change):
         change(model)
         return chosen
 
-    patch.setattr(prepare, "choose", choosing)
+    patch.setattr(offline, "choose", choosing)
 
 
 def dropout_in_the_network(patch):
@@ -145,7 +147,7 @@ def batch_in_the_loss(patch):
         # 12: the certificate's points pass
         return output if rows == 12 else LossOutput(output.losses / rows)
 
-    patch.setattr(step, "row_losses", lose), patch.setattr(proofs, "row_losses", lose)
+    patch.setattr(step, "row_losses", lose), patch.setattr(preflight, "row_losses", lose)
 
 
 def off_by_one(patch):
@@ -155,7 +157,7 @@ def off_by_one(patch):
         layout = pack(trees, *device)
         return replace(layout, source=(layout.source + 1).clamp(max=len(layout.ids) - 1))
 
-    patch.setattr(proofs, "pack", shifted)
+    patch.setattr(preflight, "pack", shifted)
 
 
 def prompt_scored(patch):
@@ -164,7 +166,7 @@ def prompt_scored(patch):
         first = trees[0].prompt[-1]
         return replace(layout, targets=torch.cat([torch.tensor([first]), layout.targets]))
 
-    patch.setattr(proofs, "pack", more)
+    patch.setattr(preflight, "pack", more)
 
 
 def nothing_trainable(patch):
@@ -173,7 +175,7 @@ def nothing_trainable(patch):
         model.root.requires_grad_(False)
         return weights
 
-    patch.setattr(prepare, "make_trainable", freeze)
+    patch.setattr(offline, "make_trainable", freeze)
 
 
 def stray_norm(patch):
@@ -184,7 +186,7 @@ def stray_norm(patch):
         model.network.model.norm.weight.requires_grad_(True)
         return weights
 
-    patch.setattr(prepare, "make_trainable", also)
+    patch.setattr(offline, "make_trainable", also)
 
 
 SABOTAGE = {
@@ -220,7 +222,7 @@ def test_sabotage_is_refused(sabotage, tiny_folder, pairs_file, tmp_path, monkey
 
 def test_probe_has_both_labels_and_several_prompts(tiny_folder, pairs_file):
     trees = ready_for(tiny_folder, pairs_file, method="kto").rows.trees
-    chosen = proofs.probe(trees)
-    assert len(chosen) == proofs.PROBE and {t.desirable for t in chosen} == {True, False}
+    chosen = preflight.probe(trees)
+    assert len(chosen) == preflight.PROBE and {t.desirable for t in chosen} == {True, False}
     assert len({t.prompt for t in chosen}) >= 2
-    assert proofs.probe(trees[:1]) == trees[:1]
+    assert preflight.probe(trees[:1]) == trees[:1]

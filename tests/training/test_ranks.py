@@ -21,13 +21,16 @@ from training.worlds import GONE, in_world, rank, resume, train
 from typer.testing import CliRunner
 
 import accord
-from accord.cli import app
-from accord.distributed import ALONE, World, joined
-from accord.training import checkpoint, loop, prepare, step
-from accord.training.display import SilentDisplay
+from accord.cli.app import app
+from accord.distributed.world import ALONE, World, joined
+from accord.engine import step
+from accord.engine.step import accumulate, make_batch
+from accord.forward.sharded import choose_parallel
+from accord.runs import checkpoint
+from accord.runs.display import SilentDisplay
+from accord.training import loop
 from accord.training.run import dry_run
-from accord.training.sharding import choose_parallel
-from accord.training.step import accumulate, make_batch
+from accord.training.setup import offline
 from accord.types import Interrupted, Refused, UsageError
 
 
@@ -400,7 +403,7 @@ def refusing(who) -> None:
         def refuse(*args, **keywords):
             raise Refused("step0.mask: this machine scores other tokens")
 
-        prepare.prove = refuse
+        offline.prove = refuse
 
 
 def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
@@ -416,8 +419,8 @@ def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
 
 def reading_other_rows(who) -> None:
     if who == 1:
-        load = prepare.load_rows
-        prepare.load_rows = lambda config, path, *args: load(
+        load = offline.load_rows
+        offline.load_rows = lambda config, path, *args: load(
             config, path.replace("pairs", "others"), *args
         )
 

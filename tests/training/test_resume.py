@@ -14,7 +14,8 @@ from training.helpers import json_lines, run, stopped_after
 
 import accord
 from accord.assess.opened import open_model
-from accord.training import checkpoint, loop
+from accord.runs import checkpoint
+from accord.training import loop
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
 CASES = {
@@ -327,14 +328,14 @@ def test_sigterm(tiny_folder, pairs_file, tmp_path):
 
 def test_signal_before_the_first_step(tiny_folder, pairs_file, tmp_path, monkeypatch):
     """Nothing to save yet: the folder says why and can be used again."""
-    from accord.training import prepare
+    from accord.training.setup import offline
 
-    def stopping(*args, right=prepare.make_trainable):
+    def stopping(*args, right=offline.make_trainable):
         os.kill(os.getpid(), signal.SIGTERM)
         return right(*args)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(prepare, "make_trainable", stopping)
+        patch.setattr(offline, "make_trainable", stopping)
         run(tiny_folder, pairs_file, tmp_path / "run")
     assert "SIGTERM" in (tmp_path / "run/refused.txt").read_text()
     assert run(tiny_folder, pairs_file, tmp_path / "run", steps=1).steps == 1

@@ -14,10 +14,10 @@ from accord.evaluate.records import Records
 from accord.evaluate.scores import calibration_error, reward_model_figures
 from accord.forward.scores import SCORE_PATHS, scored
 from accord.models.reward import load_reward_model, with_score_head
-from accord.training import proofs
-from accord.training.export import export_run
-from accord.training.independent import by_definition
+from accord.runs.export import export_run
 from accord.types import DataError, Refused, Tree, UsageError
+from accord.verify import preflight
+from accord.verify.independent import by_definition
 
 
 def gpt2_folder(root, tokenizer):
@@ -196,7 +196,7 @@ def read_too_early(patch):
         layout, last = scored(trees, *device)
         return layout, last - 1
 
-    patch.setattr(proofs, "scored", early)
+    patch.setattr(preflight, "scored", early)
 
 
 def head_skipped(patch):

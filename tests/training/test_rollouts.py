@@ -14,21 +14,25 @@ from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
 import accord
+from accord.cli import dry_run
 from accord.data.templates import make_template
+from accord.engine import rollout_losses
 from accord.models.load import load
 from accord.objectives import POLICY_OBJECTIVES, resolve
-from accord.online.batches import Answer, made
-from accord.online.estimates import Carried
-from accord.online.pairing import Pairing
-from accord.online.rewards.reward import Rewards, Weighted
-from accord.report.page import write_report
-from accord.training import dry, online, rollouts, sampled, sampled_proofs
-from accord.training.answered import judged
-from accord.training.export import checkpointed
-from accord.training.files import read_json
-from accord.training.folder import RunFolder
-from accord.training.sampled_proofs import certify_policy
+from accord.pages.run import write_report
+from accord.rewards.reward import Rewards, Weighted
+from accord.rollouts import source
+from accord.rollouts.batches import Answer, made
+from accord.rollouts.estimates import Carried
+from accord.rollouts.pairing import Pairing
+from accord.runs.export import checkpointed
+from accord.runs.files import read_json
+from accord.runs.folder import RunFolder
+from accord.training.rollout_evaluation import judged
+from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
+from accord.verify import rollout_proofs
+from accord.verify.rollout_proofs import certify_policy
 
 METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
 SMALL = {
@@ -104,9 +108,9 @@ def test_batches_are_drawn_once(tiny_folder, prompts, tmp_path, monkeypatch):
     batch is not.
     """
     drawn = []
-    answered = rollouts.Source._answered
+    answered = source.Source._answered
     monkeypatch.setattr(
-        rollouts.Source,
+        source.Source,
         "_answered",
         lambda self, number, attempt: drawn.append(number) or answered(self, number, attempt),
     )
@@ -492,10 +496,10 @@ def test_the_certificate_finds_another_loss(method, monkeypatch):
     )
     objective = resolve(method, options)
     assert certify_policy(objective).verdict == "ok"
-    losses = sampled.sampled_losses
+    losses = rollout_losses.sampled_losses
     for wrong in (lambda x: -x, lambda x: 2 * x, lambda x: x / 3, lambda x: x.flip(0)):
         monkeypatch.setattr(
-            sampled_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a))
+            rollout_proofs, "sampled_losses", lambda *a, wrong=wrong: wrong(losses(*a))
         )
         assert certify_policy(objective).refused
 
@@ -504,14 +508,14 @@ def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch)
     """Log-probs of other answers than those that are trained on:
     ratios that do not start from 1.
     """
-    measured = rollouts._measured
+    measured = source._measured
 
     def stale(own, pack, learner, start):
         measured(own, pack, learner, start)
         for answer in own:
             answer.logps = [value - 1 for value in answer.logps]
 
-    monkeypatch.setattr(rollouts, "_measured", stale)
+    monkeypatch.setattr(source, "_measured", stale)
     said = refused(tiny_folder, prompts, tmp_path)
     assert "step0.on_policy" in said
 
@@ -519,7 +523,7 @@ def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch)
 def test_any_split_gives_one_gradient(tiny_folder, prompts):
     from dataclasses import replace
 
-    from accord.training.step import Batch, accumulate
+    from accord.engine.step import Batch, accumulate
 
     ready = ready_for(
         tiny_folder,
@@ -548,7 +552,7 @@ def test_a_dry_run_shows_the_first_answers(method, sides, tiny_folder, prompts):
         assignments=[f"{k}={json.dumps(v)}" for k, v in SMALL.items()],
     )
     stream = io.StringIO()
-    shown = dry.show(ready, stream)["shown"]
+    shown = dry_run.show(ready, stream)["shown"]
     assert [len(one["completions"]) for one in shown] == [len(sides)] * 2
     assert re.findall(r"^  (\w+) +⟦", stream.getvalue(), re.M) == sides * 2
     assert all(str(prompts / "train.txt") in one["at"] for one in shown)

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 import accord
 from accord.objectives import resolve
 from accord.training import loop
-from accord.training.references import choose_reference
+from accord.training.setup.references import choose_reference
 
 FILES = {
     "config.yaml",

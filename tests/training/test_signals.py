@@ -11,24 +11,26 @@ from training.helpers import json_lines, run
 from training.test_resume import same
 
 import accord
-from accord.distributed import World
+from accord.distributed.world import World
 from accord.evaluate import held_out
 from accord.forward.reference import Cached
 from accord.models import export
-from accord.training import checkpoint, loop, prepare, rows
-from accord.training.folder import RunFolder
+from accord.runs import checkpoint
+from accord.runs.folder import RunFolder
+from accord.runs.signals import Stop, stop_on_signals
+from accord.training import loop
 from accord.training.run import _restartable
-from accord.training.signals import Stop, stop_on_signals
+from accord.training.setup import offline, rows
 from accord.types import CheckpointError, Interrupted
 
 # Phase -> (what is called in it, its name, the call at which the signal comes)
 PHASES = {
-    "loading": (prepare, "load", 1),
+    "loading": (offline, "load", 1),
     "tokenising": (rows, "encode", 1),
     "tokenising held-out rows": (rows, "encode", 2),
-    "forward path": (prepare, "choose", 1),
+    "forward path": (offline, "choose", 1),
     "reference pass": (Cached, "_write", 1),
-    "proofs": (prepare, "prove", 1),
+    "proofs": (offline, "prove", 1),
     "first evaluation": (held_out, "evaluate", 1),
     "training": (loop, "accumulate", 1),
     "training, later": (loop, "accumulate", 4),

@@ -10,7 +10,7 @@ import torch
 from conftest import pair_rows, write_rows
 from training.helpers import labelled_rows, ready_for
 
-from accord.training.step import accumulate, denominator, make_batch, whole_batch_context
+from accord.engine.step import accumulate, denominator, make_batch, whole_batch_context
 from accord.types import Refused
 
 METHODS = (

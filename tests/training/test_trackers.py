@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from training.helpers import json_lines, metrics, run
 
-from accord.training.trackers import TRACKERS
+from accord.runs.trackers import TRACKERS
 from accord.types import UsageError
 
 

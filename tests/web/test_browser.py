@@ -10,7 +10,7 @@ from web.test_watch import root  # noqa: F401
 
 uvicorn = pytest.importorskip("uvicorn")
 pytest.importorskip("fastapi")
-from accord.web.watch import create_app  # noqa: E402
+from accord.pages.watch import create_app  # noqa: E402
 
 BROWSER = (
     shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -9,13 +9,13 @@ from conftest import pair_rows, write_rows
 from training.helpers import run
 from typer.testing import CliRunner
 
-from accord.cli import app as cli
+from accord.cli.app import app as cli
 
 pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
-from accord.web import watch
-from accord.web.watch import create_app, found
+from accord.pages import watch
+from accord.pages.watch import create_app, found
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from accord.engine import gradients, step
 from accord.forward import choose, logps
-from accord.training import gradients, independent, loop, prepare, proofs, step
+from accord.training import loop
+from accord.training.setup import offline
+from accord.verify import independent, preflight
 from benchmarks.silentbench.world import World
 
 
@@ -11,7 +14,7 @@ def everywhere(world: World, name: str, value: object) -> None:
     """Replace a function in every module of training that imported it: a bug has no second, sound
     copy.
     """
-    for module in (step, proofs, gradients, independent, loop, prepare):
+    for module in (step, preflight, gradients, independent, loop, offline):
         if hasattr(module, name):
             world.patch(module, name, value)
 
@@ -38,7 +41,7 @@ def later(change, options: dict | None = None):
             chosen = choose.choose(model, probe, wanted)
             return change(world, chosen) or chosen
 
-        world.patch(prepare, "choose", choosing)
+        world.patch(offline, "choose", choosing)
 
     return spoil
 

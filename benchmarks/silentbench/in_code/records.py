@@ -7,7 +7,8 @@ from dataclasses import replace
 import torch
 
 from accord.models import export
-from accord.training import checkpoint, loop
+from accord.runs import checkpoint
+from accord.training import loop
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.world import World
 
@@ -95,7 +96,7 @@ def resumed(world: World, change) -> None:
     """Train six of ten updates, stop as by a signal, change something, resume; what is said aloud
     becomes an error.
     """
-    from accord.training.display import Display
+    from accord.runs.display import Display
     from accord.training.run import resume
     from accord.types import Interrupted, Refused
     from benchmarks.silentbench import accord_side

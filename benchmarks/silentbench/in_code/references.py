@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from accord.forward import reference
-from accord.training import prepare
+from accord.training.setup import offline
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during
 from benchmarks.silentbench.in_code.trl_patches import _roll_reference, trl_loss, trl_made
@@ -36,7 +36,7 @@ def shared_reference(world: World) -> None:
 def cache_forgotten(world: World) -> None:
     """The cache is announced, and the live policy is asked all the same."""
     world.options |= {"reference": "cached", "lora": False}
-    world.patch(prepare, "cached_reference", lambda ready, *rest: ready.learner.reference)
+    world.patch(offline, "cached_reference", lambda ready, *rest: ready.learner.reference)
 
 
 def cache_misaligned(world: World) -> None:
@@ -69,7 +69,7 @@ def cache_stale(world: World) -> None:
 
 
 def stray_norm(world: World) -> None:
-    right = prepare.make_trainable
+    right = offline.make_trainable
 
     def also(config, model):
         weights = right(config, model)
@@ -77,7 +77,7 @@ def stray_norm(world: World) -> None:
         return weights
 
     world.options["reference"] = "adapter_off"
-    world.patch(prepare, "make_trainable", also)
+    world.patch(offline, "make_trainable", also)
 
 
 def base_moves(world: World, run) -> None:

@@ -10,8 +10,9 @@ from accord.data.templates import Template
 from accord.forward import logps
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
-from accord.training import proofs, rows
+from accord.training.setup import rows
 from accord.types import PairLogps
+from accord.verify import preflight
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import everywhere, later, with_path
 from benchmarks.silentbench.in_code.trl_patches import trl_inputs
@@ -31,7 +32,7 @@ def off_by_one(world: World) -> None:
         layout = pack(trees, *device)
         return replace(layout, source=(layout.source + 1).clamp(max=len(layout.ids) - 1))
 
-    world.patch(logps, "pack", shifted), world.patch(proofs, "pack", shifted)
+    world.patch(logps, "pack", shifted), world.patch(preflight, "pack", shifted)
 
 
 def prompt_scored(world: World, chosen) -> None:

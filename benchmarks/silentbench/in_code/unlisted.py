@@ -9,9 +9,10 @@ from dataclasses import replace
 import torch
 
 from accord.data.order import Order
+from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.forward import reference
-from accord.training import moving, optim, prepare, sampling, step
+from accord.training.setup import offline, sample_prompts
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during, everywhere, later, with_path
 from benchmarks.silentbench.in_code.records import resumed
@@ -48,7 +49,7 @@ def padding_counted(world: World, run) -> None:
 
 def gradient_kept(world: World, run) -> None:
     """The gradient of the update before is still there when the next one is added."""
-    right = optim.Optimizer.update
+    right = optimizer.Optimizer.update
 
     def update(self, number, norm):
         kept = {name: grad.clone() for name, grad in self.masters.gradients().items()}
@@ -57,19 +58,19 @@ def gradient_kept(world: World, run) -> None:
             self.masters.masters[name].grad = grad
         return rate
 
-    world.patch(optim.Optimizer, "update", update)
+    world.patch(optimizer.Optimizer, "update", update)
 
 
 def summed_twice(world: World, run) -> None:
     """Ranks' gradients are added up once more."""
-    right = optim.Masters.add_up
+    right = optimizer.Masters.add_up
 
     def twice(self, ranks):
         right(self, ranks)
         for grad in self.gradients().values():
             grad.mul_(2)
 
-    world.patch(optim.Masters, "add_up", twice)
+    world.patch(optimizer.Masters, "add_up", twice)
 
 
 def end_of_chosen_masked(world: World, chosen) -> None:
@@ -109,12 +110,12 @@ def long_rows_cut(world: World, chosen) -> None:
 
 def schedule_twice(world: World) -> None:
     """The schedule is stepped twice an update."""
-    right = optim.Optimizer.rate
-    world.patch(optim.Optimizer, "rate", lambda self, number: right(self, 2 * number))
+    right = optimizer.Optimizer.rate
+    world.patch(optimizer.Optimizer, "rate", lambda self, number: right(self, 2 * number))
 
 
 def no_decay(world: World) -> None:
-    right = optim.Optimizer.__init__
+    right = optimizer.Optimizer.__init__
 
     def init(self, *given):
         right(self, *given)
@@ -123,12 +124,12 @@ def no_decay(world: World) -> None:
 
     world.options["lora"] = False
     world.settings["train.weight_decay"] = 0.1
-    world.patch(optim.Optimizer, "__init__", init)
+    world.patch(optimizer.Optimizer, "__init__", init)
 
 
 def clipped_apart(world: World) -> None:
     """Each tensor is clipped by its own norm."""
-    right = optim.Optimizer.update
+    right = optimizer.Optimizer.update
 
     def update(self, number, norm):
         for master in self.masters.masters.values():
@@ -136,14 +137,14 @@ def clipped_apart(world: World) -> None:
                 torch.nn.utils.clip_grad_norm_([master], 1e-3)
         return right(self, number, norm)
 
-    world.patch(optim.Optimizer, "update", update)
+    world.patch(optimizer.Optimizer, "update", update)
 
 
 def moments_of_others(world: World) -> None:
     """A resumed run gives each weight the moments of another of its shape."""
 
     def change(folder):
-        right = optim.Optimizer.load_state
+        right = optimizer.Optimizer.load_state
 
         def load_state(self, tensors, updates):
             names = list(self.masters.masters)
@@ -157,11 +158,11 @@ def moments_of_others(world: World) -> None:
             others = {
                 f"{key}/{name}": tensors[f"{key}/{moved[name]}"]
                 for name in names
-                for key in optim.MOMENTS
+                for key in optimizer.MOMENTS
             }
             right(self, {**{key: tensors[key] for key in self.shapes()}, **others}, updates)
 
-        world.patch(optim.Optimizer, "load_state", load_state)
+        world.patch(optimizer.Optimizer, "load_state", load_state)
 
     resumed(world, change)
 
@@ -185,7 +186,7 @@ def other_order_on_resume(world: World) -> None:
 
 def sides_swapped_later(world: World, run) -> None:
     """From here on every third row has its answers the other way round, under the same number."""
-    right = prepare.Ready.batch_trees
+    right = offline.Ready.batch_trees
 
     def trees(self, index):
         return [
@@ -193,7 +194,7 @@ def sides_swapped_later(world: World, run) -> None:
             for t in right(self, index)
         ]
 
-    world.patch(prepare.Ready, "batch_trees", trees)
+    world.patch(offline.Ready, "batch_trees", trees)
 
 
 def baseline_of_before(world: World) -> None:
@@ -229,9 +230,9 @@ def following(change):
     def spoil(world: World) -> None:
         world.options["reference"] = "moving"
         world.settings |= {"moving.every": 3, "moving.mix": 0.5}
-        right = moving.Moving.follow
+        right = moving_reference.Moving.follow
         world.patch(
-            moving.Moving,
+            moving_reference.Moving,
             "follow",
             lambda self, number, policy: change(right, self, number, policy),
         )
@@ -254,14 +255,14 @@ def noisy_reference(world: World, run) -> None:
 
 def samples_of_the_base(world: World) -> None:
     """The sampler switches the adapters off."""
-    right = sampling.sample
+    right = sample_prompts.sample
 
     def sample(network, *rest, **options):
         with network_of.as_reference():
             return right(network, *rest, **options)
 
     network_of = None
-    taking = sampling.take
+    taking = sample_prompts.take
 
     def take(model, *rest):
         nonlocal network_of
@@ -270,8 +271,8 @@ def samples_of_the_base(world: World) -> None:
 
     world.settings |= {"monitor.samples": 2, "monitor.sample_tokens": 8}
     world.options["learning_rate"] = 1e-2
-    world.patch(sampling, "sample", sample)
-    world.patch(sampling, "take", take)
+    world.patch(sample_prompts, "sample", sample)
+    world.patch(sample_prompts, "take", take)
 
 
 def mean_of_packs(world: World) -> None:

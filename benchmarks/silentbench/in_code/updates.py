@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import torch
 
+from accord.engine import optimizer, step
 from accord.forward.layout import micro_batches
-from accord.training import optim, step
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during, everywhere
 from benchmarks.silentbench.in_code.trl_patches import trl_loss, trl_made
@@ -47,40 +47,40 @@ def last_micro_batch_lost(world: World) -> None:
 
 
 def low_precision_masters(world: World) -> None:
-    right = optim.Masters.__init__
+    right = optimizer.Masters.__init__
 
     def init(self, trainable):
         right(self, trainable)
         self.masters = dict(trainable)
 
     world.options |= {"dtype": "bfloat16", "learning_rate": 1e-6, "lora": False}
-    world.patch(optim.Masters, "__init__", init)
+    world.patch(optimizer.Masters, "__init__", init)
 
 
 def unpublished(world: World) -> None:
     world.options["dtype"] = "bfloat16"
-    world.patch(optim.Masters, "publish", lambda self: None)
+    world.patch(optimizer.Masters, "publish", lambda self: None)
 
 
 def one_left_out(world: World) -> None:
-    right = optim.Optimizer.__init__
+    right = optimizer.Optimizer.__init__
 
     def init(self, *given):
         right(self, *given)
         self.adamw.param_groups[0]["params"].pop()
 
-    world.patch(optim.Optimizer, "__init__", init)
+    world.patch(optimizer.Optimizer, "__init__", init)
 
 
 def rate_times_three(world: World) -> None:
-    right = optim.Optimizer.__init__
+    right = optimizer.Optimizer.__init__
 
     def init(self, *given):
         right(self, *given)
         rate = self.rate
         self.rate = lambda number: 3 * rate(number)
 
-    world.patch(optim.Optimizer, "__init__", init)
+    world.patch(optimizer.Optimizer, "__init__", init)
 
 
 def moments_forgotten(world: World, run) -> None:

@@ -14,8 +14,8 @@ from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.reference import AdaptersOff, Frozen, Reference
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.training.proofs import probe
 from accord.types import Tree, UsageError
+from accord.verify.preflight import probe
 
 
 @dataclass(frozen=True)

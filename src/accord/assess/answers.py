@@ -12,13 +12,13 @@ import numpy as np
 
 from accord.assess.anchor import Anchor
 from accord.assess.opened import Opened
+from accord.data.rows import Rows
 from accord.data.templates import Template, Unfit
-from accord.evaluate.generate import Prompt, Sample, sample
+from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
 from accord.evaluate.probe import divergences, figures
-from accord.evaluate.statistics import bootstrap_difference, bootstrap_mean
 from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
-from accord.training.rows import Rows
+from accord.sampling.local import Prompt, Sample, sample
 from accord.types import Turn, UsageError
 
 

@@ -17,18 +17,19 @@ from accord.assess.answers import Drawing, Side, divergence, questions, sample_f
 from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import Opened, open_model
-from accord.config import Config
-from accord.evaluate.generate import Sample
+from accord.config.schema import Config
+from accord.data.rows import Rows
 from accord.evaluate.held_out import HeldOut
-from accord.evaluate.judges.verdict import Judge
 from accord.evaluate.records import Records
 from accord.models import fingerprint
 from accord.objectives import BoundObjective, resolve
-from accord.training import examples
-from accord.training.display import SilentDisplay
-from accord.training.files import write_json, writing
-from accord.training.prepare import resolve_objective
-from accord.training.rows import Rows, held_out_of, load_rows
+from accord.objectives.configured import resolve_objective
+from accord.rewards.judges.verdict import Judge
+from accord.runs import held_out_rows
+from accord.runs.display import SilentDisplay
+from accord.runs.files import write_json, writing
+from accord.sampling.local import Sample
+from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, UsageError
 
 NAME = "evaluation.json"
@@ -189,7 +190,7 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, H
             held_out,
         )
     figures = measured.pair_figures(records, held_out, objective, width)
-    table = examples.table(0, records, held_out, session.rows)
+    table = held_out_rows.table(0, records, held_out, session.rows)
     figures["slices"] = measured.slice_figures(
         table, measured.margins_of(records), held_out.prompts, width
     )
@@ -275,7 +276,7 @@ def folder_of(opened: Opened, output: str | None) -> Path | None:
 def _write(target: Path, found: dict, records: Records, held_out, rows: Rows) -> None:
     with writing(target):
         target.mkdir(parents=True)
-    examples.write(target, 0, records, held_out, rows)
+    held_out_rows.write(target, 0, records, held_out, rows)
     write_json(target / NAME, found)
 
 

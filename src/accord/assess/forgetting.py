@@ -18,7 +18,7 @@ from accord.assess.anchor import Anchor
 from accord.assess.opened import Opened
 from accord.data.read import read
 from accord.data.trees import Limits, encode
-from accord.evaluate.statistics import Estimate, bootstrap_ratio
+from accord.evaluate.intervals import Estimate, bootstrap_ratio
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
 from accord.forward.reference import Reference

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import Opened, open_model
-from accord.data.asked import Asked
 from accord.data.prompts import Question, Questions, read_prompts
+from accord.data.sample_prompts import Asked
 from accord.data.write import check_rows_file, new_file
-from accord.evaluate.generate import Sample, sample
 from accord.models import fingerprint
+from accord.sampling.local import Sample, sample
 from accord.types import Origin, Turn, UsageError
 
 PIECE = 64  # prompts answered between two lines of progress

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.evaluate.generate import Sample
-from accord.evaluate.judges.scored import scoring_judge
-from accord.evaluate.judges.verdict import Contest, Judge, Judged, by_scores
-from accord.evaluate.scorers import prompt_text
 from accord.evaluate.win_rate import win_rate
 from accord.forward.reference import cache_root
-from accord.online.rewards.model import ModelReward
+from accord.rewards.judges.scored import scoring_judge
+from accord.rewards.judges.verdict import Contest, Judge, Judged, by_scores
+from accord.rewards.model import ModelReward
+from accord.rewards.scorers import prompt_text
+from accord.sampling.local import Sample
 from accord.types import Turn, UsageError
 
 
@@ -49,7 +49,7 @@ def make_judge(asked: Judging) -> Judge:
             "--judge is an address: name the model that it serves: --judge-model NAME."
         )
     try:
-        from accord.evaluate.judges.endpoint import EndpointJudge, Settings
+        from accord.rewards.judges.endpoint import EndpointJudge, Settings
     except ImportError as error:
         raise UsageError(
             f"A judge behind an address needs {error.name}: pip install 'accord[judge]'."

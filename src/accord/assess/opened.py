@@ -13,15 +13,16 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from accord.config import Config, make_config
+from accord.config.schema import Config, make_config
 from accord.data.templates import Template, make_template
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
-from accord.training import checkpoint
-from accord.training.export import checkpointed, require_base
-from accord.training.folder import RunFolder
-from accord.training.prepare import make_trainable, resolve_objective
+from accord.models.trainable import make_trainable
+from accord.objectives.configured import resolve_objective
+from accord.runs import checkpoint
+from accord.runs.export import checkpointed, require_base
+from accord.runs.folder import RunFolder
 from accord.types import CheckpointError, UsageError
 
 ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie

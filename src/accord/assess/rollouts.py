@@ -17,15 +17,15 @@ from dataclasses import asdict
 
 from accord.assess.generation import Sampling, provenance_of, row_of
 from accord.assess.opened import Opened, open_model
-from accord.data.asked import Asked
 from accord.data.columns import other_columns
 from accord.data.containers import located
+from accord.data.growing_file import GrowingFile
 from accord.data.prompts import Questions, read_prompts
+from accord.data.sample_prompts import Asked
 from accord.data.write import new_file, write_row
-from accord.evaluate.generate import Prompt, Sample, sample
-from accord.online.lines import GrowingFile
-from accord.online.pairing import Pairing
-from accord.online.rewards.load import load_rewards
+from accord.rewards.load import load_rewards
+from accord.rollouts.pairing import Pairing
+from accord.sampling.local import Prompt, Sample, sample
 from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost

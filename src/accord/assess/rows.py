@@ -14,10 +14,10 @@ import pyarrow as pa
 from accord.evaluate.calibration import calibration
 from accord.evaluate.displacement import decompose
 from accord.evaluate.held_out import HeldOut, evaluate, metrics
+from accord.evaluate.intervals import Estimate, accuracy, bootstrap_mean
 from accord.evaluate.power import ALIKE, smallest_difference
 from accord.evaluate.records import Records
 from accord.evaluate.slices import parts
-from accord.evaluate.statistics import Estimate, accuracy, bootstrap_mean
 from accord.forward.choose import Forward
 from accord.forward.reference import Reference
 from accord.objectives import BoundObjective

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from accord.evaluate.statistics import told
+from accord.evaluate.intervals import told
 
 
 def lines(found: dict) -> Iterator[str]:

@@ -17,7 +17,7 @@ from accord.auditing.shortcuts import area, as_dict
 from accord.auditing.thresholds import limit
 from accord.data.templates import Template
 from accord.data.trees import Limits, encode
-from accord.evaluate.statistics import Estimate, accuracy, bootstrap_mean
+from accord.evaluate.intervals import Estimate, accuracy, bootstrap_mean
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.language import LanguageModel

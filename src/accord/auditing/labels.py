@@ -13,7 +13,7 @@ from accord.auditing.probes import Probes
 from accord.auditing.scan import Scan
 from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
-from accord.evaluate.statistics import Estimate, wilson
+from accord.evaluate.intervals import Estimate, wilson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
 # of judges; the smallest that holds all scores is taken, else their range

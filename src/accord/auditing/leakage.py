@@ -12,7 +12,7 @@ from accord.auditing.integrity import SHOWN, mixed
 from accord.auditing.scan import Scan
 from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
-from accord.evaluate.statistics import Estimate, wilson
+from accord.evaluate.intervals import Estimate, wilson
 
 
 def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:

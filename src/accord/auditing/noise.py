@@ -21,7 +21,7 @@ import numpy as np
 from scipy.optimize import minimize_scalar
 
 from accord.auditing.probes import Probed
-from accord.evaluate.statistics import Estimate
+from accord.evaluate.intervals import Estimate
 
 GRID = np.linspace(0.0, 0.49, 99)
 CHI2 = 3.841  # 95 % quantile of χ² with one degree of freedom

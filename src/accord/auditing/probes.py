@@ -19,7 +19,7 @@ from scipy import sparse
 
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
-from accord.evaluate.statistics import Estimate, accuracy
+from accord.evaluate.intervals import Estimate, accuracy
 
 FOLDS = 5
 HASHED = 1 << 18  # columns of the n-gram table

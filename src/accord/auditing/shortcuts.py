@@ -12,7 +12,7 @@ from accord.auditing.measure import FEATURES
 from accord.auditing.probes import Probes, area, length_share
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.evaluate.statistics import Estimate, accuracy, wilson
+from accord.evaluate.intervals import Estimate, accuracy, wilson
 
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then
 

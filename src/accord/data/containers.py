@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from accord.data import json_rows, packed, table_rows
+from accord.data import compression, json_rows, table_rows
 from accord.data.json_rows import Numbered
 from accord.types import DataError
 
@@ -139,7 +139,7 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
 
 
 def _rows(
-    file: io.FileIO | packed.Unpacked, name: str, limit: int, layers: int = 0
+    file: io.FileIO | compression.Unpacked, name: str, limit: int, layers: int = 0
 ) -> Iterator[Numbered]:
     """Rows of an open file, unpacked from so many layers: its first bytes say which reader is
     handed it.
@@ -152,9 +152,9 @@ def _rows(
             return
     for magic, unpack in PACKED.items():
         if head.startswith(magic):
-            if layers == packed.LAYERS:
+            if layers == compression.LAYERS:
                 raise DataError(
-                    f"it is packed more than {packed.LAYERS} times over. Unpack it first."
+                    f"it is packed more than {compression.LAYERS} times over. Unpack it first."
                 )
             yield from _rows(
                 unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit, layers + 1
@@ -201,7 +201,7 @@ MAGIC = {
     b"ARROW1": table_rows.arrow_rows,
     b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
 }
-PACKED: dict[bytes, Callable[[BinaryIO], packed.Unpacked]] = {
-    b"\x1f\x8b": packed.Gzip,
-    b"\x28\xb5\x2f\xfd": packed.Zstd,
+PACKED: dict[bytes, Callable[[BinaryIO], compression.Unpacked]] = {
+    b"\x1f\x8b": compression.Gzip,
+    b"\x28\xb5\x2f\xfd": compression.Zstd,
 }

@@ -16,6 +16,7 @@ from accord.data.json_rows import kind_of
 from accord.data.ledger import Ledger, RowError
 from accord.types import DataError, Origin, Turn
 
+LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
 # columns that hold a prompt where no answer stands beside it
 ALONE = "prompt|question|instruction|messages"
 

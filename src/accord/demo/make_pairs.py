@@ -22,9 +22,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.evaluate.generate import Sample, sample
-from accord.evaluate.sentiment import compound
 from accord.models.embedded import EMBEDDED_NAME
+from accord.rewards.sentiment import compound
+from accord.sampling.local import Sample, sample
 from accord.types import AccordError
 
 PROMPTS = Path(__file__).with_name("prompts.txt")

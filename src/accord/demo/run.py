@@ -18,18 +18,18 @@ from typing import TextIO
 import torch
 from peft import PeftModel
 
+from accord.config.build import build
 from accord.data.templates import make_template
-from accord.evaluate.generate import Sample, sample
-from accord.evaluate.sentiment import compound
-from accord.evaluate.statistics import Estimate, bootstrap_difference, bootstrap_mean, told
-from accord.flags import build
+from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean, told
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.forward.reference import AdaptersOff
 from accord.models.embedded import EMBEDDED_NAME
 from accord.models.language import LanguageModel
 from accord.models.load import load
-from accord.training.display import Display, clock
+from accord.rewards.sentiment import compound
+from accord.runs.display import Display, clock
+from accord.sampling.local import Sample, sample
 from accord.training.run import start
 from accord.types import Logps, Tree, Turn
 

@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from accord.evaluate.statistics import Estimate, bootstrap_mean, widened
+from accord.evaluate.intervals import Estimate, bootstrap_mean, widened
 
 BINS = 10
 FEWEST_A_BIN = 20  # pairs; fewer pairs get fewer bins

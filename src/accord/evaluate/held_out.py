@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
-from accord.distributed import ALONE, World, in_order, laid
+from accord.distributed.world import ALONE, World, in_order, laid
+from accord.evaluate.intervals import Estimate, accuracy
 from accord.evaluate.records import Records, record, summarise, wins
-from accord.evaluate.statistics import Estimate, accuracy
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
 from accord.forward.logps import TokenLogps

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from accord.evaluate.statistics import effective_rows
+from accord.evaluate.intervals import effective_rows
 
 POWER, SIGNIFICANCE = 0.8, 0.05
 ALIKE = 0.5  # correlation of two models' wins on the same rows that is assumed beside none at all

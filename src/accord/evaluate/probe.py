@@ -16,10 +16,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from accord.evaluate.generate import Prompt, Sample
 from accord.forward.choose import Forward
 from accord.forward.reference import Frozen, Reference
 from accord.models.language import LanguageModel
+from accord.sampling.local import Prompt, Sample
 
 GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
 

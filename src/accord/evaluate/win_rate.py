@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from accord.evaluate.statistics import CELLS_AT_ONCE, Estimate, mean_score
+from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, mean_score
 
 # keeps the fit finite where length separates wins from losses; about a tenth of one prompt's weight
 RIDGE = 0.1

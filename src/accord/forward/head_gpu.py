@@ -19,7 +19,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from accord.environment import warn_once
+from accord.environment.settings import warn_once
 from accord.models.headspec import HeadSpec
 
 # of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not

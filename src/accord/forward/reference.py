@@ -26,7 +26,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from accord.distributed import ALONE, World
+from accord.distributed.world import ALONE, World
 from accord.forward.choose import Forward
 from accord.forward.layout import sent
 from accord.forward.shares import shares

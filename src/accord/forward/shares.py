@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from accord.distributed import World
+from accord.distributed.world import World
 from accord.forward.layout import beside_alike, micro_batches
 from accord.types import Tree
 
@@ -24,7 +24,7 @@ def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[T
 
 def places(trees: Sequence[Tree], world: World) -> list[int]:
     """Where the ranks' trees, laid end to end, stand among `trees`; see
-    `accord.distributed.in_order`.
+    `accord.distributed.world.in_order`.
     """
     return [index for share in _dealt(trees, world) for index in share]
 

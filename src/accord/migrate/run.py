@@ -10,13 +10,13 @@ from typing import Any
 
 import yaml
 
-from accord.config import load_recipe, make_config
+from accord.config.schema import load_recipe, make_config
+from accord.config.secrets import refuse_secrets
 from accord.errors import UsageError
 from accord.migrate.axolotl import AXOLOTL
 from accord.migrate.llama_factory import LLAMA_FACTORY
 from accord.migrate.reading import Line, Tool, read
 from accord.migrate.trl import TRL
-from accord.secrets import refuse_secrets
 
 TOOLS = {"trl": TRL, "axolotl": AXOLOTL, "llama-factory": LLAMA_FACTORY}
 FATES = ("mapped", "default", "to do", "no equivalent", "not needed")

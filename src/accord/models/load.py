@@ -13,7 +13,7 @@ import torch
 from accord.compat import cpu_has_bfloat16
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
 from accord.models.language import LanguageModel
-from accord.models.lean import make_lean
+from accord.models.lean_layers import make_lean
 from accord.types import UsageError
 
 

@@ -4,7 +4,6 @@
 >>> accord.objectives.resolve("ipo", {"beta": 0.2}).convention
 """
 
-from accord.objectives.certificate import certify
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import PERMISSIONS, BoundObjective, Objective
 from accord.objectives.pairs import cdpo, dpo, hinge, ipo, robust
@@ -22,7 +21,6 @@ __all__ = [
     "Objective",
     "bradley_terry",
     "cdpo",
-    "certify",
     "cpo",
     "dpo",
     "hinge",

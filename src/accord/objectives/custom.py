@@ -20,7 +20,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from accord.imported import import_function, said
+from accord.config.plugins import import_function, said
 from accord.objectives.objective import Objective
 from accord.objectives.options import Anything, Bounded, Kind, Number, with_kinds
 from accord.objectives.pairs import beta_log_ratio

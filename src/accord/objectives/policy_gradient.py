@@ -3,7 +3,7 @@
 Every loss here is of one answer and depends on nothing but its own tokens; none is a mean. What the
 sum of losses is to be divided by stands beside each method in `POLICY_METHODS` ("rows" or "tokens"
 of the *whole* batch), so that no split into micro-batches changes a gradient. Advantages come from
-`accord.online.advantages`, for the whole batch at once.
+`accord.rollouts.advantages`, for the whole batch at once.
 
 N answers · C their tokens, laid end to end in the order of the answers.
 """
@@ -69,7 +69,7 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
 
         L = Σ_t -min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε') A_t)    ρ_t = π(y_t | …) / π_old(y_t | …)
 
-    Advantages are GAE's (`accord.online.advantages.gae`), whose rewards hold the KL penalty; the
+    Advantages are GAE's (`accord.rollouts.advantages.gae`), whose rewards hold the KL penalty; the
     value head has a loss of its own, `value_losses`.
 
     Args:
@@ -290,7 +290,7 @@ class PolicyMethod:
     """A loss, the advantages that it is meant for, and what its sum is divided by."""
 
     function: Bounded[..., LossOutput]
-    # of accord.online.advantages: "gae", "group" (over the deviation), "group_unscaled",
+    # of accord.rollouts.advantages: "gae", "group" (over the deviation), "group_unscaled",
     # "leave_one_out", "baseline"
     advantages: str
     denominator: str  # "rows" or "tokens" of the whole batch

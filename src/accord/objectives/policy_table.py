@@ -2,7 +2,7 @@
 `OBJECTIVES`.
 
     loss        a function of `Rollouts` (policy_gradient.py)
-    estimate    how rewards become advantages, by its name in `accord.online.estimates`, and its
+    estimate    how rewards become advantages, by its name in `accord.rollouts.estimates`, and its
                 settings
     critic      whether a value head says what was to be expected; its loss stands beside the other
 

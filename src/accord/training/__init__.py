@@ -1,1 +1,1 @@
-"""Training: from a config to a run, its one loop, its checkpoints."""
+"""The loop, and what it calls."""

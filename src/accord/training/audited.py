@@ -7,9 +7,9 @@ What every row must be, the checks of data.* in preflight.json have seen to alre
 from __future__ import annotations
 
 from accord.auditing.run import Audit, audit_rows
-from accord.training.files import write_json
-from accord.training.folder import RunFolder
-from accord.training.ready import Ready
+from accord.runs.files import write_json
+from accord.runs.folder import RunFolder
+from accord.training.prepared import Ready
 from accord.types import Finding
 
 NAME = "audit.json"

@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from accord.training.ready import Ready
+from accord.training.prepared import Ready
 
 REPORTED = (
     "reward",

@@ -7,26 +7,28 @@ import time
 import psutil
 import torch
 
+from accord.engine import memory
+from accord.engine.moving_reference import Moving
+from accord.engine.rollout_losses import summarise_sampled
+from accord.engine.step import Batch, NotFinite, accumulate, make_batch
 from accord.evaluate import held_out as held
 from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
+from accord.evaluate.intervals import Estimate, told
 from accord.evaluate.probe import Start
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures
-from accord.evaluate.statistics import Estimate, told
 from accord.objectives.policy_table import BoundPolicy
-from accord.training import examples, memory, sampling
-from accord.training.answered import evaluate_answers
+from accord.runs import held_out_rows
 from accord.training.events import hold
-from accord.training.guard import guard
-from accord.training.keeping import diverged, rescue, save, score
-from accord.training.moving import Moving
-from accord.training.ready import Ready
-from accord.training.row_checks import metrics_as_recorded
-from accord.training.sampled import summarise_sampled
-from accord.training.shrinking import shrink
-from accord.training.state import Run
-from accord.training.step import Batch, NotFinite, accumulate, make_batch
+from accord.training.on_flag import guard
+from accord.training.out_of_memory import shrink
+from accord.training.prepared import Ready
+from accord.training.progress import Run
+from accord.training.rollout_evaluation import evaluate_answers
+from accord.training.saving import diverged, rescue, save, score
+from accord.training.setup import sample_prompts
 from accord.types import Finding, Interrupted, PeerLost
+from accord.verify.row_checks import metrics_as_recorded
 
 
 def train(run: Run) -> None:
@@ -202,8 +204,10 @@ def held_out_metrics(run: Run, held_out: held.HeldOut, records: Records) -> dict
     ready, step = run.ready, run.progress.step
     objective = ready.learner.objective
     if objective.needs == "logps":
-        since(records, examples.start(run.folder.path) if step else examples.sides(records))
-    examples.write(run.folder.path, step, records, held_out, ready.file_held_out)
+        since(
+            records, held_out_rows.start(run.folder.path) if step else held_out_rows.sides(records)
+        )
+    held_out_rows.write(run.folder.path, step, records, held_out, ready.file_held_out)
     metrics = held.metrics(records, held_out, objective, ready.tie_width)
     more = reward_model_figures(records, ready.tie_width) if objective.needs == "scores" else {}
     return metrics | as_evaluation(decompose(records, objective, ready.tie_width)) | more
@@ -225,12 +229,13 @@ def answer(run: Run) -> None:
         line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0
     ] or None
     start = Start.of(ready.learner.forward, ready.learner.reference)
-    samples, metrics = sampling.take(
+    samples, metrics = sample_prompts.take(
         ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
     )
     for number, (asked, said) in enumerate(zip(ready.asked, samples, strict=True)):
         run.folder.append(
-            "samples.jsonl", sampling.line_of(progress.step, number, asked, said, progress.taken)
+            "samples.jsonl",
+            sample_prompts.line_of(progress.step, number, asked, said, progress.taken),
         )
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
     hold(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))

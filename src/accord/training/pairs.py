@@ -9,10 +9,10 @@ from __future__ import annotations
 import torch
 
 from accord.evaluate.probe import Start, against
-from accord.training import examples
-from accord.training.files import write_json
-from accord.training.folder import RunFolder
-from accord.training.ready import Ready
+from accord.runs import held_out_rows
+from accord.runs.files import write_json
+from accord.runs.folder import RunFolder
+from accord.training.prepared import Ready
 from accord.types import Tree
 
 SHOWN = 4  # pairs of each kind
@@ -25,10 +25,10 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
     if (
         ready.held_out is None
         or ready.held_out.kind != "pairs"
-        or not examples.file_of(folder.path, step).is_file()
+        or not held_out_rows.file_of(folder.path, step).is_file()
     ):
         return
-    gains = examples.margins(folder.path, step) - examples.margins(folder.path, 0)  # [B]
+    gains = held_out_rows.margins(folder.path, step) - held_out_rows.margins(folder.path, 0)  # [B]
     order = gains.argsort(descending=True, stable=True).tolist()
     start = Start.of(ready.learner.forward, ready.learner.reference)
     improved = [

@@ -9,24 +9,26 @@ from pathlib import Path
 
 import torch
 
-from accord.config import Config
-from accord.distributed import ALONE, World, joined
-from accord.environment import LOG, ranks, warnings_kept
+from accord.config.schema import Config
+from accord.distributed.world import ALONE, World, joined
+from accord.engine import memory
+from accord.environment.settings import LOG, ranks, warnings_kept
+from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.training import audited, checkpoint, files, memory, pairs
+from accord.runs import checkpoint, files
+from accord.runs.checkpoint import Checkpoint
+from accord.runs.display import MARKS, Display
+from accord.runs.folder import RunFolder
+from accord.runs.ranks import alone, created, heard, opened, recovered, require_fit
+from accord.runs.signals import Stop, stop_on_signals
+from accord.training import audited, pairs
 from accord.training.card import model_card
-from accord.training.checkpoint import Checkpoint
-from accord.training.display import MARKS, Display
-from accord.training.folder import RunFolder
 from accord.training.loop import train
-from accord.training.prepare import prepare
-from accord.training.ranks import alone, created, heard, opened, recovered, require_fit
-from accord.training.ready import Ready
-from accord.training.same import Candidates
-from accord.training.sharding import whole_model
-from accord.training.signals import Stop, stop_on_signals
-from accord.training.state import Progress, Run
+from accord.training.prepared import Ready
+from accord.training.progress import Progress, Run
+from accord.training.resume_check import Candidates
+from accord.training.setup.offline import prepare
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 # Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving

@@ -8,9 +8,9 @@ import threading
 import pytest
 from evaluate.judges.server import reply, serving, shown
 
-from accord.evaluate.judges.asking import Verdict, messages, read_verdict
-from accord.evaluate.judges.endpoint import EndpointJudge, Settings
-from accord.evaluate.judges.verdict import Contest
+from accord.rewards.judges.asking import Verdict, messages, read_verdict
+from accord.rewards.judges.endpoint import EndpointJudge, Settings
+from accord.rewards.judges.verdict import Contest
 from accord.types import UsageError
 
 LONG, SHORT = (

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from accord.evaluate.judges.scored import scoring_judge
-from accord.evaluate.judges.verdict import Contest, by_scores
+from accord.rewards.judges.scored import scoring_judge
+from accord.rewards.judges.verdict import Contest, by_scores
 from accord.types import UsageError
 
 

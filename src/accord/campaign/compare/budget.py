@@ -1,0 +1,177 @@
+"""Which β keeps to a budget of KL: read off between measured points, never beyond them.
+
+KL falls as β grows. Measured means are brought into that order (isotonic regression: pooled where
+noise has them rise), and log β is interpolated linearly against KL. The interval redraws prompts,
+moves each point by Student's t of its seeds, and reads β off each time (drawing two or three seeds
+with replacement would say next to nothing of others: intervals of 95 % then held the truth in 79
+and 85 % of simulations); draws whose points do not reach the budget count as lying beyond that end
+of the grid, and where they are many the end is open. Of one seed nothing is known but its prompts,
+and that is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from accord.campaign.compare.contenders import Contender
+from accord.campaign.compare.measure import Measured
+from accord.campaign.compare.verdict import Result
+from accord.types import UsageError
+
+BETA = "objective.beta"
+RESAMPLES = 2_000
+TAIL = 0.025
+
+
+def require_beta(points: Sequence[Contender]) -> None:
+    """
+    Raises:
+      UsageError: β is not what the sweep varies, alone and over several values.
+    """
+    if any(set(point.changes) != {BETA} for point in points) or len(points) < 2:
+        raise UsageError(
+            "--kl-budget reads a β off between measured ones: vary β alone, over two values or"
+            " more, such as --set objective.beta=0.01,0.05,0.1,0.5."
+        )
+
+
+def _beta(point: Contender) -> float:
+    value = point.changes[BETA]
+    assert isinstance(value, (int, float, str)), "a β that is no number was refused before"
+    return float(value)
+
+
+def recommend(
+    results: Sequence[Result],
+    start: Measured,
+    points: Sequence[Contender],
+    budget: float,
+    seed: int = 0,
+) -> dict:
+    """The β whose KL is the budget, with its interval; or why none can be said.
+
+    Args:
+      budget: nats an answer.
+    """
+    of = {point.name: _beta(point) for point in points}
+    # β, [S, A]
+    known = sorted(
+        (of[result.name], np.array([m.kl for m in result.measured])) for result in results
+    )
+    betas, tables = np.array([beta for beta, _ in known]), [table for _, table in known]
+    means = np.array([table.mean() for table in tables])
+    curve = {"beta": betas.tolist(), "kl": means.tolist()}
+    value = read_off(betas, means, budget)
+    if len(betas) < 2 or not np.isfinite(value):
+        return {
+            "budget": budget,
+            "beta": None,
+            "curve": curve,
+            "says": _beyond(betas, means, budget),
+        }
+    drawn = _redrawn(betas, tables, start.prompt, budget, seed)
+    low, high = np.quantile(drawn, (TAIL, 1 - TAIL), method="nearest")
+    ends = f"{_end(low, 'below', betas[0])} to {_end(high, 'above', betas[-1])}"
+    seeds = min(len(table) for table in tables)
+    over = (
+        f"over prompts and {seeds} seeds"
+        if seeds > 1
+        else "over prompts alone: one seed, and another may have another KL"
+    )
+    says = f"β = {value:.3g} for a KL of {budget:g} nats an answer, 95 % interval {ends} ({over})"
+    return {
+        "budget": budget,
+        "beta": value,
+        "low": float(low) if np.isfinite(low) else None,
+        "high": float(high) if np.isfinite(high) else None,
+        "curve": curve,
+        "says": says,
+        "over": over,
+    }
+
+
+def read_off(betas: np.ndarray, means: np.ndarray, budget: float) -> float:
+    """β at the budget; -inf or inf where the budget lies beyond the smallest or the largest β
+    measured.
+
+    Args:
+      betas, means: [P], β rising.
+    """
+    fitted = falling(means)
+    if budget > fitted[0]:
+        return -np.inf
+    if budget < fitted[-1]:
+        return np.inf
+    # np.interp wants rising abscissae; of points with equal KL the largest β is taken, which is the
+    # safer one
+    return float(np.exp(np.interp(budget, fitted[::-1], np.log(betas)[::-1])))
+
+
+def falling(values: np.ndarray) -> np.ndarray:
+    """The nearest sequence that never rises, by pooling neighbours that do. [P]
+
+    Source: pool adjacent violators, Barlow et al. 1972, "Statistical inference under order
+    restrictions".
+    """
+    blocks: list[list[float]] = []  # mean, size
+    for value in values:
+        blocks.append([float(value), 1])
+        while len(blocks) > 1 and blocks[-2][0] < blocks[-1][0]:
+            mean, size = blocks.pop()
+            blocks[-1] = [
+                (blocks[-1][0] * blocks[-1][1] + mean * size) / (blocks[-1][1] + size),
+                blocks[-1][1] + size,
+            ]
+    return np.concatenate([np.full(int(size), mean) for mean, size in blocks])
+
+
+def _redrawn(
+    betas: np.ndarray,
+    tables: Sequence[np.ndarray],
+    prompts: Sequence[int],
+    budget: float,
+    seed: int,
+) -> np.ndarray:
+    """β at the budget for draws of prompts, the same for all points, and of what another few seeds
+    would have given each. [RESAMPLES]
+    """
+    rng = np.random.default_rng(seed)
+    _, index = np.unique(prompts, return_inverse=True)
+    groups = index.max() + 1
+    sums = np.stack([np.bincount(index, table.mean(0), groups) for table in tables])  # [P, C]
+    counts = np.bincount(index, minlength=groups)
+    noise = np.stack([_of_seeds(table.mean(1), rng) for table in tables], 1)  # [RESAMPLES, P]
+    drawn = np.empty(RESAMPLES)
+    for i in range(RESAMPLES):
+        weight = rng.multinomial(groups, np.full(groups, 1 / groups))
+        drawn[i] = read_off(betas, sums @ weight / (counts @ weight) + noise[i], budget)
+    return drawn
+
+
+def _of_seeds(means: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """How far the mean of as many other seeds may lie from that of these [S]. [RESAMPLES]"""
+    if len(means) < 2:
+        return np.zeros(RESAMPLES)
+    return rng.standard_t(len(means) - 1, RESAMPLES) * means.std(ddof=1) / np.sqrt(len(means))
+
+
+def _beyond(betas: np.ndarray, means: np.ndarray, budget: float) -> str:
+    fitted = falling(means)
+    side, step = (
+        ("smaller", f"{betas[0] / 3:.2g}")
+        if budget > fitted[0]
+        else ("larger", f"{betas[-1] * 3:.2g}")
+    )
+    return (
+        f"no β is recommended: a KL of {budget:g} nats lies outside what was measured"
+        f" ({fitted[-1]:.3g} to {fitted[0]:.3g} nats for β from {betas[-1]:g} to {betas[0]:g}), and"
+        f" curves are not drawn on beyond their points. Add a {side} β, such as {step}."
+    )
+
+
+def _end(value: float, side: str, edge: float) -> str:
+    return (
+        f"{value:.3g}" if np.isfinite(value) else f"{side} {edge:g}, the end of what was measured"
+    )

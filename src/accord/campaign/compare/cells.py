@@ -1,0 +1,204 @@
+"""Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped
+one is resumed.
+
+    DIR/plan.json      what is compared, on which rows, measured how; another plan is refused,
+                       further cells are welcome
+    DIR/cells/NAME     a run's folder; `accord report`, `accord resume` and `accord export` take it
+    DIR/cells.jsonl    each beginning and end of a cell, with its seconds
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accord.campaign.compare.contenders import Cell
+from accord.engine.memory import release
+from accord.runs.display import CellDisplay, Display
+from accord.runs.files import read_json, write_json, writing
+from accord.runs.folder import REFUSED, RunFolder
+from accord.runs.identity import trajectory
+from accord.training.run import resume, start
+from accord.types import Diverged, Refused, UsageError
+
+PLAN, LOG = "plan.json", "cells.jsonl"
+SHOWN = 6  # differences that are listed
+LONGEST = 300  # characters of a reason
+
+
+def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
+    """Write the plan, or hold it against the one that is there; cells and measures that it lacks
+    are added.
+
+    Args:
+      shared: what all cells have in common: fingerprints of the rows, how models are measured.
+
+    Raises:
+      Refused: a cell would not be the run that it was, or other rows or another measure are asked
+        for.
+      UsageError: two cells would lie in one folder, and one be taken for the other.
+    """
+    names = [cell.name for cell in cells]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(
+            f"Two contenders would both be {twice!r} on the disk: their names differ in signs"
+            " alone. Compare them apart."
+        )
+    fresh = {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
+    file = folder / PLAN
+    if file.is_file():
+        former = read_json(file, {})
+        fresh = json.loads(json.dumps(fresh))
+        if lines := _differences(former, fresh):
+            more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+            raise Refused(
+                f"{folder} holds another comparison: its cells could not be compared with those"
+                " asked for now.\n"
+                + "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
+                + "\nWrite to another folder (--output DIR), or go back to the recipe and data that"
+                " it was begun with."
+            )
+        fresh = {"shared": fresh["shared"], "cells": former["cells"] | fresh["cells"]}
+    write_json(file, fresh)
+
+
+def _differences(former: dict, fresh: dict) -> list[str]:
+    lines = []
+    for name in dict.fromkeys([*former["shared"], *fresh["shared"]]):
+        then, now = former["shared"].get(name), fresh["shared"].get(name)
+        if then != now:
+            lines.append(f"{name}: then {_brief(then)}, now {_brief(now)}")
+    for cell in former["cells"].keys() & fresh["cells"].keys():
+        then, now = former["cells"][cell], fresh["cells"][cell]
+        fields = [
+            field for field in dict.fromkeys([*then, *now]) if then.get(field) != now.get(field)
+        ]
+        lines += [
+            f"{cell}: {field}: then {then.get(field)}, now {now.get(field)}" for field in fields
+        ]
+    return sorted(lines)
+
+
+def _brief(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:40] + "…"
+
+
+def plan_hash(folder: Path) -> str:
+    """Of every resolved config of the plan, and of what they share."""
+    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+
+
+def finished(cell: Cell) -> bool:
+    """Whether its saved model is there: it is put there whole, after everything else."""
+    return any((cell.path / name).is_dir() for name in ("adapter", "final"))
+
+
+def run_cells(
+    cells: Sequence[Cell],
+    folder: Path,
+    display: Display,
+    command: Sequence[str],
+    poll: Callable[[], None],
+) -> dict[str, str]:
+    """Run what is not finished; returns why a cell has no model, by its name.
+
+    Raises:
+      AccordError: whatever concerns all cells, such as a full disk or a signal; what is finished
+        stays so.
+    """
+    failed: dict[str, str] = {}
+    for number, cell in enumerate(cells, 1):
+        poll()
+        reason = former_failure(cell)
+        if reason is None and not finished(cell):
+            display.line(f"cell {number} of {len(cells)}: {cell.contender}, seed {cell.seed}")
+            reason = _run(cell, folder, display, command)
+        if reason is not None:
+            failed[cell.name] = reason
+            display.line(f"  ! {cell.name} gave no model: {reason}")
+    return failed
+
+
+def former_failure(cell: Cell) -> str | None:
+    """Why a cell stopped for good before: numbers that were not finite would be so again."""
+    file = cell.path / "diverged.json"
+    return None if finished(cell) or not file.is_file() else read_json(file, {})["says"]
+
+
+def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
+    """Train the cell, or go on with it; why there is no model."""
+    began, processor = time.monotonic(), time.process_time()
+    goes_on = (cell.path / "config.yaml").is_file() and not (cell.path / REFUSED).is_file()
+    log(folder, {"cell": cell.name, "what": "resumed" if goes_on else "started"})
+    shown, what, reason = CellDisplay(display, cell.name), "finished", None
+    try:
+        if goes_on:
+            resume(str(cell.path), shown, command)
+        else:
+            start(cell.config, shown, command)
+    except Diverged as error:
+        what, reason = "failed", str(error).splitlines()[0]
+    except Refused as error:
+        what, reason = "failed", " ".join(str(error).split())[:LONGEST]
+    except BaseException:
+        what = "stopped"
+        raise
+    finally:
+        took = {
+            "seconds": round(time.monotonic() - began, 3),
+            "cpu_seconds": round(time.process_time() - processor, 3),
+        }
+        log(folder, {"cell": cell.name, "what": what, **took, "phases": shown.phases})
+        release()
+    return reason
+
+
+def log(folder: Path, entry: dict) -> None:
+    file = folder / LOG
+    # by a kill: what comes next would be lost with it
+    torn = file.exists() and not file.read_bytes().endswith(b"\n")
+    with writing(folder), file.open("a", encoding="utf-8") as stream:
+        stream.write("\n" * torn + json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
+
+
+def logged(folder: Path) -> list[dict]:
+    """What happened, in order; a half-written last line is left out."""
+    return RunFolder(folder).appended(LOG)
+
+
+def cost(cell: Cell, entries: Sequence[dict]) -> dict:
+    """What a finished cell took: seconds in all, on updates and on its reference, the largest
+    memory after an update, tokens.
+    """
+    run = RunFolder(cell.path)
+    timings, metrics = (
+        run.appended("timings.jsonl"),
+        [line for line in run.metrics() if "loss" in line],
+    )
+    own = [entry for entry in entries if entry["cell"] == cell.name]
+    return {
+        "seconds": round(sum(entry.get("seconds", 0.0) for entry in own), 3),
+        "cpu_seconds": round(sum(entry.get("cpu_seconds", 0.0) for entry in own), 3),
+        "reference_seconds": round(
+            sum(entry.get("phases", {}).get("reference", 0.0) for entry in own), 3
+        ),
+        "update_seconds": round(sum(line["seconds"] for line in timings), 3),
+        "memory_bytes": max((line["rss"] for line in timings), default=0),
+        "updates": len(metrics),
+        "tokens": metrics[-1]["num_tokens"] if metrics else 0,
+        "learning_rate": max((line["learning_rate"] for line in metrics), default=0.0),
+        "reference_rows": _reference(run),
+    }
+
+
+def _reference(run: RunFolder) -> dict | None:
+    """Rows of the reference pass that this cell computed itself;
+    the others it read from the cache.
+    """
+    found = read_json(run.path / "preflight.json", [])
+    checks = [f["evidence"] for f in found if f["check"] == "step0.cache"]
+    return {"computed": checks[0]["computed"], "needed": checks[0]["needed"]} if checks else None

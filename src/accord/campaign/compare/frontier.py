@@ -1,0 +1,306 @@
+"""`accord frontier`: reward against KL, of every method, β and step, beside the best that is
+possible at that KL.
+
+The DPO paper's Figure 2 is such a picture: a method is good where it gets more reward for the same
+KL, and a run that goes on spending KL while reward falls is over-optimised. Every point answers the
+same prompts with the same randomness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from accord.campaign.compare import cells, contenders, times
+from accord.campaign.compare.bound import best_of, by_prompt, frontier_bound
+from accord.campaign.compare.contenders import Cell, Contender
+from accord.campaign.compare.measure import Bench, Measured, Questions
+from accord.campaign.compare.run import require_comparable, say_few_seeds, seeded, working
+from accord.campaign.compare.shared_data import gather, source_of
+from accord.campaign.compare.verdict import as_dict
+from accord.config.schema import Config
+from accord.evaluate.intervals import interval
+from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
+from accord.objectives.configured import resolve_objective
+from accord.runs.display import Display
+from accord.runs.files import write_json
+from accord.types import Refused, UsageError
+
+FRONTIER = "frontier.json"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a frontier is made of."""
+
+    output: str
+    methods: str
+    betas: tuple[float, ...] = ()  # none: each method's own
+    checkpoints: int = 1  # points along each run, the last one its end
+    seeds: int = 1
+    scorer: str = "vader"
+    prompts: str | None = None
+    samples: int = 64
+    answers: int = 2
+    reference_answers: int = 16
+    tokens: int = 40
+
+    def check(self) -> None:
+        """
+        Raises:
+          UsageError: a number out of its range.
+        """
+        counts = {
+            "--checkpoints": self.checkpoints,
+            "--seeds": self.seeds,
+            "--samples": self.samples,
+            "--answers": self.answers,
+            "--sample-tokens": self.tokens,
+        }
+        for flag, value in counts.items():
+            if value < 1:
+                raise UsageError(f"{flag} {value}: expected at least 1.")
+        if self.reference_answers < 2:
+            raise UsageError(
+                "--reference-answers: a bound needs at least 2 answers of the reference to a"
+                " prompt."
+            )
+
+
+@dataclass(frozen=True)
+class Point:
+    """One contender at one step: what was measured of each seed's model."""
+
+    contender: str
+    step: int
+    measured: Sequence[Measured]
+
+    def column(self, name: str) -> np.ndarray:
+        """[S, A]"""
+        return np.array([getattr(m, name) for m in self.measured], float)
+
+
+def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[str] = ()) -> dict:
+    """Train, sample, score; returns what frontier.json holds.
+
+    Raises:
+      AccordError: of the class that its cause has; what is finished is kept, and the same command
+        goes on.
+    """
+    wanted.check()
+    require_comparable(base)
+    points = contenders_of(base, wanted)
+    with working(wanted.output) as (folder, stop):
+        with stop.at_once(), times.preparing(folder):
+            say_few_seeds(wanted.seeds, display)
+            planned = (folder / cells.PLAN).is_file()
+            material = gather(base, folder, trials=False, planned=planned, display=display)
+            asked = Questions(
+                None if wanted.prompts else material.held_out,
+                wanted.prompts,
+                wanted.samples,
+                wanted.answers,
+                wanted.tokens,
+                wanted.scorer,
+            )
+            bench = Bench(folder, base, asked, display)
+            reference = Bench(
+                folder / "reference",
+                base,
+                replace(asked, answers=wanted.reference_answers, seed=1),
+                display,
+            )
+        steps = steps_of(material.steps, wanted.checkpoints)
+        kept = kept_checkpoints(base, material.steps, steps)
+        run = [
+            cell
+            for point in points
+            for cell in seeded(kept, point, wanted.seeds, folder / "cells", material)
+        ]
+        shared = {
+            **source_of(base),
+            "model": base.model.name,
+            "adapter": base.model.adapter,
+            "checkpoints": wanted.checkpoints,
+        }
+        cells.require_plan(folder, run, shared)
+        failed = cells.run_cells(run, folder, display, command, stop.poll)
+        with stop.at_once():
+            record = _record(points, run, failed, steps, bench, reference)
+    record |= {
+        "command": list(command),
+        "plan": cells.plan_hash(folder),
+        "data": material.account,
+        "steps": material.steps,
+        "seeds": wanted.seeds,
+        "measured": asked.identity(),
+        "scorer": wanted.scorer,
+        "failed": failed,
+    }
+    entries = cells.logged(folder)
+    each = {cell.name: cells.cost(cell, entries) for cell in run if cell.name not in failed}
+    record["cost"] = {"cells": each} | times.totals(folder, each)
+    write_json(folder / FRONTIER, record)
+    return record
+
+
+def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
+    """Every method with every β; a method that has none, such as orpo, as it is."""
+    found = []
+    for point in contenders.methods(base, wanted.methods):
+        has_beta = "beta" in resolve_objective(contenders.changed(base, point.changes)).schema
+        if not wanted.betas or not has_beta:
+            found.append(point)
+            continue
+        for beta in wanted.betas:
+            own = point.changes["objective"]
+            assert isinstance(own, dict), "a method is an objective's name and options"
+            objective = {**own, "beta": beta}
+            each = Contender(f"{point.name} β={beta:g}", {**point.changes, "objective": objective})
+            resolve_objective(contenders.changed(base, each.changes))
+            found.append(each)
+    names = [each.name for each in found]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise UsageError(f"--beta: {twice} is asked for twice.")
+    return found
+
+
+def steps_of(steps: int, count: int) -> list[int]:
+    """Steps to look at, evenly spaced, the last one the end.
+
+    Raises:
+      UsageError: more points than updates.
+    """
+    if count > steps:
+        raise UsageError(f"--checkpoints {count}: the recipe makes {steps} updates.")
+    every = steps // count
+    return [steps - every * k for k in range(count)][::-1]
+
+
+def kept_checkpoints(base: Config, steps: int, wanted: Sequence[int]) -> Config:
+    """The recipe, with a checkpoint at each of these steps kept to the end."""
+    every = wanted[1] - wanted[0] if len(wanted) > 1 else 0
+    # steps that are no multiples of it: save at every divisor of all
+    if every and wanted[0] % every:
+        every = int(np.gcd.reduce(wanted))
+    keep = steps // every + 2 if every else base.checkpoint.keep
+    return contenders.changed(
+        base, {"checkpoint.every": every or base.checkpoint.every, "checkpoint.keep": keep}
+    )
+
+
+# ---------------------------------------------------------------- what was measured
+
+
+def _record(
+    contending: Sequence[Contender],
+    run: Sequence[Cell],
+    failed: dict[str, str],
+    steps: Sequence[int],
+    bench: Bench,
+    reference: Bench,
+) -> dict:
+    """All points with intervals by prompt, and the known curves."""
+    whole = [cell for cell in run if cell.name not in failed]
+    if not whole:
+        raise Refused(
+            "No cell gave a model.\n"
+            + "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        )
+    start = bench.start(whole[0])
+    sampled = reference.start(whole[0])
+    rewards = by_prompt(sampled.prompt, sampled.score)
+    points = []
+    for contender in contending:
+        own = [cell for cell in whole if cell.contender == contender.name]
+        for step in steps if own else ():
+            points.append(Point(contender.name, step, [bench.of(cell, step) for cell in own]))
+    methods = {contender.name: contender.name.split(" β=")[0] for contender in contending}
+    return {
+        "points": [_point(point, points, methods, start) for point in points],
+        "start": {
+            "reward": as_dict(crossed_mean([start.score], start.prompt)),
+            "tokens": float(np.mean(start.tokens)),
+        },
+        "bound": frontier_bound(rewards),
+        "best_of": best_of(rewards),
+        "reference_answers": list(rewards.shape),
+    }
+
+
+def _point(point: Point, others: Sequence[Point], methods: dict[str, str], start: Measured) -> dict:
+    gain = crossed_difference(
+        point.column("score"),
+        np.broadcast_to(start.score, point.column("score").shape),
+        start.prompt,
+    )
+    return {
+        "contender": point.contender,
+        "method": methods[point.contender],
+        "step": point.step,
+        "kl": as_dict(crossed_mean(point.column("kl"), start.prompt)),
+        "reward": as_dict(crossed_mean(point.column("score"), start.prompt)),
+        "gain": as_dict(gain.estimate),
+        "tokens": float(point.column("tokens").mean()),
+        "over_optimised": over_optimised(
+            point,
+            [o for o in others if methods[o.contender] == methods[point.contender]],
+            start.prompt,
+        ),
+    }
+
+
+def over_optimised(point: Point, others: Sequence[Point], clusters: Sequence[int]) -> str | None:
+    """The point of the same method that got more reward for less KL, both beyond the interval of
+    the paired difference.
+    """
+    for other in sorted(others, key=lambda o: -o.column("score").mean()):
+        if other is point or len(other.measured) != len(point.measured):
+            continue
+        lost = crossed_difference(point.column("score"), other.column("score"), clusters).estimate
+        spent = crossed_difference(point.column("kl"), other.column("kl"), clusters).estimate
+        if lost.high < 0 < spent.low:
+            return f"{other.contender}, step {other.step}"
+    return None
+
+
+def lines(record: dict) -> list[str]:
+    """For a terminal."""
+    width = max(len(f"{p['contender']}, step {p['step']}") for p in record["points"]) + 2
+    out = [f"{'':<{width}}{'KL, nats an answer':<26}{'reward':<26}tokens"]
+    out.append(
+        f"{'start':<{width}}{'0':<26}{interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}"
+    )
+    for p in record["points"]:
+        over = (
+            f"  over-optimised: {p['over_optimised']} has more reward for less KL"
+            if p["over_optimised"]
+            else ""
+        )
+        figures = f"{interval(p['kl']):<26}{interval(p['reward']):<26}{p['tokens']:.1f}{over}"
+        out.append(f"{p['contender']}, step {p['step']}".ljust(width) + figures)
+    prompts, answers = record["reference_answers"]
+    known = [b for b in record["bound"] if b["supported"]]
+    out += [
+        "",
+        (
+            f"The best possible, from {answers} answers of the reference to each of {prompts}"
+            " prompts (π* ∝ π_ref exp(r/β)):"
+        ),
+    ]
+    for b in known[:: max(1, len(known) // 5)]:
+        out.append(
+            f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers"
+            f" {b['effective']:.1f}"
+        )
+    if len(known) < len(record["bound"]):
+        out.append(
+            f"  beyond KL {known[-1]['kl'] if known else 0:.2f} the samples do not support it"
+        )
+    out += [
+        f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f}, reward {interval(b['reward'])}"
+        for b in record["best_of"]
+    ]
+    return out

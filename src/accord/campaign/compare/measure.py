@@ -1,0 +1,293 @@
+"""One measure for all: held-out log-probs and fresh answers of a trained model and of the model
+that it started from.
+
+Cells never see the held-out rows. Each saved model is loaded once, afterwards, and asked the same:
+log-probs of both answers of every held-out pair in the same packs, and answers to the same prompts
+with the same randomness. What a method's own reward is, and who agrees with the preferences more
+often, follows from these (see `verdict`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+
+from accord.assess.opened import open_start, still_inside
+from accord.campaign.compare.contenders import Cell
+from accord.config.schema import Config
+from accord.data.templates import make_template
+from accord.engine.memory import release
+from accord.evaluate.probe import Start, divergences
+from accord.forward.choose import Forward, choose
+from accord.forward.layout import micro_batches
+from accord.models.language import LanguageModel
+from accord.objectives.configured import resolve_objective
+from accord.rewards.scorers import load_scorer
+from accord.runs import checkpoint
+from accord.runs.display import Display, SilentDisplay
+from accord.runs.export import model_at
+from accord.runs.files import read_json, write_json
+from accord.runs.folder import RunFolder
+from accord.sampling.local import Sample, sample
+from accord.training.setup.rows import held_out_of, load_rows
+from accord.training.setup.sample_prompts import Asked, prompts_of
+from accord.types import CheckpointError, Logps, Tree, UsageError
+
+START = "start"  # the name under which the model before training is measured
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every model is asked."""
+
+    pairs: Path | None  # file of held-out pairs; None measures answers alone
+    prompts: str | None = None  # text file, one a line; None takes the pairs' own
+    samples: int = 24  # prompts that are answered
+    answers: int = 1  # to each prompt
+    tokens: int = 48  # longest answer
+    scorer: str | None = None
+    seed: int = 0
+
+    def identity(self) -> dict:
+        """What must be the same for two measurements to be compared; files by their content."""
+        files = {
+            name: _digest(path)
+            for name, path in (("pairs", self.pairs), ("prompts", self.prompts))
+            if path is not None
+        }
+        return {
+            **files,
+            "samples": self.samples,
+            "answers": self.answers,
+            "tokens": self.tokens,
+            "scorer": self.scorer,
+            "seed": self.seed,
+        }
+
+
+@dataclass
+class Measured:
+    """What one model said. Lists are by held-out pair [B], or by answer: prompt after prompt,
+    `answers` to each.
+    """
+
+    chosen: list[float] = field(default_factory=list)  # nats, the sum over tokens
+    rejected: list[float] = field(default_factory=list)
+    chosen_tokens: list[int] = field(default_factory=list)
+    rejected_tokens: list[int] = field(default_factory=list)
+    clusters: list[int] = field(default_factory=list)  # prompt of each pair
+    prompt: list[int] = field(default_factory=list)  # of each answer
+    text: list[str] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    ended: list[bool] = field(default_factory=list)
+    kl: list[float] = field(default_factory=list)  # nats an answer, to the start
+    score: list[float] = field(default_factory=list)  # empty without a scorer
+    seconds: float = 0.0
+
+    def logps(self) -> tuple[Logps, Logps]:
+        """Of chosen and rejected answers, [B] each."""
+
+        def side(sums: list[float], counts: list[int]) -> Logps:
+            return Logps(torch.tensor(sums, dtype=torch.float64), torch.tensor(counts))
+
+        return side(self.chosen, self.chosen_tokens), side(self.rejected, self.rejected_tokens)
+
+
+class Bench:
+    """Measures models and keeps what it measured in DIR/measured,
+    so that no model is asked twice.
+    """
+
+    def __init__(self, folder: Path, base: Config, questions: Questions, display: Display):
+        self.folder, self.base, self.questions, self.display = (
+            folder / "measured",
+            base,
+            questions,
+            display,
+        )
+        # one that is missing is said now
+        self.scorer = load_scorer(questions.scorer) if questions.scorer else None
+        self.asked_of = hashlib.sha256(
+            json.dumps(questions.identity(), sort_keys=True).encode()
+        ).hexdigest()[:16]
+
+    def of(self, cell: Cell, step: int | None = None) -> Measured:
+        """A cell's model after its last update, or at a checkpoint."""
+        name = cell.name if step is None else f"{cell.name}-step{step}"
+        return self._kept(name, lambda: self._of_run(cell, step, trained=True))
+
+    def start(self, cell: Cell) -> Measured:
+        """The model that training began with, taken from any finished cell."""
+        return self._kept(START, lambda: self._of_run(cell, None, trained=False))
+
+    # ------------------------------------------------------------ one model
+
+    def _kept(self, name: str, measure) -> Measured:
+        file = self.folder / f"{name}.json"
+        if file.is_file():
+            record = read_json(file, {})
+            if record.pop("asked_of") == self.asked_of:
+                return Measured(**record)
+        self.display.line(f"measuring {name}")
+        began = time.monotonic()
+        measured = measure()
+        measured.seconds = round(time.monotonic() - began, 3)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, {"asked_of": self.asked_of, **vars(measured)})
+        release()
+        return measured
+
+    def _of_run(self, cell: Cell, step: int | None, *, trained: bool) -> Measured:
+        folder = RunFolder.open(str(cell.path))
+        model, _ = model_at(
+            folder, checkpoint.load(folder.checkpoints) if step is None else at_step(folder, step)
+        )
+        inside_it = still_inside(model, cell.config)
+        before = model if inside_it else open_start(cell.config).model
+        inside = model.as_reference if inside_it else nullcontext
+        if trained:
+            return self._ask(model, before, inside)
+        with inside():
+            return self._ask(before, None, nullcontext)
+
+    def _ask(self, model: LanguageModel, before: LanguageModel | None, inside) -> Measured:
+        measured = Measured()
+        trees, asked = self._questions(model, measured)
+        if trees:
+            self._read(model, trees, measured)
+        self._answer(model, asked, before, inside, measured)
+        return measured
+
+    def _questions(
+        self, model: LanguageModel, measured: Measured
+    ) -> tuple[list[Tree], list[Asked]]:
+        """Held-out trees and prompts as this model's tokenizer and template have them."""
+        stops = getattr(model.network.generation_config, "eos_token_id", None)
+        config = _asking(self.base, self.questions)
+        template = make_template(
+            model.tokenizer,
+            config.data.template,
+            generation_eos=stops,
+            allow_raw="raw_text" in config.allow,
+        )
+        rows, held = None, None
+        if self.questions.pairs is not None:
+            rows = load_rows(config, config.data.train, "pairs", template, SilentDisplay())
+            held = held_out_of(config, rows, resolve_objective(config))
+            measured.clusters = list(held.prompts)
+        limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+        asked = prompts_of(config, template, rows, limit)
+        if not asked and self.questions.samples:
+            raise UsageError(
+                "There is no prompt that fits the model with its answer. Give others: --prompts"
+                " FILE."
+            )
+        return (list(held.trees) if held is not None else []), asked
+
+    def _read(self, model: LanguageModel, trees: list[Tree], measured: Measured) -> None:
+        """Log-probs of both answers of every pair, in packs that are always the same."""
+        forward = choose(
+            model, sorted(trees[:64], key=lambda tree: tree.tokens)[:2], self.base.model.forward
+        )
+        logps = _logps(forward, trees, 2 * self.base.train.micro_tokens)
+        sums, counts = logps.sum.double().tolist(), logps.count.tolist()
+        measured.chosen, measured.rejected = sums[::2], sums[1::2]
+        measured.chosen_tokens, measured.rejected_tokens = counts[::2], counts[1::2]
+
+    def _answer(
+        self,
+        model: LanguageModel,
+        asked: list[Asked],
+        before: LanguageModel | None,
+        inside,
+        measured: Measured,
+    ) -> None:
+        """Answers to the prompts, what they cost in KL, and what the scorer says of them."""
+        each = self.questions.answers
+        prompts = [one.ids for one in asked for _ in range(each)]
+        if not prompts:
+            return
+        samples: list[Sample] = sample(
+            model.network,
+            model.tokenizer,
+            prompts,
+            max_new_tokens=self.questions.tokens,
+            seed=self.questions.seed,
+        )
+        measured.prompt = [number for number in range(len(asked)) for _ in range(each)]
+        measured.text = [one.text for one in samples]
+        measured.tokens = [len(one.tokens) for one in samples]
+        measured.ended = [one.ended for one in samples]
+        if before is None:
+            measured.kl = [0.0] * len(samples)
+        else:
+            measured.kl = divergences(
+                model, prompts, samples, Start(Forward(before, "padded", "", 0.0), inside)
+            )
+        if self.scorer is not None:
+            questions = [one.text for one in asked for _ in range(each)]
+            measured.score = [float(score) for score in self.scorer(questions, measured.text)]
+
+
+@torch.no_grad()
+def _logps(forward: Forward, trees: Sequence[Tree], budget: int) -> Logps:
+    """[2B], the two answers of each pair side by side."""
+    return Logps.join(
+        [
+            forward.token_logps([trees[i] for i in group]).reduce()
+            for group in micro_batches(trees, budget)
+        ]
+    )
+
+
+def at_step(folder: RunFolder, step: int) -> checkpoint.Checkpoint:
+    """
+    Raises:
+      CheckpointError: the run kept no sound checkpoint of that step.
+    """
+    problems: list[str] = []
+    found = next(
+        (c for c in checkpoint.verified(folder.checkpoints, problems) if c.step == step), None
+    )
+    if found is None:
+        raise CheckpointError(
+            f"{folder.path}: no sound checkpoint of step {step}. " + "; ".join(problems)
+        )
+    return found
+
+
+def _asking(base: Config, questions: Questions) -> Config:
+    """The recipe with the questions in place of what it trains on: all of these pairs, these
+    prompts.
+    """
+    raw = base.model_dump(mode="json")
+    raw["data"] |= {
+        "train": str(questions.pairs or base.data.train),
+        "held_out": None,
+        "format": "auto",
+        "columns": {},
+    }
+    raw["evaluate"] = {}
+    raw["monitor"] |= {
+        "samples": questions.samples,
+        "prompts": questions.prompts,
+        "sample_tokens": questions.tokens,
+    }
+    return Config.model_validate(raw)
+
+
+def _digest(path: str | Path) -> str:
+    try:
+        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}. Expected a text file with one prompt a"
+            " line."
+        ) from error

@@ -1,0 +1,314 @@
+"""`accord compare` and `accord sweep`: from a recipe to comparison.json, a table and a page.
+
+plan ▸ rows ▸ (trials of learning rates) ▸ cells ▸ one measure for all ▸ verdict
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from accord.campaign.compare import budget, cells, contenders, search, times, trials, verdict
+from accord.campaign.compare.contenders import Cell, Contender
+from accord.campaign.compare.measure import Bench, Questions
+from accord.campaign.compare.shared_data import Material, gather, source_of
+from accord.campaign.compare.verdict import Result
+from accord.config.schema import Config
+from accord.runs.display import Display
+from accord.runs.files import STAGING, recover, write_json, writing
+from accord.runs.folder import RunFolder
+from accord.runs.signals import Stop, stop_on_signals
+from accord.types import Interrupted, Refused, UsageError
+
+COMPARISON = "comparison.json"
+MOST_SEEDS, MOST_TRIALS = 1_000, 100
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What a comparison was asked to do, beside its recipe and contenders."""
+
+    output: str
+    seeds: int = 3
+    trials: int = 1
+    samples: int = 24
+    sample_tokens: int = 48
+    prompts: str | None = None
+    scorer: str | None = None
+    kl_budget: float | None = None
+    search: str = "grid"
+
+    def check(self) -> None:
+        """
+        Raises:
+          UsageError: a number out of its range.
+        """
+        ranges = {
+            "--seeds": (self.seeds, 1, MOST_SEEDS),
+            "--trials": (self.trials, 1, MOST_TRIALS),
+            "--samples": (self.samples, 1, 100_000),
+            "--sample-tokens": (self.sample_tokens, 1, 100_000),
+        }
+        for flag, (value, low, high) in ranges.items():
+            if not low <= value <= high:
+                raise UsageError(f"{flag} {value}: expected {low} to {high:,}.")
+        if self.search not in search.SEARCHES:
+            raise UsageError(f"--search {self.search}: expected {' or '.join(search.SEARCHES)}.")
+        if self.search != "grid" and self.kl_budget is not None:
+            raise UsageError("--kl-budget reads a β off a grid of them: leave --search out.")
+        if self.kl_budget is not None and not 0 < self.kl_budget < float("inf"):
+            raise UsageError(f"--kl-budget {self.kl_budget}: expected nats an answer, above 0.")
+
+
+def compare(
+    base: Config, names: str, terms: Terms, display: Display, command: Sequence[str] = ()
+) -> dict:
+    """Compare methods; returns what comparison.json holds.
+
+    Raises:
+      AccordError: of the class that its cause has; what is finished is kept, and the same command
+        goes on.
+    """
+    require_comparable(base)
+    return _carry_out(base, contenders.methods(base, names), terms, display, command, "compare")
+
+
+def sweep(
+    base: Config,
+    assignments: Sequence[str],
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+) -> dict:
+    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps
+    to it.
+
+    Or search them: `terms.trials` settings are tried on rows cut off the training rows, and the
+    best is compared with the recipe.
+    """
+    terms.check()
+    require_comparable(base)
+    if terms.search != "grid":
+        wanted = search.plan(base, assignments, terms.trials)
+        return _carry_out(wanted.base, wanted, terms, display, command, "sweep")
+    points = contenders.grid(base, assignments)
+    if terms.kl_budget is not None:
+        budget.require_beta(points)
+    return _carry_out(base, points, terms, display, command, "sweep")
+
+
+def require_comparable(base: Config) -> None:
+    """
+    Raises:
+      UsageError: the recipe would let held-out figures or flags decide how long a cell trains.
+    """
+    if base.monitor.on_flag != "warn":
+        raise UsageError(
+            f"monitor.on_flag = {base.monitor.on_flag} may end a cell early, and all cells make the"
+            " same number of updates. Leave it at warn."
+        )
+    if base.data.train == "-" or base.data.held_out == "-":
+        raise UsageError(
+            "A comparison that is stopped reads its rows again: give a file in place of standard"
+            " input."
+        )
+
+
+def _carry_out(
+    base: Config,
+    points: Sequence[Contender] | search.Plan,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str],
+    kind: str,
+) -> dict:
+    terms.check()
+    with working(terms.output) as (folder, stop):
+        record = _compared(base, points, terms, folder, display, command, kind, stop)
+    record["cost"] |= times.totals(folder, record["cost"]["cells"])
+    write_json(folder / COMPARISON, record)
+    return record
+
+
+@contextmanager
+def working(output: str) -> Iterator[tuple[Path, Stop]]:
+    """Inside, the folder is this process's own, a signal waits for a safe point, and the time is
+    kept.
+
+    Raises:
+      UsageError: something else stands there. CheckpointError: another process is at work there.
+      Interrupted: a signal has come; says how to go on.
+    """
+    folder = opened(output)
+    with (
+        stop_on_signals() as stop,
+        stop.at_safe_points(),
+        RunFolder(folder).alone(),
+        times.session(folder),
+    ):
+        recover(folder)
+        try:
+            yield folder, stop
+        except Interrupted as signal:
+            raise Interrupted(
+                f"{signal} Finished cells stay. Go on with the same command."
+            ) from None
+
+
+def opened(output: str) -> Path:
+    """The comparison's folder, new or to go on with.
+
+    Raises:
+      UsageError: something else stands there.
+    """
+    folder = Path(output).expanduser()
+    if folder.exists() and (not folder.is_dir() or (folder / "config.yaml").exists()):
+        raise UsageError(
+            f"{output}: a run or a file stands there. Choose another folder: --output DIR."
+        )
+    others = (
+        [file for file in folder.iterdir() if not file.name.startswith(STAGING)]
+        if folder.is_dir()
+        else []
+    )
+    if others and not (folder / "data").exists() and not (folder / cells.LOG).exists():
+        raise UsageError(
+            f"{output}: a folder with other things in it. Choose another: --output DIR."
+        )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _compared(
+    base: Config,
+    points: Sequence[Contender] | search.Plan,
+    terms: Terms,
+    folder: Path,
+    display: Display,
+    command: Sequence[str],
+    kind: str,
+    stop: Stop,
+) -> dict:
+    # nothing is at stake: rows that are not written whole are written again
+    with stop.at_once(), times.preparing(folder):
+        say_few_seeds(terms.seeds, display)
+        planned = (folder / cells.PLAN).is_file()
+        material = gather(base, folder, trials=terms.trials > 1, planned=planned, display=display)
+        questions = Questions(
+            material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer
+        )
+        bench = Bench(folder, base, questions, display)
+        shared = {
+            **source_of(base),
+            "model": base.model.name,
+            "adapter": base.model.adapter,
+            "trials": terms.trials,
+            "first seed": base.train.seed,
+        }
+        if isinstance(points, search.Plan):
+            # a search may be given more trials
+            shared |= {"trials": None, "search": points.identity()}
+
+    def carry_out(run: Sequence[Cell]) -> dict[str, str]:
+        cells.require_plan(folder, run, shared)
+        return cells.run_cells(run, folder, display, command, stop.poll)
+
+    rates = found = None
+    if isinstance(points, search.Plan):
+        points, found = search.searched(points, folder, material, display, carry_out)
+    elif terms.trials > 1:
+        points, rates = trials.chosen(
+            base, points, terms.trials, folder, material, display, carry_out
+        )
+    run = [
+        c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)
+    ]
+    failed = carry_out(run)
+    with stop.at_once():
+        record = _record(points, run, failed, bench, material, terms, folder)
+        return {"kind": kind, "command": list(command), **record, "trials": rates, "search": found}
+
+
+def say_few_seeds(seeds: int, display: Display) -> None:
+    """What few seeds can show."""
+    if seeds == 1:
+        display.line(
+            "! one seed: intervals are over prompts alone, and say nothing of what another seed"
+            " would give (--seeds 3)"
+        )
+
+
+def seeded(
+    base: Config, point: Contender, seeds: int, folder: Path, material: Material
+) -> list[Cell]:
+    """A contender's cells, one a seed."""
+    first, train = base.train.seed, material.train.resolve()
+    return [
+        contenders.cell(base, point, seed, folder.resolve(), train, material.steps)
+        for seed in range(first, first + seeds)
+    ]
+
+
+def _record(
+    points: Sequence[Contender],
+    run: Sequence[Cell],
+    failed: dict[str, str],
+    bench: Bench,
+    material: Material,
+    terms: Terms,
+    folder: Path,
+) -> dict:
+    """Measure every model and say what follows."""
+    whole = [cell for cell in run if cell.name not in failed]
+    if not whole:
+        reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
+        raise Refused(f"No cell gave a model, so there is nothing to compare.\n{reasons}")
+    start = bench.start(whole[0])
+    results = []
+    for point in points:
+        own = [cell for cell in whole if cell.contender == point.name]
+        if own:
+            results.append(Result(point.name, own, [bench.of(cell) for cell in own]))
+    values = {result.name: verdict.columns(result, start) for result in results}
+    # what more of is better: not KL
+    figures = [
+        *verdict.YARDSTICKS,
+        *(["win_rate"] if "win_rate" in values[results[0].name] else []),
+    ]
+    entries = cells.logged(folder)
+    return {
+        "plan": cells.plan_hash(folder),
+        "data": material.account,
+        "measured": bench.questions.identity(),
+        "seeds": terms.seeds,
+        "steps": material.steps,
+        "contenders": [_contender(point, run, failed) for point in points],
+        "table": {name: verdict.table_row(column, start) for name, column in values.items()},
+        "baselines": verdict.baselines(start),
+        "pairwise": {
+            name: verdict.pairwise(results, values, name, verdict.clusters_of(name, start))
+            for name in figures
+        },
+        "against_length": verdict.against_length(results, values, start),
+        "budget": (
+            budget.recommend(results, start, points, terms.kl_budget)
+            if terms.kl_budget is not None
+            else None
+        ),
+        "failed": failed,
+        "cost": {"cells": {cell.name: cells.cost(cell, entries) for cell in whole}},
+    }
+
+
+def _contender(point: Contender, run: Sequence[Cell], failed: dict[str, str]) -> dict:
+    own = [cell for cell in run if cell.contender == point.name]
+    return {
+        "name": point.name,
+        "changes": dict(point.changes),
+        "objective": own[0].config.objective,
+        "cells": [cell.name for cell in own],
+        "failed": {cell.name: failed[cell.name] for cell in own if cell.name in failed},
+    }

@@ -1,0 +1,172 @@
+"""The rows that every cell reads and every model is measured on: read, checked and written once.
+
+DIR/data/train.jsonl      pairs of which both answers are usable and nothing was cut: what one
+                          method can train on, all can
+DIR/data/held_out.jsonl   pairs to measure on; no cell ever reads them
+DIR/data/trials/          the training rows cut by prompt, near copies together: trials of learning
+                          rates see these alone
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from accord.auditing.split import split
+from accord.config.schema import Config
+from accord.data.containers import located
+from accord.data.convert import to_format
+from accord.data.rows import Rows
+from accord.data.templates import make_template
+from accord.data.write import new_file, write_row
+from accord.models.load import load
+from accord.objectives.configured import resolve_objective
+from accord.runs.display import Display
+from accord.runs.files import put_in_place, read_json, staged, write_json, writing
+from accord.training.setup.common import raise_if_refused
+from accord.training.setup.offline import plan
+from accord.training.setup.rows import held_out_of, load_rows, near_overlap, overlap, row_findings
+from accord.types import DataError, Example, Refused, Tree, UsageError
+
+FORMAT = "trl-conversational"  # holds every pair; each row is read back before it is written
+VALIDATION = 0.1  # share of the training rows that learning rates are chosen on
+
+
+@dataclass(frozen=True)
+class Material:
+    """Files of rows, and how many updates all cells make."""
+
+    folder: Path
+    account: dict  # of the files that they come from
+
+    @property
+    def train(self) -> Path:
+        return self.folder / "train.jsonl"
+
+    @property
+    def held_out(self) -> Path:
+        return self.folder / "held_out.jsonl"
+
+    @property
+    def trial_train(self) -> Path:
+        return self.folder / "trials" / "train.jsonl"
+
+    @property
+    def validation(self) -> Path:
+        return self.folder / "trials" / "held_out.jsonl"
+
+    @property
+    def steps(self) -> int:
+        return self.account["steps"]
+
+
+def gather(
+    base: Config, folder: Path, *, trials: bool, planned: bool, display: Display
+) -> Material:
+    """The material of a comparison, made where it is not there yet.
+
+    Args:
+      trials: cut the training rows as well.
+      planned: a plan was made with what is there: it stays, whatever the recipe says now.
+
+    Raises:
+      UsageError: no held-out rows are named. DataError: rows are unfit, or shared by both files.
+        CheckpointError.
+    """
+    if base.data.held_out is None:
+        raise UsageError(
+            "A comparison needs rows that no cell trains on: --set data.held_out=FILE.\n"
+            f"None at hand? Cut some off by prompt: accord split {base.data.train}"
+        )
+    target, source = folder / "data", source_of(base)
+    if _account_of(target).get("source") != source and not planned:
+        with writing(folder):
+            staging = staged(target)
+            write_json(
+                staging / "account.json", {**_write(base, staging, display), "source": source}
+            )
+            put_in_place(staging, target)
+    material = Material(target, _account_of(target))
+    if trials and not material.validation.is_file():
+        with writing(folder):
+            staging = staged(target / "trials")
+            staging.rmdir()  # `split` makes its own folder
+            split(material.train, staging, share=VALIDATION, seed=base.train.seed)
+            put_in_place(staging, target / "trials")
+    return material
+
+
+def source_of(base: Config) -> dict:
+    """What the material depends on: the files as they are now, how their rows are read, and the
+    length of all runs.
+    """
+    files = {}
+    for side in ("train", "held_out"):
+        with located(getattr(base.data, side)) as source:
+            files[f"data.{side}"] = source.digest()
+    read = base.data.model_dump(mode="json", exclude={"train", "held_out"})
+    length = {"train.steps": base.train.steps, "train.epochs": base.train.epochs}
+    return (
+        files
+        | {f"data.{name}": value for name, value in read.items()}
+        | {"evaluate.rows": base.evaluate.rows}
+        | length
+    )
+
+
+def _account_of(folder: Path) -> dict:
+    return read_json(folder / "account.json", {})
+
+
+def _write(base: Config, folder: Path, display: Display) -> dict:
+    """Both files of pairs; returns the account of what they come from."""
+    model = load(
+        base.model.name, dtype=base.model.dtype, device=base.model.device, hub="hub" in base.allow
+    )
+    stops = getattr(model.network.generation_config, "eos_token_id", None)
+    template = make_template(
+        model.tokenizer,
+        base.data.template,
+        generation_eos=stops,
+        allow_raw="raw_text" in base.allow,
+    )
+    train = load_rows(base, base.data.train, "pairs", template, display)
+    held = load_rows(base, base.data.held_out_file, "pairs", template, display)
+    found = [
+        *row_findings(base, train, template, "training rows", stops),
+        *row_findings(base, held, template, "held-out rows", stops),
+    ]
+    found += [overlap(base, train, held), near_overlap(train, held)]
+    unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak"))
+    raise_if_refused(found, DataError if unfit else Refused)
+    measured = held_out_of(base, held, resolve_objective(base)).trees
+    # A prompt is cut to the answer that follows: the two labels of a pair would have different
+    # prompts.
+    whole = [tree for tree in train.trees if tree.row not in train.encoding.rows_cut]
+    _write_pairs(folder / "train.jsonl", train, whole)
+    _write_pairs(folder / "held_out.jsonl", held, measured)
+    return {
+        "steps": plan(base, whole)[1],
+        "train": _account(train, len(whole)),
+        "held_out": _account(held, len(measured)),
+    }
+
+
+def _account(rows: Rows, used: int) -> dict:
+    return {
+        "path": rows.dataset.path,
+        "sha256": rows.dataset.digest,
+        "rows": rows.dataset.ledger.rows,
+        "usable": len(rows.trees),
+        "used": used,
+    }
+
+
+def _write_pairs(file: Path, rows: Rows, trees: Iterable[Tree]) -> None:
+    examples: Iterable[Example] = (
+        replace(rows.encoding.examples[tree.row], extra={}) for tree in trees
+    )
+    with new_file(file) as stream:
+        for row in to_format(examples, FORMAT):
+            write_row(stream, row)

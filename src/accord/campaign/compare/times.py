@@ -1,0 +1,167 @@
+"""What a comparison takes, beside what its cells would take as single runs: from cells.jsonl, over
+all sessions.
+
+A session is one process at work in the folder. Its beginning and its end are logged, and so are
+those of each cell; of a session that was killed, what is known is the time until its last line, and
+that is said.
+
+Single runs of `accord train` would read the rows, load the model and prove themselves just as cells
+do: these seconds are in each cell's own. One after the other on one machine they would also share
+the cache of reference log-probs; where they do not, such as on several machines, each computes all
+of its own, and that is estimated from what computing rows took here.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from accord.campaign.compare import cells
+
+BEGAN, ENDED, PREPARED = "session", "process", "prepared"
+
+
+@contextmanager
+def session(folder: Path):
+    """A process at work inside: its wall clock and processor seconds."""
+    began, processor = time.monotonic(), time.process_time()
+    cells.log(folder, {"cell": None, "what": BEGAN})
+    try:
+        yield
+    finally:
+        cells.log(folder, {"cell": None, "what": ENDED, **_since(began, processor)})
+
+
+@contextmanager
+def preparing(folder: Path):
+    """Rows and plan are made inside, once for all cells."""
+    began, processor = time.monotonic(), time.process_time()
+    yield
+    cells.log(folder, {"cell": None, "what": PREPARED, **_since(began, processor)})
+
+
+def _since(began: float, processor: float) -> dict:
+    return {
+        "seconds": round(time.monotonic() - began, 3),
+        "cpu_seconds": round(time.process_time() - processor, 3),
+    }
+
+
+def totals(folder: Path, each: Mapping[str, dict]) -> dict:
+    """Wall clock and processor seconds of the whole, its parts, and the sum of single runs.
+
+    Args:
+      each: what each cell with a model took, by its name (`cells.cost`).
+    """
+    entries = cells.logged(folder)
+    whole, killed = sessions(entries)
+    passes = [cost["reference_rows"] for cost in each.values() if cost["reference_rows"]]
+    others = [e for e in entries if e["cell"] is not None and e["cell"] not in each]
+    return {
+        "total_seconds": whole,
+        "total_cpu_seconds": _sum([e for e in entries if e["what"] == ENDED], "cpu_seconds"),
+        "sessions": sum(e["what"] == BEGAN for e in entries),
+        "sessions_killed": killed,
+        "preparing_seconds": _sum([e for e in entries if e["what"] == PREPARED]),
+        "cell_seconds": round(sum(cost["seconds"] for cost in each.values()), 3),
+        "cell_cpu_seconds": round(sum(cost["cpu_seconds"] for cost in each.values()), 3),
+        "other_cell_seconds": _sum(others),
+        "measuring_seconds": round(sum(_measured(folder)), 3),
+        "reference_rows": {
+            name: sum(one[name] for one in passes) for name in ("computed", "needed")
+        },
+        "single_runs": singles(each),
+    }
+
+
+def sessions(entries: Sequence[dict]) -> tuple[float, int]:
+    """Seconds of all sessions; how many of them were killed,
+    and are counted until their last line.
+    """
+    total, killed, began, newest = 0.0, 0, None, 0.0
+    for entry in [*entries, {"what": BEGAN, "at": 0.0}]:
+        if entry["what"] == BEGAN:
+            if began is not None:
+                total, killed = total + newest - began, killed + 1
+            began = entry["at"]
+        elif entry["what"] == ENDED:
+            total, began = total + entry["seconds"], None
+        newest = entry.get("at", newest)
+    return round(total, 3), killed
+
+
+def singles(each: Mapping[str, dict]) -> dict:
+    """The same cells as runs of their own: with the cache of reference log-probs that runs on one
+    machine share, and without.
+
+    Without is None where nothing here shows how long a row takes.
+    """
+    own = sum(cost["seconds"] for cost in each.values())
+    passes = [
+        (cost["reference_rows"], cost["reference_seconds"])
+        for cost in each.values()
+        if cost["reference_rows"]
+    ]
+    computed = sum(rows["computed"] for rows, _ in passes)
+    spared = sum(rows["needed"] for rows, _ in passes) - computed
+    # the cache is read, and eight rows are proved
+    idle = [seconds for rows, seconds in passes if not rows["computed"]]
+    fixed = sum(idle) / len(idle) if idle else 0.0
+    working = sum(max(0.0, seconds - fixed) for rows, seconds in passes if rows["computed"])
+    known = computed or not spared
+    apart = round(own + (spared * working / computed if spared else 0.0), 3) if known else None
+    return {"seconds": round(own, 3), "seconds_without_cache": apart, "reference_rows_more": spared}
+
+
+def says(cost: Mapping, clock) -> list[str]:
+    """In words: the whole and its parts, then the single runs. What was not recorded is not said.
+
+    Args:
+      cost: of a record of today's form (`records.current`).
+      clock: seconds as a person reads them.
+    """
+    parts = [
+        ("preparing the rows", "preparing_seconds"),
+        ("the cells", "cell_seconds"),
+        ("trials and cells without a model", "other_cell_seconds"),
+        ("measuring every model", "measuring_seconds"),
+    ]
+    told = ", ".join(f"{words} {clock(cost[name])}" for words, name in parts if cost[name])
+    killed = cost["sessions_killed"]
+    gaps = (
+        f" {killed} of {cost['sessions']} sessions were killed and are counted until their last"
+        " record."
+        if killed
+        else ""
+    )
+    single = cost["single_runs"]
+    apart, rows = single["seconds_without_cache"], single["reference_rows_more"]
+    more = (
+        f"; {clock(apart)} without a cache that they share, which spares {rows:,} rows of the"
+        " reference pass"
+        if rows and apart
+        else ""
+    )
+    processor = cost["total_cpu_seconds"]
+    busy = "" if processor is None else f" ({clock(processor)} of processor time)"
+    return [
+        f"In all {clock(cost['total_seconds'])}{busy}: {told}.{gaps}",
+        (
+            f"The {len(cost['cells'])} cells with a model, as single runs of accord train:"
+            f" {clock(single['seconds'])}, each with its own set-up{more}. The start of their"
+            " processes is not counted, and nothing would be measured on held-out rows."
+        ),
+    ]
+
+
+def _measured(folder: Path) -> list[float]:
+    # of the comparison, of trials, of a reference
+    files = [*folder.glob("measured/*.json"), *folder.glob("*/measured/*.json")]
+    return [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
+
+
+def _sum(entries: Sequence[dict], name: str = "seconds") -> float:
+    return round(sum(entry.get(name, 0.0) for entry in entries), 3)

@@ -1,0 +1,247 @@
+"""From measurements to a table, and to who is better than whom.
+
+Methods disagree on what a reward is, so three accuracies stand side by side: each method's own
+implicit reward, and two yardsticks that are the same for all: does training raise the chosen
+answer's log-prob above the rejected one's, by sums and by means over tokens? Differences are
+paired: same pairs, same seeds, same prompts; intervals are over prompts and seeds
+(evaluate/two_way_intervals.py); the p-values of one yardstick are adjusted together (Holm).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from accord.campaign.compare.contenders import Cell
+from accord.campaign.compare.measure import Measured
+from accord.evaluate.intervals import Estimate
+from accord.evaluate.two_way_intervals import Difference, crossed_difference, crossed_mean, holm
+from accord.objectives.configured import resolve_objective
+
+SURE = 0.05  # adjusted p under which one is called better
+YARDSTICKS = {
+    "change_sum": "change of log-prob since the start, sums over tokens",
+    "change_token": "change of log-prob since the start, means over tokens",
+    "implicit": "the method's own implicit reward",
+}  # the first one decides the order of the table
+RANKINGS = {"logp_sum": "log-prob, sums over tokens", "logp_token": "log-prob, means over tokens"}
+
+
+@dataclass(frozen=True)
+class Result:
+    """One contender: its cells that have a model, and what was measured of them."""
+
+    name: str
+    cells: Sequence[Cell]
+    measured: Sequence[Measured]  # of each cell
+
+    @property
+    def seeds(self) -> list[int]:
+        return [cell.seed for cell in self.cells]
+
+
+def wins(margins: np.ndarray) -> np.ndarray:
+    """1 for a win, ½ for a tie, 0 for a loss."""
+    return np.where(margins == 0, 0.5, margins > 0)
+
+
+def pair_scores(cell: Cell, now: Measured, start: Measured) -> dict[str, np.ndarray]:
+    """Whether each held-out pair is ranked rightly, by each yardstick, [B]."""
+    (chosen, rejected), (chosen0, rejected0) = now.logps(), start.logps()
+    objective = resolve_objective(cell.config)
+    reward = (objective.reward(chosen, chosen0) - objective.reward(rejected, rejected0)).numpy()
+    total = ((chosen.sum - chosen0.sum) - (rejected.sum - rejected0.sum)).numpy()
+    mean = ((chosen.mean - chosen0.mean) - (rejected.mean - rejected0.mean)).numpy()
+    return {
+        "change_sum": wins(total),
+        "change_token": wins(mean),
+        "implicit": wins(reward),
+        **rankings(now),
+    }
+
+
+def rankings(now: Measured) -> dict[str, np.ndarray]:
+    """What plain log-probs rank rightly, [B]; known of any model, the start included."""
+    chosen, rejected = now.logps()
+    return {
+        "logp_sum": wins((chosen.sum - rejected.sum).numpy()),
+        "logp_token": wins((chosen.mean - rejected.mean).numpy()),
+    }
+
+
+def longer_wins(start: Measured) -> np.ndarray:
+    """The rule that reads nothing: the longer answer is the better one, [B]."""
+    return wins(np.array(start.chosen_tokens) - np.array(start.rejected_tokens))
+
+
+def others(now: Measured, start: Measured) -> dict[str, np.ndarray]:
+    """Figures that are no accuracies: by pair [B] or by answer [A]."""
+    (chosen, rejected), (chosen0, rejected0) = now.logps(), start.logps()
+    found = {
+        "chosen_moved": (chosen.mean - chosen0.mean).numpy(),
+        "rejected_moved": (rejected.mean - rejected0.mean).numpy(),
+        "chosen_fell": (chosen.sum < chosen0.sum).double().numpy(),
+        "kl": np.array(now.kl),
+        "tokens": np.array(now.tokens, float),
+    }
+    if now.score:
+        found |= {
+            "score": np.array(now.score),
+            "win_rate": wins(np.array(now.score) - np.array(start.score)),
+        }
+    return found
+
+
+SHARES = {*YARDSTICKS, *RANKINGS, "chosen_fell", "win_rate"}
+BY_ANSWER = {"kl", "tokens", "score", "win_rate"}
+
+
+def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
+    """Every figure of a contender by seed and row, [S, N]."""
+    rows = [
+        pair_scores(cell, m, start) | others(m, start)
+        for cell, m in zip(result.cells, result.measured, strict=True)
+    ]
+    return {name: np.stack([row[name] for row in rows]) for name in rows[0] if rows[0][name].size}
+
+
+def clusters_of(name: str, start: Measured) -> list[int]:
+    """What the rows of a figure belong to: their prompt."""
+    return start.prompt if name in BY_ANSWER else start.clusters
+
+
+def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]:
+    """Estimates of every figure of one contender."""
+    return {
+        name: as_dict(crossed_mean(column, clusters_of(name, start), share=name in SHARES))
+        for name, column in values.items()
+    }
+
+
+def baselines(start: Measured) -> dict[str, dict]:
+    """The start model, and the rule of length, on the same rows."""
+
+    def one(column: np.ndarray, name: str, share: bool) -> dict:
+        return as_dict(crossed_mean(column[None], clusters_of(name, start), share=share))
+
+    found = {name: one(column, name, True) for name, column in rankings(start).items()}
+    found["longer_wins"] = one(longer_wins(start), "longer_wins", True)
+    if start.tokens:
+        found["tokens"] = one(np.array(start.tokens, float), "tokens", False)
+    if start.score:
+        found["score"] = one(np.array(start.score), "score", False)
+    return found
+
+
+# ---------------------------------------------------------------- who is better
+
+
+def pairwise(
+    results: Sequence[Result],
+    values: dict[str, dict[str, np.ndarray]],
+    name: str,
+    clusters: Sequence[int],
+) -> list[dict]:
+    """Differences of one figure between all contenders, on the seeds that both have; adjusted
+    together.
+    """
+    found = []
+    for one, other in itertools.combinations(results, 2):
+        seeds = [seed for seed in one.seeds if seed in other.seeds]
+        if seeds and name in values[one.name] and name in values[other.name]:
+            left, right = (
+                values[r.name][name][[r.seeds.index(seed) for seed in seeds]] for r in (one, other)
+            )
+            found.append(
+                (one.name, other.name, len(seeds), crossed_difference(left, right, clusters))
+            )
+    return _judged(found)
+
+
+def against_length(
+    results: Sequence[Result], values: dict[str, dict[str, np.ndarray]], start: Measured
+) -> list[dict]:
+    """Each contender's own accuracy minus that of the rule of length, on the same rows."""
+    rule = longer_wins(start)
+    found = []
+    for result in results:
+        own = values[result.name]["implicit"]
+        difference = crossed_difference(own, np.broadcast_to(rule, own.shape), start.clusters)
+        found.append((result.name, "longer answer wins", len(own), difference))
+    return _judged(found)
+
+
+def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
+    adjusted = holm([difference.p for *_, difference in found])
+    return [
+        {
+            "one": one,
+            "other": other,
+            "seeds": seeds,
+            "difference": as_dict(difference.estimate),
+            "p": difference.p,
+            "adjusted": p,
+            "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
+        }
+        for (one, other, seeds, difference), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def said(judged: Sequence[dict]) -> list[str]:
+    """Who is better than whom, and who cannot be told apart, a sentence each."""
+    lines = []
+    for entry in judged:
+        if entry["better"] is not None:
+            sign = 1 if entry["better"] == entry["one"] else -1
+            value = sign * entry["difference"]["value"]
+            low, high = sorted(sign * entry["difference"][end] for end in ("low", "high"))
+            says = f"by {value:.3f} ({low:.3f} to {high:.3f}), adjusted p {entry['adjusted']:.2g}"
+            lines.append(f"{entry['better']} is better than {_loser(entry)} {says}")
+    return lines + _alike(judged)
+
+
+def summed_up(judged: Sequence[dict]) -> list[str]:
+    """The same in few sentences: those who are better than the same others share one."""
+    beaten: dict[str, list[dict]] = {}
+    for entry in judged:
+        if entry["better"] is not None:
+            beaten.setdefault(entry["better"], []).append(entry)
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for name, entries in beaten.items():
+        alike.setdefault(tuple(_loser(entry) for entry in entries), []).append(name)
+    sentences = []
+    for losers, winners in alike.items():
+        entries = [entry for name in winners for entry in beaten[name]]
+        sizes = sorted(abs(entry["difference"]["value"]) for entry in entries)
+        by = f"{sizes[0]:.3f}" if len(sizes) == 1 else f"{sizes[0]:.3f} to {sizes[-1]:.3f}"
+        largest = max(entry["adjusted"] for entry in entries)
+        p = f"adjusted p {'at most ' if len(sizes) > 1 else ''}{largest:.3g}"
+        sentences.append(
+            f"{_named(winners)} {'is' if len(winners) == 1 else 'are'} better than"
+            f" {_named(losers)}, by {by}, {p}"
+        )
+    return sentences + _alike(judged)
+
+
+def _alike(judged: Sequence[dict]) -> list[str]:
+    """The sentence on those who cannot be told apart, if there are any."""
+    alike = [entry for entry in judged if entry["better"] is None]
+    names = list(dict.fromkeys(name for entry in judged for name in (entry["one"], entry["other"])))
+    if len(names) > 2 and len(alike) == len(names) * (len(names) - 1) // 2:
+        return [f"no two of them can be told apart: {_named(names)}"]
+    pairs = "; ".join(f"{entry['one']} and {entry['other']}" for entry in alike)
+    return [f"not to be told apart: {pairs}"] if alike else []
+
+
+def _loser(entry: dict) -> str:
+    return entry["other"] if entry["better"] == entry["one"] else entry["one"]
+
+
+def _named(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+
+
+as_dict = Estimate.as_dict

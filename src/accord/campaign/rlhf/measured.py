@@ -1,0 +1,210 @@
+"""One model on held-out prompts: its answers, how far from the first model they are, what rewards
+say of them.
+
+    DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first
+                                        model
+    DIR/STAGE/held_out_scored.jsonl     the same with rewards
+    DIR/STAGE/held_out_gold.jsonl       the same with the rewards of another scorer, which training
+                                        never saw
+
+Every model answers the same prompts with the same randomness, so that differences between two are
+paired.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from itertools import compress
+from pathlib import Path
+
+import numpy as np
+
+from accord.assess.generation import Sampling
+from accord.assess.opened import Opened, open_start
+from accord.assess.rollouts import sample_opened, score_file
+from accord.campaign.rlhf.folder import Desk
+from accord.campaign.rlhf.stages import once
+from accord.config.schema import Config
+from accord.data.prompts import read_prompts
+from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean
+from accord.evaluate.probe import Start, divergences
+from accord.forward.choose import Forward
+from accord.models.lora import forget_reference_adapter
+from accord.sampling.local import Prompt, Sample
+
+ANSWERS, SCORED, GOLD = "held_out_answers.jsonl", "held_out_scored.jsonl", "held_out_gold.jsonl"
+
+
+@dataclass(frozen=True)
+class Questions:
+    """What every model is asked, and by what its answers are judged."""
+
+    prompts: Path  # file
+    answers: int  # to each
+    tokens: int  # longest answer
+    seed: int
+
+    def sampling(self) -> Sampling:
+        return Sampling(self.answers, self.tokens, 1.0, 1.0, self.seed)
+
+
+# a model, and the first one; None for the first one itself, whose KL is 0
+Open = Callable[[], tuple[Opened, Start | None]]
+
+
+def answer(
+    desk: Desk, name: str, folder: Path, model: Open, questions: Questions, about: dict
+) -> Path:
+    """The answers of a model, which is opened only where they are not there yet."""
+    target, prompts = folder / ANSWERS, str(questions.prompts)
+
+    def make() -> None:
+        opened, first = model()
+
+        def kl(ids: Sequence[Prompt], samples: Sequence[Sample]) -> Mapping[str, Sequence]:
+            return {
+                "kl": (
+                    divergences(opened.model, ids, samples, first)
+                    if first is not None
+                    else [0.0] * len(samples)
+                )
+            }
+
+        read = read_prompts(prompts)
+        sample_opened(
+            opened,
+            read,
+            prompts,
+            str(target),
+            questions.sampling(),
+            say=quietly,
+            about=about,
+            beside=kl,
+        )
+
+    return once(desk, f"{name}/held-out answers", target, make)
+
+
+def quietly(text: str) -> None:
+    """Of a stage's own progress, nothing: stages are short, and there are many."""
+
+
+def score(
+    desk: Desk,
+    name: str,
+    answers: Path,
+    output: str,
+    rewards: Sequence[str],
+    options: Mapping[str, Mapping],
+) -> Path:
+    """Rewards of a file of answers, beside it."""
+    target = answers.with_name(output)
+    return once(
+        desk,
+        f"{name}/{target.stem.replace('_', ' ')}",
+        target,
+        lambda: score_file(str(answers), str(target), rewards, options, quietly),
+    )
+
+
+def start_of(opened: Opened, config: Config) -> Start:
+    """The model that the recipe starts from, beside one that was trained from it.
+
+    Of adapters on a bare model it is the network with all of them off; otherwise it is loaded once
+    more.
+    """
+    policy = Forward(opened.model, "padded", "", 0.0)
+    if opened.model.peft is None or config.model.adapter is not None:
+        return Start(Forward(open_start(config).model, "padded", "", 0.0), nullcontext)
+    if opened.model.has_reference_adapter:
+        forget_reference_adapter(opened.model)
+    return Start(policy, opened.model.as_reference)
+
+
+# ---------------------------------------------------------------- figures
+
+
+def figures(folder: Path, first: Path) -> dict:
+    """What the files of one model say, held against those of the first one: with gold rewards,
+    where there are such.
+    """
+    out = Scored.read(folder / SCORED).figures(Scored.read(first / SCORED))
+    if (folder / GOLD).is_file():
+        gold = Scored.read(folder / GOLD)
+        out |= {
+            "gold": gold.mean(gold.reward),
+            "gold_change": gold.change(Scored.read(first / GOLD)),
+        }
+    return out
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Answers and rewards of a file, one after the other:
+    prompt after prompt, `answers` to each.
+    """
+
+    prompt: list[int]  # [N] which prompt
+    reward: np.ndarray  # [N] NaN where there is none
+    kl: np.ndarray  # [N] nats an answer
+    tokens: np.ndarray  # [N]
+    ended: np.ndarray  # [N] bool
+
+    @classmethod
+    def read(cls, file: Path) -> Scored:
+        rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]
+        columns = {
+            name: [value for row in rows for value in row[name]]
+            for name in ("rewards", "kl", "tokens", "ended")
+        }
+        rewards = [math.nan if value is None else value for value in columns["rewards"]]
+        prompt = [number for number, row in enumerate(rows) for _ in row["completions"]]
+        return cls(
+            prompt,
+            np.array(rewards, float),
+            *(np.array(columns[name]) for name in ("kl", "tokens", "ended")),
+        )
+
+    def figures(self, first: Scored) -> dict:
+        """Means with intervals clustered by prompt, and how far the reward has come since the first
+        model.
+
+        An answer without a reward is counted, and in no mean of rewards.
+        """
+        out = {
+            "answers": len(self.prompt),
+            "without_reward": int(np.isnan(self.reward).sum()),
+            "reward": self.mean(self.reward),
+            "kl": self.mean(self.kl),
+            "tokens": self.mean(self.tokens),
+            "ended": float(self.ended.mean()),
+        }
+        return out | {"reward_change": self.change(first)}
+
+    def mean(self, values: np.ndarray) -> dict | None:
+        there = ~np.isnan(np.asarray(values, float))
+        clusters = list(compress(self.prompt, there))
+        return (
+            _interval(bootstrap_mean(values[there], clusters=clusters), clusters)
+            if there.any()
+            else None
+        )
+
+    def change(self, first: Scored) -> dict | None:
+        """This model's reward minus the first's on the same prompt with the same randomness."""
+        there = ~np.isnan(self.reward - first.reward)
+        clusters = list(compress(self.prompt, there))
+        if not there.any():
+            return None
+        return _interval(
+            bootstrap_difference(self.reward[there], first.reward[there], clusters=clusters),
+            clusters,
+        )
+
+
+def _interval(estimate: Estimate, clusters: Sequence[int]) -> dict:
+    return estimate.as_dict() | {"prompts": len(set(clusters))}

@@ -1,0 +1,298 @@
+"""`accord rlhf`: supervised tuning ▸ reward model ▸ policy gradient, and a DPO run on the same
+pairs beside it.
+
+    DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo    ordinary runs; `accord resume`, `report` and
+                                                      `export` take them
+    DIR/measured/MODEL/held_out_*.jsonl               what each model answers to the same held-out
+                                                      prompts
+    DIR/seed-1/…                                      the same again with the next seed
+    DIR/plan.json · DIR/log.jsonl · DIR/rlhf.json
+
+Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al.
+2023, arXiv:2305.18290.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from accord.assess.opened import Opened, open_model, open_start, still_inside
+from accord.campaign.rlhf import measured, proxy, verdict
+from accord.campaign.rlhf.cost import cost, in_memory, ways
+from accord.campaign.rlhf.folder import Desk, hold_to, working
+from accord.campaign.rlhf.measured import Questions
+from accord.campaign.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
+from accord.campaign.rlhf.prompts import require_plain, write_prompts
+from accord.campaign.rlhf.stages import CarryOut, carry_out, merged, once, trained
+from accord.campaign.rlhf.terms import fingerprints
+from accord.config.schema import Config
+from accord.data.containers import located
+from accord.data.prompts import read_prompts
+from accord.evaluate.probe import Start
+from accord.forward.choose import Forward
+from accord.models import fingerprint
+from accord.rewards.load import load_rewards
+from accord.runs.display import Display
+from accord.runs.files import write_json
+from accord.runs.folder import RunFolder
+from accord.runs.identity import trajectory
+from accord.training.setup.rows import drawn
+from accord.types import UsageError
+
+RECORD, MEASURED, START = "rlhf.json", "measured", "start"
+MOST_SEEDS = 1_000
+
+
+@dataclass(frozen=True)
+class Terms:
+    """What was asked for, beside the recipe."""
+
+    output: str
+    against: str | None = None  # "dpo", or nothing
+    seeds: int = 1
+
+    def check(self) -> None:
+        """
+        Raises:
+          UsageError: a value out of its range.
+        """
+        if self.against not in (None, DPO):
+            raise UsageError(f"--against {self.against}: expected dpo.")
+        if not 1 <= self.seeds <= MOST_SEEDS:
+            raise UsageError(f"--seeds {self.seeds}: expected 1 to {MOST_SEEDS:,}.")
+
+
+def rlhf(
+    recipe: Recipe,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+    carry: CarryOut = carry_out,
+) -> dict:
+    """All phases, or those of them that are not over yet; returns what rlhf.json holds.
+
+    Args:
+      carry: trains one run, or goes on with it.
+
+    Raises:
+      AccordError: of the class that its cause has; what is finished stays, and the same command
+        goes on.
+    """
+    terms.check()
+    first = recipe.first()
+    configs = {
+        phase: recipe.config(phase, Path(), first.train.seed)
+        for phase in PHASES
+        if not (phase == SFT and recipe.skip_sft)
+    }
+    if recipe.gold is not None:
+        # one that is missing is said now
+        load_rewards([recipe.gold], configs[PPO].rollout_settings.gold_options)
+    require_plain(configs[PPO].data)
+    with working(terms.output, display, tuple(command)) as desk:
+        hold_to(desk.folder, _plan(recipe, first, configs))
+        lines = []
+        for number in range(terms.seeds):
+            folder = desk.folder / f"seed-{number}" if number else desk.folder
+            lines.append(
+                Line(desk, recipe, folder, first.train.seed + number, terms.against, carry)
+            )
+            lines[-1].train()
+            lines[-1].measure()
+        seeds = [line.record() for line in lines]
+        record = {
+            "kind": "rlhf",
+            "command": list(command),
+            "skip_sft": recipe.skip_sft,
+            "gold": recipe.gold,
+            "against": terms.against,
+            "seeds": seeds,
+            "ways": ways(seeds),
+            **verdict.over_seeds([line.folder / MEASURED for line in lines], lines[0].models),
+        }
+        write_json(desk.folder / RECORD, record)
+        return record
+
+
+@dataclass
+class Line:
+    """All phases of one seed."""
+
+    desk: Desk
+    recipe: Recipe
+    folder: Path
+    seed: int
+    against: str | None
+    carry: CarryOut
+
+    @property
+    def phases(self) -> list[str]:
+        """In their order."""
+        return [
+            *([] if self.recipe.skip_sft else [SFT]),
+            REWARD_MODEL,
+            PPO,
+            *([DPO] if self.against else []),
+        ]
+
+    @property
+    def models(self) -> list[str]:
+        """Policies that answer, the first one first."""
+        return [START, *(phase for phase in self.phases if phase != REWARD_MODEL)]
+
+    def config(self, phase: str) -> Config:
+        return self.recipe.config(phase, self.folder, self.seed)
+
+    def stage(self, phase: str) -> str:
+        """What the log calls a phase of this seed."""
+        return phase if self.folder == self.desk.folder else f"{self.folder.name}/{phase}"
+
+    def train(self) -> None:
+        """Every phase that is not over yet; where adapters trained, the merged models that later
+        phases load.
+        """
+        for phase in self.phases:
+            trained(self.desk, self.stage(phase), self.config(phase), self.carry)
+            if phase in (SFT, REWARD_MODEL):
+                merged(self.desk, f"{self.stage(phase)}/merge", self.folder / phase)
+
+    # ------------------------------------------------------------ what came of it
+
+    def measure(self) -> None:
+        """Answers of every policy to the same held-out prompts, by the learned reward and by the
+        gold one.
+        """
+        questions, ppo = self._questions(), self.config(PPO)
+        for model in self.models:
+            folder, name = self.folder / MEASURED / model, f"measured/{self.stage(model)}"
+            answers = measured.answer(
+                self.desk, name, folder, partial(self._opened, model), questions, {"model": model}
+            )
+            measured.score(
+                self.desk,
+                name,
+                answers,
+                measured.SCORED,
+                ppo.rollout_settings.rewards,
+                ppo.rollout_settings.reward_options,
+            )
+            if self.recipe.gold is not None:
+                measured.score(
+                    self.desk,
+                    name,
+                    answers,
+                    measured.GOLD,
+                    [self.recipe.gold],
+                    ppo.rollout_settings.gold_options,
+                )
+
+    def _questions(self) -> Questions:
+        """The same prompts and draws for all seeds, so that differences are paired."""
+        first, ppo, file = (
+            self.recipe.first(),
+            self.config(PPO),
+            self.desk.folder / "held_out.jsonl",
+        )
+        read = read_prompts(ppo.data.held_out_file)
+        chosen = drawn(len(read.prompts), first.evaluate.rows, first.train.seed)
+        once(
+            self.desk,
+            "held-out prompts",
+            file,
+            lambda: write_prompts(file, ppo.data.held_out_file, read, chosen),
+        )
+        return Questions(
+            file,
+            ppo.rollout_settings.held_out_k,
+            ppo.rollout_settings.max_new_tokens,
+            first.train.seed,
+        )
+
+    def _opened(self, model: str) -> tuple[Opened, Start | None]:
+        """A policy, and the one that KL is measured to: the tuned model, or the recipe's where that
+        is skipped.
+        """
+        if model == START:
+            opened = open_start(self.recipe.first())
+            return opened, (
+                None if self.recipe.skip_sft else _beside(open_model(str(self.folder / SFT)))
+            )
+        opened = open_model(str(self.folder / model))
+        if model == SFT:
+            return opened, None
+        if still_inside(opened.model, opened.config):
+            return opened, Start(
+                Forward(opened.model, "padded", "", 0.0), opened.model.as_reference
+            )
+        return opened, _beside(open_start(opened.config))
+
+    def record(self) -> dict:
+        """Figures of this seed."""
+        costs = {
+            phase: cost(self.desk, self.recipe, phase, self.config(phase), self.stage(phase))
+            for phase in self.phases
+        }
+        for phase in (PPO, DPO):
+            if phase in self.phases:
+                config = self.config(phase)
+                costs[phase]["models"] = in_memory(open_model(str(config.run_folder)), config)
+        return {
+            "seed": self.seed,
+            "phases": {
+                phase: {**costs[phase], "held_out": self._evaluated(phase)} for phase in self.phases
+            },
+            "models": {
+                model: measured.figures(
+                    self.folder / MEASURED / model, self.folder / MEASURED / START
+                )
+                for model in self.models
+            },
+            "curve": proxy.curve(self.folder / PPO),
+            "hacking": proxy.hacked(self.folder / PPO),
+        }
+
+    def _evaluated(self, phase: str) -> dict:
+        """The last held-out metrics of a phase's own run."""
+        lines = [
+            line
+            for line in RunFolder(self.folder / phase).metrics()
+            if any(name.startswith("eval_") for name in line)
+        ]
+        return (
+            {name: value for name, value in lines[-1].items() if "eval_" in name} if lines else {}
+        )
+
+
+def _beside(other: Opened) -> Start:
+    """A second model in memory to measure KL to."""
+    return Start(Forward(other.model, "padded", "", 0.0), nullcontext)
+
+
+def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
+    """What every phase hangs on. How many seeds, and whether DPO runs beside, is not among it:
+    further ones are welcome.
+    """
+    opened = open_start(first)
+    files: dict[str, str] = {}
+    for phase, config in configs.items():
+        for side in ("train", "held_out"):
+            with located(getattr(config.data, side)) as source:
+                files[f"{phase}: data.{side}"] = source.digest()
+    return {
+        "model": fingerprint.weights(opened.model.network),
+        "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
+        "--skip-sft": recipe.skip_sft,
+        "--gold": recipe.gold,
+        **fingerprints([recipe.gold] if recipe.gold else []),
+        **files,
+        **{
+            f"{phase}: {path}": value
+            for phase, config in configs.items()
+            for path, value in json.loads(json.dumps(trajectory(config))).items()
+        },
+    }

@@ -1,0 +1,296 @@
+"""`accord iterate`: rounds of sample ▸ score ▸ pair ▸ train, each round with the policy that the
+last one left.
+
+    DIR/round-1/{prompts, answers, scored, pairs}.jsonl · run/ (an ordinary run) · held_out_*.jsonl
+    DIR/start/held_out_*.jsonl · DIR/held_out.jsonl · DIR/plan.json · DIR/rounds.json
+
+Sources: iterative DPO as in Xu et al. 2023, arXiv:2312.16682, and Dong et al. 2024,
+arXiv:2405.07863 (RLHFlow), whose reference stays the first model; Yuan et al. 2024,
+arXiv:2401.10020, take the last round's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accord.assess.generation import Sampling
+from accord.assess.opened import ADAPTER, Opened, open_model, open_start
+from accord.assess.rollouts import pair_file, sample_opened, score_file
+from accord.campaign.rlhf import measured
+from accord.campaign.rlhf.folder import PLAN, Desk, hold_to, working
+from accord.campaign.rlhf.measured import Questions
+from accord.campaign.rlhf.prompts import require_apart, slice_of, write_prompts
+from accord.campaign.rlhf.stages import CarryOut, carry_out, model_of, once, trained
+from accord.campaign.rlhf.terms import Terms, kind_of, plan_for, size_of
+from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
+from accord.data.prompts import Questions as Prompts
+from accord.data.prompts import read_prompts
+from accord.evaluate.probe import Start
+from accord.rewards.load import load_rewards
+from accord.rollouts.pairing import Pairing
+from accord.runs.display import Display
+from accord.runs.files import write_json
+from accord.runs.folder import RunFolder
+from accord.training.setup.rows import drawn
+from accord.types import DataError
+
+ROUNDS = "rounds.json"
+CUT = 0.05  # share of answers cut at the limit that is said
+
+
+def iterate(
+    base: Config,
+    terms: Terms,
+    display: Display,
+    command: Sequence[str] = (),
+    carry: CarryOut = carry_out,
+) -> dict:
+    """Some rounds, or those of them that are not over yet; returns what rounds.json holds.
+
+    Args:
+      carry: trains one run, or goes on with it.
+
+    Raises:
+      AccordError: of the class that its cause has; what is finished stays, and the same command
+        goes on.
+    """
+    terms.check(base)
+    read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out_file)
+    require_apart(read, held_out, base.allow)
+    for specs, options in (
+        (base.rollout_settings.rewards, base.rollout_settings.reward_options),
+        (base.rollout_settings.gold, base.rollout_settings.gold_options),
+    ):
+        if specs:
+            load_rewards(specs, options)  # one that is missing is said now
+    with working(terms.output, display, tuple(command)) as desk:
+        size = size_of(desk.folder, terms, len(read.prompts))
+        hold_to(desk.folder, plan_for(base, terms, read, held_out, size))
+        work = Rounds(desk, base, terms, read, held_out, size, carry)
+        record = work.measure(0)
+        for number in range(1, terms.rounds + 1):
+            work.train(number)
+            record = work.measure(number)
+        return record
+
+
+@dataclass
+class Rounds:
+    """The rounds of one folder."""
+
+    desk: Desk
+    base: Config
+    terms: Terms
+    read: Prompts
+    held_out: Prompts
+    size: int
+    carry: CarryOut
+
+    def folder(self, number: int) -> Path:
+        """Of a round; of the first model for 0."""
+        return self.desk.folder / (f"round-{number}" if number else "start")
+
+    def train(self, number: int) -> None:
+        """Sample, score, pair and train, each where it is not over yet."""
+        folder, name, rollouts = self.folder(number), f"round-{number}", self.base.rollout_settings
+        answers, scored, pairs = (
+            folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs")
+        )
+        prompts = self._prompts(number)
+        once(self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers))
+        self._say_cut(number)
+        once(
+            self.desk,
+            f"{name}/score",
+            scored,
+            lambda: score_file(
+                str(answers), str(scored), rollouts.rewards, rollouts.reward_options, self.desk.say
+            ),
+        )
+        pairing = Pairing(rollouts.pairing, rollouts.margin, self._seed(number))
+        once(
+            self.desk,
+            f"{name}/pair",
+            pairs,
+            lambda: pair_file(str(scored), str(pairs), pairing, self.desk.say),
+        )
+        if not lines_of(pairs):
+            raise DataError(
+                f"{pairs}: no two answers to a prompt differ in reward by more than"
+                f" {rollouts.margin:g}, so there is nothing to train on.\nAnother --output with:"
+                " --set rollouts.k=8, a higher rollouts.temperature, a smaller rollouts.margin, or"
+                " another reward."
+            )
+        trained(self.desk, f"{name}/train", self.config(number), self.carry)
+
+    def _sample(self, number: int, prompts: Path, answers: Path) -> None:
+        rollouts = self.base.rollout_settings
+        sampling = Sampling(
+            rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number)
+        )
+        done = sample_opened(
+            self.policy(number - 1),
+            read_prompts(str(prompts)),
+            str(prompts),
+            str(answers),
+            sampling,
+            say=self.desk.say,
+            about=self._about(number),
+        )
+        for reason, count in done["left_out"].items():
+            self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
+
+    def _say_cut(self, number: int) -> None:
+        """Answers that the limit cut: a pair of texts ends in an end token all the same."""
+        cut = 1 - self._ended(number)
+        if cut > CUT:
+            self.desk.say(
+                f"! round {number}: {cut:.0%} of the answers were cut at"
+                f" {self.base.rollout_settings.max_new_tokens} tokens; training puts an end token"
+                " behind them, and the policy learns to stop there. Longer ones: --set"
+                " rollouts.max_new_tokens=…"
+            )
+
+    def _ended(self, number: int) -> float:
+        """Share of a round's answers that the model ended itself."""
+        with (self.folder(number) / "answers.jsonl").open(encoding="utf-8") as file:
+            ended = [one for line in file for one in json.loads(line)["ended"]]
+        return sum(ended) / len(ended)
+
+    def _prompts(self, number: int) -> Path:
+        chosen = slice_of(len(self.read.prompts), self.size, number, self.base.train.seed)
+        if number * self.size > len(self.read.prompts):
+            self.desk.say(
+                f"! round {number}: all {len(self.read.prompts):,} prompts were answered before;"
+                " some come again"
+            )
+        file = self.folder(number) / "prompts.jsonl"
+        return once(
+            self.desk,
+            f"round-{number}/prompts",
+            file,
+            lambda: write_prompts(file, self.base.data.train, self.read, chosen),
+        )
+
+    def policy(self, number: int) -> Opened:
+        """What round `number` left; the first model for 0."""
+        return open_model(str(self.folder(number) / "run")) if number else open_start(self.base)
+
+    def config(self, number: int) -> Config:
+        """Of the round's run: the recipe's, on the round's pairs,
+        from where the last round ended.
+        """
+        raw = self.base.model_dump(mode="json")
+        folder, train = self.folder(number), self.base.train
+        raw |= {"rollouts": None, "output": str(folder / "run")}
+        raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
+        raw["train"] |= {
+            "epochs": float(self.base.rollout_settings.passes) if train.steps is None else None
+        }
+        raw |= {"reference": kind_of(self.base, self.terms.reference)}
+        if self.terms.reference == "moving":
+            raw["moving"] = (self.base.moving or MovingConfig()).model_dump(mode="json")
+        if number > 1:
+            before = model_of(self.folder(number - 1) / "run")
+            raw["model"] |= (
+                {"adapter": str(before), "lora": LoraConfig().model_dump(mode="json")}
+                if before.name == ADAPTER
+                else {"name": str(before)}
+            )
+        return make_config(raw)
+
+    def _seed(self, number: int) -> int:
+        """Another one for each round, so that no two draw alike;
+        0 is that of the held-out prompts.
+        """
+        return int(np.random.SeedSequence([self.base.train.seed, number]).generate_state(1)[0])
+
+    def _about(self, number: int) -> dict:
+        return {"round": number, "plan": plan_of(self.desk.folder)}
+
+    # ------------------------------------------------------------ what came of it
+
+    def measure(self, number: int) -> dict:
+        """A round's model on the held-out prompts; the record of all rounds so far, which is
+        written.
+        """
+        folder, name = self.folder(number), f"round-{number}" if number else "start"
+        questions = self._questions()
+        answers = measured.answer(
+            self.desk, name, folder, lambda: self._opened(number), questions, self._about(number)
+        )
+        rollouts = self.base.rollout_settings
+        measured.score(
+            self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options
+        )
+        if rollouts.gold:
+            measured.score(
+                self.desk, name, answers, measured.GOLD, rollouts.gold, rollouts.gold_options
+            )
+        record = {
+            "kind": "iterate",
+            "command": list(self.desk.command),
+            "plan": plan_of(self.desk.folder),
+            "objective": self.base.objective,
+            "rewards": rollouts.rewards,
+            "gold": rollouts.gold,
+            "reference": self.terms.reference,
+            "rounds": [self._record(n) for n in range(number + 1)],
+        }
+        write_json(self.desk.folder / ROUNDS, record)
+        return record
+
+    def _opened(self, number: int) -> tuple[Opened, Start | None]:
+        opened = self.policy(number)
+        return opened, measured.start_of(opened, self.base) if number else None
+
+    def _questions(self) -> Questions:
+        rollouts, file = self.base.rollout_settings, self.desk.folder / "held_out.jsonl"
+        chosen = drawn(len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed)
+        once(
+            self.desk,
+            "held-out prompts",
+            file,
+            lambda: write_prompts(file, self.base.data.held_out_file, self.held_out, chosen),
+        )
+        return Questions(file, rollouts.held_out_k, rollouts.max_new_tokens, self._seed(0))
+
+    def _record(self, number: int) -> dict:
+        folder = self.folder(number)
+        out = {"round": number, "held_out": measured.figures(folder, self.folder(0))}
+        if number == 0:
+            return out
+        lines = [line for line in RunFolder(folder / "run").metrics() if "loss" in line]
+        return out | {
+            "prompts": lines_of(folder / "answers.jsonl"),
+            "pairs": lines_of(folder / "pairs.jsonl"),
+            "updates": len(lines),
+            "left_out": lines_of(folder / "prompts.jsonl") - lines_of(folder / "answers.jsonl"),
+            "ended": self._ended(number),
+            "train": (
+                {
+                    name: lines[-1].get(name)
+                    for name in ("loss", "rewards/margins", "rewards/accuracies")
+                }
+                if lines
+                else {}
+            ),
+            **self.desk.spent(f"round-{number}/"),
+        }
+
+
+def lines_of(file: Path) -> int:
+    """How many lines a file has."""
+    with file.open("rb") as stream:
+        return sum(1 for _ in stream)
+
+
+def plan_of(folder: Path) -> str:
+    """sha256 of the plan: what every answer's provenance names."""
+    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()

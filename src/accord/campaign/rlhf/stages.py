@@ -1,0 +1,97 @@
+"""What stages are made of: a run that is begun, gone on with or over; a merged model; a file or
+folder that is made once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from accord.assess.opened import ADAPTER, WHOLE
+from accord.campaign.rlhf.folder import Desk
+from accord.config.schema import Config
+from accord.runs.display import CellDisplay, Display
+from accord.runs.export import export_run
+from accord.runs.files import STAGING, put_in_place, sha256, writing
+from accord.runs.folder import REFUSED
+from accord.training.run import resume, start
+
+CarryOut = Callable[[Config, Display, Sequence[str]], object]
+CARD = "README.md"  # of a run: the last that it writes
+
+
+def carry_out(config: Config, display: Display, command: Sequence[str]) -> None:
+    """Train a run, or go on with the one that stands in its folder.
+
+    Raises:
+      AccordError: of the class that its cause has.
+    """
+    path = config.run_folder
+    if (path / "config.yaml").is_file() and not (path / REFUSED).is_file():
+        resume(str(path), display, command)
+    else:
+        start(config, display, command)
+
+
+def trained(desk: Desk, name: str, config: Config, carry: CarryOut = carry_out) -> Path:
+    """The saved model of a run, which is trained where it is not over."""
+    path = config.run_folder
+    if saved(path) is None:
+        with desk.stage(name):
+            carry(config, CellDisplay(desk.display, name), desk.command)
+    return model_of(path)
+
+
+def saved(path: Path) -> Path | None:
+    """Where a finished run's model lies; None for one that is not over, or has not begun."""
+    whole = next((path / kind for kind in (ADAPTER, WHOLE) if (path / kind).is_dir()), None)
+    return whole if (path / CARD).is_file() else None
+
+
+def model_of(path: Path) -> Path:
+    """The same of a run that is over."""
+    whole = saved(path)
+    assert whole is not None, f"{path}: the run is not over"
+    return whole
+
+
+def once(desk: Desk, name: str, target: Path, make: Callable[[], object]) -> Path:
+    """A file that its maker puts there whole, made where it is not there yet."""
+    if not target.exists():
+        with writing(desk.folder):
+            target.parent.mkdir(parents=True, exist_ok=True)
+        with desk.stage(name):
+            make()
+    return target
+
+
+def merged(desk: Desk, name: str, run: Path) -> Path:
+    """A finished run's model as a whole one: its own weights, or its base with the adapter merged
+    into it, in float32.
+
+    In float32, since the rounding of a smaller dtype may undo what the adapter does; whoever loads
+    it rounds once more.
+    """
+    whole = model_of(run)
+    if whole.name == WHOLE:
+        return whole
+    target = run / "merged"
+
+    def make() -> None:
+        staging = run / (STAGING + target.name)
+        shutil.rmtree(staging, ignore_errors=True)
+        export_run(str(run), str(staging), merge=True, which="latest", dtype="float32")
+        with writing(run):
+            put_in_place(staging, target)
+
+    return once(desk, name, target, make)
+
+
+def fingerprint_of(folder: Path) -> str:
+    """sha256 over a model folder's weights and configuration, as they lie on disk."""
+    digest = hashlib.sha256()
+    for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
+        digest.update(f"{file.name} {sha256(file)}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,395 @@
+"""The command line. Heavy imports wait until a command needs them, so that --help answers at once.
+
+Exit codes: 0 done · 1 a bug of accord · 2 usage or config, or a package that does not work · 3 data
+unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk full · 75 stopped by a
+signal and saved · 141 nobody reads standard output any more.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+
+from accord.cli.compare import add_compare_commands
+from accord.cli.data import add_data_commands
+from accord.cli.evaluate import add_evaluate_commands
+from accord.cli.import_recipe import add_import_command
+from accord.cli.options import Allow, Json, Set
+from accord.cli.play import add_play_command
+from accord.cli.rlhf import add_rlhf_commands
+from accord.cli.rollouts import add_online_commands
+from accord.environment.faults import end, fail, guarded
+from accord.environment.settings import ranks, settle, warnings_of_command
+from accord.environment.variables import require_known
+from accord.errors import AccordError, Interrupted, UsageError
+
+app = typer.Typer(
+    name="accord",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Preference alignment that is never silently wrong: DPO, IPO, KTO, SimPO, ORPO and kin.",
+)
+
+Output = Annotated[str | None, typer.Option("--output", help="Folder to write; must not exist.")]
+
+
+@app.command()
+def train(
+    recipe: Annotated[
+        str | None, typer.Argument(help="YAML recipe; flags below override it.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="smollm2 (embedded), or a folder.")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
+    ] = None,
+    held_out: Annotated[str | None, typer.Option("--held-out", help="File to evaluate on.")] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(
+            help=(
+                "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
+                " model), or module:function."
+            )
+        ),
+    ] = None,
+    adapter: Annotated[str | None, typer.Option(help="A LoRA adapter to go on from.")] = None,
+    all_weights: Annotated[
+        bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
+    ] = False,
+    steps: Annotated[int | None, typer.Option(help="Updates to make.")] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="Passes over the data, instead of steps.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Rows per update.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option("--learning-rate", help="Peak learning rate.")
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Order of rows, initial adapters, dropout.")
+    ] = None,
+    on_flag: Annotated[
+        str | None, typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
+    ] = None,
+    output: Output = None,
+    set_: Set = None,
+    allow: Allow = None,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Two rows as the model sees them, every check, no update."),
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a model on preferences."""
+    short: dict[str, Any] = dict(
+        model=model,
+        data=data,
+        held_out=held_out,
+        method=method,
+        adapter=adapter,
+        steps=steps,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+        on_flag=on_flag,
+        output=output,
+    )
+    if all_weights:
+        short["lora"] = False
+
+    def work():
+        from accord.config.build import build
+
+        if recipe is None and data is None and not set_:
+            raise UsageError(
+                "Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …)."
+            )
+        config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
+        settle(offline="hub" not in config.allow)
+        from accord.runs.display import make_display
+        from accord.training.run import dry_run as check
+        from accord.training.run import start
+
+        display = make_display(as_json)
+        if dry_run:
+            from accord.cli.dry_run import show
+
+            return show(check(config, display), sys.stderr if as_json else sys.stdout)
+        result = start(config, display, _command())
+        _say(as_json, f"done: {result.saved}")
+        return result.as_dict()
+
+    _run(work, as_json, many=True)
+
+
+@app.command()
+def resume(
+    run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False
+) -> None:
+    """Go on with a run that was stopped."""
+
+    def work():
+        settle()
+        from accord.runs.display import make_display
+        from accord.training.run import resume as go_on
+
+        result = go_on(run, make_display(as_json), _command())
+        _say(as_json, f"done: {result.saved}")
+        return result.as_dict()
+
+    _run(work, as_json, many=True)
+
+
+@app.command()
+def export(
+    run: Annotated[str, typer.Argument(help="Folder of the run.")],
+    output: Output = None,
+    merge: Annotated[
+        bool, typer.Option("--merge", help="One model, the adapters merged into it.")
+    ] = False,
+    checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
+    dtype: Annotated[
+        str | None, typer.Option(help="What --merge rounds to: float32 or bfloat16.")
+    ] = None,
+    harness: Annotated[
+        str | None,
+        typer.Option("--for", help="Also the command that evaluates it: lm-eval or inspect-ai."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write a run's model as a folder that transformers, PEFT and vLLM load."""
+
+    def work():
+        settle()
+        from accord.assess.handover import check, command
+        from accord.runs.export import export_run
+        from accord.runs.folder import RunFolder
+
+        adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
+        check(harness, output, merge=merge, adapters=adapters)
+        written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
+        _say(as_json, f"{written}: read back from disk, {says}")
+        how = {} if harness is None else {"evaluate": command(harness, written)}
+        for line in how.values():
+            _say(as_json, f"evaluate it there: {line}")
+        return {"saved": str(written), "read_back": says} | how
+
+    _run(work, as_json)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(help="Folders of runs; several stand side by side.")],
+    output: Annotated[
+        str | None,
+        typer.Option("--output", help="The HTML file; report.html in the run's folder by default."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how
+    to make it again.
+    """
+
+    def work():
+        from accord.pages.run import write_report
+
+        file = write_report(runs, output)
+        _say(as_json, f"{file} ({file.stat().st_size / 1000:,.0f} kB)")
+        return {"report": str(file)}
+
+    _run(work, as_json)
+
+
+@app.command()
+def watch(
+    runs: Annotated[
+        str | None, typer.Argument(help="A run, or a folder of runs; runs/ by default.")
+    ] = None,
+    port: Annotated[
+        int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)
+    ] = 7373,
+) -> None:
+    """A live local page of all runs: curves, flags with their meaning, samples, differences of
+    configuration.
+    """
+
+    def work():
+        try:
+            from accord.pages.watch import serve
+        except ImportError as error:
+            raise UsageError(
+                f"accord watch needs {error.name}: pip install 'accord[watch]'."
+            ) from error
+        serve(runs, port, print)
+
+    _run(work, False)
+
+
+@app.command()
+def demo(output: Output = None, as_json: Json = False) -> None:
+    """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and
+    after.
+    """
+
+    def work():
+        settle()
+        from accord.demo.run import run_demo
+        from accord.runs.display import make_display
+
+        return run_demo(
+            output, make_display(as_json), sys.stderr if as_json else sys.stdout, _command()
+        )
+
+    _run(work, as_json)
+
+
+@app.command()
+def doctor(
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, …; auto takes the first GPU if there is one.")
+    ] = "auto",
+    dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Check in under a minute that this machine computes what accord promises; exit 4 if not."""
+
+    def work():
+        if dtype not in ("auto", "float32", "bfloat16"):
+            raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
+        settle()
+        from accord.errors import Refused
+        from accord.runs.display import MARKS
+        from accord.runs.folder import vars_of
+        from accord.verify.doctor import examine
+
+        def tell(finding) -> None:
+            _say(as_json, f"{MARKS[finding.verdict]} {finding.check:<24} {finding.says}")
+            if finding.remedy and finding.verdict != "ok":
+                _say(as_json, f"    {finding.remedy}")
+
+        report = examine(device, dtype, tell)
+        for name, value in report.machine.items():
+            _say(as_json, f"  {name}: {value}")
+        if not report.healthy:
+            bad = "\n".join(
+                f"  {f.check}: {f.says}" + f"\n    {f.remedy}" * bool(f.remedy)
+                for f in report.findings
+                if f.refused
+            )
+            raise Refused(f"{report.verdict}\n{bad}")
+        _say(as_json, report.verdict)
+        return {
+            "machine": report.machine,
+            "verdict": report.verdict,
+            "checks": [vars_of(f) for f in report.findings],
+        }
+
+    _run(work, as_json)
+
+
+@app.command()
+def methods(as_json: Json = False) -> None:
+    """The objectives, what each needs, and its options."""
+
+    def work():
+        from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
+
+        table: dict[str, dict[str, Any]] = {
+            name: {
+                "rows": o.rows,
+                "reference": o.reference,
+                "options": o.schema,
+                "source": o.source,
+            }
+            for name, o in (OBJECTIVES | POLICY_OBJECTIVES).items()
+        }
+        for name, entry in table.items():
+            options = ", ".join(
+                f"{k}={v.get('default', '(required)')}" for k, v in entry["options"].items()
+            )
+            _say(
+                as_json,
+                f"{name:<13} {entry['rows']:<15} {'reference' if entry['reference'] else '-':<10}"
+                f" {options}",
+            )
+        return table
+
+    _run(work, as_json)
+
+
+@app.command()
+def version() -> None:
+    """The version of accord."""
+    from accord import __version__
+
+    print(__version__)
+
+
+# ---------------------------------------------------------------- around every command
+
+
+def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
+    """Do the work; a failure becomes words and an exit code, never a traceback.
+
+    Args:
+      many: whether several processes can share this work.
+    """
+    try:
+        require_known()
+        from accord.runs.signals import stop_on_signals
+
+        if ranks()[1] > 1 and not many:
+            alone = UsageError(
+                "Only train and resume share their work among processes. Leave out torchrun."
+            )
+            alone.everywhere = True
+            raise alone
+        with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
+            result = work()
+        if as_json and ranks()[0] == 0:
+            print(json.dumps({"ok": True, "result": result}, default=str), flush=True)
+    except AccordError as error:
+        fail(error, as_json)
+    except KeyboardInterrupt:
+        fail(Interrupted("stopped."), as_json)
+    except Exception as error:
+        end(error, as_json)
+
+
+def _say(as_json: bool, text: str) -> None:
+    if ranks()[0] == 0:
+        print(text, file=sys.stderr if as_json else sys.stdout)
+
+
+def _command() -> list[str]:
+    """What was typed, for the run's records; a recipe's path may hold a token, as a config's values
+    may not.
+    """
+    from accord.environment.redaction import redacted
+
+    return ["accord", *map(redacted, sys.argv[1:])]
+
+
+add_data_commands(app, _run, _say)
+add_evaluate_commands(app, _run, _say)
+add_compare_commands(app, _run, _say, _command)
+add_online_commands(app, _run, _say)
+add_rlhf_commands(app, _run, _say, _command)
+add_import_command(app, _run, _say)
+add_play_command(app, _run, _say)
+
+
+def main() -> None:
+    """The command line from its first argument to an exit code; see `accord.__main__`."""
+    guarded(app)
+
+
+if __name__ == "__main__":
+    main()

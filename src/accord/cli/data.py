@@ -1,0 +1,295 @@
+"""The commands about data: audit, split, convert, advise.
+Heavy imports wait until a command runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from accord.cli.options import Json
+from accord.environment.settings import settle
+
+Data = Annotated[
+    str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
+UNFIT = 3  # exit code
+
+# What `accord audit` takes beside the data.
+ModelToo = Annotated[
+    str | None,
+    typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),
+]
+HeldOutToo = Annotated[
+    str | None, typer.Option("--held-out", help="File to evaluate on: adds the checks of leakage.")
+]
+Kind = Annotated[
+    str | None, typer.Option(help="pairs, labelled or demonstrations; default: what most rows are.")
+]
+Page = Annotated[
+    str | None, typer.Option(help="Write a self-contained HTML page with figures here.")
+]
+Fix = Annotated[
+    str | None,
+    typer.Option(
+        "--fix", metavar="OUT", help="Write a cleaned JSONL file, and what was left out beside it."
+    ),
+]
+Drop = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."
+    ),
+]
+Keep = Annotated[
+    list[str] | None,
+    typer.Option(
+        help=(
+            "A rule of --fix to leave out: duplicates, near-duplicates, contradictions,"
+            " same-answers, near-ties."
+        )
+    ),
+]
+NearTie = Annotated[
+    float | None,
+    typer.Option(
+        "--near-tie",
+        help="Score gap under which --fix drops a pair; default .5, or .05 for scores from 0 to 1.",
+    ),
+]
+MinChosenScore = Annotated[
+    float | None,
+    typer.Option("--min-chosen-score", help="--fix drops pairs whose chosen answer scores less."),
+]
+MaxPerPrompt = Annotated[
+    int | None,
+    typer.Option("--max-per-prompt", help="--fix keeps at most so many rows of a prompt."),
+]
+BalanceLength = Annotated[
+    bool,
+    typer.Option(
+        "--balance-length", help="--fix makes the longer answer win as often as it loses."
+    ),
+]
+Sample = Annotated[int, typer.Option(min=1, help="Rows that the probes read.")]
+ModelRows = Annotated[
+    int | None, typer.Option("--model-rows", min=1, help="Rows that the model reads.")
+]
+
+
+def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
+    """Put the commands into the application.
+
+    Args:
+      run: does the work and turns failures into words and exit codes.
+      say: prints a line where it belongs, with and without --json.
+    """
+    for make in (_audit, _split, _convert, _advise):
+        app.command()(make(run, say))
+
+
+def _tell(text: str) -> None:
+    """A line of progress."""
+    print(f"· {text}", file=sys.stderr, flush=True)
+
+
+def _audit(run: Callable, say: Callable) -> Callable:
+    def audit(
+        data: Data,
+        model: ModelToo = None,
+        held_out: HeldOutToo = None,
+        rows: Kind = None,
+        page: Page = None,
+        fix: Fix = None,
+        drop: Drop = None,
+        keep: Keep = None,
+        near_tie: NearTie = None,
+        min_chosen_score: MinChosenScore = None,
+        max_per_prompt: MaxPerPrompt = None,
+        balance_length: BalanceLength = False,
+        sample: Sample = 10_000,
+        model_rows: ModelRows = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """What is wrong with a preference file, before any training. Exit 3 if it is unfit."""
+        verdict = ""
+
+        def work():
+            nonlocal verdict
+            settle()
+            from accord.auditing.fix import Options
+            from accord.auditing.lines import show
+            from accord.auditing.run import audit as examine
+            from accord.pages.audit import check_page, write_page
+
+            if page is not None:
+                check_page(page)
+            options = Options(
+                tuple(drop or ()),
+                tuple(keep or ()),
+                near_tie,
+                min_chosen_score,
+                max_per_prompt,
+                balance_length,
+                seed if fix else 0,
+            )
+            found = examine(
+                data,
+                model=model,
+                held_out=held_out,
+                rows=rows,
+                sample=sample,
+                model_rows=model_rows,
+                fix_to=fix,
+                options=options,
+                seed=seed,
+                say=_tell,
+            )
+            verdict = found.verdict
+            if page is not None:
+                write_page(found, page)  # before anything is printed: a reader may close the pipe
+            show(found, sys.stderr if as_json else sys.stdout)
+            if page is not None:
+                say(as_json, f"page: {page}")
+            return found.as_dict()
+
+        run(work, as_json)
+        if verdict == "unfit":
+            raise SystemExit(UNFIT)
+
+    return audit
+
+
+def _split(run: Callable, say: Callable) -> Callable:
+    def split(
+        data: Data,
+        output: Annotated[str, typer.Option(help="Folder to write; must not exist.")] = "split",
+        share: Annotated[float, typer.Option(help="Share of the rows to hold out.")] = 0.1,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Train and held-out by prompt, near copies of a prompt together."""
+
+        def work():
+            from accord.auditing.split import split as divide
+
+            done = divide(data, output, share=share, seed=seed)
+            say(
+                as_json,
+                f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
+                f" {done['held_out']:,} rows; {done['unusable']:,} unusable",
+            )
+            say(
+                as_json,
+                f"{done['prompts']:,} prompts in {done['clusters']:,} clusters,"
+                f" {done['held_out_clusters']:,} of them held out; none is on both sides",
+            )
+            return done
+
+        run(work, as_json)
+
+    return split
+
+
+def _convert(run: Callable, say: Callable) -> Callable:
+    def convert(
+        data: Data,
+        to: Annotated[
+            str,
+            typer.Option(
+                help=(
+                    "Format to write, such as trl-conversational, trl-unpaired, openai, sharegpt; a"
+                    " wrong name lists all."
+                )
+            ),
+        ],
+        output: Annotated[
+            str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")
+        ],
+        format: Annotated[
+            str, typer.Option(help="Format to read; auto judges every row.")
+        ] = "auto",
+        as_json: Json = False,
+    ) -> None:
+        """Write a preference file in another tool's format."""
+
+        def work():
+            from accord.data.convert_file import convert_file
+
+            done = convert_file(data, output, to, format=format)
+            for line in done.lines():
+                say(as_json, line)
+            return done.as_dict()
+
+        run(work, as_json)
+
+    return convert
+
+
+def _advise(run: Callable, say: Callable) -> Callable:
+    def advise(
+        data: Data,
+        model: Annotated[str, typer.Option(help="smollm2 (embedded), or a folder.")] = "smollm2",
+        held_out: Annotated[
+            str | None, typer.Option("--held-out", help="File to evaluate on.")
+        ] = None,
+        recipe: Annotated[
+            str | None,
+            typer.Option(help="Write a recipe that runs as it is, each line with its reason."),
+        ] = None,
+        all_weights: Annotated[
+            bool, typer.Option("--all-weights", help="Train all weights instead of LoRA.")
+        ] = False,
+        model_rows: Annotated[
+            int, typer.Option("--model-rows", min=1, help="Rows that the model reads.")
+        ] = 60,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Which method, why, and with which settings, from what the audit measured. Exit 3 if
+        something must be mended first.
+        """
+        ready = True
+
+        def work():
+            nonlocal ready
+            settle()
+            from accord.auditing.advise import advise as consider
+            from accord.auditing.machine import measure
+            from accord.auditing.recipe import lines, write_recipe
+            from accord.auditing.run import audit as examine
+            from accord.data.write import check_absent
+            from accord.models.load import load
+
+            if recipe is not None:
+                check_absent(recipe)
+            found = examine(
+                data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell
+            )
+            _tell("timing the model")
+            advice = consider(
+                found,
+                measure(load(model)),
+                model=model,
+                data=data,
+                held_out=held_out,
+                all_weights=all_weights,
+            )
+            ready = advice.ready
+            for line in lines(advice):
+                say(as_json, line)
+            if recipe is not None:
+                write_recipe(advice, recipe, " ".join(["accord", *sys.argv[1:]]))
+                say(as_json, f"recipe: {recipe}   (accord train {recipe})")
+            return advice.as_dict()
+
+        run(work, as_json)
+        if not ready:
+            raise SystemExit(UNFIT)
+
+    return advise

@@ -1,0 +1,86 @@
+"""`accord train --dry-run`: two rows as the model will see them, and every check's result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TextIO
+
+from accord.runs.display import MARKS
+from accord.runs.folder import vars_of
+from accord.training.prepared import Ready
+from accord.types import Tree
+
+OPEN, CLOSE = "⟦", "⟧"  # around what is scored
+
+
+def show(ready: Ready, stream: TextIO) -> dict:
+    """Print it for a person; return the same for a machine."""
+    objective = ready.learner.objective
+    # of prompts, the first answers that the policy gave
+    shown = ready.batch_trees(0)[:2] if ready.source is not None else ready.file_rows.trees[:2]
+    for tree in shown:
+        print(f"\n{ready.rows.origin(tree)}  ({_sizes(tree)})", file=stream)
+        print("\n".join(_marked(ready, tree)), file=stream)
+    print(
+        f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n",
+        file=stream,
+    )
+    for finding in ready.findings:
+        print(f"{MARKS[finding.verdict]} {finding.check:<22} {finding.says}", file=stream)
+        if finding.remedy:
+            print(f"    {finding.remedy}", file=stream)
+    print(f"\nobjective: {objective.name}; {objective.convention}", file=stream)
+    print(
+        f"would make {ready.steps:,} updates of {ready.order.batch_size} {objective.rows}, "
+        f"peak learning rate {ready.peak:g}; nothing was trained or written",
+        file=stream,
+    )
+    return {
+        "objective": {
+            "name": objective.name,
+            "options": objective.options,
+            "convention": objective.convention,
+        },
+        "reference": ready.reference_kind,
+        "steps": ready.steps,
+        "learning_rate": ready.peak,
+        "rows": ready.rows.record(),
+        "checks": [vars_of(finding) for finding in ready.findings],
+        "shown": [_as_ids(ready, tree) for tree in shown],
+    }
+
+
+def _marked(ready: Ready, tree: Tree) -> list[str]:
+    def text(ids: Sequence[int]) -> str:
+        decoded = ready.model.tokenizer.decode(list(ids))
+        assert isinstance(decoded, str), "one sequence of tokens is one text"
+        return _printable(decoded)
+
+    paired = ready.learner.kind == "pairs"
+    sides = ("chosen", "rejected") if paired else ("answer",) * len(tree.completions)
+    return [f"  prompt    {text(tree.prompt)}"] + [
+        f"  {side:<9} {OPEN}{text(completion)}{CLOSE}"
+        for side, completion in zip(sides, tree.completions, strict=True)
+    ]
+
+
+def _sizes(tree: Tree) -> str:
+    return (
+        f"{len(tree.prompt)} prompt tokens, {' and '.join(str(len(c)) for c in tree.completions)}"
+        " answer tokens"
+    )
+
+
+def _as_ids(ready: Ready, tree: Tree) -> dict:
+    return {
+        "at": ready.rows.origin(tree),
+        "prompt": list(tree.prompt),
+        "completions": [list(c) for c in tree.completions],
+    }
+
+
+def _printable(text: str) -> str:
+    """Line breaks shown, control characters escaped: dataset text must not drive the terminal."""
+    return "".join(
+        c if c.isprintable() else {"\n": "↵", "\t": "⇥"}.get(c, repr(c)[1:-1]) for c in text
+    )

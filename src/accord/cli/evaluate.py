@@ -1,0 +1,215 @@
+"""The commands about finished models: generate, eval. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from accord.cli.options import (
+    PROMPTS,
+    Dtype,
+    Json,
+    K,
+    Limit,
+    Longest,
+    Seed,
+    Target,
+    Temperature,
+    Template,
+    TopP,
+    check_dtype,
+    tell,
+)
+from accord.environment.settings import settle
+
+
+def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
+    """Put the commands into the application.
+
+    Args:
+      run: does the work and turns failures into words and exit codes.
+      say: prints a line where it belongs, with and without --json.
+    """
+    app.command()(_generate(run, say))
+    app.command("eval")(_eval(run, say))
+
+
+def _generate(run: Callable, say: Callable) -> Callable:
+    def generate(
+        model: Target,
+        prompts: Annotated[str | None, typer.Option(help=PROMPTS)] = None,
+        prompt: Annotated[str | None, typer.Option(help="One prompt, instead of a file.")] = None,
+        k: K = 8,
+        max_new_tokens: Longest = 256,
+        temperature: Temperature = 1.0,
+        top_p: TopP = 1.0,
+        limit: Limit = None,
+        output: Annotated[
+            str | None,
+            typer.Option(
+                help="JSONL file to write; must not exist. Without it, answers are printed."
+            ),
+        ] = None,
+        dtype: Dtype = None,
+        template: Template = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """K answers to each prompt, each with its log-prob;
+        the same seed gives the same answers.
+        """
+
+        def work():
+            check_dtype(dtype)
+            settle()
+            from accord.assess.generation import Sampling
+            from accord.assess.generation import generate as answer
+
+            sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
+            figures, rows = answer(
+                model,
+                prompts=prompts,
+                prompt=prompt,
+                sampling=sampling,
+                output=output,
+                limit=limit,
+                dtype=dtype,
+                template=template,
+                say=tell,
+            )
+            for row in rows:
+                _print_answers(row, lambda line: say(as_json, line))
+            if output is not None:
+                say(as_json, f"{output}: {figures['prompts']:,} rows")
+            return {**figures, "rows": rows} if rows else figures
+
+        run(work, as_json)
+
+    return generate
+
+
+def _eval(run: Callable, say: Callable) -> Callable:
+    def evaluate(
+        model: Target,
+        data: Annotated[
+            str | None, typer.Option(help="Held-out pairs or labels; default: the run's own.")
+        ] = None,
+        reference: Annotated[
+            str | None,
+            typer.Option(help="A model, or adapter_off; default: what the run started from."),
+        ] = None,
+        beta: Annotated[
+            float | None,
+            typer.Option(help="Of the implicit reward of a model that is no run; default .1."),
+        ] = None,
+        rows: Annotated[
+            int | None, typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
+        ] = None,
+        samples: Annotated[
+            int, typer.Option(min=0, help="Prompts that get a fresh answer; 0: none.")
+        ] = 64,
+        max_new_tokens: Annotated[
+            int, typer.Option("--max-new-tokens", min=1, help="Longest fresh answer.")
+        ] = 64,
+        judge: Annotated[
+            str | None,
+            typer.Option(
+                help=(
+                    "Win rate of fresh answers by vader, module:function, a reward model's folder,"
+                    " or http://…/v1."
+                )
+            ),
+        ] = None,
+        judge_model: Annotated[
+            str | None, typer.Option("--judge-model", help="What the endpoint serves.")
+        ] = None,
+        judge_timeout: Annotated[
+            float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")
+        ] = 60.0,
+        against: Annotated[
+            str | None,
+            typer.Option(
+                help="A model or run whose answers are the other side; default: the reference."
+            ),
+        ] = None,
+        perplexity: Annotated[
+            str | None,
+            typer.Option(
+                help="Texts (.txt) or rows that should not be forgotten: their perplexity."
+            ),
+        ] = None,
+        output: Annotated[
+            str | None,
+            typer.Option(
+                help="Folder for evaluation.json and examples.parquet; default: in the run."
+            ),
+        ] = None,
+        dtype: Dtype = None,
+        template: Template = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates
+        by a judge.
+        """
+
+        def work():
+            check_dtype(dtype)
+            settle()
+            from accord.assess.answers import Drawing
+            from accord.assess.evaluation import Request
+            from accord.assess.evaluation import evaluate as measure
+            from accord.assess.show import lines
+
+            drawing = Drawing(samples, max_new_tokens, seed)
+            judging = _judging(judge, judge_model, judge_timeout, against)
+            asked = Request(
+                data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity
+            )
+            found, folder = measure(model, asked, tell)
+            for line in lines(found):
+                say(as_json, line)
+            say(
+                as_json,
+                (
+                    f"written to {folder}"
+                    if folder
+                    else "not written: no run to write into; --output DIR keeps it"
+                ),
+            )
+            return {"folder": str(folder) if folder else None, **found}
+
+        run(work, as_json)
+
+    return evaluate
+
+
+def _print_answers(row: dict, say: Callable[[str], None]) -> None:
+    from accord.errors import printable
+
+    asked = row["prompt"] if isinstance(row["prompt"], str) else row["prompt"][-1]["content"]
+    say(f"> {printable(asked, keep=chr(10))}")
+    for text, ended, logprob in zip(row["completions"], row["ended"], row["logprob"], strict=True):
+        say(f"  {printable(text.strip())}{'' if ended else ' …'}   ({logprob:.1f} nats)")
+
+
+def _judging(judge: str | None, model: str | None, timeout: float, against: str | None):
+    """What the judge's options ask for; one that would do nothing is an error."""
+    from accord.assess.judging import Judging
+    from accord.errors import UsageError
+
+    if judge is None:
+        if idle := [
+            name
+            for name, value in (("--judge-model", model), ("--against", against))
+            if value is not None
+        ]:
+            raise UsageError(
+                f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader."
+            )
+        return None
+    if not timeout > 0:
+        raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
+    return Judging(judge, model, timeout, against)

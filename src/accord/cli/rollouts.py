@@ -1,0 +1,172 @@
+"""The commands that make preferences from a policy's own answers: sample, score, pair. Heavy
+imports wait until one runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated
+
+import typer
+
+from accord.cli.options import (
+    PROMPTS,
+    Dtype,
+    Json,
+    K,
+    Limit,
+    Longest,
+    Seed,
+    Target,
+    Temperature,
+    Template,
+    TopP,
+    check_dtype,
+    tell,
+)
+from accord.environment.settings import settle
+
+Output = Annotated[str, typer.Option(help="JSONL file to write; must not exist.")]
+
+
+def add_online_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
+    """Put the commands into the application; `run` and `say` as for `add_evaluate_commands`."""
+    app.command()(_sample(run, say))
+    app.command()(_score(run, say))
+    app.command()(_pair(run, say))
+
+
+def _sample(run: Callable, say: Callable) -> Callable:
+    def sample(
+        model: Target,
+        prompts: Annotated[str, typer.Option(help=PROMPTS)],
+        output: Output,
+        k: K = 4,
+        max_new_tokens: Longest = 256,
+        temperature: Temperature = 1.0,
+        top_p: TopP = 1.0,
+        limit: Limit = None,
+        dtype: Dtype = None,
+        template: Template = None,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """K answers to each prompt, to be scored;
+        killed, the same command goes on where it stood.
+        """
+
+        def work():
+            check_dtype(dtype)
+            settle()
+            from accord.assess.generation import Sampling
+            from accord.assess.rollouts import sample_file
+
+            sampling = Sampling(k, max_new_tokens, temperature, top_p, seed)
+            done = sample_file(
+                model,
+                prompts,
+                output,
+                sampling,
+                limit=limit,
+                dtype=dtype,
+                template=template,
+                say=tell,
+            )
+            say(as_json, f"{output}: {done['answers']:,} answers to {done['prompts']:,} prompts")
+            return done
+
+        run(work, as_json)
+
+    return sample
+
+
+def _score(run: Callable, say: Callable) -> Callable:
+    def score(
+        answers: Annotated[str, typer.Argument(help="What accord sample wrote.")],
+        output: Output,
+        reward: Annotated[
+            list[str],
+            typer.Option(
+                help=(
+                    "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length,"
+                    " too_long, judge, vader, module:function, "
+                    "or a reward model's folder."
+                )
+            ),
+        ],
+        set_: Annotated[
+            list[str] | None,
+            typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
+        ] = None,
+        as_json: Json = False,
+    ) -> None:
+        """The weighted sum of rewards of every answer; what has none is counted by its reason, and
+        is no 0.
+        """
+
+        def work():
+            settle()
+            from accord.assess.rollouts import score_file
+
+            done = score_file(answers, output, reward, options_of(set_ or []), tell)
+            say(
+                as_json,
+                f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward +"
+                f" {done['missing']:,} without",
+            )
+            return done
+
+        run(work, as_json)
+
+    return score
+
+
+def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
+    """NAME.KEY=VALUE each, as options by NAME; a name may hold dots itself
+    (mine.rewards:helpful).
+    """
+    from accord.config.schema import parse_assignment
+    from accord.errors import UsageError
+
+    options: dict[str, dict[str, object]] = {}
+    for assignment in assignments:
+        path, value = parse_assignment(assignment)
+        if len(path) < 2:
+            raise UsageError(
+                f"--set {assignment}: expected NAME.KEY=VALUE, such as format.pattern='<a>.*</a>'."
+            )
+        options.setdefault(".".join(path[:-1]), {})[path[-1]] = value
+    return options
+
+
+def _pair(run: Callable, say: Callable) -> Callable:
+    def pair(
+        scored: Annotated[str, typer.Argument(help="What accord score wrote.")],
+        output: Output,
+        policy: Annotated[
+            str,
+            typer.Option(
+                help=(
+                    "best_worst, best_random, hard (the best of the worse ones), or margin (every"
+                    " two)."
+                )
+            ),
+        ] = "best_worst",
+        margin: Annotated[float, typer.Option(help="How far apart two rewards must be.")] = 0.0,
+        seed: Seed = 0,
+        as_json: Json = False,
+    ) -> None:
+        """Pairs that accord train reads; ties make none, and are counted."""
+
+        def work():
+            settle()
+            from accord.assess.rollouts import pair_file
+            from accord.rollouts.pairing import Pairing
+
+            done = pair_file(scored, output, Pairing(policy, margin, seed), tell)
+            say(as_json, f"{output}: {done['pairs']:,} pairs of {done['prompts']:,} prompts")
+            return done
+
+        run(work, as_json)
+
+    return pair

@@ -1,0 +1,1 @@
+"""From a recipe, flags and Python keywords to one checked config."""

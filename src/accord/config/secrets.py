@@ -1,0 +1,46 @@
+"""A run's folder is made to be shared, so nothing secret may get into it: a config that holds a
+token is refused.
+
+Environment variables are never written down. What a config holds is: in config.yaml, in the model
+card, in the recorded command. So a token in one of its values, or in a path, is an error before
+anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from accord.environment.redaction import redacted
+from accord.errors import UsageError
+
+if TYPE_CHECKING:  # a broken pydantic must not keep `faults` from hiding secrets
+    from accord.config.schema import Config
+
+
+def refuse_secrets(config: Config) -> None:
+    """Raises:
+    UsageError: a value of the config is or holds a token; names the field, and not the token.
+    """
+    for path, value in _texts(config.model_dump(mode="json")):
+        if redacted(value) != value:
+            raise UsageError(
+                f"{path} holds what looks like a secret ({redacted(value)!r:.80}). It would be"
+                " written into the run's folder.\nRename the file or folder; tokens belong into"
+                " environment variables, which are never written down."
+            )
+
+
+def _texts(node: object, path: str = "") -> Iterator[tuple[str, str]]:
+    """(path, text) of every string in a nest of sections and lists."""
+    if isinstance(node, str):
+        yield path, node
+    children = (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    )
+    for name, child in children:
+        yield from _texts(child, f"{path}.{name}".lstrip("."))

@@ -1,0 +1,35 @@
+"""A file's rows as trees, with both accounts: of rows, and of what became tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accord.data.read import Dataset
+from accord.data.trees import Encoding
+from accord.types import Tree
+
+
+@dataclass
+class Rows:
+    """A file's rows as trees, with both accounts: of rows, and of what became tokens."""
+
+    dataset: Dataset
+    encoding: Encoding
+
+    @property
+    def trees(self) -> list[Tree]:
+        return self.encoding.trees
+
+    def record(self) -> dict:
+        """For data.json."""
+        return {
+            "path": self.dataset.path,
+            "sha256": self.dataset.digest,
+            "formats": dict(self.dataset.formats),
+            "ledger": self.dataset.ledger.as_dict(),
+            "tokens": self.encoding.as_dict(),
+        }
+
+    def origin(self, tree: Tree) -> str:
+        """file:line of a tree."""
+        return str(self.encoding.examples[tree.row].origin)

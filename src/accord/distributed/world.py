@@ -1,0 +1,426 @@
+"""Many processes as one run: who this one is, what it computes, and the few things that all must
+agree on.
+
+torchrun starts one process a device. Every rank reads the same rows in the same order; each batch
+is dealt to the ranks by tokens, and since losses are divided by the *whole* batch's denominator,
+the batch's gradient is the plain sum of the ranks' gradients. Only the first rank writes and talks.
+
+A job hangs when one rank waits where another never comes. So whatever a rank may fail at alone
+happens inside `together`: a failure, or a wish to stop, on one rank is raised on every rank at the
+same place. A rank that is gone raises `PeerLost` on the others at their next exchange. Messages are
+safetensors, not pickles.
+
+With one process the world is `ALONE`: every method does its work on the spot and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from safetensors.torch import load, save
+from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
+
+from accord import errors
+from accord.environment import faults
+from accord.environment.settings import ranks
+from accord.errors import AccordError, Interrupted, PeerLost, UsageError
+
+T = TypeVar("T")
+
+# How long a rank waits for another before it gives up. A process that dies is noticed at once, by
+# its closed connection; this is for machines that freeze, and must be longer than the first rank's
+# slowest work alone: saving.
+PATIENCE = timedelta(minutes=30)
+ROLL_CALL = 1.0  # seconds that survivors give each other to answer, once one is gone
+BUCKET = 1 << 25  # gradients in one message: 128 MB of float32
+FAILED, VALUE = "!failed", "!value"  # columns of a message that carry text
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all that train one run."""
+
+    rank: int = 0
+    size: int = 1
+    places: tuple[str, ...] = ("",)  # of each rank, for people: machine and process
+    # every forward pass is a joint one (sharded weights): ranks must make equally many
+    lockstep: bool = False
+    store: dist.Store | None = None  # outlives the ranks under torchrun
+
+    @property
+    def first(self) -> bool:
+        """Whether this rank writes and talks."""
+        return self.rank == 0
+
+    # ------------------------------------------------------------ who computes what
+
+    def deal(self, weights: Sequence[int]) -> list[list[int]]:
+        """Indices of `weights` for each rank; see `deal`."""
+        return deal(weights, self.size)
+
+    def passes(self, dealt: Sequence[Sequence[T]]) -> list[T | None]:
+        """This rank's share; in lockstep filled up with None, for a pass that only keeps the others
+        company.
+        """
+        mine = list(dealt[self.rank])
+        longest = max(map(len, dealt)) if self.lockstep else 0
+        return mine + [None] * (longest - len(mine))
+
+    def polled(self, poll: Callable[[], None]) -> Callable[[], None]:
+        """What to call between passes: `poll`; in lockstep it is called now, by all, since no rank
+        may leave alone.
+        """
+        if not self.lockstep:
+            return poll
+        self.agree(poll)
+        return lambda: None
+
+    # ------------------------------------------------------------ what all do at once
+
+    def together(self, work: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+        """Do `work` on every rank; what each came to, in the order of ranks.
+
+        Raises:
+          AccordError: the work's own failure, or that of the first rank whose work failed, on every
+            rank.
+          PeerLost: a rank is gone.
+        """
+        if self.size == 1:
+            return [work()]
+        failure = None
+        try:
+            message = work()
+        except Exception as error:
+            if getattr(error, "everywhere", False):
+                raise
+            failure, message = error, _told(error)
+        try:
+            messages = self._exchange(message)
+        except PeerLost:
+            if failure is None or isinstance(failure, Interrupted):
+                raise
+            raise failure from failure.__cause__  # more to the point than that others are gone
+        if failure is not None:
+            vars(failure)["everywhere"] = True  # an exception of any class
+            raise failure
+        for rank, answer in enumerate(messages):
+            if FAILED in answer:
+                raise self._retold(rank, _read(answer[FAILED]))
+        return messages
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """Do `work` on every rank; this rank's own result, or one failure for all."""
+        results: list[T] = []
+
+        def keep() -> dict[str, Tensor]:
+            results.append(work())
+            return {}
+
+        self.together(keep)
+        return results[0]
+
+    def on_first(self, work: Callable[[], T]) -> T:
+        """Do `work` on the first rank alone; its result, which must be JSON, or its failure, on
+        all.
+        """
+        if self.size == 1:
+            return work()
+        return _read(self.together(lambda: {VALUE: _text(work())} if self.first else {})[0][VALUE])
+
+    def gather(self, value) -> list:
+        """Every rank's `value`, which must be JSON, in the order of ranks."""
+        return (
+            [value]
+            if self.size == 1
+            else [_read(m[VALUE]) for m in self.together(lambda: {VALUE: _text(value)})]
+        )
+
+    def sum(self, tensors: Sequence[Tensor]) -> None:
+        """Add tensors of one dtype up over all ranks, in place: every rank then holds the same
+        bits.
+        """
+        if self.size == 1:
+            return
+        for bucket in _buckets(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in bucket])
+            self._call(dist.all_reduce, flat)
+            for tensor, total in zip(
+                bucket, flat.split([tensor.numel() for tensor in bucket]), strict=True
+            ):
+                tensor.copy_(total.view_as(tensor))
+
+    def from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The first rank's tensors, sent one at a time as they are asked for: by every rank, in the
+        same order.
+        """
+        if self.size == 1:
+            return tensors
+        shapes = {
+            name: (list(t.shape), str(t.dtype).removeprefix("torch."))
+            for name, t in tensors.items()
+        }
+        return _Sent(self, tensors, self.on_first(lambda: shapes))
+
+    def remains(self) -> World:
+        """What is left of the world for this rank once another is gone: itself, and whether it is
+        the one that writes.
+        """
+        return World(self.rank)
+
+    # ------------------------------------------------------------ messages
+
+    def _exchange(self, message: dict[str, Tensor]) -> list[dict[str, Tensor]]:
+        mine = torch.frombuffer(bytearray(save(message)), dtype=torch.uint8)
+        sizes = [torch.zeros(1, dtype=torch.long) for _ in range(self.size)]
+        self._call(dist.all_gather, sizes, torch.tensor([len(mine)]))
+        longest = int(max(sizes))
+        pieces = [torch.empty(longest, dtype=torch.uint8) for _ in range(self.size)]
+        self._call(dist.all_gather, pieces, torch.nn.functional.pad(mine, (0, longest - len(mine))))
+        return [
+            load(piece[: int(size)].numpy().tobytes())
+            for piece, size in zip(pieces, sizes, strict=True)
+        ]
+
+    def _call(self, collective: Callable, *arguments) -> None:
+        try:
+            collective(*arguments)
+        except RuntimeError as error:  # gloo's and NCCL's errors are RuntimeErrors
+            raise self._lost() from error
+
+    def _retold(self, rank: int, failure: dict) -> AccordError:
+        """Another rank's failure, in its words, of its class."""
+        error = getattr(errors, failure["kind"])(f"{self.name(rank)}: {failure['says']}")
+        error.everywhere = True
+        return error
+
+    def name(self, rank: int) -> str:
+        """A rank, for people."""
+        return f"rank {rank} of {self.size} ({self.places[rank]})"
+
+    def _lost(self) -> PeerLost:
+        """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is
+        missing.
+        """
+        assert self.store is not None, "ranks meet at a store"
+        try:
+            self.store.set(f"alive/{self.rank}", "1")
+            time.sleep(ROLL_CALL)
+            alive = [
+                r for r in range(self.size) if r == self.rank or self.store.check([f"alive/{r}"])
+            ]
+            who = "; ".join(self.name(rank) for rank in range(self.size) if rank not in alive)
+        except RuntimeError:
+            alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
+        error = PeerLost(f"lost {who}: killed, out of memory, or out of reach.")
+        error.everywhere = self.rank != alive[0]  # one survivor says it for all
+        return error
+
+
+ALONE = World()
+
+
+# ---------------------------------------------------------------- joining
+
+
+@contextmanager
+def joined() -> Iterator[World]:
+    """The world that torchrun describes in the environment; `ALONE` without it.
+
+    Raises:
+      UsageError: no way to reach the other ranks.
+    """
+    rank, size = ranks()
+    if size == 1:
+        yield ALONE
+        return
+    # Messages go through gloo, whose broken connections raise; gradients of a GPU through NCCL.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    try:
+        store, _, _ = next(rendezvous("env://", timeout=PATIENCE))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"rank {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}\nStart"
+            " all processes with torchrun, which sets RANK, WORLD_SIZE, MASTER_ADDR and"
+            " MASTER_PORT."
+        ) from error
+    world = World(rank, size, ("",) * size, store=dist.PrefixStore("accord", store))
+    try:
+        yield replace(
+            world, places=tuple(world.gather(f"{platform.node()}, process {os.getpid()}"))
+        )
+    except PeerLost:
+        raise  # the group is broken, and taking it down in order would wait for those who are gone
+    except BaseException:
+        dist.destroy_process_group()
+        raise
+    else:
+        dist.destroy_process_group()
+
+
+def take_device(world: World, device: str) -> None:
+    """Give this rank the GPU of its LOCAL_RANK, or its share of the cores.
+
+    Args:
+      device: what the run was configured for.
+
+    Raises:
+      UsageError: there are fewer devices than ranks.
+    """
+    if world.size == 1:
+        return
+    local, beside = (
+        int(os.environ.get(name, default))
+        for name, default in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1))
+    )
+    if re.fullmatch(r"mps|cuda:\d+", device):
+        raise UsageError(
+            f"model.device = {device} names one device for {world.size} processes. Leave it at"
+            " auto."
+        )
+    if device == "cpu" or not torch.cuda.is_available():
+        _share_cores(beside)
+        return
+    if local >= torch.cuda.device_count():
+        raise UsageError(
+            f"{beside} processes on a machine with {torch.cuda.device_count()} GPUs: each needs its"
+            f" own.\nStart torchrun with --nproc-per-node {torch.cuda.device_count()}, or train on"
+            " the CPU: --set model.device=cpu"
+        )
+    torch.cuda.set_device(local)
+
+
+def _share_cores(processes: int) -> None:
+    """An equal share of this machine's cores, unless OMP_NUM_THREADS says otherwise.
+
+    torchrun itself sets it to 1 where the user has not, so 1 is not taken for anyone's wish.
+    """
+    if os.environ.get("OMP_NUM_THREADS", "1") == "1":
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // processes))
+
+
+# ---------------------------------------------------------------- dealing
+
+
+def deal(weights: Sequence[int], ranks: int) -> list[list[int]]:
+    """Indices for each rank, in order, so that the ranks' sums of weights are nearly equal.
+
+    The heaviest first, each to the rank with the least so far: the largest sum is at most 4/3 of
+    the best possible one (Graham 1969, SIAM J. Appl. Math. 17, Theorem 3). A pure function, so that
+    every rank knows every share.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    sums = [0] * ranks
+    for index in sorted(range(len(weights)), key=lambda i: (-weights[i], i)):
+        rank = sums.index(min(sums))
+        shares[rank].append(index)
+        sums[rank] += weights[index]
+    return [sorted(share) for share in shares]
+
+
+def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> dict[str, Tensor]:
+    """The ranks' tables as one: row i of the tables laid end to end goes to row `places[i]`.
+
+    A rank that had no rows has no columns either.
+
+    Raises:
+      Refused: not every row that was dealt came back.
+    """
+    index = torch.tensor(places, dtype=torch.long).argsort()
+    table = laid([piece for piece in pieces if piece])
+    for name, column in table.items():
+        if len(column) != len(index):
+            raise errors.Refused(
+                f"A pass was dealt {len(index)} rows, and {len(column)} came back ({name}): a"
+                " micro-batch was lost, or came twice.\nWhat would be trained is not the batch."
+                " This is a fault of the program: report it."
+            )
+    return {name: column[index] for name, column in table.items()}
+
+
+def laid(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Tables of the same columns end to end, in memory that messages are made from; no columns of
+    no table.
+    """
+    return {
+        name: torch.cat([table[name] for table in tables]).cpu()
+        for name in (tables[0] if tables else ())
+    }
+
+
+# ---------------------------------------------------------------- tensors and text
+
+
+class _Sent(Mapping):
+    """Tensors that live on the first rank; looking one up is a broadcast."""
+
+    def __init__(
+        self, world: World, tensors: Mapping[str, Tensor], shapes: dict[str, tuple[list[int], str]]
+    ):
+        self.world, self.tensors, self.shapes = world, tensors, shapes
+
+    def __getitem__(self, name: str) -> Tensor:
+        shape, dtype = self.shapes[name]
+        tensor = (
+            self.tensors[name]
+            if self.world.first
+            else torch.empty(shape, dtype=getattr(torch, dtype))
+        )
+        self.world._call(dist.broadcast, tensor, 0)
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.shapes)
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+
+def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """The tensors in order, in groups of about BUCKET numbers: few messages, little memory."""
+    bucket: list[Tensor] = []
+    for tensor in tensors:
+        if bucket and sum(t.numel() for t in bucket) + tensor.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(tensor)
+    if bucket:
+        yield bucket
+
+
+def _told(error: Exception) -> dict[str, Tensor]:
+    """A failure as a message. What is no AccordError is a bug here, and for the others a peer that
+    is gone.
+    """
+    known = next(
+        (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__),
+        PeerLost.__name__,
+    )
+    says = str(error)
+    if not isinstance(error, AccordError):
+        says = f"failed with {type(error).__name__}: {error}"
+        if faults.in_words(error) is None:
+            says += (
+                f"\nThis is a bug of accord: please report it. Its traceback: {faults.log(error)}"
+            )
+    return {FAILED: _text({"kind": known, "says": says})}
+
+
+def _text(value) -> Tensor:
+    return torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8)
+
+
+def _read(tensor: Tensor):
+    return json.loads(tensor.numpy().tobytes())

@@ -1,0 +1,1 @@
+"""One update: a batch, its losses, their gradient, the optimizer, the weights."""

@@ -1,0 +1,260 @@
+"""Gradients of a few rows, computed apart from the step: what the step's own are held against.
+
+Three questions that one comparison of two splits used to mix, each with its own bound:
+
+    bookkeeping   Does the step give every row its slope, once, over one denominator? The step
+                  against the same passes added up here: the same shapes, so that hardly anything
+                  rounds.
+    mixing        Does a row's gradient depend on the rows it is computed with? The path with all
+                  rows in one pass and with each alone.
+    definition    Is it the model's own? The path against the bare network.
+
+The last two compare other shapes and other kernels, which round: float32 by 8e-5 on one processor
+and 4e-7 on the same with one thread, since products of few rows over 49,152 columns are summed
+otherwise. So they take the slopes' absolute values: chosen and rejected answers do not cancel, and
+what is left of a sum is never small against its own rounding. (With signs, bfloat16 was .06 to .26
+apart, and how much depended on the rows.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from accord.engine.optimizer import Masters
+from accord.engine.rollout_losses import as_rollouts, sampled_losses
+from accord.engine.step import Batch, Learner, accumulate, row_losses, whole_batch_context
+from accord.evaluate.records import Records
+from accord.forward.logps import TokenLogps, attending, oracle
+from accord.forward.rounding import answer_alone
+from accord.forward.rows import as_rows
+from accord.forward.scores import TokenScores, oracle_scores
+from accord.models.reward import RewardModel
+from accord.objectives.closed_forms import Answer, Row
+from accord.objectives.policy_table import BoundPolicy
+from accord.types import Tree
+
+Gradient = dict[str, Tensor]
+ClosedForm = Callable[[Row, dict, float], tuple[float, tuple[float, ...]]]
+
+# |step − bookkeeping| / |bookkeeping|: the same passes over the same rows. What is left is the
+# rounding of slopes and of sums over micro-batches in float32 (0 to 3e-7 measured), and in bfloat16
+# what a slope's last bit flips on its way back: at most one rounding of each number, 2^-8 (8e-4
+# measured with all weights). The faults it is for (a mean a micro-batch, one that is lost or
+# counted twice, dropout in the path, a row's loss that depends on its neighbours) are off by .05 to
+# 3.
+BOOKKEEPING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 1e-2}
+
+# |one − other| / |other| of two right computations of one gradient by other shapes or kernels is
+# what transformers' own two ways differ by here, times FACTOR, between FLOOR and CEILING. With
+# absolute slopes float32 was up to 1.5e-4 apart, whole SmolLM2 on an AMD Zen 2. CEILING: a layer
+# that mixes rows, a path that skips a module or sees a neighbour is off by .05 to 1.
+FACTOR = 16.0
+FLOOR = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.03}
+CEILING = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
+
+
+def allowed(dtype: torch.dtype, rounding: float | None) -> float:
+    """The bound on two computations of one gradient, from what was measured (None: nothing was)."""
+    if rounding is None or not math.isfinite(rounding):
+        return CEILING[dtype]
+    return min(max(FACTOR * rounding, FLOOR[dtype]), CEILING[dtype])
+
+
+def relative(one: Gradient, other: Gradient) -> float:
+    """|one − other| / |other| over all tensors; what only one of them has counts whole."""
+    names = one.keys() | other.keys()
+    gap = math.sqrt(sum(_square(one.get(n), other.get(n)) for n in names))
+    norm = math.sqrt(sum(_square(g, None) for g in other.values()))
+    return gap / norm if norm else (0.0 if gap == 0 else math.inf)
+
+
+def _square(one: Tensor | None, other: Tensor | None) -> float:
+    if one is None or other is None:
+        only = one if one is not None else other
+        return only.double().square().sum().item() if only is not None else 0.0
+    return (one.double() - other.double()).square().sum().item()
+
+
+# ---------------------------------------------------------------- the step's, and the same by hand
+
+
+def of_step(
+    learner: Learner, batch: Batch, masters: Masters, budget: int
+) -> tuple[Gradient, Records]:
+    """What the step leaves in the masters with micro-batches of so many tokens, and its records."""
+    masters.forget_gradients()
+    records = accumulate(replace(learner, micro_tokens=budget), batch, masters, dropout=False)
+    return _taken(masters), records
+
+
+@dataclass(frozen=True)
+class Slopes:
+    """d (loss of the whole batch) / d (log-prob) of every answer token, tree by tree."""
+
+    trees: Sequence[Tree]
+    values: tuple[Tensor, ...]  # one tensor a tree, [its answer tokens] (of scores: [answers])
+    expected: tuple[Tensor | None, ...]  # the same of what a value head says, where there is one
+
+
+def slopes_of(learner: Learner, batch: Batch) -> Slopes:
+    """Slopes at each row's own log-probs, computed alone; the losses are the objective's own."""
+    context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
+    values, expected = [], []
+    for tree in batch.trees:
+        with torch.no_grad():
+            tokens = learner.forward([tree])
+        found = _slopes(learner, [tree], tokens, context, total)
+        values.append(found[0])
+        expected.append(found[1])
+    return Slopes(batch.trees, tuple(values), tuple(expected))
+
+
+def by_hand(learner: Learner, batch: Batch, masters: Masters, whole: bool) -> Gradient:
+    """Σ slope · ∇ log-prob over all rows in one pass, or one row at a time, added up here."""
+    context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
+
+    def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
+        values, expected = _slopes(learner, trees, tokens, context, total)
+        return _weighted(tokens, values, expected)
+
+    groups = [list(batch.trees)] if whole else [[tree] for tree in batch.trees]
+    return _gradient(masters, groups, learner.forward, weigh)
+
+
+def _slopes(
+    learner: Learner,
+    trees: Sequence[Tree],
+    tokens: TokenLogps | TokenScores,
+    context: dict[str, Tensor],
+    total: int,
+) -> tuple[Tensor, Tensor | None]:
+    """d (losses of these rows / total) / d values, and / d what a value head says."""
+    leaf = tokens.values.detach().clone().requires_grad_()
+    said = getattr(tokens, "expected", None)
+    head = said.detach().clone().requires_grad_() if said is not None else None
+    own = (
+        replace(tokens, values=leaf)
+        if head is None
+        else replace(tokens, values=leaf, expected=head)
+    )
+    if learner.kind == "rollouts":
+        assert isinstance(own, TokenLogps) and isinstance(learner.objective, BoundPolicy)
+        losses = sampled_losses(learner.objective, as_rollouts(trees), own, Records())
+    else:
+        known = learner.reference.logps(trees) if learner.reference is not None else None
+        rows = as_rows(learner.kind, trees, own.reduce())
+        reference = as_rows(learner.kind, trees, known) if known is not None else None
+        losses = row_losses(learner.objective, rows, reference, context).losses
+    losses.sum().div(total).backward()
+    none = torch.zeros_like(leaf)
+    return (leaf.grad if leaf.grad is not None else none), (head.grad if head is not None else None)
+
+
+def _total(learner: Learner, trees: Sequence[Tree]) -> int:
+    """Rows, answers or answer tokens of the batch: counted here, not by the step."""
+    if learner.objective.denominator == "tokens":
+        return sum(len(c) for tree in trees for c in tree.completions)
+    if learner.kind == "rollouts":
+        return sum(len(tree.completions) for tree in trees)
+    return len(trees)
+
+
+def by_closed_form(learner: Learner, batch: Batch, masters: Masters, form: ClosedForm) -> Gradient:
+    """As `by_hand` in one pass, with the slopes of the objective's closed form in plain Python at
+    the pass' own log-probs; no code of the objective or of the step.
+    """
+    total = _total(learner, batch.trees)
+    z0 = next(iter(whole_batch_context(learner, batch).values()), None)
+    baseline = z0.item() if z0 is not None else 0.0
+
+    def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
+        policy = tokens.reduce().sum
+        known = learner.reference.logps(trees).sum if learner.reference is not None else policy
+        numbers = zip(policy.tolist(), known.tolist(), strict=True)
+        slopes: list[float] = []
+        for tree in trees:
+            answers = tuple(Answer(*next(numbers), len(c)) for c in tree.completions)
+            row = Row("", answers, tree.desirable, tree.margin)
+            slopes += form(row, learner.objective.options, baseline)[1]
+        weights = torch.tensor(slopes, dtype=policy.dtype, device=policy.device) / total
+        return (policy * weights).sum()
+
+    return _gradient(masters, [list(batch.trees)], learner.forward, weigh)
+
+
+# ---------------------------------------------------------------- without cancellation
+
+
+def by_path(learner: Learner, slopes: Slopes, masters: Masters, whole: bool) -> Gradient:
+    """Σ |slope| · ∇ log-prob through the forward path: all rows in one pass, or each alone."""
+    numbers = range(len(slopes.trees))
+    groups = [list(numbers)] if whole else [[n] for n in numbers]
+
+    def forward(group: list[int]) -> TokenLogps | TokenScores:
+        return learner.forward([slopes.trees[n] for n in group])
+
+    def weigh(tokens: TokenLogps | TokenScores, group: list[int]) -> Tensor:
+        return _weighted(tokens, torch.cat([slopes.values[n].abs() for n in group]), None)
+
+    return _gradient(masters, groups, forward, weigh)
+
+
+def by_network(learner: Learner, slopes: Slopes, masters: Masters, plain: bool) -> Gradient:
+    """The same by the bare network, each answer alone: by eager attention and whole logits (plain),
+    or by SDPA, where the model has it, and the logits of the answer's own positions.
+    """
+    model = learner.forward.model
+    scores = isinstance(model, RewardModel)
+    pieces: list[tuple[Tree, Tensor]] = []
+    for tree, values in zip(slopes.trees, slopes.values, strict=True):
+        sizes = [1 if scores else len(c) for c in tree.completions]
+        for completion, part in zip(tree.completions, values.split(sizes), strict=True):
+            pieces.append((replace(tree, completions=(completion,)), part))
+    second = _second_attention(learner)
+
+    def forward(piece: tuple[Tree, Tensor]) -> TokenLogps | TokenScores:
+        if not plain:
+            return answer_alone(model, piece[0], second)
+        if isinstance(model, RewardModel):
+            return oracle_scores(model, [piece[0]])
+        return oracle(model, [piece[0]])
+
+    def weigh(tokens: TokenLogps | TokenScores, piece: tuple[Tree, Tensor]) -> Tensor:
+        return _weighted(tokens, piece[1].abs(), None)
+
+    return _gradient(masters, pieces, forward, weigh)
+
+
+def _second_attention(learner: Learner) -> str:
+    try:
+        with attending(learner.forward.model, "sdpa"):
+            return "sdpa"
+    except (ValueError, ImportError):  # a model that has one attention alone says so by these
+        return "eager"
+
+
+def _weighted(tokens: TokenLogps | TokenScores, values: Tensor, expected: Tensor | None) -> Tensor:
+    total = (tokens.values * values).sum()
+    if expected is not None and isinstance(tokens, TokenLogps) and tokens.expected is not None:
+        total = total + (tokens.expected * expected).sum()
+    return total
+
+
+def _gradient(masters: Masters, groups: Sequence, forward: Callable, weigh: Callable) -> Gradient:
+    """Backward passes, group by group, added up in float32; the masters are left without any."""
+    masters.forget_gradients()
+    for group in groups:
+        weigh(forward(group), group).backward()
+        masters.collect()
+    return _taken(masters)
+
+
+def _taken(masters: Masters) -> Gradient:
+    found = {name: grad.clone() for name, grad in masters.gradients().items()}
+    masters.forget_gradients()
+    return found

@@ -1,0 +1,236 @@
+"""How much memory a run will take, before it takes it; and what to do where that is too much.
+
+    peak ≈ what is resident now + OVERHEAD · kept bytes a token · tokens of the largest micro-batch
+    + head + optimizer
+
+"Kept" is measured on a row of the run: the bytes that autograd holds between forward and backward.
+A CPU gives no second chance (the kernel kills the process), so the plan is made before the first
+update; where an allocation fails all the same, the micro-batch budget is halved and the update
+repeated.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import resource
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+import torch
+
+from accord.compat import is_out_of_memory as is_out_of_memory  # one rule for decoding too
+from accord.distributed.world import ALONE
+from accord.forward.choose import Forward
+from accord.forward.head import rows_at_once
+from accord.forward.layout import pack, tokens_at_most
+from accord.forward.sharded import local
+from accord.forward.shares import shares
+from accord.models.recompute import recompute_activations
+from accord.types import Finding, Tree
+
+if TYPE_CHECKING:
+    from accord.training.prepared import Ready
+
+# Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with.
+# Measured on SmolLM2-135M: kept 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6
+# GB over the start. GPU: chosen, not measured.
+OVERHEAD = {"cpu": 2.0, "cuda": 1.2}
+# float32 [rows, V] tensors at once in the head's backward pass, holes included; on a GPU two in the
+# head's dtype, or four where its kernels do not compile: counted, not measured
+HEAD_COPIES = {"cpu": 8, "cuda": 4}
+ROOM = 0.9  # of what is free may be used
+SMALLEST = 64  # tokens: the least that train.micro_tokens may be
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Bytes."""
+
+    resident: int  # before the first update
+    kept_per_token: float
+    tokens: int  # unique tokens of the largest micro-batch
+    fixed: int  # head, gradients and moments
+    device: str
+
+    @property
+    def peak(self) -> int:
+        return int(self.resident + self.growth)
+
+    @property
+    def growth(self) -> float:
+        return (
+            OVERHEAD.get(self.device, OVERHEAD["cuda"]) * self.kept_per_token * self.tokens
+            + self.fixed
+        )
+
+
+def estimate(
+    forward: Forward, trainable: int, batches: Sequence[Sequence[Tree]], budget: int
+) -> Estimate:
+    """The peak of a run over these batches with micro-batches of `budget` tokens."""
+    model = forward.model
+    groups = [group for trees in batches for group in shares(trees, budget, ALONE)[0]]
+    largest = sorted(groups, key=lambda group: -tokens_at_most(group))[:4]
+    probe = min((tree for tree in largest[0]), key=lambda tree: tree.tokens)
+    vocabulary = model.head.weight.shape[0]
+    # float32 gradient and two moments; a working copy in another dtype has a gradient of its own
+    trained = trainable * (12 + (0 if model.dtype == torch.float32 else model.dtype.itemsize))
+    head = (
+        rows_at_once(model.device, vocabulary)
+        * vocabulary
+        * 4
+        * HEAD_COPIES.get(model.device.type, HEAD_COPIES["cuda"])
+    )
+    return Estimate(
+        resident(model.device),
+        kept_bytes(forward, [probe]) / pack([probe]).tokens,
+        max(pack(group).tokens for group in largest),
+        head + trained,
+        model.device.type,
+    )
+
+
+def fit_into_memory(ready: Ready) -> int:
+    """The budget of micro-batches that fits, with a finding that says what the run will take.
+
+    Where the configured budget does not fit, it is lowered; where not even the longest row does,
+    layers recompute their activations (if train.recompute allows); where that is still too much,
+    the finding refuses.
+    """
+    config, learner = ready.config.train, ready.learner
+    batches = ready.planned_batches()
+    longest = max(tree.tokens for trees in batches for tree in trees)
+    # all ranks come to the same, or sharded passes hang
+    room = ROOM * min(ready.world.gather(free(ready.model.device)))
+    if config.recompute == "always":
+        recompute_activations(ready.model)
+    for recomputing in (False, True):
+        if recomputing and (config.recompute != "auto" or not recompute_activations(ready.model)):
+            break
+        needed = estimate(
+            learner.forward, ready.optimizer.masters.count, batches, learner.micro_tokens
+        )
+        budget = fitting(needed, room, learner.micro_tokens)
+        if budget is not None and (budget == learner.micro_tokens or budget >= longest):
+            ready.findings.append(_finding(needed, room, learner.micro_tokens, budget, recomputing))
+            return budget
+    ready.findings.append(_refused(needed, room, longest))
+    return learner.micro_tokens
+
+
+def _finding(needed: Estimate, room: float, wanted: int, budget: int, recomputing: bool) -> Finding:
+    tokens = min(needed.tokens, budget)
+    peak = replace(needed, tokens=tokens).peak
+    says = (
+        f"about {peak / 1e9:.1f} GB at the peak ({needed.resident / 1e9:.1f} now,"
+        f" {needed.kept_per_token / 1e3:,.0f} kB kept a token, {tokens:,} tokens at once);"
+        f" {room / 1e9:.1f} GB free for it"
+    )
+    if budget < wanted:
+        says += f"; micro-batches of {budget:,} tokens instead of {wanted:,}, so that it fits"
+    if recomputing:
+        says += (
+            "; activations are computed again for the backward pass, since the longest row would"
+            " not fit otherwise"
+        )
+    evidence = {
+        **vars(needed),
+        "peak": peak,
+        "room": int(room),
+        "micro_tokens": budget,
+        "recomputing": recomputing,
+    }
+    return Finding("memory", "note" if recomputing or budget < wanted else "ok", says, evidence)
+
+
+def _refused(needed: Estimate, room: float, longest: int) -> Finding:
+    per_token = OVERHEAD.get(needed.device, OVERHEAD["cuda"]) * needed.kept_per_token
+    says = (
+        f"the longest row ({longest:,} tokens) takes about"
+        f" {(per_token * longest + needed.fixed) / 1e9:.1f} GB more than the"
+        f" {needed.resident / 1e9:.1f} GB in use, and {room / 1e9:.1f} GB are free for it"
+    )
+    remedy = (
+        "lower data.max_tokens, train adapters instead of all weights, allow --set"
+        " train.recompute=auto, or free memory"
+    )
+    return Finding("memory", "refused", says, vars(needed), remedy)
+
+
+def kept_bytes(forward: Forward, trees: Sequence[Tree]) -> int:
+    """Bytes that autograd holds after one forward pass; parameters are not counted, nor is anything
+    twice.
+    """
+    own = {local(p).untyped_storage().data_ptr() for p in forward.model.network.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward(trees)
+    # afterwards: what was gathered of sharded weights is empty
+    return sum(storage.nbytes() for storage in kept.values())
+
+
+def resident(device: torch.device) -> int:
+    """Bytes in use now: of this process, or on the GPU."""
+    return (
+        torch.cuda.memory_allocated(device)
+        if device.type == "cuda"
+        else psutil.Process().memory_info().rss
+    )
+
+
+def gpu_peak(device: torch.device) -> dict[str, int]:
+    """The most bytes that this process ever had on the GPU; nothing on a CPU."""
+    return {"gpu_peak": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
+
+
+def free(device: torch.device) -> int:
+    """Bytes that could still be had: on the GPU, or under the machine's, the container's and the
+    shell's limits.
+    """
+    if device.type == "cuda":
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + cached
+    limits = [psutil.virtual_memory().available]
+    group = Path("/sys/fs/cgroup")
+    with suppress(OSError, ValueError):  # no such file, or "max"
+        limits.append(
+            int((group / "memory.max").read_text()) - int((group / "memory.current").read_text())
+        )
+    soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if soft != resource.RLIM_INFINITY:
+        limits.append(soft - psutil.Process().memory_info().vms)
+    return max(0, min(limits))
+
+
+def fitting(needed: Estimate, room: float, budget: int) -> int | None:
+    """The largest budget of at most `budget` tokens whose growth fits into `room` bytes; None when
+    none does.
+    """
+    per_token = OVERHEAD.get(needed.device, OVERHEAD["cuda"]) * needed.kept_per_token
+    tokens = int((room - needed.fixed) / per_token)
+    return None if tokens < SMALLEST else min(budget, tokens)
+
+
+def release() -> None:
+    """Give what is no longer used back to the system: before a second model is loaded beside the
+    first.
+    """
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    elif sys.platform == "linux":
+        with suppress(OSError, AttributeError):  # not glibc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)

@@ -1,0 +1,209 @@
+"""AdamW on float32 masters, and the learning rate as a function of the step.
+
+bf16 keeps 8 bits: an update smaller than 1/256 of a weight vanishes when it is added to the weight
+itself (at a learning rate of 1e-6 only 2 % of weights move in 50 steps). So whatever trains has a
+float32 master; the network's own copy is the master rounded to the network's dtype, and gradients
+are summed over micro-batches in float32.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from accord.config.schema import TrainConfig
+from accord.distributed.world import ALONE, World
+from accord.forward.sharded import local, part, whole
+
+MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight
+
+
+class Masters:
+    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own
+    master.
+
+    Of a sharded parameter, the master is of this rank's part.
+    """
+
+    def __init__(self, trainable: dict[str, Parameter]):
+        self.working = trainable
+        self.masters = {name: _master(p) for name, p in trainable.items()}
+
+    @property
+    def count(self) -> int:
+        """How many numbers train."""
+        return sum(master.numel() for master in self.masters.values())
+
+    def collect(self) -> None:
+        """After a backward pass: move the network's gradients into the masters',
+        adding in float32.
+        """
+        for name, p in self.working.items():
+            master = self.masters[name]
+            if p is master or p.grad is None:
+                continue
+            grad = local(p.grad).float()
+            master.grad = grad if master.grad is None else master.grad.add_(grad)
+            p.grad = None
+
+    @torch.no_grad()
+    def add_up(self, world: World) -> None:
+        """After the last backward pass: every rank gets the sum of all ranks' gradients."""
+        # FSDP has added them up already, each rank's own part
+        if world.size == 1 or world.lockstep:
+            return
+        masters = list(self.masters.values())
+        got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
+        world.sum([got])
+        # what no rank used must keep no gradient
+        used = [m for m, count in zip(masters, got.tolist(), strict=True) if count]
+        for master in used:
+            if master.grad is None:  # a rank without rows
+                master.grad = torch.zeros_like(master)
+        world.sum([master.grad for master in used if master.grad is not None])
+
+    @torch.no_grad()
+    def publish(self) -> None:
+        """After an update: round the masters into the network."""
+        for name, p in self.working.items():
+            if p is not self.masters[name]:
+                local(p).copy_(self.masters[name])
+
+    @torch.no_grad()
+    def load(self, tensors: Mapping[str, Tensor], key: str = "master") -> None:
+        """Take the masters out of a checkpoint's tensors, and publish."""
+        for name, master in self.masters.items():
+            master.copy_(part(tensors[f"{key}/{name}"], self.working[name]))
+        self.publish()
+
+    def gradients(self) -> dict[str, Tensor]:
+        """Name -> gradient, for the parameters that got one."""
+        return {name: m.grad for name, m in self.masters.items() if m.grad is not None}
+
+    def forget_gradients(self) -> None:
+        for p in (*self.masters.values(), *self.working.values()):
+            p.grad = None
+
+
+class Optimizer:
+    """AdamW over masters, with a schedule that is a pure function of the step."""
+
+    def __init__(
+        self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int
+    ):
+        self.masters = Masters(trainable)
+        self.clip = config.clip
+        self.schedule = schedule(config.schedule, peak, steps, config.warmup)
+        self.scale = 1.0  # of the learning rate; `--on-flag adapt` may halve it
+        matrices = [m for m in self.masters.masters.values() if m.dim() >= 2]
+        # norms and biases are not decayed
+        others = [m for m in self.masters.masters.values() if m.dim() < 2]
+        groups = [
+            {"params": params, "weight_decay": decay}
+            for params, decay in ((matrices, config.weight_decay), (others, 0.0))
+        ]
+        self.adamw = torch.optim.AdamW(groups, lr=peak, betas=config.betas, fused=True)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update `step`, from 0."""
+        return self.scale * self.schedule(step)
+
+    def grad_norm(self, world: World = ALONE) -> Tensor:
+        """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar
+        float32.
+        """
+        norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
+        if not world.lockstep:
+            return norm
+        square = norm.double().square().reshape(1)
+        world.sum([square])
+        return square.sqrt().float().squeeze(0)
+
+    def update(self, step: int, norm: Tensor) -> float:
+        """Clip, update the masters with the learning rate of `step` (from 0), publish. Returns that
+        rate.
+        """
+        if self.clip is not None:
+            torch.nn.utils.clip_grads_with_norm_(
+                list(self.masters.masters.values()), self.clip, norm
+            )
+        rate = self.rate(step)
+        for group in self.adamw.param_groups:
+            group["lr"] = rate
+        self.adamw.step()
+        self.masters.publish()
+        self.masters.forget_gradients()
+        return rate
+
+    # ------------------------------------------------------------ what a checkpoint holds
+
+    def state(self) -> dict[str, Tensor]:
+        """Every tensor that the next update depends on: masters and AdamW's moments, by name.
+
+        Whole, so that a world of any size can go on from them; of sharded ones, on the first rank.
+        """
+        tensors = {}
+        for name, master in self.masters.masters.items():
+            like = self.masters.working[name]
+            tensors[f"master/{name}"] = whole(master.detach(), like)
+            for key in MOMENTS:
+                tensors[f"{key}/{name}"] = whole(self._moments(master)[key], like)
+        return tensors
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Of each tensor of `state`, by name; nothing is gathered for it."""
+        return {
+            f"{key}/{name}": tuple(p.shape)
+            for name, p in self.masters.working.items()
+            for key in ("master", *MOMENTS)
+        }
+
+    @torch.no_grad()
+    def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
+        """Put a checkpoint's tensors back, `updates` updates after the start."""
+        self.masters.load(tensors)
+        for name, master in self.masters.masters.items():
+            like = self.masters.working[name]
+            moments = {
+                key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True)
+                for key in MOMENTS
+            }
+            self.adamw.state[master] = {
+                "step": torch.tensor(float(updates), device=master.device),
+                **moments,
+            }
+
+    def _moments(self, master: Tensor) -> dict[str, Tensor]:
+        """AdamW's moments of one master; zeros before the first update."""
+        state = self.adamw.state.get(master)
+        return state if state else {key: torch.zeros_like(master) for key in MOMENTS}
+
+
+def _master(p: Parameter) -> Parameter:
+    if p.dtype == torch.float32 and local(p) is p:
+        return p
+    return Parameter(local(p.detach()).float())
+
+
+def schedule(shape: str, peak: float, steps: int, warmup: float) -> Callable[[int], float]:
+    """Learning rate of update `step`, counted from 0.
+
+    Rises linearly over the warm-up (a share of `steps` under 1, else a number of steps), then
+    stays, or falls to zero in a line or half a cosine. The first update already moves: its rate is
+    peak / (warm-up + 1).
+    """
+    rising = min(round(warmup * steps) if warmup < 1 else round(warmup), steps)
+
+    def rate(step: int) -> float:
+        if step < rising:
+            return peak * (step + 1) / (rising + 1)
+        if shape == "constant":
+            return peak
+        done = (step - rising) / max(1, steps - rising)
+        return peak * (1 - done if shape == "linear" else (1 + math.cos(math.pi * done)) / 2)
+
+    return rate

@@ -1,0 +1,217 @@
+"""One update: the gradient of a batch in micro-batches, whose split never changes it.
+
+    loss = Σ rows' losses / denominator    one denominator for the whole batch, and for all ranks
+
+A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For
+the same reason the ranks' gradients are added up, not averaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from accord.data.order import mismatch
+from accord.distributed.world import ALONE, World, in_order, laid
+from accord.engine.optimizer import Masters
+from accord.engine.rollout_losses import as_rollouts, sampled_losses
+from accord.evaluate.records import Records, record, record_slopes
+from accord.forward.choose import Forward
+from accord.forward.logps import TokenLogps
+from accord.forward.reference import Reference
+from accord.forward.rows import as_rows
+from accord.forward.scores import TokenScores
+from accord.forward.shares import places, shares
+from accord.objectives import BoundObjective
+from accord.objectives.policy_table import BoundPolicy
+from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What the gradient of a batch depends on."""
+
+    forward: Forward
+    objective: BoundObjective
+    reference: Reference | None  # exactly where the objective asks for one
+    micro_tokens: int
+    seed: int
+    world: World = ALONE  # the ranks that a batch is dealt to
+
+    @property
+    def kind(self) -> str:
+        return self.objective.rows
+
+    def reference_logps(self, trees: Sequence[Tree]) -> Logps:
+        """[N] log-probs of the trees' completions under the reference, of an objective with one."""
+        assert self.reference is not None, f"{self.objective.name} has no reference"
+        return self.reference.logps(trees)
+
+
+class NotFinite(Diverged):
+    """A loss or a gradient is NaN or infinite; `records` are the rows of the batch seen so far."""
+
+    def __init__(self, says: str, records: Records):
+        super().__init__(says)
+        self.records = records
+
+
+@dataclass
+class Batch:
+    """The rows of one update, and the mismatched rows that a coupled objective takes its baseline
+    from.
+    """
+
+    index: int
+    trees: Sequence[Tree]
+    mismatched: Sequence[Tree] = ()
+
+
+def make_batch(learner: Learner, index: int, trees: Sequence[Tree]) -> Batch:
+    """The batch of update `index`; a pure function of its rows, the seed and the index."""
+    if learner.objective.context is None:
+        return Batch(index, trees)
+    mismatched = mismatch(trees, learner.seed + index)
+    if not mismatched:
+        raise Refused(
+            f"{learner.objective.name} estimates its baseline from answers to *other* prompts, and"
+            f" all {len(trees)} rows of batch {index} have one prompt.\nRaise train.batch_size, or"
+            " use data with more prompts."
+        )
+    return Batch(index, trees, mismatched)
+
+
+def whole_batch_context(
+    learner: Learner, batch: Batch, poll: Callable[[], None] = lambda: None
+) -> dict[str, Tensor]:
+    """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without
+    gradient.
+    """
+    if learner.objective.context is None:
+        return {}
+    world = learner.world
+    poll = world.polled(poll)
+
+    @torch.no_grad()
+    def mine() -> dict[str, Tensor]:
+        found = []
+        for group in world.passes(shares(batch.mismatched, learner.micro_tokens, world)):
+            poll()
+            policy = learner.forward(group or batch.mismatched[:1]).reduce()
+            if group is not None:
+                known = learner.reference_logps(group)
+                found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
+        return laid(found)
+
+    table = in_order(world.together(mine), places(batch.mismatched, world))
+    policy, known, count = (
+        table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count")
+    )
+    return learner.objective.context(Logps(policy, count), Logps(known, count))
+
+
+def row_losses(
+    objective: BoundObjective,
+    policy: RowLogps,
+    reference: RowLogps | None,
+    context: dict[str, Tensor],
+) -> LossOutput:
+    """The one call of the objective in training.
+    The certificate at step 0 goes through it as well.
+    """
+    return objective.losses(policy, reference if objective.reference else None, **context)
+
+
+def accumulate(
+    learner: Learner,
+    batch: Batch,
+    masters: Masters,
+    *,
+    dropout: bool = True,
+    poll: Callable[[], None] = lambda: None,
+) -> Records:
+    """Leave the batch's gradient in the masters, of every rank; return what is known of its rows,
+    in their order.
+
+    Raises:
+      NotFinite: a loss is not finite. No weight has moved.
+    """
+    world = learner.world
+    context = whole_batch_context(learner, batch, poll)
+    poll = world.polled(poll)
+    total = denominator(learner.objective, batch.trees)
+
+    def mine() -> dict[str, Tensor]:
+        records = Records()
+        for number, group in enumerate(
+            world.passes(shares(batch.trees, learner.micro_tokens, world))
+        ):
+            poll()
+            if dropout:  # a resumed run drops the same units
+                torch.manual_seed(_mix(learner.seed, batch.index, number * world.size + world.rank))
+            with learner.forward.model.adapter_dropout(dropout):
+                tokens = learner.forward(group or batch.trees[:1])
+            if group is None:
+                loss = 0.0 * tokens.values.sum()
+            else:
+                loss = _losses(learner, group, tokens, context, records).sum() / total
+            if not loss.requires_grad:
+                raise Refused(
+                    "The losses carry no gradient: the forward path skips what trains, or cuts it"
+                    " off. Report this."
+                )
+            tokens.values.retain_grad()
+            loss.backward()
+            masters.collect()
+            if group is not None and learner.kind != "rollouts":
+                record_slopes(records, group, tokens)
+        return records.tensors()
+
+    records = Records.of(in_order(world.together(mine), places(batch.trees, world)))
+    if not records["loss"].isfinite().all():
+        raise NotFinite(f"update {batch.index}: the loss of a row is not finite.", records)
+    masters.add_up(world)
+    return records
+
+
+def _losses(
+    learner: Learner,
+    trees: Sequence[Tree],
+    tokens: TokenLogps | TokenScores,
+    context: dict[str, Tensor],
+    records: Records,
+) -> Tensor:
+    """[B] losses of one micro-batch's rows, [N] of its answers where they are the policy's own;
+    their numbers go into the records.
+    """
+    if learner.kind == "rollouts":
+        assert isinstance(learner.objective, BoundPolicy) and isinstance(tokens, TokenLogps)
+        return sampled_losses(learner.objective, as_rollouts(trees), tokens, records)
+    known = learner.reference.logps(trees) if learner.reference is not None else None
+    reference = as_rows(learner.kind, trees, known) if known is not None else None
+    output = row_losses(
+        learner.objective, as_rows(learner.kind, trees, tokens.reduce()), reference, context
+    )
+    record(records, learner.objective, trees, tokens, known, output)
+    return output.losses
+
+
+def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
+    """What the sum of losses is divided by: rows (the policy's own answers are one each), or answer
+    tokens, of the whole batch.
+    """
+    if objective.denominator == "rows":
+        return (
+            sum(len(tree.completions) for tree in trees)
+            if objective.rows == "rollouts"
+            else len(trees)
+        )
+    return sum(len(completion) for tree in trees for completion in tree.completions)
+
+
+def _mix(seed: int, step: int, number: int) -> int:
+    """A seed for one micro-batch: far apart for neighbouring steps."""
+    return (seed * 1_000_003 + step) * 1_009 + number & 0x7FFF_FFFF_FFFF_FFFF

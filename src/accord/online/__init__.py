@@ -1,1 +1,0 @@
-"""Going past a fixed file: rewards for the policy's own answers, and what is made of them."""

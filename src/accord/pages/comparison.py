@@ -1,0 +1,196 @@
+"""The pages of comparisons and frontiers: self-contained, in the style of a run's report. All text
+is escaped.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from accord.campaign.compare import records, times
+from accord.campaign.compare.verdict import YARDSTICKS, summed_up
+from accord.evaluate.intervals import Estimate
+from accord.pages import comparison_lines
+from accord.pages import run as report
+from accord.pages.scatter import Curve, Dot, ends, scatter
+from accord.runs.display import clock
+from accord.runs.files import unwritable, write_text
+
+HERE = Path(__file__).parent
+
+
+def environment() -> Environment:
+    """Templates of this folder, with the report's stylesheet."""
+    folders = [HERE]
+    made = Environment(
+        loader=FileSystemLoader(folders),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "cut": report.cut,
+        "bar": bar,
+        "clock": clock,
+        "told": told,
+        "settings": settings,
+    }
+    return made
+
+
+def write_page(record: dict, folder: str, page: str | None, kind: str = "comparison") -> Path:
+    """Write the page of a comparison or of a frontier.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    file = Path(page).expanduser() if page else Path(folder).expanduser() / f"{kind}.html"
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, {"comparison": render, "frontier": render_frontier}[kind](record))
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return file
+
+
+def render(record: dict) -> str:
+    """The page's text, of a record of today or of an earlier version."""
+    record = records.current(record)
+    names = comparison_lines.ranked(record)
+    heads = [
+        (name, head)
+        for name, head in comparison_lines.HEADS.items()
+        if any(name in row for row in record["table"].values())
+    ]
+    return (
+        environment()
+        .get_template("comparison.html.j2")
+        .render(
+            record=record,
+            names=names,
+            heads=heads,
+            title=f"{len(record['contenders'])} contenders, compared",
+            lead=lead(record),
+            notes=comparison_lines.footnotes(record)[:-1],
+            seeds=comparison_lines.seeds_say(record),
+            sections=_sections(record),
+            figures=_figures(record, names),
+            command=shlex.join(record["command"]) or "accord compare",
+            times=times.says(record["cost"], clock),
+        )
+    )
+
+
+def render_frontier(record: dict) -> str:
+    """The page of a frontier: the picture, its points, how it was made."""
+    record = records.current(record)
+    return (
+        environment()
+        .get_template("frontier.html.j2")
+        .render(
+            record=record,
+            picture=frontier_picture(record),
+            command=shlex.join(record["command"]) or "accord frontier",
+            times=times.says(record["cost"], clock),
+        )
+    )
+
+
+def frontier_picture(record: dict) -> Markup:
+    """Reward against KL: a colour a method, the start, the optimum and best of n."""
+    methods = list(dict.fromkeys(p["method"] for p in record["points"]))
+    dots = [
+        Dot(
+            f"{p['contender']}, step {p['step']}",
+            p["kl"],
+            p["reward"],
+            methods.index(p["method"]) + 1,
+            bool(p["over_optimised"]),
+        )
+        for p in sorted(record["points"], key=lambda p: p["kl"]["value"])
+    ]
+    furthest = 1.15 * max(ends(p["kl"])[1] for p in record["points"])
+    bound = [b for b in record["bound"] if b["kl"] <= furthest] or record["bound"][:2]
+    best = [b for b in record["best_of"] if b["kl_at_most"] <= furthest]
+    curves = [
+        Curve(
+            "best possible (π* from the reference's answers)",
+            [(b["kl"], b["reward"]["value"]) for b in bound],
+            [b["supported"] for b in bound],
+        ),
+        Curve(
+            "best of n (its KL at most)",
+            [(b["kl_at_most"], b["reward"]["value"]) for b in best],
+            [True] * len(best),
+            len(methods) + 1,
+        ),
+    ]
+    return scatter(
+        f"Reward ({record['scorer']}) against KL",
+        dots,
+        "KL to the start, nats an answer",
+        curves,
+        joined=True,
+        names=methods,
+    )
+
+
+def lead(record: dict) -> list[str]:
+    """What a reader should know first."""
+    first = next(iter(YARDSTICKS))
+    judged = record["pairwise"][first]
+    sentences = [f"{line}." for line in summed_up(judged)] or [
+        "One contender has models: there is nothing to compare it with."
+    ]
+    if record["failed"]:
+        sentences.append(
+            f"{len(record['failed'])} cells gave no model; they are listed with their reasons."
+        )
+    return [f"By {YARDSTICKS[first]}:", *sentences]
+
+
+def told(estimate: dict | None) -> Markup:
+    """An estimate whose line may break before its interval, and nowhere else."""
+    value, _, rest = comparison_lines.interval(estimate).partition(" ")
+    return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
+
+
+def settings(values: Mapping[str, object]) -> str:
+    """Fields and their values as a recipe names them; the objective's options with it."""
+    words = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            words += [f"{name}.{key} = {each}" for key, each in value.items()]
+        else:
+            words.append(f"{name} = {'its own' if value is None else value}")
+    return ", ".join(words) or "none"
+
+
+def bar(estimate: dict) -> Markup:
+    """A share on the line from 0 to 1, with its interval and chance."""
+    return report.bar(Estimate(**estimate))
+
+
+def _sections(record: dict) -> list[tuple[str, list[dict], str]]:
+    titles = {name: f"Accuracy by {words}" for name, words in YARDSTICKS.items()}
+    titles["win_rate"] = "How often the scorer prefers the answer to the start model's"
+    return [(titles[name], judged, name) for name, judged in record["pairwise"].items()]
+
+
+def _figures(record: dict, names: list[str]) -> list[Markup]:
+    """Each yardstick against KL."""
+    found = []
+    for name, words in {**YARDSTICKS, "score": "score of the answers"}.items():
+        dots = [
+            Dot(who, record["table"][who]["kl"], record["table"][who][name], colour)
+            for colour, who in enumerate(names, 1)
+            if name in record["table"][who] and "kl" in record["table"][who]
+        ]
+        if dots:
+            found.append(scatter(words, dots, "KL to the start, nats an answer"))
+    return found

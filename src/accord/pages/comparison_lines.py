@@ -1,0 +1,140 @@
+"""A comparison for a terminal."""
+
+from __future__ import annotations
+
+from accord.campaign.compare import records, search, times
+from accord.campaign.compare.verdict import RANKINGS, YARDSTICKS, said
+from accord.evaluate.intervals import interval
+from accord.runs.display import clock
+
+HEADS = {
+    "change_sum": "change, sum",
+    "change_token": "change, token",
+    "implicit": "own reward",
+    "kl": "KL, nats",
+    "tokens": "tokens",
+    "chosen_moved": "chosen, nats/token",
+    "win_rate": "beats start",
+    "score": "score",
+}
+WIDTH = 24
+
+
+def lines(record: dict) -> list[str]:
+    """The table and what follows from it, one line each; earlier versions' records too."""
+    record = records.current(record)
+    return [
+        *table(record),
+        "",
+        *footnotes(record),
+        "",
+        *verdicts(record),
+        *extras(record),
+        "",
+        *costs(record),
+    ]
+
+
+def table(record: dict) -> list[str]:
+    """A line a contender, best first by the common yardstick; then what everyone should be better
+    than.
+    """
+    heads = [name for name in HEADS if any(name in row for row in record["table"].values())]
+    names = ranked(record)
+    left = max(map(len, [*names, "longer answer wins"])) + 2
+    out = [" " * left + "".join(f"{HEADS[name]:<{WIDTH}}" for name in heads)]
+    for name in names:
+        row = record["table"][name]
+        out.append(
+            f"{name:<{left}}" + "".join(f"{interval(row.get(head)):<{WIDTH}}" for head in heads)
+        )
+    for name, reason in record["failed"].items():
+        out.append(f"{name}: no model. {reason}")
+    return out
+
+
+def ranked(record: dict) -> list[str]:
+    first = next(iter(YARDSTICKS))
+    return sorted(record["table"], key=lambda name: -record["table"][name][first]["value"])
+
+
+def footnotes(record: dict) -> list[str]:
+    base = record["baselines"]
+    parts = [f"{words} {interval(base[name])}" for name, words in RANKINGS.items() if name in base]
+    out = [
+        f"the longer answer wins: {interval(base['longer_wins'])} of these pairs",
+        "the start model by plain " + "; ".join(parts),
+    ]
+    if "tokens" in base:
+        score = f", score {interval(base['score'])}" if "score" in base else ""
+        out.append(f"the start model's answers: {interval(base['tokens'])} tokens{score}")
+    return [*out, seeds_say(record)]
+
+
+def seeds_say(record: dict) -> str:
+    """How intervals were made, and what few seeds mean."""
+    seeds = record["seeds"]
+    if seeds == 1:
+        return (
+            "95 % intervals over prompts. One seed: nothing is known of what another seed would"
+            " give."
+        )
+    few = (
+        " Few seeds make wide intervals where seeds disagree, since so few say little of the next."
+        if seeds < 5
+        else ""
+    )
+    return (
+        f"95 % intervals over prompts and {seeds} seeds, both resampled; the spread of seeds with"
+        f" Student's t.{few}"
+    )
+
+
+def verdicts(record: dict) -> list[str]:
+    out = []
+    for name, judged in record["pairwise"].items():
+        if judged:
+            title = YARDSTICKS.get(
+                name, "how often the scorer prefers the answer to the start model's"
+            )
+            out += [
+                f"By {title} (p adjusted for {len(judged)} comparisons):",
+                *(f"  {line}" for line in said(judged)),
+                "",
+            ]
+    judged = record["against_length"]
+    return [
+        *out,
+        "Against the rule that the longer answer wins:",
+        *(f"  {line}" for line in said(judged)),
+    ]
+
+
+def extras(record: dict) -> list[str]:
+    out = []
+    if record.get("budget"):
+        out += ["", record["budget"]["says"]]
+    for name, trial in (record.get("trials") or {}).items():
+        scores = ", ".join(
+            f"{rate}: {'no model' if a is None else f'{a:.3f}'}"
+            for rate, a in trial["accuracy"].items()
+        )
+        out.append(f"{name}: learning rate {trial['chosen']:g} of {scores} (validation rows)")
+    return out + (["", *search.lines(record["search"])] if record.get("search") else [])
+
+
+def costs(record: dict) -> list[str]:
+    cost = record["cost"]
+    rows = cost["reference_rows"]
+    out = [
+        f"{name}: {one['updates']} updates, {one['tokens']:,} tokens, {clock(one['seconds'])}, "
+        f"{one['memory_bytes'] / 1e6:,.0f} MB, learning rate {one['learning_rate']:g}"
+        for name, one in cost["cells"].items()
+    ]
+    out += times.says(cost, clock)
+    if rows["needed"]:
+        out.append(
+            f"reference log-probs: {rows['computed']:,} rows computed for {rows['needed']:,} that"
+            " cells asked for"
+        )
+    return out

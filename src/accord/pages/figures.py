@@ -1,0 +1,142 @@
+"""Line charts as inline SVG, coloured by the page's own variables, so that light, dark and print
+all fit.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from markupsafe import Markup
+
+from accord.pages.plane import BOTTOM, TOP, Plane
+
+WIDTH, HEIGHT = 420, 200
+POINTS = 240  # a line has no more: pixels would not show them
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve; `style` is a class of the stylesheet: raw, smooth, held, …"""
+
+    name: str
+    points: Sequence[Point]
+    colour: int = 1  # of the page's palette, from 1
+    style: str = "line"
+    keyed: bool = True  # whether the legend names it
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A vertical line on the time axis, with what it stands for."""
+
+    step: float
+    label: str
+    title: str
+    kind: str = "warning"
+
+
+def chart(
+    title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: float | None = None
+) -> Markup | None:
+    """A figure with axes, or None where no line has two finite points.
+
+    Args:
+      zero: a value that gets a thin line of its own, such as chance or no change.
+    """
+    lines = [replace(line, points=thin(_finite(line.points))) for line in lines]
+    lines = [line for line in lines if line.points]
+    if not any(len(line.points) > 1 for line in lines):
+        return None
+    scale = _around([p for line in lines for p in line.points], zero)
+    level = Markup("") if zero is None else scale.across(zero, "level")
+    parts = [
+        scale.axes(_short, _whole),
+        level,
+        *(_mark(scale, mark) for mark in marks),
+        *(_curve(scale, line) for line in lines),
+    ]
+    named = [line for line in lines if line.keyed] if len(lines) > 1 else []
+    legend = Markup("").join(
+        Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(
+            n.colour, n.style, n.name
+        )
+        for n in named
+    )
+    return Markup(
+        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}"'
+        ' role="img" aria-label="{}">{}</svg></figure>'
+    ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts))
+
+
+def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
+    """Exponential moving average, corrected for its start; its half-life counts points."""
+    keep = 0.5 ** (1 / half_life)
+    out, total, weight = [], 0.0, 0.0
+    for step, value in _finite(points):
+        total, weight = keep * total + value, keep * weight + 1
+        out.append((step, total / weight))
+    return out
+
+
+def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
+    """Means of equal runs of points where there are too many."""
+    if len(points) <= most:
+        return list(points)
+    size = math.ceil(len(points) / most)
+    groups = [points[i : i + size] for i in range(0, len(points), size)]
+    return [(sum(s for s, _ in g) / len(g), sum(v for _, v in g) / len(g)) for g in groups]
+
+
+def _around(points: Sequence[Point], zero: float | None) -> Plane:
+    steps = [s for s, _ in points]
+    values = [v for _, v in points] + ([] if zero is None else [zero])
+    low, high = min(values), max(values)
+    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    right = max(steps) if max(steps) > min(steps) else min(steps) + 1
+    return Plane(min(steps), right, low - room, high + room, WIDTH, HEIGHT)
+
+
+def _whole(step: float) -> str | None:
+    return f"{int(step):,}" if step == int(step) else None
+
+
+def _mark(scale: Plane, mark: Mark) -> Markup:
+    if not scale.left <= mark.step <= scale.right:
+        return Markup("")
+    x = f"{scale.x(mark.step):.1f}"
+    return Markup(
+        '<g class="mark {}"><title>{}</title><line x1="{}" x2="{}" y1="{}" y2="{}"/><text x="{}"'
+        ' y="{}" text-anchor="middle">{}</text></g>'
+    ).format(mark.kind, mark.title, x, x, TOP, HEIGHT - BOTTOM, x, TOP - 3, mark.label)
+
+
+def _curve(scale: Plane, line: Line) -> Markup:
+    dots = (
+        [_dot(scale, line.name, point) for point in line.points]
+        if len(line.points) == 1 or line.style == "held"
+        else []
+    )
+    path = " ".join(f"{scale.x(s):.1f},{scale.y(v):.1f}" for s, v in line.points)
+    return Markup('<g class="c{} {}"><title>{}</title><polyline points="{}"/>{}</g>').format(
+        line.colour, line.style, line.name, path, Markup("").join(dots)
+    )
+
+
+def _dot(scale: Plane, name: str, point: Point) -> Markup:
+    step, value = point
+    return Markup(
+        '<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="2.6"><title>{}: {} at step'
+        " {:g}</title></circle>"
+    ).format(scale.x(step), scale.y(value), name, _short(value), step)
+
+
+def _short(value: float) -> str:
+    return f"{value:.3g}" if abs(value) < 10_000 else f"{value:,.0f}"
+
+
+def _finite(points: Sequence[Point]) -> list[Point]:
+    return [(s, v) for s, v in points if math.isfinite(v)]

@@ -1,0 +1,177 @@
+"""The page itself: what stands where, and how an answer's tokens are coloured. All text of the data
+is escaped.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from accord.auditing.lines import full_command
+from accord.evaluate.intervals import Estimate
+from accord.pages.curves import DISPLACED, sample_curves, side_by_side, training_curves
+from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices, summary
+from accord.pages.verdict import short, verdict
+from accord.runs import judging_costs as judging
+from accord.runs.files import unwritable, write_text
+from accord.runs.recorded import Recorded
+from accord.training import audited
+
+TEMPLATE = "run.html.j2"
+LONGEST = 900  # characters of a sampled answer or a prompt that are shown
+STRONGEST = 2.0  # nats a token at which the colour is full
+
+
+@dataclass
+class Shown:
+    """One run as the template sees it."""
+
+    run: Recorded
+    verdict: list[str]
+    curves: list[Markup]
+    displaced: list[Markup]
+    sampled: list[Markup]
+    held_out: list[Row]
+    slices: list[Row]
+    gain: Estimate | None
+    pairs: dict
+    preflight: list[dict]
+    data: dict
+    audit: dict
+    environment: dict
+    judging: list[str]
+    # numbered as on the time axis; warnings first
+    flags: list[tuple[int, dict]] = field(default_factory=list)
+
+    @property
+    def row_checks(self) -> list[dict]:
+        """Checks on the rows that found nothing: many, and folded away."""
+        return [
+            f for f in self.preflight if f["check"].startswith("data.") and f["verdict"] == "ok"
+        ]
+
+    @property
+    def proofs(self) -> list[dict]:
+        """Everything else that was found before the first update."""
+        return [f for f in self.preflight if f not in self.row_checks]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(self.environment.get("command", [])) or "accord.train(...)"
+
+
+def write_report(paths: Sequence[str], output: str | None = None) -> Path:
+    """Write the page of one run, or of several side by side.
+
+    Args:
+      paths: folders of runs.
+      output: the file; for one run report.html in its folder, else report.html here.
+
+    Raises:
+      UsageError: no run there. CheckpointError: the file cannot be written.
+    """
+    runs = [Recorded.open(path) for path in paths]
+    file = (
+        Path(output).expanduser()
+        if output
+        else (runs[0].folder.path if len(runs) == 1 else Path()) / "report.html"
+    )
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, render(runs))
+    except OSError as error:
+        raise unwritable(file, error) from error
+    return file
+
+
+def render(runs: Sequence[Recorded]) -> str:
+    """The page as text."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {
+        "short": short,
+        "heat": heat,
+        "cut": cut,
+        "bar": bar,
+        "command": full_command,
+        "place": place,
+    }
+    several = len(runs) > 1
+    return environment.get_template(TEMPLATE).render(
+        title=" · ".join(run.name for run in runs),
+        shown=[show(run) for run in runs],
+        runs=runs,
+        several=several,
+        summary=summary(runs) if several else [],
+        differences=differences(runs) if several else [],
+        together=side_by_side(runs) if several else [],
+    )
+
+
+def show(run: Recorded) -> Shown:
+    return Shown(
+        run,
+        verdict(run),
+        training_curves(run),
+        training_curves(run, DISPLACED),
+        sample_curves(run),
+        held_out_table(run),
+        slices(run),
+        margin_gain(run),
+        run.json("pairs.json", {}),
+        run.json("preflight.json", []),
+        run.json("data.json", {}),
+        run.json(audited.NAME, {}),
+        run.json("environment.json", {}),
+        list(judging.lines(run.json(judging.NAME, {}))),
+        sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),
+    )
+
+
+def heat(tokens: Sequence[dict]) -> Markup:
+    """An answer, each token coloured by log π - log π_ref and titled with it; plain where that is
+    not known.
+    """
+    return Markup("").join(_token(token) for token in tokens)
+
+
+def _token(token: dict) -> Markup:
+    text = token["text"] or "∅"
+    if "change" not in token:
+        return Markup("<span>{}</span>").format(text)
+    level = max(-4, min(4, round(4 * token["change"] / STRONGEST)))
+    name = f"{'up' if level > 0 else 'down'}{abs(level)}" if level else "same"
+    return Markup('<span class="{}" title="{:+.2f} nats, now {:.2f}">{}</span>').format(
+        name, token["change"], token["logp"], text
+    )
+
+
+def bar(estimate: Estimate) -> Markup:
+    """An accuracy on the line from 0 to 1, with its interval and chance."""
+    return Markup(
+        '<span class="bar"><i class="half"></i><i class="range"'
+        ' style="left:{:.1f}%;width:{:.1f}%"></i><i class="value" style="left:{:.1f}%"></i></span>'
+    ).format(100 * estimate.low, 100 * (estimate.high - estimate.low), 100 * estimate.value)
+
+
+def place(at: str) -> str:
+    """file:line without the folders, which the table of data has."""
+    return at.rsplit("/", 1)[-1]
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    return (
+        text
+        if len(text) <= longest
+        else text[:longest] + f" … ({len(text) - longest:,} more characters)"
+    )

@@ -1,0 +1,150 @@
+"""The tables of a report: held-out figures before and after, slices with intervals, differences
+between runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from accord.evaluate.intervals import Estimate, accuracy, bootstrap_difference
+from accord.evaluate.slices import parts
+from accord.runs.recorded import Recorded
+from accord.training.card import BESIDE, REPORTED
+
+MEANINGS = {
+    "eval_reward": "reward of the policy's answers",
+    "eval_gold": "the gold judgement of the same answers",
+    "eval_kl": "KL to the reference, nats an answer",
+    "eval_tokens": "tokens an answer",
+    "eval_loss": "loss",
+    "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
+    "eval_rewards/margins": "margin: reward of chosen over rejected",
+    "eval_rewards/chosen": "reward of chosen",
+    "eval_rewards/rejected": "reward of rejected",
+    "eval_logps/chosen": "log-prob of chosen, nats an answer",
+    "eval_logps/rejected": "log-prob of rejected, nats an answer",
+    "diag/eval_auc": "AUC: a desirable answer has the higher reward",
+    "diag/eval_calibration_error": "calibration error of σ(score of chosen − score of rejected)",
+    "diag/eval_brier": "Brier score of the same",
+    "diag/eval_score_length": "correlation of score and length",
+    "diag/eval_accuracy_shorter": "accuracy where chosen is the shorter",
+    "diag/eval_accuracy_longer": "accuracy where chosen is the longer",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    cells: tuple[str, ...]
+    value: Estimate | None = None  # drawn as a bar with its interval, where there is one
+    means: str = ""  # the figure in words, where its name is for machines
+
+
+def held_out_table(run: Recorded) -> list[Row]:
+    """The model card's figures, before and after."""
+    names = [*(f"eval_{name}" for name in REPORTED), *BESIDE]
+    rows = []
+    for name in names:
+        before, after = run.at(0, name), run.at(run.measured, name)
+        if after is not None:
+            rows.append(
+                Row(
+                    name,
+                    (_number(before), _number(after), _signed(before, after)),
+                    means=MEANINGS[name],
+                )
+            )
+    return rows
+
+
+def slices(run: Recorded) -> list[Row]:
+    """Held-out accuracy of parts of the rows, with the interval clustered by prompt."""
+    table = run.examples(run.measured)
+    if table is None or "turns" not in table.column_names:
+        return []
+    margins = _margins(table)
+    if np.isnan(margins).any():
+        return []
+    preflight = {finding["check"]: finding for finding in run.json("preflight.json", [])}
+    width = preflight.get("step0.noise_floor", {}).get("evidence", {}).get("reward_margin", 0.0)
+    prompts = np.array(table["prompt"])
+    rows = []
+    for name, chosen in parts(table):
+        estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
+        rows.append(
+            Row(
+                name,
+                (
+                    f"{int(chosen.sum()):,}",
+                    f"{estimate.value:.3f} ({estimate.low:.3f} to {estimate.high:.3f})",
+                ),
+                estimate,
+            )
+        )
+    return rows
+
+
+def margin_gain(run: Recorded) -> Estimate | None:
+    """How much held-out margins grew, row by row, with the bootstrap over prompts."""
+    before, after = run.examples(0), run.examples(run.measured)
+    if before is None or after is None or np.isnan(_margins(after)).any():
+        return None
+    return bootstrap_difference(
+        _margins(after), _margins(before), clusters=list(np.array(after["prompt"]))
+    )
+
+
+def _margins(table: pa.Table) -> np.ndarray:
+    return np.array(table["rewards/chosen"]) - np.array(table["rewards/rejected"])
+
+
+def differences(runs: Sequence[Recorded]) -> list[Row]:
+    """Fields of the config that are not the same in all runs."""
+    fields = [run.fields for run in runs]
+    names = list(dict.fromkeys(name for one in fields for name in one))
+    rows = [Row(name, tuple(str(one.get(name, "–")) for one in fields)) for name in names]
+    return [row for row in rows if len(set(row.cells)) > 1]
+
+
+def summary(runs: Sequence[Recorded]) -> list[Row]:
+    """A line a figure, a column a run."""
+
+    def figures(run: Recorded) -> dict[str, str]:
+        low, high = (
+            run.at(run.measured, "diag/eval_accuracy_low"),
+            run.at(run.measured, "diag/eval_accuracy_high"),
+        )
+        accuracy_now, kl = (
+            run.at(run.measured, "eval_rewards/accuracies"),
+            [v for step, v in run.sampled.points("diag/samples_kl") if step],
+        )
+        warnings = [
+            e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"
+        ]
+        return {
+            "updates": f"{run.training.steps[-1] if len(run.training) else 0:,}",
+            "held-out accuracy": (
+                f"{accuracy_now:.3f} ({low:.3f} to {high:.3f})" if accuracy_now is not None else "–"
+            ),
+            "held-out margin": _number(run.at(run.measured, "eval_rewards/margins")),
+            "chosen, nats a token": _number(
+                run.at(run.measured, "diag/eval_log_ratio_token/chosen")
+            ),
+            "KL, nats an answer": _number(kl[-1] if kl else None),
+            "red flags": ", ".join(warnings) or "none",
+        }
+
+    columns = [figures(run) for run in runs]
+    return [Row(name, tuple(column[name] for column in columns)) for name in columns[0]]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _signed(before: float | None, after: float) -> str:
+    return "–" if before is None else f"{after - before:+.4f}"

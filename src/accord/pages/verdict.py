@@ -1,0 +1,120 @@
+"""A run in three sentences: did it learn, what did it cost, what should one look at."""
+
+from __future__ import annotations
+
+from accord.evaluate.probe import against
+from accord.runs.recorded import Recorded
+
+
+def verdict(run: Recorded) -> list[str]:
+    """Three sentences, each from recorded figures; what was not measured is said to be so."""
+    return [learned(run), cost(run), looked_at(run)]
+
+
+def learned(run: Recorded) -> str:
+    what = f"{run.objective.name} on {run.config.data.train.rsplit('/', 1)[-1]}"
+    if run.config.rollouts is not None:
+        return f"{what}: {rewarded(run)}"
+    now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))
+    if now is None:
+        return (
+            f"{what}: no held-out pairs were evaluated, so nothing is known of how this model"
+            " generalises."
+        )
+    low, high = (
+        run.at(run.measured, "diag/eval_accuracy_low"),
+        run.at(run.measured, "diag/eval_accuracy_high"),
+    )
+    since = f" (from {before:.3f})" if before is not None else ""
+    if low is None or high is None:
+        return f"{what}: held-out accuracy {now:.3f}{since}; no interval of it is known."
+    sure = (
+        "better than chance"
+        if low > 0.5
+        else "worse than chance"
+        if high < 0.5
+        else "not to be told from chance"
+    )
+    when = (
+        ""
+        if run.measured == run.ended
+        else f" at step {run.measured}, the last that was evaluated of {run.ended}"
+    )
+    return (
+        f"{what}: held-out accuracy {now:.3f}{since}{when}, 95 % interval {low:.3f} to {high:.3f}:"
+        f" {sure}."
+    )
+
+
+def rewarded(run: Recorded) -> str:
+    """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement
+    says of the same.
+    """
+    now, before = (run.at(step, "eval_reward") for step in (run.measured, 0))
+    if now is None or before is None:
+        return (
+            "no held-out prompts were answered, so nothing is known of how this policy generalises."
+        )
+    (low, high), (then_low, then_high) = (
+        [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")]
+        for step in (run.measured, 0)
+    )
+    if low is None or high is None or then_low is None or then_high is None:
+        return f"held-out reward {now:.3f} (from {before:.3f}); of one prompt no interval is known."
+    sure = (
+        "it rose beyond both intervals"
+        if low > then_high
+        else "it fell"
+        if high < then_low
+        else "the intervals overlap"
+    )
+    first, last = (run.at(step, "eval_gold") for step in (0, run.measured))
+    said = (
+        f" The gold judgement went from {first:.3f} to {last:.3f}."
+        if first is not None and last is not None
+        else ""
+    )
+    return (
+        f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}:"
+        f" {sure}.{said}"
+    )
+
+
+def cost(run: Recorded) -> str:
+    parts = []
+    if (own := run.at(run.measured, "eval_kl")) is not None:
+        parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
+    if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
+        parts.append(
+            f"it is {kl[-1][1]:.3g} nats an answer away from {against(run.config.reference)} (KL on"
+            " fresh samples)"
+        )
+    if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:
+        since = f", against {against('moving')}" if run.config.reference == "moving" else ""
+        parts.append(
+            f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a"
+            f" token{since}"
+        )
+    lengths = run.sampled.points("diag/samples_tokens")
+    if len(lengths) > 1:
+        parts.append(f"its answers have {lengths[-1][1]:.0f} tokens, {lengths[0][1]:.0f} before")
+    return (
+        ("What it cost: " + "; ".join(parts) + ".")
+        if parts
+        else "What it cost was not measured: no samples, no held-out pairs."
+    )
+
+
+def looked_at(run: Recorded) -> str:
+    warnings = [event for event in run.events if event["verdict"] == "warning"]
+    if not warnings:
+        return "No red flag was raised."
+    names = ", ".join(short(event["check"]) for event in warnings)
+    first = warnings[0]
+    count = "One red flag was" if len(warnings) == 1 else f"{len(warnings)} red flags were"
+    return f"{count} raised: {names}. First to do: {first['remedy'].rstrip('.')}."
+
+
+def short(check: str) -> str:
+    """flag.memorised → memorised."""
+    return check.removeprefix("flag.")

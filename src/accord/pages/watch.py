@@ -1,0 +1,166 @@
+"""`accord watch`: all runs of a folder, live, on a page of this machine alone.
+
+The page reads; it cannot change a run. It answers on the loopback address, to requests that name it
+as their host (a page of the web cannot reach it by a name of its own: DNS rebinding) and, where
+they name an origin, come from itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import FileResponse, JSONResponse, Response
+
+from accord.runs.recorded import Recorded
+from accord.types import AccordError, UsageError
+
+HERE = Path(__file__).parent
+STATIC = {"watch.js": "text/javascript", "watch.css": "text/css"}
+POINTS = 500  # of a curve that travel to the page
+DEEPEST = 2  # folders below the one that is watched
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+
+
+def create_app(root: Path, port: int) -> FastAPI:
+    """The page of every run at or below `root`."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
+
+    @app.middleware("http")
+    async def only_this_machine(request: Request, answer):
+        """Refuse other hosts' names and other pages' requests; then the headers that keep the page
+        to itself.
+        """
+        origin = request.headers.get("origin")
+        if request.headers.get("host") not in hosts:
+            return JSONResponse({"error": "unknown host"}, 421)
+        if origin is not None and origin.removeprefix("http://") not in hosts:
+            return JSONResponse({"error": "foreign origin"}, 403)
+        response = await answer(request)
+        response.headers.update(
+            {
+                "Content-Security-Policy": POLICY,
+                "X-Content-Type-Options": "nosniff",
+                "Referrer-Policy": "no-referrer",
+                "Cross-Origin-Resource-Policy": "same-origin",
+                "Cache-Control": "no-store",
+            }
+        )
+        return response
+
+    @app.get("/")
+    def page() -> Response:
+        return FileResponse(HERE / "watch.html", media_type="text/html")
+
+    @app.get("/static/{name}")
+    def static(name: str) -> Response:
+        if name not in STATIC:
+            raise HTTPException(404)
+        return FileResponse(HERE / name, media_type=STATIC[name])
+
+    @app.get("/api/runs")
+    def runs() -> list[dict]:
+        return [brief(name, path) for name, path in found(root).items()]
+
+    @app.get("/api/run")
+    def run(name: str) -> dict:
+        # only names that were listed: no path of the request is ever opened
+        path = found(root).get(name)
+        if path is None:
+            raise HTTPException(404, "no such run")
+        return whole(name, path)
+
+    return app
+
+
+def found(root: Path) -> dict[str, Path]:
+    """Runs by their path below `root`, the newest first."""
+    patterns = ["config.yaml", *("*/" * depth + "config.yaml" for depth in range(1, DEEPEST + 1))]
+    folders = [file.parent for pattern in patterns for file in root.glob(pattern)]
+    folders.sort(key=lambda folder: -_touched(folder))
+    return {
+        str(folder.relative_to(root)) if folder != root else folder.resolve().name: folder
+        for folder in folders
+    }
+
+
+def _touched(folder: Path) -> float:
+    file = folder / "metrics.jsonl"
+    return (file if file.is_file() else folder / "config.yaml").stat().st_mtime
+
+
+def brief(name: str, path: Path) -> dict:
+    """A line of the list."""
+    try:
+        run = Recorded.open(str(path))
+        step = run.training.steps[-1] if len(run.training) else 0
+        flags = sum(event["verdict"] == "warning" for event in run.events)
+        return {
+            "name": name,
+            "objective": run.config.objective["name"],
+            "step": step,
+            "flags": flags,
+            "touched": _touched(path),
+            "finished": (path / "README.md").is_file(),
+        }
+    except AccordError as error:  # still preparing, or refused: it is listed, and says so
+        return {
+            "name": name,
+            "step": 0,
+            "flags": 0,
+            "touched": _touched(path),
+            "says": str(error).splitlines()[0],
+        }
+
+
+def whole(name: str, path: Path) -> dict:
+    """Everything that the page shows of one run."""
+    run = Recorded.open(str(path))
+    curves = {
+        part: {metric: _thin(table.points(metric)) for metric in table.columns}
+        for part, table in (
+            ("training", run.training),
+            ("held_out", run.held_out),
+            ("samples", run.sampled),
+        )
+    }
+    config = {key: str(value) for key, value in run.fields.items()}
+    return {
+        "name": name,
+        "curves": curves,
+        "events": run.events,
+        "samples": run.lines("samples.jsonl"),
+        "config": config,
+    }
+
+
+def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float | None]]:
+    """At most POINTS of them, the newest always; what is not finite has no place in JSON."""
+    step = max(1, -(-len(points) // POINTS))
+    return [(s, v if abs(v) < float("inf") else None) for s, v in points[::-step][::-1]]
+
+
+def serve(target: str | None, port: int, say) -> None:
+    """Serve until interrupted.
+
+    Args:
+      target: a run, or a folder of runs; runs/ by default.
+
+    Raises:
+      UsageError: no such folder.
+    """
+    import uvicorn
+
+    root = Path(target or "runs").expanduser()
+    if not root.is_dir():
+        raise UsageError(
+            f"{root}: no such folder. Expected a run, or a folder of runs: accord watch runs/"
+        )
+    say(f"watching {root}: http://127.0.0.1:{port}  (Ctrl-C ends it)")
+    uvicorn.run(
+        create_app(root, port), host="127.0.0.1", port=port, log_level="warning", access_log=False
+    )

@@ -1,0 +1,244 @@
+"""A reward that is a Python function: run in a process of its own, with a time limit.
+
+    # mine.py, on the PYTHONPATH
+    def helpful(prompts, answers, rows):    # N texts, N texts, N dicts; `rows` may be left out
+        return [float(row["keyword"] in answer) for answer, row in zip(answers, rows, strict=True)]
+
+It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by
+the reason. A batch that fails as a whole is asked again answer by answer, so that one bad answer
+costs itself alone.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import IO
+
+from accord.rewards.reward import Conversation, Rewards
+from accord.rewards.scorers import prompt_text
+from accord.types import UsageError
+
+START = 60.0  # seconds that importing a module may take
+BYTES = 1 << 26  # of one answer of the worker
+PATIENCE = 3  # answers that may run out of time one by one before the rest of a batch is given up
+# calls in a row in which every answer ran out of time, after which there is no more waiting
+GIVE_UP = 3
+LATE = ("timed out", "not asked, after others ran out of time")
+
+
+class _Failed(Exception):
+    """A call gave no values, for a reason of a few words."""
+
+
+@dataclass
+class Function:
+    """The reward "module:function".
+
+    Raises UsageError where it cannot be imported or does not take the options. Afterwards nothing
+    that it does is an error, all is counted, until it runs out of time again and again.
+    """
+
+    name: str
+    # its keyword arguments, JSON values
+    options: Mapping[str, object] = field(default_factory=dict)
+    timeout: float = 10.0  # seconds a call may take
+    says: dict[str, str] = field(default_factory=dict)  # reason -> what was said the first time
+    target: str = ""  # "module:function" where it has another name
+    # calls in a row in which every answer ran out of time
+    _late: int = field(default=0, repr=False)
+    _worker: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+    _end: weakref.finalize | None = field(default=None, repr=False)
+    _buffer: bytes = field(default=b"", repr=False)
+
+    def __post_init__(self) -> None:
+        self._start()
+
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
+        """
+        Raises:
+          UsageError: it has run out of time on every answer of several calls: a long file would
+            take days to say so.
+        """
+        if not answers:
+            return Rewards.of([])
+        found = self._rewards([prompt_text(prompt) for prompt in prompts], answers, rows)
+        self._late = (
+            self._late + 1 if all(found.failures.get(i) in LATE for i in range(len(answers))) else 0
+        )
+        if self._late == GIVE_UP:
+            raise UsageError(
+                f"reward {self.name!r} ran out of time on every answer of {GIVE_UP} calls in a row"
+                f" ({self.timeout:g} s a call).\nGive it longer with --set {self.name}.timeout=…,"
+                " or make it quicker."
+            )
+        return found
+
+    def account(self) -> dict:
+        """What was said the first time that it failed in each way."""
+        return {"said": dict(self.says)} if self.says else {}
+
+    def close(self) -> None:
+        """End the process, and those that it started. Another call would start a new one."""
+        if self._worker is not None:
+            assert self._end is not None, "a process is never started without its end"
+            self._end()
+            self._worker = None
+
+    def _rewards(
+        self, asked: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
+        try:
+            return Rewards.of(self._ask(asked, answers, rows))
+        except _Failed as failed:
+            return (
+                self._one_by_one(asked, answers, rows)
+                if len(answers) > 1
+                else Rewards.of([None], {0: str(failed)})
+            )
+
+    def _one_by_one(
+        self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
+        values: list[object] = [None] * len(answers)
+        failures: dict[int, str] = {}
+        late = 0
+        for i, (prompt, answer, row) in enumerate(zip(prompts, answers, rows, strict=True)):
+            if late == PATIENCE:
+                failures[i] = LATE[1]
+                continue
+            try:
+                (values[i],) = self._ask([prompt], [answer], [row])
+            except _Failed as failed:
+                failures[i] = str(failed)
+                late += str(failed) == LATE[0]
+        return Rewards.of(values, failures)
+
+    def _ask(
+        self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> list[object]:
+        """One call of the function: as many values as answers.
+
+        Raises:
+          _Failed: it raised, ran out of time, died, or gave another number of values.
+        """
+        if self._worker is None:
+            self._start()
+        asked = {
+            "prompts": list(prompts),
+            "answers": list(answers),
+            "rows": [dict(row) for row in rows],
+        }
+        reply = self._exchange(asked, self.timeout)
+        if "failed" in reply:
+            self.says.setdefault(reply["failed"], reply["says"])
+            raise _Failed(reply["failed"])
+        values = reply["values"]
+        if len(values) != len(answers):
+            given = (
+                f"{len(values):,}" if len(values) < len(answers) else f"more than {len(answers):,}"
+            )
+            self.says.setdefault(
+                "wrong number of values", f"{given} values for {len(answers):,} answers"
+            )
+            raise _Failed("wrong number of values")
+        return values
+
+    def _start(self) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "accord.rewards.worker",
+            self.target or self.name,
+            json.dumps(dict(self.options)),
+        ]
+        path = os.pathsep.join(place or os.getcwd() for place in sys.path)
+        self._buffer = b""
+        self._worker = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "PYTHONPATH": path},
+            process_group=0,
+        )
+        os.set_blocking(_pipes(self._worker)[0].fileno(), False)
+        # at the latest when this process ends
+        self._end = weakref.finalize(self, _end, self._worker)
+        try:
+            hello = self._exchange(None, START)
+        except _Failed as failed:
+            raise UsageError(f"reward {self.name!r}: importing it {failed}.") from None
+        if "unusable" in hello:
+            self.close()
+            raise UsageError(hello["unusable"])
+
+    def _exchange(self, asked: dict | None, seconds: float) -> dict:
+        """Write a line, read a line; the process is ended where that does not come about in
+        time.
+        """
+        until = time.monotonic() + seconds
+        try:
+            if asked is not None:
+                self._send(json.dumps(asked, default=str).encode() + b"\n", until)
+            return json.loads(self._line(until))
+        except (BrokenPipeError, ValueError):
+            self.close()
+            raise _Failed("died") from None
+        except TimeoutError:
+            self.close()
+            raise _Failed(LATE[0]) from None
+
+    def _send(self, data: bytes, until: float) -> None:
+        """Write to the process, which may have stopped reading. Raises TimeoutError,
+        BrokenPipeError.
+        """
+        pipe, rest = _pipes(self._worker)[0].fileno(), memoryview(data)
+        while rest:
+            _wait(pipe, selectors.EVENT_WRITE, until)
+            rest = rest[os.write(pipe, rest[: 1 << 16]) :]
+
+    def _line(self, until: float) -> bytes:
+        """The next line of the process; nothing where it ended. Raises TimeoutError."""
+        pipe = _pipes(self._worker)[1].fileno()
+        while b"\n" not in self._buffer:
+            _wait(pipe, selectors.EVENT_READ, until)
+            piece = os.read(pipe, 1 << 16)
+            if not piece or len(self._buffer) > BYTES:
+                return b""
+            self._buffer += piece
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+
+def _wait(pipe: int, event: int, until: float) -> None:
+    """Until the pipe is ready. Raises TimeoutError."""
+    with selectors.DefaultSelector() as waiting:
+        waiting.register(pipe, event)
+        if not waiting.select(max(0.0, until - time.monotonic())):
+            raise TimeoutError
+
+
+def _pipes(worker: subprocess.Popen[bytes] | None) -> tuple[IO[bytes], IO[bytes]]:
+    """What is written to the process, and what is read from it."""
+    assert worker is not None and worker.stdin is not None and worker.stdout is not None
+    return worker.stdin, worker.stdout
+
+
+def _end(worker: subprocess.Popen[bytes]) -> None:
+    """Kill a process with the group that it leads, and take away what is left of it."""
+    with suppress(ProcessLookupError):
+        os.killpg(worker.pid, signal.SIGKILL)
+    worker.wait()
+    for pipe in _pipes(worker):
+        pipe.close()

@@ -1,0 +1,352 @@
+"""A judge behind any OpenAI-compatible endpoint: replies kept on disk by content, every failure
+counted.
+
+`Endpoint` asks chats and reads each reply as what was asked for; `EndpointJudge` asks it for
+verdicts, in both orders (rewards/judge.py asks it for scores). The only file of accord that
+talks to a network, and only to the address that it is given. The key comes from an environment
+variable, travels in a header, and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Generic, TypeVar
+
+import httpx
+
+from accord.rewards.judges.asking import Failed, NoReply, Verdict, messages, read_verdict
+from accord.rewards.judges.verdict import Contest, Judged
+from accord.types import UsageError
+
+KEY = "ACCORD_JUDGE_KEY"  # environment variable
+# statuses that another attempt may mend
+AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
+LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
+LONGEST_REPLY = 1 << 22  # bytes
+Chat = list[dict]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How an endpoint is asked."""
+
+    url: str  # such as http://127.0.0.1:8000/v1
+    model: str
+    timeout: float = 60.0  # seconds for one answer
+    attempts: int = 4
+    backoff: float = 0.5  # seconds before the second attempt; doubles with each
+    workers: int = 4  # questions at a time
+    max_tokens: int = 64
+    key: str = KEY
+
+
+@dataclass(frozen=True)
+class Wanted(Generic[T]):
+    """What a reply is to be read as."""
+
+    name: str  # such as "verdict": what it is called in messages and in the files that keep it
+    # a reply's text; None where that is none, Failed where it is of no use
+    read: Callable[[object], T | Failed | None]
+    write: Callable[[T], str]  # what `read` reads back
+
+
+VERDICT: Wanted[Verdict] = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
+
+
+@dataclass
+class Usage:
+    """What the answers cost, counted by several threads; those from the disk cost nothing."""
+
+    counts: Counter = field(
+        default_factory=lambda: Counter(
+            requests=0, retries=0, cached=0, prompt_tokens=0, completion_tokens=0
+        )
+    )
+    lock: Lock = field(default_factory=Lock, repr=False)
+
+    def add(self, name: str, amount: int = 1) -> None:
+        with self.lock:
+            self.counts[name] += amount
+
+
+@dataclass
+class Endpoint:
+    """An address that answers chats.
+
+    Raises:
+      UsageError: no address of that kind, or one that holds a secret.
+    """
+
+    settings: Settings
+    cache: Path
+    wait: Callable[[float], None] = time.sleep
+    usage: Usage = field(default_factory=Usage)
+    option: str = "--judge"  # where the address was given, for messages
+
+    def __post_init__(self) -> None:
+        try:
+            self.address = httpx.URL(self.settings.url.rstrip("/") + "/chat/completions")
+        except httpx.InvalidURL as error:
+            raise UsageError(
+                f"{self.option}: {error}. Expected an address such as http://127.0.0.1:8000/v1."
+            ) from error
+        if self.address.scheme not in ("http", "https") or not self.address.host:
+            raise UsageError(
+                f"{self.option}: expected an address such as http://127.0.0.1:8000/v1."
+            )
+        if self.address.userinfo or self.address.query:
+            raise UsageError(
+                "The judge's address holds a user name, a password or a query. Give the key in the"
+                f" variable {self.settings.key}."
+            )
+
+    @property
+    def name(self) -> str:
+        return f"{self.settings.model} at {self.address.host}"
+
+    def ask(self, chats: Sequence[Chat], wanted: Wanted) -> list[object]:
+        """What each chat's reply is read as, or a Failed.
+
+        Raises:
+          UsageError: the endpoint refuses every question.
+        """
+        headers = (
+            {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
+        )
+        with (
+            httpx.Client(
+                timeout=self.settings.timeout,
+                headers=headers,
+                follow_redirects=False,
+                trust_env=False,
+            ) as client,
+            ThreadPoolExecutor(self.settings.workers) as pool,
+        ):
+            # two may be the same: it is paid for once
+            distinct = {chat[-1]["content"]: chat for chat in chats}
+            found = dict(
+                zip(
+                    distinct,
+                    pool.map(lambda chat: self._one(client, chat, wanted), distinct.values()),
+                    strict=True,
+                )
+            )
+        return [found[chat[-1]["content"]] for chat in chats]
+
+    def _one(self, client: httpx.Client, chat: Chat, wanted: Wanted) -> object:
+        body = {
+            "model": self.settings.model,
+            "messages": chat,
+            "temperature": 0,
+            "max_tokens": self.settings.max_tokens,
+            "n": 1,
+        }
+        file = self._file(body)
+        if (kept := _kept(file, wanted)) is not None:
+            self.usage.add("cached")
+            return kept
+        try:
+            found = self._read(self._ask(client, body), wanted)
+        except Failed as reason:
+            return reason
+        _keep(file, wanted, found)
+        return found
+
+    def _file(self, body: dict) -> Path:
+        """Where the answer lies: named by all that it depends on, the address included; failures
+        are never kept.
+        """
+        digest = hashlib.sha256(
+            json.dumps([self.settings.url, body], sort_keys=True).encode()
+        ).hexdigest()
+        return self.cache / digest[:2] / f"{digest}.json"
+
+    def _ask(self, client: httpx.Client, body: dict) -> object:
+        """The endpoint's JSON, after as many attempts as it takes.
+
+        Raises:
+          Failed: none succeeded. UsageError: the endpoint will refuse everything.
+        """
+        reason = ""
+        for attempt in range(self.settings.attempts):
+            if attempt:
+                self.usage.add("retries")
+            pause = self.settings.backoff * 2**attempt
+            self.usage.add("requests")
+            try:
+                answer, content = self._post(client, body)
+            except httpx.TimeoutException:
+                reason = "timeout"
+            except (httpx.HTTPError, httpx.InvalidURL) as error:
+                reason = f"no connection ({type(error).__name__})"
+            else:
+                if answer.status_code == 200:
+                    try:
+                        return json.loads(content)
+                    except (ValueError, RecursionError):
+                        reason = "no JSON"
+                else:
+                    reason = self._refused(answer)
+                    pause = max(pause, _asked_to_wait(answer))
+            if attempt + 1 < self.settings.attempts:
+                self.wait(min(pause, LONGEST_WAIT))
+        raise NoReply(reason)
+
+    def _post(self, client: httpx.Client, body: dict) -> tuple[httpx.Response, bytes]:
+        """One attempt, with the whole reply. httpx bounds the wait for each piece of it; here all
+        of them together are bounded.
+
+        Raises:
+          httpx.HTTPError: none came, or not in time. Failed: it does not end.
+        """
+        until, content = time.monotonic() + self.settings.timeout, b""
+        # As ASCII, since half a surrogate pair in a stranger's text has no UTF-8.
+        sent = json.dumps(body).encode("ascii")
+        kind = {"content-type": "application/json"}
+        with client.stream("POST", self.address, content=sent, headers=kind) as answer:
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) > LONGEST_REPLY:
+                    raise Failed("reply too long")
+                if time.monotonic() > until:
+                    raise httpx.ReadTimeout("the reply comes in drops")
+        return answer, content
+
+    def _refused(self, answer: httpx.Response) -> str:
+        """The reason, where another attempt may mend it.
+
+        Raises:
+          Failed: it will not. UsageError: every other question would be refused as well.
+        """
+        if answer.status_code in HOPELESS:
+            raise UsageError(
+                f"The judge at {self.address.host} answers {answer.status_code} to"
+                f" /chat/completions. Is the key in {self.settings.key}, are address and model"
+                " right?"
+            )
+        if answer.status_code not in AGAIN:
+            raise Failed(f"status {answer.status_code}")
+        return f"status {answer.status_code}"
+
+    def _read(self, found: object, wanted: Wanted) -> object:
+        """
+        Raises:
+          Failed: not one choice, a refusal, a reply that was cut, or words that are not what was
+            asked for.
+        """
+        if not isinstance(found, dict):
+            raise Failed("no object")
+        self._count(found.get("usage"))
+        choices = found.get("choices")
+        if not isinstance(choices, list) or len(choices) != 1 or not isinstance(choices[0], dict):
+            raise Failed("not one choice")
+        message = choices[0].get("message")
+        if not isinstance(message, dict):
+            raise Failed("no message")
+        if message.get("refusal") or choices[0].get("finish_reason") == "content_filter":
+            raise Failed("refusal")
+        read = wanted.read(message.get("content"))
+        if read is None:
+            raise Failed(
+                "cut short"
+                if choices[0].get("finish_reason") == "length"
+                else f"no {wanted.name} in the reply"
+            )
+        return read
+
+    def _count(self, usage: object) -> None:
+        for name in ("prompt_tokens", "completion_tokens"):
+            value = usage.get(name) if isinstance(usage, dict) else None
+            if isinstance(value, int) and 0 <= value <= LONGEST_REPLY:
+                self.usage.add(name, value)
+
+
+@dataclass
+class EndpointJudge(Endpoint):
+    """A language model that is asked which answer is better."""
+
+    def __call__(self, contests: Sequence[Contest]) -> Judged:
+        """Both orders of each contest. One without a verdict in both is left out, and counted.
+
+        Raises:
+          UsageError: the endpoint refuses every question, or not one contest got its two verdicts.
+        """
+        found = self.ask(
+            [
+                messages(c.prompt, *pair)
+                for c in contests
+                for pair in ((c.one, c.other), (c.other, c.one))
+            ],
+            VERDICT,
+        )
+        failures = Counter(str(one) for one in found if isinstance(one, Failed))
+        verdicts = [None if isinstance(one, Failed) else one for one in found]
+        return self._judged(verdicts[::2], verdicts[1::2], failures)
+
+    def _judged(self, first: list, second: list, failures: Counter) -> Judged:
+        scores = [
+            None if a is None or b is None else (a.value + 1 - b.value) / 2
+            for a, b in zip(first, second, strict=True)
+        ]
+        both = [
+            (a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None
+        ]
+        if not both:
+            said = "; ".join(f"{count:,} × {reason}" for reason, count in failures.most_common(3))
+            raise UsageError(
+                f"The judge {self.name} gave no usable verdict on {len(first):,} contests: {said}."
+            )
+        decided = [(a, b) for a, b in both if Verdict.TIE not in (a, b)]
+        # the same letter in both orders: the place decided
+        swapped = sum(a == b for a, b in decided)
+        account = {
+            "contests": len(first),
+            "judged": len(both),
+            "left_out": len(first) - len(both),
+            "swapped_inconsistent": swapped,
+            "swapped_inconsistent_share": swapped / len(both),
+            "first_place_share": (
+                sum(a is Verdict.A and b is Verdict.A for a, b in decided) / max(1, swapped)
+            ),
+            **self.usage.counts,
+        }
+        return Judged(scores, failures, account)
+
+
+def _asked_to_wait(answer: httpx.Response) -> float:
+    """Seconds of a Retry-After header; 0 for a date or nonsense."""
+    try:
+        return max(0.0, float(answer.headers.get("retry-after", 0)))
+    except ValueError:
+        return 0.0
+
+
+def _kept(file: Path, wanted: Wanted) -> object | None:
+    try:
+        return wanted.read(json.loads(file.read_text(encoding="utf-8"))[wanted.name])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, Failed):
+        return None  # not there, or damaged: it is asked again
+
+
+def _keep(file: Path, wanted: Wanted, found: object) -> None:
+    """Only what was read: neither texts nor keys lie in the cache. A disk that is full costs the
+    next run a question.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        staging = file.with_suffix(f".{os.getpid()}.{time.monotonic_ns()}")
+        staging.write_text(json.dumps({wanted.name: wanted.write(found)}), encoding="utf-8")
+        staging.replace(file)
+    except OSError:
+        pass

@@ -1,0 +1,77 @@
+"""A reward model's folder as a reward: its own tokenizer and template,
+whatever the policy's are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import torch
+
+from accord.data.templates import Unfit, make_template
+from accord.forward.choose import Forward, choose
+from accord.forward.layout import micro_batches
+from accord.models.reward import load_reward_model
+from accord.rewards.reward import Conversation, Rewards
+from accord.types import Demonstration, Origin, Scores, Tree
+
+
+class ModelReward:
+    """Scores by a sequence classifier of one label, read at each answer's end token.
+
+    Raises:
+      UsageError, Refused: no reward model there, or a tokenizer without a chat template.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        *,
+        template: str = "auto",
+        max_tokens: int = 4096,
+        dtype: str = "auto",
+        micro_tokens: int = 4096,
+    ):
+        self.name, self.micro_tokens = folder, micro_tokens
+        self.model = load_reward_model(folder, dtype=dtype)
+        self.template = make_template(self.model.tokenizer, template, allow_raw=True)
+        positions = (
+            getattr(self.model.network.config, "max_position_embeddings", None) or max_tokens
+        )
+        self.max_tokens = min(max_tokens, positions)
+        self._probe: list[Tree] = []
+
+    @cached_property
+    def forward(self) -> Forward:
+        """Chosen on the first answers, by trying it."""
+        return choose(self.model, self._probe)
+
+    @torch.no_grad()
+    def __call__(
+        self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
+    ) -> Rewards:
+        trees: list[Tree] = []
+        failures: dict[int, str] = {}
+        for i, (prompt, answer) in enumerate(zip(prompts, answers, strict=True)):
+            try:
+                trees.append(self._tree(prompt, answer, i))
+            except Unfit as unfit:
+                failures[i] = unfit.reason
+        values: list[float | None] = [None] * len(answers)
+        # answers to one prompt side by side, which is then computed once
+        trees.sort(key=lambda tree: (tree.prompt, tree.row))
+        if trees and not self._probe:
+            self._probe = sorted(trees, key=lambda tree: tree.tokens)[:4]
+        for group in micro_batches(trees, self.micro_tokens):
+            scores = self.forward([trees[i] for i in group]).reduce()
+            assert isinstance(scores, Scores), "a reward model's head gives scores"
+            for i, value in zip(group, scores.value.double().tolist(), strict=True):
+                values[trees[i].row] = value
+        return Rewards.of(values, failures)
+
+    def _tree(self, prompt: Conversation, answer: str, row: int) -> Tree:
+        tree = self.template.tree(Demonstration(prompt, answer, Origin("answers", row + 1)), row)
+        if len(tree.prompt) + len(tree.completions[0]) > self.max_tokens:
+            raise Unfit("longer than the reward model reads")
+        return tree

@@ -1,0 +1,116 @@
+"""The process in which a stranger's reward function runs: `python -m accord.rewards.worker
+module:function OPTIONS`.
+
+One JSON object a line comes in on standard input ({"prompts": …, "answers": …, "rows": …}), one
+goes out for each ({"values": …} or {"failed": …}). A function that hangs or dies takes this process
+with it, and nothing else. Both streams belong to the protocol: what the function prints goes to
+standard error, and there is nothing that it could read.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Set
+from itertools import islice
+
+from accord.config.plugins import import_function, said
+from accord.errors import UsageError
+
+EXAMPLE = "mine:helpful"
+
+
+def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:
+    """The rows as arguments, where it asks for them: by a third positional parameter, or by one
+    named `rows`.
+    """
+    parameters = inspect.signature(function).parameters
+    if "rows" in parameters and parameters["rows"].kind is inspect.Parameter.KEYWORD_ONLY:
+        return (), {"rows": rows}
+    positional = [
+        p
+        for p in parameters.values()
+        if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+    ]
+    return ((rows,) if "rows" in parameters or len(positional) > 2 else ()), {}
+
+
+def check_call(function: Callable, options: dict) -> None:
+    """
+    Raises:
+      UsageError: it cannot be called so: an option that it does not have, or one that it lacks.
+    """
+    try:
+        more, named = rows_as(function, [])
+        inspect.signature(function).bind([], [], *more, **named, **options)
+    except (TypeError, ValueError) as error:
+        name = getattr(function, "__name__", "it")
+        raise UsageError(
+            f"reward: {name} cannot be called as {name}(prompts, answers[, rows], options …):"
+            f" {error}."
+        ) from error
+
+
+def answered(function: Callable, asked: dict, options: dict) -> dict:
+    """What goes back for one line. Whatever a stranger's function raises is a reason, in words."""
+    wanted = len(asked["answers"])  # before the function gets the list, which it may change
+    try:
+        more, named = rows_as(function, asked["rows"])
+        found = function(asked["prompts"], asked["answers"], *more, **named, **options)
+        if isinstance(found, (str, bytes, Mapping, Set)):
+            return {
+                "failed": "no list of values",
+                "says": f"a {type(found).__name__} where a list of numbers is expected",
+            }
+        # it may have no end
+        values = list(islice(found.tolist() if hasattr(found, "tolist") else found, wanted + 1))
+        return {"values": [_plain(value) for value in values]}
+    except Exception as error:
+        return {"failed": f"raised {type(error).__name__}", "says": _said(error)}
+
+
+def _plain(value: object) -> float | None:
+    """A number as JSON holds it; None of anything else."""
+    value = value.item() if hasattr(value, "item") else value
+    try:
+        return float(value) if isinstance(value, (int, float)) else None
+    except OverflowError:  # an integer beyond all floats
+        return None
+
+
+def _said(error: Exception) -> str:
+    try:
+        return said(error)[:300]
+    except Exception:  # its __str__ is a stranger's too
+        return type(error).__name__
+
+
+def main(name: str, options: dict) -> None:
+    """Answer line by line until the input ends."""
+    own = os.getpid()
+    asking, channel = (
+        os.fdopen(os.dup(0), encoding="utf-8"),
+        os.fdopen(os.dup(1), "w", encoding="utf-8"),
+    )
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    os.dup2(2, 1)
+    try:
+        function = import_function("reward", name, example=EXAMPLE)
+        check_call(function, options)
+    except UsageError as error:
+        print(json.dumps({"unusable": str(error)}), file=channel, flush=True)
+        return
+    print(json.dumps({"ready": True}), file=channel, flush=True)
+    for line in asking:
+        reply = answered(function, json.loads(line), options)
+        # a copy that the function made by os.fork(): two replies to one line would shift all that
+        # follow
+        if os.getpid() != own:
+            os._exit(0)
+        print(json.dumps(reply), file=channel, flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))

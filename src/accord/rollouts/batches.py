@@ -1,0 +1,204 @@
+"""A batch of the policy's own answers, and what is trained on of it: groups for a policy gradient,
+or pairs. Pure.
+
+What is known of each answer is plain numbers, so that a batch can be written down and read again,
+the same to the bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from statistics import fmean
+
+import torch
+from torch import Tensor
+
+from accord.objectives import BoundObjective
+from accord.objectives.policy_table import BoundPolicy
+from accord.rollouts.estimates import Answers, Carried, estimate, flat
+from accord.rollouts.pairing import Pairing
+from accord.types import Rollout, Tree
+
+TOO_FEW = "fewer than two answers to the prompt have a reward"
+
+
+@dataclass
+class Answer:
+    """One answer, all that is known of it before an update."""
+
+    prompt: int  # number of its prompt in the file
+    text: str
+    tokens: list[int]
+    ended: bool
+    sampled: float  # nats: its log-prob as the sampler had it
+    reward: float | None = None
+    failure: str = ""  # why there is no reward
+    parts: dict[str, float | None] = field(default_factory=dict)
+    logps: list[float] = field(default_factory=list)  # nats a token, by the path that trains
+    reference: list[float] = field(default_factory=list)
+    expected: list[float] = field(default_factory=list)  # of the value head, where there is one
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+@dataclass
+class Made:
+    """What is trained on, what is said of it, and what the next batch is given."""
+
+    trees: list[Tree]
+    figures: dict[str, float]
+    carried: Carried
+    reasons: Counter = field(default_factory=Counter)  # why prompts are not trained on
+
+
+def made(
+    answers: Sequence[Answer],
+    prompts: Sequence[tuple[int, ...]],
+    objective: BoundObjective,
+    pairing: Pairing,
+    carried: Carried,
+    first_row: int,
+) -> Made:
+    """Groups or pairs of a batch of answers.
+
+    Args:
+      answers: those to one prompt side by side.
+      prompts: token ids by the number of a prompt.
+      first_row: number of the batch's first tree.
+    """
+    groups = grouped(answers)
+    if isinstance(objective, BoundPolicy):
+        out = _rollouts(groups, prompts, objective, carried, first_row)
+    else:
+        out = _pairs(groups, prompts, pairing, carried, first_row)
+    out.figures = {**figures(answers), **out.figures}
+    return out
+
+
+def grouped(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """Neighbours that answer one prompt."""
+    groups: list[list[Answer]] = []
+    for answer in answers:
+        if not groups or groups[-1][0].prompt != answer.prompt:
+            groups.append([])
+        groups[-1].append(answer)
+    return groups
+
+
+def figures(answers: Sequence[Answer]) -> dict[str, float]:
+    """Of all answers, whatever is trained on."""
+    rewards = [a.reward for a in answers if a.reward is not None]
+    out = {"rollouts/missing": 1 - len(rewards) / len(answers)}
+    if rewards:
+        mean = fmean(rewards)
+        out |= {
+            "rollouts/reward": mean,
+            "rollouts/reward_std": fmean((r - mean) ** 2 for r in rewards) ** 0.5,
+        }
+    for name in answers[0].parts:
+        if len(answers[0].parts) > 1 and (
+            values := [part for a in answers if (part := a.parts.get(name)) is not None]
+        ):
+            out[f"rollouts/reward/{name}"] = fmean(values)
+    return out | {
+        "rollouts/tokens": fmean(len(a.tokens) for a in answers),
+        "rollouts/ended": fmean(a.ended for a in answers),
+        "rollouts/kl": fmean(sum(a.logps) - sum(a.reference) for a in answers),
+        "rollouts/sampler_gap": fmean(
+            abs(sum(a.logps) - a.sampled) / len(a.tokens) for a in answers
+        ),
+    }
+
+
+def _rollouts(
+    groups: Sequence[Sequence[Answer]],
+    prompts: Sequence[tuple[int, ...]],
+    objective: BoundPolicy,
+    carried: Carried,
+    first_row: int,
+) -> Made:
+    """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in
+    none.
+    """
+    known = [[a for a in group if a.reward is not None] for group in groups]
+    kept = [group for group in known if len(group) > 1]
+    reasons = Counter({TOO_FEW: len(groups) - len(kept)} if len(kept) < len(groups) else {})
+    if not kept:
+        return Made([], {}, carried, reasons)
+    batch = _answers(kept, objective.critic)
+    advantages, returns, after = estimate(objective.estimate, batch, objective.settings, carried)
+    per_tree = [sum(len(a.tokens) for a in group) for group in kept]
+
+    def pieces(values: Tensor | None) -> Sequence[Tensor | None]:
+        return values.float().split(per_tree) if values is not None else [None] * len(kept)
+
+    reference = batch.reference if objective.in_loss else None
+    columns = [pieces(v) for v in (batch.logps, advantages, reference, batch.expected, returns)]
+    trees: list[Tree] = [
+        Rollout(
+            prompts[group[0].prompt],
+            tuple(tuple(a.tokens) for a in group),
+            first_row + i,
+            None,
+            0.0,
+            *column,
+        )
+        for i, (group, *column) in enumerate(zip(kept, *columns, strict=True))
+    ]
+    more = {"rollouts/flat_groups": flat(batch.rewards, batch.groups) / len(kept)}
+    if returns is not None:
+        assert batch.expected is not None, "what is to be learned is learned by a value head"
+        residual = (returns - batch.expected).square().mean() / returns.var().clamp_min(1e-12)
+        more["rollouts/value_explained"] = 1 - residual.item()
+    if after.beta is not None:
+        more["rollouts/beta"] = after.beta
+    return Made(trees, more, after, reasons)
+
+
+def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
+    """In float64: what is compared in a group may differ by little."""
+    flat_ = [a for group in groups for a in group]
+
+    def tokens(name: str) -> Tensor:
+        return torch.tensor([v for a in flat_ for v in getattr(a, name)], dtype=torch.float64)
+
+    return Answers(
+        torch.tensor([a.reward for a in flat_], dtype=torch.float64),
+        torch.tensor([i for i, group in enumerate(groups) for _ in group]),
+        torch.tensor([len(a.tokens) for a in flat_]),
+        tokens("logps"),
+        tokens("reference"),
+        tokens("expected") if critic else None,
+    )
+
+
+def _pairs(
+    groups: Sequence[Sequence[Answer]],
+    prompts: Sequence[tuple[int, ...]],
+    pairing: Pairing,
+    carried: Carried,
+    first_row: int,
+) -> Made:
+    """Pairs of each prompt's answers, as their very tokens. Ties make none, and are counted."""
+    trees: list[Tree] = []
+    reasons: Counter[str] = Counter()
+    for group in groups:
+        found, why = pairing.pairs(
+            [a.reward for a in group], [a.text for a in group], group[0].prompt + first_row
+        )
+        reasons.update([why] if why else [])
+        for good, bad in found:
+            completions = (tuple(group[good].tokens), tuple(group[bad].tokens))
+            trees.append(Tree(prompts[group[0].prompt], completions, first_row + len(trees)))
+    return Made(
+        trees,
+        {
+            "rollouts/pairs": len(trees),
+            "rollouts/paired_prompts": 1 - reasons.total() / len(groups),
+        },
+        carried,
+        reasons,
+    )

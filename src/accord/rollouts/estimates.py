@@ -1,0 +1,141 @@
+"""How rewards become advantages, by the names that `accord.objectives.policy_table` uses; and what
+is carried on.
+
+    gae                       PPO: KL in the reward at each token, a value head, GAE, whitening
+    group, group_unscaled     GRPO, DAPO; Dr. GRPO: less the prompt's mean
+    leave_one_out             RLOO: less the mean of the prompt's other answers, KL in the reward
+    baseline                  REINFORCE: less the mean of former batches, KL in the reward
+
+N answers · C their tokens, end to end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
+
+import torch
+from torch import Tensor
+
+from accord.rollouts.advantages import (
+    AdaptiveKL,
+    RunningBaseline,
+    gae,
+    group_advantages,
+    kl_penalised,
+    leave_one_out,
+    spread,
+    summed,
+    whiten,
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """A batch of sampled answers, before any update."""
+
+    rewards: Tensor  # [N]
+    groups: Tensor  # [N] which prompt each is to, from 0
+    count: Tensor  # [N] tokens
+    logps: Tensor  # [C] nats, of the policy that gave them
+    reference: Tensor  # [C]
+    expected: Tensor | None = None  # [C] of the value head
+
+    @property
+    def kl(self) -> Tensor:
+        """[N] log-ratio of each answer: its mean estimates KL(π‖ref), without bias."""
+        return summed(self.logps - self.reference, self.count)
+
+
+@dataclass(frozen=True)
+class Carried:
+    """What one batch leaves for the next."""
+
+    beta: float | None = None  # the KL weight, where it follows a target
+    baseline: float | None = None  # mean reward of the batches so far
+
+    def as_dict(self) -> dict:
+        return asdict(self)
+
+
+Estimate = Callable[[Answers, Mapping, Carried], tuple[Tensor, Tensor | None, Carried]]
+
+
+def estimate(
+    name: str, answers: Answers, settings: Mapping, carried: Carried
+) -> tuple[Tensor, Tensor | None, Carried]:
+    """Advantages [C]; the value head's targets [C] or None; what the next batch is given.
+
+    Args:
+      settings: the objective's own, see `BoundPolicy.settings`.
+    """
+    return ESTIMATES[name](answers, settings, carried)
+
+
+def _gae(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
+    assert a.expected is not None, "GAE needs what a value head says of each token"
+    beta = settings["beta"] if carried.beta is None else carried.beta
+    rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)
+    advantages, returns = gae(
+        rewards, a.expected, a.count, gamma=settings["gamma"], lam=settings["lam"]
+    )
+    if settings["whitening"] == "advantages":
+        advantages = whiten(advantages)
+    if settings["kl_target"] is not None:
+        carried = replace(
+            carried, beta=AdaptiveKL(beta, settings["kl_target"]).after(a.kl.mean().item()).beta
+        )
+    return advantages, returns, carried
+
+
+def _group(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+    return spread(group_advantages(a.rewards, a.groups), a.count), None, carried
+
+
+def _group_unscaled(
+    a: Answers, settings: Mapping, carried: Carried
+) -> tuple[Tensor, None, Carried]:
+    return spread(group_advantages(a.rewards, a.groups, scale="none"), a.count), None, carried
+
+
+def _leave_one_out(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+    return (
+        spread(leave_one_out(a.rewards - settings["beta"] * a.kl, a.groups), a.count),
+        None,
+        carried,
+    )
+
+
+def _baseline(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+    rewards = a.rewards - settings["beta"] * a.kl
+    known = RunningBaseline(
+        carried.baseline or 0.0, settings["decay"], carried.baseline is not None
+    )
+    return (
+        spread(known.advantages(rewards), a.count),
+        None,
+        replace(carried, baseline=known.after(rewards).value),
+    )
+
+
+ESTIMATES: dict[str, Estimate] = {
+    "gae": _gae,
+    "group": _group,
+    "group_unscaled": _group_unscaled,
+    "leave_one_out": _leave_one_out,
+    "baseline": _baseline,
+}
+
+
+def flat(rewards: Tensor, groups: Tensor) -> int:
+    """How many groups have rewards all alike: what is compared within a group learns nothing from
+    them.
+    """
+    number = int(groups.max()) + 1
+    low = torch.full((number,), torch.inf, dtype=rewards.dtype).scatter_reduce(
+        0, groups, rewards, "amin"
+    )
+    high = torch.full((number,), -torch.inf, dtype=rewards.dtype).scatter_reduce(
+        0, groups, rewards, "amax"
+    )
+    return int((low == high).sum())

@@ -1,0 +1,291 @@
+"""A run's folder: what is written where, and what a resumed run takes back."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import re
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from accord.config.schema import Config, dump, load_recipe, make_config
+from accord.runs import held_out_rows
+from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
+from accord.types import CheckpointError, Finding, UsageError
+
+# why a run was refused before its first update; such a folder may be used again
+REFUSED = "refused.txt"
+REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
+PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
+
+
+class RunFolder:
+    """Paths and writers of one run. Lines of appended files are counted, so that a resume can cut
+    them back.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.reference = path / "reference.safetensors"  # cached log-probs as this run took them
+        self.lines: Counter = Counter()  # name of an appended file -> its lines so far
+
+    @classmethod
+    def create(cls, config: Config) -> RunFolder:
+        """A new folder.
+
+        Raises:
+          UsageError: it exists already. CheckpointError: it cannot be made.
+        """
+        path = Path(config.output).expanduser() if config.output else _fresh(config)
+        if (path / REFUSED).is_file() and not (path / "checkpoints").exists():
+            _clear(path)  # nothing was trained there
+        if path.exists() and (
+            not path.is_dir() or any(not file.name.startswith(STAGING) for file in path.iterdir())
+        ):
+            raise UsageError(
+                f"{path} exists already. Go on with it: accord resume {path}\n"
+                "Or choose another folder: --output DIR. Nothing in it was touched."
+            )
+        with writing(path):
+            path.mkdir(parents=True, exist_ok=True)
+        return cls(path)
+
+    @classmethod
+    def open(cls, path: str) -> RunFolder:
+        """An existing run.
+
+        Raises:
+          UsageError: no run there.
+        """
+        folder = Path(path).expanduser()
+        if not (folder / "config.yaml").is_file():
+            raise UsageError(
+                f"{path}: no run here (no config.yaml). Expected the folder that accord train"
+                " wrote."
+            )
+        return cls(folder)
+
+    @contextmanager
+    def alone(self):
+        """Inside, no other process may train here: two would mix their records. The system lets go
+        of it with the process.
+
+        Raises:
+          CheckpointError: another process does.
+        """
+        handle = None
+        try:
+            handle = os.open(self.path, os.O_RDONLY)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            if handle is not None:
+                os.close(handle)
+            raise CheckpointError(
+                f"{self.path}: another process is training here. Wait for it, or stop it first."
+            ) from error
+        except OSError:  # a file system without locks
+            pass
+        try:
+            yield
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    def recover(self) -> None:
+        """Put the folder in order after a kill.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        for folder in (self.path, self.checkpoints):
+            recover(folder)
+
+    def config(self) -> Config:
+        """The run's resolved config, its output pointed to where the run lies now."""
+        return make_config(
+            {**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)}
+        )
+
+    def config_text(self) -> str:
+        return (self.path / "config.yaml").read_text(encoding="utf-8")
+
+    def begin(self, config: Config, command: Sequence[str], processes: int) -> None:
+        """The records of a run that begins, or begins again.
+
+        Raises:
+          CheckpointError: they cannot be written.
+        """
+        self.write_config(config)
+        self.write_environment(command, processes)
+        self.rewind({}, -1)
+
+    # ------------------------------------------------------------ written once
+
+    def write_config(self, config: Config) -> None:
+        write_text(self.path / "config.yaml", dump(config))
+
+    def write_environment(self, command: Sequence[str], processes: int = 1) -> None:
+        """Versions, machine and command; no environment variables, which may hold secrets."""
+        write_json(
+            self.path / "environment.json",
+            {
+                "command": list(command),
+                "python": sys.version.split()[0],
+                "platform": platform.platform(),
+                "processes": processes,
+                "threads": torch.get_num_threads(),
+                "cuda": torch.version.cuda,
+                "packages": versions(),
+            },
+        )
+
+    def write_data(self, record: dict) -> None:
+        write_json(self.path / "data.json", record)
+
+    def write_rejected(self, rejections: Sequence) -> None:
+        """Every row that was not used: file, line, reason."""
+        lines = [json.dumps(r.as_dict(), ensure_ascii=False) + "\n" for r in rejections]
+        write_text(self.path / REJECTED, "".join(lines))
+
+    def write_preflight(self, findings: Sequence[Finding]) -> None:
+        write_json(self.path / "preflight.json", [vars_of(finding) for finding in findings])
+
+    def refuse(self, reason: str) -> None:
+        """Leave the reason; what was found out about the rows stays beside it."""
+        if self.path.is_dir():
+            write_text(self.path / REFUSED, reason + "\n")
+
+    def accept(self, findings: Sequence[Finding]) -> None:
+        """Preparations are over, with these findings: a reason to refuse that an earlier attempt
+        left no longer holds.
+        """
+        with writing(self.path):
+            (self.path / REFUSED).unlink(missing_ok=True)
+        self.write_preflight(findings)
+
+    # ------------------------------------------------------------ appended
+
+    def append(self, name: str, entry: dict) -> None:
+        """One JSON line, whole or not at all for a reader."""
+        with writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        self.lines[name] += 1
+
+    def flush(self) -> None:
+        """Appended lines to the disk: a checkpoint must not outlive the records that it counts
+        on.
+        """
+        for name in self.lines:
+            with writing(self.path):
+                flush(self.path / name)
+
+    def rewind(self, lines: Mapping[str, int], step: int) -> list[str]:
+        """Cut appended files back to so many lines, and tables to `step`: a resumed run writes the
+        others again, the same.
+
+        Returns:
+          what is wrong with the lines that stay.
+        """
+        problems = []
+        for file in sorted(self.path.glob("*.jsonl")):
+            if file.name == REJECTED:
+                continue
+            expected = lines.get(file.name, 0)
+            kept = _complete(file)[:expected]
+            if len(kept) < expected or not all(map(_parsed, kept)):
+                problems.append(
+                    f"{file.name} is damaged: {sum(map(bool, map(_parsed, kept)))} of its"
+                    f" {expected} lines can be read"
+                )
+            if expected:
+                write_text(file, "".join(line + "\n" for line in kept))
+            else:
+                file.unlink()
+        problems += [f"{name} is missing" for name in lines if not (self.path / name).exists()]
+        self.lines = Counter(lines)
+        held_out_rows.rewind(self.path, step)
+        return problems
+
+    def metrics(self) -> list[dict]:
+        """The lines of metrics.jsonl that can be read."""
+        return self.appended("metrics.jsonl")
+
+    def appended(self, name: str) -> list[dict]:
+        """The lines of a file that can be read."""
+        file = self.path / name
+        return (
+            [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
+        )
+
+
+def vars_of(finding: Finding) -> dict:
+    fields = {
+        "check": finding.check,
+        "verdict": finding.verdict,
+        "says": finding.says,
+        "evidence": finding.evidence,
+        "remedy": finding.remedy,
+    }
+    return fields | {name: text for name in ("means", "source") if (text := getattr(finding, name))}
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def _complete(file: Path) -> list[str]:
+    """Lines that were written whole; a kill can leave half of the last one."""
+    text = file.read_text(encoding="utf-8", errors="replace")
+    lines = text.split("\n")
+    return [line for line in lines[:-1] if line] if text else []
+
+
+def _clear(path: Path) -> None:
+    """Delete what is in a refused run's folder; last the file by which another attempt can tell
+    that it may.
+    """
+    with writing(path):
+        for file in path.iterdir():
+            if file.is_dir():
+                shutil.rmtree(file)
+            elif file.name != REFUSED:
+                file.unlink()
+        (path / REFUSED).unlink()
+
+
+def _parsed(line: str) -> dict | None:
+    """The object that a line holds, if it holds one."""
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _fresh(config: Config) -> Path:
+    """runs/<method>-<data>, or with the first number that is free."""
+    stem = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.data.train).name.split(".")[0]).strip("-")
+        or "data"
+    )
+    name = f"{re.sub(r'[^A-Za-z0-9._-]+', '-', config.objective['name'])}-{stem}"
+    number = 1
+    while (path := Path("runs") / (name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    return path

@@ -1,0 +1,121 @@
+"""examples.parquet: a record of every held-out row at each evaluation, one file a step in one
+folder.
+
+    pandas.read_parquet("RUN/examples.parquet")          all evaluations as one table
+
+Metrics are reduced from the same records (evaluate/records.py). A step's file is written whole,
+under its own name: a resumed run replaces it with the same.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from accord.evaluate.displacement import SIDES
+from accord.evaluate.held_out import HeldOut
+from accord.evaluate.records import Records
+from accord.runs.files import unwritable
+from accord.data.rows import Rows
+
+# pyarrow starts a thread when it is imported, and only runs with held-out rows need it
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+NAME = "examples.parquet"
+
+
+def file_of(folder: Path, step: int) -> Path:
+    return folder / NAME / f"step-{step:06d}.parquet"
+
+
+def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Rows) -> None:
+    """The records of one evaluation.
+
+    Raises:
+      CheckpointError: the folder cannot be written.
+    """
+    import pyarrow.parquet as parquet
+
+    file = file_of(folder, step)
+    try:
+        file.parent.mkdir(exist_ok=True)
+        staging = file.with_name(f".{file.name}")
+        parquet.write_table(table(step, records, held_out, rows), staging)
+        staging.replace(file)
+    except OSError as error:
+        raise unwritable(file, error) from error
+
+
+def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Table:
+    """The records of one evaluation with what slices are cut by."""
+    import pyarrow as pa
+
+    return pa.table(
+        {
+            "step": pa.array([step] * len(records), pa.int32()),
+            **_who(held_out, rows),
+            **_numbers(records),
+        }
+    )
+
+
+def rewind(folder: Path, step: int) -> None:
+    """Drop what was evaluated after `step`."""
+    for file in (folder / NAME).glob("step-*.parquet"):
+        if int(file.stem.removeprefix("step-")) > step:
+            file.unlink()
+
+
+def sides(records: Records) -> dict[str, Tensor]:
+    """Log-probs of both sides, [B] each."""
+    return {side: records[f"logps/{side}"] for side in SIDES}
+
+
+def start(folder: Path) -> dict[str, Tensor]:
+    """Those of step 0, read back: a resumed run has them from nowhere else."""
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(file_of(folder, 0), columns=[f"logps/{side}" for side in SIDES])
+    return {side: torch.tensor(table[f"logps/{side}"].to_numpy()) for side in SIDES}
+
+
+def margins(folder: Path, step: int) -> Tensor:
+    """Reward margins of one evaluation, [B]."""
+    import pyarrow.parquet as parquet
+
+    table = parquet.read_table(
+        file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"]
+    )
+    return torch.tensor(table["rewards/chosen"].to_numpy() - table["rewards/rejected"].to_numpy())
+
+
+def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
+    """What slices are cut by: where a row stands, its prompt, its source, turns and length."""
+    import pyarrow as pa
+
+    examples = [rows.encoding.examples[tree.row] for tree in held_out.trees]
+    source = [
+        str(value) if (value := example.extra.get("source")) is not None else None
+        for example in examples
+    ]
+    return {
+        "row": pa.array([tree.row for tree in held_out.trees], pa.int32()),
+        "at": pa.array([str(example.origin) for example in examples]),
+        "prompt": pa.array(list(held_out.prompts), pa.int32()),
+        "prompt_tokens": pa.array([len(tree.prompt) for tree in held_out.trees], pa.int32()),
+        "turns": pa.array(
+            [sum(turn.role == "user" for turn in example.prompt) for example in examples],
+            pa.int32(),
+        ),
+        "source": pa.array(source, pa.string()),
+    }
+
+
+def _numbers(records: Records) -> dict[str, pa.Array]:
+    import pyarrow as pa
+
+    return {name: pa.array(records[name].numpy()) for name in records.names()}

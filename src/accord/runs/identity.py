@@ -1,0 +1,91 @@
+"""What makes a run this run and no other: what a checkpoint, and every rank, must have in common
+with it.
+"""
+
+from __future__ import annotations
+
+from accord.config.schema import Config
+from accord.distributed.world import World
+from accord.types import Refused
+
+
+def require_one_run(world: World, identity: dict) -> None:
+    """Every rank has come to the same data, weights and settings; another file on one machine would
+    go unnoticed.
+
+    Raises:
+      Refused: on every rank, naming the one that differs from the first, and in what.
+    """
+    first, *others = world.gather(identity)
+    for rank, other in enumerate(others, 1):
+        if lines := differences(first, other, "on the first rank", "here"):
+            said = "\n".join(f"  {line}" for line in lines)
+            error = Refused(f"{world.name(rank)} would train another run than the first:\n{said}")
+            error.everywhere = True
+            raise error
+
+
+IDENTITY = {
+    "train_data": "the training data",
+    "held_out_data": "the held-out data",
+    "initial_weights": "the starting model",
+    "tokenizer": "the tokenizer or its chat template",
+    "reference": "the reference",
+    "forward": "the forward path",
+    "trees": "the number of usable rows",
+    "order": "the order of the rows",
+    "rewards": "what rewards answers",
+    "objective": "the code of the objective",
+    "asked": "the sample prompts",
+}
+
+
+def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
+    """What two identities do not have in common, a line each; `when` and `where` name the two."""
+    lines = [
+        f"{name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
+        for key, name in IDENTITY.items()
+        if one.get(key) != other.get(key)
+    ]
+    then, now = one["config"], other["config"]
+    paths = [*then, *(path for path in now if path not in then)]
+    return lines + [
+        f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"
+        for p in paths
+        if then.get(p) != now.get(p)
+    ]
+
+
+def trajectory(config: Config) -> dict[str, object]:
+    """The fields that the weights and the records of a run depend on, by path. Where files lie is
+    not among them: what is in them has fingerprints. Nor is how the work is shared, which changes
+    no more than roundings, nor what is computed twice to save memory, which changes nothing.
+    """
+    fields = config.model_dump(
+        mode="json",
+        exclude={
+            "output": True,
+            "checkpoint": True,
+            "allow": True,
+            "monitor": {"trackers", "audit_rows"},
+        },
+    )
+    places = {
+        "model": ("name", "adapter", "device"),
+        "data": ("train", "held_out"),
+        "train": ("parallel", "recompute"),
+    }
+    for section, names in places.items():
+        for name in names:
+            del fields[section][name]
+    return _flat(fields)
+
+
+def _flat(node: object, path: str = "") -> dict[str, object]:
+    if not isinstance(node, dict):
+        return {path: node}
+    return {
+        k: v
+        for name, child in node.items()
+        for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()
+    }

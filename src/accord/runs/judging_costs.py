@@ -1,0 +1,67 @@
+"""judging.json: what judging the answers of a run has cost, over all its sessions, and what rewards
+said where they failed.
+
+No part of metrics: a judge is not asked again what is in its cache, so that a resumed run does not
+repeat these numbers. Nor are they rewound with the updates of a killed session: they were paid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accord.rewards.reward import Weighted
+from accord.runs.files import read_json, write_json
+
+NAME = "judging.json"
+
+
+@dataclass
+class Judging:
+    """The account of one session on top of those before."""
+
+    folder: Path | None  # the run's; None writes nothing
+    rewards: Mapping[str, Weighted]  # which role it plays -> rewards
+    before: dict = field(init=False)
+    _written: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.before = read_json(self.folder / NAME, {}) if self.folder is not None else {}
+
+    def write(self) -> None:
+        """Bring the file up to date, where there is anything to tell.
+
+        Raises:
+          CheckpointError: it cannot be written.
+        """
+        now = {role: told for role, reward in self.rewards.items() if (told := reward.account())}
+        if self.folder is not None and now != self._written:
+            write_json(self.folder / NAME, together(self.before, now))
+            self._written = now
+
+
+def together(one: Mapping, other: Mapping) -> dict:
+    """Two accounts as one: counts are added, of words the first are kept."""
+    out = dict(one)
+    for name, value in other.items():
+        if isinstance(value, Mapping):
+            out[name] = together(out.get(name, {}), value)
+        elif isinstance(value, int):
+            out[name] = out.get(name, 0) + value
+        else:
+            out.setdefault(name, value)
+    return out
+
+
+def lines(account: Mapping) -> Iterable[str]:
+    """judging.json in words, a line a reward."""
+    for role, rewards in account.items():
+        for name, told in rewards.items():
+            counts = [
+                f"{value:,} {what.replace('_', ' ')}"
+                for what, value in told.items()
+                if isinstance(value, int)
+            ]
+            words = [f"{how}: {said}" for how, said in told.get("said", {}).items()]
+            yield f"{role} {name}: {', '.join(counts)}{'; '.join(words)}"

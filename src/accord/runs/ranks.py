@@ -1,0 +1,122 @@
+"""What the ranks of a run do differently: the first one writes and talks, the others look on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accord.environment import faults
+from accord.config.schema import Config, make_config
+from accord.distributed.world import World
+from accord.runs.display import Display, SilentDisplay
+from accord.runs.folder import RunFolder
+from accord.types import Finding, UsageError
+
+if TYPE_CHECKING:
+    from accord.training.prepared import Ready
+
+
+class Onlooker(RunFolder):
+    """A run's folder as all ranks but the first have it:
+    they know where it is, and write nothing.
+    """
+
+    def write_data(self, record: dict) -> None:
+        return None
+
+    def write_rejected(self, rejections: Sequence) -> None:
+        return None
+
+    def refuse(self, reason: str) -> None:
+        return None
+
+    def append(self, name: str, entry: dict) -> None:
+        return None
+
+
+def heard(display: Display, world: World) -> Display:
+    """The first rank's display; the others are silent."""
+    if world.first:
+        return display
+    display.close()
+    return SilentDisplay()
+
+
+def require_fit(config: Config, world: World) -> None:
+    """Refuse what makes no sense in a world of this size.
+
+    Raises:
+      UsageError: an option that would do nothing in one process; input that many cannot read.
+    """
+    if world.size == 1 and config.train.parallel != "auto":
+        raise UsageError(
+            "train.parallel does nothing in one process. Start several with torchrun, or leave it"
+            " at auto."
+        )
+    if world.size > 1 and "-" in (config.data.train, config.data.held_out):
+        raise UsageError(
+            "Standard input cannot be read by several processes. Write the rows to a file: --data"
+            " FILE."
+        )
+
+
+def created(config: Config, world: World) -> RunFolder:
+    """A new run's folder, made by the first rank."""
+    path = Path(world.on_first(lambda: str(RunFolder.create(config).path)))
+    return RunFolder(path) if world.first else Onlooker(path)
+
+
+def opened(path: str, world: World) -> RunFolder:
+    """The folder of a run to go on with, as the first rank finds it; machines need not share a
+    disk.
+    """
+    found = Path(world.on_first(lambda: str(RunFolder.open(path).path)))
+    return RunFolder(found) if world.first else Onlooker(found)
+
+
+@contextmanager
+def alone(folder: RunFolder, world: World) -> Iterator[None]:
+    """See `RunFolder.alone`: the first rank holds the folder for all."""
+    with ExitStack() as held, faults.logged_in(folder.path):
+        world.on_first(lambda: held.enter_context(folder.alone()))
+        yield
+
+
+def recovered(folder: RunFolder, world: World) -> Config:
+    """The config of a run to go on with, its folder put in order after a kill."""
+
+    def read() -> dict:
+        config = folder.config()
+        folder.recover()
+        return config.model_dump(mode="json")
+
+    return make_config(world.on_first(read))
+
+
+def shares_of(ready: Ready) -> list[Finding]:
+    """How the work is shared among the ranks; nothing where there is one."""
+    world = ready.world
+    if world.size == 1:
+        return []
+    tokens = [tree.tokens for tree in ready.batch_trees(0)]
+    shares = [sum(tokens[i] for i in share) for share in world.deal(tokens)]
+    kept = "a part of the weights each (FSDP2)" if world.lockstep else "whole weights each"
+    says = (
+        f"{world.size} processes, {kept}; tokens of the first batch: {min(shares):,} to"
+        f" {max(shares):,} a process"
+    )
+    evidence = {"processes": world.size, "sharded": world.lockstep, "tokens": shares}
+    if ready.order.batch_size >= world.size:
+        return [Finding("ranks", "ok", says, evidence)]
+    idle = f"; batches of {ready.order.batch_size} rows leave some of them idle"
+    return [
+        Finding(
+            "ranks",
+            "warning",
+            says + idle,
+            evidence,
+            f"raise train.batch_size to {world.size} or more",
+        )
+    ]

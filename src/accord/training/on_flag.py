@@ -1,0 +1,90 @@
+"""What a run's figures mean is said; then what `--on-flag` asks is done:
+nothing, stop, or adapt.
+"""
+
+from __future__ import annotations
+
+from accord.runs import checkpoint
+from accord.runs.folder import vars_of
+from accord.training.events import flag
+from accord.training.progress import Run
+from accord.training.red_flags import action, explained
+from accord.training.saving import save, score
+from accord.types import Finding, Flagged
+
+
+def guard(run: Run) -> None:
+    """Say what the figures mean; then do what `--on-flag` asks.
+
+    Raises:
+      Flagged: a red flag, and on_flag is stop. The run is saved.
+    """
+    ready, progress = run.ready, run.progress
+    found = noticed(run)
+    for finding in found:
+        flag(run, finding)
+    wanted = action(ready.config.monitor.on_flag, found, can_go_back=progress.best_step is not None)
+    if wanted is None:
+        return
+    what, cause = wanted
+    if what == "stop":
+        path = save(run)
+        raise Flagged(
+            f"{cause.check}: {cause.says}\n{cause.means}\nWhat to do: {cause.remedy}\nSaved {path}."
+            f" Go on all the same: accord resume {run.folder.path} (this flag does not stop it"
+            " again)."
+        )
+    if what == "slower":
+        slow_down(run, cause)
+    else:
+        go_back(run, cause)
+
+
+def noticed(run: Run) -> list[Finding]:
+    """What the figures mean: of several ranks the first one's, since speed and memory differ from
+    rank to rank.
+    """
+    world = run.ready.world
+    if world.size == 1:
+        return [explained(run.ready, run.progress.step, finding) for finding in run.monitor.look()]
+    return [
+        Finding(**finding)
+        for finding in world.on_first(lambda: [vars_of(finding) for finding in run.monitor.look()])
+    ]
+
+
+def slow_down(run: Run, cause: Finding) -> None:
+    """Halve the learning rate of every update to come."""
+    run.progress.rate_scale *= 0.5
+    run.ready.optimizer.scale = run.progress.rate_scale
+    says = (
+        f"the learning rate is {run.progress.rate_scale:g} times the planned one from here on,"
+        f" since {cause.check} was raised"
+    )
+    flag(
+        run,
+        Finding(
+            "guard.slower", "note", says, {"scale": run.progress.rate_scale, "cause": cause.check}
+        ),
+    )
+
+
+def go_back(run: Run, cause: Finding) -> None:
+    """End the run with the weights of the best held-out evaluation."""
+    progress, best = run.progress, run.progress.best_step
+    assert best is not None and progress.best is not None, "there was an evaluation to go back to"
+    if best != progress.step:  # otherwise they are the ones at hand
+        world = run.ready.world
+        tensors = checkpoint.load(run.folder.checkpoints, "best").tensors if world.first else {}
+        run.ready.load_state(world.from_first(tensors), best)
+    progress.taken = best
+    says = (
+        f"the run ends with the weights of step {best}, the best on held-out rows, since"
+        f" {cause.check} was raised"
+    )
+    if progress.best > score(progress.before):
+        says += (
+            f"; even they are worse there than what training started from ({progress.best:.4g}"
+            f" against {score(progress.before):.4g})"
+        )
+    flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))

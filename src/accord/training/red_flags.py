@@ -1,0 +1,135 @@
+"""The rules of `accord.monitor` over a run in progress, from its own records."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from accord.evaluate.displacement import spearman
+from accord.evaluate.similarity import ches, overlap
+from accord.monitor.history import Facts, History
+from accord.monitor.rule import PREFIX
+from accord.monitor.watch import look, rule_of
+from accord.runs.folder import RunFolder
+from accord.training.prepared import Ready
+from accord.types import Finding, Tree
+
+PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs cause a displacement
+
+
+@dataclass
+class Monitor:
+    """A run's history and what was said of it. Made from its files, which a resume has rewound."""
+
+    history: History
+    said: set[str]
+
+    @classmethod
+    def over(cls, ready: Ready, folder: RunFolder) -> Monitor:
+        """The monitor of a run that stands where its files end."""
+        history = History(facts_of(ready))
+        for name in ("metrics.jsonl", "timings.jsonl"):
+            for line in folder.appended(name):
+                history.add(line)
+        return cls(history, {line["check"] for line in folder.appended("events.jsonl")})
+
+    def look(self) -> list[Finding]:
+        """What is to be said now, each cause once."""
+        found = look(self.history, self.said)
+        self.said |= {finding.check for finding in found}
+        return found
+
+
+def facts_of(ready: Ready) -> Facts:
+    """What the rules need to know of a prepared run."""
+    objective, order = ready.learner.objective, ready.order
+    # there the policy has left already
+    at_reference = objective.at_reference if ready.reference_kind != "base" else None
+    return Facts(
+        objective.name,
+        objective.options,
+        ready.steps,
+        len(ready.rows.trees),
+        order.batch_size,
+        order.batches_per_epoch,
+        ready.peak,
+        ready.tie_width,
+        at_reference,
+        ready.config.train.clip,
+        ready.source is not None,
+    )
+
+
+def explained(ready: Ready, step: int, finding: Finding) -> Finding:
+    """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows
+    are no pairs.
+    """
+    if (
+        finding.check != PREFIX + "chosen-falling"
+        or ready.learner.kind != "pairs"
+        or ready.source is not None
+    ):
+        return finding
+    trees: list[Tree] = []
+    for index in range(step - 1, -1, -1):
+        trees += ready.batch_trees(index)
+        if len(trees) >= PAIRS_LOOKED_AT or index == 0:
+            break
+    return replace(
+        finding, evidence={**finding.evidence, **similar_pairs(ready, trees[:PAIRS_LOOKED_AT])}
+    )
+
+
+@torch.no_grad()
+def similar_pairs(ready: Ready, trees: Sequence[Tree]) -> dict:
+    """The pairs whose answers are most alike, and whether those are the ones whose chosen answer
+    fell.
+    """
+    learner = ready.learner
+    scores = ches(ready.model, trees)
+    out: dict[str, object] = {"overlap": sum(map(overlap, trees)) / len(trees)}
+    if learner.reference is not None:
+        change = (
+            torch.cat(
+                [
+                    (learner.forward([t]).reduce().sum - learner.reference.logps([t]).sum)[:1]
+                    for t in trees
+                ]
+            )
+            .double()
+            .cpu()
+        )
+        out["ches_and_fall"] = spearman(scores, -change)
+    most = sorted(range(len(trees)), key=lambda i: -scores[i].item())[:5]
+    return out | {
+        "pairs": [
+            {
+                "at": ready.rows.origin(trees[i]),
+                "ches": scores[i].item(),
+                "overlap": overlap(trees[i]),
+            }
+            for i in most
+        ]
+    }
+
+
+def action(on_flag: str, found: Sequence[Finding], can_go_back: bool) -> tuple[str, Finding] | None:
+    """What the guard does about what was found: ("stop" | "best" | "slower", the flag that asks for
+    it), or nothing.
+
+    Notes never ask. "best" needs held-out rows that were evaluated after an update.
+    """
+    asking = [finding for finding in found if finding.verdict == "warning"]
+    if not asking or on_flag == "warn":
+        return None
+    if on_flag == "stop":
+        return "stop", asking[0]
+    wanted = [
+        (rule.adapt, finding)
+        for finding in asking
+        if (rule := rule_of(finding.check)) is not None and rule.adapt
+    ]
+    wanted = [(what, finding) for what, finding in wanted if what != "best" or can_go_back]
+    return min(wanted, key=lambda pair: pair[0] != "best", default=None)

@@ -1,0 +1,130 @@
+"""Whether a checkpoint is of the run that is to go on, and what is different where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import fields
+from itertools import chain
+from pathlib import Path
+
+from accord.distributed.world import World
+from accord.runs import checkpoint
+from accord.runs.checkpoint import Checkpoint
+from accord.runs.folder import RunFolder
+from accord.runs.identity import differences
+from accord.training.prepared import Ready
+from accord.training.progress import Progress
+from accord.types import Refused
+
+
+class Candidates:
+    """The checkpoints that a run may go on from, newest first. The first rank looks for them, the
+    others hear of them.
+    """
+
+    def __init__(self, folder: RunFolder, world: World):
+        self.folder, self.world = folder, world
+        self.problems: list[str] = []  # what is wrong with those that were passed over
+        # reads nothing before it is asked
+        self.usable = checkpoint.verified(folder.checkpoints, self.problems)
+
+    def exist(self) -> bool:
+        """Whether there is one at all.
+
+        Raises:
+          CheckpointError: there are some, and none verifies.
+        """
+        return self.world.on_first(self._look)
+
+    def of(self, ready: Ready) -> Checkpoint:
+        """The newest one of this run. Only the first rank can read its tensors, which it sends when
+        they are needed.
+
+        Raises:
+          Refused: none is of this run.
+        """
+        found: list[Checkpoint] = []
+
+        def tell() -> dict:
+            found.append(saved := same_run(self.usable, ready, self.folder, self.problems))
+            return {
+                "path": str(saved.path),
+                "step": saved.step,
+                "state": saved.state,
+                "passed_over": saved.passed_over,
+            }
+
+        told = self.world.on_first(tell)
+        return found[0] if found else Checkpoint(**{**told, "path": Path(told["path"])})
+
+    def _look(self) -> bool:
+        newest = next(self.usable, None)
+        if newest is not None:
+            self.usable = chain([newest], self.usable)
+        elif self.problems:
+            raise checkpoint.unusable(self.folder.checkpoints, self.problems)
+        return newest is not None
+
+
+def same_run(
+    saved: Iterable[Checkpoint], ready: Ready, folder: RunFolder, problems: list[str]
+) -> Checkpoint:
+    """The first of these checkpoints that this run can go on from; the others are added to
+    `problems`, in a line each.
+
+    All ranks have the identity of the first, see `identity.require_one_run`.
+
+    Raises:
+      Refused: none of them; in words, what is different with the first.
+    """
+    first: list[str] = []
+    for candidate in saved:
+        different = _different(candidate, ready)
+        if not different:
+            return candidate
+        first = first or different
+        problems.append(f"{candidate.path.name}: it is of another run: " + "; ".join(different))
+    raise Refused(
+        f"{folder.path} cannot be resumed: since its checkpoint was written, something else has"
+        " changed.\n"
+        + "\n".join(f"  {line}" for line in first)
+        + "\nPut it back, or start a new run."
+    )
+
+
+def _different(saved: Checkpoint, ready: Ready) -> list[str]:
+    """What was otherwise when a checkpoint was written, a line each."""
+    if not _known_form(saved.state):
+        return ["it was written by another version of accord"]
+    return differences(saved.state["identity"], ready.identity(), "then", "now") or _other_tensors(
+        saved, ready
+    )
+
+
+def _other_tensors(saved: Checkpoint, ready: Ready) -> list[str]:
+    """Tensors that only one side has, or of another shape: another version of a library names them
+    otherwise.
+    """
+    then = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
+    now = ready.shapes()
+    apart = sorted(name for name in {*then, *now} if then.get(name) != now.get(name))
+    return (
+        [
+            f"{len(apart)} tensors, such as {apart[0]}: then {then.get(apart[0])}, now"
+            f" {now.get(apart[0])}"
+        ]
+        if apart
+        else []
+    )
+
+
+def _known_form(state: dict) -> bool:
+    progress = state.get("progress")
+    known = isinstance(progress, dict) and set(progress) == {
+        field.name for field in fields(Progress)
+    }
+    return (
+        known
+        and isinstance(state.get("lines"), dict)
+        and isinstance(state.get("identity", {}).get("config"), dict)
+    )

@@ -1,0 +1,114 @@
+"""An evaluation where the held-out rows are prompts: the policy answers them, and its answers are
+judged.
+
+The draws are the same at every evaluation, (seed, answer), so that two of them differ by the policy
+alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from accord.evaluate.intervals import bootstrap_mean
+from accord.evaluate.probe import divergences, repeated
+from accord.rollouts.batches import Answer
+from accord.rollouts.prompts import Prompted
+from accord.rollouts.source import rewarded, scores, start_of
+from accord.training.progress import Run
+from accord.training.setup.rows import drawn
+from accord.types import Diverged
+
+DRAWS = 1_000_003  # far from the draws of training
+
+
+def evaluate_answers(run: Run) -> dict[str, float]:
+    """Held-out metrics, with the answers in answers.jsonl."""
+    source = run.ready.rollout_source
+    held_out = source.held_out
+    assert held_out is not None, "an evaluation needs held-out prompts"
+    numbers = drawn(len(held_out), run.ready.config.evaluate.rows, run.ready.config.train.seed)
+    k, seed = run.ready.config.rollout_settings.held_out_k, run.ready.config.train.seed
+    run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
+    answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
+    rewarded(source.reward, held_out, answers)
+    kl = divergences(
+        run.ready.model,
+        [held_out.trees[a.prompt] for a in answers],
+        answers,
+        start_of(source.learner),
+    )
+    gold = scores(source.gold, held_out, answers).values if source.gold is not None else None
+    source.judging.write()
+    for i, answer in enumerate(answers):
+        run.folder.append(
+            "answers.jsonl",
+            _line(
+                run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])
+            ),
+        )
+    return judged(answers, kl, gold)
+
+
+def judged(
+    answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None
+) -> dict[str, float]:
+    """Means over answers; reward, gold and KL with intervals, clustered by prompt.
+
+    Args:
+      kl: [N] nats an answer to the reference, by the whole distribution at each position: less
+        noise than log-ratios.
+      gold: [N] NaN where there is none; None without a gold judgement.
+
+    Raises:
+      Diverged: no answer has a reward.
+    """
+    known = [a for a in answers if a.reward is not None]
+    if not known:
+        raise Diverged(
+            f"No held-out answer has a reward: {answers[0].failure}. The checkpoints before are"
+            " intact."
+        )
+    out = {"eval_missing": 1 - len(known) / len(answers)}
+    rewards = [a.reward for a in known if a.reward is not None]
+    out |= _estimated("eval_reward", rewards, [a.prompt for a in known])
+    out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
+    if gold is not None:
+        fine = [(g, a.prompt) for g, a in zip(gold, answers, strict=True) if not math.isnan(g)]
+        out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (
+            _estimated("eval_gold", *zip(*fine, strict=True)) if fine else {}
+        )
+    for name in known[0].parts if len(known[0].parts) > 1 else ():
+        if values := [part for a in known if (part := a.parts.get(name)) is not None]:
+            out[f"eval_reward/{name}"] = float(np.mean(values))
+    return out | {
+        "eval_tokens": float(np.mean([len(a.tokens) for a in answers])),
+        "eval_ended": float(np.mean([a.ended for a in answers])),
+        "eval_repeated": float(np.mean([repeated(a.tokens) for a in answers])),
+    }
+
+
+def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> dict[str, float]:
+    found = bootstrap_mean(values, clusters=clusters)
+    if not math.isfinite(found.low):  # one prompt
+        return {name: found.value}
+    return {name: found.value, f"diag/{name}_low": found.low, f"diag/{name}_high": found.high}
+
+
+def _line(step: int, held_out: Prompted, answer: Answer, kl: float, gold: float | None) -> dict:
+    """A line of answers.jsonl."""
+    return {
+        "step": step,
+        "at": str(held_out.question(answer.prompt).origin),
+        "prompt": answer.prompt,
+        "text": answer.text,
+        "tokens": len(answer.tokens),
+        "ended": answer.ended,
+        "reward": answer.reward,
+        "failure": answer.failure,
+        "parts": answer.parts,
+        "kl": kl,
+        **({} if gold is None else {"gold": None if math.isnan(gold) else gold}),
+    }

@@ -1,0 +1,90 @@
+"""Checkpoints of a run in progress: when one is due, when a rank is lost, when a number is not
+finite.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from torch import Tensor
+
+from accord.engine.step import NotFinite
+from accord.runs import checkpoint
+from accord.runs.files import write_json
+from accord.training.events import hold
+from accord.training.progress import Run
+from accord.types import Diverged, Tree
+
+
+def score(metrics: dict) -> float:
+    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus
+    their accuracy or reward.
+    """
+    if "eval_reward" in metrics:
+        return -metrics["eval_reward"]
+    return (
+        metrics["eval_loss"]
+        if "eval_loss" in metrics
+        else -metrics.get("eval_rewards/accuracies", 0.0)
+    )
+
+
+def save(run: Run) -> str:
+    """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
+    tensors = run.ready.state()
+    return run.ready.world.on_first(lambda: write(run, tensors))
+
+
+def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
+    """Write and mark the checkpoint, and let old ones go; its path."""
+    ready, progress = run.ready, run.progress
+    run.folder.flush()
+    state = progress.state(ready.identity(), run.folder.lines)
+    path = checkpoint.save(run.folder.checkpoints, progress.step, tensors, state)
+    if progress.best_step == progress.step:
+        checkpoint.mark_best(run.folder.checkpoints, path)
+    checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
+    hold(run, run.watch.saved(path))
+    return str(path)
+
+
+def rescue(run: Run) -> str:
+    """With another rank gone: a checkpoint of this moment,
+    where this rank can write one by itself.
+    """
+    world = run.ready.world
+    newest = checkpoint.pointed(run.folder.checkpoints, "LATEST")
+    # the first rank's state is gone, or a part of the weights is
+    if not world.first or world.lockstep:
+        return (
+            f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
+        )
+    run.ready.learner = replace(run.ready.learner, world=world.remains())
+    return f"Saved {save(run)}."
+
+
+def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
+    """Keep the last good weights, write what is known of the batch, and say so."""
+    ready = run.ready
+    ready.optimizer.masters.forget_gradients()
+    path = save(run)
+    rows = [
+        {"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
+    ]
+    record = {
+        "step": run.progress.step,
+        "says": str(error),
+        "rows": rows,
+        "statistics": error.records.statistics(),
+        "learning_rate": ready.optimizer.rate(run.progress.step),
+    }
+    ready.world.on_first(lambda: write_json(run.folder.path / "diverged.json", record))
+    first = ", ".join(ready.rows.origin(tree) for tree in trees[:3])
+    stopped = Diverged(
+        f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\nThe"
+        f" batch ({len(rows)} rows, first {first}) and its numbers are in"
+        f" {run.folder.path / 'diverged.json'}.\nLower train.learning_rate, or look at these rows."
+    )
+    stopped.everywhere = True  # every rank has the same numbers
+    return stopped

@@ -1,0 +1,104 @@
+"""What both set-ups need."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from accord.config.schema import Config
+from accord.data.templates import Template, make_template
+from accord.distributed.world import ALONE, World, take_device
+from accord.models.language import LanguageModel
+from accord.models.load import load
+from accord.objectives import BoundObjective
+from accord.runs.display import Display
+from accord.runs.signals import Stop
+from accord.runs.trackers import require
+from accord.training.prepared import Ready
+from accord.types import Finding, Refused, Tree
+from accord.verify.preflight import noise_floor, prove
+
+# rows of one batch, and how many of them are computed alone as well, for the noise floor
+NEIGHBOURS, COMPARED = 32, 8
+
+
+def load_model(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
+    """The model that training starts from, on its device."""
+    take_device(world, config.model.device)
+    require(config.monitor.trackers)
+    display.phase("model", f"loading {config.model.name}")
+    model = load(
+        config.model.name,
+        dtype=config.model.dtype,
+        device=config.model.device,
+        hub="hub" in config.allow,
+    )
+    stop.poll()
+    return model
+
+
+def template_of(config: Config, model: LanguageModel) -> Template:
+    """How its rows, or prompts, become tokens."""
+    return make_template(
+        model.tokenizer,
+        config.data.template,
+        generation_eos=stop_ids(model),
+        allow_raw="raw_text" in config.allow,
+    )
+
+
+def positions_of(model: LanguageModel) -> int | None:
+    """The longest sequence that it was made for, where its configuration says."""
+    return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+
+
+def measure_ties(ready: Ready, first: Sequence[Tree]) -> None:
+    """How far rounding alone moves a margin, on some rows: the width of a tie, the first rank's for
+    all.
+    """
+    floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
+    ready.tie_width = ready.world.on_first(lambda: floor.evidence["reward_margin"])
+    ready.findings.append(floor)
+
+
+def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
+    """A peak learning rate to start from."""
+    width = model.network.config.get_text_config().hidden_size
+    return objective.suggested_rate(width, adapters=model.peft is not None)
+
+
+def prove_rows(ready: Ready, rows: Sequence[Tree], display: Display) -> None:
+    """The proofs on some rows; refuses with all that failed."""
+    display.phase("proofs", "step 0: the run proves itself")
+    lora = ready.config.model.lora
+    # What fills a cache from the policy itself moves with it: that pass is over before the first
+    # update.
+    fixed = ready.model.peft is not None or ready.reference_kind != "cached"
+    alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
+    whole = not ready.world.lockstep
+    proofs = prove(alone, ready.optimizer, rows, exact=exact, fixed=fixed, whole=whole)
+    ready.findings += proofs
+    raise_if_refused(proofs, Refused)
+
+
+def raise_if_refused(found: Sequence[Finding], error: type[Exception]) -> None:
+    """Raise `error` with every refused finding, its first places and its remedy."""
+    refused = [finding for finding in found if finding.refused]
+    if not refused:
+        return
+    lines = []
+    for finding in refused:
+        lines.append(f"{finding.check}: {finding.says}")
+        first = finding.evidence.get("first")
+        for place in (first if isinstance(first, list) else [])[:3]:
+            lines.append(
+                "  "
+                + (f"{place['at']}: {place['detail']}" if isinstance(place, dict) else str(place))
+            )
+        if finding.remedy:
+            lines.append(f"  what to do: {finding.remedy}")
+    raise error("Not trained, since the result would be silently wrong.\n" + "\n".join(lines))
+
+
+def stop_ids(model: LanguageModel):
+    return getattr(model.network.generation_config, "eos_token_id", None)

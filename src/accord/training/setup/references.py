@@ -1,0 +1,197 @@
+"""Which reference a run measures against, and the pass that caches its log-probs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accord.config.schema import MovingConfig
+from accord.engine.moving_reference import Moving
+from accord.engine.step import make_batch
+from accord.forward.choose import Forward
+from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference, full_key
+from accord.objectives import BoundObjective
+from accord.runs.display import Display
+from accord.runs.files import writing
+from accord.runs.signals import Stop
+from accord.types import Tree, UsageError
+
+if TYPE_CHECKING:
+    from accord.training.prepared import Ready
+
+
+def choose_reference(
+    wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool, incoming: bool = False
+) -> tuple[str, str]:
+    """The kind of reference and one line on why.
+
+    Args:
+      wanted: what the config says.
+      adapters: whether adapters train, so that the base is still there.
+      repeats: whether rows come more than once.
+      incoming: whether training goes on from an adapter.
+
+    Raises:
+      UsageError: a combination that makes no sense.
+    """
+    if not objective.reference:
+        if wanted not in ("auto", "none"):
+            raise UsageError(
+                f"reference = {wanted}, but {objective.name} uses none. Leave it at auto."
+            )
+        return "none", f"reference: none; {objective.name} does not use one"
+    if wanted == "none":
+        raise UsageError(
+            f"reference = none, but {objective.name} is measured against one. Leave it at auto."
+        )
+    if wanted == "adapter_off" and not adapters:
+        raise UsageError(
+            "reference = adapter_off needs adapters, and all weights train. Use cached or frozen."
+        )
+    if wanted == "base":
+        return _base(adapters, incoming)
+    if wanted == "moving":
+        copied = (
+            "a second adapter, mixed factor by factor" if adapters else "a second model in memory"
+        )
+        return wanted, f"reference: moving, as configured; {copied}; its log-probs are never kept"
+    if wanted != "auto":
+        return wanted, f"reference: {wanted}, as configured"
+    if not adapters:
+        return (
+            "cached",
+            (
+                "reference: the initial weights, their log-probs cached before training (no second"
+                " model in memory)"
+            ),
+        )
+    if repeats:
+        return (
+            "cached",
+            (
+                "reference: the model without its adapters, log-probs cached since rows come more"
+                " than once"
+            ),
+        )
+    return (
+        "adapter_off",
+        "reference: the model without its adapters (or with the adapter it started from)",
+    )
+
+
+def _base(adapters: bool, incoming: bool) -> tuple[str, str]:
+    if not adapters:
+        raise UsageError(
+            "reference = base is the model without its adapters, and all weights train. Use cached"
+            " or frozen."
+        )
+    if not incoming:
+        return (
+            "adapter_off",
+            "reference: base, which is the model without its adapters, since none is gone on from",
+        )
+    return (
+        "base",
+        (
+            "reference: base, the model without any adapter, as configured; the adapter that"
+            " training goes on from has left it already, so margins do not begin at 0"
+        ),
+    )
+
+
+def live_reference(
+    kind: str, forward: Forward, moving: MovingConfig | None = None
+) -> Reference | None:
+    """A reference that computes. For a cache: what fills it."""
+    if kind == "none":
+        return None
+    if kind == "moving":
+        assert moving is not None, "a config whose reference moves says how"
+        return Moving.of(forward, moving)
+    if kind == "base":
+        return Base(forward)
+    if forward.model.peft is not None and kind in ("adapter_off", "cached"):
+        return AdaptersOff(forward)
+    if kind == "cached":
+        # the policy itself: only until the first update, which is when the cache is filled
+        return Frozen(forward)
+    return Frozen.copy_of(forward)
+
+
+def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | None = None) -> Cached:
+    """The cache of this reference, filled for the rows that the run will see, eight of them
+    recomputed.
+
+    Args:
+      own: the run's own copy of what it needs of the cache; written where there is none.
+    """
+    learner, model, live = ready.learner, ready.model, ready.learner.reference
+    assert live is not None, "a cache is filled from a reference that computes"
+    key = full_key(
+        weights=ready.weights,
+        tokenizer=ready.tokenizer,
+        template=f"{ready.template.kind} {ready.config.data.template}",
+        dtype=str(model.dtype),
+        path=learner.forward.path,
+    )
+    cache = Cached.under(key, model.device)
+    for problem in cache.load() if learner.world.first else ():
+        display.line(f"reference cache: {problem}")
+    if own is not None and learner.world.first and own.exists() and (problem := cache.recall(own)):
+        display.line(
+            f"! {own.name}: {problem}; taken from the cache or computed again, which may round"
+            " otherwise"
+        )
+    needed = needed_trees(ready)
+
+    def progress(done: int, total: int) -> None:
+        stop.poll()
+        display.progress("reference", done, total)
+
+    display.phase("reference", "log-probs of the reference")
+    computed = cache.fill(live, needed, 2 * learner.micro_tokens, progress, learner.world)
+    if own is not None:
+        learner.world.on_first(lambda: _keep(cache, own, needed))
+    if cache.unkept:
+        display.line(
+            f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone"
+        )
+    allowed = learner.forward.bounds.answer
+    finding = cache.recheck(live, needed, ready.config.train.seed, allowed)
+    says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
+    ready.findings.append(
+        replace(
+            finding,
+            says=says,
+            evidence={**finding.evidence, "computed": computed, "needed": len(needed)},
+        )
+    )
+    return cache
+
+
+def _keep(cache: Cached, own: Path, trees: list[Tree]) -> None:
+    with writing(own.parent):
+        cache.keep(own, trees)
+
+
+def needed_trees(ready: Ready) -> list[Tree]:
+    """Every tree whose reference log-probs the run will ask for, each once."""
+    wanted: dict[tuple, Tree] = {}
+    updates = (
+        range(min(ready.steps, ready.order.batches_per_epoch))
+        if not _coupled(ready)
+        else range(ready.steps)
+    )
+    batches = [make_batch(ready.learner, index, ready.batch_trees(index)) for index in updates]
+    held_out = (
+        ready.held_out.all_trees(ready.learner.objective) if ready.held_out is not None else []
+    )
+    for tree in (*(t for batch in batches for t in (*batch.trees, *batch.mismatched)), *held_out):
+        wanted.setdefault((tree.prompt, tree.completions), tree)
+    return list(wanted.values())
+
+
+def _coupled(ready: Ready) -> bool:
+    """Whether mismatched rows, which differ from epoch to epoch, are needed as well."""
+    return ready.learner.objective.context is not None

@@ -1,0 +1,115 @@
+"""What a reward model needs before it trains: a scalar head, the rows' margins, and settings that
+make sense for it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from accord.data.rows import Rows
+from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
+from accord.objectives import BoundObjective
+from accord.types import Finding, UsageError
+
+NOT_APPLICABLE = (
+    "step0.reference (a reward model has none), samples, prompts and pairs.json (it has no"
+    " log-probs and gives no answers)"
+)
+
+
+def require_whole(objective: BoundObjective, sharded: bool) -> None:
+    """
+    Raises:
+      UsageError: a reward model whose weights would be sharded.
+    """
+    if sharded and objective.needs == "scores":
+        raise UsageError(
+            f"{objective.name} does not train with sharded weights. --set"
+            " train.parallel=replicated, or train adapters."
+        )
+
+
+def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Finding]:
+    """Put each row's `margin` column into its tree, where the objective looks at margins; and what
+    there was.
+
+    A margin that is no finite number refuses: it would silently be none.
+    """
+    if objective.options.get("margin") != "column" or objective.needs != "scores":
+        return []
+    examples = rows.encoding.examples
+    given = {
+        tree.row: examples[tree.row].extra["margin"]
+        for tree in rows.trees
+        if examples[tree.row].extra.get("margin") is not None
+    }
+    bad = [row for row, value in given.items() if not _finite(value)]
+    if bad:
+        first = [
+            {"at": str(examples[row].origin), "detail": f"margin = {given[row]!r:.60}"}
+            for row in bad[:3]
+        ]
+        says = f"{name}: {len(bad):,} rows have a margin that is no finite number"
+        return [
+            Finding(
+                "data.margin",
+                "refused",
+                says,
+                {"first": first},
+                "mend them, or --set objective.margin=none",
+            )
+        ]
+    rows.encoding.trees[:] = [
+        replace(tree, margin=float(given.get(tree.row, 0.0))) for tree in rows.trees
+    ]
+    if not given:
+        return [
+            Finding(
+                "data.margin", "ok", f"{name}: no row has a margin: each comparison counts alike"
+            )
+        ]
+    low, high = min(map(float, given.values())), max(map(float, given.values()))
+    says = (
+        f"{name}: {len(given):,} of {len(rows.trees):,} rows have a margin, from {low:g} to"
+        f" {high:g}; the others count as 0"
+    )
+    return [
+        Finding(
+            "data.margin",
+            "ok" if len(given) == len(rows.trees) else "note",
+            says,
+            {"rows": len(given)},
+        )
+    ]
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def padding_findings(model: LanguageModel, rows: Rows) -> list[Finding]:
+    """Classifiers find the last token by skipping padding by its id: no answer may end in it.
+    Nothing of other models.
+    """
+    if not isinstance(model, RewardModel):
+        return []
+    pad = model.network.config.pad_token_id
+    hit = [
+        tree for tree in rows.trees if any(completion[-1] == pad for completion in tree.completions)
+    ]
+    token = model.tokenizer.convert_ids_to_tokens(pad)
+    if hit:
+        says = (
+            f"{len(hit):,} answers end in the padding token {token!r}: whoever loads the model"
+            " would read them one token early"
+        )
+        first = {"first": [rows.origin(t) for t in hit[:3]]}
+        return [
+            Finding(
+                "model.padding", "refused", says, first, "use another template or padding token"
+            )
+        ]
+    says = f"padded with {token!r}, which ends no answer; not applicable: {NOT_APPLICABLE}"
+    return [Finding("model.padding", "ok", says, {"pad_token_id": pad})]

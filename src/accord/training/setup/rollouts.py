@@ -1,0 +1,292 @@
+"""From a config with a section `rollouts` to a run that is ready: as `prepare`, with prompts in
+place of rows.
+
+    objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers
+        ─▶ proofs of step 0
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from accord.config.schema import Config
+from accord.data.order import Order
+from accord.data.templates import Template
+from accord.distributed.world import ALONE, World
+from accord.engine.memory import fit_into_memory
+from accord.engine.moving_reference import require_movement
+from accord.engine.optimizer import Optimizer
+from accord.engine.step import Learner
+from accord.forward.choose import choose
+from accord.models import fingerprint
+from accord.models.language import LanguageModel
+from accord.models.trainable import make_trainable
+from accord.objectives import BoundObjective
+from accord.objectives.configured import resolve_objective
+from accord.objectives.policy_table import BoundPolicy
+from accord.rewards.load import load_rewards
+from accord.rollouts.prompts import Prompted, load_prompts, prompt_findings
+from accord.rollouts.source import Source
+from accord.runs.display import Display
+from accord.runs.folder import RunFolder
+from accord.runs.signals import Stop
+from accord.sampling.local import sample
+from accord.training.prepared import Ready
+from accord.training.setup.common import (
+    NEIGHBOURS,
+    load_model,
+    measure_ties,
+    positions_of,
+    prove_rows,
+    raise_if_refused,
+    suggested_rate,
+    template_of,
+)
+from accord.training.setup.references import choose_reference, live_reference
+from accord.training.setup.sample_prompts import prompts_of
+from accord.types import DataError, Finding, Refused, Tree, UsageError
+from accord.verify.rollout_proofs import prove_sampled
+
+# prompts whose answers the forward path is tried on, and tokens of each answer
+PROBED, PROBE_TOKENS = 4, 16
+NAMED = "learns from the policy's own answers"
+# Fields about rows with answers; prompts have none.
+OF_ROWS = (
+    "data.format",
+    "data.columns",
+    "data.long_prompts",
+    "data.long_answers",
+    "data.max_too_long",
+    "train.pair_labels",
+)
+
+
+def prepare_online(
+    config: Config,
+    display: Display,
+    stop: Stop,
+    *,
+    folder: RunFolder | None,
+    records: RunFolder | None,
+    dry_run: bool,
+    world: World = ALONE,
+) -> Ready:
+    """
+    Args:
+      folder: where the account of the prompts is written; None writes none.
+      records: where batches of answers lie; a dry run has none.
+
+    Raises:
+      UsageError, DataError, Refused: in words, with the remedy.
+    """
+    objective = resolve_objective(config)
+    _require(config, objective, world)
+    model = load_model(config, display, stop, world)
+    template = template_of(config, model)
+    prompts, held_out = _prompts(config, template, model, display)
+    if folder is not None:
+        folder.write_data(
+            {"train": prompts.record()}
+            | ({"held_out": held_out.record()} if held_out is not None else {})
+        )
+    found = prompt_findings(config, prompts, held_out)
+    raise_if_refused(found, DataError)
+    weights = make_trainable(config, model)
+    if isinstance(objective, BoundPolicy) and objective.critic:
+        model.add_critic()
+    display.phase("forward", "comparing the forward path with the model's own log-probs")
+    forward = choose(model, _answered(model, prompts), config.model.forward)
+    order, steps = _plan(config, len(prompts))
+    kind, why = _reference(config, objective, model)
+    require_movement(config.moving, steps, sharded=False)
+    found.append(Finding("reference", "ok", why))
+    learner = Learner(
+        forward,
+        objective,
+        live_reference(kind, forward, config.moving),
+        config.train.micro_tokens,
+        config.train.seed,
+    )
+    peak = config.train.learning_rate or suggested_rate(objective, model)
+    ready = Ready(
+        config,
+        model,
+        template,
+        prompts,
+        held_out,
+        None,
+        order,
+        steps,
+        peak,
+        learner,
+        Optimizer(model.trainable(), config.train, peak, steps),
+        kind,
+        weights,
+        fingerprint.tokenizer(model.tokenizer),
+        found,
+    )
+    ready.asked = prompts_of(config, template, held_out, positions_of(model))
+    ready.source = source_of(ready, display, stop, None if dry_run or records is None else records)
+    _prove(ready, display)
+    ready.learner = ready.source.learner = replace(
+        ready.learner, micro_tokens=fit_into_memory(ready)
+    )
+    raise_if_refused(ready.findings, Refused)
+    return ready
+
+
+def _require(config: Config, objective: BoundObjective, world: World) -> None:
+    """
+    Raises:
+      UsageError: a setting that would do nothing here, or is not possible.
+    """
+    policy = isinstance(objective, BoundPolicy)
+    settings = config.rollout_settings
+    wrong = {
+        "rollouts.temperature": (
+            policy
+            and settings.temperature != 1
+            and "a policy gradient is one of answers drawn at temperature 1"
+        ),
+        "rollouts.pairing": (
+            policy and settings.pairing != "best_worst" and "a policy gradient makes no pairs"
+        ),
+        "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
+        "rollouts.passes": (
+            objective.name in ("rloo", "reinforce")
+            and settings.passes > 1
+            and "without ratios a second pass is off-policy"
+        ),
+        "rollouts.gold": (
+            bool(settings.gold)
+            and config.data.held_out is None
+            and "it judges held-out answers, and data.held_out is not given"
+        ),
+        "rollouts.held_out_k": (
+            config.data.held_out is None
+            and given(config, "rollouts.held_out_k")
+            and "data.held_out is not given"
+        ),
+        "rollouts.gold_options": (
+            bool(settings.gold_options)
+            and not settings.gold
+            and "there is no second judgement: rollouts.gold is empty"
+        ),
+        "reference": (
+            config.reference in ("cached", "none")
+            and "answers are new each time: nothing can be cached, and KL is always measured"
+        ),
+        **{
+            path: given(config, path) and "the file is one of prompts, and it would do nothing"
+            for path in OF_ROWS
+        },
+    }
+    if problem := next(((name, why) for name, why in wrong.items() if why), None):
+        raise UsageError(f"{problem[0]}: {objective.name} {NAMED}: {problem[1]}. Leave it out.")
+    if world.size > 1:
+        raise UsageError("Rollouts are drawn in one process. Leave out torchrun.")
+    if objective.needs != "logps" or objective.context is not None:
+        raise UsageError(f"{objective.name} does not train on rollouts.")
+
+
+def given(config: Config, path: str) -> bool:
+    """Whether a field of a section, by its path, is not at its default."""
+    section, name = path.split(".")
+    node = getattr(config, section)
+    return getattr(node, name) != type(node).model_fields[name].default
+
+
+def _prompts(
+    config: Config, template: Template, model: LanguageModel, display: Display
+) -> tuple[Prompted, Prompted | None]:
+    limit, data = positions_of(model), config.data
+    train = load_prompts(data.train, config, template, limit, display)
+    return train, (
+        load_prompts(data.held_out, config, template, limit, display)
+        if data.held_out is not None
+        else None
+    )
+
+
+def _plan(config: Config, prompts: int) -> tuple[Order, int]:
+    """The order of the prompts, and how many updates to make."""
+    train = config.train
+    order = Order(prompts, min(train.batch_size, prompts), train.seed)
+    once = order.batches_per_epoch * config.rollout_settings.passes
+    return order, train.steps or max(1, round((train.epochs or 1) * once))
+
+
+def _answered(model: LanguageModel, prompts: Prompted) -> list[Tree]:
+    """Short answers of the model itself, to try the forward path on."""
+    shortest = sorted(prompts.trees, key=len)[:PROBED]
+    asked = [ids for ids in shortest for _ in range(2)]
+    answers = sample(model.network, model.tokenizer, asked, max_new_tokens=PROBE_TOKENS)
+    return [
+        Tree(ids, tuple(a.tokens for a in answers[2 * i : 2 * i + 2]), i)
+        for i, ids in enumerate(shortest)
+    ]
+
+
+def _reference(config: Config, objective: BoundObjective, model: LanguageModel) -> tuple[str, str]:
+    """As for rows, but that nothing can be cached; a method without a reference has one to measure
+    KL against.
+    """
+    adapters = model.peft is not None
+    if config.reference == "auto" and (not adapters or not objective.reference):
+        kind = "adapter_off" if adapters else "frozen"
+        what = (
+            "the model without its adapters (or with the adapter it started from)"
+            if adapters
+            else "a copy of the initial weights"
+        )
+        return kind, f"reference: {what}" + (
+            ""
+            if objective.reference
+            else f"; {objective.name} uses none, KL is measured against it"
+        )
+    return choose_reference(
+        config.reference,
+        objective,
+        adapters=adapters,
+        repeats=False,
+        incoming=config.model.adapter is not None,
+    )
+
+
+def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | None) -> Source:
+    """Where the run's answers come from.
+
+    Raises:
+      UsageError: a reward that is unknown, or an option of it that is.
+    """
+    settings = ready.config.rollout_settings
+    reward = load_rewards(settings.rewards, settings.reward_options)
+    gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
+    return Source(
+        ready.config,
+        ready.prompts,
+        ready.order,
+        reward,
+        ready.learner,
+        ready.optimizer.masters.masters,
+        display,
+        stop,
+        folder.path if folder is not None else None,
+        ready.held_out_prompts,
+        gold,
+    )
+
+
+def _prove(ready: Ready, display: Display) -> None:
+    """Draw the first batch, and prove what can be proved on it."""
+    display.phase(
+        "rollouts",
+        f"drawing the first {ready.order.batch_size * ready.config.rollout_settings.k:,} answers",
+    )
+    first = ready.rollout_source.batch(0, fresh=True)
+    if isinstance(ready.learner.objective, BoundPolicy):
+        display.phase("proofs", "step 0: the run proves itself")
+        ready.findings += prove_sampled(ready.learner, ready.optimizer, first)
+    else:
+        prove_rows(ready, first.trees, display)
+        measure_ties(ready, first.trees[:NEIGHBOURS])

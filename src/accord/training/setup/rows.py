@@ -1,0 +1,182 @@
+"""A run's rows: read, encoded, checked; training and held-out."""
+
+from __future__ import annotations
+
+import math
+from typing import overload
+
+import numpy as np
+
+from accord.config.schema import Config
+from accord.data.content import words
+from accord.data.prompts import LEAK
+from accord.data.read import read
+from accord.data.roundtrip_checks import faithful, markers
+from accord.data.rows import Rows
+from accord.data.templates import Template
+from accord.data.trees import Limits, encode, findings
+from accord.evaluate.held_out import HeldOut
+from accord.objectives import BoundObjective
+from accord.runs.display import Display
+from accord.types import DataError, Finding
+
+
+def load_rows(config: Config, path: str, kind: str, template: Template, display: Display) -> Rows:
+    """Read and encode one file.
+
+    Raises:
+      DataError: no row of it can be used; the message has the commonest reason and its first place.
+    """
+    display.phase("data", f"reading {path}")
+    dataset = read(path, kind, format=config.data.format, columns=config.data.columns or None)
+    limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
+    encoding = encode(
+        dataset.examples,
+        template,
+        limits,
+        lambda done, total: display.progress("tokens", done, total),
+    )
+    if not encoding.trees:
+        reason, count = encoding.reasons.most_common(1)[0]
+        first = next(r for r in encoding.unfit if r.reason == reason)
+        foreign = markers(template)
+        hint = (
+            ""
+            if foreign.verdict == "ok"
+            else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
+        )
+        raise DataError(
+            f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at"
+            f" {first.origin}).{hint}"
+        )
+    return Rows(dataset, encoding)
+
+
+def load_held_out(
+    config: Config, objective: BoundObjective, template: Template, display: Display
+) -> Rows | None:
+    """The held-out rows; pairs stay pairs for an objective of labels, since accuracy is a statement
+    about pairs.
+    """
+    path = config.data.held_out
+    if path is None:
+        return None
+    rows = load_rows(config, path, objective.rows, template, display)
+    if objective.rows == "labelled" and rows.dataset.kind == "pairs":
+        rows = load_rows(config, path, "pairs", template, display)
+    return rows
+
+
+@overload
+def held_out_of(config: Config, rows: Rows, objective: BoundObjective) -> HeldOut: ...
+
+
+@overload
+def held_out_of(config: Config, rows: None, objective: BoundObjective) -> None: ...
+
+
+@overload
+def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None: ...
+
+
+def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None:
+    """The rows to evaluate on: all, or as many as asked for, drawn by the seed."""
+    if rows is None:
+        return None
+    trees = [rows.trees[i] for i in drawn(len(rows.trees), config.evaluate.rows, config.train.seed)]
+    groups: dict[tuple[int, ...], int] = {}
+    prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
+    kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
+    return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
+
+
+def drawn(total: int, wanted: int | None, seed: int) -> list[int]:
+    """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
+    if wanted is None or wanted >= total:
+        return list(range(total))
+    rng = np.random.Generator(np.random.Philox(key=[seed, total]))
+    return sorted(rng.permutation(total)[:wanted].tolist())
+
+
+def row_findings(
+    config: Config, rows: Rows, template: Template, name: str, stops: object = None
+) -> list[Finding]:
+    """What the ledger and the checks on every row say of one file; `stops`: the generation config's
+    EOS, one or several.
+    """
+    data, ledger = config.data, rows.dataset.ledger
+    share = ledger.rejected_share
+    says = (
+        f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
+    )
+    if ledger.rejected:
+        says += (
+            " ("
+            + "; ".join(f"{count:,} {reason}" for reason, count in ledger.reasons.most_common(4))
+            + ")"
+        )
+    refused = share > data.max_rejected
+    accept = math.ceil(share * 1000) / 1000
+    remedy = f"mend them, or accept the loss: --set data.max_rejected={accept:g}" if refused else ""
+    verdict = "refused" if refused else "note" if ledger.rejected else "ok"
+    places = [
+        place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)
+    ]
+    first = [
+        {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
+    ]
+    evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
+    stop_ids = [
+        template.tokenizer.eos_token_id,
+        *(stops if isinstance(stops, (list, tuple)) else [stops]),
+    ]
+    return [
+        Finding("data.ledger", verdict, says, evidence, remedy),
+        *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
+        *faithful(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
+    ]
+
+
+def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
+    """Held-out rows whose prompt is trained on as well: their accuracy measures memory."""
+    trained = {tree.prompt for tree in rows.trees}
+    leaked = [tree for tree in held_out.trees if tree.prompt in trained]
+    share = len(leaked) / len(held_out.trees)
+    says = (
+        f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+    )
+    evidence = {"share": share, "first": [held_out.origin(tree) for tree in leaked[:3]]}
+    if share > LEAK and "shared_prompts" not in config.allow:
+        return Finding(
+            "data.leak",
+            "refused",
+            says,
+            evidence,
+            "split by prompt, or accept it: --allow shared_prompts",
+        )
+    return Finding("data.leak", "warning" if leaked else "ok", says, evidence)
+
+
+def near_overlap(rows: Rows, held_out: Rows) -> Finding:
+    """Held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
+    trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
+    exact = {tree.prompt for tree in rows.trees}
+    near = [
+        tree
+        for tree in held_out.trees
+        if tree.prompt not in exact
+        and words(held_out.encoding.examples[tree.row].prompt) in trained
+    ]
+    share = len(near) / len(held_out.trees)
+    says = (
+        f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
+        " but for case or punctuation"
+    )
+    evidence = {"share": share, "first": [held_out.origin(tree) for tree in near[:3]]}
+    return Finding(
+        "data.near_leak",
+        "warning" if near else "ok",
+        says,
+        evidence,
+        "split by prompt" if near else "",
+    )

@@ -1,0 +1,124 @@
+"""Answers to fixed prompts while training: before the first update, every so many steps, after the
+last.
+
+Each has a generator of its own (sampling/local.py), so that training's randomness does not move.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accord.config.schema import Config
+from accord.data.rows import Rows
+from accord.data.templates import Template
+from accord.evaluate.probe import Start, figures, spread
+from accord.rollouts.prompts import Prompted
+from accord.sampling.local import Prompt, Sample, sample
+from accord.types import Tree, Turn, UsageError
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One prompt to sample: its tokens, and its text for people."""
+
+    ids: Prompt
+    text: str
+
+
+def prompts_of(
+    config: Config, template: Template, held_out: Rows | Prompted | None, limit: int | None
+) -> list[Asked]:
+    """The prompts of a run, each once; none where there are neither held-out rows nor a file of
+    prompts.
+
+    Args:
+      limit: positions of the model; a prompt whose answer would not fit is left out.
+
+    Raises:
+      UsageError: the file of prompts is missing or empty.
+    """
+    settings = config.monitor
+    if settings.samples == 0:
+        return []
+    found = _from_file(settings.prompts, template) if settings.prompts else _from_rows(held_out)
+    room = (limit or 10**9) - settings.sample_tokens
+    return [asked for asked in found if len(asked.ids) <= room][: settings.samples]
+
+
+def _from_file(path: str, template: Template) -> list[Asked]:
+    file = Path(path).expanduser()
+    lines = (
+        [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+        if file.is_file()
+        else []
+    )
+    if not lines:
+        raise UsageError(
+            f"monitor.prompts = {path!r}: expected a text file with one prompt a line."
+        )
+    return [
+        Asked(tuple(template.prompt_ids((Turn("user", line),))), line)
+        for line in dict.fromkeys(lines)
+    ]
+
+
+def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
+    """The first row of each held-out prompt, in the file's order."""
+    if isinstance(rows, Prompted):
+        return [
+            Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)
+        ]
+    if rows is None:
+        return []
+    first: dict[Prompt, Tree] = {}
+    for tree in rows.trees:
+        first.setdefault(tree.prompt, tree)
+    return [
+        Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()
+    ]
+
+
+def _said(turns: Sequence[Turn]) -> str:
+    """A single question as it stands; of a conversation who said what."""
+    return (
+        turns[0].content
+        if len(turns) == 1
+        else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+    )
+
+
+def take(
+    model, asked: list[Asked], start: Start | None, settings, seed: int, before: list[int] | None
+):
+    """Sample every prompt at temperature 1.
+
+    Args:
+      before: tokens of the answers at step 0, None at step 0.
+
+    Returns:
+      the samples, and their figures under diag/samples_.
+    """
+    prompts = [one.ids for one in asked]
+    samples = sample(
+        model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed
+    )
+    found = figures(samples, before) | spread(model, prompts, samples, start)
+    return samples, {f"diag/samples_{name}": value for name, value in found.items()}
+
+
+def line_of(step: int, number: int, asked: Asked, answer: Sample, taken: int | None) -> dict:
+    """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's
+    weights.
+    """
+    return {
+        "step": step,
+        "prompt": number,
+        "asked": asked.text,
+        "text": answer.text,
+        "tokens": len(answer.tokens),
+        "ended": answer.ended,
+        "logprob": answer.logprob,
+        **({} if taken is None else {"weights_of": taken}),
+    }

@@ -1,0 +1,1 @@
+"""What is proved before a run, and what must hold while it trains."""

@@ -1,0 +1,56 @@
+"""What the doctor examines of other packages: whether they work, and whether accord was tested with
+these versions.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+from accord.environment import versions
+from accord.types import Finding
+
+CHECK = "libraries"
+
+
+def libraries() -> Finding:
+    """Every package that accord requires is there, works, and is in a version that accord allows.
+
+    A version that the tests have not seen is no failure: a note says how to get one that they have.
+    """
+    allowed, known = versions.required(), versions.tested()
+    names = sorted(allowed) or sorted(known)
+    have = versions.installed(names)
+    broken = {name: why for name in names if (why := _unusable(name))}
+    if broken:
+        says = "; ".join(f"{name} cannot be used: {why}" for name, why in broken.items())
+        command = versions.install(broken, again=True)
+        return Finding(CHECK, "refused", says, {"broken": broken}, f"install afresh: {command}")
+    if outside := versions.out_of_bounds(have, allowed):
+        said = ", ".join(f"{name} {have[name]} (allowed {b})" for name, b in outside.items())
+        remedy = f"install the tested: {versions.install(outside)}"
+        return Finding(CHECK, "refused", f"versions out of bounds: {said}", have, remedy)
+    other = {
+        name: version
+        for name, version in have.items()
+        if name in known and versions.public(version) != versions.public(known[name])
+    }
+    if other:
+        said = ", ".join(f"{name} {v} (tested {known[name]})" for name, v in other.items())
+        says = f"accord was not tested with: {said}. What follows shows whether they serve"
+        return Finding(CHECK, "note", says, have, f"the tested ones: {versions.install(other)}")
+    if not allowed:
+        says = "accord is not installed as a package, so its bounds on versions are not known"
+        return Finding(CHECK, "note", says, have, "pip install -e . in a clone")
+    return Finding(
+        CHECK, "ok", f"{len(have)} packages work, in the versions that were tested", have
+    )
+
+
+def _unusable(package: str) -> str:
+    """Why a package cannot be imported, in a line; empty where it can."""
+    try:
+        importlib.import_module(versions.module_of(package))
+    except Exception as error:  # whatever a half-installed package raises
+        said = str(error).strip().splitlines() or [""]
+        return f"{type(error).__name__}: {said[0][:200]}"
+    return ""

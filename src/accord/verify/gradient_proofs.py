@@ -1,0 +1,272 @@
+"""Step 0 about the gradient: whatever the split, one gradient; and it is the one by definition.
+
+The three questions and their bounds stand in `gradients.py`. Each failure names its cause: the
+step's bookkeeping, rows that mix, or a path that is not the model's own.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from accord.engine.gradients import (
+    BOOKKEEPING,
+    CEILING,
+    FACTOR,
+    Gradient,
+    Slopes,
+    allowed,
+    by_closed_form,
+    by_hand,
+    by_network,
+    by_path,
+    of_step,
+    relative,
+    slopes_of,
+)
+from accord.engine.optimizer import Optimizer
+from accord.engine.step import Batch, Learner
+from accord.forward.layout import micro_batches
+from accord.objectives.closed_forms import CLOSED_FORMS
+from accord.types import Finding
+
+ONE_PASS = 10**9  # tokens: more than any few rows have
+MIXES = "a loss or a layer mixes rows of one micro-batch"
+UNSURE = 0.05  # no repetition on a device excuses more
+
+
+def gradient_findings(
+    learner: Learner, batch: Batch, optimizer: Optimizer, *, whole: bool = True
+) -> list[Finding]:
+    """`step0.micro_batches` and `step0.gradient`, on a few rows. Gradients are gone when it
+    returns.
+
+    Args:
+      whole: this process holds all weights, so that the bare network can be asked.
+    """
+    if learner.world.lockstep:
+        return [_split_of_parts(learner, batch, optimizer)]
+    masters = optimizer.masters
+    step, records = of_step(learner, batch, masters, ONE_PASS)
+    if records.row != [tree.row for tree in batch.trees]:
+        says = (
+            f"the step computes {len(records)} of the batch's {len(batch.trees)} rows, or in"
+            " another order"
+        )
+        return [
+            _refused(
+                "gradient", says, "rows are lost between the batch and the gradient; report this"
+            )
+        ]
+    book = Bookkeeping.of(learner, batch, optimizer, step)
+    slopes = slopes_of(learner, batch)
+    if wrong := _wrong_tokens(learner, slopes):
+        return [_refused("gradient", wrong, "the mask scores other tokens than the answer's")]
+    by_rows = by_path(learner, slopes, masters, whole=False)
+    at_once = by_path(learner, slopes, masters, whole=True)
+    bare = by_network(learner, slopes, masters, plain=True) if whole else None
+    other = by_network(learner, slopes, masters, plain=False) if whole else None
+    rounding = relative(other, bare) if bare is not None and other is not None else None
+    bound = allowed(learner.forward.model.dtype, rounding)
+    found = [_micro_batches(book, relative(by_rows, at_once), bound, rounding, len(batch.trees))]
+    if whole:
+        found.append(_gradient(learner, book, step, at_once, bare, bound, rounding))
+    return found
+
+
+@dataclass(frozen=True)
+class Bookkeeping:
+    """How the step's gradient stands to the rows' slopes, added up by hand over the same passes."""
+
+    at_once: Apart  # all rows in one micro-batch
+    by_rows: Apart  # each row in a micro-batch of its own
+    closed: Apart | None  # at once, with the closed form's slopes
+    bound: float
+
+    @classmethod
+    def of(
+        cls, learner: Learner, batch: Batch, optimizer: Optimizer, step: Gradient
+    ) -> Bookkeeping:
+        masters = optimizer.masters
+        hand = by_hand(learner, batch, masters, whole=True)
+        rows, _ = of_step(learner, batch, masters, 1)
+        form = CLOSED_FORMS.get(learner.objective.name)
+        closed = None
+        if form is not None:
+            closed = Apart.of(step, by_closed_form(learner, batch, masters, form))
+        return cls(
+            Apart.of(step, hand),
+            Apart.of(rows, by_hand(learner, batch, masters, whole=False)),
+            closed,
+            _repeatable(learner, batch, optimizer, hand),
+        )
+
+
+def _repeatable(learner: Learner, batch: Batch, optimizer: Optimizer, hand: Gradient) -> float:
+    """BOOKKEEPING; on a GPU, whose kernels may add in any order, what a repetition differs by."""
+    bound = BOOKKEEPING[learner.forward.model.dtype]
+    if learner.forward.model.device.type == "cpu":
+        return bound
+    again = by_hand(learner, batch, optimizer.masters, whole=True)
+    return min(max(bound, FACTOR * relative(again, hand)), UNSURE)
+
+
+def _wrong_tokens(learner: Learner, slopes: Slopes) -> str:
+    """In words, that the path scores another number of tokens than a row's answers have."""
+    for tree, values in zip(slopes.trees, slopes.values, strict=True):
+        answers = tree.completions
+        wanted = len(answers) if learner.objective.needs == "scores" else sum(map(len, answers))
+        if len(values) != wanted:
+            return f"the forward path counts {len(values)} answer tokens; there are {wanted}"
+    return ""
+
+
+def _micro_batches(
+    book: Bookkeeping, mixing: float, bound: float, rounding: float | None, pieces: int
+) -> Finding:
+    evidence = {
+        "relative": mixing,
+        "allowed": bound,
+        "rounding": rounding,
+        "bookkeeping": max(book.at_once.relative, book.by_rows.relative),
+        "bookkeeping_allowed": book.bound,
+        "micro_batches": pieces,
+    }
+    for how, apart in (("one micro-batch", book.at_once), (f"{pieces} of a row", book.by_rows)):
+        if not apart.relative <= book.bound:
+            says = (
+                f"the gradient of the step in {how} is not what its rows' losses over one"
+                f" denominator give: relative difference {apart.relative:.2g}, allowed"
+                f" {book.bound:g}; {apart.diagnosis(book.bound)}"
+            )
+            return _refused(
+                "micro_batches", says, "the step loses, repeats or reweighs rows", evidence
+            )
+    says = (
+        f"the gradient in one micro-batch and in {pieces}: relative difference {mixing:.1e},"
+        f" allowed {bound:.1g} {_measured(rounding)}; the step's sums are those by hand to"
+        f" {evidence['bookkeeping']:.0e}"
+    )
+    if not mixing <= bound:
+        return _refused("micro_batches", says, MIXES, evidence)
+    return Finding("step0.micro_batches", "ok", says, evidence)
+
+
+def _gradient(
+    learner: Learner,
+    book: Bookkeeping,
+    step: Gradient,
+    path: Gradient,
+    bare: Gradient | None,
+    bound: float,
+    rounding: float | None,
+) -> Finding:
+    """The step against closed-form slopes, and the path against the bare network."""
+    assert bare is not None
+    missing = [name for name, grad in bare.items() if name not in step and bool(grad.any())]
+    if missing:
+        says = (
+            f"{len(missing)} trainable tensors get no gradient, such as {missing[0]}: the path"
+            " skips them"
+        )
+        evidence: dict = {"tensors": missing[:10]}
+        return _refused("gradient", says, "they would stay as they are; report this", evidence)
+    network = Apart.of(path, bare)
+    evidence = {
+        "relative": network.relative,
+        "allowed": bound,
+        "rounding": rounding,
+        "norm": network.norm,
+        "closed_form": book.closed.relative if book.closed is not None else None,
+        "factor": book.closed.factor if book.closed is not None else network.factor,
+    }
+    wrong = "the weights would move the wrong way or by the wrong amount"
+    if book.closed is not None and not book.closed.relative <= book.bound:
+        says = (
+            "the step's gradient is not the one by definition: relative difference"
+            f" {book.closed.relative:.2g} to the closed form's slopes;"
+            f" {book.closed.diagnosis(book.bound)}"
+        )
+        return _refused("gradient", says, wrong, evidence)
+    if not network.relative <= bound:
+        says = (
+            "the path's gradient is not the one by definition: relative difference"
+            f" {network.relative:.2g} to the bare network's, allowed {bound:.1g}"
+            f" {_measured(rounding)}; {network.diagnosis(bound)}"
+        )
+        return _refused("gradient", says, wrong, evidence)
+    kind = (
+        "closed form × bare network"
+        if book.closed is not None
+        else "the objective's own slopes × bare network: it has no closed form here"
+    )
+    says = (
+        f"the step's gradient is the one by definition ({kind}): relative difference"
+        f" {network.relative:.1e}, allowed {bound:.1g} {_measured(rounding)}"
+    )
+    return Finding("step0.gradient", "ok", says, evidence)
+
+
+def _split_of_parts(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
+    """Sharded weights: every pass is a joint one, so the step alone is asked, under the ceiling."""
+    once, _ = of_step(learner, batch, optimizer.masters, ONE_PASS)
+    split, _ = of_step(learner, batch, optimizer.masters, 1)
+    gap, bound = relative(split, once), CEILING[learner.forward.model.dtype]
+    pieces = len(micro_batches(batch.trees, 1))
+    says = (
+        f"the gradient in one micro-batch and in {pieces}: relative difference {gap:.1e}, allowed"
+        f" {bound:g} (the ceiling: weights are in parts, and rounding is not measured)"
+    )
+    evidence = {"relative": gap, "allowed": bound, "micro_batches": pieces}
+    if not gap <= bound:
+        return _refused("micro_batches", says, MIXES, evidence)
+    return Finding("step0.micro_batches", "ok", says, evidence)
+
+
+def _measured(rounding: float | None) -> str:
+    if rounding is None:
+        return "(the ceiling)"
+    return f"(transformers' own two ways: {rounding:.0e})"
+
+
+def _refused(check: str, says: str, remedy: str, evidence: dict | None = None) -> Finding:
+    return Finding(f"step0.{check}", "refused", says, evidence or {}, remedy)
+
+
+# ---------------------------------------------------------------- how two gradients stand
+
+
+@dataclass(frozen=True)
+class Apart:
+    """How one gradient stands to another."""
+
+    relative: float  # |one − other| / |other|
+    factor: float  # the multiple of the other that is nearest to the one
+    rest: float  # what is left of `relative` once that multiple is taken out
+    norm: float
+
+    @classmethod
+    def of(cls, one: Gradient, other: Gradient) -> Apart:
+        def product(a: Gradient, b: Gradient) -> float:
+            return sum((a[n].double() * b[n].double()).sum().item() for n in a.keys() & b.keys())
+
+        both, norm, own = product(one, other), product(other, other), product(one, one)
+        if norm == 0:
+            return cls(0.0 if own == 0 else math.inf, 1.0, math.sqrt(own), 0.0)
+        factor = both / norm
+        rest = math.sqrt(max(0.0, own - both * factor) / norm)
+        return cls(relative(one, other), factor, rest, math.sqrt(norm))
+
+    def diagnosis(self, bound: float) -> str:
+        """What such a difference comes from."""
+        if self.rest > max(bound, 0.1 * abs(self.factor)):
+            return "other tokens are scored, or a part of the network or of the rows is left out"
+        if self.factor < 0:
+            return (
+                f"it points the other way ({self.factor:.3g} times): chosen and rejected are"
+                " swapped, or the sign is"
+            )
+        return (
+            f"it is {self.factor:.3g} times the right one: a wrong denominator, or rows counted"
+            " more than once"
+        )

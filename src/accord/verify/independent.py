@@ -1,0 +1,370 @@
+"""Proofs by another way: what the run computes, held against a computation that shares none of its
+code.
+
+    definition   log-probs: one sequence at a time through the bare network, eager attention, whole
+                 logits, float32
+    moved        with every trainable tensor nudged, the policy moves, the reference does not, the
+                 path still agrees
+    reference    two passes of the reference agree bit for bit
+    numerics     a NaN stays a NaN; sums are those of float64
+    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked
+                 again
+
+At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
+number there. Nudged weights, and a gradient by definition (gradient_proofs.py), show it before the
+first update.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from accord import compat
+from accord.data.order import Order
+from accord.engine.optimizer import Optimizer
+from accord.engine.step import Batch, Learner, row_losses
+from accord.forward.rounding import Bounds, allowed_mean
+from accord.forward.rows import as_rows
+from accord.models.language import LanguageModel
+from accord.models.reward import RewardModel
+from accord.types import Finding, Logps, Numbers, Scores, Tree
+
+# of a tensor's own size: seen in any precision, small enough for the network to stay in its range
+NUDGE = 0.05
+
+
+def prove_independently(
+    learner: Learner, optimizer: Optimizer, batch: Batch, *, fixed: bool
+) -> list[Finding]:
+    """Every proof of this file on a few rows. Weights, moments and gradients are as before when it
+    returns.
+
+    Args:
+      fixed: whether the live reference must stay where it is while the policy moves. Not so for
+        what fills a cache from the policy itself, before the first update.
+    """
+    findings = [definition(learner, batch.trees), numerics(learner, batch.trees)]
+    if learner.reference is not None:
+        findings.append(steady(learner, batch.trees))
+    if not any(finding.refused for finding in findings):
+        findings.append(moved(learner, optimizer, batch.trees, fixed))
+    return findings
+
+
+# ---------------------------------------------------------------- log-probs by definition
+
+
+@contextmanager
+def own_attention(model: LanguageModel):
+    """Inside, the network attends by transformers' eager code."""
+    network, before = model.network, compat.attention_name(model.network)
+    if before in (None, "eager") or not compat.can_switch_attention(network):
+        yield
+        return
+    network.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        network.set_attn_implementation(before)
+
+
+def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
+    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole
+    logits in float32.
+
+    Of a reward model, the score that its network gives the sequence, [1].
+    """
+    ids = torch.tensor([[*prompt, *completion]], device=model.device)
+    with own_attention(model):
+        logits = model.network(input_ids=ids, use_cache=False).logits[0]
+    logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    if isinstance(model, RewardModel):
+        return logits
+    logits = logits[len(prompt) - 1 : -1]
+    return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None]).squeeze(1)
+
+
+@torch.no_grad()
+def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Numbers:
+    """[N] for the completions of some trees, in their order."""
+    answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
+    sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
+    count = torch.tensor([len(completion) for _, completion in answers], device=model.device)
+    return Scores(sums, count) if isinstance(model, RewardModel) else Logps(sums, count)
+
+
+def distance(path: Numbers, other: Numbers) -> Tensor:
+    """|difference| in nats a token, [N]; of scores, as it is."""
+    apart = (path.sum - other.sum).abs()
+    return apart if isinstance(other, Scores) else apart / other.count
+
+
+def close(distances: Tensor, bounds: Bounds) -> bool:
+    """Whether rounding may account for these distances of answers. False for NaN."""
+    return bool(distances.max() <= bounds.answer) and bool(distances.mean() <= bounds.mean)
+
+
+@torch.no_grad()
+def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Sums and counts of the path, in the order of the batch and in reverse, against the
+    definition.
+    """
+    model = learner.forward.model
+    wanted = sums_by_definition(model, trees)
+    got = learner.forward(trees).reduce()
+    reverse = learner.forward(list(reversed(trees))).reduce()
+    back = _reversed(trees, reverse)
+    if got.count.tolist() != wanted.count.tolist():
+        says = (
+            f"the forward path counts {got.count.tolist()} answer tokens; there are"
+            f" {wanted.count.tolist()}"
+        )
+        return Finding(
+            "step0.definition",
+            "refused",
+            says,
+            {},
+            "the mask scores other tokens than the answer's; report this",
+        )
+    gaps = {"together": distance(got, wanted), "in reverse order": distance(back, wanted)}
+    for how, gap in gaps.items():
+        if not close(gap, learner.forward.bounds):
+            says = (
+                f"{model.measures} of rows {how} differ from those of each alone by up to"
+                f" {gap.max():.3g} {model.unit}: they depend on the batch, or are of other tokens"
+                " than the answer's"
+            )
+            return Finding(
+                "step0.definition",
+                "refused",
+                says,
+                {"nats": gap.max().item()},
+                "set model.forward=padded; report this",
+            )
+    worst = max(gap.max().item() for gap in gaps.values())
+    says = (
+        f"{model.measures} in a batch, in either order, are those of each row alone in the bare"
+        f" network ({worst:.1e} {model.unit})"
+    )
+    return Finding("step0.definition", "ok", says, {"nats": worst})
+
+
+def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
+    """Log-probs of the reversed trees, back in the trees' order."""
+    sizes = [len(tree.completions) for tree in reversed(trees)]
+    pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes), strict=True))[::-1]
+    return type(logps).join([type(logps)(*piece) for piece in pieces])
+
+
+@torch.no_grad()
+def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Two passes of the reference over the same rows."""
+    first, second = learner.reference_logps(trees), learner.reference_logps(trees)
+    gap = (first.sum - second.sum).abs().max().item()
+    if gap == 0:
+        return Finding(
+            "step0.reference_steady", "ok", "two passes of the reference agree bit for bit"
+        )
+    says = (
+        f"two passes of the reference differ by up to {gap:.2g} nats: something in it drops or"
+        " samples"
+    )
+    return Finding(
+        "step0.reference_steady",
+        "refused",
+        says,
+        {"nats": gap},
+        "check the reference's dropout settings",
+    )
+
+
+def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
+    """Log-probs and their sums in float32 at least; a log-prob that is NaN gives a loss that is."""
+    with torch.no_grad():
+        tokens = learner.forward(trees)
+        logps = tokens.reduce()
+    exact = torch.zeros(len(logps), dtype=torch.float64, device=logps.sum.device)
+    exact = exact.index_add(0, tokens.owner, tokens.values.double())
+    error = ((logps.sum - exact).abs() / exact.abs().clamp(min=1)).max().item()
+    if not error <= 1e-5:
+        says = (
+            f"sums of log-probs are off by {error:.1e} of their value ({logps.sum.dtype}): summed"
+            " in too low a precision"
+        )
+        return Finding(
+            "step0.numerics",
+            "refused",
+            says,
+            {"relative": error},
+            "log-probs must be summed in float32",
+        )
+    if not _nan_stays(learner, trees, logps):
+        says = (
+            "a log-prob of NaN gives a finite loss: whatever breaks would be trained on as if"
+            " nothing were wrong"
+        )
+        return Finding("step0.numerics", "refused", says, {}, "nothing may replace NaN in the loss")
+    says = (
+        f"{learner.forward.model.measures}, summed, are those of float64 to"
+        f" {max(error, 1e-12):.0e}; a NaN stays a NaN"
+    )
+    return Finding("step0.numerics", "ok", says, {"relative": error})
+
+
+def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
+    context: dict[str, Tensor] = {}
+    if learner.objective.context is not None:
+        assert isinstance(logps, Logps), "a baseline is one of log-probs"
+        context = learner.objective.context(logps, logps)
+    broken = replace(logps, sum=torch.full_like(logps.sum, float("nan")))
+    rows = as_rows(learner.kind, trees, broken)
+    known = as_rows(learner.kind, trees, logps) if learner.objective.reference else None
+    return not bool(row_losses(learner.objective, rows, known, context).losses.isfinite().any())
+
+
+# ---------------------------------------------------------------- everything nudged
+
+
+@torch.no_grad()
+def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool) -> Finding:
+    """Nudge all that trains: does the policy move, does the reference stay, does the path still
+    agree? Then put it back.
+    """
+    trainable = optimizer.masters.working
+    # less than AdamW's moments will take
+    saved = {name: p.detach().clone() for name, p in trainable.items()}
+    watched = learner.reference is not None and fixed
+    before = learner.forward(trees).reduce()
+    known = learner.reference_logps(trees) if watched else None
+    try:
+        _nudge(trainable)
+        after, wanted = (
+            learner.forward(trees).reduce(),
+            sums_by_definition(learner.forward.model, trees),
+        )
+        later = learner.reference_logps(trees) if watched else None
+        allowed = allowed_mean(learner.forward.model, trees, wanted)
+    finally:
+        for name, p in trainable.items():
+            p.copy_(saved[name])
+    return _verdict(before, after, wanted, known, later, learner.forward.model, allowed)
+
+
+def _verdict(
+    before: Numbers,
+    after: Numbers,
+    wanted: Numbers,
+    known: Logps | None,
+    later: Logps | None,
+    model: LanguageModel,
+    allowed: float,
+) -> Finding:
+    check, shift, gap = "step0.moved", distance(after, before).max().item(), distance(after, wanted)
+    drift = 0.0 if known is None or later is None else distance(later, known).max().item()
+    evidence = {
+        "policy_nats": shift,
+        "path_nats": gap.max().item(),
+        "path_nats_mean": gap.mean().item(),
+        "allowed_mean": allowed,
+        "reference_nats": drift,
+    }
+    if shift == 0:
+        says = (
+            "with every trainable tensor moved, the policy's log-probs stay: what trains is not"
+            " what is computed"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "the forward path skips the adapters, or computes another model",
+        )
+    if drift > 0:
+        says = (
+            f"with the policy's weights moved, the reference moves too, by up to {drift:.3g} nats a"
+            " token"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "policy and reference share weights; use reference=cached",
+        )
+    if not gap.mean().item() <= allowed:
+        says = (
+            "with its weights moved, the forward path differs from the bare network by"
+            f" {gap.mean():.3g} {model.unit} (rounding accounts for {allowed:.2g})"
+        )
+        return Finding(
+            check,
+            "refused",
+            says,
+            evidence,
+            "the path skips or doubles a part of the adapters; report this",
+        )
+    stays = ", the reference stays" if known is not None else ""
+    says = (
+        f"with all trainable tensors nudged, the policy moves by {shift:.2g} {model.unit}{stays},"
+        " the path agrees"
+    )
+    return Finding(check, "ok", says, evidence)
+
+
+def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
+    """Add noise of a few per cent of each tensor's size; of its own scale where it is zero, as
+    LoRA's B is.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for p in trainable.values():
+        size = p.float().square().mean().sqrt().item() or 0.4
+        noise = torch.randn(p.shape, generator=generator) * (NUDGE * size)
+        p.add_(noise.to(p.device, p.dtype))
+
+
+# ---------------------------------------------------------------- the order of the rows
+
+
+def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
+    """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels
+    mixed, the same twice.
+    """
+    whole = order.batches_per_epoch
+    batches = [list(map(int, order.batch(index))) for index in range(whole)]
+    rows = [row for batch in batches for row in batch]
+    labels = {tree.desirable for tree in trees}
+    unmixed = sum(len({trees[row].desirable for row in batch}) < len(labels) for batch in batches)
+    problem = ""
+    if [list(map(int, order.batch(index))) for index in range(whole)] != batches:
+        problem = "asked twice, the order is another one: a resumed run would not see the same rows"
+    elif len(set(rows)) < len(rows):
+        problem = f"{len(rows) - len(set(rows)):,} rows come more than once in an epoch"
+    elif set(rows) != set(range(len(trees))):
+        problem = f"{len(set(range(len(trees))) - set(rows)):,} of {len(trees):,} rows never come"
+    elif max(map(len, batches)) - min(map(len, batches)) > order.unit:
+        problem = f"batches have {min(map(len, batches))} to {max(map(len, batches))} rows"
+    elif len(rows) > 8 and rows == sorted(rows):
+        problem = "rows come in the order of the file: they are not shuffled"
+    if problem:
+        return Finding(
+            "step0.order", "refused", problem, {}, "the order of the rows is broken; report this"
+        )
+    if unmixed:
+        says = (
+            f"{unmixed:,} of {len(batches):,} batches hold one label only: their gradient knows no"
+            " contrast"
+        )
+        return Finding(
+            "step0.order", "warning", says, {"batches": unmixed}, "raise train.batch_size"
+        )
+    return Finding(
+        "step0.order",
+        "ok",
+        f"each of {len(trees):,} rows at most once an epoch, {whole:,} batches of a size",
+    )

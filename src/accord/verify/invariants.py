@@ -1,0 +1,443 @@
+"""What must hold while training, whatever the method: checked on samples at every update, on probe
+rows now and then.
+
+    batch       the rows of the update are the order's, each once an epoch, with their own text,
+                each answer token counted
+    baseline    KTO's rests on answers to other prompts, under the weights of this update
+    metrics     what is reported of a batch, or of held-out rows, is what the rows give
+    objective   every row's loss is its closed form at the row's own log-probs
+    gradient    each answer's log-prob gets the closed form's slope over the batch's denominator,
+                and the masters get what backward passes gave, once
+    first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the
+                held-out rows
+    update      sampled weights go where AdamW, written out, takes them; the network holds the
+                masters rounded
+    moved       after ten updates, nearly every weight that had a gradient is somewhere else
+    frozen      weights that do not train are bit for bit what they were
+    reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe
+                says
+    path        the forward path still computes what the bare network computes, adapters on
+    samples     have under the policy the log-prob that was recorded when they were drawn
+    evaluation  leaves weights, moments, gradients, modes and random state as they were
+    checkpoint  what was written is what is in memory
+
+Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and
+then a forward pass over two short rows as well.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from accord.engine.moving_reference import Moving
+from accord.engine.optimizer import MOMENTS, Optimizer
+from accord.engine.step import Batch
+from accord.evaluate.records import Records
+from accord.forward.layout import micro_batches
+from accord.forward.rounding import Bounds, allowed_mean
+from accord.sampling.local import Sample
+from accord.types import Finding, Logps, Tree
+from accord.verify.independent import distance, sums_by_definition
+from accord.verify.row_checks import (
+    baseline_of,
+    bookkeeping,
+    losses_as_closed,
+    slopes_as_closed,
+    untouched,
+)
+from accord.verify.weight_probes import (
+    FOLLOWED,
+    AdamWritten,
+    Arrivals,
+    Follower,
+    at,
+    broken,
+    spread,
+)
+
+if TYPE_CHECKING:
+    from accord.training.prepared import Ready
+
+EVERY = 10  # updates between two looks at the probe rows
+FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
+# nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a
+# GPU
+DRIFT = 1e-5
+# nats a token: a cache rounds otherwise than a whole pass
+SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
+
+
+# ---------------------------------------------------------------- the watch over a run
+
+
+@dataclass
+class Watch:
+    """Everything that is remembered from the start of this process, to compare with."""
+
+    ready: Ready
+    first: int  # updates made when the watch began
+    adam: AdamWritten = field(init=False)
+    arrivals: Arrivals = field(init=False)
+    follower: Follower | None = None  # of a reference that moves
+    still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
+    probe: list[Tree] = field(init=False)
+    known: Logps | None = None  # the reference's log-probs of the probe rows
+    seen: set[int] = field(default_factory=set)  # rows of this epoch
+    _before: dict[str, Tensor] = field(default_factory=dict)
+    _saved: bool = False
+
+    def __post_init__(self) -> None:
+        ready = self.ready
+        self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
+        if isinstance(ready.learner.reference, Moving):
+            self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
+        self.still = dict(_still(ready))
+        self.probe = sorted(
+            ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
+        )[:2]
+        if ready.reference_kind in FIXED:
+            self.known = ready.learner.reference_logps(self.probe)
+
+    @property
+    def _bounds(self) -> Bounds:
+        """What rounding may account for, as measured when the path was chosen."""
+        return self.ready.learner.forward.bounds
+
+    def following(self, update: int) -> bool:
+        """Whether single weights are followed through this update, counted from 0."""
+        return update - self.first < FOLLOWED
+
+    def before_gradient(self) -> None:
+        """An update's first backward pass is due, or is due again where memory ran out."""
+        self.arrivals.begin()
+
+    def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
+        """The batch and its losses; called with the gradient complete and no weight moved."""
+        ready, step = self.ready, batch.index
+        if ready.source is not None or step % ready.order.batches_per_epoch == 0:
+            self.seen = set()
+        own = ready.source is not None  # answers have no order but that of their batch
+        expected = (
+            ready.batch_trees(step)
+            if own
+            else [ready.file_rows.trees[row] for row in ready.order.batch(step)]
+        )
+        objective = ready.learner.objective
+        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(
+            objective, batch.trees, records
+        )
+        found = (
+            found
+            or self._baseline(batch, records)
+            or slopes_as_closed(objective, batch.trees, records)
+        )
+        # not always: each tensor is waited for on a GPU
+        if self.following(step) or step % EVERY == 0:
+            found += self.arrivals.check()
+        self.seen.update(tree.row for tree in batch.trees)
+        if ready.learner.kind == "rollouts":
+            found += self._unmoved(batch, records)
+        elif (
+            step == 0
+            and not found
+            and self.known is not None
+            and ready.reference_kind != "base"
+            and not _drops(ready)
+        ):
+            found = untouched(batch.trees, records, self._bounds, "in the first batch")
+        if not self.following(step):
+            return found
+        if low := self.adam.too_low():
+            return [*found, *low]
+        self._before = self.adam.values()
+        wanted = self.adam.foresee(step)
+        if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
+            found.append(
+                broken(
+                    "update",
+                    f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and"
+                    " clips by that",
+                )
+            )
+        return found
+
+    @torch.no_grad()
+    def _baseline(self, batch: Batch, records: Records) -> list[Finding]:
+        """The baseline of a coupled objective, once more from its mismatched rows: in the second
+        update, since in the first it is 0 whatever went wrong, and now and then.
+        """
+        learner, step = self.ready.learner, batch.index
+        context = learner.objective.context
+        due = step - self.first == 1 or step % (10 * EVERY) == EVERY
+        if context is None or not batch.mismatched or not due:
+            return []
+        groups = [
+            [batch.mismatched[i] for i in group]
+            for group in micro_batches(batch.mismatched, learner.micro_tokens)
+        ]
+        policy = Logps.join([learner.forward.token_logps(group).reduce() for group in groups])
+        wanted = context(policy, Logps.join([learner.reference_logps(group) for group in groups]))
+        # what another micro-batch may round
+        nats = self._bounds.mean * policy.count.double().mean().item()
+        gap = abs(baseline_of(records) - next(iter(wanted.values())).item())
+        if gap <= nats:
+            return []
+        says = (
+            f"the baseline of update {step} is {baseline_of(records):.4g} nats; its mismatched rows"
+            f" give {gap:.2g} more or less"
+        )
+        return [
+            broken(
+                "baseline",
+                says,
+                "it is of other rows, or of other weights than those of this update",
+            )
+        ]
+
+    def _unmoved(self, batch: Batch, records: Records) -> list[Finding]:
+        """In the first update of a batch of answers the policy is the one that drew them: every
+        ratio is 1.
+        """
+        if not self.ready.rollout_source.fresh(batch.index) or _drops(self.ready):
+            return []
+        gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
+        if gap <= self._bounds.answer:
+            return []
+        says = (
+            f"update {batch.index}: the policy is {gap:.3g} nats a token from the one that drew its"
+            " answers, before it has moved"
+        )
+        return [broken("on_policy", says, "stale answers, or log-probs of other tokens")]
+
+    def after_update(self, step: int) -> list[Finding]:
+        """Weights, frozen weights and the probe rows; `step` updates have been made."""
+        found = self.adam.verify(self._before, step) if self.following(step - 1) else []
+        found += self.follower.check(step) if self.follower is not None else []
+        if step == min(self.first + FOLLOWED, self.ready.steps):
+            found += self.adam.moved()
+        if step - self.first in (1, 2) or step % EVERY == 0:
+            found += self._frozen() + self._reference(step) + self._path(step)
+        return found
+
+    def _frozen(self) -> list[Finding]:
+        for name, now in _still(self.ready):
+            if not torch.equal(now, self.still[name]):
+                return [
+                    broken(
+                        "frozen",
+                        f"{name} does not train, and has changed: the reference changes with it",
+                        tensor=name,
+                    )
+                ]
+        return []
+
+    @torch.no_grad()
+    def _reference(self, step: int) -> list[Finding]:
+        if self.known is None:
+            return []
+        drift = distance(self.ready.learner.reference_logps(self.probe), self.known).max().item()
+        if drift <= DRIFT:
+            return []
+        says = (
+            f"after {step} updates the reference's log-probs of fixed rows have moved by"
+            f" {drift:.3g} nats a token: it must not move"
+        )
+        return [
+            broken(
+                "reference",
+                says,
+                "something that trains is part of the reference, or its log-probs are mixed up",
+                nats=drift,
+            )
+        ]
+
+    @torch.no_grad()
+    def _path(self, step: int) -> list[Finding]:
+        if step > 10 * EVERY and step % (10 * EVERY):
+            return []
+        forward = self.ready.learner.forward
+        wanted = sums_by_definition(forward.model, self.probe)
+        gap = distance(forward(self.probe).reduce(), wanted)
+        if gap.mean().item() <= allowed_mean(forward.model, self.probe, wanted):
+            return []
+        says = (
+            f"after {step} updates the forward path differs from the bare network by"
+            f" {gap.mean():.3g} {forward.model.unit}"
+        )
+        return [
+            broken(
+                "path",
+                says,
+                "the path skips or doubles what was trained, drops units, or mixes rows; try"
+                " model.forward=padded",
+            )
+        ]
+
+    @torch.no_grad()
+    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+        """Two samples have under the policy, by the bare network, the log-prob that they were drawn
+        with.
+        """
+        model = self.ready.model
+        trees = [
+            Tree(tuple(prompt), (said.tokens,), row)
+            for row, (prompt, said) in enumerate(zip(prompts, samples, strict=True))
+            if said.tokens
+        ][:2]
+        if not trees:
+            return []
+        sums = sums_by_definition(model, trees)
+        drawn = torch.tensor([samples[tree.row].logprob for tree in trees], device=sums.sum.device)
+        gap = distance(Logps(drawn, sums.count), sums).mean().item()
+        most = 3 * SAMPLED[model.dtype]
+        if gap <= min(max(SAMPLED[model.dtype], allowed_mean(model, trees, sums)), most):
+            return []
+        says = (
+            f"samples were drawn at log-probs that the policy does not give them: {gap:.3g}"
+            f" {model.unit} apart"
+        )
+        return [
+            broken("samples", says, "the sampler skips what was trained, or computes another model")
+        ]
+
+    @contextmanager
+    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
+        """Around an evaluation: adds to `findings` what it disturbed."""
+        before = self._state()
+        yield
+        for name, was in before.items():
+            now = self._state_of(name)
+            if not (
+                torch.equal(was, now)
+                if isinstance(was, Tensor) and isinstance(now, Tensor)
+                else was == now
+            ):
+                findings.append(
+                    broken(
+                        "evaluation", f"evaluating changed {name}: it must leave the run as it was"
+                    )
+                )
+
+    def _state(self) -> dict[str, object]:
+        return {
+            name: self._state_of(name)
+            for name in (
+                "the random state",
+                "the modules' modes",
+                "what trains",
+                "gradients",
+                "weights",
+            )
+        }
+
+    def _state_of(self, name: str) -> object:
+        network, optimizer = self.ready.model.network, self.ready.optimizer
+        if name == "the random state":
+            return torch.get_rng_state()
+        if name == "the modules' modes":
+            return [module.training for module in network.modules()]
+        if name == "what trains":
+            return [p.requires_grad for p in network.parameters()]
+        if name == "gradients":
+            return sorted(optimizer.masters.gradients())
+        values = [
+            *self.adam.values().values(),
+            *_moments(optimizer),
+            *(v for _, v in _still(self.ready)),
+        ]
+        return torch.cat(values)
+
+    def evaluated(self, records: Records, step: int) -> list[Finding]:
+        """Before the first update, the held-out rows too have log-ratios of 0."""
+        held_out = self.ready.held_out
+        if step or self.known is None or held_out is None:
+            return []
+        return untouched(held_out.trees, records, self._bounds, "on the held-out rows")
+
+    def saved(self, path: str | Path) -> list[Finding]:
+        """The first checkpoint of this process, read back: every tensor of the run's state, bit for
+        bit.
+        """
+        if self._saved:
+            return []
+        self._saved = True
+        return checkpoint_findings(Path(path) / "tensors.safetensors", self.ready.state())
+
+
+class Blind:
+    """No watch: where weights are sharded no rank holds what the checks compare."""
+
+    def before_gradient(self) -> None:
+        return None
+
+    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+        return []
+
+    def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
+        return []
+
+    def after_update(self, step: int) -> list[Finding]:
+        return []
+
+    @contextmanager
+    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
+        yield
+
+    def evaluated(self, records: Records, step: int) -> list[Finding]:
+        return []
+
+    def saved(self, path: str | Path) -> list[Finding]:
+        return []
+
+
+def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
+    """What is on disk against what is in memory."""
+    written = load_file(file)
+    differs = [
+        name
+        for name in held
+        if name not in written or not torch.equal(written[name], held[name].cpu())
+    ]
+    if not differs:
+        return []
+    says = (
+        f"{file.parent.name} does not hold the state in memory: {len(differs)} tensors differ or"
+        f" are missing, such as {differs[0]}"
+    )
+    return [
+        broken(
+            "checkpoint",
+            says,
+            "a resumed run would go on from something else; report this",
+            tensors=differs[:10],
+        )
+    ]
+
+
+def _drops(ready: Ready) -> bool:
+    """Whether adapters drop units while training: log-ratios of the first batch are not 0 then."""
+    return ready.config.model.lora is not None and ready.config.model.lora.dropout > 0
+
+
+def _still(ready: Ready) -> Iterator[tuple[str, Tensor]]:
+    """A few coordinates of every parameter that neither trains nor follows what does."""
+    reference = ready.learner.reference
+    following = reference.copy.working.values() if isinstance(reference, Moving) else ()
+    moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
+    for name, parameter in ready.model.root.named_parameters():
+        if id(parameter) not in moves and parameter.numel():
+            yield name, at(parameter, spread(parameter))
+
+
+def _moments(optimizer: Optimizer) -> Iterator[Tensor]:
+    for state in optimizer.adamw.state.values():
+        yield from (at(state[key], spread(state[key])) for key in MOMENTS)

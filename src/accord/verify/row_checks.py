@@ -1,0 +1,217 @@
+"""Pure checks of an update's rows: that they are the order's, and that what was recorded of them is
+what their own log-probs give. Numbers in, findings out; `invariants` says when they are made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from accord.engine.step import Batch
+from accord.evaluate.records import Records
+from accord.forward.rounding import Bounds
+from accord.objectives import BoundObjective
+from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
+from accord.types import Finding, Tree
+from accord.verify.independent import close
+from accord.verify.weight_probes import broken
+
+SIDES = ("chosen", "rejected")
+LOSS = 1e-3  # relative, absolute under 1: float32 log-probs of hundreds of nats
+# of a row's loss along its answers' log-probs, absolute, beside LOSS as a relative one
+SLOPE = 1e-5
+
+
+def bookkeeping(
+    batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]
+) -> list[Finding]:
+    """The rows that gave the gradient are those that the order names, each once in this epoch, and
+    all their tokens.
+    """
+    rows, named = [tree.row for tree in batch.trees], [tree.row for tree in expected]
+    if rows != named:
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} was given other rows than its order names",
+                given=rows[:8],
+                named=named[:8],
+            )
+        ]
+    if other := [tree.row for tree, own in zip(batch.trees, expected, strict=True) if tree != own]:
+        says = (
+            f"update {batch.index} was given other text than its rows have, or its answers' sides"
+            f" changed: row {other[0]}"
+        )
+        return [broken("batch", says, rows=other[:8])]
+    if records.row != rows:
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} computed {len(records.row)} of its {len(rows)} rows, or in"
+                " another order",
+            )
+        ]
+    if again := seen.intersection(rows):
+        return [
+            broken(
+                "batch",
+                f"row {min(again)} comes a second time in this epoch (update {batch.index})",
+                rows=sorted(again)[:8],
+            )
+        ]
+    tokens = [sum(map(len, tree.completions)) for tree in batch.trees]
+    if records["tokens"].tolist() != tokens:
+        return [
+            broken(
+                "batch",
+                f"update {batch.index} scored {int(records['tokens'].sum())} answer tokens; its"
+                f" rows have {sum(tokens)}",
+            )
+        ]
+    own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
+    matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
+    # where all say "yes", a match is chance
+    varied = len({completion for _, completion in own}) > len(own) / 2
+    if matched and matched == len(batch.mismatched) and varied:
+        says = (
+            f"all {matched} rows behind the baseline answer their own prompt: it estimates"
+            " something else then"
+        )
+        return [broken("baseline", says)]
+    return []
+
+
+def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:
+    """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more
+    in plain Python.
+    """
+    if "rewards/accuracies" not in metrics:
+        return []
+    margins = (records["rewards/chosen"] - records["rewards/rejected"]).tolist()
+    if any(map(math.isnan, margins)):
+        return []
+    wins = sum(0.5 if abs(margin) <= tie_width else float(margin > 0) for margin in margins)
+    counted = {
+        "rewards/accuracies": wins / len(margins),
+        "rewards/margins": sum(margins) / len(margins),
+    }
+    if "loss" in metrics:  # pairs, so that the mean is over rows
+        counted["loss"] = math.fsum(records["loss"].tolist()) / len(margins)
+    for name, value in counted.items():
+        if not math.isclose(metrics[name], value, rel_tol=1e-6, abs_tol=1e-6):
+            return [
+                broken(
+                    "metrics",
+                    f"{name} is reported as {metrics[name]:.6g}; its rows give {value:.6g}",
+                )
+            ]
+    return []
+
+
+def losses_as_closed(
+    objective: BoundObjective, trees: Sequence[Tree], records: Records
+) -> list[Finding]:
+    """Each row's loss against the closed form at the log-probs that were recorded beside it."""
+    form = CLOSED_FORMS.get(objective.name)
+    if form is None or "loss" not in records:
+        return []
+    for row, tree, loss in zip(
+        numbers_of(trees, records), trees, records["loss"].tolist(), strict=True
+    ):
+        wanted, _ = form(row, objective.options, baseline_of(records))
+        if not abs(loss - wanted) <= LOSS * max(1.0, abs(wanted)):
+            says = (
+                f"row {tree.row} has the loss {loss:.6g}; {objective.name} of its own log-probs is"
+                f" {wanted:.6g}"
+            )
+            return [
+                broken(
+                    "objective",
+                    says,
+                    "the loss that runs is not the one configured, or changes on the way",
+                    row=tree.row,
+                )
+            ]
+    return []
+
+
+def slopes_as_closed(
+    objective: BoundObjective, trees: Sequence[Tree], records: Records
+) -> list[Finding]:
+    """The gradient that reached each answer's log-prob, against the closed form's over the batch's
+    one denominator.
+    """
+    form = CLOSED_FORMS.get(objective.name)
+    if form is None or "slope/chosen" not in records:
+        return []
+    tokens = sum(len(completion) for tree in trees for completion in tree.completions)
+    total = tokens if objective.denominator == "tokens" else len(trees)
+    got = [records[f"slope/{side}"].tolist() for side in SIDES]
+    for number, (row, tree) in enumerate(zip(numbers_of(trees, records), trees, strict=True)):
+        _, wanted = form(row, objective.options, baseline_of(records))
+        for side, slope in zip(sides_of(tree), wanted, strict=True):
+            found = got[side][number] * total
+            if not abs(found - slope) <= SLOPE + LOSS * abs(slope):
+                says = (
+                    f"the gradient along the {SIDES[side]} answer of row {tree.row} is"
+                    f" {found:.6g}/{total}; {objective.name} has {slope:.6g}/{total}: a wrong"
+                    " denominator, rows counted more than once, or another loss"
+                )
+                return [broken("gradient", says, row=tree.row)]
+    return []
+
+
+def sides_of(tree: Tree) -> tuple[int, ...]:
+    """Of each of a row's answers, the side that it stands on in the records."""
+    return (0, 1) if len(tree.completions) == 2 else (int(tree.desirable is False),)
+
+
+def baseline_of(records: Records) -> float:
+    return records["extra/kl"][0].item() if "extra/kl" in records else 0.0
+
+
+def numbers_of(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
+    """Each row of the records as the closed forms take it."""
+    # of a reward model, the reward is what was computed
+    what = "logps" if "logps/chosen" in records else "rewards"
+    policy = [records[f"{what}/{side}"].tolist() for side in SIDES]
+    ratio = [
+        records[f"diag/log_ratio/{side}"].tolist() if f"diag/log_ratio/{side}" in records else None
+        for side in SIDES
+    ]
+    for number, tree in enumerate(trees):
+        answers = []
+        for side, completion in zip(sides_of(tree), tree.completions, strict=True):
+            value = policy[side][number]
+            against = ratio[side]
+            reference = value - (against[number] if against else 0.0)
+            answers.append(Answer(value, reference, len(completion)))
+        yield Row(f"row {tree.row}", tuple(answers), tree.desirable, tree.margin)
+
+
+def untouched(trees: Sequence[Tree], records: Records, bounds: Bounds, where: str) -> list[Finding]:
+    """Before the first update policy and reference are one: log-ratios are 0 up to rounding."""
+    ratios = [
+        abs(answer.ratio) / answer.count
+        for row in numbers_of(trees, records)
+        if "diag/log_ratio/chosen" in records
+        for answer in row.answers
+    ]
+    if not ratios or close(torch.tensor(ratios), bounds):
+        return []
+    says = (
+        f"policy and reference differ by up to {max(ratios):.3g} nats a token {where}, before"
+        f" anything has moved (mean {sum(ratios) / len(ratios):.2g}, allowed {bounds.mean:.2g}"
+        f" and {bounds.answer:.2g})"
+    )
+    return [
+        broken(
+            "first",
+            says,
+            "the reference's log-probs are of other rows, other tokens or other weights: stale or"
+            " misaligned",
+        )
+    ]

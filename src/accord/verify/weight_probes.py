@@ -1,0 +1,316 @@
+"""Single weights that are followed through updates: what their gradient is, where it takes them,
+and what follows them.
+
+    AdamWritten   sampled weights go where AdamW, written out, takes them
+    Arrivals      the masters' gradient is what the backward passes of this update gave, once
+    Follower      a moving reference stands where its recipe says
+
+A few coordinates of every tensor, in float64 on the CPU: what is wrong with one of them is wrong
+with the tensor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from accord.engine.moving_reference import Moving
+from accord.engine.optimizer import MOMENTS, Masters, schedule
+from accord.types import Finding
+
+if TYPE_CHECKING:
+    from accord.training.prepared import Ready
+
+COORDINATES = 8  # weights a tensor that are followed
+FOLLOWED = 10  # updates after the start of a process in which they are
+MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
+ADAM_EPSILON = 1e-8
+# Spacings of float32 by which two sums of the same parts may differ, for each part added: parts of
+# a sum that cancels round by their own size, not by that of the sum.
+ARRIVED = 4.0
+
+
+def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Finding:
+    return Finding(
+        f"running.{check}",
+        "refused",
+        says,
+        evidence,
+        remedy or "this is a fault of the program: report it with events.jsonl",
+    )
+
+
+@dataclass
+class Followed:
+    """A few coordinates of one master: where it is, and what AdamW remembers of it, in float64."""
+
+    index: Tensor  # [COORDINATES] into the flattened tensor
+    start: Tensor
+    value: Tensor
+    mean: Tensor
+    square: Tensor
+    decay: float
+    had_gradient: Tensor  # bool: whether there was ever a gradient
+
+
+class AdamWritten:
+    """AdamW as the paper writes it, on a few coordinates of every tensor (Loshchilov & Hutter 2019,
+    Algorithm 2).
+    """
+
+    def __init__(self, ready: Ready, updates: int):
+        config = ready.config.train
+        self.config, self.updates, self.optimizer = config, updates, ready.optimizer
+        planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
+        # halved where --on-flag adapt says so
+        self.rate = lambda step: planned(step) * ready.optimizer.scale
+        self.followed = {
+            name: _follow(
+                master,
+                ready.optimizer.adamw.state.get(master),
+                config.weight_decay if master.dim() >= 2 else 0.0,
+            )
+            for name, master in ready.optimizer.masters.masters.items()
+        }
+
+    def too_low(self) -> list[Finding]:
+        """Masters that cannot hold small updates: asked first, since whatever is computed with them
+        is astray for that reason.
+        """
+        for name, master in self.optimizer.masters.masters.items():
+            if torch.finfo(master.dtype).eps > torch.finfo(torch.float32).eps:
+                says = (
+                    f"{name} is trained in {master.dtype}, whose rounding swallows small updates: a"
+                    " master is kept in float32"
+                )
+                return [broken("update", says, tensor=name)]
+        return []
+
+    def foresee(self, step: int) -> float:
+        """Take the gradients as they stand before the update, and move the followed values. Returns
+        the gradients' norm.
+        """
+        gradients = self.optimizer.masters.gradients()
+        norm = math.sqrt(sum(g.double().norm().item() ** 2 for g in gradients.values()))
+        clip = self.config.clip
+        scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
+        self.updates += 1
+        for name, followed in self.followed.items():
+            if name in gradients:
+                self._move(followed, scale * at(gradients[name], followed.index), self.rate(step))
+        return norm
+
+    def _move(self, f: Followed, gradient: Tensor, rate: float) -> None:
+        first, second = self.config.betas
+        f.mean = first * f.mean + (1 - first) * gradient
+        f.square = second * f.square + (1 - second) * gradient.square()
+        size = (f.square / (1 - second**self.updates)).sqrt() + ADAM_EPSILON
+        f.value = (
+            f.value * (1 - rate * f.decay) - rate * (f.mean / (1 - first**self.updates)) / size
+        )
+        f.had_gradient |= gradient != 0
+
+    def verify(self, before: dict[str, Tensor], step: int) -> list[Finding]:
+        """Where the masters are after the update, and what the network holds of them."""
+        for name, f in self.followed.items():
+            master = self.optimizer.masters.masters[name]
+            now = at(master, f.index)
+            travel = (f.value - before[name]).abs()
+            allowed = 0.01 * travel + 4 * torch.finfo(torch.float32).eps * f.value.abs() + 1e-12
+            if not bool(((now - f.value).abs() <= allowed).all()):
+                return [_astray(name, master, now, before[name], f.value, step)]
+            held = at(self.optimizer.masters.working[name], f.index)
+            if not torch.equal(held, now.to(self.optimizer.masters.working[name].dtype).double()):
+                says = (
+                    f"after update {step} the network does not hold {name} as its master has it:"
+                    " the update did not reach it"
+                )
+                return [broken("update", says)]
+            f.value = now  # rounding must not add up over the updates
+        return []
+
+    def values(self) -> dict[str, Tensor]:
+        masters = self.optimizer.masters.masters
+        return {name: at(masters[name], f.index) for name, f in self.followed.items()}
+
+    def moved(self) -> list[Finding]:
+        """The share of followed weights that are somewhere else than at the start, of those that
+        had a gradient.
+        """
+        moved = total = 0
+        for name, now in self.values().items():
+            f = self.followed[name]
+            moved += int(((now != f.start) & f.had_gradient).sum())
+            total += int(f.had_gradient.sum())
+        if not total:
+            return [
+                Finding(
+                    "running.moved",
+                    "warning",
+                    "no gradient reached any weight that trains, in ten updates",
+                    {},
+                    "every row's loss is flat: look at the margins, β and the labels",
+                )
+            ]
+        share = moved / total
+        if share >= MOVED:
+            return []
+        says = (
+            f"only {share:.1%} of the weights with a gradient moved in {FOLLOWED} updates: smaller"
+            " than float32 can hold"
+        )
+        return [
+            Finding("running.moved", "warning", says, {"share": share}, "raise train.learning_rate")
+        ]
+
+
+def at(tensor: Tensor, index: Tensor) -> Tensor:
+    """Some coordinates, float64 on the CPU."""
+    return tensor.detach().reshape(-1)[index].double().cpu()
+
+
+def spread(tensor: Tensor) -> Tensor:
+    """Indices of a few coordinates, from the first to the last."""
+    # in whole numbers: float32 cannot count to the size of a large embedding
+    count = min(COORDINATES, tensor.numel())
+    return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
+
+
+def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> Followed:
+    index = spread(master)
+    value = at(master, index)
+    mean, square = (at(state[key], index) if state else torch.zeros_like(value) for key in MOMENTS)
+    return Followed(
+        index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool)
+    )
+
+
+def _astray(
+    name: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int
+) -> Finding:
+    """In words, how a tensor did not go where AdamW takes it."""
+    due, done = (wanted - before), (now - before)
+    still = (done == 0) & (due != 0)
+    evidence = {"tensor": name, "due": due.tolist(), "done": done.tolist()}
+    if still.all() or (still.any() and master.dtype != torch.float32):
+        why = (
+            f"it is kept in {master.dtype}, whose rounding swallows the update"
+            if master.dtype != torch.float32
+            else "the optimizer leaves it out, or its rate is 0"
+        )
+        return broken("update", f"{name} did not move in update {step}: {why}", "", **evidence)
+    factor = (done @ due / (due @ due)).item() if due.any() else math.inf
+    says = (
+        f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as"
+        " far along that way"
+    )
+    return broken(
+        "update",
+        says,
+        "gradient, clipping, learning rate, decay or moments are not what the config says",
+        **evidence,
+    )
+
+
+class Arrivals:
+    """What backward passes leave at some coordinates of what trains, added up apart from the
+    masters.
+
+    Without sharding; over several ranks each one's own part is added up as the gradients are.
+    """
+
+    def __init__(self, ready: Ready):
+        self.masters, self.world = ready.optimizer.masters, ready.world
+        self.index = {name: spread(p) for name, p in self.masters.working.items()}
+        self.sums: dict[str, Tensor] = {}
+        self.sizes: dict[str, Tensor] = {}  # Σ |part|
+        self.counts: dict[str, int] = {}  # parts of this update
+        for name, p in self.masters.working.items():
+            p.register_hook(lambda grad, name=name: self._add(name, grad))
+
+    def _add(self, name: str, grad: Tensor) -> None:
+        part = grad.detach().reshape(-1)[self.index[name]].float()
+        known = name in self.sums
+        self.sums[name] = self.sums[name] + part if known else part
+        self.sizes[name] = self.sizes[name] + part.abs() if known else part.abs()
+        self.counts[name] = self.counts.get(name, 0) + 1
+
+    def begin(self) -> None:
+        """Forget what came before this update's first backward pass."""
+        self.sums, self.sizes, self.counts = {}, {}, {}
+
+    def check(self) -> list[Finding]:
+        """The masters' gradients, complete for this update, against the sums."""
+        gradients = self.masters.gradients()
+        sums, sizes = (
+            [
+                kept.get(name, torch.zeros(len(index), device=index.device))
+                for name, index in self.index.items()
+            ]
+            for kept in (self.sums, self.sizes)
+        )
+        self.world.sum(sums)
+        self.world.sum(sizes)
+        most = max(self.counts.values(), default=1) * self.world.size
+        spacing = ARRIVED * torch.finfo(torch.float32).eps * most
+        for (name, index), wanted, size in zip(self.index.items(), sums, sizes, strict=True):
+            got = (
+                at(gradients[name], index)
+                if name in gradients
+                else torch.zeros(len(index), dtype=torch.float64)
+            )
+            wanted = wanted.double().cpu()
+            allowed = spacing * size.double().cpu() + 1e-30
+            if not bool(((got - wanted).abs() <= allowed).all()):
+                factor = (got @ wanted / (wanted @ wanted)).item() if wanted.any() else math.inf
+                says = (
+                    f"{name} has another gradient than its backward passes gave it: {factor:.3g}"
+                    " times that along the same way; something of another update is in it, or it"
+                    " was added up twice"
+                )
+                return [broken("gradient", says, tensor=name)]
+        return []
+
+
+class Follower:
+    """A few coordinates of a moving reference, moved by hand as its recipe says."""
+
+    def __init__(self, reference: Moving, policy: Masters):
+        self.reference, self.policy = reference, policy
+        self.index = {name: spread(master) for name, master in reference.copy.masters.items()}
+        self.value = self._now()
+
+    def _now(self) -> dict[str, Tensor]:
+        return {
+            name: at(master, self.index[name])
+            for name, master in self.reference.copy.masters.items()
+        }
+
+    def check(self, step: int) -> list[Finding]:
+        """Where it stands once `step` updates have been made."""
+        every, mix = self.reference.config.every, self.reference.config.mix
+        now, before = self._now(), self.value
+        for name, was in before.items():
+            wanted = (
+                was
+                if step % every
+                else (1 - mix) * was + mix * at(self.policy.masters[name], self.index[name])
+            )
+            if not bool(
+                (
+                    (now[name] - wanted).abs()
+                    <= 4 * torch.finfo(torch.float32).eps * wanted.abs() + 1e-12
+                ).all()
+            ):
+                due = "should stay" if step % every else f"should be {mix:g} parts policy"
+                says = (
+                    f"after update {step} the moving reference {due} (moving.every = {every}), and"
+                    f" {name} is not there"
+                )
+                return [broken("moving", says, tensor=name)]
+        self.value = now  # rounding must not add up over the updates
+        return []
