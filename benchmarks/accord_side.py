@@ -11,9 +11,9 @@ import sys
 import time
 from pathlib import Path
 
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
-settle()
+apply_env_defaults()
 
 import torch  # noqa: E402
 from peak import peak_gb  # noqa: E402
@@ -81,10 +81,10 @@ def batches(case: dict, model, file: Path, size: int) -> list:
     """The batches of accord's own order over a file of rows."""
     from accord.data.read import read
     from accord.objectives import resolve
-    from accord.training.setup.offline import plan
+    from accord.training.setup.offline import plan_order
 
     trees = encoded(model, read(file, resolve(case["method"]).rows).examples, case["max_tokens"])
-    order, steps = plan(config(case, file, size), trees)
+    order, steps = plan_order(config(case, file, size), trees)
     return [[trees[row] for row in order.batch(index)] for index in range(steps)]
 
 

@@ -38,7 +38,7 @@ import fuzz_cases as cases
 from accord.config.build import build
 from accord.config.schema import dump, make_config
 from accord.data import read as reader
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.ledger import Ledger, RowError
 from accord.errors import AccordError
 
@@ -376,7 +376,7 @@ def _rows_in(path: Path | str, limit: int | None, most: int) -> int:
     """
     count = 0
     try:
-        with located(path) as source:
+        with locate(path) as source:
             for _, row in islice(source.rows(*[limit] * (limit is not None)), most + 1):
                 count += isinstance(row, (RowError, object))
     except AccordError:

@@ -9,9 +9,9 @@ import sys
 import time
 from pathlib import Path
 
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
-settle()
+apply_env_defaults()
 
 import torch  # noqa: E402
 from accord_side import arithmetic, shapes_of  # noqa: E402
@@ -69,7 +69,7 @@ class Trainer:
     def __init__(self, spec: dict, dtype: str, first: list[Tree], updates: int, micro_tokens: int):
         from accord.config.schema import TrainConfig
         from accord.engine.optimizer import Optimizer
-        from accord.engine.step import Learner
+        from accord.engine.step import UpdateContext
         from accord.forward.choose import choose
         from accord.forward.reference import AdaptersOff, Frozen
         from accord.objectives import resolve
@@ -78,7 +78,7 @@ class Trainer:
         model = loaded(spec, dtype, spec["device"])
         forward = choose(model, probe(first)[:2])
         reference = Frozen.copy_of(forward) if model.peft is None else AdaptersOff(forward)
-        self.learner = Learner(forward, resolve("dpo"), reference, micro_tokens, 0)
+        self.learner = UpdateContext(forward, resolve("dpo"), reference, micro_tokens, 0)
         self.optimizer = Optimizer(
             model.trainable(), TrainConfig(warmup=0, schedule="constant"), 1e-4, updates
         )

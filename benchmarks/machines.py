@@ -160,9 +160,9 @@ def _one(asked: argparse.Namespace, name: str, env: dict[str, str]) -> Iterator[
 
 
 def _work(asked: argparse.Namespace) -> Iterator[dict]:
-    from accord.environment.settings import settle
+    from accord.environment.settings import apply_env_defaults
 
-    settle()
+    apply_env_defaults()
     with tempfile.TemporaryDirectory() as folder:
         model = _model(Path(folder), asked.layers)
         data = {name: _rows(asked.data / name, Path(folder)) for name in asked.files.split(",")}

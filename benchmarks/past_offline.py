@@ -24,7 +24,7 @@ from pathlib import Path
 
 from accord.campaign.compare.contenders import Cell
 from accord.campaign.compare.frontier import steps_of
-from accord.campaign.compare.measure import Bench, Questions
+from accord.campaign.compare.measure import ModelMeasurer, Questions
 from accord.campaign.rlhf.measured import SCORED, Scored
 from accord.config.schema import make_config
 from accord.evaluate.two_way_intervals import crossed_mean
@@ -56,7 +56,7 @@ RESULT = Path(__file__).parent / "results/past_offline.json"
 PAGE = RESULT.with_suffix(".html")
 KEPT = 4  # checkpoints along each run
 BATCHES, PROMPTS, K = 32, 8, 4
-OWN = {"rewards": ["vader"], "k": K, "max_new_tokens": 40}
+OWN = {"rewards": ["vader"], "num_generations": K, "max_new_tokens": 40}
 ONLINE = {"batch_size": PROMPTS, "steps": BATCHES, "learning_rate": 3e-4, "schedule": "constant"}
 METHODS = {
     "dpo": {"objective": {"name": "dpo"}, "train": {"epochs": 1.5}, "rollouts": None},
@@ -66,7 +66,7 @@ METHODS = {
     "ppo": {
         "objective": {"name": "ppo"},
         "train": {**ONLINE, "steps": 2 * BATCHES},
-        "rollouts": {**OWN, "passes": 2},
+        "rollouts": {**OWN, "num_iterations": 2},
     },
 }
 
@@ -146,12 +146,12 @@ def measured(cells: dict[str, list[Cell]], work: Path, count: int) -> dict:
     asked = Questions(None, str(DEMO / "sample_prompts.txt"), 64, 2, 40, "vader")
     base = next(iter(cells.values()))[0].config
 
-    def bench(cell: Cell) -> Bench:
+    def bench(cell: Cell) -> ModelMeasurer:
         """What is measured is kept by the name of a run's folder, which of runs from elsewhere may
         be anything.
         """
         own = cell.path.parent == work
-        return Bench(
+        return ModelMeasurer(
             work if own else work / "given" / f"{cell.contender}-seed{cell.seed}",
             base,
             asked,

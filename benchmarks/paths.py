@@ -91,9 +91,9 @@ def in_fresh_process(path: str, case: str, options: argparse.Namespace) -> dict:
 
 def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     """Updates of LoRA DPO in bfloat16 by one path."""
-    from accord.environment.settings import settle
+    from accord.environment.settings import apply_env_defaults
 
-    settle()
+    apply_env_defaults()
     import psutil
 
     from accord.config.schema import TrainConfig
@@ -102,7 +102,7 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     from accord.data.trees import Limits, encode
     from accord.distributed.world import ALONE
     from accord.engine.optimizer import Optimizer
-    from accord.engine.step import Batch, Learner, accumulate
+    from accord.engine.step import Batch, UpdateContext, accumulate
     from accord.forward import logps
     from accord.forward.choose import Forward, choose
     from accord.forward.layout import pack
@@ -125,7 +125,7 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     if path == "apart":  # a pair's answers still share their prompt
         logps.pack = partial(pack, share=0)
     forward = Forward(model, "oracle" if path == "oracle" else "tree", "", 0.0)
-    learner = Learner(forward, resolve("dpo"), AdaptersOff(forward), BUDGET, 0)
+    learner = UpdateContext(forward, resolve("dpo"), AdaptersOff(forward), BUDGET, 0)
     optimizer = Optimizer(model.trainable(), TrainConfig(warmup=0), 1e-4, repeats)
     peak, process, running = [0], psutil.Process(), [True]
 

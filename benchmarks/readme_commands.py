@@ -184,7 +184,12 @@ def files() -> dict[str, str]:
     recipe["train"] = small
     own = {"data": {"train": "prompts.jsonl", "held_out": "others.jsonl"}}
     # of a model that says nothing, answers differ in their number of words and hardly in sentiment
-    own["rollouts"] = {"k": 4, "max_new_tokens": 16, "rewards": ["length"], "held_out_k": 1}
+    own["rollouts"] = {
+        "num_generations": 4,
+        "max_new_tokens": 16,
+        "rewards": ["length"],
+        "num_generations_eval": 1,
+    }
     trl = {"loss_type": "sigmoid", "beta": 0.1, "use_peft": True, "model_name_or_path": "smollm2"}
     trl |= {"dataset_name": "pairs.jsonl", "max_steps": 2, "trainer": "dpo", "bf16": False}
     axolotl = {"rl": "dpo", "base_model": "smollm2", "adapter": "lora", "micro_batch_size": 8}

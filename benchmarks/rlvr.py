@@ -182,10 +182,10 @@ def fresh(run: Path, batches: list[int]) -> dict:
 
 def repetition(run: Path, batch: int) -> list[float]:
     """Of each answer of a batch, the share of it that says again what it has said."""
-    from accord.evaluate.probe import repeated
+    from accord.evaluate.probe import repeated_share
 
     body = json.loads((run / f"rollouts/{batch:06}.json").read_text().splitlines()[1])
-    return [repeated(answer["tokens"]) for answer in body["answers"]]
+    return [repeated_share(answer["tokens"]) for answer in body["answers"]]
 
 
 # ---------------------------------------------------------------- what a model meets

@@ -82,9 +82,9 @@ def main() -> None:
 
 def warm_up() -> None:
     """Import all that a child will need, once."""
-    from accord.environment.settings import settle
+    from accord.environment.settings import apply_env_defaults
 
-    settle()
+    apply_env_defaults()
     import peft  # noqa: F401
     import torch
     import transformers.models.llama.modeling_llama  # noqa: F401

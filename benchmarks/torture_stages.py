@@ -43,7 +43,7 @@ VOLATILE = {
     "command",
 }
 TRAIN = {"steps": 2, "batch_size": 4, "learning_rate": 0.003}
-ROLLOUTS = {"k": 2, "max_new_tokens": 4, "held_out_k": 1}
+ROLLOUTS = {"num_generations": 2, "max_new_tokens": 4, "num_generations_eval": 1}
 
 
 def main() -> None:

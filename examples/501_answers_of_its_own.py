@@ -22,7 +22,7 @@ for method in ("grpo", "dpo"):
         output=fresh(f"own-answers-{method}"),
         set={
             "rollouts.rewards": ["length=-1"],
-            "rollouts.k": 4,
+            "rollouts.num_generations": 4,
             "rollouts.max_new_tokens": 24,
             "evaluate.every": 0,
             "monitor.samples": 0,

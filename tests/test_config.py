@@ -97,7 +97,7 @@ def test_every_permission_is_asked_for():
         {},
         {"objective": {"name": "ipo", "beta": 0.2, "normalize": "sequence_sum"}},
         {"model": {"lora": None}},
-        {"train": {"betas": [0.9, 0.95], "clip": None, "epochs": 1.5}, "allow": ["hub"]},
+        {"train": {"betas": [0.9, 0.95], "max_grad_norm": None, "epochs": 1.5}, "allow": ["hub"]},
         {"data": {"train": "é.jsonl", "columns": {"prompt": "question"}}, "output": "runs/1"},
     ],
     ids=["defaults", "objective", "all-weights", "train", "data"],
@@ -204,7 +204,7 @@ def test_every_problem_is_a_line():
         ("model.lora=false", ["model", "lora"], False),
         ("data.columns={prompt: q}", ["data", "columns"], {"prompt": "q"}),
         ("output=a=b", ["output"], "a=b"),
-        ("train.clip=", ["train", "clip"], None),
+        ("train.max_grad_norm=", ["train", "max_grad_norm"], None),
     ],
 )
 def test_assignments(text, path, value):

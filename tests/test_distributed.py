@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training.worlds import GONE, in_world
 
-from accord.distributed.world import ALONE, World, deal, in_order, joined, take_device
+from accord.distributed.world import (
+    ALONE,
+    World,
+    balance_by_tokens,
+    join_world,
+    restore_order,
+    take_device,
+)
 from accord.environment.settings import ranks
 from accord.runs.signals import Stop
 from accord.types import Interrupted, Refused, UsageError
@@ -19,7 +26,7 @@ from accord.types import Interrupted, Refused, UsageError
 
 @given(st.lists(st.integers(1, 500), max_size=40), st.integers(1, 9))
 def test_every_row_goes_to_one_rank(weights, size):
-    shares = deal(weights, size)
+    shares = balance_by_tokens(weights, size)
     assert len(shares) == size and sorted(i for share in shares for i in share) == list(
         range(len(weights))
     )
@@ -31,16 +38,16 @@ def test_every_row_goes_to_one_rank(weights, size):
 
 def test_deal_by_hand():
     """7 · 5+1 · 4+3: the heaviest first, each to the rank with the least so far."""
-    assert deal([3, 5, 7, 1, 4], 3) == [[2], [1, 3], [0, 4]]
-    assert deal([3, 5, 7, 1, 4], 1) == [[0, 1, 2, 3, 4]]
-    assert deal([2], 3) == [[0], [], []]
+    assert balance_by_tokens([3, 5, 7, 1, 4], 3) == [[2], [1, 3], [0, 4]]
+    assert balance_by_tokens([3, 5, 7, 1, 4], 1) == [[0, 1, 2, 3, 4]]
+    assert balance_by_tokens([2], 3) == [[0], [], []]
 
 
 def test_tables_come_back_in_order():
     """A rank without rows has no columns."""
     pieces = [{"row": torch.tensor([12, 10])}, {}, {"row": torch.tensor([11])}]
-    assert in_order(pieces, [2, 0, 1])["row"].tolist() == [10, 11, 12]
-    assert in_order([{}], []) == {}
+    assert restore_order(pieces, [2, 0, 1])["row"].tolist() == [10, 11, 12]
+    assert restore_order([{}], []) == {}
 
 
 @pytest.mark.parametrize("rows", [[10, 11], [10, 11, 12, 12]])
@@ -51,7 +58,7 @@ def test_rows_that_did_not_come_back_are_missed(rows):
     with pytest.raises(
         Refused, match=f"dealt 3 rows, and {len(rows)} came back \\(row\\): a micro-batch was lost"
     ):
-        in_order([{"row": torch.tensor(rows)}], [2, 0, 1])
+        restore_order([{"row": torch.tensor(rows)}], [2, 0, 1])
 
 
 def test_company_in_lockstep_only():
@@ -60,13 +67,13 @@ def test_company_in_lockstep_only():
     """
     dealt = [["a", "b", "c"], ["d"]]
     assert World(1, 2).passes(dealt) == ["d"]
-    assert World(1, 2, lockstep=True).passes(dealt) == ["d", None, None]
+    assert World(1, 2, sharded=True).passes(dealt) == ["d", None, None]
 
 
 def test_alone_does_everything_itself():
     """No message, no copy: the very objects come back."""
     table, tensor = {"x": torch.ones(2)}, torch.ones(3)
-    assert ALONE.together(lambda: table)[0] is table and ALONE.from_first(table) is table
+    assert ALONE.gather_or_raise(lambda: table)[0] is table and ALONE.from_first(table) is table
     assert ALONE.on_first(lambda: tensor) is tensor and ALONE.agree(lambda: tensor) is tensor
     ALONE.sum([tensor])
     assert tensor.tolist() == [1, 1, 1] and ALONE.gather(3) == [3]
@@ -93,8 +100,8 @@ def test_what_torchrun_says(told, expected, monkeypatch):
 
 def everything():
     """One of each exchange, from a world of three."""
-    with joined() as world:
-        answers = world.together(lambda: {"rank": torch.tensor([world.rank] * world.rank)})
+    with join_world() as world:
+        answers = world.gather_or_raise(lambda: {"rank": torch.tensor([world.rank] * world.rank)})
         total = [torch.full((2, 2), float(world.rank + 1)), torch.arange(3.0)]
         world.sum(total)
         sent = world.from_first(
@@ -133,7 +140,7 @@ def test_every_exchange(tmp_path, monkeypatch):
 
 def failing(kind):
     """Rank 1 fails, one level further in than the others wait."""
-    with joined() as world:
+    with join_world() as world:
 
         def work():
             if world.rank == 1:
@@ -153,7 +160,7 @@ def test_one_rank_fails_for_all(kind, name, tmp_path):
     """
     answers = in_world(3, tmp_path, failing, kind)
     for rank in (0, 2):
-        assert answers[rank]["error"] == name and answers[rank]["everywhere"]
+        assert answers[rank]["error"] == name and answers[rank]["on_all_ranks"]
         assert (
             answers[rank]["says"].startswith("rank 1 of 3 (")
             and "the tokens are wrong" in answers[rank]["says"]
@@ -165,12 +172,12 @@ def test_one_rank_fails_for_all(kind, name, tmp_path):
             "error": name,
             "says": "the tokens are wrong",
             "code": kind.code,
-            "everywhere": True,
+            "on_all_ranks": True,
         }
 
 
 def dying(who):
-    with joined() as world:
+    with join_world() as world:
         world.gather(0)
         if world.rank in who:
             os.kill(os.getpid(), signal.SIGKILL)
@@ -188,7 +195,7 @@ def test_who_is_gone(who, tmp_path):
         assert [f"rank {n} of 3 (" in answers[r]["says"] for n in range(3)] == [
             n in who for n in range(3)
         ]
-        assert answers[r]["everywhere"] == (r != left[0])
+        assert answers[r]["on_all_ranks"] == (r != left[0])
 
 
 def test_a_device_for_each_rank(monkeypatch):

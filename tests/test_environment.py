@@ -12,7 +12,7 @@ import pytest
 
 from accord.cli.app import _run
 from accord.environment import settings
-from accord.environment.settings import DROPPED, LOG, warn_once, warnings_kept, warnings_of_command
+from accord.environment.settings import DROPPED, LOG, keep_warnings, warn_once, warnings_of_command
 from accord.errors import AccordWarning
 
 
@@ -83,7 +83,7 @@ def test_all_of_it_reaches_a_terminal_without_us(on_stderr):
 def test_a_library_writes_into_the_file_once(on_stderr, tmp_path):
     before = logging.StreamHandler.emit, warnings.showwarning
     with python_shows_warnings():
-        with warnings_kept(tmp_path / LOG):
+        with keep_warnings(tmp_path / LOG):
             library_noise()
             library_noise()
         assert on_stderr.readouterr().err == ""
@@ -100,14 +100,14 @@ def test_a_library_writes_into_the_file_once(on_stderr, tmp_path):
 
 
 def test_no_file_without_a_warning(tmp_path):
-    with warnings_kept(tmp_path / LOG):
+    with keep_warnings(tmp_path / LOG):
         pass
     assert not list(tmp_path.iterdir())
 
 
 def test_after_an_error_all_is_as_before(tmp_path):
     before = logging.StreamHandler.emit, warnings.showwarning, list(settings._keepers)
-    with pytest.raises(ZeroDivisionError), warnings_kept(tmp_path / LOG), warnings_of_command():
+    with pytest.raises(ZeroDivisionError), keep_warnings(tmp_path / LOG), warnings_of_command():
         raise ZeroDivisionError
     assert (logging.StreamHandler.emit, warnings.showwarning, settings._keepers) == before
 
@@ -127,10 +127,10 @@ def test_a_command_says_it_at_its_end(on_stderr):
 def test_what_a_run_has_in_its_file_is_not_said_again(on_stderr, tmp_path):
     """A run inside a command: the file has it. Where it cannot be written, the command does."""
     with python_shows_warnings(), warnings_of_command():
-        with warnings_kept(tmp_path / LOG):
+        with keep_warnings(tmp_path / LOG):
             library_noise()
             warn_once("something of ours")
-        with warnings_kept(tmp_path / "no such folder" / LOG):
+        with keep_warnings(tmp_path / "no such folder" / LOG):
             warnings.warn("lost otherwise", UserWarning, stacklevel=2)
     said = on_stderr.readouterr().err.splitlines()
     assert said[0] == "! something of ours" and len(said) == 2 and "lost otherwise" in said[1]
@@ -147,7 +147,7 @@ def test_other_ranks_are_silent(on_stderr, monkeypatch):
 def test_dropped_by_name(on_stderr, tmp_path):
     """Each with its reason; and nothing else."""
     assert all(DROPPED.values())
-    with python_shows_warnings(), warnings_kept(tmp_path / LOG):
+    with python_shows_warnings(), keep_warnings(tmp_path / LOG):
         warnings.warn("`is_gradient_checkpointing` is deprecated", FutureWarning, stacklevel=2)
     assert not (tmp_path / LOG).exists()
 
@@ -157,7 +157,7 @@ def test_loggers_of_a_users_own_program_are_left_alone(on_stderr, tmp_path):
     handler = logging.StreamHandler(sys.stderr)
     own.addHandler(handler)
     try:
-        with warnings_kept(tmp_path / LOG):
+        with keep_warnings(tmp_path / LOG):
             own.warning("my own line")
     finally:
         own.removeHandler(handler)
@@ -166,13 +166,13 @@ def test_loggers_of_a_users_own_program_are_left_alone(on_stderr, tmp_path):
 
 def test_a_record_that_cannot_be_formatted_stops_nothing(on_stderr, tmp_path, monkeypatch):
     monkeypatch.setattr(logging, "raiseExceptions", False)
-    with warnings_kept(tmp_path / LOG):
+    with keep_warnings(tmp_path / LOG):
         logging.getLogger("peft").warning("%d", "no number")
 
 
 def test_python_callers_get_a_warning_of_python(tmp_path):
     """Inside a run too, by its class, so that they can filter it."""
-    with pytest.warns(AccordWarning, match="something of ours"), warnings_kept(tmp_path / LOG):
+    with pytest.warns(AccordWarning, match="something of ours"), keep_warnings(tmp_path / LOG):
         warn_once("something of ours")
     assert "something of ours" in (tmp_path / LOG).read_text()
 
@@ -187,13 +187,13 @@ def test_a_run_shows_nothing_of_it_in_its_display(
     from accord.training import loop
     from accord.training.run import start
 
-    update = loop.update
+    update = loop.make_update
 
     def noisy(*arguments, **keywords):
         library_noise()
         return update(*arguments, **keywords)
 
-    monkeypatch.setattr(loop, "update", noisy)
+    monkeypatch.setattr(loop, "make_update", noisy)
     made = schema.make_config(
         {
             "model": {"name": str(tiny_folder), "dtype": "float32"},

@@ -175,7 +175,7 @@ def test_before_the_ranks_meet_the_first_speaks_for_all(second_rank, monkeypatch
 
 
 def test_a_rank_that_alone_knows_speaks(second_rank, capsys, tmp_path):
-    with pytest.raises(ZeroDivisionError) as raised, faults.logged_in(tmp_path):
+    with pytest.raises(ZeroDivisionError) as raised, faults.log_faults_in(tmp_path):
         raise ZeroDivisionError("x")
     code, said = ended(raised.value, capsys)
     assert code == 1 and "rank 1 of 2: accord" in said
@@ -236,13 +236,13 @@ def test_a_package_that_is_not_installed(accord, rows):
 def test_what_is_no_package_of_ours_is_a_bug():
     """A user's module, and accord's own."""
     for name in ("accord.nothing", "__main__"):
-        assert faults.in_words(ModuleNotFoundError("x", name=name)) is None
-    assert faults.in_words(AttributeError("x", name="y", obj=object())) is None
-    assert faults.in_words(AttributeError("x", name="y", obj=faults)) is None
+        assert faults.as_accord_error(ModuleNotFoundError("x", name=name)) is None
+    assert faults.as_accord_error(AttributeError("x", name="y", obj=object())) is None
+    assert faults.as_accord_error(AttributeError("x", name="y", obj=faults)) is None
 
 
 def test_a_python_without_a_part_of_itself():
-    said = faults.in_words(ModuleNotFoundError("No module named '_ctypes'", name="_ctypes"))
+    said = faults.as_accord_error(ModuleNotFoundError("No module named '_ctypes'", name="_ctypes"))
     assert isinstance(said, UsageError) and "lacks its own module _ctypes" in str(said)
 
 
@@ -261,7 +261,7 @@ def test_a_python_without_a_part_of_itself():
     ],
 )
 def test_a_disk_that_cannot_be_written(error):
-    said = faults.in_words(error)
+    said = faults.as_accord_error(error)
     assert isinstance(said, CheckpointError) and said.code == 6
     assert ("\n" not in str(said) and str(error.args[-1])[:7] in str(said)) or "disk" in str(said)
 
@@ -273,12 +273,12 @@ def test_the_cause_counts_too():
         except OSError as error:
             raise ValueError("cannot save") from error
     except ValueError as error:
-        assert isinstance(faults.in_words(error), CheckpointError)
+        assert isinstance(faults.as_accord_error(error), CheckpointError)
 
 
 def test_an_os_error_of_a_library_is_a_bug():
-    assert faults.in_words(OSError("something")) is None
-    assert faults.in_words(OSError(errno.EINVAL, "Invalid argument")) is None
+    assert faults.as_accord_error(OSError("something")) is None
+    assert faults.as_accord_error(OSError(errno.EINVAL, "Invalid argument")) is None
 
 
 def test_no_home(accord):
@@ -340,4 +340,4 @@ def test_a_wrong_flag_ends_in_words(accord):
 
 
 def test_a_bug_has_its_own_code():
-    assert Bug.code == 1 and faults.in_words(Bug("x")).code == 1
+    assert Bug.code == 1 and faults.as_accord_error(Bug("x")).code == 1

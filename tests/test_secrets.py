@@ -12,7 +12,7 @@ from conftest import pair_rows, write_rows
 
 from accord.cli.app import _command
 from accord.config.build import build
-from accord.environment.redaction import redacted
+from accord.environment.redaction import redact
 from accord.errors import UsageError
 
 PLANTED = {
@@ -160,7 +160,7 @@ def test_a_secret_without_a_shape_is_known_by_its_variable(monkeypatch):
         UsageError, match=r"output holds what looks like a secret \('runs/\*\*\*'\)"
     ):
         build(data="x.jsonl", output=f"runs/{PLANTED['WANDB_API_KEY']}")
-    assert redacted(f"a {PLANTED['WANDB_API_KEY']} b") == "a *** b"
+    assert redact(f"a {PLANTED['WANDB_API_KEY']} b") == "a *** b"
 
 
 def test_the_recorded_command(monkeypatch):
@@ -179,5 +179,5 @@ def test_ordinary_words_are_no_secrets(monkeypatch):
         "https://host/data",
         "/home/me/ghp_x",
     ):
-        assert redacted(plain) == plain
+        assert redact(plain) == plain
         build(data=plain)

@@ -21,20 +21,20 @@ def pins(text: str) -> dict[str, str]:
 @pytest.mark.skipif(not CONSTRAINTS.is_file(), reason="constraints.txt is not there yet")
 def test_the_package_carries_what_constraints_say():
     copied = "cp constraints.txt src/accord/environment/tested_versions.txt"
-    assert pins(CONSTRAINTS.read_text()) == versions.tested(), copied
+    assert pins(CONSTRAINTS.read_text()) == versions.tested_versions(), copied
 
 
 def test_the_private_attributes_were_seen_in_the_versions_that_are_tested():
-    known = versions.tested()
+    known = versions.tested_versions()
     for name, (_, newest) in compat.TESTED.items():
         assert known[name] == newest, name
 
 
 def test_what_accord_requires_is_known_and_can_be_installed():
-    required = versions.required()
+    required = versions.required_bounds()
     if not required:
         pytest.skip("accord is not installed as a package here")
-    known = versions.tested()
+    known = versions.tested_versions()
     for name in required.keys() - {"datasets"}:  # of an installation before it was dropped
         assert name in known, name
         __import__(versions.module_of(name))
@@ -44,11 +44,11 @@ def test_what_accord_requires_is_known_and_can_be_installed():
 def test_a_requirement_is_read_with_its_bounds(monkeypatch):
     lines = ["Torch<3,>=2.11", "PyYAML (>=6)", 'trl==1.16.0; extra == "bench"', "typer"]
     monkeypatch.setattr(versions.metadata, "requires", lambda name: lines)
-    assert versions.required() == {"torch": "<3,>=2.11", "pyyaml": ">=6", "typer": ""}
+    assert versions.required_bounds() == {"torch": "<3,>=2.11", "pyyaml": ">=6", "typer": ""}
 
 
 def test_the_commands():
-    torch = versions.tested()["torch"]
+    torch = versions.tested_versions()["torch"]
     assert versions.install(["torch", "unknown"]) == f"pip install torch=={torch} unknown"
     assert versions.install(["torch"], again=True) == (
         f"pip install --force-reinstall --no-deps torch=={torch}"

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from accord.environment import variables
-from accord.environment.variables import chosen, require_known
+from accord.environment.variables import chosen_settings, require_known
 from accord.errors import UsageError
 
 WRONG = {
@@ -75,4 +75,4 @@ def test_what_is_chosen(monkeypatch):
     for name in (*variables.flags(), *variables.THREADS):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
-    assert chosen() == {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    assert chosen_settings() == {"ONEDNN_MAX_CPU_ISA": "AVX2"}

@@ -51,5 +51,5 @@ def facts(folder: RunFolder) -> Facts:
         config.train.learning_rate,
         width,
         objective.at_reference,
-        config.train.clip,
+        config.train.max_grad_norm,
     )

@@ -31,8 +31,8 @@ from pathlib import Path
 
 import torch
 
-from accord.environment.versions import installed
-from accord.models.embedded import embedded_folder, quiet
+from accord.environment.versions import installed_versions
+from accord.models.embedded import embedded_folder, without_progress_bars
 from benchmarks.silentbench import accord_side, trl_side
 from benchmarks.silentbench.clean import FAMILIES, RUNS
 from benchmarks.silentbench.fault import Fault, Outcome
@@ -65,7 +65,7 @@ def main() -> None:
     torch.set_num_threads(1)
     asked.output.parent.mkdir(parents=True, exist_ok=True)
     parts, kinds = set(asked.parts.split(",")), set(asked.kinds.split(","))
-    with tempfile.TemporaryDirectory() as folder, quiet():
+    with tempfile.TemporaryDirectory() as folder, without_progress_bars():
         bench = Bench(
             Path(folder), Asked([only.lower() for only in asked.only], parts, kinds), asked.output
         )
@@ -122,7 +122,7 @@ class Bench:
         ]
         clean = [self.results["clean"][name] for name in RUNS if name in self.results["clean"]]
         # without TRL its side is kept from the results that are there
-        versions = installed(("torch", "transformers", "peft", "trl"))
+        versions = installed_versions(("torch", "transformers", "peft", "trl"))
         return {
             "versions": versions,
             "counts": counts(faults, clean),

@@ -195,7 +195,10 @@ def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
         problems: list[str] = []
         try:
             used = same_run(
-                checkpoint.verified(run / "checkpoints", problems), ready, RunFolder(run), problems
+                checkpoint.verified_checkpoints(run / "checkpoints", problems),
+                ready,
+                RunFolder(run),
+                problems,
             ).step
         except AccordError as error:
             used, problems = 0, [str(error)]

@@ -4,7 +4,7 @@ as a broken package does, ends in words as well.
 
 from __future__ import annotations
 
-from accord.environment.faults import guarded
+from accord.environment.faults import run_guarded
 
 
 def main() -> None:
@@ -15,7 +15,7 @@ def main() -> None:
 
         app()
 
-    guarded(run)
+    run_guarded(run)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,12 @@ class AccordError(Exception):
 
     code = 2
     # whether every rank of a run raises it, so that the first one's word is enough
-    everywhere = False
+    on_all_ranks = False
 
-    def going_on(self, text: str) -> AccordError:
+    def with_hint(self, text: str) -> AccordError:
         """The same failure with more said about it."""
         error = type(self)(f"{self} {text}")
-        error.everywhere = self.everywhere
+        error.on_all_ranks = self.on_all_ranks
         return error
 
     def __str__(self) -> str:

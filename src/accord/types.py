@@ -45,12 +45,12 @@ __all__ = [
     "LabelledLogps",
     "Logps",
     "LossOutput",
-    "Numbers",
     "Origin",
     "Pair",
     "PairLogps",
     "PairScores",
     "PeerLost",
+    "PerCompletion",
     "Refused",
     "Rollout",
     "RowLogps",
@@ -181,7 +181,7 @@ class Rollout(Tree):
 
 
 @dataclass(frozen=True)
-class Numbers:
+class PerCompletion:
     """One number for each of N completions, and how many tokens it has: what a forward pass hands
     to an objective.
     """
@@ -205,7 +205,7 @@ class Numbers:
 
 
 @dataclass(frozen=True)
-class Logps(Numbers):
+class Logps(PerCompletion):
     """Log-probs of N completions: the sum over their tokens, in nats, and how many tokens there
     were.
 
@@ -220,7 +220,7 @@ class Logps(Numbers):
 
 
 @dataclass(frozen=True)
-class Scores(Numbers):
+class Scores(PerCompletion):
     """What a reward model's head says of N completions. One token of each is read, its last, so the
     sum is of one term.
 

@@ -12,14 +12,14 @@ from accord.auditing.fix import Options, fix
 from accord.auditing.run import audit
 from accord.auditing.scan import scan
 from accord.auditing.split import held_out_rows, split
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.types import DataError, UsageError
 
 
 def cleaned(tmp_path, rows, **options):
     """The rows that --fix writes, and its account."""
     path = write(tmp_path / "data.jsonl", rows)
-    with located(path) as source:
+    with locate(path) as source:
         account = fix(scan(path), source, tmp_path / "out.jsonl", Options(**options))
     written = [json.loads(line) for line in (tmp_path / "out.jsonl").open(encoding="utf-8")]
     removed = [json.loads(line) for line in (tmp_path / "out.removed.jsonl").open(encoding="utf-8")]

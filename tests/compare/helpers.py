@@ -30,7 +30,9 @@ def recipe(folder: Path, pairs: str, held_out: str | None, **fields) -> Config:
 
 def starts(folder: Path) -> Counter:
     """How often each cell was begun anew."""
-    return Counter(entry["cell"] for entry in cells.logged(folder) if entry["what"] == "started")
+    return Counter(
+        entry["cell"] for entry in cells.logged_sessions(folder) if entry["what"] == "started"
+    )
 
 
 def steady(record: dict) -> dict:

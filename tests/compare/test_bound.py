@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from accord.campaign.compare.bound import ENOUGH, best_of, by_prompt, frontier_bound, tilted
+from accord.campaign.compare.bound import ENOUGH, best_of, by_prompt, frontier_bound, tilt
 from accord.campaign.compare.frontier import Point, over_optimised, steps_of
 from accord.campaign.compare.measure import Measured
 from accord.types import UsageError
@@ -28,7 +28,7 @@ def exact(beta):
 def test_tilted_finds_the_enumerated_optimum(beta):
     """20,000 answers drawn from the reference give the reward and KL of the optimum."""
     drawn = np.random.default_rng(0).choice(REWARDS, p=REFERENCE, size=(1, 20_000))
-    found = tilted(drawn, beta)
+    found = tilt(drawn, beta)
     reward, kl = exact(beta)
     assert found["reward"][0] == pytest.approx(reward, abs=0.03) and found["kl"][
         0
@@ -38,7 +38,7 @@ def test_tilted_finds_the_enumerated_optimum(beta):
 def test_nothing_beats_it():
     """Any other policy over the answers with that KL has less reward: searched for with scipy."""
     uniform = np.full(5, 0.2)
-    found = tilted(REWARDS[None], 0.7)
+    found = tilt(REWARDS[None], 0.7)
     kl = found["kl"][0]
 
     def policy(x):

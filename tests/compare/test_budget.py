@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from accord.campaign.compare.budget import falling, read_off, recommend, require_beta
+from accord.campaign.compare.budget import is_falling, read_off, recommend, require_beta
 from accord.campaign.compare.contenders import Contender
 from accord.types import UsageError
 
@@ -43,8 +43,8 @@ def test_beyond_points():
 
 
 def test_noise_that_rises_is_pooled():
-    assert falling(np.array([5.0, 2.0, 4.0, 1.0])).tolist() == [5, 3, 3, 1]
-    assert falling(np.array([1.0, 2.0, 3.0])).tolist() == [2, 2, 2]
+    assert is_falling(np.array([5.0, 2.0, 4.0, 1.0])).tolist() == [5, 3, 3, 1]
+    assert is_falling(np.array([1.0, 2.0, 3.0])).tolist() == [2, 2, 2]
 
 
 def test_recommended():

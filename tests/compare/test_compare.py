@@ -107,7 +107,9 @@ def test_stopped_and_run_again(straight, tiny_folder, files, tmp_path, monkeypat
     assert steady(record) == steady(straight[1])
     assert starts(tmp_path / "out") == {"dpo-seed0": 1, "kto-seed0": 1, "sft-seed0": 1}
     resumed = [
-        entry["cell"] for entry in cells.logged(tmp_path / "out") if entry["what"] == "resumed"
+        entry["cell"]
+        for entry in cells.logged_sessions(tmp_path / "out")
+        if entry["what"] == "resumed"
     ]
     assert resumed == ["kto-seed0"]
 
@@ -338,17 +340,17 @@ def test_a_grid_is_a_product(base):
         "beta=0.1 learning_rate=1e-4",
         "beta=0.1 learning_rate=1e-3",
     ]
-    last = contenders.changed(base, points[5].changes)
+    last = contenders.with_change(base, points[5].changes)
     assert len(points) == 6 and (last.objective["beta"], last.train.learning_rate) == (0.2, 1e-2)
 
 
 def test_a_recipe_s_options_are_its_own_method_s(base):
     """β and learning rate of the recipe's dpo are not ipo's."""
-    own = contenders.changed(
+    own = contenders.with_change(
         base, {"objective": {"name": "dpo", "beta": 0.3}, "train.learning_rate": 1e-3}
     )
     dpo, ipo = (
-        contenders.changed(own, point.changes) for point in contenders.methods(own, "dpo,ipo")
+        contenders.with_change(own, point.changes) for point in contenders.methods(own, "dpo,ipo")
     )
     assert (dpo.objective, dpo.train.learning_rate) == ({"name": "dpo", "beta": 0.3}, 1e-3)
     assert (ipo.objective, ipo.train.learning_rate) == ({"name": "ipo"}, None)
@@ -376,7 +378,7 @@ def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
 def test_a_folder_that_was_just_begun(tmp_path):
     """Killed before the first row was written whole: that is no folder of someone else's."""
     (tmp_path / "out/.staging-data").mkdir(parents=True)
-    assert run.opened(str(tmp_path / "out")) == tmp_path / "out"
+    assert run.open_comparison(str(tmp_path / "out")) == tmp_path / "out"
 
 
 def test_folders_that_are_not_a_comparison_s(straight, base, tmp_path):
@@ -386,7 +388,7 @@ def test_folders_that_are_not_a_comparison_s(straight, base, tmp_path):
     with pytest.raises(UsageError, match="a run or a file stands there"):
         compare(base, "dpo", asked(straight[0] / "cells/dpo-seed0"), SILENT)
     with (
-        run.working(str(tmp_path / "busy")),
+        run.campaign_lock(str(tmp_path / "busy")),
         pytest.raises(CheckpointError, match="another process"),
     ):
         compare(base, "dpo", asked(tmp_path / "busy"), SILENT)

@@ -1,6 +1,6 @@
 """Estimates, settings and points as the pages show them."""
 
-from accord.evaluate.intervals import interval
+from accord.evaluate.intervals import format_short_interval
 from accord.pages.comparison import settings, told
 from accord.pages.scatter import HEIGHT, WIDTH, Dot, scatter
 
@@ -10,10 +10,10 @@ def estimate(value, low, high) -> dict:
 
 
 def test_intervals_with_a_minus_sign_can_be_read():
-    assert interval(estimate(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
-    assert interval(estimate(0.5, -0.25, 0.75)) == "0.500 (-0.250 to 0.750)"
-    assert interval(estimate(-12.0, -13.0, -11.0)) == "-12.0 (-13.0 to -11.0)"
-    assert interval(None) == "–"
+    assert format_short_interval(estimate(0.5, 0.25, 0.75)) == "0.500 (0.250–0.750)"
+    assert format_short_interval(estimate(0.5, -0.25, 0.75)) == "0.500 (-0.250 to 0.750)"
+    assert format_short_interval(estimate(-12.0, -13.0, -11.0)) == "-12.0 (-13.0 to -11.0)"
+    assert format_short_interval(None) == "–"
 
 
 def test_a_line_may_break_before_an_interval_alone():

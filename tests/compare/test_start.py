@@ -9,10 +9,10 @@ from compare.helpers import SILENT
 from conftest import pair_rows, write_rows
 from training.helpers import run
 
-from accord.assess.opened import open_model, open_start, still_inside
+from accord.assess.opened import open_model, open_start_of, still_inside
 from accord.campaign.compare.contenders import Cell
-from accord.campaign.compare.measure import Bench, Questions
-from accord.evaluate.probe import Start, divergences
+from accord.campaign.compare.measure import ModelMeasurer, Questions
+from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward
 from accord.runs.folder import RunFolder
 from accord.sampling.local import sample
@@ -39,11 +39,11 @@ def test_kl_is_to_the_start(reference, inside, tiny_folder, tmp_path):
     opened = open_model(str(second.folder))
     assert still_inside(opened.model, config) == inside
     (tmp_path / "prompts.txt").write_text("What is red?\nWho sat on the mat?\n")
-    bench = Bench(
+    bench = ModelMeasurer(
         tmp_path / "bench", config, Questions(None, str(tmp_path / "prompts.txt"), 2, 2, 4), SILENT
     )
     measured = bench.of(Cell("dpo", 0, config))
-    start = open_start(config)
+    start = open_start_of(config)
     repeated = [
         start.template.question((Turn("user", text),))
         for text in ("What is red?", "Who sat on the mat?")
@@ -53,7 +53,10 @@ def test_kl_is_to_the_start(reference, inside, tiny_folder, tmp_path):
         opened.model.network, opened.model.tokenizer, repeated, max_new_tokens=4, seed=0
     )
     kl = divergences(
-        opened.model, repeated, samples, Start(Forward(start.model, "padded", "", 0.0), nullcontext)
+        opened.model,
+        repeated,
+        samples,
+        KLReference(Forward(start.model, "padded", "", 0.0), nullcontext),
     )
     assert measured.kl == pytest.approx(kl, abs=1e-4) and max(kl) > 1e-3
     again = bench.start(Cell("dpo", 0, config))

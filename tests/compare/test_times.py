@@ -114,4 +114,4 @@ def test_a_line_torn_by_a_kill_takes_no_other_along(tmp_path):
     with (tmp_path / cells.LOG).open("a") as file:
         file.write('{"cell": "dpo", "wh')
     cells.log(tmp_path, {"cell": "ipo", "what": "started"})
-    assert [entry["cell"] for entry in cells.logged(tmp_path)] == [None, "ipo"]
+    assert [entry["cell"] for entry in cells.logged_sessions(tmp_path)] == [None, "ipo"]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import pytest
 
-from accord.campaign.compare.verdict import said, summed_up
+from accord.campaign.compare.verdict import summary_sentence, verdict_sentence
 
 
 def judged(one: str, other: str, value: float, adjusted: float) -> dict:
@@ -33,7 +33,7 @@ ENTRIES = [
 
 
 def test_those_better_than_the_same_share_a_sentence():
-    assert summed_up(ENTRIES) == [
+    assert summary_sentence(ENTRIES) == [
         "dpo and ipo are better than orpo and sft, by 0.160 to 0.200, adjusted p at most 0.0254",
         "sft is better than orpo, by 0.120, adjusted p 0.04",
         "not to be told apart: dpo and ipo",
@@ -41,14 +41,16 @@ def test_those_better_than_the_same_share_a_sentence():
 
 
 def test_a_difference_is_told_from_the_winner_on():
-    assert "sft is better than orpo by 0.120 (0.020 to 0.220), adjusted p 0.04" in said(ENTRIES)
+    assert "sft is better than orpo by 0.120 (0.020 to 0.220), adjusted p 0.04" in verdict_sentence(
+        ENTRIES
+    )
 
 
 @pytest.mark.parametrize("entries", [[], [judged("a", "b", 0.3, 0.5)]])
 def test_where_nobody_is_better_nobody_is_said_to_be(entries):
     assert (
-        summed_up(entries)
-        == said(entries)
+        summary_sentence(entries)
+        == verdict_sentence(entries)
         == ([] if not entries else ["not to be told apart: a and b"])
     )
 
@@ -56,6 +58,10 @@ def test_where_nobody_is_better_nobody_is_said_to_be(entries):
 def test_where_no_two_can_be_told_apart():
     """Said once, not fifteen times; against one rule, each name stays."""
     alike = [judged(one, other, 0.1, 1.0) for one, other in (("a", "b"), ("a", "c"), ("b", "c"))]
-    assert said(alike) == summed_up(alike) == ["no two of them can be told apart: a, b and c"]
+    assert (
+        verdict_sentence(alike)
+        == summary_sentence(alike)
+        == ["no two of them can be told apart: a, b and c"]
+    )
     rule = [judged(one, "longer", 0.1, 1.0) for one in "ab"]
-    assert said(rule) == ["not to be told apart: a and longer; b and longer"]
+    assert verdict_sentence(rule) == ["not to be told apart: a and longer; b and longer"]

@@ -11,7 +11,7 @@ import sys
 
 import pytest
 
-from accord.data.containers import Source, located
+from accord.data.containers import Source, locate
 from accord.data.ledger import RowError
 from accord.types import DataError
 
@@ -26,7 +26,7 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 def rows_of(path, limit=4_000_000):
     """[(line, row)], with the reason in the place of a row that could not be read."""
-    with located(path) as source:
+    with locate(path) as source:
         return [
             (line, row.reason if isinstance(row, RowError) else row)
             for line, row in source.rows(limit)
@@ -131,12 +131,12 @@ def test_a_saved_dataset_of_splits(tmp_path):
 def test_a_saved_dataset_that_is_not_whole(tmp_path):
     datasets = pytest.importorskip("datasets")
     datasets.Dataset.from_list(ROWS).save_to_disk(tmp_path / "set")
-    with located(tmp_path / "set") as source:
+    with locate(tmp_path / "set") as source:
         before = source.digest()
     (file,) = (tmp_path / "set").glob("*.arrow")
     kept = file.read_bytes()
     file.write_bytes(kept[: len(kept) // 2])
-    with located(tmp_path / "set") as source:
+    with locate(tmp_path / "set") as source:
         assert source.digest() != before
     with pytest.raises(DataError, match="damaged or cut short"):
         rows_of(tmp_path / "set")
@@ -354,5 +354,5 @@ def test_rows_are_read_as_they_are_asked_for(tmp_path):
 
 def test_digest_is_of_the_files_bytes(tmp_path):
     path = written(tmp_path, "d.gz", gzip.compress(JSONL))
-    with located(path) as source:
+    with locate(path) as source:
         assert source.digest() == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -7,7 +7,7 @@ import pytest
 from conftest import pair_rows, write_rows
 
 from accord.data.read import read
-from accord.data.roundtrip_checks import faithful, markers
+from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.templates import make_template
 from accord.data.trees import Limits, encode
 
@@ -36,7 +36,11 @@ def encoded(tokenizer, tmp_path):
 
 def found(encoding, template, stops=None) -> dict:
     stops = [template.tokenizer.eos_token_id] if stops is None else stops
-    return {f.check: f for f in faithful(encoding, template, stops, 0.001) if f.verdict != "ok"}
+    return {
+        f.check: f
+        for f in roundtrip_findings(encoding, template, stops, 0.001)
+        if f.verdict != "ok"
+    }
 
 
 def test_silent_on_clean_rows(encoded):
@@ -87,12 +91,13 @@ def test_columns_that_are_exchanged_on_purpose(tokenizer, tmp_path):
     template = make_template(tokenizer, "auto")
     encoding = encode(dataset.examples, template, Limits(512))
     checks = {
-        f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001, columns)
+        f.check: f
+        for f in roundtrip_findings(encoding, template, [tokenizer.eos_token_id], 0.001, columns)
     }
     assert checks["data.sides"].verdict == "ok"
-    assert {f.check: f for f in faithful(encoding, template, [tokenizer.eos_token_id], 0.001)}[
-        "data.sides"
-    ].refused
+    assert {
+        f.check: f for f in roundtrip_findings(encoding, template, [tokenizer.eos_token_id], 0.001)
+    }["data.sides"].refused
 
 
 def test_an_end_that_generation_does_not_hear(encoded):

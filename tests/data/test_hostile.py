@@ -16,7 +16,7 @@ import pytest
 from pyarrow import ipc, parquet
 
 from accord.data import compression
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.ledger import RowError
 from accord.data.read import read
 from accord.types import DataError
@@ -52,7 +52,7 @@ def written(tmp_path):
 
 
 def rows_of(path, limit=4_000_000):
-    with located(path) as source:
+    with locate(path) as source:
         return [
             (line, row.reason if isinstance(row, RowError) else row)
             for line, row in source.rows(limit)

@@ -15,9 +15,9 @@ from transformers.models.llama import modeling_llama
 
 from accord.compat import cache_of
 from accord.sampling import onednn_weights as packing
-from accord.sampling.decoding import Copied, Shared, decoding
+from accord.sampling.decoding import Copied, Shared, begin_decoding
 from accord.sampling.local import sample
-from accord.sampling.onednn_weights import packed
+from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.shared_prompt import Places, shared_cache
 
 torch.set_num_threads(1)
@@ -69,7 +69,7 @@ def as_alone(model, rows: list[tuple[int, ...]], logits: torch.Tensor) -> bool:
 def test_rows_that_share_a_prompt_are_as_if_alone():
     """Step by step; then rows leave: all of a prompt's, then all but one."""
     model, rows = llama(), list(PROMPTS)
-    with decoding(model, rows, CPU, 6) as batch:
+    with begin_decoding(model, rows, CPU, 6) as batch:
         assert as_alone(model, rows, batch.logits)
         # positions among those that are left
         for step, kept in enumerate([None, None, [0, 1, 2, 3, 5, 6], [4, 1, 2], [0]]):
@@ -100,7 +100,7 @@ def own_attention(model):
 
 @torch.no_grad()
 def test_prompts_are_held_once():
-    with decoding(llama(), [A] * 8, CPU, 6) as batch:
+    with begin_decoding(llama(), [A] * 8, CPU, 6) as batch:
         batch.step(torch.arange(8))
         layer = batch.way.cache.layers[0]
         assert layer.prompt[0].shape == (1, 2, 3, 4) and layer.keys.shape == (8, 2, 1, 4)
@@ -109,7 +109,7 @@ def test_prompts_are_held_once():
 @torch.no_grad()
 def test_rows_that_end_at_their_first_token_take_their_prompt_along():
     model = llama()
-    with decoding(model, PROMPTS, CPU, 6) as batch:
+    with begin_decoding(model, PROMPTS, CPU, 6) as batch:
         batch.keep(torch.tensor([1, 4, 5]))  # no row of A
         logits = batch.step(torch.tensor([7, 8, 9]))
         assert type(batch.way) is Shared
@@ -124,7 +124,7 @@ def test_rows_that_end_at_their_first_token_take_their_prompt_along():
 @torch.no_grad()
 def test_copies_where_sharing_saves_nothing(prompts):
     model = llama()
-    with decoding(model, prompts, CPU, 4) as batch:
+    with begin_decoding(model, prompts, CPU, 4) as batch:
         logits = batch.step(torch.full((len(prompts),), 7))
         assert type(batch.way) is Copied
     assert as_alone(model, [(*prompt, 7) for prompt in prompts], logits)
@@ -176,7 +176,7 @@ def gemma2() -> Gemma2ForCausalLM:
 @torch.no_grad()
 def test_a_model_that_asks_for_more_keeps_its_own_attention():
     model = gemma2()
-    with decoding(model, PROMPTS, CPU, 4) as batch:
+    with begin_decoding(model, PROMPTS, CPU, 4) as batch:
         logits = batch.step(torch.full((7,), 7))
         assert type(batch.way) is Copied and model.config._attn_implementation == "eager"
     assert as_alone(model, [(*prompt, 7) for prompt in PROMPTS], logits)
@@ -192,7 +192,7 @@ def test_a_model_with_an_attention_of_its_own_is_found_out(monkeypatch):
         modeling_llama.ALL_ATTENTION_FUNCTIONS, "get_interface", lambda name, default: own
     )
     model = llama(attn_implementation="eager")
-    with decoding(model, PROMPTS, CPU, 4) as batch:
+    with begin_decoding(model, PROMPTS, CPU, 4) as batch:
         logits = batch.step(torch.full((7,), 7))
         assert type(batch.way) is Copied
     assert as_alone(model, [(*prompt, 7) for prompt in PROMPTS], logits)
@@ -218,7 +218,7 @@ def test_the_cache_goes_with_the_batch():
     """Without waiting for the garbage collector: it may be most of the memory."""
     gc.disable()
     try:
-        with decoding(llama(), PROMPTS, CPU, 4) as batch:
+        with begin_decoding(llama(), PROMPTS, CPU, 4) as batch:
             batch.step(torch.full((7,), 7))
             held = weakref.ref(batch.way.cache.layers[0])
         del batch
@@ -255,24 +255,24 @@ def test_blocked_weights_give_the_same_numbers():
     with torch.random.fork_rng():
         torch.nn.init.normal_(model.model.layers[0].self_attn.q_proj.bias)
     own = model(ids).logits
-    with pytest.raises(ZeroDivisionError), packed(model, 64) as count:
+    with pytest.raises(ZeroDivisionError), packed_weights(model, 64) as count:
         assert count == 15  # seven in each of two layers, and the head
         assert_allclose(model(ids).logits.float(), own.float(), atol=0.02 * own.abs().max().item())
         raise ZeroDivisionError
     assert not any("forward" in vars(layer) for layer in model.modules())
     model.lm_head.weight.zero_()
     assert not model(ids).logits.any()
-    with packed(model.float(), 64) as count:
+    with packed_weights(model.float(), 64) as count:
         assert count == 0
 
 
 @needs_kernels
 def test_few_tokens_or_large_weights_are_not_worth_it(monkeypatch):
     model = llama().to(torch.bfloat16)
-    with packed(model, packing.TOKENS - 1) as count:
+    with packed_weights(model, packing.TOKENS - 1) as count:
         assert count == 0
     monkeypatch.setattr(packing, "AT_MOST", 1_000)
-    with packed(model, 64) as count:
+    with packed_weights(model, 64) as count:
         assert count == 0
 
 
@@ -287,7 +287,7 @@ def test_an_adapted_layer_keeps_its_adapter():
         own = model(ids).logits
         with model.disable_adapter():
             bare = model(ids).logits
-        with packed(model, 64) as count:
+        with packed_weights(model, 64) as count:
             assert count == 15 and torch.allclose(
                 model(ids).logits, own, atol=0.03 * own.abs().max().item()
             )
@@ -301,7 +301,7 @@ def test_weights_of_another_kind_are_left_alone():
     layer.weight = torch.nn.Parameter(
         layer.weight.detach().as_subclass(type("Part", (torch.Tensor,), {}))
     )
-    with packed(torch.nn.Sequential(layer), 64) as count:
+    with packed_weights(torch.nn.Sequential(layer), 64) as count:
         assert count == 0
 
 
@@ -313,7 +313,7 @@ def test_kernels_that_compute_something_else_are_not_used(monkeypatch):
         lambda weight, bias, x: -torch.nn.functional.linear(x, torch.ones(37, 16, dtype=x.dtype)),
     )
     model = torch.nn.Sequential(torch.nn.Linear(16, 37)).to(torch.bfloat16)
-    with packed(model, 64) as count:
+    with packed_weights(model, 64) as count:
         assert count == 0
 
 

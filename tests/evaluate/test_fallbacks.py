@@ -314,7 +314,7 @@ def torch_product(weight, bias, x):
 
 def test_sound_kernels_are_used_without_a_word(model, network, kernels):
     model = model.to(torch.bfloat16)
-    with packing.packed(model, TOKENS) as count:
+    with packing.packed_weights(model, TOKENS) as count:
         assert count == 15
     wanted = plain_answers(network.to(torch.bfloat16), ONCE)
     network.to(torch.float32)

@@ -4,7 +4,13 @@ import pytest
 import torch
 from training.helpers import ready_for
 
-from accord.evaluate.probe import Start, divergences, figures, repeated, spread
+from accord.evaluate.probe import (
+    KLReference,
+    distribution_metrics,
+    divergences,
+    repeated_share,
+    sample_metrics,
+)
 from accord.sampling.local import Sample
 
 
@@ -18,16 +24,18 @@ def test_figures_by_hand():
     """
     samples = [said(1, 2, 3), said(1, 2, 3, 4, 1, 2, 3, 4, ended=False), said(9, text=" \n")]
     expected = {"tokens": 4.0, "repeated": 1 / 15, "ended": 2 / 3, "empty": 1 / 3, "longer": 0.5}
-    assert figures(samples) == pytest.approx(expected)  # against themselves: each a tie
+    assert sample_metrics(samples) == pytest.approx(expected)  # against themselves: each a tie
     # longer, as long, shorter
-    assert figures(samples, before=[2, 8, 5])["longer"] == pytest.approx(1.5 / 3)
+    assert sample_metrics(samples, before=[2, 8, 5])["longer"] == pytest.approx(1.5 / 3)
     with pytest.raises(ValueError):
-        figures(samples, before=[2, 8])
+        sample_metrics(samples, before=[2, 8])
 
 
 def test_repeated():
-    assert repeated((1, 2, 3, 4, 1, 2, 3, 4)) == pytest.approx(1 / 5)  # 5 grams, one of them twice
-    assert repeated((1, 2, 3)) == 0 and repeated((7,) * 10) == pytest.approx(6 / 7)
+    assert repeated_share((1, 2, 3, 4, 1, 2, 3, 4)) == pytest.approx(
+        1 / 5
+    )  # 5 grams, one of them twice
+    assert repeated_share((1, 2, 3)) == 0 and repeated_share((7,) * 10) == pytest.approx(6 / 7)
 
 
 def test_spread_by_hand(tiny_folder, pairs_file):
@@ -37,8 +45,8 @@ def test_spread_by_hand(tiny_folder, pairs_file):
         for p in ready.model.trainable().values():
             p.add_(0.05)
     prompt, answer = ready.rows.trees[0].prompt, ready.rows.trees[0].completions[0]
-    start = Start.of(ready.learner.forward, ready.learner.reference)
-    got = spread(ready.model, [prompt], [Sample(answer, "", True, 0.0)], start)
+    start = KLReference.of(ready.learner.forward, ready.learner.reference)
+    got = distribution_metrics(ready.model, [prompt], [Sample(answer, "", True, 0.0)], start)
     kl, entropy, top = 0.0, 0.0, 0.0
     for i in range(len(answer)):
         ids = torch.tensor([(*prompt, *answer[:i])])
@@ -54,7 +62,9 @@ def test_spread_by_hand(tiny_folder, pairs_file):
         "entropy": pytest.approx(entropy, rel=1e-4),
         "top1": pytest.approx(top, rel=1e-4),
     }
-    assert "kl" not in spread(ready.model, [prompt], [Sample(answer, "", True, 0.0)], None)
+    assert "kl" not in distribution_metrics(
+        ready.model, [prompt], [Sample(answer, "", True, 0.0)], None
+    )
 
 
 def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
@@ -65,14 +75,14 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
     with torch.no_grad():
         for p in ready.model.trainable().values():
             p.add_(0.05)
-    start = Start.of(ready.learner.forward, ready.learner.reference)
+    start = KLReference.of(ready.learner.forward, ready.learner.reference)
     prompts = [tree.prompt for tree in ready.rows.trees[:2]]
     samples = [
         said(*ready.rows.trees[0].completions[0]),
         said(*ready.rows.trees[1].completions[0][:2]),
     ]
     alone = [
-        spread(ready.model, [prompt], [sample], start)
+        distribution_metrics(ready.model, [prompt], [sample], start)
         for prompt, sample in zip(prompts, samples, strict=True)
     ]
     assert divergences(ready.model, prompts, samples, start) == pytest.approx(
@@ -80,7 +90,7 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
     )
     assert alone[0]["kl"] > alone[1]["kl"] > 0
     both, lengths = (
-        spread(ready.model, prompts, samples, start),
+        distribution_metrics(ready.model, prompts, samples, start),
         [len(sample.tokens) for sample in samples],
     )
     # an answer counts as one
@@ -89,7 +99,7 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
         assert both[name] == pytest.approx(
             sum(one[name] * n for one, n in zip(alone, lengths, strict=True)) / sum(lengths)
         )
-    for figure in (divergences, spread):
+    for figure in (divergences, distribution_metrics):
         with pytest.raises(ValueError):
             figure(ready.model, prompts, samples[:1], start)
 
@@ -97,7 +107,8 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
 def test_what_training_started_from(tiny_folder, pairs_file):
     frozen = ready_for(tiny_folder, pairs_file, lora=False, reference="frozen")
     assert (
-        Start.of(frozen.learner.forward, frozen.learner.reference).forward.model is not frozen.model
+        KLReference.of(frozen.learner.forward, frozen.learner.reference).forward.model
+        is not frozen.model
     )
     cached = ready_for(tiny_folder, pairs_file, lora=False, reference="cached")
-    assert Start.of(cached.learner.forward, cached.learner.reference) is None
+    assert KLReference.of(cached.learner.forward, cached.learner.reference) is None

@@ -10,7 +10,7 @@ from accord.evaluate.intervals import (
     accuracy,
     bootstrap_difference,
     bootstrap_mean,
-    told,
+    format_interval,
     wilson,
 )
 
@@ -52,24 +52,28 @@ def test_repeating_every_row_does_not_narrow_the_interval():
     """Ten copies of a pair are one pair's worth of evidence, once they are named as one cluster."""
     margins = np.array([1.0] * 30 + [-1.0] * 10)
     copies, prompts = np.repeat(margins, 10), np.repeat(np.arange(40), 10)
-    alone, blind, told = accuracy(margins), accuracy(copies), accuracy(copies, clusters=prompts)
+    alone, blind, clustered = (
+        accuracy(margins),
+        accuracy(copies),
+        accuracy(copies, clusters=prompts),
+    )
     assert blind.high - blind.low < 0.4 * (alone.high - alone.low)
     # t and 39/40 instead of z and 1
-    assert told.high - told.low == pytest.approx(alone.high - alone.low, rel=0.06)
-    assert told.n == 400
+    assert clustered.high - clustered.low == pytest.approx(alone.high - alone.low, rel=0.06)
+    assert clustered.n == 400
 
 
 def test_clusters_of_one_row_each_are_rows():
     margins = np.array([1.0] * 300 + [-1.0] * 100)
-    plain, told = accuracy(margins), accuracy(margins, clusters=range(400))
-    assert_allclose((told.low, told.high), (plain.low, plain.high), atol=2e-3)
+    plain, clustered = accuracy(margins), accuracy(margins, clusters=range(400))
+    assert_allclose((clustered.low, clustered.high), (plain.low, plain.high), atol=2e-3)
 
 
 def test_all_right_is_not_certain():
     """Without any spread the clusters are what is counted, and one cluster says nothing."""
-    told = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
+    clustered = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
     # t with 9 degrees is wider than z
-    assert told.high == 1.0 and told.low < accuracy([1.0] * 10).low
+    assert clustered.high == 1.0 and clustered.low < accuracy([1.0] * 10).low
     assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
 
 
@@ -102,14 +106,14 @@ def test_accuracy_covers_the_truth_in_19_of_20_samples():
     without.
     """
     rng, prompts = np.random.default_rng(0), np.repeat(np.arange(60), 5)
-    told = blind = 0
+    clustered = blind = 0
     for _ in range(400):
         lean = rng.beta(1.6, 0.4, 60)[prompts]  # mean .8, rows of one prompt correlated by 1/3
         margins = np.where(rng.random(300) < lean, 1.0, -1.0)
         with_clusters, without = accuracy(margins, clusters=prompts), accuracy(margins)
-        told += with_clusters.low <= 0.8 <= with_clusters.high
+        clustered += with_clusters.low <= 0.8 <= with_clusters.high
         blind += without.low <= 0.8 <= without.high
-    assert 0.92 <= told / 400 <= 0.98
+    assert 0.92 <= clustered / 400 <= 0.98
     assert blind / 400 < 0.88
 
 
@@ -128,9 +132,13 @@ def test_bootstrap_draws_whole_clusters():
     and means.
     """
     values = np.random.default_rng(2).normal(size=50)
-    told = bootstrap_mean(np.repeat(values, 10), clusters=np.repeat(np.arange(50), 10).tolist())
+    clustered = bootstrap_mean(
+        np.repeat(values, 10), clusters=np.repeat(np.arange(50), 10).tolist()
+    )
     alone = bootstrap_mean(values)
-    assert_allclose((told.value, told.low, told.high), (alone.value, alone.low, alone.high))
+    assert_allclose(
+        (clustered.value, clustered.low, clustered.high), (alone.value, alone.low, alone.high)
+    )
 
 
 def test_bootstrap_weighs_a_cluster_by_its_rows():
@@ -195,8 +203,8 @@ def test_of_one_cluster_no_interval_is_known():
     assert found.low == -np.inf and found.high == np.inf
     assert found.as_dict() == {"value": pytest.approx(0.5), "low": None, "high": None, "n": 3}
     assert (
-        told(found.as_dict()) == "0.500 (interval not known)"
-        and told(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1, "–") == "1.0 (0.5–2.0)"
+        format_interval(found.as_dict()) == "0.500 (interval not known)"
+        and format_interval(Estimate(1.0, 0.5, 2.0, 9).as_dict(), 1, "–") == "1.0 (0.5–2.0)"
     )
 
 

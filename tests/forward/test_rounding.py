@@ -12,7 +12,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from accord.forward import attention, rounding
 from accord.forward.choose import choose
-from accord.forward.rounding import CEILING, FLOOR, Bounds, allowed_mean, bounds, measured
+from accord.forward.rounding import CEILING, FLOOR, Bounds, allowed_mean, bounds, measure_rounding
 from accord.types import Logps
 from accord.verify.independent import sums_by_definition
 
@@ -36,7 +36,7 @@ def test_limits_are_in_order(dtype):
     ids=["nothing", "everything", "not-finite", "between"],
 )
 def test_a_measurement_counts_between_floor_and_ceiling(found, expected, monkeypatch):
-    monkeypatch.setattr(rounding, "measured", lambda model, probe: found)
+    monkeypatch.setattr(rounding, "measure_rounding", lambda model, probe: found)
     got = bounds(tiny(), some_trees())
     assert math.isclose(got.token, expected.token)
     assert math.isclose(got.answer, expected.answer)
@@ -52,7 +52,7 @@ def test_every_family_is_measured_within_float32(family):
     state = torch.get_rng_state()
     found = bounds(model, trees)
     assert found.token <= CEILING[torch.float32].token
-    assert measured(model, trees).token < CEILING[torch.float32].token
+    assert measure_rounding(model, trees).token < CEILING[torch.float32].token
     assert model.network.config._attn_implementation == before
     assert torch.equal(torch.get_rng_state(), state)
 
@@ -66,7 +66,7 @@ def test_the_measurement_runs_none_of_the_code_that_it_bounds(monkeypatch):
 
     ALL_ATTENTION_FUNCTIONS.register(attention.NAME, never)
     try:
-        assert math.isfinite(measured(model, trees).token)
+        assert math.isfinite(measure_rounding(model, trees).token)
     finally:
         attention.register()
 
@@ -83,7 +83,7 @@ def test_answers_come_back_in_their_order():
 
 def test_bfloat16_is_measured_in_nats_and_float32_is_not_loosened_by_it():
     trees = some_trees()
-    low, high = (measured(tiny("llama", dtype), trees).token for dtype in DTYPES)
+    low, high = (measure_rounding(tiny("llama", dtype), trees).token for dtype in DTYPES)
     assert 0 < low < 1e-4 < high
 
 

@@ -14,7 +14,7 @@ import accord
 from accord.engine import memory
 from accord.sampling.local import sample
 from accord.types import Interrupted
-from accord.verify.doctor import examine
+from accord.verify.doctor import run_checks
 
 COMPARED = ("loss", "logps/chosen", "logps/rejected", "rewards/chosen", "grad_norm", "entropy")
 
@@ -153,5 +153,5 @@ def test_samples_are_a_cpus(device, tiny_folder):
 
 
 def test_the_doctor_finds_this_machine_healthy(device):
-    report = examine(str(device), "auto")
+    report = run_checks(str(device), "auto")
     assert report.healthy, [f"{f.check}: {f.says}" for f in report.findings if f.refused]

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from accord.config.schema import Config, make_config
 from accord.errors import AccordError, UsageError
 from accord.migrate.reading import To
-from accord.migrate.run import TOOLS, arguments, imported
+from accord.migrate.run import TOOLS, arguments, import_settings
 from accord.objectives import resolve
 
 AXOLOTL = """
@@ -66,7 +66,7 @@ def read(tmp_path):
     def settings(text, name="settings.yaml", **more):
         file = tmp_path / name
         file.write_text(text)
-        return imported(str(file), **more)
+        return import_settings(str(file), **more)
 
     return settings
 
@@ -96,7 +96,7 @@ def test_axolotl(read):
             "warmup": 20.0,
             "learning_rate": 2e-4,
             "schedule": "cosine",
-            "clip": 1.0,
+            "max_grad_norm": 1.0,
             "seed": 42,
             "weight_decay": 0.0,
         },
@@ -451,7 +451,7 @@ def test_no_value_ends_in_a_traceback(tool, tmp_path):
         }
         file.write_text(yaml.safe_dump(settings))
         try:
-            imported(str(file), tool).yaml()
+            import_settings(str(file), tool).yaml()
             read_as_recipes += 1
         except AccordError:
             pass

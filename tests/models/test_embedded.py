@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from accord.models import embedded
-from accord.models.embedded import RECORD, embedded_folder, quiet
+from accord.models.embedded import RECORD, embedded_folder, without_progress_bars
 from accord.types import CheckpointError, UsageError
 
 torch.set_num_threads(1)
@@ -124,7 +124,7 @@ def test_quiet_restores_what_was_set():
     from transformers.utils import logging
 
     logging.set_verbosity_info()
-    with pytest.raises(KeyError), quiet():
+    with pytest.raises(KeyError), without_progress_bars():
         assert logging.get_verbosity() == logging.ERROR and not logging.is_progress_bar_enabled()
         raise KeyError
     assert logging.get_verbosity() == logging.INFO and logging.is_progress_bar_enabled()
@@ -143,7 +143,7 @@ def smollm2():
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = embedded_folder()
-    with quiet():
+    with without_progress_bars():
         return (
             folder,
             AutoTokenizer.from_pretrained(folder),

@@ -12,7 +12,13 @@ from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, dpo_on_exact_pref
 from oracles import policy_gradient as oracle
 
 from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, kl_terms, value_losses
-from accord.rollouts.advantages import gae, group_advantages, kl_penalised, leave_one_out, spread
+from accord.rollouts.advantages import (
+    gae,
+    group_advantages,
+    kl_penalised,
+    leave_one_out,
+    spread_over_tokens,
+)
 from accord.types import UsageError
 
 OPTIONS = {"dr_grpo": {"max_tokens": 7.0}}
@@ -318,7 +324,10 @@ def test_samples_land_there_too(name):
         advantages = advantages_of(name, rewards, groups, rewards.mean().expand(total))
         for _ in range(1 if name in ("rloo", "reinforce") else 2):
             given = Rollouts(
-                torch.log_softmax(logits, 0)[arms], old[arms], spread(advantages, ones), ones
+                torch.log_softmax(logits, 0)[arms],
+                old[arms],
+                spread_over_tokens(advantages, ones),
+                ones,
             )
             options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
             optimizer.zero_grad()

@@ -13,7 +13,7 @@ from accord.rollouts.advantages import (
     kl_penalised,
     leave_one_out,
     on_last_token,
-    spread,
+    spread_over_tokens,
     summed,
     whiten,
 )
@@ -42,7 +42,7 @@ def test_the_kl_penalty_is_on_every_token_and_the_reward_on_the_last():
     torch.testing.assert_close(
         summed(got, COUNT), tensor(1, 2, 3) - 0.5 * summed(logps - reference, COUNT)
     )
-    assert spread(tensor(1, 2, 3), COUNT).tolist() == [1, 1, 1, 2, 3, 3, 3, 3]
+    assert spread_over_tokens(tensor(1, 2, 3), COUNT).tolist() == [1, 1, 1, 2, 3, 3, 3, 3]
 
 
 @pytest.mark.parametrize(("gamma", "lam"), [(1.0, 0.95), (0.9, 0.5), (1.0, 1.0), (0.97, 0.0)])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from accord.rewards.constraints import CHECKS, constraints
 from accord.rewards.function import PATIENCE, Function
-from accord.rewards.load import load_rewards, weighed
+from accord.rewards.load import load_rewards, parse_weighted
 from accord.rewards.reward import Rewards, Weighted
 from accord.rewards.verify import final_answer, final_number, too_long
 from accord.types import Turn, UsageError
@@ -364,10 +364,11 @@ def test_a_regular_expression_that_never_ends_is_bounded(monkeypatch):
 def test_a_folder_is_a_name_whatever_stands_in_it(tmp_path):
     """A run's folder may well be called lr=1e-4."""
     (tmp_path / "lr=1").mkdir()
-    assert weighed(str(tmp_path / "lr=1")) == (str(tmp_path / "lr=1"), 1.0)
-    assert weighed(str(tmp_path / "lr=1") + "=0.5") == (str(tmp_path / "lr=1"), 0.5) and weighed(
-        "length=-2"
-    ) == ("length", -2.0)
+    assert parse_weighted(str(tmp_path / "lr=1")) == (str(tmp_path / "lr=1"), 1.0)
+    assert parse_weighted(str(tmp_path / "lr=1") + "=0.5") == (
+        str(tmp_path / "lr=1"),
+        0.5,
+    ) and parse_weighted("length=-2") == ("length", -2.0)
 
 
 def test_weighted_sums_by_name():

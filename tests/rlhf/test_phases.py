@@ -27,7 +27,7 @@ def test_each_phase_goes_on_from_the_tuned_model(tmp_path):
     """The policy from the adapter, so that its frozen copy is the reference; the reward model from
     the merged model.
     """
-    read = recipe(tmp_path, gold="vader", ppo={"rollouts": {"k": 8}})
+    read = recipe(tmp_path, gold="vader", ppo={"rollouts": {"num_generations": 8}})
     sft, reward, ppo, dpo = (read.config(phase, HERE, 5) for phase in PHASES)
     assert [c.objective["name"] for c in (sft, reward, ppo, dpo)] == [
         "sft",
@@ -48,7 +48,7 @@ def test_each_phase_goes_on_from_the_tuned_model(tmp_path):
         None,
     )
     assert ppo.model == dpo.model and (ppo.model.name, ppo.model.adapter) == ("m", "d/sft/adapter")
-    assert (ppo.rollouts.rewards, ppo.rollouts.gold, ppo.rollouts.k) == (
+    assert (ppo.rollouts.rewards, ppo.rollouts.gold, ppo.rollouts.num_generations) == (
         ["d/reward_model/merged"],
         ["vader"],
         8,
@@ -100,9 +100,17 @@ def test_hyper_parameters_are_counted_as_they_were_set(tmp_path):
     read = recipe(
         tmp_path,
         train={"steps": 3, "seed": 1},
-        ppo={"objective": {"name": "ppo", "beta": 0.1}, "rollouts": {"k": 2, "held_out_k": 1}},
+        ppo={
+            "objective": {"name": "ppo", "beta": 0.1},
+            "rollouts": {"num_generations": 2, "num_generations_eval": 1},
+        },
     )
-    assert read.options(PPO) == ["model.lora.rank", "objective.beta", "rollouts.k", "train.steps"]
+    assert read.options(PPO) == [
+        "model.lora.rank",
+        "objective.beta",
+        "rollouts.num_generations",
+        "train.steps",
+    ]
     assert read.options(DPO) == ["model.lora.rank", "train.steps"]
     assert knobs(read.config(DPO, HERE, 0)) == ["objective.beta", "objective.label_smoothing"]
     found = knobs(read.config(PPO, HERE, 0))
@@ -110,8 +118,8 @@ def test_hyper_parameters_are_counted_as_they_were_set(tmp_path):
         "objective.clip",
         "objective.lam",
         "objective.value_weight",
-        "rollouts.k",
-        "rollouts.passes",
+        "rollouts.num_generations",
+        "rollouts.num_iterations",
     } <= set(found)
     # what answers are judged by trains nothing, and what is refused for a policy gradient is no
     # choice
@@ -157,7 +165,11 @@ BAD = {
         {},
         "objective: say it in the section of its phase",
     ),
-    "rollouts for all": ({"rollouts": {"k": 2}}, {}, "rollouts: say it in the section"),
+    "rollouts for all": (
+        {"rollouts": {"num_generations": 2}},
+        {},
+        "rollouts: say it in the section",
+    ),
     "a phase that is a word": ({"ppo": "fast"}, {}, "ppo: expected a section"),
     "a section that does nothing": (
         {"sft": {"train": {"steps": 1}}},

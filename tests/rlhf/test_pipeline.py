@@ -41,7 +41,10 @@ def recipe(tiny_folder, tmp_path_factory):
         "checkpoint": {"every": 1},
         "monitor": {"samples": 0, "audit_rows": 0},
         "evaluate": {"every": 1},
-        "ppo": {"objective": {"beta": 0.1}, "rollouts": {"k": 2, "max_new_tokens": 5}},
+        "ppo": {
+            "objective": {"beta": 0.1},
+            "rollouts": {"num_generations": 2, "max_new_tokens": 5},
+        },
     }
     (folder / "recipe.json").write_text(json.dumps(raw))
     return str(folder / "recipe.json")
@@ -56,7 +59,7 @@ def stubbed(config, display, command):
     its name.
     """
     if config.objective["name"] != "ppo":
-        return stages.carry_out(config, display, command)
+        return stages.train_or_resume(config, display, command)
     staging = Path(config.output).with_name("copy")
     shutil.rmtree(staging, ignore_errors=True)
     shutil.copytree(
@@ -131,9 +134,9 @@ def test_what_is_in_memory_and_what_was_set(whole):
     assert set(dpo["models"]["roles"]) == {"policy", "reference"} and dpo["models"]["networks"] == 1
     assert ppo["models"]["roles"]["value head"] == 4 * 33
     assert 0 < dpo["models"]["roles"]["reference"] < dpo["models"]["roles"]["policy"] / 2
-    assert {"objective.beta", "rollouts.k"} <= set(ppo["hyper_parameters"]["set"]) - set(
-        dpo["hyper_parameters"]["set"]
-    )
+    assert {"objective.beta", "rollouts.num_generations"} <= set(
+        ppo["hyper_parameters"]["set"]
+    ) - set(dpo["hyper_parameters"]["set"])
     ways = record["ways"]
     assert (
         ways["rlhf"]["phases"],
@@ -150,11 +153,11 @@ def test_what_is_in_memory_and_what_was_set(whole):
 
 # Where one life after the other ends: (module, function, which call of it in that life).
 DEATHS = {
-    "between updates of the tuning": (loop, "update", 2),
+    "between updates of the tuning": (loop, "make_update", 2),
     "saved, its card not written": (run, "model_card", 1),
     "merging": (stages, "export_run", 1),
     "merged, not in place": (stages, "put_in_place", 1),
-    "in the reward model": (loop, "update", 1),
+    "in the reward model": (loop, "make_update", 1),
     "at the policy gradient": (shutil, "copytree", 1),
     "while answers are measured": (measured, "score_file", 2),
     "nothing but the record is missing": (pipeline, "write_json", 1),
@@ -166,13 +169,16 @@ def straight(recipe, tmp_path_factory):
     """(folder, record) with a stub in the policy gradient's place."""
     folder = tmp_path_factory.mktemp("straight") / "out"
     return folder, rlhf(
-        read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=stubbed
+        read(recipe, "ppo.rollouts.num_generations_eval=1"),
+        Terms(str(folder)),
+        SILENT,
+        carry=stubbed,
     )
 
 
 def test_deaths_cost_nothing(straight, recipe, monkeypatch):
     """Everything is there to the byte in the end, and nothing that was over is begun again."""
-    folder, asked = straight[0], read(recipe, "ppo.rollouts.held_out_k=1")
+    folder, asked = straight[0], read(recipe, "ppo.rollouts.num_generations_eval=1")
 
     def work():
         return rlhf(asked, Terms(str(folder)), SILENT, carry=stubbed)
@@ -190,18 +196,20 @@ def test_run_again_it_does_nothing_and_another_recipe_is_refused(straight, recip
     folder, record = straight
     before = contents(folder), log(folder)
     gone = lambda *_: pytest.fail("a phase was run again")  # noqa: E731
-    again = rlhf(read(recipe, "ppo.rollouts.held_out_k=1"), Terms(str(folder)), SILENT, carry=gone)
+    again = rlhf(
+        read(recipe, "ppo.rollouts.num_generations_eval=1"), Terms(str(folder)), SILENT, carry=gone
+    )
     assert steady(again) == steady(record) and (contents(folder), log(folder)) == before
     with pytest.raises(Refused, match="reward_model: train.steps: then 2, now 7"):
         rlhf(
-            read(recipe, "ppo.rollouts.held_out_k=1", "reward_model.train.steps=7"),
+            read(recipe, "ppo.rollouts.num_generations_eval=1", "reward_model.train.steps=7"),
             Terms(str(folder)),
             SILENT,
             carry=gone,
         )
     with pytest.raises(Refused, match="--gold: then length, now None"):
         rlhf(
-            read(recipe, "ppo.rollouts.held_out_k=1", gold=None),
+            read(recipe, "ppo.rollouts.num_generations_eval=1", gold=None),
             Terms(str(folder)),
             SILENT,
             carry=gone,
@@ -242,7 +250,7 @@ def answers(folder, reward, gold):
     [(1, -1, "hacked"), (1, 1, "agree"), (1, 0, "unsure"), (0, -1, "no gain"), (-1, 1, "no gain")],
 )
 def test_a_reward_that_is_played_to(reward, gold, word, tmp_path):
-    found = proxy.hacked(answers(tmp_path / "run", reward, gold))
+    found = proxy.is_hacked(answers(tmp_path / "run", reward, gold))
     assert found["verdict"] == word and found["gold_gained"]["value"] == pytest.approx(
         gold, abs=0.2
     )
@@ -268,7 +276,7 @@ def test_gold_that_falls_from_its_best(fall, word, tmp_path):
             for i in range(8)
         ],
     )
-    found = proxy.hacked(tmp_path)
+    found = proxy.is_hacked(tmp_path)
     assert (
         found["verdict"] == word
         and found["best_step"] == 8
@@ -281,7 +289,7 @@ def test_without_a_gold_reward_nothing_is_said(tmp_path):
     write_rows(
         tmp_path / "answers.jsonl", [{"step": step, "prompt": 0, "reward": 1.0} for step in (0, 1)]
     )
-    assert proxy.hacked(tmp_path) is None
+    assert proxy.is_hacked(tmp_path) is None
 
 
 def test_over_seeds(tmp_path):
@@ -319,14 +327,14 @@ def test_two_seeds_lie_beside_each_other(recipe, tmp_path, monkeypatch):
     """The first seed's phases lie in the folder itself, so that further seeds are welcome."""
     trained = []
     monkeypatch.setattr(
-        pipeline.Line,
+        pipeline.SeedPipeline,
         "train",
         lambda self: trained.append(
             (self.stage(PPO), self.config(PPO).train.seed, self.config(PPO).output)
         ),
     )
-    monkeypatch.setattr(pipeline.Line, "measure", lambda self: None)
-    monkeypatch.setattr(pipeline.Line, "record", lambda self: {"phases": {}})
+    monkeypatch.setattr(pipeline.SeedPipeline, "measure", lambda self: None)
+    monkeypatch.setattr(pipeline.SeedPipeline, "record", lambda self: {"phases": {}})
     monkeypatch.setattr(verdict, "over_seeds", lambda *_: {})
     rlhf(read(recipe), Terms(str(tmp_path / "out"), seeds=2), SILENT)
     out = (tmp_path / "out").resolve()

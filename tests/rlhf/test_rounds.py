@@ -46,7 +46,7 @@ def recipe(tiny_folder, files, **fields):
         "train.steps": 2,
         "checkpoint.every": 1,
         "monitor.audit_rows": 0,
-        "rollouts": {"rewards": ["length"], "k": 3, "max_new_tokens": 6},
+        "rollouts": {"rewards": ["length"], "num_generations": 3, "max_new_tokens": 6},
     }
     return build({}, fields=values | fields)
 
@@ -125,7 +125,7 @@ def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_fold
     folder, _ = straight
     questions = [line["prompt"] for line in json_lines(folder / "held_out.jsonl")]
     opened = open_model(str(folder / "round-2/run"))
-    from accord.campaign.rlhf.measured import start_of
+    from accord.campaign.rlhf.measured import kl_start
     from accord.types import Turn
 
     prompt = tuple(opened.template.question((Turn("user", questions[0]),)))
@@ -136,17 +136,19 @@ def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_fold
         opened.model,
         [prompt],
         drawn,
-        probe.Start(probe.Forward(opened.model, "padded", "", 0.0), opened.model.as_reference),
+        probe.KLReference(
+            probe.Forward(opened.model, "padded", "", 0.0), opened.model.as_reference
+        ),
     )
     to_first = probe.divergences(
-        opened.model, [prompt], drawn, start_of(opened, recipe(tiny_folder, files))
+        opened.model, [prompt], drawn, kl_start(opened, recipe(tiny_folder, files))
     )
     bare = open_model(str(tiny_folder), dtype="float32")
     by_hand = probe.divergences(
         opened.model,
         [prompt],
         drawn,
-        probe.Start(probe.Forward(bare.model, "padded", "", 0.0), probe.nullcontext),
+        probe.KLReference(probe.Forward(bare.model, "padded", "", 0.0), probe.nullcontext),
     )
     assert to_first == pytest.approx(by_hand, rel=1e-4) and abs(to_first[0] - to_last[0]) > 1e-4
 
@@ -157,10 +159,10 @@ DEATHS = {
     "drawing the second piece of a round's answers": (rollouts, "sample", 3),
     "drawn, not scored": (rounds, "score_file", 1),
     "while pairing": (rollouts, "write_row", 2),
-    "between updates": (loop, "update", 2),
+    "between updates": (loop, "make_update", 2),
     "saved, its card not written": (run, "model_card", 1),
     "answers measured, their rewards not": (measured, "score_file", 1),
-    "in the second round": (loop, "update", 1),
+    "in the second round": (loop, "make_update", 1),
 }
 
 
@@ -255,7 +257,9 @@ def test_references_over_rounds(straight, tiny_folder, files, tmp_path):
     work.terms, work.base = (
         Terms("x"),
         recipe(
-            tiny_folder, files, **{"reference": "cached", "train.steps": None, "rollouts.passes": 3}
+            tiny_folder,
+            files,
+            **{"reference": "cached", "train.steps": None, "rollouts.num_iterations": 3},
         ),
     )
     assert (work.config(1).reference, work.config(1).train.epochs) == ("cached", 3.0)
@@ -281,8 +285,8 @@ def test_all_weights(tiny_folder, files, tmp_path):
 BAD = {
     "no rollouts": ({"rollouts": None}, {}, "a section in the recipe"),
     "no pairs": ({"objective.name": "grpo"}, {}, "pairs of its own answers"),
-    "epochs": ({"train.steps": None, "train.epochs": 2}, {}, "rollouts.passes"),
-    "passes that do nothing": ({"rollouts.passes": 2}, {}, "would do nothing"),
+    "epochs": ({"train.steps": None, "train.epochs": 2}, {}, "rollouts.num_iterations"),
+    "passes that do nothing": ({"rollouts.num_iterations": 2}, {}, "would do nothing"),
     "unknown reference": ({}, {"reference": "second"}, "expected last, first, moving"),
     "no reference to choose": (
         {"objective.name": "simpo"},
@@ -310,7 +314,7 @@ def test_what_could_not_be_done_is_said_before_anything(case, tiny_folder, files
 def test_a_round_without_pairs_says_what_to_change(tiny_folder, files, tmp_path):
     base = recipe(tiny_folder, files, **{"rollouts.margin": 1000.0})
     heard = Heard()
-    with pytest.raises(DataError, match="rollouts.k=8"):
+    with pytest.raises(DataError, match="rollouts.num_generations=8"):
         iterate(base, Terms(str(tmp_path / "out"), 1, 4), heard)
     assert any("4: no two answers far enough apart" in line for line in heard.lines)
 
@@ -393,7 +397,9 @@ def test_the_gold_reward_has_its_options(tiny_folder, files, tmp_path):
     """
     gold = {"gold": ["too_long"], "gold_options": {"too_long": {"limit": 1, "slack": 1}}}
     asked = recipe(
-        tiny_folder, files, rollouts={"rewards": ["length"], "k": 3, "max_new_tokens": 6} | gold
+        tiny_folder,
+        files,
+        rollouts={"rewards": ["length"], "num_generations": 3, "max_new_tokens": 6} | gold,
     )
     iterate(asked, Terms(str(tmp_path / "out"), 1, 9), SILENT)
     for stage in ("start", "round-1"):

@@ -13,7 +13,7 @@ from accord.config.build import build
 from accord.runs.display import SilentDisplay
 from accord.runs.signals import Stop
 from accord.training import loop
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.setup.offline import prepare
 
 DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
@@ -24,7 +24,7 @@ def run(folder, data, output, **changes):
     return accord.train(model=str(folder), data=data, output=str(output), **DEFAULTS | changes)
 
 
-def ready_for(folder, data, *, assignments=(), allow=(), **changes) -> Ready:
+def ready_for(folder, data, *, assignments=(), allow=(), **changes) -> PreparedRun:
     """A run prepared and proved, nothing written but the reference cache."""
     config = build(
         model=str(folder), data=data, assignments=assignments, allow=allow, **DEFAULTS | changes
@@ -46,14 +46,14 @@ def metrics(result_or_path) -> list[dict]:
 def stopped_after(monkeypatch, updates: int):
     """Inside, a run is asked to stop as soon as it has made so many updates, as by a signal."""
     with monkeypatch.context() as patch:
-        update = loop.update
+        update = loop.make_update
 
         def stopping(run):
             update(run)
             if run.progress.step == updates:
                 run.stop.signal = 15
 
-        patch.setattr(loop, "update", stopping)
+        patch.setattr(loop, "make_update", stopping)
         yield
 
 

@@ -169,7 +169,7 @@ def test_no_best(tmp_path):
     with pytest.raises(CheckpointError, match="no usable checkpoint"):
         checkpoint.load(tmp_path, "best")
     (tmp_path / "BEST").write_text("../elsewhere\n")
-    assert checkpoint.pointed(tmp_path, "BEST") is None
+    assert checkpoint.pointed_checkpoint(tmp_path, "BEST") is None
 
 
 def full(*args, **kwargs):
@@ -264,10 +264,10 @@ def test_the_newest_is_the_one_of_most_steps(tmp_path):
 @pytest.mark.parametrize("content", [b"\xff\xfe", b"step-000009\n", b"", b"../elsewhere"])
 def test_a_pointer_to_nothing(content, tmp_path):
     saved(tmp_path, 1)
-    assert checkpoint.pointed(tmp_path, "LATEST") == tmp_path / "step-000001"
-    assert checkpoint.pointed(tmp_path, "BEST") is None
+    assert checkpoint.pointed_checkpoint(tmp_path, "LATEST") == tmp_path / "step-000001"
+    assert checkpoint.pointed_checkpoint(tmp_path, "BEST") is None
     (tmp_path / "LATEST").write_bytes(content)
-    assert checkpoint.pointed(tmp_path, "LATEST") is None
+    assert checkpoint.pointed_checkpoint(tmp_path, "LATEST") is None
 
 
 @pytest.mark.parametrize(

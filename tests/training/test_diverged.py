@@ -17,7 +17,7 @@ from accord.types import Diverged, Interrupted, LossOutput
 def bad_loss(monkeypatch, at, value):
     """One row's loss becomes `value` in update `at`."""
     calls = {"update": -1}
-    update, lose = loop.update, step.row_losses
+    update, lose = loop.make_update, step.row_losses
 
     def counting(run):
         calls["update"] = run.progress.step
@@ -31,26 +31,29 @@ def bad_loss(monkeypatch, at, value):
             )
         return output
 
-    monkeypatch.setattr(loop, "update", counting), monkeypatch.setattr(step, "row_losses", losing)
+    (
+        monkeypatch.setattr(loop, "make_update", counting),
+        monkeypatch.setattr(step, "row_losses", losing),
+    )
 
 
 def bad_gradient(monkeypatch, at, value):
     """A gradient becomes `value` in update `at`, though every loss is finite."""
-    update = loop.update
+    update = loop.make_update
 
     def spoiling(run):
         masters = run.ready.optimizer.masters
         if run.progress.step == at:
-            collect = masters.collect
+            collect = masters.accumulate_grads
 
             def spoil():
                 collect()
                 next(iter(masters.gradients().values())).view(-1)[0] = value
 
-            monkeypatch.setattr(masters, "collect", spoil)
+            monkeypatch.setattr(masters, "accumulate_grads", spoil)
         update(run)
 
-    monkeypatch.setattr(loop, "update", spoiling)
+    monkeypatch.setattr(loop, "make_update", spoiling)
 
 
 @pytest.mark.parametrize("spoil", [bad_loss, bad_gradient])

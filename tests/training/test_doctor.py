@@ -19,7 +19,7 @@ from accord.runs import checkpoint
 from accord.sampling import decoding, local
 from accord.types import Finding, LossOutput
 from accord.verify import doctor, doctor_libraries, rollout_proofs
-from accord.verify.doctor import examine
+from accord.verify.doctor import run_checks
 
 PARTS = (
     "libraries",
@@ -53,7 +53,7 @@ def failed(report) -> dict[str, str]:
 
 
 def test_healthy_in_both_precisions():
-    report = examine("cpu")
+    report = run_checks("cpu")
     assert failed(report) == {} and report.healthy and report.verdict.startswith("healthy")
     names = {finding.check for finding in report.findings}
     for patient in doctor.PATIENTS:
@@ -79,7 +79,7 @@ def test_names_a_wrong_objective(only, monkeypatch):
     monkeypatch.setattr(
         doctor, "row_losses", lambda *given: LossOutput(-step.row_losses(*given).losses)
     )
-    report = examine("cpu", "float32")
+    report = run_checks("cpu", "float32")
     assert (
         "sign flipped" in failed(report)["objectives"]
         and "objectives" in report.verdict
@@ -93,7 +93,7 @@ def test_names_a_wrong_gradient(only, monkeypatch):
     right = head.token_logps
     halved = lambda hidden, *rest: right(0.5 * hidden + 0.5 * hidden.detach(), *rest)  # noqa: E731
     monkeypatch.setattr("accord.forward.logps.token_logps", halved)
-    said = failed(examine("cpu", "float32"))
+    said = failed(run_checks("cpu", "float32"))
     assert (
         "step0.gradient" in said["llama, dpo (float32)"]
         and "0.5 times" in said["llama, dpo (float32)"]
@@ -111,7 +111,7 @@ def test_names_a_checkpoint_that_comes_back_otherwise(only, monkeypatch):
         )
 
     monkeypatch.setattr(checkpoint, "load", load)
-    assert set(failed(examine("cpu", "float32"))) == {"checkpoint (float32)"}
+    assert set(failed(run_checks("cpu", "float32"))) == {"checkpoint (float32)"}
 
 
 def test_names_what_is_not_repeatable(only, monkeypatch):
@@ -124,7 +124,7 @@ def test_names_what_is_not_repeatable(only, monkeypatch):
             next(iter(optimizer.masters.masters.values())).add_(1e-3 * next(seen))
 
     monkeypatch.setattr(doctor, "_update", update)
-    assert "repeatable (float32)" in failed(examine("cpu", "float32"))
+    assert "repeatable (float32)" in failed(run_checks("cpu", "float32"))
 
 
 def test_the_command(only, monkeypatch):
@@ -189,7 +189,7 @@ def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkey
     only("answered")
     monkeypatch.setattr(settings, "_warned", set())
     monkeypatch.setattr(decoding.Shared, "step", step)
-    report = examine("cpu", "float32")
+    report = run_checks("cpu", "float32")
     assert report.healthy and "1 with a warning" in report.verdict
     (warned,) = [finding for finding in report.findings if finding.verdict == "warning"]
     assert warned.check == "llama, K = 2 (float32)" and "drawn by the plain way" in warned.says
@@ -264,16 +264,16 @@ def test_unfit_where_a_model_comes_back_otherwise(only, monkeypatch):
 def test_a_failure_in_a_precision_that_no_run_takes_is_a_warning(only, monkeypatch):
     only("answered")
     monkeypatch.setattr(doctor, "pick_dtype", lambda *given: torch.float32)
-    right = doctor.answered
+    right = doctor.draw_answers
 
     def answered(family, k, device, dtype):
         return broken() if dtype == torch.bfloat16 else right(family, k, device, dtype)
 
-    monkeypatch.setattr(doctor, "answered", answered)
-    report = examine("cpu")
+    monkeypatch.setattr(doctor, "draw_answers", answered)
+    report = run_checks("cpu")
     assert report.healthy and "2 with a warning" in report.verdict
     monkeypatch.setattr(doctor, "pick_dtype", lambda *given: torch.bfloat16)
-    assert not examine("cpu").healthy  # runs take it
+    assert not run_checks("cpu").healthy  # runs take it
 
 
 # ---------------------------------------------------------------- versions
@@ -284,9 +284,9 @@ def versions(monkeypatch):
     """Two packages: what is installed, tested and allowed."""
 
     def given(have, known, allowed):
-        monkeypatch.setattr(tested, "installed", lambda names: have)
-        monkeypatch.setattr(tested, "tested", lambda: known)
-        monkeypatch.setattr(tested, "required", lambda: allowed)
+        monkeypatch.setattr(tested, "installed_versions", lambda names: have)
+        monkeypatch.setattr(tested, "tested_versions", lambda: known)
+        monkeypatch.setattr(tested, "required_bounds", lambda: allowed)
         return doctor_libraries.libraries()
 
     return given

@@ -47,14 +47,14 @@ def one_row_more(running, monkeypatch):
 
 
 def added_twice(running, monkeypatch):
-    right = optimizer.Masters.add_up
+    right = optimizer.Masters.all_reduce
 
     def twice(self, world):
         right(self, world)
         for grad in self.gradients().values():
             grad.mul_(2)
 
-    monkeypatch.setattr(optimizer.Masters, "add_up", twice)
+    monkeypatch.setattr(optimizer.Masters, "all_reduce", twice)
 
 
 def left_over(running, monkeypatch):
@@ -135,7 +135,7 @@ def test_a_reference_that_moves_otherwise(
 
 
 def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
-    right, taking, models = sample_prompts.sample, sample_prompts.take, []
+    right, taking, models = sample_prompts.sample, sample_prompts.draw_samples, []
 
     def sample(network, *rest, **options):
         with models[-1].as_reference():
@@ -143,7 +143,9 @@ def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, m
 
     monkeypatch.setattr(sample_prompts, "sample", sample)
     monkeypatch.setattr(
-        sample_prompts, "take", lambda model, *rest: models.append(model) or taking(model, *rest)
+        sample_prompts,
+        "draw_samples",
+        lambda model, *rest: models.append(model) or taking(model, *rest),
     )
     changes = {
         "learning_rate": 0.02,

@@ -12,7 +12,7 @@ from accord.engine import gradients, step
 from accord.engine.gradients import BOOKKEEPING, CEILING, FLOOR, allowed, relative
 from accord.engine.step import make_batch
 from accord.verify import gradient_proofs
-from accord.verify.gradient_proofs import Apart, gradient_findings
+from accord.verify.gradient_proofs import GradientGap, gradient_findings
 from accord.verify.preflight import noise_floor, probe
 
 METHODS = ("dpo", "ipo", "kto", "simpo", "orpo", "sft", "bradley_terry")
@@ -68,7 +68,7 @@ def test_a_gradient_that_only_one_has_counts_whole():
 )
 def test_a_multiple_is_named(factor, words):
     right = {"a": torch.arange(1.0, 7.0)}
-    apart = Apart.of({"a": factor * right["a"]}, right)
+    apart = GradientGap.of({"a": factor * right["a"]}, right)
     assert words in apart.diagnosis(1e-3) and apart.rest < 1e-6
 
 

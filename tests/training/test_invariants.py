@@ -194,14 +194,14 @@ def test_a_path_without_gradient_is_no_traceback(tiny_folder, pairs_file, tmp_pa
 
 def after(monkeypatch, updates: int, act) -> None:
     """`act(run)` just before an update, once so many were made."""
-    right = loop.update
+    right = loop.make_update
 
     def update(running):
         if running.progress.step == updates:
             act(running)
         right(running)
 
-    monkeypatch.setattr(loop, "update", update)
+    monkeypatch.setattr(loop, "make_update", update)
 
 
 def scale_embedding(running):
@@ -257,7 +257,7 @@ def test_masters_in_low_precision(tiny_folder, pairs_file, tmp_path, monkeypatch
 
 
 def test_updates_that_do_not_reach_the_network(tiny_folder, pairs_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(optimizer.Masters, "publish", lambda self: None)
+    monkeypatch.setattr(optimizer.Masters, "write_back", lambda self: None)
     assert "did not reach it" in refused(
         tiny_folder, pairs_file, tmp_path / "run", dtype="bfloat16"
     )

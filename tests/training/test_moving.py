@@ -32,7 +32,7 @@ def stepped(ready, tmp_path, steps):
     (tmp_path / "by-hand").mkdir()
     trained = Run(ready, RunFolder(tmp_path / "by-hand"), SilentDisplay(), Stop())
     for _ in range(steps):
-        loop.update(trained)
+        loop.make_update(trained)
         yield trained.progress.step
 
 

@@ -29,7 +29,7 @@ def feed(optimizer, trainable, step):
     """A gradient arrives, and one update is made."""
     for name, grad in gradient(step).items():
         trainable[name].grad = grad.to(trainable[name].dtype)
-    optimizer.masters.collect()
+    optimizer.masters.accumulate_grads()
     return optimizer.update(step, optimizer.grad_norm())
 
 
@@ -85,7 +85,7 @@ def test_bf16_weights_move_in_the_end():
     copies = []
     for step in range(80):
         trainable["w"].grad = torch.ones(1, 1, dtype=torch.bfloat16)
-        optimizer.masters.collect()
+        optimizer.masters.accumulate_grads()
         optimizer.update(step, optimizer.grad_norm())
         assert master.item() == pytest.approx(1 - 1e-4 * (step + 1), abs=1e-5)
         copies.append(trainable["w"].item())
@@ -99,10 +99,10 @@ def test_collect_adds_in_float32():
     masters = Masters(trainable)
     for value in (1.0, 2.0**-9, 2.0**-9):
         trainable["w"].grad = torch.full((1, 1), value, dtype=torch.bfloat16)
-        masters.collect()
+        masters.accumulate_grads()
         assert trainable["w"].grad is None
     assert masters.gradients()["w"].item() == 1.0 + 2.0**-8
-    masters.forget_gradients()
+    masters.zero_grad()
     assert masters.gradients() == {}
 
 

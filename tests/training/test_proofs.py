@@ -130,7 +130,7 @@ def mean_per_micro_batch(patch):
 
     def accumulate(learner, batch, masters, *, dropout=True):
         records = step.accumulate(learner, batch, masters, dropout=dropout)
-        masters.forget_gradients()
+        masters.zero_grad()
         for tree in step.shares(batch.trees, learner.micro_tokens, learner.world)[0]:
             step.accumulate(learner, replace(batch, trees=tree), masters, dropout=dropout)
         return records

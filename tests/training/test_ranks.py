@@ -22,7 +22,7 @@ from typer.testing import CliRunner
 
 import accord
 from accord.cli.app import app
-from accord.distributed.world import ALONE, World, joined
+from accord.distributed.world import ALONE, World, join_world
 from accord.engine import step
 from accord.engine.step import accumulate, make_batch
 from accord.forward.sharded import choose_parallel
@@ -62,7 +62,7 @@ def tensors(folder: Path, step: int) -> dict[str, torch.Tensor]:
 
 def gradient_of(ready, folder) -> dict:
     """The gradient of batch 1 that this rank ends with, in a file, and the records of its rows."""
-    with joined() as world:
+    with join_world() as world:
         learner = replace(ready.learner, world=world)
         records = accumulate(
             learner, make_batch(learner, 1, ready.batch_trees(1)), ready.optimizer.masters
@@ -91,7 +91,7 @@ def test_no_world_changes_the_gradient(method, tiny_folder, tmp_path):
     )
     alone = gradient_of(ready, tmp_path)
     expected = load_file(tmp_path / "gradient-1-0.safetensors")
-    ready.optimizer.masters.forget_gradients()
+    ready.optimizer.masters.zero_grad()
     for size in (2, 4, 9):
         for place, answer in enumerate(
             in_world(size, tmp_path / str(size), gradient_of, ready, tmp_path)
@@ -245,14 +245,14 @@ def stopping(tiny_folder, data, output, changes, who) -> None:
     """A run in which the rank `who` alone is asked to stop after its second update,
     as by a signal.
     """
-    update = loop.update
+    update = loop.make_update
 
     def asked(run):
         update(run)
         if run.progress.step == 2 and rank() == who:
             run.stop.signal = signal.SIGTERM
 
-    loop.update = asked
+    loop.make_update = asked
     train(tiny_folder, data, output, changes)
 
 
@@ -270,7 +270,7 @@ def test_a_checkpoint_of_two_goes_on_in_any_world(changes, tiny_folder, pairs_fi
         2, tmp_path / "0", stopping, tiny_folder, pairs_file, tmp_path / "stopped", changes, 1
     )
     for answer in answers:
-        assert answer["error"] == "Interrupted" and answer["code"] == 75 and answer["everywhere"]
+        assert answer["error"] == "Interrupted" and answer["code"] == 75 and answer["on_all_ranks"]
         assert (
             "rank 1 of 2" in answers[0]["says"]
             and "step-000002. Go on with: accord resume" in answer["says"]
@@ -367,7 +367,7 @@ def test_a_rank_that_dies_leaves_a_checkpoint(tiny_folder, pairs_file, tmp_path)
         gone == GONE
         and left["error"] == "PeerLost"
         and left["code"] == 75
-        and not left["everywhere"]
+        and not left["on_all_ranks"]
     )
     assert (
         "lost rank 1 of 2 (" in left["says"]
@@ -391,7 +391,7 @@ def test_what_the_others_cannot_save(changes, who, tiny_folder, pairs_file, tmp_
         2, tmp_path / "w", dying, tiny_folder, pairs_file, tmp_path / "run", changes, who
     )
     left = answers[1 - who]
-    assert answers[who] == GONE and left["error"] == "PeerLost" and not left["everywhere"]
+    assert answers[who] == GONE and left["error"] == "PeerLost" and not left["on_all_ranks"]
     assert f"lost rank {who} of 2 (" in left["says"] and "The newest checkpoint is" in left["says"]
     assert checkpoint.load(tmp_path / "run/checkpoints").step == 2
 
@@ -411,7 +411,7 @@ def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):
         2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, refusing
     )
     assert [a["error"] for a in answers] == ["Refused", "Refused"] and all(
-        a["everywhere"] for a in answers
+        a["on_all_ranks"] for a in answers
     )
     assert "rank 1 of 2 (" in answers[0]["says"] and "scores other tokens" in answers[0]["says"]
     assert "scores other tokens" in (tmp_path / "run/refused.txt").read_text()
@@ -432,7 +432,7 @@ def test_ranks_that_read_other_rows_are_refused(tiny_folder, pairs_file, tmp_pat
         2, tmp_path / "w", train, tiny_folder, pairs_file, tmp_path / "run", {}, reading_other_rows
     )
     for answer in answers:
-        assert answer["error"] == "Refused" and answer["everywhere"]
+        assert answer["error"] == "Refused" and answer["on_all_ranks"]
         assert (
             "rank 1 of 2 (" in answer["says"]
             and "the training data: on the first rank" in answer["says"]

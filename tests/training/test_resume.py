@@ -37,7 +37,7 @@ def same(one: Path, other: Path) -> None:
     kind = "adapter" if (one / "adapter").exists() else "final"
     for file in (one / kind).glob("*.safetensors"):
         assert file.read_bytes() == (other / kind / file.name).read_bytes(), file.name
-    newest = checkpoint.pointed(one / "checkpoints", "LATEST").name
+    newest = checkpoint.pointed_checkpoint(one / "checkpoints", "LATEST").name
     for name in ("tensors.safetensors", "state.json"):
         assert (one / f"checkpoints/{newest}" / name).read_bytes() == (
             other / f"checkpoints/{newest}" / name

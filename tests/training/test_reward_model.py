@@ -12,7 +12,7 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 from accord.evaluate.records import Records
 from accord.evaluate.scores import calibration_error, reward_model_figures
-from accord.forward.scores import SCORE_PATHS, scored
+from accord.forward.scores import SCORE_PATHS, score_completions
 from accord.models.reward import load_reward_model, with_score_head
 from accord.runs.export import export_run
 from accord.types import DataError, Refused, Tree, UsageError
@@ -121,7 +121,7 @@ def test_the_last_token_is_read_and_no_other():
     """By hand: prompt 5 6, answers 7 8 9 and 4; what is read is 9, at position 4, and 4, at
     position 2.
     """
-    layout, last = scored([Tree((5, 6), ((7, 8, 9), (4,)), 0)])
+    layout, last = score_completions([Tree((5, 6), ((7, 8, 9), (4,)), 0)])
     assert layout.ids[last].tolist() == [9, 4]
     assert layout.positions[last].tolist() == [4, 2]
 
@@ -193,10 +193,10 @@ def test_the_end_token_is_read_though_it_was_the_padding(tokenizer, tmp_path, pa
 
 def read_too_early(patch):
     def early(trees, *device):
-        layout, last = scored(trees, *device)
+        layout, last = score_completions(trees, *device)
         return layout, last - 1
 
-    patch.setattr(preflight, "scored", early)
+    patch.setattr(preflight, "score_completions", early)
 
 
 def head_skipped(patch):

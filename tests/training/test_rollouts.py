@@ -22,13 +22,13 @@ from accord.objectives import POLICY_OBJECTIVES, resolve
 from accord.pages.run import write_report
 from accord.rewards.reward import Rewards, Weighted
 from accord.rollouts import source
-from accord.rollouts.batches import Answer, made
-from accord.rollouts.estimates import Carried
+from accord.rollouts.batches import Answer, build_batch
+from accord.rollouts.estimates import CarryOver
 from accord.rollouts.pairing import Pairing
-from accord.runs.export import checkpointed
+from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
-from accord.training.rollout_evaluation import judged
+from accord.training.rollout_evaluation import summarise_answers
 from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs
@@ -37,7 +37,7 @@ from accord.verify.rollout_proofs import certify_policy
 METHODS = [*POLICY_OBJECTIVES, "dpo", "ipo", "simpo"]
 SMALL = {
     "rollouts.rewards": ["length"],
-    "rollouts.k": 3,
+    "rollouts.num_generations": 3,
     "rollouts.max_new_tokens": 6,
     "monitor.samples": 1,
     "monitor.sample_tokens": 4,
@@ -81,7 +81,7 @@ def refused(tiny_folder, prompts, tmp_path, **changes) -> str:
 def test_resumed_equals_uninterrupted(method, tiny_folder, prompts, tmp_path, monkeypatch):
     """Also in the middle of a batch's passes, where its answers are older than the policy."""
     passes = 1 if method in ("rloo", "reinforce") else 2
-    fields = {"rollouts.passes": passes, "evaluate.every": 2} | (
+    fields = {"rollouts.num_iterations": passes, "evaluate.every": 2} | (
         {"objective.kl_target": 2.0} if method == "ppo" else {}
     )
     result = rolled(tiny_folder, prompts, tmp_path / "straight", method, set=fields)
@@ -108,9 +108,9 @@ def test_batches_are_drawn_once(tiny_folder, prompts, tmp_path, monkeypatch):
     batch is not.
     """
     drawn = []
-    answered = source.Source._answered
+    answered = source.RolloutSource._answered
     monkeypatch.setattr(
-        source.Source,
+        source.RolloutSource,
         "_answered",
         lambda self, number, attempt: drawn.append(number) or answered(self, number, attempt),
     )
@@ -147,9 +147,11 @@ def test_the_reward_rises(method, tiny_folder, prompts, tmp_path):
     """Answers of a random model are as long as they may be; rewarded for few characters, they get
     shorter words.
     """
-    fields = {"rollouts.rewards": ["length=-1"], "rollouts.k": 8, "rollouts.held_out_k": 16} | (
-        {"objective.beta": 0.0} if method == "rloo" else {}
-    )
+    fields = {
+        "rollouts.rewards": ["length=-1"],
+        "rollouts.num_generations": 8,
+        "rollouts.num_generations_eval": 16,
+    } | ({"objective.beta": 0.0} if method == "rloo" else {})
     result = rolled(
         tiny_folder,
         prompts,
@@ -184,7 +186,7 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
     fields = {
         "rollouts.rewards": ["format=2"],
         "rollouts.reward_options": {"format": {"pattern": VOWELS}},
-        "rollouts.k": 256,
+        "rollouts.num_generations": 256,
         "rollouts.max_new_tokens": 1,
         **BANDITS[method],
     }
@@ -198,7 +200,7 @@ def test_one_token_answers_come_to_the_closed_form(method, tiny_folder, tmp_path
         lora=False,
         set=fields,
     ).folder
-    model, _, _ = checkpointed(RunFolder.open(str(folder)), "latest")
+    model, _, _ = load_checkpointed(RunFolder.open(str(folder)), "latest")
     ids = torch.tensor(
         [make_template(model.tokenizer, "auto").question((Turn("user", "say a word"),))]
     )
@@ -282,10 +284,10 @@ def test_answers_without_a_gold_judgement_are_counted():
     for answer in own:
         answer.reward, answer.parts = 1.0, {"length": 1.0}
     assert (
-        judged(own, [0.1, 0.1], np.array([2.0, np.nan])).items()
+        summarise_answers(own, [0.1, 0.1], np.array([2.0, np.nan])).items()
         >= {"eval_gold": 2.0, "eval_gold_missing": 0.5}.items()
     )
-    lost = judged(own, [0.1, 0.1], np.array([np.nan, np.nan]))
+    lost = summarise_answers(own, [0.1, 0.1], np.array([np.nan, np.nan]))
     assert "eval_gold" not in lost and lost["eval_gold_missing"] == 1
 
 
@@ -314,7 +316,7 @@ def answers(rewards, prompt=0, texts=None):
 
 def test_an_answer_without_a_reward_is_trained_on_by_nothing():
     batch = [*answers([1.0, None, 3.0]), *answers([None, 2.0, None], prompt=1)]
-    out = made(batch, [(1,), (2,)], resolve("grpo"), Pairing(), Carried(), 100)
+    out = build_batch(batch, [(1,), (2,)], resolve("grpo"), Pairing(), CarryOver(), 100)
     (tree,) = out.trees
     assert tree.prompt == (1,) and tree.completions == ((5, 6), (7, 6)) and tree.row == 100
     assert (
@@ -327,7 +329,7 @@ def test_an_answer_without_a_reward_is_trained_on_by_nothing():
 
 def test_pairs_are_the_very_tokens():
     batch = [*answers([0.0, 5.0, 1.0]), *answers([2.0, 2.0], prompt=1)]
-    out = made(batch, [(1,), (2,)], resolve("dpo"), Pairing("best_worst"), Carried(), 7)
+    out = build_batch(batch, [(1,), (2,)], resolve("dpo"), Pairing("best_worst"), CarryOver(), 7)
     assert [(t.prompt, t.completions, t.row) for t in out.trees] == [((1,), ((6, 6, 7), (5, 6)), 7)]
     assert out.figures["rollouts/pairs"] == 1 and out.figures["rollouts/paired_prompts"] == 0.5
 
@@ -335,9 +337,11 @@ def test_pairs_are_the_very_tokens():
 def test_what_is_carried_on():
     """REINFORCE's baseline, and PPO's KL weight where it follows a target."""
     batch = answers([1.0, 3.0])
-    first = made(batch, [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), Carried(), 0)
+    first = build_batch(
+        batch, [(1,)], resolve("reinforce", {"beta": 0.0}), Pairing(), CarryOver(), 0
+    )
     assert first.carried.baseline == 2.0
-    second = made(
+    second = build_batch(
         answers([4.0, 4.0]),
         [(1,)],
         resolve("reinforce", {"beta": 0.0}),
@@ -350,18 +354,18 @@ def test_what_is_carried_on():
     ] * 5 and second.carried.baseline == pytest.approx(0.9 * 2 + 0.1 * 4)
     ppo = resolve("ppo", {"beta": 0.1, "kl_target": 0.1})
     # KL 1.25: far over
-    assert made(batch, [(1,)], ppo, Pairing(), Carried(), 0).carried.beta == pytest.approx(
+    assert build_batch(batch, [(1,)], ppo, Pairing(), CarryOver(), 0).carried.beta == pytest.approx(
         0.1 * (1 + 0.1 * 0.2)
     )
 
 
 def test_ppo_puts_the_reward_on_the_last_token_and_kl_on_each():
-    out = made(
+    out = build_batch(
         answers([1.0, 3.0]),
         [(1,)],
         resolve("ppo", {"beta": 0.1, "lam": 1.0, "whitening": "none"}),
         Pairing(),
-        Carried(),
+        CarryOver(),
         0,
     )
     (tree,) = out.trees
@@ -383,7 +387,7 @@ BAD = {
     "discounts that grow": ("ppo", {"objective.lam": 3}, "at least 0 and at most 1"),
     "temperature": ("ppo", {"rollouts.temperature": 0.7}, "drawn at temperature 1"),
     "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
-    "passes": ("rloo", {"rollouts.passes": 2}, "off-policy"),
+    "passes": ("rloo", {"rollouts.num_iterations": 2}, "off-policy"),
     "reference": ("grpo", {"reference": "cached"}, "nothing can be cached"),
     "columns": (
         "grpo",
@@ -393,7 +397,7 @@ BAD = {
     "labels": ("kto", {}, "trains on labelled"),
     "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
     "option": ("grpo", {"objective.lam": 0.9}, "does not know the keyword 'lam'"),
-    "k": ("grpo", {"rollouts.k": 1}, "rollouts.k"),
+    "k": ("grpo", {"rollouts.num_generations": 1}, "rollouts.num_generations"),
     "gold options": (
         "grpo",
         {"rollouts.gold_options": {"length": {}}},
@@ -534,7 +538,7 @@ def test_any_split_gives_one_gradient(tiny_folder, prompts):
     batch, masters = Batch(0, ready.batch_trees(0)), ready.optimizer.masters
     found = []
     for budget in (64, 10**6):
-        masters.forget_gradients()
+        masters.zero_grad()
         accumulate(replace(ready.learner, micro_tokens=budget), batch, masters)
         found.append(torch.cat([g.flatten() for g in masters.gradients().values()]).clone())
     assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm() and found[1].norm() > 0

@@ -158,7 +158,9 @@ def test_a_stranger_loads_the_adapter(
 
     trained = {}
     monkeypatch.setattr(
-        loop, "settle", lambda run, settle=loop.settle: (trained.update(run=run), settle(run))
+        loop,
+        "run_due_tasks",
+        lambda run, settle=loop.run_due_tasks: (trained.update(run=run), settle(run)),
     )
     result = run(
         tiny_folder,

@@ -60,7 +60,7 @@ def gradients(ready, micro_tokens):
     masters = ready.optimizer.masters
     records = accumulate(learner, make_batch(learner, 1, ready.batch_trees(1)), masters)
     found = {name: grad.clone() for name, grad in masters.gradients().items()}
-    masters.forget_gradients()
+    masters.zero_grad()
     return found, records
 
 
@@ -178,7 +178,7 @@ def test_dropout_is_a_function_of_seed_step_and_micro_batch(tiny_folder, pairs_f
             dropout=dropout,
         )
         found = {name: grad.clone() for name, grad in masters.gradients().items()}
-        masters.forget_gradients()
+        masters.zero_grad()
         return found
 
     assert apart(at(1), at(1)) == 0

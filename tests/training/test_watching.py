@@ -18,7 +18,7 @@ from accord.monitor.watch import RULES
 from accord.training import loop
 from accord.training import progress as state
 from accord.training.on_flag import go_back
-from accord.training.red_flags import action, explained, similar_pairs
+from accord.training.red_flags import choose_action, explain_flag, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, UsageError
 
 FAST = {
@@ -82,7 +82,7 @@ def test_stopped_while_sampling(tiny_folder, pairs_file, held_out_file, tmp_path
     """The samples that the signal cut off are made up for, once."""
     changes = {"held_out": held_out_file, "set": FAST}
     straight = run(tiny_folder, pairs_file, tmp_path / "straight", **changes).folder
-    speak = loop.speak
+    speak = loop.log_samples
 
     def stopping(run):
         if run.progress.step == 3:
@@ -90,7 +90,7 @@ def test_stopped_while_sampling(tiny_folder, pairs_file, held_out_file, tmp_path
         speak(run)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
-        patch.setattr(loop, "speak", stopping)
+        patch.setattr(loop, "log_samples", stopping)
         run(tiny_folder, pairs_file, tmp_path / "stopped", **changes)
     accord.resume(str(tmp_path / "stopped"))
     for name in ("metrics.jsonl", "samples.jsonl"):
@@ -295,7 +295,7 @@ FOUND = [
     ],
 )
 def test_action(on_flag, found, can_go_back, expected):
-    assert action(on_flag, found, can_go_back) == expected
+    assert choose_action(on_flag, found, can_go_back) == expected
 
 
 # ---------------------------------------------------------------- samples
@@ -440,10 +440,10 @@ def test_labelled_rows_are_no_pairs(tiny_folder, pairs_file):
     """KTO may lose its chosen answers too: that is said, without pairs."""
     finding = Finding("flag.chosen-falling", "warning", "", {"chosen": -1.0})
     assert (
-        explained(ready_for(tiny_folder, pairs_file, method="kto", batch_size=8), 3, finding)
+        explain_flag(ready_for(tiny_folder, pairs_file, method="kto", batch_size=8), 3, finding)
         == finding
     )
-    found = explained(ready_for(tiny_folder, pairs_file), 3, finding).evidence
+    found = explain_flag(ready_for(tiny_folder, pairs_file), 3, finding).evidence
     assert found["chosen"] == -1.0 and len(found["pairs"]) == 5
     other = Finding("flag.runaway", "warning", "")
-    assert explained(ready_for(tiny_folder, pairs_file), 3, other) is other
+    assert explain_flag(ready_for(tiny_folder, pairs_file), 3, other) is other

@@ -22,9 +22,9 @@ GONE = -9  # exit code of a rank that was killed
 def in_world(size: int, folder: Path, work, *arguments) -> list:
     """`work(*arguments)` on each of `size` ranks.
 
-    Returns what each returned (JSON), {"error", "says", "code", "everywhere"} of one that failed in
-    words, or the exit code of any other. The store has a process of its own, as under torchrun: it
-    outlives the ranks. It must not be this one, since a fork copies the locks that the store's
+    Returns what each returned (JSON), {"error", "says", "code", "on_all_ranks"} of one that failed
+    in words, or the exit code of any other. The store has a process of its own, as under torchrun:
+    it outlives the ranks. It must not be this one, since a fork copies the locks that the store's
     threads hold at that moment.
     """
     folder.mkdir(parents=True, exist_ok=True)
@@ -71,7 +71,7 @@ def _rank(rank: int, size: int, port: int, folder: Path, work, arguments) -> Non
             "error": type(error).__name__,
             "says": str(error),
             "code": error.code,
-            "everywhere": error.everywhere,
+            "on_all_ranks": error.on_all_ranks,
         }
     (folder / f"{rank}.json").write_text(json.dumps(answer))
 

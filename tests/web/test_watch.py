@@ -15,7 +15,7 @@ pytest.importorskip("fastapi")
 from fastapi.testclient import TestClient
 
 from accord.pages import watch
-from accord.pages.watch import create_app, found
+from accord.pages.watch import create_app, find_runs
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +76,7 @@ def test_a_run_by_its_figures(client, root):
 
 
 def test_a_single_run_can_be_watched(root):
-    assert list(found(root / "one")) == ["one"]
+    assert list(find_runs(root / "one")) == ["one"]
 
 
 @pytest.mark.parametrize("name", ["../one", "/etc", "one/../one", "", "begun/.."])

@@ -51,14 +51,14 @@ def during(after: int, act, options: dict | None = None):
 
     def spoil(world: World) -> None:
         world.options |= options or {}
-        update = loop.update
+        update = loop.make_update
 
         def updating(run):
             if run.progress.step == after:
                 act(world, run)
             update(run)
 
-        world.patch(loop, "update", updating)
+        world.patch(loop, "make_update", updating)
 
     return spoil
 

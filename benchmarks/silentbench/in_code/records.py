@@ -101,7 +101,7 @@ def resumed(world: World, change) -> None:
     from accord.types import Interrupted, Refused
     from benchmarks.silentbench import accord_side
 
-    update, output = loop.update, world.folder / "stopped"
+    update, output = loop.make_update, world.folder / "stopped"
 
     def stopping(run):
         update(run)
@@ -109,12 +109,12 @@ def resumed(world: World, change) -> None:
 
     world.settings["checkpoint.every"] = 2
     try:
-        loop.update = stopping
+        loop.make_update = stopping
         accord_side.train(world, output)
     except Interrupted:
         pass
     finally:
-        loop.update = update
+        loop.make_update = update
     change(output)
     said: list[str] = []
     display = Display()

@@ -63,14 +63,14 @@ def gradient_kept(world: World, run) -> None:
 
 def summed_twice(world: World, run) -> None:
     """Ranks' gradients are added up once more."""
-    right = optimizer.Masters.add_up
+    right = optimizer.Masters.all_reduce
 
     def twice(self, ranks):
         right(self, ranks)
         for grad in self.gradients().values():
             grad.mul_(2)
 
-    world.patch(optimizer.Masters, "add_up", twice)
+    world.patch(optimizer.Masters, "all_reduce", twice)
 
 
 def end_of_chosen_masked(world: World, chosen) -> None:
@@ -262,7 +262,7 @@ def samples_of_the_base(world: World) -> None:
             return right(network, *rest, **options)
 
     network_of = None
-    taking = sample_prompts.take
+    taking = sample_prompts.draw_samples
 
     def take(model, *rest):
         nonlocal network_of
@@ -272,7 +272,7 @@ def samples_of_the_base(world: World) -> None:
     world.settings |= {"monitor.samples": 2, "monitor.sample_tokens": 8}
     world.options["learning_rate"] = 1e-2
     world.patch(sample_prompts, "sample", sample)
-    world.patch(sample_prompts, "take", take)
+    world.patch(sample_prompts, "draw_samples", take)
 
 
 def mean_of_packs(world: World) -> None:

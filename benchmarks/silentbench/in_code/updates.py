@@ -59,7 +59,7 @@ def low_precision_masters(world: World) -> None:
 
 def unpublished(world: World) -> None:
     world.options["dtype"] = "bfloat16"
-    world.patch(optimizer.Masters, "publish", lambda self: None)
+    world.patch(optimizer.Masters, "write_back", lambda self: None)
 
 
 def one_left_out(world: World) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
-from accord.assess.opened import Opened
-from accord.evaluate.probe import Start
+from accord.assess.opened import OpenModel
+from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.reference import AdaptersOff, Frozen, Reference
 from accord.models.language import LanguageModel
@@ -19,20 +19,20 @@ from accord.verify.preflight import probe
 
 
 @dataclass(frozen=True)
-class Anchor:
+class EvalReference:
     """A model to measure against, and what it is, in words."""
 
     reference: Reference
     says: str
 
-    def start(self, policy: Forward) -> Start:
+    def start(self, policy: Forward) -> KLReference:
         """As what fresh answers are compared with."""
         if isinstance(self.reference, Frozen):
-            return Start(self.reference.forward, nullcontext)
-        return Start(policy, policy.model.as_reference)
+            return KLReference(self.reference.forward, nullcontext)
+        return KLReference(policy, policy.model.as_reference)
 
 
-def forward_of(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forward:
+def choose_eval_forward(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forward:
     """The forward path for these rows, tried on a few of them as training does."""
     shown = probe(list(trees[:64]))
     if looks_nearby(model):
@@ -40,9 +40,9 @@ def forward_of(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forw
     return choose(model, shown, wanted)
 
 
-def anchor_of(
-    opened: Opened, wanted: str | None, policy: Forward, trees: Sequence[Tree]
-) -> Anchor | None:
+def choose_eval_reference(
+    opened: OpenModel, wanted: str | None, policy: Forward, trees: Sequence[Tree]
+) -> EvalReference | None:
     """What `--reference` names, or what the model itself brings; None for a bare model.
 
     Args:
@@ -63,7 +63,7 @@ def anchor_of(
                 if opened.model.has_reference_adapter
                 else "the model without its adapters"
             )
-            return Anchor(AdaptersOff(policy), began)
+            return EvalReference(AdaptersOff(policy), began)
         if opened.run is None:
             return None
         wanted = opened.config.model.name
@@ -73,10 +73,12 @@ def anchor_of(
         device=str(opened.model.device),
     )
     _require_same_tokens(opened, other)
-    return Anchor(Frozen(forward_of(other, trees, opened.config.model.forward)), f"{wanted}")
+    return EvalReference(
+        Frozen(choose_eval_forward(other, trees, opened.config.model.forward)), f"{wanted}"
+    )
 
 
-def _require_same_tokens(opened: Opened, other: LanguageModel) -> None:
+def _require_same_tokens(opened: OpenModel, other: LanguageModel) -> None:
     """
     Raises:
       UsageError: token ids mean something else to the other model.

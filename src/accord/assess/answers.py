@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accord.assess.anchor import Anchor
-from accord.assess.opened import Opened
+from accord.assess.anchor import EvalReference
+from accord.assess.opened import OpenModel
 from accord.data.rows import Rows
 from accord.data.templates import Template, Unfit
 from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
-from accord.evaluate.probe import divergences, figures
+from accord.evaluate.probe import divergences, sample_metrics
 from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
 from accord.sampling.local import Prompt, Sample, sample
@@ -64,7 +64,9 @@ class Side:
             )
 
 
-def sides(opened: Opened, anchor: Anchor | None, policy: Forward) -> tuple[Side, Side | None]:
+def sides(
+    opened: OpenModel, anchor: EvalReference | None, policy: Forward
+) -> tuple[Side, Side | None]:
     """The policy, and what it is measured against, where that is in memory."""
     own = Side(opened.name, opened.model, nullcontext, opened.template)
     if anchor is None:
@@ -74,7 +76,7 @@ def sides(opened: Opened, anchor: Anchor | None, policy: Forward) -> tuple[Side,
 
 
 def questions(
-    rows: Rows, opened: Opened, drawing: Drawing
+    rows: Rows, opened: OpenModel, drawing: Drawing
 ) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
     """The first different prompts of the rows that leave room for an answer: as turns, and as
     tokens.
@@ -96,18 +98,24 @@ def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
     prompt.
     """
     lengths = np.array([len(answer.tokens) for answer in own])
-    found = {**figures(own), "prompts": len(own), "tokens": bootstrap_mean(lengths).as_dict()}
+    found = {
+        **sample_metrics(own),
+        "prompts": len(own),
+        "tokens": bootstrap_mean(lengths).as_dict(),
+    }
     if other is not None:
         theirs = np.array([len(answer.tokens) for answer in other])
         found["reference_tokens"] = bootstrap_mean(theirs).as_dict()
         found["tokens_difference"] = bootstrap_difference(lengths, theirs).as_dict()
-        found["longer"] = figures(own, theirs.tolist())["longer"]
+        found["longer"] = sample_metrics(own, theirs.tolist())["longer"]
     else:
         del found["longer"]
     return found
 
 
-def divergence(policy: Forward, anchor: Anchor, ids: list[Prompt], own: list[Sample]) -> dict:
+def divergence(
+    policy: Forward, anchor: EvalReference, ids: list[Prompt], own: list[Sample]
+) -> dict:
     """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution
     at each position.
     """

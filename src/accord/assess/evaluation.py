@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.assess import rows as measured
-from accord.assess.anchor import Anchor, anchor_of, forward_of
+from accord.assess.anchor import EvalReference, choose_eval_forward, choose_eval_reference
 from accord.assess.answers import Drawing, Side, divergence, questions, sample_figures, sides
 from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
-from accord.assess.opened import Opened, open_model
+from accord.assess.opened import OpenModel, open_model
 from accord.config.schema import Config
 from accord.data.rows import Rows
 from accord.evaluate.held_out import HeldOut
@@ -56,10 +56,10 @@ class Request:
 class Session:
     """A model with its rows, ready to be measured."""
 
-    opened: Opened
+    opened: OpenModel
     rows: Rows
-    ruler: measured.Ruler
-    anchor: Anchor | None
+    ruler: measured.RowMeasurer
+    anchor: EvalReference | None
     kind: str  # "pairs" or "labelled"
 
 
@@ -89,7 +89,7 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     return found, target
 
 
-def prepare(opened: Opened, request: Request, say: Say) -> Session:
+def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
     """Rows, forward path, objective and reference.
 
     Raises:
@@ -103,8 +103,8 @@ def prepare(opened: Opened, request: Request, say: Say) -> Session:
         say(line)
     for reason, count in rows.encoding.reasons.items():
         say(f"  {count:>7,}  not encoded: {reason}")
-    policy = forward_of(opened.model, rows.trees, opened.config.model.forward)
-    anchor = anchor_of(opened, request.reference, policy, rows.trees)
+    policy = choose_eval_forward(opened.model, rows.trees, opened.config.model.forward)
+    anchor = choose_eval_reference(opened, request.reference, policy, rows.trees)
     # a bare model with a reference: DPO's implicit reward
     if anchor is not None and objective is None:
         objective = resolve("dpo", {"beta": 0.1 if request.beta is None else request.beta})
@@ -127,10 +127,10 @@ def prepare(opened: Opened, request: Request, say: Say) -> Session:
     if anchor is not None and objective.objective.reference:
         say(f"measured against {anchor.says}")
     reference = anchor.reference if anchor is not None and objective.objective.reference else None
-    return Session(opened, rows, measured.Ruler(policy, objective, reference), anchor, kind)
+    return Session(opened, rows, measured.RowMeasurer(policy, objective, reference), anchor, kind)
 
 
-def objective_of(opened: Opened, request: Request) -> BoundObjective | None:
+def objective_of(opened: OpenModel, request: Request) -> BoundObjective | None:
     """The run's own objective; None for a bare model.
 
     Raises:
@@ -146,7 +146,7 @@ def objective_of(opened: Opened, request: Request) -> BoundObjective | None:
     return resolve_objective(opened.config)
 
 
-def load(opened: Opened, request: Request) -> tuple[Rows, str]:
+def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
     """The rows as pairs, or as labels where they are no pairs.
 
     Raises:
@@ -251,7 +251,7 @@ def _opponent(
     return side.name, answers
 
 
-def folder_of(opened: Opened, output: str | None) -> Path | None:
+def folder_of(opened: OpenModel, output: str | None) -> Path | None:
     """Where the evaluation is written: --output, else into the run under the first free name;
     nowhere for a model alone.
 

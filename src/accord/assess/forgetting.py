@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from accord.assess.anchor import Anchor
-from accord.assess.opened import Opened
+from accord.assess.anchor import EvalReference
+from accord.assess.opened import OpenModel
 from accord.data.read import read
 from accord.data.trees import Limits, encode
 from accord.evaluate.intervals import Estimate, bootstrap_ratio
@@ -25,7 +25,7 @@ from accord.forward.reference import Reference
 from accord.types import DataError, Logps, Tree
 
 
-def perplexity(path: str, opened: Opened, policy: Forward, anchor: Anchor | None) -> dict:
+def perplexity(path: str, opened: OpenModel, policy: Forward, anchor: EvalReference | None) -> dict:
     """Nats a token and perplexity, of the model and of what it is measured against, and their
     difference by the same texts.
 
@@ -51,7 +51,7 @@ def perplexity(path: str, opened: Opened, policy: Forward, anchor: Anchor | None
     }
 
 
-def texts(path: str, opened: Opened) -> tuple[list[Tree], list[int]]:
+def texts(path: str, opened: OpenModel) -> tuple[list[Tree], list[int]]:
     """What is predicted, as trees of one completion; which text each of them is of.
 
     Raises:
@@ -70,7 +70,7 @@ def texts(path: str, opened: Opened) -> tuple[list[Tree], list[int]]:
     return trees, [tree.row for tree in trees]
 
 
-def _plain(path: str, opened: Opened) -> list[Tree]:
+def _plain(path: str, opened: OpenModel) -> list[Tree]:
     try:
         text = Path(path).expanduser().read_text(encoding="utf-8-sig")
     except (OSError, ValueError) as error:
@@ -85,7 +85,7 @@ def _plain(path: str, opened: Opened) -> list[Tree]:
     return trees
 
 
-def _rows(path: str, opened: Opened) -> list[Tree]:
+def _rows(path: str, opened: OpenModel) -> list[Tree]:
     data = opened.config.data
     examples = read(
         path, "demonstrations", format=data.format, columns=data.columns or None
@@ -96,7 +96,7 @@ def _rows(path: str, opened: Opened) -> list[Tree]:
 
 
 def _logps(
-    trees: list[Tree], opened: Opened, policy: Forward, reference: Reference | None
+    trees: list[Tree], opened: OpenModel, policy: Forward, reference: Reference | None
 ) -> Logps:
     """Log-probs under the policy, or under the reference, in the order of the trees."""
     groups = micro_batches(trees, 2 * opened.config.train.micro_tokens)

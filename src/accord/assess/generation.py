@@ -7,9 +7,9 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
-from accord.assess.opened import Opened, open_model
+from accord.assess.opened import OpenModel, open_model
 from accord.data.prompts import Question, Questions, read_prompts
-from accord.data.sample_prompts import Asked
+from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
 from accord.models import fingerprint
 from accord.sampling.local import Sample, sample
@@ -57,14 +57,14 @@ def generate(
         check_rows_file(output)
     read = _questions(prompts, prompt)
     opened = open_model(name, dtype=dtype, template=template)
-    asked = Asked.of(
+    asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
     for line in _account(read, asked, limit):
         say(line)
-    provenance = provenance_of(opened, sampling, read)
+    made_by = provenance(opened, sampling, read)
     figures = Figures()
-    rows = _rows(opened, asked, sampling, provenance, figures, say)
+    rows = _rows(opened, asked, sampling, made_by, figures, say)
     if output is None:
         kept = list(rows)
     else:
@@ -109,7 +109,12 @@ class Figures:
 
 
 def _rows(
-    opened: Opened, asked: Asked, sampling: Sampling, provenance: dict, figures: Figures, say: Say
+    opened: OpenModel,
+    asked: PromptRow,
+    sampling: Sampling,
+    provenance: dict,
+    figures: Figures,
+    say: Say,
 ) -> Iterator[dict]:
     """A row a prompt, in the file's order, piece by piece."""
     network, tokenizer = opened.model.root, opened.model.tokenizer
@@ -122,11 +127,11 @@ def _rows(
         )
         figures.add(len(questions), answers, time.perf_counter() - began)
         for i, question in enumerate(questions):
-            yield row_of(question, answers[i * sampling.k : (i + 1) * sampling.k], provenance)
+            yield answer_row(question, answers[i * sampling.k : (i + 1) * sampling.k], provenance)
         say(figures.says())
 
 
-def row_of(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
+def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
     """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of
     K.
     """
@@ -168,14 +173,14 @@ class _Single:
     digest: str | None = None
 
 
-def _account(read: Questions | _Single, asked: Asked, limit: int | None) -> list[str]:
+def _account(read: Questions | _Single, asked: PromptRow, limit: int | None) -> list[str]:
     lines = read.says().splitlines() if isinstance(read, Questions) else []
     if limit is not None and limit < len(read.prompts):
         lines.append(f"  the first {limit:,} are answered")
     return lines + [f"  {count:,} left out: {reason}" for reason, count in asked.left_out.items()]
 
 
-def provenance_of(opened: Opened, sampling: Sampling, read: Questions | _Single) -> dict:
+def provenance(opened: OpenModel, sampling: Sampling, read: Questions | _Single) -> dict:
     """What the answers hang on. No path: a file of answers is made to be passed on."""
     return {
         "model": fingerprint.weights(opened.model.network),

@@ -21,7 +21,7 @@ from accord.models.lora import forget_reference_adapter, load_adapter
 from accord.models.trainable import make_trainable
 from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint
-from accord.runs.export import checkpointed, require_base
+from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
 from accord.types import CheckpointError, UsageError
 
@@ -29,7 +29,7 @@ ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
 
 
 @dataclass
-class Opened:
+class OpenModel:
     """A model to measure. With adapters, the model without them (or with those it started from) is
     still inside.
     """
@@ -47,7 +47,7 @@ class Opened:
         return getattr(self.model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
-def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> Opened:
+def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> OpenModel:
     """The weights that `name` stands for.
 
     Args:
@@ -65,10 +65,12 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
         model, weights = _adapter(path, dtype), "an adapter on its base"
     else:
         model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
-    return Opened(name, model, _template(model, template or "auto", config), config, None, weights)
+    return OpenModel(
+        name, model, _template(model, template or "auto", config), config, None, weights
+    )
 
 
-def open_start(config: Config) -> Opened:
+def open_start_of(config: Config) -> OpenModel:
     """The model that a recipe starts from, with its adapter where it names one.
 
     Raises:
@@ -77,7 +79,7 @@ def open_start(config: Config) -> Opened:
     model = _base(config, None)
     if config.model.adapter is not None:
         load_adapter(model, config.model.adapter)
-    return Opened(
+    return OpenModel(
         config.model.name,
         model,
         _template(model, config.data.template, config),
@@ -99,7 +101,7 @@ def still_inside(model: LanguageModel, config: Config) -> bool:
     )
 
 
-def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> Opened:
+def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> OpenModel:
     config = folder.config()
     if resolve_objective(config).needs == "scores":
         raise UsageError(
@@ -117,9 +119,9 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         _take(model, folder.path / ADAPTER)
         weights = "the run's final adapter"
     else:
-        model, _, saved = checkpointed(folder, "latest", dtype)
+        model, _, saved = load_checkpointed(folder, "latest", dtype)
         weights = f"step {saved.step} of a run that has not finished"
-    return Opened(
+    return OpenModel(
         name,
         model,
         _template(model, template or config.data.template, config),
@@ -136,7 +138,7 @@ def _require_same_base(folder: RunFolder, config: Config, dtype: torch.dtype, no
     Raises:
       Refused: the base model has other weights than when the run was trained, in either dtype.
     """
-    saved = next(checkpoint.verified(folder.checkpoints, []), None)
+    saved = next(checkpoint.verified_checkpoints(folder.checkpoints, []), None)
     if saved is not None and now != saved.state["identity"]["initial_weights"]:
         other = "float32" if dtype == torch.bfloat16 else "bfloat16"
         require_base(folder, make_trainable(config, _base(config, other)), saved)

@@ -15,13 +15,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 
-from accord.assess.generation import Sampling, provenance_of, row_of
-from accord.assess.opened import Opened, open_model
+from accord.assess.generation import Sampling, answer_row, provenance
+from accord.assess.opened import OpenModel, open_model
 from accord.data.columns import other_columns
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.growing_file import GrowingFile
 from accord.data.prompts import Questions, read_prompts
-from accord.data.sample_prompts import Asked
+from accord.data.sample_prompts import PromptRow
 from accord.data.write import new_file, write_row
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
@@ -61,7 +61,7 @@ def sample_file(
 
 
 def sample_opened(
-    opened: Opened,
+    opened: OpenModel,
     read: Questions,
     prompts: str,
     output: str,
@@ -82,10 +82,10 @@ def sample_opened(
     Raises:
       DataError: no prompt can be answered. UsageError: a file begun with other settings.
     """
-    asked = Asked.of(
+    asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
-    file = GrowingFile(output, {**provenance_of(opened, sampling, read), **(about or {})}, PIECE)
+    file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
     if begun:
@@ -107,7 +107,7 @@ def sample_opened(
             further = {name: list(values[own]) for name, values in more.items()}
             rows.append(
                 {
-                    **row_of(question, answers[own], {}),
+                    **answer_row(question, answers[own], {}),
                     **further,
                     "row": columns.get(question.origin.line, {}),
                 }
@@ -299,7 +299,7 @@ def _rows(path: str) -> Iterator[tuple[int, dict]]:
     """(line, row) of a file that a command of ours wrote: a line that is none of those is damage,
     and nothing is left out.
     """
-    with located(path) as source:
+    with locate(path) as source:
         for line, row in source.rows():
             if not isinstance(row, dict):
                 raise DataError(
@@ -356,5 +356,5 @@ def _reward(value: object) -> bool:
 
 
 def _digest(path: str) -> str:
-    with located(path) as source:
+    with locate(path) as source:
         return hashlib.sha256(source.path.read_bytes()).hexdigest()

@@ -26,7 +26,7 @@ ALONE = 8  # rows computed alone as well, to see how far rounding moves a margin
 
 
 @dataclass
-class Ruler:
+class RowMeasurer:
     """What rows are measured with."""
 
     forward: Forward
@@ -37,7 +37,7 @@ class Ruler:
         return evaluate(held_out, self.forward, self.objective, self.reference)
 
 
-def tie_width(ruler: Ruler, held_out: HeldOut, records: Records) -> float:
+def tie_width(ruler: RowMeasurer, held_out: HeldOut, records: Records) -> float:
     """How far the neighbours of a row move its reward margin, by rounding alone: smaller margins
     are ties.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from accord.evaluate.intervals import told
+from accord.evaluate.intervals import format_interval
 
 
 def lines(found: dict) -> Iterator[str]:
@@ -22,7 +22,7 @@ def lines(found: dict) -> Iterator[str]:
 
 
 def interval(e: dict, unit: str = "") -> str:
-    return f"{told(e)}{' ' + unit if unit else ''}"
+    return f"{format_interval(e)}{' ' + unit if unit else ''}"
 
 
 def _pairs(pairs: dict, source: dict) -> Iterator[str]:

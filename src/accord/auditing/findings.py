@@ -53,12 +53,12 @@ class AuditFinding(Finding):
         }
 
 
-def ordered(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
+def by_severity(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
     """By verdict, then by harm, then by name: the worst first."""
     return sorted(findings, key=lambda f: (RANK[f.verdict], -f.harm, f.check))
 
 
-def graded(share: float, care: float, unfit: float | None = None) -> str:
+def grade(share: float, care: float, unfit: float | None = None) -> str:
     """The verdict on a share: ok at 0, note below `care`, warning from there,
     refused from `unfit`.
     """
@@ -76,6 +76,6 @@ def percent(share: float) -> str:
     return f"{100 * share:.2g} %"
 
 
-def counted(count: int, of: int, what: str) -> str:
+def out_of(count: int, of: int, what: str) -> str:
     """`12 of 3,400 pairs (0.35 %)`."""
     return f"{count:,} of {of:,} {what} ({percent(count / max(1, of))})"

@@ -47,7 +47,7 @@ class Rule:
 
 
 def _contradictory(scan: Scan, options: Options) -> np.ndarray:
-    return integrity.knotted(scan)[0] if scan.paired else integrity.conflicting_labels(scan)
+    return integrity.knots(scan)[0] if scan.paired else integrity.conflicting_labels(scan)
 
 
 def _near_ties(scan: Scan, options: Options) -> np.ndarray:
@@ -78,7 +78,7 @@ RULES = {
     ),
     "cycles": Rule(
         "on a cycle of preferences",
-        lambda scan, options: integrity.knotted(scan)[1],
+        lambda scan, options: integrity.knots(scan)[1],
         False,
         ("pairs",),
     ),

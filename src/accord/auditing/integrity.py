@@ -9,7 +9,7 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 from accord.auditing import minhash
-from accord.auditing.findings import AuditFinding, Place, counted, graded, percent
+from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
 
@@ -37,7 +37,7 @@ def ledger_finding(scan: Scan) -> AuditFinding:
     """Rows that could not be used, by reason."""
     ledger = scan.ledger
     share = ledger.rejected_share
-    verdict = graded(share, limit("rejected"), limit("rejected_unfit"))
+    verdict = grade(share, limit("rejected"), limit("rejected_unfit"))
     first = [ledger.places(reason, 1)[0] for reason in ledger.reasons][:SHOWN]
     shown = tuple(Place(str(p.origin), f"{p.reason}: {p.says}", excerpt=p.excerpt) for p in first)
     says = f"{ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
@@ -95,8 +95,8 @@ def duplicates(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     return AuditFinding(
         "integrity.duplicates",
-        graded(share, limit("duplicates"), limit("duplicates_unfit")),
-        f"{counted(len(rows), len(scan), scan.noun)} repeat an earlier row exactly",
+        grade(share, limit("duplicates"), limit("duplicates_unfit")),
+        f"{out_of(len(rows), len(scan), scan.noun)} repeat an earlier row exactly",
         {"count": len(rows), "share": share},
         "drop the copies" if len(rows) else "",
         title="Repeated rows",
@@ -133,8 +133,8 @@ def near_duplicates(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     return AuditFinding(
         "integrity.near_duplicates",
-        graded(share, limit("near_prompts")),
-        f"{counted(len(rows), len(scan), scan.noun)} nearly repeat an earlier row in prompt and"
+        grade(share, limit("near_prompts")),
+        f"{out_of(len(rows), len(scan), scan.noun)} nearly repeat an earlier row in prompt and"
         " answers",
         {"count": len(rows), "share": share, "jaccard": limit("near_jaccard")},
         "drop the copies, or keep them together when splitting" if len(rows) else "",
@@ -146,7 +146,7 @@ def near_duplicates(scan: Scan) -> AuditFinding:
     )
 
 
-def knotted(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+def knots(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
     """(contradictory, cyclic) rows [N] bool each.
 
     Answers of a prompt are nodes, each pair an edge from chosen to rejected. A row whose two ends
@@ -172,13 +172,13 @@ def contradictions(scan: Scan) -> list[AuditFinding]:
     """A ≻ B and B ≻ A; A ≻ B ≻ C ≻ A; and of labels, one answer both desirable and not."""
     if not scan.paired:
         return [_label_conflicts(scan)]
-    opposed, cyclic = (np.flatnonzero(mask) for mask in knotted(scan))
+    opposed, cyclic = (np.flatnonzero(mask) for mask in knots(scan))
     share = len(opposed) / len(scan)
     return [
         AuditFinding(
             "integrity.contradictions",
-            graded(share, limit("contradictions"), limit("contradictions_unfit")),
-            f"{counted(len(opposed), len(scan), 'pairs')} say A ≻ B where another row says B ≻ A",
+            grade(share, limit("contradictions"), limit("contradictions_unfit")),
+            f"{out_of(len(opposed), len(scan), 'pairs')} say A ≻ B where another row says B ≻ A",
             {"count": len(opposed), "share": share},
             "drop both, or settle them by vote" if len(opposed) else "",
             title="Contradictory pairs",
@@ -196,8 +196,8 @@ def contradictions(scan: Scan) -> list[AuditFinding]:
         ),
         AuditFinding(
             "integrity.cycles",
-            graded(len(cyclic) / len(scan), limit("contradictions")),
-            f"{counted(len(cyclic), len(scan), 'pairs')} lie on a cycle A ≻ B ≻ C ≻ A",
+            grade(len(cyclic) / len(scan), limit("contradictions")),
+            f"{out_of(len(cyclic), len(scan), 'pairs')} lie on a cycle A ≻ B ≻ C ≻ A",
             {"count": len(cyclic)},
             "drop the cycle's weakest pair, or settle it by score" if len(cyclic) else "",
             title="Cycles",
@@ -214,8 +214,8 @@ def _label_conflicts(scan: Scan) -> AuditFinding:
     share = len(rows) / len(scan)
     return AuditFinding(
         "integrity.contradictions",
-        graded(share, limit("contradictions"), limit("contradictions_unfit")),
-        f"{counted(len(rows), len(scan), scan.noun)} have the same prompt and answer with the other"
+        grade(share, limit("contradictions"), limit("contradictions_unfit")),
+        f"{out_of(len(rows), len(scan), scan.noun)} have the same prompt and answer with the other"
         " label elsewhere",
         {"count": len(rows), "share": share},
         "drop both" if len(rows) else "",
@@ -252,8 +252,8 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
     return [
         AuditFinding(
             "integrity.same_answers",
-            graded(len(folded) / len(scan), limit("rejected")),
-            f"{counted(len(folded), len(scan), 'pairs')} have answers that differ in case or blanks"
+            grade(len(folded) / len(scan), limit("rejected")),
+            f"{out_of(len(folded), len(scan), 'pairs')} have answers that differ in case or blanks"
             " alone",
             {"count": len(folded)},
             "drop them" if len(folded) else "",
@@ -265,8 +265,8 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
         ),
         AuditFinding(
             "hardness.near_identical",
-            graded(share, limit("near_identical_pairs")),
-            f"{counted(len(near), len(scan), 'pairs')} have nearly identical answers (Jaccard ≥"
+            grade(share, limit("near_identical_pairs")),
+            f"{out_of(len(near), len(scan), 'pairs')} have nearly identical answers (Jaccard ≥"
             f" {limit('same_answers')})",
             {"count": len(near), "share": share},
             (

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from accord.auditing.findings import AuditFinding, counted, graded, percent
+from accord.auditing.findings import AuditFinding, grade, out_of, percent
 from accord.auditing.integrity import places
 from accord.auditing.noise import flipped_share
 from accord.auditing.probes import Probes
@@ -72,7 +72,7 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
     )
 
 
-def declared(scan: Scan) -> AuditFinding | None:
+def declared_labels(scan: Scan) -> AuditFinding | None:
     """Rows whose own columns say that their label was turned round: no estimate, but a reading."""
     known = np.flatnonzero(scan.declared >= 0)
     rows = np.flatnonzero(scan.declared == 1)
@@ -84,7 +84,7 @@ def declared(scan: Scan) -> AuditFinding | None:
     return AuditFinding(
         "labels.declared",
         "warning" if share.value > limit("noise") else "note",
-        f"the file's own columns mark {counted(len(rows), len(known), scan.noun)} as flipped"
+        f"the file's own columns mark {out_of(len(rows), len(known), scan.noun)} as flipped"
         f" ({percent(share.low)} to {percent(share.high)})",
         {"estimate": as_dict(share)},
         "turn them round again, or drop them",
@@ -142,7 +142,7 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
         else "ok"
     )
     says = (
-        f"in {counted(len(against), n, 'pairs with different scores')}, 95 % interval"
+        f"in {out_of(len(against), n, 'pairs with different scores')}, 95 % interval"
         f" {percent(share.low)} to {percent(share.high)}, the rejected answer has the higher score"
     )
     if swapped:
@@ -181,8 +181,8 @@ def _near_ties(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     share = len(near) / len(rows)
     return AuditFinding(
         "labels.near_ties",
-        graded(share, limit("near_tie_share")),
-        f"{counted(len(near), len(rows), 'scored pairs')} have a score gap under"
+        grade(share, limit("near_tie_share")),
+        f"{out_of(len(near), len(rows), 'scored pairs')} have a score gap under"
         f" {tie_width(scan):g}, {len(equal):,} of them equal scores",
         {"count": len(near), "equal": len(equal), "share": share, "threshold": tie_width(scan)},
         "drop them" if len(near) else "",
@@ -204,8 +204,8 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
     share = len(bad) / len(rows)
     return AuditFinding(
         "labels.both_bad",
-        graded(share, limit("both_bad")),
-        f"{counted(len(bad), len(rows), 'scored pairs')} have both answers in the lower half of the"
+        grade(share, limit("both_bad")),
+        f"{out_of(len(bad), len(rows), 'scored pairs')} have both answers in the lower half of the"
         f" scale ({low:g} to {high:g})",
         {"count": len(bad), "share": share, "scale": [low, high]},
         "filter on the absolute score of the chosen answer" if len(bad) else "",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from accord.auditing import minhash
-from accord.auditing.findings import AuditFinding, Place, counted, graded, percent
+from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
 from accord.auditing.integrity import SHOWN, mixed
 from accord.auditing.scan import Scan
 from accord.auditing.shortcuts import as_dict
@@ -41,8 +41,8 @@ def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFind
     share = len(rows) / len(held_out)
     return AuditFinding(
         f"leakage.{name}",
-        graded(share, limit("leak")),
-        f"{counted(len(rows), len(held_out), 'held-out rows')} {what}",
+        grade(share, limit("leak")),
+        f"{out_of(len(rows), len(held_out), 'held-out rows')} {what}",
         {"count": len(rows), "share": share},
         "split again, near copies of a prompt together" if len(rows) else "",
         title=f"Held-out leakage, {name}",

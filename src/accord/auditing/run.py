@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
-from accord.auditing.findings import AuditFinding, Place, ordered
+from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
-from accord.data.containers import Source, located
+from accord.data.containers import Source, locate
 from accord.data.ledger import printable
 from accord.data.read import Dataset
 from accord.data.write import check_rows_file
@@ -126,7 +126,7 @@ def audit(
     check_options(options)
     if fix_to is not None:
         check_rows_file(fix_to)
-    with located(data) as source:
+    with locate(data) as source:
         say(f"reading {source.name}")
         found = scan_source(source, kind=rows, sample=sample, seed=seed, progress=_progress(say))
         say(
@@ -137,13 +137,13 @@ def audit(
         findings = _checks(found, probes, seed)
         if held_out is not None:
             say(f"comparing with {held_out}")
-            with located(held_out) as other:
+            with locate(held_out) as other:
                 findings += leakage.leakage(found, scan_source(other, kind=found.kind, sample=0))
         if model is not None:
             from accord.auditing.with_model import model_findings
 
             findings += model_findings(found, source, model, model_rows, seed, say)
-        findings = _shown(ordered(findings), found, source)
+        findings = _shown(by_severity(findings), found, source)
         cleaned = None
         if fix_to is not None:
             say(f"writing {fix_to}")
@@ -175,7 +175,7 @@ def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
         for each in _checks(found, probes, seed)
         if len(found) == len(dataset) or each.check not in OF_THE_WHOLE
     ]
-    findings = _shown(ordered(findings), found)
+    findings = _shown(by_severity(findings), found)
     return Audit(found, probes, findings, seconds=time.monotonic() - start)
 
 
@@ -214,7 +214,7 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
         *shortcuts.column_findings(scan),
         *shortcuts.probe_findings(scan, probes),
         labels.noise(scan, probes),
-        labels.declared(scan),
+        labels.declared_labels(scan),
         *labels.score_findings(scan),
         labels.votes(scan),
         labelled.balance(scan),

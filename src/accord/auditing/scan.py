@@ -33,7 +33,7 @@ from accord.auditing.columns import (
 )
 from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
-from accord.data.containers import Source, located
+from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
 from accord.data.read import Dataset, stream
 from accord.types import DataError, Example, Labelled, Pair, Turn
@@ -139,7 +139,7 @@ def scan(
     Raises:
       DataError: missing, damaged, empty, or without one usable row.
     """
-    with located(path) as source:
+    with locate(path) as source:
         return scan_source(source, kind=kind, sample=sample, seed=seed, progress=progress)
 
 

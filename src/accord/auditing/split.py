@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from accord.auditing.scan import Scan, scan_source
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.write import write_lines
 from accord.types import CheckpointError, DataError, UsageError
 
@@ -48,7 +48,7 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
     folder = Path(output)
     if folder.exists():
         raise UsageError(f"{folder}: this folder exists already. Name another.")
-    with located(data) as source:
+    with locate(data) as source:
         scan = scan_source(source, sample=0)
         held = held_out_rows(scan, share, seed)
         if not held.any() or held.all():

@@ -22,8 +22,8 @@ from accord.cli.options import Allow, Json, Set
 from accord.cli.play import add_play_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
-from accord.environment.faults import end, fail, guarded
-from accord.environment.settings import ranks, settle, warnings_of_command
+from accord.environment.faults import end, fail, run_guarded
+from accord.environment.settings import apply_env_defaults, ranks, warnings_of_command
 from accord.environment.variables import require_known
 from accord.errors import AccordError, Interrupted, UsageError
 
@@ -112,7 +112,7 @@ def train(
                 "Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …)."
             )
         config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
-        settle(offline="hub" not in config.allow)
+        apply_env_defaults(offline="hub" not in config.allow)
         from accord.runs.display import make_display
         from accord.training.run import dry_run as check
         from accord.training.run import start
@@ -136,7 +136,7 @@ def resume(
     """Go on with a run that was stopped."""
 
     def work():
-        settle()
+        apply_env_defaults()
         from accord.runs.display import make_display
         from accord.training.run import resume as go_on
 
@@ -167,7 +167,7 @@ def export(
     """Write a run's model as a folder that transformers, PEFT and vLLM load."""
 
     def work():
-        settle()
+        apply_env_defaults()
         from accord.assess.handover import check, command
         from accord.runs.export import export_run
         from accord.runs.folder import RunFolder
@@ -239,7 +239,7 @@ def demo(output: Output = None, as_json: Json = False) -> None:
     """
 
     def work():
-        settle()
+        apply_env_defaults()
         from accord.demo.run import run_demo
         from accord.runs.display import make_display
 
@@ -263,18 +263,18 @@ def doctor(
     def work():
         if dtype not in ("auto", "float32", "bfloat16"):
             raise UsageError(f"--dtype {dtype}: expected auto, float32 or bfloat16.")
-        settle()
+        apply_env_defaults()
         from accord.errors import Refused
         from accord.runs.display import MARKS
         from accord.runs.folder import vars_of
-        from accord.verify.doctor import examine
+        from accord.verify.doctor import run_checks
 
         def tell(finding) -> None:
             _say(as_json, f"{MARKS[finding.verdict]} {finding.check:<24} {finding.says}")
             if finding.remedy and finding.verdict != "ok":
                 _say(as_json, f"    {finding.remedy}")
 
-        report = examine(device, dtype, tell)
+        report = run_checks(device, dtype, tell)
         for name, value in report.machine.items():
             _say(as_json, f"  {name}: {value}")
         if not report.healthy:
@@ -349,7 +349,7 @@ def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
             alone = UsageError(
                 "Only train and resume share their work among processes. Leave out torchrun."
             )
-            alone.everywhere = True
+            alone.on_all_ranks = True
             raise alone
         with warnings_of_command(), stop_on_signals() as stop, stop.at_once():
             result = work()
@@ -372,9 +372,9 @@ def _command() -> list[str]:
     """What was typed, for the run's records; a recipe's path may hold a token, as a config's values
     may not.
     """
-    from accord.environment.redaction import redacted
+    from accord.environment.redaction import redact
 
-    return ["accord", *map(redacted, sys.argv[1:])]
+    return ["accord", *map(redact, sys.argv[1:])]
 
 
 add_data_commands(app, _run, _say)
@@ -388,7 +388,7 @@ add_play_command(app, _run, _say)
 
 def main() -> None:
     """The command line from its first argument to an exit code; see `accord.__main__`."""
-    guarded(app)
+    run_guarded(app)
 
 
 if __name__ == "__main__":

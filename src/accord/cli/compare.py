@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from accord.cli.options import Allow, Folder, Json
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
 TRIALS = 20  # of a search
@@ -104,7 +104,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.config.build import build
 
             base = build(recipe, assignments=set_ or (), allow=allow or ())
-            settle(offline="hub" not in base.allow)
+            apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import compare as carry_out
 
@@ -169,7 +169,7 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
 
             tried = _trials(search, trials)
             base = build(recipe, allow=allow or ())
-            settle(offline="hub" not in base.allow)
+            apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import sweep as carry_out
 
@@ -246,7 +246,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 assignments=set_ or (),
                 allow=allow or (),
             )
-            settle(offline="hub" not in base.allow)
+            apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.frontier import Wanted, lines
             from accord.campaign.compare.frontier import frontier as carry_out
             from accord.pages.comparison import write_page

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from accord.cli.options import Json
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
@@ -121,7 +121,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
 
         def work():
             nonlocal verdict
-            settle()
+            apply_env_defaults()
             from accord.auditing.fix import Options
             from accord.auditing.lines import show
             from accord.auditing.run import audit as examine
@@ -258,7 +258,7 @@ def _advise(run: Callable, say: Callable) -> Callable:
 
         def work():
             nonlocal ready
-            settle()
+            apply_env_defaults()
             from accord.auditing.advise import advise as consider
             from accord.auditing.machine import measure
             from accord.auditing.recipe import lines, write_recipe

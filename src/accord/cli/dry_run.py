@@ -7,13 +7,13 @@ from typing import TextIO
 
 from accord.runs.display import MARKS
 from accord.runs.folder import vars_of
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.types import Tree
 
 OPEN, CLOSE = "⟦", "⟧"  # around what is scored
 
 
-def show(ready: Ready, stream: TextIO) -> dict:
+def show(ready: PreparedRun, stream: TextIO) -> dict:
     """Print it for a person; return the same for a machine."""
     objective = ready.learner.objective
     # of prompts, the first answers that the policy gave
@@ -50,7 +50,7 @@ def show(ready: Ready, stream: TextIO) -> dict:
     }
 
 
-def _marked(ready: Ready, tree: Tree) -> list[str]:
+def _marked(ready: PreparedRun, tree: Tree) -> list[str]:
     def text(ids: Sequence[int]) -> str:
         decoded = ready.model.tokenizer.decode(list(ids))
         assert isinstance(decoded, str), "one sequence of tokens is one text"
@@ -71,7 +71,7 @@ def _sizes(tree: Tree) -> str:
     )
 
 
-def _as_ids(ready: Ready, tree: Tree) -> dict:
+def _as_ids(ready: PreparedRun, tree: Tree) -> dict:
     return {
         "at": ready.rows.origin(tree),
         "prompt": list(tree.prompt),

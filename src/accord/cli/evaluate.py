@@ -22,7 +22,7 @@ from accord.cli.options import (
     check_dtype,
     tell,
 )
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
 
 def add_evaluate_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
@@ -63,7 +63,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
 
         def work():
             check_dtype(dtype)
-            settle()
+            apply_env_defaults()
             from accord.assess.generation import Sampling
             from accord.assess.generation import generate as answer
 
@@ -157,7 +157,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
 
         def work():
             check_dtype(dtype)
-            settle()
+            apply_env_defaults()
             from accord.assess.answers import Drawing
             from accord.assess.evaluation import Request
             from accord.assess.evaluation import evaluate as measure

@@ -45,11 +45,11 @@ def add_import_command(app: typer.Typer, run: Callable, say: Callable) -> None:
 
         def work():
             from accord.errors import UsageError
-            from accord.migrate.run import imported
+            from accord.migrate.run import import_settings
 
             if output is not None and Path(output).exists():
                 raise UsageError(f"{output} exists. Give --output a new name.")
-            found = imported(file, tool, devices, leave_out or ())
+            found = import_settings(file, tool, devices, leave_out or ())
             say(as_json, found.account())
             if output is None:
                 say(as_json, f"\n{found.yaml()}")

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from accord.cli.options import Allow, Folder, Json, Set
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
 
 def add_rlhf_commands(app: typer.Typer, run: Callable, say: Callable, command: Callable) -> None:
@@ -70,7 +70,7 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.config.build import build
 
             base = build(recipe, assignments=set_ or (), allow=allow or ())
-            settle(offline="hub" not in base.allow)
+            apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.rlhf.rounds import Terms
             from accord.campaign.rlhf.rounds import iterate as carry_out
             from accord.pages.rlhf_lines import rounds_lines
@@ -128,7 +128,7 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.campaign.rlhf.phases import Recipe
 
             read = Recipe.read(recipe, set_ or (), allow or (), skip_sft=skip_sft, gold=gold)
-            settle(offline="hub" not in read.allow)
+            apply_env_defaults(offline="hub" not in read.allow)
             from accord.campaign.rlhf.pipeline import Terms
             from accord.campaign.rlhf.pipeline import rlhf as carry_out
             from accord.pages.rlhf_lines import rlhf_lines

@@ -24,7 +24,7 @@ from accord.cli.options import (
     check_dtype,
     tell,
 )
-from accord.environment.settings import settle
+from accord.environment.settings import apply_env_defaults
 
 Output = Annotated[str, typer.Option(help="JSONL file to write; must not exist.")]
 
@@ -57,7 +57,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
 
         def work():
             check_dtype(dtype)
-            settle()
+            apply_env_defaults()
             from accord.assess.generation import Sampling
             from accord.assess.rollouts import sample_file
 
@@ -105,7 +105,7 @@ def _score(run: Callable, say: Callable) -> Callable:
         """
 
         def work():
-            settle()
+            apply_env_defaults()
             from accord.assess.rollouts import score_file
 
             done = score_file(answers, output, reward, options_of(set_ or []), tell)
@@ -159,7 +159,7 @@ def _pair(run: Callable, say: Callable) -> Callable:
         """Pairs that accord train reads; ties make none, and are counted."""
 
         def work():
-            settle()
+            apply_env_defaults()
             from accord.assess.rollouts import pair_file
             from accord.rollouts.pairing import Pairing
 

@@ -36,7 +36,7 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
         if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
             hint = " Put its folder on the path: PYTHONPATH=. accord …"
         raise UsageError(
-            f"{what} {name!r}: importing {module_name} failed: {said(error)}.{hint}"
+            f"{what} {name!r}: importing {module_name} failed: {format_exception(error)}.{hint}"
         ) from error
     function = getattr(module, attribute, None)
     if not callable(function):
@@ -52,7 +52,7 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
     return function
 
 
-def code_of(name: str) -> str | None:
+def code_digest(name: str) -> str | None:
     """sha256 of the file that "module:function" stands in; None where `name` is no such name, or
     the file is not found.
     """
@@ -68,6 +68,6 @@ def code_of(name: str) -> str | None:
         return None
 
 
-def said(error: Exception) -> str:
+def format_exception(error: Exception) -> str:
     """A stranger's exception in one line."""
     return f"{type(error).__name__}: {error}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from accord.config.renamed import RENAMED
 from accord.errors import UsageError
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class TrainConfig(Section):
         Annotated[float, Field(strict=True, ge=0, lt=1)],
     ] = (0.9, 0.999)
     """AdamW's decay rates of the two moments."""
-    clip: Annotated[float, Field(strict=True, gt=0)] | None = 1.0
+    max_grad_norm: Annotated[float, Field(strict=True, gt=0)] | None = 1.0
     """Largest gradient norm; null never clips."""
     seed: NotNegative = 0
     """Order of the rows, initial adapters and dropout are functions of it."""
@@ -173,14 +174,14 @@ class RolloutsConfig(Section):
     Their weighted sum."""
     reward_options: dict[str, dict[str, Any]] = {}
     """Keyword arguments of a reward, by its name."""
-    k: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
+    num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
     """Answers to each prompt; the prompt is computed once. train.batch_size is the number of
     prompts."""
     max_new_tokens: Positive = 48
     """Longest answer."""
     temperature: Annotated[float, Field(strict=True, gt=0, le=10)] = 1.0
     """Of the draws. A policy gradient is one of answers drawn at 1, and takes no other."""
-    passes: Positive = 1
+    num_iterations: Positive = 1
     """Updates made from one batch of answers before the next is drawn."""
     pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
     """Which answers to a prompt an objective of pairs compares; see `accord pair`."""
@@ -191,7 +192,7 @@ class RolloutsConfig(Section):
     that a policy that plays to them is seen."""
     gold_options: dict[str, dict[str, Any]] = {}
     """As `reward_options`, for those of `gold`."""
-    held_out_k: Positive = 2
+    num_generations_eval: Positive = 2
     """Answers to each held-out prompt at an evaluation."""
 
 
@@ -327,7 +328,9 @@ TRL_NAMES = {
     "lora_r": "model.lora.rank",
     "lora_alpha": "model.lora.alpha",
     "warmup_ratio": "train.warmup",
-    "max_grad_norm": "train.clip",
+    "max_grad_norm": "train.max_grad_norm",
+    "num_generations": "rollouts.num_generations",
+    "num_iterations": "rollouts.num_iterations",
     "lr_scheduler_type": "train.schedule",
     "learning_rate": "train.learning_rate",
     "eval_steps": "evaluate.every",
@@ -448,6 +451,8 @@ def _explain(problem: ErrorDetails) -> str:
 
 def _suggest(location: tuple) -> str:
     *path, key = (str(part) for part in location)
+    if new := RENAMED.get(".".join((*path, key))):
+        return f": its name was changed to {new.rpartition('.')[2]}"
     if key in TRL_NAMES:
         return f": {key} is TRL's name; here it is {TRL_NAMES[key]}"
     node: Any = Config

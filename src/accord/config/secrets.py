@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from accord.environment.redaction import redacted
+from accord.environment.redaction import redact
 from accord.errors import UsageError
 
 if TYPE_CHECKING:  # a broken pydantic must not keep `faults` from hiding secrets
@@ -23,9 +23,9 @@ def refuse_secrets(config: Config) -> None:
     UsageError: a value of the config is or holds a token; names the field, and not the token.
     """
     for path, value in _texts(config.model_dump(mode="json")):
-        if redacted(value) != value:
+        if redact(value) != value:
             raise UsageError(
-                f"{path} holds what looks like a secret ({redacted(value)!r:.80}). It would be"
+                f"{path} holds what looks like a secret ({redact(value)!r:.80}). It would be"
                 " written into the run's folder.\nRename the file or folder; tokens belong into"
                 " environment variables, which are never written down."
             )

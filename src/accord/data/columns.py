@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.prompts import Questions
 from accord.data.write import raw_rows
 
@@ -17,7 +17,7 @@ def other_columns(path: str, read: Questions) -> dict[int, dict]:
     if Path(path).suffix.lower() == ".txt":
         return {}
     wanted = {question.origin.line for question in read.prompts}
-    with located(path) as source:
+    with locate(path) as source:
         rows = {line: row for line, row in raw_rows(source) if line in wanted}
     return {
         line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")}

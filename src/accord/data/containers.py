@@ -82,7 +82,7 @@ class Source:
 
 
 @contextmanager
-def located(path: str | Path) -> Iterator[Source]:
+def locate(path: str | Path) -> Iterator[Source]:
     """The source that a path names; "-" is standard input, which is copied to a temporary file
     first.
 

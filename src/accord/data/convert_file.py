@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.convert import WRITERS, to_format
 from accord.data.ledger import Ledger, RowError
 from accord.data.read import stream
@@ -74,7 +74,7 @@ def convert_file(
     """
     if to not in WRITERS:
         raise UsageError(f"no format to write is called {to!r}. Known: {', '.join(WRITERS)}.")
-    with located(data) as source, new_file(output) as file:
+    with locate(data) as source, new_file(output) as file:
         examples = stream(source, format=format, columns=columns)
         out = Converted(str(output), to, examples.ledger, {})
         for example in examples:

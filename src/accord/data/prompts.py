@@ -7,7 +7,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.data.containers import MAX_ROW_BYTES, Source, located
+from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import recognise
 from accord.data.formats.drafts import prompt_of
 from accord.data.formats.pairs import alpaca_prompt
@@ -52,7 +52,7 @@ def read_prompts(path: str) -> Questions:
     Raises:
       DataError: the file cannot be read, or holds no prompt.
     """
-    with located(path) as source:
+    with locate(path) as source:
         ledger = Ledger(source.name)
         found: dict[tuple[Turn, ...], Question] = {}
         for line, value in _rows(source, path):

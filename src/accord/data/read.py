@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from accord.data.containers import MAX_ROW_BYTES, Source, located
+from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import Format, Pairing, as_kind, named, recognise
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
@@ -84,7 +84,7 @@ def read(
             f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1."
         )
     reading = _Reading(rows, named(format), columns or {}, Pairing(pairing, margin))
-    with located(path) as source:
+    with locate(path) as source:
         dataset = _gather(source, islice(source.rows(max_row_bytes), max_rows), reading)
     _refuse_useless(dataset, rows)
     return dataset
@@ -166,7 +166,7 @@ def _understood(
     columns: dict, origin: Origin, reading: _Reading
 ) -> tuple[Format, list[Example], list[str]]:
     """The row's format, its examples of the kind asked for, and the notes on it."""
-    columns = renamed(columns, reading.columns)
+    columns = rename_columns(columns, reading.columns)
     found, row = recognise(columns, reading.formats, reading.pairing)
     made = found.examples(row, origin, columns)
     wanted = (
@@ -177,7 +177,7 @@ def _understood(
     return found, wanted, list(dict.fromkeys(row.notes))
 
 
-def renamed(columns: dict, names: Mapping[str, str]) -> dict:
+def rename_columns(columns: dict, names: Mapping[str, str]) -> dict:
     """The row with columns under the names expected; one named by hand comes before one of that
     name.
     """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
-from accord.data.read import renamed
+from accord.data.read import rename_columns
 from accord.data.templates import Template, Unfit
 from accord.data.trees import Encoding
 from accord.types import Example, Finding, Pair, Tree, Turn
@@ -28,7 +28,7 @@ UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit t
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 
 
-def faithful(
+def roundtrip_findings(
     encoding: Encoding,
     template: Template,
     stops: Iterable[int | None],
@@ -98,7 +98,7 @@ def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> b
         row = json.loads(line)
     except (ValueError, RecursionError):
         return False
-    row = renamed(row, columns) if isinstance(row, dict) else {}
+    row = rename_columns(row, columns) if isinstance(row, dict) else {}
     if not {"chosen", "rejected"} <= row.keys():
         return False
     good, bad = (

@@ -14,7 +14,7 @@ from accord.types import DataError
 
 
 @dataclass
-class Asked:
+class PromptRow:
     """Prompts that a model can answer, and what became of the others."""
 
     questions: list[Question] = field(default_factory=list)
@@ -29,7 +29,7 @@ class Asked:
         limit: int | None,
         max_new_tokens: int,
         name: str,
-    ) -> Asked:
+    ) -> PromptRow:
         """
         Args:
           template: of the model that is asked, whose positions are `limit`.

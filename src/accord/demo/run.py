@@ -20,7 +20,12 @@ from peft import PeftModel
 
 from accord.config.build import build
 from accord.data.templates import make_template
-from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean, told
+from accord.evaluate.intervals import (
+    Estimate,
+    bootstrap_difference,
+    bootstrap_mean,
+    format_interval,
+)
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.forward.reference import AdaptersOff
@@ -166,7 +171,7 @@ def _wrapped(label: str, text: str) -> list[str]:
 
 
 def _shown(estimate: dict, unit: str = "") -> str:
-    return f"{told(estimate)} {unit}".rstrip()
+    return f"{format_interval(estimate)} {unit}".rstrip()
 
 
 def _accuracy(metrics: dict) -> dict:

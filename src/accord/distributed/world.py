@@ -56,7 +56,7 @@ class World:
     size: int = 1
     places: tuple[str, ...] = ("",)  # of each rank, for people: machine and process
     # every forward pass is a joint one (sharded weights): ranks must make equally many
-    lockstep: bool = False
+    sharded: bool = False
     store: dist.Store | None = None  # outlives the ranks under torchrun
 
     @property
@@ -66,30 +66,30 @@ class World:
 
     # ------------------------------------------------------------ who computes what
 
-    def deal(self, weights: Sequence[int]) -> list[list[int]]:
+    def balance_by_tokens(self, weights: Sequence[int]) -> list[list[int]]:
         """Indices of `weights` for each rank; see `deal`."""
-        return deal(weights, self.size)
+        return balance_by_tokens(weights, self.size)
 
     def passes(self, dealt: Sequence[Sequence[T]]) -> list[T | None]:
         """This rank's share; in lockstep filled up with None, for a pass that only keeps the others
         company.
         """
         mine = list(dealt[self.rank])
-        longest = max(map(len, dealt)) if self.lockstep else 0
+        longest = max(map(len, dealt)) if self.sharded else 0
         return mine + [None] * (longest - len(mine))
 
-    def polled(self, poll: Callable[[], None]) -> Callable[[], None]:
+    def poll_together(self, poll: Callable[[], None]) -> Callable[[], None]:
         """What to call between passes: `poll`; in lockstep it is called now, by all, since no rank
         may leave alone.
         """
-        if not self.lockstep:
+        if not self.sharded:
             return poll
         self.agree(poll)
         return lambda: None
 
     # ------------------------------------------------------------ what all do at once
 
-    def together(self, work: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    def gather_or_raise(self, work: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
         """Do `work` on every rank; what each came to, in the order of ranks.
 
         Raises:
@@ -103,7 +103,7 @@ class World:
         try:
             message = work()
         except Exception as error:
-            if getattr(error, "everywhere", False):
+            if getattr(error, "on_all_ranks", False):
                 raise
             failure, message = error, _told(error)
         try:
@@ -113,7 +113,7 @@ class World:
                 raise
             raise failure from failure.__cause__  # more to the point than that others are gone
         if failure is not None:
-            vars(failure)["everywhere"] = True  # an exception of any class
+            vars(failure)["on_all_ranks"] = True  # an exception of any class
             raise failure
         for rank, answer in enumerate(messages):
             if FAILED in answer:
@@ -128,7 +128,7 @@ class World:
             results.append(work())
             return {}
 
-        self.together(keep)
+        self.gather_or_raise(keep)
         return results[0]
 
     def on_first(self, work: Callable[[], T]) -> T:
@@ -137,14 +137,16 @@ class World:
         """
         if self.size == 1:
             return work()
-        return _read(self.together(lambda: {VALUE: _text(work())} if self.first else {})[0][VALUE])
+        return _read(
+            self.gather_or_raise(lambda: {VALUE: _text(work())} if self.first else {})[0][VALUE]
+        )
 
     def gather(self, value) -> list:
         """Every rank's `value`, which must be JSON, in the order of ranks."""
         return (
             [value]
             if self.size == 1
-            else [_read(m[VALUE]) for m in self.together(lambda: {VALUE: _text(value)})]
+            else [_read(m[VALUE]) for m in self.gather_or_raise(lambda: {VALUE: _text(value)})]
         )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
@@ -202,7 +204,7 @@ class World:
     def _retold(self, rank: int, failure: dict) -> AccordError:
         """Another rank's failure, in its words, of its class."""
         error = getattr(errors, failure["kind"])(f"{self.name(rank)}: {failure['says']}")
-        error.everywhere = True
+        error.on_all_ranks = True
         return error
 
     def name(self, rank: int) -> str:
@@ -224,7 +226,7 @@ class World:
         except RuntimeError:
             alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
         error = PeerLost(f"lost {who}: killed, out of memory, or out of reach.")
-        error.everywhere = self.rank != alive[0]  # one survivor says it for all
+        error.on_all_ranks = self.rank != alive[0]  # one survivor says it for all
         return error
 
 
@@ -235,7 +237,7 @@ ALONE = World()
 
 
 @contextmanager
-def joined() -> Iterator[World]:
+def join_world() -> Iterator[World]:
     """The world that torchrun describes in the environment; `ALONE` without it.
 
     Raises:
@@ -314,7 +316,7 @@ def _share_cores(processes: int) -> None:
 # ---------------------------------------------------------------- dealing
 
 
-def deal(weights: Sequence[int], ranks: int) -> list[list[int]]:
+def balance_by_tokens(weights: Sequence[int], ranks: int) -> list[list[int]]:
     """Indices for each rank, in order, so that the ranks' sums of weights are nearly equal.
 
     The heaviest first, each to the rank with the least so far: the largest sum is at most 4/3 of
@@ -330,7 +332,9 @@ def deal(weights: Sequence[int], ranks: int) -> list[list[int]]:
     return [sorted(share) for share in shares]
 
 
-def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> dict[str, Tensor]:
+def restore_order(
+    pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]
+) -> dict[str, Tensor]:
     """The ranks' tables as one: row i of the tables laid end to end goes to row `places[i]`.
 
     A rank that had no rows has no columns either.
@@ -339,7 +343,7 @@ def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> d
       Refused: not every row that was dealt came back.
     """
     index = torch.tensor(places, dtype=torch.long).argsort()
-    table = laid([piece for piece in pieces if piece])
+    table = concat_tables([piece for piece in pieces if piece])
     for name, column in table.items():
         if len(column) != len(index):
             raise errors.Refused(
@@ -350,7 +354,7 @@ def in_order(pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]) -> d
     return {name: column[index] for name, column in table.items()}
 
 
-def laid(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+def concat_tables(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
     """Tables of the same columns end to end, in memory that messages are made from; no columns of
     no table.
     """
@@ -411,7 +415,7 @@ def _told(error: Exception) -> dict[str, Tensor]:
     says = str(error)
     if not isinstance(error, AccordError):
         says = f"failed with {type(error).__name__}: {error}"
-        if faults.in_words(error) is None:
+        if faults.as_accord_error(error) is None:
             says += (
                 f"\nThis is a bug of accord: please report it. Its traceback: {faults.log(error)}"
             )

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from accord.engine.optimizer import Masters
 from accord.engine.rollout_losses import as_rollouts, sampled_losses
-from accord.engine.step import Batch, Learner, accumulate, row_losses, whole_batch_context
+from accord.engine.step import Batch, UpdateContext, accumulate, row_losses, whole_batch_context
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps, attending, oracle
 from accord.forward.rounding import answer_alone
@@ -84,10 +84,10 @@ def _square(one: Tensor | None, other: Tensor | None) -> float:
 
 
 def of_step(
-    learner: Learner, batch: Batch, masters: Masters, budget: int
+    learner: UpdateContext, batch: Batch, masters: Masters, budget: int
 ) -> tuple[Gradient, Records]:
     """What the step leaves in the masters with micro-batches of so many tokens, and its records."""
-    masters.forget_gradients()
+    masters.zero_grad()
     records = accumulate(replace(learner, micro_tokens=budget), batch, masters, dropout=False)
     return _taken(masters), records
 
@@ -101,7 +101,7 @@ class Slopes:
     expected: tuple[Tensor | None, ...]  # the same of what a value head says, where there is one
 
 
-def slopes_of(learner: Learner, batch: Batch) -> Slopes:
+def slopes_of(learner: UpdateContext, batch: Batch) -> Slopes:
     """Slopes at each row's own log-probs, computed alone; the losses are the objective's own."""
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
     values, expected = [], []
@@ -114,7 +114,7 @@ def slopes_of(learner: Learner, batch: Batch) -> Slopes:
     return Slopes(batch.trees, tuple(values), tuple(expected))
 
 
-def by_hand(learner: Learner, batch: Batch, masters: Masters, whole: bool) -> Gradient:
+def by_hand(learner: UpdateContext, batch: Batch, masters: Masters, whole: bool) -> Gradient:
     """Σ slope · ∇ log-prob over all rows in one pass, or one row at a time, added up here."""
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
 
@@ -127,7 +127,7 @@ def by_hand(learner: Learner, batch: Batch, masters: Masters, whole: bool) -> Gr
 
 
 def _slopes(
-    learner: Learner,
+    learner: UpdateContext,
     trees: Sequence[Tree],
     tokens: TokenLogps | TokenScores,
     context: dict[str, Tensor],
@@ -155,7 +155,7 @@ def _slopes(
     return (leaf.grad if leaf.grad is not None else none), (head.grad if head is not None else None)
 
 
-def _total(learner: Learner, trees: Sequence[Tree]) -> int:
+def _total(learner: UpdateContext, trees: Sequence[Tree]) -> int:
     """Rows, answers or answer tokens of the batch: counted here, not by the step."""
     if learner.objective.denominator == "tokens":
         return sum(len(c) for tree in trees for c in tree.completions)
@@ -164,7 +164,9 @@ def _total(learner: Learner, trees: Sequence[Tree]) -> int:
     return len(trees)
 
 
-def by_closed_form(learner: Learner, batch: Batch, masters: Masters, form: ClosedForm) -> Gradient:
+def by_closed_form(
+    learner: UpdateContext, batch: Batch, masters: Masters, form: ClosedForm
+) -> Gradient:
     """As `by_hand` in one pass, with the slopes of the objective's closed form in plain Python at
     the pass' own log-probs; no code of the objective or of the step.
     """
@@ -190,7 +192,7 @@ def by_closed_form(learner: Learner, batch: Batch, masters: Masters, form: Close
 # ---------------------------------------------------------------- without cancellation
 
 
-def by_path(learner: Learner, slopes: Slopes, masters: Masters, whole: bool) -> Gradient:
+def by_path(learner: UpdateContext, slopes: Slopes, masters: Masters, whole: bool) -> Gradient:
     """Σ |slope| · ∇ log-prob through the forward path: all rows in one pass, or each alone."""
     numbers = range(len(slopes.trees))
     groups = [list(numbers)] if whole else [[n] for n in numbers]
@@ -204,7 +206,7 @@ def by_path(learner: Learner, slopes: Slopes, masters: Masters, whole: bool) -> 
     return _gradient(masters, groups, forward, weigh)
 
 
-def by_network(learner: Learner, slopes: Slopes, masters: Masters, plain: bool) -> Gradient:
+def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: bool) -> Gradient:
     """The same by the bare network, each answer alone: by eager attention and whole logits (plain),
     or by SDPA, where the model has it, and the logits of the answer's own positions.
     """
@@ -230,7 +232,7 @@ def by_network(learner: Learner, slopes: Slopes, masters: Masters, plain: bool) 
     return _gradient(masters, pieces, forward, weigh)
 
 
-def _second_attention(learner: Learner) -> str:
+def _second_attention(learner: UpdateContext) -> str:
     try:
         with attending(learner.forward.model, "sdpa"):
             return "sdpa"
@@ -247,14 +249,14 @@ def _weighted(tokens: TokenLogps | TokenScores, values: Tensor, expected: Tensor
 
 def _gradient(masters: Masters, groups: Sequence, forward: Callable, weigh: Callable) -> Gradient:
     """Backward passes, group by group, added up in float32; the masters are left without any."""
-    masters.forget_gradients()
+    masters.zero_grad()
     for group in groups:
         weigh(forward(group), group).backward()
-        masters.collect()
+        masters.accumulate_grads()
     return _taken(masters)
 
 
 def _taken(masters: Masters) -> Gradient:
     found = {name: grad.clone() for name, grad in masters.gradients().items()}
-    masters.forget_gradients()
+    masters.zero_grad()
     return found

@@ -35,7 +35,7 @@ from accord.models.recompute import recompute_activations
 from accord.types import Finding, Tree
 
 if TYPE_CHECKING:
-    from accord.training.prepared import Ready
+    from accord.training.prepared import PreparedRun
 
 # Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with.
 # Measured on SmolLM2-135M: kept 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6
@@ -96,7 +96,7 @@ def estimate(
     )
 
 
-def fit_into_memory(ready: Ready) -> int:
+def fit_into_memory(ready: PreparedRun) -> int:
     """The budget of micro-batches that fits, with a finding that says what the run will take.
 
     Where the configured budget does not fit, it is lowered; where not even the longest row does,

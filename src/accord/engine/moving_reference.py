@@ -73,7 +73,7 @@ class Moving:
             return
         for name, own in self.copy.masters.items():
             own.mul_(1 - self.config.mix).add_(policy[name], alpha=self.config.mix)
-        self.copy.publish()
+        self.copy.write_back()
 
     def state(self) -> dict[str, Tensor]:
         """For a checkpoint."""

@@ -38,7 +38,7 @@ class Masters:
         """How many numbers train."""
         return sum(master.numel() for master in self.masters.values())
 
-    def collect(self) -> None:
+    def accumulate_grads(self) -> None:
         """After a backward pass: move the network's gradients into the masters',
         adding in float32.
         """
@@ -51,10 +51,10 @@ class Masters:
             p.grad = None
 
     @torch.no_grad()
-    def add_up(self, world: World) -> None:
+    def all_reduce(self, world: World) -> None:
         """After the last backward pass: every rank gets the sum of all ranks' gradients."""
         # FSDP has added them up already, each rank's own part
-        if world.size == 1 or world.lockstep:
+        if world.size == 1 or world.sharded:
             return
         masters = list(self.masters.values())
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
@@ -67,7 +67,7 @@ class Masters:
         world.sum([master.grad for master in used if master.grad is not None])
 
     @torch.no_grad()
-    def publish(self) -> None:
+    def write_back(self) -> None:
         """After an update: round the masters into the network."""
         for name, p in self.working.items():
             if p is not self.masters[name]:
@@ -78,13 +78,13 @@ class Masters:
         """Take the masters out of a checkpoint's tensors, and publish."""
         for name, master in self.masters.items():
             master.copy_(part(tensors[f"{key}/{name}"], self.working[name]))
-        self.publish()
+        self.write_back()
 
     def gradients(self) -> dict[str, Tensor]:
         """Name -> gradient, for the parameters that got one."""
         return {name: m.grad for name, m in self.masters.items() if m.grad is not None}
 
-    def forget_gradients(self) -> None:
+    def zero_grad(self) -> None:
         for p in (*self.masters.values(), *self.working.values()):
             p.grad = None
 
@@ -96,7 +96,7 @@ class Optimizer:
         self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int
     ):
         self.masters = Masters(trainable)
-        self.clip = config.clip
+        self.clip = config.max_grad_norm
         self.schedule = schedule(config.schedule, peak, steps, config.warmup)
         self.scale = 1.0  # of the learning rate; `--on-flag adapt` may halve it
         matrices = [m for m in self.masters.masters.values() if m.dim() >= 2]
@@ -117,7 +117,7 @@ class Optimizer:
         float32.
         """
         norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
-        if not world.lockstep:
+        if not world.sharded:
             return norm
         square = norm.double().square().reshape(1)
         world.sum([square])
@@ -135,8 +135,8 @@ class Optimizer:
         for group in self.adamw.param_groups:
             group["lr"] = rate
         self.adamw.step()
-        self.masters.publish()
-        self.masters.forget_gradients()
+        self.masters.write_back()
+        self.masters.zero_grad()
         return rate
 
     # ------------------------------------------------------------ what a checkpoint holds

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
-from accord.distributed.world import ALONE, World, in_order, laid
+from accord.distributed.world import ALONE, World, concat_tables, restore_order
 from accord.engine.optimizer import Masters
 from accord.engine.rollout_losses import as_rollouts, sampled_losses
 from accord.evaluate.records import Records, record, record_slopes
@@ -31,7 +31,7 @@ from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
 
 @dataclass(frozen=True)
-class Learner:
+class UpdateContext:
     """What the gradient of a batch depends on."""
 
     forward: Forward
@@ -70,7 +70,7 @@ class Batch:
     mismatched: Sequence[Tree] = ()
 
 
-def make_batch(learner: Learner, index: int, trees: Sequence[Tree]) -> Batch:
+def make_batch(learner: UpdateContext, index: int, trees: Sequence[Tree]) -> Batch:
     """The batch of update `index`; a pure function of its rows, the seed and the index."""
     if learner.objective.context is None:
         return Batch(index, trees)
@@ -85,7 +85,7 @@ def make_batch(learner: Learner, index: int, trees: Sequence[Tree]) -> Batch:
 
 
 def whole_batch_context(
-    learner: Learner, batch: Batch, poll: Callable[[], None] = lambda: None
+    learner: UpdateContext, batch: Batch, poll: Callable[[], None] = lambda: None
 ) -> dict[str, Tensor]:
     """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without
     gradient.
@@ -93,7 +93,7 @@ def whole_batch_context(
     if learner.objective.context is None:
         return {}
     world = learner.world
-    poll = world.polled(poll)
+    poll = world.poll_together(poll)
 
     @torch.no_grad()
     def mine() -> dict[str, Tensor]:
@@ -104,9 +104,9 @@ def whole_batch_context(
             if group is not None:
                 known = learner.reference_logps(group)
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
-        return laid(found)
+        return concat_tables(found)
 
-    table = in_order(world.together(mine), places(batch.mismatched, world))
+    table = restore_order(world.gather_or_raise(mine), places(batch.mismatched, world))
     policy, known, count = (
         table[name].to(learner.forward.model.device) for name in ("policy", "reference", "count")
     )
@@ -126,7 +126,7 @@ def row_losses(
 
 
 def accumulate(
-    learner: Learner,
+    learner: UpdateContext,
     batch: Batch,
     masters: Masters,
     *,
@@ -141,7 +141,7 @@ def accumulate(
     """
     world = learner.world
     context = whole_batch_context(learner, batch, poll)
-    poll = world.polled(poll)
+    poll = world.poll_together(poll)
     total = denominator(learner.objective, batch.trees)
 
     def mine() -> dict[str, Tensor]:
@@ -165,20 +165,20 @@ def accumulate(
                 )
             tokens.values.retain_grad()
             loss.backward()
-            masters.collect()
+            masters.accumulate_grads()
             if group is not None and learner.kind != "rollouts":
                 record_slopes(records, group, tokens)
         return records.tensors()
 
-    records = Records.of(in_order(world.together(mine), places(batch.trees, world)))
+    records = Records.of(restore_order(world.gather_or_raise(mine), places(batch.trees, world)))
     if not records["loss"].isfinite().all():
         raise NotFinite(f"update {batch.index}: the loss of a row is not finite.", records)
-    masters.add_up(world)
+    masters.all_reduce(world)
     return records
 
 
 def _losses(
-    learner: Learner,
+    learner: UpdateContext,
     trees: Sequence[Tree],
     tokens: TokenLogps | TokenScores,
     context: dict[str, Tensor],

@@ -27,7 +27,7 @@ from types import ModuleType, TracebackType
 from typing import NoReturn
 
 from accord.environment import versions
-from accord.environment.redaction import redacted
+from accord.environment.redaction import redact
 from accord.environment.settings import ranks
 from accord.errors import AccordError, Bug, CheckpointError, Interrupted, UsageError, printable
 
@@ -45,27 +45,27 @@ _folders: list[Path] = []  # of the runs that are going on; the innermost last
 _doing: list[str] = [""]
 
 
-def doing(what: str) -> None:
+def note_phase(what: str) -> None:
     """Note what the program is at, for the words of a bug."""
     _doing[0] = what
 
 
 @contextmanager
-def logged_in(folder: Path) -> Iterator[None]:
+def log_faults_in(folder: Path) -> Iterator[None]:
     """Inside, the traceback of a bug goes to this folder."""
     _folders.append(folder)
     try:
         yield
     except Exception as error:
         # now, since whoever reports it may be outside
-        if not isinstance(error, BrokenPipeError) and in_words(error) is None:
+        if not isinstance(error, BrokenPipeError) and as_accord_error(error) is None:
             log(error)
         raise
     finally:
         _folders.pop()
 
 
-def guarded(command: Callable[[], None]) -> None:
+def run_guarded(command: Callable[[], None]) -> None:
     """Run the command line; whatever it raises, even while it is imported, ends in words."""
     as_json = "--json" in sys.argv[1:]
     try:
@@ -83,12 +83,12 @@ def end(error: Exception, as_json: bool) -> NoReturn:
         raise SystemExit(PIPE_CLOSED) from None
     if os.environ.get(DEBUG, "0") not in ("", "0"):
         raise error
-    fail(in_words(error) or _bug(error), as_json)
+    fail(as_accord_error(error) or _bug(error), as_json)
 
 
 def fail(error: AccordError, as_json: bool) -> NoReturn:
     """Say what went wrong, and exit with the code of its kind."""
-    if error.everywhere and ranks()[0]:  # the first rank says it for all
+    if error.on_all_ranks and ranks()[0]:  # the first rank says it for all
         raise SystemExit(error.code) from None
     try:
         if as_json:
@@ -134,7 +134,7 @@ def _closed_behind(handle: int) -> bool:
 # ---------------------------------------------------------------- what the machine is to blame for
 
 
-def in_words(error: BaseException) -> AccordError | None:
+def as_accord_error(error: BaseException) -> AccordError | None:
     """What this machine is to blame for, as a failure that its user can mend; None for a bug."""
     for one in _chain(error):
         if isinstance(one, AccordError):
@@ -190,7 +190,7 @@ def _importing(trace: TracebackType | None) -> str:
 
 def _is_package(top: str) -> bool:
     """Whether a module is one that accord asks for: not Python's own, nor a user's."""
-    return versions.package_of(top) in {*versions.tested(), *versions.required()}
+    return versions.package_of(top) in {*versions.tested_versions(), *versions.required_bounds()}
 
 
 def _unusable(module: str, error: BaseException) -> UsageError:
@@ -200,7 +200,7 @@ def _unusable(module: str, error: BaseException) -> UsageError:
             f"This Python ({sys.executable}) lacks its own module {module}: {said}\nInstall a"
             " Python that was built with it, and accord with that one."
         )
-    version = versions.installed([package]).get(package)
+    version = versions.installed_versions([package]).get(package)
     if version is None and isinstance(error, ModuleNotFoundError):
         return UsageError(
             f"accord needs the package {package}, which is not installed ({said}).\nInstall it"
@@ -251,10 +251,10 @@ def _bug(error: Exception) -> Bug:
     )
     bug = Bug(f"{what}\nThis is a bug of accord, not of your input: please report it. {lies}")
     bug.kind, bug.log = kind, None if written is None else str(written)
-    bug.traceback = redacted("".join(traceback.format_exception(error)))
+    bug.traceback = redact("".join(traceback.format_exception(error)))
     # Under torchrun what fails before the ranks meet fails on each of them. Later a rank may be the
     # only one that knows.
-    bug.everywhere = getattr(error, "everywhere", False) or (size > 1 and not _met(error))
+    bug.on_all_ranks = getattr(error, "on_all_ranks", False) or (size > 1 and not _met(error))
     return bug
 
 
@@ -274,7 +274,7 @@ def log(error: BaseException) -> Path | None:
     rank, size = ranks()
     who = f"rank{rank}-{os.getpid()}" if size > 1 else str(os.getpid())
     name = f"bug-{time.strftime('%Y%m%d-%H%M%S')}-{who}.log"
-    text = redacted(f"{_about()}\n{''.join(traceback.format_exception(error))}")
+    text = redact(f"{_about()}\n{''.join(traceback.format_exception(error))}")
     written = next((file for place in _places() if (file := _written(place, name, text))), None)
     error.accord_log = written  # type: ignore[attr-defined]
     error.accord_folder = _folders[-1] if _folders else None  # type: ignore[attr-defined]
@@ -307,8 +307,10 @@ def _written(folder: Path, name: str, text: str) -> Path | None:
 
 def _about() -> str:
     """What stands above the traceback: when, what was typed, and with which versions."""
-    names = sorted({"accord", *versions.tested(), *versions.required()})
-    have = ", ".join(f"{name} {version}" for name, version in versions.installed(names).items())
+    names = sorted({"accord", *versions.tested_versions(), *versions.required_bounds()})
+    have = ", ".join(
+        f"{name} {version}" for name, version in versions.installed_versions(names).items()
+    )
     return (
         f"{time.strftime('%Y-%m-%d %H:%M:%S %z')}\naccord {' '.join(sys.argv[1:])}\n"
         f"{_doing[0]}\nPython {platform.python_version()}, {platform.platform()}\n{have}\n"
@@ -332,4 +334,4 @@ def _place(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return printable(redacted(said))[:LONGEST]
+    return printable(redact(said))[:LONGEST]

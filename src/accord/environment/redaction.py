@@ -18,7 +18,7 @@ SHORTEST = 12
 HIDDEN = "***"
 
 
-def redacted(text: str, environment: Mapping[str, str] | None = None) -> str:
+def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
     """The text with tokens, and with the values of secret environment variables, hidden."""
     environment = os.environ if environment is None else environment
     for name, value in environment.items():

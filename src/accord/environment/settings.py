@@ -2,7 +2,7 @@
 nothing heavy; a user's own values win.
 
 A library's warning in the middle of a run tears the display and is lost when the terminal scrolls.
-So inside `warnings_kept` nothing of a library reaches the terminal: neither Python's `warnings` nor
+So inside `keep_warnings` nothing of a library reaches the terminal: neither Python's `warnings` nor
 a logger. It is written into a file, each text once, or waits for the command's end. Accord's own
 warnings (`AccordWarning`) reach the terminal at once, one line each.
 """
@@ -59,7 +59,7 @@ def ranks() -> tuple[int, int]:
     return (int(told[0]), int(told[1])) if all(told) else (0, 1)
 
 
-def settle(offline: bool = True) -> None:
+def apply_env_defaults(offline: bool = True) -> None:
     """Apply the defaults; without `offline`, hub names may go to the network."""
     for pattern in DROPPED:
         warnings.filterwarnings("ignore", message=pattern)
@@ -90,7 +90,7 @@ def _on_terminal(text: str) -> None:
 
 
 @contextlib.contextmanager
-def warnings_kept(
+def keep_warnings(
     file: Path | None = None, own: Callable[[str], None] | None = None
 ) -> Iterator[list[str]]:
     """Keep warnings of libraries off the terminal inside; yields those that no file has.
@@ -152,7 +152,7 @@ def warnings_of_command() -> Iterator[None]:
     """
     waiting: list[str] = []
     try:
-        with warnings_kept(own=_on_terminal) as waiting:
+        with keep_warnings(own=_on_terminal) as waiting:
             yield
     finally:
         for text in waiting if ranks()[0] == 0 else ():  # the first rank says it for all

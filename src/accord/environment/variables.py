@@ -139,7 +139,7 @@ def flags() -> dict[str, tuple[str, ...]]:
     }
 
 
-def chosen() -> dict[str, str]:
+def chosen_settings() -> dict[str, str]:
     """The variables above that are set: part of what a machine computes."""
     names = (*flags(), *THREADS)
     return {name: os.environ[name] for name in names if os.environ.get(name)}

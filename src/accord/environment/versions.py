@@ -18,7 +18,7 @@ FILE = Path(__file__).with_name("tested_versions.txt")
 PACKAGE_OF = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
 
 
-def tested() -> dict[str, str]:
+def tested_versions() -> dict[str, str]:
     """Package -> the version that the tests ran with."""
     found = {}
     for line in FILE.read_text(encoding="utf-8").splitlines():
@@ -28,7 +28,7 @@ def tested() -> dict[str, str]:
     return found
 
 
-def required() -> dict[str, str]:
+def required_bounds() -> dict[str, str]:
     """Package that accord cannot do without -> the versions that it allows, such as ">=2.11,<3".
 
     Empty where accord runs without being installed.
@@ -46,7 +46,7 @@ def required() -> dict[str, str]:
     return found
 
 
-def installed(names: Iterable[str]) -> dict[str, str]:
+def installed_versions(names: Iterable[str]) -> dict[str, str]:
     """Package -> its version, of those that are installed."""
     found = {}
     for name in names:
@@ -77,7 +77,7 @@ def install(packages: Iterable[str], *, again: bool = False) -> str:
     Args:
       again: also where pip thinks that they are installed.
     """
-    versions = tested()
+    versions = tested_versions()
     wanted = [f"{name}=={versions[name]}" if name in versions else name for name in packages]
     return f"pip install {'--force-reinstall --no-deps ' if again else ''}{' '.join(wanted)}"
 

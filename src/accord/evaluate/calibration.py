@@ -18,7 +18,7 @@ from scipy import stats
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from accord.evaluate.intervals import Estimate, bootstrap_mean, widened
+from accord.evaluate.intervals import Estimate, bootstrap_mean, widen
 
 BINS = 10
 FEWEST_A_BIN = 20  # pairs; fewer pairs get fewer bins
@@ -158,7 +158,7 @@ def _expected_error(
     value = float(np.abs(found).sum())
     if groups == 1:
         return Estimate(value, 0.0, 1.0, n)
-    reach = float(np.quantile(errors, 0.95)) * widened(groups)
+    reach = float(np.quantile(errors, 0.95)) * widen(groups)
     return Estimate(value, max(0.0, value - reach), min(1.0, value + reach), n)
 
 

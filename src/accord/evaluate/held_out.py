@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
-from accord.distributed.world import ALONE, World, in_order, laid
+from accord.distributed.world import ALONE, World, concat_tables, restore_order
 from accord.evaluate.intervals import Estimate, accuracy
 from accord.evaluate.records import Records, record, summarise, wins
 from accord.forward.choose import Forward
@@ -80,7 +80,7 @@ def evaluate(
     """Records of every held-out row, whole on every rank. Weights, gradients and random state stay
     as they are.
     """
-    poll = world.polled(poll)
+    poll = world.poll_together(poll)
     groups = held_out.groups(held_out.trees)
     if reference is not None and reference.moves:
         held_out.forget_reference()
@@ -126,7 +126,7 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
                 )
                 policy = tokens.reduce()
                 found.append({"policy": policy.sum, "reference": known.sum, "count": policy.count})
-        return laid(found)
+        return concat_tables(found)
 
     table = _gathered(groups, mine, world)
     policy, known, count = (
@@ -159,11 +159,11 @@ def _gathered(groups: list[list[Tree]], mine: Callable, world: World) -> dict[st
         for number in share
         for row in range(starts[number], starts[number + 1])
     ]
-    return in_order(world.together(mine), places)
+    return restore_order(world.gather_or_raise(mine), places)
 
 
 def _dealt(groups: list[list[Tree]], world: World) -> list[list[int]]:
-    return world.deal([sum(tree.tokens for tree in group) for group in groups])
+    return world.balance_by_tokens([sum(tree.tokens for tree in group) for group in groups])
 
 
 def _polled(poll: Callable[[], None], function: Callable, group: list[Tree]):
@@ -191,7 +191,7 @@ def metrics(
         good, bad = records["rewards/chosen"], records["rewards/rejected"]
         good, bad = good[~good.isnan()], bad[~bad.isnan()]
         if len(good) and len(bad):
-            out["diag/eval_auc"] = area(good, bad, tie_width)
+            out["diag/eval_auc"] = pair_auc(good, bad, tie_width)
     return out
 
 
@@ -205,6 +205,6 @@ def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Esti
     return accuracy(margins.numpy(), tie_width=tie_width, clusters=list(held_out.prompts))
 
 
-def area(good: torch.Tensor, bad: torch.Tensor, tie_width: float) -> float:
+def pair_auc(good: torch.Tensor, bad: torch.Tensor, tie_width: float) -> float:
     """Probability that a good answer's reward is above a bad one's; ties half."""
     return wins(good[:, None] - bad[None, :], tie_width).mean().item()

@@ -40,7 +40,7 @@ class Estimate:
         return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n:,})"
 
 
-def told(found: Mapping, digits: int = 3, between: str = " to ") -> str:
+def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> str:
     """An estimate's record in words: 0.712 (0.650 to 0.769)."""
     if found["low"] is None or found["high"] is None:
         return f"{found['value']:.{digits}f} (interval not known)"
@@ -50,13 +50,13 @@ def told(found: Mapping, digits: int = 3, between: str = " to ") -> str:
     )
 
 
-def interval(estimate: dict | None) -> str:
+def format_short_interval(estimate: dict | None) -> str:
     """0.712 (0.650–0.769); with a word between where a minus sign would stand beside the dash."""
     if estimate is None:
         return "–"
     digits = 3 if abs(estimate["value"]) < 10 else 1
     below = any(estimate[end] is not None and estimate[end] < 0 for end in ("low", "high"))
-    return told(estimate, digits, " to " if below else "–")
+    return format_interval(estimate, digits, " to " if below else "–")
 
 
 def wilson(
@@ -205,13 +205,13 @@ def bootstrap_ratio(
     if len(sums) == 1:
         return Estimate(value, -math.inf, math.inf, n)
     low, high = np.quantile(means, (tail, 1 - tail))
-    wider = widened(len(sums), confidence)
+    wider = widen(len(sums), confidence)
     return Estimate(
         value, float(value + wider * (low - value)), float(value + wider * (high - value)), n
     )
 
 
-def widened(clusters: int, confidence: float = 0.95) -> float:
+def widen(clusters: int, confidence: float = 0.95) -> float:
     """How much further an interval must reach that was bootstrapped from C clusters, at least two:
     Student's t over the normal quantile, times √(C/(C-1)).
     """

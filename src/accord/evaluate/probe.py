@@ -24,7 +24,7 @@ from accord.sampling.local import Prompt, Sample
 GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
 
 
-class Answered(Protocol):
+class SampledAnswer(Protocol):
     """Whatever has an answer's tokens."""
 
     @property
@@ -32,7 +32,7 @@ class Answered(Protocol):
 
 
 @dataclass(frozen=True)
-class Start:
+class KLReference:
     """What a policy is held against: the model that training started from, where the reference is
     that one and in memory.
 
@@ -45,7 +45,7 @@ class Start:
     inside: Callable[[], AbstractContextManager]
 
     @classmethod
-    def of(cls, policy: Forward, reference: Reference | None) -> Start | None:
+    def of(cls, policy: Forward, reference: Reference | None) -> KLReference | None:
         """Adapters switched off, or the frozen copy; None where all weights train and no copy was
         kept.
         """
@@ -54,14 +54,16 @@ class Start:
         return cls(reference.forward, nullcontext) if isinstance(reference, Frozen) else None
 
 
-def against(reference: str) -> str:
+def kl_against(reference: str) -> str:
     """What `Start.of` gives under a recipe's `reference`, in words."""
     return {"moving": "the reference, which follows it", "base": "the base model"}.get(
         reference, "what training started from"
     )
 
 
-def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> dict[str, float]:
+def sample_metrics(
+    samples: Sequence[Sample], before: Sequence[int] | None = None
+) -> dict[str, float]:
     """Mean figures of some samples.
 
     Args:
@@ -77,22 +79,25 @@ def figures(samples: Sequence[Sample], before: Sequence[int] | None = None) -> d
     longer = [(now > then) + 0.5 * (now == then) for now, then in zip(lengths, before, strict=True)]
     return {
         "tokens": _mean(lengths),
-        "repeated": _mean([repeated(sample.tokens) for sample in samples]),
+        "repeated": _mean([repeated_share(sample.tokens) for sample in samples]),
         "ended": _mean([sample.ended for sample in samples]),
         "empty": _mean([not sample.text.strip() for sample in samples]),
         "longer": _mean(longer),
     }
 
 
-def repeated(tokens: Sequence[int]) -> float:
+def repeated_share(tokens: Sequence[int]) -> float:
     """Share of an answer's 4-grams that stood in it before: 0 for one without repetition."""
     grams = [tuple(tokens[i : i + GRAM]) for i in range(len(tokens) - GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
 
 @torch.no_grad()
-def spread(
-    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Sample], start: Start | None
+def distribution_metrics(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    samples: Sequence[Sample],
+    start: KLReference | None,
 ) -> dict[str, float]:
     """Where the probability is on the policy's own answers.
 
@@ -116,7 +121,10 @@ def spread(
 
 @torch.no_grad()
 def divergences(
-    model: LanguageModel, prompts: Sequence[Prompt], samples: Sequence[Answered], start: Start
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    samples: Sequence[SampledAnswer],
+    start: KLReference,
 ) -> list[float]:
     """KL to the start of each sampled answer, nats; see `spread`."""
     return [
@@ -140,7 +148,9 @@ class _Look:
         return self.kl
 
 
-def _look(model: LanguageModel, prompt: Prompt, sample: Answered, start: Start | None) -> _Look:
+def _look(
+    model: LanguageModel, prompt: Prompt, sample: SampledAnswer, start: KLReference | None
+) -> _Look:
     now = _distributions(model, prompt, sample)  # [T, V]
     kl = None
     if start is not None:
@@ -150,7 +160,7 @@ def _look(model: LanguageModel, prompt: Prompt, sample: Answered, start: Start |
     return _Look(-(now.exp() * now).sum(1), now.max(1).values.exp(), kl)
 
 
-def _distributions(model: LanguageModel, prompt: Prompt, sample: Answered) -> Tensor:
+def _distributions(model: LanguageModel, prompt: Prompt, sample: SampledAnswer) -> Tensor:
     """Log-probs of every token at each position of one answer, [T, V] float32."""
     ids = torch.tensor([(*prompt, *sample.tokens[:-1])], device=model.device)
     logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]

@@ -149,9 +149,11 @@ class Cached:
             def report(done: int, start: int = start) -> None:
                 progress(min(start + done, len(todo)), len(todo))
 
-            if world.lockstep:
+            if world.sharded:
                 world.agree(lambda: report(0))
-            tables = world.together(partial(self._computed, live, piece, budget, world, report))
+            tables = world.gather_or_raise(
+                partial(self._computed, live, piece, budget, world, report)
+            )
             fresh = dict(entry for table in tables for entry in _entries(table))
             self.table.update(fresh)
             world.on_first(partial(self._write, fresh))
@@ -186,7 +188,7 @@ class Cached:
                 values = zip(logps.sum.tolist(), logps.count.tolist(), strict=True)
                 fresh.update(zip(keys, values, strict=True))
                 done += len(group) * world.size
-            if not world.lockstep:
+            if not world.sharded:
                 report(done)
         return fresh
 
@@ -194,7 +196,9 @@ class Cached:
         """What the first rank found on its disk, to all."""
         if world.size > 1:
             self.table = dict(
-                _entries(world.together(lambda: _table(self.table if world.first else {}))[0])
+                _entries(
+                    world.gather_or_raise(lambda: _table(self.table if world.first else {}))[0]
+                )
             )
 
     def load(self) -> list[str]:

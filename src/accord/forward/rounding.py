@@ -26,7 +26,7 @@ from accord.forward.logps import TokenLogps, attending, oracle
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
-from accord.types import Numbers, Scores, Tree
+from accord.types import PerCompletion, Scores, Tree
 
 # Rounding's tail: the rows of a run are hundreds of times as many as the probe's, and a path has
 # kernels of its own. Between the tree path and eager attention float32 differed 3 to 5 times as
@@ -92,14 +92,14 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
         return ceiling(dtype)
     try:
         with torch.random.fork_rng(devices=[]):
-            found = measured(model, probe)
+            found = measure_rounding(model, probe)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
         return ceiling(dtype)  # the trial of a path that follows says what is wrong with the model
     return found.scaled(FACTOR[dtype]).clamped(FLOOR[dtype], CEILING[dtype])
 
 
 @torch.no_grad()
-def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: Numbers) -> float:
+def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: PerCompletion) -> float:
     """The mean difference of some answers, a token, that rounding may account for with the weights
     as they stand now: a network that has been nudged or trained is rougher than the one that
     `bounds` was measured on.
@@ -119,7 +119,7 @@ def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: Numbers) -
 
 
 @torch.no_grad()
-def measured(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
+def measure_rounding(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
     """The largest differences between transformers' own ways to the same numbers."""
     wanted = _definition(model, probe)
     found = [_apart(other, wanted) for other in _others(model, probe)]

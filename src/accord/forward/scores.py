@@ -40,7 +40,9 @@ class TokenScores:
         return Scores(self.values, self.count)
 
 
-def scored(trees: Sequence[Tree], device: torch.device | str = "cpu") -> tuple[Layout, Tensor]:
+def score_completions(
+    trees: Sequence[Tree], device: torch.device | str = "cpu"
+) -> tuple[Layout, Tensor]:
     """The layout that computes every token, and where in it each completion's last token lies, [N]
     indices into T.
     """
@@ -55,7 +57,7 @@ def tree_scores(
     model: RewardModel, trees: Sequence[Tree], attention: str = "blocks"
 ) -> TokenScores:
     """Each prompt computed once, nothing padded."""
-    layout, last = scored(trees, model.device)
+    layout, last = score_completions(trees, model.device)
     layout = replace(layout, attention=attention)
     return TokenScores(model.score(tree_states(model, layout)[last]), layout.count - 1)
 

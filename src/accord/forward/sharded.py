@@ -100,7 +100,7 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
     path = Sharded(
         model, forward.path, forward.reason, forward.worst, joint, rounding=forward.rounding
     )
-    return path, replace(world, lockstep=True)
+    return path, replace(world, sharded=True)
 
 
 def blocks(model: LanguageModel) -> list[nn.Module]:
@@ -157,7 +157,7 @@ def whole_model(model: LanguageModel, world: World) -> LanguageModel:
     """The trained model with all its weights, on the first rank. Where nothing is sharded, the
     model itself.
     """
-    if not world.lockstep:
+    if not world.sharded:
         return model
     tensors = {name: whole(local(p), p) for name, p in model.network.named_parameters()}
     if not world.first:

@@ -24,10 +24,13 @@ def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[T
 
 def places(trees: Sequence[Tree], world: World) -> list[int]:
     """Where the ranks' trees, laid end to end, stand among `trees`; see
-    `accord.distributed.world.in_order`.
+    `accord.distributed.world.restore_order`.
     """
     return [index for share in _dealt(trees, world) for index in share]
 
 
 def _dealt(trees: Sequence[Tree], world: World) -> list[list[int]]:
-    return [beside_alike(trees, share) for share in world.deal([tree.tokens for tree in trees])]
+    return [
+        beside_alike(trees, share)
+        for share in world.balance_by_tokens([tree.tokens for tree in trees])
+    ]

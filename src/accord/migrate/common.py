@@ -21,7 +21,7 @@ TRACKER = "name it in monitor.trackers: trackio, wandb, tensorboard, mlflow"
 TRAINER: dict[str, Rule] = {
     "learning_rate": To("train.learning_rate", number),
     "weight_decay": To("train.weight_decay", number, "on matrices only"),
-    "max_grad_norm": To("train.clip", number),
+    "max_grad_norm": To("train.max_grad_norm", number),
     "seed": To("train.seed", whole),
     "lr_scheduler_type": To("train.schedule", schedule),
     "output_dir": To("output"),

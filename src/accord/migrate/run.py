@@ -64,7 +64,7 @@ class Imported:
         }
 
 
-def imported(
+def import_settings(
     file: str, tool: str | None = None, devices: int = 1, leave_out: Sequence[str] = ()
 ) -> Imported:
     """The recipe that another tool's settings amount to.

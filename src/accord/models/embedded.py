@@ -48,7 +48,7 @@ def embedded_folder() -> Path:
 
 
 @contextlib.contextmanager
-def quiet():
+def without_progress_bars():
     """Keep the progress bars and warnings of transformers off the terminal, and restore its
     settings afterwards.
     """
@@ -147,7 +147,7 @@ def _convert(source: Path, staging: Path) -> None:
     dense = {"quantization_config": config_class(dequantize=True)} if config_class else {}
     # Some of its bars are tqdm's own and heed no setting: standard error is put aside for the
     # while.
-    with quiet(), contextlib.redirect_stderr(io.StringIO()):
+    with without_progress_bars(), contextlib.redirect_stderr(io.StringIO()):
         loaded = AutoModelForCausalLM.from_pretrained(folder, **file, dtype=torch.float32, **dense)
         tokenizer = AutoTokenizer.from_pretrained(folder, **file)
         config = loaded.config

@@ -16,7 +16,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
-from accord.models.embedded import quiet
+from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import CheckpointError
 
@@ -33,7 +33,7 @@ def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> N
     chat template.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with quiet():
+    with without_progress_bars():
         if model.peft is not None:
             trained = {
                 name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)
@@ -83,7 +83,7 @@ def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
     import transformers
 
     auto = getattr(transformers, like.auto)
-    with quiet():
+    with without_progress_bars():
         options = {
             "dtype": dtype,
             "use_safetensors": True,
@@ -118,7 +118,7 @@ def merge(
       CheckpointError: the merge lost more than half of it.
     """
     assert model.peft is not None, "without adapters there is nothing to merge"
-    with quiet():
+    with without_progress_bars():
         peft = copy.deepcopy(model.peft).float()
         trained = logits(peft, probe)
         with peft.disable_adapter():

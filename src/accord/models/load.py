@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from accord.compat import cpu_has_bfloat16
-from accord.models.embedded import EMBEDDED_NAME, embedded_folder, quiet
+from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
 from accord.types import UsageError
@@ -57,7 +57,7 @@ def load_parts(name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = 
       UsageError: as `load`.
     """
     folder = _resolve(name, hub)
-    with quiet():
+    with without_progress_bars():
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
         return _network(auto, folder, name, dtype), tokenizer, Path(folder)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from accord.models.embedded import quiet
+from accord.models.embedded import without_progress_bars
 from accord.models.headspec import HeadSpec
 from accord.models.language import TRAINED, LanguageModel
 from accord.types import UsageError
@@ -71,7 +71,7 @@ def with_score_head(model: LanguageModel, seed: int) -> RewardModel:
     ends = _ends(model)
     config.num_labels = 1
     try:
-        with torch.device("meta"), quiet():
+        with torch.device("meta"), without_progress_bars():
             network = AutoModelForSequenceClassification.from_config(config)
         head = getattr(network, HEAD)
     except (ValueError, AttributeError) as error:

@@ -94,8 +94,8 @@ ROLLOUTS: tuple[Rule, ...] = (
         _alike,
         "of {share:.0%} of the recent prompts all answers have the same reward",
         "what is compared within a prompt learns nothing from them",
-        "draw more answers (--set rollouts.k=8), take prompts that are neither too easy nor too"
-        " hard, or a finer reward",
+        "draw more answers (--set rollouts.num_generations=8), take prompts that are neither too"
+        " easy nor too hard, or a finer reward",
         "Yu et al. 2025, arXiv:2503.14476, §3.2 (dynamic sampling)",
     ),
     Rule(
@@ -135,7 +135,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "{share:.0%} of the tokens are outside the clip",
         "later passes over a batch of answers teach little: the policy has left the one that drew"
         " them",
-        "--set rollouts.passes=1, or lower train.learning_rate",
+        "--set rollouts.num_iterations=1, or lower train.learning_rate",
         "Schulman et al. 2017, arXiv:1707.06347",
         adapt="slower",
     ),

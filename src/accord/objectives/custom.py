@@ -20,7 +20,7 @@ from dataclasses import fields, replace
 import torch
 from torch import Tensor
 
-from accord.config.plugins import import_function, said
+from accord.config.plugins import format_exception, import_function
 from accord.objectives.objective import Objective
 from accord.objectives.options import Anything, Bounded, Kind, Number, with_kinds
 from accord.objectives.pairs import beta_log_ratio
@@ -205,7 +205,7 @@ def _losses(
     # whatever a stranger's function raises, its user wrote it and can mend it
     except Exception as error:
         raise UsageError(
-            f"objective {name!r} failed on ordinary log-probs: {said(error)}."
+            f"objective {name!r} failed on ordinary log-probs: {format_exception(error)}."
         ) from error
     if not isinstance(output, LossOutput) or not isinstance(output.losses, Tensor):
         returned = type(output).__name__

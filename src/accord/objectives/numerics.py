@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from accord.types import Logps, Numbers, UsageError
+from accord.types import Logps, PerCompletion, UsageError
 
 # The mean log-prob of an answer that the model is certain of. float32 log-softmax cannot tell a
 # probability of 1 from one of 1 - 6e-8, so any mean above -1e-12 is rounding, and log-odds there
@@ -15,7 +15,7 @@ from accord.types import Logps, Numbers, UsageError
 CERTAIN = -1e-12
 
 
-def same_rows(*logps: Numbers) -> None:
+def same_rows(*logps: PerCompletion) -> None:
     """Refuses log-probs of unequal numbers of rows: broadcasting would pair each row with a
     stranger.
     """

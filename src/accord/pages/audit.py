@@ -57,12 +57,12 @@ def render(audit: Audit) -> str:
         well=[each for each in audit.findings if each.verdict == "ok"],
         marks=MARKS,
         harm=HARM,
-        figures=[(title, says, Markup(svg)) for title, says, svg in drawn(audit)],
+        figures=[(title, says, Markup(svg)) for title, says, svg in draw_figures(audit)],
         thresholds=THRESHOLDS,
     )
 
 
-def drawn(audit: Audit) -> list[tuple[str, str, str]]:
+def draw_figures(audit: Audit) -> list[tuple[str, str, str]]:
     """(title, what it shows, SVG) of every figure that the audit has numbers for."""
     makers = (_rules, _length_figure, _curve, _noise, _scores, _topics, _margins)
     return [figure for maker in makers if (figure := maker(audit))]

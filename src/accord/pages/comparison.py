@@ -12,13 +12,13 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from accord.campaign.compare import records, times
-from accord.campaign.compare.verdict import YARDSTICKS, summed_up
-from accord.evaluate.intervals import Estimate
+from accord.campaign.compare.verdict import YARDSTICKS, summary_sentence
+from accord.evaluate.intervals import Estimate, format_short_interval
 from accord.pages import comparison_lines
 from accord.pages import run as report
 from accord.pages.scatter import Curve, Dot, ends, scatter
 from accord.runs.display import clock
-from accord.runs.files import unwritable, write_text
+from accord.runs.files import unwritable_error, write_text
 
 HERE = Path(__file__).parent
 
@@ -54,14 +54,14 @@ def write_page(record: dict, folder: str, page: str | None, kind: str = "compari
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, {"comparison": render, "frontier": render_frontier}[kind](record))
     except OSError as error:
-        raise unwritable(file, error) from error
+        raise unwritable_error(file, error) from error
     return file
 
 
 def render(record: dict) -> str:
     """The page's text, of a record of today or of an earlier version."""
     record = records.current(record)
-    names = comparison_lines.ranked(record)
+    names = comparison_lines.ranking_lines(record)
     heads = [
         (name, head)
         for name, head in comparison_lines.HEADS.items()
@@ -77,7 +77,7 @@ def render(record: dict) -> str:
             title=f"{len(record['contenders'])} contenders, compared",
             lead=lead(record),
             notes=comparison_lines.footnotes(record)[:-1],
-            seeds=comparison_lines.seeds_say(record),
+            seeds=comparison_lines.seed_note(record),
             sections=_sections(record),
             figures=_figures(record, names),
             command=shlex.join(record["command"]) or "accord compare",
@@ -144,7 +144,7 @@ def lead(record: dict) -> list[str]:
     """What a reader should know first."""
     first = next(iter(YARDSTICKS))
     judged = record["pairwise"][first]
-    sentences = [f"{line}." for line in summed_up(judged)] or [
+    sentences = [f"{line}." for line in summary_sentence(judged)] or [
         "One contender has models: there is nothing to compare it with."
     ]
     if record["failed"]:
@@ -156,7 +156,7 @@ def lead(record: dict) -> list[str]:
 
 def told(estimate: dict | None) -> Markup:
     """An estimate whose line may break before its interval, and nowhere else."""
-    value, _, rest = comparison_lines.interval(estimate).partition(" ")
+    value, _, rest = format_short_interval(estimate).partition(" ")
     return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
 
 

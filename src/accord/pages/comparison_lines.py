@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from accord.campaign.compare import records, search, times
-from accord.campaign.compare.verdict import RANKINGS, YARDSTICKS, said
-from accord.evaluate.intervals import interval
+from accord.campaign.compare.verdict import RANKINGS, YARDSTICKS, verdict_sentence
+from accord.evaluate.intervals import format_short_interval
 from accord.runs.display import clock
 
 HEADS = {
@@ -40,38 +40,45 @@ def table(record: dict) -> list[str]:
     than.
     """
     heads = [name for name in HEADS if any(name in row for row in record["table"].values())]
-    names = ranked(record)
+    names = ranking_lines(record)
     left = max(map(len, [*names, "longer answer wins"])) + 2
     out = [" " * left + "".join(f"{HEADS[name]:<{WIDTH}}" for name in heads)]
     for name in names:
         row = record["table"][name]
         out.append(
-            f"{name:<{left}}" + "".join(f"{interval(row.get(head)):<{WIDTH}}" for head in heads)
+            f"{name:<{left}}"
+            + "".join(f"{format_short_interval(row.get(head)):<{WIDTH}}" for head in heads)
         )
     for name, reason in record["failed"].items():
         out.append(f"{name}: no model. {reason}")
     return out
 
 
-def ranked(record: dict) -> list[str]:
+def ranking_lines(record: dict) -> list[str]:
     first = next(iter(YARDSTICKS))
     return sorted(record["table"], key=lambda name: -record["table"][name][first]["value"])
 
 
 def footnotes(record: dict) -> list[str]:
     base = record["baselines"]
-    parts = [f"{words} {interval(base[name])}" for name, words in RANKINGS.items() if name in base]
+    parts = [
+        f"{words} {format_short_interval(base[name])}"
+        for name, words in RANKINGS.items()
+        if name in base
+    ]
     out = [
-        f"the longer answer wins: {interval(base['longer_wins'])} of these pairs",
+        f"the longer answer wins: {format_short_interval(base['longer_wins'])} of these pairs",
         "the start model by plain " + "; ".join(parts),
     ]
     if "tokens" in base:
-        score = f", score {interval(base['score'])}" if "score" in base else ""
-        out.append(f"the start model's answers: {interval(base['tokens'])} tokens{score}")
-    return [*out, seeds_say(record)]
+        score = f", score {format_short_interval(base['score'])}" if "score" in base else ""
+        out.append(
+            f"the start model's answers: {format_short_interval(base['tokens'])} tokens{score}"
+        )
+    return [*out, seed_note(record)]
 
 
-def seeds_say(record: dict) -> str:
+def seed_note(record: dict) -> str:
     """How intervals were made, and what few seeds mean."""
     seeds = record["seeds"]
     if seeds == 1:
@@ -99,14 +106,14 @@ def verdicts(record: dict) -> list[str]:
             )
             out += [
                 f"By {title} (p adjusted for {len(judged)} comparisons):",
-                *(f"  {line}" for line in said(judged)),
+                *(f"  {line}" for line in verdict_sentence(judged)),
                 "",
             ]
     judged = record["against_length"]
     return [
         *out,
         "Against the rule that the longer answer wins:",
-        *(f"  {line}" for line in said(judged)),
+        *(f"  {line}" for line in verdict_sentence(judged)),
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from accord.evaluate.intervals import told
+from accord.evaluate.intervals import format_interval
 from accord.runs.display import clock
 
 WIDTH = 26
@@ -13,7 +13,7 @@ def estimate(found: dict | None) -> str:
     if found is None:
         return "–"
     digits = 3 if abs(found["value"]) < 10 else 1
-    return told(found, digits, "–")
+    return format_interval(found, digits, "–")
 
 
 def rounds_lines(record: dict) -> list[str]:

@@ -18,7 +18,7 @@ from accord.pages.curves import DISPLACED, sample_curves, side_by_side, training
 from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices, summary
 from accord.pages.verdict import short, verdict
 from accord.runs import judging_costs as judging
-from accord.runs.files import unwritable, write_text
+from accord.runs.files import unwritable_error, write_text
 from accord.runs.recorded import Recorded
 from accord.training import audited
 
@@ -85,7 +85,7 @@ def write_report(paths: Sequence[str], output: str | None = None) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)
         write_text(file, render(runs))
     except OSError as error:
-        raise unwritable(file, error) from error
+        raise unwritable_error(file, error) from error
     return file
 
 

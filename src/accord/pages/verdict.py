@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from accord.evaluate.probe import against
+from accord.evaluate.probe import kl_against
 from accord.runs.recorded import Recorded
 
 
 def verdict(run: Recorded) -> list[str]:
     """Three sentences, each from recorded figures; what was not measured is said to be so."""
-    return [learned(run), cost(run), looked_at(run)]
+    return [what_was_learned(run), cost(run), what_was_looked_at(run)]
 
 
-def learned(run: Recorded) -> str:
+def what_was_learned(run: Recorded) -> str:
     what = f"{run.objective.name} on {run.config.data.train.rsplit('/', 1)[-1]}"
     if run.config.rollouts is not None:
-        return f"{what}: {rewarded(run)}"
+        return f"{what}: {what_was_rewarded(run)}"
     now, before = (run.at(step, "eval_rewards/accuracies") for step in (run.measured, 0))
     if now is None:
         return (
@@ -46,7 +46,7 @@ def learned(run: Recorded) -> str:
     )
 
 
-def rewarded(run: Recorded) -> str:
+def what_was_rewarded(run: Recorded) -> str:
     """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement
     says of the same.
     """
@@ -86,11 +86,11 @@ def cost(run: Recorded) -> str:
         parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
     if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
         parts.append(
-            f"it is {kl[-1][1]:.3g} nats an answer away from {against(run.config.reference)} (KL on"
-            " fresh samples)"
+            f"it is {kl[-1][1]:.3g} nats an answer away from"
+            f" {kl_against(run.config.reference)} (KL on fresh samples)"
         )
     if (chosen := run.at(run.measured, "diag/eval_log_ratio_token/chosen")) is not None:
-        since = f", against {against('moving')}" if run.config.reference == "moving" else ""
+        since = f", against {kl_against('moving')}" if run.config.reference == "moving" else ""
         parts.append(
             f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a"
             f" token{since}"
@@ -105,7 +105,7 @@ def cost(run: Recorded) -> str:
     )
 
 
-def looked_at(run: Recorded) -> str:
+def what_was_looked_at(run: Recorded) -> str:
     warnings = [event for event in run.events if event["verdict"] == "warning"]
     if not warnings:
         return "No red flag was raised."

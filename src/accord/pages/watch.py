@@ -64,12 +64,12 @@ def create_app(root: Path, port: int) -> FastAPI:
 
     @app.get("/api/runs")
     def runs() -> list[dict]:
-        return [brief(name, path) for name, path in found(root).items()]
+        return [brief(name, path) for name, path in find_runs(root).items()]
 
     @app.get("/api/run")
     def run(name: str) -> dict:
         # only names that were listed: no path of the request is ever opened
-        path = found(root).get(name)
+        path = find_runs(root).get(name)
         if path is None:
             raise HTTPException(404, "no such run")
         return whole(name, path)
@@ -77,7 +77,7 @@ def create_app(root: Path, port: int) -> FastAPI:
     return app
 
 
-def found(root: Path) -> dict[str, Path]:
+def find_runs(root: Path) -> dict[str, Path]:
     """Runs by their path below `root`, the newest first."""
     patterns = ["config.yaml", *("*/" * depth + "config.yaml" for depth in range(1, DEEPEST + 1))]
     folders = [file.parent for pattern in patterns for file in root.glob(pattern)]

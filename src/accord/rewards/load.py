@@ -73,7 +73,7 @@ def load_rewards(
         of nothing.
     """
     own = {name: dict(given) for name, given in (options or {}).items()}
-    parts = [weighed(spec) for spec in specs]
+    parts = [parse_weighted(spec) for spec in specs]
     names = [name for name, _ in parts]
     if not names:
         raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
@@ -91,7 +91,7 @@ def _known() -> str:
     return f"{', '.join((*BUILT_IN, *SCORERS))}, module:function, or a reward model's folder"
 
 
-def weighed(spec: str) -> tuple[str, float]:
+def parse_weighted(spec: str) -> tuple[str, float]:
     """A reward's name and its weight, of NAME or NAME=WEIGHT. A folder is a name, whatever stands
     in it.
 

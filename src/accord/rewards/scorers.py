@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from numbers import Real
 
-from accord.config.plugins import import_function, said
+from accord.config.plugins import format_exception, import_function
 from accord.errors import printable
 from accord.rewards.sentiment import compound
 from accord.types import Turn, UsageError
@@ -80,7 +80,7 @@ def _checked(name: str, scorer: Scorer) -> Scorer:
         # whatever a stranger's function raises, its user wrote it and can mend it
         except Exception as error:
             raise UsageError(
-                f"scorer {name!r} failed on {len(answers):,} answers: {said(error)}."
+                f"scorer {name!r} failed on {len(answers):,} answers: {format_exception(error)}."
             ) from error
         if len(found) != len(answers):
             raise UsageError(

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Mapping, Set
 from itertools import islice
 
-from accord.config.plugins import import_function, said
+from accord.config.plugins import format_exception, import_function
 from accord.errors import UsageError
 
 EXAMPLE = "mine:helpful"
@@ -53,7 +53,7 @@ def check_call(function: Callable, options: dict) -> None:
         ) from error
 
 
-def answered(function: Callable, asked: dict, options: dict) -> dict:
+def answer_request(function: Callable, asked: dict, options: dict) -> dict:
     """What goes back for one line. Whatever a stranger's function raises is a reason, in words."""
     wanted = len(asked["answers"])  # before the function gets the list, which it may change
     try:
@@ -82,7 +82,7 @@ def _plain(value: object) -> float | None:
 
 def _said(error: Exception) -> str:
     try:
-        return said(error)[:300]
+        return format_exception(error)[:300]
     except Exception:  # its __str__ is a stranger's too
         return type(error).__name__
 
@@ -104,7 +104,7 @@ def main(name: str, options: dict) -> None:
         return
     print(json.dumps({"ready": True}), file=channel, flush=True)
     for line in asking:
-        reply = answered(function, json.loads(line), options)
+        reply = answer_request(function, json.loads(line), options)
         # a copy that the function made by os.fork(): two replies to one line would shift all that
         # follow
         if os.getpid() != own:

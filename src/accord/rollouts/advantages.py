@@ -61,7 +61,7 @@ def summed(values: Tensor, count: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def spread(values: Tensor, count: Tensor) -> Tensor:
+def spread_over_tokens(values: Tensor, count: Tensor) -> Tensor:
     """One number an answer as one a token: [N] to [C]."""
     return torch.repeat_interleave(values, count)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from accord.objectives import BoundObjective
 from accord.objectives.policy_table import BoundPolicy
-from accord.rollouts.estimates import Answers, Carried, estimate, flat
+from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages, flat
 from accord.rollouts.pairing import Pairing
 from accord.types import Rollout, Tree
 
@@ -45,23 +45,23 @@ class Answer:
 
 
 @dataclass
-class Made:
+class RolloutBatch:
     """What is trained on, what is said of it, and what the next batch is given."""
 
     trees: list[Tree]
     figures: dict[str, float]
-    carried: Carried
+    carried: CarryOver
     reasons: Counter = field(default_factory=Counter)  # why prompts are not trained on
 
 
-def made(
+def build_batch(
     answers: Sequence[Answer],
     prompts: Sequence[tuple[int, ...]],
     objective: BoundObjective,
     pairing: Pairing,
-    carried: Carried,
+    carried: CarryOver,
     first_row: int,
-) -> Made:
+) -> RolloutBatch:
     """Groups or pairs of a batch of answers.
 
     Args:
@@ -69,7 +69,7 @@ def made(
       prompts: token ids by the number of a prompt.
       first_row: number of the batch's first tree.
     """
-    groups = grouped(answers)
+    groups = group_by_prompt(answers)
     if isinstance(objective, BoundPolicy):
         out = _rollouts(groups, prompts, objective, carried, first_row)
     else:
@@ -78,7 +78,7 @@ def made(
     return out
 
 
-def grouped(answers: Sequence[Answer]) -> list[list[Answer]]:
+def group_by_prompt(answers: Sequence[Answer]) -> list[list[Answer]]:
     """Neighbours that answer one prompt."""
     groups: list[list[Answer]] = []
     for answer in answers:
@@ -117,9 +117,9 @@ def _rollouts(
     groups: Sequence[Sequence[Answer]],
     prompts: Sequence[tuple[int, ...]],
     objective: BoundPolicy,
-    carried: Carried,
+    carried: CarryOver,
     first_row: int,
-) -> Made:
+) -> RolloutBatch:
     """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in
     none.
     """
@@ -127,9 +127,11 @@ def _rollouts(
     kept = [group for group in known if len(group) > 1]
     reasons = Counter({TOO_FEW: len(groups) - len(kept)} if len(kept) < len(groups) else {})
     if not kept:
-        return Made([], {}, carried, reasons)
+        return RolloutBatch([], {}, carried, reasons)
     batch = _answers(kept, objective.critic)
-    advantages, returns, after = estimate(objective.estimate, batch, objective.settings, carried)
+    advantages, returns, after = estimate_advantages(
+        objective.estimate, batch, objective.settings, carried
+    )
     per_tree = [sum(len(a.tokens) for a in group) for group in kept]
 
     def pieces(values: Tensor | None) -> Sequence[Tensor | None]:
@@ -155,7 +157,7 @@ def _rollouts(
         more["rollouts/value_explained"] = 1 - residual.item()
     if after.beta is not None:
         more["rollouts/beta"] = after.beta
-    return Made(trees, more, after, reasons)
+    return RolloutBatch(trees, more, after, reasons)
 
 
 def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
@@ -179,9 +181,9 @@ def _pairs(
     groups: Sequence[Sequence[Answer]],
     prompts: Sequence[tuple[int, ...]],
     pairing: Pairing,
-    carried: Carried,
+    carried: CarryOver,
     first_row: int,
-) -> Made:
+) -> RolloutBatch:
     """Pairs of each prompt's answers, as their very tokens. Ties make none, and are counted."""
     trees: list[Tree] = []
     reasons: Counter[str] = Counter()
@@ -193,7 +195,7 @@ def _pairs(
         for good, bad in found:
             completions = (tuple(group[good].tokens), tuple(group[bad].tokens))
             trees.append(Tree(prompts[group[0].prompt], completions, first_row + len(trees)))
-    return Made(
+    return RolloutBatch(
         trees,
         {
             "rollouts/pairs": len(trees),

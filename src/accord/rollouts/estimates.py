@@ -24,7 +24,7 @@ from accord.rollouts.advantages import (
     group_advantages,
     kl_penalised,
     leave_one_out,
-    spread,
+    spread_over_tokens,
     summed,
     whiten,
 )
@@ -48,7 +48,7 @@ class Answers:
 
 
 @dataclass(frozen=True)
-class Carried:
+class CarryOver:
     """What one batch leaves for the next."""
 
     beta: float | None = None  # the KL weight, where it follows a target
@@ -58,12 +58,12 @@ class Carried:
         return asdict(self)
 
 
-Estimate = Callable[[Answers, Mapping, Carried], tuple[Tensor, Tensor | None, Carried]]
+Estimate = Callable[[Answers, Mapping, CarryOver], tuple[Tensor, Tensor | None, CarryOver]]
 
 
-def estimate(
-    name: str, answers: Answers, settings: Mapping, carried: Carried
-) -> tuple[Tensor, Tensor | None, Carried]:
+def estimate_advantages(
+    name: str, answers: Answers, settings: Mapping, carried: CarryOver
+) -> tuple[Tensor, Tensor | None, CarryOver]:
     """Advantages [C]; the value head's targets [C] or None; what the next batch is given.
 
     Args:
@@ -72,7 +72,7 @@ def estimate(
     return ESTIMATES[name](answers, settings, carried)
 
 
-def _gae(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tensor, Carried]:
+def _gae(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, Tensor, CarryOver]:
     assert a.expected is not None, "GAE needs what a value head says of each token"
     beta = settings["beta"] if carried.beta is None else carried.beta
     rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)
@@ -88,31 +88,37 @@ def _gae(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, Tenso
     return advantages, returns, carried
 
 
-def _group(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
-    return spread(group_advantages(a.rewards, a.groups), a.count), None, carried
+def _group(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, None, CarryOver]:
+    return spread_over_tokens(group_advantages(a.rewards, a.groups), a.count), None, carried
 
 
 def _group_unscaled(
-    a: Answers, settings: Mapping, carried: Carried
-) -> tuple[Tensor, None, Carried]:
-    return spread(group_advantages(a.rewards, a.groups, scale="none"), a.count), None, carried
-
-
-def _leave_one_out(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+    a: Answers, settings: Mapping, carried: CarryOver
+) -> tuple[Tensor, None, CarryOver]:
     return (
-        spread(leave_one_out(a.rewards - settings["beta"] * a.kl, a.groups), a.count),
+        spread_over_tokens(group_advantages(a.rewards, a.groups, scale="none"), a.count),
         None,
         carried,
     )
 
 
-def _baseline(a: Answers, settings: Mapping, carried: Carried) -> tuple[Tensor, None, Carried]:
+def _leave_one_out(
+    a: Answers, settings: Mapping, carried: CarryOver
+) -> tuple[Tensor, None, CarryOver]:
+    return (
+        spread_over_tokens(leave_one_out(a.rewards - settings["beta"] * a.kl, a.groups), a.count),
+        None,
+        carried,
+    )
+
+
+def _baseline(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, None, CarryOver]:
     rewards = a.rewards - settings["beta"] * a.kl
     known = RunningBaseline(
         carried.baseline or 0.0, settings["decay"], carried.baseline is not None
     )
     return (
-        spread(known.advantages(rewards), a.count),
+        spread_over_tokens(known.advantages(rewards), a.count),
         None,
         replace(carried, baseline=known.after(rewards).value),
     )

@@ -9,7 +9,7 @@ from accord.config.schema import Config
 from accord.data.columns import other_columns
 from accord.data.ledger import Ledger
 from accord.data.prompts import LEAK, Question, read_prompts
-from accord.data.sample_prompts import Asked
+from accord.data.sample_prompts import PromptRow
 from accord.data.templates import Template
 from accord.runs.display import Display
 from accord.types import Finding, Tree
@@ -25,11 +25,11 @@ class PromptFile:
 
 
 @dataclass
-class Prompted:
+class PromptSet:
     """A file's prompts, as tokens, and the other columns of their rows."""
 
     dataset: PromptFile
-    asked: Asked
+    asked: PromptRow
     columns: Mapping[int, dict]  # by line
     of_tree: Callable[[int], int] = int  # number of the prompt that a tree's row answers
 
@@ -66,7 +66,7 @@ class Prompted:
 
 def load_prompts(
     path: str, config: Config, template: Template, limit: int | None, display: Display
-) -> Prompted:
+) -> PromptSet:
     """The prompts of a file that the model can answer.
 
     Raises:
@@ -75,14 +75,14 @@ def load_prompts(
     display.phase("data", f"reading prompts of {path}")
     read = read_prompts(path)
     room = min(config.data.max_tokens, limit or 10**9)
-    asked = Asked.of(
+    asked = PromptRow.of(
         read.prompts, template, room, config.rollout_settings.max_new_tokens, config.model.name
     )
     columns = other_columns(path, read) if path != "-" else {}
-    return Prompted(PromptFile(path, read.digest, read.ledger), asked, columns)
+    return PromptSet(PromptFile(path, read.digest, read.ledger), asked, columns)
 
 
-def prompt_findings(config: Config, train: Prompted, held_out: Prompted | None) -> list[Finding]:
+def prompt_findings(config: Config, train: PromptSet, held_out: PromptSet | None) -> list[Finding]:
     """What became of the files' rows, and whether held-out prompts are trained on."""
     found = [_account(train, "training prompts", config.data.max_rejected)]
     if held_out is not None:
@@ -93,7 +93,7 @@ def prompt_findings(config: Config, train: Prompted, held_out: Prompted | None) 
     return found
 
 
-def _account(side: Prompted, name: str, most: float) -> Finding:
+def _account(side: PromptSet, name: str, most: float) -> Finding:
     ledger, left = side.dataset.ledger, side.asked.left_out.total()
     says = (
         f"{name}: {ledger.rows:,} rows with {len(side) + left:,} different prompts = {len(side):,}"
@@ -126,7 +126,7 @@ def _account(side: Prompted, name: str, most: float) -> Finding:
     )
 
 
-def _leak(config: Config, train: Prompted, held_out: Prompted) -> Finding:
+def _leak(config: Config, train: PromptSet, held_out: PromptSet) -> Finding:
     trained = set(train.trees)
     leaked = [number for number, ids in enumerate(held_out.trees) if ids in trained]
     share = len(leaked) / len(held_out)

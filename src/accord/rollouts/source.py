@@ -2,9 +2,9 @@
 
     prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs
 
-A batch is drawn by the policy as it stands, used for `rollouts.passes` updates, and written to
-rollouts/ before the first of them. A run that was killed and goes on reads it there: nothing is
-drawn, or paid for, twice. Which weights drew it stands in it, so that a batch of other weights is
+A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
+to rollouts/ before the first of them. A run that was killed and goes on reads it there: nothing is
+drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights is
 not taken for this policy's.
 """
 
@@ -19,22 +19,22 @@ from pathlib import Path
 
 import torch
 
-from accord.config.plugins import code_of
+from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
-from accord.engine.step import Learner
-from accord.evaluate.probe import Start
+from accord.engine.step import UpdateContext
+from accord.evaluate.probe import KLReference
 from accord.forward.shares import shares
 from accord.models import fingerprint
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.reward import Reward, Rewards, Weighted
-from accord.rollouts.batches import Answer, Made, grouped, made
-from accord.rollouts.estimates import Carried
+from accord.rollouts.batches import Answer, RolloutBatch, build_batch, group_by_prompt
+from accord.rollouts.estimates import CarryOver
 from accord.rollouts.pairing import Pairing
-from accord.rollouts.prompts import Prompted
+from accord.rollouts.prompts import PromptSet
 from accord.runs.display import Display
 from accord.runs.files import write_text, writing
-from accord.runs.judging_costs import Judging
+from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
 from accord.sampling.local import sample
 from accord.types import Refused, Tree
@@ -45,27 +45,27 @@ FOLDER = "rollouts"
 
 
 @dataclass
-class Source:
+class RolloutSource:
     """Batches of answers, one after the other."""
 
     config: Config
-    prompts: Prompted
+    prompts: PromptSet
     order: Order
     reward: Weighted
-    learner: Learner
+    learner: UpdateContext
     masters: Mapping[str, torch.Tensor]  # what trains: whose state a batch is drawn by
     display: Display
     stop: Stop
     folder: Path | None  # the run's; None writes nothing
-    held_out: Prompted | None = None
+    held_out: PromptSet | None = None
     gold: Weighted | None = None
     _number: int | None = None
-    _made: Made | None = None
-    _carried: dict[int, Carried] = field(default_factory=dict)
+    _made: RolloutBatch | None = None
+    _carried: dict[int, CarryOver] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settings = self.config.rollout_settings
-        self.judging = Judging(
+        self.judging = JudgingCosts(
             self.folder,
             {"reward": self.reward} | ({"gold": self.gold} if self.gold is not None else {}),
         )
@@ -75,18 +75,18 @@ class Source:
     @property
     def width(self) -> int:
         """Numbers set aside for the trees of a batch."""
-        k = self.config.rollout_settings.k
+        k = self.config.rollout_settings.num_generations
         return self.order.batch_size * max(k * (k - 1) // 2, 1)
 
     def trees(self, update: int) -> list[Tree]:
         """What update `update` trains on."""
-        number = update // self.config.rollout_settings.passes
+        number = update // self.config.rollout_settings.num_iterations
         return self.batch(number, self.fresh(update)).trees
 
     def largest(self) -> list[Tree]:
         """A batch as long as one can be."""
         settings = self.config.rollout_settings
-        k = settings.k if self.learner.kind == "rollouts" else 2
+        k = settings.num_generations if self.learner.kind == "rollouts" else 2
         longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
         return [
             Tree(ids, (ids[-1:] * settings.max_new_tokens,) * k, row)
@@ -105,15 +105,17 @@ class Source:
             if hasattr(reward, "model")
         }
         functions = {
-            reward.name: code for reward, _ in parts if (code := code_of(reward.name)) is not None
+            reward.name: code
+            for reward, _ in parts
+            if (code := code_digest(reward.name)) is not None
         }
         return json.dumps(models | functions, sort_keys=True)
 
     def fresh(self, update: int) -> bool:
         """Whether this is the first update of its batch: the policy is the one that drew it."""
-        return update % self.config.rollout_settings.passes == 0
+        return update % self.config.rollout_settings.num_iterations == 0
 
-    def batch(self, number: int, fresh: bool = False) -> Made:
+    def batch(self, number: int, fresh: bool = False) -> RolloutBatch:
         """Batch `number`, drawn now if it was not before.
 
         Args:
@@ -129,7 +131,7 @@ class Source:
 
     def figures(self, update: int) -> dict[str, float]:
         """What is said of the batch of an update."""
-        return self.batch(update // self.config.rollout_settings.passes).figures
+        return self.batch(update // self.config.rollout_settings.num_iterations).figures
 
     def prompt_of(self, row: int) -> int:
         """The prompt that a tree answers, by the tree's number."""
@@ -139,7 +141,7 @@ class Source:
 
     # ------------------------------------------------------------ drawing
 
-    def _drawn(self, number: int) -> Made:
+    def _drawn(self, number: int) -> RolloutBatch:
         for attempt in range(ATTEMPTS):
             answers = self._answered(number, attempt)
             out = self._of(answers, number)
@@ -155,14 +157,15 @@ class Source:
             f"Batch {number} of answers gave nothing to train on in {ATTEMPTS} draws:"
             f" {_words(out)}."
             + (f"\nRewards that failed: {'; '.join(sorted(lost)[:3])}." if lost else "")
-            + "\nRewards that differ are needed: draw more answers (--set rollouts.k=8), take more"
-            " prompts at a time (--set train.batch_size=16), or look at the reward."
+            + "\nRewards that differ are needed: draw more answers"
+            " (--set rollouts.num_generations=8), take more prompts at a time"
+            " (--set train.batch_size=16), or look at the reward."
         )
 
     def _answered(self, number: int, attempt: int) -> list[Answer]:
         """Answers of one batch with rewards and log-probs; those to one prompt side by side."""
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
-        rewarded(self.reward, self.prompts, answers)
+        assign_rewards(self.reward, self.prompts, answers)
         self.judging.write()
         self.stop.poll()
         self.measure(answers, self.prompts)
@@ -170,19 +173,19 @@ class Source:
 
     def _sampled(self, numbers: Sequence[int], number: int, attempt: int) -> list[Answer]:
         settings, seed = self.config.rollout_settings, self.config.train.seed
-        self.display.doing(f"drawing {len(numbers) * settings.k:,} answers")
+        self.display.doing(f"drawing {len(numbers) * settings.num_generations:,} answers")
         return self.draw(
             self.prompts,
             numbers,
-            settings.k,
+            settings.num_generations,
             seed + 7919 * attempt,
-            number * self.order.batch_size * settings.k,
+            number * self.order.batch_size * settings.num_generations,
             settings.temperature,
         )
 
     def draw(
         self,
-        prompts: Prompted,
+        prompts: PromptSet,
         numbers: Sequence[int],
         k: int,
         seed: int,
@@ -212,16 +215,16 @@ class Source:
             ]
         return out
 
-    def measure(self, answers: Sequence[Answer], prompts: Prompted) -> None:
+    def measure(self, answers: Sequence[Answer], prompts: PromptSet) -> None:
         """Log-probs of the answers' tokens under the policy and the reference, by the path that
         trains.
         """
-        groups = grouped(answers)
+        groups = group_by_prompt(answers)
         trees = [
             Tree(prompts.trees[g[0].prompt], tuple(tuple(a.tokens) for a in g), i)
             for i, g in enumerate(groups)
         ]
-        start = start_of(self.learner)
+        start = kl_reference(self.learner)
         for pack in shares(trees, self.learner.micro_tokens, self.learner.world)[0]:
             self.stop.poll()
             own = [a for tree in pack for a in groups[tree.row]]
@@ -229,8 +232,8 @@ class Source:
 
     # ------------------------------------------------------------ on disk
 
-    def _of(self, answers: Sequence[Answer], number: int) -> Made:
-        out = made(
+    def _of(self, answers: Sequence[Answer], number: int) -> RolloutBatch:
+        out = build_batch(
             answers,
             self.prompts.trees,
             self.learner.objective,
@@ -243,10 +246,10 @@ class Source:
             del out.figures["rollouts/kl"]
         return out
 
-    def _before(self, number: int) -> Carried:
+    def _before(self, number: int) -> CarryOver:
         """What the batch before left."""
         if number == 0:
-            return Carried()
+            return CarryOver()
         if number - 1 not in self._carried:
             found = self._load(number - 1)
             if found is None:
@@ -254,14 +257,16 @@ class Source:
                     f"{self._file(number - 1)} is missing or damaged, and batch {number} of answers"
                     " hangs on it. Start a new run."
                 )
-            self._carried[number - 1] = Carried(**found["carried"])
+            self._carried[number - 1] = CarryOver(**found["carried"])
         return self._carried[number - 1]
 
     def _file(self, number: int) -> Path:
         assert self.folder is not None, "without a folder no batch is written or looked for"
         return self.folder / FOLDER / f"{number:06}.json"
 
-    def _write(self, number: int, attempt: int, answers: Sequence[Answer], out: Made) -> None:
+    def _write(
+        self, number: int, attempt: int, answers: Sequence[Answer], out: RolloutBatch
+    ) -> None:
         if self.folder is None:
             return
         with writing(self.folder):
@@ -296,7 +301,7 @@ class Source:
             self.display.line(f"! {file} is damaged and is passed over")
         return found
 
-    def _read(self, number: int, fresh: bool) -> Made | None:
+    def _read(self, number: int, fresh: bool) -> RolloutBatch | None:
         """A batch that this run drew before; where it is to be fresh, by this very policy."""
         found = self._load(number)
         if found is None:
@@ -316,16 +321,18 @@ class Source:
         return digest.hexdigest()
 
 
-def start_of(learner: Learner) -> Start:
+def kl_reference(learner: UpdateContext) -> KLReference:
     """The reference, token by token."""
     reference = learner.reference
-    start = Start.of(learner.forward, getattr(reference, "live", reference))
+    start = KLReference.of(learner.forward, getattr(reference, "live", reference))
     assert start is not None, "where answers are drawn, the reference is in memory"
     return start
 
 
 @torch.no_grad()
-def _measured(own: Sequence[Answer], pack: Sequence[Tree], learner: Learner, start: Start) -> None:
+def _measured(
+    own: Sequence[Answer], pack: Sequence[Tree], learner: UpdateContext, start: KLReference
+) -> None:
     tokens = learner.forward.token_logps(pack)
     with start.inside():
         known = start.forward(pack).values
@@ -339,9 +346,9 @@ def _measured(own: Sequence[Answer], pack: Sequence[Tree], learner: Learner, sta
             setattr(answer, name, piece.tolist())
 
 
-def rewarded(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> None:
+def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:
     """Give answers their rewards, or the reason why there is none."""
-    found = scores(reward, prompts, answers)
+    found = score_answers(reward, prompts, answers)
     for i, answer in enumerate(answers):
         value = float(found.values[i])
         answer.reward, answer.failure = (
@@ -353,13 +360,13 @@ def rewarded(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> No
         }
 
 
-def scores(reward: Reward, prompts: Prompted, answers: Sequence[Answer]) -> Rewards:
+def score_answers(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> Rewards:
     """What a reward says of some answers."""
     asked = [prompts.question(a.prompt).turns for a in answers]
     return reward(asked, [a.text for a in answers], [prompts.row(a.prompt) for a in answers])
 
 
-def _words(out: Made) -> str:
+def _words(out: RolloutBatch) -> str:
     return (
         "; ".join(f"{count} prompts: {reason}" for reason, count in out.reasons.most_common())
         or "no prompt with answers"

@@ -97,10 +97,10 @@ def prune(folder: Path, keep: int) -> None:
 
     Those after LATEST do not count: they were found damaged, and the run went on from an older one.
     """
-    latest = pointed(folder, "LATEST")
+    latest = pointed_checkpoint(folder, "LATEST")
     reached = [path for path in _all(folder) if latest is None or _step(path) <= _step(latest)]
     for old in reached[keep:]:
-        if old != pointed(folder, "BEST"):
+        if old != pointed_checkpoint(folder, "BEST"):
             remove(old)
 
 
@@ -114,7 +114,7 @@ def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> No
     prune(folder, keep)
 
 
-def verified(folder: Path, problems: list[str]) -> Iterator[Checkpoint]:
+def verified_checkpoints(folder: Path, problems: list[str]) -> Iterator[Checkpoint]:
     """The checkpoints that verify, newest first, each looked at when asked for; `problems` collects
     what is wrong with those that were passed over.
     """
@@ -134,14 +134,14 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
       CheckpointError: none verifies; the message says what is wrong with each.
     """
     problems: list[str] = []
-    best = pointed(folder, "BEST")
-    found = (c for c in verified(folder, problems) if which == "latest" or c.path == best)
+    best = pointed_checkpoint(folder, "BEST")
+    found = (c for c in verified_checkpoints(folder, problems) if which == "latest" or c.path == best)
     if (newest := next(found, None)) is None:
-        raise unusable(folder, problems)
+        raise unusable_error(folder, problems)
     return newest
 
 
-def unusable(folder: Path, problems: list[str]) -> CheckpointError:
+def unusable_error(folder: Path, problems: list[str]) -> CheckpointError:
     """The error of a folder without one checkpoint to go on from."""
     found = "\n".join(problems) if problems else "there is none"
     return CheckpointError(f"{folder}: no usable checkpoint.\n{found}")
@@ -179,7 +179,7 @@ def _sealed(step: int, files: dict) -> str:
     return as_json({**content, "seal": hashlib.sha256(as_json(content).encode()).hexdigest()})
 
 
-def pointed(folder: Path, name: str) -> Path | None:
+def pointed_checkpoint(folder: Path, name: str) -> Path | None:
     """The checkpoint that LATEST or BEST names, if it is there."""
     try:
         path = folder / (folder / name).read_text(encoding="utf-8").strip()

@@ -51,7 +51,7 @@ class Display:
 
     def phase(self, name: str, text: str) -> None:
         """A phase begins."""
-        faults.doing(text)
+        faults.note_phase(text)
         self._last = time.monotonic()
         self.line(f"· {text}")
 
@@ -114,7 +114,7 @@ class CellDisplay(Display):
         return None
 
     def phase(self, name: str, text: str) -> None:
-        faults.doing(text)
+        faults.note_phase(text)
         self._end_phase()
         self._phase = name, time.monotonic()
 
@@ -171,7 +171,7 @@ class LiveDisplay(Display):
         self.console.print(text, markup=False, soft_wrap=True)
 
     def phase(self, name: str, text: str) -> None:
-        faults.doing(text)
+        faults.note_phase(text)
         self._clear()
         self.line(f"· {text}")
 

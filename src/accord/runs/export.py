@@ -63,7 +63,7 @@ def export_run(
         raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
-    model, masters, _ = checkpointed(folder, which, device="cpu")
+    model, masters, _ = load_checkpointed(folder, which, device="cpu")
     probe = [
         tuple(model.tokenizer.encode(text))
         for text in ("Hello, how are you?", "The capital of France is")
@@ -77,7 +77,7 @@ def export_run(
     return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"
 
 
-def checkpointed(
+def load_checkpointed(
     folder: RunFolder, which: str, dtype: str | None = None, device: str | None = None
 ) -> tuple[LanguageModel, Masters, Checkpoint]:
     """A run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the

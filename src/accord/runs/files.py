@@ -166,10 +166,10 @@ def writing(folder: Path):
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise unwritable(folder, error) from error
+        raise unwritable_error(folder, error) from error
 
 
-def unwritable(folder: Path, error: Exception) -> CheckpointError:
+def unwritable_error(folder: Path, error: Exception) -> CheckpointError:
     """The error of a write that failed, in words."""
     full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
     cause = (

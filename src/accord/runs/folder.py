@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from accord.config.renamed import rename_keys
 from accord.config.schema import Config, dump, load_recipe, make_config
 from accord.runs import held_out_rows
 from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
@@ -112,9 +113,8 @@ class RunFolder:
 
     def config(self) -> Config:
         """The run's resolved config, its output pointed to where the run lies now."""
-        return make_config(
-            {**load_recipe(str(self.path / "config.yaml")), "output": str(self.path)}
-        )
+        raw = rename_keys(load_recipe(str(self.path / "config.yaml")))
+        return make_config({**raw, "output": str(self.path)})
 
     def config_text(self) -> str:
         return (self.path / "config.yaml").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ from torch import Tensor
 from accord.evaluate.displacement import SIDES
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
-from accord.runs.files import unwritable
+from accord.runs.files import unwritable_error
 from accord.data.rows import Rows
 
 # pyarrow starts a thread when it is imported, and only runs with held-out rows need it
@@ -47,7 +47,7 @@ def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Ro
         parquet.write_table(table(step, records, held_out, rows), staging)
         staging.replace(file)
     except OSError as error:
-        raise unwritable(file, error) from error
+        raise unwritable_error(file, error) from error
 
 
 def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Table:

@@ -4,6 +4,7 @@ with it.
 
 from __future__ import annotations
 
+from accord.config.renamed import rename_paths
 from accord.config.schema import Config
 from accord.distributed.world import World
 from accord.types import Refused
@@ -21,7 +22,7 @@ def require_one_run(world: World, identity: dict) -> None:
         if lines := differences(first, other, "on the first rank", "here"):
             said = "\n".join(f"  {line}" for line in lines)
             error = Refused(f"{world.name(rank)} would train another run than the first:\n{said}")
-            error.everywhere = True
+            error.on_all_ranks = True
             raise error
 
 
@@ -47,7 +48,7 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
         for key, name in IDENTITY.items()
         if one.get(key) != other.get(key)
     ]
-    then, now = one["config"], other["config"]
+    then, now = rename_paths(one["config"]), rename_paths(other["config"])
     paths = [*then, *(path for path in now if path not in then)]
     return lines + [
         f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"

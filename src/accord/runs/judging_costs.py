@@ -18,7 +18,7 @@ NAME = "judging.json"
 
 
 @dataclass
-class Judging:
+class JudgingCosts:
     """The account of one session on top of those before."""
 
     folder: Path | None  # the run's; None writes nothing
@@ -37,16 +37,16 @@ class Judging:
         """
         now = {role: told for role, reward in self.rewards.items() if (told := reward.account())}
         if self.folder is not None and now != self._written:
-            write_json(self.folder / NAME, together(self.before, now))
+            write_json(self.folder / NAME, add_sessions(self.before, now))
             self._written = now
 
 
-def together(one: Mapping, other: Mapping) -> dict:
+def add_sessions(one: Mapping, other: Mapping) -> dict:
     """Two accounts as one: counts are added, of words the first are kept."""
     out = dict(one)
     for name, value in other.items():
         if isinstance(value, Mapping):
-            out[name] = together(out.get(name, {}), value)
+            out[name] = add_sessions(out.get(name, {}), value)
         elif isinstance(value, int):
             out[name] = out.get(name, 0) + value
         else:

@@ -15,10 +15,10 @@ from accord.runs.folder import RunFolder
 from accord.types import Finding, UsageError
 
 if TYPE_CHECKING:
-    from accord.training.prepared import Ready
+    from accord.training.prepared import PreparedRun
 
 
-class Onlooker(RunFolder):
+class ReadOnlyRunFolder(RunFolder):
     """A run's folder as all ranks but the first have it:
     they know where it is, and write nothing.
     """
@@ -36,7 +36,7 @@ class Onlooker(RunFolder):
         return None
 
 
-def heard(display: Display, world: World) -> Display:
+def display_for_rank(display: Display, world: World) -> Display:
     """The first rank's display; the others are silent."""
     if world.first:
         return display
@@ -62,29 +62,29 @@ def require_fit(config: Config, world: World) -> None:
         )
 
 
-def created(config: Config, world: World) -> RunFolder:
+def create_folder(config: Config, world: World) -> RunFolder:
     """A new run's folder, made by the first rank."""
     path = Path(world.on_first(lambda: str(RunFolder.create(config).path)))
-    return RunFolder(path) if world.first else Onlooker(path)
+    return RunFolder(path) if world.first else ReadOnlyRunFolder(path)
 
 
-def opened(path: str, world: World) -> RunFolder:
+def open_folder(path: str, world: World) -> RunFolder:
     """The folder of a run to go on with, as the first rank finds it; machines need not share a
     disk.
     """
     found = Path(world.on_first(lambda: str(RunFolder.open(path).path)))
-    return RunFolder(found) if world.first else Onlooker(found)
+    return RunFolder(found) if world.first else ReadOnlyRunFolder(found)
 
 
 @contextmanager
-def alone(folder: RunFolder, world: World) -> Iterator[None]:
+def locked(folder: RunFolder, world: World) -> Iterator[None]:
     """See `RunFolder.alone`: the first rank holds the folder for all."""
-    with ExitStack() as held, faults.logged_in(folder.path):
+    with ExitStack() as held, faults.log_faults_in(folder.path):
         world.on_first(lambda: held.enter_context(folder.alone()))
         yield
 
 
-def recovered(folder: RunFolder, world: World) -> Config:
+def recover_config(folder: RunFolder, world: World) -> Config:
     """The config of a run to go on with, its folder put in order after a kill."""
 
     def read() -> dict:
@@ -95,19 +95,19 @@ def recovered(folder: RunFolder, world: World) -> Config:
     return make_config(world.on_first(read))
 
 
-def shares_of(ready: Ready) -> list[Finding]:
+def shares_of(ready: PreparedRun) -> list[Finding]:
     """How the work is shared among the ranks; nothing where there is one."""
     world = ready.world
     if world.size == 1:
         return []
     tokens = [tree.tokens for tree in ready.batch_trees(0)]
-    shares = [sum(tokens[i] for i in share) for share in world.deal(tokens)]
-    kept = "a part of the weights each (FSDP2)" if world.lockstep else "whole weights each"
+    shares = [sum(tokens[i] for i in share) for share in world.balance_by_tokens(tokens)]
+    kept = "a part of the weights each (FSDP2)" if world.sharded else "whole weights each"
     says = (
         f"{world.size} processes, {kept}; tokens of the first batch: {min(shares):,} to"
         f" {max(shares):,} a process"
     )
-    evidence = {"processes": world.size, "sharded": world.lockstep, "tokens": shares}
+    evidence = {"processes": world.size, "sharded": world.sharded, "tokens": shares}
     if ready.order.batch_size >= world.size:
         return [Finding("ranks", "ok", says, evidence)]
     idle = f"; batches of {ready.order.batch_size} rows leave some of them idle"

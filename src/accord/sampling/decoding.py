@@ -127,7 +127,7 @@ _compared: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 
 
 @contextmanager
-def decoding(
+def begin_decoding(
     model, prompts: Sequence[tuple[int, ...]], device: torch.device, more: int
 ) -> Iterator[Rows]:
     """The rows of a batch, their prompts computed; the model's attention is its own again

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from accord.sampling.decoding import decoding
-from accord.sampling.onednn_weights import packed
+from accord.sampling.decoding import begin_decoding
+from accord.sampling.onednn_weights import packed_weights
 from accord.types import UsageError
 
 Prompt = tuple[int, ...]
@@ -81,7 +81,7 @@ def sample(
     pick = _picker(temperature, top_p)
     ends = _end_tokens(model, tokenizer)
     answers: list[_Answer] = [_Answer() for _ in prompts]
-    with torch.inference_mode(), _evaluating(model), packed(model, max_new_tokens):
+    with torch.inference_mode(), _evaluating(model), packed_weights(model, max_new_tokens):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
             noise = torch.from_numpy(
                 np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows])
@@ -174,7 +174,7 @@ def _answer_batch(
     """
     device = next(model.parameters()).device
     noise = noise.to(device)
-    with decoding(model, prompts, device, noise.shape[1]) as rows:
+    with begin_decoding(model, prompts, device, noise.shape[1]) as rows:
         logits = rows.logits
         # one for all steps: fresh pages cost more than the conversion
         room = torch.empty(logits.shape, device=device)

@@ -34,7 +34,7 @@ PROBES = 4  # rows that are compared
 
 
 @contextmanager
-def packed(model: Module, tokens: int) -> Iterator[int]:
+def packed_weights(model: Module, tokens: int) -> Iterator[int]:
     """Linear layers multiply by blocked weights inside; afterwards they are what they were. Yields
     how many do.
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 from accord.auditing.run import Audit, audit_rows
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.types import Finding
 
 NAME = "audit.json"
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 
 
-def write(ready: Ready, folder: RunFolder) -> None:
+def write_audit(ready: PreparedRun, folder: RunFolder) -> None:
     """Audit the training rows, keep what was found,
     and add one line of it to the run's findings.
     """

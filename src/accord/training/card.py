@@ -7,7 +7,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 
 REPORTED = (
     "reward",
@@ -33,7 +33,7 @@ BESIDE = (  # under diag/, where a run has them
 
 
 def model_card(
-    ready: Ready, saved: Path, before: dict, after: dict, command: list[str], read_back: float
+    ready: PreparedRun, saved: Path, before: dict, after: dict, command: list[str], read_back: float
 ) -> str:
     """Markdown. Every figure is from this run's own records."""
     objective, rows = ready.learner.objective, ready.rows
@@ -92,7 +92,7 @@ def model_card(
     return "\n".join(lines)
 
 
-def _dtype(ready: Ready) -> str:
+def _dtype(ready: PreparedRun) -> str:
     return (
         f"computed in {str(ready.model.dtype).removeprefix('torch.')} with float32"
         f" {ready.model.measures} and masters"
@@ -118,7 +118,7 @@ def _table(before: dict, after: dict) -> list[str]:
     return lines
 
 
-def _usage(ready: Ready, saved: Path, adapter: bool) -> list[str]:
+def _usage(ready: PreparedRun, saved: Path, adapter: bool) -> list[str]:
     """How to load it. What a reward model's adapter needs beyond its base's configuration, it must
     be told.
     """

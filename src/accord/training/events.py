@@ -9,7 +9,7 @@ from accord.training.progress import Run
 from accord.types import Finding, Refused
 
 
-def flag(run: Run, finding: Finding) -> None:
+def record_finding(run: Run, finding: Finding) -> None:
     """Say something that was noticed while training:
     one line on the display, one in events.jsonl.
     """
@@ -17,14 +17,14 @@ def flag(run: Run, finding: Finding) -> None:
     run.display.flagged(run.progress.step, finding)
 
 
-def hold(run: Run, findings: Sequence[Finding]) -> None:
+def raise_if_refused(run: Run, findings: Sequence[Finding]) -> None:
     """Say what an invariant found; stop where one is broken.
 
     Raises:
       Refused: what the run computes is not what it was asked for. Former checkpoints stay.
     """
     for finding in findings:
-        flag(run, finding)
+        record_finding(run, finding)
     if broken := [finding for finding in findings if finding.refused]:
         said = "\n".join(
             f"{finding.check}: {finding.says}\n  what to do: {finding.remedy}" for finding in broken

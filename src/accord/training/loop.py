@@ -13,19 +13,19 @@ from accord.engine.rollout_losses import summarise_sampled
 from accord.engine.step import Batch, NotFinite, accumulate, make_batch
 from accord.evaluate import held_out as held
 from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
-from accord.evaluate.intervals import Estimate, told
-from accord.evaluate.probe import Start
+from accord.evaluate.intervals import Estimate, format_interval
+from accord.evaluate.probe import KLReference
 from accord.evaluate.records import Records, summarise
 from accord.evaluate.scores import reward_model_figures
 from accord.objectives.policy_table import BoundPolicy
 from accord.runs import held_out_rows
-from accord.training.events import hold
-from accord.training.on_flag import guard
-from accord.training.out_of_memory import shrink
-from accord.training.prepared import Ready
+from accord.training.events import raise_if_refused
+from accord.training.on_flag import apply_on_flag
+from accord.training.out_of_memory import shrink_micro_batches
+from accord.training.prepared import PreparedRun
 from accord.training.progress import Run
 from accord.training.rollout_evaluation import evaluate_answers
-from accord.training.saving import diverged, rescue, save, score
+from accord.training.saving import held_out_score, save, save_after_lost_rank, stop_diverged
 from accord.training.setup import sample_prompts
 from accord.types import Finding, Interrupted, PeerLost
 from accord.verify.row_checks import metrics_as_recorded
@@ -38,28 +38,28 @@ def train(run: Run) -> None:
     try:
         # before the first update; or what a signal cut off
         if run.evaluation_due or run.sampling_due:
-            settle(run)
+            run_due_tasks(run)
         while not run.finished:
-            update(run)
-            settle(run)
+            make_update(run)
+            run_due_tasks(run)
     except Interrupted as signal:  # on every rank, or on those that are left
-        run.ready.optimizer.masters.forget_gradients()
-        said = rescue(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
-        raise signal.going_on(f"{said} Go on with: accord resume {run.folder.path}") from None
+        run.ready.optimizer.masters.zero_grad()
+        said = save_after_lost_rank(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
+        raise signal.with_hint(f"{said} Go on with: accord resume {run.folder.path}") from None
     finally:
         run.trackers.close()
 
 
-def settle(run: Run) -> None:
+def run_due_tasks(run: Run) -> None:
     """What is due after an update: an evaluation, samples, what the figures mean, a checkpoint."""
     if run.evaluation_due:
         evaluate(run)
     if run.sampling_due:
-        speak(run)
-    guard(run)
+        log_samples(run)
+    apply_on_flag(run)
     # other weights than those that answered
     if run.progress.taken not in (None, run.progress.step) and run.ready.asked:
-        speak(run)
+        log_samples(run)
     if (
         run.progress.taken is not None
         or run.due(run.ready.config.checkpoint.every)
@@ -68,21 +68,21 @@ def settle(run: Run) -> None:
         save(run)
 
 
-def update(run: Run) -> None:
+def make_update(run: Run) -> None:
     """One optimizer step and its line in metrics.jsonl."""
     ready, progress = run.ready, run.progress
     began = time.monotonic()
     batch = make_batch(ready.learner, progress.step, ready.batch_trees(progress.step))
     try:
-        records = within_memory(run, batch)
+        records = accumulate_within_memory(run, batch)
         norm = ready.optimizer.grad_norm(ready.world)
         if not torch.isfinite(norm):
             raise NotFinite(
                 f"update {progress.step}: the gradient's norm is {norm.item()}.", records
             )
     except NotFinite as error:
-        raise diverged(run, error, batch.trees) from error
-    hold(run, run.watch.before_update(batch, records, norm.item()))
+        raise stop_diverged(run, error, batch.trees) from error
+    raise_if_refused(run, run.watch.before_update(batch, records, norm.item()))
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
     if isinstance(ready.learner.reference, Moving):
@@ -94,7 +94,7 @@ def update(run: Run) -> None:
         "learning_rate": rate,
         "grad_norm": norm.item(),
         "num_tokens": progress.tokens,
-        **figures(ready, records, progress.step - 1),
+        **batch_metrics(ready, records, progress.step - 1),
     }
     run.log("metrics.jsonl", metrics)
     seconds = time.monotonic() - began
@@ -105,14 +105,14 @@ def update(run: Run) -> None:
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
-    hold(
+    raise_if_refused(
         run,
         metrics_as_recorded(metrics, records, ready.tie_width)
         + run.watch.after_update(progress.step),
     )
 
 
-def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
+def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str, float]:
     """What is said of an update's rows, and of the answers that they come from."""
     objective = ready.learner.objective
     if isinstance(objective, BoundPolicy):
@@ -124,7 +124,7 @@ def figures(ready: Ready, records: Records, update: int) -> dict[str, float]:
     return found | (ready.source.figures(update) if ready.source is not None else {})
 
 
-def within_memory(run: Run, batch: Batch) -> Records:
+def accumulate_within_memory(run: Run, batch: Batch) -> Records:
     """The batch's gradient; where memory runs out, in smaller micro-batches, from the start: the
     same gradient.
 
@@ -142,7 +142,9 @@ def within_memory(run: Run, batch: Batch) -> Records:
             # the other ranks have gone on
             if not memory.is_out_of_memory(error) or run.ready.world.size > 1:
                 raise
-        shrink(run, batch)  # not in the handler, where the traceback still holds every activation
+        shrink_micro_batches(
+            run, batch
+        )  # not in the handler, where the traceback still holds every activation
 
 
 def evaluate(run: Run) -> None:
@@ -151,13 +153,13 @@ def evaluate(run: Run) -> None:
     disturbed: list[Finding] = []
     with run.watch.evaluation(disturbed):
         metrics = evaluate_answers(run) if run.ready.source is not None else evaluate_rows(run)
-    hold(run, disturbed)
+    raise_if_refused(run, disturbed)
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
     progress.evaluated = progress.step
     if progress.step == 0:
         progress.before = metrics
     run.display.evaluated(progress.step, evaluation_line(metrics, run.accuracy))
-    value = score(metrics)
+    value = held_out_score(metrics)
     if progress.step and (progress.best is None or value < progress.best):
         progress.best, progress.best_step = value, progress.step
 
@@ -175,10 +177,10 @@ def evaluate_rows(run: Run) -> dict:
         run.stop.poll,
         ready.world,
     )
-    hold(run, run.watch.evaluated(records, run.progress.step))
+    raise_if_refused(run, run.watch.evaluated(records, run.progress.step))
     # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
     metrics = ready.world.on_first(lambda: held_out_metrics(run, held_out, records))
-    hold(
+    raise_if_refused(
         run,
         metrics_as_recorded(
             {name.removeprefix("eval_"): value for name, value in metrics.items()},
@@ -213,32 +215,32 @@ def held_out_metrics(run: Run, held_out: held.HeldOut, records: Records) -> dict
     return metrics | as_evaluation(decompose(records, objective, ready.tie_width)) | more
 
 
-def speak(run: Run) -> None:
+def log_samples(run: Run) -> None:
     """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl: the first
     rank's, for all.
     """
     run.display.doing(f"answering {len(run.ready.asked):,} prompts")
-    run.ready.world.on_first(lambda: answer(run))
+    run.ready.world.on_first(lambda: answer_sample_prompts(run))
     run.progress.sampled = run.progress.step
 
 
-def answer(run: Run) -> None:
+def answer_sample_prompts(run: Run) -> None:
     """Answer every prompt and record it."""
     ready, progress = run.ready, run.progress
     before = [
         line["tokens"] for line in run.folder.appended("samples.jsonl") if line["step"] == 0
     ] or None
-    start = Start.of(ready.learner.forward, ready.learner.reference)
-    samples, metrics = sample_prompts.take(
+    start = KLReference.of(ready.learner.forward, ready.learner.reference)
+    samples, metrics = sample_prompts.draw_samples(
         ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
     )
     for number, (asked, said) in enumerate(zip(ready.asked, samples, strict=True)):
         run.folder.append(
             "samples.jsonl",
-            sample_prompts.line_of(progress.step, number, asked, said, progress.taken),
+            sample_prompts.sample_record(progress.step, number, asked, said, progress.taken),
         )
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
-    hold(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))
+    raise_if_refused(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))
 
 
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
@@ -246,7 +248,7 @@ def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:
     if "eval_reward" in metrics:
         parts.append(
             "reward "
-            + told(
+            + format_interval(
                 {
                     "value": metrics["eval_reward"],
                     **{end: metrics.get(f"diag/eval_reward_{end}") for end in ("low", "high")},

@@ -6,24 +6,26 @@ from __future__ import annotations
 
 from accord.runs import checkpoint
 from accord.runs.folder import vars_of
-from accord.training.events import flag
+from accord.training.events import record_finding
 from accord.training.progress import Run
-from accord.training.red_flags import action, explained
-from accord.training.saving import save, score
+from accord.training.red_flags import choose_action, explain_flag
+from accord.training.saving import held_out_score, save
 from accord.types import Finding, Flagged
 
 
-def guard(run: Run) -> None:
+def apply_on_flag(run: Run) -> None:
     """Say what the figures mean; then do what `--on-flag` asks.
 
     Raises:
       Flagged: a red flag, and on_flag is stop. The run is saved.
     """
     ready, progress = run.ready, run.progress
-    found = noticed(run)
+    found = look_for_flags(run)
     for finding in found:
-        flag(run, finding)
-    wanted = action(ready.config.monitor.on_flag, found, can_go_back=progress.best_step is not None)
+        record_finding(run, finding)
+    wanted = choose_action(
+        ready.config.monitor.on_flag, found, can_go_back=progress.best_step is not None
+    )
     if wanted is None:
         return
     what, cause = wanted
@@ -40,13 +42,15 @@ def guard(run: Run) -> None:
         go_back(run, cause)
 
 
-def noticed(run: Run) -> list[Finding]:
+def look_for_flags(run: Run) -> list[Finding]:
     """What the figures mean: of several ranks the first one's, since speed and memory differ from
     rank to rank.
     """
     world = run.ready.world
     if world.size == 1:
-        return [explained(run.ready, run.progress.step, finding) for finding in run.monitor.look()]
+        return [
+            explain_flag(run.ready, run.progress.step, finding) for finding in run.monitor.look()
+        ]
     return [
         Finding(**finding)
         for finding in world.on_first(lambda: [vars_of(finding) for finding in run.monitor.look()])
@@ -61,7 +65,7 @@ def slow_down(run: Run, cause: Finding) -> None:
         f"the learning rate is {run.progress.rate_scale:g} times the planned one from here on,"
         f" since {cause.check} was raised"
     )
-    flag(
+    record_finding(
         run,
         Finding(
             "guard.slower", "note", says, {"scale": run.progress.rate_scale, "cause": cause.check}
@@ -82,9 +86,9 @@ def go_back(run: Run, cause: Finding) -> None:
         f"the run ends with the weights of step {best}, the best on held-out rows, since"
         f" {cause.check} was raised"
     )
-    if progress.best > score(progress.before):
+    if progress.best > held_out_score(progress.before):
         says += (
             f"; even they are worse there than what training started from ({progress.best:.4g}"
-            f" against {score(progress.before):.4g})"
+            f" against {held_out_score(progress.before):.4g})"
         )
-    flag(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))
+    record_finding(run, Finding("guard.best", "note", says, {"taken": best, "cause": cause.check}))

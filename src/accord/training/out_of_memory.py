@@ -6,16 +6,16 @@ from dataclasses import replace
 
 from accord.engine import memory
 from accord.engine.step import Batch
-from accord.training.events import flag
+from accord.training.events import record_finding
 from accord.training.progress import Run
 from accord.training.saving import save
 from accord.types import Finding, Refused
 
 
-def shrink(run: Run, batch: Batch) -> None:
+def shrink_micro_batches(run: Run, batch: Batch) -> None:
     """Forget the half-made gradient and halve the micro-batches."""
     learner = run.ready.learner
-    run.ready.optimizer.masters.forget_gradients()
+    run.ready.optimizer.masters.zero_grad()
     memory.release()
     lengths = [tree.tokens for tree in (*batch.trees, *batch.mismatched)]
     before = min(learner.micro_tokens, sum(lengths))  # a budget over the whole batch limits nothing
@@ -33,7 +33,7 @@ def shrink(run: Run, batch: Batch) -> None:
         f"out of memory; micro-batches of {smaller:,} tokens instead of {before:,}, and the update"
         " is made again"
     )
-    flag(
+    record_finding(
         run,
         Finding(
             "memory",

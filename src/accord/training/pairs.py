@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import torch
 
-from accord.evaluate.probe import Start, against
+from accord.evaluate.probe import KLReference, kl_against
 from accord.runs import held_out_rows
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.types import Tree
 
 SHOWN = 4  # pairs of each kind
 
 
-def write(ready: Ready, folder: RunFolder, step: int) -> None:
+def write_pairs(ready: PreparedRun, folder: RunFolder, step: int) -> None:
     """The pairs of the last evaluation against those of step 0; nothing where there are no held-out
     pairs.
     """
@@ -30,7 +30,7 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
         return
     gains = held_out_rows.margins(folder.path, step) - held_out_rows.margins(folder.path, 0)  # [B]
     order = gains.argsort(descending=True, stable=True).tolist()
-    start = Start.of(ready.learner.forward, ready.learner.reference)
+    start = KLReference.of(ready.learner.forward, ready.learner.reference)
     improved = [
         _pair(ready, start, ready.held_out.trees[i], gains[i].item())
         for i in order[:SHOWN]
@@ -45,14 +45,14 @@ def write(ready: Ready, folder: RunFolder, step: int) -> None:
         folder.path / "pairs.json",
         {
             "step": step,
-            "against": against(ready.config.reference) if start is not None else None,
+            "against": kl_against(ready.config.reference) if start is not None else None,
             "improved": improved,
             "harmed": harmed,
         },
     )
 
 
-def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
+def _pair(ready: PreparedRun, start: KLReference | None, tree: Tree, gain: float) -> dict:
     example = ready.file_held_out.encoding.examples[tree.row]
     answers = dict(zip(("chosen", "rejected"), _answers(ready, start, tree), strict=True))
     prompt = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
@@ -60,7 +60,7 @@ def _pair(ready: Ready, start: Start | None, tree: Tree, gain: float) -> dict:
 
 
 @torch.no_grad()
-def _answers(ready: Ready, start: Start | None, tree: Tree) -> list[list[dict]]:
+def _answers(ready: PreparedRun, start: KLReference | None, tree: Tree) -> list[list[dict]]:
     """Each answer as its tokens: text, log-prob now, and its change since the start where that is
     known.
     """

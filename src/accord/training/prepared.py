@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from accord.config.plugins import code_of
+from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
@@ -15,32 +15,32 @@ from accord.data.templates import Template
 from accord.distributed.world import World
 from accord.engine.moving_reference import Moving
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner
+from accord.engine.step import UpdateContext
 from accord.evaluate.held_out import HeldOut
 from accord.models.language import LanguageModel
-from accord.rollouts.prompts import Prompted
-from accord.rollouts.source import Source
+from accord.rollouts.prompts import PromptSet
+from accord.rollouts.source import RolloutSource
 from accord.runs import files
 from accord.runs.identity import trajectory
-from accord.training.setup.sample_prompts import Asked
+from accord.training.setup.sample_prompts import SamplePrompt
 from accord.types import Finding, Tree
 
 
 @dataclass
-class Ready:
+class PreparedRun:
     """All that the loop needs, and all that was found on the way."""
 
     config: Config
     model: LanguageModel
     template: Template
     # prompts where the policy's own answers are trained on
-    rows: Rows | Prompted
-    held_out_rows: Rows | Prompted | None
+    rows: Rows | PromptSet
+    held_out_rows: Rows | PromptSet | None
     held_out: HeldOut | None
     order: Order
     steps: int
     peak: float  # learning rate
-    learner: Learner
+    learner: UpdateContext
     optimizer: Optimizer
     reference_kind: str
     weights: str  # fingerprint of the initial weights
@@ -48,8 +48,8 @@ class Ready:
     findings: list[Finding] = field(default_factory=list)
     tie_width: float = 0.0
     # prompts that are answered before, during and after training
-    asked: list[Asked] = field(default_factory=list)
-    source: Source | None = None  # of the policy's own answers, where the rows are prompts
+    asked: list[SamplePrompt] = field(default_factory=list)
+    source: RolloutSource | None = None  # of the policy's own answers, where the rows are prompts
 
     @property
     def world(self) -> World:
@@ -69,19 +69,19 @@ class Ready:
         return self.held_out_rows
 
     @property
-    def prompts(self) -> Prompted:
+    def prompts(self) -> PromptSet:
         """The training prompts, in a run that learns from the policy's own answers."""
-        assert isinstance(self.rows, Prompted), "the rows of this run have answers already"
+        assert isinstance(self.rows, PromptSet), "the rows of this run have answers already"
         return self.rows
 
     @property
-    def held_out_prompts(self) -> Prompted | None:
+    def held_out_prompts(self) -> PromptSet | None:
         """The held-out prompts of such a run, where it has any."""
         assert not isinstance(self.held_out_rows, Rows), "the held-out rows have answers already"
         return self.held_out_rows
 
     @property
-    def rollout_source(self) -> Source:
+    def rollout_source(self) -> RolloutSource:
         """Where the answers come from, in a run that learns from the policy's own."""
         assert self.source is not None, "the rows of this run have answers already"
         return self.source
@@ -141,7 +141,7 @@ class Ready:
             "trees": len(self.rows.trees),
             "order": self.order.digest,
             "rewards": self.source.judged_by if self.source is not None else None,
-            "objective": code_of(self.config.objective["name"]),
+            "objective": code_digest(self.config.objective["name"]),
             "asked": (
                 files.digest(self.config.monitor.prompts) if self.config.monitor.prompts else None
             ),

@@ -11,9 +11,9 @@ from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
 from accord.runs.signals import Stop
 from accord.runs.trackers import Trackers
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.red_flags import Monitor
-from accord.verify.invariants import Blind, Watch
+from accord.verify.invariants import InvariantChecks, NoInvariantChecks
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Progress:
 class Run:
     """A prepared run, its folder, and where it stands."""
 
-    ready: Ready
+    ready: PreparedRun
     folder: RunFolder
     display: Display
     stop: Stop
@@ -52,14 +52,18 @@ class Run:
     accuracy: Estimate | None = None  # of the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
-    watch: Watch | Blind = field(init=False)  # what must hold while training
+    watch: InvariantChecks | NoInvariantChecks = field(init=False)  # what must hold while training
     monitor: Monitor = field(init=False)  # what the figures mean
     trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
         ready, config = self.ready, self.ready.config
         ready.optimizer.scale = self.progress.rate_scale
-        self.watch = Blind() if ready.world.lockstep else Watch(ready, self.progress.step)
+        self.watch = (
+            NoInvariantChecks()
+            if ready.world.sharded
+            else InvariantChecks(ready, self.progress.step)
+        )
         self.monitor = Monitor.over(ready, self.folder)
         names = config.monitor.trackers if ready.world.first else ()
         self.trackers = Trackers(names, self.folder.path, trajectory(config), self.display.line)

@@ -13,7 +13,7 @@ from accord.monitor.history import Facts, History
 from accord.monitor.rule import PREFIX
 from accord.monitor.watch import look, rule_of
 from accord.runs.folder import RunFolder
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.types import Finding, Tree
 
 PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs cause a displacement
@@ -27,7 +27,7 @@ class Monitor:
     said: set[str]
 
     @classmethod
-    def over(cls, ready: Ready, folder: RunFolder) -> Monitor:
+    def over(cls, ready: PreparedRun, folder: RunFolder) -> Monitor:
         """The monitor of a run that stands where its files end."""
         history = History(facts_of(ready))
         for name in ("metrics.jsonl", "timings.jsonl"):
@@ -42,7 +42,7 @@ class Monitor:
         return found
 
 
-def facts_of(ready: Ready) -> Facts:
+def facts_of(ready: PreparedRun) -> Facts:
     """What the rules need to know of a prepared run."""
     objective, order = ready.learner.objective, ready.order
     # there the policy has left already
@@ -57,12 +57,12 @@ def facts_of(ready: Ready) -> Facts:
         ready.peak,
         ready.tie_width,
         at_reference,
-        ready.config.train.clip,
+        ready.config.train.max_grad_norm,
         ready.source is not None,
     )
 
 
-def explained(ready: Ready, step: int, finding: Finding) -> Finding:
+def explain_flag(ready: PreparedRun, step: int, finding: Finding) -> Finding:
     """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows
     are no pairs.
     """
@@ -83,7 +83,7 @@ def explained(ready: Ready, step: int, finding: Finding) -> Finding:
 
 
 @torch.no_grad()
-def similar_pairs(ready: Ready, trees: Sequence[Tree]) -> dict:
+def similar_pairs(ready: PreparedRun, trees: Sequence[Tree]) -> dict:
     """The pairs whose answers are most alike, and whether those are the ones whose chosen answer
     fell.
     """
@@ -115,7 +115,9 @@ def similar_pairs(ready: Ready, trees: Sequence[Tree]) -> dict:
     }
 
 
-def action(on_flag: str, found: Sequence[Finding], can_go_back: bool) -> tuple[str, Finding] | None:
+def choose_action(
+    on_flag: str, found: Sequence[Finding], can_go_back: bool
+) -> tuple[str, Finding] | None:
     """What the guard does about what was found: ("stop" | "best" | "slower", the flag that asks for
     it), or nothing.
 

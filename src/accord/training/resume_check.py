@@ -12,7 +12,7 @@ from accord.runs import checkpoint
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
 from accord.runs.identity import differences
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.progress import Progress
 from accord.types import Refused
 
@@ -26,7 +26,7 @@ class Candidates:
         self.folder, self.world = folder, world
         self.problems: list[str] = []  # what is wrong with those that were passed over
         # reads nothing before it is asked
-        self.usable = checkpoint.verified(folder.checkpoints, self.problems)
+        self.usable = checkpoint.verified_checkpoints(folder.checkpoints, self.problems)
 
     def exist(self) -> bool:
         """Whether there is one at all.
@@ -36,7 +36,7 @@ class Candidates:
         """
         return self.world.on_first(self._look)
 
-    def of(self, ready: Ready) -> Checkpoint:
+    def of(self, ready: PreparedRun) -> Checkpoint:
         """The newest one of this run. Only the first rank can read its tensors, which it sends when
         they are needed.
 
@@ -62,12 +62,12 @@ class Candidates:
         if newest is not None:
             self.usable = chain([newest], self.usable)
         elif self.problems:
-            raise checkpoint.unusable(self.folder.checkpoints, self.problems)
+            raise checkpoint.unusable_error(self.folder.checkpoints, self.problems)
         return newest is not None
 
 
 def same_run(
-    saved: Iterable[Checkpoint], ready: Ready, folder: RunFolder, problems: list[str]
+    saved: Iterable[Checkpoint], ready: PreparedRun, folder: RunFolder, problems: list[str]
 ) -> Checkpoint:
     """The first of these checkpoints that this run can go on from; the others are added to
     `problems`, in a line each.
@@ -92,7 +92,7 @@ def same_run(
     )
 
 
-def _different(saved: Checkpoint, ready: Ready) -> list[str]:
+def _different(saved: Checkpoint, ready: PreparedRun) -> list[str]:
     """What was otherwise when a checkpoint was written, a line each."""
     if not _known_form(saved.state):
         return ["it was written by another version of accord"]
@@ -101,7 +101,7 @@ def _different(saved: Checkpoint, ready: Ready) -> list[str]:
     )
 
 
-def _other_tensors(saved: Checkpoint, ready: Ready) -> list[str]:
+def _other_tensors(saved: Checkpoint, ready: PreparedRun) -> list[str]:
     """Tensors that only one side has, or of another shape: another version of a library names them
     otherwise.
     """

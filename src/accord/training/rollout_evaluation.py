@@ -13,12 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from accord.evaluate.intervals import bootstrap_mean
-from accord.evaluate.probe import divergences, repeated
+from accord.evaluate.probe import divergences, repeated_share
 from accord.rollouts.batches import Answer
-from accord.rollouts.prompts import Prompted
-from accord.rollouts.source import rewarded, scores, start_of
+from accord.rollouts.prompts import PromptSet
+from accord.rollouts.source import assign_rewards, kl_reference, score_answers
 from accord.training.progress import Run
-from accord.training.setup.rows import drawn
+from accord.training.setup.rows import draw_rows
 from accord.types import Diverged
 
 DRAWS = 1_000_003  # far from the draws of training
@@ -29,18 +29,18 @@ def evaluate_answers(run: Run) -> dict[str, float]:
     source = run.ready.rollout_source
     held_out = source.held_out
     assert held_out is not None, "an evaluation needs held-out prompts"
-    numbers = drawn(len(held_out), run.ready.config.evaluate.rows, run.ready.config.train.seed)
-    k, seed = run.ready.config.rollout_settings.held_out_k, run.ready.config.train.seed
+    numbers = draw_rows(len(held_out), run.ready.config.evaluate.rows, run.ready.config.train.seed)
+    k, seed = run.ready.config.rollout_settings.num_generations_eval, run.ready.config.train.seed
     run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
-    rewarded(source.reward, held_out, answers)
+    assign_rewards(source.reward, held_out, answers)
     kl = divergences(
         run.ready.model,
         [held_out.trees[a.prompt] for a in answers],
         answers,
-        start_of(source.learner),
+        kl_reference(source.learner),
     )
-    gold = scores(source.gold, held_out, answers).values if source.gold is not None else None
+    gold = score_answers(source.gold, held_out, answers).values if source.gold is not None else None
     source.judging.write()
     for i, answer in enumerate(answers):
         run.folder.append(
@@ -49,10 +49,10 @@ def evaluate_answers(run: Run) -> dict[str, float]:
                 run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])
             ),
         )
-    return judged(answers, kl, gold)
+    return summarise_answers(answers, kl, gold)
 
 
-def judged(
+def summarise_answers(
     answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None
 ) -> dict[str, float]:
     """Means over answers; reward, gold and KL with intervals, clustered by prompt.
@@ -86,7 +86,7 @@ def judged(
     return out | {
         "eval_tokens": float(np.mean([len(a.tokens) for a in answers])),
         "eval_ended": float(np.mean([a.ended for a in answers])),
-        "eval_repeated": float(np.mean([repeated(a.tokens) for a in answers])),
+        "eval_repeated": float(np.mean([repeated_share(a.tokens) for a in answers])),
     }
 
 
@@ -97,7 +97,7 @@ def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> d
     return {name: found.value, f"diag/{name}_low": found.low, f"diag/{name}_high": found.high}
 
 
-def _line(step: int, held_out: Prompted, answer: Answer, kl: float, gold: float | None) -> dict:
+def _line(step: int, held_out: PromptSet, answer: Answer, kl: float, gold: float | None) -> dict:
     """A line of answers.jsonl."""
     return {
         "step": step,

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from accord.config.schema import Config
-from accord.distributed.world import ALONE, World, joined
+from accord.distributed.world import ALONE, World, join_world
 from accord.engine import memory
-from accord.environment.settings import LOG, ranks, warnings_kept
+from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
@@ -20,12 +20,19 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
-from accord.runs.ranks import alone, created, heard, opened, recovered, require_fit
+from accord.runs.ranks import (
+    create_folder,
+    display_for_rank,
+    locked,
+    open_folder,
+    recover_config,
+    require_fit,
+)
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import audited, pairs
 from accord.training.card import model_card
 from accord.training.loop import train
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.progress import Progress, Run
 from accord.training.resume_check import Candidates
 from accord.training.setup.offline import prepare
@@ -67,11 +74,11 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
       AccordError: of the class that its cause has; a refused run's folder says why and can be used
         again.
     """
-    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         require_fit(config, world)
-        display = heard(display, world)
-        folder = created(config, world)
-        with alone(folder, world), warnings_kept(_log(folder, world)):
+        display = display_for_rank(display, world)
+        folder = create_folder(config, world)
+        with locked(folder, world), keep_warnings(_log(folder, world)):
             return _begin(config, folder, display, stop, command, world)
 
 
@@ -85,11 +92,11 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
       CheckpointError: no checkpoint verifies, or the data is gone.
       Refused: the data, the model or the reference is not the same.
     """
-    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), joined() as world:
-        display = heard(display, world)
-        folder = opened(path, world)
-        with alone(folder, world), warnings_kept(_log(folder, world)):
-            config = recovered(folder, world)
+    with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
+        display = display_for_rank(display, world)
+        folder = open_folder(path, world)
+        with locked(folder, world), keep_warnings(_log(folder, world)):
+            config = recover_config(folder, world)
             candidates = Candidates(folder, world)
             started = candidates.exist()
             world.agree(lambda: _require_data(config, folder))
@@ -124,7 +131,7 @@ def _begin(
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
             if ready.source is None:  # prompts have no answers to audit
-                world.on_first(lambda: audited.write(ready, folder))
+                world.on_first(lambda: audited.write_audit(ready, folder))
         world.on_first(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
         )
@@ -132,13 +139,13 @@ def _begin(
         folder.refuse(str(error))
         raise
     world.on_first(lambda: folder.accept(ready.findings))
-    announce(ready, folder, display)
+    announce_run(ready, folder, display)
     return _finish(Run(ready, folder, display, stop), command)
 
 
 def _go_on(
     saved: Checkpoint,
-    ready: Ready,
+    ready: PreparedRun,
     folder: RunFolder,
     display: Display,
     stop: Stop,
@@ -160,13 +167,13 @@ def _go_on(
     return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
 
 
-def _require_restored(saved: Checkpoint, ready: Ready) -> None:
+def _require_restored(saved: Checkpoint, ready: PreparedRun) -> None:
     """
     Raises:
       Refused: what stands in memory is not what the checkpoint holds. Not asked of sharded weights,
         which no rank has whole.
     """
-    if ready.world.lockstep:
+    if ready.world.sharded:
         return
     held = ready.state()
     differs = ready.world.on_first(
@@ -184,7 +191,9 @@ def _require_restored(saved: Checkpoint, ready: Ready) -> None:
         )
 
 
-def _stand_at(saved: Checkpoint, progress: Progress, ready: Ready, folder: RunFolder) -> list[str]:
+def _stand_at(
+    saved: Checkpoint, progress: Progress, ready: PreparedRun, folder: RunFolder
+) -> list[str]:
     """Records and checkpoints as they were when this one had just been written; what is wrong with
     the records.
     """
@@ -209,10 +218,12 @@ def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
         with stop.at_once() if world.size == 1 else stop.at_safe_points():
             yield
     except Interrupted as signal:
-        raise signal.going_on(f"Nothing is lost. Go on with: accord resume {folder.path}") from None
+        raise signal.with_hint(
+            f"Nothing is lost. Go on with: accord resume {folder.path}"
+        ) from None
 
 
-def dry_run(config: Config, display: Display) -> Ready:
+def dry_run(config: Config, display: Display) -> PreparedRun:
     """All checks and proofs, nothing written, no update."""
     if ranks()[1] > 1:
         raise UsageError(
@@ -222,7 +233,7 @@ def dry_run(config: Config, display: Display) -> Ready:
         return prepare(config, display, stop, dry_run=True)
 
 
-def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
+def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> None:
     """What is about to happen, one line each; checks on rows that found nothing are counted."""
     objective = ready.learner.objective
     quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
@@ -236,7 +247,7 @@ def announce(ready: Ready, folder: RunFolder, display: Display) -> None:
     what = (
         objective.rows
         if ready.source is None
-        else f"prompts, {ready.config.rollout_settings.k} answers each"
+        else f"prompts, {ready.config.rollout_settings.num_generations} answers each"
     )
     display.line(
         f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size}"
@@ -276,11 +287,11 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
     # a sharded pass takes every rank
     if (
-        not ready.world.lockstep
+        not ready.world.sharded
         and ready.learner.objective.needs == "logps"
         and ready.source is None
     ):
-        pairs.write(ready, folder, ended)
+        pairs.write_pairs(ready, folder, ended)
     after: dict = next(
         (
             m
@@ -300,7 +311,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     return {"saved": str(saved), "after": after}
 
 
-def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
+def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
     """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152
     tokens.
 
@@ -317,7 +328,7 @@ def probe_ids(ready: Ready) -> list[tuple[int, ...]]:
     return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.file_rows.trees[:3]]
 
 
-def _room(ready: Ready, checkpoints: int) -> int:
+def _room(ready: PreparedRun, checkpoints: int) -> int:
     """Bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
     each = CHECKPOINT_BYTES + (MOVING_BYTES if ready.reference_kind == "moving" else 0)

@@ -12,12 +12,12 @@ from torch import Tensor
 from accord.engine.step import NotFinite
 from accord.runs import checkpoint
 from accord.runs.files import write_json
-from accord.training.events import hold
+from accord.training.events import raise_if_refused
 from accord.training.progress import Run
 from accord.types import Diverged, Tree
 
 
-def score(metrics: dict) -> float:
+def held_out_score(metrics: dict) -> float:
     """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus
     their accuracy or reward.
     """
@@ -45,18 +45,18 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
     if progress.best_step == progress.step:
         checkpoint.mark_best(run.folder.checkpoints, path)
     checkpoint.prune(run.folder.checkpoints, ready.config.checkpoint.keep)
-    hold(run, run.watch.saved(path))
+    raise_if_refused(run, run.watch.saved(path))
     return str(path)
 
 
-def rescue(run: Run) -> str:
+def save_after_lost_rank(run: Run) -> str:
     """With another rank gone: a checkpoint of this moment,
     where this rank can write one by itself.
     """
     world = run.ready.world
-    newest = checkpoint.pointed(run.folder.checkpoints, "LATEST")
+    newest = checkpoint.pointed_checkpoint(run.folder.checkpoints, "LATEST")
     # the first rank's state is gone, or a part of the weights is
-    if not world.first or world.lockstep:
+    if not world.first or world.sharded:
         return (
             f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
         )
@@ -64,10 +64,10 @@ def rescue(run: Run) -> str:
     return f"Saved {save(run)}."
 
 
-def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
+def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
     """Keep the last good weights, write what is known of the batch, and say so."""
     ready = run.ready
-    ready.optimizer.masters.forget_gradients()
+    ready.optimizer.masters.zero_grad()
     path = save(run)
     rows = [
         {"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
@@ -86,5 +86,5 @@ def diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
         f" batch ({len(rows)} rows, first {first}) and its numbers are in"
         f" {run.folder.path / 'diverged.json'}.\nLower train.learning_rate, or look at these rows."
     )
-    stopped.everywhere = True  # every rank has the same numbers
+    stopped.on_all_ranks = True  # every rank has the same numbers
     return stopped

@@ -25,7 +25,7 @@ import torch
 
 from accord.config.schema import TrainConfig
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner, accumulate, make_batch, row_losses
+from accord.engine.step import UpdateContext, accumulate, make_batch, row_losses
 from accord.environment import variables
 from accord.errors import AccordWarning
 from accord.forward.choose import Forward, choose
@@ -39,9 +39,9 @@ from accord.runs.folder import versions
 from accord.types import Finding, RowLogps, Tree
 from accord.verify import preflight
 from accord.verify.certificate import certify
-from accord.verify.doctor_answers import drawn, policy_gradient
+from accord.verify.doctor_answers import draw_in_every_way, policy_gradient
 from accord.verify.doctor_libraries import libraries
-from accord.verify.doctor_saved import reward_model, saved
+from accord.verify.doctor_saved import reward_model, save_and_read_back
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -80,7 +80,7 @@ UPDATES = 3  # of the runs that are compared bit for bit
 
 
 @dataclass(frozen=True)
-class Patient:
+class TinyCase:
     """One tiny run to examine: an architecture, what trains in it, and the objective."""
 
     family: str
@@ -89,11 +89,11 @@ class Patient:
 
 
 PATIENTS = (
-    Patient("llama", "dpo", lora=True),
-    Patient("llama", "kto", lora=True),
-    Patient("qwen3", "simpo", lora=False),
-    Patient("gpt2", "ipo", lora=False),
-    Patient("gemma2", "orpo", lora=True),
+    TinyCase("llama", "dpo", lora=True),
+    TinyCase("llama", "kto", lora=True),
+    TinyCase("qwen3", "simpo", lora=False),
+    TinyCase("gpt2", "ipo", lora=False),
+    TinyCase("gemma2", "orpo", lora=True),
 )
 
 
@@ -122,7 +122,7 @@ class Report:
         )
 
 
-def examine(
+def run_checks(
     device: str = "auto",
     dtype: str = "auto",
     tell: Callable[[Finding], None] = lambda finding: None,
@@ -163,7 +163,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
         "precision": str(dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
-        "settings": variables.chosen(),
+        "settings": variables.chosen_settings(),
         "memory_gb": round(memory.total / 1e9, 1),
         "memory_free_gb": round(memory.available / 1e9, 1),
     }
@@ -183,19 +183,19 @@ def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[F
             yield _guarded(
                 f"{patient.family}, {patient.objective}",
                 dtype,
-                partial(proved, patient, device, dtype),
+                partial(prove_step0, patient, device, dtype),
             )
         for family in DRAWN:
             for k in (1, 2):
                 yield _guarded(
-                    f"{family}, K = {k}", dtype, partial(answered, family, k, device, dtype)
+                    f"{family}, K = {k}", dtype, partial(draw_answers, family, k, device, dtype)
                 )
         yield _guarded("policy gradient", dtype, partial(gradient, device, dtype))
     for dtype in dtypes:
         yield _guarded("reward model", dtype, partial(rewarding, device, dtype))
         yield _guarded("saved", dtype, partial(read_back, device, dtype))
         yield _guarded("repeatable", dtype, partial(repeatable, device, dtype))
-        yield _guarded("checkpoint", dtype, partial(checkpointed, device, dtype))
+        yield _guarded("checkpoint", dtype, partial(save_checkpoint, device, dtype))
 
 
 def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) -> Finding:
@@ -258,7 +258,7 @@ def objectives() -> Finding:
     )
 
 
-def proved(patient: Patient, device: torch.device, dtype: torch.dtype) -> Finding:
+def prove_step0(patient: TinyCase, device: torch.device, dtype: torch.dtype) -> Finding:
     """Fast path against oracle, gradients, micro-batches, determinism, reference: a run's own
     proofs on a tiny model.
     """
@@ -309,9 +309,9 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
     )
 
 
-def answered(family: str, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
+def draw_answers(family: str, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
     """See `drawn`."""
-    return drawn(_network(family), k, device, dtype)
+    return draw_in_every_way(_network(family), k, device, dtype)
 
 
 def gradient(device: torch.device, dtype: torch.dtype) -> Finding:
@@ -328,26 +328,28 @@ def rewarding(device: torch.device, dtype: torch.dtype) -> Finding:
 def read_back(device: torch.device, dtype: torch.dtype) -> Finding:
     """See `saved`."""
     with tempfile.TemporaryDirectory() as folder:
-        return saved(_network("llama"), some_trees("pairs"), Path(folder), device, dtype)
+        return save_and_read_back(
+            _network("llama"), some_trees("pairs"), Path(folder), device, dtype
+        )
 
 
-def checkpointed(device: torch.device, dtype: torch.dtype) -> Finding:
+def save_checkpoint(device: torch.device, dtype: torch.dtype) -> Finding:
     """See `restored`."""
     with tempfile.TemporaryDirectory() as folder:
-        return restored(Path(folder), device, dtype)
+        return restore_checkpoint(Path(folder), device, dtype)
 
 
-def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
+def restore_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
     """A checkpoint goes to disk and back; the next update from it is the one that would have
     come.
     """
     learner, optimizer = _trained(device, dtype, UPDATES)
     path = checkpoint.save(folder, UPDATES, optimizer.state(), {})
-    saved = checkpoint.load(folder)
+    loaded = checkpoint.load(folder)
     differs = [
         n
         for n, t in optimizer.state().items()
-        if n not in saved.tensors or not torch.equal(t.cpu(), saved.tensors[n])
+        if n not in loaded.tensors or not torch.equal(t.cpu(), loaded.tensors[n])
     ]
     if differs:
         return Finding(
@@ -357,7 +359,7 @@ def restored(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
             f" {differs[0]}",
         )
     fresh, again = _trained(device, dtype, 0)
-    again.load_state({name: tensor.to(device) for name, tensor in saved.tensors.items()}, UPDATES)
+    again.load_state({name: tensor.to(device) for name, tensor in loaded.tensors.items()}, UPDATES)
     _update(learner, optimizer, UPDATES)
     _update(fresh, again, UPDATES)
     apart = [
@@ -433,8 +435,8 @@ def _tokenizer() -> PreTrainedTokenizerBase:
 
 
 def _learner(
-    patient: Patient, device: torch.device, dtype: torch.dtype
-) -> tuple[Learner, Optimizer]:
+    patient: TinyCase, device: torch.device, dtype: torch.dtype
+) -> tuple[UpdateContext, Optimizer]:
     """A tiny model with everything that a step needs."""
     model = LanguageModel(
         _network(patient.family).to(device, dtype), _tokenizer(), patient.family, Path(".")
@@ -445,7 +447,7 @@ def _learner(
         train_all_weights(model)
     objective = resolve(patient.objective)
     forward = choose(model, some_trees(objective.rows), "auto")
-    learner = Learner(forward, objective, _reference(objective.reference, forward), 64, 0)
+    learner = UpdateContext(forward, objective, _reference(objective.reference, forward), 64, 0)
     return learner, Optimizer(model.trainable(), TrainConfig(), 1e-3, 10)
 
 
@@ -455,13 +457,15 @@ def _reference(needed: bool, forward: Forward):
     return AdaptersOff(forward) if forward.model.peft is not None else Frozen.copy_of(forward)
 
 
-def _trained(device: torch.device, dtype: torch.dtype, updates: int) -> tuple[Learner, Optimizer]:
+def _trained(
+    device: torch.device, dtype: torch.dtype, updates: int
+) -> tuple[UpdateContext, Optimizer]:
     learner, optimizer = _learner(PATIENTS[0], device, dtype)
     for number in range(updates):
         _update(learner, optimizer, number)
     return learner, optimizer
 
 
-def _update(learner: Learner, optimizer: Optimizer, number: int) -> None:
+def _update(learner: UpdateContext, optimizer: Optimizer, number: int) -> None:
     accumulate(learner, make_batch(learner, number, some_trees(learner.kind)), optimizer.masters)
     optimizer.update(number, optimizer.grad_norm())

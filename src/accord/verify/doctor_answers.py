@@ -15,17 +15,17 @@ from accord.config.build import build
 from accord.data.ledger import Ledger
 from accord.data.order import Order
 from accord.data.prompts import Question
-from accord.data.sample_prompts import Asked
+from accord.data.sample_prompts import PromptRow
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner, accumulate, make_batch
+from accord.engine.step import UpdateContext, accumulate, make_batch
 from accord.forward.logps import oracle
 from accord.forward.rounding import CEILING
 from accord.models.language import LanguageModel
 from accord.models.lora import add_lora
 from accord.objectives import resolve
 from accord.rewards.reward import PerAnswer, Weighted
-from accord.rollouts.prompts import Prompted, PromptFile
-from accord.rollouts.source import Source
+from accord.rollouts.prompts import PromptFile, PromptSet
+from accord.rollouts.source import RolloutSource
 from accord.runs.display import SilentDisplay
 from accord.runs.signals import Stop
 from accord.sampling import local
@@ -43,7 +43,9 @@ METHOD, K = "grpo", 4
 PEAK = 2e-2  # a step that is seen in float32 and in bfloat16
 
 
-def drawn(network: PreTrainedModel, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
+def draw_in_every_way(
+    network: PreTrainedModel, k: int, device: torch.device, dtype: torch.dtype
+) -> Finding:
     """K answers to each of some prompts by the sampler: their log-probs are the model's own, and in
     float32 each answer is the one that comes when it is drawn alone.
     """
@@ -143,18 +145,22 @@ def policy_gradient(network: PreTrainedModel, device: torch.device, dtype: torch
     return Finding("", "ok", says, {finding.check: finding.evidence for finding in found})
 
 
-def _run(model: LanguageModel) -> tuple[Learner, Optimizer, Source]:
-    """What `prepare_online` makes of a file, of a few prompts."""
+def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]:
+    """What `prepare_rollouts` makes of a file, of a few prompts."""
     ids = tiny.prompts(model.network.config.vocab_size, LENGTHS)
-    fields = {"rollouts.k": K, "rollouts.max_new_tokens": LONGEST, "rollouts.rewards": ["length"]}
+    fields = {
+        "rollouts.num_generations": K,
+        "rollouts.max_new_tokens": LONGEST,
+        "rollouts.rewards": ["length"],
+    }
     config = build(
         model="tiny", data="-", method=METHOD, steps=2, batch_size=len(ids), fields=fields
     )
     questions = [
         Question((Turn("user", f"question {i}"),), Origin("-", i + 1)) for i in range(len(ids))
     ]
-    asked = Asked(questions, ids, Counter())
-    prompts = Prompted(PromptFile("-", "", Ledger("-")), asked, {})
+    asked = PromptRow(questions, ids, Counter())
+    prompts = PromptSet(PromptFile("-", "", Ledger("-")), asked, {})
     answers = _sample(model, [prompt for prompt in ids for _ in range(2)])
     probe = [
         Tree(prompt, (answers[2 * i].tokens, answers[2 * i + 1].tokens), i)
@@ -162,14 +168,14 @@ def _run(model: LanguageModel) -> tuple[Learner, Optimizer, Source]:
     ]
     learner, optimizer = tiny.learner_of(model, resolve(METHOD), probe, PEAK)
     if learner.reference is None:  # KL is measured against it all the same
-        learner = Learner(
+        learner = UpdateContext(
             learner.forward,
             learner.objective,
             tiny.reference_of(learner.forward),
             learner.micro_tokens,
             learner.seed,
         )
-    source = Source(
+    source = RolloutSource(
         config,
         prompts,
         Order(len(ids), len(ids), 0),

@@ -17,9 +17,9 @@ def libraries() -> Finding:
 
     A version that the tests have not seen is no failure: a note says how to get one that they have.
     """
-    allowed, known = versions.required(), versions.tested()
+    allowed, known = versions.required_bounds(), versions.tested_versions()
     names = sorted(allowed) or sorted(known)
-    have = versions.installed(names)
+    have = versions.installed_versions(names)
     broken = {name: why for name in names if (why := _unusable(name))}
     if broken:
         says = "; ".join(f"{name} cannot be used: {why}" for name, why in broken.items())

@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner, accumulate, make_batch
+from accord.engine.step import UpdateContext, accumulate, make_batch
 from accord.forward.scores import oracle_scores
 from accord.models import export
 from accord.models.load import load
@@ -24,7 +24,7 @@ from accord.verify import preflight, tiny
 REPORT = "report this with your versions"
 
 
-def saved(
+def save_and_read_back(
     network: PreTrainedModel,
     trees: list[Tree],
     folder: Path,
@@ -88,6 +88,6 @@ def reward_model(
     return Finding("", "ok", says, {finding.check: finding.evidence for finding in found})
 
 
-def _update(learner: Learner, optimizer: Optimizer, trees: list[Tree]) -> None:
+def _update(learner: UpdateContext, optimizer: Optimizer, trees: list[Tree]) -> None:
     accumulate(learner, make_batch(learner, 0, trees), optimizer.masters)
     optimizer.update(0, optimizer.grad_norm())

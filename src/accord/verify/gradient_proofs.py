@@ -25,7 +25,7 @@ from accord.engine.gradients import (
     slopes_of,
 )
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Batch, Learner
+from accord.engine.step import Batch, UpdateContext
 from accord.forward.layout import micro_batches
 from accord.objectives.closed_forms import CLOSED_FORMS
 from accord.types import Finding
@@ -36,7 +36,7 @@ UNSURE = 0.05  # no repetition on a device excuses more
 
 
 def gradient_findings(
-    learner: Learner, batch: Batch, optimizer: Optimizer, *, whole: bool = True
+    learner: UpdateContext, batch: Batch, optimizer: Optimizer, *, whole: bool = True
 ) -> list[Finding]:
     """`step0.micro_batches` and `step0.gradient`, on a few rows. Gradients are gone when it
     returns.
@@ -44,7 +44,7 @@ def gradient_findings(
     Args:
       whole: this process holds all weights, so that the bare network can be asked.
     """
-    if learner.world.lockstep:
+    if learner.world.sharded:
         return [_split_of_parts(learner, batch, optimizer)]
     masters = optimizer.masters
     step, records = of_step(learner, batch, masters, ONE_PASS)
@@ -78,14 +78,14 @@ def gradient_findings(
 class Bookkeeping:
     """How the step's gradient stands to the rows' slopes, added up by hand over the same passes."""
 
-    at_once: Apart  # all rows in one micro-batch
-    by_rows: Apart  # each row in a micro-batch of its own
-    closed: Apart | None  # at once, with the closed form's slopes
+    at_once: GradientGap  # all rows in one micro-batch
+    by_rows: GradientGap  # each row in a micro-batch of its own
+    closed: GradientGap | None  # at once, with the closed form's slopes
     bound: float
 
     @classmethod
     def of(
-        cls, learner: Learner, batch: Batch, optimizer: Optimizer, step: Gradient
+        cls, learner: UpdateContext, batch: Batch, optimizer: Optimizer, step: Gradient
     ) -> Bookkeeping:
         masters = optimizer.masters
         hand = by_hand(learner, batch, masters, whole=True)
@@ -93,16 +93,18 @@ class Bookkeeping:
         form = CLOSED_FORMS.get(learner.objective.name)
         closed = None
         if form is not None:
-            closed = Apart.of(step, by_closed_form(learner, batch, masters, form))
+            closed = GradientGap.of(step, by_closed_form(learner, batch, masters, form))
         return cls(
-            Apart.of(step, hand),
-            Apart.of(rows, by_hand(learner, batch, masters, whole=False)),
+            GradientGap.of(step, hand),
+            GradientGap.of(rows, by_hand(learner, batch, masters, whole=False)),
             closed,
             _repeatable(learner, batch, optimizer, hand),
         )
 
 
-def _repeatable(learner: Learner, batch: Batch, optimizer: Optimizer, hand: Gradient) -> float:
+def _repeatable(
+    learner: UpdateContext, batch: Batch, optimizer: Optimizer, hand: Gradient
+) -> float:
     """BOOKKEEPING; on a GPU, whose kernels may add in any order, what a repetition differs by."""
     bound = BOOKKEEPING[learner.forward.model.dtype]
     if learner.forward.model.device.type == "cpu":
@@ -111,7 +113,7 @@ def _repeatable(learner: Learner, batch: Batch, optimizer: Optimizer, hand: Grad
     return min(max(bound, FACTOR * relative(again, hand)), UNSURE)
 
 
-def _wrong_tokens(learner: Learner, slopes: Slopes) -> str:
+def _wrong_tokens(learner: UpdateContext, slopes: Slopes) -> str:
     """In words, that the path scores another number of tokens than a row's answers have."""
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
         answers = tree.completions
@@ -153,7 +155,7 @@ def _micro_batches(
 
 
 def _gradient(
-    learner: Learner,
+    learner: UpdateContext,
     book: Bookkeeping,
     step: Gradient,
     path: Gradient,
@@ -171,7 +173,7 @@ def _gradient(
         )
         evidence: dict = {"tensors": missing[:10]}
         return _refused("gradient", says, "they would stay as they are; report this", evidence)
-    network = Apart.of(path, bare)
+    network = GradientGap.of(path, bare)
     evidence = {
         "relative": network.relative,
         "allowed": bound,
@@ -207,7 +209,7 @@ def _gradient(
     return Finding("step0.gradient", "ok", says, evidence)
 
 
-def _split_of_parts(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
+def _split_of_parts(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> Finding:
     """Sharded weights: every pass is a joint one, so the step alone is asked, under the ceiling."""
     once, _ = of_step(learner, batch, optimizer.masters, ONE_PASS)
     split, _ = of_step(learner, batch, optimizer.masters, 1)
@@ -237,7 +239,7 @@ def _refused(check: str, says: str, remedy: str, evidence: dict | None = None) -
 
 
 @dataclass(frozen=True)
-class Apart:
+class GradientGap:
     """How one gradient stands to another."""
 
     relative: float  # |one − other| / |other|
@@ -246,7 +248,7 @@ class Apart:
     norm: float
 
     @classmethod
-    def of(cls, one: Gradient, other: Gradient) -> Apart:
+    def of(cls, one: Gradient, other: Gradient) -> GradientGap:
         def product(a: Gradient, b: Gradient) -> float:
             return sum((a[n].double() * b[n].double()).sum().item() for n in a.keys() & b.keys())
 

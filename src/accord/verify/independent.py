@@ -27,19 +27,19 @@ from torch import Tensor
 from accord import compat
 from accord.data.order import Order
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Batch, Learner, row_losses
+from accord.engine.step import Batch, UpdateContext, row_losses
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
-from accord.types import Finding, Logps, Numbers, Scores, Tree
+from accord.types import Finding, Logps, PerCompletion, Scores, Tree
 
 # of a tensor's own size: seen in any precision, small enough for the network to stay in its range
 NUDGE = 0.05
 
 
 def prove_independently(
-    learner: Learner, optimizer: Optimizer, batch: Batch, *, fixed: bool
+    learner: UpdateContext, optimizer: Optimizer, batch: Batch, *, fixed: bool
 ) -> list[Finding]:
     """Every proof of this file on a few rows. Weights, moments and gradients are as before when it
     returns.
@@ -52,7 +52,7 @@ def prove_independently(
     if learner.reference is not None:
         findings.append(steady(learner, batch.trees))
     if not any(finding.refused for finding in findings):
-        findings.append(moved(learner, optimizer, batch.trees, fixed))
+        findings.append(weights_moved(learner, optimizer, batch.trees, fixed))
     return findings
 
 
@@ -90,7 +90,7 @@ def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Seque
 
 
 @torch.no_grad()
-def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Numbers:
+def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> PerCompletion:
     """[N] for the completions of some trees, in their order."""
     answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
     sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
@@ -98,7 +98,7 @@ def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> Numbers:
     return Scores(sums, count) if isinstance(model, RewardModel) else Logps(sums, count)
 
 
-def distance(path: Numbers, other: Numbers) -> Tensor:
+def distance(path: PerCompletion, other: PerCompletion) -> Tensor:
     """|difference| in nats a token, [N]; of scores, as it is."""
     apart = (path.sum - other.sum).abs()
     return apart if isinstance(other, Scores) else apart / other.count
@@ -110,7 +110,7 @@ def close(distances: Tensor, bounds: Bounds) -> bool:
 
 
 @torch.no_grad()
-def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
+def definition(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     """Sums and counts of the path, in the order of the batch and in reverse, against the
     definition.
     """
@@ -154,7 +154,7 @@ def definition(learner: Learner, trees: Sequence[Tree]) -> Finding:
     return Finding("step0.definition", "ok", says, {"nats": worst})
 
 
-def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
+def _reversed(trees: Sequence[Tree], logps: PerCompletion) -> PerCompletion:
     """Log-probs of the reversed trees, back in the trees' order."""
     sizes = [len(tree.completions) for tree in reversed(trees)]
     pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes), strict=True))[::-1]
@@ -162,7 +162,7 @@ def _reversed(trees: Sequence[Tree], logps: Numbers) -> Numbers:
 
 
 @torch.no_grad()
-def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
+def steady(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     """Two passes of the reference over the same rows."""
     first, second = learner.reference_logps(trees), learner.reference_logps(trees)
     gap = (first.sum - second.sum).abs().max().item()
@@ -183,7 +183,7 @@ def steady(learner: Learner, trees: Sequence[Tree]) -> Finding:
     )
 
 
-def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
+def numerics(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     """Log-probs and their sums in float32 at least; a log-prob that is NaN gives a loss that is."""
     with torch.no_grad():
         tokens = learner.forward(trees)
@@ -216,7 +216,7 @@ def numerics(learner: Learner, trees: Sequence[Tree]) -> Finding:
     return Finding("step0.numerics", "ok", says, {"relative": error})
 
 
-def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
+def _nan_stays(learner: UpdateContext, trees: Sequence[Tree], logps: Logps | Scores) -> bool:
     context: dict[str, Tensor] = {}
     if learner.objective.context is not None:
         assert isinstance(logps, Logps), "a baseline is one of log-probs"
@@ -231,7 +231,9 @@ def _nan_stays(learner: Learner, trees: Sequence[Tree], logps: Logps | Scores) -
 
 
 @torch.no_grad()
-def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool) -> Finding:
+def weights_moved(
+    learner: UpdateContext, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool
+) -> Finding:
     """Nudge all that trains: does the policy move, does the reference stay, does the path still
     agree? Then put it back.
     """
@@ -256,9 +258,9 @@ def moved(learner: Learner, optimizer: Optimizer, trees: Sequence[Tree], fixed: 
 
 
 def _verdict(
-    before: Numbers,
-    after: Numbers,
-    wanted: Numbers,
+    before: PerCompletion,
+    after: PerCompletion,
+    wanted: PerCompletion,
     known: Logps | None,
     later: Logps | None,
     model: LanguageModel,

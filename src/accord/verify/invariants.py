@@ -58,14 +58,14 @@ from accord.verify.weight_probes import (
     FOLLOWED,
     AdamWritten,
     Arrivals,
-    Follower,
+    ReferenceProbe,
     at,
     broken,
     spread,
 )
 
 if TYPE_CHECKING:
-    from accord.training.prepared import Ready
+    from accord.training.prepared import PreparedRun
 
 EVERY = 10  # updates between two looks at the probe rows
 FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
@@ -80,14 +80,14 @@ SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
 
 
 @dataclass
-class Watch:
+class InvariantChecks:
     """Everything that is remembered from the start of this process, to compare with."""
 
-    ready: Ready
+    ready: PreparedRun
     first: int  # updates made when the watch began
     adam: AdamWritten = field(init=False)
     arrivals: Arrivals = field(init=False)
-    follower: Follower | None = None  # of a reference that moves
+    follower: ReferenceProbe | None = None  # of a reference that moves
     still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
     probe: list[Tree] = field(init=False)
     known: Logps | None = None  # the reference's log-probs of the probe rows
@@ -99,7 +99,7 @@ class Watch:
         ready = self.ready
         self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
         if isinstance(ready.learner.reference, Moving):
-            self.follower = Follower(ready.learner.reference, ready.optimizer.masters)
+            self.follower = ReferenceProbe(ready.learner.reference, ready.optimizer.masters)
         self.still = dict(_still(ready))
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
@@ -373,7 +373,7 @@ class Watch:
         return checkpoint_findings(Path(path) / "tensors.safetensors", self.ready.state())
 
 
-class Blind:
+class NoInvariantChecks:
     """No watch: where weights are sharded no rank holds what the checks compare."""
 
     def before_gradient(self) -> None:
@@ -423,12 +423,12 @@ def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]
     ]
 
 
-def _drops(ready: Ready) -> bool:
+def _drops(ready: PreparedRun) -> bool:
     """Whether adapters drop units while training: log-ratios of the first batch are not 0 then."""
     return ready.config.model.lora is not None and ready.config.model.lora.dropout > 0
 
 
-def _still(ready: Ready) -> Iterator[tuple[str, Tensor]]:
+def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
     """A few coordinates of every parameter that neither trains nor follows what does."""
     reference = ready.learner.reference
     following = reference.copy.working.values() if isinstance(reference, Moving) else ()

@@ -26,7 +26,7 @@ from torch import Tensor
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import (
     Batch,
-    Learner,
+    UpdateContext,
     denominator,
     make_batch,
     row_losses,
@@ -35,7 +35,7 @@ from accord.engine.step import (
 from accord.forward.layout import pack
 from accord.forward.reference import Base
 from accord.forward.rows import as_rows
-from accord.forward.scores import scored
+from accord.forward.scores import score_completions
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import Finding, RowLogps, Scores, Tree
 from accord.verify.certificate import certify
@@ -50,7 +50,7 @@ SPLIT_LOGPS = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
 def prove(
-    learner: Learner,
+    learner: UpdateContext,
     optimizer: Optimizer,
     trees: Sequence[Tree],
     *,
@@ -89,7 +89,7 @@ def prove(
     return findings
 
 
-def proofs_of_any(learner: Learner, trees: Sequence[Tree]) -> list[Finding]:
+def proofs_of_any(learner: UpdateContext, trees: Sequence[Tree]) -> list[Finding]:
     """What holds of any objective: path, what trains, which tokens are read, determinism."""
     mask = _mask if learner.objective.needs == "logps" else _read
     return [_forward(learner), _trainable(learner), mask(trees), _deterministic(learner, trees)]
@@ -111,14 +111,14 @@ def probe(trees: Sequence[Tree]) -> list[Tree]:
     return (mixed + rest)[:PROBE]
 
 
-def _through_the_step(learner: Learner) -> Callable:
+def _through_the_step(learner: UpdateContext) -> Callable:
     def compute(policy: RowLogps, reference: RowLogps | None, context: dict[str, Tensor]) -> Tensor:
         return row_losses(learner.objective, policy, reference, context).losses
 
     return compute
 
 
-def _forward(learner: Learner) -> Finding:
+def _forward(learner: UpdateContext) -> Finding:
     forward = learner.forward
     # An architecture that cannot share a prompt is padded as a matter of course; one that can, and
     # comes out wrong, is a fault.
@@ -131,7 +131,7 @@ def _forward(learner: Learner) -> Finding:
     )
 
 
-def _trainable(learner: Learner) -> Finding:
+def _trainable(learner: UpdateContext) -> Finding:
     model = learner.forward.model
     names = model.trainable()
     count, total = (
@@ -211,7 +211,7 @@ def _read(trees: Sequence[Tree]) -> Finding:
     """A score is read at the last token of each answer, its end token included,
     and nowhere else.
     """
-    layout, last = scored(trees)
+    layout, last = score_completions(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
     found = zip(layout.ids[last].tolist(), layout.positions[last].tolist(), strict=True)
     right = list(found) == wanted
@@ -224,7 +224,7 @@ def _read(trees: Sequence[Tree]) -> Finding:
 
 
 @torch.no_grad()
-def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
+def _deterministic(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     first, second = learner.forward(trees).values, learner.forward(trees).values
     if torch.equal(first, second):
         return Finding("step0.deterministic", "ok", "two forwards of one batch agree bit for bit")
@@ -239,7 +239,7 @@ def _deterministic(learner: Learner, trees: Sequence[Tree]) -> Finding:
 
 
 @torch.no_grad()
-def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
+def _at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
     """Nothing has moved, so every log-ratio is 0 and the loss is known."""
     tokens = learner.forward(batch.trees)
     logps, known = tokens.reduce(), learner.reference_logps(batch.trees)
@@ -289,7 +289,7 @@ def _at_reference(learner: Learner, batch: Batch, exact: bool) -> Finding:
 
 
 @torch.no_grad()
-def _against_base(learner: Learner, batch: Batch) -> Finding:
+def _against_base(learner: UpdateContext, batch: Batch) -> Finding:
     """The policy has left this reference before the run: what the reference says is held against
     the bare network's numbers.
     """
@@ -319,7 +319,7 @@ def _against_base(learner: Learner, batch: Batch) -> Finding:
     return Finding("step0.reference", "ok", says, evidence)
 
 
-def _split_of_losses(learner: Learner, batch: Batch) -> Finding:
+def _split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
     """d loss / d log-prob of every completion, in one piece and row by row: the denominators must
     be the same. In float64, which no rounding of the machine's blurs.
     """
@@ -370,7 +370,7 @@ def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
 
 @torch.no_grad()
 def noise_floor(
-    learner: Learner, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()
+    learner: UpdateContext, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()
 ) -> Finding:
     """Largest reward margin, or difference of a row's margin alone and among others, that rounding
     makes up.
@@ -430,7 +430,7 @@ class _Floor:
     count: Tensor  # [N] tokens; 1 each for scores
 
 
-def _floor_of(learner: Learner, groups: Sequence[Sequence[Tree]], first: int) -> _Floor:
+def _floor_of(learner: UpdateContext, groups: Sequence[Sequence[Tree]], first: int) -> _Floor:
     margins, sums, ratios, counts = [], [], [], []
     for group in groups:
         known = learner.reference.logps(group) if learner.reference is not None else None

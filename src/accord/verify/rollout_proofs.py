@@ -18,11 +18,11 @@ import torch
 
 from accord.engine.optimizer import Optimizer
 from accord.engine.rollout_losses import as_rollouts, sampled_losses
-from accord.engine.step import Batch, Learner, accumulate
+from accord.engine.step import Batch, UpdateContext, accumulate
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps
 from accord.objectives.policy_table import BoundPolicy
-from accord.rollouts.batches import Made
+from accord.rollouts.batches import RolloutBatch
 from accord.types import Finding, Rollout
 from accord.verify.gradient_proofs import gradient_findings
 from accord.verify.preflight import proofs_of_any
@@ -42,15 +42,17 @@ _POINTS = (
 TOLERANCE = 1e-9
 
 
-def prove_sampled(learner: Learner, optimizer: Optimizer, first: Made) -> list[Finding]:
+def prove_sampled(
+    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch
+) -> list[Finding]:
     """Every proof, on the first batch; weights, optimizer and the batch stay as they are."""
     assert isinstance(learner.objective, BoundPolicy)
     trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
     found = [certify_policy(learner.objective), *proofs_of_any(learner, trees)]
-    found += [on_policy(first.figures["rollouts/sampler_gap"], learner), placed(trees)]
+    found += [on_policy(first.figures["rollouts/sampler_gap"], learner), advantages_placed(trees)]
     if not any(finding.refused for finding in found):
         found += gradient_findings(learner, Batch(0, uncancelled(trees)), optimizer)
-        found.append(unmoved(learner, Batch(0, trees), optimizer))
+        found.append(ratios_unmoved(learner, Batch(0, trees), optimizer))
     return found
 
 
@@ -90,7 +92,7 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     answers = [answer for tree in _POINTS for answer in tree]
     slopes = iter(gradient.tolist())
     for answer, loss in zip(answers, losses.tolist(), strict=True):
-        value, slope = written_out(objective.name, objective.options, answer)
+        value, slope = losses_written_out(objective.name, objective.options, answer)
         worst = max(worst, abs(loss - value), *(abs(next(slopes) - s) for s in slope))
     says = (
         f"{objective.name}: loss and gradient of {len(answers)} answers through the step's call are"
@@ -128,7 +130,7 @@ def _tree(tree: Sequence, row: int) -> Rollout:
     )
 
 
-def written_out(
+def losses_written_out(
     name: str, options: Mapping, answer: Sequence[Sequence[float]]
 ) -> tuple[float, list[float]]:
     """The loss of one answer, its value head 0.125 above what it said, and its slope at each
@@ -174,7 +176,7 @@ def _value(options: Mapping, now: float, said: float, goal: float) -> float:
     return options["value_weight"] * max(plain, (held - goal) ** 2) / 2
 
 
-def on_policy(gap: float, learner: Learner) -> Finding:
+def on_policy(gap: float, learner: UpdateContext) -> Finding:
     """What the sampler says of the answers' log-probs against what the path that trains says:
     ratios start from 1, or they do not.
     """
@@ -198,7 +200,7 @@ def on_policy(gap: float, learner: Learner) -> Finding:
     )
 
 
-def placed(trees: Sequence[Rollout]) -> Finding:
+def advantages_placed(trees: Sequence[Rollout]) -> Finding:
     """Every token of every answer has its own log-prob and advantage, finite, and there is no
     other.
     """
@@ -221,13 +223,13 @@ def placed(trees: Sequence[Rollout]) -> Finding:
     return Finding("step0.rewards", "ok", f"{total:,} answer tokens, each with its own advantage")
 
 
-def unmoved(learner: Learner, batch: Batch, optimizer: Optimizer) -> Finding:
+def ratios_unmoved(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> Finding:
     """Before the first update all ratios are 1: the log-probs of a batch are those that it was
     drawn with.
     """
-    optimizer.masters.forget_gradients()
+    optimizer.masters.zero_grad()
     records = accumulate(learner, batch, optimizer.masters, dropout=False)
-    optimizer.masters.forget_gradients()
+    optimizer.masters.zero_grad()
     gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
     allowed = learner.forward.bounds.answer
     says = (

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.config.schema import TrainConfig
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner
+from accord.engine.step import UpdateContext
 from accord.forward.choose import Forward, choose
 from accord.forward.reference import AdaptersOff, Frozen
 from accord.models.language import LanguageModel
@@ -61,11 +61,11 @@ def prompts(words: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
 
 def learner_of(
     model: LanguageModel, objective: BoundObjective, probe: Sequence[Tree], peak: float = PEAK
-) -> tuple[Learner, Optimizer]:
+) -> tuple[UpdateContext, Optimizer]:
     """What a step of this objective needs. Which weights train has been chosen already."""
     forward = choose(model, probe, "auto")
     reference = reference_of(forward) if objective.reference else None
-    learner = Learner(forward, objective, reference, MICRO_TOKENS, 0)
+    learner = UpdateContext(forward, objective, reference, MICRO_TOKENS, 0)
     return learner, Optimizer(model.trainable(), TrainConfig(warmup=0.0), peak, STEPS)
 
 

@@ -23,7 +23,7 @@ from accord.engine.optimizer import MOMENTS, Masters, schedule
 from accord.types import Finding
 
 if TYPE_CHECKING:
-    from accord.training.prepared import Ready
+    from accord.training.prepared import PreparedRun
 
 COORDINATES = 8  # weights a tensor that are followed
 FOLLOWED = 10  # updates after the start of a process in which they are
@@ -45,7 +45,7 @@ def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Findi
 
 
 @dataclass
-class Followed:
+class WeightProbe:
     """A few coordinates of one master: where it is, and what AdamW remembers of it, in float64."""
 
     index: Tensor  # [COORDINATES] into the flattened tensor
@@ -62,7 +62,7 @@ class AdamWritten:
     Algorithm 2).
     """
 
-    def __init__(self, ready: Ready, updates: int):
+    def __init__(self, ready: PreparedRun, updates: int):
         config = ready.config.train
         self.config, self.updates, self.optimizer = config, updates, ready.optimizer
         planned = schedule(config.schedule, ready.peak, ready.steps, config.warmup)
@@ -96,7 +96,7 @@ class AdamWritten:
         """
         gradients = self.optimizer.masters.gradients()
         norm = math.sqrt(sum(g.double().norm().item() ** 2 for g in gradients.values()))
-        clip = self.config.clip
+        clip = self.config.max_grad_norm
         scale = min(1.0, clip / (norm + 1e-6)) if clip is not None else 1.0
         self.updates += 1
         for name, followed in self.followed.items():
@@ -104,7 +104,7 @@ class AdamWritten:
                 self._move(followed, scale * at(gradients[name], followed.index), self.rate(step))
         return norm
 
-    def _move(self, f: Followed, gradient: Tensor, rate: float) -> None:
+    def _move(self, f: WeightProbe, gradient: Tensor, rate: float) -> None:
         first, second = self.config.betas
         f.mean = first * f.mean + (1 - first) * gradient
         f.square = second * f.square + (1 - second) * gradient.square()
@@ -180,11 +180,11 @@ def spread(tensor: Tensor) -> Tensor:
     return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
 
 
-def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> Followed:
+def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> WeightProbe:
     index = spread(master)
     value = at(master, index)
     mean, square = (at(state[key], index) if state else torch.zeros_like(value) for key in MOMENTS)
-    return Followed(
+    return WeightProbe(
         index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool)
     )
 
@@ -223,7 +223,7 @@ class Arrivals:
     Without sharding; over several ranks each one's own part is added up as the gradients are.
     """
 
-    def __init__(self, ready: Ready):
+    def __init__(self, ready: PreparedRun):
         self.masters, self.world = ready.optimizer.masters, ready.world
         self.index = {name: spread(p) for name, p in self.masters.working.items()}
         self.sums: dict[str, Tensor] = {}
@@ -276,7 +276,7 @@ class Arrivals:
         return []
 
 
-class Follower:
+class ReferenceProbe:
     """A few coordinates of a moving reference, moved by hand as its recipe says."""
 
     def __init__(self, reference: Moving, policy: Masters):

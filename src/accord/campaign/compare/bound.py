@@ -41,7 +41,7 @@ def by_prompt(prompts: Sequence[int], scores: Sequence[float]) -> np.ndarray:
     )
 
 
-def tilted(rewards: np.ndarray, beta: float) -> dict[str, np.ndarray]:
+def tilt(rewards: np.ndarray, beta: float) -> dict[str, np.ndarray]:
     """The optimum at one β, of each prompt: its reward, its KL in nats, its effective number of
     answers. [P]
 
@@ -68,7 +68,7 @@ def frontier_bound(rewards: np.ndarray) -> list[dict]:
     spread = max(float(rewards.std()), 1e-9)
     points = []
     for beta in spread * np.geomspace(30, 0.03, POINTS):
-        found = tilted(rewards, beta)
+        found = tilt(rewards, beta)
         effective = float(found["effective"].mean())
         points.append(
             {

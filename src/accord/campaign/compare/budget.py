@@ -99,7 +99,7 @@ def read_off(betas: np.ndarray, means: np.ndarray, budget: float) -> float:
     Args:
       betas, means: [P], β rising.
     """
-    fitted = falling(means)
+    fitted = is_falling(means)
     if budget > fitted[0]:
         return -np.inf
     if budget < fitted[-1]:
@@ -109,7 +109,7 @@ def read_off(betas: np.ndarray, means: np.ndarray, budget: float) -> float:
     return float(np.exp(np.interp(budget, fitted[::-1], np.log(betas)[::-1])))
 
 
-def falling(values: np.ndarray) -> np.ndarray:
+def is_falling(values: np.ndarray) -> np.ndarray:
     """The nearest sequence that never rises, by pooling neighbours that do. [P]
 
     Source: pool adjacent violators, Barlow et al. 1972, "Statistical inference under order
@@ -158,7 +158,7 @@ def _of_seeds(means: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 
 
 def _beyond(betas: np.ndarray, means: np.ndarray, budget: float) -> str:
-    fitted = falling(means)
+    fitted = is_falling(means)
     side, step = (
         ("smaller", f"{betas[0] / 3:.2g}")
         if budget > fitted[0]

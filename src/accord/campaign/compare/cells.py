@@ -92,7 +92,7 @@ def plan_hash(folder: Path) -> str:
     return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
 
 
-def finished(cell: Cell) -> bool:
+def is_finished(cell: Cell) -> bool:
     """Whether its saved model is there: it is put there whole, after everything else."""
     return any((cell.path / name).is_dir() for name in ("adapter", "final"))
 
@@ -114,7 +114,7 @@ def run_cells(
     for number, cell in enumerate(cells, 1):
         poll()
         reason = former_failure(cell)
-        if reason is None and not finished(cell):
+        if reason is None and not is_finished(cell):
             display.line(f"cell {number} of {len(cells)}: {cell.contender}, seed {cell.seed}")
             reason = _run(cell, folder, display, command)
         if reason is not None:
@@ -126,7 +126,7 @@ def run_cells(
 def former_failure(cell: Cell) -> str | None:
     """Why a cell stopped for good before: numbers that were not finite would be so again."""
     file = cell.path / "diverged.json"
-    return None if finished(cell) or not file.is_file() else read_json(file, {})["says"]
+    return None if is_finished(cell) or not file.is_file() else read_json(file, {})["says"]
 
 
 def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
@@ -165,7 +165,7 @@ def log(folder: Path, entry: dict) -> None:
         stream.write("\n" * torn + json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
 
 
-def logged(folder: Path) -> list[dict]:
+def logged_sessions(folder: Path) -> list[dict]:
     """What happened, in order; a half-written last line is left out."""
     return RunFolder(folder).appended(LOG)
 

@@ -95,7 +95,7 @@ def methods(base: Config, names: str) -> list[Contender]:
             )
         )
     for contender in found:
-        resolve_objective(changed(base, contender.changes))
+        resolve_objective(with_change(base, contender.changes))
     return found
 
 
@@ -121,7 +121,7 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
             f"{path.rpartition('.')[2]}={text}"
             for (path, _), (text, _) in zip(axes, point, strict=True)
         )
-        config = changed(base, changes)
+        config = with_change(base, changes)
         resolve_objective(config)
         if config in configs:
             raise UsageError(f"--set: {name} is given twice.")
@@ -164,7 +164,7 @@ def rates(own: float, trials: int) -> list[float]:
     return [float(f"{own * WIDEST ** (2 * k / (trials - 1) - 1):.3g}") for k in range(trials)]
 
 
-def changed(base: Config, changes: Mapping[str, object]) -> Config:
+def with_change(base: Config, changes: Mapping[str, object]) -> Config:
     """The config with other values at some paths.
 
     Raises:
@@ -188,7 +188,7 @@ def cell(
     """One run: the contender's changes on top of the recipe, and what all cells share on top of
     both.
     """
-    config = changed(base, contender.changes)
+    config = with_change(base, contender.changes)
     objective = resolve_objective(config)
     labels = objective.rows == "labelled"
     own = "train.steps" in contender.changes
@@ -213,7 +213,7 @@ def cell(
     if not objective.reference:
         shared["reference"] = "auto"
         shared["moving"] = None
-    return Cell(contender.name, seed, changed(config, shared))
+    return Cell(contender.name, seed, with_change(config, shared))
 
 
 def slug(name: str) -> str:

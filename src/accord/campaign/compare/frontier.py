@@ -16,12 +16,17 @@ import numpy as np
 from accord.campaign.compare import cells, contenders, times
 from accord.campaign.compare.bound import best_of, by_prompt, frontier_bound
 from accord.campaign.compare.contenders import Cell, Contender
-from accord.campaign.compare.measure import Bench, Measured, Questions
-from accord.campaign.compare.run import require_comparable, say_few_seeds, seeded, working
-from accord.campaign.compare.shared_data import gather, source_of
+from accord.campaign.compare.measure import Measured, ModelMeasurer, Questions
+from accord.campaign.compare.run import (
+    campaign_lock,
+    require_comparable,
+    warn_few_seeds,
+    with_seeds,
+)
+from accord.campaign.compare.shared_data import gather_shared_data, source_of
 from accord.campaign.compare.verdict import as_dict
 from accord.config.schema import Config
-from accord.evaluate.intervals import interval
+from accord.evaluate.intervals import format_short_interval
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
 from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
@@ -92,11 +97,13 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     wanted.check()
     require_comparable(base)
     points = contenders_of(base, wanted)
-    with working(wanted.output) as (folder, stop):
+    with campaign_lock(wanted.output) as (folder, stop):
         with stop.at_once(), times.preparing(folder):
-            say_few_seeds(wanted.seeds, display)
+            warn_few_seeds(wanted.seeds, display)
             planned = (folder / cells.PLAN).is_file()
-            material = gather(base, folder, trials=False, planned=planned, display=display)
+            material = gather_shared_data(
+                base, folder, trials=False, planned=planned, display=display
+            )
             asked = Questions(
                 None if wanted.prompts else material.held_out,
                 wanted.prompts,
@@ -105,8 +112,8 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
                 wanted.tokens,
                 wanted.scorer,
             )
-            bench = Bench(folder, base, asked, display)
-            reference = Bench(
+            bench = ModelMeasurer(folder, base, asked, display)
+            reference = ModelMeasurer(
                 folder / "reference",
                 base,
                 replace(asked, answers=wanted.reference_answers, seed=1),
@@ -117,7 +124,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
         run = [
             cell
             for point in points
-            for cell in seeded(kept, point, wanted.seeds, folder / "cells", material)
+            for cell in with_seeds(kept, point, wanted.seeds, folder / "cells", material)
         ]
         shared = {
             **source_of(base),
@@ -139,7 +146,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
         "scorer": wanted.scorer,
         "failed": failed,
     }
-    entries = cells.logged(folder)
+    entries = cells.logged_sessions(folder)
     each = {cell.name: cells.cost(cell, entries) for cell in run if cell.name not in failed}
     record["cost"] = {"cells": each} | times.totals(folder, each)
     write_json(folder / FRONTIER, record)
@@ -150,7 +157,7 @@ def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
     """Every method with every β; a method that has none, such as orpo, as it is."""
     found = []
     for point in contenders.methods(base, wanted.methods):
-        has_beta = "beta" in resolve_objective(contenders.changed(base, point.changes)).schema
+        has_beta = "beta" in resolve_objective(contenders.with_change(base, point.changes)).schema
         if not wanted.betas or not has_beta:
             found.append(point)
             continue
@@ -159,7 +166,7 @@ def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
             assert isinstance(own, dict), "a method is an objective's name and options"
             objective = {**own, "beta": beta}
             each = Contender(f"{point.name} β={beta:g}", {**point.changes, "objective": objective})
-            resolve_objective(contenders.changed(base, each.changes))
+            resolve_objective(contenders.with_change(base, each.changes))
             found.append(each)
     names = [each.name for each in found]
     if twice := next((name for name in names if names.count(name) > 1), None):
@@ -186,7 +193,7 @@ def kept_checkpoints(base: Config, steps: int, wanted: Sequence[int]) -> Config:
     if every and wanted[0] % every:
         every = int(np.gcd.reduce(wanted))
     keep = steps // every + 2 if every else base.checkpoint.keep
-    return contenders.changed(
+    return contenders.with_change(
         base, {"checkpoint.every": every or base.checkpoint.every, "checkpoint.keep": keep}
     )
 
@@ -199,8 +206,8 @@ def _record(
     run: Sequence[Cell],
     failed: dict[str, str],
     steps: Sequence[int],
-    bench: Bench,
-    reference: Bench,
+    bench: ModelMeasurer,
+    reference: ModelMeasurer,
 ) -> dict:
     """All points with intervals by prompt, and the known curves."""
     whole = [cell for cell in run if cell.name not in failed]
@@ -271,7 +278,7 @@ def lines(record: dict) -> list[str]:
     width = max(len(f"{p['contender']}, step {p['step']}") for p in record["points"]) + 2
     out = [f"{'':<{width}}{'KL, nats an answer':<26}{'reward':<26}tokens"]
     out.append(
-        f"{'start':<{width}}{'0':<26}{interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}"
+        f"{'start':<{width}}{'0':<26}{format_short_interval(record['start']['reward']):<26}{record['start']['tokens']:.1f}"
     )
     for p in record["points"]:
         over = (
@@ -279,7 +286,8 @@ def lines(record: dict) -> list[str]:
             if p["over_optimised"]
             else ""
         )
-        figures = f"{interval(p['kl']):<26}{interval(p['reward']):<26}{p['tokens']:.1f}{over}"
+        kl, reward = (format_short_interval(p[name]) for name in ("kl", "reward"))
+        figures = f"{kl:<26}{reward:<26}{p['tokens']:.1f}{over}"
         out.append(f"{p['contender']}, step {p['step']}".ljust(width) + figures)
     prompts, answers = record["reference_answers"]
     known = [b for b in record["bound"] if b["supported"]]
@@ -292,7 +300,7 @@ def lines(record: dict) -> list[str]:
     ]
     for b in known[:: max(1, len(known) // 5)]:
         out.append(
-            f"  KL {b['kl']:.2f}  reward {interval(b['reward'])}  effective answers"
+            f"  KL {b['kl']:.2f}  reward {format_short_interval(b['reward'])}  effective answers"
             f" {b['effective']:.1f}"
         )
     if len(known) < len(record["bound"]):
@@ -300,7 +308,8 @@ def lines(record: dict) -> list[str]:
             f"  beyond KL {known[-1]['kl'] if known else 0:.2f} the samples do not support it"
         )
     out += [
-        f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f}, reward {interval(b['reward'])}"
+        f"Best of {b['n']}: KL at most {b['kl_at_most']:.2f},"
+        f" reward {format_short_interval(b['reward'])}"
         for b in record["best_of"]
     ]
     return out

@@ -19,12 +19,12 @@ from pathlib import Path
 
 import torch
 
-from accord.assess.opened import open_start, still_inside
+from accord.assess.opened import open_start_of, still_inside
 from accord.campaign.compare.contenders import Cell
 from accord.config.schema import Config
 from accord.data.templates import make_template
 from accord.engine.memory import release
-from accord.evaluate.probe import Start, divergences
+from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.language import LanguageModel
@@ -37,7 +37,7 @@ from accord.runs.files import read_json, write_json
 from accord.runs.folder import RunFolder
 from accord.sampling.local import Sample, sample
 from accord.training.setup.rows import held_out_of, load_rows
-from accord.training.setup.sample_prompts import Asked, prompts_of
+from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.types import CheckpointError, Logps, Tree, UsageError
 
 START = "start"  # the name under which the model before training is measured
@@ -100,7 +100,7 @@ class Measured:
         return side(self.chosen, self.chosen_tokens), side(self.rejected, self.rejected_tokens)
 
 
-class Bench:
+class ModelMeasurer:
     """Measures models and keeps what it measured in DIR/measured,
     so that no model is asked twice.
     """
@@ -150,7 +150,7 @@ class Bench:
             folder, checkpoint.load(folder.checkpoints) if step is None else at_step(folder, step)
         )
         inside_it = still_inside(model, cell.config)
-        before = model if inside_it else open_start(cell.config).model
+        before = model if inside_it else open_start_of(cell.config).model
         inside = model.as_reference if inside_it else nullcontext
         if trained:
             return self._ask(model, before, inside)
@@ -167,7 +167,7 @@ class Bench:
 
     def _questions(
         self, model: LanguageModel, measured: Measured
-    ) -> tuple[list[Tree], list[Asked]]:
+    ) -> tuple[list[Tree], list[SamplePrompt]]:
         """Held-out trees and prompts as this model's tokenizer and template have them."""
         stops = getattr(model.network.generation_config, "eos_token_id", None)
         config = _asking(self.base, self.questions)
@@ -183,7 +183,7 @@ class Bench:
             held = held_out_of(config, rows, resolve_objective(config))
             measured.clusters = list(held.prompts)
         limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
-        asked = prompts_of(config, template, rows, limit)
+        asked = choose_sample_prompts(config, template, rows, limit)
         if not asked and self.questions.samples:
             raise UsageError(
                 "There is no prompt that fits the model with its answer. Give others: --prompts"
@@ -204,7 +204,7 @@ class Bench:
     def _answer(
         self,
         model: LanguageModel,
-        asked: list[Asked],
+        asked: list[SamplePrompt],
         before: LanguageModel | None,
         inside,
         measured: Measured,
@@ -229,7 +229,7 @@ class Bench:
             measured.kl = [0.0] * len(samples)
         else:
             measured.kl = divergences(
-                model, prompts, samples, Start(Forward(before, "padded", "", 0.0), inside)
+                model, prompts, samples, KLReference(Forward(before, "padded", "", 0.0), inside)
             )
         if self.scorer is not None:
             questions = [one.text for one in asked for _ in range(each)]
@@ -254,7 +254,12 @@ def at_step(folder: RunFolder, step: int) -> checkpoint.Checkpoint:
     """
     problems: list[str] = []
     found = next(
-        (c for c in checkpoint.verified(folder.checkpoints, problems) if c.step == step), None
+        (
+            c
+            for c in checkpoint.verified_checkpoints(folder.checkpoints, problems)
+            if c.step == step
+        ),
+        None,
     )
     if found is None:
         raise CheckpointError(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from accord.campaign.compare import budget, cells, contenders, search, times, trials, verdict
 from accord.campaign.compare.contenders import Cell, Contender
-from accord.campaign.compare.measure import Bench, Questions
-from accord.campaign.compare.shared_data import Material, gather, source_of
+from accord.campaign.compare.measure import ModelMeasurer, Questions
+from accord.campaign.compare.shared_data import SharedData, gather_shared_data, source_of
 from accord.campaign.compare.verdict import Result
 from accord.config.schema import Config
 from accord.runs.display import Display
@@ -125,7 +125,7 @@ def _carry_out(
     kind: str,
 ) -> dict:
     terms.check()
-    with working(terms.output) as (folder, stop):
+    with campaign_lock(terms.output) as (folder, stop):
         record = _compared(base, points, terms, folder, display, command, kind, stop)
     record["cost"] |= times.totals(folder, record["cost"]["cells"])
     write_json(folder / COMPARISON, record)
@@ -133,7 +133,7 @@ def _carry_out(
 
 
 @contextmanager
-def working(output: str) -> Iterator[tuple[Path, Stop]]:
+def campaign_lock(output: str) -> Iterator[tuple[Path, Stop]]:
     """Inside, the folder is this process's own, a signal waits for a safe point, and the time is
     kept.
 
@@ -141,7 +141,7 @@ def working(output: str) -> Iterator[tuple[Path, Stop]]:
       UsageError: something else stands there. CheckpointError: another process is at work there.
       Interrupted: a signal has come; says how to go on.
     """
-    folder = opened(output)
+    folder = open_comparison(output)
     with (
         stop_on_signals() as stop,
         stop.at_safe_points(),
@@ -157,7 +157,7 @@ def working(output: str) -> Iterator[tuple[Path, Stop]]:
             ) from None
 
 
-def opened(output: str) -> Path:
+def open_comparison(output: str) -> Path:
     """The comparison's folder, new or to go on with.
 
     Raises:
@@ -194,13 +194,15 @@ def _compared(
 ) -> dict:
     # nothing is at stake: rows that are not written whole are written again
     with stop.at_once(), times.preparing(folder):
-        say_few_seeds(terms.seeds, display)
+        warn_few_seeds(terms.seeds, display)
         planned = (folder / cells.PLAN).is_file()
-        material = gather(base, folder, trials=terms.trials > 1, planned=planned, display=display)
+        material = gather_shared_data(
+            base, folder, trials=terms.trials > 1, planned=planned, display=display
+        )
         questions = Questions(
             material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer
         )
-        bench = Bench(folder, base, questions, display)
+        bench = ModelMeasurer(folder, base, questions, display)
         shared = {
             **source_of(base),
             "model": base.model.name,
@@ -218,13 +220,15 @@ def _compared(
 
     rates = found = None
     if isinstance(points, search.Plan):
-        points, found = search.searched(points, folder, material, display, carry_out)
+        points, found = search.search_settings(points, folder, material, display, carry_out)
     elif terms.trials > 1:
-        points, rates = trials.chosen(
+        points, rates = trials.choose_settings(
             base, points, terms.trials, folder, material, display, carry_out
         )
     run = [
-        c for point in points for c in seeded(base, point, terms.seeds, folder / "cells", material)
+        c
+        for point in points
+        for c in with_seeds(base, point, terms.seeds, folder / "cells", material)
     ]
     failed = carry_out(run)
     with stop.at_once():
@@ -232,7 +236,7 @@ def _compared(
         return {"kind": kind, "command": list(command), **record, "trials": rates, "search": found}
 
 
-def say_few_seeds(seeds: int, display: Display) -> None:
+def warn_few_seeds(seeds: int, display: Display) -> None:
     """What few seeds can show."""
     if seeds == 1:
         display.line(
@@ -241,8 +245,8 @@ def say_few_seeds(seeds: int, display: Display) -> None:
         )
 
 
-def seeded(
-    base: Config, point: Contender, seeds: int, folder: Path, material: Material
+def with_seeds(
+    base: Config, point: Contender, seeds: int, folder: Path, material: SharedData
 ) -> list[Cell]:
     """A contender's cells, one a seed."""
     first, train = base.train.seed, material.train.resolve()
@@ -256,8 +260,8 @@ def _record(
     points: Sequence[Contender],
     run: Sequence[Cell],
     failed: dict[str, str],
-    bench: Bench,
-    material: Material,
+    bench: ModelMeasurer,
+    material: SharedData,
     terms: Terms,
     folder: Path,
 ) -> dict:
@@ -278,7 +282,7 @@ def _record(
         *verdict.YARDSTICKS,
         *(["win_rate"] if "win_rate" in values[results[0].name] else []),
     ]
-    entries = cells.logged(folder)
+    entries = cells.logged_sessions(folder)
     return {
         "plan": cells.plan_hash(folder),
         "data": material.account,

@@ -26,8 +26,8 @@ from pathlib import Path
 
 from accord.campaign.compare import contenders
 from accord.campaign.compare.contenders import Cell, Contender
-from accord.campaign.compare.measure import Bench, Questions
-from accord.campaign.compare.shared_data import Material
+from accord.campaign.compare.measure import ModelMeasurer, Questions
+from accord.campaign.compare.shared_data import SharedData
 from accord.campaign.compare.verdict import pair_scores
 from accord.config.schema import Config, parse_assignment
 from accord.objectives.configured import resolve_objective
@@ -109,12 +109,12 @@ def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
         raise UsageError(
             "Nothing to search. Give --set KEY=LOW..HIGH, such as --set objective.beta=log:0.01..1."
         )
-    found = Plan(contenders.changed(base, fixed), tuple(axes), trials)
+    found = Plan(contenders.with_change(base, fixed), tuple(axes), trials)
     # an unknown field or a value out of bounds is said now, not at some later trial
     for axis in axes:
         for value in axis.values or (axis.low, axis.high):
             resolve_objective(
-                contenders.changed(found.base, {axis.path: int(value) if axis.whole else value})
+                contenders.with_change(found.base, {axis.path: int(value) if axis.whole else value})
             )
     return found
 
@@ -140,10 +140,10 @@ def _range(path: str, words: Sequence[str]) -> Axis:
     return Axis(path, low, high, log, whole)
 
 
-def searched(
+def search_settings(
     wanted: Plan,
     folder: Path,
-    material: Material,
+    material: SharedData,
     display: Display,
     carry_out: Callable[[Sequence[Cell]], dict[str, str]],
 ) -> tuple[list[Contender], dict]:
@@ -152,7 +152,7 @@ def searched(
     Raises:
       Refused: the record does not fit what is searched, or no trial gave a model.
     """
-    bench = Bench(
+    bench = ModelMeasurer(
         folder / "trials", wanted.base, Questions(material.validation, samples=0), display
     )
 
@@ -209,7 +209,7 @@ def run_trials(
     study = optuna.create_study(
         direction="maximize", sampler=optuna.samplers.TPESampler(seed=wanted.base.train.seed)
     )
-    known = recorded(folder)
+    known = search_record(folder)
     trials: list[dict] = []
     for number in range(wanted.trials):
         asked = study.ask()
@@ -228,7 +228,7 @@ def run_trials(
     return trials
 
 
-def recorded(folder: Path) -> list[dict]:
+def search_record(folder: Path) -> list[dict]:
     """The trials that have finished, in order."""
     file = folder / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
@@ -248,7 +248,7 @@ def _same(former: Mapping, asked: Mapping, folder: Path) -> dict:
     return dict(former)
 
 
-def _trial(base: Config, contender: Contender, folder: Path, material: Material) -> Cell:
+def _trial(base: Config, contender: Contender, folder: Path, material: SharedData) -> Cell:
     place = (folder / "trials").resolve()
     return contenders.cell(
         base, contender, base.train.seed, place, material.trial_train.resolve(), material.steps

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from accord.auditing.split import split
 from accord.config.schema import Config
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.convert import to_format
 from accord.data.rows import Rows
 from accord.data.templates import make_template
@@ -24,8 +24,8 @@ from accord.models.load import load
 from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
 from accord.runs.files import put_in_place, read_json, staged, write_json, writing
-from accord.training.setup.common import raise_if_refused
-from accord.training.setup.offline import plan
+from accord.training.setup.common import require_accepted
+from accord.training.setup.offline import plan_order
 from accord.training.setup.rows import held_out_of, load_rows, near_overlap, overlap, row_findings
 from accord.types import DataError, Example, Refused, Tree, UsageError
 
@@ -34,7 +34,7 @@ VALIDATION = 0.1  # share of the training rows that learning rates are chosen on
 
 
 @dataclass(frozen=True)
-class Material:
+class SharedData:
     """Files of rows, and how many updates all cells make."""
 
     folder: Path
@@ -61,9 +61,9 @@ class Material:
         return self.account["steps"]
 
 
-def gather(
+def gather_shared_data(
     base: Config, folder: Path, *, trials: bool, planned: bool, display: Display
-) -> Material:
+) -> SharedData:
     """The material of a comparison, made where it is not there yet.
 
     Args:
@@ -87,7 +87,7 @@ def gather(
                 staging / "account.json", {**_write(base, staging, display), "source": source}
             )
             put_in_place(staging, target)
-    material = Material(target, _account_of(target))
+    material = SharedData(target, _account_of(target))
     if trials and not material.validation.is_file():
         with writing(folder):
             staging = staged(target / "trials")
@@ -103,7 +103,7 @@ def source_of(base: Config) -> dict:
     """
     files = {}
     for side in ("train", "held_out"):
-        with located(getattr(base.data, side)) as source:
+        with locate(getattr(base.data, side)) as source:
             files[f"data.{side}"] = source.digest()
     read = base.data.model_dump(mode="json", exclude={"train", "held_out"})
     length = {"train.steps": base.train.steps, "train.epochs": base.train.epochs}
@@ -139,7 +139,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
     ]
     found += [overlap(base, train, held), near_overlap(train, held)]
     unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak"))
-    raise_if_refused(found, DataError if unfit else Refused)
+    require_accepted(found, DataError if unfit else Refused)
     measured = held_out_of(base, held, resolve_objective(base)).trees
     # A prompt is cut to the answer that follows: the two labels of a pair would have different
     # prompts.
@@ -147,7 +147,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
     _write_pairs(folder / "train.jsonl", train, whole)
     _write_pairs(folder / "held_out.jsonl", held, measured)
     return {
-        "steps": plan(base, whole)[1],
+        "steps": plan_order(base, whole)[1],
         "train": _account(train, len(whole)),
         "held_out": _account(held, len(measured)),
     }

@@ -56,7 +56,7 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
     Args:
       each: what each cell with a model took, by its name (`cells.cost`).
     """
-    entries = cells.logged(folder)
+    entries = cells.logged_sessions(folder)
     whole, killed = sessions(entries)
     passes = [cost["reference_rows"] for cost in each.values() if cost["reference_rows"]]
     others = [e for e in entries if e["cell"] is not None and e["cell"] not in each]

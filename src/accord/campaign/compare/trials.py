@@ -14,8 +14,8 @@ from pathlib import Path
 
 from accord.campaign.compare import contenders
 from accord.campaign.compare.contenders import Cell, Contender
-from accord.campaign.compare.measure import Bench, Questions
-from accord.campaign.compare.shared_data import Material
+from accord.campaign.compare.measure import ModelMeasurer, Questions
+from accord.campaign.compare.shared_data import SharedData
 from accord.campaign.compare.verdict import pair_scores
 from accord.config.schema import Config
 from accord.models.load import load
@@ -26,12 +26,12 @@ from accord.training.setup.common import suggested_rate
 from accord.types import Refused, UsageError
 
 
-def chosen(
+def choose_settings(
     base: Config,
     points: Sequence[Contender],
     count: int,
     folder: Path,
-    material: Material,
+    material: SharedData,
     display: Display,
     carry_out: Callable[[Sequence[Cell]], dict[str, str]],
 ) -> tuple[list[Contender], dict]:
@@ -57,7 +57,9 @@ def chosen(
         for rate in candidates[point.name]
     }
     failed = carry_out(list(run.values()))
-    bench = Bench(folder / "trials", base, Questions(material.validation, samples=0), display)
+    bench = ModelMeasurer(
+        folder / "trials", base, Questions(material.validation, samples=0), display
+    )
     scores = {key: _accuracy(bench, cell) for key, cell in run.items() if cell.name not in failed}
     best, account = [], {}
     for point in points:
@@ -78,14 +80,14 @@ def own_rates(base: Config, points: Sequence[Contender]) -> dict[str, float]:
     """The learning rate that each contender would take by itself."""
     model = load(base.model.name, dtype=base.model.dtype, device="cpu", hub="hub" in base.allow)
     make_trainable(base, model)
-    configs = {point.name: contenders.changed(base, point.changes) for point in points}
+    configs = {point.name: contenders.with_change(base, point.changes) for point in points}
     return {
         name: c.train.learning_rate or suggested_rate(resolve_objective(c), model)
         for name, c in configs.items()
     }
 
 
-def _trial(base: Config, point: Contender, rate: float, folder: Path, material: Material) -> Cell:
+def _trial(base: Config, point: Contender, rate: float, folder: Path, material: SharedData) -> Cell:
     tried = Contender(f"{point.name}-rate{rate:g}", {**point.changes, "train.learning_rate": rate})
     return contenders.cell(
         base,
@@ -97,7 +99,7 @@ def _trial(base: Config, point: Contender, rate: float, folder: Path, material: 
     )
 
 
-def _accuracy(bench: Bench, cell: Cell) -> float:
+def _accuracy(bench: ModelMeasurer, cell: Cell) -> float:
     return float(pair_scores(cell, bench.of(cell), bench.start(cell))["change_sum"].mean())
 
 

@@ -190,7 +190,7 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
     ]
 
 
-def said(judged: Sequence[dict]) -> list[str]:
+def verdict_sentence(judged: Sequence[dict]) -> list[str]:
     """Who is better than whom, and who cannot be told apart, a sentence each."""
     lines = []
     for entry in judged:
@@ -203,7 +203,7 @@ def said(judged: Sequence[dict]) -> list[str]:
     return lines + _alike(judged)
 
 
-def summed_up(judged: Sequence[dict]) -> list[str]:
+def summary_sentence(judged: Sequence[dict]) -> list[str]:
     """The same in few sentences: those who are better than the same others share one."""
     beaten: dict[str, list[dict]] = {}
     for entry in judged:

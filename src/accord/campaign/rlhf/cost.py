@@ -11,15 +11,15 @@ from pathlib import Path
 
 from safetensors import safe_open
 
-from accord.assess.opened import Opened
-from accord.campaign.rlhf.folder import Desk
+from accord.assess.opened import OpenModel
+from accord.campaign.rlhf.folder import CampaignFolder
 from accord.campaign.rlhf.phases import DPO, PPO, REWARD_MODEL, Recipe, knobs
 from accord.config.schema import Config
 from accord.models.language import REFERENCE, TRAINED
 from accord.models.load import pick_device, pick_dtype
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
-from accord.rewards.load import weighed
+from accord.rewards.load import parse_weighted
 from accord.runs import checkpoint
 from accord.runs.folder import RunFolder
 
@@ -27,7 +27,7 @@ from accord.runs.folder import RunFolder
 MOMENTS = 12
 
 
-def cost(desk: Desk, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
+def cost(desk: CampaignFolder, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
     """Of one finished phase; `name` is that of its stages."""
     run = RunFolder(config.run_folder)
     timings, updates = (
@@ -81,7 +81,7 @@ def ways(seeds: list[dict]) -> dict:
     return found
 
 
-def in_memory(opened: Opened, config: Config) -> dict:
+def in_memory(opened: OpenModel, config: Config) -> dict:
     """The models that a policy's run holds at once, in bytes: role -> bytes, and how many whole
     networks they are.
 
@@ -108,7 +108,9 @@ def in_memory(opened: Opened, config: Config) -> dict:
         out["value head"] = 4 * (model.head.weight.shape[1] + 1)
     specs = config.rollouts.rewards if config.rollouts is not None else []
     rewards = [
-        folder for name, _ in map(weighed, specs) if (folder := Path(name).expanduser()).is_dir()
+        folder
+        for name, _ in map(parse_weighted, specs)
+        if (folder := Path(name).expanduser()).is_dir()
     ]
     if rewards:
         out["reward model"] = sum(_weights(folder, config) for folder in rewards)

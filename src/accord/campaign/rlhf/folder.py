@@ -32,7 +32,7 @@ SHOWN = 6  # differences that are listed
 
 
 @dataclass(frozen=True)
-class Desk:
+class CampaignFolder:
     """Where a command of many stages works, and whom it tells."""
 
     folder: Path  # absolute
@@ -81,7 +81,9 @@ class Desk:
 
 
 @contextmanager
-def working(output: str, display: Display, command: tuple[str, ...]) -> Iterator[Desk]:
+def campaign_lock(
+    output: str, display: Display, command: tuple[str, ...]
+) -> Iterator[CampaignFolder]:
     """Inside, the folder is this process's own, and a signal says how to go on.
 
     Raises:
@@ -93,7 +95,7 @@ def working(output: str, display: Display, command: tuple[str, ...]) -> Iterator
         recover(folder)
         try:
             with stop.at_once():
-                yield Desk(folder, display, command, stop)
+                yield CampaignFolder(folder, display, command, stop)
         except (Interrupted, KeyboardInterrupt) as signal:
             said = str(signal) if isinstance(signal, Interrupted) else "stopped."
             raise Interrupted(
@@ -126,19 +128,19 @@ def _opened(output: str) -> Path:
     return folder
 
 
-def planned(folder: Path) -> dict:
+def plan_digest(folder: Path) -> dict:
     """The plan that the folder was begun with; empty for a new one."""
     file = folder / PLAN
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
-def hold_to(folder: Path, plan: Mapping[str, object]) -> None:
+def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
     """Write the plan of a new folder, or hold it against the one that is there.
 
     Raises:
       Refused: they differ; in what, a line each.
     """
-    fresh, former = json.loads(json.dumps(plan)), planned(folder)
+    fresh, former = json.loads(json.dumps(plan)), plan_digest(folder)
     if not former:
         write_json(folder / PLAN, fresh)
         return

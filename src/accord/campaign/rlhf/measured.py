@@ -24,14 +24,14 @@ from pathlib import Path
 import numpy as np
 
 from accord.assess.generation import Sampling
-from accord.assess.opened import Opened, open_start
+from accord.assess.opened import OpenModel, open_start_of
 from accord.assess.rollouts import sample_opened, score_file
-from accord.campaign.rlhf.folder import Desk
-from accord.campaign.rlhf.stages import once
+from accord.campaign.rlhf.folder import CampaignFolder
+from accord.campaign.rlhf.stages import make_once
 from accord.config.schema import Config
 from accord.data.prompts import read_prompts
 from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean
-from accord.evaluate.probe import Start, divergences
+from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward
 from accord.models.lora import forget_reference_adapter
 from accord.sampling.local import Prompt, Sample
@@ -53,11 +53,11 @@ class Questions:
 
 
 # a model, and the first one; None for the first one itself, whose KL is 0
-Open = Callable[[], tuple[Opened, Start | None]]
+Open = Callable[[], tuple[OpenModel, KLReference | None]]
 
 
 def answer(
-    desk: Desk, name: str, folder: Path, model: Open, questions: Questions, about: dict
+    desk: CampaignFolder, name: str, folder: Path, model: Open, questions: Questions, about: dict
 ) -> Path:
     """The answers of a model, which is opened only where they are not there yet."""
     target, prompts = folder / ANSWERS, str(questions.prompts)
@@ -81,20 +81,20 @@ def answer(
             prompts,
             str(target),
             questions.sampling(),
-            say=quietly,
+            say=without_figures,
             about=about,
             beside=kl,
         )
 
-    return once(desk, f"{name}/held-out answers", target, make)
+    return make_once(desk, f"{name}/held-out answers", target, make)
 
 
-def quietly(text: str) -> None:
+def without_figures(text: str) -> None:
     """Of a stage's own progress, nothing: stages are short, and there are many."""
 
 
 def score(
-    desk: Desk,
+    desk: CampaignFolder,
     name: str,
     answers: Path,
     output: str,
@@ -103,15 +103,15 @@ def score(
 ) -> Path:
     """Rewards of a file of answers, beside it."""
     target = answers.with_name(output)
-    return once(
+    return make_once(
         desk,
         f"{name}/{target.stem.replace('_', ' ')}",
         target,
-        lambda: score_file(str(answers), str(target), rewards, options, quietly),
+        lambda: score_file(str(answers), str(target), rewards, options, without_figures),
     )
 
 
-def start_of(opened: Opened, config: Config) -> Start:
+def kl_start(opened: OpenModel, config: Config) -> KLReference:
     """The model that the recipe starts from, beside one that was trained from it.
 
     Of adapters on a bare model it is the network with all of them off; otherwise it is loaded once
@@ -119,10 +119,10 @@ def start_of(opened: Opened, config: Config) -> Start:
     """
     policy = Forward(opened.model, "padded", "", 0.0)
     if opened.model.peft is None or config.model.adapter is not None:
-        return Start(Forward(open_start(config).model, "padded", "", 0.0), nullcontext)
+        return KLReference(Forward(open_start_of(config).model, "padded", "", 0.0), nullcontext)
     if opened.model.has_reference_adapter:
         forget_reference_adapter(opened.model)
-    return Start(policy, opened.model.as_reference)
+    return KLReference(policy, opened.model.as_reference)
 
 
 # ---------------------------------------------------------------- figures

@@ -29,7 +29,7 @@ MERGED = "merged"  # beside a run: its adapter in its base
 # what has hyper-parameters
 TUNED = ("objective", "reference", "moving", "train", "rollouts", "model.lora")
 # of rollouts: what answers are judged by, and how many
-JUDGED = ("rewards", "reward_options", "gold", "gold_options", "held_out_k")
+JUDGED = ("rewards", "reward_options", "gold", "gold_options", "num_generations_eval")
 OF_PAIRS = ("pairing", "margin", "temperature")  # of rollouts: refused for a policy gradient
 NOT_TUNED = (
     "objective.name",

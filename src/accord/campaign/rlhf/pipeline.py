@@ -21,19 +21,25 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from accord.assess.opened import Opened, open_model, open_start, still_inside
+from accord.assess.opened import OpenModel, open_model, open_start_of, still_inside
 from accord.campaign.rlhf import measured, proxy, verdict
 from accord.campaign.rlhf.cost import cost, in_memory, ways
-from accord.campaign.rlhf.folder import Desk, hold_to, working
+from accord.campaign.rlhf.folder import CampaignFolder, campaign_lock, require_same_plan
 from accord.campaign.rlhf.measured import Questions
 from accord.campaign.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
 from accord.campaign.rlhf.prompts import require_plain, write_prompts
-from accord.campaign.rlhf.stages import CarryOut, carry_out, merged, once, trained
+from accord.campaign.rlhf.stages import (
+    TrainOrResume,
+    make_once,
+    merge_stage,
+    train_or_resume,
+    train_stage,
+)
 from accord.campaign.rlhf.terms import fingerprints
 from accord.config.schema import Config
-from accord.data.containers import located
+from accord.data.containers import locate
 from accord.data.prompts import read_prompts
-from accord.evaluate.probe import Start
+from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
 from accord.models import fingerprint
 from accord.rewards.load import load_rewards
@@ -41,7 +47,7 @@ from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
-from accord.training.setup.rows import drawn
+from accord.training.setup.rows import draw_rows
 from accord.types import UsageError
 
 RECORD, MEASURED, START = "rlhf.json", "measured", "start"
@@ -72,7 +78,7 @@ def rlhf(
     terms: Terms,
     display: Display,
     command: Sequence[str] = (),
-    carry: CarryOut = carry_out,
+    carry: TrainOrResume = train_or_resume,
 ) -> dict:
     """All phases, or those of them that are not over yet; returns what rlhf.json holds.
 
@@ -94,13 +100,13 @@ def rlhf(
         # one that is missing is said now
         load_rewards([recipe.gold], configs[PPO].rollout_settings.gold_options)
     require_plain(configs[PPO].data)
-    with working(terms.output, display, tuple(command)) as desk:
-        hold_to(desk.folder, _plan(recipe, first, configs))
+    with campaign_lock(terms.output, display, tuple(command)) as desk:
+        require_same_plan(desk.folder, _plan(recipe, first, configs))
         lines = []
         for number in range(terms.seeds):
             folder = desk.folder / f"seed-{number}" if number else desk.folder
             lines.append(
-                Line(desk, recipe, folder, first.train.seed + number, terms.against, carry)
+                SeedPipeline(desk, recipe, folder, first.train.seed + number, terms.against, carry)
             )
             lines[-1].train()
             lines[-1].measure()
@@ -120,15 +126,15 @@ def rlhf(
 
 
 @dataclass
-class Line:
+class SeedPipeline:
     """All phases of one seed."""
 
-    desk: Desk
+    desk: CampaignFolder
     recipe: Recipe
     folder: Path
     seed: int
     against: str | None
-    carry: CarryOut
+    carry: TrainOrResume
 
     @property
     def phases(self) -> list[str]:
@@ -157,9 +163,9 @@ class Line:
         phases load.
         """
         for phase in self.phases:
-            trained(self.desk, self.stage(phase), self.config(phase), self.carry)
+            train_stage(self.desk, self.stage(phase), self.config(phase), self.carry)
             if phase in (SFT, REWARD_MODEL):
-                merged(self.desk, f"{self.stage(phase)}/merge", self.folder / phase)
+                merge_stage(self.desk, f"{self.stage(phase)}/merge", self.folder / phase)
 
     # ------------------------------------------------------------ what came of it
 
@@ -199,8 +205,8 @@ class Line:
             self.desk.folder / "held_out.jsonl",
         )
         read = read_prompts(ppo.data.held_out_file)
-        chosen = drawn(len(read.prompts), first.evaluate.rows, first.train.seed)
-        once(
+        chosen = draw_rows(len(read.prompts), first.evaluate.rows, first.train.seed)
+        make_once(
             self.desk,
             "held-out prompts",
             file,
@@ -208,17 +214,17 @@ class Line:
         )
         return Questions(
             file,
-            ppo.rollout_settings.held_out_k,
+            ppo.rollout_settings.num_generations_eval,
             ppo.rollout_settings.max_new_tokens,
             first.train.seed,
         )
 
-    def _opened(self, model: str) -> tuple[Opened, Start | None]:
+    def _opened(self, model: str) -> tuple[OpenModel, KLReference | None]:
         """A policy, and the one that KL is measured to: the tuned model, or the recipe's where that
         is skipped.
         """
         if model == START:
-            opened = open_start(self.recipe.first())
+            opened = open_start_of(self.recipe.first())
             return opened, (
                 None if self.recipe.skip_sft else _beside(open_model(str(self.folder / SFT)))
             )
@@ -226,10 +232,10 @@ class Line:
         if model == SFT:
             return opened, None
         if still_inside(opened.model, opened.config):
-            return opened, Start(
+            return opened, KLReference(
                 Forward(opened.model, "padded", "", 0.0), opened.model.as_reference
             )
-        return opened, _beside(open_start(opened.config))
+        return opened, _beside(open_start_of(opened.config))
 
     def record(self) -> dict:
         """Figures of this seed."""
@@ -253,7 +259,7 @@ class Line:
                 for model in self.models
             },
             "curve": proxy.curve(self.folder / PPO),
-            "hacking": proxy.hacked(self.folder / PPO),
+            "hacking": proxy.is_hacked(self.folder / PPO),
         }
 
     def _evaluated(self, phase: str) -> dict:
@@ -268,20 +274,20 @@ class Line:
         )
 
 
-def _beside(other: Opened) -> Start:
+def _beside(other: OpenModel) -> KLReference:
     """A second model in memory to measure KL to."""
-    return Start(Forward(other.model, "padded", "", 0.0), nullcontext)
+    return KLReference(Forward(other.model, "padded", "", 0.0), nullcontext)
 
 
 def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
     """What every phase hangs on. How many seeds, and whether DPO runs beside, is not among it:
     further ones are welcome.
     """
-    opened = open_start(first)
+    opened = open_start_of(first)
     files: dict[str, str] = {}
     for phase, config in configs.items():
         for side in ("train", "held_out"):
-            with located(getattr(config.data, side)) as source:
+            with locate(getattr(config.data, side)) as source:
                 files[f"{phase}: data.{side}"] = source.digest()
     return {
         "model": fingerprint.weights(opened.model.network),

@@ -28,7 +28,7 @@ def curve(run: Path) -> list[dict]:
     ]
 
 
-def hacked(run: Path) -> dict | None:
+def is_hacked(run: Path) -> dict | None:
     """From the first evaluation to the last: what both rewards gained, and what follows. None
     without a gold reward.
 

@@ -20,24 +20,30 @@ from pathlib import Path
 import numpy as np
 
 from accord.assess.generation import Sampling
-from accord.assess.opened import ADAPTER, Opened, open_model, open_start
+from accord.assess.opened import ADAPTER, OpenModel, open_model, open_start_of
 from accord.assess.rollouts import pair_file, sample_opened, score_file
 from accord.campaign.rlhf import measured
-from accord.campaign.rlhf.folder import PLAN, Desk, hold_to, working
+from accord.campaign.rlhf.folder import PLAN, CampaignFolder, campaign_lock, require_same_plan
 from accord.campaign.rlhf.measured import Questions
 from accord.campaign.rlhf.prompts import require_apart, slice_of, write_prompts
-from accord.campaign.rlhf.stages import CarryOut, carry_out, model_of, once, trained
+from accord.campaign.rlhf.stages import (
+    TrainOrResume,
+    make_once,
+    model_of,
+    train_or_resume,
+    train_stage,
+)
 from accord.campaign.rlhf.terms import Terms, kind_of, plan_for, size_of
 from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
-from accord.evaluate.probe import Start
+from accord.evaluate.probe import KLReference
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
 from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
-from accord.training.setup.rows import drawn
+from accord.training.setup.rows import draw_rows
 from accord.types import DataError
 
 ROUNDS = "rounds.json"
@@ -49,7 +55,7 @@ def iterate(
     terms: Terms,
     display: Display,
     command: Sequence[str] = (),
-    carry: CarryOut = carry_out,
+    carry: TrainOrResume = train_or_resume,
 ) -> dict:
     """Some rounds, or those of them that are not over yet; returns what rounds.json holds.
 
@@ -69,9 +75,9 @@ def iterate(
     ):
         if specs:
             load_rewards(specs, options)  # one that is missing is said now
-    with working(terms.output, display, tuple(command)) as desk:
+    with campaign_lock(terms.output, display, tuple(command)) as desk:
         size = size_of(desk.folder, terms, len(read.prompts))
-        hold_to(desk.folder, plan_for(base, terms, read, held_out, size))
+        require_same_plan(desk.folder, plan_for(base, terms, read, held_out, size))
         work = Rounds(desk, base, terms, read, held_out, size, carry)
         record = work.measure(0)
         for number in range(1, terms.rounds + 1):
@@ -84,13 +90,13 @@ def iterate(
 class Rounds:
     """The rounds of one folder."""
 
-    desk: Desk
+    desk: CampaignFolder
     base: Config
     terms: Terms
     read: Prompts
     held_out: Prompts
     size: int
-    carry: CarryOut
+    carry: TrainOrResume
 
     def folder(self, number: int) -> Path:
         """Of a round; of the first model for 0."""
@@ -103,9 +109,11 @@ class Rounds:
             folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs")
         )
         prompts = self._prompts(number)
-        once(self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers))
+        make_once(
+            self.desk, f"{name}/sample", answers, lambda: self._sample(number, prompts, answers)
+        )
         self._say_cut(number)
-        once(
+        make_once(
             self.desk,
             f"{name}/score",
             scored,
@@ -114,7 +122,7 @@ class Rounds:
             ),
         )
         pairing = Pairing(rollouts.pairing, rollouts.margin, self._seed(number))
-        once(
+        make_once(
             self.desk,
             f"{name}/pair",
             pairs,
@@ -124,15 +132,19 @@ class Rounds:
             raise DataError(
                 f"{pairs}: no two answers to a prompt differ in reward by more than"
                 f" {rollouts.margin:g}, so there is nothing to train on.\nAnother --output with:"
-                " --set rollouts.k=8, a higher rollouts.temperature, a smaller rollouts.margin, or"
-                " another reward."
+                " --set rollouts.num_generations=8, a higher rollouts.temperature, a"
+                " smaller rollouts.margin, or another reward."
             )
-        trained(self.desk, f"{name}/train", self.config(number), self.carry)
+        train_stage(self.desk, f"{name}/train", self.config(number), self.carry)
 
     def _sample(self, number: int, prompts: Path, answers: Path) -> None:
         rollouts = self.base.rollout_settings
         sampling = Sampling(
-            rollouts.k, rollouts.max_new_tokens, rollouts.temperature, 1.0, self._seed(number)
+            rollouts.num_generations,
+            rollouts.max_new_tokens,
+            rollouts.temperature,
+            1.0,
+            self._seed(number),
         )
         done = sample_opened(
             self.policy(number - 1),
@@ -171,16 +183,16 @@ class Rounds:
                 " some come again"
             )
         file = self.folder(number) / "prompts.jsonl"
-        return once(
+        return make_once(
             self.desk,
             f"round-{number}/prompts",
             file,
             lambda: write_prompts(file, self.base.data.train, self.read, chosen),
         )
 
-    def policy(self, number: int) -> Opened:
+    def policy(self, number: int) -> OpenModel:
         """What round `number` left; the first model for 0."""
-        return open_model(str(self.folder(number) / "run")) if number else open_start(self.base)
+        return open_model(str(self.folder(number) / "run")) if number else open_start_of(self.base)
 
     def config(self, number: int) -> Config:
         """Of the round's run: the recipe's, on the round's pairs,
@@ -191,7 +203,9 @@ class Rounds:
         raw |= {"rollouts": None, "output": str(folder / "run")}
         raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
         raw["train"] |= {
-            "epochs": float(self.base.rollout_settings.passes) if train.steps is None else None
+            "epochs": float(self.base.rollout_settings.num_iterations)
+            if train.steps is None
+            else None
         }
         raw |= {"reference": kind_of(self.base, self.terms.reference)}
         if self.terms.reference == "moving":
@@ -246,20 +260,24 @@ class Rounds:
         write_json(self.desk.folder / ROUNDS, record)
         return record
 
-    def _opened(self, number: int) -> tuple[Opened, Start | None]:
+    def _opened(self, number: int) -> tuple[OpenModel, KLReference | None]:
         opened = self.policy(number)
-        return opened, measured.start_of(opened, self.base) if number else None
+        return opened, measured.kl_start(opened, self.base) if number else None
 
     def _questions(self) -> Questions:
         rollouts, file = self.base.rollout_settings, self.desk.folder / "held_out.jsonl"
-        chosen = drawn(len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed)
-        once(
+        chosen = draw_rows(
+            len(self.held_out.prompts), self.base.evaluate.rows, self.base.train.seed
+        )
+        make_once(
             self.desk,
             "held-out prompts",
             file,
             lambda: write_prompts(file, self.base.data.held_out_file, self.held_out, chosen),
         )
-        return Questions(file, rollouts.held_out_k, rollouts.max_new_tokens, self._seed(0))
+        return Questions(
+            file, rollouts.num_generations_eval, rollouts.max_new_tokens, self._seed(0)
+        )
 
     def _record(self, number: int) -> dict:
         folder = self.folder(number)

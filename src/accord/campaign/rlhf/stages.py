@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.assess.opened import ADAPTER, WHOLE
-from accord.campaign.rlhf.folder import Desk
+from accord.campaign.rlhf.folder import CampaignFolder
 from accord.config.schema import Config
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
@@ -18,11 +18,11 @@ from accord.runs.files import STAGING, put_in_place, sha256, writing
 from accord.runs.folder import REFUSED
 from accord.training.run import resume, start
 
-CarryOut = Callable[[Config, Display, Sequence[str]], object]
+TrainOrResume = Callable[[Config, Display, Sequence[str]], object]
 CARD = "README.md"  # of a run: the last that it writes
 
 
-def carry_out(config: Config, display: Display, command: Sequence[str]) -> None:
+def train_or_resume(config: Config, display: Display, command: Sequence[str]) -> None:
     """Train a run, or go on with the one that stands in its folder.
 
     Raises:
@@ -35,16 +35,18 @@ def carry_out(config: Config, display: Display, command: Sequence[str]) -> None:
         start(config, display, command)
 
 
-def trained(desk: Desk, name: str, config: Config, carry: CarryOut = carry_out) -> Path:
+def train_stage(
+    desk: CampaignFolder, name: str, config: Config, carry: TrainOrResume = train_or_resume
+) -> Path:
     """The saved model of a run, which is trained where it is not over."""
     path = config.run_folder
-    if saved(path) is None:
+    if saved_folder(path) is None:
         with desk.stage(name):
             carry(config, CellDisplay(desk.display, name), desk.command)
     return model_of(path)
 
 
-def saved(path: Path) -> Path | None:
+def saved_folder(path: Path) -> Path | None:
     """Where a finished run's model lies; None for one that is not over, or has not begun."""
     whole = next((path / kind for kind in (ADAPTER, WHOLE) if (path / kind).is_dir()), None)
     return whole if (path / CARD).is_file() else None
@@ -52,12 +54,12 @@ def saved(path: Path) -> Path | None:
 
 def model_of(path: Path) -> Path:
     """The same of a run that is over."""
-    whole = saved(path)
+    whole = saved_folder(path)
     assert whole is not None, f"{path}: the run is not over"
     return whole
 
 
-def once(desk: Desk, name: str, target: Path, make: Callable[[], object]) -> Path:
+def make_once(desk: CampaignFolder, name: str, target: Path, make: Callable[[], object]) -> Path:
     """A file that its maker puts there whole, made where it is not there yet."""
     if not target.exists():
         with writing(desk.folder):
@@ -67,7 +69,7 @@ def once(desk: Desk, name: str, target: Path, make: Callable[[], object]) -> Pat
     return target
 
 
-def merged(desk: Desk, name: str, run: Path) -> Path:
+def merge_stage(desk: CampaignFolder, name: str, run: Path) -> Path:
     """A finished run's model as a whole one: its own weights, or its base with the adapter merged
     into it, in float32.
 
@@ -86,7 +88,7 @@ def merged(desk: Desk, name: str, run: Path) -> Path:
         with writing(run):
             put_in_place(staging, target)
 
-    return once(desk, name, target, make)
+    return make_once(desk, name, target, make)
 
 
 def fingerprint_of(folder: Path) -> str:

@@ -9,15 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accord.assess.opened import open_start
-from accord.campaign.rlhf.folder import planned
+from accord.assess.opened import open_start_of
+from accord.campaign.rlhf.folder import plan_digest
 from accord.campaign.rlhf.prompts import require_plain
 from accord.campaign.rlhf.stages import fingerprint_of
 from accord.config.schema import Config
 from accord.data.prompts import Questions
 from accord.models import fingerprint
 from accord.objectives.configured import resolve_objective
-from accord.rewards.load import weighed
+from accord.rewards.load import parse_weighted
 from accord.runs.identity import trajectory
 from accord.types import UsageError
 
@@ -53,7 +53,7 @@ def _require_rollouts(base: Config) -> None:
     if rollouts is None:
         raise UsageError(
             "Rounds need to know how answers are rewarded: a section in the recipe such as"
-            " rollouts: {rewards: [vader], k: 4}."
+            " rollouts: {rewards: [vader], num_generations: 4}."
         )
     if objective.rows != "pairs" or objective.needs != "logps":
         raise UsageError(
@@ -62,12 +62,12 @@ def _require_rollouts(base: Config) -> None:
         )
     if base.train.epochs is not None:
         raise UsageError(
-            "train.epochs: over a round's pairs that is rollouts.passes. Leave it out."
+            "train.epochs: over a round's pairs that is rollouts.num_iterations. Leave it out."
         )
-    if base.train.steps is not None and rollouts.passes != 1:
+    if base.train.steps is not None and rollouts.num_iterations != 1:
         raise UsageError(
-            "train.steps says how long a round trains, so rollouts.passes would do nothing. Leave"
-            " one out."
+            "train.steps says how long a round trains, so rollouts.num_iterations would do"
+            " nothing. Leave one out."
         )
 
 
@@ -118,7 +118,7 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
     Raises:
       UsageError: more than there are.
     """
-    size = terms.prompts or planned(folder).get(EACH) or max(1, total // terms.rounds)
+    size = terms.prompts or plan_digest(folder).get(EACH) or max(1, total // terms.rounds)
     if size > total:
         raise UsageError(
             f"--prompts-per-round {size}: there are {total:,} different prompts, and none comes"
@@ -129,7 +129,7 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
 
 def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, size: int) -> dict:
     """What every round hangs on. How many rounds is not among it: further ones are welcome."""
-    opened = open_start(base)
+    opened = open_start_of(base)
     return {
         "model": fingerprint.weights(opened.model.network),
         "tokenizer": fingerprint.tokenizer(opened.model.tokenizer),
@@ -146,7 +146,7 @@ def fingerprints(rewards: Sequence[str]) -> dict[str, str]:
     """Of the reward models among some rewards: another one under the same name would be another
     judge.
     """
-    folders = [Path(name).expanduser() for name, _ in map(weighed, rewards)]
+    folders = [Path(name).expanduser() for name, _ in map(parse_weighted, rewards)]
     return {
         f"reward model {folder}": fingerprint_of(folder) for folder in folders if folder.is_dir()
     }

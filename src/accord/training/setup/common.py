@@ -14,7 +14,7 @@ from accord.objectives import BoundObjective
 from accord.runs.display import Display
 from accord.runs.signals import Stop
 from accord.runs.trackers import require
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.types import Finding, Refused, Tree
 from accord.verify.preflight import noise_floor, prove
 
@@ -52,7 +52,7 @@ def positions_of(model: LanguageModel) -> int | None:
     return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
-def measure_ties(ready: Ready, first: Sequence[Tree]) -> None:
+def measure_ties(ready: PreparedRun, first: Sequence[Tree]) -> None:
     """How far rounding alone moves a margin, on some rows: the width of a tie, the first rank's for
     all.
     """
@@ -67,7 +67,7 @@ def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
     return objective.suggested_rate(width, adapters=model.peft is not None)
 
 
-def prove_rows(ready: Ready, rows: Sequence[Tree], display: Display) -> None:
+def prove_rows(ready: PreparedRun, rows: Sequence[Tree], display: Display) -> None:
     """The proofs on some rows; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = ready.config.model.lora
@@ -75,13 +75,13 @@ def prove_rows(ready: Ready, rows: Sequence[Tree], display: Display) -> None:
     # update.
     fixed = ready.model.peft is not None or ready.reference_kind != "cached"
     alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
-    whole = not ready.world.lockstep
+    whole = not ready.world.sharded
     proofs = prove(alone, ready.optimizer, rows, exact=exact, fixed=fixed, whole=whole)
     ready.findings += proofs
-    raise_if_refused(proofs, Refused)
+    require_accepted(proofs, Refused)
 
 
-def raise_if_refused(found: Sequence[Finding], error: type[Exception]) -> None:
+def require_accepted(found: Sequence[Finding], error: type[Exception]) -> None:
     """Raise `error` with every refused finding, its first places and its remedy."""
     refused = [finding for finding in found if finding.refused]
     if not refused:

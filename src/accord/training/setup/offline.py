@@ -20,7 +20,7 @@ from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner, make_batch
+from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.sharded import choose_parallel, shard
 from accord.models import fingerprint
@@ -34,14 +34,14 @@ from accord.runs.folder import RunFolder
 from accord.runs.identity import require_one_run
 from accord.runs.ranks import shares_of
 from accord.runs.signals import Stop
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
     load_model,
     measure_ties,
     positions_of,
     prove_rows,
-    raise_if_refused,
+    require_accepted,
     stop_ids,
     suggested_rate,
     template_of,
@@ -56,7 +56,7 @@ from accord.training.setup.rows import (
     overlap,
     row_findings,
 )
-from accord.training.setup.sample_prompts import Asked, prompts_of
+from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.independent import order_finding
 from accord.verify.preflight import probe
@@ -78,7 +78,7 @@ def prepare(
     account_rows: bool = True,
     dry_run: bool = False,
     world: World = ALONE,
-) -> Ready:
+) -> PreparedRun:
     """Load, check and prove everything; a dry run leaves out the pass that fills the reference
     cache.
 
@@ -92,9 +92,9 @@ def prepare(
       UsageError, DataError, Refused: in words, with the remedy.
     """
     if config.rollouts is not None:
-        from accord.training.setup.rollouts import prepare_online  # built of what stands below
+        from accord.training.setup.rollouts import prepare_rollouts  # built of what stands below
 
-        return prepare_online(
+        return prepare_rollouts(
             config,
             display,
             stop,
@@ -115,7 +115,7 @@ def prepare(
     weights = make_trainable(config, model)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
-    order, steps = plan(config, rows.trees)
+    order, steps = plan_order(config, rows.trees)
     kind, why = choose_reference(
         config.reference,
         objective,
@@ -131,7 +131,7 @@ def prepare(
     world = learner.world
     found += [SHARDED] if sharded else []
     peak = config.train.learning_rate or suggested_rate(objective, model)
-    ready = Ready(
+    ready = PreparedRun(
         config,
         model,
         template,
@@ -157,12 +157,14 @@ def prepare(
         _fill_reference(ready, display, stop, folder)
     _measure_ties(ready)
     ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
-    raise_if_refused(ready.findings, Refused)
+    require_accepted(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
 
 
-def _fill_reference(ready: Ready, display: Display, stop: Stop, folder: RunFolder | None) -> None:
+def _fill_reference(
+    ready: PreparedRun, display: Display, stop: Stop, folder: RunFolder | None
+) -> None:
     """The pass that fills the reference cache, of which the run keeps a copy of its own."""
     own = folder.reference if folder is not None else None
     ready.learner = replace(ready.learner, reference=cached_reference(ready, display, stop, own))
@@ -182,18 +184,20 @@ def _read(
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
     if folder is not None:
-        account(folder, rows, held_out_rows)
+        write_account(folder, rows, held_out_rows)
     return template, rows, held_out_rows
 
 
-def _asked(ready: Ready) -> list[Asked]:
+def _asked(ready: PreparedRun) -> list[SamplePrompt]:
     """What samples answer: token by token, by the first rank, which needs the weights whole; a
     reward model answers nothing.
     """
     learner = ready.learner
-    if learner.world.lockstep or learner.objective.needs != "logps":
+    if learner.world.sharded or learner.objective.needs != "logps":
         return []
-    return prompts_of(ready.config, ready.template, ready.held_out_rows, positions_of(ready.model))
+    return choose_sample_prompts(
+        ready.config, ready.template, ready.held_out_rows, positions_of(ready.model)
+    )
 
 
 def _learner(
@@ -203,7 +207,7 @@ def _learner(
     kind: str,
     world: World,
     sharded: bool,
-) -> Learner:
+) -> UpdateContext:
     """What every update goes through; a frozen copy is taken of the whole weights, before they are
     sharded.
     """
@@ -211,7 +215,7 @@ def _learner(
     if sharded:
         forward, world = shard(forward, world)
         reference = reference if kind == "frozen" else live_reference(kind, forward)
-    return Learner(
+    return UpdateContext(
         forward, objective, reference, config.train.micro_tokens, config.train.seed, world
     )
 
@@ -224,7 +228,7 @@ def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
 
 
-def _require_batches(ready: Ready) -> None:
+def _require_batches(ready: PreparedRun) -> None:
     """Make every batch whose rows depend on each other: one of a single prompt would stop the run
     in its middle.
     """
@@ -233,14 +237,14 @@ def _require_batches(ready: Ready) -> None:
             make_batch(ready.learner, index, ready.batch_trees(index))
 
 
-def _measure_ties(ready: Ready) -> None:
+def _measure_ties(ready: PreparedRun) -> None:
     """The width of a tie, on the run's first rows."""
     batches = (ready.batch_trees(index) for index in range(min(ready.steps, NEIGHBOURS)))
     first = list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
     measure_ties(ready, first)
 
 
-def plan(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
+def plan_order(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
     """The order of the rows, and how many updates to make."""
     train = config.train
     if train.pair_labels:
@@ -274,7 +278,7 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
         )
 
 
-def account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
+def write_account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
     """data.json and rejected.jsonl: what came in, what was used, and every row that was not."""
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
     folder.write_data({name: side.record() for name, side in sides.items()})
@@ -311,7 +315,7 @@ def _checked(
         if f.check in ("data.ledger", "data.leak", "data.labels", "data.margin")
     )
     # all that is wrong, at once: the first may only be a consequence
-    raise_if_refused(found, DataError if unfit else Refused)
+    require_accepted(found, DataError if unfit else Refused)
     return found
 
 
@@ -355,11 +359,11 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
     ]
 
 
-def _prove(ready: Ready, display: Display) -> None:
+def _prove(ready: PreparedRun, display: Display) -> None:
     """The proofs on rows of the first batch, the shortest of them: proofs hold whole logits, and
     take turns.
     """
     rows = ready.file_rows.trees
     prove_rows(ready, [*ready.batch_trees(0), *rows[:64]], display)
     ready.findings.append(order := order_finding(ready.order, rows))
-    raise_if_refused([order], Refused)
+    require_accepted([order], Refused)

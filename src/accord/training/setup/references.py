@@ -18,7 +18,7 @@ from accord.runs.signals import Stop
 from accord.types import Tree, UsageError
 
 if TYPE_CHECKING:
-    from accord.training.prepared import Ready
+    from accord.training.prepared import PreparedRun
 
 
 def choose_reference(
@@ -119,7 +119,9 @@ def live_reference(
     return Frozen.copy_of(forward)
 
 
-def cached_reference(ready: Ready, display: Display, stop: Stop, own: Path | None = None) -> Cached:
+def cached_reference(
+    ready: PreparedRun, display: Display, stop: Stop, own: Path | None = None
+) -> Cached:
     """The cache of this reference, filled for the rows that the run will see, eight of them
     recomputed.
 
@@ -175,7 +177,7 @@ def _keep(cache: Cached, own: Path, trees: list[Tree]) -> None:
         cache.keep(own, trees)
 
 
-def needed_trees(ready: Ready) -> list[Tree]:
+def needed_trees(ready: PreparedRun) -> list[Tree]:
     """Every tree whose reference log-probs the run will ask for, each once."""
     wanted: dict[tuple, Tree] = {}
     updates = (
@@ -192,6 +194,6 @@ def needed_trees(ready: Ready) -> list[Tree]:
     return list(wanted.values())
 
 
-def _coupled(ready: Ready) -> bool:
+def _coupled(ready: PreparedRun) -> bool:
     """Whether mismatched rows, which differ from epoch to epoch, are needed as well."""
     return ready.learner.objective.context is not None

@@ -16,7 +16,7 @@ from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Learner
+from accord.engine.step import UpdateContext
 from accord.forward.choose import choose
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
@@ -25,25 +25,25 @@ from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import load_rewards
-from accord.rollouts.prompts import Prompted, load_prompts, prompt_findings
-from accord.rollouts.source import Source
+from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
+from accord.rollouts.source import RolloutSource
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop
 from accord.sampling.local import sample
-from accord.training.prepared import Ready
+from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
     load_model,
     measure_ties,
     positions_of,
     prove_rows,
-    raise_if_refused,
+    require_accepted,
     suggested_rate,
     template_of,
 )
 from accord.training.setup.references import choose_reference, live_reference
-from accord.training.setup.sample_prompts import prompts_of
+from accord.training.setup.sample_prompts import choose_sample_prompts
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.rollout_proofs import prove_sampled
 
@@ -61,7 +61,7 @@ OF_ROWS = (
 )
 
 
-def prepare_online(
+def prepare_rollouts(
     config: Config,
     display: Display,
     stop: Stop,
@@ -70,7 +70,7 @@ def prepare_online(
     records: RunFolder | None,
     dry_run: bool,
     world: World = ALONE,
-) -> Ready:
+) -> PreparedRun:
     """
     Args:
       folder: where the account of the prompts is written; None writes none.
@@ -90,7 +90,7 @@ def prepare_online(
             | ({"held_out": held_out.record()} if held_out is not None else {})
         )
     found = prompt_findings(config, prompts, held_out)
-    raise_if_refused(found, DataError)
+    require_accepted(found, DataError)
     weights = make_trainable(config, model)
     if isinstance(objective, BoundPolicy) and objective.critic:
         model.add_critic()
@@ -100,7 +100,7 @@ def prepare_online(
     kind, why = _reference(config, objective, model)
     require_movement(config.moving, steps, sharded=False)
     found.append(Finding("reference", "ok", why))
-    learner = Learner(
+    learner = UpdateContext(
         forward,
         objective,
         live_reference(kind, forward, config.moving),
@@ -108,7 +108,7 @@ def prepare_online(
         config.train.seed,
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
-    ready = Ready(
+    ready = PreparedRun(
         config,
         model,
         template,
@@ -125,13 +125,13 @@ def prepare_online(
         fingerprint.tokenizer(model.tokenizer),
         found,
     )
-    ready.asked = prompts_of(config, template, held_out, positions_of(model))
+    ready.asked = choose_sample_prompts(config, template, held_out, positions_of(model))
     ready.source = source_of(ready, display, stop, None if dry_run or records is None else records)
     _prove(ready, display)
     ready.learner = ready.source.learner = replace(
         ready.learner, micro_tokens=fit_into_memory(ready)
     )
-    raise_if_refused(ready.findings, Refused)
+    require_accepted(ready.findings, Refused)
     return ready
 
 
@@ -152,9 +152,9 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             policy and settings.pairing != "best_worst" and "a policy gradient makes no pairs"
         ),
         "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
-        "rollouts.passes": (
+        "rollouts.num_iterations": (
             objective.name in ("rloo", "reinforce")
-            and settings.passes > 1
+            and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
         ),
         "rollouts.gold": (
@@ -162,9 +162,9 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             and config.data.held_out is None
             and "it judges held-out answers, and data.held_out is not given"
         ),
-        "rollouts.held_out_k": (
+        "rollouts.num_generations_eval": (
             config.data.held_out is None
-            and given(config, "rollouts.held_out_k")
+            and is_set(config, "rollouts.num_generations_eval")
             and "data.held_out is not given"
         ),
         "rollouts.gold_options": (
@@ -177,7 +177,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
             and "answers are new each time: nothing can be cached, and KL is always measured"
         ),
         **{
-            path: given(config, path) and "the file is one of prompts, and it would do nothing"
+            path: is_set(config, path) and "the file is one of prompts, and it would do nothing"
             for path in OF_ROWS
         },
     }
@@ -189,7 +189,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         raise UsageError(f"{objective.name} does not train on rollouts.")
 
 
-def given(config: Config, path: str) -> bool:
+def is_set(config: Config, path: str) -> bool:
     """Whether a field of a section, by its path, is not at its default."""
     section, name = path.split(".")
     node = getattr(config, section)
@@ -198,7 +198,7 @@ def given(config: Config, path: str) -> bool:
 
 def _prompts(
     config: Config, template: Template, model: LanguageModel, display: Display
-) -> tuple[Prompted, Prompted | None]:
+) -> tuple[PromptSet, PromptSet | None]:
     limit, data = positions_of(model), config.data
     train = load_prompts(data.train, config, template, limit, display)
     return train, (
@@ -212,11 +212,11 @@ def _plan(config: Config, prompts: int) -> tuple[Order, int]:
     """The order of the prompts, and how many updates to make."""
     train = config.train
     order = Order(prompts, min(train.batch_size, prompts), train.seed)
-    once = order.batches_per_epoch * config.rollout_settings.passes
+    once = order.batches_per_epoch * config.rollout_settings.num_iterations
     return order, train.steps or max(1, round((train.epochs or 1) * once))
 
 
-def _answered(model: LanguageModel, prompts: Prompted) -> list[Tree]:
+def _answered(model: LanguageModel, prompts: PromptSet) -> list[Tree]:
     """Short answers of the model itself, to try the forward path on."""
     shortest = sorted(prompts.trees, key=len)[:PROBED]
     asked = [ids for ids in shortest for _ in range(2)]
@@ -253,7 +253,9 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     )
 
 
-def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | None) -> Source:
+def source_of(
+    ready: PreparedRun, display: Display, stop: Stop, folder: RunFolder | None
+) -> RolloutSource:
     """Where the run's answers come from.
 
     Raises:
@@ -262,7 +264,7 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
     settings = ready.config.rollout_settings
     reward = load_rewards(settings.rewards, settings.reward_options)
     gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
-    return Source(
+    return RolloutSource(
         ready.config,
         ready.prompts,
         ready.order,
@@ -277,12 +279,10 @@ def source_of(ready: Ready, display: Display, stop: Stop, folder: RunFolder | No
     )
 
 
-def _prove(ready: Ready, display: Display) -> None:
+def _prove(ready: PreparedRun, display: Display) -> None:
     """Draw the first batch, and prove what can be proved on it."""
-    display.phase(
-        "rollouts",
-        f"drawing the first {ready.order.batch_size * ready.config.rollout_settings.k:,} answers",
-    )
+    answers = ready.order.batch_size * ready.config.rollout_settings.num_generations
+    display.phase("rollouts", f"drawing the first {answers:,} answers")
     first = ready.rollout_source.batch(0, fresh=True)
     if isinstance(ready.learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")

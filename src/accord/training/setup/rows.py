@@ -11,7 +11,7 @@ from accord.config.schema import Config
 from accord.data.content import words
 from accord.data.prompts import LEAK
 from accord.data.read import read
-from accord.data.roundtrip_checks import faithful, markers
+from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.data.trees import Limits, encode, findings
@@ -83,14 +83,16 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
     """The rows to evaluate on: all, or as many as asked for, drawn by the seed."""
     if rows is None:
         return None
-    trees = [rows.trees[i] for i in drawn(len(rows.trees), config.evaluate.rows, config.train.seed)]
+    trees = [
+        rows.trees[i] for i in draw_rows(len(rows.trees), config.evaluate.rows, config.train.seed)
+    ]
     groups: dict[tuple[int, ...], int] = {}
     prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
     kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
     return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
 
 
-def drawn(total: int, wanted: int | None, seed: int) -> list[int]:
+def draw_rows(total: int, wanted: int | None, seed: int) -> list[int]:
     """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
     if wanted is None or wanted >= total:
         return list(range(total))
@@ -133,7 +135,7 @@ def row_findings(
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *faithful(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
+        *roundtrip_findings(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
     ]
 
 

@@ -13,23 +13,23 @@ from pathlib import Path
 from accord.config.schema import Config
 from accord.data.rows import Rows
 from accord.data.templates import Template
-from accord.evaluate.probe import Start, figures, spread
-from accord.rollouts.prompts import Prompted
+from accord.evaluate.probe import KLReference, distribution_metrics, sample_metrics
+from accord.rollouts.prompts import PromptSet
 from accord.sampling.local import Prompt, Sample, sample
 from accord.types import Tree, Turn, UsageError
 
 
 @dataclass(frozen=True)
-class Asked:
+class SamplePrompt:
     """One prompt to sample: its tokens, and its text for people."""
 
     ids: Prompt
     text: str
 
 
-def prompts_of(
-    config: Config, template: Template, held_out: Rows | Prompted | None, limit: int | None
-) -> list[Asked]:
+def choose_sample_prompts(
+    config: Config, template: Template, held_out: Rows | PromptSet | None, limit: int | None
+) -> list[SamplePrompt]:
     """The prompts of a run, each once; none where there are neither held-out rows nor a file of
     prompts.
 
@@ -47,7 +47,7 @@ def prompts_of(
     return [asked for asked in found if len(asked.ids) <= room][: settings.samples]
 
 
-def _from_file(path: str, template: Template) -> list[Asked]:
+def _from_file(path: str, template: Template) -> list[SamplePrompt]:
     file = Path(path).expanduser()
     lines = (
         [line for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
@@ -59,16 +59,17 @@ def _from_file(path: str, template: Template) -> list[Asked]:
             f"monitor.prompts = {path!r}: expected a text file with one prompt a line."
         )
     return [
-        Asked(tuple(template.prompt_ids((Turn("user", line),))), line)
+        SamplePrompt(tuple(template.prompt_ids((Turn("user", line),))), line)
         for line in dict.fromkeys(lines)
     ]
 
 
-def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
+def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
     """The first row of each held-out prompt, in the file's order."""
-    if isinstance(rows, Prompted):
+    if isinstance(rows, PromptSet):
         return [
-            Asked(ids, _said(rows.question(number).turns)) for number, ids in enumerate(rows.trees)
+            SamplePrompt(ids, _said(rows.question(number).turns))
+            for number, ids in enumerate(rows.trees)
         ]
     if rows is None:
         return []
@@ -76,7 +77,8 @@ def _from_rows(rows: Rows | Prompted | None) -> list[Asked]:
     for tree in rows.trees:
         first.setdefault(tree.prompt, tree)
     return [
-        Asked(ids, _said(rows.encoding.examples[tree.row].prompt)) for ids, tree in first.items()
+        SamplePrompt(ids, _said(rows.encoding.examples[tree.row].prompt))
+        for ids, tree in first.items()
     ]
 
 
@@ -89,8 +91,13 @@ def _said(turns: Sequence[Turn]) -> str:
     )
 
 
-def take(
-    model, asked: list[Asked], start: Start | None, settings, seed: int, before: list[int] | None
+def draw_samples(
+    model,
+    asked: list[SamplePrompt],
+    start: KLReference | None,
+    settings,
+    seed: int,
+    before: list[int] | None,
 ):
     """Sample every prompt at temperature 1.
 
@@ -104,11 +111,13 @@ def take(
     samples = sample(
         model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed
     )
-    found = figures(samples, before) | spread(model, prompts, samples, start)
+    found = sample_metrics(samples, before) | distribution_metrics(model, prompts, samples, start)
     return samples, {f"diag/samples_{name}": value for name, value in found.items()}
 
 
-def line_of(step: int, number: int, asked: Asked, answer: Sample, taken: int | None) -> dict:
+def sample_record(
+    step: int, number: int, asked: SamplePrompt, answer: Sample, taken: int | None
+) -> dict:
     """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's
     weights.
     """
