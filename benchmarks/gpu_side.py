@@ -68,6 +68,7 @@ class Trainer:
 
     def __init__(self, spec: dict, dtype: str, first: list[Tree], updates: int, micro_tokens: int):
         from accord.config.schema import TrainConfig
+        from accord.engine.micro_budget import MicroBudget
         from accord.engine.optimizer import Optimizer
         from accord.engine.step import UpdateContext
         from accord.forward.choose import choose
@@ -78,7 +79,9 @@ class Trainer:
         model = loaded(spec, dtype, spec["device"])
         forward = choose(model, probe(first)[:2])
         reference = Frozen.copy_of(forward) if model.peft is None else AdaptersOff(forward)
-        self.learner = UpdateContext(forward, resolve("dpo"), reference, micro_tokens, 0)
+        self.learner = UpdateContext(
+            forward, resolve("dpo"), reference, MicroBudget(micro_tokens), 0
+        )
         self.optimizer = Optimizer(
             model.trainable(), TrainConfig(warmup=0, schedule="constant"), 1e-4, updates
         )

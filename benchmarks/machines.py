@@ -211,7 +211,7 @@ def _dry_run(model: str, file: str, method: str, dtype: str) -> dict:
     from accord.errors import AccordError
     from accord.runs.display import SilentDisplay
     from accord.runs.signals import Stop
-    from accord.training.setup.offline import prepare
+    from accord.training.setup.prepare import prepare
 
     config = build(
         model=model, data=file, method=method, dtype=dtype, steps=8, batch_size=8, seed=0

@@ -101,6 +101,7 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     from accord.data.templates import make_template
     from accord.data.trees import Limits, encode
     from accord.distributed.world import ALONE
+    from accord.engine.micro_budget import MicroBudget
     from accord.engine.optimizer import Optimizer
     from accord.engine.step import Batch, UpdateContext, accumulate
     from accord.forward import logps
@@ -125,7 +126,7 @@ def measure(path: str, case: str, data: Path, repeats: int) -> dict:
     if path == "apart":  # a pair's answers still share their prompt
         logps.pack = partial(pack, share=0)
     forward = Forward(model, "oracle" if path == "oracle" else "tree", "", 0.0)
-    learner = UpdateContext(forward, resolve("dpo"), AdaptersOff(forward), BUDGET, 0)
+    learner = UpdateContext(forward, resolve("dpo"), AdaptersOff(forward), MicroBudget(BUDGET), 0)
     optimizer = Optimizer(model.trainable(), TrainConfig(warmup=0), 1e-4, repeats)
     peak, process, running = [0], psutil.Process(), [True]
 

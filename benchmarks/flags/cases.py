@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
+from accord.forward.reference import Still
 from accord.training import progress
 from accord.training import run as running
 from accord.types import Logps
@@ -139,11 +140,10 @@ CASES = (
 )
 
 
-class Misaligned:
+class Misaligned(Still):
     """A reference whose log-probs belong to the row before: what a stale cache is."""
 
     name = "misaligned"
-    moves = False
 
     def __init__(self, right):
         self.right = right
@@ -156,11 +156,11 @@ class Misaligned:
 @contextmanager
 def no_invariants():
     """Inside, what must hold while training is not looked at: red flags alone are left."""
-    watch, progress.Watch = progress.Watch, lambda ready, step: NoInvariantChecks()
+    watch, progress.choose_checks = progress.choose_checks, lambda ready, step: NoInvariantChecks()
     try:
         yield
     finally:
-        progress.Watch = watch
+        progress.choose_checks = watch
 
 
 class misaligned_reference:
@@ -173,8 +173,8 @@ class misaligned_reference:
 
         def prepare(*args, **keywords):
             ready = self.prepare(*args, **keywords)
-            ready.learner = replace(ready.learner, reference=Misaligned(ready.learner.reference))
-            return ready
+            wrong = replace(ready.learner, reference=Misaligned(ready.learner.reference))
+            return replace(ready, learner=wrong)
 
         running.prepare = prepare
 

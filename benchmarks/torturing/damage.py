@@ -186,7 +186,7 @@ def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
     from accord.runs.folder import RunFolder
     from accord.runs.signals import Stop
     from accord.training.resume_check import same_run
-    from accord.training.setup.offline import prepare
+    from accord.training.setup.prepare import prepare
     from accord.types import AccordError
 
     ready = prepare(RunFolder(base).config(), SilentDisplay(), Stop())

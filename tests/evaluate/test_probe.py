@@ -44,7 +44,7 @@ def test_spread_by_hand(tiny_folder, pairs_file):
     with torch.no_grad():
         for p in ready.model.trainable().values():
             p.add_(0.05)
-    prompt, answer = ready.rows.trees[0].prompt, ready.rows.trees[0].completions[0]
+    prompt, answer = ready.source.rows.trees[0].prompt, ready.source.rows.trees[0].completions[0]
     start = KLReference.of(ready.learner.forward, ready.learner.reference)
     got = distribution_metrics(ready.model, [prompt], [Sample(answer, "", True, 0.0)], start)
     kl, entropy, top = 0.0, 0.0, 0.0
@@ -76,10 +76,10 @@ def test_an_answer_s_divergence_is_its_own(tiny_folder, pairs_file):
         for p in ready.model.trainable().values():
             p.add_(0.05)
     start = KLReference.of(ready.learner.forward, ready.learner.reference)
-    prompts = [tree.prompt for tree in ready.rows.trees[:2]]
+    prompts = [tree.prompt for tree in ready.source.rows.trees[:2]]
     samples = [
-        said(*ready.rows.trees[0].completions[0]),
-        said(*ready.rows.trees[1].completions[0][:2]),
+        said(*ready.source.rows.trees[0].completions[0]),
+        said(*ready.source.rows.trees[1].completions[0][:2]),
     ]
     alone = [
         distribution_metrics(ready.model, [prompt], [sample], start)

@@ -10,7 +10,7 @@ from accord.types import Tree
 
 def test_ches_by_hand(tiny_folder, pairs_file):
     ready = ready_for(tiny_folder, pairs_file)
-    tree = ready.rows.trees[0]
+    tree = ready.source.rows.trees[0]
     means = []
     for completion in tree.completions:
         with torch.no_grad():
@@ -27,7 +27,7 @@ def test_ches_by_hand(tiny_folder, pairs_file):
 def test_equal_answers_have_the_largest_similarity(tiny_folder, pairs_file):
     """A pair whose answers are the same has CHES 0 exactly."""
     ready = ready_for(tiny_folder, pairs_file)
-    tree = ready.rows.trees[0]
+    tree = ready.source.rows.trees[0]
     same = Tree(tree.prompt, (tree.completions[0],) * 2, 0)
     assert ches(ready.model, [same]).item() == pytest.approx(0, abs=1e-9) and overlap(same) == 1
     assert overlap(Tree((1,), ((5, 5, 6), (5, 7)), 0)) == 0.5

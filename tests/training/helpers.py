@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import accord
@@ -13,8 +14,9 @@ from accord.config.build import build
 from accord.runs.display import SilentDisplay
 from accord.runs.signals import Stop
 from accord.training import loop
+from accord.training.file_source import FileSource
 from accord.training.prepared import PreparedRun
-from accord.training.setup.offline import prepare
+from accord.training.setup.prepare import prepare
 
 DEFAULTS = {"method": "dpo", "steps": 4, "batch_size": 4, "dtype": "float32", "learning_rate": 1e-3}
 
@@ -71,9 +73,10 @@ def plan_held_out_losses(monkeypatch, losses: dict[int, float]) -> None:
 
     Which step of a real run is best hangs on rounding; what follows from it must not.
     """
-    evaluate_rows = loop.evaluate_rows
-    monkeypatch.setattr(
-        loop,
-        "evaluate_rows",
-        lambda run: evaluate_rows(run) | {"eval_loss": losses[run.progress.step]},
-    )
+    evaluate = FileSource.evaluate
+
+    def planned(source, context):
+        found = evaluate(source, context)
+        return replace(found, metrics=found.metrics | {"eval_loss": losses[context.step]})
+
+    monkeypatch.setattr(FileSource, "evaluate", planned)

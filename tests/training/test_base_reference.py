@@ -37,7 +37,7 @@ def test_the_reference_is_the_bare_model(method, adapter, tiny_folder, tmp_path)
     ready = ready_for(
         tiny_folder, data, method=method, adapter=adapter, reference="base", batch_size=8
     )
-    trees = ready.rows.trees[:4]
+    trees = ready.source.rows.trees[:4]
     bare = independent.sums_by_definition(load(str(tiny_folder), dtype="float32"), trees)
     known, policy = ready.learner.reference.logps(trees), ready.learner.forward(trees).reduce()
     assert torch.allclose(known.sum, bare.sum, atol=1e-4)

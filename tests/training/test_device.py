@@ -5,8 +5,6 @@ The device is pretended (tests/pretend.py), so this needs no GPU; what it comput
 computes, but for rounding.
 """
 
-from dataclasses import replace
-
 import pretend
 import pytest
 import torch
@@ -135,6 +133,6 @@ def test_the_host_does_not_wait_at_every_micro_batch(method, tiny_folder, tmp_pa
     batch, counts = make_batch(ready.learner, 0, ready.batch_trees(0)), []
     for budget in (10**9, 64):
         pretend.waits.clear()
-        accumulate(replace(ready.learner, micro_tokens=budget), batch, ready.optimizer.masters)
+        accumulate(ready.learner.with_budget(budget), batch, ready.optimizer.masters)
         counts.append(len(pretend.waits))
     assert counts[0] == counts[1], pretend.waits

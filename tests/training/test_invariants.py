@@ -18,7 +18,7 @@ from accord.objectives import resolve
 from accord.runs import checkpoint
 from accord.training import loop
 from accord.training.setup import offline
-from accord.types import LossOutput, PairLogps, Refused, Tree
+from accord.types import Finding, LossOutput, PairLogps, Refused, Tree
 from accord.verify import independent
 from accord.verify.independent import order_finding
 from accord.verify.row_checks import bookkeeping, losses_as_closed, metrics_as_recorded
@@ -236,7 +236,9 @@ def test_what_goes_wrong_later(act, check, says, tiny_folder, pairs_file, tmp_pa
 
 def test_a_cache_that_was_never_filled(tiny_folder, pairs_file, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        offline, "cached_reference", lambda ready, display, stop, own: ready.learner.reference
+        offline,
+        "cached_reference",
+        lambda learner, *_, **__: (learner.reference, Finding("reference", "ok", "never filled")),
     )
     said = refused(tiny_folder, pairs_file, tmp_path / "run", reference="cached", lora=False)
     assert "running.reference" in said and "must not move" in said

@@ -10,8 +10,9 @@ from forward.tiny import some_trees, tiny
 from training.helpers import json_lines, metrics, ready_for, run
 
 import accord
+from accord.compat import is_out_of_memory
 from accord.engine import memory
-from accord.engine.memory import Estimate, fit_into_memory, fitting, is_out_of_memory, kept_bytes
+from accord.engine.memory import Estimate, fit_into_memory, fitting, kept_bytes
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.logps import tree_logps
@@ -88,9 +89,14 @@ def test_the_budget_that_fits(room, budget):
 def prepared_with(free, folder, data, monkeypatch, **changes):
     """A prepared run on a machine with so much memory beside what the run has."""
     ready = ready_for(folder, data, **changes)
-    ready.findings = []
     monkeypatch.setattr(memory, "free", lambda device: free / memory.ROOM)
-    return ready, fit_into_memory(ready), ready.findings[-1]
+    finding = fit_into_memory(
+        ready.config.train,
+        ready.learner,
+        ready.optimizer.masters.count,
+        ready.source.largest(ready.steps),
+    )
+    return ready, ready.learner.micro_tokens, finding
 
 
 def test_enough_memory_changes_nothing(tiny_folder, pairs_file, monkeypatch):
@@ -175,7 +181,7 @@ def small_machine(monkeypatch):
 
         monkeypatch.setattr(Forward, "__call__", call)
         monkeypatch.setattr(memory, "estimate", lambda *_: estimate_of(1, 1.0, 0))
-        monkeypatch.setattr("accord.training.setup.offline.prove", lambda *_, **__: [])
+        monkeypatch.setattr("accord.training.setup.common.prove", lambda *_, **__: [])
 
     return limit
 
@@ -190,7 +196,7 @@ CPU = RuntimeError(
 def test_out_of_memory_halves_and_goes_on_with_the_same_result(
     error, tiny_folder, pairs_file, tmp_path, small_machine
 ):
-    longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).rows.trees)
+    longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).source.rows.trees)
     by_two = run(
         tiny_folder,
         pairs_file,
@@ -225,7 +231,7 @@ def test_a_resumed_run_keeps_the_smaller_micro_batches(
 ):
     from training.helpers import stopped_after
 
-    longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).rows.trees)
+    longest = max(t.tokens for t in ready_for(tiny_folder, pairs_file).source.rows.trees)
     small_machine(2 * longest)
     with stopped_after(monkeypatch, 2), pytest.raises(accord.types.Interrupted):
         run(tiny_folder, pairs_file, tmp_path / "run")

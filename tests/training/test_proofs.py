@@ -14,7 +14,7 @@ from accord.forward.layout import pack
 from accord.forward.reference import Frozen
 from accord.models.trainable import make_trainable
 from accord.objectives import resolve
-from accord.training.setup import offline
+from accord.training.setup import common, offline
 from accord.types import LossOutput, Refused
 from accord.verify import preflight
 
@@ -61,7 +61,7 @@ def test_proofs_leave_the_run_as_it_was(tiny_folder, pairs_file, monkeypatch):
         before.update({name: tensor.clone() for name, tensor in optimizer.state().items()})
         return prove(learner, optimizer, trees, **options)
 
-    monkeypatch.setattr(offline, "prove", remember)
+    monkeypatch.setattr(common, "prove", remember)
     ready = ready_for(tiny_folder, pairs_file)
     after = ready.optimizer.state()
     assert before.keys() == after.keys() and all(
@@ -221,7 +221,7 @@ def test_sabotage_is_refused(sabotage, tiny_folder, pairs_file, tmp_path, monkey
 
 
 def test_probe_has_both_labels_and_several_prompts(tiny_folder, pairs_file):
-    trees = ready_for(tiny_folder, pairs_file, method="kto").rows.trees
+    trees = ready_for(tiny_folder, pairs_file, method="kto").source.rows.trees
     chosen = preflight.probe(trees)
     assert len(chosen) == preflight.PROBE and {t.desirable for t in chosen} == {True, False}
     assert len({t.prompt for t in chosen}) >= 2

@@ -30,7 +30,7 @@ from accord.runs import checkpoint
 from accord.runs.display import SilentDisplay
 from accord.training import loop
 from accord.training.run import dry_run
-from accord.training.setup import offline
+from accord.training.setup import common, offline
 from accord.types import Interrupted, Refused, UsageError
 
 
@@ -403,7 +403,7 @@ def refusing(who) -> None:
         def refuse(*args, **keywords):
             raise Refused("step0.mask: this machine scores other tokens")
 
-        offline.prove = refuse
+        common.prove = refuse
 
 
 def test_a_refusal_on_one_rank_is_everyones(tiny_folder, pairs_file, tmp_path):

@@ -46,7 +46,7 @@ def gpt2_folder(root, tokenizer):
 def answers(ready):
     return [
         (*tree.prompt, *completion)
-        for tree in ready.rows.trees[:4]
+        for tree in ready.source.rows.trees[:4]
         for completion in tree.completions
     ]
 
@@ -93,8 +93,8 @@ def test_every_path_gives_the_classifiers_own_score(path, folder, pairs_file):
     model, trees = (
         ready.model,
         [
-            *ready.rows.trees[:3],
-            Tree(ready.rows.trees[3].prompt, ready.rows.trees[3].completions * 2, 3),
+            *ready.source.rows.trees[:3],
+            Tree(ready.source.rows.trees[3].prompt, ready.source.rows.trees[3].completions * 2, 3),
         ],
     )
     got, wanted = (SCORE_PATHS[name](model, trees).reduce() for name in (path, "oracle"))
@@ -186,7 +186,7 @@ def test_the_end_token_is_read_though_it_was_the_padding(tokenizer, tmp_path, pa
         != tokenizer.eos_token_id
     )
     ready.model.network.config.pad_token_id = tokenizer.eos_token_id
-    tree = ready.rows.trees[0]
+    tree = ready.source.rows.trees[0]
     early = by_definition(ready.model, tree.prompt, tree.completions[0]).item()
     assert abs(SCORE_PATHS["tree"](ready.model, [tree]).values[0].item() - early) > 1e-3
 
@@ -280,7 +280,7 @@ def test_all_weights_are_saved_as_a_classifier_with_identical_scores(folder, pai
     from safetensors.torch import load_file
 
     ready.load_state(load_file(result.folder / "checkpoints/step-000003/tensors.safetensors"), 3)
-    trees = ready.rows.trees[:4]
+    trees = ready.source.rows.trees[:4]
     trained_scores = SCORE_PATHS["tree"](ready.model, trees).values
     # learnt positions know no left padding
     for side in ("left", "right") if "gpt2" not in str(folder) else ("right",):
@@ -318,7 +318,7 @@ def with_margins(margins):
 def test_margins_reach_the_loss(tiny_folder, tmp_path):
     data = write_rows(tmp_path / "m.jsonl", with_margins([0.5 * i for i in range(20)] + [None] * 4))
     ready = ready_for(tiny_folder, data, method="bradley_terry")
-    assert sorted(tree.margin for tree in ready.rows.trees)[-3:] == [8.5, 9.0, 9.5]
+    assert sorted(tree.margin for tree in ready.source.rows.trees)[-3:] == [8.5, 9.0, 9.5]
     assert "20 of 24 rows have a margin" in next(
         f.says for f in ready.findings if f.check == "data.margin"
     )

@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from accord.training.rollout_evaluation import summarise_answers
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
@@ -28,7 +29,6 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
-from accord.training.rollout_evaluation import summarise_answers
 from accord.training.setup import rollouts as online
 from accord.types import Interrupted, Refused, Turn, UsageError
 from accord.verify import rollout_proofs
@@ -525,7 +525,6 @@ def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch)
 
 
 def test_any_split_gives_one_gradient(tiny_folder, prompts):
-    from dataclasses import replace
 
     from accord.engine.step import Batch, accumulate
 
@@ -539,7 +538,7 @@ def test_any_split_gives_one_gradient(tiny_folder, prompts):
     found = []
     for budget in (64, 10**6):
         masters.zero_grad()
-        accumulate(replace(ready.learner, micro_tokens=budget), batch, masters)
+        accumulate(ready.learner.with_budget(budget), batch, masters)
         found.append(torch.cat([g.flatten() for g in masters.gradients().values()]).clone())
     assert (found[0] - found[1]).norm() <= 1e-5 * found[1].norm() and found[1].norm() > 0
 

@@ -20,17 +20,17 @@ from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import loop
 from accord.training.run import _restartable
-from accord.training.setup import offline, rows
+from accord.training.setup import common, offline, rows
 from accord.types import CheckpointError, Interrupted
 
 # Phase -> (what is called in it, its name, the call at which the signal comes)
 PHASES = {
-    "loading": (offline, "load", 1),
+    "loading": (common, "load", 1),
     "tokenising": (rows, "encode", 1),
     "tokenising held-out rows": (rows, "encode", 2),
     "forward path": (offline, "choose", 1),
     "reference pass": (Cached, "_write", 1),
-    "proofs": (offline, "prove", 1),
+    "proofs": (common, "prove", 1),
     "first evaluation": (held_out, "evaluate", 1),
     "training": (loop, "accumulate", 1),
     "training, later": (loop, "accumulate", 4),

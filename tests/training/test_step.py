@@ -3,7 +3,6 @@ however the batch is cut.
 """
 
 import math
-from dataclasses import replace
 
 import pytest
 import torch
@@ -56,7 +55,7 @@ def gradients(ready, micro_tokens):
     """Name -> gradient of batch 1 in micro-batches of so many tokens,
     and the records of its rows.
     """
-    learner = replace(ready.learner, micro_tokens=micro_tokens)
+    learner = ready.learner.with_budget(micro_tokens)
     masters = ready.optimizer.masters
     records = accumulate(learner, make_batch(learner, 1, ready.batch_trees(1)), masters)
     found = {name: grad.clone() for name, grad in masters.gradients().items()}
@@ -146,12 +145,10 @@ def test_baseline_is_of_the_whole_batch(prepared):
     """
     ready = prepared("kto")
     batch = make_batch(ready.learner, 0, ready.batch_trees(0))
-    own = {(tree.prompt, tree.completions[0]) for tree in ready.rows.trees}
+    own = {(tree.prompt, tree.completions[0]) for tree in ready.source.rows.trees}
     assert len(batch.mismatched) >= 2
     assert not any((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
-    values = [
-        whole_batch_context(replace(ready.learner, micro_tokens=m), batch)["z0"] for m in (1, 10**9)
-    ]
+    values = [whole_batch_context(ready.learner.with_budget(m), batch)["z0"] for m in (1, 10**9)]
     torch.testing.assert_close(values[0], values[1], rtol=1e-5, atol=1e-6)
     assert not values[0].requires_grad
 

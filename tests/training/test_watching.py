@@ -429,7 +429,7 @@ def test_source_and_turns_are_kept(tiny_folder, pairs_file, tmp_path):
 
 def test_the_pairs_are_named(tiny_folder, pairs_file):
     ready = ready_for(tiny_folder, pairs_file)
-    found = similar_pairs(ready, ready.rows.trees[:6])
+    found = similar_pairs(ready, ready.source.rows.trees[:6])
     assert len(found["pairs"]) == 5 and found["pairs"][0]["at"].startswith(f"{pairs_file}:")
     scores = [pair["ches"] for pair in found["pairs"]]
     assert scores == sorted(scores, reverse=True) and -1 <= found["ches_and_fall"] <= 1

@@ -60,12 +60,10 @@ def ask(method: str, spoil):
 def annealed(world: World, run) -> None:
     """β is another one from here on, whatever the config says."""
     options = run.ready.learner.objective.options | {"beta": 0.01}
-    run.ready.learner = replace(
-        run.ready.learner, objective=replace(run.ready.learner.objective, options=options)
-    )
-    right = run.ready.learner.objective
+    right = replace(run.ready.learner.objective, options=options)
     certified = resolve("dpo", {"beta": 0.1})
-    run.ready.learner = replace(run.ready.learner, objective=_Says(right, certified))
+    learner = replace(run.ready.learner, objective=_Says(right, certified))
+    run.ready = replace(run.ready, learner=learner)
 
 
 class _Says:

@@ -8,6 +8,7 @@ import torch
 
 from accord.forward import reference
 from accord.training.setup import offline
+from accord.types import Finding
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during
 from benchmarks.silentbench.in_code.trl_patches import _roll_reference, trl_loss, trl_made
@@ -36,7 +37,11 @@ def shared_reference(world: World) -> None:
 def cache_forgotten(world: World) -> None:
     """The cache is announced, and the live policy is asked all the same."""
     world.options |= {"reference": "cached", "lora": False}
-    world.patch(offline, "cached_reference", lambda ready, *rest: ready.learner.reference)
+    world.patch(
+        offline,
+        "cached_reference",
+        lambda learner, *_, **__: (learner.reference, Finding("reference", "ok", "never filled")),
+    )
 
 
 def cache_misaligned(world: World) -> None:

@@ -12,7 +12,8 @@ from accord.data.order import Order
 from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.forward import reference
-from accord.training.setup import offline, sample_prompts
+from accord.training.file_source import FileSource
+from accord.training.setup import sample_prompts
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during, everywhere, later, with_path
 from benchmarks.silentbench.in_code.records import resumed
@@ -186,7 +187,7 @@ def other_order_on_resume(world: World) -> None:
 
 def sides_swapped_later(world: World, run) -> None:
     """From here on every third row has its answers the other way round, under the same number."""
-    right = offline.Ready.batch_trees
+    right = FileSource.batch
 
     def trees(self, index):
         return [
@@ -194,7 +195,7 @@ def sides_swapped_later(world: World, run) -> None:
             for t in right(self, index)
         ]
 
-    world.patch(offline.Ready, "batch_trees", trees)
+    world.patch(FileSource, "batch", trees)
 
 
 def baseline_of_before(world: World) -> None:

@@ -51,13 +51,13 @@ def choose_eval_reference(
     Raises:
       UsageError: adapter_off without adapters; a model with another vocabulary.
     """
-    if wanted == "adapter_off" and opened.model.peft is None:
+    if wanted == "adapter_off" and not opened.model.has_adapters:
         raise UsageError(
             f"--reference adapter_off: {opened.name} has no adapters. Name the model: --reference"
             " MODEL."
         )
     if wanted in (None, "adapter_off"):
-        if opened.model.peft is not None:
+        if opened.model.has_adapters:
             began = (
                 "the adapter it started from"
                 if opened.model.has_reference_adapter

@@ -96,7 +96,7 @@ def still_inside(model: LanguageModel, config: Config) -> bool:
     Not where all weights trained; and not where `reference: base` made it forget the adapter that
     it came with.
     """
-    return model.peft is not None and not (
+    return model.has_adapters and not (
         config.reference == "base" and config.model.adapter is not None
     )
 

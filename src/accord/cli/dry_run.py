@@ -16,10 +16,9 @@ OPEN, CLOSE = "⟦", "⟧"  # around what is scored
 def show(ready: PreparedRun, stream: TextIO) -> dict:
     """Print it for a person; return the same for a machine."""
     objective = ready.learner.objective
-    # of prompts, the first answers that the policy gave
-    shown = ready.batch_trees(0)[:2] if ready.source is not None else ready.file_rows.trees[:2]
+    shown = ready.source.shown(2)
     for tree in shown:
-        print(f"\n{ready.rows.origin(tree)}  ({_sizes(tree)})", file=stream)
+        print(f"\n{ready.source.origin(tree)}  ({_sizes(tree)})", file=stream)
         print("\n".join(_marked(ready, tree)), file=stream)
     print(
         f"\n{OPEN}…{CLOSE} are answer tokens: scored, and trained on. All before them is prompt.\n",
@@ -44,7 +43,7 @@ def show(ready: PreparedRun, stream: TextIO) -> dict:
         "reference": ready.reference_kind,
         "steps": ready.steps,
         "learning_rate": ready.peak,
-        "rows": ready.rows.record(),
+        "rows": ready.source.accounts()["train"],
         "checks": [vars_of(finding) for finding in ready.findings],
         "shown": [_as_ids(ready, tree) for tree in shown],
     }
@@ -73,7 +72,7 @@ def _sizes(tree: Tree) -> str:
 
 def _as_ids(ready: PreparedRun, tree: Tree) -> dict:
     return {
-        "at": ready.rows.origin(tree),
+        "at": ready.source.origin(tree),
         "prompt": list(tree.prompt),
         "completions": [list(c) for c in tree.completions],
     }

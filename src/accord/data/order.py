@@ -96,3 +96,11 @@ def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
 def _shuffled(groups: list[list[Tree]], seed: int) -> list[list[Tree]]:
     rng = np.random.Generator(np.random.Philox(key=[seed, len(groups)]))
     return [groups[i] for i in rng.permutation(len(groups))]
+
+
+def draw_rows(total: int, wanted: int | None, seed: int) -> list[int]:
+    """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
+    if wanted is None or wanted >= total:
+        return list(range(total))
+    rng = np.random.Generator(np.random.Philox(key=[seed, total]))
+    return sorted(rng.permutation(total)[:wanted].tolist())

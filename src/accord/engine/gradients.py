@@ -88,7 +88,7 @@ def of_step(
 ) -> tuple[Gradient, Records]:
     """What the step leaves in the masters with micro-batches of so many tokens, and its records."""
     masters.zero_grad()
-    records = accumulate(replace(learner, micro_tokens=budget), batch, masters, dropout=False)
+    records = accumulate(learner.with_budget(budget), batch, masters, dropout=False)
     return _taken(masters), records
 
 

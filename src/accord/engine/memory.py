@@ -11,21 +11,19 @@ repeated.
 
 from __future__ import annotations
 
-import ctypes
-import gc
 import resource
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psutil
 import torch
 
 from accord.compat import is_out_of_memory as is_out_of_memory  # one rule for decoding too
+from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE
+from accord.engine.step import UpdateContext
 from accord.forward.choose import Forward
 from accord.forward.head import rows_at_once
 from accord.forward.layout import pack, tokens_at_most
@@ -33,9 +31,6 @@ from accord.forward.sharded import local
 from accord.forward.shares import shares
 from accord.models.recompute import recompute_activations
 from accord.types import Finding, Tree
-
-if TYPE_CHECKING:
-    from accord.training.prepared import PreparedRun
 
 # Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with.
 # Measured on SmolLM2-135M: kept 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6
@@ -96,32 +91,35 @@ def estimate(
     )
 
 
-def fit_into_memory(ready: PreparedRun) -> int:
-    """The budget of micro-batches that fits, with a finding that says what the run will take.
+def fit_into_memory(
+    config: TrainConfig, learner: UpdateContext, trained: int, batches: Sequence[Sequence[Tree]]
+) -> Finding:
+    """Set the budget of micro-batches to what fits, and say what the run will take.
 
     Where the configured budget does not fit, it is lowered; where not even the longest row does,
     layers recompute their activations (if train.recompute allows); where that is still too much,
     the finding refuses.
+
+    Args:
+      trained: weights that train.
+      batches: some that need as much memory as any of the run.
     """
-    config, learner = ready.config.train, ready.learner
-    batches = ready.planned_batches()
+    model, budget = learner.forward.model, learner.budget
     longest = max(tree.tokens for trees in batches for tree in trees)
     # all ranks come to the same, or sharded passes hang
-    room = ROOM * min(ready.world.gather(free(ready.model.device)))
+    room = ROOM * min(learner.world.gather(free(model.device)))
     if config.recompute == "always":
-        recompute_activations(ready.model)
+        recompute_activations(model)
     for recomputing in (False, True):
-        if recomputing and (config.recompute != "auto" or not recompute_activations(ready.model)):
+        if recomputing and (config.recompute != "auto" or not recompute_activations(model)):
             break
-        needed = estimate(
-            learner.forward, ready.optimizer.masters.count, batches, learner.micro_tokens
-        )
-        budget = fitting(needed, room, learner.micro_tokens)
-        if budget is not None and (budget == learner.micro_tokens or budget >= longest):
-            ready.findings.append(_finding(needed, room, learner.micro_tokens, budget, recomputing))
-            return budget
-    ready.findings.append(_refused(needed, room, longest))
-    return learner.micro_tokens
+        wanted = budget.tokens
+        needed = estimate(learner.forward, trained, batches, wanted)
+        fits = fitting(needed, room, wanted)
+        if fits is not None and (fits == wanted or fits >= longest):
+            budget.tokens = fits
+            return _finding(needed, room, wanted, fits, recomputing)
+    return _refused(needed, room, longest)
 
 
 def _finding(needed: Estimate, room: float, wanted: int, budget: int, recomputing: bool) -> Finding:
@@ -222,15 +220,3 @@ def fitting(needed: Estimate, room: float, budget: int) -> int | None:
     per_token = OVERHEAD.get(needed.device, OVERHEAD["cuda"]) * needed.kept_per_token
     tokens = int((room - needed.fixed) / per_token)
     return None if tokens < SMALLEST else min(budget, tokens)
-
-
-def release() -> None:
-    """Give what is no longer used back to the system: before a second model is loaded beside the
-    first.
-    """
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    elif sys.platform == "linux":
-        with suppress(OSError, AttributeError):  # not glibc
-            ctypes.CDLL("libc.so.6").malloc_trim(0)

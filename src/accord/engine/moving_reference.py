@@ -35,6 +35,7 @@ class Moving:
 
     name = "moving"
     moves: ClassVar[bool] = True
+    starts_as_policy: ClassVar[bool] = True
 
     def __init__(self, live: Reference, parameters: dict[str, Parameter], config: MovingConfig):
         """
@@ -51,7 +52,7 @@ class Moving:
         second network.
         """
         names = [name for name in policy.model.trainable() if not name.startswith(CRITIC)]
-        if policy.model.peft is not None:
+        if policy.model.has_adapters:
             return cls(AdaptersOff(policy), policy.model.reference_parameters(names), config)
         frozen = Frozen.copy_of(policy)
         return cls(
@@ -82,6 +83,10 @@ class Moving:
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
         """Stand where it stood when these were saved."""
         self.copy.load(tensors, KEY)
+
+    def following(self) -> list[Tensor]:
+        """The copy's parameters."""
+        return list(self.copy.working.values())
 
 
 def require_movement(config: MovingConfig | None, steps: int, *, sharded: bool) -> None:

@@ -9,13 +9,14 @@ the same reason the ranks' gradients are added up, not averaged.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
 from accord.distributed.world import ALONE, World, concat_tables, restore_order
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Masters
 from accord.engine.rollout_losses import as_rollouts, sampled_losses
 from accord.evaluate.records import Records, record, record_slopes
@@ -37,9 +38,18 @@ class UpdateContext:
     forward: Forward
     objective: BoundObjective
     reference: Reference | None  # exactly where the objective asks for one
-    micro_tokens: int
+    budget: MicroBudget
     seed: int
     world: World = ALONE  # the ranks that a batch is dealt to
+
+    @property
+    def micro_tokens(self) -> int:
+        """Tokens of a micro-batch, as things stand."""
+        return self.budget.tokens
+
+    def with_budget(self, tokens: int) -> UpdateContext:
+        """Return the same with a budget of its own, which nothing else shares."""
+        return replace(self, budget=MicroBudget(tokens))
 
     @property
     def kind(self) -> str:

@@ -49,7 +49,7 @@ class KLReference:
         """Adapters switched off, or the frozen copy; None where all weights train and no copy was
         kept.
         """
-        if policy.model.peft is not None:
+        if policy.model.has_adapters:
             return cls(policy, policy.model.as_reference)
         return cls(reference.forward, nullcontext) if isinstance(reference, Frozen) else None
 

@@ -45,20 +45,54 @@ class Reference(Protocol):
         """Its kind, as a recipe calls it."""
 
     moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
+    # whether it is the policy as training finds it: every log-ratio is 0 before the first update
+    starts_as_policy: ClassVar[bool]
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
         """[N] log-probs of the trees' completions, without gradient."""
 
+    def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
+        """Called after update `step` (from 1) with the policy's float32 masters."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Tensors of a checkpoint, by name."""
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Stand where it stood when these were saved."""
+
+    def following(self) -> list[Tensor]:
+        """Parameters of the network that follow what trains."""
+
+
+class Still:
+    """What references share that stay where they are."""
+
+    moves: ClassVar[bool] = False
+    starts_as_policy: ClassVar[bool] = True
+
+    def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
+        """Stay."""
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: it is made from the initial weights again."""
+        return {}
+
+    def load_state(self, tensors: Mapping[str, Tensor]) -> None:
+        """Stay."""
+
+    def following(self) -> list[Tensor]:
+        """None."""
+        return []
+
 
 @dataclass(frozen=True)
-class AdaptersOff:
+class AdaptersOff(Still):
     """The policy's own network with its adapters switched off, or with the frozen incoming adapter
     on.
     """
 
     forward: Forward
     name: str = "adapter_off"
-    moves: ClassVar[bool] = False
 
     @torch.no_grad()
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -73,15 +107,15 @@ class Base(AdaptersOff):
     """
 
     name: str = "base"
+    starts_as_policy: ClassVar[bool] = False
 
 
 @dataclass(frozen=True)
-class Frozen:
+class Frozen(Still):
     """A copy of the network, made before training."""
 
     forward: Forward
     name: str = "frozen"
-    moves: ClassVar[bool] = False
 
     @classmethod
     def copy_of(cls, policy: Forward) -> Frozen:
@@ -95,7 +129,7 @@ class Frozen:
 
 
 @dataclass
-class Cached:
+class Cached(Still):
     """Log-probs looked up by content; `fill` computes what is missing, once,
     and keeps it on disk.
     """
@@ -106,7 +140,6 @@ class Cached:
     # why something is in memory alone: a disk that is full or read-only costs time, not the run
     unkept: str = ""
     name: str = "cached"
-    moves: ClassVar[bool] = False
 
     @classmethod
     def under(cls, key: str, device: torch.device) -> Cached:

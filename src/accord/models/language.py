@@ -96,6 +96,16 @@ class LanguageModel:
         return self.critic(hidden.float()).squeeze(-1) if self.critic is not None else None
 
     @property
+    def has_adapters(self) -> bool:
+        """Whether adapters train: the model without them is still there."""
+        return self.peft is not None
+
+    @property
+    def saved_as(self) -> str:
+        """The folder of a run that the trained model is saved in."""
+        return "adapter" if self.has_adapters else "final"
+
+    @property
     def has_reference_adapter(self) -> bool:
         return self.peft is not None and REFERENCE in self.peft.peft_config
 

@@ -215,6 +215,11 @@ class BoundObjective:
         return self.objective.needs
 
     @property
+    def answers(self) -> bool:
+        """Whether what it trains gives answers; a reward model gives scores."""
+        return self.objective.needs == "logps"
+
+    @property
     def denominator(self) -> str:
         return self.objective.denominator
 

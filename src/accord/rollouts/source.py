@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,14 +22,17 @@ import torch
 from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
+from accord.engine.batch_source import Evaluation, EvaluationContext
+from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
-from accord.evaluate.probe import KLReference
 from accord.forward.shares import shares
 from accord.models import fingerprint
-from accord.objectives.policy_table import BoundPolicy
-from accord.rewards.reward import Reward, Rewards, Weighted
+from accord.objectives import BoundObjective
+from accord.rewards.reward import Weighted
 from accord.rollouts.batches import Answer, RolloutBatch, build_batch, group_by_prompt
 from accord.rollouts.estimates import CarryOver
+from accord.rollouts.evaluation import evaluate_answers
+from accord.rollouts.measuring import assign_rewards, kl_reference, measure_logps
 from accord.rollouts.pairing import Pairing
 from accord.rollouts.prompts import PromptSet
 from accord.runs.display import Display
@@ -52,13 +55,13 @@ class RolloutSource:
     prompts: PromptSet
     order: Order
     reward: Weighted
+    gold: Weighted | None
     learner: UpdateContext
     masters: Mapping[str, torch.Tensor]  # what trains: whose state a batch is drawn by
     display: Display
     stop: Stop
     folder: Path | None  # the run's; None writes nothing
     held_out: PromptSet | None = None
-    gold: Weighted | None = None
     _number: int | None = None
     _made: RolloutBatch | None = None
     _carried: dict[int, CarryOver] = field(default_factory=dict)
@@ -78,20 +81,99 @@ class RolloutSource:
         k = self.config.rollout_settings.num_generations
         return self.order.batch_size * max(k * (k - 1) // 2, 1)
 
-    def trees(self, update: int) -> list[Tree]:
-        """What update `update` trains on."""
-        number = update // self.config.rollout_settings.num_iterations
-        return self.batch(number, self.fresh(update)).trees
+    # ------------------------------------------------------------ as a batch source
 
-    def largest(self) -> list[Tree]:
+    draws = True
+
+    @property
+    def size(self) -> int:
+        return len(self.prompts)
+
+    @property
+    def evaluates(self) -> bool:
+        return self.held_out is not None
+
+    def batch(self, update: int) -> list[Tree]:
+        """What update `update` trains on."""
+        return self.drawn_batch(self._number_of(update), self.is_fresh(update)).trees
+
+    def expected(self, update: int) -> list[Tree]:
+        """The same: answers have no order but that of their batch."""
+        return self.batch(update)
+
+    def largest(self, updates: int) -> list[list[Tree]]:
         """A batch as long as one can be."""
         settings = self.config.rollout_settings
         k = settings.num_generations if self.learner.kind == "rollouts" else 2
         longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
-        return [
-            Tree(ids, (ids[-1:] * settings.max_new_tokens,) * k, row)
-            for row, ids in enumerate(longest)
-        ]
+        answer = settings.max_new_tokens
+        return [[Tree(ids, (ids[-1:] * answer,) * k, row) for row, ids in enumerate(longest)]]
+
+    def begins_round(self, update: int) -> bool:
+        """Always: a batch that is used twice has the same answers twice."""
+        return True
+
+    def is_fresh(self, update: int) -> bool:
+        """Whether this is the first update of its batch: the policy is the one that drew it."""
+        return update % self.config.rollout_settings.num_iterations == 0
+
+    def metrics(self, update: int) -> dict[str, float]:
+        """What is said of the batch of an update."""
+        return self.drawn_batch(self._number_of(update)).figures
+
+    def evaluate(self, context: EvaluationContext) -> Evaluation:
+        return evaluate_answers(self, context)
+
+    def reference_trees(self, objective: BoundObjective) -> list[Tree]:
+        return []
+
+    def held_out_pairs(self) -> None:
+        return None
+
+    def dataset(self) -> None:
+        return None
+
+    def pairs_before(self, step: int, count: int) -> list[Tree]:
+        return []
+
+    def identity(self) -> dict:
+        held_out = self.held_out.dataset.digest if self.held_out is not None else None
+        return {
+            "train_data": self.prompts.dataset.digest,
+            "held_out_data": held_out,
+            "trees": self.size,
+            "order": self.order.digest,
+            "rewards": self.judged_by,
+        }
+
+    def describe(self, rows: str) -> str:
+        answers = self.config.rollout_settings.num_generations
+        return f"{self.size:,} prompts, {answers} answers each"
+
+    def origin(self, tree: Tree) -> str:
+        return self.prompts.origin(tree)
+
+    def accounts(self) -> dict[str, dict]:
+        return {"train": self.prompts.record()} | (
+            {"held_out": self.held_out.record()} if self.held_out is not None else {}
+        )
+
+    def evaluated_rows(self) -> int:
+        if self.held_out is None:
+            return 0
+        return min(len(self.held_out), self.config.evaluate.rows or len(self.held_out))
+
+    def shown(self, count: int) -> list[Tree]:
+        """The first answers that the policy gave."""
+        return self.batch(0)[:count]
+
+    def conversations(self, count: int) -> list[tuple[int, ...]]:
+        return self.prompts.trees[:count]
+
+    def _number_of(self, update: int) -> int:
+        return update // self.config.rollout_settings.num_iterations
+
+    # ------------------------------------------------------------ batches of answers
 
     @property
     def judged_by(self) -> str:
@@ -111,11 +193,7 @@ class RolloutSource:
         }
         return json.dumps(models | functions, sort_keys=True)
 
-    def fresh(self, update: int) -> bool:
-        """Whether this is the first update of its batch: the policy is the one that drew it."""
-        return update % self.config.rollout_settings.num_iterations == 0
-
-    def batch(self, number: int, fresh: bool = False) -> RolloutBatch:
+    def drawn_batch(self, number: int, fresh: bool = False) -> RolloutBatch:
         """Batch `number`, drawn now if it was not before.
 
         Args:
@@ -125,23 +203,19 @@ class RolloutSource:
           Refused: nothing in it to train on, after several draws.
         """
         if self._made is None or self._number != number:
-            self._made, self._number = self._read(number, fresh) or self._drawn(number), number
+            self._made, self._number = self._read(number, fresh) or self._draw(number), number
             self._carried[number] = self._made.carried
         return self._made
-
-    def figures(self, update: int) -> dict[str, float]:
-        """What is said of the batch of an update."""
-        return self.batch(update // self.config.rollout_settings.num_iterations).figures
 
     def prompt_of(self, row: int) -> int:
         """The prompt that a tree answers, by the tree's number."""
         number = row // self.width
-        tree = next(t for t in self.batch(number).trees if t.row == row)
+        tree = next(t for t in self.drawn_batch(number).trees if t.row == row)
         return self.prompts.trees.index(tree.prompt)
 
     # ------------------------------------------------------------ drawing
 
-    def _drawn(self, number: int) -> RolloutBatch:
+    def _draw(self, number: int) -> RolloutBatch:
         for attempt in range(ATTEMPTS):
             answers = self._answered(number, attempt)
             out = self._of(answers, number)
@@ -225,10 +299,16 @@ class RolloutSource:
             for i, g in enumerate(groups)
         ]
         start = kl_reference(self.learner)
-        for pack in shares(trees, self.learner.micro_tokens, self.learner.world)[0]:
-            self.stop.poll()
-            own = [a for tree in pack for a in groups[tree.row]]
-            _measured(own, pack, self.learner, start)
+        learner = self.learner
+
+        def measure_all() -> None:
+            for pack in shares(trees, learner.micro_tokens, learner.world)[0]:
+                self.stop.poll()
+                own = [a for tree in pack for a in groups[tree.row]]
+                measure_logps(own, pack, learner, start)
+
+        shrink = partial(learner.budget.shrink, trees, "the answers are measured again")
+        within_memory(measure_all, shrink, alone=learner.world.size == 1)
 
     # ------------------------------------------------------------ on disk
 
@@ -319,51 +399,6 @@ class RolloutSource:
         for name in sorted(self.masters):
             digest.update(name.encode() + self.masters[name].detach().cpu().numpy().tobytes())
         return digest.hexdigest()
-
-
-def kl_reference(learner: UpdateContext) -> KLReference:
-    """The reference, token by token."""
-    reference = learner.reference
-    start = KLReference.of(learner.forward, getattr(reference, "live", reference))
-    assert start is not None, "where answers are drawn, the reference is in memory"
-    return start
-
-
-@torch.no_grad()
-def _measured(
-    own: Sequence[Answer], pack: Sequence[Tree], learner: UpdateContext, start: KLReference
-) -> None:
-    tokens = learner.forward.token_logps(pack)
-    with start.inside():
-        known = start.forward(pack).values
-    columns = {"logps": tokens.values, "reference": known}
-    if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
-        assert tokens.expected is not None, "the model has a value head"
-        columns["expected"] = tokens.expected
-    sizes = [len(answer.tokens) for answer in own]
-    for name, values in columns.items():
-        for answer, piece in zip(own, values.float().cpu().split(sizes), strict=True):
-            setattr(answer, name, piece.tolist())
-
-
-def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:
-    """Give answers their rewards, or the reason why there is none."""
-    found = score_answers(reward, prompts, answers)
-    for i, answer in enumerate(answers):
-        value = float(found.values[i])
-        answer.reward, answer.failure = (
-            (None, found.failures[i]) if math.isnan(value) else (value, "")
-        )
-        answer.parts = {
-            name: None if math.isnan(part[i]) else float(part[i])
-            for name, part in found.parts.items()
-        }
-
-
-def score_answers(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> Rewards:
-    """What a reward says of some answers."""
-    asked = [prompts.question(a.prompt).turns for a in answers]
-    return reward(asked, [a.text for a in answers], [prompts.row(a.prompt) for a in answers])
 
 
 def _words(out: RolloutBatch) -> str:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from accord.environment import faults
 from accord.config.schema import Config, make_config
 from accord.distributed.world import World
 from accord.runs.display import Display, SilentDisplay
 from accord.runs.folder import RunFolder
-from accord.types import Finding, UsageError
-
-if TYPE_CHECKING:
-    from accord.training.prepared import PreparedRun
+from accord.types import Finding, Tree, UsageError
 
 
 class ReadOnlyRunFolder(RunFolder):
@@ -95,12 +91,11 @@ def recover_config(folder: RunFolder, world: World) -> Config:
     return make_config(world.on_first(read))
 
 
-def shares_of(ready: PreparedRun) -> list[Finding]:
-    """How the work is shared among the ranks; nothing where there is one."""
-    world = ready.world
+def share_findings(world: World, first: Sequence[Tree], batch_size: int) -> list[Finding]:
+    """Say how the work on the first batch is shared among the ranks; nothing where there is one."""
     if world.size == 1:
         return []
-    tokens = [tree.tokens for tree in ready.batch_trees(0)]
+    tokens = [tree.tokens for tree in first]
     shares = [sum(tokens[i] for i in share) for share in world.balance_by_tokens(tokens)]
     kept = "a part of the weights each (FSDP2)" if world.sharded else "whole weights each"
     says = (
@@ -108,9 +103,9 @@ def shares_of(ready: PreparedRun) -> list[Finding]:
         f" {max(shares):,} a process"
     )
     evidence = {"processes": world.size, "sharded": world.sharded, "tokens": shares}
-    if ready.order.batch_size >= world.size:
+    if batch_size >= world.size:
         return [Finding("ranks", "ok", says, evidence)]
-    idle = f"; batches of {ready.order.batch_size} rows leave some of them idle"
+    idle = f"; batches of {batch_size} rows leave some of them idle"
     return [
         Finding(
             "ranks",

@@ -16,19 +16,18 @@ NAME = "audit.json"
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 
 
-def write_audit(ready: PreparedRun, folder: RunFolder) -> None:
-    """Audit the training rows, keep what was found,
-    and add one line of it to the run's findings.
+def write_audit(ready: PreparedRun, folder: RunFolder) -> list[Finding]:
+    """Audit the training rows and keep what was found; one line of it, or nothing of prompts that
+    have no answers yet.
     """
-    most = ready.config.monitor.audit_rows
-    if not most:
-        return
-    rows = ready.file_rows
-    found = audit_rows(rows.dataset, ready.learner.objective.rows, most, ready.config.train.seed)
+    most, dataset = ready.config.monitor.audit_rows, ready.source.dataset()
+    if not most or dataset is None:
+        return []
+    found = audit_rows(dataset, ready.learner.objective.rows, most, ready.config.train.seed)
     # without the time that it took: a resumed run leaves the same bytes
     kept = {name: value for name, value in found.as_dict().items() if name != "seconds"}
-    write_json(folder.path / NAME, kept | {"of": len(rows.dataset)})
-    ready.findings.append(finding(found, len(rows.dataset)))
+    write_json(folder.path / NAME, kept | {"of": len(dataset)})
+    return [finding(found, len(dataset))]
 
 
 def finding(audit: Audit, rows: int) -> Finding:

@@ -36,12 +36,12 @@ def model_card(
     ready: PreparedRun, saved: Path, before: dict, after: dict, command: list[str], read_back: float
 ) -> str:
     """Markdown. Every figure is from this run's own records."""
-    objective, rows = ready.learner.objective, ready.rows
-    adapter = ready.model.peft is not None
+    objective, accounts = ready.learner.objective, ready.source.accounts()
+    train, held = accounts["train"], accounts.get("held_out")
+    adapter = ready.model.has_adapters
     options = ", ".join(f"{key} = {value}" for key, value in objective.options.items())
-    held = ready.held_out_rows
     lines = [
-        f"# {objective.name} on {Path(rows.dataset.path).name}",
+        f"# {objective.name} on {Path(train['path']).name}",
         "",
         (
             f"- **Objective**: {objective.name} ({options or 'no options'})."
@@ -58,16 +58,15 @@ def model_card(
             f" {ready.config.train.seed}"
         ),
         (
-            f"- **Training data**: {rows.dataset.path}, sha256 `{rows.dataset.digest[:16]}…`,"
-            f" {rows.dataset.ledger.rows:,} rows, {len(rows.trees):,} used as"
-            f" {'prompts' if ready.source is not None else objective.rows}"
+            f"- **Training data**: {train['path']}, sha256 `{train['sha256'][:16]}…`,"
+            f" {train['ledger']['rows']:,} rows, {ready.source.size:,} used as"
+            f" {'prompts' if ready.source.draws else objective.rows}"
         ),
     ]
     if held is not None:
         lines.append(
-            f"- **Held-out data**: {held.dataset.path}, sha256 `{held.dataset.digest[:16]}…`,"
-            f" {len(ready.held_out.trees if ready.held_out is not None else held.trees):,} rows"
-            " evaluated"
+            f"- **Held-out data**: {held['path']}, sha256 `{held['sha256'][:16]}…`,"
+            f" {ready.source.evaluated_rows():,} rows evaluated"
         )
     lines += [
         (

@@ -3,31 +3,30 @@
 from __future__ import annotations
 
 import time
+from functools import partial
 
 import psutil
 import torch
 
+from accord.compat import is_out_of_memory
 from accord.engine import memory
-from accord.engine.moving_reference import Moving
+from accord.engine.batch_source import EvaluationContext
+from accord.engine.micro_budget import RowTooLarge, within_memory
 from accord.engine.rollout_losses import summarise_sampled
 from accord.engine.step import Batch, NotFinite, accumulate, make_batch
-from accord.evaluate import held_out as held
-from accord.evaluate.displacement import as_evaluation, decompose, length_correlation, since
+from accord.evaluate.displacement import decompose
 from accord.evaluate.intervals import Estimate, format_interval
 from accord.evaluate.probe import KLReference
 from accord.evaluate.records import Records, summarise
-from accord.evaluate.scores import reward_model_figures
 from accord.objectives.policy_table import BoundPolicy
-from accord.runs import held_out_rows
 from accord.training.events import raise_if_refused
 from accord.training.on_flag import apply_on_flag
-from accord.training.out_of_memory import shrink_micro_batches
+from accord.training.out_of_memory import out_of_memory, report_shrunk, too_large
 from accord.training.prepared import PreparedRun
 from accord.training.progress import Run
-from accord.training.rollout_evaluation import evaluate_answers
 from accord.training.saving import held_out_score, save, save_after_lost_rank, stop_diverged
 from accord.training.setup import sample_prompts
-from accord.types import Finding, Interrupted, PeerLost
+from accord.types import Finding, Interrupted, PeerLost, Tree
 from accord.verify.row_checks import metrics_as_recorded
 
 
@@ -35,6 +34,7 @@ def train(run: Run) -> None:
     """From where the run stands to its last step. A signal leaves a checkpoint; so does a number
     that is not finite.
     """
+    run.ready.learner.budget.on_shrink = partial(report_shrunk, run)
     try:
         # before the first update; or what a signal cut off
         if run.evaluation_due or run.sampling_due:
@@ -46,6 +46,12 @@ def train(run: Run) -> None:
         run.ready.optimizer.masters.zero_grad()
         said = save_after_lost_rank(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
         raise signal.with_hint(f"{said} Go on with: accord resume {run.folder.path}") from None
+    except RowTooLarge as error:
+        raise too_large(run, error) from error
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise out_of_memory(run) from error
     finally:
         run.trackers.close()
 
@@ -58,7 +64,7 @@ def run_due_tasks(run: Run) -> None:
         log_samples(run)
     apply_on_flag(run)
     # other weights than those that answered
-    if run.progress.taken not in (None, run.progress.step) and run.ready.asked:
+    if run.progress.taken not in (None, run.progress.step) and run.ready.sample_prompts:
         log_samples(run)
     if (
         run.progress.taken is not None
@@ -85,7 +91,7 @@ def make_update(run: Run) -> None:
     raise_if_refused(run, run.watch.before_update(batch, records, norm.item()))
     rate = ready.optimizer.update(progress.step, norm)
     progress.step += 1
-    if isinstance(ready.learner.reference, Moving):
+    if ready.learner.reference is not None:
         ready.learner.reference.follow(progress.step, ready.optimizer.masters.masters)
     progress.tokens += sum(tree.tokens for tree in batch.trees)
     metrics = {
@@ -121,7 +127,7 @@ def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str
         found = summarise(records, objective, ready.tie_width) | decompose(
             records, objective, ready.tie_width
         )
-    return found | (ready.source.figures(update) if ready.source is not None else {})
+    return found | ready.source.metrics(update)
 
 
 def accumulate_within_memory(run: Run, batch: Batch) -> Records:
@@ -129,22 +135,19 @@ def accumulate_within_memory(run: Run, batch: Batch) -> Records:
     same gradient.
 
     Raises:
-      Refused: one row at a time is still too much. A checkpoint of the last good weights is
-        written.
+      RowTooLarge: one row at a time is still too much.
     """
-    while True:
+    learner, masters = run.ready.learner, run.ready.optimizer.masters
+
+    def work() -> Records:
         run.watch.before_gradient()
-        try:
-            return accumulate(
-                run.ready.learner, batch, run.ready.optimizer.masters, poll=run.stop.poll
-            )
-        except (RuntimeError, MemoryError) as error:
-            # the other ranks have gone on
-            if not memory.is_out_of_memory(error) or run.ready.world.size > 1:
-                raise
-        shrink_micro_batches(
-            run, batch
-        )  # not in the handler, where the traceback still holds every activation
+        return accumulate(learner, batch, masters, poll=run.stop.poll)
+
+    def shrink() -> None:
+        masters.zero_grad()  # it is half made
+        learner.budget.shrink((*batch.trees, *batch.mismatched), "the update is made again")
+
+    return within_memory(work, shrink, alone=run.ready.world.size == 1)
 
 
 def evaluate(run: Run) -> None:
@@ -152,74 +155,44 @@ def evaluate(run: Run) -> None:
     progress = run.progress
     disturbed: list[Finding] = []
     with run.watch.evaluation(disturbed):
-        metrics = evaluate_answers(run) if run.ready.source is not None else evaluate_rows(run)
+        found = run.ready.source.evaluate(evaluation_context(run))
     raise_if_refused(run, disturbed)
-    run.log("metrics.jsonl", {"step": progress.step, **metrics})
+    run.accuracy = found.accuracy
+    run.log("metrics.jsonl", {"step": progress.step, **found.metrics})
     progress.evaluated = progress.step
     if progress.step == 0:
-        progress.before = metrics
-    run.display.evaluated(progress.step, evaluation_line(metrics, run.accuracy))
-    value = held_out_score(metrics)
+        progress.before = found.metrics
+    run.display.evaluated(progress.step, evaluation_line(found.metrics, run.accuracy))
+    value = held_out_score(found.metrics)
     if progress.step and (progress.best is None or value < progress.best):
         progress.best, progress.best_step = value, progress.step
 
 
-def evaluate_rows(run: Run) -> dict:
-    """Metrics of the held-out rows."""
-    ready, held_out = run.ready, run.ready.held_out
-    assert held_out is not None, "an evaluation needs held-out rows"
-    run.display.doing(f"evaluating {len(held_out.trees):,} held-out rows")
-    records = held.evaluate(
-        held_out,
-        ready.learner.forward,
-        ready.learner.objective,
-        ready.learner.reference,
-        run.stop.poll,
-        ready.world,
-    )
-    raise_if_refused(run, run.watch.evaluated(records, run.progress.step))
-    # the first rank's figures for all: what they decide (the best checkpoint) must be decided alike
-    metrics = ready.world.on_first(lambda: held_out_metrics(run, held_out, records))
-    raise_if_refused(
-        run,
-        metrics_as_recorded(
-            {name.removeprefix("eval_"): value for name, value in metrics.items()},
-            records,
-            ready.tie_width,
-        ),
-    )
-    run.accuracy = held.pair_accuracy(records, held_out, ready.tie_width)
-    if run.accuracy is not None:
-        metrics |= {
-            "diag/eval_accuracy_low": run.accuracy.low,
-            "diag/eval_accuracy_high": run.accuracy.high,
-        }
-        if (correlation := length_correlation(records)) is not None:
-            metrics["diag/eval_length_correlation"] = correlation
-    return metrics
-
-
-def held_out_metrics(run: Run, held_out: held.HeldOut, records: Records) -> dict:
-    """What the held-out records come to; the records themselves go into the run's table of
-    examples.
-    """
+def evaluation_context(run: Run) -> EvaluationContext:
+    """What an evaluation at this step needs of the run."""
     ready, step = run.ready, run.progress.step
-    objective = ready.learner.objective
-    if objective.needs == "logps":
-        since(
-            records, held_out_rows.start(run.folder.path) if step else held_out_rows.sides(records)
-        )
-    held_out_rows.write(run.folder.path, step, records, held_out, ready.file_held_out)
-    metrics = held.metrics(records, held_out, objective, ready.tie_width)
-    more = reward_model_figures(records, ready.tie_width) if objective.needs == "scores" else {}
-    return metrics | as_evaluation(decompose(records, objective, ready.tie_width)) | more
+
+    def check(trees: list[Tree], records: Records) -> None:
+        raise_if_refused(run, run.watch.evaluated(trees, records, step))
+
+    return EvaluationContext(
+        step,
+        ready.learner,
+        ready.tie_width,
+        run.folder.path,
+        run.display.doing,
+        run.stop.poll,
+        run.folder.append,
+        check,
+        partial(raise_if_refused, run),
+    )
 
 
 def log_samples(run: Run) -> None:
     """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl: the first
     rank's, for all.
     """
-    run.display.doing(f"answering {len(run.ready.asked):,} prompts")
+    run.display.doing(f"answering {len(run.ready.sample_prompts):,} prompts")
     run.ready.world.on_first(lambda: answer_sample_prompts(run))
     run.progress.sampled = run.progress.step
 
@@ -232,15 +205,20 @@ def answer_sample_prompts(run: Run) -> None:
     ] or None
     start = KLReference.of(ready.learner.forward, ready.learner.reference)
     samples, metrics = sample_prompts.draw_samples(
-        ready.model, ready.asked, start, ready.config.monitor, ready.config.train.seed, before
+        ready.model,
+        ready.sample_prompts,
+        start,
+        ready.config.monitor,
+        ready.config.train.seed,
+        before,
     )
-    for number, (asked, said) in enumerate(zip(ready.asked, samples, strict=True)):
+    for number, (asked, said) in enumerate(zip(ready.sample_prompts, samples, strict=True)):
         run.folder.append(
             "samples.jsonl",
             sample_prompts.sample_record(progress.step, number, asked, said, progress.taken),
         )
     run.log("metrics.jsonl", {"step": progress.step, **metrics})
-    raise_if_refused(run, run.watch.sampled([asked.ids for asked in ready.asked], samples))
+    raise_if_refused(run, run.watch.sampled([asked.ids for asked in ready.sample_prompts], samples))
 
 
 def evaluation_line(metrics: dict, accuracy: Estimate | None) -> str:

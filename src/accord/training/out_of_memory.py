@@ -1,45 +1,40 @@
-"""Memory ran out in the middle of an update: smaller micro-batches, and the same gradient."""
+"""Memory ran out in the middle of a run: what is said of it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from accord.engine import memory
-from accord.engine.step import Batch
+from accord.engine.micro_budget import RowTooLarge
+from accord.engine.release import release
 from accord.training.events import record_finding
 from accord.training.progress import Run
 from accord.training.saving import save
 from accord.types import Finding, Refused
 
 
-def shrink_micro_batches(run: Run, batch: Batch) -> None:
-    """Forget the half-made gradient and halve the micro-batches."""
-    learner = run.ready.learner
+def report_shrunk(run: Run, before: int, again: str) -> None:
+    """Say that the budget of micro-batches was halved, and what is done once more."""
+    now = run.ready.learner.budget.tokens
+    says = f"out of memory; micro-batches of {now:,} tokens instead of {before:,}, and {again}"
+    remedy = f"--set train.micro_tokens={now}"
+    record_finding(run, Finding("memory", "warning", says, {"micro_tokens": now}, remedy))
+
+
+def too_large(run: Run, error: RowTooLarge) -> Refused:
+    """End a run whose longest row does not fit; a checkpoint is written."""
     run.ready.optimizer.masters.zero_grad()
-    memory.release()
-    lengths = [tree.tokens for tree in (*batch.trees, *batch.mismatched)]
-    before = min(learner.micro_tokens, sum(lengths))  # a budget over the whole batch limits nothing
-    if before <= max(lengths):
-        raise Refused(
-            f"Out of memory at update {run.progress.step}, with one row ({max(lengths):,} tokens)"
-            f" at a time. Saved {save(run)}.\nFree memory, or write recompute: always under train"
-            f" in {run.folder.path / 'config.yaml'}, and go on with: accord resume"
-            f" {run.folder.path}"
-        )
-    smaller = max(before // 2, max(lengths))
-    run.ready.learner = replace(learner, micro_tokens=smaller)
-    run.progress.micro_tokens = smaller
-    says = (
-        f"out of memory; micro-batches of {smaller:,} tokens instead of {before:,}, and the update"
-        " is made again"
+    return Refused(
+        f"Out of memory at update {run.progress.step}, with one row ({error.tokens:,} tokens) at a"
+        f" time. Saved {save(run)}.\nFree memory, or write recompute: always under train in"
+        f" {run.folder.path / 'config.yaml'}, and go on with: accord resume {run.folder.path}"
     )
-    record_finding(
-        run,
-        Finding(
-            "memory",
-            "warning",
-            says,
-            {"micro_tokens": smaller},
-            f"--set train.micro_tokens={smaller}",
-        ),
+
+
+def out_of_memory(run: Run) -> Refused:
+    """End a run where memory ran out in work that has no parts; a checkpoint is written."""
+    run.ready.optimizer.masters.zero_grad()
+    release()
+    return Refused(
+        f"Out of memory after update {run.progress.step}, where the work has no smaller parts."
+        f" Saved {save(run)}.\nFree memory, or write a smaller train.micro_tokens and recompute:"
+        f" always under train in {run.folder.path / 'config.yaml'}, and go on with: accord resume"
+        f" {run.folder.path}"
     )

@@ -13,7 +13,7 @@ from accord.runs import held_out_rows
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
-from accord.types import Tree
+from accord.types import Pair, Tree
 
 SHOWN = 4  # pairs of each kind
 
@@ -22,22 +22,20 @@ def write_pairs(ready: PreparedRun, folder: RunFolder, step: int) -> None:
     """The pairs of the last evaluation against those of step 0; nothing where there are no held-out
     pairs.
     """
-    if (
-        ready.held_out is None
-        or ready.held_out.kind != "pairs"
-        or not held_out_rows.file_of(folder.path, step).is_file()
-    ):
+    held_out = ready.source.held_out_pairs()
+    if held_out is None or not held_out_rows.file_of(folder.path, step).is_file():
         return
+    trees, pairs = held_out
     gains = held_out_rows.margins(folder.path, step) - held_out_rows.margins(folder.path, 0)  # [B]
     order = gains.argsort(descending=True, stable=True).tolist()
     start = KLReference.of(ready.learner.forward, ready.learner.reference)
     improved = [
-        _pair(ready, start, ready.held_out.trees[i], gains[i].item())
+        _pair(ready, start, trees[i], pairs[i], gains[i].item())
         for i in order[:SHOWN]
         if gains[i] > 0
     ]
     harmed = [
-        _pair(ready, start, ready.held_out.trees[i], gains[i].item())
+        _pair(ready, start, trees[i], pairs[i], gains[i].item())
         for i in order[::-1][:SHOWN]
         if gains[i] < 0
     ]
@@ -52,8 +50,9 @@ def write_pairs(ready: PreparedRun, folder: RunFolder, step: int) -> None:
     )
 
 
-def _pair(ready: PreparedRun, start: KLReference | None, tree: Tree, gain: float) -> dict:
-    example = ready.file_held_out.encoding.examples[tree.row]
+def _pair(
+    ready: PreparedRun, start: KLReference | None, tree: Tree, example: Pair, gain: float
+) -> dict:
     answers = dict(zip(("chosen", "rejected"), _answers(ready, start, tree), strict=True))
     prompt = [{"role": turn.role, "content": turn.content} for turn in example.prompt]
     return {"at": str(example.origin), "gain": gain, "prompt": prompt, **answers}

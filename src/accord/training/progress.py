@@ -13,7 +13,7 @@ from accord.runs.signals import Stop
 from accord.runs.trackers import Trackers
 from accord.training.prepared import PreparedRun
 from accord.training.red_flags import Monitor
-from accord.verify.invariants import InvariantChecks, NoInvariantChecks
+from accord.verify.invariants import InvariantChecks, NoInvariantChecks, choose_checks
 
 
 @dataclass
@@ -52,6 +52,7 @@ class Run:
     accuracy: Estimate | None = None  # of the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
+    planned_tokens: int = field(init=False)  # of a micro-batch, when this process began
     watch: InvariantChecks | NoInvariantChecks = field(init=False)  # what must hold while training
     monitor: Monitor = field(init=False)  # what the figures mean
     trackers: Trackers = field(init=False)
@@ -59,11 +60,8 @@ class Run:
     def __post_init__(self) -> None:
         ready, config = self.ready, self.ready.config
         ready.optimizer.scale = self.progress.rate_scale
-        self.watch = (
-            NoInvariantChecks()
-            if ready.world.sharded
-            else InvariantChecks(ready, self.progress.step)
-        )
+        self.planned_tokens = ready.learner.micro_tokens
+        self.watch = choose_checks(ready, self.progress.step)
         self.monitor = Monitor.over(ready, self.folder)
         names = config.monitor.trackers if ready.world.first else ()
         self.trackers = Trackers(names, self.folder.path, trajectory(config), self.display.line)
@@ -76,7 +74,7 @@ class Run:
     def evaluation_due(self) -> bool:
         """Whether the held-out rows, if there are any, are still to be evaluated at this step."""
         step = self.progress.step
-        if not self.ready.evaluates or self.progress.evaluated == step:
+        if not self.ready.source.evaluates or self.progress.evaluated == step:
             return False
         return step == 0 or self.due(self.ready.config.evaluate.every)
 
@@ -84,7 +82,7 @@ class Run:
     def sampling_due(self) -> bool:
         """Whether the fixed prompts, if there are any, are still to be answered at this step."""
         step = self.progress.step
-        if not self.ready.asked or self.progress.sampled == step:
+        if not self.ready.sample_prompts or self.progress.sampled == step:
             return False
         return step == 0 or self.due(self.ready.config.monitor.sample_every)
 

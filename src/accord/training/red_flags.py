@@ -45,20 +45,21 @@ class Monitor:
 def facts_of(ready: PreparedRun) -> Facts:
     """What the rules need to know of a prepared run."""
     objective, order = ready.learner.objective, ready.order
-    # there the policy has left already
-    at_reference = objective.at_reference if ready.reference_kind != "base" else None
+    # a policy that has left its reference already does not begin at the objective's value there
+    starts = ready.learner.reference is None or ready.learner.reference.starts_as_policy
+    at_reference = objective.at_reference if starts else None
     return Facts(
         objective.name,
         objective.options,
         ready.steps,
-        len(ready.rows.trees),
+        ready.source.size,
         order.batch_size,
         order.batches_per_epoch,
         ready.peak,
         ready.tie_width,
         at_reference,
         ready.config.train.max_grad_norm,
-        ready.source is not None,
+        ready.source.draws,
     )
 
 
@@ -66,20 +67,12 @@ def explain_flag(ready: PreparedRun, step: int, finding: Finding) -> Finding:
     """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows
     are no pairs.
     """
-    if (
-        finding.check != PREFIX + "chosen-falling"
-        or ready.learner.kind != "pairs"
-        or ready.source is not None
-    ):
+    if finding.check != PREFIX + "chosen-falling":
         return finding
-    trees: list[Tree] = []
-    for index in range(step - 1, -1, -1):
-        trees += ready.batch_trees(index)
-        if len(trees) >= PAIRS_LOOKED_AT or index == 0:
-            break
-    return replace(
-        finding, evidence={**finding.evidence, **similar_pairs(ready, trees[:PAIRS_LOOKED_AT])}
-    )
+    trees = ready.source.pairs_before(step, PAIRS_LOOKED_AT)
+    if not trees:
+        return finding
+    return replace(finding, evidence={**finding.evidence, **similar_pairs(ready, trees)})
 
 
 @torch.no_grad()
@@ -106,7 +99,7 @@ def similar_pairs(ready: PreparedRun, trees: Sequence[Tree]) -> dict:
     return out | {
         "pairs": [
             {
-                "at": ready.rows.origin(trees[i]),
+                "at": ready.source.origin(trees[i]),
                 "ches": scores[i].item(),
                 "overlap": overlap(trees[i]),
             }

@@ -11,7 +11,7 @@ import torch
 
 from accord.config.schema import Config
 from accord.distributed.world import ALONE, World, join_world
-from accord.engine import memory
+from accord.engine.release import release
 from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
@@ -35,7 +35,7 @@ from accord.training.loop import train
 from accord.training.prepared import PreparedRun
 from accord.training.progress import Progress, Run
 from accord.training.resume_check import Candidates
-from accord.training.setup.offline import prepare
+from accord.training.setup.prepare import prepare
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 # Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving
@@ -130,8 +130,7 @@ def _begin(
     try:
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
-            if ready.source is None:  # prompts have no answers to audit
-                world.on_first(lambda: audited.write_audit(ready, folder))
+            ready = replace(ready, findings=(*ready.findings, *_audit(ready, folder, world)))
         world.on_first(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
         )
@@ -141,6 +140,13 @@ def _begin(
     world.on_first(lambda: folder.accept(ready.findings))
     announce_run(ready, folder, display)
     return _finish(Run(ready, folder, display, stop), command)
+
+
+def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:
+    """What the audit says of the training rows; nothing of prompts without answers."""
+    found: list[Finding] = []
+    world.on_first(lambda: found.extend(audited.write_audit(ready, folder)))
+    return found
 
 
 def _go_on(
@@ -162,8 +168,7 @@ def _go_on(
         display.line(f"! {problem}; the weights do not depend on it")
     display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")
     if progress.micro_tokens is not None:
-        budget = min(progress.micro_tokens, ready.learner.micro_tokens)
-        ready.learner = replace(ready.learner, micro_tokens=budget)
+        ready.learner.budget.tokens = min(progress.micro_tokens, ready.learner.micro_tokens)
     return _finish(Run(ready, folder, display, stop, progress, first_step=saved.step), command)
 
 
@@ -244,13 +249,9 @@ def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> Non
     for finding in (f for f in ready.findings if f not in quiet):
         display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     display.line(f"  objective: {objective.name}; {objective.convention}")
-    what = (
-        objective.rows
-        if ready.source is None
-        else f"prompts, {ready.config.rollout_settings.num_generations} answers each"
-    )
     display.line(
-        f"  {len(ready.rows.trees):,} {what}, {ready.steps:,} updates of {ready.order.batch_size}"
+        f"  {ready.source.describe(objective.rows)}, {ready.steps:,} updates of"
+        f" {ready.order.batch_size}"
         f" rows, peak learning rate {ready.peak:g}; run in {folder.path}"
     )
 
@@ -269,7 +270,7 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
         progress.before,
         said["after"],
         progress.best_step,
-        ready.findings,
+        list(ready.findings),
     )
 
 
@@ -278,19 +279,15 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     metrics.
     """
     ready, folder = run.ready, run.folder
-    saved = folder.path / ("adapter" if model.peft is not None else "final")
+    saved = folder.path / model.saved_as
     with files.writing(saved), _restartable(run.stop, folder):
         staging = files.staged(saved)
         export.save(model, staging, ready.optimizer.masters.masters)
-        memory.release()  # a second model is loaded now, beside the first
+        release()  # a second model is loaded now, beside the first
         apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps
-    # a sharded pass takes every rank
-    if (
-        not ready.world.sharded
-        and ready.learner.objective.needs == "logps"
-        and ready.source is None
-    ):
+    # a sharded pass takes every rank; scores have no tokens to show
+    if not ready.world.sharded and ready.learner.objective.answers:
         pairs.write_pairs(ready, folder, ended)
     after: dict = next(
         (
@@ -317,15 +314,9 @@ def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
 
     A reward model gives one number a sequence, so it takes more of them to have a spread.
     """
-    if ready.source is not None:
-        return [ids[:64] for ids in ready.prompts.trees[:3]]
-    if ready.learner.objective.needs == "scores":
-        return [
-            (*tree.prompt, *completion)
-            for tree in ready.file_rows.trees[:8]
-            for completion in tree.completions
-        ]
-    return [(*tree.prompt, *tree.completions[0])[:64] for tree in ready.file_rows.trees[:3]]
+    if ready.learner.objective.answers:
+        return [ids[:64] for ids in ready.source.conversations(3)]
+    return ready.source.conversations(16)
 
 
 def _room(ready: PreparedRun, checkpoints: int) -> int:

@@ -40,6 +40,8 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
     """Write and mark the checkpoint, and let old ones go; its path."""
     ready, progress = run.ready, run.progress
     run.folder.flush()
+    if ready.learner.micro_tokens < run.planned_tokens:
+        progress.micro_tokens = ready.learner.micro_tokens
     state = progress.state(ready.identity(), run.folder.lines)
     path = checkpoint.save(run.folder.checkpoints, progress.step, tensors, state)
     if progress.best_step == progress.step:
@@ -60,7 +62,7 @@ def save_after_lost_rank(run: Run) -> str:
         return (
             f"The newest checkpoint is {newest}." if newest else "No checkpoint had been written."
         )
-    run.ready.learner = replace(run.ready.learner, world=world.remains())
+    run.ready = replace(run.ready, learner=replace(run.ready.learner, world=world.remains()))
     return f"Saved {save(run)}."
 
 
@@ -70,7 +72,7 @@ def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged
     ready.optimizer.masters.zero_grad()
     path = save(run)
     rows = [
-        {"at": ready.rows.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
+        {"at": ready.source.origin(tree), "row": tree.row, "tokens": tree.tokens} for tree in trees
     ]
     record = {
         "step": run.progress.step,
@@ -80,7 +82,7 @@ def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged
         "learning_rate": ready.optimizer.rate(run.progress.step),
     }
     ready.world.on_first(lambda: write_json(run.folder.path / "diverged.json", record))
-    first = ", ".join(ready.rows.origin(tree) for tree in trees[:3])
+    first = ", ".join(ready.source.origin(tree) for tree in trees[:3])
     stopped = Diverged(
         f"{error}\nStopped before the weights were touched; the last good ones are in {path}.\nThe"
         f" batch ({len(rows)} rows, first {first}) and its numbers are in"

@@ -24,6 +24,7 @@ import psutil
 import torch
 
 from accord.config.schema import TrainConfig
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext, accumulate, make_batch, row_losses
 from accord.environment import variables
@@ -447,14 +448,16 @@ def _learner(
         train_all_weights(model)
     objective = resolve(patient.objective)
     forward = choose(model, some_trees(objective.rows), "auto")
-    learner = UpdateContext(forward, objective, _reference(objective.reference, forward), 64, 0)
+    learner = UpdateContext(
+        forward, objective, _reference(objective.reference, forward), MicroBudget(64), 0
+    )
     return learner, Optimizer(model.trainable(), TrainConfig(), 1e-3, 10)
 
 
 def _reference(needed: bool, forward: Forward):
     if not needed:
         return None
-    return AdaptersOff(forward) if forward.model.peft is not None else Frozen.copy_of(forward)
+    return AdaptersOff(forward) if forward.model.has_adapters else Frozen.copy_of(forward)
 
 
 def _trained(

@@ -116,13 +116,13 @@ def policy_gradient(network: PreTrainedModel, device: torch.device, dtype: torch
     model = tiny.model_of(network, device, dtype)
     add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)
     learner, optimizer, source = _run(model)
-    first = source.batch(0, fresh=True)
+    first = source.drawn_batch(0, fresh=True)
     found = prove_sampled(learner, optimizer, first)
     if bad := [finding for finding in found if finding.refused]:
         says = "; ".join(f"{finding.check}: {finding.says}" for finding in bad)
         return Finding("", "refused", says, {f.check: f.evidence for f in bad}, bad[0].remedy)
     before = {name: master.clone() for name, master in optimizer.masters.masters.items()}
-    batch = make_batch(learner, 0, source.trees(0))
+    batch = make_batch(learner, 0, source.batch(0))
     records = accumulate(learner, batch, optimizer.masters)
     norm = optimizer.grad_norm()
     optimizer.update(0, norm)
@@ -135,7 +135,7 @@ def policy_gradient(network: PreTrainedModel, device: torch.device, dtype: torch
             "no weight moved" if finite else "loss, gradient or weights are not finite"
         )
         return Finding("", "refused", says, {"norm": norm.item()}, "report this with your versions")
-    then = on_policy(source.batch(1, fresh=True).figures["rollouts/sampler_gap"], learner)
+    then = on_policy(source.drawn_batch(1, fresh=True).figures["rollouts/sampler_gap"], learner)
     if then.refused:
         return Finding("", "refused", f"after one update {then.says}", then.evidence, then.remedy)
     says = (
@@ -172,7 +172,7 @@ def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]
             learner.forward,
             learner.objective,
             tiny.reference_of(learner.forward),
-            learner.micro_tokens,
+            learner.budget,
             learner.seed,
         )
     source = RolloutSource(
@@ -180,6 +180,7 @@ def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]
         prompts,
         Order(len(ids), len(ids), 0),
         Weighted([(PerAnswer("number", _number), 1.0)]),
+        None,
         learner,
         optimizer.masters.masters,
         SilentDisplay(),

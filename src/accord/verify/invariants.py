@@ -68,7 +68,6 @@ if TYPE_CHECKING:
     from accord.training.prepared import PreparedRun
 
 EVERY = 10  # updates between two looks at the probe rows
-FIXED = ("frozen", "adapter_off", "cached", "base")  # references that stay where they are
 # nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a
 # GPU
 DRIFT = 1e-5
@@ -98,19 +97,25 @@ class InvariantChecks:
     def __post_init__(self) -> None:
         ready = self.ready
         self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
-        if isinstance(ready.learner.reference, Moving):
-            self.follower = ReferenceProbe(ready.learner.reference, ready.optimizer.masters)
+        reference = ready.learner.reference
+        if isinstance(reference, Moving):  # the one that has a recipe to hold it to
+            self.follower = ReferenceProbe(reference, ready.optimizer.masters)
         self.still = dict(_still(ready))
         self.probe = sorted(
             ready.batch_trees(self.first if self.first < ready.steps else 0), key=lambda t: t.tokens
         )[:2]
-        if ready.reference_kind in FIXED:
+        if reference is not None and not reference.moves:
             self.known = ready.learner.reference_logps(self.probe)
 
     @property
     def _bounds(self) -> Bounds:
         """What rounding may account for, as measured when the path was chosen."""
         return self.ready.learner.forward.bounds
+
+    @property
+    def _starts_as_policy(self) -> bool:
+        reference = self.ready.learner.reference
+        return reference is not None and reference.starts_as_policy
 
     def following(self, update: int) -> bool:
         """Whether single weights are followed through this update, counted from 0."""
@@ -123,14 +128,9 @@ class InvariantChecks:
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
         """The batch and its losses; called with the gradient complete and no weight moved."""
         ready, step = self.ready, batch.index
-        if ready.source is not None or step % ready.order.batches_per_epoch == 0:
+        if ready.source.begins_round(step):
             self.seen = set()
-        own = ready.source is not None  # answers have no order but that of their batch
-        expected = (
-            ready.batch_trees(step)
-            if own
-            else [ready.file_rows.trees[row] for row in ready.order.batch(step)]
-        )
+        expected = ready.source.expected(step)
         objective = ready.learner.objective
         found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(
             objective, batch.trees, records
@@ -150,7 +150,7 @@ class InvariantChecks:
             step == 0
             and not found
             and self.known is not None
-            and ready.reference_kind != "base"
+            and self._starts_as_policy
             and not _drops(ready)
         ):
             found = untouched(batch.trees, records, self._bounds, "in the first batch")
@@ -207,7 +207,7 @@ class InvariantChecks:
         """In the first update of a batch of answers the policy is the one that drew them: every
         ratio is 1.
         """
-        if not self.ready.rollout_source.fresh(batch.index) or _drops(self.ready):
+        if not self.ready.source.is_fresh(batch.index) or _drops(self.ready):
             return []
         gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
         if gap <= self._bounds.answer:
@@ -356,12 +356,11 @@ class InvariantChecks:
         ]
         return torch.cat(values)
 
-    def evaluated(self, records: Records, step: int) -> list[Finding]:
+    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
         """Before the first update, the held-out rows too have log-ratios of 0."""
-        held_out = self.ready.held_out
-        if step or self.known is None or held_out is None:
+        if step or self.known is None or not self._starts_as_policy:
             return []
-        return untouched(held_out.trees, records, self._bounds, "on the held-out rows")
+        return untouched(held_out, records, self._bounds, "on the held-out rows")
 
     def saved(self, path: str | Path) -> list[Finding]:
         """The first checkpoint of this process, read back: every tensor of the run's state, bit for
@@ -392,11 +391,16 @@ class NoInvariantChecks:
     def evaluation(self, findings: list[Finding]) -> Iterator[None]:
         yield
 
-    def evaluated(self, records: Records, step: int) -> list[Finding]:
+    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
         return []
 
     def saved(self, path: str | Path) -> list[Finding]:
         return []
+
+
+def choose_checks(ready: PreparedRun, step: int) -> InvariantChecks | NoInvariantChecks:
+    """The checks of a run that goes on from some step."""
+    return NoInvariantChecks() if ready.world.sharded else InvariantChecks(ready, step)
 
 
 def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
@@ -431,7 +435,7 @@ def _drops(ready: PreparedRun) -> bool:
 def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
     """A few coordinates of every parameter that neither trains nor follows what does."""
     reference = ready.learner.reference
-    following = reference.copy.working.values() if isinstance(reference, Moving) else ()
+    following = reference.following() if reference is not None else []
     moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}
     for name, parameter in ready.model.root.named_parameters():
         if id(parameter) not in moves and parameter.numel():

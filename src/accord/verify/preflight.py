@@ -33,7 +33,6 @@ from accord.engine.step import (
     whole_batch_context,
 )
 from accord.forward.layout import pack
-from accord.forward.reference import Base
 from accord.forward.rows import as_rows
 from accord.forward.scores import score_completions
 from accord.models.language import CRITIC, TRAINED, LanguageModel
@@ -76,9 +75,9 @@ def prove(
         *proofs_of_any(learner, batch.trees),
     ]
     if learner.reference is not None:
-        apart = isinstance(learner.reference, Base)
+        starts = learner.reference.starts_as_policy
         findings.append(
-            _against_base(learner, batch) if apart else _at_reference(learner, batch, exact)
+            _at_reference(learner, batch, exact) if starts else _against_base(learner, batch)
         )
     if not any(finding.refused for finding in findings):
         findings.append(_split_of_losses(learner, batch))
@@ -143,7 +142,7 @@ def _trainable(learner: UpdateContext) -> Finding:
         return Finding("step0.trainable", "refused", "nothing is trainable", evidence)
     # a value head is no part of what the reference computes
     own = [n for n in names if not n.startswith(CRITIC)]
-    stray = [n for n in own if model.peft is not None and not (f".{TRAINED}" in n and "lora_" in n)]
+    stray = [n for n in own if model.has_adapters and not (f".{TRAINED}" in n and "lora_" in n)]
     if stray and learner.reference is not None:
         says = (
             f"{len(stray)} trainable tensors are no adapters ({', '.join(stray[:3])}): the"
@@ -161,7 +160,7 @@ def _trainable(learner: UpdateContext) -> Finding:
             evidence,
             "tie them, or say tie_word_embeddings: false in config.json",
         )
-    kind = "adapters" if model.peft is not None else "all weights"
+    kind = "adapters" if model.has_adapters else "all weights"
     says = (
         f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters"
         f" ({count / total:.2%}), float32 masters"
@@ -385,7 +384,7 @@ def noise_floor(
         rounds.
     """
 
-    equal = learner.reference is not None and not isinstance(learner.reference, Base)
+    equal = learner.reference is not None and learner.reference.starts_as_policy
     together = _floor_of(learner, [[*trees, *neighbours]], len(trees))
     alone = _floor_of(learner, [[tree] for tree in trees], len(trees))
     width = (together.margins - alone.margins).abs().max().item()

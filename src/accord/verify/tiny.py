@@ -10,6 +10,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.config.schema import TrainConfig
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.forward.choose import Forward, choose
@@ -65,10 +66,10 @@ def learner_of(
     """What a step of this objective needs. Which weights train has been chosen already."""
     forward = choose(model, probe, "auto")
     reference = reference_of(forward) if objective.reference else None
-    learner = UpdateContext(forward, objective, reference, MICRO_TOKENS, 0)
+    learner = UpdateContext(forward, objective, reference, MicroBudget(MICRO_TOKENS), 0)
     return learner, Optimizer(model.trainable(), TrainConfig(warmup=0.0), peak, STEPS)
 
 
 def reference_of(forward: Forward) -> AdaptersOff | Frozen:
     """The model before anything was trained."""
-    return AdaptersOff(forward) if forward.model.peft is not None else Frozen.copy_of(forward)
+    return AdaptersOff(forward) if forward.model.has_adapters else Frozen.copy_of(forward)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.campaign.compare.contenders import Cell
-from accord.engine.memory import release
+from accord.engine.release import release
 from accord.runs.display import CellDisplay, Display
 from accord.runs.files import read_json, write_json, writing
 from accord.runs.folder import REFUSED, RunFolder

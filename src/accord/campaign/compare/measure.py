@@ -23,7 +23,7 @@ from accord.assess.opened import open_start_of, still_inside
 from accord.campaign.compare.contenders import Cell
 from accord.config.schema import Config
 from accord.data.templates import make_template
-from accord.engine.memory import release
+from accord.engine.release import release
 from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches

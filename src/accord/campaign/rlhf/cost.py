@@ -101,7 +101,7 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
     trained = adapters[TRAINED] or network
     kind = _reference_kind(config)
     # a whole network of its own
-    second = kind == "frozen" or (kind == "moving" and model.peft is None)
+    second = kind == "frozen" or (kind == "moving" and not model.has_adapters)
     beside = adapters[REFERENCE] if kind in ("adapter_off", "moving") else 0
     out = {"policy": network + adapters[TRAINED], "reference": network if second else beside}
     if isinstance(objective, BoundPolicy) and objective.critic:

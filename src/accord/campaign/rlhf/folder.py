@@ -20,7 +20,7 @@ from pathlib import Path
 
 import psutil
 
-from accord.engine.memory import release
+from accord.engine.release import release
 from accord.runs.display import Display
 from accord.runs.files import STAGING, recover, write_json, writing
 from accord.runs.folder import RunFolder

@@ -118,7 +118,7 @@ def kl_start(opened: OpenModel, config: Config) -> KLReference:
     more.
     """
     policy = Forward(opened.model, "padded", "", 0.0)
-    if opened.model.peft is None or config.model.adapter is not None:
+    if not opened.model.has_adapters or config.model.adapter is not None:
         return KLReference(Forward(open_start_of(config).model, "padded", "", 0.0), nullcontext)
     if opened.model.has_reference_adapter:
         forget_reference_adapter(opened.model)

@@ -38,6 +38,7 @@ from accord.campaign.rlhf.stages import (
 from accord.campaign.rlhf.terms import fingerprints
 from accord.config.schema import Config
 from accord.data.containers import locate
+from accord.data.order import draw_rows
 from accord.data.prompts import read_prompts
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
@@ -47,7 +48,6 @@ from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
-from accord.training.setup.rows import draw_rows
 from accord.types import UsageError
 
 RECORD, MEASURED, START = "rlhf.json", "measured", "start"

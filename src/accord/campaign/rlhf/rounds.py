@@ -35,6 +35,7 @@ from accord.campaign.rlhf.stages import (
 )
 from accord.campaign.rlhf.terms import Terms, kind_of, plan_for, size_of
 from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
+from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
 from accord.evaluate.probe import KLReference
@@ -43,7 +44,6 @@ from accord.rollouts.pairing import Pairing
 from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
-from accord.training.setup.rows import draw_rows
 from accord.types import DataError
 
 ROUNDS = "rounds.json"

@@ -8,13 +8,14 @@ from dataclasses import replace
 from accord.config.schema import Config
 from accord.data.templates import Template, make_template
 from accord.distributed.world import ALONE, World, take_device
+from accord.engine.optimizer import Optimizer
+from accord.engine.step import UpdateContext
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
 from accord.runs.signals import Stop
 from accord.runs.trackers import require
-from accord.training.prepared import PreparedRun
 from accord.types import Finding, Refused, Tree
 from accord.verify.preflight import noise_floor, prove
 
@@ -52,33 +53,39 @@ def positions_of(model: LanguageModel) -> int | None:
     return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
-def measure_ties(ready: PreparedRun, first: Sequence[Tree]) -> None:
+def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, Finding]:
     """How far rounding alone moves a margin, on some rows: the width of a tie, the first rank's for
     all.
     """
-    floor = noise_floor(ready.learner, first[:COMPARED], first[COMPARED:])
-    ready.tie_width = ready.world.on_first(lambda: floor.evidence["reward_margin"])
-    ready.findings.append(floor)
+    floor = noise_floor(learner, rows[:COMPARED], rows[COMPARED:])
+    return learner.world.on_first(lambda: floor.evidence["reward_margin"]), floor
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
     """A peak learning rate to start from."""
     width = model.network.config.get_text_config().hidden_size
-    return objective.suggested_rate(width, adapters=model.peft is not None)
+    return objective.suggested_rate(width, adapters=model.has_adapters)
 
 
-def prove_rows(ready: PreparedRun, rows: Sequence[Tree], display: Display) -> None:
+def prove_rows(
+    config: Config,
+    learner: UpdateContext,
+    optimizer: Optimizer,
+    reference_kind: str,
+    rows: Sequence[Tree],
+    display: Display,
+) -> list[Finding]:
     """The proofs on some rows; refuses with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
-    lora = ready.config.model.lora
+    lora = config.model.lora
     # What fills a cache from the policy itself moves with it: that pass is over before the first
     # update.
-    fixed = ready.model.peft is not None or ready.reference_kind != "cached"
-    alone, exact = replace(ready.learner, world=ALONE), not (lora is not None and lora.dora)
-    whole = not ready.world.sharded
-    proofs = prove(alone, ready.optimizer, rows, exact=exact, fixed=fixed, whole=whole)
-    ready.findings += proofs
+    fixed = learner.forward.model.has_adapters or reference_kind != "cached"
+    alone, exact = replace(learner, world=ALONE), not (lora is not None and lora.dora)
+    whole = not learner.world.sharded
+    proofs = prove(alone, optimizer, rows, exact=exact, fixed=fixed, whole=whole)
     require_accepted(proofs, Refused)
+    return proofs
 
 
 def require_accepted(found: Sequence[Finding], error: type[Exception]) -> None:

@@ -18,10 +18,12 @@ from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward, choose, looks_nearby
+from accord.forward.reference import full_key
 from accord.forward.sharded import choose_parallel, shard
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
@@ -32,8 +34,9 @@ from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
 from accord.runs.identity import require_one_run
-from accord.runs.ranks import shares_of
+from accord.runs.ranks import share_findings
 from accord.runs.signals import Stop
+from accord.training.file_source import FileSource
 from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
@@ -46,7 +49,12 @@ from accord.training.setup.common import (
     suggested_rate,
     template_of,
 )
-from accord.training.setup.references import cached_reference, choose_reference, live_reference
+from accord.training.setup.references import (
+    cached_reference,
+    choose_reference,
+    live_reference,
+    needed_trees,
+)
 from accord.training.setup.reward_models import padding_findings, require_whole, take_margins
 from accord.training.setup.rows import (
     held_out_of,
@@ -69,7 +77,7 @@ SHARDED = Finding(
 )
 
 
-def prepare(
+def prepare_offline(
     config: Config,
     display: Display,
     stop: Stop,
@@ -80,29 +88,8 @@ def prepare(
     world: World = ALONE,
 ) -> PreparedRun:
     """Load, check and prove everything; a dry run leaves out the pass that fills the reference
-    cache.
-
-    Args:
-      folder: where the run's own copy of cached reference log-probs lies.
-      account_rows: write there what became of the rows, before anything is refused.
-      world: the ranks that train; each loads, checks and proves for itself, and they must come to
-        the same.
-
-    Raises:
-      UsageError, DataError, Refused: in words, with the remedy.
+    cache. See `prepare`.
     """
-    if config.rollouts is not None:
-        from accord.training.setup.rollouts import prepare_rollouts  # built of what stands below
-
-        return prepare_rollouts(
-            config,
-            display,
-            stop,
-            folder=folder if account_rows else None,
-            records=folder,
-            dry_run=dry_run,
-            world=world,
-        )
     objective = resolve_objective(config)
     model = load_model(config, display, stop, world)
     template, rows, held_out_rows = _read(
@@ -116,58 +103,66 @@ def prepare(
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan_order(config, rows.trees)
+    held_out = held_out_of(config, held_out_rows, objective)
+    source = FileSource(rows, order, held_out_rows, held_out)
     kind, why = choose_reference(
         config.reference,
         objective,
-        adapters=model.peft is not None,
+        adapters=model.has_adapters,
         repeats=steps > order.batches_per_epoch,
         incoming=config.model.adapter is not None,
     )
-    sharded = choose_parallel(config.train.parallel, world, adapters=model.peft is not None)
+    sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
     require_whole(objective, sharded)
     require_movement(config.moving, steps, sharded=sharded)
-    found.append(Finding("reference", "ok", why))
     learner = _learner(config, objective, forward, kind, world, sharded)
-    world = learner.world
-    found += [SHARDED] if sharded else []
     peak = config.train.learning_rate or suggested_rate(objective, model)
+    optimizer = Optimizer(model.trainable(), config.train, peak, steps)
+    asked = _sample_prompts(config, learner, template, held_out_rows)
+    world = learner.world
+    world.agree(stop.poll)
+    found += [Finding("reference", "ok", why), *([SHARDED] if sharded else [])]
+    found += share_findings(world, source.batch(0), order.batch_size)
+    _require_batches(learner, source, steps)
+    found += _prove(config, learner, optimizer, kind, source, display)
+    tokenizer = fingerprint.tokenizer(model.tokenizer)
+    if kind == "cached" and not dry_run:
+        key = full_key(
+            weights=weights,
+            tokenizer=tokenizer,
+            template=f"{template.kind} {config.data.template}",
+            dtype=str(model.dtype),
+            path=forward.path,
+        )
+        needed = needed_trees(learner, source, steps)
+        own = folder.reference if folder is not None else None
+        cache, finding = cached_reference(
+            learner, key, needed, display, stop, seed=config.train.seed, own=own
+        )
+        learner = replace(learner, reference=cache)
+        found.append(finding)
+    width, floor = measure_ties(learner, _first_rows(source, steps))
+    batches = source.largest(steps)
+    memory = fit_into_memory(config.train, learner, optimizer.masters.count, batches)
     ready = PreparedRun(
         config,
         model,
         template,
-        rows,
-        held_out_rows,
-        held_out_of(config, held_out_rows, objective),
-        order,
+        source,
         steps,
         peak,
         learner,
-        Optimizer(model.trainable(), config.train, peak, steps),
+        optimizer,
         kind,
         weights,
-        fingerprint.tokenizer(model.tokenizer),
-        found,
+        tokenizer,
+        (*found, floor, memory),
+        width,
+        tuple(asked),
     )
-    ready.asked = _asked(ready)
-    world.agree(stop.poll)
-    ready.findings += shares_of(ready)
-    _require_batches(ready)
-    _prove(ready, display)
-    if kind == "cached" and not dry_run:
-        _fill_reference(ready, display, stop, folder)
-    _measure_ties(ready)
-    ready.learner = replace(ready.learner, micro_tokens=fit_into_memory(ready))
     require_accepted(ready.findings, Refused)
     require_one_run(world, ready.identity())
     return ready
-
-
-def _fill_reference(
-    ready: PreparedRun, display: Display, stop: Stop, folder: RunFolder | None
-) -> None:
-    """The pass that fills the reference cache, of which the run keeps a copy of its own."""
-    own = folder.reference if folder is not None else None
-    ready.learner = replace(ready.learner, reference=cached_reference(ready, display, stop, own))
 
 
 def _read(
@@ -188,16 +183,15 @@ def _read(
     return template, rows, held_out_rows
 
 
-def _asked(ready: PreparedRun) -> list[SamplePrompt]:
+def _sample_prompts(
+    config: Config, learner: UpdateContext, template: Template, held_out: Rows | None
+) -> list[SamplePrompt]:
     """What samples answer: token by token, by the first rank, which needs the weights whole; a
     reward model answers nothing.
     """
-    learner = ready.learner
-    if learner.world.sharded or learner.objective.needs != "logps":
+    if learner.world.sharded or not learner.objective.answers:
         return []
-    return choose_sample_prompts(
-        ready.config, ready.template, ready.held_out_rows, positions_of(ready.model)
-    )
+    return choose_sample_prompts(config, template, held_out, positions_of(learner.forward.model))
 
 
 def _learner(
@@ -215,9 +209,8 @@ def _learner(
     if sharded:
         forward, world = shard(forward, world)
         reference = reference if kind == "frozen" else live_reference(kind, forward)
-    return UpdateContext(
-        forward, objective, reference, config.train.micro_tokens, config.train.seed, world
-    )
+    budget = MicroBudget(config.train.micro_tokens)
+    return UpdateContext(forward, objective, reference, budget, config.train.seed, world)
 
 
 def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
@@ -228,20 +221,19 @@ def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
 
 
-def _require_batches(ready: PreparedRun) -> None:
+def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> None:
     """Make every batch whose rows depend on each other: one of a single prompt would stop the run
     in its middle.
     """
-    if ready.learner.objective.context is not None:
-        for index in range(ready.steps):
-            make_batch(ready.learner, index, ready.batch_trees(index))
+    if learner.objective.context is not None:
+        for index in range(steps):
+            make_batch(learner, index, source.batch(index))
 
 
-def _measure_ties(ready: PreparedRun) -> None:
-    """The width of a tie, on the run's first rows."""
-    batches = (ready.batch_trees(index) for index in range(min(ready.steps, NEIGHBOURS)))
-    first = list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
-    measure_ties(ready, first)
+def _first_rows(source: FileSource, steps: int) -> list[Tree]:
+    """The run's first rows, each once."""
+    batches = (source.batch(index) for index in range(min(steps, NEIGHBOURS)))
+    return list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
 
 
 def plan_order(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
@@ -359,11 +351,20 @@ def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
     ]
 
 
-def _prove(ready: PreparedRun, display: Display) -> None:
+def _prove(
+    config: Config,
+    learner: UpdateContext,
+    optimizer: Optimizer,
+    kind: str,
+    source: FileSource,
+    display: Display,
+) -> list[Finding]:
     """The proofs on rows of the first batch, the shortest of them: proofs hold whole logits, and
     take turns.
     """
-    rows = ready.file_rows.trees
-    prove_rows(ready, [*ready.batch_trees(0), *rows[:64]], display)
-    ready.findings.append(order := order_finding(ready.order, rows))
+    rows = source.rows.trees
+    shown = [*source.batch(0), *rows[:64]]
+    found = prove_rows(config, learner, optimizer, kind, shown, display)
+    found.append(order := order_finding(source.order, rows))
     require_accepted([order], Refused)
+    return found

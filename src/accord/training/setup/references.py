@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from accord.config.schema import MovingConfig
+from accord.engine.batch_source import BatchSource
 from accord.engine.moving_reference import Moving
-from accord.engine.step import make_batch
+from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward
-from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference, full_key
+from accord.forward.reference import AdaptersOff, Base, Cached, Frozen, Reference
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
 from accord.runs.files import writing
 from accord.runs.signals import Stop
-from accord.types import Tree, UsageError
-
-if TYPE_CHECKING:
-    from accord.training.prepared import PreparedRun
+from accord.types import Finding, Tree, UsageError
 
 
 def choose_reference(
@@ -111,7 +109,7 @@ def live_reference(
         return Moving.of(forward, moving)
     if kind == "base":
         return Base(forward)
-    if forward.model.peft is not None and kind in ("adapter_off", "cached"):
+    if forward.model.has_adapters and kind in ("adapter_off", "cached"):
         return AdaptersOff(forward)
     if kind == "cached":
         # the policy itself: only until the first update, which is when the cache is filled
@@ -120,24 +118,27 @@ def live_reference(
 
 
 def cached_reference(
-    ready: PreparedRun, display: Display, stop: Stop, own: Path | None = None
-) -> Cached:
+    learner: UpdateContext,
+    key: str,
+    needed: Sequence[Tree],
+    display: Display,
+    stop: Stop,
+    *,
+    seed: int,
+    own: Path | None = None,
+) -> tuple[Cached, Finding]:
     """The cache of this reference, filled for the rows that the run will see, eight of them
-    recomputed.
+    recomputed, and what that showed.
 
     Args:
+      key: of all that the numbers depend on, see `full_key`.
+      needed: every tree whose log-probs the run will ask for.
+      seed: which rows are recomputed.
       own: the run's own copy of what it needs of the cache; written where there is none.
     """
-    learner, model, live = ready.learner, ready.model, ready.learner.reference
+    live = learner.reference
     assert live is not None, "a cache is filled from a reference that computes"
-    key = full_key(
-        weights=ready.weights,
-        tokenizer=ready.tokenizer,
-        template=f"{ready.template.kind} {ready.config.data.template}",
-        dtype=str(model.dtype),
-        path=learner.forward.path,
-    )
-    cache = Cached.under(key, model.device)
+    cache = Cached.under(key, learner.forward.model.device)
     for problem in cache.load() if learner.world.first else ():
         display.line(f"reference cache: {problem}")
     if own is not None and learner.world.first and own.exists() and (problem := cache.recall(own)):
@@ -145,7 +146,6 @@ def cached_reference(
             f"! {own.name}: {problem}; taken from the cache or computed again, which may round"
             " otherwise"
         )
-    needed = needed_trees(ready)
 
     def progress(done: int, total: int) -> None:
         stop.poll()
@@ -159,41 +159,25 @@ def cached_reference(
         display.line(
             f"! reference cache: {cache.unkept}; its log-probs are kept for this run alone"
         )
-    allowed = learner.forward.bounds.answer
-    finding = cache.recheck(live, needed, ready.config.train.seed, allowed)
+    finding = cache.recheck(live, needed, seed, learner.forward.bounds.answer)
     says = f"{finding.says}; {computed:,} of {len(needed):,} computed now, the others were on disk"
-    ready.findings.append(
-        replace(
-            finding,
-            says=says,
-            evidence={**finding.evidence, "computed": computed, "needed": len(needed)},
-        )
-    )
-    return cache
+    evidence = {**finding.evidence, "computed": computed, "needed": len(needed)}
+    return cache, replace(finding, says=says, evidence=evidence)
 
 
-def _keep(cache: Cached, own: Path, trees: list[Tree]) -> None:
+def _keep(cache: Cached, own: Path, trees: Sequence[Tree]) -> None:
     with writing(own.parent):
         cache.keep(own, trees)
 
 
-def needed_trees(ready: PreparedRun) -> list[Tree]:
+def needed_trees(learner: UpdateContext, source: BatchSource, steps: int) -> list[Tree]:
     """Every tree whose reference log-probs the run will ask for, each once."""
     wanted: dict[tuple, Tree] = {}
-    updates = (
-        range(min(ready.steps, ready.order.batches_per_epoch))
-        if not _coupled(ready)
-        else range(ready.steps)
-    )
-    batches = [make_batch(ready.learner, index, ready.batch_trees(index)) for index in updates]
-    held_out = (
-        ready.held_out.all_trees(ready.learner.objective) if ready.held_out is not None else []
-    )
+    # mismatched rows differ from epoch to epoch
+    coupled = learner.objective.context is not None
+    updates = range(steps if coupled else min(steps, source.order.batches_per_epoch))
+    batches = [make_batch(learner, index, source.batch(index)) for index in updates]
+    held_out = source.reference_trees(learner.objective)
     for tree in (*(t for batch in batches for t in (*batch.trees, *batch.mismatched)), *held_out):
         wanted.setdefault((tree.prompt, tree.completions), tree)
     return list(wanted.values())
-
-
-def _coupled(ready: PreparedRun) -> bool:
-    """Whether mismatched rows, which differ from epoch to epoch, are needed as well."""
-    return ready.learner.objective.context is not None

@@ -7,13 +7,12 @@ place of rows.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.templates import Template
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
@@ -25,6 +24,7 @@ from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import load_rewards
+from accord.rewards.reward import Weighted
 from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
 from accord.rollouts.source import RolloutSource
 from accord.runs.display import Display
@@ -66,25 +66,20 @@ def prepare_rollouts(
     display: Display,
     stop: Stop,
     *,
-    folder: RunFolder | None,
-    records: RunFolder | None,
-    dry_run: bool,
+    folder: RunFolder | None = None,
+    account_rows: bool = True,
+    dry_run: bool = False,
     world: World = ALONE,
 ) -> PreparedRun:
-    """
-    Args:
-      folder: where the account of the prompts is written; None writes none.
-      records: where batches of answers lie; a dry run has none.
-
-    Raises:
-      UsageError, DataError, Refused: in words, with the remedy.
+    """As `prepare_offline`, with prompts in place of rows. A dry run keeps no batch of answers. See
+    `prepare`.
     """
     objective = resolve_objective(config)
     _require(config, objective, world)
     model = load_model(config, display, stop, world)
     template = template_of(config, model)
     prompts, held_out = _prompts(config, template, model, display)
-    if folder is not None:
+    if folder is not None and account_rows:
         folder.write_data(
             {"train": prompts.record()}
             | ({"held_out": held_out.record()} if held_out is not None else {})
@@ -104,32 +99,41 @@ def prepare_rollouts(
         forward,
         objective,
         live_reference(kind, forward, config.moving),
-        config.train.micro_tokens,
+        MicroBudget(config.train.micro_tokens),
         config.train.seed,
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
+    optimizer = Optimizer(model.trainable(), config.train, peak, steps)
+    asked = choose_sample_prompts(config, template, held_out, positions_of(model))
+    source = RolloutSource(
+        config,
+        prompts,
+        order,
+        *_rewards(config),
+        learner,
+        optimizer.masters.masters,
+        display,
+        stop,
+        None if dry_run or folder is None else folder.path,
+        held_out,
+    )
+    width, proofs = _prove(config, learner, optimizer, kind, source, display)
+    memory = fit_into_memory(config.train, learner, optimizer.masters.count, source.largest(steps))
     ready = PreparedRun(
         config,
         model,
         template,
-        prompts,
-        held_out,
-        None,
-        order,
+        source,
         steps,
         peak,
         learner,
-        Optimizer(model.trainable(), config.train, peak, steps),
+        optimizer,
         kind,
         weights,
         fingerprint.tokenizer(model.tokenizer),
-        found,
-    )
-    ready.asked = choose_sample_prompts(config, template, held_out, positions_of(model))
-    ready.source = source_of(ready, display, stop, None if dry_run or records is None else records)
-    _prove(ready, display)
-    ready.learner = ready.source.learner = replace(
-        ready.learner, micro_tokens=fit_into_memory(ready)
+        (*found, *proofs, memory),
+        width,
+        tuple(asked),
     )
     require_accepted(ready.findings, Refused)
     return ready
@@ -231,7 +235,7 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     """As for rows, but that nothing can be cached; a method without a reference has one to measure
     KL against.
     """
-    adapters = model.peft is not None
+    adapters = model.has_adapters
     if config.reference == "auto" and (not adapters or not objective.reference):
         kind = "adapter_off" if adapters else "frozen"
         what = (
@@ -253,40 +257,35 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     )
 
 
-def source_of(
-    ready: PreparedRun, display: Display, stop: Stop, folder: RunFolder | None
-) -> RolloutSource:
-    """Where the run's answers come from.
+def _rewards(config: Config) -> tuple[Weighted, Weighted | None]:
+    """What is trained on, and the second judgement of held-out answers.
 
     Raises:
       UsageError: a reward that is unknown, or an option of it that is.
     """
-    settings = ready.config.rollout_settings
+    settings = config.rollout_settings
     reward = load_rewards(settings.rewards, settings.reward_options)
     gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
-    return RolloutSource(
-        ready.config,
-        ready.prompts,
-        ready.order,
-        reward,
-        ready.learner,
-        ready.optimizer.masters.masters,
-        display,
-        stop,
-        folder.path if folder is not None else None,
-        ready.held_out_prompts,
-        gold,
-    )
+    return reward, gold
 
 
-def _prove(ready: PreparedRun, display: Display) -> None:
-    """Draw the first batch, and prove what can be proved on it."""
-    answers = ready.order.batch_size * ready.config.rollout_settings.num_generations
+def _prove(
+    config: Config,
+    learner: UpdateContext,
+    optimizer: Optimizer,
+    kind: str,
+    source: RolloutSource,
+    display: Display,
+) -> tuple[float, list[Finding]]:
+    """Draw the first batch, and prove what can be proved on it; the width of a tie, where answers
+    are paired.
+    """
+    answers = source.order.batch_size * config.rollout_settings.num_generations
     display.phase("rollouts", f"drawing the first {answers:,} answers")
-    first = ready.rollout_source.batch(0, fresh=True)
-    if isinstance(ready.learner.objective, BoundPolicy):
+    first = source.drawn_batch(0, fresh=True)
+    if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
-        ready.findings += prove_sampled(ready.learner, ready.optimizer, first)
-    else:
-        prove_rows(ready, first.trees, display)
-        measure_ties(ready, first.trees[:NEIGHBOURS])
+        return 0.0, prove_sampled(learner, optimizer, first)
+    proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
+    width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
+    return width, [*proofs, floor]

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from typing import overload
 
-import numpy as np
-
 from accord.config.schema import Config
 from accord.data.content import words
+from accord.data.order import draw_rows
 from accord.data.prompts import LEAK
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
@@ -90,14 +89,6 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
     prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
     kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
     return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
-
-
-def draw_rows(total: int, wanted: int | None, seed: int) -> list[int]:
-    """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
-    if wanted is None or wanted >= total:
-        return list(range(total))
-    rng = np.random.Generator(np.random.Philox(key=[seed, total]))
-    return sorted(rng.permutation(total)[:wanted].tolist())
 
 
 def row_findings(

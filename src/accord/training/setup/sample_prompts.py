@@ -93,7 +93,7 @@ def _said(turns: Sequence[Turn]) -> str:
 
 def draw_samples(
     model,
-    asked: list[SamplePrompt],
+    asked: Sequence[SamplePrompt],
     start: KLReference | None,
     settings,
     seed: int,

@@ -9,33 +9,36 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from accord.data.order import draw_rows
+from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.evaluate.intervals import bootstrap_mean
 from accord.evaluate.probe import divergences, repeated_share
 from accord.rollouts.batches import Answer
+from accord.rollouts.measuring import assign_rewards, kl_reference, score_answers
 from accord.rollouts.prompts import PromptSet
-from accord.rollouts.source import assign_rewards, kl_reference, score_answers
-from accord.training.progress import Run
-from accord.training.setup.rows import draw_rows
 from accord.types import Diverged
+
+if TYPE_CHECKING:
+    from accord.rollouts.source import RolloutSource
 
 DRAWS = 1_000_003  # far from the draws of training
 
 
-def evaluate_answers(run: Run) -> dict[str, float]:
+def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evaluation:
     """Held-out metrics, with the answers in answers.jsonl."""
-    source = run.ready.rollout_source
-    held_out = source.held_out
+    held_out, config = source.held_out, source.config
     assert held_out is not None, "an evaluation needs held-out prompts"
-    numbers = draw_rows(len(held_out), run.ready.config.evaluate.rows, run.ready.config.train.seed)
-    k, seed = run.ready.config.rollout_settings.num_generations_eval, run.ready.config.train.seed
-    run.display.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
+    k, seed = config.rollout_settings.num_generations_eval, config.train.seed
+    numbers = draw_rows(len(held_out), config.evaluate.rows, seed)
+    context.doing(f"answering {len(numbers):,} held-out prompts, {k} times each")
     answers = source.draw(held_out, numbers, k, seed + DRAWS, 0)
     assign_rewards(source.reward, held_out, answers)
     kl = divergences(
-        run.ready.model,
+        source.learner.forward.model,
         [held_out.trees[a.prompt] for a in answers],
         answers,
         kl_reference(source.learner),
@@ -43,13 +46,11 @@ def evaluate_answers(run: Run) -> dict[str, float]:
     gold = score_answers(source.gold, held_out, answers).values if source.gold is not None else None
     source.judging.write()
     for i, answer in enumerate(answers):
-        run.folder.append(
+        context.append(
             "answers.jsonl",
-            _line(
-                run.progress.step, held_out, answer, kl[i], None if gold is None else float(gold[i])
-            ),
+            _line(context.step, held_out, answer, kl[i], None if gold is None else float(gold[i])),
         )
-    return summarise_answers(answers, kl, gold)
+    return Evaluation(summarise_answers(answers, kl, gold))
 
 
 def summarise_answers(

@@ -1,0 +1,61 @@
+"""What is measured of answers: their rewards, and their log-probs under policy and reference."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from accord.engine.step import UpdateContext
+from accord.evaluate.probe import KLReference
+from accord.objectives.policy_table import BoundPolicy
+from accord.rewards.reward import Reward, Rewards
+from accord.rollouts.batches import Answer
+from accord.rollouts.prompts import PromptSet
+from accord.types import Tree
+
+
+def kl_reference(learner: UpdateContext) -> KLReference:
+    """The reference, token by token."""
+    reference = learner.reference
+    start = KLReference.of(learner.forward, getattr(reference, "live", reference))
+    assert start is not None, "where answers are drawn, the reference is in memory"
+    return start
+
+
+@torch.no_grad()
+def measure_logps(
+    own: Sequence[Answer], pack: Sequence[Tree], learner: UpdateContext, start: KLReference
+) -> None:
+    tokens = learner.forward.token_logps(pack)
+    with start.inside():
+        known = start.forward(pack).values
+    columns = {"logps": tokens.values, "reference": known}
+    if isinstance(learner.objective, BoundPolicy) and learner.objective.critic:
+        assert tokens.expected is not None, "the model has a value head"
+        columns["expected"] = tokens.expected
+    sizes = [len(answer.tokens) for answer in own]
+    for name, values in columns.items():
+        for answer, piece in zip(own, values.float().cpu().split(sizes), strict=True):
+            setattr(answer, name, piece.tolist())
+
+
+def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:
+    """Give answers their rewards, or the reason why there is none."""
+    found = score_answers(reward, prompts, answers)
+    for i, answer in enumerate(answers):
+        value = float(found.values[i])
+        answer.reward, answer.failure = (
+            (None, found.failures[i]) if math.isnan(value) else (value, "")
+        )
+        answer.parts = {
+            name: None if math.isnan(part[i]) else float(part[i])
+            for name, part in found.parts.items()
+        }
+
+
+def score_answers(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> Rewards:
+    """What a reward says of some answers."""
+    asked = [prompts.question(a.prompt).turns for a in answers]
+    return reward(asked, [a.text for a in answers], [prompts.row(a.prompt) for a in answers])

@@ -1,0 +1,46 @@
+"""Picks the set-up of a run: rows of a file, or answers of its own."""
+
+from __future__ import annotations
+
+from accord.config.schema import Config
+from accord.distributed.world import ALONE, World
+from accord.runs.display import Display
+from accord.runs.folder import RunFolder
+from accord.runs.signals import Stop
+from accord.training.prepared import PreparedRun
+from accord.training.setup.offline import prepare_offline
+from accord.training.setup.rollouts import prepare_rollouts
+
+
+def prepare(
+    config: Config,
+    display: Display,
+    stop: Stop,
+    *,
+    folder: RunFolder | None = None,
+    account_rows: bool = True,
+    dry_run: bool = False,
+    world: World = ALONE,
+) -> PreparedRun:
+    """Load, check and prove everything that a run needs.
+
+    Args:
+      folder: where the run's own records lie: reference log-probs, batches of answers.
+      account_rows: write there what became of the rows, before anything is refused.
+      dry_run: leave out what is only needed for training; write nothing.
+      world: the ranks that train; each loads, checks and proves for itself, and they must come to
+        the same.
+
+    Raises:
+      UsageError, DataError, Refused: in words, with the remedy.
+    """
+    set_up = prepare_offline if config.rollouts is None else prepare_rollouts
+    return set_up(
+        config,
+        display,
+        stop,
+        folder=folder,
+        account_rows=account_rows,
+        dry_run=dry_run,
+        world=world,
+    )
