@@ -37,7 +37,7 @@ def feed(optimizer, trainable, step):
 def test_update_is_torch_adamw(clip):
     """Five updates equal torch's own AdamW with clipping: decay on matrices alone, rate by step."""
     config = TrainConfig(
-        weight_decay=0.1, clip=clip, betas=(0.8, 0.95), warmup=2, schedule="cosine"
+        weight_decay=0.1, max_grad_norm=clip, betas=(0.8, 0.95), warmup=2, schedule="cosine"
     )
     ours, theirs = parameters(torch.float32), parameters(torch.float32)
     optimizer = Optimizer(ours, config, peak=0.03, steps=5)
@@ -64,7 +64,7 @@ def test_first_update_by_hand():
     """Adam's first step is lr · sign(g) up to ε, whatever the size of g."""
     trainable = {"w": Parameter(torch.tensor([[1.0, 2.0]]))}
     optimizer = Optimizer(
-        trainable, TrainConfig(warmup=0, schedule="constant", clip=None), peak=0.1, steps=1
+        trainable, TrainConfig(warmup=0, schedule="constant", max_grad_norm=None), peak=0.1, steps=1
     )
     trainable["w"].grad = torch.tensor([[3.0, -0.5]])
     assert optimizer.grad_norm().item() == pytest.approx(math.sqrt(9.25))
@@ -166,7 +166,7 @@ def test_clipping_bounds_the_norm_and_spares_small_gradients():
     """With clip 1 a gradient of norm 5 is scaled by a fifth; one of norm 0.5 stays."""
     for size, moment in ((5.0, 0.1), (0.5, 0.05)):
         trainable = {"w": Parameter(torch.zeros(1, 1))}
-        optimizer = Optimizer(trainable, TrainConfig(clip=1.0, warmup=0), peak=1e-3, steps=1)
+        optimizer = Optimizer(trainable, TrainConfig(max_grad_norm=1.0, warmup=0), peak=1e-3, steps=1)
         trainable["w"].grad = torch.full((1, 1), size)
         optimizer.update(0, optimizer.grad_norm())
         # (1 - β₁) times what arrived

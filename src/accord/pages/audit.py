@@ -44,7 +44,7 @@ def render(audit: Audit) -> str:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("accord.auditing", "."), autoescape=True, undefined=StrictUndefined
+        loader=PackageLoader("accord.pages", "."), autoescape=True, undefined=StrictUndefined
     )
     data = audit.scan.name
     raised = [

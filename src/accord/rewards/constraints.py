@@ -124,7 +124,7 @@ def json_only(answer: str) -> bool:
         return False
 
 
-def is_quoted(answer: str) -> bool:
+def quoted(answer: str) -> bool:
     text = answer.strip()
     return len(text) > 1 and text[0] == text[-1] == '"'
 
@@ -157,7 +157,7 @@ CHECKS: dict[str, Check] = {
         starts_with,
         ends_with,
         json_only,
-        is_quoted,
+        quoted,
         placeholders,
         title,
     )
