@@ -129,9 +129,23 @@ def circles(graph: dict[str, set[str]]) -> list[list[str]]:
 
 
 def import_graph() -> dict[str, set[str]]:
-    """Map each module to those of ours that it imports, inside functions too."""
+    """Map each module to those of ours that it imports, inside functions too. A submodule that is
+    imported from its package counts as itself, and not as the package.
+    """
     modules = {module_of(file): file for file in FILES}
-    return {name: {o for o in imports(file) if o in modules} for name, file in modules.items()}
+
+    def found(file: Path) -> set[str]:
+        names = imports(file)
+        packages = {name.rpartition(".")[0] for name in names if name in modules}
+        from_package = {
+            node.module
+            for node in _without_type_checking(parsed(file))
+            if isinstance(node, ast.ImportFrom)
+            and any(f"{node.module}.{alias.name}" not in modules for alias in node.names)
+        }
+        return {n for n in names if n in modules and (n not in packages or n in from_package)}
+
+    return {name: found(file) for name, file in modules.items()}
 
 
 def test_no_circle_of_imports():
