@@ -90,7 +90,7 @@ def trained(folder: Path, seed: int, beta: float) -> tuple[Path, dict]:
         command = [
             sys.executable,
             "-m",
-            "accord.cli",
+            "accord",
             "train",
             str(RECIPE),
             "--output",

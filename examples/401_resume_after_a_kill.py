@@ -21,7 +21,7 @@ accord.train(model=MODEL, data=TRAIN, steps=STEPS, batch_size=8, output=str(whol
 command = [
     sys.executable,
     "-m",
-    "accord.cli",
+    "accord",
     "train",
     "--model",
     MODEL,

@@ -24,7 +24,7 @@ with socket.socket() as probe:  # a port that is free
     probe.bind(("127.0.0.1", 0))
     port = probe.getsockname()[1]
 server = subprocess.Popen(
-    [sys.executable, "-m", "accord.cli", "watch", str(OUTPUT), "--port", str(port)],
+    [sys.executable, "-m", "accord", "watch", str(OUTPUT), "--port", str(port)],
     stdout=subprocess.DEVNULL,
 )
 try:

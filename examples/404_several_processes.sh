@@ -10,7 +10,7 @@ python=${PYTHON:-python}
 model=${ACCORD_EXAMPLE_MODEL:-smollm2}
 output=${ACCORD_EXAMPLE_OUTPUT:-runs/examples}/two-processes-$$
 
-"$python" -m torch.distributed.run --standalone --nproc-per-node 2 -m accord.cli train \
+"$python" -m torch.distributed.run --standalone --nproc-per-node 2 -m accord train \
     --model "$model" --data "$here/data/train.jsonl" --steps "${ACCORD_EXAMPLE_STEPS:-20}" --batch-size 8 \
     --set monitor.samples=0 --output "$output"
 ls "$output"

@@ -147,7 +147,7 @@ def test_a_real_process(tmp_path):
     no traceback.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "accord.cli", "export", str(tmp_path / "none"), "--json"],
+        [sys.executable, "-m", "accord", "export", str(tmp_path / "none"), "--json"],
         capture_output=True,
         text=True,
     )

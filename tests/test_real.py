@@ -24,7 +24,7 @@ def test_dpo_on_the_embedded_model_from_the_shell(tmp_path, smollm2_folder):
     command = [
         sys.executable,
         "-m",
-        "accord.cli",
+        "accord",
         "train",
         "--data",
         str(DEMO / "train.jsonl"),

@@ -38,7 +38,7 @@ from accord.environment import settle
 settle()
 import torch, transformers, peft  # what they do while they are imported is theirs
 sys.addaudithook(watch)
-from accord.cli import app
+from accord.cli.app import app
 try:
     app(sys.argv[2:])
 finally:
@@ -120,7 +120,7 @@ def test_nothing_pickled_is_written(finished):
 def test_the_watch_notices(tmp_path):
     """Or the tests above would show nothing."""
     code = WATCHED.replace("import torch, transformers, peft", "pass").replace(
-        "from accord.cli import app",
+        "from accord.cli.app import app",
         "import pickle, socket; app = lambda a: (pickle.loads(pickle.dumps(print)),"
         " socket.socket().connect_ex(('127.0.0.1', 9)))",
     )

@@ -127,12 +127,12 @@ def test_every_command_and_option_exists(command):
     words = shlex.split(command.flat)
     if words[0] == "accord":
         parsed(words[1:])
-    elif "accord.cli" in words:
+    elif "accord" in words:
         from torch.distributed.run import get_args_parser
 
-        place = words.index("accord.cli")
+        place = words.index("accord")
         options = get_args_parser().parse_args(words[1 : place + 1])
-        assert options.module and options.training_script == "accord.cli"
+        assert options.module and options.training_script == "accord"
         parsed(words[place + 1 :])
     elif words[0] == "make":
         targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -154,7 +154,7 @@ def test_scripts_that_are_shown_call_accord_as_it_is():
     for script in scripts:
         last = list(readme.lines_of(script))[-1].replace("\\\n", " ")
         words = shlex.split(last)
-        parsed(words[words.index("accord.cli") + 1 :])
+        parsed(words[words.index("accord") + 1 :])
 
 
 def test_a_command_that_does_not_exist_is_found():

@@ -117,10 +117,10 @@ def shown_commands() -> list[list[str]]:
         for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
     ]
     lines = [
-        line.partition("-m accord.cli ")[2] or line.removeprefix("accord ")
+        line.partition("-m accord ")[2] or line.removeprefix("accord ")
         for block in blocks
         for line in block.splitlines()
-        if line.startswith("accord ") or "-m accord.cli " in line
+        if line.startswith("accord ") or "-m accord " in line
     ]
     return [shlex.split(line, comments=True) for line in lines]
 

@@ -533,7 +533,7 @@ def test_torchrun(tiny_folder, pairs_file, tmp_path):
         "--nproc-per-node",
         "2",
         "-m",
-        "accord.cli",
+        "accord",
     ]
     process = subprocess.Popen(
         [*launcher, "train", *flags],

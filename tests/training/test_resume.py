@@ -308,7 +308,7 @@ def test_sigterm(tiny_folder, pairs_file, tmp_path):
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "accord.cli", "train", *flags],
+        [sys.executable, "-m", "accord", "train", *flags],
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
