@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from accord.config.renamed import RENAMED
 from accord.config.schema import (
     PERMISSIONS,
     Config,
@@ -281,3 +282,20 @@ def test_a_boolean_is_no_number(field):
     place[rest[-1]] = True
     with pytest.raises(UsageError, match=rest[-1]):
         make_config(node)
+
+
+@pytest.mark.parametrize("old, new", RENAMED.items())
+def test_an_old_key_answers_with_the_new_name(old, new):
+    section, key = old.split(".")
+    with pytest.raises(UsageError) as error:
+        make_config({"data": {"train": "x"}, section: {key: 2, "rewards": ["length"]}})
+    assert f"{old}: unknown key: its name was changed to {new.split('.')[1]}." in str(error.value)
+
+
+def test_renamed_keys_exist_and_old_ones_do_not():
+    config = make_config({"data": {"train": "x"}, "rollouts": {"rewards": ["length"]}})
+    fields = config.model_dump()
+    for old, new in RENAMED.items():
+        for path, there in ((old, False), (new, True)):
+            section, key = path.split(".")
+            assert (key in fields[section]) == there

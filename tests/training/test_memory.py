@@ -13,11 +13,13 @@ import accord
 from accord.compat import is_out_of_memory
 from accord.engine import memory
 from accord.engine.memory import Estimate, fit_into_memory, fitting, kept_bytes
+from accord.evaluate import held_out
 from accord.forward.choose import choose
 from accord.forward.layout import pack
-from accord.forward.logps import tree_logps
+from accord.forward.logps import TokenLogps, tree_logps
 from accord.models.lora import add_lora
 from accord.models.recompute import recompute_activations
+from accord.training import loop
 from accord.types import Refused, Tree
 
 
@@ -238,6 +240,64 @@ def test_a_resumed_run_keeps_the_smaller_micro_batches(
     before = len(json_lines(tmp_path / "run/events.jsonl"))
     accord.resume(str(tmp_path / "run"))
     assert len(json_lines(tmp_path / "run/events.jsonl")) == before, "it had to find out again"
+
+
+@pytest.mark.parametrize("where", ["the policy", "the reference"])
+def test_memory_that_runs_out_while_held_out_rows_are_evaluated(
+    where, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
+):
+    """The packs are halved, for policy and reference alike; the figures are those of the whole."""
+    plain = run(tiny_folder, pairs_file, tmp_path / "plain", held_out=held_out_file)
+    evaluate, real = held_out.evaluate, TokenLogps.reduce
+    rows: list[int] = []
+
+    def small(held, forward, objective, reference, *rest):
+        limit = len(held.trees) // 2
+
+        def starved(call, trees):
+            rows.append(len(trees))
+            if len(trees) > limit:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return call(trees)
+
+        class Starved:
+            moves = reference.moves
+
+            def logps(self, trees):
+                return starved(reference.logps, trees)
+
+        class StarvedForward:
+            def __call__(self, trees):
+                return starved(forward, trees)
+
+            def __getattr__(self, name):
+                return getattr(forward, name)
+
+        if where == "the reference":
+            return evaluate(held, forward, objective, Starved(), *rest)
+        return evaluate(held, StarvedForward(), objective, reference, *rest)
+
+    monkeypatch.setattr(held_out, "evaluate", small)
+    result = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file)
+    says = [event["says"] for event in json_lines(tmp_path / "run/events.jsonl")]
+    assert says and all("the held-out rows are evaluated again" in line for line in says)
+    assert max(rows) > min(rows) and real is TokenLogps.reduce
+    for name, value in plain.after.items():
+        assert result.after[name] == pytest.approx(value, rel=1e-4, abs=1e-4), name
+
+
+def test_memory_that_runs_out_where_nothing_can_be_smaller(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Words and a checkpoint, no traceback."""
+
+    def starved(*_, **__):
+        raise MemoryError
+
+    monkeypatch.setattr(loop, "batch_metrics", starved)
+    with pytest.raises(Refused, match="(?s)Out of memory after update .*accord resume"):
+        run(tiny_folder, pairs_file, tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/LATEST").exists()
 
 
 def test_other_errors_are_not_taken_for_it():

@@ -2,6 +2,7 @@
 why it cannot.
 """
 
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from training.helpers import json_lines, run, stopped_after
 import accord
 from accord.assess.opened import open_model
 from accord.runs import checkpoint
+from accord.runs.files import sha256
 from accord.training import loop
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
@@ -369,3 +371,25 @@ def test_a_run_without_a_checkpoint_begins_again(tiny_folder, pairs_file, tmp_pa
     shutil.rmtree(killed / "checkpoints")
     accord.resume(str(killed))
     same(tmp_path / "straight", killed)
+
+
+def test_a_run_of_the_former_version_goes_on(tiny_folder, pairs_file, tmp_path, monkeypatch):
+    """Its config and its checkpoints have the former names of a few keys."""
+    run(tiny_folder, pairs_file, tmp_path / "straight")
+    folder = tmp_path / "run"
+    with stopped_after(monkeypatch, 3), pytest.raises(Interrupted):
+        run(tiny_folder, pairs_file, folder)
+    config = folder / "config.yaml"
+    assert "max_grad_norm" in config.read_text()
+    config.write_text(config.read_text().replace("max_grad_norm", "clip"))
+    for state in folder.glob("checkpoints/*/state.json"):
+        text = state.read_text()
+        assert "train.max_grad_norm" in text
+        state.write_text(text.replace("train.max_grad_norm", "train.clip"))
+        manifest = state.with_name("MANIFEST.json")
+        written = json.loads(manifest.read_text())
+        entry = {"bytes": state.stat().st_size, "sha256": sha256(state)}
+        files = written["files"] | {"state.json": entry}
+        manifest.write_text(checkpoint._sealed(written["step"], files))
+    accord.resume(str(folder))
+    same(tmp_path / "straight", folder)

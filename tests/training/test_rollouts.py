@@ -10,7 +10,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from accord.training.rollout_evaluation import summarise_answers
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
@@ -25,6 +24,7 @@ from accord.rewards.reward import Rewards, Weighted
 from accord.rollouts import source
 from accord.rollouts.batches import Answer, build_batch
 from accord.rollouts.estimates import CarryOver
+from accord.rollouts.evaluation import summarise_answers
 from accord.rollouts.pairing import Pairing
 from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json
@@ -559,3 +559,44 @@ def test_a_dry_run_shows_the_first_answers(method, sides, tiny_folder, prompts):
     assert [len(one["completions"]) for one in shown] == [len(sides)] * 2
     assert re.findall(r"^  (\w+) +⟦", stream.getvalue(), re.M) == sides * 2
     assert all(str(prompts / "train.txt") in one["at"] for one in shown)
+
+
+def test_memory_that_runs_out_while_answers_are_measured(
+    tiny_folder, prompts, tmp_path, monkeypatch
+):
+    """The one budget is halved, for the gradient as well; the run ends with the same weights, but
+    for rounding.
+    """
+    plain = rolled(tiny_folder, prompts, tmp_path / "plain")
+    right, sizes = source.measure_logps, []
+
+    def starved(own, pack, *rest):
+        sizes.append(sum(tree.tokens for tree in pack))
+        if len(pack) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return right(own, pack, *rest)
+
+    monkeypatch.setattr(source, "measure_logps", starved)
+    result = rolled(tiny_folder, prompts, tmp_path / "run")
+    events = json_lines(tmp_path / "run/events.jsonl")
+    budgets = [e["evidence"]["micro_tokens"] for e in events if e["check"] == "memory"]
+    assert budgets == sorted(budgets, reverse=True) and budgets[-1] < 2048
+    assert "the answers are measured again" in events[-1]["says"] + events[0]["says"]
+    for ours, theirs in zip(metrics(result), metrics(plain), strict=True):
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-3, abs=1e-5)
+
+
+def test_one_answer_that_does_not_fit_ends_in_words(tiny_folder, prompts, tmp_path, monkeypatch):
+    def starved(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rolled(tiny_folder, prompts, tmp_path / "plain")
+    right, calls = source.measure_logps, []
+
+    def later(*given):
+        calls.append(1)
+        return right(*given) if len(calls) < 4 else starved()
+
+    monkeypatch.setattr(source, "measure_logps", later)
+    with pytest.raises(Refused, match="(?s)Out of memory .*accord resume"):
+        rolled(tiny_folder, prompts, tmp_path / "run")

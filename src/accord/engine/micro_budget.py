@@ -30,8 +30,8 @@ class MicroBudget:
     """
 
     tokens: int
-    # called with the former budget and what is done again, in words
-    on_shrink: Callable[[int, str], None] = lambda before, again: None
+    # called with the former budget, the new one, and what is done again, in words
+    on_shrink: Callable[[int, int, str], None] = lambda before, now, again: None
 
     def shrink(self, trees: Iterable[Tree], again: str) -> None:
         """Halve it, for rows of these lengths.
@@ -48,7 +48,7 @@ class MicroBudget:
         if before <= max(lengths):
             raise RowTooLarge(max(lengths))
         self.tokens = max(before // 2, max(lengths))
-        self.on_shrink(before, again)
+        self.on_shrink(before, self.tokens, again)
 
 
 def within_memory(work: Callable[[], T], shrink: Callable[[], None], *, alone: bool = True) -> T:

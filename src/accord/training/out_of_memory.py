@@ -10,9 +10,8 @@ from accord.training.saving import save
 from accord.types import Finding, Refused
 
 
-def report_shrunk(run: Run, before: int, again: str) -> None:
+def report_shrunk(run: Run, before: int, now: int, again: str) -> None:
     """Say that the budget of micro-batches was halved, and what is done once more."""
-    now = run.ready.learner.budget.tokens
     says = f"out of memory; micro-batches of {now:,} tokens instead of {before:,}, and {again}"
     remedy = f"--set train.micro_tokens={now}"
     record_finding(run, Finding("memory", "warning", says, {"micro_tokens": now}, remedy))
