@@ -572,7 +572,7 @@ def test_memory_that_runs_out_while_answers_are_measured(
 
     def starved(own, pack, *rest):
         sizes.append(sum(tree.tokens for tree in pack))
-        if len(pack) > 1:
+        if len(pack) > 1 and len(sizes) > 2:
             raise torch.OutOfMemoryError("CUDA out of memory")
         return right(own, pack, *rest)
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from accord.config.schema import Config
 from accord.data.templates import Template, make_template
 from accord.distributed.world import ALONE, World, take_device
+from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.models.language import LanguageModel
@@ -59,6 +60,19 @@ def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, F
     """
     floor = noise_floor(learner, rows[:COMPARED], rows[COMPARED:])
     return learner.world.on_first(lambda: floor.evidence["reward_margin"]), floor
+
+
+def micro_budget(config: Config, display: Display) -> MicroBudget:
+    """The budget that the recipe asks for. Where memory runs out before the run begins, the display
+    says so; later the run does.
+    """
+
+    def say(before: int, now: int, again: str) -> None:
+        display.line(
+            f"! out of memory; micro-batches of {now:,} tokens instead of {before:,}, and {again}"
+        )
+
+    return MicroBudget(config.train.micro_tokens, say)
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:

@@ -42,6 +42,7 @@ from accord.training.setup.common import (
     NEIGHBOURS,
     load_model,
     measure_ties,
+    micro_budget,
     positions_of,
     prove_rows,
     require_accepted,
@@ -115,7 +116,8 @@ def prepare_offline(
     sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
     require_whole(objective, sharded)
     require_movement(config.moving, steps, sharded=sharded)
-    learner = _learner(config, objective, forward, kind, world, sharded)
+    budget = micro_budget(config, display)
+    learner = _learner(config, objective, forward, kind, budget, world, sharded)
     peak = config.train.learning_rate or suggested_rate(objective, model)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = _sample_prompts(config, learner, template, held_out_rows)
@@ -199,6 +201,7 @@ def _learner(
     objective: BoundObjective,
     forward: Forward,
     kind: str,
+    budget: MicroBudget,
     world: World,
     sharded: bool,
 ) -> UpdateContext:
@@ -209,7 +212,6 @@ def _learner(
     if sharded:
         forward, world = shard(forward, world)
         reference = reference if kind == "frozen" else live_reference(kind, forward)
-    budget = MicroBudget(config.train.micro_tokens)
     return UpdateContext(forward, objective, reference, budget, config.train.seed, world)
 
 

@@ -12,7 +12,6 @@ from accord.data.order import Order
 from accord.data.templates import Template
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
-from accord.engine.micro_budget import MicroBudget
 from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
@@ -36,6 +35,7 @@ from accord.training.setup.common import (
     NEIGHBOURS,
     load_model,
     measure_ties,
+    micro_budget,
     positions_of,
     prove_rows,
     require_accepted,
@@ -99,7 +99,7 @@ def prepare_rollouts(
         forward,
         objective,
         live_reference(kind, forward, config.moving),
-        MicroBudget(config.train.micro_tokens),
+        micro_budget(config, display),
         config.train.seed,
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
