@@ -1,5 +1,6 @@
-"""One schema for recipes, flags and Python: frozen, typed, and an unknown key is an error that
-names the right one.
+"""One schema for recipes, flags and Python.
+
+Configs are frozen and typed. An unknown key is an error that names the right one.
 
 Each field's meaning stands beside it. The objective's own options are not listed here: the keyword
 arguments of the objective's function are their schema (see `accord.objectives`).
@@ -107,7 +108,7 @@ class DataConfig(Section):
 
     @property
     def held_out_file(self) -> str:
-        """`held_out`, read where it is known to be given."""
+        """Return `held_out` where it is known to be given."""
         assert self.held_out is not None, "whoever asks has required a held-out file"
         return self.held_out
 
@@ -259,22 +260,20 @@ class Config(Section):
 
     @property
     def rollout_settings(self) -> RolloutsConfig:
-        """The section `rollouts`, read where a run is known to have one."""
+        """Return the section `rollouts` where a run is known to have one."""
         assert self.rollouts is not None, "only a run that draws its own answers asks for these"
         return self.rollouts
 
     @property
     def run_folder(self) -> Path:
-        """`output`, read where a folder is known to be named."""
+        """Return `output` where a folder is known to be named."""
         assert self.output is not None, "a run of a larger plan has a folder of its own"
         return Path(self.output)
 
     @model_validator(mode="before")
     @classmethod
     def _moving_by_default(cls, raw):
-        """The defaults are written down with the run,
-        where a checkpoint can be compared with them.
-        """
+        """Write the defaults down with the run, so that a checkpoint can be compared with them."""
         moves = (
             isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
         )
@@ -360,7 +359,7 @@ NOT_YAML = (
 
 
 def _yaml(text: str) -> Any:
-    """The value of YAML text, every alias of it a value of its own.
+    """Read YAML text; every alias becomes a value of its own.
 
     Raises:
       NOT_YAML: it cannot be read, or holds too many values.
@@ -383,7 +382,7 @@ def _first_lines(error: Exception) -> str:
 
 
 def load_recipe(path: str) -> dict:
-    """The mapping in a YAML recipe, not yet validated."""
+    """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
@@ -405,7 +404,7 @@ def load_recipe(path: str) -> dict:
 
 
 def parse_assignment(assignment: str) -> tuple[list[str], Any]:
-    """`section.key=value` as path and value; the value is read as YAML."""
+    """Parse `section.key=value` into path and value; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
     if not sign or not key.strip():
         raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
@@ -419,7 +418,7 @@ def make_config(raw: dict) -> Config:
     """Validate a mapping.
 
     Raises:
-      UsageError: every problem, one a line, with the nearest right key for an unknown one.
+      UsageError: every problem, one per line, with the nearest right key for an unknown one.
     """
     try:
         return Config.model_validate(_numbers(raw))
@@ -428,7 +427,7 @@ def make_config(raw: dict) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML: the first file a run writes."""
+    """Write the resolved config as YAML: the first file of a run."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -479,7 +478,7 @@ def _nearest(word: str, known) -> str:
 
 
 def _number(value):
-    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    """Read a number that YAML 1.1 takes for text, such as 1e-4."""
     if isinstance(value, str):
         try:
             return (
