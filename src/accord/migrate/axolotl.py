@@ -112,7 +112,9 @@ def joint(reading: Reading) -> None:
 
 
 def _objective(reading: Reading, method: str) -> None:
-    """`rl_beta` wins over `orpo_alpha`, as in Axolotl; where none is given TRL's .1 stands."""
+    """Map the loss. `rl_beta` wins over `orpo_alpha`, as in Axolotl; where none is given TRL's .1
+    stands.
+    """
     nested = reading.take("trl", {})
     alpha, own = reading.take("orpo_alpha"), reading.take("rl_beta", reading.take("dpo_beta"))
     beta = nested.pop("beta", None) if isinstance(nested, dict) else None
