@@ -1,4 +1,4 @@
-"""Memory ran out in the middle of a run: what is said of it."""
+"""Reports and errors for a run whose memory ran out in its middle."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accord.types import Finding, Refused
 
 
 def report_shrunk(run: Run, before: int, again: str) -> None:
-    """Say that the budget of micro-batches was halved, and what is done once more."""
+    """Report that the budget of micro-batches was halved, and what is done once more."""
     now = run.ready.learner.budget.tokens
     says = f"out of memory; micro-batches of {now:,} tokens instead of {before:,}, and {again}"
     remedy = f"--set train.micro_tokens={now}"
