@@ -77,7 +77,7 @@ def train(
         int | None, typer.Option(help="Order of rows, initial adapters, dropout.")
     ] = None,
     on_flag: Annotated[
-        str | None, typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
+        str | None, typer.Option("--on-flag", help="Action on a red flag: warn, stop or adapt.")
     ] = None,
     output: Output = None,
     set_: Set = None,
@@ -158,7 +158,7 @@ def export(
     ] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[
-        str | None, typer.Option(help="What --merge rounds to: float32 or bfloat16.")
+        str | None, typer.Option(help="Dtype that --merge rounds to: float32 or bfloat16.")
     ] = None,
     harness: Annotated[
         str | None,
@@ -215,7 +215,7 @@ def watch(
         str | None, typer.Argument(help="A run, or a folder of runs; runs/ by default.")
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)
+        int, typer.Option(help="Port of the loopback address 127.0.0.1.", min=1, max=65535)
     ] = 7373,
 ) -> None:
     """Serve a live local page of all runs: curves, flags with their meaning, samples, differences

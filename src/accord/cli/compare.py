@@ -12,7 +12,7 @@ from accord.cli.options import Allow, Folder, Json
 from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
-TRIALS = 20  # of a search
+TRIALS = 20  # trials of a search
 Recipe = Annotated[
     str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")
 ]
@@ -213,7 +213,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
             typer.Option(
                 "--reference-answers",
                 min=2,
-                help="Of the start model, for the best possible reward at a KL.",
+                help="Answers of the start model, for the best possible reward at a KL.",
             ),
         ] = 16,
         sample_tokens: Tokens = 40,

@@ -16,10 +16,10 @@ from accord.environment.settings import apply_env_defaults
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw: sample, folds, removals.")]
 UNFIT = 3  # exit code
 
-# What `accord audit` takes beside the data.
+# Options of `accord audit` beside the data.
 ModelToo = Annotated[
     str | None,
     typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),

@@ -102,7 +102,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
         ] = None,
         beta: Annotated[
             float | None,
-            typer.Option(help="Of the implicit reward of a model that is no run; default .1."),
+            typer.Option(help="β of the implicit reward of a model that is no run; default .1."),
         ] = None,
         rows: Annotated[
             int | None, typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
@@ -123,7 +123,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             ),
         ] = None,
         judge_model: Annotated[
-            str | None, typer.Option("--judge-model", help="What the endpoint serves.")
+            str | None, typer.Option("--judge-model", help="Model that the endpoint serves.")
         ] = None,
         judge_timeout: Annotated[
             float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")

@@ -25,7 +25,7 @@ Target = Annotated[
         metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 Dtype = Annotated[
     str | None,
     typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in."),

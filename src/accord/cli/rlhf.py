@@ -109,8 +109,8 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             str | None,
             typer.Option(
                 help=(
-                    "What the learned reward stands for, as accord score --reward takes it (vader,"
-                    " module:function); never trained on."
+                    "Reward that the learned one stands for, as accord score --reward takes it"
+                    " (vader, module:function); never trained on."
                 )
             ),
         ] = None,

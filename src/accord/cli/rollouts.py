@@ -83,7 +83,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
 
 def _score(run: Callable, say: Callable) -> Callable:
     def score(
-        answers: Annotated[str, typer.Argument(help="What accord sample wrote.")],
+        answers: Annotated[str, typer.Argument(help="File that accord sample wrote.")],
         output: Output,
         reward: Annotated[
             list[str],
@@ -142,7 +142,7 @@ def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
 
 def _pair(run: Callable, say: Callable) -> Callable:
     def pair(
-        scored: Annotated[str, typer.Argument(help="What accord score wrote.")],
+        scored: Annotated[str, typer.Argument(help="File that accord score wrote.")],
         output: Output,
         policy: Annotated[
             str,
@@ -153,7 +153,7 @@ def _pair(run: Callable, say: Callable) -> Callable:
                 )
             ),
         ] = "best_worst",
-        margin: Annotated[float, typer.Option(help="How far apart two rewards must be.")] = 0.0,
+        margin: Annotated[float, typer.Option(help="Least difference of two rewards.")] = 0.0,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:

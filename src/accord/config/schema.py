@@ -23,7 +23,7 @@ from accord.errors import UsageError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-LARGEST = 2**63 - 1  # what random number generators and file formats take
+LARGEST = 2**63 - 1  # the limit of random number generators and file formats
 Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
@@ -294,7 +294,7 @@ class Config(Section):
         for name in value:
             if name not in PERMISSIONS:
                 raise ValueError(
-                    f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known:"
+                    f"{name!r} is not a permission{_nearest(name, PERMISSIONS)}. Known:"
                     f" {', '.join(PERMISSIONS)}"
                 )
         return value

@@ -43,9 +43,9 @@ class Unpacked(io.RawIOBase):
     """
 
     kind = ""
-    damage: type[Exception] = Exception  # what the decoder raises
+    damage: type[Exception] = Exception  # the error that the decoder raises
     piece = 0  # packed bytes decoded at a time; what they can become must fit the memory
-    padding = b""  # what may stand between members
+    padding = b""  # bytes that may stand between members
 
     def __init__(self, packed: BinaryIO) -> None:
         self.packed = packed

@@ -51,13 +51,13 @@ class Parser:
         if repeated:
             return RowError(
                 "repeated key",
-                f"the key {repeated[0]!r:.40} stands twice in one object: which is meant?",
+                f"the key {repeated[0]!r:.40} is in one object twice: which one is meant?",
             )
         return None
 
     def line(self, raw: bytes) -> object:
         """Parse one line; return its value, or the RowError that stands in its place."""
-        self.repeated.clear()  # of a line that broke off after one
+        self.repeated.clear()  # from a line that broke off after a repeated key
         try:
             value = self.decoder.decode(raw.decode("utf-8"))
         except UnicodeDecodeError as error:

@@ -23,7 +23,7 @@ from accord.types import Example, Finding, Pair, Tree, Turn
 
 SAMPLE = 256  # rows decoded, spread evenly over the file: decoding costs about what encoding does
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
-# how chat templates mark turns
+# markers of turns in chat templates
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 
 
@@ -73,7 +73,9 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str
         or not isinstance(examples[0], Pair)
     ):
         return Finding(
-            check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time"
+            check,
+            "ok",
+            "the file is not plain JSONL of pairs, so the sides were not read a second time",
         )
     wanted = {example.origin.line: example for example in examples if isinstance(example, Pair)}
     swapped = []
@@ -121,9 +123,7 @@ def _texts(
             wrong.append({"at": str(example.origin), "detail": problem})
     says = f"{len(sample):,} rows decoded: "
     if not wrong:
-        return Finding(
-            "data.text", "ok", says + "every answer and every question stands in its tokens"
-        )
+        return Finding("data.text", "ok", says + "every answer and every question is in its tokens")
     share = len(wrong) / len(sample)
     evidence = {"share": share, "first": wrong[:3]}
     verdict = "refused" if share > max_unfit else "warning"

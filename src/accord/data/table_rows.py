@@ -109,7 +109,7 @@ def _csv_header(lines: _Lines) -> tuple[list[str], str]:
         delimiter = max(",\t;", key=first.count)
         header = next(csv.reader([first], delimiter=delimiter), [])
     except (csv.Error, RowError) as error:
-        raise DataError(f"line 1 is no CSV header: {error}.") from error
+        raise DataError(f"line 1 is not a CSV header: {error}.") from error
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise DataError(f"the CSV header names a column twice: {', '.join(twice)[:200]}.")
     return header, delimiter
@@ -130,7 +130,7 @@ def _csv_row(header: list[str], cells: list[str], limit: int) -> object:
             "invalid CSV", f"{len(cells)} cells in a table of {len(header)} columns.", cells
         )
     if any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):
-        return RowError("invalid UTF-8", "bytes that are not UTF-8 stand in it.", cells)
+        return RowError("invalid UTF-8", "it has bytes that are not UTF-8.", cells)
     if sum(map(len, cells)) > limit:
         return too_large(limit, cells)
     try:

@@ -39,7 +39,7 @@ from accord.errors import AccordError, Interrupted, PeerLost, UsageError
 
 T = TypeVar("T")
 
-# How long a rank waits for another before it gives up. A process that dies is noticed at once, by
+# Time that a rank waits for another before it gives up. A process that dies is noticed at once, by
 # its closed connection; this is for machines that freeze, and must be longer than the first rank's
 # slowest work alone: saving.
 PATIENCE = timedelta(minutes=30)
@@ -54,7 +54,7 @@ class World:
 
     rank: int = 0
     size: int = 1
-    places: tuple[str, ...] = ("",)  # of each rank, for people: machine and process
+    places: tuple[str, ...] = ("",)  # place of each rank, for people: machine and process
     # every forward pass is a joint one (sharded weights): all ranks must make the same number
     sharded: bool = False
     store: dist.Store | None = None  # outlives the ranks under torchrun

@@ -41,7 +41,7 @@ FULL_SAYS = ("no space left on device", "os error 28", "disk is full", "disk quo
 MACHINES = (*FULL, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 OURS = ("accord", "__main__")
 
-_folders: list[Path] = []  # of the runs that are going on; the innermost last
+_folders: list[Path] = []  # folders of the runs in progress; the innermost last
 _doing: list[str] = [""]
 
 

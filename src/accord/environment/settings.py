@@ -124,7 +124,7 @@ def keep_warnings(
 
     emit_before = logging.StreamHandler.emit
 
-    # Of the class, since libraries give themselves handlers when they are first imported, which may
+    # The class is changed, since libraries install handlers when they are first imported, which may
     # be in the middle of a command.
     def emit(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
         if type(handler) not in PRINTING or record.name.split(".")[0] not in LIBRARIES:

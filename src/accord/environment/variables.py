@@ -63,8 +63,8 @@ MKL = (
     "AVX512_MIC",
     "AVX512_MIC_E1",
 )
-# What /proc/cpuinfo calls that which torch's own kernels then use. Without it the process is killed
-# by SIGILL, and nobody can say anything any more.
+# The names in /proc/cpuinfo of the instructions that torch's own kernels then use. Without them the
+# process is killed by SIGILL, and nothing can be reported any more.
 NEEDS = {"avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl")}
 COUNT = r"[1-9]\d*"
 THREADS = {

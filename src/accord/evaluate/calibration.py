@@ -42,10 +42,10 @@ class Calibration:
 
     # expected calibration error: mean over pairs of |confidence − share right| of their bin
     ece: Estimate
-    ece_of_chance: float  # what it would be on so many pairs if every confidence were exactly right
+    ece_of_chance: float  # its value on so many pairs if every confidence were exactly right
     brier: Estimate  # mean of (1 − σ(margin))²: 0 is perfect, .25 knows nothing
-    # a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None: all or none
-    # right
+    # the a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None where
+    # all pairs or none are ranked rightly
     slope: Estimate | None
     bins: tuple[Bin, ...]
 

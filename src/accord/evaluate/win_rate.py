@@ -18,7 +18,7 @@ from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, mean_score
 # keeps the fit finite where length separates wins from losses; about a tenth of one prompt's weight
 RIDGE = 0.1
 RESAMPLES = 1_000
-STEPS, CLOSE = 25, 1e-7  # of Newton's method, at most; it is there after about 6
+STEPS, CLOSE = 25, 1e-7  # limits of Newton's method; it needs about 6 steps
 
 
 @dataclass(frozen=True)

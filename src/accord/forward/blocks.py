@@ -26,7 +26,7 @@ from torch import Tensor
 
 from accord.forward.layout import Layout, Segment, sent
 
-QUERIES = 128  # of a block; a longer segment is cut
+QUERIES = 128  # queries of a block; a longer segment is cut
 AREA = 2**20  # queries × keys of a batch: at 9 heads, 9 M scores at once
 UNSEEN = 2**30  # position of a padded key: behind every query
 HIDE = -1e30  # finite: a sum of two is, and a row of nothing else gives a softmax without NaN
@@ -43,7 +43,7 @@ class Block:
 
     start: int
     stop: int
-    position: int  # of the first query
+    position: int  # position of the first query
     ranges: tuple[tuple[int, int], ...]
 
     @property

@@ -21,8 +21,7 @@ from torch import Tensor
 from accord.environment.settings import warn_once
 from accord.models.headspec import HeadSpec
 
-# of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not
-# measured
+# size of a chunk's logits in float32: 1,024 rows of a vocabulary of 128,000; chosen, not measured
 BYTES = 2**29
 
 

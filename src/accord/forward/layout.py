@@ -60,9 +60,9 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
-    # of attention, see blocks.plan_of and flex.attend
+    # plans of attention, see blocks.plan_of and flex.attend
     plans: dict = field(default_factory=dict, repr=False)
-    attention: str = "blocks"  # how it is worked through: "blocks" or "flex"
+    attention: str = "blocks"  # the kernel of attention: "blocks" or "flex"
 
     @property
     def tokens(self) -> int:

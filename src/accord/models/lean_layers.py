@@ -20,7 +20,7 @@ from torch.nn import Module
 
 from accord.compat import silu_backward
 
-ROWS = 3  # of the input on which a replacement is tried
+ROWS = 3  # rows of the input on which a replacement is tried
 
 
 def make_lean(network: Module) -> int:

@@ -87,7 +87,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         _missing,
         "{share:.0%} of the recent answers have no reward",
         "they are left out, so the policy learns from those alone that the reward could judge",
-        "the reasons stand in rollouts/*.json (failure): mend the reward, raise its timeout, or"
+        "the reasons are in rollouts/*.json (failure): mend the reward, raise its timeout, or"
         " shorten the answers",
         "Rewards of NaN or 0 for what failed are what other trainers go on with in silence",
     ),
@@ -116,7 +116,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         _played_to,
         "held-out reward rose from {before:.3f} to {reward:.3f}, the gold judgement fell to"
         " {gold:.3f} from {best:.3f} at step {best_step}",
-        "the policy has learned what the reward can be had for, not what it stands for ({kl:.1f}"
+        "the policy has learned to game the reward, not to do what it stands for ({kl:.1f}"
         " nats from the reference)",
         "take the checkpoint of step {best_step}, raise the KL weight, or a better reward",
         "Gao et al. 2022, arXiv:2210.10760; Rafailov et al. 2024, arXiv:2406.02900",

@@ -27,7 +27,7 @@ class Rule:
     # "note": looks alarming and is normal, or concerns the machine: never stops a run
     verdict: str = "warning"
     unless: tuple[str, ...] = ()  # causes: once one was reported, this symptom is not
-    adapt: str | None = None  # what --on-flag adapt does: "best", "slower", or nothing
+    adapt: str | None = None  # action of --on-flag adapt: "best", "slower", or nothing
 
     def finding(self, history: History) -> Finding | None:
         """Return the finding of this rule on the run now."""
@@ -41,4 +41,4 @@ class Rule:
         return Finding(PREFIX + self.name, self.verdict, says, evidence, remedy, means, self.source)
 
 
-PREFIX = "flag."  # of a flag's name among all checks
+PREFIX = "flag."  # prefix of a flag's name among all checks

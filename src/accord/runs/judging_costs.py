@@ -23,7 +23,7 @@ class JudgingCosts:
     """The account of one session on top of those before."""
 
     folder: Path | None  # the run's; None writes nothing
-    rewards: Mapping[str, Weighted]  # which role it plays -> rewards
+    rewards: Mapping[str, Weighted]  # role -> its rewards
     before: dict = field(init=False)
     _written: dict = field(default_factory=dict)
 

@@ -32,7 +32,7 @@ class FileSource:
     rows: Rows
     order: Order
     held_out_rows: Rows | None = None
-    held_out: HeldOut | None = None  # those of them that are evaluated
+    held_out: HeldOut | None = None  # the held-out rows that are evaluated
 
     draws = False
 

@@ -29,7 +29,7 @@ class Progress:
     # step of the newest evaluation: a signal may come between an update and its own
     evaluated: int | None = None
     sampled: int | None = None  # step of the newest samples
-    rate_scale: float = 1.0  # of the learning rate: halved where --on-flag adapt says so
+    rate_scale: float = 1.0  # factor of the learning rate: halved by --on-flag adapt
     # the step whose weights ended the run early, where --on-flag adapt says so
     taken: int | None = None
 
@@ -50,7 +50,7 @@ class Run:
     display: Display
     stop: Stop
     progress: Progress = field(default_factory=Progress)
-    accuracy: Estimate | None = None  # of the newest evaluation
+    accuracy: Estimate | None = None  # accuracy at the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
     planned_tokens: int = field(init=False)  # of a micro-batch, when this process began

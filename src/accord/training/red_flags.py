@@ -16,7 +16,7 @@ from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
 from accord.types import Finding, Tree
 
-PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs cause a displacement
+PAIRS_LOOKED_AT = 32  # pairs of the newest batches, when a displacement is explained
 
 
 @dataclass

@@ -74,7 +74,7 @@ def text(value: object, where: str) -> str:
         raise RowError("wrong type", f"{where} is {kind_of(value)} where text is expected.")
     if "\0" in value:
         raise RowError(
-            "NUL character", f"{where} holds a NUL character, so it is no text or was damaged."
+            "NUL character", f"{where} holds a NUL character, so it is not text or was damaged."
         )
     try:
         value.encode("utf-8")
