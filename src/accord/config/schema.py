@@ -294,7 +294,7 @@ class Config(Section):
         for name in value:
             if name not in PERMISSIONS:
                 raise ValueError(
-                    f"{name!r} is not a permission{_nearest(name, PERMISSIONS)}. Known:"
+                    f"{name!r} is no permission{_nearest(name, PERMISSIONS)}. Known:"
                     f" {', '.join(PERMISSIONS)}"
                 )
         return value

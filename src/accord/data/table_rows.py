@@ -109,7 +109,7 @@ def _csv_header(lines: _Lines) -> tuple[list[str], str]:
         delimiter = max(",\t;", key=first.count)
         header = next(csv.reader([first], delimiter=delimiter), [])
     except (csv.Error, RowError) as error:
-        raise DataError(f"line 1 is not a CSV header: {error}.") from error
+        raise DataError(f"line 1 is no CSV header: {error}.") from error
     if twice := [name for name, count in Counter(header).items() if count > 1]:
         raise DataError(f"the CSV header names a column twice: {', '.join(twice)[:200]}.")
     return header, delimiter

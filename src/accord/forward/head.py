@@ -55,8 +55,9 @@ def token_logps(
 
 
 class _ChunkedLogps(torch.autograd.Function):
-    """log softmax(scale · h Wᵀ)[target], and its gradient g · (onehot(target) − softmax) · scale,
-    both computed by chunks.
+    """The function log softmax(scale · h Wᵀ)[target] and its gradient, both computed by chunks.
+
+    The gradient is g · (onehot(target) − softmax) · scale.
     """
 
     @staticmethod

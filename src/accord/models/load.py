@@ -112,7 +112,7 @@ def pick_device(device: str) -> torch.device:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
         raise UsageError(
-            f"{device!r} is not a device of this machine. Expected auto, cpu, cuda or cuda:N."
+            f"{device!r} is no device of this machine. Expected auto, cpu, cuda or cuda:N."
         ) from error
     return torch.device(device)
 

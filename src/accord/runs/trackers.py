@@ -94,7 +94,7 @@ class Trackers:
             words = next(iter(str(error).strip().splitlines()), "")
             words = words if len(words) <= SAID else words[:SAID] + "…"
             self.say(
-                f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run continues"
+                f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run goes on"
                 " without it."
             )
 

@@ -91,7 +91,7 @@ def _exchanges(history: object):
     if not isinstance(history, list) or not all(
         isinstance(item, list) and len(item) == 2 for item in history
     ):
-        raise RowError("wrong type", "history is not a list of [question, answer] pairs.")
+        raise RowError("wrong type", "history is no list of [question, answer] pairs.")
     for question, reply in history:
         yield (
             Turn("user", parts.text(question, "history")),

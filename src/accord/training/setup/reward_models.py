@@ -52,7 +52,7 @@ def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Findi
             {"at": str(examples[row].origin), "detail": f"margin = {given[row]!r:.60}"}
             for row in bad[:3]
         ]
-        says = f"{name}: {len(bad):,} rows have a margin that is not a finite number"
+        says = f"{name}: {len(bad):,} rows have a margin that is no finite number"
         return [
             Finding(
                 "data.margin",
