@@ -1,5 +1,5 @@
-"""The tree keeps its shape: formatted and linted by ruff without exceptions,
-and no `zip` that drops what is left over.
+"""The tree keeps its shape: formatted and linted by ruff without exceptions, no `zip` that drops
+what is left over, and docstrings in plain English.
 """
 
 import ast
@@ -86,3 +86,74 @@ def test_every_zip_is_strict():
         for line in lax_zips(text)
     ]
     assert not found
+
+
+# Rooms of src/accord whose docstrings begin with a verb or a noun; a room joins when it is clean.
+ROOMS_IN_PLAIN_ENGLISH = (
+    "cli",
+    "config",
+    "data",
+    "demo",
+    "distributed",
+    "environment",
+    "evaluate",
+    "forward",
+    "migrate",
+    "models",
+    "monitor",
+    "play",
+    "runs",
+    "training",
+)
+NOT_YET_PLAIN = ("data/content.py", "forward/attention.py", "forward/choose.py", "forward/logps.py")
+FIRST_WORDS = re.compile(
+    r"(Of|As|What|Where|Whether|How|Which|Who|Whose|See|That|Those|When|In|Inside|For|By|From|On"
+    r"|With|At|To|Not|Only|Nothing|Any)\b"
+)
+CONTORTED = re.compile(r"\baloud\b|\btold apart\b|\bis said\b")
+
+
+def docstrings(text: str) -> list[tuple[int, str]]:
+    """Line and text of every docstring of a module."""
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    nodes = [node for node in ast.walk(ast.parse(text)) if isinstance(node, kinds)]
+    return [(node.body[0].lineno, words) for node in nodes if (words := ast.get_docstring(node))]
+
+
+def contorted(words: str) -> bool:
+    """Tell whether a docstring begins with a banned word, or says a thing in a contorted way."""
+    return bool(FIRST_WORDS.match(words) or CONTORTED.search(words))
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        ("Of every row, its hash.", True),
+        ("What is left.", True),
+        ("Hash every row.\n\nA bad one is passed over aloud.", True),
+        ("List the rows that cannot be told apart.", True),
+        ("Information on the run.", False),
+        ("Hash every row.", False),
+    ],
+)
+def test_contorted_docstrings_are_found(words, found):
+    assert contorted(words) is found
+
+
+@pytest.mark.parametrize("room", ROOMS_IN_PLAIN_ENGLISH)
+def test_docstrings_begin_with_a_verb_or_a_noun(room):
+    """A docstring that begins with Of, What, Where or Whether must be read twice."""
+    source = ROOT / "src" / "accord"
+    texts = {
+        name: file.read_text()
+        for file in sorted((source / room).rglob("*.py"))
+        if (name := file.relative_to(source).as_posix()) not in NOT_YET_PLAIN
+    }
+    assert texts
+    found = [
+        f"{name}:{line}: {words.splitlines()[0]}"
+        for name, text in texts.items()
+        for line, words in docstrings(text)
+        if contorted(words)
+    ]
+    assert not found, "\n".join(found)

@@ -1,4 +1,6 @@
-"""The command line. Heavy imports wait until a command needs them, so that --help answers at once.
+"""The command line.
+
+Heavy imports wait until a command needs them, so that --help answers at once.
 
 Exit codes: 0 done · 1 a bug of accord · 2 usage or config, or a package that does not work · 3 data
 unfit · 4 preflight refused · 5 diverged · 6 checkpoint unusable or disk full · 75 stopped by a
@@ -75,7 +77,7 @@ def train(
         int | None, typer.Option(help="Order of rows, initial adapters, dropout.")
     ] = None,
     on_flag: Annotated[
-        str | None, typer.Option("--on-flag", help="What a red flag does: warn, stop or adapt.")
+        str | None, typer.Option("--on-flag", help="Action on a red flag: warn, stop or adapt.")
     ] = None,
     output: Output = None,
     set_: Set = None,
@@ -133,7 +135,7 @@ def train(
 def resume(
     run: Annotated[str, typer.Argument(help="Folder of the run.")], as_json: Json = False
 ) -> None:
-    """Go on with a run that was stopped."""
+    """Continue a run that was stopped."""
 
     def work():
         apply_env_defaults()
@@ -156,7 +158,7 @@ def export(
     ] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[
-        str | None, typer.Option(help="What --merge rounds to: float32 or bfloat16.")
+        str | None, typer.Option(help="Dtype that --merge rounds to: float32 or bfloat16.")
     ] = None,
     harness: Annotated[
         str | None,
@@ -193,8 +195,8 @@ def report(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """One self-contained HTML page: the verdict, curves, flags, pairs token by token, samples, how
-    to make it again.
+    """Write one self-contained HTML page about runs: the verdict, curves, flags, pairs token by
+    token, samples, and how to make it again.
     """
 
     def work():
@@ -213,11 +215,11 @@ def watch(
         str | None, typer.Argument(help="A run, or a folder of runs; runs/ by default.")
     ] = None,
     port: Annotated[
-        int, typer.Option(help="Of the loopback address 127.0.0.1.", min=1, max=65535)
+        int, typer.Option(help="Port of the loopback address 127.0.0.1.", min=1, max=65535)
     ] = 7373,
 ) -> None:
-    """A live local page of all runs: curves, flags with their meaning, samples, differences of
-    configuration.
+    """Serve a live local page of all runs: curves, flags with their meaning, samples, differences
+    of configuration.
     """
 
     def work():
@@ -234,8 +236,8 @@ def watch(
 
 @app.command()
 def demo(output: Output = None, as_json: Json = False) -> None:
-    """Minutes on a laptop: a real 135M model learns to answer in good spirits; measured before and
-    after.
+    """Teach a real 135M model in minutes on a laptop to answer in good spirits; measure it before
+    and after.
     """
 
     def work():
@@ -258,7 +260,9 @@ def doctor(
     dtype: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Check in under a minute that this machine computes what accord promises; exit 4 if not."""
+    """Check in under a minute that this machine computes what accord promises; exit 4 if it does
+    not.
+    """
 
     def work():
         if dtype not in ("auto", "float32", "bfloat16"):
@@ -296,7 +300,7 @@ def doctor(
 
 @app.command()
 def methods(as_json: Json = False) -> None:
-    """The objectives, what each needs, and its options."""
+    """List the objectives, what each one needs, and its options."""
 
     def work():
         from accord.objectives import OBJECTIVES, POLICY_OBJECTIVES
@@ -326,7 +330,7 @@ def methods(as_json: Json = False) -> None:
 
 @app.command()
 def version() -> None:
-    """The version of accord."""
+    """Print the version of accord."""
     from accord import __version__
 
     print(__version__)
@@ -336,7 +340,7 @@ def version() -> None:
 
 
 def _run(work: Callable[[], Any], as_json: bool, many: bool = False) -> None:
-    """Do the work; a failure becomes words and an exit code, never a traceback.
+    """Do the work; turn a failure into words and an exit code, never a traceback.
 
     Args:
       many: whether several processes can share this work.
@@ -369,8 +373,9 @@ def _say(as_json: bool, text: str) -> None:
 
 
 def _command() -> list[str]:
-    """What was typed, for the run's records; a recipe's path may hold a token, as a config's values
-    may not.
+    """Return the command as it was typed, for the run's records.
+
+    A recipe's path may hold a token, as a config's values may not.
     """
     from accord.environment.redaction import redact
 
@@ -387,7 +392,7 @@ add_play_command(app, _run, _say)
 
 
 def main() -> None:
-    """The command line from its first argument to an exit code; see `accord.__main__`."""
+    """Run the command line from its first argument to an exit code; see `accord.__main__`."""
     run_guarded(app)
 
 

@@ -12,7 +12,7 @@ from accord.cli.options import Allow, Folder, Json
 from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
-TRIALS = 20  # of a search
+TRIALS = 20  # trials of a search
 Recipe = Annotated[
     str, typer.Argument(help="YAML recipe with data.train and data.held_out, both of pairs.")
 ]
@@ -94,10 +94,10 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Methods on the same rows, in the same order, with the same updates and trials: who is
-        better, with intervals.
+        """Compare methods on the same rows, in the same order, with the same updates and trials:
+        who is better, with intervals.
 
-        Stopped or killed, the same command goes on; finished cells are not run again.
+        If it is stopped or killed, the same command continues it; finished cells are not run again.
         """
 
         def work():
@@ -160,8 +160,8 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """One method over a grid of settings, or a search through them; one reference pass for all.
-        Goes on where it was stopped.
+        """Run one method over a grid of settings, or search through them; one reference pass serves
+        all. A stopped sweep continues where it was.
         """
 
         def work():
@@ -213,7 +213,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
             typer.Option(
                 "--reference-answers",
                 min=2,
-                help="Of the start model, for the best possible reward at a KL.",
+                help="Answers of the start model, for the best possible reward at a KL.",
             ),
         ] = 16,
         sample_tokens: Tokens = 40,
@@ -234,8 +234,8 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         page: Page = None,
         as_json: Json = False,
     ) -> None:
-        """Reward against KL, of every method, β and step, beside the best possible. Goes on where
-        it was stopped.
+        """Measure reward against KL for every method, β and step, beside the best possible. A
+        stopped frontier continues where it was.
         """
 
         def work():
@@ -298,7 +298,7 @@ def _recipe(recipe: str | None) -> str:
 
 
 def _demo_recipe(recipe: str | None, prompts: str | None) -> dict:
-    """The demonstration's recipe, each method with its own options and learning rate."""
+    """Return the demonstration's recipe, each method with its own options and learning rate."""
     if recipe is not None or prompts is not None:
         raise UsageError("--demo brings its own recipe and prompts; leave the others out.")
     from accord.demo.run import RECIPE
@@ -314,7 +314,7 @@ def _demo_prompts() -> str:
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:
-    """0.05,0.1 as numbers."""
+    """Parse "0.05,0.1" as numbers."""
     try:
         return tuple(float(word) for word in text.split(",")) if text is not None else ()
     except ValueError as error:

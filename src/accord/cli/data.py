@@ -16,10 +16,10 @@ from accord.environment.settings import apply_env_defaults
 Data = Annotated[
     str, typer.Argument(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input.")
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw: sample, folds, removals.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw: sample, folds, removals.")]
 UNFIT = 3  # exit code
 
-# What `accord audit` takes beside the data.
+# Options of `accord audit` beside the data.
 ModelToo = Annotated[
     str | None,
     typer.Option("--model", help="smollm2 or a folder: adds the checks of tokens and hardness."),
@@ -93,7 +93,7 @@ def add_data_commands(app: typer.Typer, run: Callable, say: Callable) -> None:
 
 
 def _tell(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(f"· {text}", file=sys.stderr, flush=True)
 
 
@@ -116,7 +116,9 @@ def _audit(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """What is wrong with a preference file, before any training. Exit 3 if it is unfit."""
+        """Find out what is wrong with a preference file, before any training. Exit 3 if it is
+        unfit.
+        """
         verdict = ""
 
         def work():
@@ -173,7 +175,9 @@ def _split(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Train and held-out by prompt, near copies of a prompt together."""
+        """Split a file by prompt into train and held-out rows; near copies of a prompt stay
+        together.
+        """
 
         def work():
             from accord.auditing.split import split as divide
@@ -251,8 +255,8 @@ def _advise(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Which method, why, and with which settings, from what the audit measured. Exit 3 if
-        something must be mended first.
+        """Recommend a method and its settings, with reasons, from what the audit measured. Exit 3
+        if something must be mended first.
         """
         ready = True
 

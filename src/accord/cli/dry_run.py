@@ -1,4 +1,6 @@
-"""`accord train --dry-run`: two rows as the model will see them, and every check's result."""
+"""The output of `accord train --dry-run`: two rows as the model will see them, and every check's
+result.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ OPEN, CLOSE = "⟦", "⟧"  # around what is scored
 
 
 def show(ready: PreparedRun, stream: TextIO) -> dict:
-    """Print it for a person; return the same for a machine."""
+    """Print the dry run for a person; return the same for a machine."""
     objective = ready.learner.objective
     shown = ready.source.shown(2)
     for tree in shown:
@@ -79,7 +81,7 @@ def _as_ids(ready: PreparedRun, tree: Tree) -> dict:
 
 
 def _printable(text: str) -> str:
-    """Line breaks shown, control characters escaped: dataset text must not drive the terminal."""
+    """Show line breaks and escape control characters: dataset text must not drive the terminal."""
     return "".join(
         c if c.isprintable() else {"\n": "↵", "\t": "⇥"}.get(c, repr(c)[1:-1]) for c in text
     )

@@ -57,8 +57,8 @@ def _generate(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, each with its log-prob;
-        the same seed gives the same answers.
+        """Draw K answers to each prompt, each with its log-prob; the same seed gives the same
+        answers.
         """
 
         def work():
@@ -102,7 +102,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
         ] = None,
         beta: Annotated[
             float | None,
-            typer.Option(help="Of the implicit reward of a model that is no run; default .1."),
+            typer.Option(help="β of the implicit reward of a model that is no run; default .1."),
         ] = None,
         rows: Annotated[
             int | None, typer.Option(min=1, help="Evaluate on so many rows, drawn by the seed.")
@@ -123,7 +123,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             ),
         ] = None,
         judge_model: Annotated[
-            str | None, typer.Option("--judge-model", help="What the endpoint serves.")
+            str | None, typer.Option("--judge-model", help="Model that the endpoint serves.")
         ] = None,
         judge_timeout: Annotated[
             float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")
@@ -151,8 +151,8 @@ def _eval(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Held-out accuracy, margin, calibration, KL and length, each with its interval; win rates
-        by a judge.
+        """Measure held-out accuracy, margin, calibration, KL and length, each with its interval,
+        and win rates by a judge.
         """
 
         def work():
@@ -196,7 +196,7 @@ def _print_answers(row: dict, say: Callable[[str], None]) -> None:
 
 
 def _judging(judge: str | None, model: str | None, timeout: float, against: str | None):
-    """What the judge's options ask for; one that would do nothing is an error."""
+    """Return what the judge's options ask for; an option that would do nothing is an error."""
     from accord.assess.judging import Judging
     from accord.errors import UsageError
 

@@ -25,7 +25,7 @@ Target = Annotated[
         metavar="RUN|MODEL", help="A run's folder, a model's, an adapter's, or smollm2."
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of every draw.")]
+Seed = Annotated[int, typer.Option(min=0, help="Seed of every draw.")]
 Dtype = Annotated[
     str | None,
     typer.Option(help="float32 or bfloat16; default: the run's, or what the machine computes in."),
@@ -34,7 +34,7 @@ Template = Annotated[
     str | None, typer.Option(help="auto, raw, or a Jinja file; default: the run's.")
 ]
 
-# How answers are drawn, and to what.
+# Options on how answers are drawn, and to which prompts.
 K = Annotated[int, typer.Option(help="Answers to each prompt; the prompt is computed once.")]
 Longest = Annotated[int, typer.Option("--max-new-tokens", help="Longest answer.")]
 Temperature = Annotated[float, typer.Option(help="0 takes the likeliest token.")]
@@ -46,7 +46,8 @@ Limit = Annotated[int | None, typer.Option(min=1, help="Answer the first so many
 
 
 def check_dtype(dtype: str | None) -> None:
-    """
+    """Check that torch has this dtype.
+
     Raises:
       UsageError: no such dtype.
     """
@@ -57,5 +58,5 @@ def check_dtype(dtype: str | None) -> None:
 
 
 def tell(text: str) -> None:
-    """A line of progress."""
+    """Print a line of progress."""
     print(text, file=sys.stderr, flush=True)

@@ -62,8 +62,8 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Iterative DPO and kin: rounds of sample, score, pair and train. Stopped or killed, the
-        same command goes on.
+        """Run iterative DPO and its kin: rounds of sample, score, pair and train. If it is stopped
+        or killed, the same command continues it.
         """
 
         def work():
@@ -109,8 +109,8 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
             str | None,
             typer.Option(
                 help=(
-                    "What the learned reward stands for, as accord score --reward takes it (vader,"
-                    " module:function); never trained on."
+                    "Reward that the learned one stands for, as accord score --reward takes it"
+                    " (vader, module:function); never trained on."
                 )
             ),
         ] = None,
@@ -120,8 +120,8 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
-        """Supervised tuning, reward model, PPO; measured, beside DPO if asked. Stopped or killed,
-        the same command goes on.
+        """Run supervised tuning, a reward model and PPO, and measure them, beside DPO if asked. If
+        it is stopped or killed, the same command continues it.
         """
 
         def work():

@@ -1,5 +1,6 @@
-"""The commands that make preferences from a policy's own answers: sample, score, pair. Heavy
-imports wait until one runs.
+"""The commands that make preferences from a policy's own answers: sample, score, pair.
+
+Heavy imports wait until one runs.
 """
 
 from __future__ import annotations
@@ -51,8 +52,8 @@ def _sample(run: Callable, say: Callable) -> Callable:
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """K answers to each prompt, to be scored;
-        killed, the same command goes on where it stood.
+        """Draw K answers to each prompt, to be scored; if it is killed, the same command continues
+        it.
         """
 
         def work():
@@ -82,7 +83,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
 
 def _score(run: Callable, say: Callable) -> Callable:
     def score(
-        answers: Annotated[str, typer.Argument(help="What accord sample wrote.")],
+        answers: Annotated[str, typer.Argument(help="File that accord sample wrote.")],
         output: Output,
         reward: Annotated[
             list[str],
@@ -100,8 +101,8 @@ def _score(run: Callable, say: Callable) -> Callable:
         ] = None,
         as_json: Json = False,
     ) -> None:
-        """The weighted sum of rewards of every answer; what has none is counted by its reason, and
-        is no 0.
+        """Score every answer with the weighted sum of rewards. An answer without a reward is
+        counted with the reason; it does not become 0.
         """
 
         def work():
@@ -122,7 +123,7 @@ def _score(run: Callable, say: Callable) -> Callable:
 
 
 def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
-    """NAME.KEY=VALUE each, as options by NAME; a name may hold dots itself
+    """Parse assignments NAME.KEY=VALUE into options by NAME; a name may hold dots itself
     (mine.rewards:helpful).
     """
     from accord.config.schema import parse_assignment
@@ -141,7 +142,7 @@ def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
 
 def _pair(run: Callable, say: Callable) -> Callable:
     def pair(
-        scored: Annotated[str, typer.Argument(help="What accord score wrote.")],
+        scored: Annotated[str, typer.Argument(help="File that accord score wrote.")],
         output: Output,
         policy: Annotated[
             str,
@@ -152,11 +153,13 @@ def _pair(run: Callable, say: Callable) -> Callable:
                 )
             ),
         ] = "best_worst",
-        margin: Annotated[float, typer.Option(help="How far apart two rewards must be.")] = 0.0,
+        margin: Annotated[float, typer.Option(help="Least difference of two rewards.")] = 0.0,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
-        """Pairs that accord train reads; ties make none, and are counted."""
+        """Pair scored answers into rows that accord train reads; ties make no pair, and are
+        counted.
+        """
 
         def work():
             apply_env_defaults()

@@ -1,1 +1,1 @@
-"""From a recipe, flags and Python keywords to one checked config."""
+"""The config of a run: a recipe, flags and Python keywords become one checked config."""

@@ -1,5 +1,5 @@
-"""From a recipe, flags and --set to one mapping: the command line and Python go through the same
-few lines.
+"""One mapping from a recipe, flags and --set; the command line and Python go through the same few
+lines.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ def build(
     allow: Iterable[str] = (),
     **short: Any,
 ) -> Config:
-    """A validated config: the recipe, then short names, then fields and `--set` assignments, later
-    ones winning.
+    """Build a validated config from the recipe, then short names, then fields and `--set`
+    assignments; later ones win.
 
     Args:
       recipe: path of a YAML file, or a mapping of the same shape.
@@ -52,7 +52,7 @@ def build(
       short: values by the names in SHORT; None leaves the recipe's.
 
     Raises:
-      UsageError: what is wrong, every problem a line.
+      UsageError: lists every problem, one per line.
     """
     raw: dict = (
         load_recipe(recipe) if isinstance(recipe, str) else copy.deepcopy(dict(recipe or {}))
@@ -64,7 +64,7 @@ def build(
         _put(raw, path.split("."), value)
     for assignment in assignments:
         _put(raw, *parse_assignment(assignment))
-    # --steps beats a recipe's epochs, and the reverse: the one given later is meant
+    # --steps beats a recipe's epochs, and the reverse: the one given later counts
     if (
         short.get("steps") is not None
         and short.get("epochs") is None
@@ -80,14 +80,14 @@ def build(
 
 
 def _names(value: object) -> list:
-    """Permissions from none, one or several; the schema refuses what are no names."""
+    """Read permissions from none, one or several names; the schema refuses what is not a name."""
     if value is None:
         return []
     return list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
 
 
 def split_keywords(keywords: Mapping[str, Any]) -> tuple[dict, dict]:
-    """Python's keyword arguments: (short names, the objective's own options)."""
+    """Split Python's keyword arguments into (short names, the objective's own options)."""
     short = {name: value for name, value in keywords.items() if name in SHORT}
     return short, {name: value for name, value in keywords.items() if name not in SHORT}
 

@@ -1,5 +1,5 @@
-"""A stranger's function, "module:function": imported by name, and every way in which that fails in
-words.
+"""User functions named as "module:function": import them by name, and put every failure
+into words.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from accord.errors import UsageError
 
 
 def import_function(what: str, name: str, *, example: str) -> Callable:
-    """The function that `name` names.
+    """Import the function that `name` names.
 
     Args:
       what: the word for it in messages, such as "objective".
@@ -31,7 +31,7 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
         )
     try:
         module = importlib.import_module(module_name)
-    except Exception as error:  # a stranger's module may raise anything while it is imported
+    except Exception as error:  # a user's module may raise anything while it is imported
         hint = ""
         if isinstance(error, ModuleNotFoundError) and error.name == module_name.partition(".")[0]:
             hint = " Put its folder on the path: PYTHONPATH=. accord …"
@@ -53,8 +53,9 @@ def import_function(what: str, name: str, *, example: str) -> Callable:
 
 
 def code_digest(name: str) -> str | None:
-    """sha256 of the file that "module:function" stands in; None where `name` is no such name, or
-    the file is not found.
+    """Return the sha256 of the file that defines "module:function".
+
+    None where `name` has another form, or where the file is not found.
     """
     module, sign, _ = name.partition(":")
     try:
@@ -69,5 +70,5 @@ def code_digest(name: str) -> str | None:
 
 
 def format_exception(error: Exception) -> str:
-    """A stranger's exception in one line."""
+    """Format an exception of somebody else's code in one line."""
     return f"{type(error).__name__}: {error}"

@@ -1,7 +1,7 @@
-"""Keys of a config that had another name in a former version.
+"""Config keys that had another name in a former version.
 
-In a recipe or behind --set an old name is an error that says the new one. A run's folder of the
-former version goes on: its config.yaml and its checkpoints are read with the new names.
+In a recipe or after --set, an old name is an error that gives the new one. A run of the former
+version can continue: its config.yaml and its checkpoints are read with the new names.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ RENAMED = {
 
 
 def rename_keys(raw: Mapping) -> dict:
-    """Give a config's sections the names of today; the order of keys stays."""
+    """Give a config's sections their current names; the order of keys stays."""
     return {
         section: (
             {_new(f"{section}.{key}").rpartition(".")[2]: value for key, value in node.items()}
@@ -30,7 +30,7 @@ def rename_keys(raw: Mapping) -> dict:
 
 
 def rename_paths(flat: Mapping[str, object]) -> dict[str, object]:
-    """As `rename_keys`, for a config that is a mapping from paths to values."""
+    """Rename the keys of a config that maps paths to values; otherwise like `rename_keys`."""
     return {_new(path): value for path, value in flat.items()}
 
 

@@ -1,5 +1,6 @@
-"""One schema for recipes, flags and Python: frozen, typed, and an unknown key is an error that
-names the right one.
+"""One schema for recipes, flags and Python.
+
+Configs are frozen and typed. An unknown key is an error that names the right one.
 
 Each field's meaning stands beside it. The objective's own options are not listed here: the keyword
 arguments of the objective's function are their schema (see `accord.objectives`).
@@ -22,7 +23,7 @@ from accord.errors import UsageError
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-LARGEST = 2**63 - 1  # what random number generators and file formats take
+LARGEST = 2**63 - 1  # the limit of random number generators and file formats
 Positive = Annotated[int, Field(strict=True, ge=1, le=LARGEST)]
 NotNegative = Annotated[int, Field(strict=True, ge=0, le=LARGEST)]
 
@@ -48,7 +49,7 @@ class LoraConfig(Section):
     alpha: Annotated[float, Field(strict=True, gt=0)] = 32.0
     """The update is scaled by alpha / rank."""
     targets: str | list[str] = "attention"
-    """Which modules get adapters: attention (query, key, value, output projections), all-linear, or
+    """Modules that get adapters: attention (query, key, value, output projections), all-linear, or
     a list of names."""
     dropout: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
     """Dropout in front of the adapters while training; the reference and every evaluation run
@@ -61,17 +62,17 @@ class ModelConfig(Section):
     name: str = "smollm2"
     """smollm2 (the embedded model) or a folder in save_pretrained layout."""
     adapter: str | None = None
-    """A LoRA adapter to go on from. Its frozen copy becomes the reference, not the base."""
+    """A LoRA adapter to continue from. Its frozen copy becomes the reference, not the base."""
     lora: LoraConfig | None = LoraConfig()
     """Adapters; null (or false) trains all weights."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """What the network computes in. auto: bfloat16 where the machine has it. Whatever trains has
-    float32 masters."""
+    """Dtype of the network's computation. auto: bfloat16 where the machine has it. Weights that
+    train have float32 masters."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
     forward: Literal["auto", "flex", "tree", "padded"] = "auto"
-    """How log-probs are computed. auto takes the tree path where it equals the model's own numbers,
-    by flex attention on a GPU."""
+    """Path that computes log-probs. auto takes the tree path where it equals the model's own
+    numbers, by flex attention on a GPU."""
 
     @field_validator("lora", mode="before")
     @classmethod
@@ -90,7 +91,7 @@ class DataConfig(Section):
     columns: dict[str, str] = {}
     """Renames columns before rows are read: {prompt: question}."""
     max_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
-    """Longest prompt + answer. What to do with a longer row is said by the next two."""
+    """Longest prompt + answer. The next two fields say what to do with a longer row."""
     long_prompts: Literal["cut", "reject"] = "cut"
     """cut drops the oldest turns of a conversation, never the system turn or the last one; then
     reject."""
@@ -107,7 +108,7 @@ class DataConfig(Section):
 
     @property
     def held_out_file(self) -> str:
-        """`held_out`, read where it is known to be given."""
+        """Return `held_out` where it is known to be given."""
         assert self.held_out is not None, "whoever asks has required a held-out file"
         return self.held_out
 
@@ -124,8 +125,8 @@ class TrainConfig(Section):
     """Rows per update: pairs, labels or demonstrations. Batches of an epoch differ by at most one
     row."""
     pair_labels: bool = False
-    """Of labels made from pairs, the two of a pair come in one batch, and batches of 2 n labels are
-    those of n pairs, in the same order. What `accord compare` sets, so that kto sees what the
+    """Keep the two labels of a pair in one batch, for labels made from pairs: batches of 2 n labels
+    are those of n pairs, in the same order. `accord compare` sets this, so that kto sees what the
     methods of pairs see."""
     steps: Positive | None = None
     """Updates to make. Give steps or epochs, not both; neither is one epoch."""
@@ -135,7 +136,7 @@ class TrainConfig(Section):
     """Peak learning rate. None takes the objective's own, scaled to the model's width; a tenth of
     it for all weights."""
     schedule: Literal["linear", "cosine", "constant"] = "linear"
-    """How the learning rate falls after the warm-up: to zero, or not at all."""
+    """Course of the learning rate after the warm-up: it falls to zero, or not at all."""
     warmup: Annotated[float, Field(strict=True, ge=0)] = 0.1
     """Share of the steps (under 1), or number of steps (from 1), over which the learning rate rises
     from zero."""
@@ -158,8 +159,8 @@ class TrainConfig(Section):
     row would not fit."""
 
     parallel: Literal["auto", "replicated", "sharded"] = "auto"
-    """Of several processes, each holds the weights whole (replicated) or a part (sharded: FSDP2).
-    auto: a part where all train."""
+    """Weights of several processes: each holds them whole (replicated) or a part (sharded: FSDP2).
+    auto: a part where all weights train."""
 
     @model_validator(mode="after")
     def _one_length(self):
@@ -170,8 +171,8 @@ class TrainConfig(Section):
 
 class RolloutsConfig(Section):
     rewards: Annotated[list[str], Field(min_length=1)]
-    """What rewards an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them.
-    Their weighted sum."""
+    """Rewards of an answer: NAME or NAME=WEIGHT each, as `accord score --reward` takes them. Their
+    weighted sum counts."""
     reward_options: dict[str, dict[str, Any]] = {}
     """Keyword arguments of a reward, by its name."""
     num_generations: Annotated[int, Field(strict=True, ge=2, le=1024)] = 4
@@ -180,18 +181,18 @@ class RolloutsConfig(Section):
     max_new_tokens: Positive = 48
     """Longest answer."""
     temperature: Annotated[float, Field(strict=True, gt=0, le=10)] = 1.0
-    """Of the draws. A policy gradient is one of answers drawn at 1, and takes no other."""
+    """Temperature of the draws. A policy gradient needs answers drawn at 1, and takes no other."""
     num_iterations: Positive = 1
     """Updates made from one batch of answers before the next is drawn."""
     pairing: Literal["best_worst", "best_random", "hard", "margin"] = "best_worst"
-    """Which answers to a prompt an objective of pairs compares; see `accord pair`."""
+    """Rule that picks the answers which an objective of pairs compares; see `accord pair`."""
     margin: Annotated[float, Field(strict=True, ge=0)] = 0.0
-    """How far apart two rewards must be to make a pair."""
+    """Least difference of two rewards that make a pair."""
     gold: list[str] = []
-    """A second judgement of the held-out answers, never trained on: what the rewards stand for, so
-    that a policy that plays to them is seen."""
+    """A second judgement of the held-out answers, never trained on. It is what the rewards stand
+    for, so that a policy that games them is seen."""
     gold_options: dict[str, dict[str, Any]] = {}
-    """As `reward_options`, for those of `gold`."""
+    """Keyword arguments of a reward of `gold`, by its name."""
     num_generations_eval: Positive = 2
     """Answers to each held-out prompt at an evaluation."""
 
@@ -208,14 +209,14 @@ class CheckpointConfig(Section):
     every: NotNegative = 50
     """Steps between checkpoints; after the last step always. 0: only then."""
     keep: Positive = 2
-    """How many checkpoints stay, beside the best one by held-out loss."""
+    """Number of checkpoints to keep, beside the best one by held-out loss."""
 
 
 class MonitorConfig(Section):
     on_flag: Literal["warn", "stop", "adapt"] = "warn"
-    """What a red flag does. warn: it is said. stop: the run is saved and ends (exit 5). adapt: the
-    flag's own remedy where it has one: end with the best held-out checkpoint, or halve the learning
-    rate, once for each flag that asks for it; said and recorded."""
+    """Action on a red flag. warn: it is reported. stop: the run is saved and ends (exit 5). adapt:
+    the flag's own remedy where it has one: end with the best held-out checkpoint, or halve the
+    learning rate, once for each flag that asks for it; reported and recorded."""
     samples: NotNegative = 8
     """Prompts that the model answers before and after training: the first held-out ones. 0:
     none."""
@@ -225,13 +226,13 @@ class MonitorConfig(Section):
     sample_tokens: Positive = 48
     """Longest sampled answer."""
     prompts: str | None = None
-    """Text file with the prompts to sample, one a line, in place of held-out ones."""
+    """Text file with the prompts to sample, one per line, in place of held-out ones."""
     audit_rows: NotNegative = 2000
     """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report:
     one to three seconds. 0: none. `accord audit` looks at all of them."""
     trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
-    """Where figures go beside the run's folder; each needs its own package. A tracker that fails is
-    dropped, aloud."""
+    """Trackers that get the figures beside the run's folder; each needs its own package. A tracker
+    that fails is dropped with a warning."""
 
 
 class Config(Section):
@@ -240,14 +241,14 @@ class Config(Section):
     objective: dict[str, Any] = {"name": DEFAULT_OBJECTIVE}
     """name (dpo where none is given), and the objective's own keyword arguments."""
     reference: Literal["auto", "none", "frozen", "adapter_off", "cached", "moving", "base"] = "auto"
-    """What the policy is measured against. auto: adapters off when each row comes once, cached
-    log-probs otherwise. base: the model without any adapter, even where training goes on from one,
-    whose frozen copy is the reference of all the others."""
+    """Model that the policy is measured against. auto: adapters off when each row comes once,
+    cached log-probs otherwise. base: the model without any adapter, even where training continues
+    one, whose frozen copy is the reference of all the others."""
     moving: MovingConfig | None = None
-    """How a moving reference follows the policy; null for the others."""
+    """Settings of a moving reference; null for the others."""
     rollouts: RolloutsConfig | None = None
-    """Where given, answers come from the policy as it learns, and data.train and data.held_out are
-    files of prompts."""
+    """Rollouts: with this section, answers come from the policy as it learns, and data.train and
+    data.held_out are files of prompts."""
     train: TrainConfig = TrainConfig()
     evaluate: EvaluateConfig = EvaluateConfig()
     checkpoint: CheckpointConfig = CheckpointConfig()
@@ -259,22 +260,20 @@ class Config(Section):
 
     @property
     def rollout_settings(self) -> RolloutsConfig:
-        """The section `rollouts`, read where a run is known to have one."""
+        """Return the section `rollouts` where a run is known to have one."""
         assert self.rollouts is not None, "only a run that draws its own answers asks for these"
         return self.rollouts
 
     @property
     def run_folder(self) -> Path:
-        """`output`, read where a folder is known to be named."""
+        """Return `output` where a folder is known to be named."""
         assert self.output is not None, "a run of a larger plan has a folder of its own"
         return Path(self.output)
 
     @model_validator(mode="before")
     @classmethod
     def _moving_by_default(cls, raw):
-        """The defaults are written down with the run,
-        where a checkpoint can be compared with them.
-        """
+        """Write the defaults down with the run, so that a checkpoint can be compared with them."""
         moves = (
             isinstance(raw, dict) and raw.get("reference") == "moving" and raw.get("moving") is None
         )
@@ -312,7 +311,7 @@ class Config(Section):
 
 # ---------------------------------------------------------------- making one
 
-# What people coming from TRL type, and where it lives here.
+# TRL's names of settings -> the names here.
 TRL_NAMES = {
     "model_name_or_path": "model.name",
     "dataset_name": "data.train",
@@ -343,9 +342,9 @@ TRL_NAMES = {
 
 
 RECIPE_BYTES = 200_000
-# values in a recipe; aliases of aliases could stand for billions, and an alias of itself for no end
+# values in a recipe; aliases of aliases could stand for billions, an alias of itself for endless
 NODES = 20_000
-# What PyYAML raises beside its own errors: a date that is none, bytes that are no UTF-8, a
+# PyYAML raises more than its own errors: for an impossible date, bytes that are not UTF-8, a
 # malformed !!tag, deep nesting.
 NOT_YAML = (
     yaml.YAMLError,
@@ -360,7 +359,7 @@ NOT_YAML = (
 
 
 def _yaml(text: str) -> Any:
-    """The value of YAML text, every alias of it a value of its own.
+    """Read YAML text; every alias becomes a value of its own.
 
     Raises:
       NOT_YAML: it cannot be read, or holds too many values.
@@ -383,7 +382,7 @@ def _first_lines(error: Exception) -> str:
 
 
 def load_recipe(path: str) -> dict:
-    """The mapping in a YAML recipe, not yet validated."""
+    """Read the mapping in a YAML recipe, not yet validated."""
     file = Path(path).expanduser()
     if not file.is_file():
         raise UsageError(f"{path}: no such recipe. Expected a YAML file; see recipes/.")
@@ -405,7 +404,7 @@ def load_recipe(path: str) -> dict:
 
 
 def parse_assignment(assignment: str) -> tuple[list[str], Any]:
-    """`section.key=value` as path and value; the value is read as YAML."""
+    """Parse `section.key=value` into path and value; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
     if not sign or not key.strip():
         raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
@@ -419,7 +418,7 @@ def make_config(raw: dict) -> Config:
     """Validate a mapping.
 
     Raises:
-      UsageError: every problem, one a line, with the nearest right key for an unknown one.
+      UsageError: every problem, one per line, with the nearest right key for an unknown one.
     """
     try:
         return Config.model_validate(_numbers(raw))
@@ -428,7 +427,7 @@ def make_config(raw: dict) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The resolved config as YAML: the first file a run writes."""
+    """Write the resolved config as YAML: the first file of a run."""
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
@@ -479,7 +478,7 @@ def _nearest(word: str, known) -> str:
 
 
 def _number(value):
-    """YAML 1.1 reads 1e-4 as text; people mean a number."""
+    """Read a number that YAML 1.1 takes for text, such as 1e-4."""
     if isinstance(value, str):
         try:
             return (

@@ -1,8 +1,7 @@
-"""A run's folder is made to be shared, so nothing secret may get into it: a config that holds a
-token is refused.
+"""Refusal of configs that hold a secret: a run's folder is made to be shared.
 
-Environment variables are never written down. What a config holds is: in config.yaml, in the model
-card, in the recorded command. So a token in one of its values, or in a path, is an error before
+Environment variables are never written down. The values of a config are: in config.yaml, in the
+model card, in the recorded command. So a token in a value, or in a path, is an error before
 anything is written.
 """
 
@@ -19,8 +18,10 @@ if TYPE_CHECKING:  # a broken pydantic must not keep `faults` from hiding secret
 
 
 def refuse_secrets(config: Config) -> None:
-    """Raises:
-    UsageError: a value of the config is or holds a token; names the field, and not the token.
+    """Refuse a config that holds a token.
+
+    Raises:
+      UsageError: a value of the config is or holds a token; names the field, and not the token.
     """
     for path, value in _texts(config.model_dump(mode="json")):
         if redact(value) != value:
@@ -32,7 +33,7 @@ def refuse_secrets(config: Config) -> None:
 
 
 def _texts(node: object, path: str = "") -> Iterator[tuple[str, str]]:
-    """(path, text) of every string in a nest of sections and lists."""
+    """Yield (path, text) of every string in nested sections and lists."""
     if isinstance(node, str):
         yield path, node
     children = (

@@ -1,4 +1,4 @@
-"""What stands beside a prompt in its file: the columns that its answers are verified against."""
+"""Columns that stand beside a prompt in its file, which its answers are verified against."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ from accord.data.containers import locate
 from accord.data.prompts import Questions
 from accord.data.write import raw_rows
 
-# not of a prompt
+# columns that are not beside a prompt, but part of it or of an answer
 ANSWERS = ("chosen", "rejected", "completion", "completions", "response", "responses", "messages")
 
 
 def other_columns(path: str, read: Questions) -> dict[int, dict]:
-    """The other columns of each prompt's row, by line: what its answers are verified against."""
+    """Return the other columns of each prompt's row, by line: its answers are verified against
+    them.
+    """
     if Path(path).suffix.lower() == ".txt":
         return {}
     wanted = {question.origin.line for question in read.prompts}

@@ -1,7 +1,7 @@
-"""Reading what gzip or zstd packed: damage is said in words, and a small file cannot unpack into a
-whole disk.
+"""Decompression of gzip and zstd files.
 
-Both readers take several members after each other, as `cat a.gz b.gz` gives them.
+Damage is reported in words, and a small file cannot unpack into a whole disk. Both readers take
+several members after each other, as `cat a.gz b.gz` gives them.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ class Member(Protocol):
 
 
 class Unpacked(io.RawIOBase):
-    """The unpacked bytes of a stream. Subclasses decode one member; this class joins them and
-    watches the ratio.
+    """The unpacked bytes of a stream.
+
+    Subclasses decode one member; this class joins them and watches the ratio.
     """
 
     kind = ""
-    damage: type[Exception] = Exception  # what the decoder raises
+    damage: type[Exception] = Exception  # the error that the decoder raises
     piece = 0  # packed bytes decoded at a time; what they can become must fit the memory
-    padding = b""  # what may stand between members
+    padding = b""  # bytes that may stand between members
 
     def __init__(self, packed: BinaryIO) -> None:
         self.packed = packed
@@ -54,19 +55,22 @@ class Unpacked(io.RawIOBase):
 
     @abstractmethod
     def new_member(self) -> Member:
-        """A fresh decoder of one member."""
+        """Return a fresh decoder of one member."""
 
     if TYPE_CHECKING:
 
         def read(self, size: int = -1, /) -> bytes:
-            """Inherited; None, which a raw stream may give, stands for a read that would block."""
+            """Read as the base class does.
+
+            It may return None, as a raw stream does for a read that would block.
+            """
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer) -> int:
-        """Fills the buffer but at the end: what a file is, is told from its first 64 KiB or from
-        all of it.
+        """Fill the buffer completely, except at the end: the file type is recognised from its first
+        64 KiB or from all of it.
         """
         filled = 0
         while filled < len(buffer):
@@ -80,7 +84,7 @@ class Unpacked(io.RawIOBase):
         return filled
 
     def _next(self) -> bytes:
-        """The next unpacked bytes, none at the end.
+        """Return the next unpacked bytes, none at the end.
 
         Raises:
           DataError: the data are damaged, cut short, or blow up out of all proportion.
@@ -126,8 +130,9 @@ class Gzip(Unpacked):
 
 
 class Zstd(Unpacked):
-    """zstd: a block of four bytes can stand for 128 KiB. The package's own reader takes data cut
-    short for complete.
+    """zstd: a block of four bytes can stand for 128 KiB.
+
+    The package's own reader takes data that were cut short for complete.
     """
 
     kind, piece = "zstd", 1 << 10

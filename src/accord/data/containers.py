@@ -1,8 +1,7 @@
-"""From a path to rows, whatever the container: JSONL, JSON, CSV, Parquet, Arrow, compressed or not,
-a folder, "-".
+"""Containers of rows: JSONL, JSON, CSV, Parquet, Arrow, compressed or not, a folder, or "-".
 
-What a file is, its first bytes say; a suffix only settles what they leave open. Nothing is ever
-fetched: a name that is no file is an error, since a hub name must be asked for.
+The first bytes of a file decide what it is; a suffix only settles what they leave open. Nothing is
+ever fetched: a name that is no file is an error, since a hub name must be asked for.
 """
 
 from __future__ import annotations
@@ -38,13 +37,15 @@ HEADER = frozenset(
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder to read rows from; `name` is what messages call it."""
+    """A file or folder to read rows from; messages call it `name`."""
 
     name: str
     path: Path
 
     def digest(self) -> str:
-        """sha256 of the file's bytes; of a folder, of its data files' names and bytes in order."""
+        """Return the sha256 of the file's bytes; of a folder, of its data files' names and bytes in
+        order.
+        """
         if self.path.is_file():
             with open(self.path, "rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
@@ -54,7 +55,7 @@ class Source:
         return total.hexdigest()
 
     def rows(self, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Numbered]:
-        """(line, value or RowError) of every row, in order, read as they are asked for.
+        """Yield (line, value or RowError) of every row, in order, as they are asked for.
 
         Raises:
           DataError: the container is empty, damaged, cut short, or of no known kind; names the
@@ -83,8 +84,8 @@ class Source:
 
 @contextmanager
 def locate(path: str | Path) -> Iterator[Source]:
-    """The source that a path names; "-" is standard input, which is copied to a temporary file
-    first.
+    """Locate the source that a path names; "-" is standard input, which is copied to a temporary
+    file first.
 
     Raises:
       DataError: there is no such file or folder.
@@ -95,7 +96,7 @@ def locate(path: str | Path) -> Iterator[Source]:
             yield Source("standard input", copy)
         return
     kind = _kind(name)
-    if stat.S_ISFIFO(kind):  # <(zcat a.gz): it can be read once, and is read twice
+    if stat.S_ISFIFO(kind):  # <(zcat a.gz) can be read only once, and we read twice
         with open(name, "rb") as pipe, _copied(pipe) as copy:
             yield Source(name, copy)
         return
@@ -105,7 +106,7 @@ def locate(path: str | Path) -> Iterator[Source]:
 
 
 def _kind(name: str) -> int:
-    """The mode bits of what lies there."""
+    """Return the mode bits of what lies there."""
     try:
         return os.stat(name).st_mode
     # ValueError: a NUL in the name
@@ -125,7 +126,7 @@ def _kind(name: str) -> int:
 
 @contextmanager
 def _copied(stream: BinaryIO) -> Iterator[Path]:
-    """What a stream gives, in a temporary file."""
+    """Copy a stream into a temporary file."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "stream"
         try:
@@ -141,8 +142,9 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
 def _rows(
     file: io.FileIO | compression.Unpacked, name: str, limit: int, layers: int = 0
 ) -> Iterator[Numbered]:
-    """Rows of an open file, unpacked from so many layers: its first bytes say which reader is
-    handed it.
+    """Yield the rows of an open file, unpacked from `layers` layers.
+
+    Its first bytes decide which reader gets it.
     """
     stream = io.BufferedReader(file, HEAD)
     head = stream.peek()
@@ -170,7 +172,7 @@ def _rows(
 
 
 def _text_reader(head: bytes, name: str) -> Callable[[BinaryIO, int], Iterator[Numbered]]:
-    """The reader for text that begins like this."""
+    """Choose the reader for text that begins with these bytes."""
     whole = len(head) < HEAD - len(BOM)
     text = head.lstrip()
     if not text and whole:
@@ -188,7 +190,7 @@ def _text_reader(head: bytes, name: str) -> Callable[[BinaryIO, int], Iterator[N
 
 
 def _parsed(line: bytes) -> object:
-    """The value of a line of JSON, or None if it is none."""
+    """Parse a line of JSON; None if it is not JSON."""
     try:
         return json.loads(line)
     except (ValueError, RecursionError):

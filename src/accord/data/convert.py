@@ -1,4 +1,4 @@
-"""Writes examples in the formats that other tools read.
+"""Writers of examples in the formats of other tools.
 
 Each row is read back before it is handed out, so that a format which cannot hold an example (a
 system turn in an HH transcript's middle, several turns in a text prompt) is an error and never a
@@ -31,7 +31,7 @@ class Writer:
 
 
 def to_format(examples: Iterable[Example], name: str) -> Iterator[dict]:
-    """The examples as rows of the named format, their other columns kept beside its own.
+    """Write the examples as rows of the named format; keep their other columns beside its own.
 
     Args:
       examples: of any kind that can honestly become the format's: a pair gives two labelled rows.
@@ -61,7 +61,7 @@ def _rows(example: Example, name: str) -> Iterator[dict]:
 
 
 def _refuse_changed(example: Example, row: dict, kind: str) -> None:
-    """Reads the row back, and refuses it unless it means the same."""
+    """Read the row back, and refuse it unless it means the same."""
     found, read = recognise(row)
     back = [
         one for each in found.examples(read, example.origin, row) for one in as_kind(each, kind)
@@ -160,7 +160,7 @@ def _hh_prompt(pair: Pair) -> dict:
 
 
 def _scored(pair: Pair) -> tuple:
-    """The scores of both sides, which some formats cannot do without."""
+    """Return the scores of both sides, which some formats cannot do without."""
     names = (
         ("score_chosen", "score_rejected"),
         ("chosen_score", "rejected_score"),
@@ -276,7 +276,7 @@ def _sharegpt_answer(one: Answered) -> dict:
 
 
 def _writer(kind: str, row: type[Row], columns: Callable[[Row], dict]) -> Writer:
-    """A writer of rows of one kind, which is what it is given: see `as_kind`."""
+    """Make a writer of rows of one kind; `as_kind` gives it rows of that kind."""
 
     def checked(example: Example) -> dict:
         assert isinstance(example, row), f"{kind} are not {type(example).__name__}"

@@ -1,4 +1,6 @@
-"""`accord convert`: a file in one format to a file in another, with the account of every row."""
+"""The work of `accord convert`: read a file in one format, write it in another, account for every
+row.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,7 @@ from accord.types import DataError, UsageError
 
 @dataclass
 class Converted:
-    """What was read and written."""
+    """The account of a conversion: rows read, rows written."""
 
     path: str
     format: str
@@ -39,7 +41,7 @@ class Converted:
         }
 
     def lines(self) -> list[str]:
-        """The account for a person."""
+        """Return the account for a person."""
         found = ", ".join(f"{count:,} {name}" for name, count in self.found.items())
         out = [
             *self.ledger.lines(),
@@ -62,7 +64,7 @@ def convert_file(
     format: str = "auto",
     columns: dict[str, str] | None = None,
 ) -> Converted:
-    """Convert a file.
+    """Convert a file to another format.
 
     Args:
       to: a key of `WRITERS`.

@@ -1,8 +1,7 @@
-"""A JSONL file that grows line by line, and that a killed command goes on with: nothing in it is
-made twice.
+"""A JSONL file that grows line by line; a killed command continues it and makes no line twice.
 
-While it grows it is called NAME.part. Each line carries what it hangs on (`provenance`); a file
-that was begun otherwise is not gone on with.
+While it grows it is called NAME.part. Each line carries the settings that it depends on
+(`provenance`); a file that was begun with other settings is not continued.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from accord.types import CheckpointError, UsageError
 
 
 class GrowingFile:
-    """NAME.part, cut back to its whole lines; `done` of them were there."""
+    """The file NAME.part, cut back to its whole lines; `done` of them were there."""
 
     def __init__(self, path: str, provenance: dict, piece: int = 1):
         """
         Args:
-          piece: lines that are made together. A piece that a kill left a part of is made again as a
+          piece: lines that are made together. A piece that a kill cut in two is made again as a
             whole: half a batch rounds otherwise than the batch.
 
         Raises:
@@ -41,8 +40,9 @@ class GrowingFile:
         self.done = self._resumed(piece)
 
     def _resumed(self, piece: int) -> int:
-        """How many lines are there already; what a kill left of a line, or of a piece,
-        is cut off.
+        """Count the lines that are there already.
+
+        Cut off the rest of a line, or of a piece, that a kill left.
         """
         if not self.part.exists():
             return 0
@@ -70,7 +70,7 @@ class GrowingFile:
             return None
 
     def add(self, rows: Iterable[dict]) -> None:
-        """Write some lines, down to the disk.
+        """Write some lines and flush them to the disk.
 
         Raises:
           CheckpointError: they cannot be written; the lines before are intact.

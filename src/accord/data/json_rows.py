@@ -1,8 +1,7 @@
-"""Rows from JSON text: one a line, an array, or one object that holds columns. Memory stays bounded
-by one row.
+"""Rows from JSON text: one per line, an array, or one object that holds columns.
 
-Every generator yields (line, value or RowError), lines from 1; arrays have no lines and give the
-row's number.
+Memory stays bounded by one row. Every generator yields (line, value or RowError), lines from 1;
+arrays have no lines and give the row's number.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ WHOLE = 64  # times the size limit of a row
 
 
 class Parser:
-    """JSON as the standard has it: a key twice in one object is an error, and NaN is null, not a
+    """A parser of standard JSON: a repeated key in one object is an error, and NaN is null, not a
     number.
     """
 
@@ -47,18 +46,18 @@ class Parser:
         return found
 
     def refusal(self) -> RowError | None:
-        """Why the value parsed last cannot be trusted, or None; forgets what it saw."""
+        """Say why the value parsed last cannot be trusted, or return None; forget what was seen."""
         repeated, self.repeated = self.repeated, []
         if repeated:
             return RowError(
                 "repeated key",
-                f"the key {repeated[0]!r:.40} stands twice in one object: which is meant?",
+                f"the key {repeated[0]!r:.40} is in one object twice: which one is meant?",
             )
         return None
 
     def line(self, raw: bytes) -> object:
-        """The value of one line, or the RowError that stands in its place."""
-        self.repeated.clear()  # of a line that broke off after one
+        """Parse one line; return its value, or the RowError that stands in its place."""
+        self.repeated.clear()  # from a line that broke off after a repeated key
         try:
             value = self.decoder.decode(raw.decode("utf-8"))
         except UnicodeDecodeError as error:
@@ -73,15 +72,16 @@ class Parser:
 
 
 def too_large(limit: int, source: object = None) -> RowError:
-    """The error of a row over the size limit."""
+    """Make the error of a row over the size limit."""
     return RowError(
         "row too large", f"it is over the limit of {limit:,} bytes (max_row_bytes).", source
     )
 
 
 def line_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of JSONL. Lines end at \\n alone: U+2028 and its like are text.
-    Blank lines are no rows.
+    """Yield the rows of JSONL.
+
+    Lines end at \\n alone: U+2028 and its like are text. Blank lines are no rows.
     """
     parser, line = Parser(), 0
     while raw := stream.readline(limit + 2):  # + 2: the line's end does not count
@@ -99,7 +99,7 @@ def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
 
 
 def array_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of a JSON array, read one element at a time.
+    """Yield the rows of a JSON array, reading one element at a time.
 
     Raises:
       DataError: the array itself is broken or cut short; what follows the break cannot be found
@@ -114,7 +114,7 @@ def array_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     while not closed:
         number += 1
         value, raw = _element(parser, text, number, limit)
-        repeated = parser.refusal()  # asked for every row, or it would be said of the next one
+        repeated = parser.refusal()  # asked for every row, or the next one would be blamed
         yield number, _fault(raw, limit) or repeated or value
         closed = text.expect(",]", f"a comma after row {number:,}") == "]"
     if text.peek():
@@ -126,7 +126,7 @@ def _fault(raw: str, limit: int) -> RowError | None:
         return too_large(limit, raw)
     try:
         raw.encode("utf-8")
-    except UnicodeEncodeError as error:  # what `_Window` made of bytes that are no UTF-8
+    except UnicodeEncodeError as error:  # `_Window` made it of bytes that are not UTF-8
         return RowError(
             "invalid UTF-8", f"character {error.start + 1:,} of the row is not UTF-8.", raw
         )
@@ -134,8 +134,9 @@ def _fault(raw: str, limit: int) -> RowError | None:
 
 
 def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[object, str]:
-    """The next element and its text; reads on, twice as much each time, while it does not end in
-    what is there.
+    """Return the next element and its text.
+
+    While the element does not end in the text held, read on, twice as much each time.
     """
     text.peek()
     while True:
@@ -159,8 +160,9 @@ def _element(parser: Parser, text: _Window, number: int, limit: int) -> tuple[ob
 
 
 class _Window:
-    """The part of a text that is held, and how far it is consumed: cutting it at every row would
-    copy it every time.
+    """The part of a text that is held, and how far it is consumed.
+
+    Cutting it at every row would copy it every time.
     """
 
     def __init__(self, stream: BinaryIO) -> None:
@@ -169,22 +171,22 @@ class _Window:
 
     @property
     def left(self) -> int:
-        """Characters held that are not consumed."""
+        """Return the number of characters held that are not consumed."""
         return len(self.held) - self.at
 
     def more(self) -> bool:
-        """Reads on and drops what is consumed; false at the end of the text."""
+        """Read on and drop what is consumed; return False at the end of the text."""
         added = self.reader.read(max(BLOCK, self.left))
         self.held, self.at = self.held[self.at :] + added, 0
         return bool(added)
 
     def take(self, count: int) -> str:
-        """Consumes so many characters."""
+        """Consume so many characters."""
         self.at += count
         return self.held[self.at - count : self.at]
 
     def peek(self) -> str:
-        """The next character that is not blank, or "" at the end; consumes the blanks."""
+        """Consume blanks; return the next character, or "" at the end."""
         while True:
             blanks = BLANKS.match(self.held, self.at)
             assert blanks is not None, "no blank at all is a match too"
@@ -193,7 +195,7 @@ class _Window:
                 return self.held[self.at : self.at + 1]
 
     def expect(self, characters: str, what: str) -> str:
-        """Consumes one of the characters, or says what is missing."""
+        """Consume one of the characters, or report what is missing."""
         found = self.peek()
         if not found or found not in characters:
             raise DataError(
@@ -204,8 +206,8 @@ class _Window:
 
 
 def object_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of one JSON object: columns of equal length, or {"data": [rows]}, or the object as the
-    only row.
+    """Yield the rows of one JSON object: columns of equal length, or {"data": [rows]}, or the
+    object as the only row.
 
     Raises:
       DataError: it is not one object, or larger than `WHOLE` rows of the size limit, since it is
@@ -224,7 +226,7 @@ def object_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 
 def text_size(value: object) -> int:
-    """Roughly, the characters of text in a value."""
+    """Estimate the characters of text in a value."""
     if isinstance(value, (str, bytes)):
         return len(value)
     if isinstance(value, dict):
@@ -233,7 +235,9 @@ def text_size(value: object) -> int:
 
 
 def holds_rows(value: object) -> TypeGuard[dict]:
-    """Whether a JSON object holds many rows: as columns of lists, or as one list of objects."""
+    """Tell whether a JSON object holds many rows: as columns of lists, or as one list of
+    objects.
+    """
     if (
         not isinstance(value, dict)
         or not value
@@ -261,7 +265,7 @@ def _unpacked(value: object) -> list:
 
 
 def kind_of(value: object) -> str:
-    """The JSON name of a value's type, for messages."""
+    """Return the JSON name of a value's type, for messages."""
     names = {
         bool: "a boolean",
         int: "a number",

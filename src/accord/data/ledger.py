@@ -1,4 +1,4 @@
-"""The account of a file: every row that came in was used, or stands here with the reason why not.
+"""The account of a file: every row was used, or is listed with the reason why not.
 
     rows == used + len(rejected)        always, whatever the file holds
 
@@ -26,7 +26,8 @@ LEFT_OUT = frozenset({"undesirable", "tie"})
 
 
 class RowError(Exception):
-    """One row cannot be used. Internal: `read` turns it into a line of the ledger.
+    """The error of one row that cannot be used. Internal: `read` turns it into a line of the
+    ledger.
 
     Args:
       reason: a few words that are the same for every such row; the ledger counts by it.
@@ -60,7 +61,9 @@ class Rejection:
 
 @dataclass
 class Ledger:
-    """Rows in, rows used, rows rejected by reason, and notes on rows that were used."""
+    """The account: rows in, rows used, rows rejected by reason, and notes on rows that were
+    used.
+    """
 
     file: str
     rows: int = 0
@@ -70,14 +73,14 @@ class Ledger:
     notes: Counter = field(default_factory=Counter)
 
     def use(self, examples: int, notes: list[str]) -> None:
-        """Counts one row that gave `examples` examples."""
+        """Count one row that gave `examples` examples."""
         self.rows += 1
         self.used += 1
         self.examples += examples
         self.notes.update(notes)
 
     def reject(self, line: int, error: RowError, row: object = None) -> None:
-        """Counts one row that was not used, and keeps its place and reason."""
+        """Count one row that was not used, and keep its place and reason."""
         self.rows += 1
         source = row if error.source is None else error.source
         self.rejected.append(
@@ -86,27 +89,27 @@ class Ledger:
 
     @property
     def reasons(self) -> Counter:
-        """How many rows were rejected for each reason."""
+        """Count the rejected rows by reason."""
         return Counter(rejection.reason for rejection in self.rejected)
 
     @property
     def rejected_share(self) -> float:
-        """Share of rows that have a fault, from 0 to 1; rows left out by choice (`LEFT_OUT`) have
-        none.
+        """Return the share of rows that have a fault, from 0 to 1; rows left out by choice
+        (`LEFT_OUT`) have none.
 
-        What share is too large is the caller's policy: `read` itself refuses only a file without
+        The caller decides which share is too large: `read` itself refuses only a file without
         usable rows.
         """
         faulty = sum(count for reason, count in self.reasons.items() if reason not in LEFT_OUT)
         return faulty / self.rows if self.rows else 0.0
 
     def places(self, reason: str, most: int = 3) -> list[Rejection]:
-        """The first rows rejected for this reason."""
+        """Return the first rows rejected for this reason."""
         return [rejection for rejection in self.rejected if rejection.reason == reason][:most]
 
     def lines(self) -> list[str]:
-        """The account for a person: totals, then each reason with its first places,
-        then the notes.
+        """Return the account for a person: totals, then each reason with its first places, then the
+        notes.
         """
         share = f" ({len(self.rejected) / self.rows:.2%})" if self.rejected else ""
         lines = [
@@ -121,7 +124,9 @@ class Ledger:
         return lines
 
     def first_places(self, reason: str) -> str:
-        """What the first row with this reason says, and the lines of the first three."""
+        """Return what was found in the first row with this reason, and the lines of the first
+        three.
+        """
         first = self.places(reason)
         more = ", …" if self.reasons[reason] > len(first) else ""
         return (
@@ -129,7 +134,7 @@ class Ledger:
         )
 
     def as_dict(self) -> dict:
-        """The account for a run's records; JSON-serialisable."""
+        """Return the account for a run's records; JSON-serialisable."""
         return {
             "file": self.file,
             "rows": self.rows,
@@ -146,7 +151,7 @@ class Ledger:
         }
 
     def write(self, path: str | Path) -> None:
-        """Writes the rejected rows to a JSONL file: file, line, reason, what was found, excerpt."""
+        """Write the rejected rows to a JSONL file: file, line, reason, what was found, excerpt."""
         lines = (
             json.dumps(rejection.as_dict(), ensure_ascii=False) + "\n"
             for rejection in self.rejected
@@ -161,7 +166,7 @@ class Ledger:
 
 
 def excerpt(source: object) -> str:
-    """The beginning of a row, safe to print."""
+    """Return the beginning of a row, safe to print."""
     if isinstance(source, bytes):
         source = source[: 4 * EXCERPT].decode("utf-8", "backslashreplace")
     elif not isinstance(source, str):

@@ -1,8 +1,8 @@
-"""Which rows make up which batch: a pure function of (seed, epoch, index). Resuming needs no
-sampler state.
+"""The order of rows: which rows make up which batch is a pure function of (seed, epoch, index).
 
-Batches of one epoch differ in size by at most one row, so there is no small last batch whose
-gradient would be noisier than the others. Every row comes exactly once an epoch.
+Resuming needs no sampler state. Batches of one epoch differ in size by at most one row, so there is
+no small last batch whose gradient would be noisier than the others. Every row comes exactly once an
+epoch.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from accord.types import Tree
 
 @dataclass(frozen=True)
 class Order:
-    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so no batch is all
-    good or all bad.
+    """The order of `n` rows under `seed`. `strata` (labels) are spread evenly, so that no batch is
+    all good or all bad.
 
     `unit` neighbouring rows stay together, such as the two labels of one pair: their batches then
     hold the pairs that batches of pairs hold. Batches differ by at most one unit.
@@ -38,8 +38,10 @@ class Order:
 
     @cached_property
     def digest(self) -> str:
-        """Of the first epoch's batches: another version of a library may shuffle otherwise, and a
-        resumed run would then see some rows twice and others never.
+        """Hash the first epoch's batches.
+
+        Another version of a library may shuffle differently; a resumed run would then see some rows
+        twice and others never.
         """
         batches = (
             self.batch(index).astype(np.int64).tobytes() for index in range(self.batches_per_epoch)
@@ -47,7 +49,9 @@ class Order:
         return hashlib.sha256(b"|".join(batches)).hexdigest()
 
     def batch(self, index: int) -> np.ndarray:
-        """Row numbers of batch `index` counted from the start of training, [≤ batch_size]."""
+        """Return the row numbers of batch `index`, counted from the start of training, [≤
+        batch_size].
+        """
         epoch, position = divmod(index, self.batches_per_epoch)
         units = _epoch(self.n // self.unit, self.seed, epoch, self.strata)
         cuts = [round(k * len(units) / self.batches_per_epoch) for k in (position, position + 1)]
@@ -71,12 +75,12 @@ def _epoch(n: int, seed: int, epoch: int, strata: tuple[int, ...] | None) -> np.
 
 
 def mismatch(trees: Sequence[Tree], seed: int) -> list[Tree]:
-    """Trees whose prompt is answered by another row's completion, for KTO's baseline z0.
+    """Pair each prompt with another row's completion, for KTO's baseline z0.
 
-    The answer always comes from another *prompt*: rows are sorted by prompt and the answers shifted
-    by the largest group, so no row meets its own group. Rows of a prompt that fills more than half
-    of the batch find too few partners; those left over are passed by. An empty result means that
-    the batch has one prompt only.
+    The answer always comes from another *prompt*: rows are sorted by prompt and the answers are
+    shifted by the largest group, so that no row meets its own group. Rows of a prompt that fills
+    more than half of the batch find too few partners; those left over are skipped. An empty result
+    means that the batch has one prompt only.
     """
     groups: dict[tuple[int, ...], list[Tree]] = {}
     for tree in trees:
@@ -99,7 +103,7 @@ def _shuffled(groups: list[list[Tree]], seed: int) -> list[list[Tree]]:
 
 
 def draw_rows(total: int, wanted: int | None, seed: int) -> list[int]:
-    """Numbers of the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
+    """Choose the rows to evaluate on: all, or as many as are wanted, drawn by the seed."""
     if wanted is None or wanted >= total:
         return list(range(total))
     rng = np.random.Generator(np.random.Philox(key=[seed, total]))

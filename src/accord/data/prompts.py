@@ -1,5 +1,5 @@
-"""Prompts to be answered: those of any file that training reads, of rows with a prompt alone, or of
-a plain text.
+"""Prompts to be answered, from any file that training reads, from rows with a prompt alone, or from
+plain text.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ class Question:
 
 @dataclass(frozen=True)
 class Questions:
-    """The different prompts of a file, in its order, and the account of its rows."""
+    """The distinct prompts of a file, in its order, and the account of its rows."""
 
     prompts: list[Question]
     ledger: Ledger
     digest: str  # sha256 of the file's bytes
 
     def says(self) -> str:
-        """The account in a line or more."""
+        """Return the account in one or more lines."""
         return "\n".join([*self.ledger.lines(), f"  {len(self.prompts):,} different prompts"])
 
 
 def read_prompts(path: str) -> Questions:
-    """Each prompt of a file once.
+    """Read each prompt of a file once.
 
     Args:
       path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages)
@@ -75,12 +75,12 @@ def read_prompts(path: str) -> Questions:
 
 
 def _rows(source: Source, path: str):
-    """(line, row) of a container, or (line, turns) of a plain text."""
+    """Yield (line, row) of a container, or (line, turns) of plain text."""
     if Path(path).suffix.lower() != ".txt":
         yield from source.rows(MAX_ROW_BYTES)
         return
     try:
-        # not at every character that Unicode calls a line's end
+        # do not split at every character that Unicode calls a line's end
         lines = source.path.read_text(encoding="utf-8-sig").split("\n")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
@@ -90,7 +90,7 @@ def _rows(source: Source, path: str):
 
 
 def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
-    """The prompt of one row."""
+    """Return the prompt of one row."""
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
@@ -108,7 +108,7 @@ def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
 
 
 def _alone(columns: dict) -> tuple[Turn, ...] | None:
-    """The prompt of a row that no format reads; None where it has no column for one."""
+    """Return the prompt of a row that no format reads; None where it has no column for one."""
     row = Row({name: value for name, value in columns.items() if value is not None})
     if row.name(ALONE) is None:
         return None

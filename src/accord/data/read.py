@@ -1,4 +1,4 @@
-"""Reads a preference file into examples, with the account of every row.
+"""Read a preference file into examples, with the account of every row.
 
 container ──▶ rows ──▶ the format of each row ──▶ example ──▶ the kind that was asked for
               └────────────────── ledger: used, or rejected with a reason ─────────────────┘
@@ -21,12 +21,12 @@ from accord.types import ROW_KINDS, DataError, Example, Origin, UsageError
 
 @dataclass(frozen=True)
 class Dataset:
-    """The examples of a file, and what is known of how they were read."""
+    """The examples of a file, and how they were read."""
 
     examples: list[Example]
     ledger: Ledger
     formats: Counter  # name of a format -> rows that were found to be of it and could be used
-    # what most rows of the file hold, a key of ROW_KINDS; the examples are of the kind asked for
+    # the kind of most rows of the file, a key of ROW_KINDS; the examples are of the kind asked for
     kind: str
     digest: str  # sha256 of the file's bytes
     path: str
@@ -35,13 +35,13 @@ class Dataset:
         return len(self.examples)
 
 
-# rows at a file's start that cannot be used, after which the rest is not read: it is no such file
+# after so many unusable rows at the start, the rest is not read: the file holds no preferences
 USELESS = 100_000
 
 
 @dataclass(frozen=True)
 class _Reading:
-    """How rows are to be read."""
+    """The options of a reading."""
 
     rows: str | None  # None: each row as the kind that it has
     formats: tuple[Format, ...]
@@ -60,7 +60,7 @@ def read(
     max_row_bytes: int = MAX_ROW_BYTES,
     max_rows: int | None = None,
 ) -> Dataset:
-    """Reads a file or a folder of preferences as rows of one kind.
+    """Read a file or a folder of preferences as rows of one kind.
 
     Args:
       path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`;
@@ -132,7 +132,7 @@ def stream(
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
 ) -> Stream:
-    """The examples of a located source as they are read.
+    """Stream the examples of a located source.
 
     Args:
       rows: a key of ROW_KINDS; None leaves each row the kind that it has.
@@ -144,7 +144,7 @@ def stream(
 
 
 def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> Dataset:
-    """All rows, each used or in the ledger."""
+    """Read all rows; each is used or in the ledger."""
     found = Stream(source, numbered, reading)
     examples = list(found)
     kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
@@ -165,7 +165,7 @@ def _columns(value: object) -> dict:
 def _understood(
     columns: dict, origin: Origin, reading: _Reading
 ) -> tuple[Format, list[Example], list[str]]:
-    """The row's format, its examples of the kind asked for, and the notes on it."""
+    """Return the row's format, its examples of the kind asked for, and the notes on it."""
     columns = rename_columns(columns, reading.columns)
     found, row = recognise(columns, reading.formats, reading.pairing)
     made = found.examples(row, origin, columns)
@@ -178,8 +178,8 @@ def _understood(
 
 
 def rename_columns(columns: dict, names: Mapping[str, str]) -> dict:
-    """The row with columns under the names expected; one named by hand comes before one of that
-    name.
+    """Return the row with columns under the expected names. A column renamed by hand takes
+    precedence over one that has the name already.
     """
     given = {expected: columns[found] for expected, found in names.items() if found in columns}
     return {name: value for name, value in columns.items() if name not in names.values()} | given
@@ -196,9 +196,7 @@ def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str)
 
 
 def _refuse_useless(dataset: Dataset, rows: str) -> None:
-    """Refuses a file of which nothing can be used,
-    with the commonest reasons and where they stand.
-    """
+    """Refuse a file without a usable row; name the commonest reasons and where they stand."""
     ledger = dataset.ledger
     if ledger.used:
         return

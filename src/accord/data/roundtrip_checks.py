@@ -1,9 +1,8 @@
-"""Do the token ids still say what the file says? A second look at trees, by a way of its own:
-decoding them.
+"""Checks that the token ids still say what the file says: decode trees and compare the text.
 
 Encoding goes from text to tokens; here we go back. A row under another row's answer, a template
 that drops a turn, a tokenizer that has no token for a script, an answer that ends in a token at
-which nothing stops: none of these raises an error, and all show in the decoded text.
+which nothing stops: none of these raises an error, and all of them show in the decoded text.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ from accord.types import Example, Finding, Pair, Tree, Turn
 
 SAMPLE = 256  # rows decoded, spread evenly over the file: decoding costs about what encoding does
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
-# how chat templates mark turns
+# markers of turns in chat templates
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 
 
@@ -35,7 +34,7 @@ def roundtrip_findings(
     max_unfit: float,
     columns: Mapping[str, str] | None = None,
 ) -> list[Finding]:
-    """What decoding a sample of the rows shows.
+    """Decode a sample of the rows and report what differs from the file.
 
     Args:
       columns: the file's own names of columns, as `data.columns` has them.
@@ -55,15 +54,16 @@ def roundtrip_findings(
 
 
 def plain(text: str) -> str:
-    """Text without what tokenizers and templates may change: case, blanks, compatible forms of one
-    character.
+    """Remove from a text what tokenizers and templates may change: case, blanks, compatible forms
+    of one character.
     """
     return "".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str, str]) -> Finding:
-    """Do `chosen` and `rejected` of the examples stand under these names in the file? Read by the
-    json module alone.
+    """Check that `chosen` and `rejected` of the examples stand under these names in the file.
+
+    The file is read by the json module alone.
     """
     check, examples = "data.sides", [encoding.examples[tree.row] for tree in sample]
     file = Path(examples[0].origin.file) if examples else Path()
@@ -73,7 +73,9 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str
         or not isinstance(examples[0], Pair)
     ):
         return Finding(
-            check, "ok", "the file is no plain JSONL of pairs: sides were not read a second time"
+            check,
+            "ok",
+            "the file is not plain JSONL of pairs, so the sides were not read a second time",
         )
     wanted = {example.origin.line: example for example in examples if isinstance(example, Pair)}
     swapped = []
@@ -93,7 +95,7 @@ def _as_in_file(encoding: Encoding, sample: Sequence[Tree], columns: Mapping[str
 
 
 def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> bool:
-    """Whether each answer stands in the other's column, and not in its own."""
+    """Tell whether each answer stands in the other's column, and not in its own."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError):
@@ -121,9 +123,7 @@ def _texts(
             wrong.append({"at": str(example.origin), "detail": problem})
     says = f"{len(sample):,} rows decoded: "
     if not wrong:
-        return Finding(
-            "data.text", "ok", says + "every answer and every question stands in its tokens"
-        )
+        return Finding("data.text", "ok", says + "every answer and every question is in its tokens")
     share = len(wrong) / len(sample)
     evidence = {"share": share, "first": wrong[:3]}
     verdict = "refused" if share > max_unfit else "warning"
@@ -136,7 +136,7 @@ def _texts(
 def _problem(
     encoding: Encoding, tokenizer: PreTrainedTokenizerBase, tree: Tree, example: Example
 ) -> str:
-    """What of a row's text is not in its tokens; empty where all of it is."""
+    """Describe the text of a row that is missing in its tokens; empty where nothing is missing."""
     unknown = tokenizer.unk_token_id
     sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
     cut = tree.row in encoding.rows_cut
@@ -153,8 +153,9 @@ def _problem(
 
 
 def _must_stand(turns: Sequence[Turn], cut: bool) -> list[Turn]:
-    """The turns that no template may drop. Earlier answers are not among them: think blocks are
-    taken out of those.
+    """Return the turns that no template may drop.
+
+    Earlier answers are not among them: think blocks are taken out of those.
     """
     asked = [turn for turn in turns if turn.role in ("user", "system")]
     return asked[-1:] if cut else asked
@@ -169,7 +170,7 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
 
 
 def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Finding:
-    """Tokens that stand for text which the tokenizer does not know."""
+    """Count tokens that stand for text which the tokenizer does not know."""
     unknown = tokenizer.unk_token_id
     # Where EOS or BOS doubles as the unknown token (SmolLM2), its ids in a prompt are markers.
     if unknown is None or unknown in (
@@ -193,7 +194,7 @@ def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Find
 
 
 def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Finding:
-    """Does generation stop at the token that answers are taught to end in?"""
+    """Check that generation stops at the token that answers are taught to end in."""
     last = Counter(
         ids[-1] for tree in sample for ids in tree.completions if ids[-1] in template.end_ids
     )
@@ -213,8 +214,9 @@ def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Findi
 
 
 def markers(template: Template) -> Finding:
-    """Are the template's markers tokens of this tokenizer? A template of another model writes them
-    as plain text.
+    """Check that the template's markers are tokens of this tokenizer.
+
+    A template of another model writes them as plain text.
     """
     if template.kind == "raw":
         return Finding("data.markers", "ok", "raw text has no turn markers")

@@ -1,4 +1,4 @@
-"""A file's rows as trees, with both accounts: of rows, and of what became tokens."""
+"""Rows of a file as trees, with both accounts: of the rows, and of what became tokens."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accord.types import Tree
 
 @dataclass
 class Rows:
-    """A file's rows as trees, with both accounts: of rows, and of what became tokens."""
+    """The rows of a file as trees, with both accounts: of the rows, and of what became tokens."""
 
     dataset: Dataset
     encoding: Encoding
@@ -21,7 +21,7 @@ class Rows:
         return self.encoding.trees
 
     def record(self) -> dict:
-        """For data.json."""
+        """Return the account for data.json."""
         return {
             "path": self.dataset.path,
             "sha256": self.dataset.digest,
@@ -31,5 +31,5 @@ class Rows:
         }
 
     def origin(self, tree: Tree) -> str:
-        """file:line of a tree."""
+        """Return file:line of a tree."""
         return str(self.encoding.examples[tree.row].origin)

@@ -1,6 +1,4 @@
-"""Prompts as a model is asked them: their tokens,
-and what became of those that it cannot answer.
-"""
+"""Prompts for a model: their tokens, and what became of those that it cannot answer."""
 
 from __future__ import annotations
 
@@ -30,9 +28,10 @@ class PromptRow:
         max_new_tokens: int,
         name: str,
     ) -> PromptRow:
-        """
+        """Encode questions for a model.
+
         Args:
-          template: of the model that is asked, whose positions are `limit`.
+          template: of the model that answers, which has `limit` positions.
           name: of that model, for messages.
 
         Raises:

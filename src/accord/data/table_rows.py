@@ -21,7 +21,7 @@ from accord.data.ledger import RowError
 from accord.types import DataError
 
 BATCH = 256  # rows
-ROW = 4  # times the size limit of a row: a CSV row of more is given up on, and the file with it
+ROW = 4  # times the size limit of a row: the reader gives up on a larger CSV row, and on the file
 
 # Columns of a CSV file whose cells may hold a list that is not of messages.
 LISTS = frozenset(
@@ -31,7 +31,7 @@ LISTS = frozenset(
 
 
 def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of CSV or TSV, the first line being the header.
+    """Yield the rows of CSV or TSV; the first line is the header.
 
     Raises:
       DataError: a column named twice, or a quote that is never closed (all that follows would be
@@ -63,8 +63,9 @@ def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 
 class _Lines:
-    """Lines of a text for csv.reader, none longer than a row may be: the reader itself would take a
-    line of any length.
+    """Lines of a text for csv.reader, none longer than a row may be.
+
+    The reader itself would take a line of any length.
     """
 
     def __init__(self, text: io.TextIOBase, limit: int) -> None:
@@ -72,7 +73,7 @@ class _Lines:
         self.number = self.row = 0  # characters of the row so far: quoted line ends make it go on
 
     def begin_row(self) -> int:
-        """The number of the line that the next row begins on, from 1."""
+        """Return the number of the line that the next row begins on, from 1."""
         self.row = 0
         return self.number + 1
 
@@ -98,7 +99,7 @@ class _Lines:
 
 
 def _csv_header(lines: _Lines) -> tuple[list[str], str]:
-    """The columns' names, and what stands between them.
+    """Return the columns' names and the delimiter.
 
     Raises:
       DataError: the first line is no header.
@@ -129,7 +130,7 @@ def _csv_row(header: list[str], cells: list[str], limit: int) -> object:
             "invalid CSV", f"{len(cells)} cells in a table of {len(header)} columns.", cells
         )
     if any("\udc80" <= c <= "\udcff" for cell in cells if not cell.isascii() for c in cell):
-        return RowError("invalid UTF-8", "bytes that are not UTF-8 stand in it.", cells)
+        return RowError("invalid UTF-8", "it has bytes that are not UTF-8.", cells)
     if sum(map(len, cells)) > limit:
         return too_large(limit, cells)
     try:
@@ -139,7 +140,9 @@ def _csv_row(header: list[str], cells: list[str], limit: int) -> object:
 
 
 def _cell(name: str, cell: str) -> object:
-    """A cell's value: messages and lists where they stand as JSON, else the text as it is."""
+    """Return a cell's value: messages and lists where the cell holds them as JSON, else the text as
+    it is.
+    """
     start = cell.lstrip()[:2]
     if start[:1] not in ("[", "{"):
         return cell
@@ -172,7 +175,7 @@ def _is_message(value: object) -> bool:
 
 
 def parquet_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of a Parquet file."""
+    """Yield the rows of a Parquet file."""
     from pyarrow.parquet import ParquetFile
 
     with _intact("Parquet"):
@@ -180,7 +183,7 @@ def parquet_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 
 def arrow_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of an Arrow file, which can be read in any order."""
+    """Yield the rows of an Arrow file, which can be read in any order."""
     from pyarrow import ipc
 
     with _intact("Arrow"):
@@ -189,7 +192,7 @@ def arrow_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 
 def arrow_stream_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
-    """Rows of an Arrow stream, which is what `datasets` writes."""
+    """Yield the rows of an Arrow stream, which is what `datasets` writes."""
     from pyarrow import ipc
 
     with _intact("Arrow"):
@@ -198,7 +201,7 @@ def arrow_stream_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
 
 @contextmanager
 def _intact(kind: str) -> Iterator[None]:
-    """Turns Arrow's errors into words."""
+    """Turn Arrow's errors into words."""
     from pyarrow import ArrowException
 
     try:
@@ -226,7 +229,7 @@ def _batch_rows(batches: Iterable, limit: int) -> Iterator[Numbered]:
 
 
 def _python_rows(batch) -> list:
-    """The rows of a batch, or a RowError in the place of one that cannot be taken out of it.
+    """Return the rows of a batch, with a RowError in the place of a row that cannot be read.
 
     Arrow trusts what stands in a file: an offset that points outside would crash the process, so
     all is validated.
@@ -246,8 +249,8 @@ def _python_rows(batch) -> list:
 
 
 def _plain(row: dict) -> dict:
-    """The row with JSON's types alone: dates and decimals, which JSON has not, as text; binary text
-    as what it says.
+    """Convert a row to JSON's types: dates and decimals become text; binary text becomes a
+    string.
     """
     return {name: _plain_value(value) for name, value in row.items()}
 
@@ -264,7 +267,7 @@ def _plain_value(value: object) -> object:
 
 
 def folder_files(folder: Path) -> list[Path]:
-    """The Arrow files of a dataset that `save_to_disk` wrote, in order.
+    """List the Arrow files of a dataset that `save_to_disk` wrote, in order.
 
     Raises:
       DataError: the folder is no such dataset, or holds several splits; says which.

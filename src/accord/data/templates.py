@@ -1,4 +1,4 @@
-"""From an example to token ids, exactly as the model will see them at inference.
+"""Templates: turn an example into token ids, exactly as the model will see them at inference.
 
 A prompt is rendered as `generate` would get it (the generation prompt included); a completion is
 what the template puts after it. Two properties are checked on every row, since each has failed
@@ -22,8 +22,8 @@ from accord.types import Example, Labelled, Refused, Tree, Turn, UsageError
 
 
 class Unfit(Exception):
-    """This row cannot be used, for `reason` (one of a few, for counting), with details for a
-    person.
+    """The error of a row that cannot be used, for `reason` (one of a few, for counting), with
+    details for a person.
     """
 
     def __init__(self, reason: str, detail: str = ""):
@@ -33,8 +33,8 @@ class Unfit(Exception):
 
 @dataclass(frozen=True)
 class Template:
-    """How one model's conversations become tokens. `kind` is "chat" (the model's own template) or
-    "raw".
+    """A way from one model's conversations to tokens. `kind` is "chat" (the model's own template)
+    or "raw".
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -46,7 +46,9 @@ class Template:
     # ------------------------------------------------------------ text
 
     def prompt_text(self, turns: Sequence[Turn]) -> str:
-        """The prompt as `generate` gets it. A final assistant turn is a prefill: it stays open."""
+        """Render the prompt as `generate` gets it. A final assistant turn is a prefill: it stays
+        open.
+        """
         if self.kind == "raw":
             if len(turns) != 1:
                 raise Unfit("a conversation without a chat template", f"{len(turns)} turns")
@@ -57,7 +59,7 @@ class Template:
         )
 
     def full_text(self, turns: Sequence[Turn], answer: str) -> str:
-        """Prompt and answer, the turn closed as the template closes it."""
+        """Render prompt and answer; the turn is closed as the template closes it."""
         if self.kind == "raw":
             return self.prompt_text(turns) + answer
         if turns[-1].role == "assistant":
@@ -78,8 +80,8 @@ class Template:
     # ------------------------------------------------------------ tokens
 
     def encode(self, text: str) -> list[int]:
-        """Token ids. A chat template writes its own BOS; for raw text the tokenizer adds it (never
-        an EOS).
+        """Tokenize a text. A chat template writes its own BOS; for raw text the tokenizer adds it
+        (never an EOS).
         """
         ids = self.tokenizer(text, add_special_tokens=self.kind == "raw")["input_ids"]
         if self.kind == "raw" and ids and ids[-1] == self.tokenizer.eos_token_id:
@@ -90,7 +92,8 @@ class Template:
         return self.encode(self.prompt_text(turns))
 
     def question(self, turns: Sequence[Turn]) -> tuple[int, ...]:
-        """A prompt without an answer, to be answered by a model; checked as those of `tree` are.
+        """Encode a prompt without an answer, to be answered by a model; the checks are those of
+        `tree`.
 
         Raises:
           Unfit: special tokens inside the text, two BOS, or no tokens.
@@ -99,7 +102,7 @@ class Template:
         return self._opening(self.prompt_text(turns))
 
     def tree(self, example: Example, row: int) -> Tree:
-        """The tree of one example, its answers closed by exactly one end token.
+        """Encode one example as a tree, its answers closed by exactly one end token.
 
         Raises:
           Unfit: special tokens inside the text, a boundary that merges, a template that renders the
@@ -145,7 +148,7 @@ class Template:
         return (*ids, self.tokenizer.eos_token_id)
 
     def _opening(self, text: str) -> tuple[int, ...]:
-        """The tokens of a rendered prompt."""
+        """Tokenize a rendered prompt."""
         prompt = self.encode(text)
         if not prompt:
             raise Unfit("the prompt has no tokens")
@@ -177,7 +180,7 @@ class Template:
 def make_template(
     tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation_eos=None, allow_raw=False
 ) -> Template:
-    """The template of a run.
+    """Make the template of a run.
 
     Args:
       wanted: "auto" (the tokenizer's chat template), "raw" (prompt and answer as they stand), or a
@@ -212,8 +215,8 @@ def make_template(
 
 
 def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Every token that is no text, by id: those with a role, such as EOS, and those that are merely
-    marked as special.
+    """Return every special token, by id: those with a role, such as EOS, and those only marked as
+    special.
 
     The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it
     would open a turn.
@@ -225,13 +228,13 @@ def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
 
 
 def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """The special token, if any, that the template itself puts right behind an answer."""
+    """Return the special token, if any, that the template itself puts right behind an answer."""
     try:
         text = tokenizer.apply_chat_template(
             [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "zebra"}],
             tokenize=False,
         )
-    except Exception:  # the rows will say, one by one, what the template refuses
+    except Exception:  # each row will report what the template refuses
         return set()
     assert isinstance(text, str), "tokenize=False gives text"
     ids = tokenizer(text.rpartition("zebra")[2], add_special_tokens=False)["input_ids"]

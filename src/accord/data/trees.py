@@ -1,4 +1,4 @@
-"""Examples to trees, under a length limit, with an account: examples in = trees + unfit by reason,
+"""Encoding of examples as trees, under a length limit: examples in = trees + unfit by reason,
 always.
 """
 
@@ -17,7 +17,9 @@ TOO_LONG = "too long"
 
 @dataclass(frozen=True)
 class Limits:
-    """What to do with rows that are too long. Answers are never cut unless asked for."""
+    """Length limits, and what to do with rows that are too long. Answers are never cut unless asked
+    for.
+    """
 
     max_tokens: int
     long_prompts: str = "cut"  # or "reject"
@@ -45,16 +47,16 @@ class Encoding:
 
     @property
     def length_share(self) -> float:
-        """Share of examples lost or cut for their length."""
+        """Return the share of examples lost or cut for their length."""
         return (self.reasons[TOO_LONG] + len(self.rows_cut)) / max(1, len(self.examples))
 
     @property
     def unfit_share(self) -> float:
-        """Share of examples unusable for another reason than their length."""
+        """Return the share of examples unusable for another reason than their length."""
         return (len(self.unfit) - self.reasons[TOO_LONG]) / max(1, len(self.examples))
 
     def as_dict(self) -> dict:
-        """For a run's records."""
+        """Return the account for a run's records."""
         lengths = sorted(tree.tokens for tree in self.trees)
         return {
             "examples": len(self.examples),
@@ -75,7 +77,7 @@ def encode(
     limits: Limits,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Encoding:
-    """Every example as a tree, or counted with the reason why not."""
+    """Encode every example as a tree, or count it with the reason why not."""
     out = Encoding(examples=examples)
     for row, example in enumerate(examples):
         try:
@@ -99,7 +101,7 @@ def encode(
 
 
 def _fitted(example: Example, row: int, template: Template, limits: Limits, out: Encoding) -> Tree:
-    """The tree of one example within the limit, cut where that is allowed."""
+    """Return the tree of one example within the limit, cut where that is allowed."""
     tree = template.tree(example, row)
     longest = _longest(tree)
     whole = longest
@@ -129,8 +131,8 @@ def _longest(tree: Tree) -> int:
 
 
 def _without_oldest(example: Example) -> Example | None:
-    """The example without its oldest exchange; None when only the system turn and the last turn are
-    left.
+    """Return the example without its oldest exchange; None when only the system turn and the last
+    turn are left.
     """
     turns = example.prompt
     head = 1 if turns[0].role == "system" else 0
@@ -168,7 +170,7 @@ def _sides(example: Example) -> tuple[str, ...]:
 def findings(
     encoding: Encoding, template: Template, max_unfit: float, max_too_long: float
 ) -> list[Finding]:
-    """One finding a check, over all rows: whether training may go on, and why not."""
+    """Report one finding per check, over all rows: whether training may go on, and why not."""
     reasons, n = encoding.reasons, max(1, len(encoding.examples))
     out = [_template_finding(template, encoding.examples)]
     known = {
@@ -226,8 +228,10 @@ def _row_finding(encoding: Encoding, check: str, reason: str, allowed: float) ->
 
 
 def _template_finding(template: Template, examples: Sequence[Example]) -> Finding:
-    """The prompt, rendered and tokenised in one go as `generate` callers do, equals ours; its end
-    invites an answer.
+    """Check that the prompt, rendered and tokenised in one go as `generate` callers do, equals
+    ours.
+
+    Its end must invite an answer.
     """
     if template.kind == "raw":
         return Finding(

@@ -1,5 +1,6 @@
-"""Writes rows of a file to other files, as they stand there, with an account: rows in = rows
-written + rows removed.
+"""Copy rows of a file to other files, unchanged, with an account.
+
+rows in = rows written + rows removed
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ SUFFIXES = (".jsonl", ".jsonl.gz")
 
 
 def check_absent(path: str | Path) -> None:
-    """Refuses a name at which something stands already, before the work is done.
+    """Refuse a name that is already taken, before the work is done.
 
     Raises:
       UsageError: it exists.
@@ -32,7 +33,7 @@ def check_absent(path: str | Path) -> None:
 
 
 def check_rows_file(path: str | Path) -> None:
-    """Refuses a name that rows cannot be written to.
+    """Refuse a name that rows cannot be written to.
 
     Raises:
       UsageError: the name does not end as a JSONL file's, or something stands there already.
@@ -47,7 +48,7 @@ def check_rows_file(path: str | Path) -> None:
 
 @contextmanager
 def new_file(path: str | Path) -> Iterator[TextIO]:
-    """A JSONL file that appears under its name only when it is complete.
+    """Open a JSONL file that appears under its name only when it is complete.
 
     Raises:
       UsageError: the name ends otherwise, or something stands there already.
@@ -73,14 +74,16 @@ def _open_text(path: Path, compressed: bool) -> TextIO:
 
 
 def raw_rows(source: Source) -> Iterator[tuple[int, dict]]:
-    """(line, row as it stands) of every row that is an object; others are in the ledger."""
+    """Yield (line, row as it stands) of every row that is an object; the others are in the
+    ledger.
+    """
     for line, value in source.rows():
         if isinstance(value, dict) and not isinstance(value, RowError):
             yield line, value
 
 
 def write_row(file: TextIO, row: object) -> None:
-    """One line of JSON. Half a surrogate pair, which UTF-8 cannot hold, is escaped."""
+    """Write one line of JSON. Half a surrogate pair, which UTF-8 cannot hold, is escaped."""
     text = json.dumps(row, ensure_ascii=False, default=str)
     file.write((text if _encodable(text) else json.dumps(row, default=str)) + "\n")
 
@@ -94,7 +97,7 @@ def _encodable(text: str) -> bool:
 
 
 def write_lines(path: str | Path, source: Source, lines: Iterable[int]) -> int:
-    """Writes the rows of these lines, in the file's order; returns how many."""
+    """Write the rows of these lines, in the file's order; return how many."""
     wanted, count = set(lines), 0
     with new_file(path) as file:
         for line, row in raw_rows(source):

@@ -1,3 +1,3 @@
-"""The demonstration's data: prompts, and preference pairs that the embedded model's own answers
-were ranked into.
+"""The demonstration's data: prompts, and preference pairs made by ranking the embedded model's own
+answers.
 """

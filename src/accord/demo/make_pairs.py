@@ -51,15 +51,15 @@ class Scored:
 
 
 def read_topics(path: Path) -> list[list[str]]:
-    """The prompts of each topic: topics stand apart by an empty line, prompts one to a line."""
+    """Read the prompts of each topic: an empty line separates topics, each prompt has a line."""
     return [block.splitlines() for block in path.read_text(encoding="utf-8").strip().split("\n\n")]
 
 
 def split_topics(
     topics: Sequence[list[str]], share: float, seed: int
 ) -> tuple[list[str], list[str]]:
-    """The prompts to train on and the held-out ones:
-    whole topics at random, in the file's order.
+    """Split into prompts to train on and held-out ones: whole topics at random, in the file's
+    order.
     """
     count = round(share * len(topics))
     held_out = set(random.Random(seed).sample(range(len(topics)), count))
@@ -68,8 +68,8 @@ def split_topics(
 
 
 def pair(prompt: str, answers: Sequence[Scored], least_gap: float) -> dict | None:
-    """The row that prefers the best answer to the worst; None where they are less than `least_gap`
-    apart.
+    """Make the row that prefers the best answer to the worst; None where they are less than
+    `least_gap` apart.
     """
     if not answers:
         return None
@@ -86,13 +86,13 @@ def pair(prompt: str, answers: Sequence[Scored], least_gap: float) -> dict | Non
 
 
 def usable(answer: Sample) -> bool:
-    """Whether the model ended the answer itself, and said something that can be shipped."""
+    """Tell whether the model ended the answer itself, and the answer can be shipped."""
     return answer.ended and bool(answer.text.strip()) and not COARSE.search(answer.text)
 
 
 def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]:
-    """K scored answers to each prompt from the embedded model, the usable ones; prints what was
-    measured on the way.
+    """Draw K answers to each prompt from the embedded model and score them; return the usable ones
+    and print what was measured.
     """
     from accord.models.load import load
 

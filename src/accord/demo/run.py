@@ -1,9 +1,8 @@
-"""`accord demo`: the DPO paper's controlled-sentiment experiment in miniature, every figure
-measured in this very run.
+"""The work of `accord demo`: the DPO paper's controlled-sentiment experiment in miniature.
 
-A real 135M model learns from pairs of its own answers to answer in better spirits. The true reward
-is known (VADER's sentiment of the text), so that "did it work" has an answer: sentiment of fresh
-samples, and the KL it cost.
+Every figure is measured in this very run. A real 135M model learns from pairs of its own answers to
+answer in better spirits. The true reward is known (VADER's sentiment of the text), so that "did it
+work" has an answer: sentiment of fresh samples, and the KL it cost.
 """
 
 from __future__ import annotations
@@ -65,9 +64,9 @@ class Answers:
 
 
 def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequence[str]) -> dict:
-    """Sample, train, sample again, compare. Returns what it measured."""
+    """Sample, train, sample again, compare. Return what was measured."""
     began = time.monotonic()
-    compound([])  # a missing scorer is said now, not after the training
+    compound([])  # a missing scorer is reported now, not after the training
     config = build(RECIPE, output=output)
     prompts = (HERE / "sample_prompts.txt").read_text(encoding="utf-8").split("\n")
     prompts = [line for line in prompts if line]
@@ -106,7 +105,7 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
 
 
 def answer(network, model: LanguageModel, ids: list[tuple[int, ...]]) -> Answers:
-    """Answers by this network; the same seed before and after."""
+    """Answer by this network; the same seed is used before and after."""
     drawn = sample(
         network, model.tokenizer, ids, max_new_tokens=ANSWER_TOKENS, temperature=1.0, seed=1
     )
@@ -118,8 +117,8 @@ def answer(network, model: LanguageModel, ids: list[tuple[int, ...]]) -> Answers
 
 @torch.no_grad()
 def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[Sample]) -> Estimate:
-    """KL(policy ‖ reference) in nats an answer: the mean log-ratio of answers drawn from the policy
-    at temperature 1.
+    """Estimate KL(policy ‖ reference) in nats per answer: the mean log-ratio of answers drawn from
+    the policy at temperature 1.
     """
     trees = [
         Tree(prompt, (answer.tokens,), row)
@@ -134,7 +133,7 @@ def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[S
 
 
 def story(m: dict, prompts: list[str], before: Answers, after: Answers) -> str:
-    """What happened, for a person."""
+    """Tell a person what happened."""
     rows = [
         ("", "before", "after"),
         ("held-out accuracy", _shown(m["accuracy_before"]), _shown(m["accuracy_after"])),

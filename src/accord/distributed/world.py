@@ -1,14 +1,14 @@
-"""Many processes as one run: who this one is, what it computes, and the few things that all must
-agree on.
+"""Many processes as one run: which rank this is, what it computes, and what all ranks must agree
+on.
 
-torchrun starts one process a device. Every rank reads the same rows in the same order; each batch
-is dealt to the ranks by tokens, and since losses are divided by the *whole* batch's denominator,
-the batch's gradient is the plain sum of the ranks' gradients. Only the first rank writes and talks.
+torchrun starts one process per device. Every rank reads the same rows in the same order. Each batch
+is dealt to the ranks by tokens. Since losses are divided by the *whole* batch's denominator, the
+batch's gradient is the plain sum of the ranks' gradients. Only the first rank writes and prints.
 
 A job hangs when one rank waits where another never comes. So whatever a rank may fail at alone
-happens inside `together`: a failure, or a wish to stop, on one rank is raised on every rank at the
-same place. A rank that is gone raises `PeerLost` on the others at their next exchange. Messages are
-safetensors, not pickles.
+happens inside `gather_or_raise`: a failure, or a request to stop, on one rank is raised on every
+rank at the same place. When a rank is gone, the others raise `PeerLost` at their next exchange.
+Messages are safetensors, not pickles.
 
 With one process the world is `ALONE`: every method does its work on the spot and nothing is sent.
 """
@@ -39,7 +39,7 @@ from accord.errors import AccordError, Interrupted, PeerLost, UsageError
 
 T = TypeVar("T")
 
-# How long a rank waits for another before it gives up. A process that dies is noticed at once, by
+# Time that a rank waits for another before it gives up. A process that dies is noticed at once, by
 # its closed connection; this is for machines that freeze, and must be longer than the first rank's
 # slowest work alone: saving.
 PATIENCE = timedelta(minutes=30)
@@ -54,33 +54,35 @@ class World:
 
     rank: int = 0
     size: int = 1
-    places: tuple[str, ...] = ("",)  # of each rank, for people: machine and process
-    # every forward pass is a joint one (sharded weights): ranks must make equally many
+    places: tuple[str, ...] = ("",)  # place of each rank, for people: machine and process
+    # every forward pass is a joint one (sharded weights): all ranks must make the same number
     sharded: bool = False
     store: dist.Store | None = None  # outlives the ranks under torchrun
 
     @property
     def first(self) -> bool:
-        """Whether this rank writes and talks."""
+        """Tell whether this rank writes and prints."""
         return self.rank == 0
 
     # ------------------------------------------------------------ who computes what
 
     def balance_by_tokens(self, weights: Sequence[int]) -> list[list[int]]:
-        """Indices of `weights` for each rank; see `deal`."""
+        """Deal the indices of `weights` to the ranks; see the function `balance_by_tokens`."""
         return balance_by_tokens(weights, self.size)
 
     def passes(self, dealt: Sequence[Sequence[T]]) -> list[T | None]:
-        """This rank's share; in lockstep filled up with None, for a pass that only keeps the others
-        company.
+        """Return this rank's share.
+
+        In lockstep it is filled up with None: a pass that only keeps the other ranks company.
         """
         mine = list(dealt[self.rank])
         longest = max(map(len, dealt)) if self.sharded else 0
         return mine + [None] * (longest - len(mine))
 
     def poll_together(self, poll: Callable[[], None]) -> Callable[[], None]:
-        """What to call between passes: `poll`; in lockstep it is called now, by all, since no rank
-        may leave alone.
+        """Return the function to call between passes: `poll`.
+
+        In lockstep all ranks call it now, since no rank may leave alone.
         """
         if not self.sharded:
             return poll
@@ -90,7 +92,7 @@ class World:
     # ------------------------------------------------------------ what all do at once
 
     def gather_or_raise(self, work: Callable[[], dict[str, Tensor]]) -> list[dict[str, Tensor]]:
-        """Do `work` on every rank; what each came to, in the order of ranks.
+        """Do `work` on every rank; return the results of all, in the order of ranks.
 
         Raises:
           AccordError: the work's own failure, or that of the first rank whose work failed, on every
@@ -111,7 +113,7 @@ class World:
         except PeerLost:
             if failure is None or isinstance(failure, Interrupted):
                 raise
-            raise failure from failure.__cause__  # more to the point than that others are gone
+            raise failure from failure.__cause__  # says more than that others are gone
         if failure is not None:
             vars(failure)["on_all_ranks"] = True  # an exception of any class
             raise failure
@@ -121,7 +123,7 @@ class World:
         return messages
 
     def agree(self, work: Callable[[], T]) -> T:
-        """Do `work` on every rank; this rank's own result, or one failure for all."""
+        """Do `work` on every rank; return this rank's own result, or raise one failure on all."""
         results: list[T] = []
 
         def keep() -> dict[str, Tensor]:
@@ -132,8 +134,8 @@ class World:
         return results[0]
 
     def on_first(self, work: Callable[[], T]) -> T:
-        """Do `work` on the first rank alone; its result, which must be JSON, or its failure, on
-        all.
+        """Do `work` on the first rank alone; return its result, which must be JSON, on all, or
+        raise its failure.
         """
         if self.size == 1:
             return work()
@@ -142,7 +144,7 @@ class World:
         )
 
     def gather(self, value) -> list:
-        """Every rank's `value`, which must be JSON, in the order of ranks."""
+        """Return every rank's `value`, which must be JSON, in the order of ranks."""
         return (
             [value]
             if self.size == 1
@@ -150,7 +152,7 @@ class World:
         )
 
     def sum(self, tensors: Sequence[Tensor]) -> None:
-        """Add tensors of one dtype up over all ranks, in place: every rank then holds the same
+        """Sum tensors of one dtype over all ranks, in place: every rank then holds the same
         bits.
         """
         if self.size == 1:
@@ -164,8 +166,9 @@ class World:
                 tensor.copy_(total.view_as(tensor))
 
     def from_first(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-        """The first rank's tensors, sent one at a time as they are asked for: by every rank, in the
-        same order.
+        """Send the first rank's tensors, one at a time as they are asked for.
+
+        Every rank must ask, in the same order.
         """
         if self.size == 1:
             return tensors
@@ -176,8 +179,9 @@ class World:
         return _Sent(self, tensors, self.on_first(lambda: shapes))
 
     def remains(self) -> World:
-        """What is left of the world for this rank once another is gone: itself, and whether it is
-        the one that writes.
+        """Return the world of this rank alone, once another rank is gone.
+
+        It says whether this rank is the one that writes.
         """
         return World(self.rank)
 
@@ -202,18 +206,19 @@ class World:
             raise self._lost() from error
 
     def _retold(self, rank: int, failure: dict) -> AccordError:
-        """Another rank's failure, in its words, of its class."""
+        """Rebuild another rank's failure, in its words, of its class."""
         error = getattr(errors, failure["kind"])(f"{self.name(rank)}: {failure['says']}")
         error.on_all_ranks = True
         return error
 
     def name(self, rank: int) -> str:
-        """A rank, for people."""
+        """Return a rank's name for people."""
         return f"rank {rank} of {self.size} ({self.places[rank]})"
 
     def _lost(self) -> PeerLost:
-        """Who is gone: survivors leave a mark in the store, and after a moment it is plain whose is
-        missing.
+        """Find out which rank is gone.
+
+        Survivors leave a mark in the store; after a moment the missing mark shows who is gone.
         """
         assert self.store is not None, "ranks meet at a store"
         try:
@@ -226,7 +231,7 @@ class World:
         except RuntimeError:
             alive, who = [self.rank], "the machine that the ranks met on"  # the store was there
         error = PeerLost(f"lost {who}: killed, out of memory, or out of reach.")
-        error.on_all_ranks = self.rank != alive[0]  # one survivor says it for all
+        error.on_all_ranks = self.rank != alive[0]  # one survivor reports it for all
         return error
 
 
@@ -238,7 +243,7 @@ ALONE = World()
 
 @contextmanager
 def join_world() -> Iterator[World]:
-    """The world that torchrun describes in the environment; `ALONE` without it.
+    """Join the world that torchrun describes in the environment; `ALONE` without it.
 
     Raises:
       UsageError: no way to reach the other ranks.
@@ -305,7 +310,7 @@ def take_device(world: World, device: str) -> None:
 
 
 def _share_cores(processes: int) -> None:
-    """An equal share of this machine's cores, unless OMP_NUM_THREADS says otherwise.
+    """Take an equal share of this machine's cores, unless OMP_NUM_THREADS says otherwise.
 
     torchrun itself sets it to 1 where the user has not, so 1 is not taken for anyone's wish.
     """
@@ -317,11 +322,11 @@ def _share_cores(processes: int) -> None:
 
 
 def balance_by_tokens(weights: Sequence[int], ranks: int) -> list[list[int]]:
-    """Indices for each rank, in order, so that the ranks' sums of weights are nearly equal.
+    """Deal indices to the ranks, in order, so that the ranks' sums of weights are nearly equal.
 
-    The heaviest first, each to the rank with the least so far: the largest sum is at most 4/3 of
-    the best possible one (Graham 1969, SIAM J. Appl. Math. 17, Theorem 3). A pure function, so that
-    every rank knows every share.
+    The heaviest comes first, each to the rank with the least so far: the largest sum is at most 4/3
+    of the best possible one (Graham 1969, SIAM J. Appl. Math. 17, Theorem 3). This is a pure
+    function, so that every rank knows every share.
     """
     shares: list[list[int]] = [[] for _ in range(ranks)]
     sums = [0] * ranks
@@ -335,7 +340,7 @@ def balance_by_tokens(weights: Sequence[int], ranks: int) -> list[list[int]]:
 def restore_order(
     pieces: Sequence[Mapping[str, Tensor]], places: Sequence[int]
 ) -> dict[str, Tensor]:
-    """The ranks' tables as one: row i of the tables laid end to end goes to row `places[i]`.
+    """Join the ranks' tables: row i of the tables laid end to end goes to row `places[i]`.
 
     A rank that had no rows has no columns either.
 
@@ -355,8 +360,9 @@ def restore_order(
 
 
 def concat_tables(tables: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Tables of the same columns end to end, in memory that messages are made from; no columns of
-    no table.
+    """Concatenate tables of the same columns, in memory that messages are made from.
+
+    The result of no table has no columns.
     """
     return {
         name: torch.cat([table[name] for table in tables]).cpu()
@@ -393,7 +399,9 @@ class _Sent(Mapping):
 
 
 def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """The tensors in order, in groups of about BUCKET numbers: few messages, little memory."""
+    """Yield the tensors in order, in groups of about BUCKET numbers: few messages, little
+    memory.
+    """
     bucket: list[Tensor] = []
     for tensor in tensors:
         if bucket and sum(t.numel() for t in bucket) + tensor.numel() > BUCKET:
@@ -405,8 +413,9 @@ def _buckets(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
 
 
 def _told(error: Exception) -> dict[str, Tensor]:
-    """A failure as a message. What is no AccordError is a bug here, and for the others a peer that
-    is gone.
+    """Turn a failure into a message.
+
+    An exception that is no AccordError is a bug here; for the other ranks it is a lost peer.
     """
     known = next(
         (c.__name__ for c in type(error).__mro__ if c.__module__ == errors.__name__),

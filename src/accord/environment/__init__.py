@@ -1,3 +1,3 @@
-"""The process: its settings, its environment variables, the versions that were tested, and how a
-command ends that cannot go on.
+"""The process: its settings, its environment variables, the versions that were tested, and the end
+of a command that fails.
 """

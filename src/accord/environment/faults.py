@@ -1,12 +1,12 @@
-"""How a command ends that cannot go on: words and an exit code, never a traceback on the terminal.
+"""The end of a command that fails: words and an exit code, never a traceback on the terminal.
 
-Three kinds of failure come here. What a user can mend is an `AccordError` already. What this
-machine is to blame for (a package that is broken or half installed, a disk that is full or cannot
-be written, no home directory) becomes one. All else is a bug of accord: two lines, exit code 1, and
-the traceback in a file with secrets hidden. ACCORD_DEBUG=1 raises it as it is.
+There are three kinds of failure. What a user can mend is an `AccordError` already. A fault of this
+machine (a package that is broken or half installed, a disk that is full or cannot be written, no
+home directory) becomes one. Everything else is a bug of accord: two lines, exit code 1, and the
+traceback in a file with secrets hidden. ACCORD_DEBUG=1 raises it as it is.
 
-Imports nothing but the standard library and accord's own light modules, so that it can speak where
-torch cannot be imported.
+This module imports nothing but the standard library and accord's own light modules, so that it
+works where torch cannot be imported.
 """
 
 from __future__ import annotations
@@ -32,32 +32,32 @@ from accord.environment.settings import ranks
 from accord.errors import AccordError, Bug, CheckpointError, Interrupted, UsageError, printable
 
 DEBUG = "ACCORD_DEBUG"
-PIPE_CLOSED = 141  # what a shell says of a process that SIGPIPE ended
+PIPE_CLOSED = 141  # the exit code of a process that SIGPIPE ended, in a shell
 LONGEST = 300  # characters of somebody else's message
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-# In the words of those who raise no OSError: safetensors, sqlite, torch.
+# The words of libraries that raise no OSError: safetensors, sqlite, torch.
 FULL_SAYS = ("no space left on device", "os error 28", "disk is full", "disk quota exceeded")
-# What an OSError without a file can be and still be the disk's or the machine's.
+# Numbers of an OSError without a file that are still the disk's or the machine's fault.
 MACHINES = (*FULL, errno.EROFS, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ESTALE)
 OURS = ("accord", "__main__")
 
-_folders: list[Path] = []  # of the runs that are going on; the innermost last
+_folders: list[Path] = []  # folders of the runs in progress; the innermost last
 _doing: list[str] = [""]
 
 
 def note_phase(what: str) -> None:
-    """Note what the program is at, for the words of a bug."""
+    """Note the current phase of the program, for the report of a bug."""
     _doing[0] = what
 
 
 @contextmanager
 def log_faults_in(folder: Path) -> Iterator[None]:
-    """Inside, the traceback of a bug goes to this folder."""
+    """Write the traceback of a bug to this folder while the context lasts."""
     _folders.append(folder)
     try:
         yield
     except Exception as error:
-        # now, since whoever reports it may be outside
+        # now, since the report may be made outside
         if not isinstance(error, BrokenPipeError) and as_accord_error(error) is None:
             log(error)
         raise
@@ -66,7 +66,7 @@ def log_faults_in(folder: Path) -> Iterator[None]:
 
 
 def run_guarded(command: Callable[[], None]) -> None:
-    """Run the command line; whatever it raises, even while it is imported, ends in words."""
+    """Run the command line; turn whatever it raises, even while it is imported, into words."""
     as_json = "--json" in sys.argv[1:]
     try:
         command()
@@ -87,8 +87,8 @@ def end(error: Exception, as_json: bool) -> NoReturn:
 
 
 def fail(error: AccordError, as_json: bool) -> NoReturn:
-    """Say what went wrong, and exit with the code of its kind."""
-    if error.on_all_ranks and ranks()[0]:  # the first rank says it for all
+    """Report what went wrong, and exit with the code of its kind."""
+    if error.on_all_ranks and ranks()[0]:  # the first rank reports it for all
         raise SystemExit(error.code) from None
     try:
         if as_json:
@@ -109,8 +109,9 @@ def _as_dict(error: AccordError) -> dict:
 
 
 def _reader_gone() -> bool:
-    """Whether it is standard output or error that nobody reads any more; then what is left to say
-    goes nowhere, or Python would complain at its end.
+    """Tell whether nobody reads standard output or error any more.
+
+    If so, discard what is left to print, or Python would complain at its end.
     """
     gone = False
     for stream in (sys.stdout, sys.stderr):
@@ -125,7 +126,7 @@ def _reader_gone() -> bool:
 
 
 def _closed_behind(handle: int) -> bool:
-    """Whether what is written here goes to a pipe that nobody reads."""
+    """Tell whether this handle is a pipe that nobody reads."""
     asked = select.poll()
     asked.register(handle, 0)
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in asked.poll(0))
@@ -135,7 +136,7 @@ def _closed_behind(handle: int) -> bool:
 
 
 def as_accord_error(error: BaseException) -> AccordError | None:
-    """What this machine is to blame for, as a failure that its user can mend; None for a bug."""
+    """Turn a fault of this machine into an error that its user can mend; None for a bug."""
     for one in _chain(error):
         if isinstance(one, AccordError):
             return one
@@ -145,7 +146,7 @@ def as_accord_error(error: BaseException) -> AccordError | None:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """An exception and what it was raised from."""
+    """Yield an exception and its causes."""
     one: BaseException | None = error
     seen: set[int] = set()
     while one is not None and id(one) not in seen:
@@ -155,8 +156,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
 
 
 def _broken_package(error: BaseException) -> UsageError | None:
-    """A package that is missing, broken or half installed: an import that fails, in whatever way,
-    or a module that lacks what it should have.
+    """Recognise a package that is missing, broken or half installed.
+
+    Its import fails, in whatever way, or a module lacks what it should have.
     """
     module = _importing(error.__traceback__)
     if isinstance(error, ImportError) and error.name:
@@ -176,7 +178,7 @@ def _broken_package(error: BaseException) -> UsageError | None:
 
 
 def _importing(trace: TracebackType | None) -> str:
-    """The innermost module of somebody else's that was being imported when an exception came."""
+    """Return the innermost foreign module that was being imported when an exception came."""
     found = ""
     while trace is not None:
         frame = trace.tb_frame
@@ -189,7 +191,7 @@ def _importing(trace: TracebackType | None) -> str:
 
 
 def _is_package(top: str) -> bool:
-    """Whether a module is one that accord asks for: not Python's own, nor a user's."""
+    """Tell whether a module is one that accord asks for: not Python's own, nor a user's."""
     return versions.package_of(top) in {*versions.tested_versions(), *versions.required_bounds()}
 
 
@@ -214,7 +216,7 @@ def _unusable(module: str, error: BaseException) -> UsageError:
 
 
 def _disk(error: BaseException) -> CheckpointError | None:
-    """A disk or a folder that cannot be written or read."""
+    """Recognise a disk or a folder that cannot be written or read."""
     said = str(error).lower()
     if isinstance(error, OSError) and error.errno is not None:
         if error.filename is None and error.errno not in MACHINES:
@@ -259,14 +261,14 @@ def _bug(error: Exception) -> Bug:
 
 
 def _met(error: BaseException) -> bool:
-    """Whether the ranks of the run had met before: its folder is known only then."""
+    """Tell whether the ranks of the run had met before: its folder is known only then."""
     return getattr(error, "accord_folder", None) is not None
 
 
 def log(error: BaseException) -> Path | None:
-    """Write an exception down, once: into the run's folder if there is one, else into the cache,
-    else where temporary files lie. None where nothing can be written.
+    """Write an exception down, once; return the file, or None where nothing can be written.
 
+    It goes into the run's folder if there is one, else into the cache, else among temporary files.
     Secrets are hidden, and nobody else may read it: a message may quote a row of somebody's data.
     """
     if (known := getattr(error, "accord_log", None)) is not None:
@@ -306,7 +308,7 @@ def _written(folder: Path, name: str, text: str) -> Path | None:
 
 
 def _about() -> str:
-    """What stands above the traceback: when, what was typed, and with which versions."""
+    """Describe the process for the log: time, command, and versions."""
     names = sorted({"accord", *versions.tested_versions(), *versions.required_bounds()})
     have = ", ".join(
         f"{name} {version}" for name, version in versions.installed_versions(names).items()
@@ -322,7 +324,7 @@ def _command() -> str:
 
 
 def _place(error: BaseException) -> str:
-    """Where in accord an exception was raised, or passed through last."""
+    """Name the place in accord where an exception was raised, or passed through last."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if f"{os.sep}accord{os.sep}" in frame.filename]
     if not ours:

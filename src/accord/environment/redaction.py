@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Mapping
 
-# What tokens of widely used services look like; and a password in a URL.
+# Patterns of the tokens of widely used services, and of a password in a URL.
 TOKEN = re.compile(
     r"hf_[A-Za-z0-9]{20,}|sk-[A-Za-z0-9_-]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|github_pat_\w{20,}|AKIA[0-9A-Z]{16}"
     r"|xox[abprs]-[\w-]{10,}|AIza[\w-]{30,}|eyJ[\w-]{10,}\.[\w-]{10,}\.|://[^/\s:@]+:[^/\s@]+@|-----BEGIN"
@@ -19,7 +19,7 @@ HIDDEN = "***"
 
 
 def redact(text: str, environment: Mapping[str, str] | None = None) -> str:
-    """The text with tokens, and with the values of secret environment variables, hidden."""
+    """Hide tokens, and the values of secret environment variables, in a text."""
     environment = os.environ if environment is None else environment
     for name, value in environment.items():
         if SECRET_NAME.search(name) and len(value) >= SHORTEST:

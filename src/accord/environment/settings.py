@@ -1,5 +1,7 @@
-"""What has to be set before torch and transformers are imported, and where warnings go. Imports
-nothing heavy; a user's own values win.
+"""Settings that must be made before torch and transformers are imported, and the place for
+warnings.
+
+This module imports nothing heavy; a user's own values win.
 
 A library's warning in the middle of a run tears the display and is lost when the terminal scrolls.
 So inside `keep_warnings` nothing of a library reaches the terminal: neither Python's `warnings` nor
@@ -41,7 +43,7 @@ DROPPED = {
     )
 }
 
-# Whose loggers are kept off the terminal: what accord calls, and what that calls.
+# Packages whose loggers are kept off the terminal: those that accord calls, and those they call.
 LIBRARIES = frozenset(
     "accelerate datasets filelock fsspec gguf httpx huggingface_hub numpy peft safetensors scipy"
     " sklearn tokenizers torch transformers urllib3".split()
@@ -54,7 +56,9 @@ LOG = "warnings.log"  # in a run's folder; only there when something was warned 
 
 
 def ranks() -> tuple[int, int]:
-    """This process' rank and how many there are, as torchrun says it; (0, 1) without it."""
+    """Return this process' rank and the number of ranks, as torchrun sets them; (0, 1) without
+    it.
+    """
     told = [os.environ.get(name, "") for name in ("RANK", "WORLD_SIZE", "MASTER_ADDR")]
     return (int(told[0]), int(told[1])) if all(told) else (0, 1)
 
@@ -93,14 +97,14 @@ def _on_terminal(text: str) -> None:
 def keep_warnings(
     file: Path | None = None, own: Callable[[str], None] | None = None
 ) -> Iterator[list[str]]:
-    """Keep warnings of libraries off the terminal inside; yields those that no file has.
+    """Keep warnings of libraries off the terminal inside; yield those that no file has.
 
-    Inside another one, this one's file is written while it lasts, and accord's own warnings go on
-    to the outer one.
+    Contexts may be nested: the inner one's file is written while it lasts, and accord's own
+    warnings go on to the outer one.
 
     Args:
       file: where each different warning is written, one per line. Without one, and where it cannot
-        be written, they wait for whoever is outside.
+        be written, warnings wait for the outer context.
       own: what is done with a warning of accord; None leaves it to whoever showed warnings before.
     """
     keeper = _Keeper(file)
@@ -120,14 +124,14 @@ def keep_warnings(
 
     emit_before = logging.StreamHandler.emit
 
-    # Of the class, since libraries give themselves handlers when they are first imported, which may
+    # The class is changed, since libraries install handlers when they are first imported, which may
     # be in the middle of a command.
     def emit(handler: logging.StreamHandler, record: logging.LogRecord) -> None:
         if type(handler) not in PRINTING or record.name.split(".")[0] not in LIBRARIES:
             return emit_before(handler, record)
         try:
             return keeper.keep(f"{record.name}: {record.getMessage()}")
-        except Exception:  # as logging does: a record whose arguments do not fit stops no run
+        except Exception:  # as in logging: a record whose arguments do not fit must not stop a run
             return handler.handleError(record)
 
     warnings.showwarning = show
@@ -147,15 +151,17 @@ def keep_warnings(
 
 @contextlib.contextmanager
 def warnings_of_command() -> Iterator[None]:
-    """Keep warnings of libraries off the terminal while a command works; what no run's folder has
-    is printed after it, once each. Accord's own are printed at once.
+    """Keep warnings of libraries off the terminal while a command works.
+
+    Those that no run's folder has are printed after it, once each. Accord's own are printed at
+    once.
     """
     waiting: list[str] = []
     try:
         with keep_warnings(own=_on_terminal) as waiting:
             yield
     finally:
-        for text in waiting if ranks()[0] == 0 else ():  # the first rank says it for all
+        for text in waiting if ranks()[0] == 0 else ():  # the first rank prints them for all
             print(f"· a library's warning: {text}", file=sys.stderr)
 
 
@@ -185,5 +191,7 @@ class _Keeper:
 
 
 def _place(filename: str) -> str:
-    """The end of a path, from its package on: what is installed where is nobody's business."""
+    """Shorten a path to its part from the package on: nobody needs to know where packages are
+    installed.
+    """
     return filename.rpartition("site-packages/")[2]

@@ -1,9 +1,9 @@
 """Environment variables by which a user chooses a processor's instructions, threads and ranks.
 
-torch, oneDNN, MKL and libgomp go on where they do not know a value, with one warning or with none
-(measured with torch 2.13; MKL_NUM_THREADS=abc even means one thread). A measurement that was to be
-made under a setting would then silently be made under another one. So a value that is none is an
-error here, before torch is imported.
+torch, oneDNN, MKL and libgomp continue when they do not know a value, with one warning or with none
+(measured with torch 2.13; MKL_NUM_THREADS=abc even means one thread). A measurement that was meant
+for one setting would then silently be made under another. So an invalid value is an error here,
+before torch is imported.
 """
 
 from __future__ import annotations
@@ -63,8 +63,8 @@ MKL = (
     "AVX512_MIC",
     "AVX512_MIC_E1",
 )
-# What /proc/cpuinfo calls that which torch's own kernels then use. Without it the process is killed
-# by SIGILL, and nobody can say anything any more.
+# The names in /proc/cpuinfo of the instructions that torch's own kernels then use. Without them the
+# process is killed by SIGILL, and nothing can be reported any more.
 NEEDS = {"avx2": ("avx2", "fma"), "avx512": ("avx512f", "avx512bw", "avx512dq", "avx512vl")}
 COUNT = r"[1-9]\d*"
 THREADS = {
@@ -75,9 +75,10 @@ RANKS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE")
 
 
 def require_known(environment: Mapping[str, str] | None = None) -> None:
-    """
+    """Refuse environment variables with unknown values.
+
     Raises:
-      UsageError: a variable has a value that those who read it would pass over.
+      UsageError: a variable has a value that the library which reads it would ignore.
     """
     given = os.environ if environment is None else environment
     for name, known in flags().items():
@@ -107,9 +108,10 @@ def require_known(environment: Mapping[str, str] | None = None) -> None:
 
 
 def _require_able(wanted: str) -> None:
-    """
+    """Refuse a choice of instructions that this processor lacks.
+
     Raises:
-      UsageError: this processor has not the instructions that torch is to use.
+      UsageError: this processor does not have the instructions that torch is to use.
     """
     able = _cpuinfo()
     lacking = [name for name in NEEDS.get(wanted, ()) if able and name not in able]
@@ -121,7 +123,7 @@ def _require_able(wanted: str) -> None:
 
 
 def _cpuinfo() -> frozenset[str]:
-    """What this processor can do, by Linux's names; empty where that is not known."""
+    """Read this processor's features, by Linux's names; empty where they are not known."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
@@ -130,7 +132,9 @@ def _cpuinfo() -> frozenset[str]:
 
 
 def flags() -> dict[str, tuple[str, ...]]:
-    """Variable -> its known values, on this kind of processor; none where we know of none."""
+    """Return variable -> its known values, on this kind of processor; none where we know of
+    none.
+    """
     return {
         "ATEN_CPU_CAPABILITY": ATEN.get(platform.machine().lower(), ()),
         "ONEDNN_MAX_CPU_ISA": ONEDNN,
@@ -140,6 +144,6 @@ def flags() -> dict[str, tuple[str, ...]]:
 
 
 def chosen_settings() -> dict[str, str]:
-    """The variables above that are set: part of what a machine computes."""
+    """Return the variables above that are set: they are part of what a machine computes."""
     names = (*flags(), *THREADS)
     return {name: os.environ[name] for name in names if os.environ.get(name)}

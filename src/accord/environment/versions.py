@@ -1,5 +1,6 @@
-"""The versions of other packages that accord was tested with, those that it allows, and those that
-are installed. Imports nothing heavy.
+"""Versions of other packages: those tested, those allowed, and those installed.
+
+This module imports nothing heavy.
 
 `tested_versions.txt` is a copy of `constraints.txt` at the root of the repository, for an installed
 package has no root: after each change of it
@@ -19,7 +20,7 @@ PACKAGE_OF = {"yaml": "pyyaml", "sklearn": "scikit-learn"}
 
 
 def tested_versions() -> dict[str, str]:
-    """Package -> the version that the tests ran with."""
+    """Return package -> the version that the tests ran with."""
     found = {}
     for line in FILE.read_text(encoding="utf-8").splitlines():
         name, sign, version = line.partition("#")[0].partition("==")
@@ -29,9 +30,10 @@ def tested_versions() -> dict[str, str]:
 
 
 def required_bounds() -> dict[str, str]:
-    """Package that accord cannot do without -> the versions that it allows, such as ">=2.11,<3".
+    """Return package -> the versions that accord allows, such as ">=2.11,<3".
 
-    Empty where accord runs without being installed.
+    Only packages that accord cannot do without are listed. Empty where accord runs without being
+    installed.
     """
     try:
         lines = metadata.requires("accord") or []
@@ -47,7 +49,7 @@ def required_bounds() -> dict[str, str]:
 
 
 def installed_versions(names: Iterable[str]) -> dict[str, str]:
-    """Package -> its version, of those that are installed."""
+    """Return package -> its version, of those that are installed."""
     found = {}
     for name in names:
         try:
@@ -60,19 +62,19 @@ def installed_versions(names: Iterable[str]) -> dict[str, str]:
 
 
 def package_of(module: str) -> str:
-    """The package that a module comes from."""
+    """Return the package that a module comes from."""
     top = module.partition(".")[0]
     return PACKAGE_OF.get(top, normal(top))
 
 
 def module_of(package: str) -> str:
-    """What is imported of a package that accord requires."""
+    """Return the module that is imported of a package that accord requires."""
     known = {name: module for module, name in PACKAGE_OF.items()}
     return known.get(package, package.replace("-", "_"))
 
 
 def install(packages: Iterable[str], *, again: bool = False) -> str:
-    """The command that installs the tested versions of these packages.
+    """Return the command that installs the tested versions of these packages.
 
     Args:
       again: also where pip thinks that they are installed.
@@ -83,7 +85,7 @@ def install(packages: Iterable[str], *, again: bool = False) -> str:
 
 
 def out_of_bounds(have: Mapping[str, str], allowed: Mapping[str, str]) -> dict[str, str]:
-    """Package -> the versions allowed, of those that are installed in another one."""
+    """Return package -> the versions allowed, of those that are installed in another version."""
     from packaging.specifiers import SpecifierSet
 
     return {
@@ -94,10 +96,10 @@ def out_of_bounds(have: Mapping[str, str], allowed: Mapping[str, str]) -> dict[s
 
 
 def public(version: str) -> str:
-    """A version without what a builder appended to it: 2.13.0 of 2.13.0+cpu."""
+    """Return a version without what a builder appended to it: 2.13.0 of 2.13.0+cpu."""
     return version.partition("+")[0]
 
 
 def normal(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """Return a package's name as indexes compare it."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

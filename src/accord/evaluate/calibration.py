@@ -27,7 +27,9 @@ RESAMPLES = 1_000
 
 @dataclass(frozen=True)
 class Bin:
-    """Pairs of like confidence: what the model claims, and how it is."""
+    """A bin of pairs of like confidence: the share that the model claims, and the share that is
+    right.
+    """
 
     pairs: int
     confidence: float  # mean of max(σ, 1 − σ)
@@ -36,14 +38,14 @@ class Bin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far σ(margin) can be believed."""
+    """The measure of how far σ(margin) can be believed."""
 
     # expected calibration error: mean over pairs of |confidence − share right| of their bin
     ece: Estimate
-    ece_of_chance: float  # what it would be on so many pairs if every confidence were exactly right
+    ece_of_chance: float  # its value on so many pairs if every confidence were exactly right
     brier: Estimate  # mean of (1 − σ(margin))²: 0 is perfect, .25 knows nothing
-    # a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None: all or none
-    # right
+    # the a in σ(a · margin) that fits best: 1 is calibrated, below 1 claims too much; None where
+    # all pairs or none are ranked rightly
     slope: Estimate | None
     bins: tuple[Bin, ...]
 
@@ -58,7 +60,7 @@ class Calibration:
 def calibration(
     margins: ArrayLike, *, clusters: Sequence[Hashable] | None = None, seed: int = 0
 ) -> Calibration:
-    """Reliability of B pairs' margins.
+    """Measure the reliability of B pairs' margins.
 
     Args:
       margins: reward of the chosen minus that of the rejected answer [N], in log-odds, none NaN.
@@ -87,8 +89,8 @@ def calibration(
 
 
 def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
-    """The a that maximises Σ log σ(a · margin), with an interval from the spread between clusters
-    (sandwich, Student's t).
+    """Find the a that maximises Σ log σ(a · margin), with an interval from the spread between
+    clusters (sandwich, Student's t).
 
     None where all pairs are ranked rightly, or all wrongly: then a has no bound. None for a single
     cluster as well.
@@ -105,8 +107,9 @@ def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
 
 
 def _steepest(margins: np.ndarray) -> float:
-    """Where Σ m σ(−a m) crosses 0; it falls with a, and lies between two bounds that are widened
-    until it does.
+    """Find the zero of Σ m σ(−a m).
+
+    It falls with a, and lies between two bounds that are widened until it does.
     """
     scale = 1 / np.abs(margins).max()
 
@@ -122,8 +125,8 @@ def _steepest(margins: np.ndarray) -> float:
 
 
 def _places(confidence: np.ndarray) -> np.ndarray:
-    """The bin of each pair [N]: bins of equally many pairs in the order of their confidence, equal
-    ones together.
+    """Return the bin of each pair [N]: bins of equally many pairs in the order of their confidence,
+    equal ones together.
     """
     n = len(confidence)
     count = max(1, min(BINS, n // FEWEST_A_BIN))
@@ -134,7 +137,7 @@ def _places(confidence: np.ndarray) -> np.ndarray:
 def _expected_error(
     gap: np.ndarray, place: np.ndarray, clusters: np.ndarray, seed: int
 ) -> Estimate:
-    """Σ_b |Σ gaps in b| / N, with an interval of 95 % that is mostly wider than need be.
+    """Compute Σ_b |Σ gaps in b| / N, with an interval of 95 % that is mostly wider than need be.
 
     An absolute value of a noisy sum is too large on average, so that the percentiles of its
     resamples miss the truth.
@@ -163,8 +166,8 @@ def _expected_error(
 
 
 def _of_chance(confidence: np.ndarray, place: np.ndarray, seed: int) -> float:
-    """The mean expected calibration error of a model whose every confidence is exactly right, on as
-    many pairs.
+    """Simulate the mean expected calibration error of a model whose every confidence is exactly
+    right, on as many pairs.
     """
     rng = np.random.default_rng(seed)
     found = []

@@ -1,4 +1,5 @@
-"""Where the probability went: by how much chosen and rejected answers moved, and on how many rows.
+"""The displacement of probability: by how much chosen and rejected answers moved, and on how many
+rows.
 
 A preference loss sees a difference alone: chosen up, or rejected down faster, is the same to it.
 These figures take the difference apart. Names stand under diag/, since TRL has none for them.
@@ -33,7 +34,7 @@ ENOUGH = 20  # rows under which a rank correlation says nothing
 def decompose(
     records: Records, objective: BoundObjective, tie_width: float = 0.0
 ) -> dict[str, float]:
-    """The figures above, from one table of records; those that it cannot give are left out.
+    """Compute the figures above from one table of records; those that it cannot give are left out.
 
     Args:
       tie_width: reward margins no larger are ties; log-ratios no larger did not move.
@@ -68,8 +69,8 @@ def _moved(records: Records, tie_width: float) -> dict[str, float]:
 
 
 def length_correlation(records: Records) -> float | None:
-    """Spearman's correlation of a pair's reward margin with how much longer its chosen answer is;
-    None if unknown.
+    """Compute Spearman's correlation of a pair's reward margin with how much longer its chosen
+    answer is; None if unknown.
 
     Source: Meng et al. 2024, arXiv:2405.14734, §4.2, who correlate reward with length.
     """
@@ -79,15 +80,16 @@ def length_correlation(records: Records) -> float | None:
 
 
 def spearman(one: Tensor, other: Tensor) -> float:
-    """Rank correlation of two [B]; 0 where one of them does not vary."""
+    """Compute the rank correlation of two [B]; 0 where one of them does not vary."""
     if any(bool((values == values[0]).all()) for values in (one, other)):
         return 0.0
     return float(stats.spearmanr(one.numpy(), other.numpy()).statistic)
 
 
 def since(records: Records, start: dict[str, Tensor]) -> None:
-    """Where no reference was used, add each answer's change since `start`: the same rows' log-probs
-    at step 0, [B].
+    """Add each answer's change since `start`, where no reference was used.
+
+    `start` holds the same rows' log-probs at step 0, [B].
     """
     if "diag/log_ratio/chosen" not in records:
         for side in SIDES:
@@ -97,5 +99,5 @@ def since(records: Records, start: dict[str, Tensor]) -> None:
 
 
 def as_evaluation(figures: dict[str, float]) -> dict[str, float]:
-    """diag/drift → diag/eval_drift: the names of the same figures on held-out rows."""
+    """Rename diag/drift → diag/eval_drift: the names of the same figures on held-out rows."""
     return {name.replace("diag/", "diag/eval_", 1): value for name, value in figures.items()}

@@ -30,7 +30,7 @@ from accord.types import Logps, Tree
 
 @dataclass
 class HeldOut:
-    """Rows to evaluate on, and what the reference said of them: computed once, at the first
+    """The rows to evaluate on, and the reference's log-probs of them: computed once, at the first
     evaluation.
 
     A reference that moves is asked anew at each evaluation.
@@ -46,13 +46,13 @@ class HeldOut:
     mismatched_reference: dict[int, Logps] = field(default_factory=dict)
 
     def forget_reference(self) -> None:
-        """Have the reference asked again."""
+        """Make the next evaluation ask the reference again."""
         self.reference.clear()
         self.mismatched_reference.clear()
 
     def mismatched(self, objective: BoundObjective) -> list[Tree]:
-        """The rows that a coupled objective takes its baseline from; none where it computes no loss
-        on these rows.
+        """Return the rows that a coupled objective takes its baseline from; none where it computes
+        no loss on these rows.
         """
         return (
             mismatch(self.trees, 0)
@@ -61,7 +61,7 @@ class HeldOut:
         )
 
     def all_trees(self, objective: BoundObjective) -> list[Tree]:
-        """Every tree whose reference log-probs an evaluation asks for."""
+        """Return every tree whose reference log-probs an evaluation asks for."""
         return [*self.trees, *self.mismatched(objective)]
 
     def groups(self, trees: Sequence[Tree]) -> list[list[Tree]]:
@@ -77,8 +77,9 @@ def evaluate(
     poll: Callable[[], None] = lambda: None,
     world: World = ALONE,
 ) -> Records:
-    """Records of every held-out row, whole on every rank. Weights, gradients and random state stay
-    as they are.
+    """Compute the records of every held-out row, whole on every rank.
+
+    Weights, gradients and random state stay as they are.
     """
     poll = world.poll_together(poll)
     groups = held_out.groups(held_out.trees)
@@ -110,7 +111,7 @@ def evaluate(
 
 
 def _context(held_out, forward, objective, reference, poll, world) -> dict:
-    """The baseline of a coupled objective, over all held-out rows."""
+    """Compute the baseline of a coupled objective, over all held-out rows."""
     groups = held_out.groups(held_out.mismatched(objective))
     if not groups:
         return {}
@@ -138,8 +139,9 @@ def _context(held_out, forward, objective, reference, poll, world) -> dict:
 def _passes(
     groups: list[list[Tree]], forward: Forward, poll: Callable[[], None], world: World
 ) -> Iterator[tuple[int | None, TokenLogps | TokenScores]]:
-    """Number and log-probs of each group that falls to this rank; no number where it only keeps the
-    others company.
+    """Yield number and log-probs of each group that falls to this rank.
+
+    A pass that only keeps the other ranks company has no number.
     """
     for number in world.passes(_dealt(groups, world)):
         poll()
@@ -147,7 +149,8 @@ def _passes(
 
 
 def _gathered(groups: list[list[Tree]], mine: Callable, world: World) -> dict[str, Tensor]:
-    """The table of all rows, one a tree, in their order; `mine` makes this rank's part of it.
+    """Compute the table of all rows, one per tree, in their order; `mine` makes this rank's part of
+    it.
 
     Whole groups are dealt, so that rows meet the same neighbours, and get the same numbers, in a
     world of any size.
@@ -172,7 +175,7 @@ def _polled(poll: Callable[[], None], function: Callable, group: list[Tree]):
 
 
 def _once(known: dict[int, Logps], number: int, compute: Callable[[], Logps]) -> Logps:
-    """What the reference said of a group, computed at the first evaluation."""
+    """Return the reference's log-probs of a group, computed at the first evaluation."""
     if number not in known:
         known[number] = compute()
     return known[number]
@@ -181,8 +184,8 @@ def _once(known: dict[int, Logps], number: int, compute: Callable[[], Logps]) ->
 def metrics(
     records: Records, held_out: HeldOut, objective: BoundObjective, tie_width: float
 ) -> dict[str, float]:
-    """eval_ metrics under TRL's names; labelled rows have the probability that a good one outranks
-    a bad one.
+    """Compute eval_ metrics under TRL's names; labelled rows have the probability that a good one
+    outranks a bad one.
     """
     out = {
         f"eval_{name}": value for name, value in summarise(records, objective, tie_width).items()
@@ -196,8 +199,8 @@ def metrics(
 
 
 def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Estimate | None:
-    """Share of held-out pairs whose chosen answer has the higher reward, ties half, 95 % interval
-    clustered by prompt.
+    """Compute the share of held-out pairs whose chosen answer has the higher reward, ties half, 95
+    % interval clustered by prompt.
     """
     if held_out.kind != "pairs":
         return None
@@ -206,5 +209,5 @@ def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Esti
 
 
 def pair_auc(good: torch.Tensor, bad: torch.Tensor, tie_width: float) -> float:
-    """Probability that a good answer's reward is above a bad one's; ties half."""
+    """Compute the probability that a good answer's reward is above a bad one's; ties half."""
     return wins(good[:, None] - bad[None, :], tie_width).mean().item()

@@ -19,9 +19,7 @@ CELLS_AT_ONCE = 4_000_000  # resampled indices in memory at once: 32 MB
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A number measured on n rows, with the interval that it is known to lie in; infinite where
-    nothing is known of that.
-    """
+    """A number measured on n rows, with its interval; infinite where nothing is known of an end."""
 
     value: float
     low: float
@@ -29,7 +27,9 @@ class Estimate:
     n: int
 
     def as_dict(self) -> dict:
-        """For JSON, which has no infinity: an end of which nothing is known is None."""
+        """Return the estimate for JSON, which has no infinity: an end of which nothing is known is
+        None.
+        """
         ends = {
             name: end if math.isfinite(end) else None
             for name, end in (("low", self.low), ("high", self.high))
@@ -41,7 +41,7 @@ class Estimate:
 
 
 def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> str:
-    """An estimate's record in words: 0.712 (0.650 to 0.769)."""
+    """Format an estimate's record: 0.712 (0.650 to 0.769)."""
     if found["low"] is None or found["high"] is None:
         return f"{found['value']:.{digits}f} (interval not known)"
     return (
@@ -51,7 +51,9 @@ def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> s
 
 
 def format_short_interval(estimate: dict | None) -> str:
-    """0.712 (0.650–0.769); with a word between where a minus sign would stand beside the dash."""
+    """Format as 0.712 (0.650–0.769); with a word between where a minus sign would stand beside the
+    dash.
+    """
     if estimate is None:
         return "–"
     digits = 3 if abs(estimate["value"]) < 10 else 1
@@ -62,8 +64,8 @@ def format_short_interval(estimate: dict | None) -> str:
 def wilson(
     share: float, n: float, *, confidence: float = 0.95, z: float | None = None
 ) -> tuple[float, float]:
-    """Wilson's score interval for a share of n trials: inside [0, 1], and of sensible width at 0
-    and 1.
+    """Compute Wilson's score interval for a share of n trials: inside [0, 1], and of sensible width
+    at 0 and 1.
 
         (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
 
@@ -91,7 +93,7 @@ def accuracy(
     clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The share of pairs ranked rightly, (wins + ties/2) / n, with Wilson's interval.
+    """Compute the share of pairs ranked rightly, (wins + ties/2) / n, with Wilson's interval.
 
     Before training a policy equals its reference and every margin is 0: that is .5, not 0.
 
@@ -112,8 +114,8 @@ def accuracy(
 def mean_score(
     scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
 ) -> Estimate:
-    """The mean of scores from 0 to 1, such as wins with ties as halves, with Wilson's interval; see
-    `accuracy`.
+    """Compute the mean of scores from 0 to 1, such as wins with ties as halves, with Wilson's
+    interval; see `accuracy`.
 
     Scores between 0 and 1 spread less than wins and losses of the same mean: the interval is then
     wider than it need be.
@@ -131,8 +133,9 @@ def mean_score(
 
 
 def effective_rows(values: ArrayLike, clusters: Sequence[Hashable]) -> float:
-    """How many independent rows would know the mean of the values as well as these clustered ones
-    do; at most N.
+    """Return the effective number of rows, at most N.
+
+    So many independent rows would know the mean of the values as well as these clustered ones do.
     """
     values = _numbers(values)
     sums, counts = _by_cluster(values, clusters)
@@ -147,7 +150,7 @@ def bootstrap_mean(
     resamples: int = 2_000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """The mean, with its percentile bootstrap interval; whole clusters are drawn.
+    """Compute the mean, with its percentile bootstrap interval; whole clusters are drawn.
 
     Args:
       values: [N], none NaN.
@@ -175,8 +178,8 @@ def bootstrap_ratio(
     resamples: int = 2_000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """A sum over a sum, such as all rows' nats over all their tokens, with its percentile bootstrap
-    interval.
+    """Compute a sum over a sum, such as all rows' nats over all their tokens, with its percentile
+    bootstrap interval.
 
     The ends are moved outwards by Student's t over the normal quantile, times √(C/(C-1)): drawn
     with replacement, few clusters spread too little (intervals of 95 % held the truth in 74, 84 and
@@ -212,8 +215,9 @@ def bootstrap_ratio(
 
 
 def widen(clusters: int, confidence: float = 0.95) -> float:
-    """How much further an interval must reach that was bootstrapped from C clusters, at least two:
-    Student's t over the normal quantile, times √(C/(C-1)).
+    """Return the factor that widens an interval bootstrapped from C clusters, at least two.
+
+    It is Student's t over the normal quantile, times √(C/(C-1)).
     """
     tail = (1 - confidence) / 2
     quantiles = stats.t.ppf(1 - tail, clusters - 1) / stats.norm.ppf(1 - tail)
@@ -221,8 +225,8 @@ def widen(clusters: int, confidence: float = 0.95) -> float:
 
 
 def bootstrap_difference(after: ArrayLike, before: ArrayLike, **options) -> Estimate:
-    """The mean of `after` minus that of `before`, measured on the same rows, with the interval of
-    the paired bootstrap.
+    """Compute the mean of `after` minus that of `before`, measured on the same rows, with the
+    interval of the paired bootstrap.
 
     What makes a row easy or hard for both cancels: the interval is that of the row-wise
     differences. Options are those of `bootstrap_mean`.
@@ -246,8 +250,8 @@ def _numbers(values: ArrayLike) -> np.ndarray:
 
 
 def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.ndarray, np.ndarray]:
-    """The sum of the values and the number of rows of each cluster,
-    in order of first appearance.
+    """Return the sum of the values and the number of rows of each cluster, in order of first
+    appearance.
     """
     assert len(clusters) == len(values), (
         f"one cluster for each row: {len(clusters)} and {len(values)}"
@@ -258,11 +262,10 @@ def _by_cluster(values: np.ndarray, clusters: Sequence[Hashable]) -> tuple[np.nd
 
 
 def _effective(scores: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> float:
-    """How many independent rows know the mean as well as these clusters do: the ratio of the two
-    variances, times n.
+    """Return the effective number of rows: the ratio of the two variances, times n.
 
-    No spread at all tells nothing of how alike the rows of a cluster are; then clusters are what is
-    counted.
+    So many independent rows know the mean as well as these clusters do. No spread at all tells
+    nothing of how alike the rows of a cluster are; then clusters are counted.
     """
     n, groups = len(scores), len(sums)
     if np.ptp(scores) == 0:

@@ -1,5 +1,5 @@
-"""What a number of rows can show: the smallest difference between two models that a comparison
-would find.
+"""The power of a number of rows: the smallest difference between two models that a comparison would
+find.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ ALIKE = 0.5  # correlation of two models' wins on the same rows that is assumed 
 def smallest_difference(
     scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, correlation: float = 0.0
 ) -> float:
-    """The smallest difference of two mean scores that a paired comparison on these rows finds in 8
-    cases of 10.
+    """Compute the smallest difference of two mean scores that a paired comparison on these rows
+    finds in 8 cases of 10.
 
         (z_.975 + z_.8) √(2 s² (1 − ρ) / n)
 

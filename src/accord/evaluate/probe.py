@@ -1,4 +1,4 @@
-"""Fresh samples, looked at: how long, how repetitive, and what it cost in KL. Nothing global
+"""Measures of fresh samples: how long, how repetitive, and what they cost in KL. Nothing global
 changes.
 
 The prompts and their randomness are fixed, so that samples of two steps differ by the model alone.
@@ -25,7 +25,7 @@ GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
 
 
 class SampledAnswer(Protocol):
-    """Whatever has an answer's tokens."""
+    """The protocol of an answer: it has tokens."""
 
     @property
     def tokens(self) -> Sequence[int]: ...
@@ -33,11 +33,10 @@ class SampledAnswer(Protocol):
 
 @dataclass(frozen=True)
 class KLReference:
-    """What a policy is held against: the model that training started from, where the reference is
-    that one and in memory.
+    """The model that a policy's KL is measured against: the one that training started from.
 
-    Behind `reference: moving` it is the copy that follows, behind `reference: base` the base;
-    `against` says which.
+    It is known where the reference is that model and in memory. With `reference: moving` it is the
+    copy that follows, with `reference: base` the base; `against` says which.
     """
 
     forward: Forward
@@ -46,8 +45,8 @@ class KLReference:
 
     @classmethod
     def of(cls, policy: Forward, reference: Reference | None) -> KLReference | None:
-        """Adapters switched off, or the frozen copy; None where all weights train and no copy was
-        kept.
+        """Return it with adapters switched off, or the frozen copy; None where all weights train
+        and no copy was kept.
         """
         if policy.model.has_adapters:
             return cls(policy, policy.model.as_reference)
@@ -55,7 +54,7 @@ class KLReference:
 
 
 def kl_against(reference: str) -> str:
-    """What `Start.of` gives under a recipe's `reference`, in words."""
+    """Name the model that `KLReference.of` gives under a recipe's `reference`."""
     return {"moving": "the reference, which follows it", "base": "the base model"}.get(
         reference, "what training started from"
     )
@@ -64,7 +63,7 @@ def kl_against(reference: str) -> str:
 def sample_metrics(
     samples: Sequence[Sample], before: Sequence[int] | None = None
 ) -> dict[str, float]:
-    """Mean figures of some samples.
+    """Compute the mean figures of some samples.
 
     Args:
       before: tokens of the answers to the same prompts before training; None where these are them.
@@ -87,7 +86,9 @@ def sample_metrics(
 
 
 def repeated_share(tokens: Sequence[int]) -> float:
-    """Share of an answer's 4-grams that stood in it before: 0 for one without repetition."""
+    """Compute the share of an answer's 4-grams that stood in it before: 0 for one without
+    repetition.
+    """
     grams = [tuple(tokens[i : i + GRAM]) for i in range(len(tokens) - GRAM + 1)]
     return 1 - len(set(grams)) / len(grams) if grams else 0.0
 
@@ -99,7 +100,7 @@ def distribution_metrics(
     samples: Sequence[Sample],
     start: KLReference | None,
 ) -> dict[str, float]:
-    """Where the probability is on the policy's own answers.
+    """Measure how the probability is spread on the policy's own answers.
 
     Args:
       start: what training started from; None where that is not in memory, and no KL is known.
@@ -126,7 +127,7 @@ def divergences(
     samples: Sequence[SampledAnswer],
     start: KLReference,
 ) -> list[float]:
-    """KL to the start of each sampled answer, nats; see `spread`."""
+    """Compute the KL to the start of each sampled answer, nats; see `spread`."""
     return [
         _look(model, prompt, sample, start).divergence
         for prompt, sample in zip(prompts, samples, strict=True)
@@ -143,7 +144,7 @@ class _Look:
 
     @property
     def divergence(self) -> float:
-        """`kl` of a look that was taken with a start."""
+        """Return the `kl` of a look that was taken with a start."""
         assert self.kl is not None
         return self.kl
 
@@ -161,7 +162,7 @@ def _look(
 
 
 def _distributions(model: LanguageModel, prompt: Prompt, sample: SampledAnswer) -> Tensor:
-    """Log-probs of every token at each position of one answer, [T, V] float32."""
+    """Compute the log-probs of every token at each position of one answer, [T, V] float32."""
     ids = torch.tensor([(*prompt, *sample.tokens[:-1])], device=model.device)
     logits = model.network(input_ids=ids, use_cache=False).logits[0, len(prompt) - 1 :]
     return torch.log_softmax(logits.float(), dim=-1)

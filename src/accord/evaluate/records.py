@@ -20,7 +20,7 @@ from accord.types import Logps, LossOutput, Tree
 
 @dataclass
 class Records:
-    """What is known of each of B rows after a forward pass. Completions that a row lacks are NaN.
+    """The table of B rows after a forward pass. Completions that a row lacks are NaN.
 
     Columns stay where they were computed until they are asked for: fetching each at once would have
     a GPU idle while it is waited for, between a micro-batch's forward and backward pass.
@@ -34,13 +34,13 @@ class Records:
         self.beside(trees, **columns)
 
     def beside(self, trees: Sequence[Tree], **columns: Tensor) -> None:
-        """Further columns of rows that were added before."""
+        """Add columns to rows that were added before."""
         for name, values in columns.items():
             assert len(values) == len(trees), name
             self.columns.setdefault(name, []).append(values.detach().double())
 
     def __getitem__(self, name: str) -> Tensor:
-        """[B] float64, on the host."""
+        """Return a column, [B] float64, on the host."""
         return torch.cat(self.columns[name]).cpu()
 
     def __contains__(self, name: str) -> bool:
@@ -50,7 +50,7 @@ class Records:
         return len(self.row)
 
     def tensors(self) -> dict[str, Tensor]:
-        """As one table, to be sent; without rows there are no columns either."""
+        """Return the records as one table, to be sent; without rows there are no columns either."""
         return (
             {"row": torch.tensor(self.row), **{name: self[name] for name in self.columns}}
             if self.row
@@ -59,7 +59,7 @@ class Records:
 
     @classmethod
     def of(cls, table: Mapping[str, Tensor]) -> Records:
-        """What `tensors` gave, from one rank or joined from all."""
+        """Rebuild records from a table of `tensors`, from one rank or joined from all."""
         return cls(
             table["row"].tolist(),
             {name: [column] for name, column in table.items() if name != "row"},
@@ -69,8 +69,10 @@ class Records:
         return list(self.columns)
 
     def statistics(self) -> dict[str, dict]:
-        """Per column: how many values are finite, and the range of those that are; for a batch that
-        went wrong.
+        """Describe each column, for a batch that went wrong.
+
+        Returns:
+          how many values are finite, and the range of those that are.
         """
         out = {}
         for name in self.names():
@@ -113,9 +115,10 @@ def record(
 def record_slopes(
     records: Records, trees: Sequence[Tree], tokens: TokenLogps | TokenScores
 ) -> None:
-    """After the backward pass of rows that were added: their loss's slope along each answer's
-    log-prob or score, which is the mean over its tokens. `tokens.values` must have kept its
-    gradient.
+    """Add the slope of the rows' loss along each answer's log-prob or score, after their backward
+    pass.
+
+    The slope is the mean over the answer's tokens. `tokens.values` must have kept its gradient.
     """
     grad = tokens.values.grad if tokens.values.grad is not None else torch.zeros_like(tokens.values)
     zeros = torch.zeros(len(tokens.count), dtype=torch.float64, device=grad.device)
@@ -127,7 +130,9 @@ def record_slopes(
 
 
 def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor]:
-    """[N] values as two columns [B], chosen and rejected; NaN on the side that a row lacks."""
+    """Split [N] values into two columns [B], chosen and rejected; NaN on the side that a row
+    lacks.
+    """
     good, bad, start = [], [], 0
     for tree in trees:
         if len(tree.completions) == 2:
@@ -145,7 +150,7 @@ def _sides(trees: Sequence[Tree], name: str, values: Tensor) -> dict[str, Tensor
 
 
 def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
-    """[B] sums over each tree's completions."""
+    """Sum over each tree's completions, [B]."""
     sizes = sent(torch.tensor([len(tree.completions) for tree in trees]), values.device)
     return torch.segment_reduce(values, "sum", lengths=sizes, unsafe=True)
 
@@ -153,7 +158,7 @@ def _per_tree(trees: Sequence[Tree], values: Tensor) -> Tensor:
 def summarise(
     records: Records, objective: BoundObjective, tie_width: float = 0.0
 ) -> dict[str, float]:
-    """Metrics under TRL's names.
+    """Compute metrics under TRL's names.
 
     Args:
       tie_width: margins whose size is no larger are ties (half a win each): the noise floor of the
@@ -182,5 +187,5 @@ def summarise(
 
 
 def wins(margins: Tensor, tie_width: float = 0.0) -> Tensor:
-    """1 for a win, ½ for a tie, 0 for a loss."""
+    """Return 1 for a win, ½ for a tie, 0 for a loss."""
     return torch.where(margins.abs() <= tie_width, 0.5, (margins > 0).double())

@@ -1,5 +1,5 @@
-"""What held-out pairs say of a reward model beside its accuracy: is it as sure as it is right, and
-does it like length?
+"""Figures of a reward model beside its accuracy on held-out pairs: is it as sure as it is right,
+and does it like length?
 
     calibration_error   mean distance of how sure it is from how often it is right, over equal bins
                         of pairs
@@ -27,7 +27,7 @@ BINS = 10
 
 
 def reward_model_figures(records: Records, tie_width: float = 0.0) -> dict[str, float]:
-    """The figures above, of held-out pairs; those that too few pairs can give are left out."""
+    """Compute the figures above on held-out pairs; those that need more pairs are left out."""
     margins = records["rewards/chosen"] - records["rewards/rejected"]  # [B]
     if margins.isnan().any():
         return {}
@@ -50,7 +50,7 @@ def reward_model_figures(records: Records, tie_width: float = 0.0) -> dict[str, 
 
 
 def calibration_error(margins: Tensor, won: Tensor) -> float:
-    """Expected calibration error of σ(margin), in [0, 1].
+    """Compute the expected calibration error of σ(margin), in [0, 1].
 
     Args:
       margins: [B] score of the chosen answer minus that of the rejected one.

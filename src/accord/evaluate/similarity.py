@@ -1,5 +1,4 @@
-"""Which pairs push their chosen answer down: those whose two answers look alike to the model
-itself.
+"""Pairs that push their chosen answer down: their two answers look alike to the model itself.
 
     CHES = <mean h_w, mean h_l> - |mean h_w|²    h: hidden states that predict an answer's tokens
 
@@ -23,8 +22,8 @@ from accord.types import Tree
 
 @torch.no_grad()
 def ches(model: LanguageModel, trees: Sequence[Tree]) -> Tensor:
-    """The centered hidden embedding similarity of B pairs, [B] float64, under the model as it is
-    now.
+    """Compute the centered hidden embedding similarity of B pairs, [B] float64, under the model as
+    it is now.
     """
     scores = []
     for tree in trees:
@@ -36,13 +35,13 @@ def ches(model: LanguageModel, trees: Sequence[Tree]) -> Tensor:
 
 
 def _mean_hidden(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
-    """Mean of the states that predict the completion's tokens, [D] float64."""
+    """Compute the mean of the states that predict the completion's tokens, [D] float64."""
     ids = torch.tensor([(*prompt, *completion[:-1])], device=model.device)
     hidden = model.trunk(input_ids=ids, use_cache=False).last_hidden_state[0]
     return hidden[len(prompt) - 1 :].double().mean(0)
 
 
 def overlap(tree: Tree) -> float:
-    """Share of the shorter answer's tokens that the other has as well, as multisets."""
+    """Compute the share of the shorter answer's tokens that the other has as well, as multisets."""
     chosen, rejected = (Counter(completion) for completion in tree.completions)
     return (chosen & rejected).total() / min(chosen.total(), rejected.total())

@@ -1,4 +1,4 @@
-"""Parts of held-out rows that figures are looked at apart: by length, by which answer is longer, by
+"""Slices of held-out rows whose figures are shown apart: by length, by which answer is longer, by
 turns, by source.
 """
 
@@ -12,8 +12,8 @@ MOST_SOURCES = 8
 
 
 def parts(table: pa.Table) -> list[tuple[str, np.ndarray]]:
-    """(name, mask [N]) of each slice of a table of records, all rows first; slices of few rows are
-    left out.
+    """Return (name, mask [N]) of each slice of a table of records, all rows first; slices of few
+    rows are left out.
     """
     tokens, turns = np.array(table["tokens"]), np.array(table["turns"])
     longer = np.array(table["tokens/chosen"]) - np.array(table["tokens/rejected"])

@@ -38,19 +38,19 @@ RESAMPLES = 2_000
 
 @dataclass(frozen=True)
 class Spread:
-    """How well a mean is known: its variance and the degrees of freedom of that."""
+    """The variance of a mean, and the degrees of freedom of that variance."""
 
     variance: float
     freedom: float
 
     def quantile(self, confidence: float) -> float:
-        """Student's t for a two-sided interval."""
+        """Return Student's t for a two-sided interval."""
         return float(stats.t.ppf((1 + confidence) / 2, self.freedom))
 
 
 @dataclass(frozen=True)
 class Difference:
-    """By how much one thing is above another on the same rows and seeds, and how surely."""
+    """The difference between two things on the same rows and seeds, with its interval."""
 
     estimate: Estimate
     p: float  # two-sided, that there is no difference
@@ -64,7 +64,7 @@ def crossed_mean(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
-    """The mean of values [S, N] over seeds and rows, with its interval.
+    """Compute the mean of values [S, N] over seeds and rows, with its interval.
 
     Args:
       clusters: what each of the N rows belongs to.
@@ -90,8 +90,9 @@ def crossed_difference(
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
-    """The mean of `one` minus that of `other`, both [S, N] of the same seeds and rows: what is hard
-    for both cancels.
+    """Compute the mean of `one` minus that of `other`, both [S, N] of the same seeds and rows.
+
+    What is hard for both cancels.
     """
     one, other = np.asarray(one, float), np.asarray(other, float)
     assert one.shape == other.shape, (
@@ -108,7 +109,7 @@ def crossed_difference(
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """p-values adjusted so that the chance of even one false difference among them is kept, in the
+    """Adjust p-values so that the chance of even one false difference among them is kept, in the
     order given.
 
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure", Scandinavian
@@ -153,7 +154,9 @@ class _Table:
         return float(self.sums.mean(0).sum() / self.counts.sum())
 
     def spread(self) -> Spread:
-        """Variance of the mean by parts; unequal clusters through the ratio's linear form."""
+        """Compute the variance of the mean by parts; unequal clusters enter through the ratio's
+        linear form.
+        """
         seeds, groups = self.sums.shape
         moved = (
             (self.sums - self.counts * self.mean()) * groups / self.counts.sum()
@@ -173,7 +176,9 @@ class _Table:
         return Spread(float(variance), float(min(freedom, groups - 1)))
 
     def interval(self, spread: Spread, confidence: float, seed: int) -> tuple[float, float]:
-        """As wide as the variance by parts says, as lopsided as the bootstrap."""
+        """Compute an interval as wide as the variance by parts says, as lopsided as the
+        bootstrap.
+        """
         value = self.mean()
         if spread.variance == 0:
             return value, value
@@ -186,7 +191,7 @@ class _Table:
         return float(value - half * lean * below), float(value + half * lean * above)
 
     def _resampled(self, seed: int) -> np.ndarray:
-        """Means of draws of seeds and of clusters, both with replacement, [RESAMPLES]."""
+        """Compute means of draws of seeds and of clusters, both with replacement, [RESAMPLES]."""
         rng = np.random.default_rng(seed)
         seeds, groups = self.sums.shape
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds  # [R, S]
@@ -195,8 +200,8 @@ class _Table:
 
 
 def _wilson(value: float, table: _Table, spread: Spread, confidence: float) -> tuple[float, float]:
-    """Wilson's interval for as many independent rows as would know the share this well; never more
-    than there are values.
+    """Compute Wilson's interval for as many independent rows as would know the share this well;
+    never more than there are values.
     """
     if not np.isfinite(spread.variance):
         return 0.0, 1.0

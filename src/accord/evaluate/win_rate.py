@@ -1,5 +1,5 @@
-"""Win rates of a model's answers against another's: as judged, and with the judge's liking for
-length taken out.
+"""Win rates of a model's answers against another's: as judged, and with the judge's preference for
+length removed.
 
 N prompts · R resamples.
 """
@@ -18,12 +18,12 @@ from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, mean_score
 # keeps the fit finite where length separates wins from losses; about a tenth of one prompt's weight
 RIDGE = 0.1
 RESAMPLES = 1_000
-STEPS, CLOSE = 25, 1e-7  # of Newton's method, at most; it is there after about 6
+STEPS, CLOSE = 25, 1e-7  # limits of Newton's method; it needs about 6 steps
 
 
 @dataclass(frozen=True)
 class WinRate:
-    """How often a model's answers were preferred."""
+    """The share of prompts on which a model's answer was preferred."""
 
     rate: Estimate  # (wins + ties/2) / N
     length_controlled: Estimate
@@ -47,7 +47,7 @@ def win_rate(
     clusters: Sequence[Hashable] | None = None,
     seed: int = 0,
 ) -> WinRate:
-    """Win rates of N prompts.
+    """Compute the win rates of N prompts.
 
     Args:
       scores: 1 for a win, ½ for a tie, 0 for a loss; a judge asked in both orders may give ¼ and ¾
@@ -77,7 +77,7 @@ def length_controlled(
     clusters: Sequence[Hashable] | None,
     seed: int,
 ) -> Estimate:
-    """What the win rate would be between answers of equal length.
+    """Estimate the win rate between answers of equal length.
 
         P(win) = σ(θ + φ · tanh(Δ / sd(Δ)))
                          Δ: difference of the lengths;  the win rate is σ(θ)
@@ -117,7 +117,7 @@ def length_controlled(
 
 
 def _fit(scores: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """θ of R weighted logistic regressions of the scores on z, [R].
+    """Fit θ of R weighted logistic regressions of the scores on z, [R].
 
     Args:
       weights: how often each prompt counts [R, N].

@@ -46,7 +46,7 @@ Mask = Callable[[Tensor | int, Tensor | int, Tensor, Tensor], Tensor]
 
 
 def problem(device: torch.device) -> str | None:
-    """Why flex attention cannot train on this device, or None."""
+    """Say why flex attention cannot train on this device; None if it can."""
     if device.type == "cuda":
         return None
     return f"flex attention has no backward pass on {device.type}"
@@ -61,7 +61,7 @@ def attend(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """query [1, h·g, T, d], key and value [1, h, T, d] → [1, h·g, T, d]"""
+    """Attend: query [1, h·g, T, d], key and value [1, h, T, d] → [1, h·g, T, d]."""
     length = padded_length(tree.tokens)
     query, key, value = (F.pad(x, (0, 0, 0, length - tree.tokens)) for x in (query, key, value))
     output = _kernel(query.device.type)(
@@ -77,7 +77,7 @@ def attend(
 
 
 def padded_length(tokens: int) -> int:
-    """The least of 512, 768, 1,024, 1,536, 2,048, … that holds so many tokens.
+    """Return the least of 512, 768, 1,024, 1,536, 2,048, … that holds so many tokens.
 
     A padded token is copied and sees itself alone, so a third of padding costs little; a new length
     costs seconds of compilation.
@@ -92,8 +92,10 @@ def padded_length(tokens: int) -> int:
 
 @cache
 def _kernel(device: str) -> Callable[..., Tensor]:
-    """Compiled on a GPU. Elsewhere torch's readable definition of the same, for tests: it holds
-    every score at once.
+    """Return the attention function: compiled on a GPU.
+
+    Elsewhere it is torch's readable definition of the same, for tests: it holds every score at
+    once.
     """
     if device != "cuda":
         return flex_attention
@@ -105,8 +107,9 @@ def _kernel(device: str) -> Callable[..., Tensor]:
 
 @cache
 def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
-    """Scores squashed to ±softcap (Gemma 2); one function for each value, since kernels are
-    compiled for a function.
+    """Make a function that squashes scores to ±softcap (Gemma 2).
+
+    There is one function for each value, since kernels are compiled for a function.
     """
     if softcap is None:
         return None
@@ -122,7 +125,7 @@ def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
 
 @dataclass(frozen=True)
 class Places:
-    """Where each token stands in the forest; a padded token is a segment of its own."""
+    """Positions of the tokens in the forest; a padded token is a segment of its own."""
 
     first: (
         Tensor  # [L] int32: number of the token's segment in an Euler tour, parents before children
@@ -133,7 +136,7 @@ class Places:
 
 
 def places(layout: Layout) -> Places:
-    """The tour of a layout, padded."""
+    """Compute the tour of a layout, padded."""
     tour = _tour(layout.segments)
     lengths = torch.tensor([len(segment) for segment in layout.segments])
     spare = padded_length(layout.tokens) - layout.tokens
@@ -146,7 +149,9 @@ def places(layout: Layout) -> Places:
 
 
 def _tour(segments: tuple[Segment, ...]) -> tuple[list[int], list[int]]:
-    """Number of each segment in depth-first order, and one more than the last number below it."""
+    """Number each segment in depth-first order; return the numbers, and one more than the last
+    number below each.
+    """
     index = {(segment.start, segment.stop): i for i, segment in enumerate(segments)}
     children: list[list[int]] = [[] for _ in segments]
     roots: list[int] = []
@@ -166,7 +171,7 @@ def _tour(segments: tuple[Segment, ...]) -> tuple[list[int], list[int]]:
 
 
 def mask(where: Places, window: int | None) -> Mask:
-    """Whether a query sees a key: its path up to itself, and of that the last `window` tokens."""
+    """Make the mask: a query sees its path up to itself, and of that the last `window` tokens."""
     first, behind, position = where.first, where.behind, where.position
 
     def path(batch, head, q, k):
@@ -182,8 +187,8 @@ def mask(where: Places, window: int | None) -> Mask:
 
 
 def _mask_of(layout: Layout, window: int | None) -> BlockMask:
-    """The mask of a layout for layers with this window: made at the first of them, kept for the
-    others.
+    """Return the mask of a layout for layers with this window: made at the first of them, kept for
+    the others.
     """
     if (name := ("flex", window)) not in layout.plans:
         if "places" not in layout.plans:
@@ -196,8 +201,9 @@ def _mask_of(layout: Layout, window: int | None) -> BlockMask:
 
 @torch.no_grad()
 def block_mask(seen: Mask, length: int, device: torch.device) -> BlockMask:
-    """The tiles of a mask: empty, partly seen, seen in full. By rows: torch's own
-    `create_block_mask` holds all L² at once.
+    """Sort the tiles of a mask: empty, partly seen, seen in full.
+
+    It works by rows: torch's own `create_block_mask` holds all L² at once.
     """
     keys = torch.arange(length, device=device, dtype=torch.int32)
     rows = max(TILE, SCORES // length // TILE * TILE)
@@ -216,8 +222,10 @@ def block_mask(seen: Mask, length: int, device: torch.device) -> BlockMask:
 
 
 def _ordered(tiles: Tensor) -> tuple[Tensor, Tensor]:
-    """How many tiles of each row are marked, [1, 1, n], and which, [1, 1, n, n]: those first, in
-    order.
+    """List the marked tiles of each row.
+
+    Returns:
+      how many are marked, [1, 1, n], and which, [1, 1, n, n]: those first, in order.
     """
     which = tiles.to(torch.int8).argsort(dim=-1, descending=True, stable=True)
     return tiles.sum(-1).to(torch.int32)[None, None], which.to(torch.int32).contiguous()[None, None]

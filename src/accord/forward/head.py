@@ -25,14 +25,16 @@ CHUNK = 64
 
 
 def rows_at_once(device: torch.device, vocabulary: int) -> int:
-    """Rows of a chunk: few on a CPU, whose cache they should fit; a GPU wants large products."""
+    """Return the rows of a chunk: few on a CPU, whose cache they should fit; a GPU wants large
+    products.
+    """
     return head_gpu.rows_at_once(vocabulary) if device.type == "cuda" else CHUNK
 
 
 def token_logps(
     hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Log-prob of each target and entropy of each prediction.
+    """Compute the log-prob of each target and the entropy of each prediction.
 
     Args:
       hidden: [C, D] states that predict the targets.
@@ -53,8 +55,9 @@ def token_logps(
 
 
 class _ChunkedLogps(torch.autograd.Function):
-    """log softmax(scale · h Wᵀ)[target], and its gradient g · (onehot(target) − softmax) · scale,
-    both computed by chunks.
+    """The function log softmax(scale · h Wᵀ)[target] and its gradient, both computed by chunks.
+
+    The gradient is g · (onehot(target) − softmax) · scale.
     """
 
     @staticmethod
@@ -95,7 +98,7 @@ class _ChunkedLogps(torch.autograd.Function):
 
 @torch.no_grad()
 def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
-    """H = lse − Σ softmax · logit, [C] nats."""
+    """Compute H = lse − Σ softmax · logit, [C] nats."""
     probabilities = (logits - lse[:, None]).exp_()
     return lse - torch.linalg.vecdot(probabilities, logits)
 
@@ -103,8 +106,8 @@ def _entropy(logits: Tensor, lse: Tensor) -> Tensor:
 def _checkpointed(
     hidden: Tensor, targets: Tensor, to_logits: Callable[[Tensor], Tensor], chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """The same for any head (bias, soft-capping, adapters on it): autograd through one recomputed
-    chunk at a time.
+    """Compute the same for any head (bias, soft-capping, adapters on it): autograd through one
+    recomputed chunk at a time.
     """
 
     def piece(h: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,5 +1,4 @@
-"""The chunked head on a GPU: what stands between its matrix products is compiled into one pass
-each.
+"""The chunked head on a GPU: the steps between its matrix products are compiled into one pass each.
 
 Step by step, log-softmax, gather, entropy and their slope read and write [rows × vocabulary]
 numbers a dozen times, in float32, and that takes as long as the products themselves. Compiled,
@@ -22,20 +21,19 @@ from torch import Tensor
 from accord.environment.settings import warn_once
 from accord.models.headspec import HeadSpec
 
-# of a chunk's logits, were they float32: 1,024 rows of a vocabulary of 128,000; chosen, not
-# measured
+# size of a chunk's logits in float32: 1,024 rows of a vocabulary of 128,000; chosen, not measured
 BYTES = 2**29
 
 
 def rows_at_once(vocabulary: int) -> int:
-    """Rows of a chunk: enough for the products to be large, whatever the vocabulary."""
+    """Return the rows of a chunk: enough for the products to be large, whatever the vocabulary."""
     return max(64, BYTES // (4 * vocabulary) // 8 * 8)
 
 
 def token_logps(
     hidden: Tensor, targets: Tensor, head: HeadSpec, chunk: int
 ) -> tuple[Tensor, Tensor]:
-    """As `accord.forward.head.token_logps`, for a plain head."""
+    """Compute the same as `accord.forward.head.token_logps`, for a plain head."""
     return _FusedLogps.apply(hidden, head.module.weight, targets, head.scale, chunk)
 
 
@@ -77,8 +75,8 @@ class _FusedLogps(torch.autograd.Function):
 
 
 def _read(raw: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Raw logits [c, V] → log-probs of the targets, entropies, log-sum-exps, each [c] float32
-    (float64 stays).
+    """Compute from raw logits [c, V] the log-probs of the targets, entropies, log-sum-exps, each
+    [c] float32 (float64 stays).
     """
     logits = raw.to(torch.promote_types(raw.dtype, torch.float32)) * scale
     lse = torch.logsumexp(logits, dim=-1)
@@ -87,8 +85,9 @@ def _read(raw: Tensor, targets: Tensor, scale: float) -> tuple[Tensor, Tensor, T
 
 
 def _slope(raw: Tensor, targets: Tensor, lse: Tensor, grad: Tensor, scale: float) -> Tensor:
-    """g · (onehot(target) − softmax) · scale, [c, V] in the head's dtype. A comparison, since a
-    scatter is a pass of its own.
+    """Compute g · (onehot(target) − softmax) · scale, [c, V] in the head's dtype.
+
+    A comparison makes the onehot, since a scatter is a pass of its own.
     """
     logits = raw.to(lse.dtype) * scale
     hit = torch.arange(raw.shape[1], device=raw.device)[None, :] == targets[:, None]
@@ -108,7 +107,7 @@ PLAIN = Kernels(_read, _slope)
 
 @cache
 def kernels(device: str, backend: str = "inductor") -> Kernels:
-    """Compiled on a GPU where that works: tried once, on a few numbers."""
+    """Return both functions, compiled on a GPU where that works: tried once, on a few numbers."""
     if device != "cuda":
         return PLAIN
     found = compiled(backend)
@@ -131,7 +130,10 @@ def kernels(device: str, backend: str = "inductor") -> Kernels:
 
 
 def compiled(backend: str) -> Kernels:
-    """Both functions through torch.compile; a second number of rows makes the kernels take any."""
+    """Compile both functions through torch.compile.
+
+    A second number of rows makes the kernels take any.
+    """
     return Kernels(
         torch.compile(_read, backend=backend, fullgraph=True),
         torch.compile(_slope, backend=backend, fullgraph=True),

@@ -1,4 +1,4 @@
-"""Where each token of a packed batch lies, and what it may see.
+"""The layout of a packed batch: where each token lies, and which tokens it may see.
 
 A batch is a forest of *segments*. A segment is a run of tokens that attends to all tokens of its
 ancestors and, causally, to itself. What several prompts have in common is one segment, the rest of
@@ -43,7 +43,7 @@ class Segment:
 
     @property
     def depth(self) -> int:
-        """Tokens before this segment on its path: the position of its first token."""
+        """Return the tokens before this segment on its path: the position of its first token."""
         return sum(stop - start for start, stop in self.ancestors)
 
 
@@ -60,9 +60,9 @@ class Layout:
     targets: Tensor  # [C] the completion tokens
     owner: Tensor  # [C] which of the N completions each belongs to
     count: Tensor  # [N] tokens of each completion
-    # of attention, see blocks.plan_of and flex.attend
+    # plans of attention, see blocks.plan_of and flex.attend
     plans: dict = field(default_factory=dict, repr=False)
-    attention: str = "blocks"  # how it is worked through: "blocks" or "flex"
+    attention: str = "blocks"  # the kernel of attention: "blocks" or "flex"
 
     @property
     def tokens(self) -> int:
@@ -109,7 +109,7 @@ Path = tuple[tuple[int, int], ...]  # ranges of packed tokens, root first
 
 
 class _Builder:
-    """Token ids, positions and segments, as they are laid."""
+    """The builder of a layout: token ids, positions and segments so far."""
 
     def __init__(self) -> None:
         self.ids: list[int] = []
@@ -117,7 +117,7 @@ class _Builder:
         self.segments: list[Segment] = []
 
     def lay(self, tokens: Sequence[int], ancestors: Path) -> tuple[int, int]:
-        """Add a segment behind its ancestors; returns its range, which may be empty."""
+        """Add a segment behind its ancestors; return its range, which may be empty."""
         segment = Segment(len(self.ids), len(self.ids) + len(tokens), ancestors)
         self.ids.extend(tokens)
         self.positions.extend(range(segment.depth, segment.depth + len(tokens)))
@@ -126,8 +126,9 @@ class _Builder:
         return segment.start, segment.stop
 
     def prompts(self, prompts: Sequence[tuple[int, ...]], share: int) -> list[Path]:
-        """The path of each prompt. A beginning that several have in common (a system turn, a whole
-        prompt) is laid once.
+        """Lay the prompts; return the path of each.
+
+        A beginning that several have in common (a system turn, a whole prompt) is laid once.
         """
         paths: dict[tuple[int, ...], Path] = {}
         if share:
@@ -150,8 +151,9 @@ class _Builder:
 
 
 def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """A tensor made on the host, on a device. To a GPU from pinned memory: the host need not wait
-    for what is queued there.
+    """Send a tensor made on the host to a device.
+
+    To a GPU it goes from pinned memory: the host need not wait for the work queued there.
     """
     if torch.device(device).type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
@@ -159,8 +161,8 @@ def sent(tensor: Tensor, device: torch.device | str) -> Tensor:
 
 
 def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
-    """Indices of `trees`, in order, cut into groups of at most `budget` unique tokens (at least one
-    tree each).
+    """Cut the indices of `trees`, in order, into groups of at most `budget` unique tokens (at least
+    one tree each).
 
     What a tree's prompt has in common with its neighbour's is counted once: see `beside_alike`.
     """
@@ -177,35 +179,37 @@ def micro_batches(trees: Sequence[Tree], budget: int) -> list[list[int]]:
 
 
 def tokens_at_most(trees: Sequence[Tree]) -> int:
-    """What `micro_batches` counts a group as: no fewer tokens than its layout has."""
+    """Bound the tokens of a group, as `micro_batches` counts them: no fewer than its layout has."""
     return sum(_fresh(before, tree) for before, tree in pairwise(trees)) + sum(
         tree.tokens for tree in trees[:1]
     )
 
 
 def beside_alike(trees: Sequence[Tree], indices: Sequence[int]) -> list[int]:
-    """Some indices of `trees`, those with prompts that begin alike next to each other, so that they
-    meet in one group.
+    """Order some indices of `trees` so that prompts that begin alike are next to each other.
+
+    They then meet in one group.
     """
     return sorted(indices, key=lambda index: (trees[index].prompt, index))
 
 
 def _fresh(before: Tree, tree: Tree) -> int:
-    """Tokens that a tree adds, behind another. `pack` lays up to SHARED - 1 of what unequal prompts
-    have in common twice.
+    """Count the tokens that a tree adds after another one.
+
+    `pack` lays up to SHARED - 1 of the tokens that unequal prompts have in common twice.
     """
     one, other = before.prompt, tree.prompt
     return tree.tokens - (len(one) if one == other else max(0, _agreement(one, other) - SHARED + 1))
 
 
 def _agreement(one: Sequence[int], other: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from their start."""
+    """Count the tokens that two sequences have in common from their start."""
     both = enumerate(zip(one, other, strict=False))  # up to the end of the shorter one
     return next((i for i, (a, b) in both if a != b), min(len(one), len(other)))
 
 
 def _alike(prompts: list[tuple[int, ...]], depth: int) -> list[list[tuple[int, ...]]]:
-    """Sorted prompts in runs whose members have their first `depth` tokens in common."""
+    """Split sorted prompts into runs whose members have their first `depth` tokens in common."""
     runs = [prompts[:1]]
     for before, prompt in pairwise(prompts):
         if _agreement(before, prompt) >= depth:

@@ -1,5 +1,4 @@
-"""Where the reference's log-probs come from: adapters off, a frozen copy, or a cache of either on
-disk.
+"""References: a source of log-probs from adapters off, a frozen copy, or a cache of either on disk.
 
 A cache is addressed by content: each completion's key is a hash of its prompt's and its own token
 ids, inside a folder named by a hash of all that the numbers depend on (weights as loaded, incoming
@@ -32,56 +31,56 @@ from accord.forward.layout import sent
 from accord.forward.shares import shares
 from accord.types import Finding, Logps, Refused, Tree
 
-COLUMNS = ("keys", "sums", "counts")  # of a table of log-probs, on disk and between ranks
+COLUMNS = ("keys", "sums", "counts")  # columns of a table of log-probs, on disk and between ranks
 PIECE = 256  # trees of a rank between two writes
 RECHECKED = 8  # rows of the cache that every run computes again
 
 
 class Reference(Protocol):
-    """Anything that knows the reference's log-probs of trees."""
+    """The protocol of a reference: it knows the log-probs of trees."""
 
     @property
     def name(self) -> str:
-        """Its kind, as a recipe calls it."""
+        """Return its kind, as a recipe calls it."""
 
-    moves: ClassVar[bool]  # whether its log-probs change while training: then none may be kept
-    # whether it is the policy as training finds it: every log-ratio is 0 before the first update
+    moves: ClassVar[bool]  # its log-probs change while training: none may be kept
+    # it is the policy as training finds it: every log-ratio is 0 before the first update
     starts_as_policy: ClassVar[bool]
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        """[N] log-probs of the trees' completions, without gradient."""
+        """Compute the [N] log-probs of the trees' completions, without gradient."""
 
     def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
-        """Called after update `step` (from 1) with the policy's float32 masters."""
+        """Follow the policy after update `step` (from 1); `policy` are its float32 masters."""
 
     def state(self) -> dict[str, Tensor]:
-        """Tensors of a checkpoint, by name."""
+        """Return its tensors for a checkpoint, by name."""
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Stand where it stood when these were saved."""
+        """Restore the state that these tensors were saved from."""
 
     def following(self) -> list[Tensor]:
-        """Parameters of the network that follow what trains."""
+        """Return the parameters of the network that follow those that train."""
 
 
 class Still:
-    """What references share that stay where they are."""
+    """The common part of references that never move."""
 
     moves: ClassVar[bool] = False
     starts_as_policy: ClassVar[bool] = True
 
     def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
-        """Stay."""
+        """Do nothing: it stays."""
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: it is made from the initial weights again."""
+        """Return nothing: it is made from the initial weights again."""
         return {}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Stay."""
+        """Do nothing: it stays."""
 
     def following(self) -> list[Tensor]:
-        """None."""
+        """Return no parameters."""
         return []
 
 
@@ -102,8 +101,9 @@ class AdaptersOff(Still):
 
 @dataclass(frozen=True)
 class Base(AdaptersOff):
-    """The network without any adapter, where training goes on from one: policy and reference differ
-    from the start.
+    """The network without any adapter, where training continues one.
+
+    Policy and reference differ from the start.
     """
 
     name: str = "base"
@@ -130,11 +130,11 @@ class Frozen(Still):
 
 @dataclass
 class Cached(Still):
-    """Log-probs looked up by content; `fill` computes what is missing, once,
-    and keeps it on disk.
+    """Log-probs looked up by content; `fill` computes those that are missing, once, and keeps them
+    on disk.
     """
 
-    folder: Path  # of this reference's full key
+    folder: Path  # the folder of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
     # why something is in memory alone: a disk that is full or read-only costs time, not the run
@@ -143,7 +143,7 @@ class Cached(Still):
 
     @classmethod
     def under(cls, key: str, device: torch.device) -> Cached:
-        """The cache of one full key; empty until `load` or `fill`."""
+        """Open the cache of one full key; empty until `load` or `fill`."""
         return cls(cache_root() / key, device)
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -165,8 +165,11 @@ class Cached(Still):
         progress: Callable[[int, int], None] = lambda a, b: None,
         world: World = ALONE,
     ) -> int:
-        """Compute what is missing with the live reference, write it to disk in pieces; returns how
-        many trees.
+        """Compute missing log-probs with the live reference and write them to disk in pieces;
+        return how many trees.
+
+        A pass that is cut off loses little. The ranks share the work; each ends with the whole
+        table. Only the first rank reads the disk before and writes to it.
 
         A pass that is cut off loses little. The ranks share the work, each ends
         with the whole table, and the first alone reads the disk before and writes to it.
@@ -200,7 +203,7 @@ class Cached(Still):
         world: World,
         report: Callable[[int], None],
     ) -> dict[str, Tensor]:
-        """`_compute` as the ranks exchange it."""
+        """Call `_compute` and return its result in the form that the ranks exchange."""
         return _table(self._compute(live, piece, budget, world, report))
 
     def _compute(
@@ -211,7 +214,7 @@ class Cached(Still):
         world: World,
         report: Callable[[int], None],
     ) -> dict[bytes, tuple[float, int]]:
-        """This rank's share of some trees."""
+        """Compute this rank's share of some trees."""
         fresh: dict[bytes, tuple[float, int]] = {}
         done = 0
         for group in world.passes(shares(trees, budget, world)):
@@ -226,7 +229,7 @@ class Cached(Still):
         return fresh
 
     def _spread(self, world: World) -> None:
-        """What the first rank found on its disk, to all."""
+        """Send what the first rank found on its disk to all."""
         if world.size > 1:
             self.table = dict(
                 _entries(
@@ -235,7 +238,7 @@ class Cached(Still):
             )
 
     def load(self) -> list[str]:
-        """Read every shard; returns what was wrong with those that had to be left out."""
+        """Read every shard; return what was wrong with those that had to be left out."""
         problems = []
         for file in sorted(self.folder.glob("*.safetensors")):
             try:
@@ -282,8 +285,8 @@ class Cached(Still):
     def keep(self, file: Path, trees: Sequence[Tree]) -> None:
         """Write the log-probs of a run's trees beside the run.
 
-        Other runs fill the cache as well, in other micro-batches, and their rounding is another: a
-        run that goes on takes the numbers that it began with.
+        Other runs fill the cache too, in other micro-batches with other rounding. So a run that
+        continues takes the numbers that it began with.
         """
         keys = (key(tree.prompt, c) for tree in trees for c in tree.completions)
         _write_shard(
@@ -294,8 +297,8 @@ class Cached(Still):
         )
 
     def recall(self, file: Path) -> str:
-        """Take what `keep` wrote, before anything else; returns what is wrong with it, if something
-        is.
+        """Take the log-probs that `keep` wrote, before anything else; return what is wrong with
+        them, if anything.
         """
         try:
             self.table.update(_read_shard(file, self.folder.name))
@@ -318,19 +321,19 @@ class Cached(Still):
 
 
 def cache_root() -> Path:
-    """Where reference passes are kept: $ACCORD_CACHE or ~/.cache/accord."""
+    """Return the folder where reference passes are kept: $ACCORD_CACHE or ~/.cache/accord."""
     return Path(os.environ.get("ACCORD_CACHE") or Path.home() / ".cache" / "accord") / "reference"
 
 
 def full_key(**parts: str) -> str:
-    """A folder name that stands for everything the numbers depend on."""
+    """Return a folder name that stands for everything the numbers depend on."""
     text = "\n".join(f"{name}={value}" for name, value in sorted(parts.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:
-    """16 bytes that stand for one completion in its context: the ids are the template and the mask
-    in one.
+    """Return 16 bytes that stand for one completion in its context: the ids are the template and
+    the mask in one.
     """
     packed = struct.pack(
         f"<{2 + len(prompt) + len(completion)}q", len(prompt), len(completion), *prompt, *completion
@@ -359,8 +362,8 @@ def _read_shard(file: Path, reference: str) -> dict[bytes, tuple[float, int]]:
 
 
 def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
-    """Entries of the cache as tensors, for a file or another rank: keys [n, 16], sums [n] and
-    counts [n].
+    """Turn entries of the cache into tensors, for a file or another rank: keys [n, 16], sums [n]
+    and counts [n].
     """
     keys = np.frombuffer(b"".join(entries), dtype=np.uint8).reshape(len(entries), 16).copy()
     sums, counts = zip(*entries.values(), strict=True) if entries else ((), ())
@@ -373,13 +376,13 @@ def _table(entries: Mapping[bytes, tuple[float, int]]) -> dict[str, Tensor]:
 
 
 def _entries(table: Mapping[str, Tensor]) -> Iterator[tuple[bytes, tuple[float, int]]]:
-    """What `_table` was made from."""
+    """Yield the entries that `_table` was made from."""
     for row, total, count in zip(*(table[name].numpy() for name in COLUMNS), strict=True):
         yield row.tobytes(), (float(total), int(count))
 
 
 def _digest(table: Mapping[str, Tensor], reference: str) -> str:
-    """The seal of a table: of its content, and of the key of the reference that it is of."""
+    """Seal a table: hash its content, and the key of its reference."""
     digest = hashlib.sha256(reference.encode())
     for name in COLUMNS:
         digest.update(table[name].numpy().tobytes())

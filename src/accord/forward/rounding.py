@@ -1,11 +1,11 @@
-"""What rounding does to log-probs: measured on this machine, with this model, on rows of the run.
+"""Rounding of log-probs: measured on this machine, with this model, on rows of the run.
 
-Two right computations of one log-prob differ, and by how much depends on the processor, the
+Two correct computations of one log-prob differ, and by how much depends on the processor, the
 libraries and the model: the largest difference of a token between transformers' eager and SDPA
 attention was 2e-5 nats in float32 and .44 in bfloat16 (SmolLM2-135M, AMD Zen 2). So a bound that
-decides over a run is what other right computations differ by here, times FACTOR, and never above a
-ceiling that still catches the faults it is for: a skipped adapter, a wrong mask, a neighbour that
-is seen, scores of other tokens, all of them off by far more than the ceilings.
+decides over a run is the difference between other correct computations here, times FACTOR. It is
+never above a ceiling that still catches the faults it is for: a skipped adapter, a wrong mask, a
+neighbour that is seen, scores of other tokens. All of these are off by far more than the ceilings.
 
 The computations that are compared are transformers' own and share no code with the paths that are
 judged by them: eager in one batch; SDPA; each answer alone, few rows before the head; all in
@@ -48,7 +48,9 @@ class Bounds:
         return Bounds(self.token * factor, self.answer * factor, self.mean * factor)
 
     def clamped(self, low: Bounds, high: Bounds) -> Bounds:
-        """Each of the three between its least and its largest value; NaN becomes the largest."""
+        """Clamp each of the three between its least and its largest value; NaN becomes the
+        largest.
+        """
 
         def one(value: float, least: float, most: float) -> float:
             return min(max(value, least), most) if value == value else most
@@ -60,7 +62,7 @@ class Bounds:
         )
 
 
-# What no measurement may exceed. float64 is for tests: most families still compute norms, rotary
+# No measurement may exceed these. float64 is for tests: most families still compute norms, rotary
 # angles and softmax in float32 then. bfloat16 keeps 8 bits: a logit near 20 is spaced 0.125.
 CEILING = {
     torch.float64: Bounds(token=1e-5, answer=1e-5, mean=1e-6),
@@ -77,12 +79,13 @@ FLOOR = {
 
 
 def ceiling(dtype: torch.dtype) -> Bounds:
-    """The most that may count as rounding in a dtype."""
+    """Return the most that may count as rounding in a dtype."""
     return CEILING[dtype]
 
 
 def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
-    """What counts as rounding for this model: FACTOR times what is measured, within the limits.
+    """Measure what counts as rounding for this model: FACTOR times the measured difference, within
+    the limits.
 
     Args:
       probe: a few short trees of the run's own data.
@@ -100,9 +103,10 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
 
 @torch.no_grad()
 def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: PerCompletion) -> float:
-    """The mean difference of some answers, a token, that rounding may account for with the weights
-    as they stand now: a network that has been nudged or trained is rougher than the one that
-    `bounds` was measured on.
+    """Measure the mean difference per token of some answers that rounding may account for.
+
+    It is measured with the weights as they stand now: a network that has been nudged or trained is
+    rougher than the one that `bounds` was measured on.
 
     Args:
       wanted: the answers' sums, each alone in the bare network.
@@ -120,7 +124,7 @@ def allowed_mean(model: LanguageModel, trees: Sequence[Tree], wanted: PerComplet
 
 @torch.no_grad()
 def measure_rounding(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
-    """The largest differences between transformers' own ways to the same numbers."""
+    """Measure the largest differences between transformers' own ways to the same numbers."""
     wanted = _definition(model, probe)
     found = [_apart(other, wanted) for other in _others(model, probe)]
     return Bounds(
@@ -131,11 +135,12 @@ def measure_rounding(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
 def answer_alone(
     model: LanguageModel, tree: Tree, attention: str = "eager"
 ) -> TokenLogps | TokenScores:
-    """One answer alone in the bare network, and only its own positions meet the head: few rows, as
-    in the paths. A product of few rows with 49,152 columns is summed otherwise than one of many,
-    less exactly on some processors (1.7e-6 against 3.8e-7 of random numbers), and SmolLM2's
-    log-probs were 1.5e-5 nats a token off by that alone. Models that cannot leave logits out
-    compute all.
+    """Compute one answer alone in the bare network; only its own positions meet the head.
+
+    Few rows meet the head, as in the paths. A product of few rows with 49,152 columns is summed
+    differently from one of many, less exactly on some processors (1.7e-6 against 3.8e-7 of random
+    numbers), and SmolLM2's log-probs were 1.5e-5 nats a token off by that alone. Models that cannot
+    leave logits out compute all of them.
 
     Args:
       tree: with one completion.
@@ -167,7 +172,7 @@ def _definition(
 
 
 def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:
-    """The same values, [C] (of a reward model [N]), by other ways."""
+    """Yield the same values, [C] (of a reward model [N]), computed in other ways."""
     alone = [replace(tree, completions=(c,)) for tree in probe for c in tree.completions]
     with suppress(ValueError, ImportError):  # a model that has one attention alone says so by these
         yield _definition(model, probe, "sdpa").values
@@ -176,7 +181,9 @@ def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:
 
 
 def _backwards_and_padded(model: LanguageModel, alone: Sequence[Tree]) -> Tensor:
-    """In reverse order and a few at a time, each few beside an answer that is longer than any."""
+    """Compute the answers in reverse order, a few at a time, each few beside an answer that is
+    longer than any.
+    """
     longest = max(alone, key=lambda tree: len(tree.prompt) + len(tree.completions[0]))
     answer = longest.completions[0]
     positions = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)

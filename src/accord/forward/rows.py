@@ -1,4 +1,4 @@
-"""From completions back to rows: the log-probs of trees, shaped as the objective wants them."""
+"""Rows from completions: the log-probs of trees, shaped as the objective wants them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from accord.types import (
 
 
 def as_rows(kind: str, trees: Sequence[Tree], logps: Logps | Scores) -> RowLogps:
-    """Log-probs of B rows of `kind` ("pairs", "labelled", "demonstrations").
+    """Shape log-probs as B rows of `kind` ("pairs", "labelled", "demonstrations").
 
     Args:
       trees: B trees; two completions each for pairs (chosen first), one otherwise.

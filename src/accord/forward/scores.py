@@ -1,5 +1,5 @@
-"""From trees to a reward model's scores: the same two paths as for log-probs, read at one token of
-each completion.
+"""Scores of a reward model: the same two paths as for log-probs, read at one token of each
+completion.
 
 A score is read at the last token of a completion, its end token included, so the trunk computes
 that token too (for log-probs it is only ever a target). The layout is that of completions with one
@@ -43,7 +43,7 @@ class TokenScores:
 def score_completions(
     trees: Sequence[Tree], device: torch.device | str = "cpu"
 ) -> tuple[Layout, Tensor]:
-    """The layout that computes every token, and where in it each completion's last token lies, [N]
+    """Make the layout that computes every token; find each completion's last token in it, [N]
     indices into T.
     """
     layout = pack(
@@ -56,14 +56,16 @@ def score_completions(
 def tree_scores(
     model: RewardModel, trees: Sequence[Tree], attention: str = "blocks"
 ) -> TokenScores:
-    """Each prompt computed once, nothing padded."""
+    """Compute the scores with each prompt computed once and nothing padded."""
     layout, last = score_completions(trees, model.device)
     layout = replace(layout, attention=attention)
     return TokenScores(model.score(tree_states(model, layout)[last]), layout.count - 1)
 
 
 def padded_scores(model: RewardModel, trees: Sequence[Tree]) -> TokenScores:
-    """One padded row a completion; the last token is found by length, never by id."""
+    """Compute the scores of one padded row per completion; the last token is found by length, never
+    by id.
+    """
     rows = padded_rows(trees, model.device)
     last = rows.mask.sum(1) - 1
     return TokenScores(
@@ -75,8 +77,8 @@ def padded_scores(model: RewardModel, trees: Sequence[Tree]) -> TokenScores:
 def oracle_scores(
     model: RewardModel, trees: Sequence[Tree], attention: str = "eager"
 ) -> TokenScores:
-    """The readable definition: the classifier's own forward pass, one sequence at a time, in its
-    own attention.
+    """Compute the scores by the readable definition: the classifier's own forward pass, one
+    sequence at a time, in its own attention.
     """
     rows = [(*tree.prompt, *completion) for tree in trees for completion in tree.completions]
     with attending(model, attention):

@@ -30,7 +30,7 @@ from accord.types import Tree, UsageError
 
 
 def choose_parallel(wanted: str, world: World, *, adapters: bool) -> bool:
-    """Whether the weights are to be sharded.
+    """Decide whether the weights are to be sharded.
 
     Raises:
       UsageError: sharding asked for where adapters train: they are small, and their base would be
@@ -74,7 +74,7 @@ class Sharded(Forward):
 
 
 def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
-    """Shard the model in place; the forward path through it, and the world whose ranks go in
+    """Shard the model in place; return the forward path through it, and the world whose ranks go in
     lockstep from now on.
 
     Raises:
@@ -104,7 +104,7 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
 
 
 def blocks(model: LanguageModel) -> list[nn.Module]:
-    """The decoder layers, each gathered on its own: the list of modules that holds most of the
+    """List the decoder layers, each gathered on its own: the list of modules that holds most of the
     weights.
     """
     lists = [
@@ -121,13 +121,13 @@ def blocks(model: LanguageModel) -> list[nn.Module]:
 
 
 def local(tensor: Tensor) -> Tensor:
-    """This rank's part of a sharded tensor; any other as it is."""
+    """Return this rank's part of a sharded tensor; any other tensor as it is."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def whole(part: Tensor, like: Tensor) -> Tensor:
-    """A tensor sharded as `like` is, gathered from the ranks' parts: on the first rank, and there
-    in main memory.
+    """Gather a tensor sharded as `like` is from the ranks' parts: on the first rank, and there in
+    main memory.
     """
     if not isinstance(like, DTensor):
         return part
@@ -144,7 +144,9 @@ def whole(part: Tensor, like: Tensor) -> Tensor:
 
 
 def part(full: Tensor, like: Tensor) -> Tensor:
-    """This rank's part of a tensor that is to be sharded as `like` is; the inverse of `whole`."""
+    """Return this rank's part of a tensor that is to be sharded as `like` is; the inverse of
+    `whole`.
+    """
     if not isinstance(like, DTensor):
         return full
     return distribute_tensor(
@@ -154,8 +156,9 @@ def part(full: Tensor, like: Tensor) -> Tensor:
 
 @torch.no_grad()
 def whole_model(model: LanguageModel, world: World) -> LanguageModel:
-    """The trained model with all its weights, on the first rank. Where nothing is sharded, the
-    model itself.
+    """Return the trained model with all its weights, on the first rank.
+
+    Where nothing is sharded, this is the model itself.
     """
     if not world.sharded:
         return model

@@ -1,8 +1,8 @@
-"""Which micro-batches each rank computes of some trees: dealt by tokens, prompts that begin alike
-side by side, cut to a budget.
+"""Shares of the ranks: which micro-batches each rank computes of some trees.
 
-The rows of an update stay the same; what each micro-batch holds of them is free, since losses are
-divided by one denominator.
+Trees are dealt by tokens, prompts that begin alike side by side, and cut to a budget. The rows of
+an update stay the same; which of them meet in a micro-batch is free, since losses are divided by
+one denominator.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from accord.types import Tree
 
 
 def shares(trees: Sequence[Tree], budget: int, world: World) -> list[list[list[Tree]]]:
-    """Of each rank, its micro-batches of at most `budget` unique tokens. In a world of one: all of
-    them.
+    """Return for each rank its micro-batches of at most `budget` unique tokens. In a world of one:
+    all of them.
     """
     dealt = ([trees[i] for i in share] for share in _dealt(trees, world))
     return [[[mine[i] for i in group] for group in micro_batches(mine, budget)] for mine in dealt]
 
 
 def places(trees: Sequence[Tree], world: World) -> list[int]:
-    """Where the ranks' trees, laid end to end, stand among `trees`; see
+    """Return the places, among `trees`, of the ranks' trees laid end to end; see
     `accord.distributed.world.restore_order`.
     """
     return [index for share in _dealt(trees, world) for index in share]

@@ -1,3 +1,3 @@
-"""Settings of other tools as recipes: what was mapped, what has no equivalent, what their defaults
-really meant.
+"""Recipes from the settings of other tools: what was mapped, what has no equivalent, what their
+defaults really meant.
 """

@@ -56,8 +56,8 @@ RULES = {
     "early_stopping_patience": Without(
         "monitor.on_flag: adapt ends at the best held-out checkpoint"
     ),
-    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 where nothing is said"),
-    "saves_per_epoch": NotNeeded("checkpoint.every counts updates; 50 where nothing is said"),
+    "evals_per_epoch": NotNeeded("evaluate.every counts updates; 50 by default"),
+    "saves_per_epoch": NotNeeded("checkpoint.every counts updates; 50 by default"),
     "eval_table_size": common.OWN_LOG,
     "eval_max_new_tokens": common.OWN_LOG,
     "debug": common.MACHINE,
@@ -112,7 +112,9 @@ def joint(reading: Reading) -> None:
 
 
 def _objective(reading: Reading, method: str) -> None:
-    """`rl_beta` wins over `orpo_alpha`, as in Axolotl; where none is given TRL's .1 stands."""
+    """Map the loss. `rl_beta` wins over `orpo_alpha`, as in Axolotl; where none is given TRL's .1
+    stands.
+    """
     nested = reading.take("trl", {})
     alpha, own = reading.take("orpo_alpha"), reading.take("rl_beta", reading.take("dpo_beta"))
     beta = nested.pop("beta", None) if isinstance(nested, dict) else None

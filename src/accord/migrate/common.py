@@ -1,5 +1,5 @@
-"""What the tools that stand on transformers' Trainer and on TRL have in common: keys, and what they
-mean for each.
+"""Keys that the tools built on transformers' Trainer and on TRL have in common, and what they mean
+for each.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ TRAINER: dict[str, Rule] = {
     "eval_on_start": NotNeeded("held-out rows are evaluated before the first update, always"),
 }
 
-# How adapters are initialised or scaled in ways that accord has not.
+# Initialisations and scalings of adapters that accord does not have.
 ADAPTERS: dict[str, Without] = {
     "use_rslora": Without("the update is scaled by alpha / rank: alpha × √rank gives the same"),
     "lora_modules_to_save": Without("embeddings and head stay as they are"),
@@ -105,7 +105,7 @@ ADAPTERS: dict[str, Without] = {
     ),
 }
 
-# What every file of these leaves to its readers.
+# Explanations that the rules of several tools give.
 HUB = (
     "a name on a hub, not a file: accord reads files and goes to no network by itself. Download it "
     "(hf download --repo-type dataset NAME --local-dir DIR), then name its file"
@@ -123,7 +123,8 @@ ORPO_NLL = (
 
 
 def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
-    """A folder or file as it stands; a hub's name as well, with what has to be done about it.
+    """Map a folder or file as it stands; map a hub's name as well, with what has to be done about
+    it.
 
     Raises:
       UsageError: it is no name.
@@ -142,15 +143,18 @@ def name_or_hub(reading: Reading, value: object, key: str, path: str) -> None:
 
 
 def precision(reading: Reading) -> None:
-    """float32 where bfloat16 is switched off; accord would take it wherever the machine has it."""
+    """Set float32 where bfloat16 is switched off; accord would take it wherever the machine
+    has it.
+    """
     if reading.settings.get("bf16") is False and not reading.settings.get("fp16"):
         reading.take("bf16")
         reading.put("model.dtype", "float32", "bf16", "bfloat16 is switched off")
 
 
 def own_rank(reading: Reading, *keys: str) -> None:
-    """An adapter that is trained further brings its own rank, alpha and targets; a recipe that
-    named others would be refused.
+    """Drop the rank, alpha and targets of an adapter that is trained further.
+
+    It brings its own; a recipe that named others would be refused.
     """
     for key in keys:
         if reading.take(key) is not None and key in reading.given:
@@ -158,7 +162,7 @@ def own_rank(reading: Reading, *keys: str) -> None:
 
 
 def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object, key: str) -> None:
-    """Adapters; `targets` in peft's words, or "attention"."""
+    """Map the adapters; `targets` in peft's words, or "attention"."""
     reading.put("model.lora.rank", whole(reading.take(rank)), rank)
     reading.put("model.lora.alpha", number(reading.take(alpha)), alpha)
     reading.put("model.lora.dropout", number(reading.take(dropout, 0.0)), dropout)
@@ -172,14 +176,15 @@ def lora(reading: Reading, rank: str, alpha: str, dropout: str, targets: object,
 def objective(
     reading: Reading, name: str, options: dict[str, tuple[str, object]], key: str, note: str = ""
 ) -> None:
-    """The loss and its options: name of the option → (key that it came from, value)."""
+    """Map the loss and its options: name of the option → (key that it came from, value)."""
     reading.put("objective.name", name, key, note)
     for option, (source, value) in options.items():
         reading.put(f"objective.{option}", number(value), source)
 
 
 def ignored_smoothing(reading: Reading, key: str, smoothing: float, where: str, name: str) -> float:
-    """Say that TRL did nothing with a label smoothing, and what to write if it was meant; 0.
+    """Report that TRL did nothing with a label smoothing, and what to write if it was meant; return
+    0.
 
     Up to 0.28 TRL's sigmoid loss was conservative DPO where it was smoothed. From 0.29 on the loss
     no longer reads the setting (read in the sources of 0.28.0, 0.29.0, 1.9.0 and 1.16.0); hinge and
@@ -202,7 +207,8 @@ def ignored_smoothing(reading: Reading, key: str, smoothing: float, where: str, 
 
 
 def smoothed(name: str, smoothing: object) -> str:
-    """LLaMA-Factory's sigmoid loss with label smoothing is conservative DPO (0.9.5 holds TRL to
-    0.24 or older, which smooths).
+    """Name the loss that LLaMA-Factory's sigmoid loss with label smoothing is: conservative DPO.
+
+    LLaMA-Factory 0.9.5 holds TRL to 0.24 or older, which smooths.
     """
     return "cdpo" if name == "dpo" and number(smoothing or 0) > 0 else name

@@ -1,4 +1,4 @@
-"""LLaMA-Factory's YAML (`llamafactory-cli train FILE`)."""
+"""Rules for LLaMA-Factory's YAML (`llamafactory-cli train FILE`)."""
 
 from __future__ import annotations
 

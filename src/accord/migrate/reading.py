@@ -1,8 +1,8 @@
-"""One tool's settings on their way to a recipe, and an account of what became of each.
+"""The reading of one tool's settings into a recipe, with an account of what became of each.
 
 Every key ends in exactly one place: mapped, not needed, without equivalent, or unknown (an error).
-A key that a file leaves out takes the tool's own default through the same rules, and is said to
-have come from there.
+A key that a file leaves out takes the tool's own default through the same rules; the account says
+that it came from there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from accord.errors import UsageError
 
 @dataclass(frozen=True, slots=True)
 class To:
-    """The key has a place in a recipe."""
+    """The rule of a key that has a place in a recipe."""
 
     path: str
     convert: Callable[[Any], Any] = lambda value: value
@@ -27,14 +27,18 @@ class To:
 
 @dataclass(frozen=True, slots=True)
 class NotNeeded:
-    """Nothing to do: accord does this anyway, or it concerns only how the other tool works."""
+    """The rule of a key that needs nothing: accord does this anyway, or it concerns only how the
+    other tool works.
+    """
 
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class Without:
-    """accord has nothing like it. `unless` are the values at which it does nothing there either."""
+    """The rule of a key that accord has nothing like. `unless` are the values at which it does
+    nothing there either.
+    """
 
     why: str
     unless: tuple[Any, ...] = (False, 0, "", "no", "none")
@@ -45,7 +49,7 @@ Rule = To | NotNeeded | Without
 
 @dataclass(frozen=True, slots=True)
 class Default:
-    """What a tool does where its file is silent."""
+    """A value that a tool takes where its file is silent."""
 
     key: str
     value: Any
@@ -54,19 +58,19 @@ class Default:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """How one tool's files are read."""
+    """The rules by which one tool's files are read."""
 
     name: str
     signs: frozenset[str]  # keys that this tool's files have and others' do not
     rules: Mapping[str, Rule]
-    # what takes several keys at once: the loss, the batch, the adapters, the data
+    # rules that take several keys at once: the loss, the batch, the adapters, the data
     joint: Callable[[Reading], None]
-    defaults: Callable[[Mapping[str, Any]], tuple[Default, ...]]  # which of them hang on the method
+    defaults: Callable[[Mapping[str, Any]], tuple[Default, ...]]  # some depend on the method
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What became of one key."""
+    """The fate of one key."""
 
     fate: str  # mapped, default, not needed, no equivalent, to do
     key: str
@@ -75,24 +79,24 @@ class Line:
 
 @dataclass
 class Reading:
-    """The settings that are left, the recipe so far, and the account."""
+    """The state of a reading: the settings that are left, the recipe so far, and the account."""
 
     tool: Tool
     settings: dict[str, Any]
     given: frozenset[str]  # the file's own keys, with a value
-    nulls: frozenset[str]  # those that it sets to nothing, which need not be what silence means
+    nulls: frozenset[str]  # keys set to null, which need not mean the same as leaving them out
     devices: int = 1  # that share a batch of rows there
     defaulted: dict[str, Default] = field(default_factory=dict)
     recipe: dict[str, Any] = field(default_factory=dict)
     lines: list[Line] = field(default_factory=list)
 
     def take(self, key: str, otherwise: Any = None) -> Any:
-        """The value of a key, which is then dealt with."""
+        """Return the value of a key, and mark it as dealt with."""
         value = self.settings.pop(key, None)
         return otherwise if value is None else value
 
     def put(self, path: str, value: Any, key: str, note: str = "") -> None:
-        """Set a field of the recipe, and say which key it came from."""
+        """Set a field of the recipe, and record which key it came from."""
         *sections, name = path.split(".")
         node = self.recipe
         for section in sections:
@@ -162,7 +166,7 @@ def _unknown(tool: Tool, keys: list[str]) -> str:
 
 
 def number(value: Any) -> float:
-    """YAML reads 5e-6 as text."""
+    """Read a number: YAML reads 5e-6 as text."""
     try:
         found = float(value)
     except (TypeError, ValueError, OverflowError) as error:
@@ -197,7 +201,7 @@ def schedule(value: Any) -> str:
 
 
 def batch(reading: Reading, per_device: str) -> None:
-    """Rows an update: what a device takes at once × accumulation × devices."""
+    """Map the rows per update: what a device takes at once × accumulation × devices."""
     at_once, times = (
         whole(reading.take(per_device, 1)),
         whole(reading.take("gradient_accumulation_steps", 1)),
@@ -210,7 +214,7 @@ def batch(reading: Reading, per_device: str) -> None:
 
 
 def length(reading: Reading, epochs: str) -> None:
-    """Updates, or epochs."""
+    """Map the length of training: updates, or epochs."""
     steps, passes = reading.take("max_steps", -1), reading.take(epochs)
     if whole(steps) > 0:
         reading.put("train.steps", whole(steps), "max_steps")
@@ -221,7 +225,7 @@ def length(reading: Reading, epochs: str) -> None:
 
 
 def warmup(reading: Reading) -> None:
-    """Steps win over a share of them, as in transformers."""
+    """Map the warmup. Steps win over a share of them, as in transformers."""
     steps, share = reading.take("warmup_steps"), reading.take("warmup_ratio")
     if steps is not None and number(steps) > 0:
         reading.put("train.warmup", number(steps), "warmup_steps")
@@ -232,7 +236,7 @@ def warmup(reading: Reading) -> None:
 
 
 def every(reading: Reading, strategy: str, steps: str, path: str) -> None:
-    """Steps between evaluations or checkpoints, where they are counted in steps."""
+    """Map the steps between evaluations or checkpoints, where they are counted in steps."""
     how, many = reading.take(strategy), reading.take(steps)
     if how == "epoch":
         reading.say(

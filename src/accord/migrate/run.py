@@ -1,4 +1,6 @@
-"""`accord import FILE`: find out whose file it is, deal with every key, write a recipe."""
+"""The work of `accord import FILE`: find out whose file it is, deal with every key, write a
+recipe.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,7 @@ class Imported:
     lines: tuple[Line, ...]
 
     def account(self) -> str:
-        """For people: a line a key, most important first."""
+        """Return the account for people: one key per line, most important first."""
         kept = [line for fate in FATES for line in self.lines if line.fate == fate]
         return "\n".join(
             [
@@ -42,7 +44,7 @@ class Imported:
         )
 
     def yaml(self) -> str:
-        """The recipe, headed by what has to be done and what is lost."""
+        """Return the recipe, headed by what has to be done and what is lost."""
         lost = [
             f"# {line.fate}: {line.key}: {line.text}"
             for line in self.lines
@@ -67,7 +69,7 @@ class Imported:
 def import_settings(
     file: str, tool: str | None = None, devices: int = 1, leave_out: Sequence[str] = ()
 ) -> Imported:
-    """The recipe that another tool's settings amount to.
+    """Convert another tool's settings into a recipe.
 
     Args:
       file: YAML, or a text file with the arguments as they were typed (`trl dpo --beta 0.1 …`,
@@ -103,8 +105,8 @@ def _settings(file: str) -> dict[str, Any]:
 
 
 def arguments(text: str) -> dict[str, Any]:
-    """Settings from a command line: `--beta 0.1`, `--beta=0.1`, `--use_peft`, `--no_use_peft`,
-    several values after one flag.
+    """Parse settings from a command line: `--beta 0.1`, `--beta=0.1`, `--use_peft`,
+    `--no_use_peft`, several values after one flag.
     """
     try:
         words = shlex.split(text.replace("\\\n", " "), comments=True)

@@ -1,5 +1,5 @@
-"""Files of TRL's command line (`trl dpo --config FILE`), and its arguments. Defaults as of trl
-1.16.0.
+"""Rules for files of TRL's command line (`trl dpo --config FILE`), and its arguments. Defaults as
+of trl 1.16.0.
 """
 
 from __future__ import annotations
@@ -90,7 +90,9 @@ RULES = {
 
 
 def kind_of(settings: Mapping[str, Any]) -> str:
-    """dpo, kto, orpo or cpo: which of TRL's trainers a file is for. It does not say so itself."""
+    """Find out which of TRL's trainers a file is for: dpo, kto, orpo or cpo. It does not say so
+    itself.
+    """
     loss = _loss(settings.get("loss_type"))
     if "trainer" in settings:
         return str(settings["trainer"])
@@ -103,7 +105,7 @@ def kind_of(settings: Mapping[str, Any]) -> str:
 
 
 def _loss(value: Any) -> Any:
-    """DPOConfig takes a list of losses."""
+    """Read the loss; DPOConfig takes a list of losses."""
     return value[0] if isinstance(value, list) and len(value) == 1 else value
 
 
@@ -129,7 +131,7 @@ def joint(reading: Reading) -> None:
 
 
 def trainer(reading: Reading) -> None:
-    """What every file for transformers' Trainer says in several keys."""
+    """Map what every file for transformers' Trainer says in several keys."""
     common.precision(reading)
     batch(reading, "per_device_train_batch_size")
     length(reading, "num_train_epochs")

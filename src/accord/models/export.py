@@ -1,5 +1,5 @@
-"""Saving what was trained, in a layout that transformers and PEFT load; every save is read back and
-compared.
+"""Export of trained models, in a layout that transformers and PEFT load; every save is read back
+and compared.
 
 A save that computes something else than what was trained (tied embeddings lost, a resized
 vocabulary, a merge that rounds) is found here, not by a user of the model.
@@ -29,8 +29,8 @@ MERGE_LOSS = 0.5
 
 
 def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
-    """Adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer and
-    chat template.
+    """Save adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer
+    and chat template.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with without_progress_bars():
@@ -77,7 +77,7 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
 
 
 def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
-    """The saved network, loaded by the public interfaces of transformers and PEFT, on the base of
+    """Load the saved network by the public interfaces of transformers and PEFT, on the base of
     `like`.
     """
     import transformers
@@ -142,19 +142,19 @@ def merge(
 
 @torch.no_grad()
 def logits(network, probe: Sequence[Sequence[int]]) -> Tensor:
-    """All logits of some token rows, one after the other, float32."""
+    """Compute all logits of some token rows, one row after the other, float32."""
     rows = (torch.tensor([list(row)], device=network.device) for row in probe)
     return torch.cat([network(input_ids=ids).logits.float().flatten() for ids in rows])
 
 
 def rms(values: Tensor) -> float:
-    """Root mean square; infinite where something is not finite."""
+    """Compute the root mean square; infinite where something is not finite."""
     mean = values.square().mean().sqrt().item()
     return mean if mean == mean else float("inf")
 
 
 def _name_base(folder: Path, model: LanguageModel) -> None:
-    """Name the folder that the base was loaded from: that is what PEFT looks for."""
+    """Name the folder that the base was loaded from: PEFT looks for it."""
     file = folder / "adapter_config.json"
     config = json.loads(file.read_text())
     config["base_model_name_or_path"] = str(model.folder)

@@ -1,4 +1,4 @@
-"""Names for what a model is: two models with one fingerprint compute the same numbers."""
+"""Fingerprints of models: two models with one fingerprint compute the same numbers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-# of a configuration: what computes nothing
+# fields of a configuration that change no number
 NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")
 
 
 def weights(network: PreTrainedModel) -> str:
-    """sha256 over every parameter and buffer as loaded (names, shapes, dtypes and bytes) and over
-    the configuration.
+    """Hash every parameter and buffer as loaded (sha256 of names, shapes, dtypes and bytes) and the
+    configuration.
 
     The configuration counts since it changes the numbers as well: rotary base, window, epsilon,
     scale of the logits. Taken from memory, not from the file: a model that was edited, merged or
@@ -34,7 +34,7 @@ def weights(network: PreTrainedModel) -> str:
 
 
 def adapter(folder: str | Path) -> str:
-    """sha256 over a PEFT adapter's configuration and weights."""
+    """Hash a PEFT adapter's configuration and weights (sha256)."""
     digest = hashlib.sha256()
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         digest.update((Path(folder).expanduser() / name).read_bytes())
@@ -42,8 +42,8 @@ def adapter(folder: str | Path) -> str:
 
 
 def tokenizer(tok: PreTrainedTokenizerBase) -> str:
-    """sha256 over vocabulary, added tokens, chat template and the whole fast tokenizer where there
-    is one.
+    """Hash vocabulary, added tokens, chat template and the whole fast tokenizer where there is one
+    (sha256).
     """
     backend = getattr(tok, "backend_tokenizer", None)
     state = {

@@ -1,4 +1,4 @@
-"""How a model turns hidden states into logits, read from its configuration."""
+"""The head of a model, read from its configuration: hidden states become logits."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class HeadSpec:
-    """logits = softcap(scale · (W h + b)). The step-0 check against the full model catches what
-    this misses.
+    """The head: logits = softcap(scale · (W h + b)). The step-0 check against the full model
+    catches what this misses.
     """
 
     module: torch.nn.Module  # the output embedding; a plain Linear, or one with adapters around it
@@ -20,15 +20,15 @@ class HeadSpec:
 
     @property
     def weight(self) -> Tensor:
-        """[V, D], of the base where there are adapters around it."""
+        """Return W [V, D], of the base where there are adapters around it."""
         weight = self.module.weight
         assert isinstance(weight, Tensor)
         return weight
 
     @property
     def plain(self) -> bool:
-        """No bias, no soft-capping, no adapters: the case that the fast backward pass is written
-        for.
+        """Tell whether there is no bias, no soft-capping and no adapter: the case that the fast
+        backward pass is written for.
         """
         return (
             type(self.module) is torch.nn.Linear
@@ -37,20 +37,20 @@ class HeadSpec:
         )
 
     def scaled(self, logits: Tensor) -> Tensor:
-        """Raw logits in float32 (float64 stays: tests compare in it),
-        times the model's own factor.
+        """Return raw logits in float32 (float64 stays: tests compare in it), times the model's own
+        factor.
         """
         logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
         return logits if self.scale == 1.0 else logits * self.scale
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """Final logits [C, V] of hidden states [C, D]."""
+        """Compute the final logits [C, V] of hidden states [C, D]."""
         logits = self.scaled(self.module(hidden))
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
 def head_spec(network) -> HeadSpec:
-    """The head of a transformers causal model."""
+    """Read the head of a transformers causal model."""
     config = network.config.get_text_config()
     scale = 1.0
     if getattr(config, "logits_scaling", None):  # Granite

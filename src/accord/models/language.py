@@ -1,5 +1,5 @@
-"""A language model as the rest of accord sees it: a trunk, a head, a tokenizer, and which
-parameters train.
+"""A language model for the rest of accord: a trunk, a head, a tokenizer, and the parameters that
+train.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside 
 class LanguageModel:
     """A causal language model with its tokenizer; with adapters injected when `peft` is set.
 
-    Kept in evaluation mode always: dropout in the base would make two forwards of one batch differ.
-    The dropout of LoRA alone can be switched on, by `adapter_dropout`.
+    It always stays in evaluation mode: dropout in the base would make two forwards of one batch
+    differ. The dropout of LoRA alone can be switched on, by `adapter_dropout`.
     """
 
     network: PreTrainedModel  # the transformers model itself, adapters injected in place
     tokenizer: PreTrainedTokenizerBase
-    source: str  # what the user named: a folder, or "smollm2"
-    folder: Path  # where it was loaded from
+    source: str  # as the user named it: a folder, or "smollm2"
+    folder: Path  # it was loaded from here
     peft: PeftModel | None = None
-    # a value head: [D] to what is expected of the answer from here on
+    # a value head: from [D] to the reward expected of the rest of the answer
     critic: torch.nn.Linear | None = None
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
-    measures: ClassVar[str] = "log-probs"  # what it says of a completion, in words
+    measures: ClassVar[str] = "log-probs"  # the kind of number that it gives a completion
     unit: ClassVar[str] = "nats a token"
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class LanguageModel:
 
     @property
     def trunk(self) -> torch.nn.Module:
-        """Token ids to final hidden states, without the head."""
+        """Return the trunk: token ids to final hidden states, without the head."""
         return self.network.base_model
 
     @property
@@ -58,7 +58,7 @@ class LanguageModel:
 
     @property
     def load_options(self) -> dict[str, int]:
-        """What a loader must be told of this model beyond its base's own configuration."""
+        """Return the options that a loader needs beyond the base's own configuration."""
         return {}
 
     @property
@@ -71,11 +71,11 @@ class LanguageModel:
 
     @property
     def root(self) -> torch.nn.Module:
-        """The module whose parameter names a save uses: the PEFT model when there is one."""
+        """Return the module whose parameter names a save uses: the PEFT model when there is one."""
         return self.peft if self.peft is not None else self.network
 
     def trainable(self) -> dict[str, torch.nn.Parameter]:
-        """Name -> parameter of all that an update may move. Tied weights appear once."""
+        """Return name -> parameter of all that an update may move. Tied weights appear once."""
         network = {name: p for name, p in self.root.named_parameters() if p.requires_grad}
         return network | (
             {CRITIC + name: p for name, p in self.critic.named_parameters()}
@@ -84,7 +84,7 @@ class LanguageModel:
         )
 
     def add_critic(self) -> None:
-        """A value head of float32 zeros: nothing is expected before anything is known."""
+        """Add a value head of float32 zeros: nothing is expected before anything is known."""
         width = self.head.weight.shape[1]
         self.critic = torch.nn.Linear(width, 1, device=self.device, dtype=torch.float32)
         with torch.no_grad():
@@ -92,17 +92,19 @@ class LanguageModel:
                 parameter.zero_()
 
     def expected(self, hidden: torch.Tensor) -> torch.Tensor | None:
-        """What the value head says of hidden states [C, D], in float32: [C]; None without one."""
+        """Compute the value head's output for hidden states [C, D], in float32: [C]; None without
+        one.
+        """
         return self.critic(hidden.float()).squeeze(-1) if self.critic is not None else None
 
     @property
     def has_adapters(self) -> bool:
-        """Whether adapters train: the model without them is still there."""
+        """Tell whether adapters train: the model without them is still there."""
         return self.peft is not None
 
     @property
     def saved_as(self) -> str:
-        """The folder of a run that the trained model is saved in."""
+        """Return the name of the folder that the trained model is saved in."""
         return "adapter" if self.has_adapters else "final"
 
     @property
@@ -110,7 +112,7 @@ class LanguageModel:
         return self.peft is not None and REFERENCE in self.peft.peft_config
 
     def reference_parameters(self, trained: Iterable[str]) -> dict[str, torch.nn.Parameter]:
-        """Name of each adapter parameter that trains -> its counterpart in the reference
+        """Return the name of each adapter parameter that trains -> its counterpart in the reference
         adapter.
         """
         own = dict(self.root.named_parameters())
@@ -118,7 +120,7 @@ class LanguageModel:
 
     @contextmanager
     def as_reference(self):
-        """Inside, the network computes as the reference: adapters off, or the reference adapter on
+        """Make the network compute as the reference: adapters off, or the reference adapter on
         where there is one.
 
         Only for models with adapters; the gradient flags of the parameters are left as they are.
@@ -134,7 +136,7 @@ class LanguageModel:
 
     @contextmanager
     def adapter_dropout(self, active: bool = True):
-        """Inside, the dropout of the adapters is on (training); the base never drops anything."""
+        """Switch the dropout of the adapters on (training); the base never drops anything."""
         drops = [
             module
             for layer in compat.adapter_layers(self.network)

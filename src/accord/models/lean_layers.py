@@ -20,11 +20,11 @@ from torch.nn import Module
 
 from accord.compat import silu_backward
 
-ROWS = 3  # of the input on which a replacement is tried
+ROWS = 3  # rows of the input on which a replacement is tried
 
 
 def make_lean(network: Module) -> int:
-    """Replace what can be replaced; returns how many modules."""
+    """Replace the layers that can be replaced; return how many."""
     replaced = 0
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -39,7 +39,7 @@ def make_lean(network: Module) -> int:
 
 @torch.no_grad()
 def _same_numbers(module: Module, lean: type) -> bool:
-    """Whether the replacement computes bitwise what the module itself computes."""
+    """Tell whether the replacement computes bitwise what the module itself computes."""
     weight = next(module.parameters())
     x = torch.randn(ROWS, weight.shape[-1], dtype=weight.dtype, device=weight.device)
     return torch.equal(module(x), vars(lean)["forward"](module, x))
@@ -52,7 +52,9 @@ def _subclass(own: type, lean: type) -> type:
 
 
 class LeanRMSNorm:
-    """weight · x / sqrt(mean(x²) + ε), in float32 inside, keeping x and one number a token."""
+    """The layer weight · x / sqrt(mean(x²) + ε), in float32 inside, keeping x and one number per
+    token.
+    """
 
     weight: Tensor  # these two: of the module that takes this `forward`
     variance_epsilon: float
@@ -71,7 +73,7 @@ class _RMSNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, grad):
-        """dx = s (w·g − x̂ · mean(w·g · x̂)),  x̂ = s x,  s = 1 / sqrt(mean(x²) + ε)."""
+        """Compute dx = s (w·g − x̂ · mean(w·g · x̂)),  x̂ = s x,  s = 1 / sqrt(mean(x²) + ε)."""
         x, weight, scale = ctx.saved_tensors
         unit = x.to(torch.float32) * scale
         grad_weight = None
@@ -84,7 +86,7 @@ class _RMSNorm(torch.autograd.Function):
 
 
 class LeanGatedMLP:
-    """down(silu(gate(x)) · up(x)), keeping gate and up."""
+    """The layer down(silu(gate(x)) · up(x)), keeping gate and up."""
 
     gate_proj: Module  # these three: of the module that takes this `forward`
     up_proj: Module

@@ -20,7 +20,7 @@ from accord.types import UsageError
 def load(
     name: str, *, dtype: str = "auto", device: str = "auto", hub: bool = False
 ) -> LanguageModel:
-    """A causal language model in evaluation mode, nothing trainable chosen yet.
+    """Load a causal language model in evaluation mode; nothing trainable is chosen yet.
 
     Args:
       name: "smollm2" (the embedded model) or a folder in save_pretrained layout; a hub name when
@@ -51,7 +51,7 @@ def load(
 
 
 def load_parts(name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = False):
-    """Network, tokenizer and folder of a saved model, by one of transformers' auto classes.
+    """Load network, tokenizer and folder of a saved model, by one of transformers' auto classes.
 
     Raises:
       UsageError: as `load`.
@@ -71,7 +71,7 @@ def _network(auto, folder: str, name: str, dtype: torch.dtype):
     }
     try:
         network, info = auto.from_pretrained(folder, **options)
-    # sizes of zero, words for numbers, …: a stranger's config.json can raise anything
+    # sizes of zero, words for numbers, …: a foreign config.json can raise anything
     except Exception as error:
         raise UsageError(
             f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}"
@@ -88,8 +88,9 @@ def _network(auto, folder: str, name: str, dtype: torch.dtype):
 
 
 def _readable_settings(folder: Path, name: str) -> None:
-    """Refuse generation settings that are broken: transformers goes on without them, and so without
-    their stop tokens.
+    """Refuse generation settings that are broken.
+
+    transformers goes on without them, and so without their stop tokens.
     """
     file = folder / "generation_config.json"
     try:
@@ -98,13 +99,13 @@ def _readable_settings(folder: Path, name: str) -> None:
         found = None
     if not isinstance(found, dict):
         raise UsageError(
-            f"{name}: generation_config.json is no JSON object; the model's stop tokens would be"
+            f"{name}: generation_config.json is not a JSON object; the model's stop tokens would be"
             " lost."
         )
 
 
 def pick_device(device: str) -> torch.device:
-    """The device that "auto" means here, or the one that was named."""
+    """Return the device that "auto" means here, or the one that was named."""
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
@@ -117,7 +118,10 @@ def pick_device(device: str) -> torch.device:
 
 
 def pick_dtype(dtype: str, device: torch.device) -> torch.dtype:
-    """What the frozen weights compute in. Whatever trains has float32 masters in either case."""
+    """Choose the dtype that the frozen weights compute in.
+
+    All weights that train have float32 masters in either case.
+    """
     if dtype != "auto":
         return {"float32": torch.float32, "bfloat16": torch.bfloat16}[dtype]
     if device.type == "cuda":
@@ -157,7 +161,7 @@ def _resolve(name: str, hub: bool) -> str:
 
 
 def _base_of(adapter: Path) -> str:
-    """What an adapter says that it was trained on; "…" where that cannot be read."""
+    """Return the base that an adapter says it was trained on; "…" where that cannot be read."""
     try:
         return (
             json.loads((adapter / "adapter_config.json").read_text())["base_model_name_or_path"]
@@ -170,7 +174,7 @@ def _base_of(adapter: Path) -> str:
 def _tokenizer(auto, folder: str, name: str):
     try:
         tokenizer = auto.from_pretrained(folder, trust_remote_code=False)
-    # the files are a stranger's, and tokenizers raises plain Exception for some of them
+    # the files are foreign, and tokenizers raises plain Exception for some of them
     except Exception as error:
         raise UsageError(
             f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}"

@@ -1,5 +1,5 @@
-"""Which weights train: low-rank adapters, or all of them; and a starting adapter whose frozen copy
-is the reference.
+"""The choice of weights to train: low-rank adapters, or all of them; and a starting adapter whose
+frozen copy is the reference.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accord.types import UsageError
 
 
 def train_all_weights(model: LanguageModel) -> None:
-    """Every parameter trains."""
+    """Make every parameter train."""
     model.network.requires_grad_(True)
 
 
@@ -30,8 +30,8 @@ def add_lora(
     dora: bool,
     seed: int,
 ) -> None:
-    """Put fresh adapters on the named modules ("attention", "all-linear" or a list of names); the
-    base is frozen.
+    """Put fresh adapters on the named modules ("attention", "all-linear" or a list of names);
+    freeze the base.
 
     The adapters are drawn from `seed` alone and have the base's dtype; their float32 masters live
     in the optimizer.
@@ -60,7 +60,8 @@ def add_lora(
 
 
 def load_adapter(model: LanguageModel, folder: str) -> None:
-    """Go on training an adapter that exists already. Its frozen copy stays inside as the reference.
+    """Continue training an adapter that exists already. Its frozen copy stays inside as the
+    reference.
 
     Otherwise the reference would be the *base*, which the adapter has left: a failure that three
     tools had.
@@ -88,7 +89,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
         found = model.peft.load_adapter(
             str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
         )
-    # its settings are a stranger's: a word for the rank raises TypeError
+    # its settings are foreign: a word for the rank raises TypeError
     except Exception as error:
         said = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {said}") from error
@@ -103,8 +104,8 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
 
 
 def add_reference_adapter(model: LanguageModel) -> None:
-    """A second adapter, equal to the one that trains and not trained: what a moving reference is
-    made of.
+    """Add a second adapter, equal to the one that trains, that does not train: a moving reference
+    is made of it.
     """
     assert model.peft is not None, "a moving reference needs an adapter that trains"
     trained = model.trainable()
@@ -118,16 +119,18 @@ def add_reference_adapter(model: LanguageModel) -> None:
 
 
 def forget_reference_adapter(model: LanguageModel) -> None:
-    """Take the frozen copy of an incoming adapter out: `as_reference` is then the base, without any
-    adapter.
+    """Remove the frozen copy of an incoming adapter.
+
+    `as_reference` is then the base, without any adapter.
     """
     assert model.peft is not None, "no adapter, and so none to take out"
     model.peft.delete_adapter(REFERENCE)
 
 
 def _only_low_rank(path: Path, folder: str) -> None:
-    """Refuse adapters that train more than low-rank updates: what they train beside them has no
-    frozen copy.
+    """Refuse adapters that train more than low-rank updates.
+
+    Weights that they train beside them have no frozen copy.
     """
     try:
         config = PeftConfig.from_pretrained(str(path))
@@ -157,13 +160,13 @@ def _only_low_rank(path: Path, folder: str) -> None:
 
 
 def linear_names(network: torch.nn.Module) -> list[str]:
-    """The last names of the modules that LoRA can sit on, each once."""
+    """List the last names of the modules that LoRA can sit on, each once."""
     return sorted({path.rsplit(".", 1)[-1] for path in _linear_paths(network)})
 
 
 def attention_names(network: torch.nn.Module) -> list[str]:
-    """The projections of the attention layers, each as parent.name ("self_attn.q_proj"), whatever a
-    family calls them.
+    """List the projections of the attention layers, each as parent.name ("self_attn.q_proj"),
+    whatever a family calls them.
 
     Raises:
       UsageError: the architecture has nothing that calls itself attention.

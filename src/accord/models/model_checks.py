@@ -1,5 +1,5 @@
-"""Is the model that was loaded one that can be trained on these tokens? Weights finite, every token
-known to it.
+"""Checks that the loaded model can be trained on these tokens: weights finite, every token known to
+it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ from accord.types import Finding, Tree
 
 @torch.no_grad()
 def model_findings(model: LanguageModel, trees: Sequence[Tree]) -> list[Finding]:
-    """Findings on the weights as loaded, and on the embeddings of the tokens that `trees` use."""
+    """Report findings on the weights as loaded, and on the embeddings of the tokens that `trees`
+    use.
+    """
     return [_finite(model), _vocabulary(model, trees)]
 
 
@@ -35,8 +37,8 @@ def _finite(model: LanguageModel) -> Finding:
 
 
 def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
-    """Every token has a row in the embedding, and none that was never trained (all zeros, as
-    padding is by design).
+    """Check that every token has a row in the embedding, and none that was never trained (all
+    zeros, as padding is by design).
     """
     embedding = model.network.get_input_embeddings()
     weight, padding = embedding.weight, getattr(embedding, "padding_idx", None)

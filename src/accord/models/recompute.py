@@ -2,8 +2,8 @@
 backward pass.
 
 transformers' own switch works in training mode only, and accord's models never leave evaluation
-mode (dropout in the base would make two forwards of one batch differ). Costs one more forward pass;
-only used when memory asks for it.
+mode (dropout in the base would make two forwards of one batch differ). Recomputing costs one more
+forward pass, so it is only used when memory asks for it.
 
 Source: Chen et al. 2016, arXiv:1604.06174.
 """
@@ -20,7 +20,7 @@ from accord.models.language import LanguageModel
 
 
 def recompute_activations(model: LanguageModel) -> int:
-    """Make every decoder layer recompute; returns how many. Calling it again changes nothing."""
+    """Make every decoder layer recompute; return how many. Calling it again changes nothing."""
     kind = checkpointed_layer()
     layers = [m for m in model.network.modules() if isinstance(m, kind) and not recomputes(m)]
     for layer in layers:

@@ -1,9 +1,9 @@
-"""A language model with a scalar head in place of its vocabulary: a reward model.
+"""A reward model: a language model with a scalar head in place of its vocabulary.
 
-The network is transformers' own sequence classifier with one label, around the very trunk that was
-loaded. It reads the last token that is not padding, and finds that token *by id*: were the padding
-token the end token, as it is for many chat models, every answer would be read one token early. So a
-reward model gets a padding token that ends no answer.
+The network is transformers' own sequence classifier with one label, around the same trunk that was
+loaded. It reads the last token that is not padding, and finds that token *by id*: if the padding
+token were the end token, as it is for many chat models, every answer would be read one token early.
+So a reward model gets a padding token that ends no answer.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from accord.models.headspec import HeadSpec
 from accord.models.language import TRAINED, LanguageModel
 from accord.types import UsageError
 
-HEAD = "score"  # what transformers' sequence classifiers of decoders call their head
+HEAD = "score"  # the name of the head in transformers' sequence classifiers of decoders
 
 
 class RewardModel(LanguageModel):
@@ -40,22 +40,21 @@ class RewardModel(LanguageModel):
         return {"num_labels": 1, "pad_token_id": self.network.config.pad_token_id}
 
     def score(self, hidden: Tensor) -> Tensor:
-        """Scores [N] of final hidden states [N, D], in float32 at least: bfloat16 would space
-        scores near 4 by 0.03.
+        """Compute the scores [N] of final hidden states [N, D], in float32 at least: bfloat16 would
+        space scores near 4 by 0.03.
         """
         exact = torch.promote_types(hidden.dtype, torch.float32)
         return F.linear(hidden.to(exact), self._linear().weight.to(exact)).squeeze(-1)
 
     def _linear(self) -> nn.Linear:
-        """The head that trains: PEFT keeps a copy of its own beside the original."""
+        """Return the head that trains: PEFT keeps a copy of its own beside the original."""
         head = getattr(self.network, HEAD)
         copies = getattr(head, "modules_to_save", None)
         return head if copies is None else copies[TRAINED]
 
 
 def with_score_head(model: LanguageModel, seed: int) -> RewardModel:
-    """The same trunk with a fresh scalar head, drawn from `seed` alone: normal, of variance 1 / (D
-    + 1).
+    """Give the trunk a fresh scalar head, drawn from `seed` alone: normal, of variance 1 / (D + 1).
 
     That is the initialisation of Stiennon et al. 2020 and of Huang et al. 2024, arXiv:2403.17031,
     §3: scores of unit size, whatever the width. The tokenizer and the configuration get a padding
@@ -104,14 +103,16 @@ def _drawn(head: nn.Linear, model: LanguageModel, seed: int) -> nn.Linear:
 
 
 def _ends(model: LanguageModel) -> set[int]:
-    """Tokens that end an answer, by the tokenizer and by the model's own generation settings."""
+    """Return the tokens that end an answer, by the tokenizer and by the model's own generation
+    settings.
+    """
     configured = getattr(model.network.generation_config, "eos_token_id", None)
     ids = configured if isinstance(configured, (list, tuple)) else [configured]
     return {i for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
 def padding(tokenizer, ends: Collection[int]) -> int:
-    """A token to pad with that ends no answer: the tokenizer's own if it is such a one, else
+    """Choose a token to pad with that ends no answer: the tokenizer's own if it is one, else
     another special token.
 
     Raises:
@@ -134,7 +135,7 @@ def padding(tokenizer, ends: Collection[int]) -> int:
 
 
 def load_reward_model(folder: str, *, dtype: str = "auto", device: str = "auto") -> RewardModel:
-    """A trained reward model, from a folder with a sequence classifier of one label and its
+    """Load a trained reward model, from a folder with a sequence classifier of one label and its
     tokenizer.
 
     Raises:

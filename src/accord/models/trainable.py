@@ -1,4 +1,4 @@
-"""What of a model trains, and the head that its objective needs."""
+"""The trainable part of a model, and the head that its objective needs."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from accord.types import UsageError
 def with_objective_head(
     model: LanguageModel, objective: BoundObjective, config: Config
 ) -> LanguageModel:
-    """The model as the objective needs it: as it is, or with a fresh scalar head in place of its
-    vocabulary.
+    """Return the model that the objective needs: unchanged, or with a fresh scalar head in place of
+    its vocabulary.
 
     Raises:
       UsageError: a setting that does nothing for a reward model; or this architecture cannot be
@@ -43,7 +43,7 @@ def with_objective_head(
 
 
 def make_trainable(config: Config, model: LanguageModel) -> str:
-    """Choose what trains; returns the fingerprint of the weights before anything was added to
+    """Choose what trains; return the fingerprint of the weights before anything was added to
     them.
     """
     weights = fingerprint.weights(model.network)

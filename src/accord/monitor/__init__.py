@@ -1,3 +1,3 @@
-"""What a run's figures mean: red flags with their evidence, meaning and remedy, and what only looks
-alarming.
+"""Red flags over a run's figures, with their evidence, meaning and remedy, and notes on what only
+looks alarming.
 """

@@ -1,7 +1,7 @@
 """Flags that name a cause: a wrong setting, a wrong reference, an update that is too large or none
 at all.
 
-They come first: once a cause is said, its symptoms (accuracy, margins, log-probs) are not.
+They come first: once a cause is reported, its symptoms (accuracy, margins, log-probs) are not.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
-# too many epochs: what drifts afterwards drifts for that reason
+# too many epochs: later drift has this cause
 MEMORY = ("memorised", "held-out-turned")
-# what nearly every symptom follows from
+# the causes of nearly every symptom
 ROOTS = ("wrong-reference", "beta-too-low", "z0-clamped", "runaway")
 
 
 def _wrong_reference(h: History) -> Evidence | None:
-    """The first line is measured before the first update:
-    policy and reference are one model there.
+    """Compare policy and reference at the first line, measured before the first update.
+
+    They are one model there.
     """
     first, expected = h.training.first("loss", 1), h.facts.at_reference
     if (
@@ -35,8 +36,9 @@ def _first(h: History, name: str) -> float:
 
 
 def _spikes(h: History) -> Evidence | None:
-    """Ten times the usual, and more than is ever applied:
-    a small gradient may double as it likes.
+    """Find a gradient of ten times the usual, and of more than is ever applied.
+
+    A small gradient may double without harm.
     """
     typical, now = h.typical("grad_norm"), h.training.last("grad_norm", 1)
     if not typical or not now or now[0] <= max(10 * typical, h.facts.clip or 0.0):
@@ -45,14 +47,15 @@ def _spikes(h: History) -> Evidence | None:
 
 
 def _runaway(h: History) -> Evidence | None:
-    """The mean loss is worse than doing nothing, long after the start; or answers are all but
-    forgotten.
+    """Find a mean loss that is worse than doing nothing, long after the start.
+
+    It also finds answers that are all but forgotten.
     """
     loss, drift = h.recent("loss"), h.recent("diag/drift")
     start = h.facts.at_reference if h.facts.at_reference is not None else h.early("loss")
     if loss is None or not start or h.step < 2 * h.window:
         return None
-    # of a policy gradient: its level means nothing
+    # the loss of a policy gradient: its level means nothing
     surrogate = h.facts.sampled and h.facts.at_reference is None
     worse = loss > 1.5 * start if start > 0 and not surrogate else False
     forgotten = drift is not None and drift > 3.0
@@ -64,8 +67,9 @@ def _runaway(h: History) -> Evidence | None:
 
 
 def _beta_too_low(h: History) -> Evidence | None:
-    """Answers have moved, and β makes so little of it that the margin seems flat: the loss asks for
-    more without end.
+    """Find answers that have moved while β makes the margin seem flat.
+
+    The loss then asks for more without end.
     """
     beta, drift, margin = (
         h.facts.options.get("beta"),
@@ -93,8 +97,9 @@ def _noise_floor(h: History) -> Evidence | None:
 
 
 def _z0_clamped(h: History) -> Evidence | None:
-    """kl is KTO's z0. It is 0 at the start by definition; later it is 0 only where the estimate is
-    negative.
+    """Find a KL of KTO (its z0) that is 0.
+
+    It is 0 at the start by definition; later it is 0 only where the estimate is negative.
     """
     recent = h.training.last("kl", max(10, h.window))
     if len(recent) < max(10, h.window) or not h.past(0.2):
@@ -115,7 +120,7 @@ def _odds_saturated(h: History) -> Evidence | None:
 
 
 def _margin_unreachable(h: History) -> Evidence | None:
-    """At the pace of the run so far, the margin is not half of γ at its end."""
+    """Find a margin that will not be half of γ at the end, at the pace of the run so far."""
     gamma, margin, gained = _gamma(h), h.recent("rewards/margins"), h.gained("rewards/margins")
     if not gamma or margin is None or gained is None or not h.past(0.5):
         return None
@@ -125,7 +130,7 @@ def _margin_unreachable(h: History) -> Evidence | None:
 
 
 def _gamma(h: History) -> float | None:
-    """The margin that SimPO asks for; no other objective has one."""
+    """Return the margin that SimPO asks for; no other objective has one."""
     if "gamma_beta_ratio" not in h.facts.options:
         return None
     gamma, ratio, beta = map(h.facts.number, ("gamma", "gamma_beta_ratio", "beta"))

@@ -1,7 +1,7 @@
-"""What a rule may look at: a run's figures so far, and a few facts that do not change.
+"""The history that a rule looks at: a run's figures so far, and a few facts that do not change.
 
-Built from the lines of metrics.jsonl and timings.jsonl alone, which a resume rewinds: a resumed run
-has the history, and so the flags, of an uninterrupted one.
+It is built from the lines of metrics.jsonl and timings.jsonl alone, which a resume rewinds: a
+resumed run has the history, and so the flags, of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from statistics import fmean, median
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of a run before its first update."""
+    """The facts of a run that are known before its first update."""
 
     objective: str
     options: Mapping[str, object]
@@ -32,14 +32,15 @@ class Facts:
     sampled: bool = False
 
     def number(self, option: str) -> float | None:
-        """An option of the objective that is a number; None where it has no such."""
+        """Return an option of the objective that is a number; None where it has no such option."""
         value = self.options.get(option)
         return value if isinstance(value, (int, float)) else None
 
 
 class Table:
-    """Figures by step, a column each; NaN where a line lacks one. Eight bytes a figure, so that
-    long runs fit.
+    """Figures by step, one column each; NaN where a line lacks one.
+
+    A figure takes eight bytes, so that long runs fit.
     """
 
     def __init__(self) -> None:
@@ -63,7 +64,7 @@ class Table:
         return name in self.columns
 
     def span(self, name: str, start: int | None, stop: int | None) -> list[float]:
-        """Values of some lines, those that are missing left out."""
+        """Return the values of some lines, without those that are missing."""
         return [v for v in self.columns.get(name, array("d"))[start:stop] if not math.isnan(v)]
 
     def last(self, name: str, count: int) -> list[float]:
@@ -73,7 +74,7 @@ class Table:
         return self.span(name, None, count)
 
     def points(self, name: str) -> list[tuple[int, float]]:
-        """(step, value) of every line that has it."""
+        """Return (step, value) of every line that has the figure."""
         if name not in self.columns:
             return []
         column = self.columns[name]
@@ -91,7 +92,7 @@ class History:
     timings: Table = field(default_factory=Table)
 
     def add(self, line: Mapping[str, float]) -> None:
-        """A line of metrics.jsonl or timings.jsonl."""
+        """Add a line of metrics.jsonl or timings.jsonl."""
         self.table_of(line).add(line)
 
     def table_of(self, line: Mapping[str, float]) -> Table:
@@ -107,20 +108,18 @@ class History:
 
     @property
     def window(self) -> int:
-        """Training lines that "recently" means: a tenth of the run, 5 to 25,
-        and at least 64 rows.
+        """Return how many training lines "recently" means: a tenth of the run, 5 to 25, and at
+        least 64 rows.
         """
         rows = math.ceil(64 / self.facts.batch_size)
         return max(rows, min(25, max(5, self.facts.steps // 10)))
 
     def past(self, share: float) -> bool:
-        """Whether so large a share of the run is done, and at least two windows."""
+        """Tell whether this share of the run is done, and at least two windows."""
         return self.step >= share * self.facts.steps and self.step >= 2 * self.window
 
     def tested(self, name: str, share: float) -> float | None:
-        """The newest held-out value, if it is of weights that have made so large a share of the
-        run.
-        """
+        """Return the newest held-out value, if its weights have made this share of the run."""
         points = self.held_out.points(name)
         return (
             points[-1][1]
@@ -129,17 +128,17 @@ class History:
         )
 
     def recent(self, name: str) -> float | None:
-        """Mean over the last window of training; None before there is a whole one."""
+        """Return the mean over the last window of training; None before there is a whole one."""
         values = self.training.last(name, self.window)
         return fmean(values) if len(values) == self.window else None
 
     def early(self, name: str) -> float | None:
-        """Mean over the first window of training."""
+        """Return the mean over the first window of training."""
         values = self.training.first(name, self.window)
         return fmean(values) if len(values) == self.window else None
 
     def gained(self, name: str) -> float | None:
-        """How much the recent mean is above the early one; None before they are apart."""
+        """Return the recent mean minus the early one; None before the windows are apart."""
         now, then = self.recent(name), self.early(name)
         return (
             now - then
@@ -148,6 +147,6 @@ class History:
         )
 
     def typical(self, name: str) -> float | None:
-        """Median of the ten lines before the newest, for spikes."""
+        """Return the median of the ten lines before the newest, for spikes."""
         values = self.training.last(name, 11)[:-1]
         return median(values) if len(values) == 10 else None

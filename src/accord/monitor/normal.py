@@ -1,5 +1,5 @@
-"""What looks alarming and is not: said once, so that nobody has to ask. And what concerns the
-machine, not the model.
+"""Notes on what looks alarming and is not, given once; and on what concerns the machine, not the
+model.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ SEEN = 0.005  # a reward nearer to 0 shows as 0.00: nobody is alarmed
 
 
 def _chosen_reward_negative(h: History) -> Evidence | None:
-    """Below 0 by a little, with a margin that grows: what most healthy runs look like."""
+    """Find a chosen reward a little below 0 with a margin that grows: most healthy runs look like
+    this.
+    """
     reward, gained = h.recent("rewards/chosen"), h.gained("rewards/margins")
     token = h.recent("diag/log_ratio_token/chosen")
     if (
@@ -44,7 +46,7 @@ def _negative_loss(h: History) -> Evidence | None:
 
 
 def _slower(h: History) -> Evidence | None:
-    """The last 20 updates ran at a third of the pace of updates 3 to 22."""
+    """Find that the last 20 updates ran at a third of the pace of updates 3 to 22."""
     speeds = h.timings.first("tokens_per_second", 22)[2:]
     now = h.timings.last("tokens_per_second", 20)
     if len(speeds) < 20 or len(h.timings) < 60 or median(now) > median(speeds) / 3:
@@ -53,8 +55,8 @@ def _slower(h: History) -> Evidence | None:
 
 
 def _memory(h: History) -> Evidence | None:
-    """Resident memory rose in each quarter of the run since its first, by half and a gigabyte in
-    all.
+    """Find resident memory that rose in each quarter of the run since its first, by half and a
+    gigabyte in all.
     """
     if len(h.timings) < 100:
         return None

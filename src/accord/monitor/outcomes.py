@@ -1,6 +1,4 @@
-"""Flags about what training does: to the margins, to the held-out rows,
-to the answers themselves.
-"""
+"""Flags on the outcomes of training: the margins, the held-out rows, the answers themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ NEARLY_ALL = 0.9
 
 
 def _chosen_falling(h: History) -> Evidence | None:
-    """Chosen answers lose probability on most rows while the margin grows all the same."""
+    """Find chosen answers that lose probability on most rows while the margin still grows."""
     names = ("log_ratio_token/chosen", "log_ratio_token/rejected", "chosen_down")
     chosen, rejected, share = (h.recent(f"diag/{name}") for name in names)
     # no reference while training: held-out rows against their own log-probs of step 0
@@ -34,7 +32,9 @@ def _chosen_falling(h: History) -> Evidence | None:
 
 
 def _accuracy_stuck(h: History) -> Evidence | None:
-    """Half the run is done, and the accuracy of the last half of the rows is what a coin gives."""
+    """Find that half the run is done, and the accuracy of the last half of the rows is that of a
+    coin.
+    """
     if not h.past(0.5) or h.step < 10 or h.facts.sampled:
         return None
     values = h.training.last("rewards/accuracies", max(h.window, h.step // 2))
@@ -51,8 +51,10 @@ def _accuracy_stuck(h: History) -> Evidence | None:
 
 
 def _margin_flat(h: History) -> Evidence | None:
-    """Held-out margins where there are any, since a batch's is mostly noise; else the last half
-    against the first window.
+    """Find a margin that does not grow.
+
+    Held-out margins count where there are any, since a batch's is mostly noise; else the last half
+    is compared with the first window.
     """
     if h.facts.sampled:
         return None
@@ -74,7 +76,7 @@ def _margin_flat(h: History) -> Evidence | None:
 
 
 def _memorised(h: History) -> Evidence | None:
-    """Every training row is ranked right and costs nothing."""
+    """Find that every training row is ranked right and costs nothing."""
     loss, accuracy, start = h.recent("loss"), h.recent("rewards/accuracies"), h.facts.at_reference
     if (
         loss is None
@@ -93,7 +95,7 @@ def _memorised(h: History) -> Evidence | None:
 
 
 def _held_out_turned(h: History) -> Evidence | None:
-    """Held-out loss is above its best at two evaluations in a row, while the training loss went
+    """Find a held-out loss above its best at two evaluations in a row, while the training loss went
     down.
     """
     points, recent, early = h.held_out.points("eval_loss"), h.recent("loss"), h.early("loss")
@@ -107,8 +109,8 @@ def _held_out_turned(h: History) -> Evidence | None:
 
 
 def _nothing_generalises(h: History) -> Evidence | None:
-    """Training rows are learned, held-out rows are not: the interval of their accuracy holds one
-    half.
+    """Find training rows that are learned while held-out rows are not: the interval of their
+    accuracy holds one half.
     """
     low, high = (h.tested(f"diag/eval_accuracy_{end}", 0.4) for end in ("low", "high"))
     accuracy, held = h.recent("rewards/accuracies"), h.tested("eval_rewards/accuracies", 0.4)
@@ -124,7 +126,7 @@ def _nothing_generalises(h: History) -> Evidence | None:
 
 
 def _length_only(h: History) -> Evidence | None:
-    """What the policy came to prefer is the longer (or the shorter) answer."""
+    """Find a policy that came to prefer the longer (or the shorter) answers."""
     correlation, accuracy = (
         h.tested(name, 0.2) for name in ("diag/eval_length_correlation", "eval_rewards/accuracies")
     )
@@ -148,7 +150,7 @@ def _saturated(h: History) -> Evidence | None:
 
 
 def _samples(h: History, name: str) -> tuple[float, float] | None:
-    """(before, now) of one figure of the samples."""
+    """Return (before, now) of one figure of the samples."""
     values = h.samples.span(f"diag/samples_{name}", None, None)
     return (values[0], values[-1]) if len(values) >= 2 else None
 

@@ -1,4 +1,4 @@
-"""Flags of runs that learn from their own answers: rewards that are missing, alike or played to,
+"""Flags of runs that learn from their own answers: missing rewards, equal rewards, reward hacking,
 and a policy that drifts off.
 """
 
@@ -20,7 +20,7 @@ def _missing(h: History) -> Evidence | None:
 
 
 def _alike(h: History) -> Evidence | None:
-    """Most prompts' answers all have one reward: nothing to compare."""
+    """Find that most prompts' answers all have one reward: there is nothing to compare."""
     share = h.recent("rollouts/flat_groups")
     if share is None:
         paired = h.recent("rollouts/paired_prompts")
@@ -38,7 +38,9 @@ def _kl_far(h: History) -> Evidence | None:
 
 
 def _played_to(h: History) -> Evidence | None:
-    """The reward rises beyond its interval while what it stands for falls beyond its own."""
+    """Find a reward that rises beyond its interval while the gold judgement falls beyond its
+    own.
+    """
     points = {name: h.held_out.points(name) for name in ("eval_reward", "eval_gold", "eval_kl")}
     low, high = (
         h.held_out.points("diag/eval_reward_low"),
@@ -65,7 +67,7 @@ def _played_to(h: History) -> Evidence | None:
 
 
 def _entropy_gone(h: History) -> Evidence | None:
-    """Answers have become nearly certain, so that K of them are K times the same."""
+    """Find answers that have become nearly certain, so that K of them are K times the same."""
     now, early = h.recent("entropy"), h.early("entropy")
     if "rollouts/kl" not in h.training or now is None or early is None or now > 0.1 * early:
         return None
@@ -73,7 +75,7 @@ def _entropy_gone(h: History) -> Evidence | None:
 
 
 def _clipped(h: History) -> Evidence | None:
-    """Most tokens are outside the clip: passes over old answers that teach little."""
+    """Find that most tokens are outside the clip: passes over old answers that teach little."""
     values = h.training.last("policy/clip_ratio", h.window)
     share = fmean(values) if values else 0.0
     return {"share": share} if share > 0.4 else None
@@ -85,7 +87,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         _missing,
         "{share:.0%} of the recent answers have no reward",
         "they are left out, so the policy learns from those alone that the reward could judge",
-        "the reasons stand in rollouts/*.json (failure): mend the reward, raise its timeout, or"
+        "the reasons are in rollouts/*.json (failure): mend the reward, raise its timeout, or"
         " shorten the answers",
         "Rewards of NaN or 0 for what failed are what other trainers go on with in silence",
     ),
@@ -114,7 +116,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         _played_to,
         "held-out reward rose from {before:.3f} to {reward:.3f}, the gold judgement fell to"
         " {gold:.3f} from {best:.3f} at step {best_step}",
-        "the policy has learned what the reward can be had for, not what it stands for ({kl:.1f}"
+        "the policy has learned to game the reward, not to do what it stands for ({kl:.1f}"
         " nats from the reference)",
         "take the checkpoint of step {best_step}, raise the KL weight, or a better reward",
         "Gao et al. 2022, arXiv:2210.10760; Rafailov et al. 2024, arXiv:2406.02900",

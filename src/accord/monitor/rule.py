@@ -13,7 +13,9 @@ Evidence = dict[str, object]
 
 @dataclass(frozen=True)
 class Rule:
-    """What to notice, and what to say about it. All three texts are filled in with the evidence."""
+    """A rule: what to notice, and what to say about it. All three texts are filled in with the
+    evidence.
+    """
 
     name: str
     # the numbers that show it; None while there is nothing to say
@@ -24,11 +26,11 @@ class Rule:
     source: str
     # "note": looks alarming and is normal, or concerns the machine: never stops a run
     verdict: str = "warning"
-    unless: tuple[str, ...] = ()  # causes: once one of them was said, this is a symptom and is not
-    adapt: str | None = None  # what --on-flag adapt does: "best", "slower", or nothing
+    unless: tuple[str, ...] = ()  # causes: once one was reported, this symptom is not
+    adapt: str | None = None  # action of --on-flag adapt: "best", "slower", or nothing
 
     def finding(self, history: History) -> Finding | None:
-        """What this rule says of the run now."""
+        """Return the finding of this rule on the run now."""
         evidence = self.when(history)
         if evidence is None:
             return None
@@ -39,4 +41,4 @@ class Rule:
         return Finding(PREFIX + self.name, self.verdict, says, evidence, remedy, means, self.source)
 
 
-PREFIX = "flag."  # of a flag's name among all checks
+PREFIX = "flag."  # prefix of a flag's name among all checks

@@ -1,4 +1,4 @@
-"""All rules over one history: each cause is said once."""
+"""All rules over one history: each cause is reported once."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RULES: tuple[Rule, ...] = (*CAUSES, *OUTCOMES, *ROLLOUTS, *NORMAL)
 
 
 def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -> list[Finding]:
-    """What is to be said now.
+    """Return the findings to report now.
 
     Args:
-      said: names of the checks that were said before, among others those of rules
+      said: names of the checks that were reported before, among others those of rules
         ("flag.memorised").
       rules: in their order; a cause that is found now silences its symptoms at once.
     """
@@ -34,5 +34,5 @@ def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -
 
 
 def rule_of(check: str) -> Rule | None:
-    """The rule that said a check, if one did."""
+    """Return the rule that raised a check, if one did."""
     return next((rule for rule in RULES if PREFIX + rule.name == check), None)

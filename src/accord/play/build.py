@@ -1,10 +1,10 @@
-"""The playground as one file: the page's ES modules and style put into its HTML, with a policy that
+"""The playground as one file: the page's ES modules and style inside its HTML, with a policy that
 allows nothing else.
 
 The modules under `page/` are read by a browser or by node as they are. Inlining needs little: each
-module becomes a function that returns what it exports, in the order of their imports. The forms of
-`import` and `export` that the page uses are the ones that this file knows; any other is an error
-here, not a broken page.
+module becomes a function that returns what it exports, in the order of their imports. This file
+knows the forms of `import` and `export` that the page uses; any other is an error here, not a
+broken page.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ EXPORT = re.compile(r"^export (?=(?:async )?(?:function|const|class) (\w+))", re
 
 
 def write_page(output: str | None, cache: Path) -> Path:
-    """Write the page; returns its absolute path.
+    """Write the page; return its absolute path.
 
     Args:
       output: the file to write; in the cache if None.
@@ -51,7 +51,7 @@ def write_page(output: str | None, cache: Path) -> Path:
 
 
 def page() -> str:
-    """The whole page as one HTML document that loads nothing."""
+    """Return the whole page as one HTML document that loads nothing."""
     style, script = (PAGE / "style.css").read_text(encoding="utf-8"), bundle(ENTRY)
     policy = (
         f"default-src 'none'; script-src '{_hash(script)}'; style-src '{_hash(style)}'; img-src"
@@ -63,7 +63,9 @@ def page() -> str:
 
 
 def bundle(entry: str) -> str:
-    """One script of a module and all that it imports, each before whoever needs it."""
+    """Return one script of a module and all that it imports, each before the module that needs
+    it.
+    """
     done: dict[str, str] = {}
     _collect(entry, done, ())
     text = "'use strict';\nconst modules = {};\n" + "".join(done.values())
@@ -98,5 +100,5 @@ def _as_function(name: str, source: str, needs: dict[str, str]) -> str:
 
 
 def _hash(text: str) -> str:
-    """The content-security-policy's name for an inline script or style."""
+    """Return the content-security-policy's name for an inline script or style."""
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"

@@ -1,11 +1,11 @@
-"""Checkpoints that are whole or not there: staged, hashed, flushed, renamed; verified before they
-are believed.
+"""Checkpoints that are whole or not there: staged, hashed, flushed, renamed, and verified before
+use.
 
     checkpoints/step-000120/{tensors.safetensors, state.json, MANIFEST.json}
     checkpoints/LATEST, checkpoints/BEST
 
 MANIFEST.json names every file with its size and sha256, has a seal of its own, and is written last.
-A checkpoint whose manifest does not fit is reported and passed over for the next older one.
+A checkpoint whose manifest does not fit is reported and skipped for the next older one.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Checkpoint:
 
     @cached_property
     def tensors(self) -> dict[str, Tensor]:
-        """Read when they are first asked for."""
+        """Read the tensors when they are first asked for."""
         return load_file(self.path / TENSORS)
 
 
@@ -95,7 +95,7 @@ def mark_best(folder: Path, checkpoint: Path) -> None:
 def prune(folder: Path, keep: int) -> None:
     """Delete all but the newest `keep` checkpoints and the best one.
 
-    Those after LATEST do not count: they were found damaged, and the run went on from an older one.
+    Those after LATEST do not count: they were damaged, and the run continued from an older one.
     """
     latest = pointed_checkpoint(folder, "LATEST")
     reached = [path for path in _all(folder) if latest is None or _step(path) <= _step(latest)]
@@ -105,8 +105,9 @@ def prune(folder: Path, keep: int) -> None:
 
 
 def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> None:
-    """Leave the folder as it was when `newest` had just been written: a kill may have come before
-    the last of it.
+    """Restore the folder as it was when `newest` had just been written.
+
+    A kill may have come before the last of it was written.
     """
     write_text(folder / "LATEST", newest.name + "\n")
     if best_step is not None and (best := folder / name_of(best_step)).is_dir():
@@ -115,8 +116,10 @@ def stand_at(folder: Path, newest: Path, best_step: int | None, keep: int) -> No
 
 
 def verified_checkpoints(folder: Path, problems: list[str]) -> Iterator[Checkpoint]:
-    """The checkpoints that verify, newest first, each looked at when asked for; `problems` collects
-    what is wrong with those that were passed over.
+    """Yield the checkpoints that verify, newest first.
+
+    Each is verified when it is asked for; `problems` collects what is wrong with those that were
+    skipped.
     """
     for path in _all(folder):
         problem = verify(path)
@@ -128,7 +131,7 @@ def verified_checkpoints(folder: Path, problems: list[str]) -> Iterator[Checkpoi
 
 
 def load(folder: Path, which: str = "latest") -> Checkpoint:
-    """The newest checkpoint that verifies, or the best one.
+    """Load the newest checkpoint that verifies, or the best one.
 
     Raises:
       CheckpointError: none verifies; the message says what is wrong with each.
@@ -142,13 +145,13 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
 
 
 def unusable_error(folder: Path, problems: list[str]) -> CheckpointError:
-    """The error of a folder without one checkpoint to go on from."""
+    """Make the error of a folder without one checkpoint to continue from."""
     found = "\n".join(problems) if problems else "there is none"
     return CheckpointError(f"{folder}: no usable checkpoint.\n{found}")
 
 
 def verify(path: Path) -> str | None:
-    """What is wrong with a checkpoint, or None."""
+    """Describe what is wrong with a checkpoint; None if it is whole."""
     try:
         text = (path / MANIFEST).read_text(encoding="utf-8")
         manifest = json.loads(text)
@@ -174,13 +177,13 @@ def verify(path: Path) -> str | None:
 
 
 def _sealed(step: int, files: dict) -> str:
-    """The manifest's text. Its seal tells a damaged manifest from a damaged file."""
+    """Return the manifest's text. Its seal tells a damaged manifest from a damaged file."""
     content = {"step": step, "files": files}
     return as_json({**content, "seal": hashlib.sha256(as_json(content).encode()).hexdigest()})
 
 
 def pointed_checkpoint(folder: Path, name: str) -> Path | None:
-    """The checkpoint that LATEST or BEST names, if it is there."""
+    """Return the checkpoint that LATEST or BEST names, if it is there."""
     try:
         path = folder / (folder / name).read_text(encoding="utf-8").strip()
         return path if path in _all(folder) else None
@@ -189,8 +192,8 @@ def pointed_checkpoint(folder: Path, name: str) -> Path | None:
 
 
 def _all(folder: Path) -> list[Path]:
-    """Checkpoints, newest first. LATEST is for people:
-    what is on disk and verifies is what counts.
+    """List the checkpoints, newest first. LATEST is for people: only what is on disk and verifies
+    counts.
     """
     found = [
         p for p in folder.glob("step-*") if re.fullmatch(r"step-\d{6,}", p.name) and p.is_dir()

@@ -1,5 +1,4 @@
-"""What a person sees while a run prepares and trains: a live bar on a terminal, plain lines
-elsewhere.
+"""The display of a run that prepares and trains: a live bar on a terminal, plain lines elsewhere.
 
 Everything goes to standard error when machines read standard output (--json).
 """
@@ -39,24 +38,24 @@ MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 
 
 class Display:
-    """Plain lines. Also the interface that `LiveDisplay` fills in."""
+    """The display in plain lines. It is also the interface that `LiveDisplay` fills in."""
 
     def __init__(self, stream: TextIO | None = None):
         self.stream = stream or sys.stderr
         self._last = 0.0
 
     def line(self, text: str) -> None:
-        """One line that stays."""
+        """Print one line that stays."""
         print(text, file=self.stream, flush=True)
 
     def phase(self, name: str, text: str) -> None:
-        """A phase begins."""
+        """Begin a phase."""
         faults.note_phase(text)
         self._last = time.monotonic()
         self.line(f"· {text}")
 
     def progress(self, name: str, done: int, total: int) -> None:
-        """How far the current phase is; a line now and then."""
+        """Show how far the current phase is; print a line now and then."""
         now = time.monotonic()
         if now - self._last >= EVERY and total:
             self._last = now
@@ -65,23 +64,23 @@ class Display:
     def step(
         self, step: int, total: int, metrics: Mapping[str, float], speed: float, eta: float
     ) -> None:
-        """An update was made; of long runs, every hundredth is a line."""
+        """Show that an update was made; of long runs, every hundredth is a line."""
         if step in (1, total) or step % max(1, total // 100) == 0:
             self.line(
                 f"step {step:>5}/{total}  {figures(metrics)}  {speed:,.0f} tok/s  {clock(eta)} left"
             )
 
     def doing(self, text: str) -> None:
-        """Something between two updates begins that may take a while. Plain lines say what came of
-        it instead.
+        """Show that something between two updates begins that may take a while. Plain lines show
+        its outcome instead.
         """
 
     def evaluated(self, step: int, text: str) -> None:
-        """An evaluation was made."""
+        """Show that an evaluation was made."""
         self.line(f"eval  {step:>5}       {text}")
 
     def flagged(self, step: int, finding: Finding) -> None:
-        """Something was noticed: what, what it means and what to do; these lines stay."""
+        """Show a finding: what was noticed, what it means and what to do; these lines stay."""
         means = f"\n    {finding.means}" if finding.means else ""
         remedy = f"\n    what to do: {finding.remedy}" if finding.remedy else ""
         self.line(
@@ -89,20 +88,18 @@ class Display:
         )
 
     def close(self) -> None:
-        """Nothing moves any more."""
+        """End the display; nothing moves any more."""
 
 
 class SilentDisplay(Display):
-    """For Python callers that want no output."""
+    """The display of Python callers that want no output."""
 
     def line(self, text: str) -> None:
         return None
 
 
 class CellDisplay(Display):
-    """Of one run among many, what a person following them wants: warnings, and now and then how far
-    it is.
-    """
+    """The display of one run among many: warnings, and now and then how far it is."""
 
     def __init__(self, outer: Display, name: str):
         super().__init__(outer.stream)
@@ -185,7 +182,7 @@ class LiveDisplay(Display):
         self._show("training", step, total, f"{speed:,.0f} tok/s  {clock(eta)} left")
 
     def doing(self, text: str) -> None:
-        # before the first update there is no bar to say it in
+        # before the first update there is no bar to show it in
         if self.task is None or self.name != "training":
             self._clear()
             self.line(f"· {text}")
@@ -198,7 +195,7 @@ class LiveDisplay(Display):
             self.sparks.flags.append(f"{finding.check.removeprefix('flag.')} (step {step})")
 
     def _picture(self):
-        """The bar; while training, the figures above it and the red flags so far."""
+        """Draw the bar; while training, the figures above it and the red flags so far."""
         from rich.console import Group
         from rich.table import Table
         from rich.text import Text
@@ -233,28 +230,28 @@ class LiveDisplay(Display):
 
 
 def make_display(json: bool = False) -> Display:
-    """Live on a terminal, plain lines elsewhere; on standard error always, so that standard output
-    stays clean.
+    """Make the display: live on a terminal, plain lines elsewhere; on standard error always, so
+    that standard output stays clean.
     """
     return LiveDisplay() if sys.stderr.isatty() and not json else Display(sys.stderr)
 
 
 def figures(metrics: Mapping[str, float]) -> str:
-    """The few metrics that a person watches, on one line."""
+    """Format the few metrics that a person watches, on one line."""
     return "  ".join(
         f"{SHORT.get(name, name)} {number(metrics[name])}" for name in SHOWN if name in metrics
     )
 
 
 def number(value: float) -> str:
-    """Four significant places or so, in a steady width."""
+    """Format a number with four significant places or so, in a steady width."""
     if value != value:
         return "nan"
     return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
 def clock(seconds: float) -> str:
-    """1:23:45 or 2:34."""
+    """Format seconds as 1:23:45 or 2:34."""
     whole = int(seconds)
     hours, rest = divmod(whole, 3600)
     return f"{hours}:{rest // 60:02}:{rest % 60:02}" if hours else f"{rest // 60}:{rest % 60:02}"

@@ -1,5 +1,5 @@
-"""`accord export`: a finished or stopped run's model, from its checkpoint,
-in a folder of its own.
+"""The work of `accord export`: write a finished or stopped run's model, from its checkpoint, into a
+folder of its own.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from accord.types import Refused, UsageError
 
 
 def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
-    """
+    """Check that the base model is the one that the run was trained on.
+
     Args:
       now: fingerprint of the base model as it is, in the dtype of the run.
 
@@ -37,7 +38,7 @@ def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
 def export_run(
     run: str, output: str | None, *, merge: bool, which: str, dtype: str | None
 ) -> tuple[Path, str]:
-    """Write the model of the newest or best checkpoint; returns the folder and what reading it back
+    """Write the model of the newest or best checkpoint; return the folder and what reading it back
     showed.
 
     Raises:
@@ -80,7 +81,7 @@ def export_run(
 def load_checkpointed(
     folder: RunFolder, which: str, dtype: str | None = None, device: str | None = None
 ) -> tuple[LanguageModel, Masters, Checkpoint]:
-    """A run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the
+    """Load a run's model as its "latest" or "best" checkpoint left it, its float32 masters, and the
     checkpoint; see `model_at`.
 
     Raises:
@@ -93,8 +94,8 @@ def load_checkpointed(
 def model_at(
     folder: RunFolder, saved: Checkpoint, dtype: str | None = None, device: str | None = None
 ) -> tuple[LanguageModel, Masters]:
-    """The run's model with the weights of a checkpoint, and their float32 masters; its reference is
-    the one it began with.
+    """Load the run's model with the weights of a checkpoint, and their float32 masters; its
+    reference is the one it began with.
 
     Args:
       dtype, device: instead of the run's own.

@@ -1,8 +1,8 @@
-"""Files and folders that are whole or not there: staged, flushed, renamed; and words for a write
-that failed.
+"""Files and folders that are whole or not there: staged, flushed, renamed; and words for a failed
+write.
 
-What is being written has a name that begins with .staging-, what is being replaced one that begins
-with .former-. A process that is killed leaves them behind; `recover` puts a folder in order again.
+A name that begins with .staging- is being written, one that begins with .former- is being replaced.
+A process that is killed leaves them behind; `recover` puts a folder in order again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from accord.types import CheckpointError
 
 STAGING, FORMER = ".staging-", ".former-"
-HALF = ".tmp??????"  # what safetensors calls a file while it writes it
+HALF = ".tmp??????"  # the name of a file while safetensors writes it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -30,14 +30,14 @@ def sha256(file: Path) -> str:
 
 
 def as_json(value) -> str:
-    """The one form in which records are written, so that a reader can tell whether a byte has
-    changed.
+    """Return the one form in which records are written, so that a reader can tell whether a byte
+    has changed.
     """
     return json.dumps(value, indent=1, allow_nan=True) + "\n"
 
 
 def digest(path: str) -> str | None:
-    """sha256 of a file's bytes; None where it cannot be read."""
+    """Return the sha256 of a file's bytes; None where it cannot be read."""
     try:
         return sha256(Path(path).expanduser())
     except OSError:
@@ -45,12 +45,12 @@ def digest(path: str) -> str | None:
 
 
 def write_json(file: Path, value) -> None:
-    """See `write_text`."""
+    """Write a value as JSON in one step; see `write_text`."""
     write_text(file, as_json(value))
 
 
 def read_json(file: Path, absent):
-    """What `write_json` wrote there; `absent` where there is no file.
+    """Read a value that `write_json` wrote; return `absent` where there is no file.
 
     Raises:
       CheckpointError: what is there is damaged, or is not of `absent`'s type.
@@ -83,8 +83,9 @@ def write_text(file: Path, text: str) -> None:
 
 
 def flush(path: Path) -> None:
-    """fsync a file or folder: after a rename, a power cut must not leave an empty file under the
-    new name.
+    """Flush a file or folder to the disk (fsync).
+
+    After a rename, a power cut must not leave an empty file under the new name.
     """
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -97,7 +98,7 @@ def flush(path: Path) -> None:
 
 
 def staged(target: Path) -> Path:
-    """A new empty folder to fill; `put_in_place` gives it the name of `target`."""
+    """Make a new empty folder to fill; `put_in_place` gives it the name of `target`."""
     staging = target.with_name(STAGING + target.name)
     shutil.rmtree(staging, ignore_errors=True)
     staging.mkdir(parents=True)
@@ -105,8 +106,8 @@ def staged(target: Path) -> Path:
 
 
 def put_in_place(staging: Path, target: Path) -> None:
-    """Flush a filled folder and give it its name; one that had the name is deleted after that, not
-    before.
+    """Flush a filled folder and give it its name; a former one of that name is deleted after that,
+    not before.
     """
     for file in staging.iterdir():
         flush(file)
@@ -137,8 +138,8 @@ def remove(path: Path) -> None:
 
 
 def recover(folder: Path) -> None:
-    """Put a folder in order after a kill: what was being replaced is put back, what was being
-    written is deleted.
+    """Put a folder in order after a kill: restore what was being replaced, delete what was being
+    written.
 
     Raises:
       CheckpointError: it cannot be written.
@@ -158,7 +159,7 @@ def recover(folder: Path) -> None:
 
 @contextmanager
 def writing(folder: Path):
-    """Inside, a write that fails is said in words.
+    """Turn a failed write inside into an error with words.
 
     Raises:
       CheckpointError: no room, or the folder cannot be written.
@@ -170,7 +171,7 @@ def writing(folder: Path):
 
 
 def unwritable_error(folder: Path, error: Exception) -> CheckpointError:
-    """The error of a write that failed, in words."""
+    """Make the error of a write that failed, in words."""
     full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
     cause = (
         "the disk is full"
@@ -185,14 +186,14 @@ def unwritable_error(folder: Path, error: Exception) -> CheckpointError:
 
 
 def free_bytes(folder: Path) -> int:
-    """Room on the disk that a folder is on, or will be on."""
+    """Return the free room on the disk that a folder is on, or will be on."""
     while not folder.exists():
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def require_room(folder: Path, needed: int) -> None:
-    """Refuse before training what would fill the disk at the first checkpoint.
+    """Refuse, before training, a run that would fill the disk at the first checkpoint.
 
     Raises:
       CheckpointError: fewer free bytes than `needed`.

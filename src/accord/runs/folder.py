@@ -1,4 +1,4 @@
-"""A run's folder: what is written where, and what a resumed run takes back."""
+"""The folder of a run: what is written where, and what a resumed run takes back."""
 
 from __future__ import annotations
 
@@ -23,15 +23,16 @@ from accord.runs import held_out_rows
 from accord.runs.files import STAGING, flush, recover, write_json, write_text, writing
 from accord.types import CheckpointError, Finding, UsageError
 
-# why a run was refused before its first update; such a folder may be used again
+# the reason for a refusal before the first update; such a folder may be used again
 REFUSED = "refused.txt"
 REJECTED = "rejected.jsonl"  # written once; every other *.jsonl grows while the run goes on
 PACKAGES = ("accord", "torch", "transformers", "peft", "tokenizers", "safetensors", "numpy")
 
 
 class RunFolder:
-    """Paths and writers of one run. Lines of appended files are counted, so that a resume can cut
-    them back.
+    """The paths and writers of one run.
+
+    Lines of appended files are counted, so that a resume can cut them back.
     """
 
     def __init__(self, path: Path):
@@ -42,7 +43,7 @@ class RunFolder:
 
     @classmethod
     def create(cls, config: Config) -> RunFolder:
-        """A new folder.
+        """Make a new folder.
 
         Raises:
           UsageError: it exists already. CheckpointError: it cannot be made.
@@ -63,7 +64,7 @@ class RunFolder:
 
     @classmethod
     def open(cls, path: str) -> RunFolder:
-        """An existing run.
+        """Open an existing run.
 
         Raises:
           UsageError: no run there.
@@ -78,8 +79,9 @@ class RunFolder:
 
     @contextmanager
     def alone(self):
-        """Inside, no other process may train here: two would mix their records. The system lets go
-        of it with the process.
+        """Lock the folder, so that no other process may train here: two would mix their records.
+
+        The system releases the lock when the process ends.
 
         Raises:
           CheckpointError: another process does.
@@ -112,7 +114,7 @@ class RunFolder:
             recover(folder)
 
     def config(self) -> Config:
-        """The run's resolved config, its output pointed to where the run lies now."""
+        """Read the run's resolved config; its output points to where the run lies now."""
         raw = rename_keys(load_recipe(str(self.path / "config.yaml")))
         return make_config({**raw, "output": str(self.path)})
 
@@ -120,7 +122,7 @@ class RunFolder:
         return (self.path / "config.yaml").read_text(encoding="utf-8")
 
     def begin(self, config: Config, command: Sequence[str], processes: int) -> None:
-        """The records of a run that begins, or begins again.
+        """Write the records of a run that begins, or begins again.
 
         Raises:
           CheckpointError: they cannot be written.
@@ -135,7 +137,7 @@ class RunFolder:
         write_text(self.path / "config.yaml", dump(config))
 
     def write_environment(self, command: Sequence[str], processes: int = 1) -> None:
-        """Versions, machine and command; no environment variables, which may hold secrets."""
+        """Write versions, machine and command; no environment variables, which may hold secrets."""
         write_json(
             self.path / "environment.json",
             {
@@ -153,7 +155,7 @@ class RunFolder:
         write_json(self.path / "data.json", record)
 
     def write_rejected(self, rejections: Sequence) -> None:
-        """Every row that was not used: file, line, reason."""
+        """Write every row that was not used: file, line, reason."""
         lines = [json.dumps(r.as_dict(), ensure_ascii=False) + "\n" for r in rejections]
         write_text(self.path / REJECTED, "".join(lines))
 
@@ -161,13 +163,14 @@ class RunFolder:
         write_json(self.path / "preflight.json", [vars_of(finding) for finding in findings])
 
     def refuse(self, reason: str) -> None:
-        """Leave the reason; what was found out about the rows stays beside it."""
+        """Write the reason for a refusal; what was found out about the rows stays beside it."""
         if self.path.is_dir():
             write_text(self.path / REFUSED, reason + "\n")
 
     def accept(self, findings: Sequence[Finding]) -> None:
-        """Preparations are over, with these findings: a reason to refuse that an earlier attempt
-        left no longer holds.
+        """Record that preparations are over, with these findings.
+
+        A reason to refuse that an earlier attempt left no longer holds.
         """
         with writing(self.path):
             (self.path / REFUSED).unlink(missing_ok=True)
@@ -176,22 +179,23 @@ class RunFolder:
     # ------------------------------------------------------------ appended
 
     def append(self, name: str, entry: dict) -> None:
-        """One JSON line, whole or not at all for a reader."""
+        """Append one JSON line; a reader sees all of it or nothing."""
         with writing(self.path), (self.path / name).open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
         self.lines[name] += 1
 
     def flush(self) -> None:
-        """Appended lines to the disk: a checkpoint must not outlive the records that it counts
-        on.
+        """Flush appended lines to the disk: a checkpoint must not outlive the records that it
+        counts on.
         """
         for name in self.lines:
             with writing(self.path):
                 flush(self.path / name)
 
     def rewind(self, lines: Mapping[str, int], step: int) -> list[str]:
-        """Cut appended files back to so many lines, and tables to `step`: a resumed run writes the
-        others again, the same.
+        """Cut appended files back to so many lines, and tables to `step`.
+
+        A resumed run writes the others again, the same.
 
         Returns:
           what is wrong with the lines that stay.
@@ -217,11 +221,11 @@ class RunFolder:
         return problems
 
     def metrics(self) -> list[dict]:
-        """The lines of metrics.jsonl that can be read."""
+        """Read the lines of metrics.jsonl that are intact."""
         return self.appended("metrics.jsonl")
 
     def appended(self, name: str) -> list[dict]:
-        """The lines of a file that can be read."""
+        """Read the lines of a file that are intact."""
         file = self.path / name
         return (
             [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
@@ -250,15 +254,17 @@ def versions() -> dict[str, str]:
 
 
 def _complete(file: Path) -> list[str]:
-    """Lines that were written whole; a kill can leave half of the last one."""
+    """Return the lines that were written whole; a kill can leave half of the last one."""
     text = file.read_text(encoding="utf-8", errors="replace")
     lines = text.split("\n")
     return [line for line in lines[:-1] if line] if text else []
 
 
 def _clear(path: Path) -> None:
-    """Delete what is in a refused run's folder; last the file by which another attempt can tell
-    that it may.
+    """Empty a refused run's folder.
+
+    The file that marks it as refused comes last, so that another attempt can tell that it may use
+    the folder.
     """
     with writing(path):
         for file in path.iterdir():
@@ -270,7 +276,7 @@ def _clear(path: Path) -> None:
 
 
 def _parsed(line: str) -> dict | None:
-    """The object that a line holds, if it holds one."""
+    """Parse the object that a line holds, if it holds one."""
     try:
         value = json.loads(line)
     except (ValueError, RecursionError):
@@ -279,7 +285,7 @@ def _parsed(line: str) -> dict | None:
 
 
 def _fresh(config: Config) -> Path:
-    """runs/<method>-<data>, or with the first number that is free."""
+    """Return runs/<method>-<data>, or the name with the first number that is free."""
     stem = (
         re.sub(r"[^A-Za-z0-9._-]+", "-", Path(config.data.train).name.split(".")[0]).strip("-")
         or "data"

@@ -1,5 +1,5 @@
-"""examples.parquet: a record of every held-out row at each evaluation, one file a step in one
-folder.
+"""The table examples.parquet: a record of every held-out row at each evaluation, one file per step
+in one folder.
 
     pandas.read_parquet("RUN/examples.parquet")          all evaluations as one table
 
@@ -33,7 +33,7 @@ def file_of(folder: Path, step: int) -> Path:
 
 
 def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Rows) -> None:
-    """The records of one evaluation.
+    """Write the records of one evaluation.
 
     Raises:
       CheckpointError: the folder cannot be written.
@@ -51,7 +51,7 @@ def write(folder: Path, step: int, records: Records, held_out: HeldOut, rows: Ro
 
 
 def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Table:
-    """The records of one evaluation with what slices are cut by."""
+    """Return the records of one evaluation with the columns that slices are cut by."""
     import pyarrow as pa
 
     return pa.table(
@@ -64,19 +64,19 @@ def table(step: int, records: Records, held_out: HeldOut, rows: Rows) -> pa.Tabl
 
 
 def rewind(folder: Path, step: int) -> None:
-    """Drop what was evaluated after `step`."""
+    """Drop the evaluations after `step`."""
     for file in (folder / NAME).glob("step-*.parquet"):
         if int(file.stem.removeprefix("step-")) > step:
             file.unlink()
 
 
 def sides(records: Records) -> dict[str, Tensor]:
-    """Log-probs of both sides, [B] each."""
+    """Return the log-probs of both sides, [B] each."""
     return {side: records[f"logps/{side}"] for side in SIDES}
 
 
 def start(folder: Path) -> dict[str, Tensor]:
-    """Those of step 0, read back: a resumed run has them from nowhere else."""
+    """Read the log-probs of step 0: a resumed run has them from nowhere else."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(file_of(folder, 0), columns=[f"logps/{side}" for side in SIDES])
@@ -84,7 +84,7 @@ def start(folder: Path) -> dict[str, Tensor]:
 
 
 def margins(folder: Path, step: int) -> Tensor:
-    """Reward margins of one evaluation, [B]."""
+    """Read the reward margins of one evaluation, [B]."""
     import pyarrow.parquet as parquet
 
     table = parquet.read_table(
@@ -94,7 +94,9 @@ def margins(folder: Path, step: int) -> Tensor:
 
 
 def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:
-    """What slices are cut by: where a row stands, its prompt, its source, turns and length."""
+    """Return the columns that slices are cut by: where a row stands, its prompt, its source, turns
+    and length.
+    """
     import pyarrow as pa
 
     examples = [rows.encoding.examples[tree.row] for tree in held_out.trees]

@@ -1,6 +1,4 @@
-"""What makes a run this run and no other: what a checkpoint, and every rank, must have in common
-with it.
-"""
+"""The identity of a run: what a checkpoint, and every rank, must have in common with it."""
 
 from __future__ import annotations
 
@@ -11,8 +9,8 @@ from accord.types import Refused
 
 
 def require_one_run(world: World, identity: dict) -> None:
-    """Every rank has come to the same data, weights and settings; another file on one machine would
-    go unnoticed.
+    """Check that every rank has come to the same data, weights and settings; another file on one
+    machine would go unnoticed.
 
     Raises:
       Refused: on every rank, naming the one that differs from the first, and in what.
@@ -42,7 +40,7 @@ IDENTITY = {
 
 
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
-    """What two identities do not have in common, a line each; `when` and `where` name the two."""
+    """List what differs between two identities, one per line; `when` and `where` name the two."""
     lines = [
         f"{name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
         for key, name in IDENTITY.items()
@@ -58,9 +56,11 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
 
 
 def trajectory(config: Config) -> dict[str, object]:
-    """The fields that the weights and the records of a run depend on, by path. Where files lie is
-    not among them: what is in them has fingerprints. Nor is how the work is shared, which changes
-    no more than roundings, nor what is computed twice to save memory, which changes nothing.
+    """Return the fields that the weights and the records of a run depend on, by path.
+
+    The places of files are not among them: their contents have fingerprints. Neither is how the
+    work is shared, which changes no more than roundings, nor what is computed twice to save memory,
+    which changes nothing.
     """
     fields = config.model_dump(
         mode="json",

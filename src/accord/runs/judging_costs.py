@@ -1,8 +1,9 @@
-"""judging.json: what judging the answers of a run has cost, over all its sessions, and what rewards
-said where they failed.
+"""The file judging.json: the cost of judging a run's answers, over all its sessions, and the errors
+of rewards that failed.
 
-No part of metrics: a judge is not asked again what is in its cache, so that a resumed run does not
-repeat these numbers. Nor are they rewound with the updates of a killed session: they were paid.
+It is no part of metrics: a judge is not asked again for an answer in its cache, so that a resumed
+run does not repeat these numbers. They are not rewound with the updates of a killed session
+either: they were paid.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ class JudgingCosts:
     """The account of one session on top of those before."""
 
     folder: Path | None  # the run's; None writes nothing
-    rewards: Mapping[str, Weighted]  # which role it plays -> rewards
+    rewards: Mapping[str, Weighted]  # role -> its rewards
     before: dict = field(init=False)
     _written: dict = field(default_factory=dict)
 
@@ -30,7 +31,7 @@ class JudgingCosts:
         self.before = read_json(self.folder / NAME, {}) if self.folder is not None else {}
 
     def write(self) -> None:
-        """Bring the file up to date, where there is anything to tell.
+        """Bring the file up to date, where there is anything to record.
 
         Raises:
           CheckpointError: it cannot be written.
@@ -42,7 +43,7 @@ class JudgingCosts:
 
 
 def add_sessions(one: Mapping, other: Mapping) -> dict:
-    """Two accounts as one: counts are added, of words the first are kept."""
+    """Add two accounts: counts are added; of words the first ones are kept."""
     out = dict(one)
     for name, value in other.items():
         if isinstance(value, Mapping):
@@ -55,7 +56,7 @@ def add_sessions(one: Mapping, other: Mapping) -> dict:
 
 
 def lines(account: Mapping) -> Iterable[str]:
-    """judging.json in words, a line a reward."""
+    """Describe judging.json, one reward per line."""
     for role, rewards in account.items():
         for name, told in rewards.items():
             counts = [

@@ -1,4 +1,4 @@
-"""What the ranks of a run do differently: the first one writes and talks, the others look on."""
+"""Differences between the ranks of a run: the first one writes and prints, the others only read."""
 
 from __future__ import annotations
 
@@ -15,9 +15,7 @@ from accord.types import Finding, Tree, UsageError
 
 
 class ReadOnlyRunFolder(RunFolder):
-    """A run's folder as all ranks but the first have it:
-    they know where it is, and write nothing.
-    """
+    """A run's folder on all ranks but the first: they know where it is, and write nothing."""
 
     def write_data(self, record: dict) -> None:
         return None
@@ -33,7 +31,7 @@ class ReadOnlyRunFolder(RunFolder):
 
 
 def display_for_rank(display: Display, world: World) -> Display:
-    """The first rank's display; the others are silent."""
+    """Return the first rank's display; the others are silent."""
     if world.first:
         return display
     display.close()
@@ -41,7 +39,7 @@ def display_for_rank(display: Display, world: World) -> Display:
 
 
 def require_fit(config: Config, world: World) -> None:
-    """Refuse what makes no sense in a world of this size.
+    """Refuse settings that make no sense in a world of this size.
 
     Raises:
       UsageError: an option that would do nothing in one process; input that many cannot read.
@@ -59,13 +57,13 @@ def require_fit(config: Config, world: World) -> None:
 
 
 def create_folder(config: Config, world: World) -> RunFolder:
-    """A new run's folder, made by the first rank."""
+    """Make a new run's folder on the first rank."""
     path = Path(world.on_first(lambda: str(RunFolder.create(config).path)))
     return RunFolder(path) if world.first else ReadOnlyRunFolder(path)
 
 
 def open_folder(path: str, world: World) -> RunFolder:
-    """The folder of a run to go on with, as the first rank finds it; machines need not share a
+    """Open the folder of a run to continue, as the first rank finds it; machines need not share a
     disk.
     """
     found = Path(world.on_first(lambda: str(RunFolder.open(path).path)))
@@ -74,14 +72,14 @@ def open_folder(path: str, world: World) -> RunFolder:
 
 @contextmanager
 def locked(folder: RunFolder, world: World) -> Iterator[None]:
-    """See `RunFolder.alone`: the first rank holds the folder for all."""
+    """Lock the folder on the first rank for all; see `RunFolder.alone`."""
     with ExitStack() as held, faults.log_faults_in(folder.path):
         world.on_first(lambda: held.enter_context(folder.alone()))
         yield
 
 
 def recover_config(folder: RunFolder, world: World) -> Config:
-    """The config of a run to go on with, its folder put in order after a kill."""
+    """Read the config of a run to continue, its folder put in order after a kill."""
 
     def read() -> dict:
         config = folder.config()
@@ -92,7 +90,9 @@ def recover_config(folder: RunFolder, world: World) -> Config:
 
 
 def share_findings(world: World, first: Sequence[Tree], batch_size: int) -> list[Finding]:
-    """Say how the work on the first batch is shared among the ranks; nothing where there is one."""
+    """Report how the work on the first batch is shared among the ranks; nothing where there is
+    one.
+    """
     if world.size == 1:
         return []
     tokens = [tree.tokens for tree in first]

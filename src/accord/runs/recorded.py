@@ -1,4 +1,4 @@
-"""A run's folder, read for people. Nothing is computed here that the run did not record."""
+"""The records of a run, read for people. Nothing is computed here that the run did not record."""
 
 from __future__ import annotations
 
@@ -30,7 +30,8 @@ class Recorded:
 
     @classmethod
     def open(cls, path: str) -> Recorded:
-        """
+        """Open the records of a run.
+
         Raises:
           UsageError: no run there, or one that has not made an update.
         """
@@ -55,8 +56,8 @@ class Recorded:
 
     @property
     def fields(self) -> dict[str, object]:
-        """The config's fields by path, as they took effect: options that were left out have the
-        objective's defaults.
+        """Return the config's fields by path, as they took effect: options that were left out have
+        the objective's defaults.
         """
         options = {f"objective.{name}": value for name, value in self.objective.options.items()}
         return trajectory(self.config) | options | {"data.train": self.config.data.train}
@@ -65,7 +66,9 @@ class Recorded:
         return self.folder.appended(name)
 
     def json(self, name: str, absent: Json) -> Json:
-        """A file of the run, of the kind that `absent` is; that where there is none."""
+        """Read a file of the run, of the same type as `absent`; return `absent` where there is
+        none.
+        """
         return read_json(self.folder.path / name, absent)
 
     # ------------------------------------------------------------ figures by step
@@ -88,8 +91,8 @@ class Recorded:
 
     @cached_property
     def ended(self) -> int:
-        """The step whose weights were saved: the last one, or the one that --on-flag adapt went
-        back to.
+        """Return the step whose weights were saved: the last one, or the one that --on-flag adapt
+        went back to.
         """
         taken = [
             e["evidence"]["taken"] for e in self.lines("events.jsonl") if e["check"] == "guard.best"
@@ -98,22 +101,22 @@ class Recorded:
 
     @cached_property
     def measured(self) -> int:
-        """The newest step up to `ended` at which held-out rows were evaluated: an earlier one where
-        the run stopped in between.
+        """Return the newest step up to `ended` at which held-out rows were evaluated: an earlier
+        one where the run stopped in between.
         """
         return max(
             (step for step in self.held_out.steps if 0 < step <= self.ended), default=self.ended
         )
 
     def at(self, step: int, name: str) -> float | None:
-        """A held-out figure at a step, if it was measured there."""
+        """Return a held-out figure at a step, if it was measured there."""
         return dict(self.held_out.points(name)).get(step)
 
     # ------------------------------------------------------------ records
 
     @cached_property
     def events(self) -> list[dict]:
-        """Red flags and notes, in their order; the guard's own lines among them."""
+        """Return red flags and notes, in their order; the guard's own lines are among them."""
         return [
             event
             for event in self.lines("events.jsonl")
@@ -122,7 +125,7 @@ class Recorded:
 
     @cached_property
     def samples(self) -> list[tuple[str, dict, dict]]:
-        """(prompt, the first answer, the newest answer) of each prompt."""
+        """Return (prompt, the first answer, the newest answer) of each prompt."""
         first: dict[int, dict] = {}
         newest: dict[int, dict] = {}
         for line in self.lines("samples.jsonl"):

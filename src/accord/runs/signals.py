@@ -1,5 +1,6 @@
-"""Stopping on request: the first signal stops the work, at once or at its next safe point; the
-second ends the process.
+"""Stopping on request.
+
+The first signal stops the work, at once or at its next safe point; the second ends the process.
 """
 
 from __future__ import annotations
@@ -13,14 +14,15 @@ from accord.errors import Interrupted
 
 
 class Stop:
-    """Whether someone asked to stop. Every long loop calls `poll`."""
+    """The request to stop, if someone made it. Every long loop calls `poll`."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self._raises = False
 
     def poll(self) -> None:
-        """
+        """Stop here if a signal has come.
+
         Raises:
           Interrupted: a signal has come since the start.
         """
@@ -29,8 +31,7 @@ class Stop:
 
     @contextmanager
     def at_once(self):
-        """Inside, nothing is at stake that a restart would not make again: a signal ends the work
-        where it stands.
+        """Let a signal end the work inside where it stands: a restart would make all of it again.
 
         Raises:
           Interrupted: a signal has come.
@@ -45,7 +46,7 @@ class Stop:
 
     @contextmanager
     def at_safe_points(self):
-        """Inside, a signal waits for the next `poll`, whoever called this from inside `at_once`."""
+        """Let a signal wait for the next `poll`, whoever called this from inside `at_once`."""
         with self._raising(False):
             yield
 
@@ -72,11 +73,11 @@ class Stop:
 
 @contextmanager
 def stop_on_signals():
-    """Inside, SIGINT and SIGTERM are taken note of instead of killing. Outside the main thread,
-    nothing is installed.
+    """Note SIGINT and SIGTERM instead of dying of them. Outside the main thread, nothing is
+    installed.
 
-    Inside another one, it is the other's `Stop`: the command line begins before heavy imports, a
-    run goes on with it.
+    A nested context shares the outer one's `Stop`: the command line begins it before heavy imports,
+    and a run continues with it.
     """
     owner = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     if isinstance(owner, Stop):

@@ -10,7 +10,7 @@ BLOCKS = "▁▂▃▄▅▆▇█"
 WIDTH = 32  # characters
 KEPT = 512  # newest values of each figure
 
-# figure -> what a person calls it, in the order of the table
+# figure -> its name for people, in the order of the table
 FIGURES = {
     "loss": "loss",
     "rewards/accuracies": "accuracy",
@@ -37,7 +37,7 @@ class Sparks:
                 self.values.setdefault(name, deque(maxlen=KEPT)).append(metrics[name])
 
     def rows(self) -> list[tuple[str, str, str]]:
-        """(name, sparkline, newest value) of each figure that there is."""
+        """Return (name, sparkline, newest value) of each figure that there is."""
         return [
             (
                 FIGURES[name],
@@ -49,8 +49,8 @@ class Sparks:
 
 
 def spark(values: Sequence[float], width: int = WIDTH) -> str:
-    """Means of equal pieces as blocks from the lowest to the highest; a gap where a value is not
-    finite.
+    """Draw means of equal pieces as blocks from the lowest to the highest; a gap where a value is
+    not finite.
     """
     pieces = (
         [values[i * len(values) // width : (i + 1) * len(values) // width] for i in range(width)]

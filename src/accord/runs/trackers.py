@@ -1,8 +1,8 @@
-"""Figures handed on to a tracker of your choice. A tracker that fails is dropped, aloud; the run
-goes on.
+"""Trackers of your choice that receive a run's figures.
 
-Each is a thin extra: `monitor.trackers` names it, its package must be installed, its own
-environment variables say where the figures go. Without it, nothing leaves the run's folder.
+A tracker that fails is dropped with a warning; the run goes on. Each is a thin extra:
+`monitor.trackers` names it, its package must be installed, its own environment variables say where
+the figures go. Without it, nothing leaves the run's folder.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class Trackers:
         self.active[name] = start(load(name), run, settings)
 
     def log(self, line: Mapping[str, float]) -> None:
-        """One line of metrics.jsonl."""
+        """Send one line of metrics.jsonl to the trackers."""
         figures = {
             name: value
             for name, value in line.items()
@@ -88,7 +88,7 @@ class Trackers:
     def _guarded(self, name: str, work: Callable[[], object]) -> None:
         try:
             work()
-        # whatever a tracker's package raises: no run is worth losing to it
+        # whatever a tracker's package raises must not end the run
         except Exception as error:
             self.active.pop(name, None)
             words = next(iter(str(error).strip().splitlines()), "")
@@ -100,7 +100,7 @@ class Trackers:
 
 
 def load(name: str):
-    """The package of a tracker.
+    """Import the package of a tracker.
 
     Raises:
       UsageError: it is not installed.
@@ -115,7 +115,7 @@ def load(name: str):
 
 
 def require(names: Sequence[str]) -> None:
-    """Before anything is trained: every tracker that was asked for can be loaded.
+    """Check, before anything is trained, that every tracker that was asked for can be loaded.
 
     Raises:
       UsageError: one that cannot.

@@ -1,1 +1,1 @@
-"""The loop, and what it calls."""
+"""The training loop, and the functions that it calls."""

@@ -1,7 +1,7 @@
-"""audit.json: what an audit of a run's own training rows found, for its report.
+"""The file audit.json: what an audit of a run's own training rows found, for its report.
 
-It looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with the file.
-What every row must be, the checks of data.* in preflight.json have seen to already.
+The audit looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with
+the file. The checks of data.* in preflight.json have already looked at every row.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
 
 
 def write_audit(ready: PreparedRun, folder: RunFolder) -> list[Finding]:
-    """Audit the training rows and keep what was found; one line of it, or nothing of prompts that
-    have no answers yet.
+    """Audit the training rows and keep what was found; return one line of it.
+
+    Prompts that have no answers yet give nothing.
     """
     most, dataset = ready.config.monitor.audit_rows, ready.source.dataset()
     if not most or dataset is None:
@@ -31,7 +32,7 @@ def write_audit(ready: PreparedRun, folder: RunFolder) -> list[Finding]:
 
 
 def finding(audit: Audit, rows: int) -> Finding:
-    """The audit in a line: what was looked at, the verdict, and what leads to it."""
+    """Put the audit in a line: what was looked at, the verdict, and its reasons."""
     looked = (
         f"{len(audit.scan):,} of {rows:,} rows, drawn by prompt"
         if len(audit.scan) < rows

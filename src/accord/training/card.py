@@ -35,7 +35,7 @@ BESIDE = (  # under diag/, where a run has them
 def model_card(
     ready: PreparedRun, saved: Path, before: dict, after: dict, command: list[str], read_back: float
 ) -> str:
-    """Markdown. Every figure is from this run's own records."""
+    """Write the card in Markdown. Every figure is from this run's own records."""
     objective, accounts = ready.learner.objective, ready.source.accounts()
     train, held = accounts["train"], accounts.get("held_out")
     adapter = ready.model.has_adapters
@@ -99,7 +99,7 @@ def _dtype(ready: PreparedRun) -> str:
 
 
 def _table(before: dict, after: dict) -> list[str]:
-    """Held-out metrics before and after."""
+    """Make the table of held-out metrics before and after."""
     names = [f"eval_{name}" for name in REPORTED if f"eval_{name}" in after]
     names += [name for name in BESIDE if name in after]
     if not names:
@@ -118,8 +118,10 @@ def _table(before: dict, after: dict) -> list[str]:
 
 
 def _usage(ready: PreparedRun, saved: Path, adapter: bool) -> list[str]:
-    """How to load it. What a reward model's adapter needs beyond its base's configuration, it must
-    be told.
+    """Explain how to load the model.
+
+    The loader of a reward model's adapter must be given what it needs beyond its base's
+    configuration.
     """
     auto = ready.model.auto
     if not adapter:

@@ -1,4 +1,4 @@
-"""What was noticed while training, said once: on the display and in events.jsonl."""
+"""Events noticed while training, reported once: on the display and in events.jsonl."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from accord.types import Finding, Refused
 
 
 def record_finding(run: Run, finding: Finding) -> None:
-    """Say something that was noticed while training:
-    one line on the display, one in events.jsonl.
+    """Report something that was noticed while training: one line on the display, one in
+    events.jsonl.
     """
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
     run.display.flagged(run.progress.step, finding)
 
 
 def raise_if_refused(run: Run, findings: Sequence[Finding]) -> None:
-    """Say what an invariant found; stop where one is broken.
+    """Report what an invariant found; stop where one is broken.
 
     Raises:
       Refused: what the run computes is not what it was asked for. Former checkpoints stay.

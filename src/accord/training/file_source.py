@@ -24,7 +24,7 @@ from accord.verify.row_checks import metrics_as_recorded
 
 @dataclass(frozen=True)
 class FileSource:
-    """A file's rows in the order of (seed, epoch, index), and the held-out rows beside them.
+    """The rows of a file in the order of (seed, epoch, index), and the held-out rows beside them.
 
     See `BatchSource` for what its methods promise.
     """
@@ -32,7 +32,7 @@ class FileSource:
     rows: Rows
     order: Order
     held_out_rows: Rows | None = None
-    held_out: HeldOut | None = None  # those of them that are evaluated
+    held_out: HeldOut | None = None  # the held-out rows that are evaluated
 
     draws = False
 
@@ -123,7 +123,9 @@ class FileSource:
     # ------------------------------------------------------------ evaluation
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
-        """Metrics of the held-out rows; their records go into the run's table of examples."""
+        """Compute metrics of the held-out rows; their records go into the run's table of
+        examples.
+        """
         held_out, learner, width = self.held_out, context.learner, context.tie_width
         assert held_out is not None, "an evaluation needs held-out rows"
         context.doing(f"evaluating {len(held_out.trees):,} held-out rows")
@@ -156,8 +158,9 @@ class FileSource:
         return Evaluation(metrics, accuracy)
 
     def _shrink(self, context: EvaluationContext) -> None:
-        """Halve the packs of held-out rows. The reference is asked again: policy and reference must
-        meet in the same packs.
+        """Halve the packs of held-out rows.
+
+        The reference is asked again: policy and reference must meet in the same packs.
         """
         held_out = self.held_out
         assert held_out is not None, "an evaluation needs held-out rows"

@@ -1,4 +1,4 @@
-"""All of training, in order. What is hard is behind one of these names."""
+"""The loop: all of training, in order. Each hard part is behind one of these names."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ from accord.verify.row_checks import metrics_as_recorded
 
 
 def train(run: Run) -> None:
-    """From where the run stands to its last step. A signal leaves a checkpoint; so does a number
-    that is not finite.
+    """Train from where the run stands to its last step.
+
+    A signal leaves a checkpoint; so does a number that is not finite.
     """
     run.ready.learner.budget.on_shrink = partial(report_shrunk, run)
     try:
@@ -57,7 +58,7 @@ def train(run: Run) -> None:
 
 
 def run_due_tasks(run: Run) -> None:
-    """What is due after an update: an evaluation, samples, what the figures mean, a checkpoint."""
+    """Do what is due after an update: an evaluation, samples, flags, a checkpoint."""
     if run.evaluation_due:
         evaluate(run)
     if run.sampling_due:
@@ -75,7 +76,7 @@ def run_due_tasks(run: Run) -> None:
 
 
 def make_update(run: Run) -> None:
-    """One optimizer step and its line in metrics.jsonl."""
+    """Make one optimizer step and its line in metrics.jsonl."""
     ready, progress = run.ready, run.progress
     began = time.monotonic()
     batch = make_batch(ready.learner, progress.step, ready.batch_trees(progress.step))
@@ -119,7 +120,7 @@ def make_update(run: Run) -> None:
 
 
 def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str, float]:
-    """What is said of an update's rows, and of the answers that they come from."""
+    """Summarise an update's rows, and the answers that they come from."""
     objective = ready.learner.objective
     if isinstance(objective, BoundPolicy):
         found = summarise_sampled(records, objective)
@@ -131,8 +132,9 @@ def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str
 
 
 def accumulate_within_memory(run: Run, batch: Batch) -> Records:
-    """The batch's gradient; where memory runs out, in smaller micro-batches, from the start: the
-    same gradient.
+    """Accumulate the batch's gradient.
+
+    Where memory runs out, start again in smaller micro-batches: the gradient is the same.
 
     Raises:
       RowTooLarge: one row at a time is still too much.
@@ -151,7 +153,7 @@ def accumulate_within_memory(run: Run, batch: Batch) -> Records:
 
 
 def evaluate(run: Run) -> None:
-    """Held-out metrics, with their line in metrics.jsonl."""
+    """Compute held-out metrics and write their line in metrics.jsonl."""
     progress = run.progress
     disturbed: list[Finding] = []
     with run.watch.evaluation(disturbed):
@@ -169,7 +171,7 @@ def evaluate(run: Run) -> None:
 
 
 def evaluation_context(run: Run) -> EvaluationContext:
-    """What an evaluation at this step needs of the run."""
+    """Collect what an evaluation at this step needs of the run."""
     ready, step = run.ready, run.progress.step
 
     def check(trees: list[Tree], records: Records) -> None:
@@ -189,8 +191,9 @@ def evaluation_context(run: Run) -> EvaluationContext:
 
 
 def log_samples(run: Run) -> None:
-    """Answers to the fixed prompts, in samples.jsonl, and their figures in metrics.jsonl: the first
-    rank's, for all.
+    """Answer the fixed prompts.
+
+    The answers go into samples.jsonl, their figures into metrics.jsonl: the first rank's, for all.
     """
     run.display.doing(f"answering {len(run.ready.sample_prompts):,} prompts")
     run.ready.world.on_first(lambda: answer_sample_prompts(run))

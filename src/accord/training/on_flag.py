@@ -1,5 +1,5 @@
-"""What a run's figures mean is said; then what `--on-flag` asks is done:
-nothing, stop, or adapt.
+"""The action on red flags: report what the figures mean, then do what `--on-flag` asks: nothing,
+stop, or adapt.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from accord.types import Finding, Flagged
 
 
 def apply_on_flag(run: Run) -> None:
-    """Say what the figures mean; then do what `--on-flag` asks.
+    """Report what the figures mean; then do what `--on-flag` asks.
 
     Raises:
       Flagged: a red flag, and on_flag is stop. The run is saved.
@@ -43,8 +43,9 @@ def apply_on_flag(run: Run) -> None:
 
 
 def look_for_flags(run: Run) -> list[Finding]:
-    """What the figures mean: of several ranks the first one's, since speed and memory differ from
-    rank to rank.
+    """Look for flags in the figures.
+
+    Of several ranks the first one's figures count, since speed and memory differ from rank to rank.
     """
     world = run.ready.world
     if world.size == 1:

@@ -1,4 +1,4 @@
-"""pairs.json: the held-out pairs that training improved and harmed most, token by token.
+"""The file pairs.json: the held-out pairs that training improved and harmed most, token by token.
 
 Written once, when a run ends: log π - log π_ref of every answer token, while both models are still
 in memory.
@@ -19,8 +19,9 @@ SHOWN = 4  # pairs of each kind
 
 
 def write_pairs(ready: PreparedRun, folder: RunFolder, step: int) -> None:
-    """The pairs of the last evaluation against those of step 0; nothing where there are no held-out
-    pairs.
+    """Write the pairs of the last evaluation against those of step 0.
+
+    Nothing is written where there are no held-out pairs.
     """
     held_out = ready.source.held_out_pairs()
     if held_out is None or not held_out_rows.file_of(folder.path, step).is_file():
@@ -60,8 +61,8 @@ def _pair(
 
 @torch.no_grad()
 def _answers(ready: PreparedRun, start: KLReference | None, tree: Tree) -> list[list[dict]]:
-    """Each answer as its tokens: text, log-prob now, and its change since the start where that is
-    known.
+    """Return each answer as its tokens: text, log-prob now, and its change since the start where
+    that is known.
     """
     now = ready.learner.forward([tree]).values.tolist()
     then = None

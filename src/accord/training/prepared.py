@@ -1,4 +1,4 @@
-"""A run that is ready to train: all that the loop needs, and all that was found on the way."""
+"""A run that is ready to train: all that the loop needs, and all findings on the way."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from accord.types import Finding, Tree
 
 @dataclass(frozen=True)
 class PreparedRun:
-    """What stays as it is while a run trains; what changes stands in `Progress`."""
+    """The constant part of a run that trains; `Progress` holds what changes."""
 
     config: Config
     model: LanguageModel
@@ -44,37 +44,39 @@ class PreparedRun:
 
     @property
     def world(self) -> World:
-        """The ranks that train this run."""
+        """Return the ranks that train this run."""
         return self.learner.world
 
     @property
     def order(self) -> Order:
-        """The order of the rows, or of the prompts."""
+        """Return the order of the rows, or of the prompts."""
         return self.source.order
 
     def batch_trees(self, update: int) -> list[Tree]:
-        """The trees of update `update`."""
+        """Return the trees of update `update`."""
         return self.source.batch(update)
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next update depends on."""
+        """Return every tensor that the next update depends on."""
         reference = self.learner.reference
         return self.optimizer.state() | (reference.state() if reference is not None else {})
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of each tensor of `state`, by name; nothing is gathered for it."""
+        """Return the shape of each tensor of `state`, by name; nothing is gathered for it."""
         reference = self.learner.reference
         own = reference.state() if reference is not None else {}
         return self.optimizer.shapes() | {name: tuple(own[name].shape) for name in own}
 
     def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Stand where the run stood `updates` updates after its start."""
+        """Restore the state that the run had `updates` updates after its start."""
         self.optimizer.load_state(tensors, updates)
         if self.learner.reference is not None:
             self.learner.reference.load_state(tensors)
 
     def identity(self) -> dict:
-        """What must be the same for a checkpoint to go on: data, initial weights, tokens."""
+        """Return what a checkpoint must share with this run to continue: data, initial weights,
+        tokens.
+        """
         prompts = self.config.monitor.prompts
         return {
             **self.source.identity(),

@@ -1,4 +1,4 @@
-"""A run and where it stands: what the loop, the guard and the checkpoints share."""
+"""A run and its progress: the state that the loop, the guard and the checkpoints share."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accord.verify.invariants import InvariantChecks, NoInvariantChecks, choose_
 
 @dataclass
 class Progress:
-    """What changes from step to step, beside the weights; saved with each checkpoint."""
+    """The state that changes from step to step, beside the weights; saved with each checkpoint."""
 
     step: int = 0  # updates made
     tokens: int = 0  # unique tokens computed forward and backward
@@ -29,13 +29,14 @@ class Progress:
     # step of the newest evaluation: a signal may come between an update and its own
     evaluated: int | None = None
     sampled: int | None = None  # step of the newest samples
-    rate_scale: float = 1.0  # of the learning rate: halved where --on-flag adapt says so
+    rate_scale: float = 1.0  # factor of the learning rate: halved by --on-flag adapt
     # the step whose weights ended the run early, where --on-flag adapt says so
     taken: int | None = None
 
     def state(self, identity: dict, lines: Mapping[str, int]) -> dict:
-        """For a checkpoint: `identity` is what must be the same to go on, `lines` how long the
-        records were.
+        """Return the state for a checkpoint.
+
+        `identity` is what must be the same to continue, `lines` how long the records were.
         """
         return {"progress": vars(self), "identity": identity, "lines": dict(lines)}
 
@@ -49,12 +50,12 @@ class Run:
     display: Display
     stop: Stop
     progress: Progress = field(default_factory=Progress)
-    accuracy: Estimate | None = None  # of the newest evaluation
+    accuracy: Estimate | None = None  # accuracy at the newest evaluation
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
     planned_tokens: int = field(init=False)  # of a micro-batch, when this process began
-    watch: InvariantChecks | NoInvariantChecks = field(init=False)  # what must hold while training
-    monitor: Monitor = field(init=False)  # what the figures mean
+    watch: InvariantChecks | NoInvariantChecks = field(init=False)  # what must hold in training
+    monitor: Monitor = field(init=False)  # red flags
     trackers: Trackers = field(init=False)
 
     def __post_init__(self) -> None:
@@ -72,7 +73,9 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
-        """Whether the held-out rows, if there are any, are still to be evaluated at this step."""
+        """Tell whether the held-out rows, if there are any, are still to be evaluated at this
+        step.
+        """
         step = self.progress.step
         if not self.ready.source.evaluates or self.progress.evaluated == step:
             return False
@@ -80,7 +83,9 @@ class Run:
 
     @property
     def sampling_due(self) -> bool:
-        """Whether the fixed prompts, if there are any, are still to be answered at this step."""
+        """Tell whether the fixed prompts, if there are any, are still to be answered at this
+        step.
+        """
         step = self.progress.step
         if not self.ready.sample_prompts or self.progress.sampled == step:
             return False
@@ -91,14 +96,14 @@ class Run:
         return self.progress.step >= self.steps or self.progress.taken is not None
 
     def log(self, name: str, line: dict) -> None:
-        """A line of figures, for the files, the trackers and the rules."""
+        """Write a line of figures, for the files, the trackers and the rules."""
         self.folder.append(name, line)
         self.trackers.log(line)
         self.monitor.history.add(line)
 
     def due(self, every: int) -> bool:
-        """Whether something that happens every so many steps, and after the last one,
-        happens now.
+        """Tell whether something that happens every so many steps, and after the last one, happens
+        now.
         """
         step = self.progress.step
         return step == self.steps or (every > 0 and step % every == 0 and step > 0)

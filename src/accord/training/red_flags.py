@@ -16,19 +16,22 @@ from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
 from accord.types import Finding, Tree
 
-PAIRS_LOOKED_AT = 32  # of the newest batches, when it is asked which pairs cause a displacement
+PAIRS_LOOKED_AT = 32  # pairs of the newest batches, when a displacement is explained
 
 
 @dataclass
 class Monitor:
-    """A run's history and what was said of it. Made from its files, which a resume has rewound."""
+    """The history of a run and the flags that were reported.
+
+    It is made from the run's files, which a resume has rewound.
+    """
 
     history: History
     said: set[str]
 
     @classmethod
     def over(cls, ready: PreparedRun, folder: RunFolder) -> Monitor:
-        """The monitor of a run that stands where its files end."""
+        """Make the monitor of a run that stands where its files end."""
         history = History(facts_of(ready))
         for name in ("metrics.jsonl", "timings.jsonl"):
             for line in folder.appended(name):
@@ -36,14 +39,14 @@ class Monitor:
         return cls(history, {line["check"] for line in folder.appended("events.jsonl")})
 
     def look(self) -> list[Finding]:
-        """What is to be said now, each cause once."""
+        """Return the findings to report now, each cause once."""
         found = look(self.history, self.said)
         self.said |= {finding.check for finding in found}
         return found
 
 
 def facts_of(ready: PreparedRun) -> Facts:
-    """What the rules need to know of a prepared run."""
+    """Collect the facts of a prepared run that the rules need."""
     objective, order = ready.learner.objective, ready.order
     # a policy that has left its reference already does not begin at the objective's value there
     starts = ready.learner.reference is None or ready.learner.reference.starts_as_policy
@@ -64,8 +67,9 @@ def facts_of(ready: PreparedRun) -> Facts:
 
 
 def explain_flag(ready: PreparedRun, step: int, finding: Finding) -> Finding:
-    """A displacement with the pairs that cause it: computed once, when it is said. Labelled rows
-    are no pairs.
+    """Add to a displacement the pairs that cause it; computed once, when it is reported.
+
+    Labelled rows are no pairs.
     """
     if finding.check != PREFIX + "chosen-falling":
         return finding
@@ -77,8 +81,8 @@ def explain_flag(ready: PreparedRun, step: int, finding: Finding) -> Finding:
 
 @torch.no_grad()
 def similar_pairs(ready: PreparedRun, trees: Sequence[Tree]) -> dict:
-    """The pairs whose answers are most alike, and whether those are the ones whose chosen answer
-    fell.
+    """Find the pairs whose answers are most alike, and whether their chosen answers are the ones
+    that fell.
     """
     learner = ready.learner
     scores = ches(ready.model, trees)
@@ -111,8 +115,8 @@ def similar_pairs(ready: PreparedRun, trees: Sequence[Tree]) -> dict:
 def choose_action(
     on_flag: str, found: Sequence[Finding], can_go_back: bool
 ) -> tuple[str, Finding] | None:
-    """What the guard does about what was found: ("stop" | "best" | "slower", the flag that asks for
-    it), or nothing.
+    """Choose what the guard does about the findings: ("stop" | "best" | "slower", the flag that
+    asks for it), or nothing.
 
     Notes never ask. "best" needs held-out rows that were evaluated after an update.
     """

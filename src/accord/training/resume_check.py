@@ -1,4 +1,6 @@
-"""Whether a checkpoint is of the run that is to go on, and what is different where it is not."""
+"""Checks that a checkpoint belongs to the run to continue; lists the differences where it does
+not.
+"""
 
 from __future__ import annotations
 
@@ -18,18 +20,19 @@ from accord.types import Refused
 
 
 class Candidates:
-    """The checkpoints that a run may go on from, newest first. The first rank looks for them, the
-    others hear of them.
+    """The checkpoints that a run may continue from, newest first.
+
+    The first rank looks for them and tells the others.
     """
 
     def __init__(self, folder: RunFolder, world: World):
         self.folder, self.world = folder, world
-        self.problems: list[str] = []  # what is wrong with those that were passed over
-        # reads nothing before it is asked
+        self.problems: list[str] = []  # what is wrong with those that were skipped
+        # lazy: reads nothing yet
         self.usable = checkpoint.verified_checkpoints(folder.checkpoints, self.problems)
 
     def exist(self) -> bool:
-        """Whether there is one at all.
+        """Tell whether there is one at all.
 
         Raises:
           CheckpointError: there are some, and none verifies.
@@ -37,8 +40,9 @@ class Candidates:
         return self.world.on_first(self._look)
 
     def of(self, ready: PreparedRun) -> Checkpoint:
-        """The newest one of this run. Only the first rank can read its tensors, which it sends when
-        they are needed.
+        """Return the newest checkpoint of this run.
+
+        Only the first rank can read its tensors, which it sends when they are needed.
 
         Raises:
           Refused: none is of this run.
@@ -69,8 +73,8 @@ class Candidates:
 def same_run(
     saved: Iterable[Checkpoint], ready: PreparedRun, folder: RunFolder, problems: list[str]
 ) -> Checkpoint:
-    """The first of these checkpoints that this run can go on from; the others are added to
-    `problems`, in a line each.
+    """Find the first of these checkpoints that this run can continue from; add the others to
+    `problems`, one line each.
 
     All ranks have the identity of the first, see `identity.require_one_run`.
 
@@ -93,7 +97,7 @@ def same_run(
 
 
 def _different(saved: Checkpoint, ready: PreparedRun) -> list[str]:
-    """What was otherwise when a checkpoint was written, a line each."""
+    """List what was different when a checkpoint was written, one per line."""
     if not _known_form(saved.state):
         return ["it was written by another version of accord"]
     return differences(saved.state["identity"], ready.identity(), "then", "now") or _other_tensors(
@@ -102,8 +106,9 @@ def _different(saved: Checkpoint, ready: PreparedRun) -> list[str]:
 
 
 def _other_tensors(saved: Checkpoint, ready: PreparedRun) -> list[str]:
-    """Tensors that only one side has, or of another shape: another version of a library names them
-    otherwise.
+    """List tensors that only one side has, or that have another shape.
+
+    Another version of a library may name them differently.
     """
     then = {name: tuple(tensor.shape) for name, tensor in saved.tensors.items()}
     now = ready.shapes()

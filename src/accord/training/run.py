@@ -1,4 +1,4 @@
-"""A run from config to saved model: new or resumed. What the command line and Python both call."""
+"""A run from config to saved model: new or resumed. The command line and Python both call this."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
 
 @dataclass(frozen=True)
 class Result:
-    """What a finished run leaves."""
+    """The result of a finished run."""
 
     folder: Path
     saved: Path  # adapter/ or final/, loadable by transformers and PEFT
@@ -56,7 +56,7 @@ class Result:
     findings: list[Finding] = field(repr=False, default_factory=list)
 
     def as_dict(self) -> dict:
-        """For --json."""
+        """Return the result for --json."""
         return {
             "folder": str(self.folder),
             "saved": str(self.saved),
@@ -83,10 +83,10 @@ def start(config: Config, display: Display, command: Sequence[str] = ()) -> Resu
 
 
 def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
-    """Go on from the newest checkpoint that verifies; bit for bit what the uninterrupted run would
-    have done.
+    """Continue from the newest checkpoint that verifies; bit for bit what the uninterrupted run
+    would have done.
 
-    Where none was written yet, from the start.
+    Where no checkpoint was written yet, start from the beginning.
 
     Raises:
       CheckpointError: no checkpoint verifies, or the data is gone.
@@ -113,7 +113,10 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
 
 
 def _log(folder: RunFolder, world: World) -> Path | None:
-    """Where warnings of libraries are written; all ranks run the same code, so the first one's."""
+    """Return the file for warnings of libraries.
+
+    All ranks run the same code, so the first one's warnings are enough.
+    """
     return folder.path / LOG if world.first else None
 
 
@@ -125,7 +128,7 @@ def _begin(
     command: Sequence[str],
     world: World,
 ) -> Result:
-    """A run from its first step."""
+    """Run from the first step."""
     world.on_first(lambda: folder.begin(config, command, world.size))
     try:
         with _restartable(stop, folder, world):
@@ -143,7 +146,7 @@ def _begin(
 
 
 def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:
-    """What the audit says of the training rows; nothing of prompts without answers."""
+    """Return what the audit finds in the training rows; nothing of prompts without answers."""
     found: list[Finding] = []
     world.on_first(lambda: found.extend(audited.write_audit(ready, folder)))
     return found
@@ -157,7 +160,7 @@ def _go_on(
     stop: Stop,
     command: Sequence[str],
 ) -> Result:
-    """A run from a checkpoint."""
+    """Run from a checkpoint."""
     world, progress = ready.world, Progress(**saved.state["progress"])
     for problem in saved.passed_over:
         display.line(f"! checkpoint passed over: {problem}")
@@ -173,10 +176,12 @@ def _go_on(
 
 
 def _require_restored(saved: Checkpoint, ready: PreparedRun) -> None:
-    """
+    """Check that memory holds what the checkpoint holds.
+
+    Sharded weights are not checked: no rank has them whole.
+
     Raises:
-      Refused: what stands in memory is not what the checkpoint holds. Not asked of sharded weights,
-        which no rank has whole.
+      Refused: it holds something else.
     """
     if ready.world.sharded:
         return
@@ -199,8 +204,10 @@ def _require_restored(saved: Checkpoint, ready: PreparedRun) -> None:
 def _stand_at(
     saved: Checkpoint, progress: Progress, ready: PreparedRun, folder: RunFolder
 ) -> list[str]:
-    """Records and checkpoints as they were when this one had just been written; what is wrong with
-    the records.
+    """Restore records and checkpoints as they were when this checkpoint had just been written.
+
+    Returns:
+      what is wrong with the records.
     """
     problems = folder.rewind(saved.state["lines"], saved.step)
     checkpoint.stand_at(
@@ -211,13 +218,13 @@ def _stand_at(
 
 @contextmanager
 def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
-    """Inside, a signal ends the work where it stands: all of it can be made again.
+    """Let a signal end the work inside where it stands: all of it can be made again.
 
-    Among several ranks it ends at the next poll, since whoever leaves an exchange in its middle
+    Among several ranks it ends at the next poll, since a rank that leaves an exchange in its middle
     leaves others waiting.
 
     Raises:
-      Interrupted: a signal has come; the message says how to go on.
+      Interrupted: a signal has come; the message says how to continue.
     """
     try:
         with stop.at_once() if world.size == 1 else stop.at_safe_points():
@@ -229,7 +236,7 @@ def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
 
 
 def dry_run(config: Config, display: Display) -> PreparedRun:
-    """All checks and proofs, nothing written, no update."""
+    """Do all checks and proofs; write nothing and make no update."""
     if ranks()[1] > 1:
         raise UsageError(
             "A dry run checks the rows and the model in one process. Leave out torchrun."
@@ -239,7 +246,9 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
 
 
 def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> None:
-    """What is about to happen, one line each; checks on rows that found nothing are counted."""
+    """Announce what is about to happen, one line each; checks on rows that found nothing are
+    counted.
+    """
     objective = ready.learner.objective
     quiet = [f for f in ready.findings if f.check.startswith("data.") and f.verdict == "ok"]
     display.line(
@@ -257,7 +266,7 @@ def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> Non
 
 
 def _finish(run: Run, command: Sequence[str]) -> Result:
-    """The loop, then the saved model, read back, and its card."""
+    """Run the loop, save the model, read it back, and write its card."""
     train(run)
     ready, progress = run.ready, run.progress
     whole = ready.world.agree(lambda: whole_model(ready.model, ready.world))
@@ -275,7 +284,7 @@ def _finish(run: Run, command: Sequence[str]) -> Result:
 
 
 def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
-    """Save the model, read it back from disk, write its card; where it is, and its held-out
+    """Save the model, read it back from disk, write its card; return its place and its held-out
     metrics.
     """
     ready, folder = run.ready, run.folder
@@ -309,7 +318,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
 
 
 def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
-    """The beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152
+    """Return the beginnings of a few conversations, to compare logits on: 38 MB of them with 49,152
     tokens.
 
     A reward model gives one number a sequence, so it takes more of them to have a spread.
@@ -320,14 +329,15 @@ def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
 
 
 def _room(ready: PreparedRun, checkpoints: int) -> int:
-    """Bytes that so many checkpoints and the saved model take."""
+    """Compute the bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
     each = CHECKPOINT_BYTES + (MOVING_BYTES if ready.reference_kind == "moving" else 0)
     return trained * (each * checkpoints + 4)
 
 
 def _require_data(config: Config, folder: RunFolder) -> None:
-    """
+    """Check that the run's files are still there.
+
     Raises:
       CheckpointError: a file that the run was trained or evaluated on is not there any more.
     """

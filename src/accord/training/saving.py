@@ -18,8 +18,9 @@ from accord.types import Diverged, Tree
 
 
 def held_out_score(metrics: dict) -> float:
-    """What the best checkpoint has least of: held-out loss; where these rows have no loss, minus
-    their accuracy or reward.
+    """Return the score that is lowest for the best checkpoint: held-out loss.
+
+    Where these rows have no loss, it is minus their accuracy or reward.
     """
     if "eval_reward" in metrics:
         return -metrics["eval_reward"]
@@ -31,13 +32,15 @@ def held_out_score(metrics: dict) -> float:
 
 
 def save(run: Run) -> str:
-    """A checkpoint of this moment; the best one by held-out score is kept beside the newest."""
+    """Save a checkpoint of this moment; the best one by held-out score is kept beside the
+    newest.
+    """
     tensors = run.ready.state()
     return run.ready.world.on_first(lambda: write(run, tensors))
 
 
 def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
-    """Write and mark the checkpoint, and let old ones go; its path."""
+    """Write and mark the checkpoint, and delete old ones; return its path."""
     ready, progress = run.ready, run.progress
     run.folder.flush()
     if ready.learner.micro_tokens < run.planned_tokens:
@@ -52,8 +55,8 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_after_lost_rank(run: Run) -> str:
-    """With another rank gone: a checkpoint of this moment,
-    where this rank can write one by itself.
+    """Save a checkpoint of this moment after another rank is lost, where this rank can write one by
+    itself.
     """
     world = run.ready.world
     newest = checkpoint.pointed_checkpoint(run.folder.checkpoints, "LATEST")
@@ -67,7 +70,7 @@ def save_after_lost_rank(run: Run) -> str:
 
 
 def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
-    """Keep the last good weights, write what is known of the batch, and say so."""
+    """Keep the last good weights, write what is known of the batch, and report it."""
     ready = run.ready
     ready.optimizer.masters.zero_grad()
     path = save(run)

@@ -1,5 +1,5 @@
-"""What a row of a file means: a table of small recognisers, and one normal form that all of them
-give.
+"""Formats: a table of small recognisers says what a row of a file means; all give one
+normal form.
 """
 
 from accord.data.formats.kinds import as_kind

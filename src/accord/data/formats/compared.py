@@ -1,4 +1,4 @@
-"""Public data sets with columns of their own: two answers, and a column that says which was
+"""Public data sets with columns of their own: two answers, and a column that says which is
 preferred.
 
 Sources, all dataset cards on huggingface.co: stanfordnlp/SHP; PKU-Alignment/PKU-SafeRLHF;
@@ -21,7 +21,7 @@ def shp(row: Row) -> list[Draft]:
 
 
 def pku(row: Row) -> list[Draft]:
-    """PKU-SafeRLHF: the more helpful answer is chosen, or the safer where the file has no other
+    """PKU-SafeRLHF: the more helpful answer is chosen, or the safer one where the file has no other
     verdict.
 
     To train on safety where it has both: columns={"better_response_id": "safer_response_id"}.
@@ -57,7 +57,7 @@ def helpsteer(row: Row) -> list[Draft]:
 
 
 def _ordered(row: Row, asked: str, one: str, two: str, first: bool) -> list[Draft]:
-    """A pair of two columns, the first of them chosen if `first`."""
+    """Make a pair of two columns, the first of them chosen if `first`."""
     answers = (row[one], row[two]) if first else (row[two], row[one])
     return pair(row, prompt_of(row, asked), *answers)
 

@@ -1,4 +1,5 @@
-"""From the parts of a row to a prompt and its answers, in one normal form, or a reason why not.
+"""Drafts of examples: the parts of a row become a prompt and its answers, in one normal form, or a
+reason why not.
 
 Answers come alone, or after a copy of the prompt, or at the end of a whole dialogue. All three are
 settled here, for every format alike: the prompt is what the answers share, split between messages
@@ -22,7 +23,7 @@ ECHO = 20
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What a format read in a row: an example without its origin and its other columns."""
+    """A row as a format read it: an example without its origin and its other columns."""
 
     prompt: tuple[Turn, ...]
     # the example's fields after the prompt: (chosen, rejected), (completion, desirable),
@@ -32,15 +33,15 @@ class Draft:
 
 
 def prompt_of(row: Row, columns: str) -> tuple[Turn, ...]:
-    """The prompt that stands in one of the columns `"a|b"`, after the row's system text if it has
-    any.
+    """Return the prompt in one of the columns `"a|b"`, after the row's system text if it
+    has any.
     """
     name = row.column(columns)
     return after_system(row, parts.prompt(row[name], name))
 
 
 def after_system(row: Row, before: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The turns with the row's system column in front of them."""
+    """Put the row's system column in front of the turns."""
     said = row.pick("system|system_prompt", "")
     if said in ("", None) or (before and before[0].role == "system"):
         return before
@@ -50,9 +51,7 @@ def after_system(row: Row, before: tuple[Turn, ...]) -> tuple[Turn, ...]:
 def pair(
     row: Row, before: tuple[Turn, ...], chosen: object, rejected: object, **extra: object
 ) -> list[Draft]:
-    """A comparison of two answers in any shape; `before` is empty where the answers carry their
-    prompt.
-    """
+    """Compare two answers in any shape; `before` is empty where the answers carry their prompt."""
     chosen, rejected = _without_echo(row, before, chosen, rejected)
     prompt, good = _continuation(before, parts.answer(chosen, "chosen"), "chosen")
     other, bad = _continuation(before, parts.answer(rejected, "rejected"), "rejected")
@@ -73,12 +72,12 @@ def pair(
 
 
 def labelled(row: Row, before: tuple[Turn, ...], value: object, desirable: bool) -> list[Draft]:
-    """One answer with its label."""
+    """Draft one answer with its label."""
     return _single(row, before, value, (desirable,))
 
 
 def demonstration(row: Row, before: tuple[Turn, ...], value: object) -> list[Draft]:
-    """One answer to imitate."""
+    """Draft one answer to imitate."""
     return _single(row, before, value, ())
 
 
@@ -93,7 +92,7 @@ def _single(row: Row, before: tuple[Turn, ...], value: object, rest: tuple) -> l
 def _continuation(
     before: tuple[Turn, ...], said: tuple[Turn, ...], where: str
 ) -> tuple[tuple[Turn, ...], str]:
-    """Splits an answer into the prompt it continues and its own text.
+    """Split an answer into the prompt it continues and its own text.
 
     `said` is the answer alone, or context that holds `before` at its start or its end, and then the
     answer. A first user message repeated (UltraFeedback) and a whole dialogue with its last
@@ -128,7 +127,7 @@ def _stripped(turns) -> list[tuple[str, str]]:
 def _without_echo(
     row: Row, before: tuple[Turn, ...], chosen: object, rejected: object
 ) -> tuple[object, object]:
-    """Two text answers without the prompt that both repeat, where that is beyond doubt."""
+    """Remove the prompt from two text answers that both repeat it, where that is beyond doubt."""
     if not (isinstance(chosen, str) and isinstance(rejected, str)):
         return chosen, rejected
     repeats = [_repeats(before, answer) for answer in (chosen, rejected)]
@@ -144,15 +143,15 @@ def _without_echo(
 
 
 def _repeats(before: tuple[Turn, ...], answer: str) -> bool:
-    """Whether a text answer begins with the whole prompt, which is one user turn, perhaps after a
-    system's.
+    """Tell whether a text answer begins with the whole prompt, which is one user turn, perhaps
+    after a system turn.
     """
     asked = [turn.content for turn in before if turn.role != "system"]
     return len(asked) == 1 and bool(asked[0].strip()) and answer.startswith(asked[0])
 
 
 def _checked(row: Row, prompt: tuple[Turn, ...]) -> tuple[Turn, ...]:
-    """The prompt, if it asks something; notes what a person should know of it."""
+    """Check that the prompt asks something; note what a person should know of it."""
     if not any(turn.content.strip() for turn in prompt if turn.role != "system") or not prompt:
         if any(turn.role == "system" and turn.content.strip() for turn in prompt):
             raise RowError(

@@ -1,5 +1,5 @@
-"""From the kind of row that a file holds to the kind that an objective trains on, where that is
-honest.
+"""Conversions from the kind of row that a file holds to the kind that an objective trains on, where
+that is honest.
 
     pairs ──▶ labelled           each pair serves as two labels: chosen desirable, rejected not
     pairs ──▶ demonstrations     the chosen answer
@@ -16,7 +16,7 @@ from accord.types import Demonstration, Example, Labelled, Pair
 
 
 def as_kind(example: Example, kind: str) -> list[Example]:
-    """The example as examples of the kind `"pairs"`, `"labelled"` or `"demonstrations"`.
+    """Convert the example to the kind `"pairs"`, `"labelled"` or `"demonstrations"`.
 
     Raises:
       RowError: there is no honest way; says what to do instead.

@@ -1,5 +1,5 @@
-"""Formats whose rows hold a chosen and a rejected answer. One function a format; `table.py` says
-when each is meant.
+"""Formats whose rows hold a chosen and a rejected answer. One function per format; `table.py` says
+when each one applies.
 
 Sources: huggingface.co/docs/trl (dataset formats); LLaMA-Factory data/README.md (Alpaca, ShareGPT);
 ms-swift, Custom-dataset.md; OpenAI's preference fine-tuning guide; Bai et al. 2022,
@@ -105,7 +105,9 @@ def sharegpt(row: Row) -> list[Draft]:
 
 
 def openai(row: Row) -> list[Draft]:
-    """OpenAI, Fireworks and Together: input.messages and a list of one assistant message a side."""
+    """OpenAI, Fireworks and Together: input.messages and, for each side, a list of one assistant
+    message.
+    """
     asked = row["input"]
     messages = asked.get("messages") if isinstance(asked, dict) else asked
     if isinstance(asked, dict) and asked.get("tools"):
@@ -123,7 +125,7 @@ def ms_swift(row: Row) -> list[Draft]:
 
 
 def last_answer(row: Row, columns: str) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:
-    """A conversation split into its prompt and its last message, which must be an answer."""
+    """Split a conversation into its prompt and its last message, which must be an answer."""
     name = row.column(columns)
     said = parts.turns(row[name], name)
     if not said:

@@ -1,5 +1,4 @@
-"""What rows are made of: text, messages, transcripts, answers, labels. Each reader takes any JSON
-value.
+"""Parts of rows: text, messages, transcripts, answers, labels. Each reader takes any JSON value.
 
 A value that is not what it should be raises RowError with the column's name; nothing is guessed,
 and no text is changed: what stands in the file is what the model will see.
@@ -48,23 +47,23 @@ class Row(dict):
         self.notes: list[str] = []
 
     def name(self, choice: str) -> str | None:
-        """Which of the columns `"a|b|c"` the row has: the first of them."""
+        """Return the first of the columns `"a|b|c"` that the row has."""
         return next((name for name in choice.split("|") if name in self), None)
 
     def column(self, choice: str) -> str:
-        """As `name`, where the format needs one of these columns, so that the row has one."""
+        """Return the same as `name`, for a format that needs one of these columns."""
         name = self.name(choice)
         assert name is not None, f"the row has none of {choice}"
         return name
 
     def pick(self, choice: str, default: object = None) -> object:
-        """The value of the first of the columns `"a|b|c"` that the row has."""
+        """Return the value of the first of the columns `"a|b|c"` that the row has."""
         name = self.name(choice)
         return default if name is None else self[name]
 
 
 def text(value: object, where: str) -> str:
-    """A string, or a list of content parts that are all text.
+    """Read a string, or a list of content parts that are all text.
 
     Raises:
       RowError: another type, a part that is not text, a NUL character, half a surrogate pair.
@@ -75,7 +74,7 @@ def text(value: object, where: str) -> str:
         raise RowError("wrong type", f"{where} is {kind_of(value)} where text is expected.")
     if "\0" in value:
         raise RowError(
-            "NUL character", f"{where} holds a NUL character, so it is no text or was damaged."
+            "NUL character", f"{where} holds a NUL character, so it is not text or was damaged."
         )
     try:
         value.encode("utf-8")
@@ -96,7 +95,7 @@ def _part(part: dict, where: str) -> str:
 
 
 def turn(message: object, where: str) -> Turn:
-    """One message, `{role, content}` or `{from, value}`."""
+    """Read one message, `{role, content}` or `{from, value}`."""
     if not isinstance(message, dict):
         raise RowError("wrong type", f"{where} has {kind_of(message)} where a message is expected.")
     if message.get("tool_calls") or message.get("function_call"):
@@ -113,7 +112,7 @@ def turn(message: object, where: str) -> Turn:
 
 
 def turns(value: object, where: str) -> tuple[Turn, ...]:
-    """A list of messages."""
+    """Read a list of messages."""
     if not isinstance(value, list):
         raise RowError(
             "wrong type", f"{where} is {kind_of(value)} where a list of messages is expected."
@@ -122,7 +121,7 @@ def turns(value: object, where: str) -> tuple[Turn, ...]:
 
 
 def prompt(value: object, where: str = "prompt") -> tuple[Turn, ...]:
-    """A prompt in any shape: text becomes one user turn, a transcript its turns."""
+    """Read a prompt in any shape: text becomes one user turn, a transcript its turns."""
     if isinstance(value, list):
         return turns(value, where)
     value = text(value, where)
@@ -134,18 +133,20 @@ def prompt(value: object, where: str = "prompt") -> tuple[Turn, ...]:
 
 
 def is_transcript(value: str) -> bool:
-    """Whether text is a whole HH prompt: it starts with a human's turn and ends by handing over."""
+    """Tell whether text is a whole HH prompt: it starts with a human's turn and ends by handing
+    over.
+    """
     found = SPEAKER.match(value)
     return found is not None and found[1] == "Human" and value.rstrip().endswith("\n\nAssistant:")
 
 
 def is_dialogue(value: object) -> bool:
-    """Whether a value is text with both speakers' markers, as HH publishes whole dialogues."""
+    """Tell whether a value is text with both speakers' markers, as HH publishes whole dialogues."""
     return isinstance(value, str) and {"Human", "Assistant"} <= set(SPEAKER.findall(value))
 
 
 def dialogue(value: str) -> tuple[Turn, ...]:
-    """The turns of an HH transcript; what stands before the first marker is the system's.
+    """Read the turns of an HH transcript; text before the first marker is the system's.
 
     Blanks around a turn are the transcript's layout, not its content.
     """
@@ -155,7 +156,7 @@ def dialogue(value: str) -> tuple[Turn, ...]:
 
 
 def _alternating(marked: list[str]) -> tuple[Turn, ...]:
-    """Turns from [speaker, words, speaker, words, …]."""
+    """Make turns from [speaker, words, speaker, words, …]."""
     speakers, words = marked[::2], marked[1::2]
     return tuple(
         Turn(ROLES[who.lower()], said.strip()) for who, said in zip(speakers, words, strict=True)
@@ -163,7 +164,7 @@ def _alternating(marked: list[str]) -> tuple[Turn, ...]:
 
 
 def answer(value: object, where: str) -> tuple[Turn, ...]:
-    """An answer with whatever context it carries: text, one message, messages, a whole dialogue, or
+    """Read an answer with its context, if any: text, one message, messages, a whole dialogue, or
     turns.
     """
     if isinstance(value, tuple):
@@ -179,7 +180,7 @@ def answer(value: object, where: str) -> tuple[Turn, ...]:
 
 
 def label(value: object, where: str) -> bool:
-    """A label: true, false, 0, 1, or these words as text."""
+    """Read a label: true, false, 0, 1, or these words as text."""
     if isinstance(value, str):
         value = {"true": True, "false": False, "1": True, "0": False}.get(
             value.strip().lower(), value
@@ -192,7 +193,7 @@ def label(value: object, where: str) -> bool:
 
 
 def number(value: object, where: str) -> float:
-    """A finite number, also as text (CSV); a boolean is none."""
+    """Read a finite number, also as text (CSV); a boolean is no number."""
     try:
         found = (
             float(value)

@@ -45,7 +45,7 @@ POLICIES: dict[str, Callable[[list[Scored]], Iterable[tuple[Scored, Scored]]]] =
 
 @dataclass(frozen=True)
 class Pairing:
-    """How a list of scored answers becomes pairs.
+    """A rule that makes pairs from a list of scored answers.
 
     Args:
       policy: "best-worst" (one pair a list), "adjacent" (neighbours in rank) or "all".
@@ -62,7 +62,7 @@ class Pairing:
             raise UsageError(f"the pairing's margin is {self.margin}; it must be 0 or more.")
 
     def pairs(self, scored: list[Scored]) -> list[tuple[Scored, Scored]]:
-        """(better, worse) pairs, in falling order of worth."""
+        """Return (better, worse) pairs, in falling order of worth."""
         falling = sorted(scored, key=lambda one: -one.worth)
         gaps = (
             (better, worse, better.worth - worse.worth)
@@ -72,7 +72,7 @@ class Pairing:
 
 
 def ranked(row: Row) -> list[Draft]:
-    """A prompt, a list of answers, and scores or ranks beside or inside it."""
+    """Draft pairs from a prompt, a list of answers, and scores or ranks beside or inside it."""
     before = prompt_of(row, PROMPT)
     scored = _scored(row)
     if len(scored) < 2:
@@ -91,7 +91,9 @@ def ranked(row: Row) -> list[Draft]:
 
 
 def is_ranked(row: Row) -> bool:
-    """Whether the list of answers has scores or ranks, in columns beside it or in its objects."""
+    """Tell whether the list of answers has scores or ranks, in columns beside it or in its
+    objects.
+    """
     answers = row.pick(ANSWERS)
     if not isinstance(answers, list) or not answers:
         return False
@@ -146,7 +148,7 @@ def _spoken(one: dict) -> dict:
 
 
 def _bare(one: object) -> object:
-    """An answer without its wrapping, unless it is a message."""
+    """Return an answer without its wrapping, unless it is a message."""
     if not isinstance(one, dict) or {"role", "from"} & set(one):
         return one
     wrapped = _key(one, SAID)

@@ -21,7 +21,7 @@ SYSTEM = "system|system_prompt"
 
 @dataclass(frozen=True)
 class Format:
-    """One format: which rows are of it, and what they mean.
+    """One format: which rows belong to it, and what they mean.
 
     Args:
       kind: what its rows hold, a key of `ROW_KINDS`.
@@ -45,7 +45,7 @@ class Format:
         return all(row.name(choice) for choice in self.needs) and self.when(row)
 
     def examples(self, row: Row, origin: Origin, columns: dict) -> list[Example]:
-        """The row's examples, with its origin and the columns (all of the row's) that the format
+        """Return the row's examples, with its origin and those of the row's columns that the format
         does not use.
         """
         used = {row.name(choice) for choice in (*self.needs, *self.reads)} - set(self.keeps)
@@ -185,7 +185,7 @@ NAMES = tuple(dict.fromkeys(each.name for each in FORMATS))
 
 
 def named(name: str) -> tuple[Format, ...]:
-    """The formats to try: all of them for "auto", else those of that name."""
+    """Return the formats to try: all of them for "auto", else those of that name."""
     if name == "auto":
         return FORMATS
     found = tuple(each for each in FORMATS if each.name == name)
@@ -197,7 +197,7 @@ def named(name: str) -> tuple[Format, ...]:
 def recognise(
     columns: dict, formats: tuple[Format, ...] = FORMATS, pairing: ranked.Pairing | None = None
 ):
-    """The format of a row, and the row as that format's function wants it.
+    """Find the format of a row; return it, and the row as that format's function wants it.
 
     Columns that are null do not count as there: a table fills the columns that a row lacks with
     nulls. Only where no format matches without them are they looked at, so that the message can say

@@ -1,1 +1,1 @@
-"""From a config to a run that is ready to train."""
+"""The set-up of a run: a config becomes a run that is ready to train."""

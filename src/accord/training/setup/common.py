@@ -1,4 +1,4 @@
-"""What both set-ups need."""
+"""The parts that both set-ups need."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NEIGHBOURS, COMPARED = 32, 8
 
 
 def load_model(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
-    """The model that training starts from, on its device."""
+    """Load the model that training starts from, on its device."""
     take_device(world, config.model.device)
     require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")
@@ -40,7 +40,7 @@ def load_model(config: Config, display: Display, stop: Stop, world: World) -> La
 
 
 def template_of(config: Config, model: LanguageModel) -> Template:
-    """How its rows, or prompts, become tokens."""
+    """Make the template that turns the run's rows, or prompts, into tokens."""
     return make_template(
         model.tokenizer,
         config.data.template,
@@ -50,13 +50,14 @@ def template_of(config: Config, model: LanguageModel) -> Template:
 
 
 def positions_of(model: LanguageModel) -> int | None:
-    """The longest sequence that it was made for, where its configuration says."""
+    """Return the longest sequence that the model was made for, where its configuration says."""
     return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
 def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, Finding]:
-    """How far rounding alone moves a margin, on some rows: the width of a tie, the first rank's for
-    all.
+    """Measure how far rounding alone moves a margin, on some rows: the width of a tie.
+
+    All ranks take the first rank's width.
     """
     floor = noise_floor(learner, rows[:COMPARED], rows[COMPARED:])
     return learner.world.on_first(lambda: floor.evidence["reward_margin"]), floor
@@ -76,7 +77,7 @@ def micro_budget(config: Config, display: Display) -> MicroBudget:
 
 
 def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
-    """A peak learning rate to start from."""
+    """Suggest a peak learning rate to start from."""
     width = model.network.config.get_text_config().hidden_size
     return objective.suggested_rate(width, adapters=model.has_adapters)
 
@@ -89,11 +90,11 @@ def prove_rows(
     rows: Sequence[Tree],
     display: Display,
 ) -> list[Finding]:
-    """The proofs on some rows; refuses with all that failed."""
+    """Run the proofs on some rows; refuse with all that failed."""
     display.phase("proofs", "step 0: the run proves itself")
     lora = config.model.lora
-    # What fills a cache from the policy itself moves with it: that pass is over before the first
-    # update.
+    # A reference that fills a cache from the policy itself moves with it: that pass ends before the
+    # first update.
     fixed = learner.forward.model.has_adapters or reference_kind != "cached"
     alone, exact = replace(learner, world=ALONE), not (lora is not None and lora.dora)
     whole = not learner.world.sharded

@@ -1,4 +1,5 @@
-"""From a config to a run that is ready to train: everything that can be refused is refused here.
+"""The set-up from a config with rows to a run that is ready to train: everything that can be
+refused is refused here.
 
     objective ─▶ model ─▶ rows ─▶ trees ─▶ forward path ─▶ reference ─▶ proofs of step 0
 
@@ -88,8 +89,9 @@ def prepare_offline(
     dry_run: bool = False,
     world: World = ALONE,
 ) -> PreparedRun:
-    """Load, check and prove everything; a dry run leaves out the pass that fills the reference
-    cache. See `prepare`.
+    """Load, check and prove everything; see `prepare`.
+
+    A dry run leaves out the pass that fills the reference cache.
     """
     objective = resolve_objective(config)
     model = load_model(config, display, stop, world)
@@ -174,8 +176,8 @@ def _read(
     display: Display,
     folder: RunFolder | None,
 ) -> tuple[Template, Rows, Rows | None]:
-    """The template, the training rows and the held-out rows; what became of them goes into
-    `folder`, where there is one.
+    """Read the template, the training rows and the held-out rows; write the account of the rows
+    into `folder`, where there is one.
     """
     template = template_of(config, model)
     rows = load_rows(config, config.data.train, objective.rows, template, display)
@@ -188,8 +190,10 @@ def _read(
 def _sample_prompts(
     config: Config, learner: UpdateContext, template: Template, held_out: Rows | None
 ) -> list[SamplePrompt]:
-    """What samples answer: token by token, by the first rank, which needs the weights whole; a
-    reward model answers nothing.
+    """Choose the prompts for samples.
+
+    The first rank answers them token by token and needs the weights whole; a reward model answers
+    nothing.
     """
     if learner.world.sharded or not learner.objective.answers:
         return []
@@ -205,7 +209,7 @@ def _learner(
     world: World,
     sharded: bool,
 ) -> UpdateContext:
-    """What every update goes through; a frozen copy is taken of the whole weights, before they are
+    """Collect what every update needs; a frozen copy is taken of the whole weights, before they are
     sharded.
     """
     reference = live_reference(kind, forward, config.moving)
@@ -216,16 +220,17 @@ def _learner(
 
 
 def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
-    """Rows that a forward path is tried on; the longest too where attention looks at a window
-    alone.
+    """Choose the rows that a forward path is tried on.
+
+    The longest row is among them where attention sees a window only.
     """
     shown = probe(trees[:64])
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
 
 
 def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> None:
-    """Make every batch whose rows depend on each other: one of a single prompt would stop the run
-    in its middle.
+    """Make every batch whose rows depend on each other: a batch of a single prompt would stop the
+    run in its middle.
     """
     if learner.objective.context is not None:
         for index in range(steps):
@@ -233,13 +238,13 @@ def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> 
 
 
 def _first_rows(source: FileSource, steps: int) -> list[Tree]:
-    """The run's first rows, each once."""
+    """Return the run's first rows, each once."""
     batches = (source.batch(index) for index in range(min(steps, NEIGHBOURS)))
     return list({tree.row: tree for trees in batches for tree in trees}.values())[:NEIGHBOURS]
 
 
 def plan_order(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
-    """The order of the rows, and how many updates to make."""
+    """Plan the order of the rows, and how many updates to make."""
     train = config.train
     if train.pair_labels:
         require_pairs_of_labels(trees, train.batch_size)
@@ -253,12 +258,13 @@ def plan_order(config: Config, trees: Sequence[Tree]) -> tuple[Order, int]:
 
 
 def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
-    """
+    """Check that train.pair_labels can hold.
+
     Raises:
       UsageError: train.pair_labels, where the rows are not the two labels of each pair, or a batch
         would split one.
     """
-    # not strict: a row left over is refused below, with words
+    # not strict: a row left over is refused below, with an explanation
     twos = list(zip(trees[::2], trees[1::2], strict=False))
     whole = all(
         good.desirable and bad.desirable is False and good.prompt == bad.prompt
@@ -273,7 +279,9 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
 
 
 def write_account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
-    """data.json and rejected.jsonl: what came in, what was used, and every row that was not."""
+    """Write data.json and rejected.jsonl: what came in, what was used, and every row that was
+    not.
+    """
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
     folder.write_data({name: side.record() for name, side in sides.items()})
     folder.write_rejected(
@@ -293,7 +301,7 @@ def _checked(
     held_out: Rows | None,
     model: LanguageModel,
 ) -> list[Finding]:
-    """What the checks on both files say; refuses what is unfit."""
+    """Run the checks on both files; refuse what is unfit."""
     found = row_findings(config, rows, template, "training rows", stop_ids(model))
     found += content_findings([rows.encoding.examples[tree.row] for tree in rows.trees])
     if held_out is not None:
@@ -314,8 +322,8 @@ def _checked(
 
 
 def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
-    """Labels all alike teach nothing but drift; and the balance that KTO's weights should answer
-    to.
+    """Report labels that are all alike (they teach nothing but drift), and the balance that KTO's
+    weights should answer to.
     """
     if objective.rows != "labelled":
         return []
@@ -361,8 +369,9 @@ def _prove(
     source: FileSource,
     display: Display,
 ) -> list[Finding]:
-    """The proofs on rows of the first batch, the shortest of them: proofs hold whole logits, and
-    take turns.
+    """Run the proofs on rows of the first batch, the shortest of them.
+
+    Proofs hold whole logits, so the ranks take turns.
     """
     rows = source.rows.trees
     shown = [*source.batch(0), *rows[:64]]

@@ -1,4 +1,4 @@
-"""Picks the set-up of a run: rows of a file, or answers of its own."""
+"""The choice of a run's set-up: rows of a file, or answers of its own."""
 
 from __future__ import annotations
 

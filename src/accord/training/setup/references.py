@@ -1,4 +1,4 @@
-"""Which reference a run measures against, and the pass that caches its log-probs."""
+"""The choice of a run's reference, and the pass that caches its log-probs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from accord.types import Finding, Tree, UsageError
 def choose_reference(
     wanted: str, objective: BoundObjective, *, adapters: bool, repeats: bool, incoming: bool = False
 ) -> tuple[str, str]:
-    """The kind of reference and one line on why.
+    """Choose the kind of reference; return it and one line on why.
 
     Args:
       wanted: what the config says.
@@ -101,7 +101,7 @@ def _base(adapters: bool, incoming: bool) -> tuple[str, str]:
 def live_reference(
     kind: str, forward: Forward, moving: MovingConfig | None = None
 ) -> Reference | None:
-    """A reference that computes. For a cache: what fills it."""
+    """Make a reference that computes. For a cache: the one that fills it."""
     if kind == "none":
         return None
     if kind == "moving":
@@ -127,8 +127,9 @@ def cached_reference(
     seed: int,
     own: Path | None = None,
 ) -> tuple[Cached, Finding]:
-    """The cache of this reference, filled for the rows that the run will see, eight of them
-    recomputed, and what that showed.
+    """Open the cache of this reference and fill it for the rows that the run will see.
+
+    Eight of them are recomputed; the finding says what that showed.
 
     Args:
       key: of all that the numbers depend on, see `full_key`.
@@ -171,7 +172,7 @@ def _keep(cache: Cached, own: Path, trees: Sequence[Tree]) -> None:
 
 
 def needed_trees(learner: UpdateContext, source: BatchSource, steps: int) -> list[Tree]:
-    """Every tree whose reference log-probs the run will ask for, each once."""
+    """Return every tree whose reference log-probs the run will ask for, each once."""
     wanted: dict[tuple, Tree] = {}
     # mismatched rows differ from epoch to epoch
     coupled = learner.objective.context is not None

@@ -1,4 +1,4 @@
-"""What a reward model needs before it trains: a scalar head, the rows' margins, and settings that
+"""The needs of a reward model before it trains: a scalar head, the rows' margins, and settings that
 make sense for it.
 """
 
@@ -20,7 +20,8 @@ NOT_APPLICABLE = (
 
 
 def require_whole(objective: BoundObjective, sharded: bool) -> None:
-    """
+    """Refuse a reward model with sharded weights.
+
     Raises:
       UsageError: a reward model whose weights would be sharded.
     """
@@ -32,8 +33,8 @@ def require_whole(objective: BoundObjective, sharded: bool) -> None:
 
 
 def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Finding]:
-    """Put each row's `margin` column into its tree, where the objective looks at margins; and what
-    there was.
+    """Put each row's `margin` column into its tree, where the objective looks at margins; report
+    what there was.
 
     A margin that is no finite number refuses: it would silently be none.
     """
@@ -90,8 +91,9 @@ def _finite(value: object) -> bool:
 
 
 def padding_findings(model: LanguageModel, rows: Rows) -> list[Finding]:
-    """Classifiers find the last token by skipping padding by its id: no answer may end in it.
-    Nothing of other models.
+    """Check that no answer ends in the padding token.
+
+    Classifiers find the last token by skipping padding by its id. Other models give no finding.
     """
     if not isinstance(model, RewardModel):
         return []

@@ -1,5 +1,5 @@
-"""From a config with a section `rollouts` to a run that is ready: as `prepare`, with prompts in
-place of rows.
+"""The set-up from a config with a section `rollouts` to a run that is ready: prompts take the place
+of rows.
 
     objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers
         ─▶ proofs of step 0
@@ -71,8 +71,9 @@ def prepare_rollouts(
     dry_run: bool = False,
     world: World = ALONE,
 ) -> PreparedRun:
-    """As `prepare_offline`, with prompts in place of rows. A dry run keeps no batch of answers. See
-    `prepare`.
+    """Prepare a run with prompts in place of rows; otherwise like `prepare_offline`. See `prepare`.
+
+    A dry run keeps no batch of answers.
     """
     objective = resolve_objective(config)
     _require(config, objective, world)
@@ -140,7 +141,8 @@ def prepare_rollouts(
 
 
 def _require(config: Config, objective: BoundObjective, world: World) -> None:
-    """
+    """Check the settings that rollouts need.
+
     Raises:
       UsageError: a setting that would do nothing here, or is not possible.
     """
@@ -194,7 +196,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
 
 
 def is_set(config: Config, path: str) -> bool:
-    """Whether a field of a section, by its path, is not at its default."""
+    """Tell whether a field of a section, by its path, is not at its default."""
     section, name = path.split(".")
     node = getattr(config, section)
     return getattr(node, name) != type(node).model_fields[name].default
@@ -213,7 +215,7 @@ def _prompts(
 
 
 def _plan(config: Config, prompts: int) -> tuple[Order, int]:
-    """The order of the prompts, and how many updates to make."""
+    """Plan the order of the prompts, and how many updates to make."""
     train = config.train
     order = Order(prompts, min(train.batch_size, prompts), train.seed)
     once = order.batches_per_epoch * config.rollout_settings.num_iterations
@@ -221,7 +223,7 @@ def _plan(config: Config, prompts: int) -> tuple[Order, int]:
 
 
 def _answered(model: LanguageModel, prompts: PromptSet) -> list[Tree]:
-    """Short answers of the model itself, to try the forward path on."""
+    """Draw short answers of the model itself, to try the forward path on."""
     shortest = sorted(prompts.trees, key=len)[:PROBED]
     asked = [ids for ids in shortest for _ in range(2)]
     answers = sample(model.network, model.tokenizer, asked, max_new_tokens=PROBE_TOKENS)
@@ -232,8 +234,9 @@ def _answered(model: LanguageModel, prompts: PromptSet) -> list[Tree]:
 
 
 def _reference(config: Config, objective: BoundObjective, model: LanguageModel) -> tuple[str, str]:
-    """As for rows, but that nothing can be cached; a method without a reference has one to measure
-    KL against.
+    """Choose the reference, as for rows, but that nothing can be cached.
+
+    A method without a reference has one to measure KL against.
     """
     adapters = model.has_adapters
     if config.reference == "auto" and (not adapters or not objective.reference):
@@ -258,7 +261,7 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
 
 
 def _rewards(config: Config) -> tuple[Weighted, Weighted | None]:
-    """What is trained on, and the second judgement of held-out answers.
+    """Make the rewards to train on, and the second judgement of held-out answers.
 
     Raises:
       UsageError: a reward that is unknown, or an option of it that is.
@@ -277,8 +280,10 @@ def _prove(
     source: RolloutSource,
     display: Display,
 ) -> tuple[float, list[Finding]]:
-    """Draw the first batch, and prove what can be proved on it; the width of a tie, where answers
-    are paired.
+    """Draw the first batch, and prove what can be proved on it.
+
+    Returns:
+      the width of a tie, where answers are paired.
     """
     answers = source.order.batch_size * config.rollout_settings.num_generations
     display.phase("rollouts", f"drawing the first {answers:,} answers")

@@ -1,4 +1,4 @@
-"""A run's rows: read, encoded, checked; training and held-out."""
+"""The rows of a run: read, encoded, checked; training and held-out."""
 
 from __future__ import annotations
 
@@ -54,8 +54,9 @@ def load_rows(config: Config, path: str, kind: str, template: Template, display:
 def load_held_out(
     config: Config, objective: BoundObjective, template: Template, display: Display
 ) -> Rows | None:
-    """The held-out rows; pairs stay pairs for an objective of labels, since accuracy is a statement
-    about pairs.
+    """Load the held-out rows.
+
+    Pairs stay pairs for an objective of labels, since accuracy is a statement about pairs.
     """
     path = config.data.held_out
     if path is None:
@@ -79,7 +80,7 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
 
 
 def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) -> HeldOut | None:
-    """The rows to evaluate on: all, or as many as asked for, drawn by the seed."""
+    """Choose the rows to evaluate on: all, or as many as asked for, drawn by the seed."""
     if rows is None:
         return None
     trees = [
@@ -94,8 +95,8 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
 def row_findings(
     config: Config, rows: Rows, template: Template, name: str, stops: object = None
 ) -> list[Finding]:
-    """What the ledger and the checks on every row say of one file; `stops`: the generation config's
-    EOS, one or several.
+    """Report what the ledger and the checks on every row say of one file; `stops`: the generation
+    config's EOS, one or several.
     """
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
@@ -131,7 +132,7 @@ def row_findings(
 
 
 def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
-    """Held-out rows whose prompt is trained on as well: their accuracy measures memory."""
+    """Find held-out rows whose prompt is trained on as well: their accuracy measures memory."""
     trained = {tree.prompt for tree in rows.trees}
     leaked = [tree for tree in held_out.trees if tree.prompt in trained]
     share = len(leaked) / len(held_out.trees)
@@ -151,7 +152,7 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
 
 
 def near_overlap(rows: Rows, held_out: Rows) -> Finding:
-    """Held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
+    """Find held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
     trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
     exact = {tree.prompt for tree in rows.trees}
     near = [

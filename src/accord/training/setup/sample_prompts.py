@@ -30,8 +30,8 @@ class SamplePrompt:
 def choose_sample_prompts(
     config: Config, template: Template, held_out: Rows | PromptSet | None, limit: int | None
 ) -> list[SamplePrompt]:
-    """The prompts of a run, each once; none where there are neither held-out rows nor a file of
-    prompts.
+    """Choose the prompts of a run, each once; none where there are neither held-out rows nor a file
+    of prompts.
 
     Args:
       limit: positions of the model; a prompt whose answer would not fit is left out.
@@ -65,7 +65,7 @@ def _from_file(path: str, template: Template) -> list[SamplePrompt]:
 
 
 def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
-    """The first row of each held-out prompt, in the file's order."""
+    """Take the first row of each held-out prompt, in the file's order."""
     if isinstance(rows, PromptSet):
         return [
             SamplePrompt(ids, _said(rows.question(number).turns))
@@ -83,7 +83,7 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
 
 
 def _said(turns: Sequence[Turn]) -> str:
-    """A single question as it stands; of a conversation who said what."""
+    """Return a single question as it stands; of a conversation who said what."""
     return (
         turns[0].content
         if len(turns) == 1
@@ -118,7 +118,7 @@ def draw_samples(
 def sample_record(
     step: int, number: int, asked: SamplePrompt, answer: Sample, taken: int | None
 ) -> dict:
-    """A line of samples.jsonl; `weights_of` where the run went back to an earlier step's
+    """Make a line of samples.jsonl; `weights_of` where the run went back to an earlier step's
     weights.
     """
     return {
