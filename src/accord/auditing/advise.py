@@ -17,7 +17,8 @@ from accord.auditing.findings import percent
 from accord.auditing.machine import Machine
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import limit
-from accord.objectives import BoundObjective, resolve
+from accord.engine.optimizers import optimizer_of
+from accord.objectives import OBJECTIVES, BoundObjective, resolve
 
 BATCH = 16
 LIMITS = (512, 1024, 2048, 4096)
@@ -425,11 +426,10 @@ def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     )
     tokens = per_row * len(audit.scan)
     # forward 1, backward 2, reference forward 1
-    passes = 3 if advice.method in ("simpo", "sft") else 4
+    passes = 4 if OBJECTIVES[advice.method].reference else 3
     seconds = passes * tokens / machine.forward_tokens_per_second
-    # float32 master, gradient, two moments
     trained = any(setting.path == "model.lora" for setting in advice.settings)
-    each = machine.bytes_per_parameter * 1.2 + (16 if trained else 0)
+    each = machine.bytes_per_parameter * 1.2 + (optimizer_of().training_bytes if trained else 0)
     memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
         "tokens_per_row": round(per_row),

@@ -10,8 +10,8 @@ rows now and then.
                 and the masters get what backward passes gave, once
     first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the
                 held-out rows
-    update      sampled weights go where AdamW, written out, takes them; the network holds the
-                masters rounded
+    update      sampled weights go where the optimizer, written out, takes them; the network holds
+                the masters rounded
     moved       after ten updates, nearly every weight that had a gradient is somewhere else
     frozen      weights that do not train are bit for bit what they were
     reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe
@@ -39,7 +39,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from accord.engine.moving_reference import Moving
-from accord.engine.optimizer import MOMENTS, Optimizer
+from accord.engine.optimizer import Optimizer
 from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
@@ -56,9 +56,9 @@ from accord.verify.row_checks import (
 )
 from accord.verify.weight_probes import (
     FOLLOWED,
-    AdamWritten,
     Arrivals,
     ReferenceProbe,
+    UpdateProbe,
     at,
     broken,
     spread,
@@ -84,7 +84,7 @@ class InvariantChecks:
 
     ready: PreparedRun
     first: int  # updates made when the watch began
-    adam: AdamWritten = field(init=False)
+    weights: UpdateProbe = field(init=False)
     arrivals: Arrivals = field(init=False)
     follower: ReferenceProbe | None = None  # of a reference that moves
     still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
@@ -96,7 +96,7 @@ class InvariantChecks:
 
     def __post_init__(self) -> None:
         ready = self.ready
-        self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
+        self.weights, self.arrivals = UpdateProbe(ready, self.first), Arrivals(ready)
         reference = ready.learner.reference
         if isinstance(reference, Moving):  # the one that has a recipe to hold it to
             self.follower = ReferenceProbe(reference, ready.optimizer.masters)
@@ -156,10 +156,10 @@ class InvariantChecks:
             found = untouched(batch.trees, records, self._bounds, "in the first batch")
         if not self.following(step):
             return found
-        if low := self.adam.too_low():
+        if low := self.weights.too_low():
             return [*found, *low]
-        self._before = self.adam.values()
-        wanted = self.adam.foresee(step)
+        self._before = self.weights.values()
+        wanted = self.weights.foresee(step)
         if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
             found.append(
                 broken(
@@ -220,10 +220,10 @@ class InvariantChecks:
 
     def after_update(self, step: int) -> list[Finding]:
         """Weights, frozen weights and the probe rows; `step` updates have been made."""
-        found = self.adam.verify(self._before, step) if self.following(step - 1) else []
+        found = self.weights.verify(self._before, step) if self.following(step - 1) else []
         found += self.follower.check(step) if self.follower is not None else []
         if step == min(self.first + FOLLOWED, self.ready.steps):
-            found += self.adam.moved()
+            found += self.weights.moved()
         if step - self.first in (1, 2) or step % EVERY == 0:
             found += self._frozen() + self._reference(step) + self._path(step)
         return found
@@ -350,7 +350,7 @@ class InvariantChecks:
         if name == "gradients":
             return sorted(optimizer.masters.gradients())
         values = [
-            *self.adam.values().values(),
+            *self.weights.values().values(),
             *_moments(optimizer),
             *(v for _, v in _still(self.ready)),
         ]
@@ -443,5 +443,5 @@ def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:
-    for state in optimizer.adamw.state.values():
-        yield from (at(state[key], spread(state[key])) for key in MOMENTS)
+    for state in optimizer.inner.state.values():
+        yield from (at(state[key], spread(state[key])) for key in optimizer.kind.state)
