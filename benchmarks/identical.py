@@ -99,7 +99,7 @@ def _run(folder: Path, world: dict[str, Path], kind: str) -> Path:
         launch += ["torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m"]
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH"))))
     done = subprocess.run(
-        [*launch, "accord.cli", *words],
+        [*launch, "accord", *words],
         env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,

@@ -2,7 +2,7 @@
 does.
 
     objective   the configured loss, through the step's own call, has the value and the gradient
-                that the formula, written out in plain Python below, gives
+                that its formula, written out in plain Python, gives
     on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's, and
                 the sampler's
     rewards     each answer's advantage stands on its own tokens
@@ -10,8 +10,7 @@ does.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
@@ -21,6 +20,7 @@ from accord.engine.rollout_losses import as_rollouts, sampled_losses
 from accord.engine.step import Batch, UpdateContext, accumulate
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps
+from accord.objectives.policy_closed_forms import ABOVE, Token
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.batches import RolloutBatch
 from accord.types import Finding, Rollout
@@ -82,7 +82,7 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     count = torch.tensor([len(answer) for tree in _POINTS for answer in tree])
     owner = torch.repeat_interleave(torch.arange(len(count)), count)
     tokens = TokenLogps(
-        logps, torch.zeros_like(logps), owner, count, expected + 0.125 if objective.critic else None
+        logps, torch.zeros_like(logps), owner, count, expected + ABOVE if objective.critic else None
     )
     losses = sampled_losses(
         objective, [_tree(tree, row) for row, tree in enumerate(_POINTS)], tokens, Records()
@@ -90,9 +90,10 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     (gradient,) = torch.autograd.grad(losses.sum(), logps)
     worst = 0.0
     answers = [answer for tree in _POINTS for answer in tree]
+    form = objective.objective.token_form
     slopes = iter(gradient.tolist())
     for answer, loss in zip(answers, losses.tolist(), strict=True):
-        value, slope = losses_written_out(objective.name, objective.options, answer)
+        value, slope = form([Token(*token) for token in answer], objective.options)
         worst = max(worst, abs(loss - value), *(abs(next(slopes) - s) for s in slope))
     says = (
         f"{objective.name}: loss and gradient of {len(answers)} answers through the step's call are"
@@ -128,52 +129,6 @@ def _tree(tree: Sequence, row: int) -> Rollout:
         expected,
         returns,
     )
-
-
-def losses_written_out(
-    name: str, options: Mapping, answer: Sequence[Sequence[float]]
-) -> tuple[float, list[float]]:
-    """The loss of one answer, its value head 0.125 above what it said, and its slope at each
-    token's log-prob.
-    """
-    length, total, slopes = len(answer), 0.0, []
-    if name in ("rloo", "reinforce"):
-        return sum(-a * now for now, _, _, a, _, _ in answer), [-a for _, _, _, a, _, _ in answer]
-    scale = {"grpo": 1 / length, "dr_grpo": 1 / options.get("max_tokens", 1)}.get(name, 1.0)
-    high = options["clip_high"] if options["clip_high"] is not None else options["clip"]
-    for now, old, reference, advantage, said, goal in answer:
-        ratio = math.exp(now - old)
-        held = min(max(ratio, 1 - options["clip"]), 1 + high)
-        plain, clipped = -advantage * ratio, -advantage * held
-        loss, slope = (
-            (plain, plain) if plain >= clipped else (clipped, plain if held == ratio else 0.0)
-        )
-        term, rise = _kl(options, now - reference)
-        total += scale * (loss + term)
-        slopes.append(scale * (slope + rise))
-        if name == "ppo":
-            total += _value(options, said + 0.125, said, goal)
-    return total, slopes
-
-
-def _kl(options: Mapping, d: float) -> tuple[float, float]:
-    """The KL term in the loss and its slope; 0 where there is none."""
-    if "kl" not in options or not options["beta"]:
-        return 0.0, 0.0
-    value, slope = {
-        "k1": (d, 1.0),
-        "k2": (d * d / 2, d),
-        "k3": (math.exp(-d) - 1 + d, 1 - math.exp(-d)),
-    }[options["kl"]]
-    return options["beta"] * value, options["beta"] * slope
-
-
-def _value(options: Mapping, now: float, said: float, goal: float) -> float:
-    plain = (now - goal) ** 2
-    if options["value_clip"] is None:
-        return options["value_weight"] * plain / 2
-    held = said + min(max(now - said, -options["value_clip"]), options["value_clip"])
-    return options["value_weight"] * max(plain, (held - goal) ** 2) / 2
 
 
 def on_policy(gap: float, learner: UpdateContext) -> Finding:
