@@ -16,16 +16,14 @@ from dataclasses import replace
 import torch
 
 from accord.engine.optimizer import Optimizer
-from accord.engine.rollout_losses import as_rollouts, sampled_losses
+from accord.engine.rollout_losses import sampled_losses
 from accord.engine.step import Batch, UpdateContext, accumulate
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps
 from accord.objectives.policy_closed_forms import ABOVE, Token
 from accord.objectives.policy_table import BoundPolicy
-from accord.rollouts.batches import RolloutBatch
-from accord.types import Finding, Rollout
+from accord.types import Finding, Rollout, Tree
 from accord.verify.gradient_proofs import gradient_findings
-from accord.verify.preflight import proofs_of_any
 
 # Two prompts with two answers each: (log-prob now, when drawn, under the reference, advantage,
 # said, to be learnt) a token
@@ -42,18 +40,12 @@ _POINTS = (
 TOLERANCE = 1e-9
 
 
-def prove_sampled(
-    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch
+def gradient_of_answers(
+    learner: UpdateContext, trees: Sequence[Tree], optimizer: Optimizer
 ) -> list[Finding]:
-    """Every proof, on the first batch; weights, optimizer and the batch stay as they are."""
-    assert isinstance(learner.objective, BoundPolicy)
-    trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
-    found = [certify_policy(learner.objective), *proofs_of_any(learner, trees)]
-    found += [on_policy(first.figures["rollouts/sampler_gap"], learner), advantages_placed(trees)]
-    if not any(finding.refused for finding in found):
-        found += gradient_findings(learner, Batch(0, uncancelled(trees)), optimizer)
-        found.append(ratios_unmoved(learner, Batch(0, trees), optimizer))
-    return found
+    """`gradient_findings` of the same answers, their advantages such that nothing cancels."""
+    answers = [tree for tree in trees if isinstance(tree, Rollout)]
+    return gradient_findings(learner, Batch(0, uncancelled(answers)), optimizer)
 
 
 def uncancelled(trees: Sequence[Rollout]) -> list[Rollout]:
@@ -155,11 +147,12 @@ def on_policy(gap: float, learner: UpdateContext) -> Finding:
     )
 
 
-def advantages_placed(trees: Sequence[Rollout]) -> Finding:
+def advantages_placed(trees: Sequence[Tree]) -> Finding:
     """Every token of every answer has its own log-prob and advantage, finite, and there is no
     other.
     """
     for tree in trees:
+        assert isinstance(tree, Rollout), "answers that the policy drew"
         tokens = sum(map(len, tree.completions))
         for name in ("old", "advantages", "reference", "expected", "returns"):
             values = getattr(tree, name)

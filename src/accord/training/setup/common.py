@@ -17,7 +17,8 @@ from accord.runs.display import Display
 from accord.runs.signals import Stop
 from accord.runs.trackers import require
 from accord.types import Finding, Refused, Tree
-from accord.verify.preflight import noise_floor, prove
+from accord.verify.preflight import noise_floor
+from accord.verify.step0 import prove
 
 # rows of one batch, and how many of them are computed alone as well, for the noise floor
 NEIGHBOURS, COMPARED = 32, 8

@@ -45,7 +45,7 @@ from accord.training.setup.common import (
 from accord.training.setup.references import choose_reference, live_reference
 from accord.training.setup.sample_prompts import choose_sample_prompts
 from accord.types import DataError, Finding, Refused, Tree, UsageError
-from accord.verify.rollout_proofs import prove_sampled
+from accord.verify.step0 import prove_sampled
 
 # prompts whose answers the forward path is tried on, and tokens of each answer
 PROBED, PROBE_TOKENS = 4, 16
