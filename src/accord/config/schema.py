@@ -69,9 +69,9 @@ class ModelConfig(Section):
     float32 masters."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
-    forward: Literal["auto", "flex", "tree", "padded"] = "auto"
+    forward: str = "auto"
     """How log-probs are computed. auto takes the tree path where it equals the model's own numbers,
-    by flex attention on a GPU."""
+    by flex attention on a GPU; a path's name (flex, tree, padded) insists on it."""
 
     @field_validator("lora", mode="before")
     @classmethod

@@ -10,6 +10,7 @@ from accord.data.templates import Template, make_template
 from accord.distributed.world import ALONE, World, take_device
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
+from accord.forward.choose import require_path
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.objectives import BoundObjective
@@ -26,6 +27,7 @@ NEIGHBOURS, COMPARED = 32, 8
 
 def load_model(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
     """The model that training starts from, on its device."""
+    require_path(config.model.forward)
     take_device(world, config.model.device)
     require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")
