@@ -149,6 +149,14 @@ class BoundPolicy(BoundObjective):
         return self.objective.estimate
 
     @property
+    def token_form(self) -> TokenForm:
+        return self.objective.token_form
+
+    @property
+    def uses_ratios(self) -> bool:
+        return self.objective.uses_ratios
+
+    @property
     def in_loss(self) -> bool:
         """Whether a KL term in the loss wants the reference's log-probs."""
         return "beta" in self.objective.function.kinds and self.options["beta"] > 0

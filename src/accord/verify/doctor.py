@@ -37,7 +37,7 @@ from accord.runs.folder import versions
 from accord.types import Finding, RowLogps
 from accord.verify import tiny
 from accord.verify.certificate import certify
-from accord.verify.checks import Check
+from accord.verify.checks import Check, run_table
 from accord.verify.doctor_answers import draw_in_every_way, policy_gradient
 from accord.verify.doctor_libraries import libraries
 from accord.verify.doctor_saved import reward_model, save_and_read_back
@@ -243,7 +243,7 @@ def _safely(name: str, check: Check[Machine], about: Machine) -> Finding:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AccordWarning)
         try:
-            found = check.function(about)
+            (found,) = run_table((check,), about, frozenset())
         except Exception as error:
             said = str(error).splitlines() or [type(error).__name__]
             evidence = {"error": type(error).__name__}

@@ -132,7 +132,8 @@ class RecordChecks:
         return cast(InvariantChecks, self)
 
     def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
-        return run_table(table, about, self.offers)
+        with torch.no_grad():
+            return run_table(table, about, self.offers)
 
 
 @dataclass
@@ -229,7 +230,6 @@ class InvariantChecks(RecordChecks):
             )
         ]
 
-    @torch.no_grad()
     def baseline(self, batch: Batch, records: Records) -> list[Finding]:
         """The baseline of a coupled objective, once more from its mismatched rows: in the second
         update, since in the first it is 0 whatever went wrong, and now and then.
@@ -309,7 +309,6 @@ class InvariantChecks(RecordChecks):
                 ]
         return []
 
-    @torch.no_grad()
     def reference_stays(self, step: int) -> list[Finding]:
         assert self.known is not None, "only where the reference stays"
         if not self._looks(step):
@@ -330,7 +329,6 @@ class InvariantChecks(RecordChecks):
             )
         ]
 
-    @torch.no_grad()
     def path(self, step: int) -> list[Finding]:
         if not self._looks(step) or (step > 10 * EVERY and step % (10 * EVERY)):
             return []
@@ -354,7 +352,6 @@ class InvariantChecks(RecordChecks):
 
     # ------------------------------------------------------------ samples, evaluations, checkpoints
 
-    @torch.no_grad()
     def drawn(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
         """Two samples have under the policy, by the bare network, the log-prob that they were drawn
         with.

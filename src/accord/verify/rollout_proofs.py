@@ -82,7 +82,7 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     (gradient,) = torch.autograd.grad(losses.sum(), logps)
     worst = 0.0
     answers = [answer for tree in _POINTS for answer in tree]
-    form = objective.objective.token_form
+    form = objective.token_form
     slopes = iter(gradient.tolist())
     for answer, loss in zip(answers, losses.tolist(), strict=True):
         value, slope = form([Token(*token) for token in answer], objective.options)

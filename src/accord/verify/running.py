@@ -7,7 +7,7 @@ made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.sampling.local import Sample
-from accord.types import Tree
+from accord.types import Finding, Tree
 from accord.verify.checks import (
     ALL,
     AT_START,
@@ -96,11 +96,22 @@ class Saved:
     path: Path
 
 
-def _before(name, shows, function, *needs: str, after=()) -> Check[BeforeUpdate]:
+Found = Finding | Sequence[Finding]
+
+
+def _before(
+    name: str,
+    shows: str,
+    function: Callable[[BeforeUpdate], Found],
+    *needs: str,
+    after: tuple[str, ...] = (),
+) -> Check[BeforeUpdate]:
     return Check(name, "before update", shows, function, frozenset({WHOLE, *needs}), after)
 
 
-def _after(name, shows, function, *needs: str) -> Check[AfterUpdate]:
+def _after(
+    name: str, shows: str, function: Callable[[AfterUpdate], Found], *needs: str
+) -> Check[AfterUpdate]:
     return Check(name, "after update", shows, function, frozenset(needs))
 
 

@@ -7,7 +7,7 @@ of one table whose needs they meet.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from accord.engine.optimizer import Optimizer
@@ -72,7 +72,13 @@ BASICS = ("objective", "forward", "trainable", "mask", "deterministic", "referen
 OF_ROLLOUTS = (*BASICS, "on_policy", "rewards")
 
 
-def _proof(name, shows, function, *needs: str, after: tuple[str, ...] = ()) -> Check[StepZero]:
+def _proof(
+    name: str,
+    shows: str,
+    function: Callable[[StepZero], Finding | Sequence[Finding]],
+    *needs: str,
+    after: tuple[str, ...] = (),
+) -> Check[StepZero]:
     return Check(name, "step 0", shows, function, frozenset(needs), after)
 
 

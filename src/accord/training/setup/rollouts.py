@@ -157,8 +157,8 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         ),
         "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
         "rollouts.num_iterations": (
-            policy
-            and not objective.objective.uses_ratios
+            isinstance(objective, BoundPolicy)
+            and not objective.uses_ratios
             and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
         ),
