@@ -20,7 +20,8 @@ from typing import Generic, TypeVar
 
 from accord.types import Finding
 
-C = TypeVar("C")
+C = TypeVar("C")  # what a check of some moment is given
+Found = Finding | Sequence[Finding]
 
 WHEN = ("step 0", "before update", "after update", "samples", "evaluation", "checkpoint", "doctor")
 
@@ -46,7 +47,7 @@ class Check(Generic[C]):
     name: str  # of its findings, behind "step0." or "running."
     when: str  # one of WHEN
     shows: str  # what holds where it passes, in a line
-    function: Callable[[C], Finding | Sequence[Finding]]
+    function: Callable[[C], Found]
     needs: frozenset[str] = frozenset()
     # checks without which it would show nothing new: where one of them is refused, it is left out
     after: tuple[str, ...] = ()

@@ -148,23 +148,23 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
 
 
 @dataclass(frozen=True)
-class Machine:
-    """Where an examination is made."""
+class Target:
+    """A device and a precision: where an examination is made."""
 
     device: torch.device
     dtype: torch.dtype
 
 
-def _examination(name: str, shows: str, function: Callable[[Machine], Finding]) -> Check[Machine]:
+def _examination(name: str, shows: str, function: Callable[[Target], Finding]) -> Check[Target]:
     return Check(name, "doctor", shows, function)
 
 
-def _on(function: Callable[..., Finding], *given: object) -> Callable[[Machine], Finding]:
-    """That function of what is given, on a machine."""
-    return lambda machine: function(*given, machine.device, machine.dtype)
+def _on(function: Callable[..., Finding], *given: object) -> Callable[[Target], Finding]:
+    """Bind what is given; the device and the precision come when the examination is made."""
+    return lambda target: function(*given, target.device, target.dtype)
 
 
-def once() -> tuple[Check[Machine], ...]:
+def once() -> tuple[Check[Target], ...]:
     """Examinations that no precision changes."""
     return (
         _examination(
@@ -178,7 +178,7 @@ def once() -> tuple[Check[Machine], ...]:
     )
 
 
-def of_models() -> tuple[Check[Machine], ...]:
+def of_models() -> tuple[Check[Target], ...]:
     """Examinations of what tiny models compute, in one precision."""
     proved = [
         _examination(
@@ -205,7 +205,7 @@ def of_models() -> tuple[Check[Machine], ...]:
     return (*proved, *answered, learnt)
 
 
-def of_files() -> tuple[Check[Machine], ...]:
+def of_files() -> tuple[Check[Target], ...]:
     """Examinations of what is written and of what is repeated, in one precision."""
     return (
         _examination(
@@ -225,15 +225,15 @@ def of_files() -> tuple[Check[Machine], ...]:
 
 def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[Finding]:
     for check in once():
-        yield _safely(check.name, check, Machine(device, torch.float32))
+        yield _safely(check.name, check, Target(device, torch.float32))
     for table in (of_models(), of_files()):
         for dtype in dtypes:
             for check in table:
                 name = f"{check.name} ({str(dtype).removeprefix('torch.')})"
-                yield _safely(name, check, Machine(device, dtype))
+                yield _safely(name, check, Target(device, dtype))
 
 
-def _safely(name: str, check: Check[Machine], about: Machine) -> Finding:
+def _safely(name: str, check: Check[Target], about: Target) -> Finding:
     """Make one examination. Whatever it raises is a finding, since the others are still worth
     making.
 

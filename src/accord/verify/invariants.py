@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
@@ -34,6 +34,7 @@ from accord.verify.checks import (
     ROLLOUTS,
     ROWS,
     WHOLE,
+    C,
     Check,
     run_table,
 )
@@ -65,8 +66,6 @@ from accord.verify.weight_probes import (
 
 if TYPE_CHECKING:
     from accord.training.prepared import PreparedRun
-
-C = TypeVar("C")
 
 EVERY = 10  # updates between two looks at the probe rows
 # nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a

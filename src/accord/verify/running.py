@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.sampling.local import Sample
-from accord.types import Finding, Tree
+from accord.types import Tree
 from accord.verify.checks import (
     ALL,
     AT_START,
@@ -26,6 +26,7 @@ from accord.verify.checks import (
     ROWS,
     WHOLE,
     Check,
+    Found,
 )
 from accord.verify.row_checks import (
     bookkeeping,
@@ -94,9 +95,6 @@ class Saved:
 
     watch: InvariantChecks
     path: Path
-
-
-Found = Finding | Sequence[Finding]
 
 
 def _before(

@@ -29,6 +29,7 @@ from accord.verify.checks import (
     SCORES,
     WHOLE,
     Check,
+    Found,
     run_table,
 )
 from accord.verify.gradient_proofs import gradient_findings
@@ -75,7 +76,7 @@ OF_ROLLOUTS = (*BASICS, "on_policy", "rewards")
 def _proof(
     name: str,
     shows: str,
-    function: Callable[[StepZero], Finding | Sequence[Finding]],
+    function: Callable[[StepZero], Found],
     *needs: str,
     after: tuple[str, ...] = (),
 ) -> Check[StepZero]:
