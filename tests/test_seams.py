@@ -6,6 +6,7 @@ CONTRIBUTING.md names the files that each of them touches.
 
 import inspect
 import re
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +26,8 @@ from accord.objectives import OBJECTIVES, resolve
 from accord.objectives.objective import Objective
 from accord.objectives.options import Number, bounded
 from accord.objectives.pairs import _margin, beta_log_ratio
-from accord.types import Finding, LossOutput
+from accord.runs import checkpoint
+from accord.types import Finding, LossOutput, Refused
 from accord.verify import step0
 from accord.verify.certificate import certify
 from accord.verify.checks import ALL, ROLLOUTS, WHEN, Check, run_table
@@ -186,20 +188,21 @@ def test_a_new_optimizer_is_its_written_update():
 def test_a_run_follows_the_written_update_of_its_optimizer(
     tiny_folder, pairs_file, tmp_path, monkeypatch
 ):
-    """Twelve updates with momentum in AdamW's place, resumed from a checkpoint of its own tensors;
-    a formula that is another one refuses.
+    """Twelve updates with momentum in AdamW's place, whose checkpoints hold its own tensors; a
+    formula that is another one refuses.
     """
     monkeypatch.setitem(OPTIMIZERS, "adamw", MOMENTUM)
-    kept = {"assignments": ["checkpoint.every=4"], "steps": 12}
+    kept = {"set": {"checkpoint.every": 4}, "steps": 12}
     done = run(tiny_folder, pairs_file, tmp_path / "run", **kept)
     assert len(metrics(done)) == 12
+    names = checkpoint.load(done.folder / "checkpoints").tensors
+    assert {name.partition("/")[0] for name in names} == {"master", "momentum_buffer"}
 
     def heavier(value, state, gradient, moment):
         return momentum_update(value, state, 1.5 * gradient, moment)
 
-    wrong = OptimizerRow(**{**vars(MOMENTUM), "written": heavier})
-    monkeypatch.setitem(OPTIMIZERS, "adamw", wrong)
-    with pytest.raises(Exception, match="did not go where SGD with momentum takes it"):
+    monkeypatch.setitem(OPTIMIZERS, "adamw", replace(MOMENTUM, written=heavier))
+    with pytest.raises(Refused, match="did not go where SGD with momentum takes it"):
         run(tiny_folder, pairs_file, tmp_path / "wrong", **kept)
 
 
