@@ -54,6 +54,7 @@ LOSSES = ("pairs", "labelled", "reference_free", "supervised", "numerics")
 CERTIFIED = (
     "certificate",
     "closed_forms",
+    "policy_closed_forms",
     "custom",
     "objective",
     "options",

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 
 from accord.monitor.watch import RULES
+from accord.verify.table import every_check
 from making.text import literal, plain, table
 
 KINDS = {"warning": "red flag", "note": "note: looks alarming and is not, or concerns the machine"}
@@ -307,3 +308,20 @@ def _rule(rule) -> str:
 def _shown(text: str) -> str:
     """A rule's text with the names of its figures in their places."""
     return NUMBER.sub(r"‹\1›", plain(text).replace("\\_", "_"))
+
+
+def checks() -> str:
+    """List the checks by the moment at which they are made; examinations of several models once."""
+    rows: dict[tuple[str, str], tuple[list[str], str]] = {}
+    for check in every_check():
+        names, _ = rows.setdefault(
+            (check.when, check.shows), ([], ", ".join(sorted(check.needs)) or "–")
+        )
+        names.append(check.name)
+    return table(
+        ("when", "check", "what it shows", "needs"),
+        [
+            (when, "; ".join(map(plain, names)), plain(shows), needs)
+            for (when, shows), (names, needs) in rows.items()
+        ],
+    )

@@ -16,6 +16,7 @@ MACROS: dict[str, Callable[..., str]] = {
     "apart": figures.apart,
     "audit_scale": figures.audit_scale,
     "audit_thresholds": data.thresholds,
+    "checks": monitoring.checks,
     "code": files.code,
     "commands": commands.reference,
     "conventions": methods.conventions,

@@ -20,18 +20,18 @@ from accord.types import Tree
 CLOSE = {torch.float32: (2e-5, 3e-4), torch.float64: (2e-6, 2e-5)}
 
 
-def assert_same(model, trees, dtype):
-    """Both paths against the oracle: values, entropies, owners, counts, and the gradient of every
+def assert_same(model, trees, dtype, paths=("tree", "padded")):
+    """The paths against the oracle: values, entropies, owners, counts, and the gradient of every
     parameter.
     """
-    forward = choose(model, trees, "tree")
-    assert forward.path == "tree"
+    forward = choose(model, trees, paths[0])
+    assert forward.path == paths[0]
     close, close_gradient = CLOSE[dtype]
     wanted = oracle(model, trees)
     wanted_gradients = gradients(model, wanted.values)
     # some gradients are 0 but for rounding: a bias of the keys shifts all scores alike
     floor = 1e-2 * max(gradient.abs().max().item() for gradient in wanted_gradients.values())
-    for path in ("tree", "padded"):
+    for path in paths:
         found = PATHS[path](model, trees)
         assert found.values.dtype == dtype
         assert torch.equal(found.owner, wanted.owner) and torch.equal(found.count, wanted.count)

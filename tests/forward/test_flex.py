@@ -20,6 +20,7 @@ from torch.nn.attention import flex_attention as torch_flex
 from accord.forward import choose as choosing
 from accord.forward import flex
 from accord.forward.attention import attend
+from accord.forward.backends import TREE_ATTENTION
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.logps import PATHS, oracle
@@ -32,7 +33,8 @@ def on_a_cpu(monkeypatch):
     torch._dynamo.reset()  # it gives up after eight shapes
     monkeypatch.setattr(torch_flex, "_validate_device", lambda *tensors: None)
     monkeypatch.setattr(torch_flex, "_FLEX_ATTENTION_DISABLE_COMPILE_DEBUG", True)
-    monkeypatch.setattr(flex, "problem", lambda device: None)
+    fit = replace(TREE_ATTENTION["flex"], problem=lambda device: None)
+    monkeypatch.setitem(TREE_ATTENTION, "flex", fit)
 
 
 def paths_of(packed):
@@ -191,7 +193,8 @@ def test_a_wrong_mask_falls_back_to_the_plan_of_blocks_aloud(on_a_cpu, monkeypat
 def test_a_wrong_backward_pass_falls_back_too(on_a_cpu, monkeypatch):
     """Right log-probs, but the gradient of the keys is cut off."""
     right = flex.attend
-    monkeypatch.setattr(flex, "attend", lambda q, k, *rest: right(q, k.detach(), *rest))
+    wrong = replace(TREE_ATTENTION["flex"], attend=lambda q, k, *rest: right(q, k.detach(), *rest))
+    monkeypatch.setitem(TREE_ATTENTION, "flex", wrong)
     forward = choose(tiny(), some_trees())
     assert (
         forward.path == "tree"

@@ -1,6 +1,7 @@
 """Rows of log-probs for the tests of objectives, and one way to call any objective on them."""
 
 import torch
+from oracles.objectives import EXPECTED
 
 from accord.objectives import kto_baseline, resolve
 from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, PairScores, Scores
@@ -8,31 +9,7 @@ from accord.types import DemonstrationLogps, LabelledLogps, Logps, PairLogps, Pa
 torch.set_num_threads(1)
 
 # Each objective with its defaults and with every option moved: what the battery runs over.
-VARIANTS = [
-    ("dpo", {}),
-    ("dpo", {"beta": 0.5, "label_smoothing": 0.2}),
-    ("cdpo", {}),
-    ("cdpo", {"beta": 0.3, "label_smoothing": 0.05}),
-    ("robust", {}),
-    ("robust", {"beta": 0.5, "label_smoothing": 0.3}),
-    ("ipo", {}),
-    ("ipo", {"beta": 0.4, "normalize": "sequence_sum"}),
-    ("hinge", {}),
-    ("hinge", {"beta": 0.03}),
-    ("simpo", {}),
-    ("simpo", {"beta": 2.5, "gamma": 0.75}),
-    ("simpo", {"beta": 10.0, "gamma_beta_ratio": 0.3}),
-    ("orpo", {}),
-    ("orpo", {"weight": 1.5}),
-    ("cpo", {}),
-    ("cpo", {"beta": 0.2, "alpha": 0.4, "nll_normalize": "sequence_sum"}),
-    ("kto", {}),
-    ("kto", {"beta": 0.4, "desirable_weight": 1.5, "undesirable_weight": 0.75}),
-    ("sft", {}),
-    ("bradley_terry", {}),
-    ("bradley_terry", {"centering": 0.05}),
-    ("bradley_terry", {"margin": "none"}),
-]
+VARIANTS = [(name, options) for name, known in EXPECTED.items() for options in ({}, *known.moved)]
 
 
 def label(variant):

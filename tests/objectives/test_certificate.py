@@ -8,7 +8,6 @@ import torch
 from objectives.rows import VARIANTS, label
 
 from accord.objectives import OBJECTIVES, dpo, ipo, resolve, robust
-from accord.objectives.closed_forms import CLOSED_FORMS
 from accord.types import LabelledLogps, Logps, PairLogps, PairScores
 from accord.verify.certificate import _POINTS, certify
 
@@ -19,7 +18,7 @@ def step_of(bound):
 
 
 def test_every_objective_has_a_closed_form():
-    assert set(CLOSED_FORMS) == set(OBJECTIVES)
+    assert all(row.closed_form is not None for row in OBJECTIVES.values())
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=label)

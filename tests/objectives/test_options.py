@@ -7,6 +7,7 @@ import pytest
 import torch
 from conftest import assert_no_faults
 from objectives.rows import VARIANTS, Case, label, pairs
+from oracles.objectives import EXPECTED
 
 from accord.objectives import OBJECTIVES, PERMISSIONS, dpo, resolve, simpo
 from accord.types import UsageError
@@ -154,35 +155,11 @@ def test_options_are_complete_and_survive_a_file(variant):
     assert all(type(value) in (float, str, type(None)) for value in bound.options.values())
 
 
-def test_the_defaults_of_every_objective():
-    """Those that the papers or their reference code use; to change one is to change every run that
-    names none.
-    """
-    assert {name: resolve(name).options for name in OBJECTIVES} == {
-        "dpo": {"beta": 0.1, "label_smoothing": 0.0},
-        "cdpo": {"beta": 0.1, "label_smoothing": 0.1},
-        "robust": {"beta": 0.1, "label_smoothing": 0.1},
-        "ipo": {"beta": 0.1, "normalize": "token_mean"},
-        "hinge": {"beta": 0.1},
-        "simpo": {"beta": 2.0, "gamma": None, "gamma_beta_ratio": 0.5},
-        "orpo": {"weight": 0.1},
-        "cpo": {"beta": 0.1, "alpha": 1.0, "nll_normalize": "token_mean"},
-        "kto": {"beta": 0.1, "desirable_weight": 1.0, "undesirable_weight": 1.0},
-        "sft": {},
-        "bradley_terry": {"centering": 0.0, "margin": "column"},
-    }
-
-
-def test_the_rates_of_every_objective():
-    """As measured for LoRA on SmolLM2-135M; those with a mean log-prob or single answers take
-    larger steps.
-    """
-    rates = {name: resolve(name).learning_rate for name in OBJECTIVES}
-    assert {name: rate for name, rate in rates.items() if rate != 2e-4} == {
-        "simpo": 4e-4,
-        "kto": 4e-4,
-        "cpo": 1e-4,
-    }
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_defaults_and_rate(name):
+    """Those that `oracles/objectives.py` expects, from the papers and from measurements."""
+    bound, known = resolve(name), EXPECTED[name]
+    assert bound.options == known.defaults and bound.learning_rate == known.rate
 
 
 def test_a_suggested_rate_by_hand():

@@ -11,7 +11,8 @@ from conftest import assert_no_faults
 from objectives.test_bandits import FRONTIER, REWARD, UNIFORM, dpo_on_exact_preferences
 from oracles import policy_gradient as oracle
 
-from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, kl_terms, value_losses
+from accord.objectives.policy_gradient import Rollouts, kl_terms, value_losses
+from accord.objectives.policy_table import POLICY_OBJECTIVES
 from accord.rollouts.advantages import (
     gae,
     group_advantages,
@@ -23,7 +24,7 @@ from accord.types import UsageError
 
 OPTIONS = {"dr_grpo": {"max_tokens": 7.0}}
 COUNT = torch.tensor([3, 1, 5, 2])
-every_method = pytest.mark.parametrize("name", POLICY_METHODS)
+every_method = pytest.mark.parametrize("name", POLICY_OBJECTIVES)
 
 
 def rollouts(seed=0, reference=False, apart=0.3):
@@ -36,7 +37,7 @@ def rollouts(seed=0, reference=False, apart=0.3):
 
 
 def losses(name, given, **options):
-    return POLICY_METHODS[name].function(given, **OPTIONS.get(name, {}), **options).losses
+    return POLICY_OBJECTIVES[name].function(given, **OPTIONS.get(name, {}), **options).losses
 
 
 def per_row(values):
@@ -93,7 +94,7 @@ def test_gradients_reach_the_policy_alone(name):
 def test_any_split_gives_one_gradient(name):
     """With the denominator that stands beside the method: of the whole batch."""
     given = rollouts()
-    total = {"rows": len(COUNT), "tokens": int(COUNT.sum())}[POLICY_METHODS[name].denominator]
+    total = {"rows": len(COUNT), "tokens": int(COUNT.sum())}[POLICY_OBJECTIVES[name].denominator]
 
     def gradient(groups):
         logps = given.logps.clone().requires_grad_()
@@ -164,7 +165,7 @@ def test_value_losses_by_hand():
 )
 def test_bounds_of_options(name, option, refused, accepted):
     """A clip of 0 would hold every ratio at 1: no gradient, and nothing said."""
-    kind = POLICY_METHODS[name].function.kinds[option]
+    kind = POLICY_OBJECTIVES[name].function.kinds[option]
     for value in accepted:
         kind.check(name, option, value)
     for value in refused:
@@ -182,14 +183,14 @@ def test_a_kl_term_needs_its_reference_and_the_other_way_round():
 
 def test_docstring_names_its_source_formula_and_denominator():
     def check(name):
-        method = POLICY_METHODS[name]
+        method = POLICY_OBJECTIVES[name]
         text = inspect.getdoc(method.function)
         assert re.search(r"Source: .*(arXiv:\d{4}\.\d{5})", text, re.S) and "L = " in text
         assert {"rows": "batch's answers", "tokens": "batch's tokens"}[
             method.denominator
         ] in " ".join(text.split())
 
-    assert_no_faults(POLICY_METHODS, check)
+    assert_no_faults(POLICY_OBJECTIVES, check)
 
 
 # ---------------------------------------------------------------- the gradients of KL estimators
@@ -265,7 +266,7 @@ def expected_loss(name, beta):
         weight = now.exp()[arms].prod(1).repeat_interleave(2) / 2
         # a mean that holds the answer itself shrinks by (K-1)/K
         scale = 2.0 if name in ("grpo", "dr_grpo", "dapo") else 1.0
-        return scale * (weight * POLICY_METHODS[name].function(given, **options).losses).sum()
+        return scale * (weight * POLICY_OBJECTIVES[name].function(given, **options).losses).sum()
 
     return loss
 
@@ -293,7 +294,9 @@ def test_k3_in_the_loss_lands_somewhere_else():
     def loss(policy, kind):
         now, ones = policy.detach(), torch.ones(5, dtype=torch.long)
         given = Rollouts(policy, now, REWARD - (now.exp() * REWARD).sum(), ones, UNIFORM)
-        return (now.exp() * POLICY_METHODS["grpo"].function(given, beta=beta, kl=kind).losses).sum()
+        return (
+            now.exp() * POLICY_OBJECTIVES["grpo"].function(given, beta=beta, kl=kind).losses
+        ).sum()
 
     right = natural_steps(lambda policy: loss(policy, "k2"), beta)
     torch.testing.assert_close(right, torch.softmax(REWARD / beta, 0), rtol=1e-6, atol=1e-9)
@@ -331,7 +334,7 @@ def test_samples_land_there_too(name):
             )
             options = {"max_tokens": 1.0} if name == "dr_grpo" else {}
             optimizer.zero_grad()
-            (POLICY_METHODS[name].function(given, **options).losses.sum() / total).backward()
+            (POLICY_OBJECTIVES[name].function(given, **options).losses.sum() / total).backward()
             optimizer.step()
         if step >= 150:
             tail.append(torch.softmax(logits.detach(), 0))

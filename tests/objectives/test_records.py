@@ -56,9 +56,11 @@ def test_objectives_import_torch_and_types_only():
             for alias in node.names
         ]
         for module in modules:
-            ours = module in ("accord.types", "accord.config.plugins") or module.startswith(
-                "accord.objectives."
-            )
+            ours = module in (
+                "accord.types",
+                "accord.config.plugins",
+                "accord.objectives",
+            ) or module.startswith("accord.objectives.")
             assert ours or module.partition(".")[0] in {"torch", *sys.stdlib_module_names}
             assert not module.startswith("torch.distributed")
 

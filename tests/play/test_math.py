@@ -10,8 +10,8 @@ import pytest
 import torch
 from objectives.rows import labelled, pairs
 
-from accord.objectives import dpo, ipo, kto, orpo, simpo
-from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
+from accord.objectives import OBJECTIVES, dpo, ipo, kto, orpo, simpo
+from accord.objectives.closed_forms import Answer, Row
 from accord.objectives.numerics import log_odds
 
 STATES = 1000
@@ -94,7 +94,7 @@ def test_the_closed_forms_that_certify_a_run(node):
         strict=True,
     ):
         for (pw, rw, nw, pl, rl, nl), (loss, *slopes) in zip(rows, found, strict=True):
-            expected, gradient = CLOSED_FORMS[name](
+            expected, gradient = OBJECTIVES[name].closed_form(
                 Row("", (Answer(pw, rw, nw), Answer(pl, rl, nl))), options, 0.0
             )
             assert [loss, *slopes] == pytest.approx([expected, *gradient], rel=1e-9, abs=1e-9), name

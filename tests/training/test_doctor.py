@@ -24,13 +24,13 @@ from accord.verify.doctor import run_checks
 PARTS = (
     "libraries",
     "objectives",
-    "proved",
-    "answered",
+    "prove_step0",
+    "draw_answers",
     "gradient",
     "rewarding",
     "read_back",
     "repeatable",
-    "checkpointed",
+    "save_checkpoint",
 )
 
 
@@ -89,7 +89,7 @@ def test_names_a_wrong_objective(only, monkeypatch):
 
 def test_names_a_wrong_gradient(only, monkeypatch):
     """A head whose backward pass loses half of what flows through it; its forward pass is right."""
-    only("proved")
+    only("prove_step0")
     right = head.token_logps
     halved = lambda hidden, *rest: right(0.5 * hidden + 0.5 * hidden.detach(), *rest)  # noqa: E731
     monkeypatch.setattr("accord.forward.logps.token_logps", halved)
@@ -101,7 +101,7 @@ def test_names_a_wrong_gradient(only, monkeypatch):
 
 
 def test_names_a_checkpoint_that_comes_back_otherwise(only, monkeypatch):
-    only("checkpointed", "proved")
+    only("save_checkpoint", "prove_step0")
     right = checkpoint.load
 
     def load(folder):
@@ -159,7 +159,7 @@ def unfit(*check) -> str:
 
 def test_unfit_where_answers_cannot_be_drawn(only, monkeypatch):
     """Whatever it is that is raised: one finding, and the others are made."""
-    only("answered", "gradient", "repeatable")
+    only("draw_answers", "gradient", "repeatable")
     monkeypatch.setattr(decoding.Rows, "step", broken)
     said = unfit("llama, K = 1", "llama, K = 2", "policy gradient")
     assert "no attribute 'dtype'" in said and "repeatable" not in said
@@ -176,7 +176,7 @@ SHARED_STEP = decoding.Shared.step
 
 def test_unfit_where_shared_prompts_alone_are_wrong(only, monkeypatch):
     """Other numbers, and the sampler does not notice: K = 1 shares no prompt and is well."""
-    only("answered")
+    only("draw_answers")
     monkeypatch.setattr(decoding.Shared, "step", shifted)
     monkeypatch.setattr(decoding, "_require_same", lambda *given: None)
     said = unfit("llama, K = 2")
@@ -186,7 +186,7 @@ def test_unfit_where_shared_prompts_alone_are_wrong(only, monkeypatch):
 @pytest.mark.parametrize("step", [broken, shifted], ids=["crashes", "other numbers"])
 def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkeypatch):
     """The answers are right, by the plain way; the report says so, and by what cause."""
-    only("answered")
+    only("draw_answers")
     monkeypatch.setattr(settings, "_warned", set())
     monkeypatch.setattr(decoding.Shared, "step", step)
     report = run_checks("cpu", "float32")
@@ -198,7 +198,7 @@ def test_a_fast_way_that_gives_up_is_a_warning_with_its_cause(step, only, monkey
 
 def test_unfit_where_an_answer_hangs_on_its_neighbours(only, monkeypatch):
     """Row i takes the randomness of its place in the batch, not its own."""
-    only("answered")
+    only("draw_answers")
     right = local._answer_batch
 
     def turned(model, prompts, answers, noise, pick, ends):
@@ -262,7 +262,7 @@ def test_unfit_where_a_model_comes_back_otherwise(only, monkeypatch):
 
 
 def test_a_failure_in_a_precision_that_no_run_takes_is_a_warning(only, monkeypatch):
-    only("answered")
+    only("draw_answers")
     monkeypatch.setattr(doctor, "pick_dtype", lambda *given: torch.float32)
     right = doctor.draw_answers
 

@@ -11,7 +11,7 @@ from training.helpers import ready_for
 from accord.engine import gradients, step
 from accord.engine.gradients import BOOKKEEPING, CEILING, FLOOR, allowed, relative
 from accord.engine.step import make_batch
-from accord.verify import gradient_proofs
+from accord.objectives import OBJECTIVES, BoundObjective
 from accord.verify.gradient_proofs import GradientGap, gradient_findings
 from accord.verify.preflight import noise_floor, probe
 
@@ -137,12 +137,12 @@ def test_a_path_that_cuts_a_part_of_the_gradient_is_found(dtype, prepared, monke
 @DTYPES
 def test_the_wrong_loss_is_found_by_its_closed_form(dtype, prepared, monkeypatch):
     ready, batch = prepared("ipo", dtype=dtype)
-    right = gradient_proofs.CLOSED_FORMS["ipo"]
+    right = OBJECTIVES["ipo"].closed_form
 
     def other(row, options, baseline):
         return right(row, {**options, "beta": 1.1 * options["beta"]}, baseline)
 
-    monkeypatch.setitem(gradient_proofs.CLOSED_FORMS, "ipo", other)
+    monkeypatch.setattr(BoundObjective, "closed_form", property(lambda self: other))
     assert "closed form's slopes" in refused(ready, batch)
 
 

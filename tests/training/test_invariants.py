@@ -210,7 +210,7 @@ def scale_embedding(running):
 
 
 def drop_moments(running):
-    running.ready.optimizer.adamw.state.clear()
+    running.ready.optimizer.inner.state.clear()
 
 
 def triple_rate(running):

@@ -113,7 +113,10 @@ def test_enough_memory_changes_nothing(tiny_folder, pairs_file, monkeypatch):
 def needs(ready):
     """Fixed bytes and bytes a token of a prepared run."""
     batches = [ready.batch_trees(i) for i in range(ready.steps)]
-    found = memory.estimate(ready.learner.forward, ready.optimizer.masters.count, batches, 2048)
+    optimizer = ready.optimizer
+    found = memory.estimate(
+        ready.learner.forward, optimizer.masters.count, batches, 2048, optimizer.kind
+    )
     return (
         found.fixed,
         memory.OVERHEAD["cpu"] * found.kept_per_token,

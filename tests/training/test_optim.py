@@ -8,6 +8,8 @@ from torch.nn import Parameter
 
 from accord.config.schema import TrainConfig
 from accord.engine.optimizer import Masters, Optimizer, schedule
+from accord.engine.optimizers import OPTIMIZERS
+from accord.engine.written_out import Moment
 
 SHAPES = {"matrix": (3, 4), "norm": (4,)}
 
@@ -135,6 +137,53 @@ def test_state_before_the_first_update():
         f"{kind}/{name}" for kind in ("master", "exp_avg", "exp_avg_sq") for name in SHAPES
     }
     assert not state["exp_avg/matrix"].any() and not state["exp_avg_sq/norm"].any()
+
+
+def check_written_update(row, updates=20):
+    """Twenty updates, stopped and resumed after eleven, go where the row's written-out update takes
+    float64 copies of the weights: decay on matrices alone, clipped, the rate by the step.
+    """
+    config = TrainConfig(weight_decay=0.1, max_grad_norm=0.5, betas=(0.8, 0.95), warmup=3)
+    trainable = parameters(torch.float32)
+    optimizer = Optimizer(trainable, config, peak=0.03, steps=updates, kind=row)
+    written = {n: p.detach().double() for n, p in trainable.items()}
+    state = {n: {key: torch.zeros_like(w) for key in row.state} for n, w in written.items()}
+    for step in range(updates):
+        if step == 11:
+            saved = {name: tensor.clone() for name, tensor in optimizer.state().items()}
+            assert set(saved) == set(optimizer.shapes())
+            trainable = parameters(torch.float32)
+            optimizer = Optimizer(trainable, config, peak=0.03, steps=updates, kind=row)
+            optimizer.load_state(saved, step)
+        rate = feed(optimizer, trainable, step)
+        gradients = {n: g.double() for n, g in gradient(step).items()}
+        norm = math.sqrt(sum(g.square().sum().item() for g in gradients.values()))
+        scale = min(1.0, config.max_grad_norm / (norm + 1e-6))
+        for name, grad in gradients.items():
+            decay = config.weight_decay if grad.dim() >= 2 else 0.0
+            moment = Moment(step + 1, rate, decay, config)
+            written[name], state[name] = row.written(
+                written[name], state[name], scale * grad, moment
+            )
+            torch.testing.assert_close(
+                trainable[name].double(), written[name], rtol=1e-5, atol=1e-6
+            )
+    for name, kept in state.items():
+        for key, wanted in kept.items():
+            found = optimizer.state()[f"{key}/{name}"].double()
+            torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_is_its_written_update(name):
+    check_written_update(OPTIMIZERS[name])
+
+
+def test_what_adamw_takes():
+    """float32 master, gradient and two moments: 4 bytes each."""
+    row = OPTIMIZERS["adamw"]
+    assert (row.state_bytes, row.update_bytes) == (8, 12)
+    assert (row.checkpoint_bytes, row.training_bytes) == (12, 16)
 
 
 def rates(shape, warmup, steps=10, peak=1.0):

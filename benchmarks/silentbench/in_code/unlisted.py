@@ -120,7 +120,7 @@ def no_decay(world: World) -> None:
 
     def init(self, *given):
         right(self, *given)
-        for group in self.adamw.param_groups:
+        for group in self.inner.param_groups:
             group["weight_decay"] = 0.0
 
     world.options["lora"] = False

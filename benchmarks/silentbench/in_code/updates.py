@@ -67,7 +67,7 @@ def one_left_out(world: World) -> None:
 
     def init(self, *given):
         right(self, *given)
-        self.adamw.param_groups[0]["params"].pop()
+        self.inner.param_groups[0]["params"].pop()
 
     world.patch(optimizer.Optimizer, "__init__", init)
 
@@ -84,7 +84,7 @@ def rate_times_three(world: World) -> None:
 
 
 def moments_forgotten(world: World, run) -> None:
-    run.ready.optimizer.adamw.state.clear()
+    run.ready.optimizer.inner.state.clear()
 
 
 def nan_gradient(world: World, run) -> None:

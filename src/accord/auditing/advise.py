@@ -17,9 +17,10 @@ from accord.auditing.findings import percent
 from accord.auditing.machine import Machine
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import limit
-from accord.objectives import BoundObjective, resolve
+from accord.config.schema import DEFAULT_OBJECTIVE
+from accord.engine.optimizers import optimizer_of
+from accord.objectives import OBJECTIVES, BoundObjective, resolve
 
-BATCH = 16
 LIMITS = (512, 1024, 2048, 4096)
 
 
@@ -80,7 +81,9 @@ class Choice:
     when: Callable[[Audit], bool]
     figure: Callable[[Audit], str]
     source: str
-    why_not: Callable[[Audit], str]
+    why_not: Callable[[Audit], str | None]  # None: not worth a word here
+    # what the recipe says of the objective's keywords
+    settings: Callable[[Audit], list[Setting]]
 
 
 def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
@@ -122,6 +125,87 @@ def _near(audit: Audit) -> float:
     return _value(audit, "hardness.near_identical", "share")
 
 
+# ---------------------------------------------------------------- a method's own settings
+
+
+def _no_settings(audit: Audit) -> list[Setting]:
+    return []
+
+
+def _beta(audit: Audit) -> list[Setting]:
+    """β per nat of log-ratio, larger where labels are noisy."""
+    noisy = noise_low(audit) > limit("noise")
+    figure = (
+        f"noise at least {percent(noise_low(audit))}: stay near the reference"
+        if noisy
+        else f"noise at least {percent(noise_low(audit))}"
+    )
+    return [
+        Setting(
+            "objective.beta",
+            0.3 if noisy else 0.1,
+            Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"),
+        )
+    ]
+
+
+def _beta_and_flips(audit: Audit) -> list[Setting]:
+    share = round(min(0.4, max(0.01, noise_value(audit))), 2)
+    return [
+        *_beta(audit),
+        Setting(
+            "objective.label_smoothing",
+            share,
+            Reason(
+                f"estimated flips {percent(noise_value(audit))}",
+                "Mitchell 2023: ε is the share of flips",
+            ),
+        ),
+    ]
+
+
+def _beta_and_weights(audit: Audit) -> list[Setting]:
+    balance = audit.find("kto.balance")
+    if not balance or not balance.evidence.get("weight_of"):
+        return _beta(audit)
+    side, weights = balance.evidence["weight_of"], balance.evidence["weights"]
+    return [
+        *_beta(audit),
+        Setting(
+            f"objective.{side}_weight",
+            weights[0],
+            Reason(
+                f"ratio {balance.evidence['ratio']:.2f}",
+                f"Ethayarajh et al. 2024, §4.2: {limit('kto_low'):g} to {limit('kto_high'):g}",
+            ),
+        ),
+    ]
+
+
+def _of_means(audit: Audit) -> list[Setting]:
+    return [
+        Setting(
+            "objective.beta",
+            2.0,
+            Reason(
+                "log-probs are means a token",
+                "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base",
+            ),
+        ),
+        Setting(
+            "objective.gamma_beta_ratio",
+            0.5,
+            Reason(
+                "log-probs are means a token",
+                "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models",
+            ),
+        ),
+    ]
+
+
+# ---------------------------------------------------------------- which method, and why
+
+
 CHOICES = (
     Choice(
         "sft",
@@ -129,6 +213,7 @@ CHOICES = (
         lambda a: f"{len(a.scan):,} answers without a comparison or a label",
         "Ouyang et al. 2022, arXiv:2203.02155",
         lambda a: "the rows are preferences; sft would throw the rejected side away",
+        settings=_no_settings,
     ),
     Choice(
         "kto",
@@ -136,6 +221,7 @@ CHOICES = (
         lambda a: f"{len(a.scan):,} answers labelled one by one, none paired",
         "Ethayarajh et al. 2024, arXiv:2402.01306",
         lambda a: "the rows are pairs, and a pair says more than two labels",
+        settings=_beta_and_weights,
     ),
     Choice(
         "cdpo",
@@ -149,6 +235,7 @@ CHOICES = (
             f"label noise is shown for {percent(noise_low(a))} of rows at least; smoothing pays"
             f" from {percent(limit('noise'))}"
         ),
+        settings=_beta_and_flips,
     ),
     Choice(
         "simpo",
@@ -159,6 +246,7 @@ CHOICES = (
             f"length alone reaches {_length(a):.3f}, under {limit('shortcut'):g}; simpo drifts"
             " further from the start than dpo"
         ),
+        settings=_of_means,
     ),
     Choice(
         "ipo",
@@ -172,6 +260,7 @@ CHOICES = (
             f"{percent(_near(a))} of pairs have nearly identical answers, under"
             f" {percent(limit('near_identical_pairs'))}"
         ),
+        settings=_beta,
     ),
     Choice(
         "dpo",
@@ -182,29 +271,45 @@ CHOICES = (
         ),
         "Rafailov et al. 2023, arXiv:2305.18290",
         lambda a: "another method has a measured reason",
+        settings=_beta,
+    ),
+    # behind the default, so never chosen
+    Choice(
+        "orpo",
+        lambda a: False,
+        lambda a: "",
+        "Hong et al. 2024, arXiv:2403.07691",
+        lambda a: (
+            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al."
+            " 2024, arXiv:2403.07691)"
+            if a.scan.kind != "demonstrations"
+            else None
+        ),
+        settings=_no_settings,
     ),
 )
+
+
+# always fits, so that others are asked first
+DEFAULT = next(choice for choice in CHOICES if choice.method == DEFAULT_OBJECTIVE)
 
 
 def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
     """The method and, for each other one, why not."""
     chosen = next(choice for choice in CHOICES if choice.when(audit))
     others = {
-        choice.method: _why_not(choice, chosen, audit) for choice in CHOICES if choice is not chosen
+        choice.method: why
+        for choice in CHOICES
+        if choice is not chosen and (why := _why_not(choice, chosen, audit))
     }
-    if chosen.method != "sft":
-        others["orpo"] = (
-            "it is for a base model without SFT; at 125M parameters it lost to dpo (Hong et al."
-            " 2024, arXiv:2403.07691)"
-        )
     return chosen, others
 
 
-def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str:
+def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str | None:
     """A choice's own reason speaks of its condition as unmet; where it is met, another one merely
     came first.
     """
-    if choice.method != "dpo" and choice.when(audit):
+    if choice is not DEFAULT and choice.when(audit):
         return (
             f"it would fit as well ({choice.figure(audit)}), but the reason for {chosen.method}"
             " comes first"
@@ -244,7 +349,7 @@ def advise(
     chosen, others = choose_method(audit)
     why = Reason(chosen.figure(audit), chosen.source)
     advice = Advice(not first, first, chosen.method, why, others)
-    options = _objective(audit, chosen.method)
+    options = chosen.settings(audit)
     objective = resolve(
         chosen.method, {each.path.removeprefix("objective."): each.value for each in options}
     )
@@ -293,89 +398,17 @@ def _max_tokens(audit: Audit) -> Setting:
     )
 
 
-def _objective(audit: Audit, method: str) -> list[Setting]:
-    if method == "sft":
-        return []
-    if method == "simpo":
-        return [
-            Setting(
-                "objective.beta",
-                2.0,
-                Reason(
-                    "log-probs are means a token",
-                    "Meng et al. 2024, arXiv:2405.14734: 2 for Llama-3 base",
-                ),
-            ),
-            Setting(
-                "objective.gamma_beta_ratio",
-                0.5,
-                Reason(
-                    "log-probs are means a token",
-                    "Meng et al. 2024, arXiv:2405.14734: γ/β .3 to .8 for base models",
-                ),
-            ),
-        ]
-    noisy = noise_low(audit) > limit("noise")
-    figure = (
-        f"noise at least {percent(noise_low(audit))}: stay near the reference"
-        if noisy
-        else f"noise at least {percent(noise_low(audit))}"
-    )
-    out = [
-        Setting(
-            "objective.beta",
-            0.3 if noisy else 0.1,
-            Reason(figure, "Rafailov et al. 2023: .1 to start; larger stays nearer the reference"),
-        )
-    ]
-    if method == "cdpo":
-        share = round(min(0.4, max(0.01, noise_value(audit))), 2)
-        out.append(
-            Setting(
-                "objective.label_smoothing",
-                share,
-                Reason(
-                    f"estimated flips {percent(noise_value(audit))}",
-                    "Mitchell 2023: ε is the share of flips",
-                ),
-            )
-        )
-    balance = audit.find("kto.balance")
-    if method == "kto" and balance and balance.evidence.get("weight_of"):
-        side, weights = balance.evidence["weight_of"], balance.evidence["weights"]
-        out.append(
-            Setting(
-                f"objective.{side}_weight",
-                weights[0],
-                Reason(
-                    f"ratio {balance.evidence['ratio']:.2f}",
-                    f"Ethayarajh et al. 2024, §4.2: {limit('kto_low'):g} to {limit('kto_high'):g}",
-                ),
-            )
-        )
-    return out
-
-
 def _training(
     audit: Audit, machine: Machine, objective: BoundObjective, all_weights: bool
 ) -> list[Setting]:
-    method = objective.name
-    rows = len(audit.scan)
+    row, rows = objective.objective, len(audit.scan)
     few = rows < limit("few_pairs")
-    batch = 32 if method == "kto" else BATCH
     rate = float(f"{objective.suggested_rate(machine.width, not all_weights):.2g}")
     out = [
         Setting(
             "train.batch_size",
-            min(batch, max(2, rows // 4)),
-            Reason(
-                f"{rows:,} rows",
-                (
-                    "KTO needs both labels in a batch: 8 to 128"
-                    if method == "kto"
-                    else "the DPO paper takes 64; few rows want more updates"
-                ),
-            ),
+            min(row.batch_size, max(2, rows // 4)),
+            Reason(f"{rows:,} rows", row.batch_reason),
         ),
         Setting(
             "train.epochs",
@@ -425,11 +458,10 @@ def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
     )
     tokens = per_row * len(audit.scan)
     # forward 1, backward 2, reference forward 1
-    passes = 3 if advice.method in ("simpo", "sft") else 4
+    passes = 4 if OBJECTIVES[advice.method].reference else 3
     seconds = passes * tokens / machine.forward_tokens_per_second
-    # float32 master, gradient, two moments
     trained = any(setting.path == "model.lora" for setting in advice.settings)
-    each = machine.bytes_per_parameter * 1.2 + (16 if trained else 0)
+    each = machine.bytes_per_parameter * 1.2 + (optimizer_of().training_bytes if trained else 0)
     memory = machine.parameters * each / 2**30 + 2.0  # GB of activations and libraries
     return {
         "tokens_per_row": round(per_row),

@@ -301,10 +301,11 @@ def _demo_recipe(recipe: str | None, prompts: str | None) -> dict:
     """Return the demonstration's recipe, each method with its own options and learning rate."""
     if recipe is not None or prompts is not None:
         raise UsageError("--demo brings its own recipe and prompts; leave the others out.")
+    from accord.config.schema import DEFAULT_OBJECTIVE
     from accord.demo.run import RECIPE
 
     train = {key: value for key, value in RECIPE["train"].items() if key != "learning_rate"}
-    return {**RECIPE, "objective": {"name": "dpo"}, "train": train}
+    return {**RECIPE, "objective": {"name": DEFAULT_OBJECTIVE}, "train": train}
 
 
 def _demo_prompts() -> str:

@@ -70,9 +70,9 @@ class ModelConfig(Section):
     train have float32 masters."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")] = "auto"
     """cpu, cuda, cuda:1, …; auto takes the first GPU if there is one."""
-    forward: Literal["auto", "flex", "tree", "padded"] = "auto"
+    forward: str = "auto"
     """Path that computes log-probs. auto takes the tree path where it equals the model's own
-    numbers, by flex attention on a GPU."""
+    numbers, by flex attention on a GPU; a path's name (flex, tree, padded) insists on it."""
 
     @field_validator("lora", mode="before")
     @classmethod

@@ -23,6 +23,7 @@ import torch
 from accord.compat import is_out_of_memory as is_out_of_memory  # one rule for decoding too
 from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE
+from accord.engine.optimizers import OptimizerRow, optimizer_of
 from accord.engine.step import UpdateContext
 from accord.forward.choose import Forward
 from accord.forward.head import rows_at_once
@@ -66,7 +67,11 @@ class Estimate:
 
 
 def estimate(
-    forward: Forward, trainable: int, batches: Sequence[Sequence[Tree]], budget: int
+    forward: Forward,
+    trainable: int,
+    batches: Sequence[Sequence[Tree]],
+    budget: int,
+    optimizer: OptimizerRow,
 ) -> Estimate:
     """The peak of a run over these batches with micro-batches of `budget` tokens."""
     model = forward.model
@@ -74,8 +79,9 @@ def estimate(
     largest = sorted(groups, key=lambda group: -tokens_at_most(group))[:4]
     probe = min((tree for tree in largest[0]), key=lambda tree: tree.tokens)
     vocabulary = model.head.weight.shape[0]
-    # float32 gradient and two moments; a working copy in another dtype has a gradient of its own
-    trained = trainable * (12 + (0 if model.dtype == torch.float32 else model.dtype.itemsize))
+    # a working copy in another dtype has a gradient of its own
+    own = 0 if model.dtype == torch.float32 else model.dtype.itemsize
+    trained = trainable * (optimizer.update_bytes + own)
     head = (
         rows_at_once(model.device, vocabulary)
         * vocabulary
@@ -114,7 +120,7 @@ def fit_into_memory(
         if recomputing and (config.recompute != "auto" or not recompute_activations(model)):
             break
         wanted = budget.tokens
-        needed = estimate(learner.forward, trained, batches, wanted)
+        needed = estimate(learner.forward, trained, batches, wanted, optimizer_of(config))
         fits = fitting(needed, room, wanted)
         if fits is not None and (fits == wanted or fits >= longest):
             budget.tokens = fits

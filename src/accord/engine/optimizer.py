@@ -1,4 +1,4 @@
-"""AdamW on float32 masters, and the learning rate as a function of the step.
+"""An optimizer on float32 masters, and the learning rate as a function of the step.
 
 bf16 keeps 8 bits: an update smaller than 1/256 of a weight vanishes when it is added to the weight
 itself (at a learning rate of 1e-6 only 2 % of weights move in 50 steps). So whatever trains has a
@@ -17,9 +17,8 @@ from torch.nn import Parameter
 
 from accord.config.schema import TrainConfig
 from accord.distributed.world import ALONE, World
+from accord.engine.optimizers import OptimizerRow, optimizer_of
 from accord.forward.sharded import local, part, whole
-
-MOMENTS = ("exp_avg", "exp_avg_sq")  # what AdamW remembers of each weight
 
 
 class Masters:
@@ -90,11 +89,22 @@ class Masters:
 
 
 class Optimizer:
-    """AdamW over masters, with a schedule that is a pure function of the step."""
+    """One of the table `OPTIMIZERS` over masters, with a schedule that is a pure function of the
+    step.
+
+    Args:
+      kind: the row of the table; the config's where none is given.
+    """
 
     def __init__(
-        self, trainable: dict[str, Parameter], config: TrainConfig, peak: float, steps: int
+        self,
+        trainable: dict[str, Parameter],
+        config: TrainConfig,
+        peak: float,
+        steps: int,
+        kind: OptimizerRow | None = None,
     ):
+        self.kind = kind or optimizer_of(config)
         self.masters = Masters(trainable)
         self.clip = config.max_grad_norm
         self.schedule = schedule(config.schedule, peak, steps, config.warmup)
@@ -106,7 +116,7 @@ class Optimizer:
             {"params": params, "weight_decay": decay}
             for params, decay in ((matrices, config.weight_decay), (others, 0.0))
         ]
-        self.adamw = torch.optim.AdamW(groups, lr=peak, betas=config.betas, fused=True)
+        self.inner = self.kind.build(groups, peak, config)
 
     def rate(self, step: int) -> float:
         """The learning rate of update `step`, from 0."""
@@ -132,9 +142,9 @@ class Optimizer:
                 list(self.masters.masters.values()), self.clip, norm
             )
         rate = self.rate(step)
-        for group in self.adamw.param_groups:
+        for group in self.inner.param_groups:
             group["lr"] = rate
-        self.adamw.step()
+        self.inner.step()
         self.masters.write_back()
         self.masters.zero_grad()
         return rate
@@ -142,7 +152,7 @@ class Optimizer:
     # ------------------------------------------------------------ what a checkpoint holds
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next update depends on: masters and AdamW's moments, by name.
+        """Every tensor that the next update depends on: masters and the optimizer's state, by name.
 
         Whole, so that a world of any size can go on from them; of sharded ones, on the first rank.
         """
@@ -150,8 +160,8 @@ class Optimizer:
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
             tensors[f"master/{name}"] = whole(master.detach(), like)
-            for key in MOMENTS:
-                tensors[f"{key}/{name}"] = whole(self._moments(master)[key], like)
+            for key in self.kind.state:
+                tensors[f"{key}/{name}"] = whole(self.state_of(master)[key], like)
         return tensors
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
@@ -159,7 +169,7 @@ class Optimizer:
         return {
             f"{key}/{name}": tuple(p.shape)
             for name, p in self.masters.working.items()
-            for key in ("master", *MOMENTS)
+            for key in ("master", *self.kind.state)
         }
 
     @torch.no_grad()
@@ -168,19 +178,18 @@ class Optimizer:
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
-            moments = {
+            state = {
                 key: part(tensors[f"{key}/{name}"], like).to(master.device, copy=True)
-                for key in MOMENTS
+                for key in self.kind.state
             }
-            self.adamw.state[master] = {
-                "step": torch.tensor(float(updates), device=master.device),
-                **moments,
-            }
+            if self.kind.counts_updates:
+                state["step"] = torch.tensor(float(updates), device=master.device)
+            self.inner.state[master] = state
 
-    def _moments(self, master: Tensor) -> dict[str, Tensor]:
-        """AdamW's moments of one master; zeros before the first update."""
-        state = self.adamw.state.get(master)
-        return state if state else {key: torch.zeros_like(master) for key in MOMENTS}
+    def state_of(self, master: Tensor) -> dict[str, Tensor]:
+        """What is remembered of one master; zeros before its first update."""
+        state = self.inner.state.get(master)
+        return {key: state[key] if state else torch.zeros_like(master) for key in self.kind.state}
 
 
 def _master(p: Parameter) -> Parameter:

@@ -2,8 +2,9 @@
 
 Architectures promise much in their configuration; a mask or a scale that we do not know would be
 silently wrong. So the tree path is taken only when it gives the oracle's numbers on probe trees
-with this very model. On a GPU it attends by flex attention first, whose kernels are compiled on the
-spot: forward and backward are tried, before anything depends on them.
+with this very model. Backends are tried in the order of their table, on a GPU flex attention
+first, whose kernels are compiled on the spot: forward and backward are tried, before anything
+depends on them.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from dataclasses import dataclass, field
 import torch
 
 from accord import compat
-from accord.forward import attention, flex
+from accord.forward import attention
+from accord.forward.backends import TREE_ATTENTION
 from accord.forward.logps import PATHS, TokenLogps
 from accord.forward.rounding import Bounds, bounds, ceiling
 from accord.forward.scores import SCORE_PATHS, TokenScores
@@ -26,7 +28,8 @@ from accord.types import Refused, Tree, UsageError
 # too: chosen, with room. A gradient under a wrong mask is off by about 1.
 GRADIENT = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
 
-NAMES = {"flex": "tree path by flex attention", "tree": "tree path", "padded": "padded path"}
+# transformers' own attention, one padded row a completion: the last resort, on any device
+PADDED = "padded"
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Forward:
     """A chosen path, bound to its model."""
 
     model: LanguageModel
-    path: str  # "flex", "tree" or "padded"
+    path: str  # a backend of TREE_ATTENTION, or "padded"
     reason: str  # one line for a person
     worst: float  # largest difference to the oracle on the probe, nats a token
     # what rounding may account for, measured on the probe
@@ -47,7 +50,7 @@ class Forward:
 
     @property
     def shares_prompts(self) -> bool:
-        return self.path in ("flex", "tree")
+        return self.path in TREE_ATTENTION
 
     def __call__(self, trees: Sequence[Tree]) -> TokenLogps | TokenScores:
         return paths_of(self.model)[self.path](self.model, trees)
@@ -69,14 +72,13 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
 
     Args:
       probe: a few short trees of the run's own data.
-      wanted: "auto", or "flex" / "tree" (its plan of blocks) / "padded" to insist.
+      wanted: "auto", or a path by its name to insist.
 
     Raises:
       Refused: the path that was insisted on, or every path, computes other numbers than the model
         itself.
     """
-    if wanted not in ("auto", *NAMES):
-        raise UsageError(f"model.forward = {wanted!r}: expected auto, flex, tree or padded.")
+    require_path(wanted)
     tried: dict[str, str] = {}
     allowed = bounds(model, probe)
     for path in _candidates(model.device) if wanted == "auto" else (wanted,):
@@ -89,6 +91,17 @@ def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") ->
         + "\n".join(f"{path}: {why}" for path, why in tried.items())
         + "\nThis architecture is not supported yet; training it would be silently wrong."
     )
+
+
+def require_path(wanted: str) -> None:
+    """
+    Raises:
+      UsageError: there is no such path.
+    """
+    known = ("auto", *TREE_ATTENTION, PADDED)
+    if wanted not in known:
+        named = f"{', '.join(known[:-1])} or {known[-1]}"
+        raise UsageError(f"model.forward = {wanted!r}: expected {named}.")
 
 
 def looks_nearby(model: LanguageModel) -> bool:
@@ -105,14 +118,19 @@ def _candidates(device: torch.device) -> tuple[str, ...]:
     """The paths from the fastest down; one that this kind of device does not have is not worth a
     word.
     """
-    return tuple(path for path in NAMES if path != "flex" or flex.problem(device) is None)
+    shared = (name for name, row in TREE_ATTENTION.items() if row.problem(device) is None)
+    return (*shared, PADDED)
+
+
+def _title(path: str) -> str:
+    return TREE_ATTENTION[path].title if path in TREE_ATTENTION else f"{path} path"
 
 
 def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]) -> str:
-    what = NAMES[path] + (" (as asked)" if path == "padded" and not tried else "")
-    what += ": each prompt computed once, no padding" if path != "padded" else ""
+    what = _title(path) + (" (as asked)" if path == PADDED and not tried else "")
+    what += ": each prompt computed once, no padding" if path in TREE_ATTENTION else ""
     why = "".join(
-        f"; the {NAMES[other]} cannot be used: {problem}" for other, problem in tried.items()
+        f"; the {_title(other)} cannot be used: {problem}" for other, problem in tried.items()
     )
     return (
         f"{what}{why}; equals the model's own {model.measures} on the probe (largest difference"
@@ -127,15 +145,17 @@ def _problem(
     oracle.
     """
     own = compat.attention_name(model.network)
-    if path == "flex" and (why := flex.problem(model.device)) is not None:
+    backend = TREE_ATTENTION.get(path)
+    if backend is not None and (why := backend.problem(model.device)) is not None:
         return why, float("inf")
-    if path != "padded" and not _use_tree_attention(model):
+    if backend is not None and not _use_tree_attention(model):
         return "the architecture does not use transformers' attention interface", float("inf")
     try:
         difference = compare(model, probe, path)
         worst, mean = difference.max().item(), difference.mean().item()
         if worst <= allowed.token and mean <= allowed.mean:
-            gap = gradients_apart(model, probe, path) if path == "flex" else 0.0
+            backward = backend is not None and backend.tries_backward
+            gap = gradients_apart(model, probe, path) if backward else 0.0
             if gap <= GRADIENT[model.dtype]:
                 return None, worst
             problem = f"its gradients differ from the model's own by {gap:.2g} of their size"

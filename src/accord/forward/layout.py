@@ -62,7 +62,7 @@ class Layout:
     count: Tensor  # [N] tokens of each completion
     # plans of attention, see blocks.plan_of and flex.attend
     plans: dict = field(default_factory=dict, repr=False)
-    attention: str = "blocks"  # the kernel of attention: "blocks" or "flex"
+    attention: str = "tree"  # its backend, by its name in backends.TREE_ATTENTION
 
     @property
     def tokens(self) -> int:

@@ -1,5 +1,5 @@
-"""From trees to log-probs: the oracle, the tree path with its two kinds of attention, and the
-padded path.
+"""From trees to log-probs: the oracle, the tree path with each attention backend, and the padded
+path.
 
 `oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps`
 and `padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from accord import compat
+from accord.forward.backends import TREE_ATTENTION
 from accord.forward.head import token_logps
 from accord.forward.layout import Layout, pack, sent
 from accord.models.language import LanguageModel
@@ -50,9 +51,7 @@ class TokenLogps:
         return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
 
 
-def tree_logps(
-    model: LanguageModel, trees: Sequence[Tree], attention: str = "blocks"
-) -> TokenLogps:
+def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tree") -> TokenLogps:
     """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
     layout = replace(pack(trees, model.device), attention=attention)
     hidden = tree_states(model, layout)
@@ -166,8 +165,7 @@ def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:
 
 
 PATHS: dict[str, Callable[..., TokenLogps]] = {
-    "flex": partial(tree_logps, attention="flex"),
-    "tree": tree_logps,
+    **{name: partial(tree_logps, attention=name) for name in TREE_ATTENTION},
     "padded": padded_logps,
     "oracle": oracle,
 }

@@ -17,6 +17,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from accord.forward.backends import TREE_ATTENTION
 from accord.forward.layout import Layout, pack
 from accord.forward.logps import attending, padded_rows, padded_states, tree_states
 from accord.models.reward import RewardModel
@@ -53,9 +54,7 @@ def score_completions(
     return layout, layout.source[layout.count.cumsum(0) - 1]
 
 
-def tree_scores(
-    model: RewardModel, trees: Sequence[Tree], attention: str = "blocks"
-) -> TokenScores:
+def tree_scores(model: RewardModel, trees: Sequence[Tree], attention: str = "tree") -> TokenScores:
     """Compute the scores with each prompt computed once and nothing padded."""
     layout, last = score_completions(trees, model.device)
     layout = replace(layout, attention=attention)
@@ -94,8 +93,7 @@ def oracle_scores(
 
 
 SCORE_PATHS = {
-    "flex": partial(tree_scores, attention="flex"),
-    "tree": tree_scores,
+    **{name: partial(tree_scores, attention=name) for name in TREE_ATTENTION},
     "padded": padded_scores,
     "oracle": oracle_scores,
 }

@@ -1,8 +1,8 @@
 """Each objective's loss and gradient for one row, worked out by hand in plain Python floats.
 
 Written from the papers and apart from the torch code, so that `certificate` can hold what a run
-computes against what its recipe names. One function an objective: (row, options, z0) -> loss, and
-its derivative with respect to the summed log-prob of each of the row's completions.
+computes against what its recipe names. One function for each objective: (row, options, z0) -> loss,
+and its derivative with respect to the summed log-prob of each of the row's completions.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ class Row(NamedTuple):
 
 
 Value = tuple[float, tuple[float, ...]]  # loss, d loss / d sum of each answer
+ClosedForm = Callable[[Row, dict, float], Value]  # row, options, z0
 
 
 def dpo(row: Row, options: dict, z0: float) -> Value:
@@ -123,21 +124,6 @@ def bradley_terry(row: Row, options: dict, z0: float) -> Value:
     both = chosen.policy + rejected.policy
     slope, pull = -_sigmoid(-x), 2 * options["centering"] * both
     return _softplus(-x) + options["centering"] * both * both, (slope + pull, -slope + pull)
-
-
-CLOSED_FORMS: dict[str, Callable[[Row, dict, float], Value]] = {
-    "dpo": dpo,
-    "cdpo": dpo,
-    "robust": robust,
-    "ipo": ipo,
-    "hinge": hinge,
-    "simpo": simpo,
-    "orpo": orpo,
-    "cpo": cpo,
-    "kto": kto,
-    "sft": sft,
-    "bradley_terry": bradley_terry,
-}
 
 
 def _h(row: Row) -> float:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from accord.objectives.closed_forms import ClosedForm
 from accord.objectives.options import Bounded, Kind, nearest
 from accord.types import Logps, LossOutput, RowLogps, Scores, UsageError
 
@@ -74,6 +75,11 @@ class Objective:
     context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None
     # options -> options: checks between keywords, defaults that depend
     complete: Callable[[dict], dict] = dict
+    # loss and slopes of one row in plain floats; a function of one's own has none
+    closed_form: ClosedForm | None = None
+    also_called: tuple[str, ...] = ()  # by other tools and papers
+    batch_size: int = 16  # to start with, and why so many
+    batch_reason: str = "the DPO paper takes 64; few rows want more updates"
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -197,6 +203,10 @@ class BoundObjective:
     @property
     def schema(self) -> dict[str, dict]:
         return self.objective.schema
+
+    @property
+    def closed_form(self) -> ClosedForm | None:
+        return self.objective.closed_form
 
     @property
     def name(self) -> str:

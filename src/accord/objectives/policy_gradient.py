@@ -1,7 +1,7 @@
 """Policy gradients: losses of a policy's own answers, token by token, given their advantages.
 
 Every loss here is of one answer and depends on nothing but its own tokens; none is a mean. What the
-sum of losses is to be divided by stands beside each method in `POLICY_METHODS` ("rows" or "tokens"
+sum of losses is to be divided by stands in each method's row of `policy_table` ("rows" or "tokens"
 of the *whole* batch), so that no split into micro-batches changes a gradient. Advantages come from
 `accord.rollouts.advantages`, for the whole batch at once.
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accord.objectives.options import Bounded, Choice, Number, bounded
+from accord.objectives.options import Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
 # nats of one token's log-ratio that are told apart: e^20 is finite in float32, e^89 is not
@@ -280,27 +280,3 @@ def _with_kl(
 def _mean(rollouts: Rollouts, values: Tensor) -> Tensor:
     """[N] means over each answer's tokens."""
     return rollouts.sums(values) / rollouts.count
-
-
-# ---------------------------------------------------------------- table
-
-
-@dataclass(frozen=True)
-class PolicyMethod:
-    """A loss, the advantages that it is meant for, and what its sum is divided by."""
-
-    function: Bounded[..., LossOutput]
-    # of accord.rollouts.advantages: "gae", "group" (over the deviation), "group_unscaled",
-    # "leave_one_out", "baseline"
-    advantages: str
-    denominator: str  # "rows" or "tokens" of the whole batch
-
-
-POLICY_METHODS: dict[str, PolicyMethod] = {
-    "ppo": PolicyMethod(ppo, "gae", "tokens"),
-    "grpo": PolicyMethod(grpo, "group", "rows"),
-    "dr_grpo": PolicyMethod(dr_grpo, "group_unscaled", "rows"),
-    "dapo": PolicyMethod(dapo, "group", "tokens"),
-    "rloo": PolicyMethod(reinforce, "leave_one_out", "rows"),
-    "reinforce": PolicyMethod(reinforce, "baseline", "rows"),
-}

@@ -1,7 +1,8 @@
 """The methods that learn from the policy's own answers, as rows of a table like that of
 `OBJECTIVES`.
 
-    loss        a function of `Rollouts` (policy_gradient.py)
+    loss        a function of `Rollouts` (policy_gradient.py), and its closed form
+                (policy_closed_forms.py)
     estimate    how rewards become advantages, by its name in `accord.rollouts.estimates`, and its
                 settings
     critic      whether a value head says what was to be expected; its loss stands beside the other
@@ -16,10 +17,20 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from accord.objectives import policy_closed_forms
 from accord.objectives.objective import BoundObjective, Objective
-from accord.objectives.options import Choice, Kind, Number
+from accord.objectives.options import Bounded, Choice, Kind, Number
 from accord.objectives.pairs import log_ratio
-from accord.objectives.policy_gradient import POLICY_METHODS, Rollouts, value_losses
+from accord.objectives.policy_closed_forms import TokenForm
+from accord.objectives.policy_gradient import (
+    Rollouts,
+    dapo,
+    dr_grpo,
+    grpo,
+    ppo,
+    reinforce,
+    value_losses,
+)
 from accord.types import LossOutput, RowLogps, UsageError
 
 PENALTY = Number(
@@ -59,7 +70,14 @@ def _log_ratio(policy, reference, **options) -> Tensor:
 class PolicyObjective(Objective):
     """One method. Its rows are `Rollouts`; its reference is what KL is measured against."""
 
+    # how rewards become advantages, in accord.rollouts.estimates: "gae", "group" (over the
+    # deviation), "group_unscaled", "leave_one_out", "baseline"
     estimate: str = "group"
+    # the loss of one answer in plain floats: what the first proof compares with
+    token_form: TokenForm = policy_closed_forms.reinforce
+    # whether it weighs by ratios to the policy that drew the answers: a second pass over a batch is
+    # off-policy without
+    uses_ratios: bool = True
 
     @property
     def critic(self) -> bool:
@@ -131,6 +149,14 @@ class BoundPolicy(BoundObjective):
         return self.objective.estimate
 
     @property
+    def token_form(self) -> TokenForm:
+        return self.objective.token_form
+
+    @property
+    def uses_ratios(self) -> bool:
+        return self.objective.uses_ratios
+
+    @property
     def in_loss(self) -> bool:
         """Whether a KL term in the loss wants the reference's log-probs."""
         return "beta" in self.objective.function.kinds and self.options["beta"] > 0
@@ -154,44 +180,96 @@ def _says(what: str) -> Callable[[Mapping], str]:
     return convention
 
 
-_SAID = {
-    "ppo": "clipped ratios, advantages by GAE with a value head, divided by the batch's tokens",
-    "grpo": (
-        "clipped ratios, rewards less their prompt's mean over its deviation, each answer's tokens"
-        " averaged"
-    ),
-    "dr_grpo": "clipped ratios, rewards less their prompt's mean, divided by one constant length",
-    "dapo": (
-        "ratios clipped higher above, rewards less their prompt's mean over its deviation, divided"
-        " by the batch's tokens"
-    ),
-    "rloo": "whole answers' log-probs, rewards less the mean of the prompt's other answers",
-    "reinforce": "whole answers' log-probs, rewards less the mean of former batches",
-}
-_SOURCE = {
-    "ppo": "Schulman et al. 2017, arXiv:1707.06347, Eq. 7; Ziegler et al. 2019, arXiv:1909.08593",
-    "grpo": "Shao et al. 2024, arXiv:2402.03300, Eq. 3",
-    "dr_grpo": "Liu et al. 2025, arXiv:2503.20783, §3.2",
-    "dapo": "Yu et al. 2025, arXiv:2503.14476, Eqs. 8 and 12",
-    "rloo": "Ahmadian et al. 2024, arXiv:2402.14740, Eq. 6",
-    "reinforce": "Williams 1992, Machine Learning 8",
-}
-
-POLICY_OBJECTIVES: dict[str, PolicyObjective] = {
-    name: PolicyObjective(
+def _row(
+    name: str,
+    function: Bounded[..., LossOutput],
+    says: str,
+    source: str,
+    *,
+    estimate: str,
+    denominator: str,
+    token_form: TokenForm,
+    uses_ratios: bool = True,
+) -> PolicyObjective:
+    """A row with what all methods share."""
+    return PolicyObjective(
         name,
-        method.function,
+        function,
         rows="rollouts",
         reference=True,
         reward=_log_ratio,
-        convention=_says(_SAID[name]),
+        convention=_says(says),
         learning_rate=2e-4,
-        source=_SOURCE[name],
-        denominator=method.denominator,
-        estimate=method.advantages,
+        source=source,
+        denominator=denominator,
+        estimate=estimate,
+        token_form=token_form,
+        uses_ratios=uses_ratios,
     )
-    for name, method in POLICY_METHODS.items()
-}
+
+
+_ROWS = (
+    _row(
+        "ppo",
+        ppo,
+        "clipped ratios, advantages by GAE with a value head, divided by the batch's tokens",
+        "Schulman et al. 2017, arXiv:1707.06347, Eq. 7; Ziegler et al. 2019, arXiv:1909.08593",
+        estimate="gae",
+        denominator="tokens",
+        token_form=policy_closed_forms.ppo,
+    ),
+    _row(
+        "grpo",
+        grpo,
+        "clipped ratios, rewards less their prompt's mean over its deviation, each answer's tokens"
+        " averaged",
+        "Shao et al. 2024, arXiv:2402.03300, Eq. 3",
+        estimate="group",
+        denominator="rows",
+        token_form=policy_closed_forms.grpo,
+    ),
+    _row(
+        "dr_grpo",
+        dr_grpo,
+        "clipped ratios, rewards less their prompt's mean, divided by one constant length",
+        "Liu et al. 2025, arXiv:2503.20783, §3.2",
+        estimate="group_unscaled",
+        denominator="rows",
+        token_form=policy_closed_forms.dr_grpo,
+    ),
+    _row(
+        "dapo",
+        dapo,
+        "ratios clipped higher above, rewards less their prompt's mean over its deviation, divided"
+        " by the batch's tokens",
+        "Yu et al. 2025, arXiv:2503.14476, Eqs. 8 and 12",
+        estimate="group",
+        denominator="tokens",
+        token_form=policy_closed_forms.dapo,
+    ),
+    _row(
+        "rloo",
+        reinforce,
+        "whole answers' log-probs, rewards less the mean of the prompt's other answers",
+        "Ahmadian et al. 2024, arXiv:2402.14740, Eq. 6",
+        estimate="leave_one_out",
+        denominator="rows",
+        token_form=policy_closed_forms.reinforce,
+        uses_ratios=False,
+    ),
+    _row(
+        "reinforce",
+        reinforce,
+        "whole answers' log-probs, rewards less the mean of former batches",
+        "Williams 1992, Machine Learning 8",
+        estimate="baseline",
+        denominator="rows",
+        token_form=policy_closed_forms.reinforce,
+        uses_ratios=False,
+    ),
+)
+
+POLICY_OBJECTIVES: dict[str, PolicyObjective] = {row.name: row for row in _ROWS}
 
 
 def require_source(rows: str, name: str, sampled: bool) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
+from accord.objectives import closed_forms
 from accord.objectives.custom import load_custom
 from accord.objectives.labelled import kto, kto_baseline
 from accord.objectives.objective import BoundObjective, Objective
@@ -30,21 +31,6 @@ from accord.objectives.reference_free import (
 from accord.objectives.reward import bradley_terry, score
 from accord.objectives.supervised import mean_log_prob, sft
 from accord.types import Logps, UsageError
-
-# How other tools call a method of ours.
-METHODS_ALSO_CALLED = {
-    "sigmoid": "dpo",
-    "slic": "hinge",
-    "rdpo": "robust",
-    "robust_dpo": "robust",
-    "conservative_dpo": "cdpo",
-    "kto_pair": "kto",
-    "nll": "sft",
-    "supervised": "sft",
-    "reward": "bradley_terry",
-    "reward_model": "bradley_terry",
-    "rm": "bradley_terry",
-}
 
 
 def resolve(
@@ -70,13 +56,18 @@ def resolve(
     known = OBJECTIVES | POLICY_OBJECTIVES
     objective = load_custom(name) if ":" in name else known.get(name)
     if objective is None:
-        meant = nearest(name, known, METHODS_ALSO_CALLED)
+        meant = nearest(name, known, _also_called(known))
         raise UsageError(
             f"there is no objective {name!r}"
             + (f"; did you mean {meant!r}?" if meant else ".")
             + f" Known: {', '.join(known)}. One of your own is 'module:function'."
         )
     return objective.bind(kwargs or {}, allow)
+
+
+def _also_called(known: Mapping[str, Objective]) -> dict[str, str]:
+    """Other tools' name -> ours."""
+    return {other: name for name, row in known.items() for other in row.also_called}
 
 
 # --------------------------------------------------------- what is said aloud at the start of a run
@@ -216,6 +207,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Rafailov et al. 2023, arXiv:2305.18290, Eq. 7",
         at_reference=_ln2,
+        closed_form=closed_forms.dpo,
+        also_called=("sigmoid",),
     ),
     Objective(
         "cdpo",
@@ -227,6 +220,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Mitchell 2023, ericmitchell.ai/cdpo.pdf, Eq. 3",
         at_reference=_ln2,
+        closed_form=closed_forms.dpo,
+        also_called=("conservative_dpo",),
     ),
     Objective(
         "robust",
@@ -238,6 +233,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Chowdhury et al. 2024, arXiv:2403.00409",
         at_reference=_ln2,
+        closed_form=closed_forms.robust,
+        also_called=("rdpo", "robust_dpo"),
     ),
     Objective(
         "ipo",
@@ -249,6 +246,7 @@ _ROWS = (
         learning_rate=2e-4,
         source="Azar et al. 2023, arXiv:2310.12036, Eq. 17",
         at_reference=_ipo_at_reference,
+        closed_form=closed_forms.ipo,
     ),
     Objective(
         "hinge",
@@ -260,6 +258,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Zhao et al. 2023, arXiv:2305.10425",
         at_reference=lambda options: 1.0,
+        closed_form=closed_forms.hinge,
+        also_called=("slic",),
     ),
     Objective(
         "simpo",
@@ -271,6 +271,7 @@ _ROWS = (
         learning_rate=4e-4,
         source="Meng et al. 2024, arXiv:2405.14734, Eq. 6",
         complete=simpo_options,
+        closed_form=closed_forms.simpo,
     ),
     Objective(
         "orpo",
@@ -281,6 +282,7 @@ _ROWS = (
         convention=_orpo_convention,
         learning_rate=2e-4,
         source="Hong et al. 2024, arXiv:2403.07691, Eqs. 6 and 7",
+        closed_form=closed_forms.orpo,
     ),
     Objective(
         "cpo",
@@ -291,6 +293,7 @@ _ROWS = (
         convention=_cpo_convention,
         learning_rate=1e-4,
         source="Xu et al. 2024, arXiv:2401.08417, Eq. 3",
+        closed_form=closed_forms.cpo,
     ),
     Objective(
         "kto",
@@ -304,6 +307,10 @@ _ROWS = (
         at_reference=_kto_at_reference,
         couples_batch=True,
         context=_kto_context,
+        closed_form=closed_forms.kto,
+        also_called=("kto_pair",),
+        batch_size=32,
+        batch_reason="KTO needs both labels in a batch: 8 to 128",
     ),
     Objective(
         "sft",
@@ -315,6 +322,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Ouyang et al. 2022, arXiv:2203.02155, §3.5",
         denominator="tokens",
+        closed_form=closed_forms.sft,
+        also_called=("nll", "supervised"),
     ),
     Objective(
         "bradley_terry",
@@ -326,6 +335,8 @@ _ROWS = (
         learning_rate=2e-4,
         source="Ouyang et al. 2022, arXiv:2203.02155, Eq. 1",
         needs="scores",
+        closed_form=closed_forms.bradley_terry,
+        also_called=("reward", "reward_model", "rm"),
     ),
 )
 

@@ -27,7 +27,6 @@ from accord.training.progress import Run
 from accord.training.saving import held_out_score, save, save_after_lost_rank, stop_diverged
 from accord.training.setup import sample_prompts
 from accord.types import Finding, Interrupted, PeerLost, Tree
-from accord.verify.row_checks import metrics_as_recorded
 
 
 def train(run: Run) -> None:
@@ -112,11 +111,7 @@ def make_update(run: Run) -> None:
     run.spent += seconds
     eta = run.spent / (progress.step - run.first_step) * (run.steps - progress.step)
     run.display.step(progress.step, run.steps, metrics, speed, eta)
-    raise_if_refused(
-        run,
-        metrics_as_recorded(metrics, records, ready.tie_width)
-        + run.watch.after_update(progress.step),
-    )
+    raise_if_refused(run, run.watch.after_update(progress.step, metrics, records, ready.tie_width))
 
 
 def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str, float]:

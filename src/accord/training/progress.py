@@ -13,7 +13,7 @@ from accord.runs.signals import Stop
 from accord.runs.trackers import Trackers
 from accord.training.prepared import PreparedRun
 from accord.training.red_flags import Monitor
-from accord.verify.invariants import InvariantChecks, NoInvariantChecks, choose_checks
+from accord.verify.invariants import RecordChecks, choose_checks
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Run:
     first_step: int = 0  # where this process began
     spent: float = 0.0  # seconds on updates since then
     planned_tokens: int = field(init=False)  # of a micro-batch, when this process began
-    watch: InvariantChecks | NoInvariantChecks = field(init=False)  # what must hold in training
+    watch: RecordChecks = field(init=False)  # what must hold while training
     monitor: Monitor = field(init=False)  # red flags
     trackers: Trackers = field(init=False)
 

@@ -11,6 +11,7 @@ import torch
 
 from accord.config.schema import Config
 from accord.distributed.world import ALONE, World, join_world
+from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
 from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
@@ -37,10 +38,6 @@ from accord.training.progress import Progress, Run
 from accord.training.resume_check import Candidates
 from accord.training.setup.prepare import prepare
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
-
-# Bytes of a checkpoint per trained parameter, in float32: master and two moments; a moving
-# reference beside them.
-CHECKPOINT_BYTES, MOVING_BYTES = 12, 4
 
 
 @dataclass(frozen=True)
@@ -331,8 +328,10 @@ def probe_ids(ready: PreparedRun) -> list[tuple[int, ...]]:
 def _room(ready: PreparedRun, checkpoints: int) -> int:
     """Compute the bytes that so many checkpoints and the saved model take."""
     trained = sum(p.numel() for p in ready.model.trainable().values())
-    each = CHECKPOINT_BYTES + (MOVING_BYTES if ready.reference_kind == "moving" else 0)
-    return trained * (each * checkpoints + 4)
+    each = ready.optimizer.kind.checkpoint_bytes
+    if ready.reference_kind == "moving":
+        each += FLOAT32  # its own masters
+    return trained * (each * checkpoints + FLOAT32)
 
 
 def _require_data(config: Config, folder: RunFolder) -> None:

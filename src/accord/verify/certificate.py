@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row, Value
+from accord.objectives.closed_forms import Answer, ClosedForm, Row, Value
 from accord.objectives.objective import BoundObjective
 from accord.objectives.options import Choice
 from accord.objectives.table import OBJECTIVES
@@ -108,7 +108,7 @@ def certify(bound: BoundObjective, compute: Compute) -> Finding:
       stranger's objective has no closed form: there the value is held against a direct call, and
       the gradient against finite differences.
     """
-    closed_form = CLOSED_FORMS.get(bound.name)
+    closed_form = bound.closed_form
     rows = _rows(bound.rows, _ORDINARY if closed_form is None else list(_POINTS))
     worst, tolerance = 0.0, 0.0
     for context, z0 in _contexts(bound):
@@ -283,14 +283,14 @@ def _what_ran(
     bound: BoundObjective, measured: _Measured, rows: list[Row], z0: float, tolerance: float
 ) -> str:
     """The objective whose closed form the numbers do fit, in words; empty where none does."""
-    if bound.name not in CLOSED_FORMS:
+    if bound.closed_form is None:
         return ""
-    own = [CLOSED_FORMS[bound.name](row, bound.options, z0) for row in rows]
+    own = [bound.closed_form(row, bound.options, z0) for row in rows]
     flipped = [(-loss, tuple(-slope for slope in slopes)) for loss, slopes in own]
     if _compare(measured, flipped, rows, tolerance)[0] is None:
         return f"{bound.name} with its sign flipped"
-    for name, options in _suspects(bound):
-        suspected = [CLOSED_FORMS[name](row, options, z0) for row in rows]
+    for name, form, options in _suspects(bound):
+        suspected = [form(row, options, z0) for row in rows]
         if _compare(measured, suspected, rows, tolerance)[0] is None:
             said = ", ".join(
                 f"{key} = {value}" for key, value in options.items() if value is not None
@@ -299,20 +299,21 @@ def _what_ran(
     return ""
 
 
-def _suspects(bound: BoundObjective) -> Iterator[tuple[str, dict]]:
+def _suspects(bound: BoundObjective) -> Iterator[tuple[str, ClosedForm, dict]]:
     """Objectives that might run in the place of `bound`: others with its options, and itself with
     other options.
     """
     for name, objective in OBJECTIVES.items():
-        if (objective.rows, objective.needs) != (bound.rows, bound.needs):
+        form = objective.closed_form
+        if (objective.rows, objective.needs) != (bound.rows, bound.needs) or form is None:
             continue
         defaults = objective.bind({}).options
         shared = {key: value for key, value in bound.options.items() if key in defaults}
         for options in (defaults | shared, defaults):
-            yield name, options
+            yield name, form, options
             for key, kind in objective.kinds.items():
                 if isinstance(kind, Choice):
-                    yield from ((name, options | {key: value}) for value in kind.values)
+                    yield from ((name, form, options | {key: value}) for value in kind.values)
 
 
 def _differs(bound: BoundObjective, difference: _Difference, tolerance: float, ran: str) -> Finding:
@@ -346,7 +347,7 @@ def _refused(bound: BoundObjective, says: str, evidence: dict) -> Finding:
 
 
 def _certified(bound: BoundObjective, points: int, worst: float, tolerance: float) -> Finding:
-    closed = bound.name in CLOSED_FORMS
+    closed = bound.closed_form is not None
     against = (
         "its closed form"
         if closed

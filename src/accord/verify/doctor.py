@@ -10,7 +10,6 @@ temporary folders.
 from __future__ import annotations
 
 import platform
-import random
 import tempfile
 import time
 import warnings
@@ -18,7 +17,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import psutil
 import torch
@@ -29,49 +27,22 @@ from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext, accumulate, make_batch, row_losses
 from accord.environment import variables
 from accord.errors import AccordWarning
-from accord.forward.choose import Forward, choose
-from accord.forward.reference import AdaptersOff, Frozen
+from accord.forward.choose import choose
 from accord.models.language import LanguageModel
 from accord.models.load import pick_device, pick_dtype
 from accord.models.lora import add_lora, train_all_weights
 from accord.objectives import OBJECTIVES, BoundObjective, resolve
 from accord.runs import checkpoint
 from accord.runs.folder import versions
-from accord.types import Finding, RowLogps, Tree
-from accord.verify import preflight
+from accord.types import Finding, RowLogps
+from accord.verify import tiny
 from accord.verify.certificate import certify
+from accord.verify.checks import Check, run_table
 from accord.verify.doctor_answers import draw_in_every_way, policy_gradient
 from accord.verify.doctor_libraries import libraries
 from accord.verify.doctor_saved import reward_model, save_and_read_back
+from accord.verify.step0 import prove
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
-VOCABULARY = 97
-# Heads of 16: a GPU's flex attention takes no narrower ones.
-SIZES: dict[str, Any] = dict(
-    vocab_size=VOCABULARY,
-    hidden_size=64,
-    intermediate_size=48,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-    initializer_range=0.1,
-)
-GPT2: dict[str, Any] = dict(
-    vocab_size=VOCABULARY,
-    n_embd=64,
-    n_layer=2,
-    n_head=4,
-    n_positions=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    initializer_range=0.1,
-)
 DRAWN = (
     "llama",
     "gpt2",
@@ -176,36 +147,95 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
     return found
 
 
+@dataclass(frozen=True)
+class Target:
+    """A device and a precision: where an examination is made."""
+
+    device: torch.device
+    dtype: torch.dtype
+
+
+def _examination(name: str, shows: str, function: Callable[[Target], Finding]) -> Check[Target]:
+    return Check(name, "doctor", shows, function)
+
+
+def _on(function: Callable[..., Finding], *given: object) -> Callable[[Target], Finding]:
+    """Bind what is given; the device and the precision come when the examination is made."""
+    return lambda target: function(*given, target.device, target.dtype)
+
+
+def once() -> tuple[Check[Target], ...]:
+    """Examinations that no precision changes."""
+    return (
+        _examination(
+            "libraries", "their versions, and what accord needs of them", lambda m: libraries()
+        ),
+        _examination(
+            "objectives",
+            "every objective's value and gradient are its closed form's",
+            lambda m: objectives(),
+        ),
+    )
+
+
+def of_models() -> tuple[Check[Target], ...]:
+    """Examinations of what tiny models compute, in one precision."""
+    proved = [
+        _examination(
+            f"{patient.family}, {patient.objective}",
+            "the proofs of step 0 hold",
+            _on(prove_step0, patient),
+        )
+        for patient in PATIENTS
+    ]
+    answered = [
+        _examination(
+            f"{family}, K = {k}",
+            "answers have the log-probs that the model gives them",
+            _on(draw_answers, family, k),
+        )
+        for family in DRAWN
+        for k in (1, 2)
+    ]
+    learnt = _examination(
+        "policy gradient",
+        "one update on its own answers makes the better ones likelier",
+        _on(gradient),
+    )
+    return (*proved, *answered, learnt)
+
+
+def of_files() -> tuple[Check[Target], ...]:
+    """Examinations of what is written and of what is repeated, in one precision."""
+    return (
+        _examination(
+            "reward model",
+            "a reward model trains, is saved and gives the same scores",
+            _on(rewarding),
+        ),
+        _examination("saved", "a saved model is the one that was trained", _on(read_back)),
+        _examination("repeatable", "two runs from one seed end in the same bits", _on(repeatable)),
+        _examination(
+            "checkpoint",
+            "the update after a restored checkpoint is the one that would have come",
+            _on(save_checkpoint),
+        ),
+    )
+
+
 def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[Finding]:
-    yield _safely("libraries", libraries)
-    yield _safely("objectives", objectives)
-    for dtype in dtypes:
-        for patient in PATIENTS:
-            yield _guarded(
-                f"{patient.family}, {patient.objective}",
-                dtype,
-                partial(prove_step0, patient, device, dtype),
-            )
-        for family in DRAWN:
-            for k in (1, 2):
-                yield _guarded(
-                    f"{family}, K = {k}", dtype, partial(draw_answers, family, k, device, dtype)
-                )
-        yield _guarded("policy gradient", dtype, partial(gradient, device, dtype))
-    for dtype in dtypes:
-        yield _guarded("reward model", dtype, partial(rewarding, device, dtype))
-        yield _guarded("saved", dtype, partial(read_back, device, dtype))
-        yield _guarded("repeatable", dtype, partial(repeatable, device, dtype))
-        yield _guarded("checkpoint", dtype, partial(save_checkpoint, device, dtype))
+    for check in once():
+        yield _safely(check.name, check, Target(device, torch.float32))
+    for table in (of_models(), of_files()):
+        for dtype in dtypes:
+            for check in table:
+                name = f"{check.name} ({str(dtype).removeprefix('torch.')})"
+                yield _safely(name, check, Target(device, dtype))
 
 
-def _guarded(name: str, dtype: torch.dtype, examination: Callable[[], Finding]) -> Finding:
-    """One examination in a precision."""
-    return _safely(f"{name} ({str(dtype).removeprefix('torch.')})", examination)
-
-
-def _safely(check: str, examination: Callable[[], Finding]) -> Finding:
-    """One examination; whatever it raises is a finding, since the others are still worth making.
+def _safely(name: str, check: Check[Target], about: Target) -> Finding:
+    """Make one examination. Whatever it raises is a finding, since the others are still worth
+    making.
 
     What passes with a warning of accord, such as a fast way of drawing that gave up, is a warning
     with its words. Those of libraries are for the commands that train, and stay out of the report.
@@ -213,17 +243,17 @@ def _safely(check: str, examination: Callable[[], Finding]) -> Finding:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AccordWarning)
         try:
-            found = examination()
+            (found,) = run_table((check,), about, frozenset())
         except Exception as error:
             said = str(error).splitlines() or [type(error).__name__]
             evidence = {"error": type(error).__name__}
-            return Finding(check, "refused", " ".join(said)[:400], evidence)
+            return Finding(name, "refused", " ".join(said)[:400], evidence)
     said = [str(w.message) for w in caught if issubclass(w.category, AccordWarning)]
     if said and found.verdict in ("ok", "note"):
         says = f"{'; '.join(dict.fromkeys(said))}. Otherwise: {found.says}"
         evidence = found.evidence | {"warnings": said}
         found = replace(found, verdict="warning", says=says, evidence=evidence)
-    return replace(found, check=check)
+    return replace(found, check=name)
 
 
 # ---------------------------------------------------------------- examinations
@@ -264,8 +294,8 @@ def prove_step0(patient: TinyCase, device: torch.device, dtype: torch.dtype) -> 
     proofs on a tiny model.
     """
     learner, optimizer = _learner(patient, device, dtype)
-    trees = some_trees(resolve(patient.objective).rows)
-    found = preflight.prove(learner, optimizer, trees, exact=True)
+    trees = tiny.some_trees(resolve(patient.objective).rows)
+    found = prove(learner, optimizer, trees, exact=True)
     bad = [finding for finding in found if finding.refused]
     if bad:
         return Finding(
@@ -312,25 +342,27 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
 
 def draw_answers(family: str, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
     """See `drawn`."""
-    return draw_in_every_way(_network(family), k, device, dtype)
+    return draw_in_every_way(tiny.network(family), k, device, dtype)
 
 
 def gradient(device: torch.device, dtype: torch.dtype) -> Finding:
     """See `policy_gradient`."""
-    return policy_gradient(_network("llama"), device, dtype)
+    return policy_gradient(tiny.network("llama"), device, dtype)
 
 
 def rewarding(device: torch.device, dtype: torch.dtype) -> Finding:
     """See `reward_model`."""
     with tempfile.TemporaryDirectory() as folder:
-        return reward_model(_network("llama"), some_trees("pairs"), Path(folder), device, dtype)
+        return reward_model(
+            tiny.network("llama"), tiny.some_trees("pairs"), Path(folder), device, dtype
+        )
 
 
 def read_back(device: torch.device, dtype: torch.dtype) -> Finding:
     """See `saved`."""
     with tempfile.TemporaryDirectory() as folder:
         return save_and_read_back(
-            _network("llama"), some_trees("pairs"), Path(folder), device, dtype
+            tiny.network("llama"), tiny.some_trees("pairs"), Path(folder), device, dtype
         )
 
 
@@ -387,77 +419,25 @@ def restore_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -
 # ---------------------------------------------------------------- tiny runs
 
 
-def some_trees(rows: str, n: int = 8) -> list[Tree]:
-    """Trees of odd lengths that share a beginning, some of them a whole prompt."""
-    rng = random.Random(0)
-
-    def draw(length: int) -> tuple[int, ...]:
-        return tuple(rng.randrange(3, VOCABULARY) for _ in range(length))
-
-    system, trees = draw(9), []
-    for row in range(n):
-        prompt = (*system, *draw(3 + row % 5))
-        answers = tuple(
-            (*draw(2 + (row + side * 3) % 7), 2) for side in range(2 if rows == "pairs" else 1)
-        )
-        trees.append(
-            Tree(prompt, answers, row, desirable=bool(row % 2) if rows == "labelled" else None)
-        )
-    return trees
-
-
-def _network(family: str):
-    import transformers as tf
-
-    windows: dict[str, Any] = dict(
-        head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
-    )
-    configs = {
-        "llama": lambda: tf.LlamaConfig(**SIZES),
-        "qwen3": lambda: tf.Qwen3Config(**SIZES, head_dim=16),
-        "gpt2": lambda: tf.GPT2Config(**GPT2),
-        "gemma2": lambda: tf.Gemma2Config(
-            **SIZES, **windows, attn_logit_softcapping=20.0, final_logit_softcapping=10.0
-        ),
-    }
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return tf.AutoModelForCausalLM.from_config(configs[family]())
-
-
-def _tokenizer() -> PreTrainedTokenizerBase:
-    """Every id is a word of its own; the trees of the checks are made of ids."""
-    from tokenizers import Tokenizer
-    from tokenizers.models import WordLevel
-    from transformers import PreTrainedTokenizerFast
-
-    words = {str(number): number for number in range(VOCABULARY)}
-    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="0")))
-
-
 def _learner(
     patient: TinyCase, device: torch.device, dtype: torch.dtype
 ) -> tuple[UpdateContext, Optimizer]:
     """A tiny model with everything that a step needs."""
     model = LanguageModel(
-        _network(patient.family).to(device, dtype), _tokenizer(), patient.family, Path(".")
+        tiny.network(patient.family).to(device, dtype),
+        tiny.number_tokenizer(),
+        patient.family,
+        Path("."),
     )
     if patient.lora:
         add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)
     else:
         train_all_weights(model)
     objective = resolve(patient.objective)
-    forward = choose(model, some_trees(objective.rows), "auto")
-    learner = UpdateContext(
-        forward, objective, _reference(objective.reference, forward), MicroBudget(64), 0
-    )
+    forward = choose(model, tiny.some_trees(objective.rows), "auto")
+    reference = tiny.reference_of(forward) if objective.reference else None
+    learner = UpdateContext(forward, objective, reference, MicroBudget(64), 0)
     return learner, Optimizer(model.trainable(), TrainConfig(), 1e-3, 10)
-
-
-def _reference(needed: bool, forward: Forward):
-    if not needed:
-        return None
-    return AdaptersOff(forward) if forward.model.has_adapters else Frozen.copy_of(forward)
 
 
 def _trained(
@@ -470,5 +450,7 @@ def _trained(
 
 
 def _update(learner: UpdateContext, optimizer: Optimizer, number: int) -> None:
-    accumulate(learner, make_batch(learner, number, some_trees(learner.kind)), optimizer.masters)
+    accumulate(
+        learner, make_batch(learner, number, tiny.some_trees(learner.kind)), optimizer.masters
+    )
     optimizer.update(number, optimizer.grad_norm())

@@ -32,7 +32,8 @@ from accord.sampling import local
 from accord.sampling.local import Prompt, Sample
 from accord.types import Finding, Origin, Tree, Turn
 from accord.verify import tiny
-from accord.verify.rollout_proofs import on_policy, prove_sampled
+from accord.verify.rollout_proofs import on_policy
+from accord.verify.step0 import prove_sampled
 
 LENGTHS = (4, 7, 7, 13)  # of prompts: some are padded, two are not
 LONGEST = 8  # tokens of an answer

@@ -19,7 +19,8 @@ from accord.models.lora import add_lora, train_all_weights
 from accord.models.reward import load_reward_model, with_score_head
 from accord.objectives import resolve
 from accord.types import Finding, Tree
-from accord.verify import preflight, tiny
+from accord.verify import tiny
+from accord.verify.step0 import prove
 
 REPORT = "report this with your versions"
 
@@ -64,7 +65,7 @@ def reward_model(
     model = with_score_head(tiny.model_of(network, device, dtype), 0)
     train_all_weights(model)
     learner, optimizer = tiny.learner_of(model, resolve("bradley_terry"), trees)
-    found = preflight.prove(learner, optimizer, trees, exact=True)
+    found = prove(learner, optimizer, trees, exact=True)
     if bad := [finding for finding in found if finding.refused]:
         says = "; ".join(f"{finding.check}: {finding.says}" for finding in bad)
         return Finding("", "refused", says, {f.check: f.evidence for f in bad}, bad[0].remedy)

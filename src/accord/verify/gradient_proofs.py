@@ -27,7 +27,6 @@ from accord.engine.gradients import (
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import Batch, UpdateContext
 from accord.forward.layout import micro_batches
-from accord.objectives.closed_forms import CLOSED_FORMS
 from accord.types import Finding
 
 ONE_PASS = 10**9  # tokens: more than any few rows have
@@ -90,7 +89,7 @@ class Bookkeeping:
         masters = optimizer.masters
         hand = by_hand(learner, batch, masters, whole=True)
         rows, _ = of_step(learner, batch, masters, 1)
-        form = CLOSED_FORMS.get(learner.objective.name)
+        form = learner.objective.closed_form
         closed = None
         if form is not None:
             closed = GradientGap.of(step, by_closed_form(learner, batch, masters, form))

@@ -12,7 +12,8 @@ code.
 
 At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
 number there. Nudged weights, and a gradient by definition (gradient_proofs.py), show it before the
-first update.
+first update. `step0.py` says in which order they are made; weights, moments and gradients are as
+before when one returns.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from torch import Tensor
 from accord import compat
 from accord.data.order import Order
 from accord.engine.optimizer import Optimizer
-from accord.engine.step import Batch, UpdateContext, row_losses
+from accord.engine.step import UpdateContext, row_losses
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.forward.rows import as_rows
 from accord.models.language import LanguageModel
@@ -36,24 +37,6 @@ from accord.types import Finding, Logps, PerCompletion, Scores, Tree
 
 # of a tensor's own size: seen in any precision, small enough for the network to stay in its range
 NUDGE = 0.05
-
-
-def prove_independently(
-    learner: UpdateContext, optimizer: Optimizer, batch: Batch, *, fixed: bool
-) -> list[Finding]:
-    """Every proof of this file on a few rows. Weights, moments and gradients are as before when it
-    returns.
-
-    Args:
-      fixed: whether the live reference must stay where it is while the policy moves. Not so for
-        what fills a cache from the policy itself, before the first update.
-    """
-    findings = [definition(learner, batch.trees), numerics(learner, batch.trees)]
-    if learner.reference is not None:
-        findings.append(steady(learner, batch.trees))
-    if not any(finding.refused for finding in findings):
-        findings.append(weights_moved(learner, optimizer, batch.trees, fixed))
-    return findings
 
 
 # ---------------------------------------------------------------- log-probs by definition

@@ -1,25 +1,5 @@
 """What must hold while training, whatever the method: checked on samples at every update, on probe
-rows now and then.
-
-    batch       the rows of the update are the order's, each once an epoch, with their own text,
-                each answer token counted
-    baseline    KTO's rests on answers to other prompts, under the weights of this update
-    metrics     what is reported of a batch, or of held-out rows, is what the rows give
-    objective   every row's loss is its closed form at the row's own log-probs
-    gradient    each answer's log-prob gets the closed form's slope over the batch's denominator,
-                and the masters get what backward passes gave, once
-    first       nothing has moved yet: log-ratios are 0 on the whole first batch, and on the
-                held-out rows
-    update      sampled weights go where AdamW, written out, takes them; the network holds the
-                masters rounded
-    moved       after ten updates, nearly every weight that had a gradient is somewhere else
-    frozen      weights that do not train are bit for bit what they were
-    reference   the reference's log-probs of fixed rows stay; a moving one stands where its recipe
-                says
-    path        the forward path still computes what the bare network computes, adapters on
-    samples     have under the policy the log-prob that was recorded when they were drawn
-    evaluation  leaves weights, moments, gradients, modes and random state as they were
-    checkpoint  what was written is what is in memory
+rows now and then. The checks are the tables of `running.py`; here is what they compare with.
 
 Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and
 then a forward pass over two short rows as well.
@@ -28,37 +8,57 @@ then a forward pass over two short rows as well.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
 from accord.engine.moving_reference import Moving
-from accord.engine.optimizer import MOMENTS, Optimizer
+from accord.engine.optimizer import Optimizer
 from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
 from accord.sampling.local import Sample
 from accord.types import Finding, Logps, Tree
+from accord.verify.checks import (
+    AT_START,
+    BASELINE,
+    FIXED,
+    MOVING,
+    ROLLOUTS,
+    ROWS,
+    WHOLE,
+    C,
+    Check,
+    run_table,
+)
 from accord.verify.independent import distance, sums_by_definition
-from accord.verify.row_checks import (
-    baseline_of,
-    bookkeeping,
-    losses_as_closed,
-    slopes_as_closed,
-    untouched,
+from accord.verify.row_checks import baseline_of, untouched
+from accord.verify.running import (
+    AFTER_UPDATE,
+    BEFORE_UPDATE,
+    EVALUATED,
+    HELD_OUT,
+    SAMPLED,
+    SAVED,
+    AfterUpdate,
+    BeforeUpdate,
+    Evaluated,
+    HeldOut,
+    Sampled,
+    Saved,
 )
 from accord.verify.weight_probes import (
     FOLLOWED,
-    AdamWritten,
     Arrivals,
     ReferenceProbe,
+    UpdateProbe,
     at,
     broken,
     spread,
@@ -72,19 +72,76 @@ EVERY = 10  # updates between two looks at the probe rows
 # GPU
 DRIFT = 1e-5
 # nats a token: a cache rounds otherwise than a whole pass
-SAMPLED = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
+DRAWN = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
 
 
 # ---------------------------------------------------------------- the watch over a run
 
 
+class RecordChecks:
+    """The checks that need no weights: where weights are sharded, no rank holds what the others
+    compare.
+    """
+
+    @property
+    def offers(self) -> frozenset[str]:
+        """What checks may need and find here."""
+        return frozenset()
+
+    def before_gradient(self) -> None:
+        """An update's first backward pass is due, or is due again where memory ran out."""
+
+    def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
+        """The batch and its losses; called with the gradient complete and no weight moved."""
+        return self._run(BEFORE_UPDATE, BeforeUpdate(self._whole, batch, records, norm))
+
+    def after_update(
+        self, step: int, metrics: dict, records: Records, tie_width: float
+    ) -> list[Finding]:
+        """Figures, weights, frozen weights and the probe rows; `step` updates have been made."""
+        about = AfterUpdate(self._whole, step, metrics, records, tie_width)
+        return self._run(AFTER_UPDATE, about)
+
+    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+        """Answers to the fixed prompts have been drawn."""
+        return self._run(SAMPLED, Sampled(self._whole, prompts, samples))
+
+    @contextmanager
+    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
+        """Around an evaluation: adds to `findings` what it disturbed."""
+        before = self.state()
+        yield
+        findings += self._run(EVALUATED, Evaluated(self._whole, before))
+
+    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
+        """The held-out rows of an evaluation have been computed."""
+        return self._run(HELD_OUT, HeldOut(self._whole, held_out, records, step))
+
+    def saved(self, path: str | Path) -> list[Finding]:
+        """A checkpoint has been written."""
+        return self._run(SAVED, Saved(self._whole, Path(path)))
+
+    def state(self) -> dict[str, object]:
+        """What an evaluation must leave as it was, as far as it is known."""
+        return {}
+
+    @property
+    def _whole(self) -> InvariantChecks:
+        """For the rows that need whole weights, and are made only where there are some."""
+        return cast(InvariantChecks, self)
+
+    def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
+        with torch.no_grad():
+            return run_table(table, about, self.offers)
+
+
 @dataclass
-class InvariantChecks:
+class InvariantChecks(RecordChecks):
     """Everything that is remembered from the start of this process, to compare with."""
 
     ready: PreparedRun
     first: int  # updates made when the watch began
-    adam: AdamWritten = field(init=False)
+    weights: UpdateProbe = field(init=False)
     arrivals: Arrivals = field(init=False)
     follower: ReferenceProbe | None = None  # of a reference that moves
     still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
@@ -96,7 +153,7 @@ class InvariantChecks:
 
     def __post_init__(self) -> None:
         ready = self.ready
-        self.adam, self.arrivals = AdamWritten(ready, self.first), Arrivals(ready)
+        self.weights, self.arrivals = UpdateProbe(ready, self.first), Arrivals(ready)
         reference = ready.learner.reference
         if isinstance(reference, Moving):  # the one that has a recipe to hold it to
             self.follower = ReferenceProbe(reference, ready.optimizer.masters)
@@ -108,77 +165,79 @@ class InvariantChecks:
             self.known = ready.learner.reference_logps(self.probe)
 
     @property
+    def offers(self) -> frozenset[str]:
+        learner = self.ready.learner
+        found = {WHOLE, ROLLOUTS if learner.kind == "rollouts" else ROWS}
+        if self.known is not None:
+            found.add(FIXED)
+        if self.follower is not None:
+            found.add(MOVING)
+        if learner.reference is not None and learner.reference.starts_as_policy:
+            found.add(AT_START)
+        if learner.objective.context is not None:
+            found.add(BASELINE)
+        return frozenset(found)
+
+    @property
     def _bounds(self) -> Bounds:
         """What rounding may account for, as measured when the path was chosen."""
         return self.ready.learner.forward.bounds
-
-    @property
-    def _starts_as_policy(self) -> bool:
-        reference = self.ready.learner.reference
-        return reference is not None and reference.starts_as_policy
 
     def following(self, update: int) -> bool:
         """Whether single weights are followed through this update, counted from 0."""
         return update - self.first < FOLLOWED
 
     def before_gradient(self) -> None:
-        """An update's first backward pass is due, or is due again where memory ran out."""
         self.arrivals.begin()
 
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
-        """The batch and its losses; called with the gradient complete and no weight moved."""
-        ready, step = self.ready, batch.index
-        if ready.source.begins_round(step):
+        if self.ready.source.begins_round(batch.index):
             self.seen = set()
-        expected = ready.source.expected(step)
-        objective = ready.learner.objective
-        found = bookkeeping(batch, records, expected, self.seen) or losses_as_closed(
-            objective, batch.trees, records
-        )
-        found = (
-            found
-            or self._baseline(batch, records)
-            or slopes_as_closed(objective, batch.trees, records)
-        )
-        # not always: each tensor is waited for on a GPU
-        if self.following(step) or step % EVERY == 0:
-            found += self.arrivals.check()
+        found = super().before_update(batch, records, norm)
         self.seen.update(tree.row for tree in batch.trees)
-        if ready.learner.kind == "rollouts":
-            found += self._unmoved(batch, records)
-        elif (
-            step == 0
-            and not found
-            and self.known is not None
-            and self._starts_as_policy
-            and not _drops(ready)
-        ):
-            found = untouched(batch.trees, records, self._bounds, "in the first batch")
-        if not self.following(step):
-            return found
-        if low := self.adam.too_low():
-            return [*found, *low]
-        self._before = self.adam.values()
-        wanted = self.adam.foresee(step)
-        if not math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
-            found.append(
-                broken(
-                    "update",
-                    f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and"
-                    " clips by that",
-                )
-            )
         return found
 
-    @torch.no_grad()
-    def _baseline(self, batch: Batch, records: Records) -> list[Finding]:
+    # ------------------------------------------------------------ before an update
+
+    def arrived(self, update: int) -> list[Finding]:
+        """The masters' gradients against what the backward passes gave."""
+        # not always: each tensor is waited for on a GPU
+        return self.arrivals.check() if self.following(update) or update % EVERY == 0 else []
+
+    def first_batch(self, batch: Batch, records: Records) -> list[Finding]:
+        if batch.index or _drops(self.ready):
+            return []
+        return untouched(batch.trees, records, self._bounds, "in the first batch")
+
+    def foresee(self, update: int, norm: float) -> list[Finding]:
+        """Move the followed weights as the optimizer should; the norm that it clips by is the
+        gradient's.
+        """
+        if not self.following(update):
+            return []
+        if low := self.weights.too_low():
+            return low
+        self._before = self.weights.values()
+        wanted = self.weights.foresee(update)
+        if math.isclose(norm, wanted, rel_tol=1e-3, abs_tol=1e-12):
+            return []
+        return [
+            broken(
+                "update",
+                f"the gradient's norm is {wanted:.6g}; the run takes it for {norm:.6g}, and clips"
+                " by that",
+            )
+        ]
+
+    def baseline(self, batch: Batch, records: Records) -> list[Finding]:
         """The baseline of a coupled objective, once more from its mismatched rows: in the second
         update, since in the first it is 0 whatever went wrong, and now and then.
         """
         learner, step = self.ready.learner, batch.index
         context = learner.objective.context
         due = step - self.first == 1 or step % (10 * EVERY) == EVERY
-        if context is None or not batch.mismatched or not due:
+        assert context is not None, "only where the batch has a baseline"
+        if not batch.mismatched or not due:
             return []
         groups = [
             [batch.mismatched[i] for i in group]
@@ -203,7 +262,7 @@ class InvariantChecks:
             )
         ]
 
-    def _unmoved(self, batch: Batch, records: Records) -> list[Finding]:
+    def ratios_are_one(self, batch: Batch, records: Records) -> list[Finding]:
         """In the first update of a batch of answers the policy is the one that drew them: every
         ratio is 1.
         """
@@ -218,17 +277,26 @@ class InvariantChecks:
         )
         return [broken("on_policy", says, "stale answers, or log-probs of other tokens")]
 
-    def after_update(self, step: int) -> list[Finding]:
-        """Weights, frozen weights and the probe rows; `step` updates have been made."""
-        found = self.adam.verify(self._before, step) if self.following(step - 1) else []
-        found += self.follower.check(step) if self.follower is not None else []
-        if step == min(self.first + FOLLOWED, self.ready.steps):
-            found += self.adam.moved()
-        if step - self.first in (1, 2) or step % EVERY == 0:
-            found += self._frozen() + self._reference(step) + self._path(step)
-        return found
+    # ------------------------------------------------------------ after an update
 
-    def _frozen(self) -> list[Finding]:
+    def followed(self, step: int) -> list[Finding]:
+        return self.weights.verify(self._before, step) if self.following(step - 1) else []
+
+    def moving_reference(self, step: int) -> list[Finding]:
+        assert self.follower is not None, "only where the reference moves"
+        return self.follower.check(step)
+
+    def moved(self, step: int) -> list[Finding]:
+        due = step == min(self.first + FOLLOWED, self.ready.steps)
+        return self.weights.moved() if due else []
+
+    def _looks(self, step: int) -> bool:
+        """Whether the probe rows and what does not train are looked at now."""
+        return step - self.first in (1, 2) or step % EVERY == 0
+
+    def frozen(self, step: int) -> list[Finding]:
+        if not self._looks(step):
+            return []
         for name, now in _still(self.ready):
             if not torch.equal(now, self.still[name]):
                 return [
@@ -240,9 +308,9 @@ class InvariantChecks:
                 ]
         return []
 
-    @torch.no_grad()
-    def _reference(self, step: int) -> list[Finding]:
-        if self.known is None:
+    def reference_stays(self, step: int) -> list[Finding]:
+        assert self.known is not None, "only where the reference stays"
+        if not self._looks(step):
             return []
         drift = distance(self.ready.learner.reference_logps(self.probe), self.known).max().item()
         if drift <= DRIFT:
@@ -260,9 +328,8 @@ class InvariantChecks:
             )
         ]
 
-    @torch.no_grad()
-    def _path(self, step: int) -> list[Finding]:
-        if step > 10 * EVERY and step % (10 * EVERY):
+    def path(self, step: int) -> list[Finding]:
+        if not self._looks(step) or (step > 10 * EVERY and step % (10 * EVERY)):
             return []
         forward = self.ready.learner.forward
         wanted = sums_by_definition(forward.model, self.probe)
@@ -282,8 +349,9 @@ class InvariantChecks:
             )
         ]
 
-    @torch.no_grad()
-    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
+    # ------------------------------------------------------------ samples, evaluations, checkpoints
+
+    def drawn(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
         """Two samples have under the policy, by the bare network, the log-prob that they were drawn
         with.
         """
@@ -298,8 +366,8 @@ class InvariantChecks:
         sums = sums_by_definition(model, trees)
         drawn = torch.tensor([samples[tree.row].logprob for tree in trees], device=sums.sum.device)
         gap = distance(Logps(drawn, sums.count), sums).mean().item()
-        most = 3 * SAMPLED[model.dtype]
-        if gap <= min(max(SAMPLED[model.dtype], allowed_mean(model, trees, sums)), most):
+        most = 3 * DRAWN[model.dtype]
+        if gap <= min(max(DRAWN[model.dtype], allowed_mean(model, trees, sums)), most):
             return []
         says = (
             f"samples were drawn at log-probs that the policy does not give them: {gap:.3g}"
@@ -309,25 +377,22 @@ class InvariantChecks:
             broken("samples", says, "the sampler skips what was trained, or computes another model")
         ]
 
-    @contextmanager
-    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
-        """Around an evaluation: adds to `findings` what it disturbed."""
-        before = self._state()
-        yield
+    def undisturbed(self, before: Mapping[str, object]) -> list[Finding]:
+        """What an evaluation changed."""
+        found = []
         for name, was in before.items():
             now = self._state_of(name)
-            if not (
+            same = (
                 torch.equal(was, now)
                 if isinstance(was, Tensor) and isinstance(now, Tensor)
                 else was == now
-            ):
-                findings.append(
-                    broken(
-                        "evaluation", f"evaluating changed {name}: it must leave the run as it was"
-                    )
-                )
+            )
+            if not same:
+                says = f"evaluating changed {name}: it must leave the run as it was"
+                found.append(broken("evaluation", says))
+        return found
 
-    def _state(self) -> dict[str, object]:
+    def state(self) -> dict[str, object]:
         return {
             name: self._state_of(name)
             for name in (
@@ -350,57 +415,30 @@ class InvariantChecks:
         if name == "gradients":
             return sorted(optimizer.masters.gradients())
         values = [
-            *self.adam.values().values(),
+            *self.weights.values().values(),
             *_moments(optimizer),
             *(v for _, v in _still(self.ready)),
         ]
         return torch.cat(values)
 
-    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
-        """Before the first update, the held-out rows too have log-ratios of 0."""
-        if step or self.known is None or not self._starts_as_policy:
-            return []
-        return untouched(held_out, records, self._bounds, "on the held-out rows")
+    def first_held_out(
+        self, held_out: Sequence[Tree], records: Records, step: int
+    ) -> list[Finding]:
+        return [] if step else untouched(held_out, records, self._bounds, "on the held-out rows")
 
-    def saved(self, path: str | Path) -> list[Finding]:
+    def written(self, path: Path) -> list[Finding]:
         """The first checkpoint of this process, read back: every tensor of the run's state, bit for
         bit.
         """
         if self._saved:
             return []
         self._saved = True
-        return checkpoint_findings(Path(path) / "tensors.safetensors", self.ready.state())
+        return checkpoint_findings(path / "tensors.safetensors", self.ready.state())
 
 
-class NoInvariantChecks:
-    """No watch: where weights are sharded no rank holds what the checks compare."""
-
-    def before_gradient(self) -> None:
-        return None
-
-    def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
-        return []
-
-    def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
-        return []
-
-    def after_update(self, step: int) -> list[Finding]:
-        return []
-
-    @contextmanager
-    def evaluation(self, findings: list[Finding]) -> Iterator[None]:
-        yield
-
-    def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
-        return []
-
-    def saved(self, path: str | Path) -> list[Finding]:
-        return []
-
-
-def choose_checks(ready: PreparedRun, step: int) -> InvariantChecks | NoInvariantChecks:
+def choose_checks(ready: PreparedRun, step: int) -> RecordChecks:
     """The checks of a run that goes on from some step."""
-    return NoInvariantChecks() if ready.world.sharded else InvariantChecks(ready, step)
+    return RecordChecks() if ready.world.sharded else InvariantChecks(ready, step)
 
 
 def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
@@ -443,5 +481,5 @@ def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
 
 
 def _moments(optimizer: Optimizer) -> Iterator[Tensor]:
-    for state in optimizer.adamw.state.values():
-        yield from (at(state[key], spread(state[key])) for key in MOMENTS)
+    for state in optimizer.inner.state.values():
+        yield from (at(state[key], spread(state[key])) for key in optimizer.kind.state)

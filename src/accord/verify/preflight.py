@@ -1,17 +1,5 @@
-"""What a run proves of itself before its first update; a proof that fails refuses to train and
-names the cause.
-
-    objective     the configured loss, through the step's own call, has its closed form's value and
-                  gradient
-    forward       the chosen path computes the model's own log-probs
-    reference     policy = reference where nothing has moved yet: margins 0, loss at its closed form
-    deterministic two forwards of one batch agree bit for bit (no dropout anywhere)
-    micro_batches any split of the batch gives one gradient
-    mask          scored tokens = answer tokens, every one and no other; of a reward model, the last
-                  of each answer
-    trainable     what an update may move
-    independent   the same numbers and the same gradient by another way, with nudged weights too
-                  (independent.py)
+"""The proofs of step 0 on rows of the first batch: path, what trains, which tokens are read, the
+reference, the split of the losses. `step0.py` says in which order they are made.
 """
 
 from __future__ import annotations
@@ -23,75 +11,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from accord.engine.optimizer import Optimizer
-from accord.engine.step import (
-    Batch,
-    UpdateContext,
-    denominator,
-    make_batch,
-    row_losses,
-    whole_batch_context,
-)
+from accord.engine.step import Batch, UpdateContext, denominator, row_losses, whole_batch_context
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
 from accord.forward.scores import score_completions
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import Finding, RowLogps, Scores, Tree
-from accord.verify.certificate import certify
-from accord.verify.gradient_proofs import gradient_findings
-from accord.verify.independent import close, distance, prove_independently, sums_by_definition
+from accord.verify.independent import close, distance, sums_by_definition
 
 PROBE = 4  # rows of the first batch that are computed again and again
 
 # Of the gradient with respect to log-probs, row by row and at once, in float64: no network and
 # hardly any rounding comes into it. float32 where an own objective insists on it.
 SPLIT_LOGPS = {torch.float64: 1e-9, torch.float32: 1e-5}
-
-
-def prove(
-    learner: UpdateContext,
-    optimizer: Optimizer,
-    trees: Sequence[Tree],
-    *,
-    exact: bool,
-    fixed: bool = True,
-    whole: bool = True,
-) -> list[Finding]:
-    """Run every proof on rows of the first batch. Weights, optimizer and order of the data stay as
-    they are.
-
-    Args:
-      learner: with a reference that computes (not a cache of it), where the objective has one.
-      exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for
-        DoRA, whose first output equals the base's only up to rounding.
-      fixed: the live reference must stay when the policy moves; see
-        `independent.prove_independently`.
-      whole: this process holds all weights; what is proved by the bare network is left out
-        otherwise.
-    """
-    batch = make_batch(learner, 0, probe(trees))
-    findings = [
-        certify(learner.objective, _through_the_step(learner)),
-        *proofs_of_any(learner, batch.trees),
-    ]
-    if learner.reference is not None:
-        starts = learner.reference.starts_as_policy
-        findings.append(
-            _at_reference(learner, batch, exact) if starts else _against_base(learner, batch)
-        )
-    if not any(finding.refused for finding in findings):
-        findings.append(_split_of_losses(learner, batch))
-        findings += prove_independently(learner, optimizer, batch, fixed=fixed) if whole else []
-    # last: a gradient is that of the right tokens, in a path that computes the right numbers
-    if not any(finding.refused for finding in findings):
-        findings += gradient_findings(learner, batch, optimizer, whole=whole)
-    return findings
-
-
-def proofs_of_any(learner: UpdateContext, trees: Sequence[Tree]) -> list[Finding]:
-    """What holds of any objective: path, what trains, which tokens are read, determinism."""
-    mask = _mask if learner.objective.needs == "logps" else _read
-    return [_forward(learner), _trainable(learner), mask(trees), _deterministic(learner, trees)]
 
 
 def probe(trees: Sequence[Tree]) -> list[Tree]:
@@ -110,14 +42,14 @@ def probe(trees: Sequence[Tree]) -> list[Tree]:
     return (mixed + rest)[:PROBE]
 
 
-def _through_the_step(learner: UpdateContext) -> Callable:
+def through_the_step(learner: UpdateContext) -> Callable:
     def compute(policy: RowLogps, reference: RowLogps | None, context: dict[str, Tensor]) -> Tensor:
         return row_losses(learner.objective, policy, reference, context).losses
 
     return compute
 
 
-def _forward(learner: UpdateContext) -> Finding:
+def forward_path(learner: UpdateContext) -> Finding:
     forward = learner.forward
     # An architecture that cannot share a prompt is padded as a matter of course; one that can, and
     # comes out wrong, is a fault.
@@ -130,7 +62,7 @@ def _forward(learner: UpdateContext) -> Finding:
     )
 
 
-def _trainable(learner: UpdateContext) -> Finding:
+def trainable(learner: UpdateContext) -> Finding:
     model = learner.forward.model
     names = model.trainable()
     count, total = (
@@ -180,7 +112,7 @@ def _untied(model: LanguageModel) -> str:
     return "embedding and head are tied in config.json, and two tensors in training"
 
 
-def _mask(trees: Sequence[Tree]) -> Finding:
+def mask(trees: Sequence[Tree]) -> Finding:
     """Each answer token is a target once, predicted from the token before it;
     no prompt token is.
     """
@@ -206,7 +138,7 @@ def _mask(trees: Sequence[Tree]) -> Finding:
     )
 
 
-def _read(trees: Sequence[Tree]) -> Finding:
+def read(trees: Sequence[Tree]) -> Finding:
     """A score is read at the last token of each answer, its end token included,
     and nowhere else.
     """
@@ -223,7 +155,7 @@ def _read(trees: Sequence[Tree]) -> Finding:
 
 
 @torch.no_grad()
-def _deterministic(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
+def deterministic(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
     first, second = learner.forward(trees).values, learner.forward(trees).values
     if torch.equal(first, second):
         return Finding("step0.deterministic", "ok", "two forwards of one batch agree bit for bit")
@@ -238,7 +170,7 @@ def _deterministic(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 
 @torch.no_grad()
-def _at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
+def at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
     """Nothing has moved, so every log-ratio is 0 and the loss is known."""
     tokens = learner.forward(batch.trees)
     logps, known = tokens.reduce(), learner.reference_logps(batch.trees)
@@ -288,7 +220,7 @@ def _at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
 
 
 @torch.no_grad()
-def _against_base(learner: UpdateContext, batch: Batch) -> Finding:
+def against_base(learner: UpdateContext, batch: Batch) -> Finding:
     """The policy has left this reference before the run: what the reference says is held against
     the bare network's numbers.
     """
@@ -318,7 +250,7 @@ def _against_base(learner: UpdateContext, batch: Batch) -> Finding:
     return Finding("step0.reference", "ok", says, evidence)
 
 
-def _split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
+def split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
     """d loss / d log-prob of every completion, in one piece and row by row: the denominators must
     be the same. In float64, which no rounding of the machine's blurs.
     """

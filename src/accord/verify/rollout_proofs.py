@@ -2,7 +2,7 @@
 does.
 
     objective   the configured loss, through the step's own call, has the value and the gradient
-                that the formula, written out in plain Python below, gives
+                that its formula, written out in plain Python, gives
     on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's, and
                 the sampler's
     rewards     each answer's advantage stands on its own tokens
@@ -10,22 +10,20 @@ does.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
 from accord.engine.optimizer import Optimizer
-from accord.engine.rollout_losses import as_rollouts, sampled_losses
+from accord.engine.rollout_losses import sampled_losses
 from accord.engine.step import Batch, UpdateContext, accumulate
 from accord.evaluate.records import Records
 from accord.forward.logps import TokenLogps
+from accord.objectives.policy_closed_forms import ABOVE, Token
 from accord.objectives.policy_table import BoundPolicy
-from accord.rollouts.batches import RolloutBatch
-from accord.types import Finding, Rollout
+from accord.types import Finding, Rollout, Tree
 from accord.verify.gradient_proofs import gradient_findings
-from accord.verify.preflight import proofs_of_any
 
 # Two prompts with two answers each: (log-prob now, when drawn, under the reference, advantage,
 # said, to be learnt) a token
@@ -42,18 +40,12 @@ _POINTS = (
 TOLERANCE = 1e-9
 
 
-def prove_sampled(
-    learner: UpdateContext, optimizer: Optimizer, first: RolloutBatch
+def gradient_of_answers(
+    learner: UpdateContext, trees: Sequence[Tree], optimizer: Optimizer
 ) -> list[Finding]:
-    """Every proof, on the first batch; weights, optimizer and the batch stay as they are."""
-    assert isinstance(learner.objective, BoundPolicy)
-    trees = as_rollouts(sorted(first.trees, key=lambda tree: tree.tokens)[:4])
-    found = [certify_policy(learner.objective), *proofs_of_any(learner, trees)]
-    found += [on_policy(first.figures["rollouts/sampler_gap"], learner), advantages_placed(trees)]
-    if not any(finding.refused for finding in found):
-        found += gradient_findings(learner, Batch(0, uncancelled(trees)), optimizer)
-        found.append(ratios_unmoved(learner, Batch(0, trees), optimizer))
-    return found
+    """`gradient_findings` of the same answers, their advantages such that nothing cancels."""
+    answers = [tree for tree in trees if isinstance(tree, Rollout)]
+    return gradient_findings(learner, Batch(0, uncancelled(answers)), optimizer)
 
 
 def uncancelled(trees: Sequence[Rollout]) -> list[Rollout]:
@@ -82,7 +74,7 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     count = torch.tensor([len(answer) for tree in _POINTS for answer in tree])
     owner = torch.repeat_interleave(torch.arange(len(count)), count)
     tokens = TokenLogps(
-        logps, torch.zeros_like(logps), owner, count, expected + 0.125 if objective.critic else None
+        logps, torch.zeros_like(logps), owner, count, expected + ABOVE if objective.critic else None
     )
     losses = sampled_losses(
         objective, [_tree(tree, row) for row, tree in enumerate(_POINTS)], tokens, Records()
@@ -90,9 +82,10 @@ def certify_policy(objective: BoundPolicy) -> Finding:
     (gradient,) = torch.autograd.grad(losses.sum(), logps)
     worst = 0.0
     answers = [answer for tree in _POINTS for answer in tree]
+    form = objective.token_form
     slopes = iter(gradient.tolist())
     for answer, loss in zip(answers, losses.tolist(), strict=True):
-        value, slope = losses_written_out(objective.name, objective.options, answer)
+        value, slope = form([Token(*token) for token in answer], objective.options)
         worst = max(worst, abs(loss - value), *(abs(next(slopes) - s) for s in slope))
     says = (
         f"{objective.name}: loss and gradient of {len(answers)} answers through the step's call are"
@@ -130,52 +123,6 @@ def _tree(tree: Sequence, row: int) -> Rollout:
     )
 
 
-def losses_written_out(
-    name: str, options: Mapping, answer: Sequence[Sequence[float]]
-) -> tuple[float, list[float]]:
-    """The loss of one answer, its value head 0.125 above what it said, and its slope at each
-    token's log-prob.
-    """
-    length, total, slopes = len(answer), 0.0, []
-    if name in ("rloo", "reinforce"):
-        return sum(-a * now for now, _, _, a, _, _ in answer), [-a for _, _, _, a, _, _ in answer]
-    scale = {"grpo": 1 / length, "dr_grpo": 1 / options.get("max_tokens", 1)}.get(name, 1.0)
-    high = options["clip_high"] if options["clip_high"] is not None else options["clip"]
-    for now, old, reference, advantage, said, goal in answer:
-        ratio = math.exp(now - old)
-        held = min(max(ratio, 1 - options["clip"]), 1 + high)
-        plain, clipped = -advantage * ratio, -advantage * held
-        loss, slope = (
-            (plain, plain) if plain >= clipped else (clipped, plain if held == ratio else 0.0)
-        )
-        term, rise = _kl(options, now - reference)
-        total += scale * (loss + term)
-        slopes.append(scale * (slope + rise))
-        if name == "ppo":
-            total += _value(options, said + 0.125, said, goal)
-    return total, slopes
-
-
-def _kl(options: Mapping, d: float) -> tuple[float, float]:
-    """The KL term in the loss and its slope; 0 where there is none."""
-    if "kl" not in options or not options["beta"]:
-        return 0.0, 0.0
-    value, slope = {
-        "k1": (d, 1.0),
-        "k2": (d * d / 2, d),
-        "k3": (math.exp(-d) - 1 + d, 1 - math.exp(-d)),
-    }[options["kl"]]
-    return options["beta"] * value, options["beta"] * slope
-
-
-def _value(options: Mapping, now: float, said: float, goal: float) -> float:
-    plain = (now - goal) ** 2
-    if options["value_clip"] is None:
-        return options["value_weight"] * plain / 2
-    held = said + min(max(now - said, -options["value_clip"]), options["value_clip"])
-    return options["value_weight"] * max(plain, (held - goal) ** 2) / 2
-
-
 def on_policy(gap: float, learner: UpdateContext) -> Finding:
     """What the sampler says of the answers' log-probs against what the path that trains says:
     ratios start from 1, or they do not.
@@ -200,11 +147,12 @@ def on_policy(gap: float, learner: UpdateContext) -> Finding:
     )
 
 
-def advantages_placed(trees: Sequence[Rollout]) -> Finding:
+def advantages_placed(trees: Sequence[Tree]) -> Finding:
     """Every token of every answer has its own log-prob and advantage, finite, and there is no
     other.
     """
     for tree in trees:
+        assert isinstance(tree, Rollout), "answers that the policy drew"
         tokens = sum(map(len, tree.completions))
         for name in ("old", "advantages", "reference", "expected", "returns"):
             values = getattr(tree, name)

@@ -13,7 +13,7 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.rounding import Bounds
 from accord.objectives import BoundObjective
-from accord.objectives.closed_forms import CLOSED_FORMS, Answer, Row
+from accord.objectives.closed_forms import Answer, Row
 from accord.types import Finding, Tree
 from accord.verify.independent import close
 from accord.verify.weight_probes import broken
@@ -115,7 +115,7 @@ def losses_as_closed(
     objective: BoundObjective, trees: Sequence[Tree], records: Records
 ) -> list[Finding]:
     """Each row's loss against the closed form at the log-probs that were recorded beside it."""
-    form = CLOSED_FORMS.get(objective.name)
+    form = objective.closed_form
     if form is None or "loss" not in records:
         return []
     for row, tree, loss in zip(
@@ -144,7 +144,7 @@ def slopes_as_closed(
     """The gradient that reached each answer's log-prob, against the closed form's over the batch's
     one denominator.
     """
-    form = CLOSED_FORMS.get(objective.name)
+    form = objective.closed_form
     if form is None or "slope/chosen" not in records:
         return []
     tokens = sum(len(completion) for tree in trees for completion in tree.completions)

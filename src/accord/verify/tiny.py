@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import transformers as tf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from accord.config.schema import TrainConfig
@@ -22,6 +24,32 @@ from accord.types import Tree
 # ids 0 to 3; every other word stands for itself
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>")
 PEAK, STEPS, MICRO_TOKENS = 1e-3, 10, 64
+
+VOCABULARY = 97
+# Heads of 16: a GPU's flex attention takes no narrower ones.
+SIZES: dict[str, Any] = dict(
+    vocab_size=VOCABULARY,
+    hidden_size=64,
+    intermediate_size=48,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+    initializer_range=0.1,
+)
+GPT2: dict[str, Any] = dict(
+    vocab_size=VOCABULARY,
+    n_embd=64,
+    n_layer=2,
+    n_head=4,
+    n_positions=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    initializer_range=0.1,
+)
 
 
 def tokenizer(words: int) -> PreTrainedTokenizerBase:
@@ -73,3 +101,50 @@ def learner_of(
 def reference_of(forward: Forward) -> AdaptersOff | Frozen:
     """The model before anything was trained."""
     return AdaptersOff(forward) if forward.model.has_adapters else Frozen.copy_of(forward)
+
+
+def some_trees(rows: str, n: int = 8) -> list[Tree]:
+    """Trees of odd lengths that share a beginning, some of them a whole prompt."""
+    rng = random.Random(0)
+
+    def draw(length: int) -> tuple[int, ...]:
+        return tuple(rng.randrange(3, VOCABULARY) for _ in range(length))
+
+    system, trees = draw(9), []
+    for row in range(n):
+        prompt = (*system, *draw(3 + row % 5))
+        answers = tuple(
+            (*draw(2 + (row + side * 3) % 7), 2) for side in range(2 if rows == "pairs" else 1)
+        )
+        trees.append(
+            Tree(prompt, answers, row, desirable=bool(row % 2) if rows == "labelled" else None)
+        )
+    return trees
+
+
+def network(family: str) -> Any:  # transformers' `to` has no type that a caller could use
+    """A random one of an architecture, always the same."""
+    windows: dict[str, Any] = dict(
+        head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
+    )
+    configs = {
+        "llama": lambda: tf.LlamaConfig(**SIZES),
+        "qwen3": lambda: tf.Qwen3Config(**SIZES, head_dim=16),
+        "gpt2": lambda: tf.GPT2Config(**GPT2),
+        "gemma2": lambda: tf.Gemma2Config(
+            **SIZES, **windows, attn_logit_softcapping=20.0, final_logit_softcapping=10.0
+        ),
+    }
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return tf.AutoModelForCausalLM.from_config(configs[family]())
+
+
+def number_tokenizer() -> PreTrainedTokenizerBase:
+    """Every id is a word of its own; the trees of the checks are made of ids."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+    from transformers import PreTrainedTokenizerFast
+
+    words = {str(number): number for number in range(VOCABULARY)}
+    return PreTrainedTokenizerFast(tokenizer_object=Tokenizer(WordLevel(words, unk_token="0")))

@@ -1,9 +1,9 @@
 """Single weights that are followed through updates: what their gradient is, where it takes them,
 and what follows them.
 
-    AdamWritten   sampled weights go where AdamW, written out, takes them
-    Arrivals      the masters' gradient is what the backward passes of this update gave, once
-    Follower      a moving reference stands where its recipe says
+    UpdateProbe      sampled weights go where the optimizer, written out, takes them
+    Arrivals         the masters' gradient is what the backward passes of this update gave, once
+    ReferenceProbe   a moving reference stands where its recipe says
 
 A few coordinates of every tensor, in float64 on the CPU: what is wrong with one of them is wrong
 with the tensor.
@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from accord.engine.moving_reference import Moving
-from accord.engine.optimizer import MOMENTS, Masters, schedule
+from accord.engine.optimizer import Masters, Optimizer, schedule
+from accord.engine.written_out import Moment
 from accord.types import Finding
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 COORDINATES = 8  # weights a tensor that are followed
 FOLLOWED = 10  # updates after the start of a process in which they are
 MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
-ADAM_EPSILON = 1e-8
 # Spacings of float32 by which two sums of the same parts may differ, for each part added: parts of
 # a sum that cancels round by their own size, not by that of the sum.
 ARRIVED = 4.0
@@ -46,20 +46,21 @@ def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Findi
 
 @dataclass
 class WeightProbe:
-    """A few coordinates of one master: where it is, and what AdamW remembers of it, in float64."""
+    """A few coordinates of one master: where it is, and what the optimizer remembers of it, in
+    float64.
+    """
 
     index: Tensor  # [COORDINATES] into the flattened tensor
     start: Tensor
     value: Tensor
-    mean: Tensor
-    square: Tensor
+    state: dict[str, Tensor]  # by the names of the optimizer's row
     decay: float
     had_gradient: Tensor  # bool: whether there was ever a gradient
 
 
-class AdamWritten:
-    """AdamW as the paper writes it, on a few coordinates of every tensor (Loshchilov & Hutter 2019,
-    Algorithm 2).
+class UpdateProbe:
+    """The optimizer as its paper writes it (`written_out.py`), on a few coordinates of every
+    tensor.
     """
 
     def __init__(self, ready: PreparedRun, updates: int):
@@ -70,9 +71,7 @@ class AdamWritten:
         self.rate = lambda step: planned(step) * ready.optimizer.scale
         self.followed = {
             name: _follow(
-                master,
-                ready.optimizer.adamw.state.get(master),
-                config.weight_decay if master.dim() >= 2 else 0.0,
+                master, ready.optimizer, config.weight_decay if master.dim() >= 2 else 0.0
             )
             for name, master in ready.optimizer.masters.masters.items()
         }
@@ -105,13 +104,8 @@ class AdamWritten:
         return norm
 
     def _move(self, f: WeightProbe, gradient: Tensor, rate: float) -> None:
-        first, second = self.config.betas
-        f.mean = first * f.mean + (1 - first) * gradient
-        f.square = second * f.square + (1 - second) * gradient.square()
-        size = (f.square / (1 - second**self.updates)).sqrt() + ADAM_EPSILON
-        f.value = (
-            f.value * (1 - rate * f.decay) - rate * (f.mean / (1 - first**self.updates)) / size
-        )
+        moment = Moment(self.updates, rate, f.decay, self.config)
+        f.value, f.state = self.optimizer.kind.written(f.value, f.state, gradient, moment)
         f.had_gradient |= gradient != 0
 
     def verify(self, before: dict[str, Tensor], step: int) -> list[Finding]:
@@ -122,7 +116,8 @@ class AdamWritten:
             travel = (f.value - before[name]).abs()
             allowed = 0.01 * travel + 4 * torch.finfo(torch.float32).eps * f.value.abs() + 1e-12
             if not bool(((now - f.value).abs() <= allowed).all()):
-                return [_astray(name, master, now, before[name], f.value, step)]
+                title = self.optimizer.kind.title
+                return [_astray(name, title, master, now, before[name], f.value, step)]
             held = at(self.optimizer.masters.working[name], f.index)
             if not torch.equal(held, now.to(self.optimizer.masters.working[name].dtype).double()):
                 says = (
@@ -180,19 +175,19 @@ def spread(tensor: Tensor) -> Tensor:
     return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
 
 
-def _follow(master: Tensor, state: dict[str, Tensor] | None, decay: float) -> WeightProbe:
+def _follow(master: Tensor, optimizer: Optimizer, decay: float) -> WeightProbe:
     index = spread(master)
     value = at(master, index)
-    mean, square = (at(state[key], index) if state else torch.zeros_like(value) for key in MOMENTS)
+    state = {key: at(tensor, index) for key, tensor in optimizer.state_of(master).items()}
     return WeightProbe(
-        index, value, value.clone(), mean, square, decay, torch.zeros(len(index), dtype=torch.bool)
+        index, value, value.clone(), state, decay, torch.zeros(len(index), dtype=torch.bool)
     )
 
 
 def _astray(
-    name: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int
+    name: str, title: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int
 ) -> Finding:
-    """In words, how a tensor did not go where AdamW takes it."""
+    """Say how a tensor did not go where the optimizer takes it."""
     due, done = (wanted - before), (now - before)
     still = (done == 0) & (due != 0)
     evidence = {"tensor": name, "due": due.tolist(), "done": done.tolist()}
@@ -205,7 +200,7 @@ def _astray(
         return broken("update", f"{name} did not move in update {step}: {why}", "", **evidence)
     factor = (done @ due / (due @ due)).item() if due.any() else math.inf
     says = (
-        f"{name} did not go where AdamW takes it in update {step}: it went {factor:.3g} times as"
+        f"{name} did not go where {title} takes it in update {step}: it went {factor:.3g} times as"
         " far along that way"
     )
     return broken(

@@ -15,6 +15,7 @@ from accord.assess.opened import OpenModel
 from accord.campaign.rlhf.folder import CampaignFolder
 from accord.campaign.rlhf.phases import DPO, PPO, REWARD_MODEL, Recipe, knobs
 from accord.config.schema import Config
+from accord.engine.optimizers import optimizer_of
 from accord.models.language import REFERENCE, TRAINED
 from accord.models.load import pick_device, pick_dtype
 from accord.objectives.configured import resolve_objective
@@ -22,9 +23,6 @@ from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import parse_weighted
 from accord.runs import checkpoint
 from accord.runs.folder import RunFolder
-
-# bytes a trained number takes beside the network: a float32 master and AdamW's two moments
-MOMENTS = 12
 
 
 def cost(desk: CampaignFolder, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
@@ -118,7 +116,7 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
         "roles": out,
         "bytes": sum(out.values()),
         "networks": 1 + second + len(rewards),
-        "optimizer": trained // model.dtype.itemsize * MOMENTS,
+        "optimizer": trained // model.dtype.itemsize * optimizer_of(config.train).checkpoint_bytes,
     }
 
 

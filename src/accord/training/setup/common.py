@@ -11,6 +11,7 @@ from accord.distributed.world import ALONE, World, take_device
 from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
+from accord.forward.choose import require_path
 from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.objectives import BoundObjective
@@ -18,7 +19,8 @@ from accord.runs.display import Display
 from accord.runs.signals import Stop
 from accord.runs.trackers import require
 from accord.types import Finding, Refused, Tree
-from accord.verify.preflight import noise_floor, prove
+from accord.verify.preflight import noise_floor
+from accord.verify.step0 import prove
 
 # rows of one batch, and how many of them are computed alone as well, for the noise floor
 NEIGHBOURS, COMPARED = 32, 8
@@ -26,6 +28,7 @@ NEIGHBOURS, COMPARED = 32, 8
 
 def load_model(config: Config, display: Display, stop: Stop, world: World) -> LanguageModel:
     """Load the model that training starts from, on its device."""
+    require_path(config.model.forward)
     take_device(world, config.model.device)
     require(config.monitor.trackers)
     display.phase("model", f"loading {config.model.name}")

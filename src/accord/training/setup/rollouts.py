@@ -45,7 +45,7 @@ from accord.training.setup.common import (
 from accord.training.setup.references import choose_reference, live_reference
 from accord.training.setup.sample_prompts import choose_sample_prompts
 from accord.types import DataError, Finding, Refused, Tree, UsageError
-from accord.verify.rollout_proofs import prove_sampled
+from accord.verify.step0 import prove_sampled
 
 # prompts whose answers the forward path is tried on, and tokens of each answer
 PROBED, PROBE_TOKENS = 4, 16
@@ -159,7 +159,8 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
         ),
         "rollouts.margin": policy and settings.margin != 0 and "a policy gradient makes no pairs",
         "rollouts.num_iterations": (
-            objective.name in ("rloo", "reinforce")
+            isinstance(objective, BoundPolicy)
+            and not objective.uses_ratios
             and settings.num_iterations > 1
             and "without ratios a second pass is off-policy"
         ),

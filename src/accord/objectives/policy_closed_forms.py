@@ -1,0 +1,92 @@
+"""Each policy gradient's loss and slope for one answer, worked out by hand in plain Python floats.
+
+Written from the papers and apart from the torch code, so that the first proof of a run can compare
+what the step computes with what the recipe names (verify/rollout_proofs.py). A function takes an
+answer and the options, and gives the loss and its derivative with respect to each token's log-prob.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+ABOVE = 0.125  # of the value head now over what it said when the answer was drawn
+
+
+class Token(NamedTuple):
+    """One token of an answer, in nats and rewards."""
+
+    now: float  # log-prob under the policy that learns
+    old: float  # when it was drawn
+    reference: float
+    advantage: float
+    said: float  # by the value head, when it was drawn
+    goal: float  # what the value head is to learn
+
+
+TokenForm = Callable[[Sequence[Token], Mapping], tuple[float, list[float]]]
+
+
+def reinforce(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """-Σ A log π"""
+    return sum(-t.advantage * t.now for t in answer), [-t.advantage for t in answer]
+
+
+def dapo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """Σ max(-A r, -A clip(r)) + β KL, over the batch's tokens"""
+    return _clipped(answer, options, 1.0)
+
+
+def grpo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """As `dapo`, each answer's mean"""
+    return _clipped(answer, options, 1 / len(answer))
+
+
+def dr_grpo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """As `dapo`, over one constant length"""
+    return _clipped(answer, options, 1 / options["max_tokens"])
+
+
+def ppo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
+    """As `dapo`, and the value head's loss, whose slope at a log-prob is 0"""
+    total, slopes = _clipped(answer, options, 1.0)
+    for token in answer:
+        total += _value(options, token.said + ABOVE, token.said, token.goal)
+    return total, slopes
+
+
+def _clipped(answer: Sequence[Token], options: Mapping, scale: float) -> tuple[float, list[float]]:
+    total, slopes = 0.0, []
+    high = options["clip_high"] if options["clip_high"] is not None else options["clip"]
+    for token in answer:
+        ratio = math.exp(token.now - token.old)
+        held = min(max(ratio, 1 - options["clip"]), 1 + high)
+        plain, clipped = -token.advantage * ratio, -token.advantage * held
+        loss, slope = (
+            (plain, plain) if plain >= clipped else (clipped, plain if held == ratio else 0.0)
+        )
+        term, rise = _kl(options, token.now - token.reference)
+        total += scale * (loss + term)
+        slopes.append(scale * (slope + rise))
+    return total, slopes
+
+
+def _kl(options: Mapping, d: float) -> tuple[float, float]:
+    """The KL term in the loss and its slope; 0 where there is none."""
+    if "kl" not in options or not options["beta"]:
+        return 0.0, 0.0
+    value, slope = {
+        "k1": (d, 1.0),
+        "k2": (d * d / 2, d),
+        "k3": (math.exp(-d) - 1 + d, 1 - math.exp(-d)),
+    }[options["kl"]]
+    return options["beta"] * value, options["beta"] * slope
+
+
+def _value(options: Mapping, now: float, said: float, goal: float) -> float:
+    plain = (now - goal) ** 2
+    if options["value_clip"] is None:
+        return options["value_weight"] * plain / 2
+    held = said + min(max(now - said, -options["value_clip"]), options["value_clip"])
+    return options["value_weight"] * max(plain, (held - goal) ** 2) / 2
