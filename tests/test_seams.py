@@ -259,9 +259,9 @@ MOST = {"an objective": 5, "an attention backend": 2, "an optimizer": 2, "a chec
 
 @pytest.mark.parametrize("seam", MOST)
 def test_the_files_that_a_new_one_touches(seam):
-    """As CONTRIBUTING.md lists them: no more than so many, and all there but for the new ones."""
+    """As CONTRIBUTING.md lists them: no more than so many."""
     _, _, section = CONTRIBUTING.read_text().partition(f"## Add {seam}\n")
     section = section.partition("\n## ")[0]
     files = re.findall(r"^\| `([^`]+)`", section, re.M)
     assert 1 <= len(files) <= MOST[seam]
-    assert all((CONTRIBUTING.parent / file).exists() or "mine" in file for file in files)
+    assert all(list(CONTRIBUTING.parent.glob(file)) for file in files)

@@ -16,7 +16,7 @@ from accord.evaluate.records import Records
 from accord.forward.reference import Frozen
 from accord.objectives import resolve
 from accord.runs import checkpoint
-from accord.training import loop
+from accord.training import file_source, loop
 from accord.training.setup import offline
 from accord.types import Finding, LossOutput, PairLogps, Refused, Tree
 from accord.verify import independent
@@ -276,9 +276,9 @@ def test_updates_that_do_not_reach_the_network(tiny_folder, pairs_file, tmp_path
 def test_an_evaluation_that_disturbs(
     act, says, tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch
 ):
-    right = loop.held.evaluate
+    right = file_source.held.evaluate
     monkeypatch.setattr(
-        loop.held,
+        file_source.held,
         "evaluate",
         lambda held_out, forward, *rest: (act(forward), right(held_out, forward, *rest))[1],
     )
