@@ -10,7 +10,6 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from accord.training.rollout_evaluation import summarise_answers
 from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 from training.test_resume import same
 
@@ -25,6 +24,7 @@ from accord.rewards.reward import Rewards, Weighted
 from accord.rollouts import source
 from accord.rollouts.batches import Answer, build_batch
 from accord.rollouts.estimates import CarryOver
+from accord.rollouts.evaluation import summarise_answers
 from accord.rollouts.pairing import Pairing
 from accord.runs.export import load_checkpointed
 from accord.runs.files import read_json

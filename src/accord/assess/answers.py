@@ -18,7 +18,8 @@ from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
 from accord.evaluate.probe import divergences, sample_metrics
 from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
-from accord.sampling.local import Prompt, Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import Turn, UsageError
 
 
@@ -55,12 +56,8 @@ class Side:
                 f"{self.name} cannot be asked the same prompts: {problem}."
             ) from problem
         with self.inside():
-            return sample(
-                self.model.network,
-                self.model.tokenizer,
-                ids,
-                max_new_tokens=drawing.max_new_tokens,
-                seed=drawing.seed,
+            return LocalSampler.of(self.model).sample(
+                ids, max_new_tokens=drawing.max_new_tokens, seed=drawing.seed
             )
 
 

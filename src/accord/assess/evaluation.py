@@ -28,7 +28,7 @@ from accord.rewards.judges.verdict import Judge
 from accord.runs import held_out_rows
 from accord.runs.display import SilentDisplay
 from accord.runs.files import write_json, writing
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, UsageError
 

@@ -12,7 +12,7 @@ from accord.rewards.judges.scored import scoring_judge
 from accord.rewards.judges.verdict import Contest, Judge, Judged, by_scores
 from accord.rewards.model import ModelReward
 from accord.rewards.scorers import prompt_text
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.types import Turn, UsageError
 
 

@@ -44,7 +44,7 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
 from accord.verify.independent import distance, sums_by_definition
 from accord.verify.row_checks import (

@@ -35,7 +35,7 @@ from accord.runs.display import Display, SilentDisplay
 from accord.runs.export import model_at
 from accord.runs.files import read_json, write_json
 from accord.runs.folder import RunFolder
-from accord.sampling.local import Sample, sample
+from accord.sampling.local import LocalSampler
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.types import CheckpointError, Logps, Tree, UsageError
@@ -214,12 +214,8 @@ class ModelMeasurer:
         prompts = [one.ids for one in asked for _ in range(each)]
         if not prompts:
             return
-        samples: list[Sample] = sample(
-            model.network,
-            model.tokenizer,
-            prompts,
-            max_new_tokens=self.questions.tokens,
-            seed=self.questions.seed,
+        samples = LocalSampler.of(model).sample(
+            prompts, max_new_tokens=self.questions.tokens, seed=self.questions.seed
         )
         measured.prompt = [number for number in range(len(asked)) for _ in range(each)]
         measured.text = [one.text for one in samples]

@@ -1,7 +1,8 @@
 """Answers to fixed prompts while training: before the first update, every so many steps, after the
 last.
 
-Each has a generator of its own (sampling/local.py), so that training's randomness does not move.
+Each has a generator of its own (accord/sampling/local.py), so that training's randomness does not
+move.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.evaluate.probe import KLReference, distribution_metrics, sample_metrics
 from accord.rollouts.prompts import PromptSet
-from accord.sampling.local import Prompt, Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import Tree, Turn, UsageError
 
 
@@ -108,8 +110,8 @@ def draw_samples(
       the samples, and their figures under diag/samples_.
     """
     prompts = [one.ids for one in asked]
-    samples = sample(
-        model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed
+    samples = LocalSampler.of(model).sample(
+        prompts, max_new_tokens=settings.sample_tokens, seed=seed
     )
     found = sample_metrics(samples, before) | distribution_metrics(model, prompts, samples, start)
     return samples, {f"diag/samples_{name}": value for name, value in found.items()}
