@@ -42,10 +42,7 @@ def test_answers_too_alike_make_no_pair():
     "answer, good",
     [
         (Sample((5, 2), "Lovely.", "stop", (-0.5, -0.5)), True),
-        (
-            Sample((5, 6), "It was", "length", (-0.5, -0.5)),
-            False,
-        ),  # cut: no end token
+        (Sample((5, 6), "It was", "length", (-0.5, -0.5)), False),  # cut: no end token
         (Sample((7, 2), " \n", "stop", (-0.5, -0.5)), False),
         (Sample((5, 2), "Holy SHIT.", "stop", (-0.5, -0.5)), False),
     ],

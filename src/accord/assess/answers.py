@@ -74,20 +74,21 @@ def sides(
 
 def questions(
     rows: Rows, opened: OpenModel, drawing: Drawing
-) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
-    """The first different prompts of the rows that leave room for an answer: as turns, and as
-    tokens.
+) -> tuple[list[tuple[Turn, ...]], list[Prompt], list[dict]]:
+    """The first different prompts of the rows that leave room for an answer: as turns, as tokens,
+    and the other columns of the row.
     """
     room = (opened.limit or 10**9) - drawing.max_new_tokens
-    first: dict[Prompt, tuple[Turn, ...]] = {}
+    first: dict[Prompt, tuple[tuple[Turn, ...], dict]] = {}
     for tree in rows.trees:
         example = rows.encoding.examples[tree.row]
         ids = tuple(opened.template.question(example.prompt))
         if len(ids) <= room:
-            first.setdefault(ids, example.prompt)
+            first.setdefault(ids, (example.prompt, example.extra))
         if len(first) == drawing.prompts:
             break
-    return list(first.values()), list(first)
+    turns, columns = ([pair[i] for pair in first.values()] for i in (0, 1))
+    return turns, list(first), columns
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:

@@ -202,7 +202,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     verdicts on them.
     """
     drawing, policy = request.drawing, session.ruler.forward
-    turns, ids = questions(session.rows, session.opened, drawing)
+    turns, ids, columns = questions(session.rows, session.opened, drawing)
     if not turns:
         return {
             "answers": {
@@ -227,7 +227,9 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     say(f"judged by {judge.name}, against {against}")
     return {
         "answers": found,
-        "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed),
+        "win_rate": judged_figures(
+            judge, against, contests_of(turns, own, theirs, columns), drawing.seed
+        ),
     }
 
 

@@ -7,8 +7,8 @@ move.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.config.schema import Config
@@ -23,10 +23,12 @@ from accord.types import Tree, Turn, UsageError
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One prompt to sample: its tokens, and its text for people."""
+    """One prompt to sample: its tokens, its text for people, and what a reward is told of it."""
 
     ids: Prompt
     text: str
+    turns: tuple[Turn, ...]
+    row: Mapping[str, object] = field(default_factory=dict)  # the other columns of its row
 
 
 def choose_sample_prompts(
@@ -60,9 +62,10 @@ def _from_file(path: str, template: Template) -> list[SamplePrompt]:
         raise UsageError(
             f"monitor.prompts = {path!r}: expected a text file with one prompt a line."
         )
+    questions = {line: (Turn("user", line),) for line in lines}
     return [
-        SamplePrompt(tuple(template.prompt_ids((Turn("user", line),))), line)
-        for line in dict.fromkeys(lines)
+        SamplePrompt(tuple(template.prompt_ids(turns)), line, turns)
+        for line, turns in questions.items()
     ]
 
 
@@ -70,7 +73,7 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
     """The first row of each held-out prompt, in the file's order."""
     if isinstance(rows, PromptSet):
         return [
-            SamplePrompt(ids, _said(rows.question(number).turns))
+            _prompt(ids, rows.question(number).turns, rows.row(number))
             for number, ids in enumerate(rows.trees)
         ]
     if rows is None:
@@ -78,19 +81,18 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
     first: dict[Prompt, Tree] = {}
     for tree in rows.trees:
         first.setdefault(tree.prompt, tree)
-    return [
-        SamplePrompt(ids, _said(rows.encoding.examples[tree.row].prompt))
-        for ids, tree in first.items()
-    ]
+    examples = {ids: rows.encoding.examples[tree.row] for ids, tree in first.items()}
+    return [_prompt(ids, example.prompt, example.extra) for ids, example in examples.items()]
 
 
-def _said(turns: Sequence[Turn]) -> str:
+def _prompt(ids: Prompt, turns: Sequence[Turn], row: Mapping[str, object]) -> SamplePrompt:
     """A single question as it stands; of a conversation who said what."""
-    return (
+    text = (
         turns[0].content
         if len(turns) == 1
         else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
     )
+    return SamplePrompt(ids, text, tuple(turns), row)
 
 
 def draw_samples(
