@@ -187,6 +187,7 @@ def test_options_that_do_nothing_are_errors(trained, tiny_folder, held):
         (["--judge", "http://127.0.0.1:9/v1#a=2"], "no weight"),
         (["--judge", "http://127.0.0.1:9/v1#a", "--judge-set", "judge.rubric=x"], "no options"),
         (["--judge", "http://u:secret@127.0.0.1:9/v1#a"], "holds a user name"),
+        (["--judge", "http://127.0.0.1:9/v1?key=secret"], "holds a user name"),
         (["--judge", "vader", "--samples", "0"], "--samples 0 draws none"),
         (["--judge", "nobody"], "no reward is called 'nobody'"),
         (["--judge", "vader", "--judge-timeout", "0"], "above 0"),

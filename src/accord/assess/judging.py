@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from accord.evaluate.win_rate import win_rate
 from accord.rewards.judge import is_address, judge_cache, split_address
@@ -72,8 +72,10 @@ def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
         raise UsageError(
             f"A judge behind an address needs {error.name}: pip install 'accord[judge]'."
         ) from error
-    timeout = {} if asked.timeout is None else {"timeout": asked.timeout}
-    return EndpointJudge(Settings(url, served, **timeout), judge_cache())
+    settings = Settings(url, served)
+    if asked.timeout is not None:
+        settings = replace(settings, timeout=asked.timeout)
+    return EndpointJudge(settings, judge_cache())
 
 
 def contests_of(

@@ -6,6 +6,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -69,7 +70,7 @@ def load_reward(
     """One reward, of NAME or NAME=WEIGHT; see `load_rewards`."""
     weighted = load_rewards([spec], options, flag=flag)
     ((reward, weight),) = weighted.parts
-    return reward if weight == 1 else weighted
+    return reward if weight == 1 else replace(weighted, name=spec)
 
 
 def load_rewards(
@@ -97,8 +98,6 @@ def load_rewards(
     names = [name for name, _ in parts]
     if not names:
         raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
-    for name in filter(is_address, names):
-        split_address(name)  # before it is shown: it may hold a secret
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"reward {twice!r} is named twice; give it the sum of both weights.")
     takes = {*names, *({"judge"} if any(map(is_address, names)) else ())}
@@ -122,8 +121,10 @@ def parse_weighted(spec: str) -> tuple[str, float]:
     in it.
 
     Raises:
-      UsageError: the weight is no number, or 0.
+      UsageError: the weight is no number, or 0; or an address that holds a secret.
     """
+    if is_address(spec):
+        split_address(spec)  # before it is shown: it may hold a secret
     name, sign, text = spec.rpartition("=")
     if not sign or Path(spec).expanduser().is_dir():
         return spec, 1.0
