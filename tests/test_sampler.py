@@ -133,6 +133,6 @@ def test_a_stand_in_draws_for_a_run(tiny_folder, tmp_path):
     assert sorted(len(c) for tree in batch.trees for c in tree.completions) == sorted([1, 2, 3] * 4)
     (line,) = [json for json in json_lines(tmp_path / "rollouts/000000.json") if "batch" in json]
     assert line["policy"] == "fixed" and line["answers"][4]["text"] == "answer 4"
-    assert line["answers"][4]["logprob"] == -1.0 and not line["answers"][4]["ended"]
+    assert line["answers"][4]["sampled"] == -1.0 and not line["answers"][4]["ended"]
     again = replace(source, _made=None, _number=None)
     assert again.drawn_batch(0, fresh=True).trees == batch.trees and len(sampler.asked) == 1

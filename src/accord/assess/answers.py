@@ -87,8 +87,7 @@ def questions(
             first.setdefault(ids, (example.prompt, example.extra))
         if len(first) == drawing.prompts:
             break
-    turns, columns = ([pair[i] for pair in first.values()] for i in (0, 1))
-    return turns, list(first), columns
+    return [turns for turns, _ in first.values()], list(first), [row for _, row in first.values()]
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:

@@ -27,7 +27,7 @@ from accord.distributed.world import ALONE, World, restore_order
 from accord.models.language import LanguageModel
 from accord.sampling.decoding import begin_decoding
 from accord.sampling.onednn_weights import packed_weights
-from accord.sampling.sampler import Prompt, Sample
+from accord.sampling.sampler import FinishReason, Prompt, Sample
 from accord.types import UsageError
 
 # share of a batch's rows that still grow, above which those that have ended are not taken out: it
@@ -135,7 +135,7 @@ class LocalSampler:
         ):
             ids = tokens[:count]
             text = self.tokenizer.decode(ids, skip_special_tokens=True)
-            reason = "stop" if over else "length"
+            reason: FinishReason = "stop" if over else "length"
             out.append(Sample(tuple(ids), text, reason, tuple(logps[:count])))
         return out
 
