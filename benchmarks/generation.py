@@ -25,7 +25,7 @@ from transformers import AutoModelForCausalLM
 from accord.data.prompts import read_prompts
 from accord.data.templates import make_template
 from accord.models.load import load
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 
 RESULT = Path(__file__).parent / "results/generation.json"
 K = 8
@@ -96,9 +96,7 @@ def _prompts(case: Case, data: Path, model) -> list[tuple[int, ...]]:
 def _same_greedy(exact, prompts: Sequence[tuple[int, ...]], new_tokens: int) -> bool:
     """In float32, token for token."""
     theirs = _generate(exact, prompts, new_tokens, do_sample=False)
-    ours = sample(
-        exact.network, exact.tokenizer, prompts, max_new_tokens=new_tokens, temperature=0.0
-    )
+    ours = LocalSampler.of(exact).sample(prompts, max_new_tokens=new_tokens, temperature=0.0)
     return [list(answer.tokens) for answer in ours] == theirs
 
 
@@ -107,9 +105,7 @@ def _once(case: Case, ours, theirs, prompts: list[tuple[int, ...]], seed: int) -
 
     def accord() -> int:
         repeated = [prompt for prompt in prompts for _ in range(K)]
-        answers = sample(
-            ours.network, ours.tokenizer, repeated, max_new_tokens=case.new_tokens, seed=seed
-        )
+        answers = LocalSampler.of(ours).sample(repeated, max_new_tokens=case.new_tokens, seed=seed)
         return sum(len(answer.tokens) for answer in answers)
 
     def transformers() -> int:

@@ -208,7 +208,7 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
     """
     from accord.rewards.constraints import constraints
     from accord.rewards.ifeval import stated
-    from accord.sampling.local import sample
+    from accord.sampling.local import LocalSampler
     from accord.types import Turn
 
     judge, out = constraints(strict=True), []
@@ -216,14 +216,8 @@ def met(opened, rows: list[dict], k: int, tokens: int) -> list[dict]:
     repeated = [i for i in ids for _ in range(k)]
     # Few rows at a time: 180 of them, as many as fit by default, took 6.5 GB of a machine that
     # others were using.
-    answers = sample(
-        opened.model.root,
-        opened.model.tokenizer,
-        repeated,
-        max_new_tokens=tokens,
-        seed=1,
-        batch_tokens=4_096,
-    )
+    sampler = LocalSampler(opened.model.network, opened.model.tokenizer, batch_tokens=4_096)
+    answers = sampler.sample(repeated, max_new_tokens=tokens, seed=1)
     for number, row in enumerate(rows):
         own, wanted = answers[number * k : (number + 1) * k], stated(row)
         kinds = row.get("kinds") or row["instruction_id_list"]

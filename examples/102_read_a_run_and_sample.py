@@ -13,7 +13,7 @@ from peft import PeftModel
 from settings import a_run
 
 from accord.models.load import load
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 
 run = Path(a_run())
 
@@ -39,9 +39,8 @@ ids = tuple(
     model.tokenizer.apply_chat_template(question, add_generation_prompt=True, return_dict=False)
 )
 
-before = sample(model.network, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[
-    0
-]
+how = {"max_new_tokens": 32, "temperature": 0.7, "seed": 1}
+(before,) = LocalSampler(model.network, model.tokenizer).sample([ids], **how)
 trained = PeftModel.from_pretrained(model.network, run / "adapter")
-after = sample(trained, model.tokenizer, [ids], max_new_tokens=32, temperature=0.7, seed=1)[0]
+(after,) = LocalSampler(trained, model.tokenizer).sample([ids], **how)
 print(f"before: {before.text!r}\nafter: {after.text!r}")

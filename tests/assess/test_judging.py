@@ -86,7 +86,9 @@ def test_a_reward_model_is_read_where_rollouts_are_rewarded(reward_folder):
     judge = make_judge(Judging(str(reward_folder)))
     turns = (Turn("user", "Hi"), Turn("assistant", "hello"), Turn("user", "Why?"))
     own, other = ["word " * (1 + i % 7) for i in range(12)], ["red bird"] * 12
-    contests = contests_of([turns] * 12, [Said(a) for a in own], [Said(b) for b in other])
+    contests = contests_of(
+        [turns] * 12, [Said(a) for a in own], [Said(b) for b in other], [{}] * 12
+    )
     reward = ModelReward(str(reward_folder))
     scores = reward([turns] * 12, [*own], [{}] * 12).values
     theirs = reward([turns], ["red bird"], [{}]).values[0]
@@ -134,7 +136,7 @@ def test_a_model_ties_with_itself(tiny_folder, held):
 
 def test_the_command_with_an_endpoint(trained, tmp_path, monkeypatch):
     """One contest in two orders is refused: it is said, and the evaluation has the cost."""
-    monkeypatch.setattr(judging, "cache_root", lambda: tmp_path / "cache/reference")
+    monkeypatch.setattr(judging, "judge_cache", lambda: tmp_path / "cache/judge")
     seen = []
 
     def serve(body, headers):
@@ -176,13 +178,23 @@ def test_options_that_do_nothing_are_errors(trained, tiny_folder, held):
         (["--against", "x"], "nothing is judged"),
         (["--judge-model", "x"], "nothing is judged"),
         (["--judge", "vader", "--judge-model", "x"], "Leave it out"),
+        (["--judge", "vader", "--judge-timeout", "5"], "Leave it out"),
+        (["--judge-set", "vader.x=1"], "nothing is judged"),
+        (["--judge", "vader", "--judge-set", "vader.x=1"], "no option 'x'"),
+        (["--judge", "format"], "--judge-set format.pattern="),
         (["--judge", "http://127.0.0.1:9/v1"], "--judge-model NAME"),
+        (["--judge", "http://127.0.0.1:9/v1#a", "--judge-model", "b"], "names the model a"),
+        (["--judge", "http://127.0.0.1:9/v1#a=2"], "no weight"),
+        (["--judge", "http://127.0.0.1:9/v1#a", "--judge-set", "judge.rubric=x"], "no options"),
+        (["--judge", "http://u:secret@127.0.0.1:9/v1#a"], "holds a user name"),
+        (["--judge", "http://127.0.0.1:9/v1?key=secret"], "holds a user name"),
         (["--judge", "vader", "--samples", "0"], "--samples 0 draws none"),
-        (["--judge", "nobody"], "no scorer is called"),
+        (["--judge", "nobody"], "no reward is called 'nobody'"),
         (["--judge", "vader", "--judge-timeout", "0"], "above 0"),
     ]:
         done = CliRunner().invoke(app, ["eval", str(trained.folder), *flags])
         assert done.exit_code == 2 and says in done.stderr, flags
+        assert "secret" not in done.stderr
     with pytest.raises(UsageError, match="--against MODEL"):
         evaluate(str(tiny_folder), Request(held, drawing=FEW, judging=Judging("vader")))
 
@@ -258,7 +270,7 @@ def test_nothing_to_predict_is_said(tiny_folder, held, tmp_path):
 
 
 def test_a_judge_sees_the_prompt(tiny_folder, held, tmp_path, monkeypatch):
-    monkeypatch.setattr(judging, "cache_root", lambda: tmp_path / "cache/reference")
+    monkeypatch.setattr(judging, "judge_cache", lambda: tmp_path / "cache/judge")
     prompts = []
 
     def serve(body, headers):

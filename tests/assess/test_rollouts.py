@@ -70,7 +70,7 @@ def test_a_kill_costs_nothing_that_was_written(tiny_folder, prompts, tmp_path, m
     """The same file as without it, to the byte; and only what was missing is drawn."""
     whole, cut = tmp_path / "whole.jsonl", tmp_path / "cut.jsonl"
     assert accord("sample", tiny_folder, "--prompts", prompts, "--output", whole, *SAMPLE)[0] == 0
-    drawn, right = [], rollouts.sample
+    drawn, right = [], rollouts.LocalSampler.sample
 
     def killed_in_the_second_piece(*arguments, first_row, **options):
         drawn.append(first_row)
@@ -78,7 +78,7 @@ def test_a_kill_costs_nothing_that_was_written(tiny_folder, prompts, tmp_path, m
             raise KeyboardInterrupt
         return right(*arguments, first_row=first_row, **options)
 
-    monkeypatch.setattr(rollouts, "sample", killed_in_the_second_piece)
+    monkeypatch.setattr(rollouts.LocalSampler, "sample", killed_in_the_second_piece)
     assert accord("sample", tiny_folder, "--prompts", prompts, "--output", cut, *SAMPLE)[0] == 75
     part = tmp_path / "cut.jsonl.part"
     assert not cut.exists() and len(json_lines(part)) == 8
@@ -98,13 +98,13 @@ def test_a_torn_piece_is_drawn_again_whole(tiny_folder, prompts, tmp_path, monke
     (tmp_path / "torn.jsonl.part").write_bytes(
         b"".join(whole.read_bytes().splitlines(keepends=True)[:11])
     )
-    drawn, right = [], rollouts.sample
+    drawn, right = [], rollouts.LocalSampler.sample
 
     def counted(*arguments, first_row, **options):
         drawn.append(first_row)
         return right(*arguments, first_row=first_row, **options)
 
-    monkeypatch.setattr(rollouts, "sample", counted)
+    monkeypatch.setattr(rollouts.LocalSampler, "sample", counted)
     code, said = accord("sample", tiny_folder, "--prompts", prompts, "--output", torn, *SAMPLE)
     assert code == 0 and said["result"]["resumed"] == 8 and drawn == [24, 48]
     assert torn.read_bytes() == whole.read_bytes()

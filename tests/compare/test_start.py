@@ -15,7 +15,7 @@ from accord.campaign.compare.measure import ModelMeasurer, Questions
 from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward
 from accord.runs.folder import RunFolder
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 from accord.types import Turn
 
 
@@ -49,9 +49,7 @@ def test_kl_is_to_the_start(reference, inside, tiny_folder, tmp_path):
         for text in ("What is red?", "Who sat on the mat?")
         for _ in range(2)
     ]
-    samples = sample(
-        opened.model.network, opened.model.tokenizer, repeated, max_new_tokens=4, seed=0
-    )
+    samples = LocalSampler.of(opened.model).sample(repeated, max_new_tokens=4, seed=0)
     kl = divergences(
         opened.model,
         repeated,
@@ -60,5 +58,5 @@ def test_kl_is_to_the_start(reference, inside, tiny_folder, tmp_path):
     )
     assert measured.kl == pytest.approx(kl, abs=1e-4) and max(kl) > 1e-3
     again = bench.start(Cell("dpo", 0, config))
-    fresh = sample(start.model.network, start.model.tokenizer, repeated, max_new_tokens=4, seed=0)
+    fresh = LocalSampler.of(start.model).sample(repeated, max_new_tokens=4, seed=0)
     assert again.text == [one.text for one in fresh]

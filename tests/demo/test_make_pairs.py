@@ -10,7 +10,7 @@ import accord.demo
 from accord.demo import make_pairs
 from accord.demo.make_pairs import PROMPTS, Scored, pair, read_topics, split_topics, usable
 from accord.rewards.sentiment import compound
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.types import UsageError
 
 FOLDER = Path(accord.demo.__file__).parent
@@ -41,10 +41,10 @@ def test_answers_too_alike_make_no_pair():
 @pytest.mark.parametrize(
     "answer, good",
     [
-        (Sample((5, 2), "Lovely.", True, -1.0), True),
-        (Sample((5, 6), "It was", False, -1.0), False),  # cut by the limit: no end token to learn
-        (Sample((7, 2), " \n", True, -1.0), False),
-        (Sample((5, 2), "Holy SHIT.", True, -1.0), False),
+        (Sample((5, 2), "Lovely.", "stop", (-0.5, -0.5)), True),
+        (Sample((5, 6), "It was", "length", (-0.5, -0.5)), False),  # cut: no end token
+        (Sample((7, 2), " \n", "stop", (-0.5, -0.5)), False),
+        (Sample((5, 2), "Holy SHIT.", "stop", (-0.5, -0.5)), False),
     ],
 )
 def test_only_whole_and_civil_answers_are_used(answer, good):

@@ -16,7 +16,7 @@ from transformers.models.llama import modeling_llama
 from accord.compat import cache_of
 from accord.sampling import onednn_weights as packing
 from accord.sampling.decoding import Copied, Shared, begin_decoding
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.shared_prompt import Places, shared_cache
 
@@ -201,7 +201,7 @@ def test_a_model_with_an_attention_of_its_own_is_found_out(monkeypatch):
 def test_the_models_attention_is_its_own_again(monkeypatch):
     """After sampling, and after an error in it."""
     model = llama()
-    sample(model, TOKENIZER, PROMPTS, max_new_tokens=3)
+    LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=3)
     assert model.config._attn_implementation == "sdpa"
 
     def interrupted(self, tokens):
@@ -209,7 +209,7 @@ def test_the_models_attention_is_its_own_again(monkeypatch):
 
     monkeypatch.setattr(Shared, "step", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sample(model, TOKENIZER, PROMPTS, max_new_tokens=3)
+        LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=3)
     assert model.config._attn_implementation == "sdpa"
 
 
@@ -324,5 +324,5 @@ def test_sample_decodes_by_both(monkeypatch):
         Shared, "step", lambda self, tokens: seen.add("shared") or step(self, tokens)
     )
     monkeypatch.setattr(packing, "_supported", lambda: bool(seen.add("blocked")))
-    sample(llama(), TOKENIZER, PROMPTS, max_new_tokens=9)
+    LocalSampler(llama(), TOKENIZER).sample(PROMPTS, max_new_tokens=9)
     assert seen == {"shared", "blocked"}

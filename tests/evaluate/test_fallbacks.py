@@ -15,7 +15,7 @@ from accord.errors import AccordWarning
 from accord.sampling import decoding, kv_cache, shared_prompt
 from accord.sampling import onednn_weights as packing
 from accord.sampling.decoding import Copied, Plain, Shared
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 
 torch.set_num_threads(1)
 
@@ -66,7 +66,7 @@ def model(network):
 
 def answers(model, prompts, **options):
     options = {"max_new_tokens": TOKENS, "seed": SEED, **options}
-    return sample(model, Tokenizer(), prompts, **options)
+    return LocalSampler(model, Tokenizer()).sample(prompts, **options)
 
 
 def plain_answers(network, prompts, **options):

@@ -22,7 +22,7 @@ from transformers import (
 
 from accord import compat
 from accord.sampling.kv_cache import RoomyLayer, spread_rows
-from accord.sampling.local import _batches, _invert, _nucleus, sample
+from accord.sampling.local import LocalSampler, _batches, _invert, _nucleus
 from accord.types import UsageError
 
 torch.set_num_threads(1)
@@ -85,9 +85,9 @@ def test_greedy_equals_transformers_generate(model):
     """Row by row, without padding, against `generate`; in our one padded batch some rows end long
     before others.
     """
-    running_on = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
+    running_on = LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=20, temperature=0)
     model.generation_config.eos_token_id = [END, running_on[1].tokens[4], running_on[3].tokens[2]]
-    answers = sample(model, TOKENIZER, PROMPTS, max_new_tokens=20, temperature=0)
+    answers = LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=20, temperature=0)
     for prompt, answer in zip(PROMPTS, answers, strict=True):
         ids = torch.tensor([prompt])
         expected = model.generate(
@@ -100,16 +100,10 @@ def test_greedy_equals_transformers_generate(model):
 
 @pytest.mark.parametrize("options", [{}, {"temperature": 0.7}, {"top_p": 0.8}], ids=str)
 def test_a_row_does_not_hang_on_its_batch(model, options):
-    together = sample(model, TOKENIZER, PROMPTS, max_new_tokens=12, seed=3, **options)
+    together = LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=12, seed=3, **options)
     for batch_tokens in (1, 45):  # every row alone; two or three at once
-        apart = sample(
-            model,
-            TOKENIZER,
-            PROMPTS,
-            max_new_tokens=12,
-            seed=3,
-            batch_tokens=batch_tokens,
-            **options,
+        apart = LocalSampler(model, TOKENIZER, batch_tokens=batch_tokens).sample(
+            PROMPTS, max_new_tokens=12, seed=3, **options
         )
         assert [a.tokens for a in apart] == [a.tokens for a in together]
         assert_allclose([a.logprob for a in apart], [a.logprob for a in together], rtol=1e-5)
@@ -119,13 +113,18 @@ def test_randomness_is_of_seed_and_row():
     """The same prompt in other rows is answered otherwise; rows added behind change nothing."""
 
     def tokens(prompts, seed=0):
-        return [a.tokens for a in sample(model, TOKENIZER, prompts, max_new_tokens=12, seed=seed)]
+        return [
+            a.tokens
+            for a in LocalSampler(model, TOKENIZER).sample(prompts, max_new_tokens=12, seed=seed)
+        ]
 
     model, same = llama(), [PROMPTS[0]] * 8
     assert len(set(tokens(same))) > 4
     assert tokens(same + PROMPTS)[:8] == tokens(same) != tokens(same, seed=1)
     # 0 unless another is named
-    assert [a.tokens for a in sample(model, TOKENIZER, same, max_new_tokens=12)] == tokens(same)
+    assert [
+        a.tokens for a in LocalSampler(model, TOKENIZER).sample(same, max_new_tokens=12)
+    ] == tokens(same)
 
 
 def test_rows_of_like_length_are_computed_together():
@@ -134,9 +133,9 @@ def test_rows_of_like_length_are_computed_together():
     """
     long, short = (5,) * 9, (7, 7)
     prompts = [long, short, (6,) * 9, short, long]
-    assert list(_batches(prompts, 1, 20)) == [[1, 3], [0, 4], [2]]
-    assert list(_batches(prompts, 1, 30)) == [[1, 3, 0], [4, 2]]
-    assert list(_batches(prompts, 1, 1)) == [[1], [3], [0], [4], [2]]
+    assert list(_batches(prompts, range(5), 1, 20)) == [[1, 3], [0, 4], [2]]
+    assert list(_batches(prompts, range(5), 1, 30)) == [[1, 3, 0], [4, 2]]
+    assert list(_batches(prompts, range(5), 1, 1)) == [[1], [3], [0], [4], [2]]
 
 
 @pytest.mark.parametrize(
@@ -145,7 +144,9 @@ def test_rows_of_like_length_are_computed_together():
 def test_logprob_is_the_models_at_temperature_one(model, options):
     """Against one full forward without cache or padding, whatever the answer was sampled at."""
     for prompt, answer in zip(
-        PROMPTS, sample(model, TOKENIZER, PROMPTS, max_new_tokens=9, seed=2, **options), strict=True
+        PROMPTS,
+        LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=9, seed=2, **options),
+        strict=True,
     ):
         with torch.no_grad():
             logits = model(torch.tensor([prompt + answer.tokens])).logits[0].double()
@@ -162,8 +163,10 @@ def test_first_tokens_follow_the_distribution(temperature, top_p):
     the nucleus.
     """
     model, draws = llama(), 8_000
-    options = {"temperature": temperature, "top_p": top_p, "batch_tokens": 10**6}
-    answers = sample(model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=1, **options)
+    options = {"temperature": temperature, "top_p": top_p}
+    answers = LocalSampler(model, TOKENIZER).sample(
+        [PROMPTS[1]] * draws, max_new_tokens=1, **options
+    )
     expected = (first_logits(model, PROMPTS[1]) / temperature).softmax(0).numpy()
     order = np.argsort(-expected)
     # smallest set that holds top_p
@@ -185,7 +188,7 @@ def test_inverse_cdf_never_takes_what_has_no_probability():
 
 
 def test_an_answer_ends_where_the_model_ends_it():
-    answers = sample(llama(), TOKENIZER, PROMPTS * 4, max_new_tokens=10, seed=7)
+    answers = LocalSampler(llama(), TOKENIZER).sample(PROMPTS * 4, max_new_tokens=10, seed=7)
     assert {a.ended for a in answers} == {True, False}
     for answer in answers:
         assert answer.ended == (answer.tokens[-1] == END)
@@ -198,7 +201,7 @@ def test_every_end_token_of_the_generation_settings_ends():
     """Chat models may have several: the tokenizer's alone would let answers run on."""
     model = llama()
     model.generation_config.eos_token_id = [END, 11]
-    answers = sample(model, TOKENIZER, PROMPTS * 6, max_new_tokens=10, seed=7)
+    answers = LocalSampler(model, TOKENIZER).sample(PROMPTS * 6, max_new_tokens=10, seed=7)
     assert {a.tokens[-1] for a in answers if a.ended} == {END, 11}
 
 
@@ -207,12 +210,12 @@ def test_training_is_not_disturbed():
     before.
     """
     model = gpt2()
-    quiet = sample(model, TOKENIZER, PROMPTS, max_new_tokens=8)
+    quiet = LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=8)
     model.train()
     model.transformer.h[0].eval()
     modes = [module.training for module in model.modules()]
     states = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
-    assert sample(model, TOKENIZER, PROMPTS, max_new_tokens=8) == quiet
+    assert LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=8) == quiet
     assert [module.training for module in model.modules()] == modes
     assert torch.equal(states[0], torch.get_rng_state())
     assert states[1:] == (np.random.get_state()[1].tolist(), random.getstate())
@@ -224,7 +227,9 @@ def test_a_repeated_prompt_is_computed_once():
     model.register_forward_pre_hook(
         lambda _, args, kwargs: seen.append(kwargs["input_ids"].shape), with_kwargs=True
     )
-    sample(model, TOKENIZER, [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]], max_new_tokens=2)
+    LocalSampler(model, TOKENIZER).sample(
+        [PROMPTS[0], PROMPTS[1], PROMPTS[0], PROMPTS[0]], max_new_tokens=2
+    )
     assert seen[0] == (2, 7)
 
 
@@ -243,20 +248,20 @@ def test_a_repeated_prompt_is_computed_once():
 def test_what_cannot_be_is_refused_in_words(change, says):
     options = {"prompts": PROMPTS, "max_new_tokens": 4, **change}
     with pytest.raises(UsageError, match=says):
-        sample(llama(), TOKENIZER, options.pop("prompts"), **options)
+        LocalSampler(llama(), TOKENIZER).sample(options.pop("prompts"), **options)
 
 
 def test_an_answer_may_fill_the_last_position():
     """11 tokens of the longest prompt and 53 new ones are the model's 64 positions; one more are
     not.
     """
-    assert sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=53, temperature=0)
+    assert LocalSampler(llama(), TOKENIZER).sample([PROMPTS[3]], max_new_tokens=53, temperature=0)
     with pytest.raises(UsageError, match="64 positions"):
-        sample(llama(), TOKENIZER, [PROMPTS[3]], max_new_tokens=54, temperature=0)
+        LocalSampler(llama(), TOKENIZER).sample([PROMPTS[3]], max_new_tokens=54, temperature=0)
 
 
 def test_no_prompts_no_answers():
-    assert sample(llama(), TOKENIZER, [], max_new_tokens=4) == []
+    assert LocalSampler(llama(), TOKENIZER).sample([], max_new_tokens=4) == []
 
 
 # ---------------------------------------------------------------- the fast ways
@@ -301,8 +306,8 @@ def test_whole_answers_follow_the_distribution():
     pair.
     """
     model, draws = llama(), 6_000
-    answers = sample(
-        model, TOKENIZER, [PROMPTS[1]] * draws, max_new_tokens=2, seed=11, batch_tokens=10**6
+    answers = LocalSampler(model, TOKENIZER, batch_tokens=10**6).sample(
+        [PROMPTS[1]] * draws, max_new_tokens=2, seed=11
     )
     first = first_logits(model, PROMPTS[1]).softmax(0)
     expected = {(END,): first[END].item()}
@@ -368,7 +373,9 @@ def test_a_sliding_window_keeps_its_own_cache():
     )
     model = MistralForCausalLM(config).eval()
     for answer, prompt in zip(
-        sample(model, TOKENIZER, PROMPTS, max_new_tokens=14, temperature=0), PROMPTS, strict=True
+        LocalSampler(model, TOKENIZER).sample(PROMPTS, max_new_tokens=14, temperature=0),
+        PROMPTS,
+        strict=True,
     ):
         ids = torch.tensor([prompt])
         expected = model.generate(

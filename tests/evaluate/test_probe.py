@@ -11,11 +11,11 @@ from accord.evaluate.probe import (
     repeated_share,
     sample_metrics,
 )
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 
 
 def said(*tokens: int, text: str = "so", ended: bool = True) -> Sample:
-    return Sample(tokens, text, ended, 0.0)
+    return Sample(tokens, text, "stop" if ended else "length", (0.0,) * len(tokens))
 
 
 def test_figures_by_hand():
@@ -46,7 +46,9 @@ def test_spread_by_hand(tiny_folder, pairs_file):
             p.add_(0.05)
     prompt, answer = ready.source.rows.trees[0].prompt, ready.source.rows.trees[0].completions[0]
     start = KLReference.of(ready.learner.forward, ready.learner.reference)
-    got = distribution_metrics(ready.model, [prompt], [Sample(answer, "", True, 0.0)], start)
+    got = distribution_metrics(
+        ready.model, [prompt], [Sample(answer, "", "stop", (0.0,) * len(answer))], start
+    )
     kl, entropy, top = 0.0, 0.0, 0.0
     for i in range(len(answer)):
         ids = torch.tensor([(*prompt, *answer[:i])])
@@ -63,7 +65,7 @@ def test_spread_by_hand(tiny_folder, pairs_file):
         "top1": pytest.approx(top, rel=1e-4),
     }
     assert "kl" not in distribution_metrics(
-        ready.model, [prompt], [Sample(answer, "", True, 0.0)], None
+        ready.model, [prompt], [Sample(answer, "", "stop", (0.0,) * len(answer))], None
     )
 
 

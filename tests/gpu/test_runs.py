@@ -12,7 +12,7 @@ from training.helpers import json_lines, labelled_rows, metrics, ready_for, run,
 
 import accord
 from accord.engine import memory
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 from accord.types import Interrupted
 from accord.verify.doctor import run_checks
 
@@ -146,8 +146,7 @@ def test_samples_are_a_cpus(device, tiny_folder):
     ]
     prompts = [tuple(range(5, 5 + n)) for n in (3, 9, 5)]
     ours, theirs = (
-        sample(m.network, m.tokenizer, prompts, max_new_tokens=8, seed=0, temperature=0)
-        for m in models
+        LocalSampler.of(m).sample(prompts, max_new_tokens=8, seed=0, temperature=0) for m in models
     )
     assert [s.tokens for s in ours] == [s.tokens for s in theirs]
 

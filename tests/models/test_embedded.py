@@ -221,14 +221,14 @@ def test_weights_are_the_files_own(smollm2):
 
 @pytest.mark.real
 def test_it_answers_in_english(smollm2):
-    from accord.sampling.local import sample
+    from accord.sampling.local import LocalSampler
 
     _, tokenizer, model = smollm2
     turns = [{"role": "user", "content": "What is the capital of France?"}]
     prompt = tuple(
         tokenizer.apply_chat_template(turns, add_generation_prompt=True, return_dict=False)
     )
-    (answer,) = sample(model, tokenizer, [prompt], max_new_tokens=20, temperature=0)
+    (answer,) = LocalSampler(model, tokenizer).sample([prompt], max_new_tokens=20, temperature=0)
     assert answer.ended and answer.text == "The capital of France is Paris."
 
 

@@ -394,7 +394,7 @@ def test_the_command(tmp_path, monkeypatch):
     """Scores on its own scale, weighed; what failed by its reason; what it cost. The scores lie in
     accord's own folder.
     """
-    monkeypatch.setattr(module, "_own_cache", lambda: tmp_path / "own")
+    monkeypatch.setattr(module, "judge_cache", lambda: tmp_path / "own")
     answers = write_rows(
         tmp_path / "answers.jsonl",
         [

@@ -22,6 +22,7 @@ from accord.evaluate import probe
 from accord.pages.rlhf_lines import rounds_lines
 from accord.runs.display import SilentDisplay
 from accord.runs.folder import RunFolder
+from accord.sampling.local import LocalSampler
 from accord.training import loop, run
 from accord.types import DataError, Refused, UsageError
 
@@ -129,9 +130,7 @@ def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_fold
     from accord.types import Turn
 
     prompt = tuple(opened.template.question((Turn("user", questions[0]),)))
-    drawn = rollouts.sample(
-        opened.model.root, opened.model.tokenizer, [prompt], max_new_tokens=6, seed=5
-    )
+    drawn = LocalSampler.of(opened.model).sample([prompt], max_new_tokens=6, seed=5)
     to_last = probe.divergences(
         opened.model,
         [prompt],
@@ -155,8 +154,8 @@ def test_kl_is_to_the_first_model_and_not_to_the_last_rounds(straight, tiny_fold
 
 # Where one life after the other ends: (module, function, which call of it in that life).
 DEATHS = {
-    "drawing the first held-out answers": (rollouts, "sample", 1),
-    "drawing the second piece of a round's answers": (rollouts, "sample", 3),
+    "drawing the first held-out answers": (LocalSampler, "sample", 1),
+    "drawing the second piece of a round's answers": (LocalSampler, "sample", 3),
     "drawn, not scored": (rounds, "score_file", 1),
     "while pairing": (rollouts, "write_row", 2),
     "between updates": (loop, "make_update", 2),
@@ -171,7 +170,7 @@ def test_deaths_cost_nothing(straight, tiny_folder, files, monkeypatch):
     made twice, no answer drawn twice.
     """
     folder, base, drawn = straight[0], recipe(tiny_folder, files), Counter()
-    sample = rollouts.sample
+    sample = LocalSampler.sample
 
     def counted(*arguments, **options):
         answers = sample(*arguments, **options)
@@ -181,7 +180,7 @@ def test_deaths_cost_nothing(straight, tiny_folder, files, monkeypatch):
     def work():
         return iterate(base, Terms(str(folder), 2, 9), SILENT)
 
-    monkeypatch.setattr(rollouts, "sample", counted)
+    monkeypatch.setattr(LocalSampler, "sample", counted)
     with again(folder) as aside:
         for place, (module, name, call) in DEATHS.items():
             die(monkeypatch, place, module, name, call, work)

@@ -15,6 +15,7 @@ from accord.data.order import Order
 from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.objectives import resolve
+from accord.sampling.local import LocalSampler
 from accord.training.setup import sample_prompts
 from accord.types import Interrupted, Refused
 from accord.verify.preflight import _untied
@@ -135,13 +136,13 @@ def test_a_reference_that_moves_otherwise(
 
 
 def test_samples_of_the_base(tiny_folder, pairs_file, held_out_file, tmp_path, monkeypatch):
-    right, taking, models = sample_prompts.sample, sample_prompts.draw_samples, []
+    right, taking, models = LocalSampler.sample, sample_prompts.draw_samples, []
 
-    def sample(network, *rest, **options):
+    def sample(*arguments, **options):
         with models[-1].as_reference():
-            return right(network, *rest, **options)
+            return right(*arguments, **options)
 
-    monkeypatch.setattr(sample_prompts, "sample", sample)
+    monkeypatch.setattr(LocalSampler, "sample", sample)
     monkeypatch.setattr(
         sample_prompts,
         "draw_samples",

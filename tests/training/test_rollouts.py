@@ -512,14 +512,14 @@ def test_stale_answers_stop_the_run(tiny_folder, prompts, tmp_path, monkeypatch)
     """Log-probs of other answers than those that are trained on:
     ratios that do not start from 1.
     """
-    measured = source._measured
+    measured = source.measure_logps
 
     def stale(own, pack, learner, start):
         measured(own, pack, learner, start)
         for answer in own:
             answer.logps = [value - 1 for value in answer.logps]
 
-    monkeypatch.setattr(source, "_measured", stale)
+    monkeypatch.setattr(source, "measure_logps", stale)
     said = refused(tiny_folder, prompts, tmp_path)
     assert "step0.on_policy" in said
 

@@ -12,6 +12,7 @@ from accord.data.order import Order
 from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.forward import reference
+from accord.sampling.local import LocalSampler
 from accord.training.file_source import FileSource
 from accord.training.setup import sample_prompts
 from benchmarks.silentbench.fault import Fault
@@ -256,11 +257,11 @@ def noisy_reference(world: World, run) -> None:
 
 def samples_of_the_base(world: World) -> None:
     """The sampler switches the adapters off."""
-    right = sample_prompts.sample
+    right = LocalSampler.sample
 
-    def sample(network, *rest, **options):
+    def sample(*arguments, **options):
         with network_of.as_reference():
-            return right(network, *rest, **options)
+            return right(*arguments, **options)
 
     network_of = None
     taking = sample_prompts.draw_samples
@@ -272,7 +273,7 @@ def samples_of_the_base(world: World) -> None:
 
     world.settings |= {"monitor.samples": 2, "monitor.sample_tokens": 8}
     world.options["learning_rate"] = 1e-2
-    world.patch(sample_prompts, "sample", sample)
+    world.patch(LocalSampler, "sample", sample)
     world.patch(sample_prompts, "draw_samples", take)
 
 

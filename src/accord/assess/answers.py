@@ -18,7 +18,8 @@ from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
 from accord.evaluate.probe import divergences, sample_metrics
 from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
-from accord.sampling.local import Prompt, Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import Turn, UsageError
 
 
@@ -55,12 +56,8 @@ class Side:
                 f"{self.name} cannot be asked the same prompts: {problem}."
             ) from problem
         with self.inside():
-            return sample(
-                self.model.network,
-                self.model.tokenizer,
-                ids,
-                max_new_tokens=drawing.max_new_tokens,
-                seed=drawing.seed,
+            return LocalSampler.of(self.model).sample(
+                ids, max_new_tokens=drawing.max_new_tokens, seed=drawing.seed
             )
 
 
@@ -77,20 +74,20 @@ def sides(
 
 def questions(
     rows: Rows, opened: OpenModel, drawing: Drawing
-) -> tuple[list[tuple[Turn, ...]], list[Prompt]]:
-    """The first different prompts of the rows that leave room for an answer: as turns, and as
-    tokens.
+) -> tuple[list[tuple[Turn, ...]], list[Prompt], list[dict]]:
+    """The first different prompts of the rows that leave room for an answer: as turns, as tokens,
+    and the other columns of the row.
     """
     room = (opened.limit or 10**9) - drawing.max_new_tokens
-    first: dict[Prompt, tuple[Turn, ...]] = {}
+    first: dict[Prompt, tuple[tuple[Turn, ...], dict]] = {}
     for tree in rows.trees:
         example = rows.encoding.examples[tree.row]
         ids = tuple(opened.template.question(example.prompt))
         if len(ids) <= room:
-            first.setdefault(ids, example.prompt)
+            first.setdefault(ids, (example.prompt, example.extra))
         if len(first) == drawing.prompts:
             break
-    return list(first.values()), list(first)
+    return [turns for turns, _ in first.values()], list(first), [row for _, row in first.values()]
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:

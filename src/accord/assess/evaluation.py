@@ -28,7 +28,7 @@ from accord.rewards.judges.verdict import Judge
 from accord.runs import held_out_rows
 from accord.runs.display import SilentDisplay
 from accord.runs.files import write_json, writing
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, UsageError
 
@@ -202,7 +202,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     verdicts on them.
     """
     drawing, policy = request.drawing, session.ruler.forward
-    turns, ids = questions(session.rows, session.opened, drawing)
+    turns, ids, columns = questions(session.rows, session.opened, drawing)
     if not turns:
         return {
             "answers": {
@@ -227,7 +227,9 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     say(f"judged by {judge.name}, against {against}")
     return {
         "answers": found,
-        "win_rate": judged_figures(judge, against, contests_of(turns, own, theirs), drawing.seed),
+        "win_rate": judged_figures(
+            judge, against, contests_of(turns, own, theirs, columns), drawing.seed
+        ),
     }
 
 

@@ -12,7 +12,8 @@ from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
 from accord.models import fingerprint
-from accord.sampling.local import Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Sample
 from accord.types import Origin, Turn, UsageError
 
 PIECE = 64  # prompts answered between two lines of progress
@@ -30,7 +31,7 @@ class Sampling:
     seed: int = 0
 
     def options(self) -> dict:
-        """Those of `sample`."""
+        """The options of `Sampler.sample`."""
         return {name: value for name, value in asdict(self).items() if name != "k"}
 
 
@@ -117,14 +118,12 @@ def _rows(
     say: Say,
 ) -> Iterator[dict]:
     """A row a prompt, in the file's order, piece by piece."""
-    network, tokenizer = opened.model.root, opened.model.tokenizer
+    sampler = LocalSampler.of(opened.model)
     for start in range(0, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(sampling.k)]
         began = time.perf_counter()
-        answers = sample(
-            network, tokenizer, repeated, **sampling.options(), first_row=start * sampling.k
-        )
+        answers = sampler.sample(repeated, **sampling.options(), first_row=start * sampling.k)
         figures.add(len(questions), answers, time.perf_counter() - began)
         for i, question in enumerate(questions):
             yield answer_row(question, answers[i * sampling.k : (i + 1) * sampling.k], provenance)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from accord.evaluate.win_rate import win_rate
-from accord.forward.reference import cache_root
-from accord.rewards.judges.scored import scoring_judge
-from accord.rewards.judges.verdict import Contest, Judge, Judged, by_scores
-from accord.rewards.model import ModelReward
-from accord.rewards.scorers import prompt_text
-from accord.sampling.local import Sample
+from accord.rewards.judge import is_address, judge_cache, split_address
+from accord.rewards.judges.scored import ScoredJudge
+from accord.rewards.judges.verdict import Contest, Judge, Judged
+from accord.rewards.load import load_reward, parse_weighted
+from accord.rewards.reward import prompt_text
+from accord.sampling.sampler import Sample
 from accord.types import Turn, UsageError
 
 
@@ -22,31 +21,50 @@ class Judging:
 
     judge: str
     model: str | None = None  # that the endpoint serves
-    timeout: float = 60.0
+    timeout: float | None = None  # seconds for one reply of the endpoint; its own default
     # a model or run whose answers are the other side; None: the reference
     against: str | None = None
+    # of a reward, by its name
+    options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def make_judge(asked: Judging) -> Judge:
-    """The judge by its name: an address, a reward model's folder, or a scorer.
+    """The judge by its name: an address, which compares two answers itself, or any reward.
 
     Raises:
-      UsageError: none of them, or an option that it has no use for.
+      UsageError: no such judge, or an option that it has no use for.
     """
-    if not asked.judge.startswith(("http://", "https://")):
-        if asked.model is not None:
+    name, _ = parse_weighted(asked.judge)
+    if is_address(name):
+        return _endpoint_judge(asked, weighted=name != asked.judge)
+    for flag, value in (("--judge-model", asked.model), ("--judge-timeout", asked.timeout)):
+        if value is not None:
             raise UsageError(
-                f"--judge-model names what an endpoint serves, and --judge {asked.judge} is none."
-                " Leave it out."
+                f"{flag} is of an endpoint that compares answers, and --judge {asked.judge} is"
+                " none. Leave it out."
             )
-        return (
-            RewardJudge.open(asked.judge)
-            if Path(asked.judge).expanduser().is_dir()
-            else scoring_judge(asked.judge)
-        )
-    if asked.model is None:
+    return ScoredJudge(asked.judge, load_reward(asked.judge, asked.options, flag="--judge-set"))
+
+
+def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
+    """
+    Raises:
+      UsageError: no model is named, or two, or options that verdicts have no use for.
+    """
+    url, model = split_address(asked.judge)
+    scores = "--judge judge --judge-set judge.url=URL --judge-set judge.model=NAME"
+    if weighted or asked.options:
         raise UsageError(
-            "--judge is an address: name the model that it serves: --judge-model NAME."
+            "--judge with an address asks for verdicts on pairs: they have no weight, and no"
+            " options but --judge-model and --judge-timeout. Leave the others out, or compare"
+            f" scores: {scores}."
+        )
+    if model is not None and asked.model not in (None, model):
+        raise UsageError(f"--judge names the model {model}, and --judge-model {asked.model}.")
+    if (served := model or asked.model) is None:
+        raise UsageError(
+            "--judge is an address: name the model that it serves: --judge-model NAME, or"
+            " --judge URL#NAME."
         )
     try:
         from accord.rewards.judges.endpoint import EndpointJudge, Settings
@@ -54,56 +72,22 @@ def make_judge(asked: Judging) -> Judge:
         raise UsageError(
             f"A judge behind an address needs {error.name}: pip install 'accord[judge]'."
         ) from error
-    settings = Settings(asked.judge, asked.model, timeout=asked.timeout)
-    return EndpointJudge(settings, cache_root().parent / "judge")
-
-
-@dataclass(frozen=True)
-class RewardJudge:
-    """The answer to which a trained reward model gives the higher score, read at the token that
-    rollouts are rewarded at.
-    """
-
-    name: str
-    reward: ModelReward
-
-    @classmethod
-    def open(cls, folder: str) -> RewardJudge:
-        """
-        Raises:
-          UsageError, Refused: no reward model there.
-        """
-        return cls(folder, ModelReward(folder))
-
-    def __call__(self, contests: Sequence[Contest]) -> Judged:
-        """
-        Raises:
-          UsageError: it can score no contest.
-        """
-        turns = [contest.turns or (Turn("user", contest.prompt),) for contest in contests]
-        sides = [
-            self.reward(
-                turns, [getattr(contest, side) for contest in contests], [{}] * len(contests)
-            )
-            for side in ("one", "other")
-        ]
-        failures = sides[0].reasons + sides[1].reasons
-        one, other = (side.values.tolist() for side in sides)
-        judged = by_scores(one, other, failures)
-        if contests and not judged.places:
-            raise UsageError(
-                f"The reward model {self.name} can score none of {len(contests):,} contests:"
-                f" {'; '.join(failures)}."
-            )
-        return judged
+    settings = Settings(url, served)
+    if asked.timeout is not None:
+        settings = replace(settings, timeout=asked.timeout)
+    return EndpointJudge(settings, judge_cache())
 
 
 def contests_of(
-    turns: Sequence[tuple[Turn, ...]], own: Sequence[Sample], other: Sequence[Sample]
+    turns: Sequence[tuple[Turn, ...]],
+    own: Sequence[Sample],
+    other: Sequence[Sample],
+    rows: Sequence[Mapping[str, object]],
 ) -> list[Contest]:
+    """Two answers to each prompt, with the other columns of its row."""
     return [
-        Contest(prompt_text(t), a.text, b.text, tuple(t))
-        for t, a, b in zip(turns, own, other, strict=True)
+        Contest(prompt_text(t), a.text, b.text, tuple(t), row)
+        for t, a, b, row in zip(turns, own, other, rows, strict=True)
     ]
 
 

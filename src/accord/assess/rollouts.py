@@ -25,7 +25,8 @@ from accord.data.sample_prompts import PromptRow
 from accord.data.write import new_file, write_row
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
-from accord.sampling.local import Prompt, Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
@@ -88,18 +89,13 @@ def sample_opened(
     file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
+    sampler = LocalSampler.of(opened.model)
     if begun:
         say(f"{file.part}: goes on behind {begun:,} prompts that were answered before")
     for start in range(begun, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
         repeated = [ids for ids in asked.ids[start : start + PIECE] for _ in range(k)]
-        answers = sample(
-            opened.model.root,
-            opened.model.tokenizer,
-            repeated,
-            **sampling.options(),
-            first_row=start * k,
-        )
+        answers = sampler.sample(repeated, **sampling.options(), first_row=start * k)
         more = beside(repeated, answers) if beside is not None else {}
         rows = []
         for i, question in enumerate(questions):

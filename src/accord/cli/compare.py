@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from accord.cli.options import Allow, Folder, Json
+from accord.cli.options import REWARDS, Allow, Folder, Json, options_of
 from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
@@ -28,8 +28,10 @@ Tokens = Annotated[int, typer.Option("--sample-tokens", min=1, help="Longest ans
 Prompts = Annotated[
     str | None, typer.Option(help="Text file of prompts, one a line; the held-out ones by default.")
 ]
-ScorerName = Annotated[
-    str | None, typer.Option("--scorer", help="vader, or module:function: scores the answers.")
+ScorerName = Annotated[str | None, typer.Option("--scorer", help=f"Scores the answers. {REWARDS}")]
+ScorerSet = Annotated[
+    list[str] | None,
+    typer.Option("--scorer-set", metavar="NAME.KEY=VALUE", help="An option of the scorer."),
 ]
 Page = Annotated[
     str | None, typer.Option(help="The HTML page; comparison.html in the folder by default.")
@@ -89,6 +91,7 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         sample_tokens: Tokens = 48,
         prompts: Prompts = None,
         scorer: ScorerName = None,
+        scorer_set: ScorerSet = None,
         set_: Fixed = None,
         allow: Allow = None,
         page: Page = None,
@@ -108,7 +111,16 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import compare as carry_out
 
-            terms = Terms(output, seeds, trials, samples, sample_tokens, prompts, scorer)
+            terms = Terms(
+                output,
+                seeds,
+                trials,
+                samples,
+                sample_tokens,
+                prompts,
+                scorer,
+                scorer_options=_scorer_options(scorer, scorer_set),
+            )
             record = carry_out(base, methods, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
 
@@ -156,6 +168,7 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         sample_tokens: Tokens = 48,
         prompts: Prompts = None,
         scorer: ScorerName = None,
+        scorer_set: ScorerSet = None,
         allow: Allow = None,
         page: Page = None,
         as_json: Json = False,
@@ -174,7 +187,16 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.campaign.compare.run import sweep as carry_out
 
             terms = Terms(
-                output, seeds, tried, samples, sample_tokens, prompts, scorer, kl_budget, search
+                output,
+                seeds,
+                tried,
+                samples,
+                sample_tokens,
+                prompts,
+                scorer,
+                kl_budget,
+                search,
+                _scorer_options(scorer, scorer_set),
             )
             record = carry_out(base, set_, terms, _display(), command())
             return _finish(record, output, page, say, as_json)
@@ -200,9 +222,8 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         checkpoints: Annotated[
             int, typer.Option(min=1, help="Points along each run, its end among them.")
         ] = 1,
-        scorer: Annotated[
-            str, typer.Option(help="The reward: vader, or module:function.")
-        ] = "vader",
+        scorer: Annotated[str, typer.Option(help=f"The reward. {REWARDS}")] = "vader",
+        scorer_set: ScorerSet = None,
         prompts: Prompts = None,
         samples: Annotated[int, typer.Option(min=1, help="Prompts.")] = 64,
         answers: Annotated[
@@ -265,6 +286,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 answers,
                 reference_answers,
                 sample_tokens,
+                _scorer_options(scorer, scorer_set),
             )
             record = carry_out(base, wanted, _display(), command())
             file = write_page(record, output, page, "frontier")
@@ -280,6 +302,12 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         run(work, as_json)
 
     return frontier
+
+
+def _scorer_options(scorer: str | None, assignments: list[str] | None) -> dict:
+    if assignments and scorer is None:
+        raise UsageError("--scorer-set: no answer is scored. Give a scorer: --scorer vader.")
+    return options_of(assignments or [], "--scorer-set")
 
 
 def _trials(search: str, trials: int | None) -> int:

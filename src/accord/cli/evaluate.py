@@ -9,6 +9,7 @@ import typer
 
 from accord.cli.options import (
     PROMPTS,
+    REWARDS,
     Dtype,
     Json,
     K,
@@ -20,6 +21,7 @@ from accord.cli.options import (
     Template,
     TopP,
     check_dtype,
+    options_of,
     tell,
 )
 from accord.environment.settings import apply_env_defaults
@@ -117,17 +119,24 @@ def _eval(run: Callable, say: Callable) -> Callable:
             str | None,
             typer.Option(
                 help=(
-                    "Win rate of fresh answers by vader, module:function, a reward model's folder,"
-                    " or http://…/v1."
+                    f"Win rate of fresh answers by their rewards. {REWARDS} An address compares"
+                    " two answers itself."
                 )
             ),
+        ] = None,
+        judge_set: Annotated[
+            list[str] | None,
+            typer.Option("--judge-set", metavar="NAME.KEY=VALUE", help="An option of that reward."),
         ] = None,
         judge_model: Annotated[
             str | None, typer.Option("--judge-model", help="Model that the endpoint serves.")
         ] = None,
         judge_timeout: Annotated[
-            float, typer.Option("--judge-timeout", help="Seconds for one answer of the endpoint.")
-        ] = 60.0,
+            float | None,
+            typer.Option(
+                "--judge-timeout", help="Seconds for one answer of the endpoint; default 60."
+            ),
+        ] = None,
         against: Annotated[
             str | None,
             typer.Option(
@@ -164,7 +173,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             from accord.assess.show import lines
 
             drawing = Drawing(samples, max_new_tokens, seed)
-            judging = _judging(judge, judge_model, judge_timeout, against)
+            judging = _judging(judge, judge_model, judge_timeout, against, judge_set or [])
             asked = Request(
                 data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity
             )
@@ -195,7 +204,13 @@ def _print_answers(row: dict, say: Callable[[str], None]) -> None:
         say(f"  {printable(text.strip())}{'' if ended else ' …'}   ({logprob:.1f} nats)")
 
 
-def _judging(judge: str | None, model: str | None, timeout: float, against: str | None):
+def _judging(
+    judge: str | None,
+    model: str | None,
+    timeout: float | None,
+    against: str | None,
+    assignments: list[str],
+):
     """Return what the judge's options ask for; an option that would do nothing is an error."""
     from accord.assess.judging import Judging
     from accord.errors import UsageError
@@ -203,13 +218,18 @@ def _judging(judge: str | None, model: str | None, timeout: float, against: str 
     if judge is None:
         if idle := [
             name
-            for name, value in (("--judge-model", model), ("--against", against))
+            for name, value in (
+                ("--judge-model", model),
+                ("--judge-timeout", timeout),
+                ("--against", against),
+                ("--judge-set", assignments or None),
+            )
             if value is not None
         ]:
             raise UsageError(
                 f"{' and '.join(idle)}: nothing is judged. Give a judge: --judge vader."
             )
         return None
-    if not timeout > 0:
+    if timeout is not None and not timeout > 0:
         raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
-    return Judging(judge, model, timeout, against)
+    return Judging(judge, model, timeout, against, options_of(assignments, "--judge-set"))

@@ -8,6 +8,11 @@ from typing import Annotated
 import typer
 
 PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt with one a line."
+# What --reward, --judge and --scorer take.
+REWARDS = (
+    "NAME or NAME=WEIGHT: final_answer, constraints, format, length, too_long, vader,"
+    " module:function, a reward model's folder, or http://…/v1#MODEL."
+)
 
 Json = Annotated[bool, typer.Option("--json", help="One JSON object last on standard output.")]
 Set = Annotated[
@@ -60,3 +65,21 @@ def check_dtype(dtype: str | None) -> None:
 def tell(text: str) -> None:
     """Print a line of progress."""
     print(text, file=sys.stderr, flush=True)
+
+
+def options_of(assignments: list[str], flag: str = "--set") -> dict[str, dict[str, object]]:
+    """NAME.KEY=VALUE each, as options by NAME; a name may hold dots itself
+    (mine.rewards:helpful).
+    """
+    from accord.config.schema import parse_assignment
+    from accord.errors import UsageError
+
+    options: dict[str, dict[str, object]] = {}
+    for assignment in assignments:
+        path, value = parse_assignment(assignment, flag)
+        if len(path) < 2:
+            raise UsageError(
+                f"{flag} {assignment}: expected NAME.KEY=VALUE, such as format.pattern='<a>.*</a>'."
+            )
+        options.setdefault(".".join(path[:-1]), {})[path[-1]] = value
+    return options

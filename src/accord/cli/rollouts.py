@@ -12,6 +12,7 @@ import typer
 
 from accord.cli.options import (
     PROMPTS,
+    REWARDS,
     Dtype,
     Json,
     K,
@@ -23,6 +24,7 @@ from accord.cli.options import (
     Template,
     TopP,
     check_dtype,
+    options_of,
     tell,
 )
 from accord.environment.settings import apply_env_defaults
@@ -85,16 +87,7 @@ def _score(run: Callable, say: Callable) -> Callable:
     def score(
         answers: Annotated[str, typer.Argument(help="File that accord sample wrote.")],
         output: Output,
-        reward: Annotated[
-            list[str],
-            typer.Option(
-                help=(
-                    "NAME or NAME=WEIGHT, once or more: final_answer, constraints, format, length,"
-                    " too_long, judge, vader, module:function, "
-                    "or a reward model's folder."
-                )
-            ),
-        ],
+        reward: Annotated[list[str], typer.Option(help=f"{REWARDS} Once or more.")],
         set_: Annotated[
             list[str] | None,
             typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
@@ -120,24 +113,6 @@ def _score(run: Callable, say: Callable) -> Callable:
         run(work, as_json)
 
     return score
-
-
-def options_of(assignments: list[str]) -> dict[str, dict[str, object]]:
-    """Parse assignments NAME.KEY=VALUE into options by NAME; a name may hold dots itself
-    (mine.rewards:helpful).
-    """
-    from accord.config.schema import parse_assignment
-    from accord.errors import UsageError
-
-    options: dict[str, dict[str, object]] = {}
-    for assignment in assignments:
-        path, value = parse_assignment(assignment)
-        if len(path) < 2:
-            raise UsageError(
-                f"--set {assignment}: expected NAME.KEY=VALUE, such as format.pattern='<a>.*</a>'."
-            )
-        options.setdefault(".".join(path[:-1]), {})[path[-1]] = value
-    return options
 
 
 def _pair(run: Callable, say: Callable) -> Callable:

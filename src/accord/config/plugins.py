@@ -57,9 +57,10 @@ def code_digest(name: str) -> str | None:
 
     None where `name` has another form, or where the file is not found.
     """
-    module, sign, _ = name.partition(":")
+    module, _, attribute = name.partition(":")
     try:
-        found = importlib.util.find_spec(module) if sign else None
+        # an address has a colon too, and `http` is a module
+        found = importlib.util.find_spec(module) if attribute.isidentifier() else None
         return (
             hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
             if found is not None and found.origin

@@ -403,15 +403,15 @@ def load_recipe(path: str) -> dict:
     return raw
 
 
-def parse_assignment(assignment: str) -> tuple[list[str], Any]:
+def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], Any]:
     """Parse `section.key=value` into path and value; the value is read as YAML."""
     key, sign, text = assignment.partition("=")
     if not sign or not key.strip():
-        raise UsageError(f"--set {assignment}: expected key=value, such as objective.beta=0.2.")
+        raise UsageError(f"{flag} {assignment}: expected key=value, such as objective.beta=0.2.")
     try:
         return key.strip().split("."), _yaml(text)
     except NOT_YAML as error:
-        raise UsageError(f"--set {assignment}: the value is not valid YAML.") from error
+        raise UsageError(f"{flag} {assignment}: the value is not valid YAML.") from error
 
 
 def make_config(raw: dict) -> Config:

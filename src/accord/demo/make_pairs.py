@@ -24,7 +24,8 @@ from pathlib import Path
 
 from accord.models.embedded import EMBEDDED_NAME
 from accord.rewards.sentiment import compound
-from accord.sampling.local import Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Sample
 from accord.types import AccordError
 
 PROMPTS = Path(__file__).with_name("prompts.txt")
@@ -100,9 +101,7 @@ def answer_prompts(prompts: Sequence[str], seed: int) -> dict[str, list[Scored]]
     ids = {prompt: _ids(model.tokenizer, prompt) for prompt in prompts}
     asked = [prompt for prompt in prompts for _ in range(ANSWERS)]
     start = time.perf_counter()
-    answers = sample(
-        model.network,
-        model.tokenizer,
+    answers = LocalSampler.of(model).sample(
         [ids[prompt] for prompt in asked],
         max_new_tokens=MAX_NEW_TOKENS,
         temperature=TEMPERATURE,

@@ -33,7 +33,8 @@ from accord.models.language import LanguageModel
 from accord.models.load import load
 from accord.rewards.sentiment import compound
 from accord.runs.display import Display, clock
-from accord.sampling.local import Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Sample
 from accord.training.run import start
 from accord.types import Logps, Tree, Turn
 
@@ -77,13 +78,13 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
     template = make_template(model.tokenizer, "auto")
     ids = [tuple(template.prompt_ids((Turn("user", prompt),))) for prompt in prompts]
     display.phase("samples", f"{len(prompts)} fresh answers to held-out prompts, before training")
-    before = answer(model.network, model, ids)
+    before = answer(model, ids)
     result = start(config, display, command)
     display.phase("samples", f"{len(prompts)} fresh answers to the same prompts, after training")
     model.peft = PeftModel.from_pretrained(
         model.network, result.saved, autocast_adapter_dtype=False
     ).eval()
-    after = answer(model.peft, model, ids)
+    after = answer(model, ids)
     kl = divergence(model, ids, after.drawn)
     display.close()
     measured = {
@@ -104,14 +105,11 @@ def run_demo(output: str | None, display: Display, stream: TextIO, command: Sequ
     return measured
 
 
-def answer(network, model: LanguageModel, ids: list[tuple[int, ...]]) -> Answers:
-    """Answer by this network; the same seed is used before and after."""
-    drawn = sample(
-        network, model.tokenizer, ids, max_new_tokens=ANSWER_TOKENS, temperature=1.0, seed=1
-    )
-    greedy = sample(
-        network, model.tokenizer, ids[:SHOWN], max_new_tokens=ANSWER_TOKENS, temperature=0.0
-    )
+def answer(model: LanguageModel, ids: list[tuple[int, ...]]) -> Answers:
+    """Answer by this model; the same seed is used before and after."""
+    sampler = LocalSampler.of(model)
+    drawn = sampler.sample(ids, max_new_tokens=ANSWER_TOKENS, temperature=1.0, seed=1)
+    greedy = sampler.sample(ids[:SHOWN], max_new_tokens=ANSWER_TOKENS, temperature=0.0)
     return Answers(drawn, greedy)
 
 

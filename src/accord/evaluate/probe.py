@@ -19,7 +19,7 @@ from torch import Tensor
 from accord.forward.choose import Forward
 from accord.forward.reference import Frozen, Reference
 from accord.models.language import LanguageModel
-from accord.sampling.local import Prompt, Sample
+from accord.sampling.sampler import Prompt, Sample
 
 GRAM = 4  # of Welleck et al. 2019, arXiv:1908.04319: seq-rep-4
 

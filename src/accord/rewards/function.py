@@ -24,8 +24,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import IO
 
-from accord.rewards.reward import Conversation, Rewards
-from accord.rewards.scorers import prompt_text
+from accord.rewards.reward import Conversation, Rewards, prompt_text
 from accord.types import UsageError
 
 START = 60.0  # seconds that importing a module may take
@@ -80,8 +79,8 @@ class Function:
         if self._late == GIVE_UP:
             raise UsageError(
                 f"reward {self.name!r} ran out of time on every answer of {GIVE_UP} calls in a row"
-                f" ({self.timeout:g} s a call).\nGive it longer with --set {self.name}.timeout=…,"
-                " or make it quicker."
+                f" ({self.timeout:g} s a call).\nGive it longer with the option"
+                f" {self.name}.timeout=…, or make it quicker."
             )
         return found
 

@@ -17,8 +17,7 @@ from pathlib import Path
 
 from accord.rewards.judges.asking import Failed, NoReply
 from accord.rewards.judges.grading import RUBRIC, Grading
-from accord.rewards.reward import Conversation, Rewards
-from accord.rewards.scorers import prompt_text
+from accord.rewards.reward import Conversation, Rewards, prompt_text
 from accord.types import UsageError
 
 KEY = "ACCORD_JUDGE_KEY"
@@ -26,8 +25,28 @@ GIVE_UP = 3  # calls in a row without one reply, after which no more are waited 
 VARIABLE = re.compile(r"[A-Z_a-z][A-Z_a-z0-9]{0,63}")
 
 
+def is_address(name: str) -> bool:
+    """Whether a reward or a judge is named by where it listens."""
+    return name.startswith(("http://", "https://"))
+
+
+def split_address(name: str) -> tuple[str, str | None]:
+    """URL and model of URL#MODEL; the model is None where it is not named.
+
+    Raises:
+      UsageError: a user name, a password or a query stands in it (not shown: it may be a secret).
+    """
+    url, _, model = name.partition("#")
+    if "@" in url or "?" in url:
+        raise UsageError(
+            "The judge's address holds a user name, a password or a query. Give the key in the"
+            f" variable {KEY}."
+        )
+    return url, model or None
+
+
 class JudgeReward:
-    """The reward "judge".
+    """The reward "judge", or one that is named by its address.
 
     Args:
       url: such as http://127.0.0.1:8000/v1.
@@ -40,6 +59,7 @@ class JudgeReward:
       workers: questions at a time.
       max_tokens: of a reply.
       cache: folder of the scores that are kept; None: accord's own.
+      name: in records.
 
     Raises:
       UsageError: an address that is none, or httpx is not installed.
@@ -60,8 +80,9 @@ class JudgeReward:
         workers: int = 4,
         max_tokens: int = 64,
         cache: str | None = None,
+        name: str = "judge",
     ):
-        self.name, self.grading = "judge", Grading(rubric, lowest, highest)
+        self.name, self.grading = name, Grading(rubric, lowest, highest)
         _check_key(api_key_env)
         for name, value, smallest in (
             ("retries", retries, 0),
@@ -88,7 +109,7 @@ class JudgeReward:
             key=api_key_env,
         )
         self.endpoint = Endpoint(
-            settings, Path(cache).expanduser() if cache else _own_cache(), option="judge.url"
+            settings, Path(cache).expanduser() if cache else judge_cache(), option="judge.url"
         )
         self.wanted = Wanted("score", self.grading.read, repr)
         self._silent = 0  # calls in a row without one reply
@@ -139,7 +160,8 @@ def _check_key(variable: str) -> None:
         )
 
 
-def _own_cache() -> Path:
+def judge_cache() -> Path:
+    """The folder of the replies that are kept, unless another is named."""
     from accord.forward import reference
 
     return reference.cache_root().parent / "judge"

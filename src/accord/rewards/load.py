@@ -1,4 +1,4 @@
-"""Rewards by name, with weights: what `--reward` takes."""
+"""Rewards by name, with weights: what `--reward`, `--judge` and `--scorer` take."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from accord.rewards import constraints, verify
 from accord.rewards.function import Function
-from accord.rewards.judge import JudgeReward
+from accord.rewards.judge import JudgeReward, is_address, split_address
 from accord.rewards.reward import PerAnswer, Reward, Weighted
-from accord.rewards.scorers import BUILT_IN as SCORERS
+from accord.rewards.sentiment import compound
 from accord.types import UsageError
 
 
@@ -45,6 +47,11 @@ def _format(*, pattern: str, whole: bool = True, timeout: float = 10.0) -> Rewar
     )
 
 
+def _vader() -> Reward:
+    compound([])  # a package that is not installed is said now
+    return Function("vader", target="accord.rewards.sentiment:vader")
+
+
 # name -> what makes it, and the function whose keywords its options are
 BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "final_answer": (_final_answer, verify.final_answer),
@@ -53,20 +60,34 @@ BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "length": (_length, _length),
     "format": (_format, _format),
     "judge": (JudgeReward, JudgeReward),
+    "vader": (_vader, _vader),
 }
 
 
+def load_reward(
+    spec: str, options: Mapping[str, Mapping[str, object]] | None = None, *, flag: str = "--set"
+) -> Reward:
+    """One reward, of NAME or NAME=WEIGHT; see `load_rewards`."""
+    weighted = load_rewards([spec], options, flag=flag)
+    ((reward, weight),) = weighted.parts
+    return reward if weight == 1 else replace(weighted, name=spec)
+
+
 def load_rewards(
-    specs: Sequence[str], options: Mapping[str, Mapping[str, object]] | None = None
+    specs: Sequence[str],
+    options: Mapping[str, Mapping[str, object]] | None = None,
+    *,
+    flag: str = "--set",
 ) -> Weighted:
     """The weighted sum of some rewards.
 
     Args:
       specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length,
-        too_long, judge, vader), a function of yours (module:function), or the folder of a reward
-        model.
+        too_long, judge, vader), a function of yours (module:function), the folder of a reward
+        model, or a language model behind an address (http://127.0.0.1:8000/v1#MODEL).
       options: keyword arguments by NAME; of a function, `timeout` is ours and the others are its
-        own.
+        own. Those of `judge` hold for every address.
+      flag: the option of the command that gives such options, for messages.
 
     Raises:
       UsageError: none, one that is unknown or named twice, a weight that is no number, or options
@@ -79,16 +100,20 @@ def load_rewards(
         raise UsageError(f"No reward was named. Expected at least one: {_known()}.")
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise UsageError(f"reward {twice!r} is named twice; give it the sum of both weights.")
-    if stray := next((name for name in own if name not in names), None):
+    takes = {*names, *({"judge"} if any(map(is_address, names)) else ())}
+    if stray := next((name for name in own if name not in takes), None):
         raise UsageError(
             f"options for {stray!r}, which is none of the rewards ({', '.join(names)}): they would"
             " do nothing."
         )
-    return Weighted([(_load(name, own.get(name, {})), weight) for name, weight in parts])
+    return Weighted([(_load(name, own, flag), weight) for name, weight in parts])
 
 
 def _known() -> str:
-    return f"{', '.join((*BUILT_IN, *SCORERS))}, module:function, or a reward model's folder"
+    return (
+        f"{', '.join(BUILT_IN)}, module:function, a reward model's folder, or"
+        " http://127.0.0.1:8000/v1#MODEL"
+    )
 
 
 def parse_weighted(spec: str) -> tuple[str, float]:
@@ -96,8 +121,10 @@ def parse_weighted(spec: str) -> tuple[str, float]:
     in it.
 
     Raises:
-      UsageError: the weight is no number, or 0.
+      UsageError: the weight is no number, or 0; or an address that holds a secret.
     """
+    if is_address(spec):
+        split_address(spec)  # before it is shown: it may hold a secret
     name, sign, text = spec.rpartition("=")
     if not sign or Path(spec).expanduser().is_dir():
         return spec, 1.0
@@ -113,21 +140,18 @@ def parse_weighted(spec: str) -> tuple[str, float]:
     return name, weight
 
 
-def _load(name: str, options: dict) -> Reward:
+def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
+    options = dict(given.get(name, {}))
     if name in BUILT_IN:
         make, keywords = BUILT_IN[name]
-        return _made(name, make, keywords, options)
-    if name in SCORERS:
-        if options:
-            raise UsageError(
-                f"reward {name!r} takes no options, and was given {', '.join(options)}."
-            )
-        return Function(name, target=f"accord.rewards.scorers:{name}")
+        return _made(name, make, keywords, options, flag)
+    if is_address(name):
+        return _behind_address(name, {**given.get("judge", {}), **options}, flag)
     if Path(name).expanduser().is_dir():
         # torch and transformers, only where a model is asked
         from accord.rewards.model import ModelReward
 
-        return _made(name, lambda **given: ModelReward(name, **given), ModelReward, options)
+        return _made(name, partial(ModelReward, name), ModelReward, options, flag)
     if ":" in name:
         seconds = options.pop("timeout", 10.0)
         _check_seconds(name, seconds)
@@ -144,9 +168,22 @@ def _check_seconds(name: str, seconds: object) -> None:
         raise UsageError(f"{name}.timeout = {seconds!r:.40}: expected seconds above 0.")
 
 
-def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: dict) -> Reward:
+def _behind_address(name: str, options: dict, flag: str) -> Reward:
+    """A language model's scores, of URL#MODEL."""
+    url, model = split_address(name)
+    options |= {"url": url} | ({"model": model} if model is not None else {})
+    if "model" not in options:
+        raise UsageError(
+            f"{name}: name the model that it serves: {url}#MODEL, or {flag} judge.model=MODEL."
+        )
+    return _made(name, partial(JudgeReward, name=name), JudgeReward, options, flag)
+
+
+def _made(
+    name: str, make: Callable[..., Reward], keywords: Callable, options: dict, flag: str
+) -> Reward:
     parameters = inspect.signature(keywords).parameters
-    known = [p for p in parameters if p != "folder"]
+    known = [p for p in parameters if p not in ("folder", "name")]
     if wrong := next((key for key in options if key not in known), None):
         raise UsageError(
             f"reward {name!r} has no option {wrong!r}. It has: {', '.join(known) or 'none'}."
@@ -155,7 +192,7 @@ def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: d
         (p for p in known if parameters[p].default is inspect.Parameter.empty and p not in options),
         None,
     ):
-        raise UsageError(f"reward {name!r} needs its option {missing}: --set {name}.{missing}=…")
+        raise UsageError(f"reward {name!r} needs its option {missing}: {flag} {name}.{missing}=…")
     _check_types(name, keywords, options)
     try:
         return make(**options)

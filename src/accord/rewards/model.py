@@ -70,6 +70,9 @@ class ModelReward:
                 values[trees[i].row] = value
         return Rewards.of(values, failures)
 
+    def account(self) -> dict:
+        return {}
+
     def _tree(self, prompt: Conversation, answer: str, row: int) -> Tree:
         tree = self.template.tree(Demonstration(prompt, answer, Origin("answers", row + 1)), row)
         if len(tree.prompt) + len(tree.completions[0]) > self.max_tokens:

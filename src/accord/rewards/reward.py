@@ -1,4 +1,9 @@
-"""What a reward is, and the weighted sum of several.
+"""The seam between those who need a judgement and whatever judges: prompts, answers and rows in;
+one number an answer out, or the reason why there is none.
+
+Scorers, verifiers, reward models, a function of the user's and a language model behind an address
+are all of this kind, and `load.py` makes each by its name. A judge of pairs follows from any of
+them (judges/scored.py): the answer with the higher reward is the better one.
 
 N answers, each with its prompt and its row. An answer that has no reward has a reason; it never
 counts as 0: a reward of 0 is a judgement, and a policy would learn to get it.
@@ -10,11 +15,12 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 
-from accord.types import Turn
+from accord.errors import printable
+from accord.types import Turn, UsageError
 
 Conversation = tuple[Turn, ...]
 
@@ -69,6 +75,35 @@ def number(value: object) -> float:
         return math.nan
 
 
+def prompt_text(turns: Sequence[Turn]) -> str:
+    """A prompt as functions and judges read it: a single question as it stands, a conversation with
+    its roles.
+    """
+    if len(turns) == 1:
+        return turns[0].content
+    return "\n\n".join(f"{turn.role}: {turn.content}" for turn in turns)
+
+
+def require_all(reward: Reward, found: Rewards, answers: Sequence[str]) -> list[float]:
+    """Every answer's reward, where one that is missing cannot be left out.
+
+    Raises:
+      UsageError: an answer has none; how many, the reasons and the first of them.
+    """
+    if found.failures:
+        first = min(found.failures)
+        reasons = "; ".join(f"{n:,} × {reason}" for reason, n in found.reasons.most_common(3))
+        said = "".join(
+            f"\n{printable(str(words))}" for words in reward.account().get("said", {}).values()
+        )
+        raise UsageError(
+            f"{reward.name}: {len(found.failures):,} of {len(found):,} answers have no number"
+            f" ({reasons}); first answer {first}, {printable(repr(answers[first])[:80])}.{said}\n"
+            "Expected a number for each answer; a missing one would silently count as one."
+        )
+    return [float(value) for value in found.values]
+
+
 class Reward(Protocol):
     """Anything that gives answers numbers."""
 
@@ -83,15 +118,10 @@ class Reward(Protocol):
         verified against them.
         """
 
-
-@runtime_checkable
-class Accounted(Protocol):
-    """A reward with more to tell than its values: what a function said when it failed, what a judge
-    cost.
-    """
-
     def account(self) -> dict:
-        """JSON-serialisable; of everything so far."""
+        """What it cost so far and what it said when it failed, JSON-serialisable; empty where there
+        is nothing to tell.
+        """
 
 
 @dataclass(frozen=True)
@@ -106,6 +136,9 @@ class PerAnswer:
     ) -> Rewards:
         found = [self.judge(answer, row) for answer, row in zip(answers, rows, strict=True)]
         return Rewards.of(found, {i: one for i, one in enumerate(found) if isinstance(one, str)})
+
+    def account(self) -> dict:
+        return {}
 
 
 @dataclass(frozen=True)
@@ -143,9 +176,5 @@ class Weighted:
 
     def account(self) -> dict[str, dict]:
         """What the parts tell of their work, by name; those with nothing to tell are left out."""
-        told = {
-            reward.name: reward.account()
-            for reward, _ in self.parts
-            if isinstance(reward, Accounted)
-        }
+        told = {reward.name: reward.account() for reward, _ in self.parts}
         return {name: account for name, account in told.items() if account}

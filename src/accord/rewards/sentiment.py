@@ -1,10 +1,10 @@
 """A reward whose truth is known: VADER's compound sentiment of a text. The demonstration's, and the
-scorer `vader`.
+reward `vader`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from accord.types import UsageError
 
@@ -27,3 +27,8 @@ def compound(texts: Iterable[str]) -> list[float]:
         ) from error
     analyzer = SentimentIntensityAnalyzer()
     return [analyzer.polarity_scores(text)["compound"] for text in texts]
+
+
+def vader(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
+    """How positive each answer is, from -1 to 1; the prompts are not read."""
+    return compound(answers)

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-
-import torch
 
 from accord.config.plugins import code_digest
 from accord.config.schema import Config
@@ -39,7 +37,7 @@ from accord.runs.display import Display
 from accord.runs.files import write_text, writing
 from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
-from accord.sampling.local import sample
+from accord.sampling.sampler import Sampler
 from accord.types import Refused, Tree
 
 ATTEMPTS = 3  # draws of a batch that gives nothing to train on, before that is an error
@@ -57,7 +55,7 @@ class RolloutSource:
     reward: Weighted
     gold: Weighted | None
     learner: UpdateContext
-    masters: Mapping[str, torch.Tensor]  # what trains: whose state a batch is drawn by
+    sampler: Sampler  # draws the answers, by the policy as it stands
     display: Display
     stop: Stop
     folder: Path | None  # the run's; None writes nothing
@@ -269,14 +267,12 @@ class RolloutSource:
         """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed,
         first + i).
         """
-        settings, model = self.config.rollout_settings, self.learner.forward.model
+        settings = self.config.rollout_settings
         out: list[Answer] = []
         for start in range(0, len(numbers), PIECE):
             self.stop.poll()
             asked = [n for n in numbers[start : start + PIECE] for _ in range(k)]
-            found = sample(
-                model.network,
-                model.tokenizer,
+            found = self.sampler.sample(
                 [prompts.trees[n] for n in asked],
                 max_new_tokens=settings.max_new_tokens,
                 temperature=temperature,
@@ -354,7 +350,7 @@ class RolloutSource:
         content = {
             "batch": number,
             "attempt": attempt,
-            "policy": self._policy(),
+            "policy": self.sampler.policy_version(),
             "carried": out.carried.as_dict(),
             "figures": out.figures,
             "not_trained_on": dict(out.reasons),
@@ -386,19 +382,12 @@ class RolloutSource:
         found = self._load(number)
         if found is None:
             return None
-        if fresh and found["policy"] != self._policy():
+        if fresh and found["policy"] != self.sampler.policy_version():
             self.display.line(
                 f"! batch {number} of answers was drawn by other weights than these; drawn again"
             )
             return None
         return self._of([Answer(**answer) for answer in found["answers"]], number)
-
-    def _policy(self) -> str:
-        """Of the weights that draw."""
-        digest = hashlib.blake2b(digest_size=16)
-        for name in sorted(self.masters):
-            digest.update(name.encode() + self.masters[name].detach().cpu().numpy().tobytes())
-        return digest.hexdigest()
 
 
 def _words(out: RolloutBatch) -> str:

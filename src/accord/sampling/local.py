@@ -1,28 +1,34 @@
-"""Sampling answers: each row with its own randomness, so that a row's answer does not hang on its
-neighbours.
+"""Sampling with the model in this process: each row with its own randomness, so that a row's
+answer does not hang on its neighbours.
 
 transformers' `generate` draws a whole batch's tokens from the global generator: another batch size
 gives other answers, and training's randomness moves on. Here row i draws from a generator of its
 own, seeded by (seed, i).
+
+In a world of several processes the prompts are dealt by tokens, as rows are. Since a row's
+randomness is its own, a world of any size draws the same answers.
 
 Shapes: B rows alive · V vocabulary.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from accord.distributed.world import ALONE, World, restore_order
+from accord.models.language import LanguageModel
 from accord.sampling.decoding import begin_decoding
 from accord.sampling.onednn_weights import packed_weights
+from accord.sampling.sampler import FinishReason, Prompt, Sample
 from accord.types import UsageError
-
-Prompt = tuple[int, ...]
 
 # share of a batch's rows that still grow, above which those that have ended are not taken out: it
 # copies all
@@ -31,65 +37,107 @@ BLOCK = 256  # tokens of the vocabulary that are summed before one of them is lo
 LIKELIEST = 256  # tokens among which a nucleus is looked for before all are sorted
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One answer that the model gave."""
+@dataclass(frozen=True)
+class LocalSampler:
+    """The sampler that computes with a model of transformers in this process.
 
-    tokens: tuple[int, ...]  # the end token included, where it came
-    text: str  # without special tokens
-    ended: bool  # whether the model ended it, rather than the limit
-    # nats: sum over `tokens` under the model at temperature 1, whatever it was sampled at
-    logprob: float
-
-
-def sample(
-    model,
-    tokenizer,
-    prompts: Sequence[Prompt],
-    *,
-    max_new_tokens: int,
-    temperature: float = 1.0,
-    top_p: float = 1.0,
-    seed: int = 0,
-    batch_tokens: int = 16_384,
-    first_row: int = 0,
-) -> list[Sample]:
-    """One answer to each prompt, in the order given. For K answers to a prompt, give it K times: it
-    is computed once.
-
-    The same seed gives the same answers whatever `batch_tokens` is, as far as the model's own
-    numbers do not depend on the batch: in float32 they hardly do, in bfloat16 they do. The model
-    computes in evaluation mode and without gradients, and is left in the mode that it was in;
-    torch's and numpy's global generators are not touched.
-
-    Args:
-      model: a causal language model of transformers, with adapters or without.
-      tokenizer: its tokenizer.
-      prompts: token ids, each with the generation prompt at its end.
-      max_new_tokens: how long an answer may get.
-      temperature: divides the logits; 0 takes the likeliest token.
-      top_p: sample from the smallest set of tokens that holds this much probability (Holtzman et
-        al. 2020, arXiv:1904.09751, §3.1), after the temperature.
-      seed: row i draws from a generator seeded by (seed, i).
-      batch_tokens: positions in the cache at once, prompts and longest answers together.
-      first_row: the number of the first of these rows, where a long list is answered in pieces.
-
-    Raises:
-      UsageError: an option out of its range, an empty prompt, or one too long for the model.
+    The same seed gives the same answers whatever `batch_tokens` and the size of the world are, as
+    far as the model's own numbers do not depend on the batch: in float32 they hardly do, in
+    bfloat16 they do. The model computes in evaluation mode and without gradients, and is left in
+    the mode that it was in; torch's and numpy's global generators are not touched.
     """
-    _check(model, prompts, max_new_tokens, temperature, top_p)
-    pick = _picker(temperature, top_p)
-    ends = _end_tokens(model, tokenizer)
-    answers: list[_Answer] = [_Answer() for _ in prompts]
-    with torch.inference_mode(), _evaluating(model), packed_weights(model, max_new_tokens):
-        for rows in _batches(prompts, max_new_tokens, batch_tokens):
-            noise = torch.from_numpy(
-                np.stack([_noise(seed, first_row + row, max_new_tokens) for row in rows])
-            )
-            _answer_batch(
-                model, [prompts[r] for r in rows], [answers[r] for r in rows], noise, pick, ends
-            )
-    return [answer.finish(tokenizer, ends) for answer in answers]
+
+    model: Any  # a causal language model of transformers, with adapters or without
+    tokenizer: Any
+    world: World = ALONE
+    # what trains, by name: its bytes are the policy's version; None: all parameters
+    weights: Mapping[str, Tensor] | None = None
+    # positions in the cache at once, prompts and longest answers together
+    batch_tokens: int = 16_384
+
+    @classmethod
+    def of(
+        cls, model: LanguageModel, world: World = ALONE, weights: Mapping[str, Tensor] | None = None
+    ) -> LocalSampler:
+        """The sampler of an open model."""
+        return cls(model.network, model.tokenizer, world, weights)
+
+    def policy_version(self) -> str:
+        weights = dict(self.model.named_parameters()) if self.weights is None else self.weights
+        digest = hashlib.blake2b(digest_size=16)
+        for name in sorted(weights):
+            flat = weights[name].detach().cpu().contiguous().reshape(-1)
+            digest.update(name.encode() + flat.view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        first_row: int = 0,
+    ) -> list[Sample]:
+        """Draw one answer to each prompt; see `Sampler.sample`. Equal prompts are computed once.
+
+        Raises:
+          UsageError: an option out of its range, an empty prompt, or one too long for the model.
+        """
+        _check(self.model, prompts, max_new_tokens, temperature, top_p)
+        if not prompts:
+            return []
+        shares = _deal(prompts, max_new_tokens, self.world)
+        pick = _picker(temperature, top_p)
+
+        def draw() -> dict[str, Tensor]:
+            rows = shares[self.world.rank]
+            return _table(self._draw(prompts, rows, max_new_tokens, pick, seed, first_row))
+
+        if self.world.sharded:  # every pass is a joint one: all ranks make all of them
+            table = draw()
+        else:
+            places = [row for share in shares for row in share]
+            table = restore_order(_same_width(self.world.gather_or_raise(draw)), places)
+        return self._samples(table)
+
+    def _draw(
+        self,
+        prompts: Sequence[Prompt],
+        rows: Sequence[int],
+        max_new_tokens: int,
+        pick,
+        seed: int,
+        first_row: int,
+    ) -> list[_Answer]:
+        """Answers of some rows."""
+        answers = {row: _Answer() for row in rows}
+        ends = _end_tokens(self.model, self.tokenizer)
+        with (
+            torch.inference_mode(),
+            _evaluating(self.model),
+            packed_weights(self.model, max_new_tokens),
+        ):
+            for batch in _batches(prompts, rows, max_new_tokens, self.batch_tokens):
+                noise = torch.from_numpy(
+                    np.stack([_noise(seed, first_row + row, max_new_tokens) for row in batch])
+                )
+                own = [answers[row] for row in batch]
+                _answer_batch(self.model, [prompts[row] for row in batch], own, noise, pick, ends)
+        return list(answers.values())
+
+    def _samples(self, table: Mapping[str, Tensor]) -> list[Sample]:
+        """A table of answers as answers."""
+        out = []
+        for count, over, tokens, logps in zip(
+            *(table[name].tolist() for name in ("count", "over", "tokens", "logps")), strict=True
+        ):
+            ids = tokens[:count]
+            text = self.tokenizer.decode(ids, skip_special_tokens=True)
+            reason: FinishReason = "stop" if over else "length"
+            out.append(Sample(tuple(ids), text, reason, tuple(logps[:count])))
+        return out
 
 
 # ---------------------------------------------------------------- rows, batches, randomness
@@ -100,29 +148,73 @@ class _Answer:
     """An answer while it grows."""
 
     tokens: list[int] = field(default_factory=list)
-    logprob: float = 0.0
+    logps: list[float] = field(default_factory=list)
     over: bool = False
 
     def grow(self, token: int, logp: float, ends: frozenset[int]) -> None:
         """By a token, unless it has ended."""
         if not self.over:
             self.tokens.append(token)
-            self.logprob += logp
+            self.logps.append(logp)
             self.over = token in ends
 
-    def finish(self, tokenizer, ends: frozenset[int]) -> Sample:
-        text = tokenizer.decode(self.tokens, skip_special_tokens=True)
-        return Sample(tuple(self.tokens), text, self.tokens[-1] in ends, self.logprob)
+
+def _deal(prompts: Sequence[Prompt], max_new_tokens: int, world: World) -> list[list[int]]:
+    """Deal rows to the ranks by tokens; equal prompts stay together, to be computed once, unless
+    there are fewer prompts than ranks. With sharded weights every rank has all of them.
+    """
+    everything = list(range(len(prompts)))
+    if world.size == 1 or world.sharded:
+        return [everything] * world.size
+    groups: dict[Prompt, list[int]] = {}
+    for row in everything:
+        groups.setdefault(prompts[row], []).append(row)
+    parts = -(-world.size // len(groups))
+    units = [rows[i::parts] for rows in groups.values() for i in range(parts) if rows[i::parts]]
+    tokens = [len(prompts[unit[0]]) + max_new_tokens * len(unit) for unit in units]
+    return [
+        sorted(row for i in share for row in units[i]) for share in world.balance_by_tokens(tokens)
+    ]
+
+
+def _table(answers: Sequence[_Answer]) -> dict[str, Tensor]:
+    """Answers as a message; no columns of no answer."""
+    if not answers:
+        return {}
+    width = max(len(answer.tokens) for answer in answers)
+
+    def padded(rows: Sequence[list], dtype: torch.dtype) -> Tensor:
+        return torch.tensor([row + [0] * (width - len(row)) for row in rows], dtype=dtype)
+
+    return {
+        "tokens": padded([answer.tokens for answer in answers], torch.long),
+        # Python's floats, as they are
+        "logps": padded([answer.logps for answer in answers], torch.float64),
+        "count": torch.tensor([len(answer.tokens) for answer in answers]),
+        "over": torch.tensor([answer.over for answer in answers]),
+    }
+
+
+def _same_width(tables: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """The ranks' tables, each as wide as the widest."""
+    widest = max(table["tokens"].shape[1] for table in tables if table)
+
+    def widen(column: Tensor) -> Tensor:
+        if column.dim() == 1:
+            return column
+        return torch.nn.functional.pad(column, (0, widest - column.shape[1]))
+
+    return [{name: widen(column) for name, column in table.items()} for table in tables]
 
 
 def _batches(
-    prompts: Sequence[Prompt], max_new_tokens: int, batch_tokens: int
+    prompts: Sequence[Prompt], rows: Sequence[int], max_new_tokens: int, batch_tokens: int
 ) -> Iterator[list[int]]:
     """Rows of like length together, so that little is padded; equal prompts side by side, to be
     computed once.
     """
     batch: list[int] = []
-    for row in sorted(range(len(prompts)), key=lambda r: (len(prompts[r]), prompts[r])):
+    for row in sorted(rows, key=lambda r: (len(prompts[r]), prompts[r])):
         longest = len(prompts[row]) + max_new_tokens
         if batch and (len(batch) + 1) * longest > batch_tokens:
             yield batch

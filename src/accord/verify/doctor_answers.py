@@ -28,8 +28,8 @@ from accord.rollouts.prompts import PromptFile, PromptSet
 from accord.rollouts.source import RolloutSource
 from accord.runs.display import SilentDisplay
 from accord.runs.signals import Stop
-from accord.sampling import local
-from accord.sampling.local import Prompt, Sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import Finding, Origin, Tree, Turn
 from accord.verify import tiny
 from accord.verify.rollout_proofs import on_policy
@@ -75,9 +75,8 @@ def draw_in_every_way(
 
 
 def _sample(model: LanguageModel, asked: Sequence[Prompt], batch_tokens: int = 16_384):
-    return local.sample(
-        model.network, model.tokenizer, asked, max_new_tokens=LONGEST, batch_tokens=batch_tokens
-    )
+    sampler = LocalSampler(model.network, model.tokenizer, batch_tokens=batch_tokens)
+    return sampler.sample(asked, max_new_tokens=LONGEST)
 
 
 @torch.no_grad()
@@ -183,7 +182,7 @@ def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]
         Weighted([(PerAnswer("number", _number), 1.0)]),
         None,
         learner,
-        optimizer.masters.masters,
+        LocalSampler.of(model, weights=optimizer.masters.masters),
         SilentDisplay(),
         Stop(),
         None,

@@ -24,7 +24,7 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
-from accord.sampling.local import Sample
+from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
 from accord.verify.checks import (
     AT_START,

@@ -8,8 +8,8 @@ same prompts with the same randomness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -51,6 +51,8 @@ class Wanted:
     answers: int = 2
     reference_answers: int = 16
     tokens: int = 40
+    # of the scorer, by its name
+    scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def check(self) -> None:
         """
@@ -111,6 +113,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
                 wanted.answers,
                 wanted.tokens,
                 wanted.scorer,
+                wanted.scorer_options,
             )
             bench = ModelMeasurer(folder, base, asked, display)
             reference = ModelMeasurer(

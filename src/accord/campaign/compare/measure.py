@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -29,13 +30,14 @@ from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.language import LanguageModel
 from accord.objectives.configured import resolve_objective
-from accord.rewards.scorers import load_scorer
+from accord.rewards.load import load_reward
+from accord.rewards.reward import Reward, require_all
 from accord.runs import checkpoint
 from accord.runs.display import Display, SilentDisplay
 from accord.runs.export import model_at
 from accord.runs.files import read_json, write_json
 from accord.runs.folder import RunFolder
-from accord.sampling.local import Sample, sample
+from accord.sampling.local import LocalSampler
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.types import CheckpointError, Logps, Tree, UsageError
@@ -53,7 +55,18 @@ class Questions:
     answers: int = 1  # to each prompt
     tokens: int = 48  # longest answer
     scorer: str | None = None
+    # of the scorer, by its name
+    scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     seed: int = 0
+
+    def load_scorer(self) -> Reward | None:
+        """
+        Raises:
+          UsageError: no reward is called so, or its options do not fit.
+        """
+        if self.scorer is None:
+            return None
+        return load_reward(self.scorer, self.scorer_options, flag="--scorer-set")
 
     def identity(self) -> dict:
         """What must be the same for two measurements to be compared; files by their content."""
@@ -68,6 +81,7 @@ class Questions:
             "answers": self.answers,
             "tokens": self.tokens,
             "scorer": self.scorer,
+            **({"scorer_options": self.scorer_options} if self.scorer_options else {}),
             "seed": self.seed,
         }
 
@@ -112,11 +126,15 @@ class ModelMeasurer:
             questions,
             display,
         )
-        # one that is missing is said now
-        self.scorer = load_scorer(questions.scorer) if questions.scorer else None
+        questions.load_scorer()  # one that is missing is said now
         self.asked_of = hashlib.sha256(
             json.dumps(questions.identity(), sort_keys=True).encode()
         ).hexdigest()[:16]
+
+    @cached_property
+    def scorer(self) -> Reward | None:
+        """Loaded when it is first asked: a model would take the memory of what trains."""
+        return self.questions.load_scorer()
 
     def of(self, cell: Cell, step: int | None = None) -> Measured:
         """A cell's model after its last update, or at a checkpoint."""
@@ -214,12 +232,8 @@ class ModelMeasurer:
         prompts = [one.ids for one in asked for _ in range(each)]
         if not prompts:
             return
-        samples: list[Sample] = sample(
-            model.network,
-            model.tokenizer,
-            prompts,
-            max_new_tokens=self.questions.tokens,
-            seed=self.questions.seed,
+        samples = LocalSampler.of(model).sample(
+            prompts, max_new_tokens=self.questions.tokens, seed=self.questions.seed
         )
         measured.prompt = [number for number in range(len(asked)) for _ in range(each)]
         measured.text = [one.text for one in samples]
@@ -232,8 +246,10 @@ class ModelMeasurer:
                 model, prompts, samples, KLReference(Forward(before, "padded", "", 0.0), inside)
             )
         if self.scorer is not None:
-            questions = [one.text for one in asked for _ in range(each)]
-            measured.score = [float(score) for score in self.scorer(questions, measured.text)]
+            repeated = [one for one in asked for _ in range(each)]
+            turns, rows = [one.turns for one in repeated], [one.row for one in repeated]
+            found = self.scorer(turns, measured.text, rows)
+            measured.score = require_all(self.scorer, found, measured.text)
 
 
 @torch.no_grad()

@@ -5,9 +5,9 @@ plan ▸ rows ▸ (trials of learning rates) ▸ cells ▸ one measure for all �
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.campaign.compare import budget, cells, contenders, search, times, trials, verdict
@@ -39,6 +39,8 @@ class Terms:
     scorer: str | None = None
     kl_budget: float | None = None
     search: str = "grid"
+    # of the scorer, by its name
+    scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def check(self) -> None:
         """
@@ -200,7 +202,13 @@ def _compared(
             base, folder, trials=terms.trials > 1, planned=planned, display=display
         )
         questions = Questions(
-            material.held_out, terms.prompts, terms.samples, 1, terms.sample_tokens, terms.scorer
+            material.held_out,
+            terms.prompts,
+            terms.samples,
+            1,
+            terms.sample_tokens,
+            terms.scorer,
+            terms.scorer_options,
         )
         bench = ModelMeasurer(folder, base, questions, display)
         shared = {

@@ -34,7 +34,7 @@ from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_
 from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward
 from accord.models.lora import forget_reference_adapter
-from accord.sampling.local import Prompt, Sample
+from accord.sampling.sampler import Prompt, Sample
 
 ANSWERS, SCORED, GOLD = "held_out_answers.jsonl", "held_out_scored.jsonl", "held_out_gold.jsonl"
 

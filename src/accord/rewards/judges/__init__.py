@@ -1,3 +1,3 @@
-"""Judges of two answers to one prompt: a scorer, a reward model, or a language model behind an
-endpoint.
+"""Judges of two answers to one prompt: any reward, by comparing scores, or a language model behind
+an endpoint that compares the two itself.
 """

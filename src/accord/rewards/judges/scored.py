@@ -1,4 +1,4 @@
-"""A judge that scores each answer on its own, by a scorer's name."""
+"""A judge of pairs made of any reward: the answer with the higher one is the better one."""
 
 from __future__ import annotations
 
@@ -6,26 +6,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accord.rewards.judges.verdict import Contest, Judged, by_scores
-from accord.rewards.scorers import Scorer, load_scorer
+from accord.rewards.reward import Reward
+from accord.types import Turn, UsageError
 
 
 @dataclass(frozen=True)
-class ScoringJudge:
-    """The answer with the higher score is the better one."""
+class ScoredJudge:
+    """Compares two answers by their rewards. Where one has none there is no verdict; the contest is
+    counted with the reason.
+    """
 
     name: str
-    score: Scorer
+    reward: Reward
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
-        prompts = [contest.prompt for contest in contests]
-        ours = self.score(prompts, [contest.one for contest in contests])
-        return by_scores(ours, self.score(prompts, [contest.other for contest in contests]))
-
-
-def scoring_judge(name: str) -> ScoringJudge:
-    """The judge `name`.
-
-    Raises:
-      UsageError: no scorer is called so.
-    """
-    return ScoringJudge(name, load_scorer(name))
+        """
+        Raises:
+          UsageError: the reward can score no contest.
+        """
+        turns = [contest.turns or (Turn("user", contest.prompt),) for contest in contests]
+        rows = [contest.row for contest in contests]
+        ours = self.reward(turns, [contest.one for contest in contests], rows)
+        theirs = self.reward(turns, [contest.other for contest in contests], rows)
+        failures = ours.reasons + theirs.reasons
+        judged = by_scores(ours.values.tolist(), theirs.values.tolist(), failures)
+        if account := self.reward.account():
+            judged.account["reward"] = account
+        if contests and not judged.places:
+            said = "".join(f"\n{words}" for words in account.get("said", {}).values())
+            raise UsageError(
+                f"The judge {self.name} can score none of {len(contests):,} contests:"
+                f" {'; '.join(failures)}.{said}"
+            )
+        return judged

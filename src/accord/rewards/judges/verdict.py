@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class Contest:
     one: str
     other: str
     turns: tuple[Turn, ...] = ()  # the prompt turn by turn, for a judge that renders it itself
+    # the other columns of the prompt's row, for what is verified against them
+    row: Mapping[str, object] = field(default_factory=dict, hash=False)
 
 
 @dataclass

@@ -29,7 +29,7 @@ from accord.rollouts.source import RolloutSource
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop
-from accord.sampling.local import sample
+from accord.sampling.local import LocalSampler
 from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
@@ -112,7 +112,7 @@ def prepare_rollouts(
         order,
         *_rewards(config),
         learner,
-        optimizer.masters.masters,
+        LocalSampler.of(model, world, optimizer.masters.masters),
         display,
         stop,
         None if dry_run or folder is None else folder.path,
@@ -227,7 +227,7 @@ def _answered(model: LanguageModel, prompts: PromptSet) -> list[Tree]:
     """Draw short answers of the model itself, to try the forward path on."""
     shortest = sorted(prompts.trees, key=len)[:PROBED]
     asked = [ids for ids in shortest for _ in range(2)]
-    answers = sample(model.network, model.tokenizer, asked, max_new_tokens=PROBE_TOKENS)
+    answers = LocalSampler.of(model).sample(asked, max_new_tokens=PROBE_TOKENS)
     return [
         Tree(ids, tuple(a.tokens for a in answers[2 * i : 2 * i + 2]), i)
         for i, ids in enumerate(shortest)

@@ -1,13 +1,14 @@
 """Answers to fixed prompts while training: before the first update, every so many steps, after the
 last.
 
-Each has a generator of its own (sampling/local.py), so that training's randomness does not move.
+Each has a generator of its own (accord/sampling/local.py), so that training's randomness does not
+move.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.config.schema import Config
@@ -15,16 +16,19 @@ from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.evaluate.probe import KLReference, distribution_metrics, sample_metrics
 from accord.rollouts.prompts import PromptSet
-from accord.sampling.local import Prompt, Sample, sample
+from accord.sampling.local import LocalSampler
+from accord.sampling.sampler import Prompt, Sample
 from accord.types import Tree, Turn, UsageError
 
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One prompt to sample: its tokens, and its text for people."""
+    """One prompt to sample: its tokens, its text for people, and what a reward is told of it."""
 
     ids: Prompt
     text: str
+    turns: tuple[Turn, ...]
+    row: Mapping[str, object] = field(default_factory=dict)  # the other columns of its row
 
 
 def choose_sample_prompts(
@@ -58,9 +62,10 @@ def _from_file(path: str, template: Template) -> list[SamplePrompt]:
         raise UsageError(
             f"monitor.prompts = {path!r}: expected a text file with one prompt a line."
         )
+    questions = {line: (Turn("user", line),) for line in lines}
     return [
-        SamplePrompt(tuple(template.prompt_ids((Turn("user", line),))), line)
-        for line in dict.fromkeys(lines)
+        SamplePrompt(tuple(template.prompt_ids(turns)), line, turns)
+        for line, turns in questions.items()
     ]
 
 
@@ -68,7 +73,7 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
     """Take the first row of each held-out prompt, in the file's order."""
     if isinstance(rows, PromptSet):
         return [
-            SamplePrompt(ids, _said(rows.question(number).turns))
+            _prompt(ids, rows.question(number).turns, rows.row(number))
             for number, ids in enumerate(rows.trees)
         ]
     if rows is None:
@@ -76,19 +81,18 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
     first: dict[Prompt, Tree] = {}
     for tree in rows.trees:
         first.setdefault(tree.prompt, tree)
-    return [
-        SamplePrompt(ids, _said(rows.encoding.examples[tree.row].prompt))
-        for ids, tree in first.items()
-    ]
+    examples = {ids: rows.encoding.examples[tree.row] for ids, tree in first.items()}
+    return [_prompt(ids, example.prompt, example.extra) for ids, example in examples.items()]
 
 
-def _said(turns: Sequence[Turn]) -> str:
-    """Return a single question as it stands; of a conversation who said what."""
-    return (
+def _prompt(ids: Prompt, turns: Sequence[Turn], row: Mapping[str, object]) -> SamplePrompt:
+    """Show a single question as it stands; of a conversation who said what."""
+    text = (
         turns[0].content
         if len(turns) == 1
         else "\n".join(f"{turn.role}: {turn.content}" for turn in turns)
     )
+    return SamplePrompt(ids, text, tuple(turns), row)
 
 
 def draw_samples(
@@ -108,8 +112,8 @@ def draw_samples(
       the samples, and their figures under diag/samples_.
     """
     prompts = [one.ids for one in asked]
-    samples = sample(
-        model.network, model.tokenizer, prompts, max_new_tokens=settings.sample_tokens, seed=seed
+    samples = LocalSampler.of(model).sample(
+        prompts, max_new_tokens=settings.sample_tokens, seed=seed
     )
     found = sample_metrics(samples, before) | distribution_metrics(model, prompts, samples, start)
     return samples, {f"diag/samples_{name}": value for name, value in found.items()}

@@ -1,0 +1,83 @@
+"""The seam between those who need answers and whatever draws them: prompts as token ids in, answers
+as token ids out, with log-probs and the reason why each ended.
+
+`sampling/local.py` draws with the model in this process. Another way to draw (a server, say) is
+another class of this protocol; nothing else changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import add
+from typing import Literal, Protocol
+
+from accord.distributed.world import World
+
+Prompt = tuple[int, ...]
+FinishReason = Literal["stop", "length"]  # an end token came, or the limit
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One answer to one prompt."""
+
+    tokens: tuple[int, ...]  # the end token included, where it came
+    text: str  # without special tokens
+    finish_reason: FinishReason
+    # nats of each of `tokens` under the model at temperature 1, whatever it was sampled at
+    logps: tuple[float, ...]
+
+    @property
+    def ended(self) -> bool:
+        """Whether the model ended it, rather than the limit."""
+        return self.finish_reason == "stop"
+
+    @property
+    def logprob(self) -> float:
+        """Log-prob of the whole answer, nats."""
+        # one after the other: Python's own sum rounds otherwise from 3.12 on
+        return reduce(add, self.logps, 0.0)
+
+
+class Sampler(Protocol):
+    """Anything that draws answers to prompts."""
+
+    @property
+    def world(self) -> World:
+        """The processes that draw together. All of them ask for the same answers at the same
+        time, and all receive every answer.
+        """
+
+    def policy_version(self) -> str:
+        """Name the weights that the next answer is drawn by: the same name, the same weights."""
+
+    def sample(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        max_new_tokens: int,
+        temperature: float = 1.0,
+        top_p: float = 1.0,
+        seed: int = 0,
+        first_row: int = 0,
+    ) -> list[Sample]:
+        """Draw one answer to each prompt, in the order given.
+
+        Answer i hangs on (seed, first_row + i) and its prompt alone. For K answers to a prompt,
+        give it K times.
+
+        Args:
+          prompts: token ids, each with the generation prompt at its end.
+          max_new_tokens: how long an answer may get.
+          temperature: divides the logits; 0 takes the likeliest token.
+          top_p: sample from the smallest set of tokens that holds this much probability (Holtzman
+            et al. 2020, arXiv:1904.09751, §3.1), after the temperature.
+          seed: row i draws from a generator seeded by (seed, first_row + i).
+          first_row: the number of the first of these rows, where a long list is answered in
+            pieces.
+
+        Raises:
+          UsageError: an option out of its range, an empty prompt, or one too long for the model.
+        """

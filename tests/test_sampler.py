@@ -1,0 +1,138 @@
+"""The seam `Sampler`: a world of any size draws the same answers, and another sampler needs no
+other file.
+"""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from evaluate.test_generate import PROMPTS, TOKENIZER, llama
+from training.helpers import json_lines, ready_for
+from training.worlds import in_world
+
+from accord.distributed.world import ALONE, World, join_world
+from accord.sampling.local import LocalSampler, _deal
+from accord.sampling.sampler import Sample, Sampler
+
+MANY = [prompt for prompt in PROMPTS for _ in range(3)]
+
+
+def told(samples: list[Sample]) -> list:
+    return [[list(s.tokens), s.text, s.finish_reason, list(s.logps)] for s in samples]
+
+
+def drawn(prompts, options) -> list:
+    with join_world() as world:
+        sampler = LocalSampler(llama(), TOKENIZER, world)
+        return told(sampler.sample(prompts, max_new_tokens=12, seed=3, first_row=40, **options))
+
+
+@pytest.mark.parametrize(
+    "prompts, options",
+    [
+        (MANY, {}),
+        (MANY, {"temperature": 0.7, "top_p": 0.8}),
+        ([PROMPTS[1]] * 5, {}),
+        (MANY[:1], {}),
+    ],
+    ids=["all", "nucleus", "one prompt", "one answer"],
+)
+def test_a_world_of_any_size_draws_the_same(prompts, options, tmp_path):
+    """Tokens, texts and endings to the byte, on every rank; log-probs but for the rounding of a
+    smaller batch. An answer for one rank leaves the others without any.
+    """
+    alone = told(
+        LocalSampler(llama(), TOKENIZER).sample(
+            prompts, max_new_tokens=12, seed=3, first_row=40, **options
+        )
+    )
+    for size in (1, 2, 3):
+        for found in in_world(size, tmp_path / str(size), drawn, prompts, options):
+            assert [one[:3] for one in found] == [one[:3] for one in alone]
+            for one, other in zip(found, alone, strict=True):
+                assert one[3] == pytest.approx(other[3], rel=1e-5, abs=1e-6)
+    assert {reason for _, _, reason, _ in alone} <= {"stop", "length"}
+
+
+def test_prompts_are_dealt_by_tokens():
+    """Equal prompts stay together unless there are fewer than ranks; every row has one rank."""
+    shares = _deal(MANY, 12, World(0, 3))
+    assert sorted(row for share in shares for row in share) == list(range(len(MANY)))
+    for share in shares:
+        own = Counter(MANY[row] for row in share)
+        assert all(MANY.count(prompt) == count for prompt, count in own.items())
+    tokens = [sum(len(MANY[row]) + 12 for row in share) for share in shares]
+    assert max(tokens) <= 4 / 3 * sum(tokens) / 3 + max(map(len, MANY))
+    assert sorted(map(len, _deal([PROMPTS[1]] * 5, 12, World(0, 3)))) == [1, 2, 2]
+    assert _deal(MANY, 12, ALONE) == [list(range(len(MANY)))]
+
+
+def test_with_sharded_weights_every_rank_makes_every_pass():
+    """One rank alone in a joint pass would wait for ever."""
+    world = World(1, 3, sharded=True)
+    assert _deal(MANY, 12, world) == [list(range(len(MANY)))] * 3
+    found = LocalSampler(llama(), TOKENIZER, world).sample(MANY, max_new_tokens=4)
+    assert found == LocalSampler(llama(), TOKENIZER).sample(MANY, max_new_tokens=4)
+
+
+def test_the_version_names_the_weights():
+    model = llama()
+    sampler = LocalSampler(model, TOKENIZER)
+    trained = LocalSampler(model, TOKENIZER, weights={"head": model.lm_head.weight})
+    before = sampler.policy_version(), trained.policy_version()
+    assert before == (sampler.policy_version(), trained.policy_version())
+    with torch.no_grad():
+        model.model.norm.weight += 1
+    assert sampler.policy_version() != before[0] and trained.policy_version() == before[1]
+    model.bfloat16()
+    assert sampler.policy_version()
+
+
+# ---------------------------------------------------------------- another sampler
+
+
+class Fixed:
+    """A stand-in that says the same to every prompt, and notes what it was asked for."""
+
+    world = ALONE
+
+    def __init__(self):
+        self.asked = []
+
+    def policy_version(self):
+        return "fixed"
+
+    def sample(
+        self, prompts, *, max_new_tokens, temperature=1.0, top_p=1.0, seed=0, first_row=0
+    ) -> list[Sample]:
+        self.asked.append((len(prompts), max_new_tokens, temperature, first_row))
+        rows = range(first_row, first_row + len(prompts))
+        return [
+            Sample((7,) * (1 + row % 3), f"answer {row}", "length", (-0.5,) * (1 + row % 3))
+            for row in rows
+        ]
+
+
+def test_a_stand_in_draws_for_a_run(tiny_folder, tmp_path):
+    """The batch consists of its answers, with rewards and log-probs, and names its weights."""
+    prompts = tmp_path / "prompts.txt"
+    prompts.write_text("".join(f"say something about number {n}\n" for n in range(4)))
+    fields = {
+        "rollouts.rewards": ["length"],
+        "rollouts.num_generations": 3,
+        "rollouts.max_new_tokens": 6,
+    }
+    ready = ready_for(tiny_folder, str(prompts), method="grpo", batch_size=4, fields=fields)
+    sampler: Sampler = Fixed()
+    source = replace(
+        ready.source, sampler=sampler, folder=tmp_path, _made=None, _number=None, _carried={}
+    )
+    batch = source.drawn_batch(0, fresh=True)
+    assert sampler.asked == [(12, 6, 1.0, 0)]
+    assert sorted(len(c) for tree in batch.trees for c in tree.completions) == sorted([1, 2, 3] * 4)
+    (line,) = [json for json in json_lines(tmp_path / "rollouts/000000.json") if "batch" in json]
+    assert line["policy"] == "fixed" and line["answers"][4]["text"] == "answer 4"
+    assert line["answers"][4]["sampled"] == -1.0 and not line["answers"][4]["ended"]
+    again = replace(source, _made=None, _number=None)
+    assert again.drawn_batch(0, fresh=True).trees == batch.trees and len(sampler.asked) == 1
