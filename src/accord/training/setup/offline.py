@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accord.config.schema import Config
-from accord.data.content import content_findings
 from accord.data.order import Order
 from accord.data.rows import Rows
 from accord.data.templates import Template
@@ -293,7 +292,6 @@ def _checked(
 ) -> list[Finding]:
     """What the checks on both files say; refuses what is unfit."""
     found = row_findings(config, rows, template, "training rows", stop_ids(model))
-    found += content_findings([rows.encoding.examples[tree.row] for tree in rows.trees])
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", stop_ids(model))
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]

@@ -6,9 +6,8 @@ import math
 from typing import overload
 
 from accord.config.schema import Config
-from accord.data.content import words
 from accord.data.order import draw_rows
-from accord.data.prompts import LEAK
+from accord.data.prompts import LEAK, prompt_words
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.rows import Rows
@@ -152,13 +151,13 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
 
 def near_overlap(rows: Rows, held_out: Rows) -> Finding:
     """Held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
-    trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
+    trained = {prompt_words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
     exact = {tree.prompt for tree in rows.trees}
     near = [
         tree
         for tree in held_out.trees
         if tree.prompt not in exact
-        and words(held_out.encoding.examples[tree.row].prompt) in trained
+        and prompt_words(held_out.encoding.examples[tree.row].prompt) in trained
     ]
     share = len(near) / len(held_out.trees)
     says = (
