@@ -17,9 +17,9 @@ from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, locate
-from accord.data.ledger import printable
 from accord.data.read import Dataset
 from accord.data.write import check_rows_file
+from accord.errors import printable, shorten
 from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
@@ -247,9 +247,9 @@ def _excerpt(place: Place, known: Mapping[int, Example]) -> Place:
         return place
     names = ("chosen", "rejected") if len(example.completions) == 2 else ("answer",)
     texts = [("prompt", prompt_text(example.prompt)), *zip(names, example.completions, strict=True)]
-    return replace(place, excerpt="\n".join(f"{name}: {_cut(text)}" for name, text in texts))
+    return replace(place, excerpt="\n".join(f"{name}: {_shown(text)}" for name, text in texts))
 
 
-def _cut(text: str) -> str:
-    shown = printable(text[: SHOWN_TEXT + 1].replace("\n", " ⏎ "))
-    return shown if len(text) <= SHOWN_TEXT else shown[: SHOWN_TEXT - 1] + "…"
+def _shown(text: str) -> str:
+    text = text[: SHOWN_TEXT + 1].replace("\n", " ⏎ ")
+    return shorten(printable(text), SHOWN_TEXT)

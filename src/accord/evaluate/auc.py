@@ -9,7 +9,7 @@ G good rows · B bad rows · N = G + B.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -31,7 +31,10 @@ def share_below(values: np.ndarray, others: np.ndarray, tie_width: float = 0.0) 
 
 
 def auc_by_variance(
-    values: np.ndarray, good: np.ndarray, clusters: Sequence[int], tie_width: float = 0.0
+    values: np.ndarray,
+    good: np.ndarray,
+    clusters: Sequence[int] | np.ndarray,
+    tie_width: float = 0.0,
 ) -> Estimate:
     """Estimate the area with an interval from each cluster's influence on it.
 
@@ -56,7 +59,7 @@ def auc_by_variance(
 def auc_by_bootstrap(
     values: np.ndarray,
     good: np.ndarray,
-    clusters: Sequence[Hashable] | np.ndarray,
+    clusters: Sequence[int] | np.ndarray,
     seed: int,
     tie_width: float = 0.0,
     resamples: int = 1_000,
@@ -75,7 +78,7 @@ def auc_by_bootstrap(
         won = (times[good] * (up_to[below] + up_to[not_above]) / 2).sum()
         return float(won / pairs) if pairs else math.nan
 
-    _, owner = np.unique(clusters, return_inverse=True)
+    _, owner = np.unique(np.asarray(clusters), return_inverse=True)
     rng, groups = np.random.default_rng(seed), owner.max() + 1
     drawn = [
         weighted(np.bincount(rng.integers(groups, size=groups), minlength=groups)[owner])

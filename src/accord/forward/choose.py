@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 
 from accord import compat
+from accord.errors import describe
 from accord.forward import attention, flex
 from accord.forward.logps import PATHS, TokenLogps
 from accord.forward.rounding import Bounds, bounds, ceiling
@@ -151,7 +152,7 @@ def _problem(
         RuntimeError,
         AttributeError,
     ) as error:
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        problem = describe(error)
     if own is not None and compat.attention_name(model.network) != own:
         model.network.set_attn_implementation(own)
     return problem, float("inf")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from accord.errors import first_line
 from accord.rewards import constraints, verify
 from accord.rewards.function import Function
 from accord.rewards.judge import JudgeReward
@@ -161,7 +162,7 @@ def _made(name: str, make: Callable[..., Reward], keywords: Callable, options: d
         return make(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]})."
+            f"reward {name!r}: its options do not fit ({first_line(error, 200)})."
         ) from error
 
 

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from accord.models.language import positions_of, stop_ids_of
 from accord.sampling.decoding import begin_decoding
 from accord.sampling.onednn_weights import packed_weights
 from accord.types import UsageError
@@ -79,7 +80,7 @@ def sample(
     """
     _check(model, prompts, max_new_tokens, temperature, top_p)
     pick = _picker(temperature, top_p)
-    ends = _end_tokens(model, tokenizer)
+    ends = stop_ids_of(model, tokenizer)
     answers: list[_Answer] = [_Answer() for _ in prompts]
     with torch.inference_mode(), _evaluating(model), packed_weights(model, max_new_tokens):
         for rows in _batches(prompts, max_new_tokens, batch_tokens):
@@ -135,15 +136,6 @@ def _batches(
 def _noise(seed: int, row: int, count: int) -> np.ndarray:
     """Uniform numbers in [0, 1) for one row, one for each token that it may have."""
     return np.random.default_rng((seed, row)).random(count, dtype=np.float32)
-
-
-def _end_tokens(model, tokenizer) -> frozenset[int]:
-    """What ends an answer: the tokenizer's EOS, and what the model's own generation settings add to
-    it.
-    """
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
 @contextmanager
@@ -282,7 +274,7 @@ def _check(
         raise UsageError(f"top_p is {top_p}; it is a share of probability, above 0 and at most 1.")
     if not all(prompts):
         raise UsageError("A prompt is empty: there is nothing to predict its first token from.")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = positions_of(model)
     longest = max(map(len, prompts), default=0)
     if limit and longest + max_new_tokens > limit:
         raise UsageError(

@@ -9,7 +9,6 @@ one is resumed.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -17,6 +16,8 @@ from pathlib import Path
 
 from accord.campaign.compare.contenders import Cell
 from accord.engine.release import release
+from accord.environment.digests import file_digest
+from accord.errors import first_line, shorten
 from accord.runs.display import CellDisplay, Display
 from accord.runs.files import read_json, write_json, writing
 from accord.runs.folder import REFUSED, RunFolder
@@ -70,7 +71,7 @@ def _differences(former: dict, fresh: dict) -> list[str]:
     for name in dict.fromkeys([*former["shared"], *fresh["shared"]]):
         then, now = former["shared"].get(name), fresh["shared"].get(name)
         if then != now:
-            lines.append(f"{name}: then {_brief(then)}, now {_brief(now)}")
+            lines.append(f"{name}: then {shorten(str(then), 40)}, now {shorten(str(now), 40)}")
     for cell in former["cells"].keys() & fresh["cells"].keys():
         then, now = former["cells"][cell], fresh["cells"][cell]
         fields = [
@@ -82,14 +83,9 @@ def _differences(former: dict, fresh: dict) -> list[str]:
     return sorted(lines)
 
 
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:40] + "…"
-
-
 def plan_hash(folder: Path) -> str:
     """Of every resolved config of the plan, and of what they share."""
-    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+    return file_digest(folder / PLAN)
 
 
 def is_finished(cell: Cell) -> bool:
@@ -141,7 +137,7 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
         else:
             start(cell.config, shown, command)
     except Diverged as error:
-        what, reason = "failed", str(error).splitlines()[0]
+        what, reason = "failed", first_line(error)
     except Refused as error:
         what, reason = "failed", " ".join(str(error).split())[:LONGEST]
     except BaseException:

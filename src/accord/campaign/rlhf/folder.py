@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from accord.engine.release import release
+from accord.errors import shorten
 from accord.runs.display import Display
 from accord.runs.files import STAGING, recover, write_json, writing
 from accord.runs.folder import RunFolder
@@ -149,7 +150,8 @@ def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
     ]
     if names:
         lines = [
-            f"  {name}: then {_brief(former.get(name))}, now {_brief(fresh.get(name))}"
+            f"  {name}: then {shorten(str(former.get(name)), 60)},"
+            f" now {shorten(str(fresh.get(name)), 60)}"
             for name in names[:SHOWN]
         ]
         lines += [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
@@ -158,8 +160,3 @@ def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
             + "\n".join(lines)
             + "\nWrite to another folder (--output DIR), or go back to what it was begun with."
         )
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:60] + "…"

@@ -11,7 +11,6 @@ arXiv:2401.10020, take the last round's.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -38,6 +37,7 @@ from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
 from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
+from accord.environment.digests import file_digest
 from accord.evaluate.probe import KLReference
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
@@ -311,4 +311,4 @@ def lines_of(file: Path) -> int:
 
 def plan_of(folder: Path) -> str:
     """sha256 of the plan: what every answer's provenance names."""
-    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
+    return file_digest(folder / PLAN)

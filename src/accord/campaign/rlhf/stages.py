@@ -12,9 +12,10 @@ from pathlib import Path
 from accord.assess.opened import ADAPTER, WHOLE
 from accord.campaign.rlhf.folder import CampaignFolder
 from accord.config.schema import Config
+from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
-from accord.runs.files import STAGING, put_in_place, sha256, writing
+from accord.runs.files import STAGING, put_in_place, writing
 from accord.runs.folder import REFUSED
 from accord.training.run import resume, start
 
@@ -95,5 +96,5 @@ def fingerprint_of(folder: Path) -> str:
     """sha256 over a model folder's weights and configuration, as they lie on disk."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        digest.update(f"{file.name} {sha256(file)}\n".encode())
+        digest.update(f"{file.name} {file_digest(file)}\n".encode())
     return digest.hexdigest()

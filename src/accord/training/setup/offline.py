@@ -41,10 +41,8 @@ from accord.training.setup.common import (
     NEIGHBOURS,
     load_model,
     measure_ties,
-    positions_of,
     prove_rows,
     require_accepted,
-    stop_ids,
     suggested_rate,
     template_of,
 )
@@ -190,7 +188,7 @@ def _sample_prompts(
     """
     if learner.world.sharded or not learner.objective.answers:
         return []
-    return choose_sample_prompts(config, template, held_out, positions_of(learner.forward.model))
+    return choose_sample_prompts(config, template, held_out, learner.forward.model.positions)
 
 
 def _learner(
@@ -291,9 +289,9 @@ def _checked(
     model: LanguageModel,
 ) -> list[Finding]:
     """What the checks on both files say; refuses what is unfit."""
-    found = row_findings(config, rows, template, "training rows", stop_ids(model))
+    found = row_findings(config, rows, template, "training rows", model.stop_ids)
     if held_out is not None:
-        found += row_findings(config, held_out, template, "held-out rows", stop_ids(model))
+        found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import overload
 
 from accord.config.schema import Config
@@ -91,10 +92,12 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
 
 
 def row_findings(
-    config: Config, rows: Rows, template: Template, name: str, stops: object = None
+    config: Config, rows: Rows, template: Template, name: str, stops: Collection[int]
 ) -> list[Finding]:
-    """What the ledger and the checks on every row say of one file; `stops`: the generation config's
-    EOS, one or several.
+    """Report on the ledger and on every row of one file.
+
+    Args:
+      stops: tokens at which generation stops.
     """
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
@@ -118,14 +121,10 @@ def row_findings(
         {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
     ]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
-    stop_ids = [
-        template.tokenizer.eos_token_id,
-        *(stops if isinstance(stops, (list, tuple)) else [stops]),
-    ]
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *roundtrip_findings(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
+        *roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
     ]
 
 
