@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.assess.opened import ADAPTER, WHOLE
-from accord.campaign.rlhf.folder import CampaignFolder
+from accord.campaign.folder import CampaignFolder
 from accord.config.schema import Config
 from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
@@ -30,10 +30,15 @@ def train_or_resume(config: Config, display: Display, command: Sequence[str]) ->
       AccordError: of the class that its cause has.
     """
     path = config.run_folder
-    if (path / "config.yaml").is_file() and not (path / REFUSED).is_file():
+    if is_begun(path):
         resume(str(path), display, command)
     else:
         start(config, display, command)
+
+
+def is_begun(path: Path) -> bool:
+    """Tell whether a run stands there that can be gone on with; a refused one begins again."""
+    return (path / "config.yaml").is_file() and not (path / REFUSED).is_file()
 
 
 def train_stage(
