@@ -222,7 +222,7 @@ def test_two_names_that_are_one_on_the_disk(tiny_folder, files, tmp_path):
 
 def test_a_cell_that_diverged_is_a_row(straight, tiny_folder, files, tmp_path, monkeypatch):
     """The others are compared all the same; it is not tried again."""
-    start, tried = cells.start, []
+    start, tried = stages.start, []
 
     def start_or_diverge(config, display, command):
         if config.objective["name"] == "ipo":
