@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM
 
 from accord.data.prompts import read_prompts
 from accord.data.templates import make_template
+from accord.models.language import stop_ids_of
 from accord.models.load import load
 from accord.sampling.local import LocalSampler
 
@@ -151,16 +152,11 @@ def _generate(
     made = network.generate(
         ids, attention_mask=mask, max_new_tokens=new_tokens, pad_token_id=end, **options
     )[:, longest:].tolist()
-    ends = _ends(network, end)
+    ends = stop_ids_of(network, model.tokenizer)
     return [
         row[: next((i + 1 for i, token in enumerate(row) if token in ends), len(row))]
         for row in made
     ]
-
-
-def _ends(network, end: int) -> set[int]:
-    configured = network.generation_config.eos_token_id
-    return {end, *(configured if isinstance(configured, list) else [configured])}
 
 
 def _summary(case: Case, prompts: list[tuple[int, ...]], pairs: list[dict]) -> dict:

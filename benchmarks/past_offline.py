@@ -28,7 +28,7 @@ from accord.campaign.compare.measure import ModelMeasurer, Questions
 from accord.campaign.rlhf.measured import SCORED, Scored
 from accord.config.schema import make_config
 from accord.evaluate.two_way_intervals import crossed_mean
-from accord.pages.comparison import environment
+from accord.pages.page import environment
 from accord.pages.scatter import Dot, scatter
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
@@ -36,7 +36,7 @@ from accord.training.run import resume, start
 
 TEMPLATE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>Past a file: reward against KL</title>
-<style>{% include "style.css.j2" %}{% include "comparison.css.j2" %}</style></head><body><main>
+<style>{% include "style.css.j2" %}</style></head><body><main>
 <h1>Past a file: reward against KL</h1>
 <p class="soft">SmolLM2-135M, VADER's sentiment as the measure; each dot one checkpoint of one seed,
 with 95 % intervals over prompts; the table over prompts and seeds.</p>

@@ -16,7 +16,7 @@ from accord.distributed import world
 from accord.environment import faults
 from accord.errors import Bug, CheckpointError, UsageError
 
-SOURCE = str(Path(faults.__file__).parents[1])
+SOURCE = str(Path(faults.__file__).parents[2])
 TOKEN = "hf_abcdefghijklmnopqrstuvwxyz"
 FAULTY = """
 import sys

@@ -41,10 +41,21 @@ def printable(text: str, keep: str = "") -> str:
     )
 
 
-def describe(error: BaseException) -> str:
-    """An error in one line: its class and the first line of its words."""
+def shorten(text: str, longest: int) -> str:
+    """Cut a text to at most `longest` characters, the last an ellipsis where it was longer."""
+    return text if len(text) <= longest else text[: longest - 1] + "…"
+
+
+def first_line(error: BaseException, longest: int | None = 300) -> str:
+    """Give the first line of an error's words; its class where it has none."""
     words = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {words[0][:200]}" if words else type(error).__name__
+    return words[0][:longest] if words else type(error).__name__
+
+
+def describe(error: BaseException) -> str:
+    """Describe an error in one line: its class and the first line of its words."""
+    name, words = type(error).__name__, first_line(error, 200)
+    return name if words == name else f"{name}: {words}"
 
 
 class UsageError(AccordError):

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 
 from accord.campaign.compare import cells
+from accord.campaign.log import logged
 from accord.config.build import build
 from accord.config.schema import Config
 from accord.runs.display import SilentDisplay
@@ -31,7 +32,7 @@ def recipe(folder: Path, pairs: str, held_out: str | None, **fields) -> Config:
 def starts(folder: Path) -> Counter:
     """How often each cell was begun anew."""
     return Counter(
-        entry["cell"] for entry in cells.logged_sessions(folder) if entry["what"] == "started"
+        entry["cell"] for entry in logged(folder, cells.LOG) if entry["what"] == "started"
     )
 
 

@@ -15,8 +15,10 @@ from conftest import pair_rows, write_rows
 from training.helpers import stopped_after
 from typer.testing import CliRunner
 
+from accord.campaign import stages
 from accord.campaign.compare import cells, contenders, run
 from accord.campaign.compare.run import Terms, compare, sweep
+from accord.campaign.log import logged
 from accord.cli.app import app
 from accord.forward import reference
 from accord.pages.comparison import render
@@ -107,9 +109,7 @@ def test_stopped_and_run_again(straight, tiny_folder, files, tmp_path, monkeypat
     assert steady(record) == steady(straight[1])
     assert starts(tmp_path / "out") == {"dpo-seed0": 1, "kto-seed0": 1, "sft-seed0": 1}
     resumed = [
-        entry["cell"]
-        for entry in cells.logged_sessions(tmp_path / "out")
-        if entry["what"] == "resumed"
+        entry["cell"] for entry in logged(tmp_path / "out", cells.LOG) if entry["what"] == "resumed"
     ]
     assert resumed == ["kto-seed0"]
 
@@ -222,7 +222,7 @@ def test_two_names_that_are_one_on_the_disk(tiny_folder, files, tmp_path):
 
 def test_a_cell_that_diverged_is_a_row(straight, tiny_folder, files, tmp_path, monkeypatch):
     """The others are compared all the same; it is not tried again."""
-    start, tried = cells.start, []
+    start, tried = stages.start, []
 
     def start_or_diverge(config, display, command):
         if config.objective["name"] == "ipo":
@@ -234,7 +234,7 @@ def test_a_cell_that_diverged_is_a_row(straight, tiny_folder, files, tmp_path, m
             raise Diverged("update 1: the loss is nan.\nStopped.")
         return start(config, display, command)
 
-    monkeypatch.setattr(cells, "start", start_or_diverge)
+    monkeypatch.setattr(stages, "start", start_or_diverge)
     for _ in range(2):
         record = compare(recipe(tiny_folder, *files), "ipo,dpo", asked(tmp_path / "out"), SILENT)
         assert record["failed"] == {"ipo-seed0": "update 1: the loss is nan."} and set(

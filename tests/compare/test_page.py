@@ -1,7 +1,8 @@
 """Estimates, settings and points as the pages show them."""
 
 from accord.evaluate.intervals import format_short_interval
-from accord.pages.comparison import settings, told
+from accord.pages.comparison import settings
+from accord.pages.page import told
 from accord.pages.scatter import HEIGHT, WIDTH, Dot, scatter
 
 

@@ -6,6 +6,7 @@ from pytest import approx
 
 from accord.campaign.compare import cells, times
 from accord.campaign.compare.times import sessions, singles, totals
+from accord.campaign.log import append_entry, logged
 from accord.runs.display import clock
 
 
@@ -73,8 +74,9 @@ def test_a_folder_s_log(tmp_path):
     with times.session(tmp_path):
         with times.preparing(tmp_path):
             pass
-        cells.log(
+        append_entry(
             tmp_path,
+            cells.LOG,
             {
                 "cell": "dpo",
                 "what": "finished",
@@ -83,10 +85,12 @@ def test_a_folder_s_log(tmp_path):
                 "phases": {"reference": 1.0},
             },
         )
-        cells.log(
-            tmp_path, {"cell": "trial", "what": "finished", "seconds": 7.0, "cpu_seconds": 7.0}
+        append_entry(
+            tmp_path,
+            cells.LOG,
+            {"cell": "trial", "what": "finished", "seconds": 7.0, "cpu_seconds": 7.0},
         )
-    cells.log(tmp_path, {"cell": None, "what": "session"})
+    append_entry(tmp_path, cells.LOG, {"cell": None, "what": "session"})
     for place in ("measured", "trials/measured"):
         (tmp_path / place).mkdir(parents=True)
         (tmp_path / place / "start.json").write_text('{"seconds": 1.5}')
@@ -110,8 +114,8 @@ def test_a_folder_s_log(tmp_path):
 
 
 def test_a_line_torn_by_a_kill_takes_no_other_along(tmp_path):
-    cells.log(tmp_path, {"cell": None, "what": "session"})
+    append_entry(tmp_path, cells.LOG, {"cell": None, "what": "session"})
     with (tmp_path / cells.LOG).open("a") as file:
         file.write('{"cell": "dpo", "wh')
-    cells.log(tmp_path, {"cell": "ipo", "what": "started"})
-    assert [entry["cell"] for entry in cells.logged_sessions(tmp_path)] == [None, "ipo"]
+    append_entry(tmp_path, cells.LOG, {"cell": "ipo", "what": "started"})
+    assert [entry["cell"] for entry in logged(tmp_path, cells.LOG)] == [None, "ipo"]

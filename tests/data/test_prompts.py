@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from accord.data.prompts import read_prompts
+from accord.data.prompts import prompt_words, read_prompts
 from accord.types import DataError, Turn
 
 HI = (Turn("user", "Hi there"),)
@@ -119,3 +119,8 @@ def test_a_line_ends_at_its_newline_alone(tmp_path):
         "What does this\u2028line say?",
         "Second\x0cpage?",
     ]
+
+
+def test_words_ignore_case_and_punctuation():
+    same = [prompt_words([Turn("user", text)]) for text in ("Where IS it?!", "where is it")]
+    assert same[0] == same[1] != prompt_words([Turn("user", "where was it")])

@@ -8,7 +8,7 @@ import torch
 from forward.tiny import tiny, tokens
 
 from accord.distributed.world import World
-from accord.evaluate.held_out import HeldOut, evaluate, metrics, pair_accuracy, pair_auc
+from accord.evaluate.held_out import HeldOut, evaluate, metrics, pair_accuracy
 from accord.forward.choose import choose
 from accord.forward.reference import AdaptersOff
 from accord.models.lora import add_lora
@@ -190,15 +190,6 @@ def test_polling_between_micro_batches(trained):
 
 
 # ---------------------------------------------------------------- reductions
-
-
-def test_area_by_hand():
-    """Of the six comparisons 3 are won, 2 tied and 1 lost: (3 + 2/2) / 6."""
-    good, bad = torch.tensor([0.2, 0.5]), torch.tensor([0.2, 0.5, -1.0])
-    assert pair_auc(good, bad, 0.0) == pytest.approx(4 / 6)
-    assert pair_auc(bad, good, 0.0) == pytest.approx(2 / 6)
-    assert pair_auc(good, bad, 10.0) == 0.5
-    assert pair_auc(torch.tensor([2.0, 3.0]), torch.tensor([1.0, 0.0]), 0.0) == 1.0
 
 
 def test_labelled_metrics_have_the_area(trained):

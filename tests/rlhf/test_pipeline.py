@@ -13,7 +13,8 @@ from rlhf.helpers import again, contents, die, log, steady
 from training.helpers import json_lines
 from typer.testing import CliRunner
 
-from accord.campaign.rlhf import measured, pipeline, proxy, stages, verdict
+from accord.campaign import stages
+from accord.campaign.rlhf import measured, pipeline, proxy, verdict
 from accord.campaign.rlhf.phases import PPO, Recipe
 from accord.campaign.rlhf.pipeline import Terms, rlhf
 from accord.cli.app import app

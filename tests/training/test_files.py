@@ -76,7 +76,7 @@ def test_flushing_asks_the_disk_and_closes_the_file(tmp_path, monkeypatch):
 def test_the_hash_is_sha256_of_the_bytes(tmp_path):
     (tmp_path / "f").write_bytes(b"abc")
     assert (
-        files.sha256(tmp_path / "f")
+        files.digest(str(tmp_path / "f"))
         == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     )
 

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, make_template
+from accord.errors import first_line
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
@@ -44,7 +45,7 @@ class OpenModel:
     @property
     def limit(self) -> int | None:
         """Positions that the model has."""
-        return getattr(self.model.network.config.get_text_config(), "max_position_embeddings", None)
+        return self.model.positions
 
 
 def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> OpenModel:
@@ -159,7 +160,7 @@ def _take(model: LanguageModel, folder: Path) -> None:
         )
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
         raise CheckpointError(
-            f"{folder}: the adapter cannot be read: {str(error).splitlines()[0]}"
+            f"{folder}: the adapter cannot be read: {first_line(error)}"
         ) from error
     # peft makes the type of its result within the function, where mypy cannot read its fields
     unexpected: list[str] = found.unexpected_keys  # type: ignore[attr-defined]
@@ -187,7 +188,7 @@ def _template(model: LanguageModel, wanted: str, config: Config) -> Template:
     """The template; raw text where a base model has none, since nothing is trained here."""
     if wanted == "auto" and not model.tokenizer.chat_template:
         wanted = "raw"
-    stops = getattr(model.network.generation_config, "eos_token_id", None)
+    stops = model.stop_ids
     return make_template(
         model.tokenizer, wanted, generation_eos=stops, allow_raw="raw_text" in config.allow
     )

@@ -8,7 +8,6 @@ drawn.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -353,4 +352,4 @@ def _reward(value: object) -> bool:
 
 def _digest(path: str) -> str:
     with locate(path) as source:
-        return hashlib.sha256(source.path.read_bytes()).hexdigest()
+        return source.digest()

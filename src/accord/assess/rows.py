@@ -4,17 +4,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 
+from accord.evaluate.auc import auc_by_bootstrap
 from accord.evaluate.calibration import calibration
 from accord.evaluate.displacement import decompose
 from accord.evaluate.held_out import HeldOut, evaluate, metrics
-from accord.evaluate.intervals import Estimate, accuracy, bootstrap_mean
+from accord.evaluate.intervals import accuracy, bootstrap_mean
 from accord.evaluate.power import ALIKE, smallest_difference
 from accord.evaluate.records import Records
 from accord.evaluate.slices import parts
@@ -118,34 +118,7 @@ def label_figures(
     good = np.array([bool(tree.desirable) for tree in held_out.trees])
     found = {"metrics": metrics(records, held_out, objective, width), "tie_width": width}
     if good.any() and not good.all():
-        found["auc"] = area_interval(reward, good, np.array(held_out.prompts), seed).as_dict()
+        found["auc"] = auc_by_bootstrap(
+            reward, good, held_out.prompts, seed, tie_width=width
+        ).as_dict()
     return found
-
-
-def area_interval(
-    reward: np.ndarray, good: np.ndarray, clusters: np.ndarray, seed: int, resamples: int = 1_000
-) -> Estimate:
-    """Area under the ROC curve, ties half, with the percentile bootstrap over clusters; from ranks,
-    so in N log N.
-    """
-    value = _area(reward, good, np.ones(len(reward)))
-    _, owner = np.unique(clusters, return_inverse=True)
-    rng, groups = np.random.default_rng(seed), owner.max() + 1
-    drawn = []
-    for _ in range(resamples):
-        times = np.bincount(rng.integers(groups, size=groups), minlength=groups)[owner]
-        area = _area(reward, good, times)
-        if not math.isnan(area):  # a draw without a good or a bad answer
-            drawn.append(area)
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, float(low), float(high), len(reward))
-
-
-def _area(reward: np.ndarray, good: np.ndarray, times: np.ndarray) -> float:
-    """P(good above bad) + P(equal)/2 with each row counted so many times."""
-    _, place = np.unique(reward, return_inverse=True)
-    bad_at = np.bincount(place, weights=times * ~good)
-    good_at = np.bincount(place, weights=times * good)
-    below = np.cumsum(bad_at) - bad_at
-    pairs = bad_at.sum() * good_at.sum()
-    return float((good_at * (below + bad_at / 2)).sum() / pairs) if pairs else math.nan

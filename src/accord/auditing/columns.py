@@ -8,8 +8,6 @@ import math
 import re
 from dataclasses import dataclass, field
 
-from accord.data.content import figure
-
 SCORES = ("score", "rating", "reward", "rank")
 VOTES = ("votes", "vote", "agree")
 LONGEST = 80  # characters: a longer text is no category
@@ -42,6 +40,19 @@ def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
             sign = -1 if word == "rank" else 1
             return sign * figure(one), sign * figure(two)
     return math.nan, math.nan
+
+
+def figure(value: object) -> float:
+    """A finite number of a column beside the texts, also as text, as a CSV file has it;
+    else NaN.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return math.nan
+    try:
+        found = float(value) if not isinstance(value, str) or len(value) <= 40 else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+    return found if math.isfinite(found) else math.nan
 
 
 FLIP = re.compile(r"flip|nois|swap|corrupt", re.IGNORECASE)

@@ -11,8 +11,8 @@ from typing import TextIO
 
 from accord.auditing.findings import AuditFinding
 from accord.auditing.run import Audit
+from accord.runs.display import MARKS
 
-MARKS = {"ok": "✓", "note": "·", "warning": "!", "refused": "✗"}
 WORDS = {"fit": "FIT", "fit with care": "FIT WITH CARE", "unfit": "UNFIT"}
 PLACES = 2  # rows shown with a finding; --json and the page have more
 

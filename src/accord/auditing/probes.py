@@ -19,6 +19,7 @@ from scipy import sparse
 
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
+from accord.evaluate.auc import auc_by_variance
 from accord.evaluate.intervals import Estimate, accuracy
 
 FOLDS = 5
@@ -176,30 +177,9 @@ class _Judge:
         if self.paired:
             return accuracy(margins, clusters=self.groups.tolist())
         _, group = np.unique(self.groups, return_inverse=True)
-        return area(np.where(self.labels, margins, -margins), self.labels, group.tolist())
-
-
-def area(values: np.ndarray, good: np.ndarray, groups: list[int]) -> Estimate:
-    """P(a good row's value > a bad one's), ties half, with an interval clustered by group.
-
-    Source: DeLong et al. 1988; for clusters Obuchowski 1997, Biometrics 53.
-    """
-    order = np.sort(values[~good]), np.sort(values[good])
-    if not len(order[0]) or not len(order[1]):
-        return Estimate(0.5, 0.0, 1.0, len(values))
-    below = (
-        np.searchsorted(order[0], values[good], "left")
-        + np.searchsorted(order[0], values[good], "right")
-    ) / (2 * len(order[0]))
-    above = 1 - (
-        np.searchsorted(order[1], values[~good], "left")
-        + np.searchsorted(order[1], values[~good], "right")
-    ) / (2 * len(order[1]))
-    value = float(below.mean())
-    influence = np.empty(len(values))
-    influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
-    half = 1.96 * float(np.sqrt(np.square(np.bincount(groups, weights=influence)).sum()))
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half), len(values))
+        return auc_by_variance(
+            np.where(self.labels, margins, -margins), self.labels, group.tolist()
+        )
 
 
 def _curve(

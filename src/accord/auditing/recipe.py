@@ -7,6 +7,7 @@ from pathlib import Path
 
 from accord.auditing.advise import Advice
 from accord.data.write import check_absent
+from accord.errors import printable
 
 
 def recipe(advice: Advice, command: str) -> str:
@@ -16,7 +17,7 @@ def recipe(advice: Advice, command: str) -> str:
     """
     lines = [
         f"# {advice.method}: {advice.why}",
-        f"# made by: {_one_line(command)}",
+        f"# made by: {printable(command)}",
         (
             f"# one epoch, roughly: {advice.estimate['minutes']:,} minutes,"
             f" {advice.estimate['memory_gb']} GB ({advice.estimate['how']})"
@@ -30,7 +31,7 @@ def recipe(advice: Advice, command: str) -> str:
         if name != section:
             lines.append(f"{name}:")
             section = name
-        lines.append(f"  {key}: {_yaml(setting.value)}  # {_one_line(str(setting.reason))}")
+        lines.append(f"  {key}: {_yaml(setting.value)}  # {printable(str(setting.reason))}")
     return "\n".join(lines) + "\n"
 
 
@@ -49,10 +50,6 @@ def _yaml(value: object) -> str:
             else f"{value:.1f}"
         )
     return "null" if value is None else str(value)
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def write_recipe(advice: Advice, path: str, command: str) -> None:

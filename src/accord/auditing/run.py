@@ -7,11 +7,9 @@ file ──scan──▶ numbers of every row + a sample ──checks──▶ f
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-import numpy as np
 
 from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
 from accord.auditing.findings import AuditFinding, Place, by_severity
@@ -19,16 +17,15 @@ from accord.auditing.fix import Cleaned, Options, check_options, fix
 from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, locate
-from accord.data.ledger import printable
 from accord.data.read import Dataset
 from accord.data.write import check_rows_file
+from accord.errors import printable, shorten
 from accord.types import ROW_KINDS, Example, UsageError
 
 SHOWN_TEXT = 160  # characters of each text of an example
 
 Say = Callable[[str], None]
 
-OF_THE_WHOLE = ("diversity.size",)  # checks that say of a sample what is not so of its file
 VERDICTS = {"refused": "unfit", "warning": "fit with care"}
 
 
@@ -143,7 +140,8 @@ def audit(
             from accord.auditing.with_model import model_findings
 
             findings += model_findings(found, source, model, model_rows, seed, say)
-        findings = _shown(by_severity(findings), found, source)
+        findings = by_severity(findings)
+        findings = _with_excerpts(findings, _read_again(findings, found, source))
         cleaned = None
         if fix_to is not None:
             say(f"writing {fix_to}")
@@ -159,42 +157,21 @@ def audit(
     )
 
 
-def audit_rows(dataset: Dataset, kind: str, most: int, seed: int = 0) -> Audit:
-    """Audit rows that were read for training, without the checks that need another file or a model.
+def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 0) -> Audit:
+    """Audit all rows that were read for training, without the checks that need another file or a
+    model.
 
     Args:
       kind: of its examples, a key of ROW_KINDS.
-      most: about how many rows are looked at. Of more, prompts are drawn by the seed, each with all
-        its rows, so that repeated and contradicting rows are as frequent among them as in the file.
+      sample: rows whose texts the probes see; 0 leaves the probes out. All other checks see every
+        row, so that they come to what `audit` says of the same file.
     """
     start = time.monotonic()
-    found = scan_dataset(dataset, kind, some_prompts(dataset.examples, most, seed), seed)
-    probes = probe(found, seed) if kind != "demonstrations" else None
-    findings = [
-        each
-        for each in _checks(found, probes, seed)
-        if len(found) == len(dataset) or each.check not in OF_THE_WHOLE
-    ]
-    findings = _shown(by_severity(findings), found)
+    found = scan_dataset(dataset, kind, sample, seed)
+    probes = probe(found, seed) if sample and kind != "demonstrations" else None
+    findings = by_severity(_checks(found, probes, seed))
+    findings = _with_excerpts(findings, {row: dataset.examples[row] for row in _named(findings)})
     return Audit(found, probes, findings, seconds=time.monotonic() - start)
-
-
-def some_prompts(examples: Sequence[Example], most: int, seed: int) -> list[Example]:
-    """All rows of as many prompts as come to at least `most` rows, in the file's order; prompts
-    drawn by the seed.
-    """
-    if len(examples) <= most:
-        return list(examples)
-    of_prompt: dict[tuple, list[int]] = {}
-    for row, example in enumerate(examples):
-        of_prompt.setdefault(example.prompt, []).append(row)
-    groups = list(of_prompt.values())
-    kept: list[int] = []
-    for group in np.random.Generator(np.random.Philox(key=[seed, 2])).permutation(len(groups)):
-        if len(kept) >= most:
-            break
-        kept += groups[group]
-    return [examples[row] for row in sorted(kept)]
 
 
 def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
@@ -238,35 +215,41 @@ def _progress(say: Say) -> Callable[[int], None]:
     return progress
 
 
-def _shown(
-    findings: list[AuditFinding], scan: Scan, source: Source | None = None
-) -> list[AuditFinding]:
-    """The findings with the beginning of the texts of the rows that they name.
+def _named(findings: Sequence[AuditFinding]) -> set[int]:
+    """Collect the numbers of the rows that the findings name."""
+    return {place.row for finding in findings for place in finding.places if place.row >= 0}
 
-    Args:
-      source: where rows outside the sample are read again; None where the sample is all rows.
-    """
-    rows = {place.row for finding in findings for place in finding.places if place.row >= 0}
+
+def _read_again(findings: Sequence[AuditFinding], scan: Scan, source: Source) -> dict[int, Example]:
+    """Find the named rows: those of the sample are known, the others are read again."""
+    rows = _named(findings)
     known = {each.row: each.example for each in scan.sample if each.row in rows}
-    missing = {row for row in rows if row not in known}
-    if missing and source is not None:
+    missing = rows - set(known)
+    if missing:
         again = recall(source, {int(scan.lines[row]) for row in missing}, scan.kind)
         known |= {row: again[line][0] for row in missing if (line := int(scan.lines[row])) in again}
+    return known
+
+
+def _with_excerpts(
+    findings: Sequence[AuditFinding], known: Mapping[int, Example]
+) -> list[AuditFinding]:
+    """Give each named row the beginning of its texts."""
     return [
         replace(finding, places=tuple(_excerpt(place, known) for place in finding.places))
         for finding in findings
     ]
 
 
-def _excerpt(place: Place, known: dict[int, Example]) -> Place:
+def _excerpt(place: Place, known: Mapping[int, Example]) -> Place:
     example = known.get(place.row)
     if example is None:
         return place
     names = ("chosen", "rejected") if len(example.completions) == 2 else ("answer",)
     texts = [("prompt", prompt_text(example.prompt)), *zip(names, example.completions, strict=True)]
-    return replace(place, excerpt="\n".join(f"{name}: {_cut(text)}" for name, text in texts))
+    return replace(place, excerpt="\n".join(f"{name}: {_shown(text)}" for name, text in texts))
 
 
-def _cut(text: str) -> str:
-    shown = printable(text[: SHOWN_TEXT + 1].replace("\n", " ⏎ "))
-    return shown if len(text) <= SHOWN_TEXT else shown[: SHOWN_TEXT - 1] + "…"
+def _shown(text: str) -> str:
+    text = text[: SHOWN_TEXT + 1].replace("\n", " ⏎ ")
+    return shorten(printable(text), SHOWN_TEXT)

@@ -12,7 +12,7 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -171,16 +171,15 @@ def scan_source(
     return gather.scan(source.name, examples.ledger, examples.formats, source.digest())
 
 
-def scan_dataset(dataset: Dataset, kind: str, examples: Sequence[Example], seed: int = 0) -> Scan:
-    """As `scan`, of some rows of a file that is in memory already; the ledger is that of the whole
-    file.
+def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 0) -> Scan:
+    """Scan the rows of a file that is in memory already; row i is its example i.
 
     Args:
       kind: of all its examples, a key of ROW_KINDS.
-      examples: at least one of them, all of whose texts are kept.
+      sample: how many rows to keep the texts of, drawn by the seed.
     """
-    gather = _Gather(kind, len(examples), seed)
-    for example in examples:
+    gather = _Gather(kind, sample, seed)
+    for example in dataset.examples:
         gather.add(example)
     return gather.scan(dataset.path, dataset.ledger, dataset.formats, dataset.digest)
 

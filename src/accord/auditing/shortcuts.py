@@ -9,9 +9,10 @@ import numpy as np
 from accord.auditing.findings import AuditFinding, percent
 from accord.auditing.integrity import places
 from accord.auditing.measure import FEATURES
-from accord.auditing.probes import Probes, area, length_share
+from accord.auditing.probes import Probes, length_share
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
+from accord.evaluate.auc import auc_by_variance
 from accord.evaluate.intervals import Estimate, accuracy, wilson
 
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then
@@ -60,7 +61,7 @@ def _pair_rule(values: np.ndarray, groups: list[int]) -> dict:
 
 
 def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) -> dict:
-    score = area(values, desirable, groups)
+    score = auc_by_variance(values, desirable, groups)
     sign = 1.0 if score.value >= 0.5 else -1.0
     if sign < 0:
         score = Estimate(1 - score.value, 1 - score.high, 1 - score.low, score.n)
@@ -239,7 +240,7 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
         good = scan.desirable[rows]
         even = rows % 2 == 0
         shares = [_shares(codes[rows[half]], good[half], len(names)) for half in (even, ~even)]
-        score = area(
+        score = auc_by_variance(
             np.where(even, shares[1][codes[rows]], shares[0][codes[rows]]),
             good,
             scan.groups[rows].tolist(),

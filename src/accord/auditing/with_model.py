@@ -26,11 +26,7 @@ def model_findings(
     """
     say(f"loading {name}")
     model = load(name)
-    template = make_template(
-        model.tokenizer,
-        "auto",
-        generation_eos=getattr(model.network.generation_config, "eos_token_id", None),
-    )
+    template = make_template(model.tokenizer, "auto", generation_eos=model.stop_ids)
     say("tokens of every row")
     tokens = tokenise(source, scan, template, say)
     found = token_findings(scan, tokens, template)

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TextIO
 
+from accord.errors import printable
 from accord.runs.display import MARKS
 from accord.runs.folder import vars_of
 from accord.training.prepared import PreparedRun
@@ -55,7 +56,8 @@ def _marked(ready: PreparedRun, tree: Tree) -> list[str]:
     def text(ids: Sequence[int]) -> str:
         decoded = ready.model.tokenizer.decode(list(ids))
         assert isinstance(decoded, str), "one sequence of tokens is one text"
-        return _printable(decoded)
+        # dataset text must not drive the terminal
+        return printable(decoded.replace("\n", "↵").replace("\t", "⇥"))
 
     paired = ready.learner.kind == "pairs"
     sides = ("chosen", "rejected") if paired else ("answer",) * len(tree.completions)
@@ -78,10 +80,3 @@ def _as_ids(ready: PreparedRun, tree: Tree) -> dict:
         "prompt": list(tree.prompt),
         "completions": [list(c) for c in tree.completions],
     }
-
-
-def _printable(text: str) -> str:
-    """Show line breaks and escape control characters: dataset text must not drive the terminal."""
-    return "".join(
-        c if c.isprintable() else {"\n": "↵", "\t": "⇥"}.get(c, repr(c)[1:-1]) for c in text
-    )

@@ -4,12 +4,11 @@ into words.
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 
+from accord.environment.digests import file_digest
 from accord.errors import UsageError
 
 
@@ -61,11 +60,7 @@ def code_digest(name: str) -> str | None:
     try:
         # an address has a colon too, and `http` is a module
         found = importlib.util.find_spec(module) if attribute.isidentifier() else None
-        return (
-            hashlib.sha256(Path(found.origin).read_bytes()).hexdigest()
-            if found is not None and found.origin
-            else None
-        )
+        return file_digest(found.origin) if found is not None and found.origin else None
     except (ImportError, ValueError, OSError, AttributeError):
         return None
 

@@ -228,8 +228,9 @@ class MonitorConfig(Section):
     prompts: str | None = None
     """Text file with the prompts to sample, one per line, in place of held-out ones."""
     audit_rows: NotNegative = 2000
-    """Training rows, drawn by prompt, that are audited once a new run is prepared, for its report:
-    one to three seconds. 0: none. `accord audit` looks at all of them."""
+    """Training rows whose texts the audit's classifiers read once a new run is prepared: one to
+    three seconds. Its other checks see every row. 0: no classifiers, and no audit in the
+    report."""
     trackers: tuple[Literal["trackio", "wandb", "tensorboard", "mlflow"], ...] = ()
     """Trackers that get the figures beside the run's folder; each needs its own package. A tracker
     that fails is dropped with a warning."""

@@ -23,6 +23,7 @@ from typing import BinaryIO
 
 from accord.data import compression, json_rows, table_rows
 from accord.data.json_rows import Numbered
+from accord.environment.digests import file_digest
 from accord.types import DataError
 
 MAX_ROW_BYTES = 4_000_000
@@ -47,8 +48,7 @@ class Source:
         order.
         """
         if self.path.is_file():
-            with open(self.path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
+            return file_digest(self.path)
         total = hashlib.sha256()
         for part in table_rows.folder_files(self.path):
             total.update(f"{part.name}\0{Source(part.name, part).digest()}\0".encode())

@@ -14,7 +14,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accord.errors import printable
+from accord.errors import printable, shorten
 from accord.types import DataError, Origin
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
@@ -171,11 +171,7 @@ def excerpt(source: object) -> str:
         source = source[: 4 * EXCERPT].decode("utf-8", "backslashreplace")
     elif not isinstance(source, str):
         source = _as_json(source)
-    return source[:EXCERPT] and _cut(printable(source[: EXCERPT + 1]))
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+    return source[:EXCERPT] and shorten(printable(source[: EXCERPT + 1]), EXCERPT)
 
 
 def _as_json(source: object) -> str:

@@ -4,6 +4,8 @@ plain text.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +42,13 @@ class Questions:
     def says(self) -> str:
         """Return the account in one or more lines."""
         return "\n".join([*self.ledger.lines(), f"  {len(self.prompts):,} different prompts"])
+
+
+def prompt_words(turns: Sequence[Turn]) -> str:
+    """Reduce a prompt to its words, without case, blanks and punctuation: two prompts that differ
+    in nothing else are one.
+    """
+    return " ".join(re.findall(r"\w+", " ".join(turn.content for turn in turns).casefold()))
 
 
 def read_prompts(path: str) -> Questions:

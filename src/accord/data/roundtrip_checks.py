@@ -11,7 +11,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -30,7 +30,7 @@ MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 def roundtrip_findings(
     encoding: Encoding,
     template: Template,
-    stops: Iterable[int | None],
+    stops: Collection[int],
     max_unfit: float,
     columns: Mapping[str, str] | None = None,
 ) -> list[Finding]:
@@ -48,7 +48,7 @@ def roundtrip_findings(
         _as_in_file(encoding, sample, columns or {}),
         _texts(encoding, template.tokenizer, sample, max_unfit),
         _unknown(template.tokenizer, sample),
-        _stops(template, sample, {stop for stop in stops if stop is not None}),
+        _stops(template, sample, stops),
         markers(template),
     ]
 
@@ -193,7 +193,7 @@ def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Find
     )
 
 
-def _stops(template: Template, sample: Sequence[Tree], stops: set[int]) -> Finding:
+def _stops(template: Template, sample: Sequence[Tree], stops: Collection[int]) -> Finding:
     """Check that generation stops at the token that answers are taught to end in."""
     last = Counter(
         ids[-1] for tree in sample for ids in tree.completions if ids[-1] in template.end_ids

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
+from accord.errors import first_line
 from accord.types import Example, Labelled, Refused, Tree, Turn, UsageError
 
 
@@ -72,8 +73,8 @@ class Template:
             text = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
-            said = str(error).strip() or type(error).__name__  # raise_exception('') says nothing
-            raise Unfit("the chat template refuses the row", said.splitlines()[0][:200]) from error
+            says = first_line(error, 200)
+            raise Unfit("the chat template refuses the row", says) from error
         assert isinstance(text, str), "tokenize=False gives text"
         return text
 
@@ -178,7 +179,11 @@ class Template:
 
 
 def make_template(
-    tokenizer: PreTrainedTokenizerBase, wanted: str, *, generation_eos=None, allow_raw=False
+    tokenizer: PreTrainedTokenizerBase,
+    wanted: str,
+    *,
+    generation_eos: Collection[int] = (),
+    allow_raw: bool = False,
 ) -> Template:
     """Make the template of a run.
 
@@ -206,7 +211,7 @@ def make_template(
             " it never sees at inference.\nLeave data.template at auto, or insist with --allow"
             " raw_text."
         )
-    ends = {tokenizer.eos_token_id, *_as_list(generation_eos)} - {None}
+    ends = {tokenizer.eos_token_id, *generation_eos} - {None}
     if kind == "chat":
         ends |= _turn_ends(tokenizer)
     texts = sorted({t for t in specials(tokenizer).values() if t.strip()}, key=len, reverse=True)
@@ -251,10 +256,6 @@ def _template_file(path: str) -> str:
         return file.read_text(encoding="utf-8")
     except ValueError as error:
         raise UsageError(f"data.template = {path!r}: not a text in UTF-8 ({error}).") from error
-
-
-def _as_list(value) -> list:
-    return list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def _divergence(text: str, full: str) -> str:

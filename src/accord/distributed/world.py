@@ -35,7 +35,7 @@ from torch.distributed.rendezvous import rendezvous
 from accord import errors
 from accord.environment import faults
 from accord.environment.settings import ranks
-from accord.errors import AccordError, Interrupted, PeerLost, UsageError
+from accord.errors import AccordError, Interrupted, PeerLost, UsageError, first_line
 
 T = TypeVar("T")
 
@@ -259,7 +259,7 @@ def join_world() -> Iterator[World]:
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=PATIENCE)
     except (RuntimeError, ValueError) as error:
         raise UsageError(
-            f"rank {rank} of {size} cannot reach the others: {str(error).splitlines()[0]}\nStart"
+            f"rank {rank} of {size} cannot reach the others: {first_line(error)}\nStart"
             " all processes with torchrun, which sets RANK, WORLD_SIZE, MASTER_ADDR and"
             " MASTER_PORT."
         ) from error

@@ -29,7 +29,15 @@ from typing import NoReturn
 from accord.environment import versions
 from accord.environment.redaction import redact
 from accord.environment.settings import ranks
-from accord.errors import AccordError, Bug, CheckpointError, Interrupted, UsageError, printable
+from accord.errors import (
+    AccordError,
+    Bug,
+    CheckpointError,
+    Interrupted,
+    UsageError,
+    first_line,
+    printable,
+)
 
 DEBUG = "ACCORD_DEBUG"
 PIPE_CLOSED = 141  # the exit code of a process that SIGPIPE ended, in a shell
@@ -196,7 +204,7 @@ def _is_package(top: str) -> bool:
 
 
 def _unusable(module: str, error: BaseException) -> UsageError:
-    package, said = versions.package_of(module), _first_line(error)
+    package, said = versions.package_of(module), _words_of(error)
     if module.partition(".")[0] in sys.stdlib_module_names:
         return UsageError(
             f"This Python ({sys.executable}) lacks its own module {module}: {said}\nInstall a"
@@ -224,7 +232,7 @@ def _disk(error: BaseException) -> CheckpointError | None:
         where = error.filename if error.filename is not None else "a file"
         return CheckpointError(f"{where}: {error.strerror}.")
     if any(words in said for words in FULL_SAYS):
-        return CheckpointError(f"The disk is full: {_first_line(error)}")
+        return CheckpointError(f"The disk is full: {_words_of(error)}")
     return None
 
 
@@ -244,7 +252,7 @@ def _bug(error: Exception) -> Bug:
     kind, rank, size = type(error).__name__, *ranks()
     at = f" while {_doing[0]}" if _doing[0] else ""
     who = f"rank {rank} of {size}: " if size > 1 else ""
-    what = f"{who}accord {_command()} failed{at}: {kind}: {_first_line(error)} ({_place(error)})."
+    what = f"{who}accord {_command()} failed{at}: {kind}: {_words_of(error)} ({_place(error)})."
     written = log(error)
     lies = (
         f"Its traceback is in {written}"
@@ -334,6 +342,6 @@ def _place(error: BaseException) -> str:
     return f"{file}, line {frame.lineno}, in {frame.name}"
 
 
-def _first_line(error: BaseException) -> str:
-    said = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return printable(redact(said))[:LONGEST]
+def _words_of(error: BaseException) -> str:
+    """Give the first line of somebody else's error, with secrets hidden."""
+    return printable(redact(first_line(error, None)))[:LONGEST]

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from accord.data.order import mismatch
 from accord.distributed.world import ALONE, World, concat_tables, restore_order
+from accord.evaluate.auc import auc
 from accord.evaluate.intervals import Estimate, accuracy
-from accord.evaluate.records import Records, record, summarise, wins
+from accord.evaluate.records import Records, record, summarise
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
 from accord.forward.logps import TokenLogps
@@ -194,7 +195,7 @@ def metrics(
         good, bad = records["rewards/chosen"], records["rewards/rejected"]
         good, bad = good[~good.isnan()], bad[~bad.isnan()]
         if len(good) and len(bad):
-            out["diag/eval_auc"] = pair_auc(good, bad, tie_width)
+            out["diag/eval_auc"] = auc(good.numpy(), bad.numpy(), tie_width)
     return out
 
 
@@ -206,8 +207,3 @@ def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Esti
         return None
     margins = records["rewards/chosen"] - records["rewards/rejected"]
     return accuracy(margins.numpy(), tie_width=tie_width, clusters=list(held_out.prompts))
-
-
-def pair_auc(good: torch.Tensor, bad: torch.Tensor, tie_width: float) -> float:
-    """Compute the probability that a good answer's reward is above a bad one's; ties half."""
-    return wins(good[:, None] - bad[None, :], tie_width).mean().item()

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import torch
 
 from accord import compat
+from accord.errors import describe
 from accord.forward import attention
 from accord.forward.backends import TREE_ATTENTION
 from accord.forward.logps import PATHS, TokenLogps
@@ -171,7 +172,7 @@ def _problem(
         RuntimeError,
         AttributeError,
     ) as error:
-        problem = f"{type(error).__name__}: {str(error).splitlines()[0][:200]}"
+        problem = describe(error)
     if own is not None and compat.attention_name(model.network) != own:
         model.network.set_attn_implementation(own)
     return problem, float("inf")

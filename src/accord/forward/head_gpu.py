@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from accord.environment.settings import warn_once
+from accord.errors import first_line
 from accord.models.headspec import HeadSpec
 
 # size of a chunk's logits in float32: 1,024 rows of a vocabulary of 128,000; chosen, not measured
@@ -120,10 +121,9 @@ def kernels(device: str, backend: str = "inductor") -> Kernels:
         found.slope(raw, targets, lse, lse, 1.0)
     # no Triton, no compiler for its launcher, …
     except (RuntimeError, ImportError, OSError) as error:
-        said = str(error).splitlines() or [type(error).__name__]
         warn_once(
             "the head's kernels do not compile on this machine and run step by step:"
-            f" {said[0][:200]}"
+            f" {first_line(error, 200)}"
         )
         return PLAIN
     return found

@@ -26,6 +26,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from accord.distributed.world import ALONE, World
+from accord.environment.digests import text_digest
+from accord.errors import first_line
 from accord.forward.choose import Forward
 from accord.forward.layout import sent
 from accord.forward.shares import shares
@@ -245,8 +247,7 @@ class Cached(Still):
                 self.table.update(_read_shard(file, self.folder.name))
             except (SafetensorError, OSError, ValueError, KeyError) as error:
                 problems.append(
-                    f"{file.name}: {str(error).splitlines()[0][:120]}; its log-probs are computed"
-                    " again"
+                    f"{file.name}: {first_line(error, 120)}; its log-probs are computed again"
                 )
                 file.unlink(missing_ok=True)
         return problems
@@ -303,7 +304,7 @@ class Cached(Still):
         try:
             self.table.update(_read_shard(file, self.folder.name))
         except (SafetensorError, OSError, ValueError, KeyError) as error:
-            return str(error).splitlines()[0][:120]
+            return first_line(error, 120)
         return ""
 
     def _write(self, entries: dict[bytes, tuple[float, int]]) -> None:
@@ -317,7 +318,7 @@ class Cached(Still):
                 self.folder.name,
             )
         except (OSError, SafetensorError) as error:
-            self.unkept = str(error).splitlines()[0]
+            self.unkept = first_line(error)
 
 
 def cache_root() -> Path:
@@ -328,7 +329,7 @@ def cache_root() -> Path:
 def full_key(**parts: str) -> str:
     """Return a folder name that stands for everything the numbers depend on."""
     text = "\n".join(f"{name}={value}" for name, value in sorted(parts.items()))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return text_digest(text)[:32]
 
 
 def key(prompt: Sequence[int], completion: Sequence[int]) -> bytes:

@@ -186,7 +186,7 @@ def _backwards_and_padded(model: LanguageModel, alone: Sequence[Tree]) -> Tensor
     """
     longest = max(alone, key=lambda tree: len(tree.prompt) + len(tree.completions[0]))
     answer = longest.completions[0]
-    positions = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+    positions = model.positions
     room = (positions or len(longest.prompt) + 2 * len(answer)) - len(longest.prompt)
     longer = replace(longest, completions=((answer + answer[:PADDED])[:room],))
     found: list[Tensor] = []

@@ -22,6 +22,7 @@ from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 
 from accord.distributed.world import World
+from accord.errors import first_line
 from accord.forward.choose import Forward
 from accord.forward.logps import PATHS, TokenLogps
 from accord.models.language import LanguageModel
@@ -89,7 +90,7 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
             fully_shard(module, mesh=mesh, reshard_after_forward=True, mp_policy=policy)
     except (ValueError, AssertionError, NotImplementedError) as error:
         raise UsageError(
-            f"{model.source} cannot be sharded: {str(error).splitlines()[0]}\n"
+            f"{model.source} cannot be sharded: {first_line(error)}\n"
             "Hold it whole in every process: --set train.parallel=replicated"
         ) from error
     for module in joint.modules():

@@ -14,7 +14,7 @@ import yaml
 
 from accord.config.schema import load_recipe, make_config
 from accord.config.secrets import refuse_secrets
-from accord.errors import UsageError
+from accord.errors import UsageError, printable
 from accord.migrate.axolotl import AXOLOTL
 from accord.migrate.llama_factory import LLAMA_FACTORY
 from accord.migrate.reading import Line, Tool, read
@@ -53,7 +53,7 @@ class Imported:
         head = "\n".join(
             [
                 f"# From a file of {self.tool}, by accord import.",
-                *(_one_line(text) for text in lost),
+                *(printable(text) for text in lost),
             ]
         )
         return f"{head}\n{yaml.safe_dump(self.recipe, sort_keys=False, allow_unicode=True)}"
@@ -159,7 +159,3 @@ def _tool(name: str | None, settings: Mapping[str, Any], file: str) -> Tool:
             f"{file}: cannot tell whose settings these are. Say so: --from {' or '.join(TOOLS)}."
         )
     return likely[0]
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else "?" for c in text)

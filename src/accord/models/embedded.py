@@ -9,7 +9,6 @@ and kept as safetensors.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import importlib.util
 import io
 import json
@@ -18,6 +17,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
+from accord.environment.digests import file_digest
 from accord.types import CheckpointError, UsageError
 
 EMBEDDED_NAME = "smollm2"  # its name for users
@@ -39,8 +39,7 @@ def embedded_folder() -> Path:
       CheckpointError: the cache cannot be written.
     """
     source = _gguf_file()
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = file_digest(source)
     folder = _cache() / f"smollm2-135m-instruct-{digest[:16]}-v{CONVERSION}"
     if not _complete(folder):
         _convert_into(folder, source, digest)

@@ -16,6 +16,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor
 
+from accord.errors import first_line
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
 from accord.types import CheckpointError
@@ -59,7 +60,7 @@ def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]
         saved = load_saved(folder, model, model.dtype)
     except Exception as error:  # whatever transformers or PEFT raise: the save is not usable
         raise CheckpointError(
-            f"{folder} was saved but does not load again: {str(error).splitlines()[0]}"
+            f"{folder} was saved but does not load again: {first_line(error)}"
         ) from error
     trained, loaded = logits(model.network, probe), logits(saved, probe)
     apart = (

@@ -9,6 +9,8 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from accord.environment.digests import text_digest
+
 # fields of a configuration that change no number
 NO_NUMBERS = ("_name_or_path", "transformers_version", "use_cache")
 
@@ -52,4 +54,4 @@ def tokenizer(tok: PreTrainedTokenizerBase) -> str:
         "special": {key: str(value) for key, value in sorted(tok.special_tokens_map.items())},
         "backend": backend.to_str() if backend is not None else type(tok).__name__,
     }
-    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+    return text_digest(json.dumps(state, sort_keys=True))

@@ -23,6 +23,20 @@ CRITIC = "critic."
 TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside a PEFT model
 
 
+def positions_of(network: PreTrainedModel) -> int | None:
+    """Find the longest sequence that a network was made for, where its configuration says."""
+    return getattr(network.config.get_text_config(), "max_position_embeddings", None)
+
+
+def stop_ids_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
+    """Find the tokens at which generation stops: the tokenizer's EOS, and those that the model's
+    generation settings name, one or several.
+    """
+    named = getattr(network.generation_config, "eos_token_id", None)
+    ids = named if isinstance(named, (list, tuple)) else [named]
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+
+
 @dataclass
 class LanguageModel:
     """A causal language model with its tokenizer; with adapters injected when `peft` is set.
@@ -68,6 +82,16 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         return self.network.dtype
+
+    @property
+    def positions(self) -> int | None:
+        """The longest sequence that it was made for, where its configuration says."""
+        return positions_of(self.network)
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Tokens at which generation stops."""
+        return stop_ids_of(self.network, self.tokenizer)
 
     @property
     def root(self) -> torch.nn.Module:

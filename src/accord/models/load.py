@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from accord.compat import cpu_has_bfloat16
+from accord.errors import first_line
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
@@ -74,7 +75,7 @@ def _network(auto, folder: str, name: str, dtype: torch.dtype):
     # sizes of zero, words for numbers, …: a foreign config.json can raise anything
     except Exception as error:
         raise UsageError(
-            f"{name}: the model does not load.\n{_first_line(error)}\n{_expected(folder)}"
+            f"{name}: the model does not load.\n{first_line(error)}\n{_expected(folder)}"
         ) from error
     _readable_settings(Path(folder), name)
     # transformers draws them at random, with no more than a warning
@@ -177,7 +178,7 @@ def _tokenizer(auto, folder: str, name: str):
     # the files are foreign, and tokenizers raises plain Exception for some of them
     except Exception as error:
         raise UsageError(
-            f"{name}: no tokenizer that loads.\n{_first_line(error)}\n{_expected(folder)}"
+            f"{name}: no tokenizer that loads.\n{first_line(error)}\n{_expected(folder)}"
         ) from error
     if len(tokenizer) == 0 or not tokenizer.encode("word", add_special_tokens=False):
         raise UsageError(f"{name}: its tokenizer turns text into nothing.\n{_expected(folder)}")
@@ -195,7 +196,3 @@ def _expected(folder: str) -> str:
         " (tokenizer.json, tokenizer_config.json), as `save_pretrained` writes them. Pickled"
         " weights (.bin) are not loaded."
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

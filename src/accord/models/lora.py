@@ -11,6 +11,7 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
 from accord.compat import conv1d
+from accord.errors import first_line
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
 from accord.types import UsageError
 
@@ -53,7 +54,7 @@ def add_lora(
             model.peft = get_peft_model(model.network, config, autocast_adapter_dtype=False)
         except ValueError as error:
             raise UsageError(
-                f"model.lora.targets = {targets}: {str(error).splitlines()[0]}\n"
+                f"model.lora.targets = {targets}: {first_line(error)}\n"
                 f"Modules that can take an adapter: {', '.join(linear_names(model.network))}."
             ) from error
     model.network.eval()
@@ -91,7 +92,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
         )
     # its settings are foreign: a word for the rank raises TypeError
     except Exception as error:
-        said = (str(error).strip() or type(error).__name__).splitlines()[0]
+        said = first_line(error)
         raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {said}") from error
     # PEFT warns, and goes on with fresh weights
     if strays := [*found.missing_keys, *found.unexpected_keys]:
@@ -135,7 +136,7 @@ def _only_low_rank(path: Path, folder: str) -> None:
     try:
         config = PeftConfig.from_pretrained(str(path))
     except Exception as error:  # as above
-        first = (str(error).strip() or type(error).__name__).splitlines()[0]
+        first = first_line(error)
         raise UsageError(
             f"model.adapter = {folder}: adapter_config.json cannot be read: {first}"
         ) from error

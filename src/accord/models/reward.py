@@ -67,7 +67,7 @@ def with_score_head(model: LanguageModel, seed: int) -> RewardModel:
     from transformers import AutoModelForSequenceClassification
 
     config = model.network.config
-    ends = _ends(model)
+    ends = model.stop_ids
     config.num_labels = 1
     try:
         with torch.device("meta"), without_progress_bars():
@@ -100,15 +100,6 @@ def _drawn(head: nn.Linear, model: LanguageModel, seed: int) -> nn.Linear:
             torch.randn(1, head.in_features, generator=generator) / (head.in_features + 1) ** 0.5
         )
     return made.to(model.device, model.dtype)
-
-
-def _ends(model: LanguageModel) -> set[int]:
-    """Return the tokens that end an answer, by the tokenizer and by the model's own generation
-    settings.
-    """
-    configured = getattr(model.network.generation_config, "eos_token_id", None)
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return {i for i in (*ids, model.tokenizer.eos_token_id) if i is not None}
 
 
 def padding(tokenizer, ends: Collection[int]) -> int:

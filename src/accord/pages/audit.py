@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from accord.auditing import figures
-from accord.auditing.lines import MARKS, full_command
+from markupsafe import Markup
+
+from accord.auditing.lines import full_command
 from accord.auditing.run import Audit
 from accord.auditing.thresholds import THRESHOLDS, limit
-from accord.types import CheckpointError, UsageError
-
-HARM = {"refused": "makes it unfit", "warning": "take care", "note": "to know", "ok": "well"}
+from accord.pages import bars
+from accord.pages.page import environment, write_page_file
+from accord.types import UsageError
 
 
 def check_page(path: str | Path) -> None:
@@ -31,44 +32,41 @@ def check_page(path: str | Path) -> None:
 
 
 def write_page(audit: Audit, path: str | Path) -> None:
-    """Write the page."""
-    try:
-        Path(path).write_text(render(audit), encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written: {error.strerror}.") from error
+    """Write the page.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    write_page_file(Path(path), render(audit))
 
 
 def render(audit: Audit) -> str:
     """The page's text."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-    from markupsafe import Markup
-
-    environment = Environment(
-        loader=PackageLoader("accord.pages", "."), autoescape=True, undefined=StrictUndefined
-    )
     data = audit.scan.name
     raised = [
         (finding, full_command(finding.command, data) if finding.command else "")
         for finding in audit.raised
     ]
-    return environment.get_template("audit.html.j2").render(
-        audit=audit,
-        raised=raised,
-        well=[each for each in audit.findings if each.verdict == "ok"],
-        marks=MARKS,
-        harm=HARM,
-        figures=[(title, says, Markup(svg)) for title, says, svg in draw_figures(audit)],
-        thresholds=THRESHOLDS,
+    return (
+        environment()
+        .get_template("audit.html.j2")
+        .render(
+            audit=audit,
+            raised=raised,
+            well=[each for each in audit.findings if each.verdict == "ok"],
+            figures=draw_figures(audit),
+            thresholds=THRESHOLDS,
+        )
     )
 
 
-def draw_figures(audit: Audit) -> list[tuple[str, str, str]]:
-    """(title, what it shows, SVG) of every figure that the audit has numbers for."""
+def draw_figures(audit: Audit) -> list[Markup]:
+    """Draw every figure that the audit has numbers for."""
     makers = (_rules, _length_figure, _curve, _noise, _scores, _topics, _margins)
     return [figure for maker in makers if (figure := maker(audit))]
 
 
-def _rules(audit: Audit):
+def _rules(audit: Audit) -> Markup | None:
     finding = audit.find("shortcuts.rules")
     if finding is None:
         return None
@@ -90,32 +88,26 @@ def _rules(audit: Audit):
         "How often a rule that reads nothing is right; 95 % intervals by prompt. Dashed:"
         f" {limit('shortcut'):g}, from which it is flagged."
     )
-    return "Shortcuts", says, figures.intervals(rows, 0.4, 1.0, limit("shortcut"), "Shortcuts")
+    return bars.intervals(rows, 0.4, 1.0, limit("shortcut"), "Shortcuts", says)
 
 
-def _length_figure(audit: Audit):
+def _length_figure(audit: Audit) -> Markup | None:
     finding = audit.always("lengths.characters")
     counts = dict(finding.evidence["histogram"])
     edges = counts.pop("edges")
-    return (
-        "Lengths",
-        "Rows by length of prompt and answers.",
-        figures.histogram(edges, counts, "Lengths", "characters (each step √2)"),
-    )
+    says = "Rows by length of prompt and answers."
+    return bars.histogram(edges, counts, "Lengths", "characters (each step √2)", says)
 
 
-def _curve(audit: Audit):
+def _curve(audit: Audit) -> Markup | None:
     if audit.probes is None:
         return None
     points = [(rows, each.value, each.low, each.high) for rows, each in audit.probes.curve]
-    return (
-        "What more data would bring",
-        "Accuracy of the linear probe against the rows it was fitted on.",
-        figures.curve(points, "Learning curve"),
-    )
+    says = "Accuracy of the linear probe against the rows it was fitted on."
+    return bars.curve(points, "What more data would bring", says)
 
 
-def _noise(audit: Audit):
+def _noise(audit: Audit) -> Markup | None:
     rows = []
     for check, name in (
         ("labels.noise", "from texts"),
@@ -128,42 +120,30 @@ def _noise(audit: Audit):
             rows.append((name, estimate["value"], estimate["low"], estimate["high"]))
     if not rows:
         return None
-    return (
-        "Flipped labels",
-        "Estimated share, with 95 % intervals; each row is another kind of evidence.",
-        figures.intervals(rows, 0.0, 0.6, None, "Label noise"),
-    )
+    says = "Estimated share, with 95 % intervals; each row is another kind of evidence."
+    return bars.intervals(rows, 0.0, 0.6, None, "Flipped labels", says)
 
 
-def _scores(audit: Audit):
+def _scores(audit: Audit) -> Markup | None:
     finding = audit.find("labels.score_spike")
     if finding is None:
         return None
     counts = finding.evidence["histogram"]
     rows = [(name, float(count)) for name, count in counts.items()]
-    return (
-        (
-            "Scores",
-            "How often each score was given, both sides.",
-            figures.bars(rows, "Scores", "{:,.0f}"),
-        )
-        if len(rows) <= 30
-        else None
-    )
+    if len(rows) > 30:
+        return None
+    return bars.bars(rows, "Scores", "{:,.0f}", "How often each score was given, both sides.")
 
 
-def _topics(audit: Audit):
+def _topics(audit: Audit) -> Markup | None:
     finding = audit.find("diversity.topics")
     if finding is None:
         return None
-    return (
-        "Topics",
-        "Largest topics of the prompts, by the words that set them apart.",
-        figures.bars(list(finding.evidence["topics"].items()), "Topics"),
-    )
+    says = "Largest topics of the prompts, by the words that set them apart."
+    return bars.bars(list(finding.evidence["topics"].items()), "Topics", says=says)
 
 
-def _margins(audit: Audit):
+def _margins(audit: Audit) -> Markup | None:
     finding = audit.find("hardness.negatives")
     if finding is None:
         return None
@@ -173,8 +153,5 @@ def _margins(audit: Audit):
         for name, value in zip(names, finding.evidence["margin_quantiles"], strict=True)
     ]
     low, high = min(-1.0, rows[0][1]), max(1.0, rows[-1][1])
-    return (
-        "Margins under the reference",
-        "Log-prob a token, chosen minus rejected: quantiles.",
-        figures.intervals(rows, low, high, 0.0, "Margins"),
-    )
+    says = "Log-prob a token, chosen minus rejected: quantiles."
+    return bars.intervals(rows, low, high, 0.0, "Margins under the reference", says)

@@ -8,39 +8,21 @@ import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Template
 from markupsafe import Markup
 
 from accord.campaign.compare import records, times
 from accord.campaign.compare.verdict import YARDSTICKS, summary_sentence
-from accord.evaluate.intervals import Estimate, format_short_interval
 from accord.pages import comparison_lines
-from accord.pages import run as report
+from accord.pages.page import environment, write_page_file
 from accord.pages.scatter import Curve, Dot, ends, scatter
 from accord.runs.display import clock
-from accord.runs.files import unwritable_error, write_text
-
-HERE = Path(__file__).parent
 
 
-def environment() -> Environment:
-    """Templates of this folder, with the report's stylesheet."""
-    folders = [HERE]
-    made = Environment(
-        loader=FileSystemLoader(folders),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.filters |= {
-        "cut": report.cut,
-        "bar": bar,
-        "clock": clock,
-        "told": told,
-        "settings": settings,
-    }
-    return made
+def _template(name: str) -> Template:
+    templates = environment()
+    templates.filters["settings"] = settings
+    return templates.get_template(name)
 
 
 def write_page(record: dict, folder: str, page: str | None, kind: str = "comparison") -> Path:
@@ -50,12 +32,7 @@ def write_page(record: dict, folder: str, page: str | None, kind: str = "compari
       CheckpointError: the file cannot be written.
     """
     file = Path(page).expanduser() if page else Path(folder).expanduser() / f"{kind}.html"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, {"comparison": render, "frontier": render_frontier}[kind](record))
-    except OSError as error:
-        raise unwritable_error(file, error) from error
-    return file
+    return write_page_file(file, {"comparison": render, "frontier": render_frontier}[kind](record))
 
 
 def render(record: dict) -> str:
@@ -67,37 +44,29 @@ def render(record: dict) -> str:
         for name, head in comparison_lines.HEADS.items()
         if any(name in row for row in record["table"].values())
     ]
-    return (
-        environment()
-        .get_template("comparison.html.j2")
-        .render(
-            record=record,
-            names=names,
-            heads=heads,
-            title=f"{len(record['contenders'])} contenders, compared",
-            lead=lead(record),
-            notes=comparison_lines.footnotes(record)[:-1],
-            seeds=comparison_lines.seed_note(record),
-            sections=_sections(record),
-            figures=_figures(record, names),
-            command=shlex.join(record["command"]) or "accord compare",
-            times=times.says(record["cost"], clock),
-        )
+    return _template("comparison.html.j2").render(
+        record=record,
+        names=names,
+        heads=heads,
+        title=f"{len(record['contenders'])} contenders, compared",
+        lead=lead(record),
+        notes=comparison_lines.footnotes(record)[:-1],
+        seeds=comparison_lines.seed_note(record),
+        sections=_sections(record),
+        figures=_figures(record, names),
+        command=shlex.join(record["command"]) or "accord compare",
+        times=times.says(record["cost"], clock),
     )
 
 
 def render_frontier(record: dict) -> str:
     """The page of a frontier: the picture, its points, how it was made."""
     record = records.current(record)
-    return (
-        environment()
-        .get_template("frontier.html.j2")
-        .render(
-            record=record,
-            picture=frontier_picture(record),
-            command=shlex.join(record["command"]) or "accord frontier",
-            times=times.says(record["cost"], clock),
-        )
+    return _template("frontier.html.j2").render(
+        record=record,
+        picture=frontier_picture(record),
+        command=shlex.join(record["command"]) or "accord frontier",
+        times=times.says(record["cost"], clock),
     )
 
 
@@ -154,12 +123,6 @@ def lead(record: dict) -> list[str]:
     return [f"By {YARDSTICKS[first]}:", *sentences]
 
 
-def told(estimate: dict | None) -> Markup:
-    """An estimate whose line may break before its interval, and nowhere else."""
-    value, _, rest = format_short_interval(estimate).partition(" ")
-    return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
-
-
 def settings(values: Mapping[str, object]) -> str:
     """Fields and their values as a recipe names them; the objective's options with it."""
     words = []
@@ -169,11 +132,6 @@ def settings(values: Mapping[str, object]) -> str:
         else:
             words.append(f"{name} = {'its own' if value is None else value}")
     return ", ".join(words) or "none"
-
-
-def bar(estimate: dict) -> Markup:
-    """A share on the line from 0 to 1, with its interval and chance."""
-    return report.bar(Estimate(**estimate))
 
 
 def _sections(record: dict) -> list[tuple[str, list[dict], str]]:

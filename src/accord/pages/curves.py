@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from accord.pages.figures import Line, Mark, Point, chart, smooth
-from accord.pages.verdict import short
+from accord.pages.words import short
 from accord.runs.recorded import Recorded
 
 # title, [(line's name, training metric, held-out metric)], a level worth a line

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
-from accord.pages.plane import BOTTOM, TOP, Plane
+from accord.pages.plane import BOTTOM, TOP, Plane, frame
 
 WIDTH, HEIGHT = 420, 200
 POINTS = 240  # a line has no more: pixels would not show them
@@ -60,16 +60,8 @@ def chart(
         *(_curve(scale, line) for line in lines),
     ]
     named = [line for line in lines if line.keyed] if len(lines) > 1 else []
-    legend = Markup("").join(
-        Markup('<span class="key"><i class="c{} {}"></i>{}</span>').format(
-            n.colour, n.style, n.name
-        )
-        for n in named
-    )
-    return Markup(
-        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}"'
-        ' role="img" aria-label="{}">{}</svg></figure>'
-    ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts))
+    keys = [(f"c{line.colour} {line.style}", line.name) for line in named]
+    return frame(title, Markup("").join(parts), WIDTH, HEIGHT, keys)
 
 
 def smooth(points: Sequence[Point], half_life: float) -> list[Point]:

@@ -5,12 +5,13 @@ pages has in common.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
+COLOURS = 8  # of the stylesheet's palette
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,45 @@ class Plane:
                 )
                 parts.append(place.format(self.x(value), self.height - 7, word))
         return Markup("").join(parts)
+
+
+def frame(
+    title: str,
+    body: Markup,
+    width: int,
+    height: int,
+    keys: Sequence[tuple[str, str]] = (),
+    *,
+    says: str = "",
+    below: str = "",
+) -> Markup:
+    """Put a picture under its title, with a legend.
+
+    Args:
+      keys: class of the stylesheet and name of each line of the legend.
+      says: a sentence in place of a legend.
+      below: what the horizontal axis is.
+    """
+    legend = Markup("").join(
+        Markup('<span class="key"><i class="{}"></i>{}</span>').format(*key) for key in keys
+    )
+    axis = Markup("<figcaption>{}</figcaption>").format(below) if below else Markup("")
+    return Markup(
+        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}"'
+        ' role="img" aria-label="{}">{}</svg>{}</figure>'
+    ).format(title, says + legend, width, height, title, body, axis)
+
+
+def text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "tick") -> Markup:
+    """Write words into a picture."""
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(
+        kind, x, y, anchor, words
+    )
+
+
+def colour_class(number: int) -> str:
+    """Give the class of a colour, from 1; the palette begins again behind its last."""
+    return f"c{(number - 1) % COLOURS + 1}"
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:

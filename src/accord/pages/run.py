@@ -9,21 +9,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from accord.auditing.lines import full_command
 from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, side_by_side, training_curves
+from accord.pages.page import environment, write_page_file
 from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices, summary
-from accord.pages.verdict import short, verdict
+from accord.pages.verdict import verdict
+from accord.pages.words import short
 from accord.runs import judging_costs as judging
-from accord.runs.files import unwritable_error, write_text
 from accord.runs.recorded import Recorded
 from accord.training import audited
 
 TEMPLATE = "run.html.j2"
-LONGEST = 900  # characters of a sampled answer or a prompt that are shown
 STRONGEST = 2.0  # nats a token at which the colour is full
 
 
@@ -81,33 +79,15 @@ def write_report(paths: Sequence[str], output: str | None = None) -> Path:
         if output
         else (runs[0].folder.path if len(runs) == 1 else Path()) / "report.html"
     )
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        write_text(file, render(runs))
-    except OSError as error:
-        raise unwritable_error(file, error) from error
-    return file
+    return write_page_file(file, render(runs))
 
 
 def render(runs: Sequence[Recorded]) -> str:
     """The page as text."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "short": short,
-        "heat": heat,
-        "cut": cut,
-        "bar": bar,
-        "command": full_command,
-        "place": place,
-    }
+    templates = environment()
+    templates.filters |= {"short": short, "heat": heat}
     several = len(runs) > 1
-    return environment.get_template(TEMPLATE).render(
+    return templates.get_template(TEMPLATE).render(
         title=" · ".join(run.name for run in runs),
         shown=[show(run) for run in runs],
         runs=runs,
@@ -153,25 +133,4 @@ def _token(token: dict) -> Markup:
     name = f"{'up' if level > 0 else 'down'}{abs(level)}" if level else "same"
     return Markup('<span class="{}" title="{:+.2f} nats, now {:.2f}">{}</span>').format(
         name, token["change"], token["logp"], text
-    )
-
-
-def bar(estimate: Estimate) -> Markup:
-    """An accuracy on the line from 0 to 1, with its interval and chance."""
-    return Markup(
-        '<span class="bar"><i class="half"></i><i class="range"'
-        ' style="left:{:.1f}%;width:{:.1f}%"></i><i class="value" style="left:{:.1f}%"></i></span>'
-    ).format(100 * estimate.low, 100 * (estimate.high - estimate.low), 100 * estimate.value)
-
-
-def place(at: str) -> str:
-    """file:line without the folders, which the table of data has."""
-    return at.rsplit("/", 1)[-1]
-
-
-def cut(text: str, longest: int = LONGEST) -> str:
-    return (
-        text
-        if len(text) <= longest
-        else text[:longest] + f" … ({len(text) - longest:,} more characters)"
     )

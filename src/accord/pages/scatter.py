@@ -9,9 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from accord.pages.plane import Plane
+from accord.pages.plane import Plane, colour_class, frame
 
-COLOURS = 8  # of the report's palette
 # two beside each other on a wide page, so that words have about their own size
 WIDTH, HEIGHT = 620, 360
 
@@ -67,16 +66,9 @@ def scatter(
         ]
     parts += [_dot(scale, dot) for dot in dots]
     named = list(enumerate(names, 1)) or [(dot.colour, dot.name) for dot in dots]
-    keys = [(f"c{_of(colour)}", name) for colour, name in named]
-    keys += [(f"c{_of(curve.colour)}" if curve.colour else "", curve.name) for curve in curves]
-    legend = Markup("").join(
-        Markup('<span class="key"><i class="{}"></i>{}</span>').format(style, name)
-        for style, name in keys
-    )
-    return Markup(
-        '<figure class="chart"><figcaption><b>{}</b> {}</figcaption><svg viewBox="0 0 {} {}"'
-        ' role="img" aria-label="{}">{}</svg><figcaption>{}</figcaption></figure>'
-    ).format(title, legend, WIDTH, HEIGHT, title, Markup("").join(parts), across)
+    keys = [(colour_class(colour), name) for colour, name in named]
+    keys += [(colour_class(c.colour) if c.colour else "", c.name) for c in curves]
+    return frame(title, Markup("").join(parts), WIDTH, HEIGHT, keys, below=across)
 
 
 def ends(estimate: Mapping) -> tuple[float, float]:
@@ -85,10 +77,6 @@ def ends(estimate: Mapping) -> tuple[float, float]:
         estimate["value"] if estimate[end] is None else estimate[end] for end in ("low", "high")
     )
     return low, high
-
-
-def _of(colour: int) -> int:
-    return (colour - 1) % COLOURS + 1
 
 
 def _around(dots: Sequence[Dot], curves: Sequence[Curve]) -> Plane:
@@ -115,7 +103,7 @@ def _curve(scale: Plane, curve: Curve) -> Markup:
                     style, _line(scale, points)
                 )
             )
-    colour = f"c{_of(curve.colour)}" if curve.colour else ""
+    colour = colour_class(curve.colour) if curve.colour else ""
     return Markup('<g class="{}"><title>{}</title>{}</g>').format(
         colour, curve.name, Markup("").join(parts)
     )
@@ -123,8 +111,8 @@ def _curve(scale: Plane, curve: Curve) -> Markup:
 
 def _path(scale: Plane, dots: Sequence[Dot]) -> Markup:
     points = [(dot.across["value"], dot.up["value"]) for dot in dots]
-    return Markup('<g class="c{} raw"><polyline points="{}"/></g>').format(
-        _of(dots[0].colour), _line(scale, points)
+    return Markup('<g class="{} raw"><polyline points="{}"/></g>').format(
+        colour_class(dots[0].colour), _line(scale, points)
     )
 
 
@@ -141,6 +129,8 @@ def _dot(scale: Plane, dot: Dot) -> Markup:
     ).format(scale.x(left), y, scale.x(right), x, scale.y(low), scale.y(high))
     hollow = Markup(' style="fill:var(--card);stroke:currentColor"') if dot.marked else Markup("")
     return Markup(
-        '<g class="c{}"><title>{}: {:.3g} at {:.3g}</title>{}<circle class="dot" cx="{:.1f}"'
+        '<g class="{}"><title>{}: {:.3g} at {:.3g}</title>{}<circle class="dot" cx="{:.1f}"'
         ' cy="{:.1f}" r="3.2"{}/></g>'
-    ).format(_of(dot.colour), dot.name, dot.up["value"], dot.across["value"], bars, x, y, hollow)
+    ).format(
+        colour_class(dot.colour), dot.name, dot.up["value"], dot.across["value"], bars, x, y, hollow
+    )

@@ -12,28 +12,9 @@ import pyarrow as pa
 
 from accord.evaluate.intervals import Estimate, accuracy, bootstrap_difference
 from accord.evaluate.slices import parts
+from accord.pages.words import MEANINGS
 from accord.runs.recorded import Recorded
 from accord.training.card import BESIDE, REPORTED
-
-MEANINGS = {
-    "eval_reward": "reward of the policy's answers",
-    "eval_gold": "the gold judgement of the same answers",
-    "eval_kl": "KL to the reference, nats an answer",
-    "eval_tokens": "tokens an answer",
-    "eval_loss": "loss",
-    "eval_rewards/accuracies": "accuracy: chosen has the higher reward",
-    "eval_rewards/margins": "margin: reward of chosen over rejected",
-    "eval_rewards/chosen": "reward of chosen",
-    "eval_rewards/rejected": "reward of rejected",
-    "eval_logps/chosen": "log-prob of chosen, nats an answer",
-    "eval_logps/rejected": "log-prob of rejected, nats an answer",
-    "diag/eval_auc": "AUC: a desirable answer has the higher reward",
-    "diag/eval_calibration_error": "calibration error of σ(score of chosen − score of rejected)",
-    "diag/eval_brier": "Brier score of the same",
-    "diag/eval_score_length": "correlation of score and length",
-    "diag/eval_accuracy_shorter": "accuracy where chosen is the shorter",
-    "diag/eval_accuracy_longer": "accuracy where chosen is the longer",
-}
 
 
 @dataclass(frozen=True)

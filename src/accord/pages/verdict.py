@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accord.evaluate.probe import kl_against
+from accord.pages.words import short
 from accord.runs.recorded import Recorded
 
 
@@ -113,8 +114,3 @@ def what_was_looked_at(run: Recorded) -> str:
     first = warnings[0]
     count = "One red flag was" if len(warnings) == 1 else f"{len(warnings)} red flags were"
     return f"{count} raised: {names}. First to do: {first['remedy'].rstrip('.')}."
-
-
-def short(check: str) -> str:
-    """flag.memorised → memorised."""
-    return check.removeprefix("flag.")

@@ -12,6 +12,7 @@ from pathlib import Path
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
+from accord.errors import first_line
 from accord.runs.recorded import Recorded
 from accord.types import AccordError, UsageError
 
@@ -113,7 +114,7 @@ def brief(name: str, path: Path) -> dict:
             "step": 0,
             "flags": 0,
             "touched": _touched(path),
-            "says": str(error).splitlines()[0],
+            "says": first_line(error),
         }
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from accord.errors import first_line
 from accord.rewards import constraints, verify
 from accord.rewards.function import Function
 from accord.rewards.judge import JudgeReward, is_address, split_address
@@ -198,7 +199,7 @@ def _made(
         return make(**options)
     except (TypeError, ValueError) as error:
         raise UsageError(
-            f"reward {name!r}: its options do not fit ({str(error).splitlines()[0][:200]})."
+            f"reward {name!r}: its options do not fit ({first_line(error, 200)})."
         ) from error
 
 

@@ -36,10 +36,7 @@ class ModelReward:
         self.name, self.micro_tokens = folder, micro_tokens
         self.model = load_reward_model(folder, dtype=dtype)
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
-        positions = (
-            getattr(self.model.network.config, "max_position_embeddings", None) or max_tokens
-        )
-        self.max_tokens = min(max_tokens, positions)
+        self.max_tokens = min(max_tokens, self.model.positions or max_tokens)
         self._probe: list[Tree] = []
 
     @cached_property

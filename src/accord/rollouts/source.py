@@ -10,7 +10,6 @@ not taken for this policy's.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +22,7 @@ from accord.data.order import Order
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
+from accord.environment.digests import text_digest
 from accord.forward.shares import shares
 from accord.models import fingerprint
 from accord.objectives import BoundObjective
@@ -359,8 +359,7 @@ class RolloutSource:
         }
         body = json.dumps(content, ensure_ascii=True)
         write_text(
-            self._file(number),
-            json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n" + body + "\n",
+            self._file(number), json.dumps({"sha256": text_digest(body)}) + "\n" + body + "\n"
         )
 
     def _load(self, number: int) -> dict | None:
@@ -369,7 +368,7 @@ class RolloutSource:
             return None
         try:
             seal, body = file.read_text(encoding="utf-8").splitlines()
-            whole = json.loads(seal)["sha256"] == hashlib.sha256(body.encode()).hexdigest()
+            whole = json.loads(seal)["sha256"] == text_digest(body)
             found = json.loads(body) if whole else None
         except (ValueError, KeyError, TypeError, OSError):
             found = None

@@ -22,13 +22,13 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from accord.environment.digests import file_digest, text_digest
 from accord.runs.files import (
     STAGING,
     as_json,
     free_bytes,
     put_in_place,
     remove,
-    sha256,
     staged,
     write_text,
     writing,
@@ -71,7 +71,7 @@ def save(folder: Path, step: int, tensors: Mapping[str, Tensor], state: dict) ->
             save_file(tensors, staging / TENSORS)
             (staging / STATE).write_text(as_json({**state, "step": step}), encoding="utf-8")
             files = {
-                f.name: {"bytes": f.stat().st_size, "sha256": sha256(f)}
+                f.name: {"bytes": f.stat().st_size, "sha256": file_digest(f)}
                 for f in sorted(staging.iterdir())
             }
             (staging / MANIFEST).write_text(_sealed(step, files), encoding="utf-8")
@@ -138,7 +138,9 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
     """
     problems: list[str] = []
     best = pointed_checkpoint(folder, "BEST")
-    found = (c for c in verified_checkpoints(folder, problems) if which == "latest" or c.path == best)
+    found = (
+        c for c in verified_checkpoints(folder, problems) if which == "latest" or c.path == best
+    )
     if (newest := next(found, None)) is None:
         raise unusable_error(folder, problems)
     return newest
@@ -171,7 +173,7 @@ def verify(path: Path) -> str | None:
             return f"{name} is missing"
         if file.stat().st_size != size:
             return f"{name} has {file.stat().st_size:,} bytes, expected {size:,}"
-        if sha256(file) != digest:
+        if file_digest(file) != digest:
             return f"{name} does not have the content that was saved (sha256)"
     return None
 
@@ -179,7 +181,7 @@ def verify(path: Path) -> str | None:
 def _sealed(step: int, files: dict) -> str:
     """Return the manifest's text. Its seal tells a damaged manifest from a damaged file."""
     content = {"step": step, "files": files}
-    return as_json({**content, "seal": hashlib.sha256(as_json(content).encode()).hexdigest()})
+    return as_json({**content, "seal": text_digest(as_json(content))})
 
 
 def pointed_checkpoint(folder: Path, name: str) -> Path | None:

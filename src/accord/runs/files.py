@@ -8,7 +8,6 @@ A process that is killed leaves them behind; `recover` puts a folder in order ag
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
@@ -17,16 +16,13 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 
+from accord.environment.digests import file_digest
+from accord.errors import first_line
 from accord.types import CheckpointError
 
 STAGING, FORMER = ".staging-", ".former-"
 HALF = ".tmp??????"  # the name of a file while safetensors writes it
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-
-
-def sha256(file: Path) -> str:
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def as_json(value) -> str:
@@ -39,7 +35,7 @@ def as_json(value) -> str:
 def digest(path: str) -> str | None:
     """Return the sha256 of a file's bytes; None where it cannot be read."""
     try:
-        return sha256(Path(path).expanduser())
+        return file_digest(Path(path).expanduser())
     except OSError:
         return None
 
@@ -173,11 +169,7 @@ def writing(folder: Path):
 def unwritable_error(folder: Path, error: Exception) -> CheckpointError:
     """Make the error of a write that failed, in words."""
     full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
-    cause = (
-        "the disk is full"
-        if full
-        else getattr(error, "strerror", None) or str(error).splitlines()[0]
-    )
+    cause = "the disk is full" if full else getattr(error, "strerror", None) or first_line(error)
     advice = "Free some room" if full else "Make the folder writable"
     return CheckpointError(
         f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then"

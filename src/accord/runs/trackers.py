@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from accord.errors import first_line, shorten
 from accord.types import UsageError
 
 PROJECT = "accord"
@@ -91,8 +92,7 @@ class Trackers:
         # whatever a tracker's package raises must not end the run
         except Exception as error:
             self.active.pop(name, None)
-            words = next(iter(str(error).strip().splitlines()), "")
-            words = words if len(words) <= SAID else words[:SAID] + "…"
+            words = shorten(first_line(error, None), SAID)
             self.say(
                 f"! {name}: {type(error).__name__}: {words.rstrip('.')}. The run goes on"
                 " without it."

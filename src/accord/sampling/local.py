@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from accord.distributed.world import ALONE, World, restore_order
-from accord.models.language import LanguageModel
+from accord.models.language import LanguageModel, positions_of, stop_ids_of
 from accord.sampling.decoding import begin_decoding
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.sampler import FinishReason, Prompt, Sample
@@ -113,7 +113,7 @@ class LocalSampler:
     ) -> list[_Answer]:
         """Answers of some rows."""
         answers = {row: _Answer() for row in rows}
-        ends = _end_tokens(self.model, self.tokenizer)
+        ends = stop_ids_of(self.model, self.tokenizer)
         with (
             torch.inference_mode(),
             _evaluating(self.model),
@@ -227,15 +227,6 @@ def _batches(
 def _noise(seed: int, row: int, count: int) -> np.ndarray:
     """Uniform numbers in [0, 1) for one row, one for each token that it may have."""
     return np.random.default_rng((seed, row)).random(count, dtype=np.float32)
-
-
-def _end_tokens(model, tokenizer) -> frozenset[int]:
-    """What ends an answer: the tokenizer's EOS, and what the model's own generation settings add to
-    it.
-    """
-    configured = model.generation_config.eos_token_id
-    ids = configured if isinstance(configured, (list, tuple)) else [configured]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
 
 
 @contextmanager
@@ -374,7 +365,7 @@ def _check(
         raise UsageError(f"top_p is {top_p}; it is a share of probability, above 0 and at most 1.")
     if not all(prompts):
         raise UsageError("A prompt is empty: there is nothing to predict its first token from.")
-    limit = getattr(model.config, "max_position_embeddings", None)
+    limit = positions_of(model)
     longest = max(map(len, prompts), default=0)
     if limit and longest + max_new_tokens > limit:
         raise UsageError(

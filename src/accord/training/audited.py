@@ -1,12 +1,17 @@
-"""The file audit.json: what an audit of a run's own training rows found, for its report.
+"""The audit of a run's own training rows: its findings in preflight.json, and audit.json for the
+report.
 
-The audit looks at no more than `monitor.audit_rows` of them, so that its cost does not grow with
-the file. The checks of data.* in preflight.json have already looked at every row.
+The rows are scanned once. Each verdict is that of `accord audit` on the same file, by the same
+thresholds; only the classifiers read fewer texts (`monitor.audit_rows`). An audit stops no run:
+what makes a file unfit there is a warning here.
 """
 
 from __future__ import annotations
 
-from accord.auditing.run import Audit, audit_rows
+from collections.abc import Sequence
+
+from accord.auditing.findings import RANK, AuditFinding
+from accord.auditing.run import Audit, audit_dataset
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
@@ -14,36 +19,76 @@ from accord.types import Finding
 
 NAME = "audit.json"
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
+# Checks of preflight.json and those of the audit that each sums up; "shortcuts." is all of them.
+CONTENT = {
+    "data.repeats": ("integrity.duplicates",),
+    "data.prompts": ("diversity.repeated_prompts",),
+    "data.contradictions": ("integrity.contradictions", "integrity.cycles"),
+    "data.shortcut": ("shortcuts.",),
+    "data.scores": ("labels.scores", "labels.near_ties"),
+}
+NO_SHORTCUT = "shortcuts.ngrams"  # the signal itself, and not a way around it
+SHOWN = 3  # findings of one check that are spelt out
 
 
-def write_audit(ready: PreparedRun, folder: RunFolder) -> list[Finding]:
-    """Audit the training rows and keep what was found; return one line of it.
+def audit_findings(ready: PreparedRun, folder: RunFolder | None = None) -> list[Finding]:
+    """Audit the training rows; nothing of prompts that have no answers yet.
 
-    Prompts that have no answers yet give nothing.
+    Args:
+      folder: where audit.json is written; None writes nothing.
     """
-    most, dataset = ready.config.monitor.audit_rows, ready.source.dataset()
-    if not most or dataset is None:
+    dataset, sample = ready.source.dataset(), ready.config.monitor.audit_rows
+    if dataset is None:
         return []
-    found = audit_rows(dataset, ready.learner.objective.rows, most, ready.config.train.seed)
-    # without the time that it took: a resumed run leaves the same bytes
-    kept = {name: value for name, value in found.as_dict().items() if name != "seconds"}
-    write_json(folder.path / NAME, kept | {"of": len(dataset)})
-    return [finding(found, len(dataset))]
+    # Not by the run's seed: `accord audit` knows nothing of it, and must come to the same.
+    audit = audit_dataset(dataset, ready.learner.objective.rows, sample)
+    if not sample:
+        return content_findings(audit)
+    if folder is not None:
+        # without the time that it took: a resumed run leaves the same bytes
+        kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
+        write_json(folder.path / NAME, kept | {"of": len(dataset)})
+    return [*content_findings(audit), summary(audit)]
 
 
-def finding(audit: Audit, rows: int) -> Finding:
-    """Put the audit in a line: what was looked at, the verdict, and its reasons."""
-    looked = (
-        f"{len(audit.scan):,} of {rows:,} rows, drawn by prompt"
-        if len(audit.scan) < rows
-        else f"all {rows:,} rows"
-    )
+def content_findings(audit: Audit) -> list[Finding]:
+    """Sum up the checks on what the rows say: one finding for each key of CONTENT that applies."""
+    found = {
+        name: [
+            each
+            for each in audit.findings
+            if each.check.startswith(checks) and each.check != NO_SHORTCUT
+        ]
+        for name, checks in CONTENT.items()
+    }
+    return [_sum_up(name, findings) for name, findings in found.items() if findings]
+
+
+def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
+    """Give the verdict of the worst finding, and the words of all that share it."""
+    worst = min(findings, key=lambda each: RANK[each.verdict])
+    told = [each for each in findings if each.verdict == worst.verdict]
+    says = "; ".join(each.says for each in told[:SHOWN])
+    if len(told) > SHOWN:
+        says += f"; and {len(told) - SHOWN} more"
+    evidence = worst.evidence | {
+        "audit": {each.check: each.verdict for each in findings},
+        "first": [{"at": place.at, "detail": place.detail} for place in worst.places[:3]],
+    }
+    verdict = "warning" if worst.refused else worst.verdict
+    return Finding(name, verdict, says, evidence, worst.remedy)
+
+
+def summary(audit: Audit) -> Finding:
+    """Put the audit in one line: its verdict, and what leads to it."""
     worst = [each.title for each in audit.raised if each.verdict == audit.raised[0].verdict]
-    says = f"audit of {looked}: {audit.verdict}" + (f" ({'; '.join(worst)})" if worst else "")
+    says = f"audit of all {len(audit.scan):,} rows: {audit.verdict}" + (
+        f" ({'; '.join(worst)})" if worst else ""
+    )
     remedy = f"accord audit {audit.scan.name}" if audit.verdict != "fit" else ""
     evidence = {
         "rows": len(audit.scan),
-        "of": rows,
+        "sample": len(audit.scan.sample),
         "raised": [each.check for each in audit.raised],
     }
     return Finding("data.audit", VERDICTS[audit.verdict], says, evidence, remedy)

@@ -143,9 +143,9 @@ def _begin(
 
 
 def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:
-    """Return what the audit finds in the training rows; nothing of prompts without answers."""
+    """Audit the training rows, on the first rank; nothing of prompts without answers."""
     found: list[Finding] = []
-    world.on_first(lambda: found.extend(audited.write_audit(ready, folder)))
+    world.on_first(lambda: found.extend(audited.audit_findings(ready, folder)))
     return found
 
 
@@ -239,7 +239,8 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
             "A dry run checks the rows and the model in one process. Leave out torchrun."
         )
     with closing(display), stop_on_signals() as stop, stop.at_once():
-        return prepare(config, display, stop, dry_run=True)
+        ready = prepare(config, display, stop, dry_run=True)
+        return replace(ready, findings=(*ready.findings, *audited.audit_findings(ready)))
 
 
 def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> None:

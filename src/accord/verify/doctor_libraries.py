@@ -7,6 +7,7 @@ from __future__ import annotations
 import importlib
 
 from accord.environment import versions
+from accord.errors import describe
 from accord.types import Finding
 
 CHECK = "libraries"
@@ -51,6 +52,5 @@ def _unusable(package: str) -> str:
     try:
         importlib.import_module(versions.module_of(package))
     except Exception as error:  # whatever a half-installed package raises
-        said = str(error).strip().splitlines() or [""]
-        return f"{type(error).__name__}: {said[0][:200]}"
+        return describe(error)
     return ""

@@ -9,23 +9,22 @@ one is resumed.
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.campaign.compare.contenders import Cell
+from accord.campaign.log import append_entry, stopwatch
+from accord.campaign.plan import PLAN, as_written, differences, read_plan, require_no_difference
+from accord.campaign.stages import is_begun, saved_folder, train_or_resume
 from accord.engine.release import release
+from accord.errors import first_line
 from accord.runs.display import CellDisplay, Display
-from accord.runs.files import read_json, write_json, writing
-from accord.runs.folder import REFUSED, RunFolder
+from accord.runs.files import read_json, write_json
+from accord.runs.folder import RunFolder
 from accord.runs.identity import trajectory
-from accord.training.run import resume, start
 from accord.types import Diverged, Refused, UsageError
 
-PLAN, LOG = "plan.json", "cells.jsonl"
-SHOWN = 6  # differences that are listed
+LOG = "cells.jsonl"
 LONGEST = 300  # characters of a reason
 
 
@@ -47,54 +46,27 @@ def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
             f"Two contenders would both be {twice!r} on the disk: their names differ in signs"
             " alone. Compare them apart."
         )
-    fresh = {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
-    file = folder / PLAN
-    if file.is_file():
-        former = read_json(file, {})
-        fresh = json.loads(json.dumps(fresh))
-        if lines := _differences(former, fresh):
-            more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
-            raise Refused(
-                f"{folder} holds another comparison: its cells could not be compared with those"
-                " asked for now.\n"
-                + "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
-                + "\nWrite to another folder (--output DIR), or go back to the recipe and data that"
-                " it was begun with."
-            )
-        fresh = {"shared": fresh["shared"], "cells": former["cells"] | fresh["cells"]}
-    write_json(file, fresh)
+    fresh = as_written(
+        {"shared": shared, "cells": {cell.name: trajectory(cell.config) for cell in cells}}
+    )
+    if former := read_plan(folder):
+        why = "holds another comparison: its cells could not be compared with those asked for now."
+        require_no_difference(folder, _differences(former, fresh), why)
+        fresh["cells"] = former["cells"] | fresh["cells"]
+    write_json(folder / PLAN, fresh)
 
 
 def _differences(former: dict, fresh: dict) -> list[str]:
-    lines = []
-    for name in dict.fromkeys([*former["shared"], *fresh["shared"]]):
-        then, now = former["shared"].get(name), fresh["shared"].get(name)
-        if then != now:
-            lines.append(f"{name}: then {_brief(then)}, now {_brief(now)}")
+    """List what differs in what all cells share, and in the cells that are in both plans."""
+    lines = differences(former["shared"], fresh["shared"])
     for cell in former["cells"].keys() & fresh["cells"].keys():
-        then, now = former["cells"][cell], fresh["cells"][cell]
-        fields = [
-            field for field in dict.fromkeys([*then, *now]) if then.get(field) != now.get(field)
-        ]
-        lines += [
-            f"{cell}: {field}: then {then.get(field)}, now {now.get(field)}" for field in fields
-        ]
+        lines += differences(former["cells"][cell], fresh["cells"][cell], f"{cell}: ")
     return sorted(lines)
 
 
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 40 else text[:40] + "…"
-
-
-def plan_hash(folder: Path) -> str:
-    """Of every resolved config of the plan, and of what they share."""
-    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()
-
-
 def is_finished(cell: Cell) -> bool:
-    """Whether its saved model is there: it is put there whole, after everything else."""
-    return any((cell.path / name).is_dir() for name in ("adapter", "final"))
+    """Tell whether its saved model is there, and its card, which is written last."""
+    return saved_folder(cell.path) is not None
 
 
 def run_cells(
@@ -131,43 +103,23 @@ def former_failure(cell: Cell) -> str | None:
 
 def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
     """Train the cell, or go on with it; why there is no model."""
-    began, processor = time.monotonic(), time.process_time()
-    goes_on = (cell.path / "config.yaml").is_file() and not (cell.path / REFUSED).is_file()
-    log(folder, {"cell": cell.name, "what": "resumed" if goes_on else "started"})
+    took, what = stopwatch(), "resumed" if is_begun(cell.path) else "started"
+    append_entry(folder, LOG, {"cell": cell.name, "what": what})
     shown, what, reason = CellDisplay(display, cell.name), "finished", None
     try:
-        if goes_on:
-            resume(str(cell.path), shown, command)
-        else:
-            start(cell.config, shown, command)
+        train_or_resume(cell.config, shown, command)
     except Diverged as error:
-        what, reason = "failed", str(error).splitlines()[0]
+        what, reason = "failed", first_line(error)
     except Refused as error:
         what, reason = "failed", " ".join(str(error).split())[:LONGEST]
     except BaseException:
         what = "stopped"
         raise
     finally:
-        took = {
-            "seconds": round(time.monotonic() - began, 3),
-            "cpu_seconds": round(time.process_time() - processor, 3),
-        }
-        log(folder, {"cell": cell.name, "what": what, **took, "phases": shown.phases})
+        entry = {"cell": cell.name, "what": what, **took(), "phases": shown.phases}
+        append_entry(folder, LOG, entry)
         release()
     return reason
-
-
-def log(folder: Path, entry: dict) -> None:
-    file = folder / LOG
-    # by a kill: what comes next would be lost with it
-    torn = file.exists() and not file.read_bytes().endswith(b"\n")
-    with writing(folder), file.open("a", encoding="utf-8") as stream:
-        stream.write("\n" * torn + json.dumps({"at": round(time.time(), 3), **entry}) + "\n")
-
-
-def logged_sessions(folder: Path) -> list[dict]:
-    """What happened, in order; a half-written last line is left out."""
-    return RunFolder(folder).appended(LOG)
 
 
 def cost(cell: Cell, entries: Sequence[dict]) -> dict:

@@ -18,13 +18,15 @@ from accord.campaign.compare.bound import best_of, by_prompt, frontier_bound
 from accord.campaign.compare.contenders import Cell, Contender
 from accord.campaign.compare.measure import Measured, ModelMeasurer, Questions
 from accord.campaign.compare.run import (
-    campaign_lock,
+    comparison_lock,
     require_comparable,
     warn_few_seeds,
     with_seeds,
 )
 from accord.campaign.compare.shared_data import gather_shared_data, source_of
 from accord.campaign.compare.verdict import as_dict
+from accord.campaign.log import logged
+from accord.campaign.plan import PLAN, plan_hash
 from accord.config.schema import Config
 from accord.evaluate.intervals import format_short_interval
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
@@ -99,10 +101,11 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
     wanted.check()
     require_comparable(base)
     points = contenders_of(base, wanted)
-    with campaign_lock(wanted.output) as (folder, stop):
+    with comparison_lock(wanted.output, display, command) as desk:
+        folder, stop = desk.folder, desk.stop
         with stop.at_once(), times.preparing(folder):
             warn_few_seeds(wanted.seeds, display)
-            planned = (folder / cells.PLAN).is_file()
+            planned = (folder / PLAN).is_file()
             material = gather_shared_data(
                 base, folder, trials=False, planned=planned, display=display
             )
@@ -141,7 +144,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
             record = _record(points, run, failed, steps, bench, reference)
     record |= {
         "command": list(command),
-        "plan": cells.plan_hash(folder),
+        "plan": plan_hash(folder),
         "data": material.account,
         "steps": material.steps,
         "seeds": wanted.seeds,
@@ -149,7 +152,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
         "scorer": wanted.scorer,
         "failed": failed,
     }
-    entries = cells.logged_sessions(folder)
+    entries = logged(folder, cells.LOG)
     each = {cell.name: cells.cost(cell, entries) for cell in run if cell.name not in failed}
     record["cost"] = {"cells": each} | times.totals(folder, each)
     write_json(folder / FRONTIER, record)

@@ -9,7 +9,6 @@ often, follows from these (see `verdict`).
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -25,6 +24,7 @@ from accord.campaign.compare.contenders import Cell
 from accord.config.schema import Config
 from accord.data.templates import make_template
 from accord.engine.release import release
+from accord.environment.digests import file_digest, text_digest
 from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
@@ -126,10 +126,8 @@ class ModelMeasurer:
             questions,
             display,
         )
-        questions.load_scorer()  # one that is missing is said now
-        self.asked_of = hashlib.sha256(
-            json.dumps(questions.identity(), sort_keys=True).encode()
-        ).hexdigest()[:16]
+        questions.load_scorer()  # one that is missing is reported now
+        self.asked_of = text_digest(json.dumps(questions.identity(), sort_keys=True))[:16]
 
     @cached_property
     def scorer(self) -> Reward | None:
@@ -187,7 +185,7 @@ class ModelMeasurer:
         self, model: LanguageModel, measured: Measured
     ) -> tuple[list[Tree], list[SamplePrompt]]:
         """Held-out trees and prompts as this model's tokenizer and template have them."""
-        stops = getattr(model.network.generation_config, "eos_token_id", None)
+        stops = model.stop_ids
         config = _asking(self.base, self.questions)
         template = make_template(
             model.tokenizer,
@@ -200,7 +198,7 @@ class ModelMeasurer:
             rows = load_rows(config, config.data.train, "pairs", template, SilentDisplay())
             held = held_out_of(config, rows, resolve_objective(config))
             measured.clusters = list(held.prompts)
-        limit = getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
+        limit = model.positions
         asked = choose_sample_prompts(config, template, rows, limit)
         if not asked and self.questions.samples:
             raise UsageError(
@@ -306,7 +304,7 @@ def _asking(base: Config, questions: Questions) -> Config:
 
 def _digest(path: str | Path) -> str:
     try:
-        return hashlib.sha256(Path(path).expanduser().read_bytes()).hexdigest()
+        return file_digest(Path(path).expanduser())
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}. Expected a text file with one prompt a"

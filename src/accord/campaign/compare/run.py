@@ -15,12 +15,13 @@ from accord.campaign.compare.contenders import Cell, Contender
 from accord.campaign.compare.measure import ModelMeasurer, Questions
 from accord.campaign.compare.shared_data import SharedData, gather_shared_data, source_of
 from accord.campaign.compare.verdict import Result
+from accord.campaign.folder import CampaignFolder, campaign_lock
+from accord.campaign.log import logged
+from accord.campaign.plan import PLAN, plan_hash
 from accord.config.schema import Config
 from accord.runs.display import Display
-from accord.runs.files import STAGING, recover, write_json, writing
-from accord.runs.folder import RunFolder
-from accord.runs.signals import Stop, stop_on_signals
-from accord.types import Interrupted, Refused, UsageError
+from accord.runs.files import write_json
+from accord.types import Refused, UsageError
 
 COMPARISON = "comparison.json"
 MOST_SEEDS, MOST_TRIALS = 1_000, 100
@@ -127,77 +128,40 @@ def _carry_out(
     kind: str,
 ) -> dict:
     terms.check()
-    with campaign_lock(terms.output) as (folder, stop):
-        record = _compared(base, points, terms, folder, display, command, kind, stop)
-    record["cost"] |= times.totals(folder, record["cost"]["cells"])
-    write_json(folder / COMPARISON, record)
+    with comparison_lock(terms.output, display, command) as desk:
+        record = _compared(base, points, terms, desk, kind)
+    record["cost"] |= times.totals(desk.folder, record["cost"]["cells"])
+    write_json(desk.folder / COMPARISON, record)
     return record
 
 
 @contextmanager
-def campaign_lock(output: str) -> Iterator[tuple[Path, Stop]]:
-    """Inside, the folder is this process's own, a signal waits for a safe point, and the time is
-    kept.
-
-    Raises:
-      UsageError: something else stands there. CheckpointError: another process is at work there.
-      Interrupted: a signal has come; says how to go on.
+def comparison_lock(
+    output: str, display: Display, command: Sequence[str]
+) -> Iterator[CampaignFolder]:
+    """Inside, the comparison's folder is this process's own, a signal waits for a safe point, and
+    the time is kept. See `campaign_lock`.
     """
-    folder = open_comparison(output)
+    signs = ("data", cells.LOG)
     with (
-        stop_on_signals() as stop,
-        stop.at_safe_points(),
-        RunFolder(folder).alone(),
-        times.session(folder),
+        campaign_lock(output, display, tuple(command), signs=signs, at_once=False) as desk,
+        times.session(desk.folder),
     ):
-        recover(folder)
-        try:
-            yield folder, stop
-        except Interrupted as signal:
-            raise Interrupted(
-                f"{signal} Finished cells stay. Go on with the same command."
-            ) from None
-
-
-def open_comparison(output: str) -> Path:
-    """The comparison's folder, new or to go on with.
-
-    Raises:
-      UsageError: something else stands there.
-    """
-    folder = Path(output).expanduser()
-    if folder.exists() and (not folder.is_dir() or (folder / "config.yaml").exists()):
-        raise UsageError(
-            f"{output}: a run or a file stands there. Choose another folder: --output DIR."
-        )
-    others = (
-        [file for file in folder.iterdir() if not file.name.startswith(STAGING)]
-        if folder.is_dir()
-        else []
-    )
-    if others and not (folder / "data").exists() and not (folder / cells.LOG).exists():
-        raise UsageError(
-            f"{output}: a folder with other things in it. Choose another: --output DIR."
-        )
-    with writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+        yield desk
 
 
 def _compared(
     base: Config,
     points: Sequence[Contender] | search.Plan,
     terms: Terms,
-    folder: Path,
-    display: Display,
-    command: Sequence[str],
+    desk: CampaignFolder,
     kind: str,
-    stop: Stop,
 ) -> dict:
+    folder, display, stop = desk.folder, desk.display, desk.stop
     # nothing is at stake: rows that are not written whole are written again
     with stop.at_once(), times.preparing(folder):
         warn_few_seeds(terms.seeds, display)
-        planned = (folder / cells.PLAN).is_file()
+        planned = (folder / PLAN).is_file()
         material = gather_shared_data(
             base, folder, trials=terms.trials > 1, planned=planned, display=display
         )
@@ -224,7 +188,7 @@ def _compared(
 
     def carry_out(run: Sequence[Cell]) -> dict[str, str]:
         cells.require_plan(folder, run, shared)
-        return cells.run_cells(run, folder, display, command, stop.poll)
+        return cells.run_cells(run, folder, display, desk.command, stop.poll)
 
     rates = found = None
     if isinstance(points, search.Plan):
@@ -241,7 +205,13 @@ def _compared(
     failed = carry_out(run)
     with stop.at_once():
         record = _record(points, run, failed, bench, material, terms, folder)
-        return {"kind": kind, "command": list(command), **record, "trials": rates, "search": found}
+        return {
+            "kind": kind,
+            "command": list(desk.command),
+            **record,
+            "trials": rates,
+            "search": found,
+        }
 
 
 def warn_few_seeds(seeds: int, display: Display) -> None:
@@ -290,9 +260,9 @@ def _record(
         *verdict.YARDSTICKS,
         *(["win_rate"] if "win_rate" in values[results[0].name] else []),
     ]
-    entries = cells.logged_sessions(folder)
+    entries = logged(folder, cells.LOG)
     return {
-        "plan": cells.plan_hash(folder),
+        "plan": plan_hash(folder),
         "data": material.account,
         "measured": bench.questions.identity(),
         "seeds": terms.seeds,

@@ -124,7 +124,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
     model = load(
         base.model.name, dtype=base.model.dtype, device=base.model.device, hub="hub" in base.allow
     )
-    stops = getattr(model.network.generation_config, "eos_token_id", None)
+    stops = model.stop_ids
     template = make_template(
         model.tokenizer,
         base.data.template,

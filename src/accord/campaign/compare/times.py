@@ -14,12 +14,12 @@ of its own, and that is estimated from what computing rows took here.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from accord.campaign.compare import cells
+from accord.campaign.compare.cells import LOG
+from accord.campaign.log import append_entry, logged, stopwatch
 
 BEGAN, ENDED, PREPARED = "session", "process", "prepared"
 
@@ -27,27 +27,20 @@ BEGAN, ENDED, PREPARED = "session", "process", "prepared"
 @contextmanager
 def session(folder: Path):
     """A process at work inside: its wall clock and processor seconds."""
-    began, processor = time.monotonic(), time.process_time()
-    cells.log(folder, {"cell": None, "what": BEGAN})
+    took = stopwatch()
+    append_entry(folder, LOG, {"cell": None, "what": BEGAN})
     try:
         yield
     finally:
-        cells.log(folder, {"cell": None, "what": ENDED, **_since(began, processor)})
+        append_entry(folder, LOG, {"cell": None, "what": ENDED, **took()})
 
 
 @contextmanager
 def preparing(folder: Path):
     """Rows and plan are made inside, once for all cells."""
-    began, processor = time.monotonic(), time.process_time()
+    took = stopwatch()
     yield
-    cells.log(folder, {"cell": None, "what": PREPARED, **_since(began, processor)})
-
-
-def _since(began: float, processor: float) -> dict:
-    return {
-        "seconds": round(time.monotonic() - began, 3),
-        "cpu_seconds": round(time.process_time() - processor, 3),
-    }
+    append_entry(folder, LOG, {"cell": None, "what": PREPARED, **took()})
 
 
 def totals(folder: Path, each: Mapping[str, dict]) -> dict:
@@ -56,7 +49,7 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
     Args:
       each: what each cell with a model took, by its name (`cells.cost`).
     """
-    entries = cells.logged_sessions(folder)
+    entries = logged(folder, LOG)
     whole, killed = sessions(entries)
     passes = [cost["reference_rows"] for cost in each.values() if cost["reference_rows"]]
     others = [e for e in entries if e["cell"] is not None and e["cell"] not in each]

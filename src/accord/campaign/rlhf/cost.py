@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from accord.assess.opened import OpenModel
-from accord.campaign.rlhf.folder import CampaignFolder
+from accord.campaign.folder import CampaignFolder
 from accord.campaign.rlhf.phases import DPO, PPO, REWARD_MODEL, Recipe, knobs
 from accord.config.schema import Config
 from accord.engine.optimizers import optimizer_of

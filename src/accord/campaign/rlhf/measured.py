@@ -26,8 +26,8 @@ import numpy as np
 from accord.assess.generation import Sampling
 from accord.assess.opened import OpenModel, open_start_of
 from accord.assess.rollouts import sample_opened, score_file
-from accord.campaign.rlhf.folder import CampaignFolder
-from accord.campaign.rlhf.stages import make_once
+from accord.campaign.folder import CampaignFolder
+from accord.campaign.stages import make_once
 from accord.config.schema import Config
 from accord.data.prompts import read_prompts
 from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean

@@ -22,20 +22,21 @@ from functools import partial
 from pathlib import Path
 
 from accord.assess.opened import OpenModel, open_model, open_start_of, still_inside
+from accord.campaign.folder import CampaignFolder, campaign_lock
+from accord.campaign.plan import require_same_plan
 from accord.campaign.rlhf import measured, proxy, verdict
 from accord.campaign.rlhf.cost import cost, in_memory, ways
-from accord.campaign.rlhf.folder import CampaignFolder, campaign_lock, require_same_plan
 from accord.campaign.rlhf.measured import Questions
 from accord.campaign.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
 from accord.campaign.rlhf.prompts import require_plain, write_prompts
-from accord.campaign.rlhf.stages import (
+from accord.campaign.rlhf.terms import fingerprints
+from accord.campaign.stages import (
     TrainOrResume,
     make_once,
     merge_stage,
     train_or_resume,
     train_stage,
 )
-from accord.campaign.rlhf.terms import fingerprints
 from accord.config.schema import Config
 from accord.data.containers import locate
 from accord.data.order import draw_rows

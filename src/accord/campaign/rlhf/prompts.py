@@ -15,8 +15,7 @@ import numpy as np
 from accord.assess.generation import prompt_column
 from accord.config.schema import DataConfig
 from accord.data.columns import other_columns
-from accord.data.content import words
-from accord.data.prompts import ALONE, LEAK, Questions, read_prompts
+from accord.data.prompts import ALONE, LEAK, Questions, prompt_words, read_prompts
 from accord.data.write import new_file, write_row
 from accord.types import DataError, UsageError
 
@@ -111,8 +110,8 @@ def require_apart(read: Questions, held_out: Questions, allow: Sequence[str]) ->
       DataError: more than a hundredth of the held-out prompts are answered in training, but for
         case and punctuation.
     """
-    trained = {words(question.turns) for question in read.prompts}
-    shared = [question for question in held_out.prompts if words(question.turns) in trained]
+    trained = {prompt_words(question.turns) for question in read.prompts}
+    shared = [question for question in held_out.prompts if prompt_words(question.turns) in trained]
     if len(shared) > LEAK * len(held_out.prompts) and "shared_prompts" not in allow:
         raise DataError(
             f"{len(shared):,} of {len(held_out.prompts):,} held-out prompts are trained on as well,"

@@ -11,7 +11,6 @@ arXiv:2401.10020, take the last round's.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,18 +21,13 @@ import numpy as np
 from accord.assess.generation import Sampling
 from accord.assess.opened import ADAPTER, OpenModel, open_model, open_start_of
 from accord.assess.rollouts import pair_file, sample_opened, score_file
+from accord.campaign.folder import CampaignFolder, campaign_lock
+from accord.campaign.plan import plan_hash, require_same_plan
 from accord.campaign.rlhf import measured
-from accord.campaign.rlhf.folder import PLAN, CampaignFolder, campaign_lock, require_same_plan
 from accord.campaign.rlhf.measured import Questions
 from accord.campaign.rlhf.prompts import require_apart, slice_of, write_prompts
-from accord.campaign.rlhf.stages import (
-    TrainOrResume,
-    make_once,
-    model_of,
-    train_or_resume,
-    train_stage,
-)
 from accord.campaign.rlhf.terms import Terms, kind_of, plan_for, size_of
+from accord.campaign.stages import TrainOrResume, make_once, model_of, train_or_resume, train_stage
 from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
 from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
@@ -226,7 +220,7 @@ class Rounds:
         return int(np.random.SeedSequence([self.base.train.seed, number]).generate_state(1)[0])
 
     def _about(self, number: int) -> dict:
-        return {"round": number, "plan": plan_of(self.desk.folder)}
+        return {"round": number, "plan": plan_hash(self.desk.folder)}
 
     # ------------------------------------------------------------ what came of it
 
@@ -250,7 +244,7 @@ class Rounds:
         record = {
             "kind": "iterate",
             "command": list(self.desk.command),
-            "plan": plan_of(self.desk.folder),
+            "plan": plan_hash(self.desk.folder),
             "objective": self.base.objective,
             "rewards": rollouts.rewards,
             "gold": rollouts.gold,
@@ -307,8 +301,3 @@ def lines_of(file: Path) -> int:
     """How many lines a file has."""
     with file.open("rb") as stream:
         return sum(1 for _ in stream)
-
-
-def plan_of(folder: Path) -> str:
-    """sha256 of the plan: what every answer's provenance names."""
-    return hashlib.sha256((folder / PLAN).read_bytes()).hexdigest()

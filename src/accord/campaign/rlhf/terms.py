@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from accord.assess.opened import open_start_of
-from accord.campaign.rlhf.folder import plan_digest
+from accord.campaign.plan import read_plan
 from accord.campaign.rlhf.prompts import require_plain
-from accord.campaign.rlhf.stages import fingerprint_of
+from accord.campaign.stages import fingerprint_of
 from accord.config.schema import Config
 from accord.data.prompts import Questions
 from accord.models import fingerprint
@@ -118,7 +118,7 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
     Raises:
       UsageError: more than there are.
     """
-    size = terms.prompts or plan_digest(folder).get(EACH) or max(1, total // terms.rounds)
+    size = terms.prompts or read_plan(folder).get(EACH) or max(1, total // terms.rounds)
     if size > total:
         raise UsageError(
             f"--prompts-per-round {size}: there are {total:,} different prompts, and none comes"

@@ -9,7 +9,6 @@ variable, travels in a header, and is written nowhere.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -23,6 +22,7 @@ from typing import Generic, TypeVar
 
 import httpx
 
+from accord.environment.digests import text_digest
 from accord.rewards.judges.asking import Failed, NoReply, Verdict, messages, read_verdict
 from accord.rewards.judges.verdict import Contest, Judged
 from accord.types import UsageError
@@ -167,9 +167,7 @@ class Endpoint:
         """Where the answer lies: named by all that it depends on, the address included; failures
         are never kept.
         """
-        digest = hashlib.sha256(
-            json.dumps([self.settings.url, body], sort_keys=True).encode()
-        ).hexdigest()
+        digest = text_digest(json.dumps([self.settings.url, body], sort_keys=True))
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _ask(self, client: httpx.Client, body: dict) -> object:

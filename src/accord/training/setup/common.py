@@ -47,14 +47,9 @@ def template_of(config: Config, model: LanguageModel) -> Template:
     return make_template(
         model.tokenizer,
         config.data.template,
-        generation_eos=stop_ids(model),
+        generation_eos=model.stop_ids,
         allow_raw="raw_text" in config.allow,
     )
-
-
-def positions_of(model: LanguageModel) -> int | None:
-    """Return the longest sequence that the model was made for, where its configuration says."""
-    return getattr(model.network.config.get_text_config(), "max_position_embeddings", None)
 
 
 def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, Finding]:
@@ -123,7 +118,3 @@ def require_accepted(found: Sequence[Finding], error: type[Exception]) -> None:
         if finding.remedy:
             lines.append(f"  what to do: {finding.remedy}")
     raise error("Not trained, since the result would be silently wrong.\n" + "\n".join(lines))
-
-
-def stop_ids(model: LanguageModel):
-    return getattr(model.network.generation_config, "eos_token_id", None)

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accord.config.schema import Config
-from accord.data.content import content_findings
 from accord.data.order import Order
 from accord.data.rows import Rows
 from accord.data.templates import Template
@@ -44,10 +43,8 @@ from accord.training.setup.common import (
     load_model,
     measure_ties,
     micro_budget,
-    positions_of,
     prove_rows,
     require_accepted,
-    stop_ids,
     suggested_rate,
     template_of,
 )
@@ -197,7 +194,7 @@ def _sample_prompts(
     """
     if learner.world.sharded or not learner.objective.answers:
         return []
-    return choose_sample_prompts(config, template, held_out, positions_of(learner.forward.model))
+    return choose_sample_prompts(config, template, held_out, learner.forward.model.positions)
 
 
 def _learner(
@@ -302,10 +299,9 @@ def _checked(
     model: LanguageModel,
 ) -> list[Finding]:
     """Run the checks on both files; refuse what is unfit."""
-    found = row_findings(config, rows, template, "training rows", stop_ids(model))
-    found += content_findings([rows.encoding.examples[tree.row] for tree in rows.trees])
+    found = row_findings(config, rows, template, "training rows", model.stop_ids)
     if held_out is not None:
-        found += row_findings(config, held_out, template, "held-out rows", stop_ids(model))
+        found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)

@@ -36,7 +36,6 @@ from accord.training.setup.common import (
     load_model,
     measure_ties,
     micro_budget,
-    positions_of,
     prove_rows,
     require_accepted,
     suggested_rate,
@@ -105,7 +104,7 @@ def prepare_rollouts(
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
-    asked = choose_sample_prompts(config, template, held_out, positions_of(model))
+    asked = choose_sample_prompts(config, template, held_out, model.positions)
     source = RolloutSource(
         config,
         prompts,
@@ -206,7 +205,7 @@ def is_set(config: Config, path: str) -> bool:
 def _prompts(
     config: Config, template: Template, model: LanguageModel, display: Display
 ) -> tuple[PromptSet, PromptSet | None]:
-    limit, data = positions_of(model), config.data
+    limit, data = model.positions, config.data
     train = load_prompts(data.train, config, template, limit, display)
     return train, (
         load_prompts(data.held_out, config, template, limit, display)

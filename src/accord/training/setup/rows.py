@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import overload
 
 from accord.config.schema import Config
-from accord.data.content import words
 from accord.data.order import draw_rows
-from accord.data.prompts import LEAK
+from accord.data.prompts import LEAK, prompt_words
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.rows import Rows
@@ -93,10 +93,12 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
 
 
 def row_findings(
-    config: Config, rows: Rows, template: Template, name: str, stops: object = None
+    config: Config, rows: Rows, template: Template, name: str, stops: Collection[int]
 ) -> list[Finding]:
-    """Report what the ledger and the checks on every row say of one file; `stops`: the generation
-    config's EOS, one or several.
+    """Report on the ledger and on every row of one file.
+
+    Args:
+      stops: tokens at which generation stops.
     """
     data, ledger = config.data, rows.dataset.ledger
     share = ledger.rejected_share
@@ -120,14 +122,10 @@ def row_findings(
         {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
     ]
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
-    stop_ids = [
-        template.tokenizer.eos_token_id,
-        *(stops if isinstance(stops, (list, tuple)) else [stops]),
-    ]
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *roundtrip_findings(rows.encoding, template, stop_ids, data.max_rejected, data.columns),
+        *roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
     ]
 
 
@@ -153,13 +151,13 @@ def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
 
 def near_overlap(rows: Rows, held_out: Rows) -> Finding:
     """Find held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
-    trained = {words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
+    trained = {prompt_words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
     exact = {tree.prompt for tree in rows.trees}
     near = [
         tree
         for tree in held_out.trees
         if tree.prompt not in exact
-        and words(held_out.encoding.examples[tree.row].prompt) in trained
+        and prompt_words(held_out.encoding.examples[tree.row].prompt) in trained
     ]
     share = len(near) / len(held_out.trees)
     says = (

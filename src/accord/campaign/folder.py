@@ -11,24 +11,24 @@ stage is over.
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from accord.campaign.log import append_entry, logged, stopwatch
+from accord.campaign.plan import PLAN
 from accord.engine.release import release
+from accord.errors import first_line
 from accord.runs.display import Display
-from accord.runs.files import STAGING, recover, write_json, writing
+from accord.runs.files import STAGING, recover, writing
 from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop, stop_on_signals
-from accord.types import Interrupted, Refused, UsageError
+from accord.types import Interrupted, UsageError
 
-PLAN, LOG = "plan.json", "log.jsonl"
-SHOWN = 6  # differences that are listed
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -50,22 +50,19 @@ class CampaignFolder:
         """
         self.stop.poll()
         self.say(f"{name} …")
-        self._log({"stage": name, "what": "began", "resident": psutil.Process().memory_info().rss})
-        began, what = time.monotonic(), "stopped"
+        resident = psutil.Process().memory_info().rss
+        append_entry(self.folder, LOG, {"stage": name, "what": "began", "resident": resident})
+        took, what = stopwatch(), "stopped"
         try:
             yield
             what = "ended"
         finally:
-            self._log({"stage": name, "what": what, "seconds": round(time.monotonic() - began, 3)})
+            append_entry(self.folder, LOG, {"stage": name, "what": what, **took()})
             release()
 
-    def _log(self, entry: dict) -> None:
-        with writing(self.folder), (self.folder / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
-
     def logged(self) -> list[dict]:
-        """What happened, in order; a half-written line is left out."""
-        return RunFolder(self.folder).appended(LOG)
+        """Read what happened, in order."""
+        return logged(self.folder, LOG)
 
     def spent(self, prefix: str) -> dict:
         """Seconds of the stages whose names begin so, summed over all processes that worked on
@@ -82,29 +79,37 @@ class CampaignFolder:
 
 @contextmanager
 def campaign_lock(
-    output: str, display: Display, command: tuple[str, ...]
+    output: str,
+    display: Display,
+    command: tuple[str, ...],
+    *,
+    signs: Sequence[str] = (PLAN,),
+    at_once: bool = True,
 ) -> Iterator[CampaignFolder]:
     """Inside, the folder is this process's own, and a signal says how to go on.
+
+    Args:
+      signs: files or folders of which one stands in a folder that can be gone on with.
+      at_once: whether a signal ends the work where it stands; else it waits for the next poll.
 
     Raises:
       UsageError: something else stands there. CheckpointError: another process is at work there.
       Interrupted: a signal has come.
     """
-    folder = _opened(output).resolve()
+    folder = _opened(output, signs).resolve()
     with stop_on_signals() as stop, RunFolder(folder).alone():
         recover(folder)
         try:
-            with stop.at_once():
+            with stop.at_once() if at_once else stop.at_safe_points():
                 yield CampaignFolder(folder, display, command, stop)
         except (Interrupted, KeyboardInterrupt) as signal:
-            said = str(signal) if isinstance(signal, Interrupted) else "stopped."
+            said = first_line(signal, None) if isinstance(signal, Interrupted) else "stopped."
             raise Interrupted(
-                f"{said.splitlines()[0] if said else 'stopped.'} What is finished stays. Go on with"
-                " the same command."
+                f"{said} What is finished stays. Go on with the same command."
             ) from None
 
 
-def _opened(output: str) -> Path:
+def _opened(output: str, signs: Sequence[str]) -> Path:
     """
     Raises:
       UsageError: a file, a run, or a folder of other things stands there.
@@ -119,47 +124,10 @@ def _opened(output: str) -> Path:
         if folder.is_dir()
         else []
     )
-    if others and not (folder / PLAN).exists():
+    if others and not any((folder / sign).exists() for sign in signs):
         raise UsageError(
             f"{output}: a folder with other things in it. Choose another: --output DIR."
         )
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
     return folder
-
-
-def plan_digest(folder: Path) -> dict:
-    """The plan that the folder was begun with; empty for a new one."""
-    file = folder / PLAN
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-
-
-def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
-    """Write the plan of a new folder, or hold it against the one that is there.
-
-    Raises:
-      Refused: they differ; in what, a line each.
-    """
-    fresh, former = json.loads(json.dumps(plan)), plan_digest(folder)
-    if not former:
-        write_json(folder / PLAN, fresh)
-        return
-    names = [
-        name for name in dict.fromkeys([*former, *fresh]) if former.get(name) != fresh.get(name)
-    ]
-    if names:
-        lines = [
-            f"  {name}: then {_brief(former.get(name))}, now {_brief(fresh.get(name))}"
-            for name in names[:SHOWN]
-        ]
-        lines += [f"  and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
-        raise Refused(
-            f"{folder} was begun with another plan, and what is in it could not be gone on with:\n"
-            + "\n".join(lines)
-            + "\nWrite to another folder (--output DIR), or go back to what it was begun with."
-        )
-
-
-def _brief(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:60] + "…"

@@ -10,11 +10,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from accord.assess.opened import ADAPTER, WHOLE
-from accord.campaign.rlhf.folder import CampaignFolder
+from accord.campaign.folder import CampaignFolder
 from accord.config.schema import Config
+from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
-from accord.runs.files import STAGING, put_in_place, sha256, writing
+from accord.runs.files import STAGING, put_in_place, writing
 from accord.runs.folder import REFUSED
 from accord.training.run import resume, start
 
@@ -29,10 +30,15 @@ def train_or_resume(config: Config, display: Display, command: Sequence[str]) ->
       AccordError: of the class that its cause has.
     """
     path = config.run_folder
-    if (path / "config.yaml").is_file() and not (path / REFUSED).is_file():
+    if is_begun(path):
         resume(str(path), display, command)
     else:
         start(config, display, command)
+
+
+def is_begun(path: Path) -> bool:
+    """Tell whether a run stands there that can be gone on with; a refused one begins again."""
+    return (path / "config.yaml").is_file() and not (path / REFUSED).is_file()
 
 
 def train_stage(
@@ -95,5 +101,5 @@ def fingerprint_of(folder: Path) -> str:
     """sha256 over a model folder's weights and configuration, as they lie on disk."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
-        digest.update(f"{file.name} {sha256(file)}\n".encode())
+        digest.update(f"{file.name} {file_digest(file)}\n".encode())
     return digest.hexdigest()

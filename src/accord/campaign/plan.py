@@ -1,0 +1,84 @@
+"""The plan of a command of several runs: plan.json, what everything in its folder hangs on.
+
+A command with another plan is refused and told what differs, since it could not go on with what is
+there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from accord.environment.digests import file_digest
+from accord.errors import shorten
+from accord.runs.files import read_json, write_json
+from accord.types import Refused
+
+PLAN = "plan.json"
+SHOWN = 6  # differences that are listed
+LONGEST = 60  # characters of each of the two values
+
+
+def read_plan(folder: Path) -> dict:
+    """Read the plan that the folder was begun with; empty for a new one.
+
+    Raises:
+      CheckpointError: it is damaged.
+    """
+    return read_json(folder / PLAN, {})
+
+
+def plan_hash(folder: Path) -> str:
+    """Hash the plan: every resolved config and the data that they share."""
+    return file_digest(folder / PLAN)
+
+
+def as_written(plan: Mapping[str, object]) -> dict:
+    """Bring a plan into the form that it has when it is read back: tuples become lists."""
+    return json.loads(json.dumps(plan))
+
+
+def differences(former: Mapping, fresh: Mapping, prefix: str = "") -> list[str]:
+    """List what differs, a line each: the name, what it was, what it is now."""
+    return [
+        f"{prefix}{name}: then {shorten(str(former.get(name)), LONGEST)},"
+        f" now {shorten(str(fresh.get(name)), LONGEST)}"
+        for name in dict.fromkeys([*former, *fresh])
+        if former.get(name) != fresh.get(name)
+    ]
+
+
+def require_no_difference(folder: Path, lines: Sequence[str], why: str) -> None:
+    """Refuse a folder whose plan differs.
+
+    Args:
+      lines: the differences.
+      why: what the folder holds, and why that does not fit.
+
+    Raises:
+      Refused: there is a difference.
+    """
+    if not lines:
+        return
+    more = [f"and {len(lines) - SHOWN} more"] if len(lines) > SHOWN else []
+    raise Refused(
+        f"{folder} {why}\n"
+        + "\n".join(f"  {line}" for line in [*lines[:SHOWN], *more])
+        + "\nWrite to another folder (--output DIR), or go back to the recipe and data that it was"
+        " begun with."
+    )
+
+
+def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
+    """Write the plan of a new folder, or compare it with the one that is there.
+
+    Raises:
+      Refused: they differ; in what, one line for each.
+    """
+    fresh, former = as_written(plan), read_plan(folder)
+    if not former:
+        write_json(folder / PLAN, fresh)
+        return
+    why = "was begun with another plan, and this command could not go on with what is in it:"
+    require_no_difference(folder, differences(former, fresh), why)

@@ -1,0 +1,85 @@
+"""What every page is made with: one environment of templates, one set of filters, one way to write.
+
+All text is escaped. A page is one file: its stylesheet is inside, no script runs and nothing is
+fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from accord.auditing.lines import full_command
+from accord.evaluate.intervals import Estimate, format_short_interval
+from accord.pages.words import MARKS, SEVERITY
+from accord.runs.display import clock
+from accord.runs.files import unwritable_error, write_text
+
+LONGEST = 900  # characters of a sampled answer or a prompt that are shown
+
+
+def environment() -> Environment:
+    """Make the environment that all templates of this folder are rendered in."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {
+        "bar": bar,
+        "clock": clock,
+        "command": full_command,
+        "cut": cut,
+        "place": place,
+        "told": told,
+    }
+    made.globals |= {"marks": MARKS, "severity": SEVERITY}
+    return made
+
+
+def write_page_file(file: Path, text: str) -> Path:
+    """Write a page, and its folder where that is not there yet.
+
+    Raises:
+      CheckpointError: the file cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(file, text)
+    except OSError as error:
+        raise unwritable_error(file, error) from error
+    return file
+
+
+def bar(estimate: Estimate | Mapping) -> Markup:
+    """Draw an accuracy on the line from 0 to 1, with its interval and chance."""
+    found = estimate if isinstance(estimate, Estimate) else Estimate(**estimate)
+    return Markup(
+        '<span class="bar"><i class="half"></i><i class="range"'
+        ' style="left:{:.1f}%;width:{:.1f}%"></i><i class="value" style="left:{:.1f}%"></i></span>'
+    ).format(100 * found.low, 100 * (found.high - found.low), 100 * found.value)
+
+
+def told(estimate: dict | None) -> Markup:
+    """Print an estimate whose line may break before its interval, and nowhere else."""
+    value, _, rest = format_short_interval(estimate).partition(" ")
+    return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
+
+
+def place(at: str) -> str:
+    """Give file:line without the folders, which the table of data has."""
+    return at.rsplit("/", 1)[-1]
+
+
+def cut(text: str, longest: int = LONGEST) -> str:
+    """Cut a text, and tell how much of it is left out."""
+    return (
+        text
+        if len(text) <= longest
+        else text[:longest] + f" … ({len(text) - longest:,} more characters)"
+    )
