@@ -226,7 +226,7 @@ def _gone(pid: int) -> bool:
         ("too_long", ["limit=many"], "expected int"),
         ("constraints", ["strict='no'"], "expected bool"),
         ("length", ["words=3"], "no option 'words'"),
-        ("vader", ["x=3"], "takes no options"),
+        ("vader", ["x=3"], "has no option"),
     ],
 )
 def test_options_that_would_do_nothing_or_fail_later_are_refused_at_once(

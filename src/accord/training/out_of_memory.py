@@ -1,4 +1,4 @@
-"""Memory ran out in the middle of a run: what is said of it."""
+"""Reports of memory that ran out in the middle of a run."""
 
 from __future__ import annotations
 
