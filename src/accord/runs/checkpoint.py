@@ -10,7 +10,6 @@ A checkpoint whose manifest does not fit is reported and passed over for the nex
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
