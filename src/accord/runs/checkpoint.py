@@ -10,7 +10,6 @@ A checkpoint whose manifest does not fit is reported and skipped for the next ol
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
