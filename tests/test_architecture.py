@@ -103,8 +103,7 @@ def wrong_way(file: Path) -> list[str]:
     return [
         f"imports accord.{other}"
         for other in imported
-        if other != part
-        and not RANK[other] < RANK[part]
+        if other != part and not RANK[other] < RANK[part]
     ]
 
 

@@ -166,7 +166,9 @@ def test_clipping_bounds_the_norm_and_spares_small_gradients():
     """With clip 1 a gradient of norm 5 is scaled by a fifth; one of norm 0.5 stays."""
     for size, moment in ((5.0, 0.1), (0.5, 0.05)):
         trainable = {"w": Parameter(torch.zeros(1, 1))}
-        optimizer = Optimizer(trainable, TrainConfig(max_grad_norm=1.0, warmup=0), peak=1e-3, steps=1)
+        optimizer = Optimizer(
+            trainable, TrainConfig(max_grad_norm=1.0, warmup=0), peak=1e-3, steps=1
+        )
         trainable["w"].grad = torch.full((1, 1), size)
         optimizer.update(0, optimizer.grad_norm())
         # (1 - β₁) times what arrived
