@@ -24,7 +24,9 @@ BLOCK = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
 CODE = re.compile(r"`([^`\n]+)`")
 # A file with its ending, and a folder that ends in a slash; `*` may stand for a part of a name.
 FILE = re.compile(rf"(?<![\w./-])((?:[\w*-]+/)*[\w*-]+\.{SUFFIXES})\b(?![\w/(])")
-FOLDER = re.compile(r"^((?:src|tests|docs|benchmarks|recipes|examples)/(?:[\w-]+/?)*|[a-z_]+/)$")
+FOLDER = re.compile(
+    r"^((?:src|tests|docs|benchmarks|recipes|examples)/(?:[\w-]+/)*[\w-]*|[a-z_]+/)$"
+)
 MODULE = re.compile(r"\baccord(?:\.\w+)+")
 # What a document names that is not of this tree.
 ELSEWHERE = {
@@ -33,7 +35,14 @@ ELSEWHERE = {
     "capitals.py": "a reader's own",
 }
 OF_A_RUN = {"examples.parquet/", "checkpoints/", "rollouts/", "evaluation/", "adapter/", "final/"}
-OF_A_RUN |= {"site/", "runs/", "diag/", "truthfulqa/", "hh_helpful/", "math/"}  # or of a reader, or of play/
+OF_A_RUN |= {
+    "site/",
+    "runs/",
+    "diag/",
+    "truthfulqa/",
+    "hh_helpful/",
+    "math/",
+}  # or of a reader, or of play/
 
 
 def named_in(text: str) -> list[str]:
