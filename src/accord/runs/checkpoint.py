@@ -135,7 +135,9 @@ def load(folder: Path, which: str = "latest") -> Checkpoint:
     """
     problems: list[str] = []
     best = pointed_checkpoint(folder, "BEST")
-    found = (c for c in verified_checkpoints(folder, problems) if which == "latest" or c.path == best)
+    found = (
+        c for c in verified_checkpoints(folder, problems) if which == "latest" or c.path == best
+    )
     if (newest := next(found, None)) is None:
         raise unusable_error(folder, problems)
     return newest

@@ -6,16 +6,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from accord.engine.optimizer import Masters
 from accord.models import export
 from accord.models.language import LanguageModel
 from accord.models.load import load, pick_dtype
+from accord.models.trainable import make_trainable, with_objective_head
+from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
-from accord.engine.optimizer import Masters
-from accord.models.trainable import make_trainable
-from accord.objectives.configured import resolve_objective
-from accord.models.trainable import with_objective_head
 from accord.types import Refused, UsageError
 
 

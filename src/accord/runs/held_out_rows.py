@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from accord.data.rows import Rows
 from accord.evaluate.displacement import SIDES
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
 from accord.runs.files import unwritable_error
-from accord.data.rows import Rows
 
 # pyarrow starts a thread when it is imported, and only runs with held-out rows need it
 if TYPE_CHECKING:

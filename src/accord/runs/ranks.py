@@ -6,9 +6,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from accord.environment import faults
 from accord.config.schema import Config, make_config
 from accord.distributed.world import World
+from accord.environment import faults
 from accord.runs.display import Display, SilentDisplay
 from accord.runs.folder import RunFolder
 from accord.types import Finding, Tree, UsageError

@@ -12,11 +12,11 @@ import pyarrow.parquet as parquet
 from accord.config.schema import Config
 from accord.monitor.history import Table
 from accord.objectives import BoundObjective
-from accord.runs.held_out_rows import file_of
+from accord.objectives.configured import resolve_objective
 from accord.runs.files import read_json
 from accord.runs.folder import RunFolder
+from accord.runs.held_out_rows import file_of
 from accord.runs.identity import trajectory
-from accord.objectives.configured import resolve_objective
 from accord.types import UsageError
 
 Json = TypeVar("Json", dict, list)
