@@ -61,9 +61,8 @@ NOT_RUN = {
     "python -m pytest *": "the suite itself",
 }
 # What a page takes for granted, as start.md leaves it.
-BEFORE = {
-    "docs/elsewhere.md": "accord train --data pairs.jsonl --held-out test.jsonl --output runs/first"
-}
+FIRST_RUN = "accord train --data pairs.jsonl --held-out test.jsonl --output runs/first"
+BEFORE = {"docs/elsewhere.md": FIRST_RUN, "docs/measure.md": FIRST_RUN}
 SERVERS = ("accord watch *",)  # run until they are stopped
 # What the exit code may be: an audit may find a few made-up rows unfit, and so may advice.
 CODES = {"accord audit *": {0, 3}, "accord advise *": {0, 3}}
@@ -217,8 +216,8 @@ def files() -> dict[str, str]:
 
 
 def shown(words: str) -> str:
-    """Find the recipe in README.md that has these words."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    """Find the recipe in docs/rlhf.md that has these words."""
+    text = (ROOT / "docs/rlhf.md").read_text(encoding="utf-8")
     return next(one for one in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL) if words in one)
 
 

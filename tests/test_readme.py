@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 from conftest import assert_no_faults
+from test_architecture import LAYERS
 from typer.testing import CliRunner
 
 from accord.campaign.rlhf.phases import Recipe
@@ -22,6 +23,8 @@ from accord.monitor.watch import RULES
 from accord.objectives.configured import resolve_objective
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+ARCHITECTURE = "ARCHITECTURE.md"
 RECIPES = sorted((ROOT / "recipes").glob("*.yaml"))
 MEASURED = sorted((ROOT / "benchmarks/recipes").glob("*.yaml"))
 DOCUMENTS = [
@@ -131,23 +134,41 @@ def test_recipes_of_benchmarks_load_and_say_their_command():
     assert_no_faults(MEASURED, check, lambda path: path.stem)
 
 
-def test_the_architecture_s_tree_names_what_is_on_disk():
-    """Every folder of src/accord stands in ARCHITECTURE.md."""
+def rooms_on_disk() -> set[str]:
+    """List the folders of the package as "data/", and its modules as "api"."""
+    package = ROOT / "src/accord"
+    folders = {f"{path.parent.name}/" for path in package.glob("*/*.py")}
+    return folders | {path.stem for path in package.glob("[!_]*.py")}
+
+
+def test_the_readme_s_tree_is_the_one_on_disk():
+    block = re.search(r"^src/accord/\n(.*?)^tests/", README, re.DOTALL | re.MULTILINE)[1]
+    shown = [name for line in block.splitlines() for name in line.strip().split("  ")[0].split()]
+    assert len(shown) == len(set(shown)) and set(shown) == rooms_on_disk()
+
+
+def test_the_architecture_s_rooms_are_those_on_disk_in_the_order_of_their_imports():
     text = (ROOT / "ARCHITECTURE.md").read_text()
-    for folder in (
-        p for p in (ROOT / "src" / "accord").iterdir() if p.is_dir() and p.name != "__pycache__"
-    ):
-        assert f"{folder.name}/" in text
+    table = text.partition("| room | holds |")[2].partition("\n\n")[0]
+    shown = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", table, re.MULTILINE)
+    assert set(shown) == {name.rstrip("/") for name in rooms_on_disk()}
+    ranks = [next(i for i, layer in enumerate(LAYERS) if name in layer) for name in shown]
+    assert ranks == sorted(ranks)
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_documents_that_are_read_whole_are_short():
+    words = {name: len((ROOT / name).read_text().split()) for name in ("README.md", ARCHITECTURE)}
+    assert words["README.md"] < 1_600 and words[ARCHITECTURE] < 2_000
+
+
 NUMBERS = {14: "fourteen", 15: "fifteen", 16: "sixteen", 17: "seventeen", 18: "eighteen"}
 
 
 def test_the_readme_counts_examples_and_formats():
     examples = len([file for file in (ROOT / "examples").iterdir() if file.name[:3].isdigit()])
-    assert f"has {NUMBERS[examples]}\nnumbered scripts" in README
-    assert f"another of\n{len(WRITERS)} formats" in README
+    words = " ".join(README.split())
+    assert f"has {NUMBERS[examples]} numbered scripts" in words
+    assert f"another of {len(WRITERS)} formats" in words
 
 
 def test_the_readme_s_figures_against_trl_are_the_measured_ones():
@@ -162,6 +183,10 @@ def test_the_readme_s_figures_against_trl_are_the_measured_ones():
 
 def test_what_the_demo_shows_is_from_the_log():
     log = (ROOT / "benchmarks/results/first_run.txt").read_text(encoding="utf-8")
-    block = re.search(r"^```\n(What changed.*?)^```", README, re.DOTALL | re.MULTILINE)[1]
-    for line in block.splitlines():
+    start = (ROOT / "docs/start.md").read_text(encoding="utf-8")
+    shown = [
+        re.search(rf"^```\n({begins}.*?)^```", text, re.DOTALL | re.MULTILINE)[1]
+        for begins, text in (("What changed", README), ("  Finish the sentence", start))
+    ]
+    for line in "".join(shown).splitlines():
         assert line.rstrip() in log, line

@@ -7,7 +7,12 @@ import re
 
 from making.text import ROOT, block, plain
 
-PAGE_OF = {"PAPERS.md": "papers.md", "BENCHMARKS.md": "benchmarks.md"}  # documents that are pages
+# documents that are pages
+PAGE_OF = {
+    "PAPERS.md": "papers.md",
+    "BENCHMARKS.md": "benchmarks.md",
+    "docs/decisions/history-of-benchmarks.md": "decisions/history-of-benchmarks.md",
+}
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".sh": "bash", ".jsonl": "json"}
 
 

@@ -21,7 +21,7 @@ from accord.cli.app import app
 pytest.importorskip("material", reason="pip install -e '.[docs]'")
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 # attributes that a browser follows by itself
 FETCHED = {"src", "srcset", "data", "poster", "action", "formaction", "background"}
 FETCHING_LINKS = {
@@ -91,7 +91,8 @@ def test_nothing_is_fetched_from_elsewhere(site):
 
 def test_every_macro_became_something(site):
     for page in PAGES:
-        built = (site / page.with_suffix(".html").name).read_text(encoding="utf-8")
+        made = page.relative_to(ROOT / "docs").with_suffix(".html")
+        built = (site / made).read_text(encoding="utf-8")
         assert not MACRO.search(
             re.sub(r"<(code|pre|script).*?</\1>", "", built, flags=re.DOTALL)
         ), page.name
