@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
 from accord.forward.reference import Still
-from accord.training import progress
 from accord.training import run as running
+from accord.training import state
 from accord.types import Logps
 from accord.verify.invariants import RecordChecks
 
@@ -156,11 +156,11 @@ class Misaligned(Still):
 @contextmanager
 def no_invariants():
     """Inside, what must hold while training is not looked at: red flags alone are left."""
-    watch, progress.choose_checks = progress.choose_checks, lambda ready, step: RecordChecks()
+    watch, state.choose_checks = state.choose_checks, lambda ready, step: RecordChecks()
     try:
         yield
     finally:
-        progress.choose_checks = watch
+        state.choose_checks = watch
 
 
 class misaligned_reference:

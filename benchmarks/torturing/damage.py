@@ -184,8 +184,8 @@ def _judge_all(base: Path, runs: list[Path]) -> list[dict]:
     from accord.runs import checkpoint
     from accord.runs.display import SilentDisplay
     from accord.runs.folder import RunFolder
+    from accord.runs.resume_check import same_run
     from accord.runs.signals import Stop
-    from accord.training.resume_check import same_run
     from accord.training.setup.prepare import prepare
     from accord.types import AccordError
 

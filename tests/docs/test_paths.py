@@ -100,7 +100,7 @@ def test_documents_name_what_is_there():
     [
         ("`training/proofs.py` proves", ["training/proofs.py"]),
         ("`verify/preflight.py` proves", []),
-        ("a folder `online/` of its own", ["online/"]),
+        ("a folder `nowhere/` of its own", ["nowhere/"]),
         ("`accord.training.loop.train` and `accord.train`", []),
         ("`accord.training.proofs.prove`", ["accord.training.proofs.prove"]),
         ("`tests/forward/test_nothing.py`", ["tests/forward/test_nothing.py"]),

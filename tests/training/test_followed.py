@@ -15,8 +15,8 @@ from accord.data.order import Order
 from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.objectives import resolve
+from accord.rollouts import sample_prompts
 from accord.sampling.local import LocalSampler
-from accord.training.setup import sample_prompts
 from accord.types import Interrupted, Refused
 from accord.verify.preflight import _untied
 from accord.verify.row_checks import slopes_as_closed

@@ -15,7 +15,7 @@ from accord.runs.display import SilentDisplay
 from accord.runs.folder import RunFolder
 from accord.runs.signals import Stop
 from accord.training import loop
-from accord.training.progress import Run
+from accord.training.state import Run
 from accord.types import UsageError
 
 MOVING = ["reference=moving", "moving.every=2", "moving.mix=0.25"]

@@ -15,8 +15,7 @@ from training.helpers import json_lines, metrics, ready_for, run, stopped_after
 
 import accord
 from accord.monitor.watch import RULES
-from accord.training import loop
-from accord.training import progress as state
+from accord.training import loop, state
 from accord.training.on_flag import go_back
 from accord.training.red_flags import choose_action, explain_flag, similar_pairs
 from accord.types import Finding, Flagged, Interrupted, UsageError

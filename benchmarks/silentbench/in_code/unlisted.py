@@ -12,9 +12,9 @@ from accord.data.order import Order
 from accord.engine import moving_reference, optimizer, step
 from accord.evaluate import held_out
 from accord.forward import reference
+from accord.rollouts import sample_prompts
 from accord.sampling.local import LocalSampler
 from accord.training.file_source import FileSource
-from accord.training.setup import sample_prompts
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.in_code.patches import during, everywhere, later, with_path
 from benchmarks.silentbench.in_code.records import resumed

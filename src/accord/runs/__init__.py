@@ -1,1 +1,1 @@
-"""A run's folder on disk, and what is written there, shown and sent elsewhere while it trains."""
+"""A run's folder on disk: what is written there, shown and sent elsewhere while it trains."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from accord.runs.folder import vars_of
-from accord.training.progress import Run
+from accord.training.state import Run
 from accord.types import Finding, Refused
 
 

@@ -19,13 +19,13 @@ from accord.evaluate.intervals import Estimate, format_interval
 from accord.evaluate.probe import KLReference
 from accord.evaluate.records import Records, summarise
 from accord.objectives.policy_table import BoundPolicy
+from accord.rollouts import sample_prompts
 from accord.training.events import raise_if_refused
 from accord.training.on_flag import apply_on_flag
 from accord.training.out_of_memory import out_of_memory, report_shrunk, too_large
 from accord.training.prepared import PreparedRun
-from accord.training.progress import Run
 from accord.training.saving import held_out_score, save, save_after_lost_rank, stop_diverged
-from accord.training.setup import sample_prompts
+from accord.training.state import Run
 from accord.types import Finding, Interrupted, PeerLost, Tree
 
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 from accord.runs import checkpoint
 from accord.runs.folder import vars_of
 from accord.training.events import record_finding
-from accord.training.progress import Run
 from accord.training.red_flags import choose_action, explain_flag
 from accord.training.saving import held_out_score, save
+from accord.training.state import Run
 from accord.types import Finding, Flagged
 
 

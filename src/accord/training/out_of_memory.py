@@ -5,8 +5,8 @@ from __future__ import annotations
 from accord.engine.micro_budget import RowTooLarge
 from accord.engine.release import release
 from accord.training.events import record_finding
-from accord.training.progress import Run
 from accord.training.saving import save
+from accord.training.state import Run
 from accord.types import Finding, Refused
 
 

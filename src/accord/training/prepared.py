@@ -16,9 +16,9 @@ from accord.engine.batch_source import BatchSource
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.models.language import LanguageModel
+from accord.rollouts.sample_prompts import SamplePrompt
 from accord.runs import files
 from accord.runs.identity import trajectory
-from accord.training.setup.sample_prompts import SamplePrompt
 from accord.types import Finding, Tree
 
 

@@ -21,6 +21,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
+from accord.runs.progress import Progress
 from accord.runs.ranks import (
     create_folder,
     display_for_rank,
@@ -29,14 +30,14 @@ from accord.runs.ranks import (
     recover_config,
     require_fit,
 )
+from accord.runs.resume_check import Candidates
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import audited, pairs
 from accord.training.card import model_card
 from accord.training.loop import train
 from accord.training.prepared import PreparedRun
-from accord.training.progress import Progress, Run
-from accord.training.resume_check import Candidates
 from accord.training.setup.prepare import prepare
+from accord.training.state import Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
 
 

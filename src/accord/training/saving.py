@@ -13,7 +13,7 @@ from accord.engine.step import NotFinite
 from accord.runs import checkpoint
 from accord.runs.files import write_json
 from accord.training.events import raise_if_refused
-from accord.training.progress import Run
+from accord.training.state import Run
 from accord.types import Diverged, Tree
 
 

@@ -32,6 +32,7 @@ from accord.models.language import LanguageModel
 from accord.objectives.configured import resolve_objective
 from accord.rewards.load import load_reward
 from accord.rewards.reward import Reward, require_all
+from accord.rollouts.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.runs import checkpoint
 from accord.runs.display import Display, SilentDisplay
 from accord.runs.export import model_at
@@ -39,7 +40,6 @@ from accord.runs.files import read_json, write_json
 from accord.runs.folder import RunFolder
 from accord.sampling.local import LocalSampler
 from accord.training.setup.rows import held_out_of, load_rows
-from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.types import CheckpointError, Logps, Tree, UsageError
 
 START = "start"  # the name under which the model before training is measured

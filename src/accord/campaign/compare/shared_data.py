@@ -26,8 +26,9 @@ from accord.runs.display import Display
 from accord.runs.files import put_in_place, read_json, staged, write_json, writing
 from accord.training.setup.common import require_accepted
 from accord.training.setup.offline import plan_order
-from accord.training.setup.rows import held_out_of, load_rows, near_overlap, overlap, row_findings
+from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, Example, Refused, Tree, UsageError
+from accord.verify.rows import near_overlap, overlap, row_findings
 
 FORMAT = "trl-conversational"  # holds every pair; each row is read back before it is written
 VALIDATION = 0.1  # share of the training rows that learning rates are chosen on

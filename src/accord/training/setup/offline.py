@@ -31,6 +31,7 @@ from accord.models.model_checks import model_findings
 from accord.models.trainable import make_trainable, with_objective_head
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
+from accord.rollouts.sample_prompts import SamplePrompt, choose_sample_prompts
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
 from accord.runs.identity import require_one_run
@@ -54,19 +55,12 @@ from accord.training.setup.references import (
     live_reference,
     needed_trees,
 )
-from accord.training.setup.reward_models import padding_findings, require_whole, take_margins
-from accord.training.setup.rows import (
-    held_out_of,
-    load_held_out,
-    load_rows,
-    near_overlap,
-    overlap,
-    row_findings,
-)
-from accord.training.setup.sample_prompts import SamplePrompt, choose_sample_prompts
+from accord.training.setup.rows import held_out_of, load_held_out, load_rows
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.independent import order_finding
 from accord.verify.preflight import probe
+from accord.verify.reward_rows import padding_findings, take_margins
+from accord.verify.rows import near_overlap, overlap, row_findings
 
 SHARDED = Finding(
     "running",
@@ -113,7 +107,7 @@ def prepare_offline(
         incoming=config.model.adapter is not None,
     )
     sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
-    require_whole(objective, sharded)
+    _require_whole(objective, sharded)
     require_movement(config.moving, steps, sharded=sharded)
     budget = micro_budget(config, display)
     learner = _learner(config, objective, forward, kind, budget, world, sharded)
@@ -223,6 +217,19 @@ def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     """
     shown = probe(trees[:64])
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
+
+
+def _require_whole(objective: BoundObjective, sharded: bool) -> None:
+    """Refuse a reward model with sharded weights.
+
+    Raises:
+      UsageError: a reward model whose weights would be sharded.
+    """
+    if sharded and not objective.answers:
+        raise UsageError(
+            f"{objective.name} does not train with sharded weights. --set"
+            " train.parallel=replicated, or train adapters."
+        )
 
 
 def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> None:

@@ -25,6 +25,7 @@ from accord.objectives.policy_table import BoundPolicy
 from accord.rewards.load import load_rewards
 from accord.rewards.reward import Weighted
 from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
+from accord.rollouts.sample_prompts import choose_sample_prompts
 from accord.rollouts.source import RolloutSource
 from accord.runs.display import Display
 from accord.runs.folder import RunFolder
@@ -42,7 +43,6 @@ from accord.training.setup.common import (
     template_of,
 )
 from accord.training.setup.references import choose_reference, live_reference
-from accord.training.setup.sample_prompts import choose_sample_prompts
 from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.step0 import prove_sampled
 

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
 from typing import overload
 
 from accord.config.schema import Config
 from accord.data.order import draw_rows
-from accord.data.prompts import LEAK, prompt_words
 from accord.data.read import read
-from accord.data.roundtrip_checks import markers, roundtrip_findings
+from accord.data.roundtrip_checks import markers
 from accord.data.rows import Rows
 from accord.data.templates import Template
-from accord.data.trees import Limits, encode, findings
+from accord.data.trees import Limits, encode
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
-from accord.types import DataError, Finding
+from accord.types import DataError
 
 
 def load_rows(config: Config, path: str, kind: str, template: Template, display: Display) -> Rows:
@@ -90,85 +87,3 @@ def held_out_of(config: Config, rows: Rows | None, objective: BoundObjective) ->
     prompts = [groups.setdefault(tree.prompt, len(groups)) for tree in trees]
     kind = "pairs" if len(trees[0].completions) == 2 else objective.rows
     return HeldOut(trees, kind, prompts, 2 * config.train.micro_tokens)
-
-
-def row_findings(
-    config: Config, rows: Rows, template: Template, name: str, stops: Collection[int]
-) -> list[Finding]:
-    """Report on the ledger and on every row of one file.
-
-    Args:
-      stops: tokens at which generation stops.
-    """
-    data, ledger = config.data, rows.dataset.ledger
-    share = ledger.rejected_share
-    says = (
-        f"{name}: {ledger.rows:,} rows = {ledger.used:,} used + {len(ledger.rejected):,} rejected"
-    )
-    if ledger.rejected:
-        says += (
-            " ("
-            + "; ".join(f"{count:,} {reason}" for reason, count in ledger.reasons.most_common(4))
-            + ")"
-        )
-    refused = share > data.max_rejected
-    accept = math.ceil(share * 1000) / 1000
-    remedy = f"mend them, or accept the loss: --set data.max_rejected={accept:g}" if refused else ""
-    verdict = "refused" if refused else "note" if ledger.rejected else "ok"
-    places = [
-        place for reason, _ in ledger.reasons.most_common() for place in ledger.places(reason, 1)
-    ]
-    first = [
-        {"at": str(place.origin), "detail": f"{place.reason}: {place.says}"} for place in places
-    ]
-    evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
-    return [
-        Finding("data.ledger", verdict, says, evidence, remedy),
-        *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
-        *roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
-    ]
-
-
-def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:
-    """Find held-out rows whose prompt is trained on as well: their accuracy measures memory."""
-    trained = {tree.prompt for tree in rows.trees}
-    leaked = [tree for tree in held_out.trees if tree.prompt in trained]
-    share = len(leaked) / len(held_out.trees)
-    says = (
-        f"{len(leaked):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
-    )
-    evidence = {"share": share, "first": [held_out.origin(tree) for tree in leaked[:3]]}
-    if share > LEAK and "shared_prompts" not in config.allow:
-        return Finding(
-            "data.leak",
-            "refused",
-            says,
-            evidence,
-            "split by prompt, or accept it: --allow shared_prompts",
-        )
-    return Finding("data.leak", "warning" if leaked else "ok", says, evidence)
-
-
-def near_overlap(rows: Rows, held_out: Rows) -> Finding:
-    """Find held-out prompts that differ from a trained one in case, blanks or punctuation alone."""
-    trained = {prompt_words(rows.encoding.examples[tree.row].prompt) for tree in rows.trees}
-    exact = {tree.prompt for tree in rows.trees}
-    near = [
-        tree
-        for tree in held_out.trees
-        if tree.prompt not in exact
-        and prompt_words(held_out.encoding.examples[tree.row].prompt) in trained
-    ]
-    share = len(near) / len(held_out.trees)
-    says = (
-        f"{len(near):,} of {len(held_out.trees):,} held-out rows have a prompt that is trained on"
-        " but for case or punctuation"
-    )
-    evidence = {"share": share, "first": [held_out.origin(tree) for tree in near[:3]]}
-    return Finding(
-        "data.near_leak",
-        "warning" if near else "ok",
-        says,
-        evidence,
-        "split by prompt" if near else "",
-    )

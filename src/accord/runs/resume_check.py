@@ -8,15 +8,25 @@ from collections.abc import Iterable
 from dataclasses import fields
 from itertools import chain
 from pathlib import Path
+from typing import Protocol
 
 from accord.distributed.world import World
 from accord.runs import checkpoint
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
 from accord.runs.identity import differences
-from accord.training.prepared import PreparedRun
-from accord.training.progress import Progress
+from accord.runs.progress import Progress
 from accord.types import Refused
+
+
+class Resumable(Protocol):
+    """A prepared run, as far as a checkpoint can be held against it."""
+
+    def identity(self) -> dict:
+        """What must be the same for a checkpoint to go on."""
+
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of each tensor that a checkpoint has, by name."""
 
 
 class Candidates:
@@ -39,7 +49,7 @@ class Candidates:
         """
         return self.world.on_first(self._look)
 
-    def of(self, ready: PreparedRun) -> Checkpoint:
+    def of(self, ready: Resumable) -> Checkpoint:
         """Return the newest checkpoint of this run.
 
         Only the first rank can read its tensors, which it sends when they are needed.
@@ -71,7 +81,7 @@ class Candidates:
 
 
 def same_run(
-    saved: Iterable[Checkpoint], ready: PreparedRun, folder: RunFolder, problems: list[str]
+    saved: Iterable[Checkpoint], ready: Resumable, folder: RunFolder, problems: list[str]
 ) -> Checkpoint:
     """Find the first of these checkpoints that this run can continue from; add the others to
     `problems`, one line each.
@@ -96,7 +106,7 @@ def same_run(
     )
 
 
-def _different(saved: Checkpoint, ready: PreparedRun) -> list[str]:
+def _different(saved: Checkpoint, ready: Resumable) -> list[str]:
     """List what was different when a checkpoint was written, one per line."""
     if not _known_form(saved.state):
         return ["it was written by another version of accord"]
@@ -105,7 +115,7 @@ def _different(saved: Checkpoint, ready: PreparedRun) -> list[str]:
     )
 
 
-def _other_tensors(saved: Checkpoint, ready: PreparedRun) -> list[str]:
+def _other_tensors(saved: Checkpoint, ready: Resumable) -> list[str]:
     """List tensors that only one side has, or that have another shape.
 
     Another version of a library may name them differently.

@@ -1,6 +1,4 @@
-"""The needs of a reward model before it trains: a scalar head, the rows' margins, and settings that
-make sense for it.
-"""
+"""Checks on the rows that a reward model trains on: their margins, and their last token."""
 
 from __future__ import annotations
 
@@ -11,25 +9,12 @@ from accord.data.rows import Rows
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.objectives import BoundObjective
-from accord.types import Finding, UsageError
+from accord.types import Finding
 
 NOT_APPLICABLE = (
     "step0.reference (a reward model has none), samples, prompts and pairs.json (it has no"
     " log-probs and gives no answers)"
 )
-
-
-def require_whole(objective: BoundObjective, sharded: bool) -> None:
-    """Refuse a reward model with sharded weights.
-
-    Raises:
-      UsageError: a reward model whose weights would be sharded.
-    """
-    if sharded and objective.needs == "scores":
-        raise UsageError(
-            f"{objective.name} does not train with sharded weights. --set"
-            " train.parallel=replicated, or train adapters."
-        )
 
 
 def take_margins(rows: Rows, objective: BoundObjective, name: str) -> list[Finding]:
