@@ -11,10 +11,10 @@ from training.helpers import run
 
 from accord.auditing.findings import AuditFinding, by_severity
 from accord.auditing.run import audit, audit_dataset
+from accord.auditing.run_rows import CONTENT, NO_SHORTCUT, content_findings
 from accord.data.read import read
 from accord.pages.run import render
 from accord.runs.recorded import Recorded
-from accord.training.audited import CONTENT, NO_SHORTCUT, content_findings
 
 QUIET = {"monitor.samples": 0}
 WORDS = "river stone cloud paper winter garden letter window music bridge market candle".split()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
+from accord.auditing import run_rows
 from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, side_by_side, training_curves
 from accord.pages.page import environment, write_page_file
@@ -19,7 +20,6 @@ from accord.pages.verdict import verdict
 from accord.pages.words import short
 from accord.runs import judging_costs as judging
 from accord.runs.recorded import Recorded
-from accord.training import audited
 
 TEMPLATE = "run.html.j2"
 STRONGEST = 2.0  # nats a token at which the colour is full
@@ -111,7 +111,7 @@ def show(run: Recorded) -> Shown:
         run.json("pairs.json", {}),
         run.json("preflight.json", []),
         run.json("data.json", {}),
-        run.json(audited.NAME, {}),
+        run.json(run_rows.NAME, {}),
         run.json("environment.json", {}),
         list(judging.lines(run.json(judging.NAME, {}))),
         sorted(enumerate(run.events, 1), key=lambda event: event[1]["verdict"] == "note"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from accord.auditing.run_rows import audit_findings
 from accord.config.schema import Config
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
@@ -32,7 +33,7 @@ from accord.runs.ranks import (
 )
 from accord.runs.resume_check import Candidates
 from accord.runs.signals import Stop, stop_on_signals
-from accord.training import audited, pairs
+from accord.training import pairs
 from accord.training.card import model_card
 from accord.training.loop import train
 from accord.training.prepared import PreparedRun
@@ -146,8 +147,13 @@ def _begin(
 def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:
     """Audit the training rows, on the first rank; nothing of prompts without answers."""
     found: list[Finding] = []
-    world.on_first(lambda: found.extend(audited.audit_findings(ready, folder)))
+    world.on_first(lambda: found.extend(_audited(ready, folder.path)))
     return found
+
+
+def _audited(ready: PreparedRun, folder: Path | None = None) -> list[Finding]:
+    objective, sample = ready.learner.objective, ready.config.monitor.audit_rows
+    return audit_findings(ready.source.dataset(), objective.rows, sample, folder)
 
 
 def _go_on(
@@ -241,7 +247,7 @@ def dry_run(config: Config, display: Display) -> PreparedRun:
         )
     with closing(display), stop_on_signals() as stop, stop.at_once():
         ready = prepare(config, display, stop, dry_run=True)
-        return replace(ready, findings=(*ready.findings, *audited.audit_findings(ready)))
+        return replace(ready, findings=(*ready.findings, *_audited(ready)))
 
 
 def announce_run(ready: PreparedRun, folder: RunFolder, display: Display) -> None:

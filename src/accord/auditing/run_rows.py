@@ -9,12 +9,12 @@ what makes a file unfit there is a warning here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from accord.auditing.findings import RANK, AuditFinding
 from accord.auditing.run import Audit, audit_dataset
+from accord.data.read import Dataset
 from accord.runs.files import write_json
-from accord.runs.folder import RunFolder
-from accord.training.prepared import PreparedRun
 from accord.types import Finding
 
 NAME = "audit.json"
@@ -31,23 +31,27 @@ NO_SHORTCUT = "shortcuts.ngrams"  # the signal itself, and not a way around it
 SHOWN = 3  # findings of one check that are spelt out
 
 
-def audit_findings(ready: PreparedRun, folder: RunFolder | None = None) -> list[Finding]:
+def audit_findings(
+    dataset: Dataset | None, kind: str, sample: int, folder: Path | None = None
+) -> list[Finding]:
     """Audit the training rows; nothing of prompts that have no answers yet.
 
     Args:
+      dataset: the rows; None where they are prompts.
+      kind: what the objective trains on, such as "pairs".
+      sample: rows that the classifiers read; 0 leaves them and audit.json out.
       folder: where audit.json is written; None writes nothing.
     """
-    dataset, sample = ready.source.dataset(), ready.config.monitor.audit_rows
     if dataset is None:
         return []
     # Not by the run's seed: `accord audit` knows nothing of it, and must come to the same.
-    audit = audit_dataset(dataset, ready.learner.objective.rows, sample)
+    audit = audit_dataset(dataset, kind, sample)
     if not sample:
         return content_findings(audit)
     if folder is not None:
         # without the time that it took: a resumed run leaves the same bytes
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
-        write_json(folder.path / NAME, kept | {"of": len(dataset)})
+        write_json(folder / NAME, kept | {"of": len(dataset)})
     return [*content_findings(audit), summary(audit)]
 
 
