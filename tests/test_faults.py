@@ -38,7 +38,7 @@ m.start = m.dry_run = broken
 FAULTS = {
     "train": STANDS_IN,
     "audit": "import accord.auditing.run as m; m.audit = lambda *a, **k: 1 / 0",
-    "doctor": "import accord.verify.doctor as m; m.examine = lambda *a, **k: 1 / 0",
+    "doctor": "import accord.verify.doctor as m; m.run_checks = lambda *a, **k: 1 / 0",
     "methods": "import accord.cli.app as m; m.app = lambda: 1 / 0",
 }
 

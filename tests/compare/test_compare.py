@@ -123,7 +123,7 @@ def killing(run):
     if run.folder.path.name.startswith("kto"):
         os.kill(os.getpid(), signal.SIGKILL)
 loop.make_update = killing
-from accord.cli import app
+from accord.cli.app import app
 app(sys.argv[1:])
 """
 
