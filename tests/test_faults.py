@@ -27,10 +27,10 @@ main()
 # What a command comes through, broken; in place of what would take seconds to import.
 STANDS_IN = """
 import pathlib, types
-from accord import faults
+from accord.environment import faults
 def broken(*given, **named):
     pathlib.Path("run").mkdir()
-    with faults.logged_in(pathlib.Path("run")):
+    with faults.log_faults_in(pathlib.Path("run")):
         1 / 0
 m = sys.modules["accord.training.run"] = types.ModuleType("accord.training.run")
 m.start = m.dry_run = broken
