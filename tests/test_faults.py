@@ -27,10 +27,10 @@ main()
 # What a command comes through, broken; in place of what would take seconds to import.
 STANDS_IN = """
 import pathlib, types
-from accord import faults
+from accord.environment import faults
 def broken(*given, **named):
     pathlib.Path("run").mkdir()
-    with faults.logged_in(pathlib.Path("run")):
+    with faults.log_faults_in(pathlib.Path("run")):
         1 / 0
 m = sys.modules["accord.training.run"] = types.ModuleType("accord.training.run")
 m.start = m.dry_run = broken
@@ -38,7 +38,7 @@ m.start = m.dry_run = broken
 FAULTS = {
     "train": STANDS_IN,
     "audit": "import accord.auditing.run as m; m.audit = lambda *a, **k: 1 / 0",
-    "doctor": "import accord.verify.doctor as m; m.examine = lambda *a, **k: 1 / 0",
+    "doctor": "import accord.verify.doctor as m; m.run_checks = lambda *a, **k: 1 / 0",
     "methods": "import accord.cli.app as m; m.app = lambda: 1 / 0",
 }
 

@@ -117,12 +117,12 @@ def test_stopped_and_run_again(straight, tiny_folder, files, tmp_path, monkeypat
 KILLED = """
 import os, signal, sys
 from accord.training import loop
-update = loop.update
+update = loop.make_update
 def killing(run):
     update(run)
     if run.folder.path.name.startswith("kto"):
         os.kill(os.getpid(), signal.SIGKILL)
-loop.update = killing
+loop.make_update = killing
 from accord.cli.app import app
 app(sys.argv[1:])
 """
@@ -364,7 +364,7 @@ def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
     ):
         with pytest.raises(error, match=words):
             compare(recipe(tiny_folder, *files, **fields), "dpo", asked(tmp_path / "out"), SILENT)
-    with pytest.raises(UsageError, match="reward is called 'vadre'"):
+    with pytest.raises(UsageError, match="scorer is called 'vadre'"):
         compare(recipe(tiny_folder, *files), "dpo", asked(tmp_path / "out", scorer="vadre"), SILENT)
     with pytest.raises(UsageError, match="--kl-budget"):
         sweep(
@@ -378,7 +378,8 @@ def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
 def test_a_folder_that_was_just_begun(tmp_path):
     """Killed before the first row was written whole: that is no folder of someone else's."""
     (tmp_path / "out/.staging-data").mkdir(parents=True)
-    assert run.open_comparison(str(tmp_path / "out")) == tmp_path / "out"
+    with run.comparison_lock(str(tmp_path / "out"), SILENT, ()) as desk:
+        assert desk.folder == tmp_path / "out"
 
 
 def test_folders_that_are_not_a_comparison_s(straight, base, tmp_path):
@@ -388,7 +389,7 @@ def test_folders_that_are_not_a_comparison_s(straight, base, tmp_path):
     with pytest.raises(UsageError, match="a run or a file stands there"):
         compare(base, "dpo", asked(straight[0] / "cells/dpo-seed0"), SILENT)
     with (
-        run.campaign_lock(str(tmp_path / "busy")),
+        run.comparison_lock(str(tmp_path / "busy"), SILENT, ()),
         pytest.raises(CheckpointError, match="another process"),
     ):
         compare(base, "dpo", asked(tmp_path / "busy"), SILENT)
