@@ -103,6 +103,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "models",
     "monitor",
     "play",
+    "rewards",
     "runs",
     "training",
 )
