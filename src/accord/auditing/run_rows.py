@@ -44,12 +44,12 @@ def audit_findings(
     """
     if dataset is None:
         return []
-    # Not by the run's seed: `accord audit` knows nothing of it, and must come to the same.
+    # The run's seed is not used: `accord audit` does not know it and must give the same.
     audit = audit_dataset(dataset, kind, sample)
     if not sample:
         return content_findings(audit)
     if folder is not None:
-        # without the time that it took: a resumed run leaves the same bytes
+        # no duration, so that a resumed run leaves the same bytes
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
         write_json(folder / NAME, kept | {"of": len(dataset)})
     return [*content_findings(audit), summary(audit)]
