@@ -103,6 +103,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "migrate",
     "models",
     "monitor",
+    "pages",
     "play",
     "rewards",
     "runs",
