@@ -185,8 +185,8 @@ def _negatives(scan: Scan, read: Read) -> AuditFinding:
 
 
 def _on_policy(scan: Scan, read: Read) -> AuditFinding:
-    """Compare surprise with entropy. Their ratio is 1 for text drawn from the model at temperature
-    1, and larger for text of other writers.
+    """Measure surprise minus entropy. It is 0 for text drawn from the model at temperature 1, and
+    larger for text of other writers.
     """
     names = ("chosen", "rejected") if scan.paired else ("answer",)
     groups = scan.groups[read.rows].tolist()

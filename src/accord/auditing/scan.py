@@ -133,7 +133,7 @@ def scan(
 
     Args:
       kind: a key of ROW_KINDS; None takes the commonest kind of the first rows. Others are counted
-        and passed by.
+        and skipped.
       sample: how many rows to keep the texts of, drawn by the seed.
 
     Raises:
