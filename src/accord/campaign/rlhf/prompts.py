@@ -108,8 +108,8 @@ def require_apart(read: Questions, held_out: Questions, allow: Sequence[str]) ->
     """Require held-out prompts that are not trained on.
 
     Raises:
-      DataError: more than a hundredth of the held-out prompts are also answered in training. Case and
-        punctuation do not count.
+      DataError: more than a hundredth of the held-out prompts are also answered in training. Case
+        and punctuation do not count.
     """
     trained = {prompt_words(question.turns) for question in read.prompts}
     shared = [question for question in held_out.prompts if prompt_words(question.turns) in trained]
