@@ -26,7 +26,7 @@ from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
 from accord.types import CheckpointError, UsageError
 
-ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
+ADAPTER, WHOLE = "adapter", "final"  # folders of a finished run's weights
 
 
 @dataclass

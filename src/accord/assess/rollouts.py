@@ -75,8 +75,8 @@ def sample_opened(
     """Draw K answers of an open model to each prompt; write one line per prompt.
 
     Args:
-      read: what `prompts`, a path, holds.
-      about: goes into every line's provenance, beside what the answers hang on.
+      read: the prompts, read from the path `prompts`.
+      about: goes into every line's provenance, beside the settings that the answers depend on.
       beside: further columns of K, computed while the model is open.
 
     Raises:

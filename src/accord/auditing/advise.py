@@ -48,7 +48,7 @@ class Setting:
 class Advice:
     """The advice for this data, this model and this machine."""
 
-    ready: bool  # whether training now is the advice
+    ready: bool  # True if the advice is to train now
     # steps before training, as commands if there are any
     first: list[str] = field(default_factory=list)
     method: str = ""
@@ -333,7 +333,7 @@ def advise(
     """Advise on a method and its settings, from an audit and a machine.
 
     Args:
-      machine: of which the model's size and speed were measured.
+      machine: the machine, with the measured size and speed of the model.
       model, data, held_out: names for the recipe.
     """
     first = [

@@ -15,7 +15,7 @@ class Place:
     """One row that shows a finding."""
 
     at: str  # file:line
-    detail: str  # what was found there
+    detail: str  # the defect in this row
     # number of the row in the scan, to fetch the excerpt; -1 if there is none
     row: int = -1
     excerpt: str = ""  # the beginning of its texts, printable

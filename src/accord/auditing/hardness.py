@@ -28,7 +28,7 @@ from accord.types import Tree, UsageError
 ROWS = 200  # rows that the model reads by default: a minute or two of a 135M model on 2 cores
 MAX_TOKENS = 1024  # longer rows are skipped
 BUDGET = 2048  # unique tokens in one forward pass
-# nats a token between the answers: above is an easy negative, within is a hard one
+# nats per token between the answers: above is an easy negative, within is a hard one
 EASY, HARD = 0.5, 0.1
 
 
@@ -168,7 +168,7 @@ def _negatives(scan: Scan, read: Read) -> AuditFinding:
         "take rejected answers from the model itself" if easy > limit("easy") else "",
         title="Easy and hard negatives",
         why=(
-            "Easy negatives are told apart by style alone; the objective is satisfied before it"
+            "Style alone separates easy negatives; the objective is satisfied before it"
             " learns what was meant."
         ),
         harm=0.3 * easy,

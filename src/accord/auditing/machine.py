@@ -19,7 +19,7 @@ class Machine:
     """The figures of a machine that the advice needs."""
 
     device: str
-    memory_gb: float  # of the GPU, or available to the processor
+    memory_gb: float  # memory of the GPU, or memory available to the processor
     parameters: int
     width: int  # hidden size
     bytes_per_parameter: int

@@ -105,7 +105,7 @@ def audit(
       sample: rows whose texts the probes see; all other checks see every row.
       model_rows: rows that the model reads; None is `hardness.ROWS`.
       fix_to: write a cleaned file there, by `options`.
-      seed: of the sample and of the probes' folds.
+      seed: draws the sample and the probes' folds.
       say: takes lines of progress.
 
     Raises:
@@ -162,7 +162,7 @@ def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int =
     model.
 
     Args:
-      kind: of its examples, a key of ROW_KINDS.
+      kind: the kind of its examples, a key of ROW_KINDS.
       sample: rows whose texts the probes see; 0 leaves the probes out. All other checks see every
         row, so that they come to what `audit` says of the same file.
     """

@@ -37,10 +37,10 @@ def audit_findings(
     """Audit the training rows; nothing of prompts that have no answers yet.
 
     Args:
-      dataset: the rows; None where they are prompts.
-      kind: what the objective trains on, such as "pairs".
+      dataset: the rows; None if they are prompts.
+      kind: the objective's kind of rows, such as "pairs".
       sample: rows that the classifiers read; 0 leaves them and audit.json out.
-      folder: where audit.json is written; None writes nothing.
+      folder: the folder for audit.json; None writes nothing.
     """
     if dataset is None:
         return []

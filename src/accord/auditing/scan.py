@@ -175,7 +175,7 @@ def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 
     """Scan the rows of a file that is in memory already; row i is its example i.
 
     Args:
-      kind: of all its examples, a key of ROW_KINDS.
+      kind: the kind of all its examples, a key of ROW_KINDS.
       sample: how many rows to keep the texts of, drawn by the seed.
     """
     gather = _Gather(kind, sample, seed)

@@ -353,7 +353,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
 def language_finding(scan: Scan) -> AuditFinding:
     """Count answers in another language or script than their prompt."""
     other = scan.features[:, :, FEATURES.index("in the prompt's language")] == 0
-    # where both answers are in another language, the prompt asked for one: a translation
+    # if both answers are in another language, the prompt asked for it, as in a translation
     rows = np.flatnonzero(
         other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0] & scan.desirable
     )

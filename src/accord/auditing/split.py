@@ -36,7 +36,7 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
     """Write output/train.jsonl, output/held_out.jsonl and output/split.json.
 
     Args:
-      share: of the rows to hold out, above 0 and below 1.
+      share: share of the rows to hold out, above 0 and below 1.
 
     Returns:
       The account: rows in = train + held out + unusable.

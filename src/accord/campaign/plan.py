@@ -55,7 +55,7 @@ def require_no_difference(folder: Path, lines: Sequence[str], why: str) -> None:
 
     Args:
       lines: the differences.
-      why: what the folder holds, and why that does not fit.
+      why: the content of the folder, and the reason why it does not fit.
 
     Raises:
       Refused: there is a difference.

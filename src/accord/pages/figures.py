@@ -24,9 +24,9 @@ class Line:
 
     name: str
     points: Sequence[Point]
-    colour: int = 1  # of the page's palette, from 1
+    colour: int = 1  # index in the page's palette, from 1
     style: str = "line"
-    keyed: bool = True  # whether the legend names it
+    keyed: bool = True  # True if the legend names it
 
 
 @dataclass(frozen=True)

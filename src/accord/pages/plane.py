@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
-COLOURS = 8  # of the stylesheet's palette
+COLOURS = 8  # size of the stylesheet's palette
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def frame(
     Args:
       keys: class of the stylesheet and name of each line of the legend.
       says: a sentence in place of a legend.
-      below: what the horizontal axis is.
+      below: label of the horizontal axis.
     """
     legend = Markup("").join(
         Markup('<span class="key"><i class="{}"></i>{}</span>').format(*key) for key in keys

@@ -22,7 +22,7 @@ from accord.runs import judging_costs as judging
 from accord.runs.recorded import Recorded
 
 TEMPLATE = "run.html.j2"
-STRONGEST = 2.0  # nats a token at which the colour is full
+STRONGEST = 2.0  # nats per token at which the colour is full
 
 
 @dataclass

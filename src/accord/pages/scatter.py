@@ -24,7 +24,7 @@ class Dot:
     up: dict
     colour: int
     marked: bool = False  # drawn hollow
-    line: int = 0  # which line of its colour it belongs to, such as a seed
+    line: int = 0  # its line among those of its colour, such as a seed
 
 
 @dataclass(frozen=True)
@@ -50,9 +50,9 @@ def scatter(
     """Draw a figure with axes.
 
     Args:
-      across: what the horizontal axis is.
+      across: label of the horizontal axis.
       joined: join dots of one colour and line in the order given.
-      names: of the colours, where several dots have one; else each dot's own.
+      names: names of the colours, if several dots share one; else each dot has its own.
     """
     scale = _around(dots, curves)
     parts = [

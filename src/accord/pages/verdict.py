@@ -34,7 +34,7 @@ def what_was_learned(run: Recorded) -> str:
         if low > 0.5
         else "worse than chance"
         if high < 0.5
-        else "not to be told from chance"
+        else "indistinguishable from chance"
     )
     when = (
         ""

@@ -28,7 +28,7 @@ from accord.rewards.reward import Conversation, Rewards, prompt_text
 from accord.types import UsageError
 
 START = 60.0  # seconds that importing a module may take
-BYTES = 1 << 26  # of one answer of the worker
+BYTES = 1 << 26  # limit of one answer of the worker
 PATIENCE = 3  # answers that may run out of time one by one before the rest of a batch is given up
 # give up after so many calls in a row in which every answer ran out of time
 GIVE_UP = 3

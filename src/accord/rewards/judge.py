@@ -49,15 +49,15 @@ class JudgeReward:
     """The reward "judge", or a reward that is named by its address.
 
     Args:
-      url: such as http://127.0.0.1:8000/v1.
-      model: that the endpoint serves.
-      rubric: what counts, in words.
+      url: the address, such as http://127.0.0.1:8000/v1.
+      model: a model that the endpoint serves.
+      rubric: the criteria, in words.
       lowest, highest: the scale that the judge is asked for; the reward is the score as it stands.
       api_key_env: the environment variable that holds the key.
       timeout: seconds for one reply.
       retries: attempts after the first one that failed.
       workers: questions at a time.
-      max_tokens: of a reply.
+      max_tokens: limit of a reply.
       cache: folder of the scores that are kept; None: accord's own.
       name: in records.
 

@@ -30,7 +30,7 @@ from accord.evaluate.intervals import bootstrap_mean
 
 # with fewer effective answers per prompt, on average, the samples do not support a point
 ENOUGH = 4.0
-POINTS = 25  # of the curve
+POINTS = 25  # points of the curve
 
 
 def by_prompt(prompts: Sequence[int], scores: Sequence[float]) -> np.ndarray:

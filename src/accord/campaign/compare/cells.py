@@ -33,7 +33,7 @@ def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
     it lacks.
 
     Args:
-      shared: what all cells have in common: fingerprints of the rows, how models are measured.
+      shared: settings of all cells: fingerprints of the rows, options of the measurement.
 
     Raises:
       Refused: a cell would not be the run that it was, or other rows or another measure are asked
@@ -80,8 +80,8 @@ def run_cells(
     reason.
 
     Raises:
-      AccordError: whatever concerns all cells, such as a full disk or a signal; what is finished
-        stays so.
+      AccordError: a problem of all cells, such as a full disk or a signal. Finished cells stay
+        finished.
     """
     failed: dict[str, str] = {}
     for number, cell in enumerate(cells, 1):

@@ -100,7 +100,7 @@ class Measured:
     chosen_tokens: list[int] = field(default_factory=list)
     rejected_tokens: list[int] = field(default_factory=list)
     clusters: list[int] = field(default_factory=list)  # prompt of each pair
-    prompt: list[int] = field(default_factory=list)  # of each answer
+    prompt: list[int] = field(default_factory=list)  # prompt of each answer
     text: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     ended: list[bool] = field(default_factory=list)

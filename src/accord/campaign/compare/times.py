@@ -47,7 +47,7 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
     """Sum up wall clock and processor seconds of the whole, of its parts, and of the single runs.
 
     Args:
-      each: what each cell with a model took, by its name (`cells.cost`).
+      each: cost of each cell with a model, by its name (`cells.cost`).
     """
     entries = logged(folder, LOG)
     whole, killed = sessions(entries)

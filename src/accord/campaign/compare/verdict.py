@@ -36,7 +36,7 @@ class Result:
 
     name: str
     cells: Sequence[Cell]
-    measured: Sequence[Measured]  # of each cell
+    measured: Sequence[Measured]  # one per cell
 
     @property
     def seeds(self) -> list[int]:

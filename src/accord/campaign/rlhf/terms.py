@@ -22,7 +22,7 @@ from accord.runs.identity import trajectory
 from accord.types import UsageError
 
 REFERENCES = ("last", "first", "moving")
-EACH = "prompts per round"  # of the plan
+EACH = "prompts per round"  # key of the plan
 MOST = 10_000_000
 
 
@@ -32,7 +32,7 @@ class Terms:
 
     output: str
     rounds: int = 3
-    prompts: int | None = None  # of each round; None deals all of them out over the rounds
+    prompts: int | None = None  # per round; None divides all of them among the rounds
     reference: str = "last"  # last round's policy, the first model, or one that moves
 
     def check(self, base: Config) -> None:

@@ -92,7 +92,7 @@ class Endpoint:
     cache: Path
     wait: Callable[[float], None] = time.sleep
     usage: Usage = field(default_factory=Usage)
-    option: str = "--judge"  # where the address was given, for messages
+    option: str = "--judge"  # option that gave the address, for messages
 
     def __post_init__(self) -> None:
         try:
