@@ -1,1 +1,3 @@
-"""Finished models, measured: `accord generate`, `accord eval`, and the way to other harnesses."""
+"""Measurements of finished models: `accord generate`, `accord eval`, and hand-over to other
+harnesses.
+"""

@@ -1,5 +1,5 @@
-"""What a model is measured against: the model without its adapters, the one that a run started
-from, or one by name.
+"""The model to measure against: the same model without its adapters, the one that a run started
+from, or one given by name.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from accord.verify.preflight import probe
 
 @dataclass(frozen=True)
 class EvalReference:
-    """A model to measure against, and what it is, in words."""
+    """A model to measure against, with a description for people."""
 
     reference: Reference
     says: str
 
     def start(self, policy: Forward) -> KLReference:
-        """As what fresh answers are compared with."""
+        """Return the model to compare fresh answers with."""
         if isinstance(self.reference, Frozen):
             return KLReference(self.reference.forward, nullcontext)
         return KLReference(policy, policy.model.as_reference)
 
 
 def choose_eval_forward(model: LanguageModel, trees: Sequence[Tree], wanted: str) -> Forward:
-    """The forward path for these rows, tried on a few of them as training does."""
+    """Choose the forward path for these rows: try it on a few of them, as training does."""
     shown = probe(list(trees[:64]))
     if looks_nearby(model):
         shown.append(max(trees, key=lambda tree: tree.tokens))
@@ -43,7 +43,8 @@ def choose_eval_forward(model: LanguageModel, trees: Sequence[Tree], wanted: str
 def choose_eval_reference(
     opened: OpenModel, wanted: str | None, policy: Forward, trees: Sequence[Tree]
 ) -> EvalReference | None:
-    """What `--reference` names, or what the model itself brings; None for a bare model.
+    """Choose the model to measure against: the one that `--reference` names, or one that the model
+    itself brings. Return None for a bare model.
 
     Args:
       wanted: a model, "adapter_off", or None.
@@ -79,7 +80,8 @@ def choose_eval_reference(
 
 
 def _require_same_tokens(opened: OpenModel, other: LanguageModel) -> None:
-    """
+    """Require that both models use the same token ids.
+
     Raises:
       UsageError: token ids mean something else to the other model.
     """

@@ -1,5 +1,5 @@
-"""Fresh answers to held-out prompts: how far from the reference the model has gone, and how long
-its answers are.
+"""Fresh answers to held-out prompts: their length, and how far the model has moved from the
+reference.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from accord.types import Turn, UsageError
 
 @dataclass(frozen=True)
 class Drawing:
-    """How fresh answers are drawn: at temperature 1,
-    so that they are the model's own distribution.
+    """Options for drawing fresh answers. The temperature is 1, so the answers follow the model's
+    own distribution.
     """
 
     prompts: int = 64
@@ -36,7 +36,7 @@ class Drawing:
 
 @dataclass
 class Side:
-    """Who answers."""
+    """A model that answers, with its template."""
 
     name: str
     model: LanguageModel
@@ -44,7 +44,7 @@ class Side:
     template: Template
 
     def answer(self, turns: Sequence[tuple[Turn, ...]], drawing: Drawing) -> list[Sample]:
-        """One answer to each prompt.
+        """Draw one answer to each prompt.
 
         Raises:
           UsageError: a prompt that this side's template or length does not take.
@@ -64,7 +64,7 @@ class Side:
 def sides(
     opened: OpenModel, anchor: EvalReference | None, policy: Forward
 ) -> tuple[Side, Side | None]:
-    """The policy, and what it is measured against, where that is in memory."""
+    """Return the policy and the model that it is measured against, if that one is in memory."""
     own = Side(opened.name, opened.model, nullcontext, opened.template)
     if anchor is None:
         return own, None
@@ -75,8 +75,8 @@ def sides(
 def questions(
     rows: Rows, opened: OpenModel, drawing: Drawing
 ) -> tuple[list[tuple[Turn, ...]], list[Prompt], list[dict]]:
-    """The first different prompts of the rows that leave room for an answer: as turns, as tokens,
-    and the other columns of the row.
+    """Select the first distinct prompts that leave room for an answer. Return them as turns and as
+    tokens, with the other columns of their rows.
     """
     room = (opened.limit or 10**9) - drawing.max_new_tokens
     first: dict[Prompt, tuple[tuple[Turn, ...], dict]] = {}
@@ -91,8 +91,8 @@ def questions(
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
-    """Lengths, repetition, endings; of both sides where there are two, the difference paired by
-    prompt.
+    """Sum up lengths, repetition and endings of the answers. With two sides, add the differences
+    paired by prompt.
     """
     lengths = np.array([len(answer.tokens) for answer in own])
     found = {
@@ -113,7 +113,7 @@ def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
 def divergence(
     policy: Forward, anchor: EvalReference, ids: list[Prompt], own: list[Sample]
 ) -> dict:
-    """KL(policy ‖ reference), nats an answer of so many tokens at most, by the whole distribution
-    at each position.
+    """Measure KL(policy ‖ reference) in nats per answer of limited length, from the whole
+    distribution at each position.
     """
     return bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))).as_dict()

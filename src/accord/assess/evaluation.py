@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked; None leaves it to the run."""
+    """The options of an evaluation; None leaves a value to the run."""
 
     data: str | None = None
     reference: str | None = None
@@ -54,7 +54,7 @@ class Request:
 
 @dataclass
 class Session:
-    """A model with its rows, ready to be measured."""
+    """A model and its rows, ready to be measured."""
 
     opened: OpenModel
     rows: Rows
@@ -64,12 +64,13 @@ class Session:
 
 
 def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple[dict, Path | None]:
-    """Measure a model; the evaluation, and the folder that it was written to, if it was.
+    """Measure a model. Return the evaluation, and the folder that it was written to (None if it was
+    not written).
 
     Raises:
       AccordError: no such model, unusable rows, options that do not fit together.
     """
-    # what is wrong with it is said first
+    # refuse a bad judge before the work begins
     judge = make_judge(request.judging) if request.judging is not None else None
     opened = open_model(name, dtype=request.dtype, template=request.template)
     target = folder_of(opened, request.output)
@@ -90,7 +91,7 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
 
 
 def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
-    """Rows, forward path, objective and reference.
+    """Prepare rows, forward path, objective and reference.
 
     Raises:
       UsageError: options that do not fit together. DataError: no usable row.
@@ -131,7 +132,7 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
 
 
 def objective_of(opened: OpenModel, request: Request) -> BoundObjective | None:
-    """The run's own objective; None for a bare model.
+    """Return the run's own objective; None for a bare model.
 
     Raises:
       UsageError: --beta for a run, which has its own.
@@ -147,7 +148,7 @@ def objective_of(opened: OpenModel, request: Request) -> BoundObjective | None:
 
 
 def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
-    """The rows as pairs, or as labels where they are no pairs.
+    """Read the rows as pairs, or as labelled rows if they are not pairs.
 
     Raises:
       UsageError: no file is named. DataError: neither kind can be read.
@@ -168,12 +169,14 @@ def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
 
 
 def _with_rows(config: Config, rows: int | None) -> Config:
-    """The config with all held-out rows, or as many as asked for, whatever training took."""
+    """Return the config with the requested number of held-out rows, or with all of them. The number
+    that training used does not matter.
+    """
     return config.model_copy(update={"evaluate": config.evaluate.model_copy(update={"rows": rows})})
 
 
 def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, HeldOut]:
-    """Records of every row, and their figures."""
+    """Compute the records of every row, and the figures that follow from them."""
     objective = session.ruler.objective
     held_out = held_out_of(_with_rows(session.opened.config, request.rows), session.rows, objective)
     held_out.kind = session.kind
@@ -198,8 +201,8 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, H
 
 
 def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> dict:
-    """Answers of the model and of what it is measured against, to the same prompts; a judge's
-    verdicts on them.
+    """Draw answers of the model and of its reference to the same prompts. Add a judge's verdicts if
+    there is a judge.
     """
     drawing, policy = request.drawing, session.ruler.forward
     turns, ids, columns = questions(session.rows, session.opened, drawing)
@@ -236,7 +239,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
 def _opponent(
     judging: Judging, drawing: Drawing, side: Side | None, answers: list[Sample] | None, turns: list
 ) -> tuple[str, list[Sample]]:
-    """Whose answers the model's are judged against: --against, else what it is measured against.
+    """Choose the opponent for the judge: the model of --against, else the reference.
 
     Raises:
       UsageError: there is neither.
@@ -254,8 +257,8 @@ def _opponent(
 
 
 def folder_of(opened: OpenModel, output: str | None) -> Path | None:
-    """Where the evaluation is written: --output, else into the run under the first free name;
-    nowhere for a model alone.
+    """Choose the folder of the evaluation: --output, else the first free name in the run's folder.
+    A bare model has none.
 
     Raises:
       UsageError: it exists.
@@ -283,7 +286,7 @@ def _write(target: Path, found: dict, records: Records, held_out, rows: Rows) ->
 
 
 def _source(session: Session, request: Request) -> dict:
-    """What was measured, on what, against what."""
+    """Record the model, the data and the reference of the evaluation."""
     opened, dataset = session.opened, session.rows.dataset
     return {
         "model": fingerprint.weights(opened.model.network),

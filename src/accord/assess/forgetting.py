@@ -1,9 +1,9 @@
-"""Perplexity of texts that the model should not have forgotten, beside that of what it is measured
-against.
+"""Perplexity of texts that the model should not have forgotten, beside the perplexity of its
+reference.
 
-A text is cut into pieces of as many tokens as the run's rows may have; the first token of a piece
-is given, not predicted. Of rows with answers, the answers to imitate (of pairs, the chosen ones)
-are predicted, given their prompts.
+A text is cut into pieces of at most the run's `max_tokens`. The first token of a piece is given,
+not predicted. In rows with answers, the answers to imitate are predicted given their prompts; for
+pairs these are the chosen ones.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from accord.types import DataError, Logps, Tree
 
 
 def perplexity(path: str, opened: OpenModel, policy: Forward, anchor: EvalReference | None) -> dict:
-    """Nats a token and perplexity, of the model and of what it is measured against, and their
-    difference by the same texts.
+    """Measure nats per token and perplexity of the model and of its reference, and their difference
+    on the same texts.
 
     Raises:
       DataError: no text in the file.
@@ -52,7 +52,8 @@ def perplexity(path: str, opened: OpenModel, policy: Forward, anchor: EvalRefere
 
 
 def texts(path: str, opened: OpenModel) -> tuple[list[Tree], list[int]]:
-    """What is predicted, as trees of one completion; which text each of them is of.
+    """Read the texts to predict as trees of one completion. Return also the number of the text that
+    each tree comes from.
 
     Raises:
       DataError: the file cannot be read, or holds nothing that can be predicted.
@@ -98,7 +99,9 @@ def _rows(path: str, opened: OpenModel) -> list[Tree]:
 def _logps(
     trees: list[Tree], opened: OpenModel, policy: Forward, reference: Reference | None
 ) -> Logps:
-    """Log-probs under the policy, or under the reference, in the order of the trees."""
+    """Compute log-probs under the policy, or under the reference if one is given, in the order of
+    the trees.
+    """
     groups = micro_batches(trees, 2 * opened.config.train.micro_tokens)
     with torch.no_grad():
         pieces = [_group(policy, reference, [trees[i] for i in group]) for group in groups]
@@ -119,6 +122,8 @@ def _figures(nats: np.ndarray, tokens: np.ndarray, owners: list[int]) -> dict:
 
 
 def _exponential(mean: Estimate) -> Estimate:
-    """The interval's ends go the same way: the exponential is monotone."""
+    """Turn nats into perplexity. The exponential is monotone, so it maps the ends of the interval
+    as well.
+    """
     low, high = (math.exp(end) if math.isfinite(end) else end for end in (mean.low, mean.high))
     return Estimate(math.exp(mean.value), low, high, mean.n)

@@ -1,4 +1,4 @@
-"""`accord generate`: K answers to each prompt of a file, with what is needed to make them again."""
+"""`accord generate`: K answers to each prompt of a file, with the data that reproduces them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How answers are drawn."""
+    """Options for drawing answers."""
 
     k: int = 8
     max_new_tokens: int = 256
@@ -31,7 +31,7 @@ class Sampling:
     seed: int = 0
 
     def options(self) -> dict:
-        """The options of `Sampler.sample`."""
+        """Return the options of `Sampler.sample`."""
         return {name: value for name, value in asdict(self).items() if name != "k"}
 
 
@@ -47,7 +47,7 @@ def generate(
     template: str | None,
     say: Say,
 ) -> tuple[dict, list[dict]]:
-    """Answer prompts; the figures, and the rows where they are not written to a file.
+    """Answer prompts. Return the figures, and the rows if they are not written to a file.
 
     Raises:
       AccordError: a bad option, an unreadable file, no model there.
@@ -83,7 +83,7 @@ def generate(
 
 @dataclass
 class Figures:
-    """What was drawn, in numbers."""
+    """Counts of prompts, answers, tokens and seconds."""
 
     prompts: int = 0
     answers: int = 0
@@ -117,7 +117,7 @@ def _rows(
     figures: Figures,
     say: Say,
 ) -> Iterator[dict]:
-    """A row a prompt, in the file's order, piece by piece."""
+    """Yield one row per prompt, in the file's order, piece by piece."""
     sampler = LocalSampler.of(opened.model)
     for start in range(0, len(asked.ids), PIECE):
         questions = asked.questions[start : start + PIECE]
@@ -131,8 +131,8 @@ def _rows(
 
 
 def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) -> dict:
-    """One line of the file: a prompt that `--prompts` reads again, and its K answers in columns of
-    K.
+    """Build one line of the file: a prompt that `--prompts` can read again, and its K answers in
+    columns of K.
     """
     return {
         "prompt": prompt_column(question.turns),
@@ -146,8 +146,8 @@ def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) 
 
 
 def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
-    """A prompt as files of ours hold it: a single question as text,
-    a conversation as its messages.
+    """Return a prompt as our files store it: a single question as text, a conversation as its
+    messages.
     """
     if len(turns) == 1 and turns[0].role == "user":
         return turns[0].content
@@ -166,7 +166,7 @@ def _questions(prompts: str | None, prompt: str | None) -> Questions | _Single:
 
 @dataclass(frozen=True)
 class _Single:
-    """The one prompt of the command line, in place of a file's."""
+    """The single prompt of the command line, in place of a file."""
 
     prompts: list[Question]
     digest: str | None = None
@@ -180,7 +180,9 @@ def _account(read: Questions | _Single, asked: PromptRow, limit: int | None) -> 
 
 
 def provenance(opened: OpenModel, sampling: Sampling, read: Questions | _Single) -> dict:
-    """What the answers hang on. No path: a file of answers is made to be passed on."""
+    """Record everything that the answers depend on. It holds no path, because a file of answers is
+    made to be shared.
+    """
     return {
         "model": fingerprint.weights(opened.model.network),
         "weights": opened.weights,

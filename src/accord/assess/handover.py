@@ -1,9 +1,9 @@
-"""The way to other evaluation harnesses: the command that measures an exported folder there.
-Neither is a dependency.
+"""Hand-over to other evaluation harnesses: print the command that measures an exported folder
+there. Neither harness is a dependency.
 
-Tried with lm_eval 0.4.13 (adapters) and inspect-ai (a merged model), each on a task of local rows.
-The tasks named in the commands are examples: arc_easy needs nothing beside lm_eval, and
-inspect_evals is a package of its own (pip install inspect-evals).
+Tested with lm_eval 0.4.13 (adapters) and inspect-ai (a merged model), each on a task of local rows.
+The tasks named in the commands are examples: arc_easy needs nothing beside lm_eval; inspect_evals
+is a package of its own (pip install inspect-evals).
 
 Sources: lm-evaluation-harness, docs/interface.md (`--model_args pretrained=…,peft=…`); inspect-ai,
 providers documentation (`hf/local` with `-M model_path=…`).
@@ -21,10 +21,10 @@ HARNESSES = ("lm-eval", "inspect-ai")
 
 
 def check(harness: str | None, output: str | None, *, merge: bool, adapters: bool) -> None:
-    """
+    """Refuse a harness that cannot load this export, before anything is exported.
+
     Raises:
-      UsageError: no such harness, or an export that it cannot load; said before anything is
-        exported.
+      UsageError: no such harness, or an export that it cannot load.
     """
     if harness is None:
         return
@@ -42,7 +42,7 @@ def check(harness: str | None, output: str | None, *, merge: bool, adapters: boo
 
 
 def command(harness: str, folder: Path) -> str:
-    """The command that evaluates an exported folder; tasks stand in it as an example.
+    """Build the command that evaluates an exported folder. Its tasks are examples.
 
     Raises:
       UsageError: the adapter's base is at a path that lm-eval's --model_args cannot hold.
@@ -87,7 +87,7 @@ def command(harness: str, folder: Path) -> str:
 
 
 def _chat(folder: Path) -> bool:
-    """Whether the exported tokenizer brings a chat template."""
+    """Tell whether the exported tokenizer has a chat template."""
     if (folder / "chat_template.jinja").is_file():
         return True
     file = folder / "tokenizer_config.json"

@@ -1,4 +1,4 @@
-"""Win rates of fresh answers: who judges, against whom, and how far the judge can be trusted."""
+"""Win rates of fresh answers: the judge, the opponent, and how far the judge can be trusted."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from accord.types import Turn, UsageError
 
 @dataclass(frozen=True)
 class Judging:
-    """What --judge and its kin ask for."""
+    """The options of --judge and its companions."""
 
     judge: str
-    model: str | None = None  # that the endpoint serves
+    model: str | None = None  # the model that the endpoint serves
     timeout: float | None = None  # seconds for one reply of the endpoint; its own default
-    # a model or run whose answers are the other side; None: the reference
+    # the model or run that gives the other answers; None takes the reference
     against: str | None = None
-    # of a reward, by its name
+    # keyword arguments of a reward, by its name
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
 
 def make_judge(asked: Judging) -> Judge:
-    """The judge by its name: an address, which compares two answers itself, or any reward.
+    """Make the judge by its name: an address, which compares two answers itself, or any reward.
 
     Raises:
       UsageError: no such judge, or an option that it has no use for.
@@ -47,7 +47,8 @@ def make_judge(asked: Judging) -> Judge:
 
 
 def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
-    """
+    """Make a judge from an endpoint's address.
+
     Raises:
       UsageError: no model is named, or two, or options that verdicts have no use for.
     """
@@ -84,7 +85,7 @@ def contests_of(
     other: Sequence[Sample],
     rows: Sequence[Mapping[str, object]],
 ) -> list[Contest]:
-    """Two answers to each prompt, with the other columns of its row."""
+    """Pair two answers to each prompt, with the other columns of its row."""
     return [
         Contest(prompt_text(t), a.text, b.text, tuple(t), row)
         for t, a, b, row in zip(turns, own, other, rows, strict=True)
@@ -92,7 +93,7 @@ def contests_of(
 
 
 def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed: int) -> dict:
-    """Ask the judge; win rates over the contests that have a verdict, and the account of the
+    """Ask the judge. Return win rates over the contests that have a verdict, and an account of the
     others.
     """
     judged: Judged = judge(contests)

@@ -1,5 +1,5 @@
-"""What a command calls RUN|MODEL, opened: the trained weights of a run with its own settings, a
-model, or an adapter.
+"""Open the RUN|MODEL of a command: the trained weights of a run with its own settings, a model, or
+an adapter.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
 from accord.types import CheckpointError, UsageError
 
-ADAPTER, WHOLE = "adapter", "final"  # where a finished run's weights lie
+ADAPTER, WHOLE = "adapter", "final"  # folders of a finished run's weights
 
 
 @dataclass
 class OpenModel:
-    """A model to measure. With adapters, the model without them (or with those it started from) is
-    still inside.
+    """A model to measure. If it has adapters, the model without them (or with those that it started
+    from) is still inside.
     """
 
     name: str  # as the user named it
@@ -44,12 +44,12 @@ class OpenModel:
 
     @property
     def limit(self) -> int | None:
-        """Positions that the model has."""
+        """The number of positions that the model has."""
         return self.model.positions
 
 
 def open_model(name: str, *, dtype: str | None = None, template: str | None = None) -> OpenModel:
-    """The weights that `name` stands for.
+    """Open the weights that `name` stands for.
 
     Args:
       name: a run's folder, a model's, an adapter's, or "smollm2".
@@ -72,7 +72,7 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
 
 
 def open_start_of(config: Config) -> OpenModel:
-    """The model that a recipe starts from, with its adapter where it names one.
+    """Open the model that a recipe starts from, with its adapter if it names one.
 
     Raises:
       UsageError: nothing usable there.
@@ -91,11 +91,11 @@ def open_start_of(config: Config) -> OpenModel:
 
 
 def still_inside(model: LanguageModel, config: Config) -> bool:
-    """Whether the model that a run started from is what is left of its model with the trained
-    adapter switched off.
+    """Tell whether switching off the trained adapter gives back the model that the run started
+    from.
 
-    Not where all weights trained; and not where `reference: base` made it forget the adapter that
-    it came with.
+    It does not if all weights trained, nor if `reference: base` dropped the adapter that the model
+    came with.
     """
     return model.has_adapters and not (
         config.reference == "base" and config.model.adapter is not None
@@ -133,8 +133,10 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
 
 
 def _require_same_base(folder: RunFolder, config: Config, dtype: torch.dtype, now: str) -> None:
-    """A fingerprint is one of a dtype, and what `auto` or --dtype takes here need not be what the
-    run was trained in.
+    """Refuse a base model with other weights than the run was trained on.
+
+    A fingerprint belongs to one dtype. The dtype that `auto` or --dtype gives here may differ from
+    the one that the run was trained in, so both are tried.
 
     Raises:
       Refused: the base model has other weights than when the run was trained, in either dtype.
@@ -151,8 +153,8 @@ def _base(config: Config, dtype: str | None) -> LanguageModel:
 
 
 def _take(model: LanguageModel, folder: Path) -> None:
-    """Put a saved adapter's weights into the adapter that trains, whose counterpart or base stays
-    the reference.
+    """Load a saved adapter's weights into the adapter that trains. Its counterpart or the base
+    stays the reference.
     """
     try:
         found = set_peft_model_state_dict(
@@ -171,7 +173,7 @@ def _take(model: LanguageModel, folder: Path) -> None:
 
 
 def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
-    """An adapter on the base that it names; the base alone is what it is measured against."""
+    """Load an adapter on the base that it names. The base alone is its reference."""
     try:
         base = json.loads((folder / "adapter_config.json").read_text("utf-8"))[
             "base_model_name_or_path"
@@ -185,7 +187,7 @@ def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
 
 
 def _template(model: LanguageModel, wanted: str, config: Config) -> Template:
-    """The template; raw text where a base model has none, since nothing is trained here."""
+    """Return the template; raw text if a base model has none, since nothing is trained here."""
     if wanted == "auto" and not model.tokenizer.chat_template:
         wanted = "raw"
     stops = model.stop_ids

@@ -1,9 +1,9 @@
-"""`accord sample | score | pair`: prompts → K answers → rewards → pairs,
-each a file that the next one reads.
+"""`accord sample | score | pair`: prompts → K answers → rewards → pairs, each a file that the next
+command reads.
 
-sample and score write line by line, and a killed command goes on where it stood; what an answer
-hangs on stands in every line. Row i draws from (seed, i), so an answer is the same whenever it is
-drawn.
+`sample` and `score` write line by line, and a killed command resumes after its last line. Every
+line holds the settings that its answers depend on. Row i draws from (seed, i), so an answer does
+not depend on when it is drawn.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from accord.types import DataError, Turn, UsageError
 
 PIECE = 8  # prompts between two writes: what a kill may cost
 Say = Callable[[str], None]
-# of N answers to N prompts: columns of N
+# from N prompts and N answers to columns of N values
 Beside = Callable[[Sequence[Prompt], Sequence[Sample]], Mapping[str, Sequence]]
 
 
@@ -45,7 +45,7 @@ def sample_file(
     template: str | None,
     say: Say,
 ) -> dict:
-    """K answers to each prompt of a file, one line a prompt.
+    """Draw K answers to each prompt of a file; write one line per prompt.
 
     Raises:
       AccordError: a bad option, an unreadable file, no model there, or a file begun with other
@@ -72,11 +72,11 @@ def sample_opened(
     about: Mapping[str, object] | None = None,
     beside: Beside | None = None,
 ) -> dict:
-    """K answers of an open model to each prompt, one line a prompt.
+    """Draw K answers of an open model to each prompt; write one line per prompt.
 
     Args:
-      read: what `prompts`, a path, holds.
-      about: goes into every line's provenance, beside what the answers hang on.
+      read: the prompts, read from the path `prompts`.
+      about: goes into every line's provenance, beside the settings that the answers depend on.
       beside: further columns of K, computed while the model is open.
 
     Raises:
@@ -130,8 +130,8 @@ def score_file(
     options: Mapping[str, Mapping[str, object]],
     say: Say,
 ) -> dict:
-    """Rewards of every answer of a file of answers, in a column `rewards`; null where there is
-    none, with the reason.
+    """Write the reward of every answer of a file of answers, in a column `rewards`. A missing
+    reward is null, with the reason.
 
     Raises:
       AccordError: no such reward or file.
@@ -194,8 +194,8 @@ def score_file(
 
 
 def _failures(path: str) -> Counter[str]:
-    """Why answers of a scored file have no reward;
-    of all its lines, whichever process wrote them.
+    """Count the reasons why answers of a scored file have no reward. All lines count, whichever
+    process wrote them.
     """
     reasons: Counter[str] = Counter()
     for _, row in _rows(path):
@@ -207,7 +207,7 @@ def _failures(path: str) -> Counter[str]:
 
 
 def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
-    """Pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs +
+    """Write pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs +
     prompts without, by reason.
 
     Raises:
@@ -259,7 +259,7 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
 
 
 def _unusable(text: str) -> bool:
-    """Whether training would refuse this answer: a pair with it would be lost there."""
+    """Tell whether training would refuse this answer, and so lose a pair with it."""
     return not text.strip() or "\0" in text or any("\ud800" <= c <= "\udfff" for c in text)
 
 
@@ -291,8 +291,8 @@ def _pair(
 
 
 def _rows(path: str) -> Iterator[tuple[int, dict]]:
-    """(line, row) of a file that a command of ours wrote: a line that is none of those is damage,
-    and nothing is left out.
+    """Yield (line, row) of a file that a command of accord wrote. Any other line is damage and an
+    error; no line is skipped.
     """
     with locate(path) as source:
         for line, row in source.rows():
@@ -320,7 +320,7 @@ def _texts(row: Mapping, path: str, line: int) -> list[str]:
 
 
 def _asked(row: Mapping, path: str, line: int) -> tuple[tuple[Turn, ...], Mapping]:
-    """The prompt of a line, and the columns that its answers are verified against."""
+    """Return the prompt of a line, and the columns that its answers are verified against."""
     prompt, columns = row["prompt"], row.get("row") or {}
     turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
     if not isinstance(turns, list) or not turns or not all(map(_message, turns)):

@@ -27,7 +27,7 @@ ALONE = 8  # rows computed alone as well, to see how far rounding moves a margin
 
 @dataclass
 class RowMeasurer:
-    """What rows are measured with."""
+    """The forward path, objective and reference that rows are measured with."""
 
     forward: Forward
     objective: BoundObjective
@@ -38,22 +38,22 @@ class RowMeasurer:
 
 
 def tie_width(ruler: RowMeasurer, held_out: HeldOut, records: Records) -> float:
-    """How far the neighbours of a row move its reward margin, by rounding alone: smaller margins
-    are ties.
+    """Measure how far rounding moves a reward margin when a row has other neighbours. A smaller
+    margin is a tie.
     """
     few = HeldOut(held_out.trees[:ALONE], held_out.kind, held_out.prompts[:ALONE], budget=1)
     return float(np.abs(margins_of(ruler.records(few)) - margins_of(records)[:ALONE]).max())
 
 
 def margins_of(records: Records) -> np.ndarray:
-    """Reward of the chosen minus that of the rejected answer [B]."""
+    """Return the reward of the chosen minus that of the rejected answer, [B]."""
     return (records["rewards/chosen"] - records["rewards/rejected"]).numpy()
 
 
 def pair_figures(
     records: Records, held_out: HeldOut, objective: BoundObjective, width: float
 ) -> dict:
-    """All figures of B pairs, each with an interval that knows which pairs share a prompt."""
+    """Compute all figures of B pairs. The intervals account for pairs that share a prompt."""
     margins, clusters = margins_of(records), list(held_out.prompts)
     won = accuracy(margins, tie_width=width, clusters=clusters)
     scores = np.where(np.abs(margins) <= width, 0.5, margins > 0)
@@ -79,11 +79,10 @@ def pair_figures(
 
 
 def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:
-    """How often the chosen answer is the likelier one under the policy alone: by its sum, and by
-    its mean a token.
+    """Compute how often the chosen answer is the likelier one under the policy alone, by the sum
+    and by the mean per token of its log-probs.
 
-    Sums favour short answers, means do not know how long an answer is: where the two disagree,
-    length decides.
+    Sums favour short answers; means ignore length. If the two disagree, length decides.
     """
     sums = (records["logps/chosen"] - records["logps/rejected"]).numpy()
     means = (
@@ -99,7 +98,7 @@ def logprob_accuracies(records: Records, clusters: Sequence[int]) -> dict:
 def slice_figures(
     table: pa.Table, margins: np.ndarray, clusters: Sequence[int], width: float
 ) -> list[dict]:
-    """Accuracy of parts of the pairs; see evaluate/slices.py."""
+    """Compute the accuracy of parts of the pairs; see evaluate/slices.py."""
     prompts, found = np.array(clusters), []
     for name, mask in parts(table):
         estimate = accuracy(margins[mask], tie_width=width, clusters=list(prompts[mask]))
@@ -110,8 +109,8 @@ def slice_figures(
 def label_figures(
     records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int
 ) -> dict:
-    """Of labelled rows: the probability that a good answer has the higher reward than a bad one,
-    over whole prompts drawn.
+    """Estimate the probability that a good answer has a higher reward than a bad one (labelled
+    rows). The bootstrap draws whole prompts.
     """
     chosen, rejected = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
     reward = np.where(np.isnan(chosen), rejected, chosen)

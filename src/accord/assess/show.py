@@ -1,4 +1,4 @@
-"""An evaluation in lines for a person."""
+"""Terminal lines of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accord.evaluate.intervals import format_interval
 
 
 def lines(found: dict) -> Iterator[str]:
-    """What was found, most important first."""
+    """List the results, most important first."""
     if "pairs" in found:
         yield from _pairs(found["pairs"], found["source"])
     if "labelled" in found:

@@ -1,1 +1,3 @@
-"""What is wrong with a preference file, before any training: measured, explained, mended."""
+"""The audit of a preference file before any training: measure defects, explain them,
+remove them.
+"""

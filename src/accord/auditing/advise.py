@@ -1,11 +1,11 @@
-"""`accord advise`: from measured figures to a method, its settings and a recipe that runs; or to
-"not yet", with why.
+"""`accord advise`: turn measured figures into a method, its settings and a recipe that runs, or
+into "not yet" with the reason.
 
     audit + model + machine ──▶ method, why, why not the others
         ──▶ settings, each with its reason ──▶ YAML
 
-Rules stand in the order in which they are asked; the first that holds names the method. Sources are
-the papers that `PAPERS.md` lists under each method.
+The rules are tried in the order of CHOICES; the first that holds names the method. Sources are the
+papers that `PAPERS.md` lists under each method.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LIMITS = (512, 1024, 2048, 4096)
 
 @dataclass(frozen=True)
 class Reason:
-    """Why something is as it is: a figure that was measured, and who says what follows from it."""
+    """A reason: a measured figure, and the source of the conclusion."""
 
     figure: str
     source: str
@@ -46,10 +46,11 @@ class Setting:
 
 @dataclass
 class Advice:
-    """What to do with this data, this model and this machine."""
+    """The advice for this data, this model and this machine."""
 
-    ready: bool  # whether training now is the advice
-    first: list[str] = field(default_factory=list)  # what to do before; commands where there is one
+    ready: bool  # True if the advice is to train now
+    # steps before training, as commands if there are any
+    first: list[str] = field(default_factory=list)
     method: str = ""
     why: Reason | None = None
     others: dict[str, str] = field(default_factory=dict)  # method -> why not
@@ -75,19 +76,19 @@ class Advice:
 
 @dataclass(frozen=True)
 class Choice:
-    """A method, when it is the one, and the figure that says so."""
+    """A method, the condition for it, and the figure that supports it."""
 
     method: str
     when: Callable[[Audit], bool]
     figure: Callable[[Audit], str]
     source: str
-    why_not: Callable[[Audit], str | None]  # None: not worth a word here
-    # what the recipe says of the objective's keywords
+    why_not: Callable[[Audit], str | None]  # None: not worth mentioning
+    # the recipe's settings of the objective's keywords
     settings: Callable[[Audit], list[Setting]]
 
 
 def _value(audit: Audit, check: str, *path: str, default: float = 0.0) -> float:
-    """A number from a finding's evidence."""
+    """Read a number from a finding's evidence."""
     finding = audit.find(check)
     node: object = finding.evidence if finding else {}
     for name in path:
@@ -99,15 +100,15 @@ NOISE = ("labels.noise", "labels.declared", "labels.scores", "labels.second_labe
 
 
 def noise_low(audit: Audit) -> float:
-    """The largest lower end of the estimates of flipped labels: noise that is there with some
-    certainty.
+    """Return the largest lower end of the estimates of flipped labels: a share of noise that is
+    almost certain.
     """
     checks = NOISE
     return max(_value(audit, check, "estimate", "low") for check in checks)
 
 
 def noise_value(audit: Audit) -> float:
-    """The estimate that belongs to `noise_low`."""
+    """Return the estimate that belongs to `noise_low`."""
     checks = NOISE
     return _value(
         audit,
@@ -133,7 +134,7 @@ def _no_settings(audit: Audit) -> list[Setting]:
 
 
 def _beta(audit: Audit) -> list[Setting]:
-    """β per nat of log-ratio, larger where labels are noisy."""
+    """Set β per nat of log-ratio; it is larger if labels are noisy."""
     noisy = noise_low(audit) > limit("noise")
     figure = (
         f"noise at least {percent(noise_low(audit))}: stay near the reference"
@@ -273,7 +274,7 @@ CHOICES = (
         lambda a: "another method has a measured reason",
         settings=_beta,
     ),
-    # behind the default, so never chosen
+    # after the default, so never chosen
     Choice(
         "orpo",
         lambda a: False,
@@ -290,12 +291,12 @@ CHOICES = (
 )
 
 
-# always fits, so that others are asked first
+# always fits, so all others are tried first
 DEFAULT = next(choice for choice in CHOICES if choice.method == DEFAULT_OBJECTIVE)
 
 
 def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
-    """The method and, for each other one, why not."""
+    """Choose the method, and say for each other method why not."""
     chosen = next(choice for choice in CHOICES if choice.when(audit))
     others = {
         choice.method: why
@@ -306,8 +307,8 @@ def choose_method(audit: Audit) -> tuple[Choice, dict[str, str]]:
 
 
 def _why_not(choice: Choice, chosen: Choice, audit: Audit) -> str | None:
-    """A choice's own reason speaks of its condition as unmet; where it is met, another one merely
-    came first.
+    """Explain why a method was not chosen. Its own reason assumes that its condition is unmet; if
+    the condition is met, another method merely came first.
     """
     if choice is not DEFAULT and choice.when(audit):
         return (
@@ -329,10 +330,10 @@ def advise(
     held_out: str | None,
     all_weights: bool = False,
 ) -> Advice:
-    """Advice from an audit and a machine.
+    """Advise on a method and its settings, from an audit and a machine.
 
     Args:
-      machine: of which the model's size and speed were measured.
+      machine: the machine, with the measured size and speed of the model.
       model, data, held_out: names for the recipe.
     """
     first = [
@@ -446,7 +447,7 @@ def _training(
 
 
 def _estimate(audit: Audit, machine: Machine, advice: Advice) -> dict:
-    """Time and memory of one epoch, from the measured speed of a forward pass."""
+    """Estimate time and memory of one epoch from the measured speed of a forward pass."""
     characters = float(
         audit.scan.prompt_characters.mean() + audit.scan.features[:, :, 0].sum(1).mean()
     )

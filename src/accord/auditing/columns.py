@@ -1,5 +1,5 @@
-"""The columns beside the texts that say something of the two sides: scores, votes, models; and of
-the row: source.
+"""Columns beside the texts. Some describe the two sides (scores, votes, models), some the row
+(source).
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ MOST = 200  # values: a column with more is no category
 
 
 def side_columns(extra: dict) -> list[tuple[str, object, object]]:
-    """(name, value of the chosen side, value of the rejected side) of each column that both sides
-    have.
+    """List (name, value of the chosen side, value of the rejected side) of each column that both
+    sides have.
     """
     out = []
     for name in extra:
@@ -29,10 +29,10 @@ def side_columns(extra: dict) -> list[tuple[str, object, object]]:
 
 
 def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
-    """The first numeric column of both sides whose name has one of these words; NaN where there is
-    none.
+    """Find the first numeric column of both sides whose name has one of these words; NaN if there
+    is none.
 
-    A rank is turned round, so that more is better.
+    The sign of a rank is reversed, so that more is better.
     """
     for name, one, two in side_columns(extra):
         word = next((word for word in names if word in name.lower()), None)
@@ -43,8 +43,8 @@ def side_numbers(extra: dict, names: tuple[str, ...]) -> tuple[float, float]:
 
 
 def figure(value: object) -> float:
-    """A finite number of a column beside the texts, also as text, as a CSV file has it;
-    else NaN.
+    """Read a finite number from a column beside the texts; else NaN. The number may be a text, as
+    in a CSV file.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str)):
         return math.nan
@@ -60,11 +60,11 @@ MARKS = ("selected", "flipped", "applied", "swapped", "noisy", "corrupted")
 
 
 def declared_flip(extra: dict) -> int:
-    """1 where the row's own columns say that its label was turned round, 0 where they say that it
-    was not, else -1.
+    """Return 1 if the row's own columns say that its label was flipped, 0 if they say that it was
+    not, else -1.
 
-    A column such as `is_flipped: true`, or `noise: {selected: true, …}`, as files made for
-    experiments carry.
+    Such columns are in files made for experiments: `is_flipped: true`, or `noise: {selected: true,
+    …}`.
     """
     for name, value in extra.items():
         if not isinstance(name, str) or not FLIP.search(name):
@@ -78,15 +78,15 @@ def declared_flip(extra: dict) -> int:
 
 @dataclass
 class Categories:
-    """Values of one categorical column, numbered as they come;
-    given up on when there are too many.
+    """The values of one categorical column, numbered in order of appearance. It gives up if there
+    are too many.
     """
 
     codes: dict[str, int] = field(default_factory=dict)
     given_up: bool = False
 
     def code(self, value: object) -> int:
-        """The value's number, or -1 where it is none."""
+        """Return the value's number; -1 if it has none."""
         if self.given_up or not isinstance(value, str) or not value or len(value) > LONGEST:
             return -1
         found = self.codes.setdefault(value, len(self.codes))
@@ -99,7 +99,7 @@ class Categories:
 
 
 def is_name(name: object) -> bool:
-    """Whether a column's name can be shown as it stands: dataset text must not drive a terminal."""
+    """Tell whether a column's name is safe to show. Dataset text must not control a terminal."""
     return isinstance(name, str) and name.isprintable() and len(name) <= LONGEST
 
 

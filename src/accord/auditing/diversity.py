@@ -1,5 +1,5 @@
-"""Is there enough, and of enough kinds: number of rows, what more would bring, topics of the
-prompts, lengths.
+"""Amount and variety of the data: number of rows, the gain from more rows, topics of the prompts,
+lengths.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ COMMON = frozenset(
 
 
 def size(scan: Scan, probes: Probes | None) -> AuditFinding:
-    """Under a few thousand pairs: say so, with what the probe's learning curve says of more."""
+    """Warn about a file of fewer than a few thousand pairs, and tell from the probe's learning
+    curve what more pairs would bring.
+    """
     n = len(scan)
     verdict = "warning" if n < limit("few_pairs") else "ok"
     says = f"{n:,} {scan.noun}"
@@ -69,7 +71,9 @@ def size(scan: Scan, probes: Probes | None) -> AuditFinding:
 
 
 def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
-    """Topics of the prompts: k-means on TF-IDF of words, and how evenly they are filled."""
+    """Find topics of the prompts by k-means on TF-IDF of words, and how evenly the topics are
+    filled.
+    """
     texts = _distinct_prompts(scan)
     if len(texts) < 5 * TOPICS:
         return None
@@ -105,7 +109,7 @@ def topics(scan: Scan, seed: int = 0) -> AuditFinding | None:
 
 
 def _distinct_prompts(scan: Scan) -> list[str]:
-    """Texts of sampled prompts, one of each cluster of near copies."""
+    """Return texts of sampled prompts, one from each cluster of near copies."""
     _, first = np.unique(scan.groups[scan.sample_rows], return_index=True)
     return [
         prompt_text(scan.sample[at].example.prompt)[-2_000:] for at in np.sort(first)[:CLUSTERED]
@@ -113,8 +117,8 @@ def _distinct_prompts(scan: Scan) -> list[str]:
 
 
 def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
-    """The three words that set a topic apart: how much commoner they are in its prompts than in
-    all.
+    """Name a topic by its three most distinctive words: those whose frequency is highest relative
+    to all prompts.
     """
     inside: Counter[str] = Counter()
     outside: Counter[str] = Counter()
@@ -128,8 +132,8 @@ def _name(texts: list[str], labels: np.ndarray, cluster: int) -> str:
 
 
 def lengths(scan: Scan) -> AuditFinding:
-    """Lengths in characters of prompts and of both sides, and what a limit of tokens would cost at
-    four characters a token.
+    """Measure lengths in characters of prompts and of both sides, and the cost of a limit in tokens
+    at four characters per token.
     """
     answers = scan.features[:, :, COLUMN["characters"]]
     names = ("chosen", "rejected") if scan.paired else ("completion",)
@@ -177,7 +181,7 @@ def lengths(scan: Scan) -> AuditFinding:
 
 
 def _histograms(sides: dict[str, np.ndarray]) -> dict:
-    """Counts over powers of √2 of characters, for figures."""
+    """Count lengths over powers of √2 of characters, for figures."""
     edges = np.round(2 ** np.arange(2, 16.5, 0.5)).astype(int)
     return {
         "edges": edges.tolist(),

@@ -1,4 +1,4 @@
-"""The audit's finding: what, how many, which rows, why it matters, what to do."""
+"""The audit's finding: the defect, its count, its rows, its harm and its remedy."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ class Place:
     """One row that shows a finding."""
 
     at: str  # file:line
-    detail: str  # what was found there
-    # its number in the scan, from which the excerpt is fetched; -1 where there is none
+    detail: str  # the defect in this row
+    # number of the row in the scan, to fetch the excerpt; -1 if there is none
     row: int = -1
     excerpt: str = ""  # the beginning of its texts, printable
 
@@ -26,19 +26,19 @@ class Place:
 
 @dataclass(frozen=True)
 class AuditFinding(Finding):
-    """A finding of the audit. `says` is what and how many;
-    `remedy` is what to do, `command` how.
+    """A finding of the audit. `says` names the defect and its count, `remedy` the remedy, and
+    `command` the command for it.
     """
 
     title: str = ""  # a few words, for tables and headings
-    why: str = ""  # what training on this does
+    why: str = ""  # the harm to training
     command: str = ""
-    # share of the training signal that it spoils, roughly: orders findings of one verdict
+    # rough share of the training signal that it spoils; orders findings of one verdict
     harm: float = 0.0
     places: tuple[Place, ...] = ()
 
     def as_dict(self) -> dict:
-        """JSON-serialisable."""
+        """Return a JSON-serialisable form."""
         return {
             "check": self.check,
             "verdict": self.verdict,
@@ -54,21 +54,21 @@ class AuditFinding(Finding):
 
 
 def by_severity(findings: Sequence[AuditFinding]) -> list[AuditFinding]:
-    """By verdict, then by harm, then by name: the worst first."""
+    """Sort by verdict, then by harm, then by name, the worst first."""
     return sorted(findings, key=lambda f: (RANK[f.verdict], -f.harm, f.check))
 
 
 def grade(share: float, care: float, unfit: float | None = None) -> str:
-    """The verdict on a share: ok at 0, note below `care`, warning from there,
-    refused from `unfit`.
-    """
+    """Grade a share: ok at 0, note below `care`, warning from there, refused from `unfit`."""
     if unfit is not None and share >= unfit:
         return "refused"
     return "warning" if share >= care else "note" if share > 0 else "ok"
 
 
 def percent(share: float) -> str:
-    """A share for a person, never rounded to 0 or 100 % where it is not."""
+    """Format a share for a person. A share that is not exactly 0 or 100 % is never
+    rounded to it.
+    """
     for digits in (1, 2, 3, 4):
         text = f"{100 * share:.{digits}f} %"
         if share in (0.0, 1.0) or (float(text[:-2]) not in (0.0, 100.0)):
@@ -77,5 +77,5 @@ def percent(share: float) -> str:
 
 
 def out_of(count: int, of: int, what: str) -> str:
-    """`12 of 3,400 pairs (0.35 %)`."""
+    """Format a count as `12 of 3,400 pairs (0.35 %)`."""
     return f"{count:,} of {of:,} {what} ({percent(count / max(1, of))})"

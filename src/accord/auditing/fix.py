@@ -1,8 +1,8 @@
-"""`accord audit --fix`: a cleaned file, and a list of every row that was left out, with its reason.
+"""`accord audit --fix`: write a cleaned file, and a list of every removed row with its reason.
 
-Rules run in the order of the table; a row is removed by the first that applies. Each can be
-switched on (--drop) or off (--keep) by name. A line whose ranked list gave several pairs goes only
-when all of them go.
+The rules run in the order of the table. A row is removed by the first rule that applies. Each rule
+can be switched on (--drop) or off (--keep) by name. A line whose ranked list gave several pairs is
+removed only if all its pairs are.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from accord.types import DataError, UsageError
 
 @dataclass(frozen=True)
 class Options:
-    """What to remove."""
+    """Options for which rows to remove."""
 
     drop: tuple[str, ...] = ()
     keep: tuple[str, ...] = ()
@@ -38,7 +38,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Rule:
-    """Rows to remove, [N] bool, and the reason in a few words."""
+    """A rule: the rows to remove, [N] bool, and the reason in a few words."""
 
     says: str
     rows: Callable[[Scan, Options], np.ndarray]
@@ -96,7 +96,7 @@ RULES = {
 
 @dataclass
 class Cleaned:
-    """What `fix` wrote and left out. rows == written + sum of removed."""
+    """The account of what `fix` wrote and left out. rows == written + sum of removed."""
 
     path: str
     rows: int
@@ -114,7 +114,7 @@ class Cleaned:
         }
 
     def lines(self) -> list[str]:
-        """The account for a person."""
+        """List the account for a person."""
         total = sum(self.removed.values())
         return [
             (
@@ -126,7 +126,7 @@ class Cleaned:
 
 
 def check_options(options: Options, scan_kind: str | None = None) -> None:
-    """Refuses what does not exist or would do nothing.
+    """Refuse an option that does not exist or would have no effect.
 
     Raises:
       UsageError: an unknown rule, a rule both dropped and kept, a number that makes no sense.
@@ -180,7 +180,9 @@ def fix(scan: Scan, source: Source, path: str | Path, options: Options = Options
 
 
 def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):
-    """The removed rows: by rule, unusable, and of another kind."""
+    """Yield the removed rows: those removed by a rule, the unusable ones, and those of another
+    kind.
+    """
     for rejection in scan.ledger.rejected:
         yield {
             "file": scan.name,
@@ -201,7 +203,7 @@ def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):
 
 
 def removals(scan: Scan, options: Options) -> list[str]:
-    """The reason why each row goes, "" where it stays [N]."""
+    """Return the reason for removing each row, "" if it stays, [N]."""
     reasons = np.full(len(scan), "", dtype=object)
     active = [
         r
@@ -236,7 +238,7 @@ def _mark(reasons: np.ndarray, rows: np.ndarray, says: str) -> None:
 
 
 def _beyond(scan: Scan, left: np.ndarray, most: int) -> np.ndarray:
-    """Rows after the first `most` that are left of each prompt."""
+    """Mark the rows of each prompt after its first `most` that are left."""
     order = np.lexsort((np.arange(len(scan)), ~left, scan.questions))
     start = np.r_[True, scan.questions[order][1:] != scan.questions[order][:-1]]
     position = np.arange(len(order)) - np.maximum.accumulate(
@@ -248,7 +250,7 @@ def _beyond(scan: Scan, left: np.ndarray, most: int) -> np.ndarray:
 
 
 def _overweight(scan: Scan, left: np.ndarray, seed: int) -> np.ndarray:
-    """Rows to remove, drawn by the seed, so that within each step of the length ratio both
+    """Mark rows to remove, drawn by the seed, so that within each step of the length ratio both
     directions win equally often.
     """
     length = np.log2(np.maximum(1, scan.features[:, :, COLUMN["characters"]]))

@@ -1,7 +1,8 @@
-"""What a model makes of the pairs before any training: which it ranks already, how likely both
-answers are to it.
+"""Hardness of the pairs for a model before any training: which pairs it ranks rightly already, and
+how likely both answers are to it.
 
-A sample of the rows, drawn by the seed; its size stands in each finding. Log-probs are nats.
+The checks read a sample of the rows, drawn by the seed; its size is part of each finding. Log-probs
+are in nats.
 """
 
 from __future__ import annotations
@@ -24,33 +25,34 @@ from accord.forward.layout import micro_batches
 from accord.models.language import LanguageModel
 from accord.types import Tree, UsageError
 
-ROWS = 200  # read by the model unless told otherwise: a minute or two of a 135M model on 2 cores
-MAX_TOKENS = 1024  # longer rows are passed by
+ROWS = 200  # rows that the model reads by default: a minute or two of a 135M model on 2 cores
+MAX_TOKENS = 1024  # longer rows are skipped
 BUDGET = 2048  # unique tokens in one forward pass
-# nats a token between the answers: above is an easy negative, within is a hard one
+# nats per token between the answers: above is an easy negative, within is a hard one
 EASY, HARD = 0.5, 0.1
 
 
 @dataclass(frozen=True)
 class Read:
-    """What the model says of n rows with S answers each."""
+    """The model's log-probs of n rows with S answers each."""
 
     rows: np.ndarray  # [n] row numbers of the scan
     sums: np.ndarray  # [n, S] nats
     counts: np.ndarray  # [n, S] tokens
-    entropy: np.ndarray  # [n, S] nats a token: what an answer that the model itself drew would cost
+    # [n, S] nats per token: the expected cost of an answer that the model drew itself
+    entropy: np.ndarray
     path: str
 
     @property
     def means(self) -> np.ndarray:
-        """[n, S] nats a token."""
+        """Return nats per token, [n, S]."""
         return self.sums / self.counts
 
 
 def read_rows(
     scan: Scan, model: LanguageModel, template: Template, most: int, seed: int, say
 ) -> Read:
-    """Log-probs of a sample's answers under the model.
+    """Compute log-probs of a sample's answers under the model.
 
     Raises:
       UsageError: no sampled row fits.
@@ -97,7 +99,7 @@ def _read_group(forward: Forward, trees: list[Tree]) -> tuple[np.ndarray, np.nda
 
 
 def hardness_findings(scan: Scan, read: Read) -> list[AuditFinding]:
-    """Findings from what the model read."""
+    """Build the findings from the model's log-probs."""
     if scan.kind == "demonstrations":
         return [_on_policy(scan, read)]
     return [
@@ -166,7 +168,7 @@ def _negatives(scan: Scan, read: Read) -> AuditFinding:
         "take rejected answers from the model itself" if easy > limit("easy") else "",
         title="Easy and hard negatives",
         why=(
-            "Easy negatives are told apart by style alone; the objective is satisfied before it"
+            "Style alone separates easy negatives; the objective is satisfied before it"
             " learns what was meant."
         ),
         harm=0.3 * easy,
@@ -183,8 +185,8 @@ def _negatives(scan: Scan, read: Read) -> AuditFinding:
 
 
 def _on_policy(scan: Scan, read: Read) -> AuditFinding:
-    """Surprise over entropy: 0 for text drawn from the model at temperature 1, more for other
-    writers' text.
+    """Measure surprise minus entropy. It is 0 for text drawn from the model at temperature 1, and
+    larger for text of other writers.
     """
     names = ("chosen", "rejected") if scan.paired else ("answer",)
     groups = scan.groups[read.rows].tolist()

@@ -1,5 +1,5 @@
-"""Is the file what it says: rows that cannot be read, copies, pairs that contradict each other or
-run in circles.
+"""Integrity of the file: unreadable rows, copies, and pairs that contradict each other or form
+cycles.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SHOWN = 5  # rows named with a finding
 
 
 def places(scan: Scan, rows, detail) -> tuple[Place, ...]:
-    """The first rows of a finding; `detail` is a text or a function of the row."""
+    """Return the first rows of a finding; `detail` is a text or a function of the row."""
     rows = [int(row) for row in rows[:SHOWN]]
     return tuple(
         Place(scan.at(row), detail(row) if callable(detail) else detail, row) for row in rows
@@ -25,7 +25,7 @@ def places(scan: Scan, rows, detail) -> tuple[Place, ...]:
 
 
 def mixed(*columns: np.ndarray) -> np.ndarray:
-    """One hash of several columns of hashes; order matters."""
+    """Combine several columns of hashes into one hash; the order of columns matters."""
     total = np.zeros(len(columns[0]), np.uint64)
     for column in columns:
         total = (total ^ column) * np.uint64(0x9E3779B97F4A7C15)
@@ -34,7 +34,7 @@ def mixed(*columns: np.ndarray) -> np.ndarray:
 
 
 def ledger_finding(scan: Scan) -> AuditFinding:
-    """Rows that could not be used, by reason."""
+    """Count rows that could not be used, by reason."""
     ledger = scan.ledger
     share = ledger.rejected_share
     verdict = grade(share, limit("rejected"), limit("rejected_unfit"))
@@ -61,7 +61,7 @@ def ledger_finding(scan: Scan) -> AuditFinding:
 
 
 def kind_finding(scan: Scan) -> AuditFinding:
-    """Rows of another kind than most."""
+    """Count rows of another kind than most."""
     total = len(scan) + scan.others
     says = f"{len(scan):,} {scan.noun}" + (
         f", and {scan.others:,} rows of another kind, passed by" if scan.others else ""
@@ -79,8 +79,8 @@ def kind_finding(scan: Scan) -> AuditFinding:
 
 
 def duplicate_rows(scan: Scan) -> np.ndarray:
-    """Rows that say the same as an earlier row [N] bool: same prompt, same answers, same order,
-    same label.
+    """Mark rows that repeat an earlier row, [N] bool: same prompt, same answers, same order, same
+    label.
     """
     key = mixed(scan.prompts, *scan.answers.T, scan.desirable.astype(np.uint64))
     _, first = np.unique(key, return_index=True)
@@ -90,7 +90,7 @@ def duplicate_rows(scan: Scan) -> np.ndarray:
 
 
 def duplicates(scan: Scan) -> AuditFinding:
-    """Exact copies of whole rows."""
+    """Count exact copies of whole rows."""
     rows = np.flatnonzero(duplicate_rows(scan))
     share = len(rows) / len(scan)
     return AuditFinding(
@@ -108,8 +108,8 @@ def duplicates(scan: Scan) -> AuditFinding:
 
 
 def near_duplicate_rows(scan: Scan) -> np.ndarray:
-    """Rows whose prompt and answers all nearly equal an earlier row's, without being exact copies
-    [N] bool.
+    """Mark rows whose prompt and answers all nearly equal those of an earlier row, without being
+    exact copies, [N] bool.
     """
     pairs = minhash.links(
         np.ascontiguousarray(scan.answer_signs[:, 0]), limit("near_jaccard"), scan.groups
@@ -128,7 +128,7 @@ def near_duplicate_rows(scan: Scan) -> np.ndarray:
 
 
 def near_duplicates(scan: Scan) -> AuditFinding:
-    """Rows that hardly differ from another row, in prompt and in answers."""
+    """Count rows that hardly differ from another row, in prompt and in answers."""
     rows = np.flatnonzero(near_duplicate_rows(scan))
     share = len(rows) / len(scan)
     return AuditFinding(
@@ -147,11 +147,11 @@ def near_duplicates(scan: Scan) -> AuditFinding:
 
 
 def knots(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
-    """(contradictory, cyclic) rows [N] bool each.
+    """Mark (contradictory, cyclic) rows, [N] bool each.
 
-    Answers of a prompt are nodes, each pair an edge from chosen to rejected. A row whose two ends
-    lie in one strongly connected component takes part in A ≻ B ≻ … ≻ A: a contradiction where B ≻ A
-    stands there itself, else a cycle.
+    The answers to a prompt are nodes, and each pair is an edge from chosen to rejected. If both
+    ends of a row lie in one strongly connected component, the row is part of A ≻ B ≻ … ≻ A. It is a
+    contradiction if the file also holds B ≻ A itself, else a cycle.
     """
     ends = [mixed(scan.prompts, scan.answers[:, side]) for side in (0, 1)]
     _, node = np.unique(np.concatenate(ends), return_inverse=True)
@@ -169,7 +169,9 @@ def knots(scan: Scan) -> tuple[np.ndarray, np.ndarray]:
 
 
 def contradictions(scan: Scan) -> list[AuditFinding]:
-    """A ≻ B and B ≻ A; A ≻ B ≻ C ≻ A; and of labels, one answer both desirable and not."""
+    """Find pairs that contradict each other: A ≻ B and B ≻ A, or A ≻ B ≻ C ≻ A. In labelled rows,
+    find answers that are both desirable and not.
+    """
     if not scan.paired:
         return [_label_conflicts(scan)]
     opposed, cyclic = (np.flatnonzero(mask) for mask in knots(scan))
@@ -228,18 +230,18 @@ def _label_conflicts(scan: Scan) -> AuditFinding:
 
 
 def conflicting_labels(scan: Scan) -> np.ndarray:
-    """Labelled rows whose prompt and answer stand there with the other label too [N] bool."""
+    """Mark labelled rows whose prompt and answer also occur with the other label, [N] bool."""
     key = mixed(scan.prompts, scan.answers[:, 0])
     return np.isin(key, key[scan.desirable]) & np.isin(key, key[~scan.desirable])
 
 
 def _together(scan: Scan, rows: np.ndarray) -> np.ndarray:
-    """Rows sorted so that those about one prompt stand side by side."""
+    """Sort rows so that those of one prompt are adjacent."""
     return rows[np.lexsort((rows, scan.prompts[rows]))] if len(rows) else rows
 
 
 def alike_answers(scan: Scan) -> list[AuditFinding]:
-    """Pairs whose two answers are the same but for case and blanks, or nearly so."""
+    """Find pairs whose two answers are nearly the same, or the same except for case and blanks."""
     if not scan.paired:
         return []
     same = scan.folded[:, 0] == scan.folded[:, 1]
@@ -286,7 +288,9 @@ def alike_answers(scan: Scan) -> list[AuditFinding]:
 
 
 def repeated_prompts(scan: Scan) -> AuditFinding:
-    """One prompt many times, and how many prompts the file is worth."""
+    """Count prompts that occur many times, and the number of prompts that the file
+    effectively has.
+    """
     prompts, first, sizes = np.unique(scan.questions, return_index=True, return_counts=True)
     effective = float(len(scan) ** 2 / np.square(sizes.astype(float)).sum())
     largest = int(sizes.max())
@@ -327,7 +331,7 @@ def repeated_prompts(scan: Scan) -> AuditFinding:
 
 
 def near_prompts(scan: Scan) -> AuditFinding:
-    """Prompts that are nearly another prompt."""
+    """Count prompts that are nearly another prompt."""
     exact, clusters = len(np.unique(scan.questions)), len(np.unique(scan.groups))
     share = 1 - clusters / exact
     return AuditFinding(

@@ -1,5 +1,5 @@
-"""Labelled rows, for KTO and its kin: the balance of the labels and the weights that answer to
-it.
+"""Labelled rows, for KTO and related methods: the balance of the labels, and the weights that
+correct it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from accord.auditing.thresholds import limit
 
 
 def balance(scan: Scan) -> AuditFinding | None:
-    """Class balance, and λ by the paper's rule λ_D·n_D / (λ_U·n_U) in
+    """Check the class balance, and compute λ by the paper's rule λ_D·n_D / (λ_U·n_U) in
     `objectives.labelled.BALANCE`.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.2.

@@ -1,5 +1,5 @@
-"""Are the labels right: flips read from texts, scores that say otherwise, votes, columns that are
-exchanged.
+"""Correctness of the labels: flips estimated from texts, scores that contradict the label, votes,
+swapped columns.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from accord.auditing.thresholds import limit
 from accord.evaluate.intervals import Estimate, wilson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
-# of judges; the smallest that holds all scores is taken, else their range
+# scales of judges; the smallest that holds all scores is used, else their range
 SCALES = ((0, 1), (1, 5), (1, 10), (0, 100))
 
 
 def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
-    """The share of labels that are flipped at random, from texts alone."""
+    """Estimate the share of randomly flipped labels, from texts alone."""
     if probes is None:
         return None
     share = flipped_share(probes.words, probes.groups)
@@ -73,7 +73,9 @@ def noise(scan: Scan, probes: Probes | None) -> AuditFinding | None:
 
 
 def declared_labels(scan: Scan) -> AuditFinding | None:
-    """Rows whose own columns say that their label was turned round: no estimate, but a reading."""
+    """Count rows whose own columns say that their label was flipped. This share is read, not
+    estimated.
+    """
     known = np.flatnonzero(scan.declared >= 0)
     rows = np.flatnonzero(scan.declared == 1)
     if not len(rows):
@@ -97,7 +99,9 @@ def declared_labels(scan: Scan) -> AuditFinding | None:
 
 
 def score_findings(scan: Scan) -> list[AuditFinding]:
-    """What scores say of the order, of near ties, of quality; only where both sides have one."""
+    """Compare scores with the order of the answers; report near ties and low quality. It needs
+    scores of both sides.
+    """
     rows = np.flatnonzero(~np.isnan(scan.scores).any(1))
     if not len(rows):
         return []
@@ -111,8 +115,8 @@ def score_findings(scan: Scan) -> list[AuditFinding]:
 
 
 def tie_width(scan: Scan) -> float:
-    """The score gap under which a pair is a near tie: a tenth of the threshold where scores are
-    shares of one.
+    """Return the score gap under which a pair is a near tie. For scores between 0 and 1 it is a
+    tenth of the threshold.
     """
     within_one = (
         np.nanmin(scan.scores) >= 0 and np.nanmax(scan.scores) <= 1
@@ -221,8 +225,8 @@ def _both_bad(scan: Scan, rows: np.ndarray) -> AuditFinding:
 
 
 def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
-    """Scores at an end of the scale that come far oftener than their neighbour:
-    a parser's default.
+    """Find scores at an end of the scale that are far more frequent than the next score. They may
+    be a parser's default.
     """
     values, counts = np.unique(scan.scores[rows].ravel(), return_counts=True)
     found = []
@@ -262,7 +266,7 @@ def _spikes(scan: Scan, rows: np.ndarray) -> AuditFinding:
 
 
 def votes(scan: Scan) -> AuditFinding | None:
-    """How far several annotators agree, where both sides' votes are there."""
+    """Measure how far several annotators agree, if both sides have votes."""
     rows = np.flatnonzero(~np.isnan(scan.votes).any(1) & (scan.votes.sum(1) > 0))
     if not len(rows):
         return None

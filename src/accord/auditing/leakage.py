@@ -1,5 +1,5 @@
-"""What training and held-out file share: prompts, exact and near; whole rows; comparisons with the
-other verdict.
+"""Overlap of training and held-out file: exact and near prompts, whole rows, and comparisons with
+the opposite verdict.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accord.evaluate.intervals import Estimate, wilson
 
 
 def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:
-    """Findings on the held-out file in view of the training file."""
+    """Check the held-out file against the training file."""
     exact = np.isin(held_out.questions, scan.questions)
     near = near_leaks(scan, held_out) & ~exact
     found = [
@@ -29,7 +29,7 @@ def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:
 
 
 def near_leaks(scan: Scan, held_out: Scan) -> np.ndarray:
-    """Held-out rows whose prompt falls into one cluster with a training prompt [M] bool."""
+    """Mark held-out rows whose prompt falls into one cluster with a training prompt, [M] bool."""
     keys = np.concatenate([scan.questions, held_out.questions])
     signs = np.concatenate([scan.prompt_signs, held_out.prompt_signs])
     cluster = minhash.near_clusters(keys, signs, limit("near_jaccard"))
@@ -54,8 +54,8 @@ def _finding(name: str, held_out: Scan, hit: np.ndarray, what: str) -> AuditFind
 
 
 def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
-    """Comparisons that both files hold: on how many of them do the two disagree? That is a measured
-    noise rate.
+    """Measure on how many comparisons that both files hold the two disagree. The share is a
+    measured noise rate.
     """
     keys = []
     for each in (scan, held_out):

@@ -1,5 +1,5 @@
-"""The audit on a terminal: the verdict, then what is wrong, worst first, then what was checked and
-is well.
+"""The audit on a terminal: first the verdict, then the defects (worst first), then the checks that
+passed.
 """
 
 from __future__ import annotations
@@ -65,9 +65,10 @@ def _block(finding: AuditFinding, width: int, data: str) -> str:
 
 
 def full_command(command: str, data: str) -> str:
-    """A finding's command as it is typed: options of `accord audit` alone get the command in front.
+    """Complete a finding's command so that it can be typed: bare options get their command and the
+    file in front.
 
-    The file's name is quoted for a shell, since people paste what they read.
+    The file's name is quoted for a shell, since people paste commands.
     """
     data = shlex.quote(data)
     if command.startswith("--fix"):

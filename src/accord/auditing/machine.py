@@ -1,4 +1,4 @@
-"""What this machine does with a model: memory, and the measured speed of a forward pass."""
+"""The machine's limits for a model: memory, and the measured speed of a forward pass."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ REPEATS = 3
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine as far as advice needs it."""
+    """The figures of a machine that the advice needs."""
 
     device: str
-    memory_gb: float  # of the GPU, or available to the processor
+    memory_gb: float  # memory of the GPU, or memory available to the processor
     parameters: int
     width: int  # hidden size
     bytes_per_parameter: int
@@ -28,14 +28,16 @@ class Machine:
 
     @property
     def micro_tokens(self) -> int:
-        """Unique tokens a pass: 2,048 below 16 GB, twice that for each doubling, 16,384 at most."""
+        """Choose unique tokens per pass: 2,048 below 16 GB, twice that for each doubling, 16,384 at
+        most.
+        """
         return int(min(16_384, 2_048 * 2 ** max(0, int(self.memory_gb // 16).bit_length() - 1)))
 
 
 @torch.no_grad()
 def measure(model: LanguageModel) -> Machine:
-    """Times a forward pass of one row; the best of a few,
-    since other work can only slow it down.
+    """Time a forward pass of one row. The best of a few counts, since other work can only slow it
+    down.
     """
     ids = torch.randint(
         5,

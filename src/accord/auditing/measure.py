@@ -1,5 +1,5 @@
-"""What is counted in one answer: the features that a shortcut could hide in. A few microseconds
-each.
+"""Features of one answer in which a shortcut could hide. They take a few microseconds
+per answer.
 """
 
 from __future__ import annotations
@@ -25,10 +25,9 @@ OPENER = re.compile(
 NUMBERED = re.compile(r"(?:^|\n)\s*\d{1,3}[.)]\s")
 EMOJI = re.compile("[\U0001f300-\U0001faff\u2600-\u27bf]")
 START = 400  # characters in which a refusal or an apology stands, if it is the answer's point
-HEAD = 1 << 16  # characters that are looked at
+HEAD = 1 << 16  # characters that are read
 
-# Names of what is counted, in the order of `counts`. "more of it wins" is the rule that each of
-# them gives.
+# Names of the features, in the order of `counts`. Each of them gives the rule "more of it wins".
 FEATURES = (
     "characters",
     "words",
@@ -53,7 +52,7 @@ COLUMN = {name: at for at, name in enumerate(FEATURES)}
 
 
 def counts(text: str) -> list[float]:
-    """The features of an answer but the last, which needs the prompt."""
+    """Count all features of an answer but the last, which needs the prompt."""
     whole, text = len(text), text[:HEAD]
     ascii_only = text.isascii()
     raw = text.encode("utf-8", "replace")
@@ -116,8 +115,8 @@ LOOKED_AT = 60  # words
 
 
 def language(text: str) -> str:
-    """A guess from script and the commonest words: "en", "de", …, "Cyrillic", …, or "" where
-    nothing tells.
+    """Guess the language from script and the commonest words: "en", "de", …, "Cyrillic", …, or ""
+    if there is no clue.
 
     Code, names and answers of a few words give "": such texts count as being in any language.
     """

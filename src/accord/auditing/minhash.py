@@ -5,8 +5,8 @@ components.
         ──▶ the smallest in each of 64 bins ──▶ signature [64]
 
 The share of bins in which two signatures agree estimates the Jaccard similarity of the two sets of
-8-grams. One permutation serves all bins and empty bins borrow from their neighbour, so a text costs
-a few nanoseconds a byte.
+8-grams. One permutation serves all bins, and empty bins borrow from their neighbour. So a text
+costs a few nanoseconds per byte.
 
 Sources: Broder 1997 (MinHash); Li, Owen and Zhang 2012, arXiv:1208.1259 (one permutation);
 Shrivastava and Li 2014, arXiv:1406.4784 (rotation for empty bins); Li and König 2010,
@@ -22,11 +22,11 @@ from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
 BINS = 64
-# bins in a band: texts that agree in one whole band are compared. 16 bands find J = .8 with p =
-# .9998
+# bins in a band: texts that agree in one whole band are compared. 16 bands find a pair with J = .8
+# with p = .9998
 ROWS = 4
 SHINGLE = 8  # bytes
-READ = 1 << 16  # bytes of a text that are looked at; what comes behind does not count
+READ = 1 << 16  # bytes of a text that are read; the rest does not count
 EMPTY = np.uint32(0xFFFFFFFF)
 
 _BASE = np.uint64(0x9E3779B97F4A7C15)
@@ -35,12 +35,14 @@ _STEP = 0x9E3779B1
 
 
 def normal(text: str) -> bytes:
-    """What is compared: lower case, runs of blanks as one; at least one shingle long."""
+    """Normalise a text for comparison: lower case, one blank for each run of blanks, at least one
+    shingle long.
+    """
     return b" ".join(text[:READ].lower().encode("utf-8", "replace").split())[:READ].ljust(SHINGLE)
 
 
 def signatures(texts: Sequence[bytes]) -> np.ndarray:
-    """MinHash signatures [n, BINS] uint16 of normalised texts."""
+    """Compute MinHash signatures of normalised texts, [n, BINS] uint16."""
     if not texts:
         return np.zeros((0, BINS), np.uint16)
     lengths = np.array([len(text) for text in texts])
@@ -58,7 +60,7 @@ def signatures(texts: Sequence[bytes]) -> np.ndarray:
 
 
 def _shingles(buffer: np.ndarray) -> np.ndarray:
-    """A mixed 64-bit hash of each run of SHINGLE bytes, by doubling: 1, 2, 4, 8."""
+    """Compute a mixed 64-bit hash of each run of SHINGLE bytes, by doubling: 1, 2, 4, 8."""
     grams, base, width = buffer.astype(np.uint64), _BASE, 1
     while width < SHINGLE:
         grams = grams[:-width] * base + grams[width:]
@@ -71,7 +73,7 @@ def _shingles(buffer: np.ndarray) -> np.ndarray:
 
 
 def _filled(low: np.ndarray) -> np.ndarray:
-    """Empty bins take the value of the next bin that has one, marked with the distance."""
+    """Fill each empty bin with the value of the next bin that has one, marked with the distance."""
     out = low.copy()
     for distance in range(1, BINS):
         empty = out == EMPTY
@@ -84,17 +86,17 @@ def _filled(low: np.ndarray) -> np.ndarray:
 
 
 def similarity(one: np.ndarray, two: np.ndarray) -> np.ndarray:
-    """Estimated Jaccard similarity of signatures [..., BINS], row by row."""
+    """Estimate the Jaccard similarity of signatures [..., BINS], row by row."""
     return (one == two).mean(-1)
 
 
 def links(signs: np.ndarray, threshold: float, within: np.ndarray | None = None) -> np.ndarray:
-    """Pairs (i, j) [m, 2] of rows that are near-duplicates; transitive closure is the caller's.
+    """Find pairs (i, j) of near-duplicate rows, [m, 2]. The caller takes the transitive closure.
 
     Rows of different `within` [n] are never compared.
 
-    In each band rows are sorted by their four bins; each is compared with the first of its run and
-    with its neighbour, not with all, so that a thousand copies cost a thousand comparisons.
+    In each band, rows are sorted by their four bins. Each row is compared only with the first of
+    its run and with its neighbour, so that a thousand copies cost a thousand comparisons.
     """
     found = [np.zeros((0, 2), np.int64)]
     for start in range(0, BINS, ROWS):
@@ -122,14 +124,14 @@ def _alike(
 
 
 def clusters(n: int, pairs: np.ndarray) -> np.ndarray:
-    """The number of each row's connected component [n]."""
+    """Number the connected components; return the number of each row's component, [n]."""
     graph = coo_matrix((np.ones(len(pairs), bool), (pairs[:, 0], pairs[:, 1])), shape=(n, n))
     return connected_components(graph, directed=False)[1]
 
 
 def near_clusters(keys: np.ndarray, signs: np.ndarray, threshold: float) -> np.ndarray:
-    """Cluster of each row [n]: rows of one key (exact hash) together, and keys whose signatures are
-    alike.
+    """Cluster rows, [n]: rows with one key (exact hash) belong together, and so do keys with
+    similar signatures.
     """
     _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     return clusters(len(first), links(signs[first], threshold))[group]

@@ -1,18 +1,18 @@
-"""The share of flipped labels, from texts alone: how sure a classifier may be before the labels
-contradict it.
+"""Estimate the share of flipped labels from texts alone: how sure may a classifier be before the
+labels contradict it?
 
     P(label | margin) = ε + (1 - 2ε) σ(a·margin)          ε flips, margins cross-fitted
 
-Plain disagreement between a cross-fitted classifier and the labels mixes two things: flips, and
-rows that the classifier cannot judge. They differ in the tail. On rows where the classifier is
-sure, a weak classifier errs ever less, but labels flipped at random go on contradicting it at the
-rate ε. So ε is read from the level at which the curve of right labels against margin flattens, and
-the interval is the profile likelihood's, widened for rows that share a prompt.
+The disagreement between a cross-fitted classifier and the labels mixes two things: flips, and rows
+that the classifier cannot judge. They differ in the tail. On rows where the classifier is sure,
+even a weak classifier errs rarely, but labels flipped at random still contradict it at the rate ε.
+So ε is read from the level at which the curve of right labels against margin flattens. The interval
+is the profile likelihood's, widened for rows that share a prompt.
 
-What it measures: flips that do not depend on the text. People who disagree on hard pairs are no
-flips in this sense. Where no classifier is sure of any row, the curve does not flatten and the
-interval says so by its width. Identification by rows that are certain: Northcutt et al. 2021,
-arXiv:1911.00068; Patrini et al. 2017, arXiv:1609.03683.
+The estimate covers flips that do not depend on the text. Disagreement of people on hard pairs is no
+flip in this sense. If no classifier is sure of any row, the curve does not flatten, and the
+interval is wide. Identification by rows that are certain: Northcutt et al. 2021, arXiv:1911.00068;
+Patrini et al. 2017, arXiv:1609.03683.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ CHI2 = 3.841  # 95 % quantile of χ² with one degree of freedom
 
 
 def flipped_share(probed: Probed, groups: np.ndarray) -> Estimate:
-    """ε with its 95 % profile-likelihood interval, in [0, .49].
+    """Estimate ε with its 95 % profile-likelihood interval, in [0, .49].
 
     Args:
       probed: cross-fitted margins in favour of each row's own label.
@@ -45,7 +45,7 @@ def flipped_share(probed: Probed, groups: np.ndarray) -> Estimate:
 
 
 def _best(share: float, margins: np.ndarray) -> float:
-    """The smallest negative log-likelihood over the scale a, at this share of flips."""
+    """Return the smallest negative log-likelihood over the scale a, at this share of flips."""
     return float(
         minimize_scalar(
             lambda log_a: _loss(share, log_a, margins), bounds=(-6, 4), method="bounded"
@@ -59,8 +59,8 @@ def _loss(share: float, log_a: float, margins: np.ndarray) -> float:
 
 
 def _design_effect(margins: np.ndarray, groups: np.ndarray) -> float:
-    """How many times larger the variance of a mean over these rows is for their clusters; at least
-    1.
+    """Compute the factor by which clustering increases the variance of a mean over these rows; at
+    least 1.
     """
     right = (margins > 0) + 0.5 * (margins == 0)
     rest = right - right.mean()

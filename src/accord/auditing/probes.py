@@ -1,13 +1,13 @@
-"""Small classifiers that say how predictable "chosen" is, and from what: from length alone, from
-words, from both.
+"""Small classifiers that measure how predictable "chosen" is from length alone, from words, and
+from both.
 
-Cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a near copy
-of it. So the accuracy is what a stranger's rows would give, and its interval is clustered by
-prompt.
+They are cross-fitted by prompt: each row is judged by a classifier that never saw its prompt or a
+near copy of it. So the accuracy holds for new rows, and its interval is clustered by prompt.
 
 A pair is one row, x_chosen - x_rejected, with a sign drawn by the seed: swapping the sides swaps
-the answer. Of rows labelled one by one the figure is the probability that a good row is placed
-above a bad one: a plain accuracy would reach .9 where 90 % are good, whatever the classifier knows.
+the answer. For rows labelled one by one, the figure is the probability that a good row is ranked
+above a bad one. A plain accuracy would reach .9 if 90 % are good, even for a classifier that has
+learned nothing.
 """
 
 from __future__ import annotations
@@ -25,21 +25,22 @@ from accord.evaluate.intervals import Estimate, accuracy
 FOLDS = 5
 HASHED = 1 << 18  # columns of the n-gram table
 READ = 4_000  # characters of an answer: 20 million characters at most, a few seconds
-# of the training rows, for the learning curve, which ends at all of them
+# shares of the training rows for the learning curve, which ends at all of them
 SHARES = (0.125, 0.25, 0.5)
-# inverse L2 penalties of the words probe; the best cross-fitted log loss takes one
+# inverse L2 penalties of the words probe; the best cross-fitted log loss decides
 STRENGTHS = (0.3, 1.0, 3.0)
 C_LENGTH = 1.0
 
 
 @dataclass(frozen=True)
 class Probed:
-    """What one classifier says of the sampled rows, each judged by a fit that did not see it."""
+    """One classifier's margins for the sampled rows. Each row is judged by a fit that did not see
+    it.
+    """
 
     rows: np.ndarray  # [n] row numbers
     margins: np.ndarray  # [n] log-odds in favour of the label: above 0 is right
-    # ½ where nothing is known: of pairs the share ranked rightly, of labelled rows the area under
-    # the curve
+    # ½ is chance: for pairs the share ranked rightly, for labelled rows the area under the curve
     accuracy: Estimate
 
 
@@ -55,8 +56,8 @@ class Probes:
 
 
 def probe(scan: Scan, seed: int = 0) -> Probes | None:
-    """Fit the probes on the scan's sample; None where there are too few prompts for folds or one
-    label only.
+    """Fit the probes on the scan's sample. Return None if there are too few prompts for folds, or
+    only one label.
     """
     rows = scan.sample_rows
     groups = scan.groups[rows]
@@ -90,7 +91,7 @@ def probe(scan: Scan, seed: int = 0) -> Probes | None:
 
 
 def fold_of(groups: np.ndarray, seed: int) -> np.ndarray:
-    """The fold of each row [n]; rows of one group share it."""
+    """Return the fold of each row, [n]; rows of one group share a fold."""
     _, group = np.unique(groups, return_inverse=True)
     order = np.random.Generator(np.random.Philox(key=[seed, 3])).permutation(group.max() + 1)
     return order[group] % FOLDS
@@ -107,8 +108,8 @@ class _Fits:
     def margins(
         self, table: sparse.csr_matrix, strength: float, keep: np.ndarray | None = None
     ) -> np.ndarray:
-        """Log-odds in favour of each row's label [n], from fits on the other folds; `keep` thins
-        out what is fitted on.
+        """Return log-odds in favour of each row's label, [n], from fits on the other folds. `keep`
+        selects the rows to fit on.
         """
         odds = np.zeros(len(self.labels))
         for fold in range(FOLDS):
@@ -132,7 +133,7 @@ def _fit(table, labels, strength: float, intercept: bool):
 
 
 def word_table(scan: Scan) -> sparse.csr_matrix:
-    """Hashed 1- and 2-grams [n, HASHED] of sampled answers; of a pair, chosen minus rejected."""
+    """Hash 1- and 2-grams of sampled answers, [n, HASHED]; a pair is chosen minus rejected."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     hasher = HashingVectorizer(
@@ -152,14 +153,16 @@ def word_table(scan: Scan) -> sparse.csr_matrix:
 
 
 def _length(features: np.ndarray) -> np.ndarray:
-    """Characters, words and their logarithms of each side [n, S, 4], scaled to about 1."""
+    """Return characters, words and their logarithms of each side, [n, S, 4], scaled to about 1."""
     counts = features[:, :, [COLUMN["characters"], COLUMN["words"]]].astype(np.float64)
     scale = max(1.0, float(np.median(counts[:, :, 0])))
     return np.concatenate([counts / scale, np.log1p(counts)], 2)
 
 
 def _oriented(sides: np.ndarray, labels: np.ndarray, paired: bool) -> np.ndarray:
-    """One row each [n, f]: of a pair the difference, turned round where the label is false."""
+    """Return one row per example, [n, f]. A pair becomes its difference, with the sign reversed if
+    its label is false.
+    """
     if not paired:
         return sides[:, 0]
     return np.where(labels, 1.0, -1.0)[:, None] * (sides[:, 0] - sides[:, 1])
@@ -167,7 +170,9 @@ def _oriented(sides: np.ndarray, labels: np.ndarray, paired: bool) -> np.ndarray
 
 @dataclass(frozen=True)
 class _Judge:
-    """How well log-odds in favour of the labels place the rows."""
+    """The accuracy of log-odds in favour of the labels; an area under the curve for rows labelled
+    one by one.
+    """
 
     labels: np.ndarray  # [n] bool
     groups: np.ndarray  # [n]
@@ -185,8 +190,8 @@ class _Judge:
 def _curve(
     fits: _Fits, table: sparse.csr_matrix, strength: float, whole: Probed, judge: _Judge, seed: int
 ):
-    """(rows fitted on, accuracy) with an eighth, a quarter,
-    half and all of the training prompts.
+    """Yield (rows fitted on, accuracy) for an eighth, a quarter, half and all of the training
+    prompts.
     """
     _, group = np.unique(judge.groups, return_inverse=True)
     draw = np.random.Generator(np.random.Philox(key=[seed, 4])).random(group.max() + 1)[group]
@@ -197,11 +202,12 @@ def _curve(
 
 
 def length_share(probes: Probes, seed: int = 0, resamples: int = 1_000) -> Estimate | None:
-    """Which part of what the words probe knows the length probe knows too: (a_length - ½) /
+    """Estimate the share of the words probe's skill that the length probe has too: (a_length - ½) /
     (a_words - ½).
 
-    None where the words probe's interval reaches ½ (a share of nothing is no number), and for rows
-    labelled one by one. The interval is a percentile bootstrap over rows of the paired accuracies.
+    It is None if the words probe's interval reaches ½, since a share of nothing is no number, and
+    for rows labelled one by one. The interval is a percentile bootstrap over rows of the paired
+    accuracies.
     """
     if probes.words.accuracy.low <= 0.5 or not probes.paired:
         return None

@@ -1,4 +1,4 @@
-"""An advice written down: as a recipe that `accord train` takes, and as lines for a person."""
+"""The advice in writing: as a recipe that `accord train` takes, and as lines for a person."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from accord.errors import printable
 
 
 def recipe(advice: Advice, command: str) -> str:
-    """The recipe as YAML, each line with its reason behind it.
+    """Write the recipe as YAML; each line ends with its reason.
 
-    The file is read back by `accord train`; texts are written as YAML's own quoted strings.
+    `accord train` can read the file. Texts are written as YAML's own quoted strings.
     """
     lines = [
         f"# {advice.method}: {advice.why}",
@@ -63,7 +63,7 @@ def write_recipe(advice: Advice, path: str, command: str) -> None:
 
 
 def lines(advice: Advice) -> list[str]:
-    """The advice for a person."""
+    """Format the advice for a person."""
     out = []
     if advice.first:
         out += [

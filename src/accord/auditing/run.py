@@ -31,7 +31,7 @@ VERDICTS = {"refused": "unfit", "warning": "fit with care"}
 
 @dataclass
 class Audit:
-    """What the audit of a file found."""
+    """The result of an audit of a file."""
 
     scan: Scan
     probes: Probes | None
@@ -43,7 +43,7 @@ class Audit:
 
     @property
     def verdict(self) -> str:
-        """ "fit", "fit with care" or "unfit": that of the worst finding."""
+        """The verdict of the worst finding: "fit", "fit with care" or "unfit"."""
         return VERDICTS.get(self.findings[0].verdict, "fit") if self.findings else "fit"
 
     @property
@@ -52,17 +52,17 @@ class Audit:
         return [finding for finding in self.findings if finding.verdict != "ok"]
 
     def find(self, check: str) -> AuditFinding | None:
-        """The finding of one check."""
+        """Return the finding of one check, if there is one."""
         return next((finding for finding in self.findings if finding.check == check), None)
 
     def always(self, check: str) -> AuditFinding:
-        """The finding of a check that every audit makes."""
+        """Return the finding of a check that every audit makes."""
         found = self.find(check)
         assert found is not None, f"no finding {check}"
         return found
 
     def as_dict(self) -> dict:
-        """JSON-serialisable."""
+        """Return a JSON-serialisable form."""
         scan = self.scan
         return {
             "verdict": self.verdict,
@@ -105,7 +105,7 @@ def audit(
       sample: rows whose texts the probes see; all other checks see every row.
       model_rows: rows that the model reads; None is `hardness.ROWS`.
       fix_to: write a cleaned file there, by `options`.
-      seed: of the sample and of the probes' folds.
+      seed: draws the sample and the probes' folds.
       say: takes lines of progress.
 
     Raises:
@@ -162,7 +162,7 @@ def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int =
     model.
 
     Args:
-      kind: of its examples, a key of ROW_KINDS.
+      kind: the kind of its examples, a key of ROW_KINDS.
       sample: rows whose texts the probes see; 0 leaves the probes out. All other checks see every
         row, so that they come to what `audit` says of the same file.
     """
@@ -175,7 +175,7 @@ def audit_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int =
 
 
 def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
-    """Every check that needs no model."""
+    """Run every check that needs no model."""
     found = [
         integrity.ledger_finding(scan),
         integrity.kind_finding(scan),
@@ -203,7 +203,7 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
 
 
 def _progress(say: Say) -> Callable[[int], None]:
-    """A line every few seconds while rows are read."""
+    """Report progress every few seconds while rows are read."""
     start = last = time.monotonic()
 
     def progress(rows: int) -> None:

@@ -37,19 +37,19 @@ def audit_findings(
     """Audit the training rows; nothing of prompts that have no answers yet.
 
     Args:
-      dataset: the rows; None where they are prompts.
-      kind: what the objective trains on, such as "pairs".
+      dataset: the rows; None if they are prompts.
+      kind: the objective's kind of rows, such as "pairs".
       sample: rows that the classifiers read; 0 leaves them and audit.json out.
-      folder: where audit.json is written; None writes nothing.
+      folder: the folder for audit.json; None writes nothing.
     """
     if dataset is None:
         return []
-    # Not by the run's seed: `accord audit` knows nothing of it, and must come to the same.
+    # The run's seed is not used: `accord audit` does not know it and must give the same.
     audit = audit_dataset(dataset, kind, sample)
     if not sample:
         return content_findings(audit)
     if folder is not None:
-        # without the time that it took: a resumed run leaves the same bytes
+        # no duration, so that a resumed run leaves the same bytes
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
         write_json(folder / NAME, kept | {"of": len(dataset)})
     return [*content_findings(audit), summary(audit)]

@@ -1,4 +1,4 @@
-"""One pass over a file: compact numbers of every row, the texts of a sample, nothing else kept.
+"""One pass over a file: keep compact numbers of every row and the texts of a sample.
 
 A pair takes about 700 bytes here, whatever its length: hashes, counts, scores and three MinHash
 signatures. So a million pairs fit in under a gigabyte, and every check afterwards is a few numpy
@@ -40,7 +40,7 @@ from accord.types import DataError, Example, Labelled, Pair, Turn
 
 BLOCK = 1024  # rows turned into arrays at a time
 SAMPLE = 10_000  # rows whose texts are kept, for probes and for showing
-PEEK = 200  # rows that settle which kind of file this is
+PEEK = 200  # rows that decide the kind of the file
 
 Progress = Callable[[int], None]
 
@@ -55,13 +55,13 @@ class Sampled:
 
 @dataclass
 class Scan:
-    """What is known of a file after one pass."""
+    """The numbers of a file after one pass."""
 
     name: str
     kind: str  # key of ROW_KINDS
     ledger: Ledger
     formats: Counter
-    other_lines: list[int]  # of rows of another kind than most: counted, not looked at
+    other_lines: list[int]  # lines of rows of another kind: counted, not checked
     digest: str
     lines: np.ndarray  # [N] int64: the row's line in the file
     prompts: np.ndarray  # [N] uint64: hash of the prompt, turn by turn
@@ -73,7 +73,7 @@ class Scan:
     features: np.ndarray  # [N, S, F] float32, see measure.FEATURES
     prompt_characters: np.ndarray  # [N] int64
     turns: np.ndarray  # [N] int32: turns of the prompt
-    desirable: np.ndarray  # [N] bool; of labelled rows alone
+    desirable: np.ndarray  # [N] bool; labelled rows only
     scores: np.ndarray  # [N, 2] float32, NaN where there is none
     votes: np.ndarray  # [N, 2] float32, NaN where there is none
     declared: (
@@ -88,7 +88,7 @@ class Scan:
 
     @property
     def others(self) -> int:
-        """Rows of another kind than most."""
+        """The number of rows of another kind than most."""
         return len(self.other_lines)
 
     @property
@@ -97,17 +97,17 @@ class Scan:
 
     @property
     def noun(self) -> str:
-        """What a row is called."""
+        """The noun for a row."""
         return {"pairs": "pairs", "labelled": "labelled answers"}.get(self.kind, "rows")
 
     def at(self, row: int) -> str:
-        """file:line of a row."""
+        """Return the place of a row as file:line."""
         return f"{self.name}:{self.lines[row]}"
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """Cluster of each row [N]: equal and near-equal prompts together. Rows of one are not
-        independent.
+        """The cluster of each row, [N]: rows with equal and near-equal prompts share one. Such rows
+        are not independent.
         """
         return minhash.near_clusters(self.questions, self.prompt_signs, limit("near_jaccard"))
 
@@ -117,7 +117,7 @@ class Scan:
 
     @property
     def whole(self) -> bool:
-        """Whether the sample is the file."""
+        """Tell whether the sample is the whole file."""
         return len(self.sample) == len(self)
 
 
@@ -133,7 +133,7 @@ def scan(
 
     Args:
       kind: a key of ROW_KINDS; None takes the commonest kind of the first rows. Others are counted
-        and passed by.
+        and skipped.
       sample: how many rows to keep the texts of, drawn by the seed.
 
     Raises:
@@ -151,7 +151,7 @@ def scan_source(
     seed: int = 0,
     progress: Progress = lambda rows: None,
 ) -> Scan:
-    """As `scan`, of a source that is open already."""
+    """Scan a source that is open already; see `scan`."""
     examples = stream(source)
     kept = iter(examples)
     first = list(itertools.islice(kept, PEEK))
@@ -175,7 +175,7 @@ def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 
     """Scan the rows of a file that is in memory already; row i is its example i.
 
     Args:
-      kind: of all its examples, a key of ROW_KINDS.
+      kind: the kind of all its examples, a key of ROW_KINDS.
       sample: how many rows to keep the texts of, drawn by the seed.
     """
     gather = _Gather(kind, sample, seed)
@@ -195,7 +195,7 @@ def _nothing(ledger: Ledger) -> str:
 
 
 class _Gather:
-    """Rows on their way into arrays."""
+    """The rows collected so far, on their way into arrays."""
 
     def __init__(self, kind: str, sample: int, seed: int) -> None:
         self.kind, self.wanted = kind, sample
@@ -227,7 +227,7 @@ class _Gather:
         self.pending = []
 
     def _offer(self, priority: float, row: int, example: Example) -> None:
-        """Keeps the rows of the smallest draws: every subset of that size is equally likely."""
+        """Keep the rows with the smallest draws: every subset of that size is equally likely."""
         if len(self.heap) < self.wanted:
             heapq.heappush(self.heap, (priority, row, replace(example, extra={})))
         elif self.heap and priority > self.heap[0][0]:
@@ -270,7 +270,7 @@ class _Gather:
         return out | self._categories(examples)
 
     def _categories(self, examples: list[Example]) -> dict[str, np.ndarray]:
-        """Codes of categorical columns; a column that a block does not have is filled in `scan`."""
+        """Encode categorical columns. A column that a block does not have is filled in `scan`."""
         out: dict[str, np.ndarray] = {}
         for at, example in enumerate(examples):
             for name, one, two in side_columns(example.extra) if self.kind == "pairs" else ():
@@ -309,7 +309,7 @@ class _Gather:
     def _joined(
         self, prefix: str, known: dict[str, Categories], lines: np.ndarray, shape: tuple[int, ...]
     ) -> dict:
-        """Whole columns from blocks, without those that turned out to be no categories."""
+        """Concatenate columns from blocks, without those that turned out not to be categorical."""
         out = {}
         for name, categories in known.items():
             if categories.given_up or len(categories.codes) < 2:
@@ -343,7 +343,7 @@ def _features(example: Example, prompt: str) -> list[list[float]]:
 
 
 def prompt_text(prompt: tuple[Turn, ...]) -> str:
-    """A prompt as one text: what is compared and shown."""
+    """Render a prompt as one text, to compare and to show."""
     if len(prompt) == 1:
         return prompt[0].content
     return "\n".join(f"{turn.role}: {turn.content}" for turn in prompt)
@@ -354,14 +354,16 @@ def _exact(prompt: tuple[Turn, ...]) -> bytes:
 
 
 def _hashes(texts: Iterator[bytes] | list[bytes]) -> np.ndarray:
-    """64-bit hashes. By chance two of a million different texts share one with p = 3e-8."""
+    """Compute 64-bit hashes. The chance that any two of a million different texts share one is
+    3e-8.
+    """
     return np.frombuffer(
         b"".join(blake2b(text, digest_size=8).digest() for text in texts), np.uint64
     ).copy()
 
 
 def recall(source: Source, lines: set[int], kind: str) -> dict[int, list[Example]]:
-    """The examples of some lines, read again; stops behind the last."""
+    """Read the examples of some lines again; stop after the last."""
     out: dict[int, list[Example]] = {}
     last = max(lines, default=0)
     for example in stream(source):

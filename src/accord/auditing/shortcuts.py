@@ -1,5 +1,5 @@
-"""What a rule that reads nothing can score: one feature, length alone, words alone,
-a model's name.
+"""Shortcuts: the accuracy of a rule that does not read the text, such as one feature, length alone,
+words alone, or a model's name.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ ALL = 200_000  # rows that one-feature rules are scored on at most: the interval
 
 
 def rules(scan: Scan) -> list[dict]:
-    """Each feature's rule: "the answer with more of it is chosen" (or with less, whichever is right
-    more often).
+    """Score each feature's rule: "the answer with more of it is chosen" (or with less, if that is
+    right more often).
 
-    Of labelled rows the rule's score is the probability that a desirable answer has more than an
+    For labelled rows, the rule's score is the probability that a desirable answer has more than an
     undesirable one.
     """
     rows = (
@@ -75,7 +75,7 @@ def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) ->
 
 
 def rule_findings(scan: Scan) -> list[AuditFinding]:
-    """One finding a feature that predicts the label, and one for the rest."""
+    """Build one finding per feature that predicts the label, and one for the other features."""
     if scan.kind == "demonstrations":
         return []
     table = rules(scan)
@@ -170,8 +170,8 @@ def _command(feature: str, scan: Scan, verdict: str | None) -> str:
 
 
 def side_findings(scan: Scan) -> list[AuditFinding]:
-    """Columns that name something of both sides, such as the model that wrote them: does the name
-    decide?
+    """Check columns that name something of both sides, such as the model that wrote them: does the
+    name decide?
     """
     out = []
     for name, (codes, names) in scan.sides.items():
@@ -180,7 +180,7 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
         if len(rows) < 20:
             continue
         strength = _strengths(codes[rows], len(names))
-        # scores of names from the other half of the rows, so that rare names decide nothing
+        # names are scored on the other half of the rows, so that rare names decide nothing
         even = rows % 2 == 0
         halves = [_strengths(codes[rows[half]], len(names)) for half in (even, ~even)]
         ahead = np.where(
@@ -222,14 +222,14 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
 
 
 def _strengths(codes: np.ndarray, size: int) -> np.ndarray:
-    """How often each name wins [size], drawn towards ½ by two imagined games."""
+    """Compute how often each name wins, [size], shrunk towards ½ by two imagined games."""
     wins = np.bincount(codes[:, 0], minlength=size)
     games = wins + np.bincount(codes[:, 1], minlength=size)
     return (wins + 1) / (games + 2)
 
 
 def column_findings(scan: Scan) -> list[AuditFinding]:
-    """Of labelled rows: does a column such as the source decide the label?"""
+    """Check columns of labelled rows, such as the source: does the value decide the label?"""
     if scan.kind != "labelled":
         return []
     out = []
@@ -279,12 +279,14 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
 
 
 def _shares(codes: np.ndarray, good: np.ndarray, size: int) -> np.ndarray:
-    """Share of desirable rows of each value [size], drawn towards ½ by two imagined rows."""
+    """Compute the share of desirable rows of each value, [size], shrunk towards ½ by two imagined
+    rows.
+    """
     return (np.bincount(codes[good], minlength=size) + 1) / (np.bincount(codes, minlength=size) + 2)
 
 
 def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
-    """What length alone and words alone predict on prompts not seen."""
+    """Report the accuracy of length alone and of words alone on unseen prompts."""
     if probes is None:
         return []
     length, words = probes.length.accuracy, probes.words.accuracy
@@ -297,7 +299,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
         else "ok"
     )
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
-    # of labelled rows: accuracy would be the class balance
+    # labelled rows: a plain accuracy would be the class balance
     figure = "" if scan.paired else ", area under the curve"
     part = (
         f"; {percent(share.value)} ({percent(share.low)} to {percent(share.high)}) of what words"
@@ -349,9 +351,9 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
 
 
 def language_finding(scan: Scan) -> AuditFinding:
-    """Answers in another language or script than their prompt."""
+    """Count answers in another language or script than their prompt."""
     other = scan.features[:, :, FEATURES.index("in the prompt's language")] == 0
-    # where both answers are in another language, the prompt asked for one: a translation
+    # if both answers are in another language, the prompt asked for it, as in a translation
     rows = np.flatnonzero(
         other[:, 0] & ~other[:, 1] if scan.paired else other[:, 0] & scan.desirable
     )

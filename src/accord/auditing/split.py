@@ -1,4 +1,6 @@
-"""`accord split`: train and held-out by prompt, near copies of a prompt always on the same side."""
+"""`accord split`: split a file by prompt into train and held-out. Near copies of a prompt are
+always on the same side.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +16,11 @@ from accord.types import CheckpointError, DataError, UsageError
 
 
 def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
-    """Which rows are held out [N] bool: whole clusters of prompts, drawn by the seed, until the
+    """Mark the rows to hold out, [N] bool: whole clusters of prompts, drawn by the seed, until the
     share is reached.
 
-    A cluster that would overshoot the share is passed by, so that one large prompt cannot become
-    the held-out set.
+    A cluster that would exceed the share is skipped, so that one large prompt cannot become the
+    held-out set.
     """
     _, cluster, sizes = np.unique(scan.groups, return_inverse=True, return_counts=True)
     wanted, taken = share * len(scan), 0
@@ -34,7 +36,7 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
     """Write output/train.jsonl, output/held_out.jsonl and output/split.json.
 
     Args:
-      share: of the rows to hold out, above 0 and below 1.
+      share: share of the rows to hold out, above 0 and below 1.
 
     Returns:
       The account: rows in = train + held out + unusable.

@@ -1,7 +1,7 @@
-"""Where a number becomes a finding: every threshold of the audit in one table, each with its
-reason.
+"""Thresholds of the audit: the value at which a number becomes a finding, in one table, each with
+its reason.
 
-They are judgements, not laws: the finding shows the measured number beside the threshold, so that a
+They are judgements, not laws. A finding shows the measured number beside the threshold, so that a
 reader may judge otherwise.
 """
 
@@ -14,7 +14,7 @@ from accord.objectives.labelled import BALANCE
 
 @dataclass(frozen=True)
 class Threshold:
-    """A limit and why it lies where it lies."""
+    """A limit, and the reason for its value."""
 
     value: float
     reason: str
@@ -142,5 +142,5 @@ THRESHOLDS = {
 
 
 def limit(name: str) -> float:
-    """The value of a threshold."""
+    """Return the value of a threshold."""
     return THRESHOLDS[name].value

@@ -1,5 +1,5 @@
-"""What the rows are as tokens of a model: the checks of `--dry-run` over every row, lengths, what a
-limit would cost.
+"""The rows as tokens of a model: the checks of `--dry-run` over every row, the lengths, and the
+cost of a limit.
 
 Rows go through in blocks and only their lengths stay, so that memory does not grow with the file's
 texts.
@@ -44,7 +44,7 @@ WHY = {
 
 
 class _Counted(Sequence):
-    """The first examples, and how many there were: what the findings on an encoding ask for."""
+    """The first examples, and the number of all. Findings on an encoding need no more."""
 
     def __init__(self) -> None:
         self.first: list[Example] = []
@@ -71,12 +71,12 @@ class Tokens:
 
     @property
     def table(self) -> np.ndarray:
-        """[rows, 1 + S] tokens."""
+        """Return the tokens, [rows, 1 + S]."""
         return np.array(self.lengths, np.int64)
 
 
 def tokenise(source: Source, scan: Scan, template: Template, say) -> Tokens:
-    """Every row of the scan's kind as tokens."""
+    """Tokenise every row of the scan's kind."""
     out = Tokens()
     out.encoding.examples = counted = _Counted()
     wanted = (example for example in stream(source) if isinstance(example, ROW_KINDS[scan.kind]))
@@ -102,7 +102,7 @@ def _sizes(tree: Tree) -> tuple[int, ...]:
 
 
 def token_findings(scan: Scan, tokens: Tokens, template: Template) -> list[AuditFinding]:
-    """The checks of `--dry-run` as findings of the audit, and the lengths."""
+    """Build the audit's findings from the checks of `--dry-run` and from the lengths."""
     found = findings(tokens.encoding, template, limit("special_tokens"), 1.0)
     out = [_as_audit(each) for each in found if each.check != "data.length"]
     return [*out, _lengths(scan, tokens)] if tokens.lengths else out
@@ -167,5 +167,5 @@ def _lengths(scan: Scan, tokens: Tokens) -> AuditFinding:
 
 
 def _enough(longest: np.ndarray) -> int:
-    """The power of two that loses less than the allowed share."""
+    """Return the smallest power of two that loses less than the allowed share."""
     return int(2 ** np.ceil(np.log2(max(512, np.quantile(longest, 1 - limit("too_long"))))))

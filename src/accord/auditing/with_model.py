@@ -1,4 +1,4 @@
-"""The checks that need a model: tokens of every row, hardness on a sample."""
+"""Checks that need a model: tokens of every row, hardness of a sample."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from accord.models.load import load
 def model_findings(
     scan: Scan, source: Source, name: str, rows: int | None, seed: int, say
 ) -> list[AuditFinding]:
-    """Findings on tokens and hardness.
+    """Build the findings on tokens and hardness.
 
     Args:
       name: "smollm2" or a folder.

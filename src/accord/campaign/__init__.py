@@ -1,1 +1,1 @@
-"""Several runs as one command."""
+"""Commands of several runs."""

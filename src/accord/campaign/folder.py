@@ -1,12 +1,12 @@
-"""The folder of a command of many stages: one process at a time, one plan, and how long each stage
-took.
+"""The folder of a command of many stages: one process at a time, one plan, and the time of each
+stage.
 
-    DIR/plan.json    what everything in it hangs on; a command with another plan is refused, naming
-                     what differs
+    DIR/plan.json    what everything in it depends on; a command with another plan is refused,
+                     naming the differences
     DIR/log.jsonl    each beginning and end of a stage, with its seconds
 
-A stage leaves a file or a folder that has its name only when it is whole; where that stands, the
-stage is over.
+A stage writes a file or a folder, which gets its name only when it is complete. So a stage is over
+if that name exists.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ LOG = "log.jsonl"
 
 @dataclass(frozen=True)
 class CampaignFolder:
-    """Where a command of many stages works, and whom it tells."""
+    """The folder of a command of many stages, with its display and its stop signal."""
 
     folder: Path  # absolute
     display: Display
@@ -45,8 +45,8 @@ class CampaignFolder:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Inside, one stage works; a signal waits until whoever works there lets it through, or
-        until it is over.
+        """Run one stage. A signal waits until the code of the stage lets it through, or until the
+        stage is over.
         """
         self.stop.poll()
         self.say(f"{name} …")
@@ -65,11 +65,11 @@ class CampaignFolder:
         return logged(self.folder, LOG)
 
     def spent(self, prefix: str) -> dict:
-        """Seconds of the stages whose names begin so, summed over all processes that worked on
-        them.
+        """Sum the seconds of the stages whose names begin with the prefix, over all processes that
+        worked on them.
 
-        A process that was killed outright left no seconds: such are counted as `killed`, and their
-        time is not known.
+        A process that was killed outright left no seconds. It is counted as `killed`, and its time
+        is not known.
         """
         entries = [entry for entry in self.logged() if entry["stage"].startswith(prefix)]
         began = sum(entry["what"] == "began" for entry in entries)
@@ -86,11 +86,11 @@ def campaign_lock(
     signs: Sequence[str] = (PLAN,),
     at_once: bool = True,
 ) -> Iterator[CampaignFolder]:
-    """Inside, the folder is this process's own, and a signal says how to go on.
+    """Lock the folder for this process. A signal ends the work with a message on how to resume.
 
     Args:
-      signs: files or folders of which one stands in a folder that can be gone on with.
-      at_once: whether a signal ends the work where it stands; else it waits for the next poll.
+      signs: files or folders, one of which exists in a folder that can be resumed.
+      at_once: True if a signal ends the work at once; else it waits for the next poll.
 
     Raises:
       UsageError: something else stands there. CheckpointError: another process is at work there.
@@ -110,7 +110,8 @@ def campaign_lock(
 
 
 def _opened(output: str, signs: Sequence[str]) -> Path:
-    """
+    """Return the folder, if it is new, empty or a folder of such a command.
+
     Raises:
       UsageError: a file, a run, or a folder of other things stands there.
     """

@@ -24,12 +24,12 @@ def append_entry(folder: Path, name: str, entry: dict) -> None:
 
 
 def logged(folder: Path, name: str) -> list[dict]:
-    """Read what happened, in order."""
+    """Read the entries, in order."""
     return RunFolder(folder).appended(name)
 
 
 def stopwatch() -> Callable[[], dict[str, float]]:
-    """Start to measure; the result tells the seconds since then, and those of the processor."""
+    """Start a stopwatch. The result returns the wall clock and processor seconds since then."""
     began, processor = time.monotonic(), time.process_time()
     return lambda: {
         "seconds": round(time.monotonic() - began, 3),

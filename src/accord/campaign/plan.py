@@ -1,7 +1,8 @@
-"""The plan of a command of several runs: plan.json, what everything in its folder hangs on.
+"""The plan of a command of several runs: plan.json holds everything that the folder's content
+depends on.
 
-A command with another plan is refused and told what differs, since it could not go on with what is
-there.
+A command with another plan is refused with the differences, since it could not continue the work
+that is there.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ LONGEST = 60  # characters of each of the two values
 
 
 def read_plan(folder: Path) -> dict:
-    """Read the plan that the folder was begun with; empty for a new one.
+    """Read the plan of the folder; empty for a new one.
 
     Raises:
       CheckpointError: it is damaged.
@@ -35,12 +36,12 @@ def plan_hash(folder: Path) -> str:
 
 
 def as_written(plan: Mapping[str, object]) -> dict:
-    """Bring a plan into the form that it has when it is read back: tuples become lists."""
+    """Bring a plan into the form that it has after reading it back: tuples become lists."""
     return json.loads(json.dumps(plan))
 
 
 def differences(former: Mapping, fresh: Mapping, prefix: str = "") -> list[str]:
-    """List what differs, a line each: the name, what it was, what it is now."""
+    """List the differences, one per line: the name, the old value, the new value."""
     return [
         f"{prefix}{name}: then {shorten(str(former.get(name)), LONGEST)},"
         f" now {shorten(str(fresh.get(name)), LONGEST)}"
@@ -54,7 +55,7 @@ def require_no_difference(folder: Path, lines: Sequence[str], why: str) -> None:
 
     Args:
       lines: the differences.
-      why: what the folder holds, and why that does not fit.
+      why: the content of the folder, and the reason why it does not fit.
 
     Raises:
       Refused: there is a difference.
@@ -74,7 +75,7 @@ def require_same_plan(folder: Path, plan: Mapping[str, object]) -> None:
     """Write the plan of a new folder, or compare it with the one that is there.
 
     Raises:
-      Refused: they differ; in what, one line for each.
+      Refused: they differ; the message lists the differences, one per line.
     """
     fresh, former = as_written(plan), read_plan(folder)
     if not former:

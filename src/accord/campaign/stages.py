@@ -1,5 +1,5 @@
-"""What stages are made of: a run that is begun, gone on with or over; a merged model; a file or
-folder that is made once.
+"""Parts of stages: a run that is started, resumed or over; a merged model; a file or folder that is
+made once.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from accord.runs.folder import REFUSED
 from accord.training.run import resume, start
 
 TrainOrResume = Callable[[Config, Display, Sequence[str]], object]
-CARD = "README.md"  # of a run: the last that it writes
+CARD = "README.md"  # the last file that a run writes
 
 
 def train_or_resume(config: Config, display: Display, command: Sequence[str]) -> None:
-    """Train a run, or go on with the one that stands in its folder.
+    """Train a run, or resume the one in its folder.
 
     Raises:
       AccordError: of the class that its cause has.
@@ -37,14 +37,14 @@ def train_or_resume(config: Config, display: Display, command: Sequence[str]) ->
 
 
 def is_begun(path: Path) -> bool:
-    """Tell whether a run stands there that can be gone on with; a refused one begins again."""
+    """Tell whether the folder holds a run that can be resumed. A refused run begins again."""
     return (path / "config.yaml").is_file() and not (path / REFUSED).is_file()
 
 
 def train_stage(
     desk: CampaignFolder, name: str, config: Config, carry: TrainOrResume = train_or_resume
 ) -> Path:
-    """The saved model of a run, which is trained where it is not over."""
+    """Return the saved model of a run; train the run first if it is not over."""
     path = config.run_folder
     if saved_folder(path) is None:
         with desk.stage(name):
@@ -53,20 +53,22 @@ def train_stage(
 
 
 def saved_folder(path: Path) -> Path | None:
-    """Where a finished run's model lies; None for one that is not over, or has not begun."""
+    """Return the folder of a finished run's model; None if the run is not over, or has
+    not begun.
+    """
     whole = next((path / kind for kind in (ADAPTER, WHOLE) if (path / kind).is_dir()), None)
     return whole if (path / CARD).is_file() else None
 
 
 def model_of(path: Path) -> Path:
-    """The same of a run that is over."""
+    """Return the folder of the model of a run that is over."""
     whole = saved_folder(path)
     assert whole is not None, f"{path}: the run is not over"
     return whole
 
 
 def make_once(desk: CampaignFolder, name: str, target: Path, make: Callable[[], object]) -> Path:
-    """A file that its maker puts there whole, made where it is not there yet."""
+    """Make a file, unless it is there already. Its maker puts it there as a whole."""
     if not target.exists():
         with writing(desk.folder):
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -76,11 +78,11 @@ def make_once(desk: CampaignFolder, name: str, target: Path, make: Callable[[], 
 
 
 def merge_stage(desk: CampaignFolder, name: str, run: Path) -> Path:
-    """A finished run's model as a whole one: its own weights, or its base with the adapter merged
-    into it, in float32.
+    """Return a finished run's model as a whole: its own weights, or its base with the adapter
+    merged into it, in float32.
 
-    In float32, since the rounding of a smaller dtype may undo what the adapter does; whoever loads
-    it rounds once more.
+    The rounding of a smaller dtype could undo the adapter's change; so the file is in float32, and
+    its reader rounds once more.
     """
     whole = model_of(run)
     if whole.name == WHOLE:
@@ -98,7 +100,7 @@ def merge_stage(desk: CampaignFolder, name: str, run: Path) -> Path:
 
 
 def fingerprint_of(folder: Path) -> str:
-    """sha256 over a model folder's weights and configuration, as they lie on disk."""
+    """Hash (sha256) a model folder's weights and configuration, as they lie on disk."""
     digest = hashlib.sha256()
     for file in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json")]):
         digest.update(f"{file.name} {file_digest(file)}\n".encode())

@@ -1,3 +1,3 @@
-"""HTML pages and terminal lines: a run, a comparison, an audit, and the live page on this machine.
-No request leaves a page.
+"""HTML pages and terminal lines of a run, a comparison or an audit, and the live page on this
+machine. No page sends a request anywhere else.
 """

@@ -1,7 +1,7 @@
-"""The audit as one self-contained HTML page: no script, no font, no request to anywhere.
+"""The audit as one self-contained HTML page: no script, no font, no request.
 
-Dataset text is hostile: jinja2 escapes everything, control characters are written out before, the
-page forbids scripts by its own policy, and long lines wrap.
+Dataset text is hostile. jinja2 escapes everything, control characters are shown as escape codes,
+the page forbids scripts by its own policy, and long lines wrap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from accord.types import UsageError
 
 
 def check_page(path: str | Path) -> None:
-    """Refuses a page that could not be written, before the work is done.
+    """Refuse an unwritable page before the work begins.
 
     Raises:
       UsageError: no folder, or no .html at the end.
@@ -41,7 +41,7 @@ def write_page(audit: Audit, path: str | Path) -> None:
 
 
 def render(audit: Audit) -> str:
-    """The page's text."""
+    """Return the page's text."""
     data = audit.scan.name
     raised = [
         (finding, full_command(finding.command, data) if finding.command else "")

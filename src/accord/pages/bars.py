@@ -1,7 +1,7 @@
-"""Figures of an audit as inline SVG: intervals beside names, stepped histograms, bars, a curve with
-its band.
+"""Figures of an audit as inline SVG: intervals beside names, stepped histograms, bars, and a curve
+with its band.
 
-Names stand left of a picture that is LABEL units from the edge; the colours are the stylesheet's.
+Names stand on the left, in a margin of LABEL units; the colours are the stylesheet's.
 """
 
 from __future__ import annotations
@@ -98,7 +98,9 @@ def bars(
 def curve(
     points: Sequence[tuple[float, float, float, float]], title: str, says: str = ""
 ) -> Markup:
-    """Join (x, value, low, high) by a line on a logarithmic axis, with the intervals as a band."""
+    """Draw a line through (x, value, low, high) on a logarithmic axis, with the intervals as a
+    band.
+    """
     height, left, right, bottom = 220, 50, WIDTH - 30, 180
     xs = [math.log(max(1.0, point[0])) for point in points]
     low, high = min(min(p[2] for p in points), 0.5), max(p[3] for p in points)

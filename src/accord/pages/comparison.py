@@ -1,5 +1,5 @@
-"""The pages of comparisons and frontiers: self-contained, in the style of a run's report. All text
-is escaped.
+"""Pages of comparisons and frontiers: self-contained, in the style of a run's report. All text is
+escaped.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def write_page(record: dict, folder: str, page: str | None, kind: str = "compari
 
 
 def render(record: dict) -> str:
-    """The page's text, of a record of today or of an earlier version."""
+    """Return the page's text, from a record of this version or an earlier one."""
     record = records.current(record)
     names = comparison_lines.ranking_lines(record)
     heads = [
@@ -60,7 +60,7 @@ def render(record: dict) -> str:
 
 
 def render_frontier(record: dict) -> str:
-    """The page of a frontier: the picture, its points, how it was made."""
+    """Return the page of a frontier: the picture, its points, and how it was made."""
     record = records.current(record)
     return _template("frontier.html.j2").render(
         record=record,
@@ -71,7 +71,7 @@ def render_frontier(record: dict) -> str:
 
 
 def frontier_picture(record: dict) -> Markup:
-    """Reward against KL: a colour a method, the start, the optimum and best of n."""
+    """Draw reward against KL: one colour per method, with the start, the optimum and best of n."""
     methods = list(dict.fromkeys(p["method"] for p in record["points"]))
     dots = [
         Dot(
@@ -110,7 +110,7 @@ def frontier_picture(record: dict) -> Markup:
 
 
 def lead(record: dict) -> list[str]:
-    """What a reader should know first."""
+    """Return the sentences that a reader should read first."""
     first = next(iter(YARDSTICKS))
     judged = record["pairwise"][first]
     sentences = [f"{line}." for line in summary_sentence(judged)] or [
@@ -124,7 +124,7 @@ def lead(record: dict) -> list[str]:
 
 
 def settings(values: Mapping[str, object]) -> str:
-    """Fields and their values as a recipe names them; the objective's options with it."""
+    """Format fields and their values as a recipe names them, the objective's options among them."""
     words = []
     for name, value in values.items():
         if isinstance(value, Mapping):
@@ -141,7 +141,7 @@ def _sections(record: dict) -> list[tuple[str, list[dict], str]]:
 
 
 def _figures(record: dict, names: list[str]) -> list[Markup]:
-    """Each yardstick against KL."""
+    """Draw each yardstick against KL."""
     found = []
     for name, words in {**YARDSTICKS, "score": "score of the answers"}.items():
         dots = [

@@ -1,4 +1,4 @@
-"""A comparison for a terminal."""
+"""Terminal lines of a comparison."""
 
 from __future__ import annotations
 
@@ -21,7 +21,9 @@ WIDTH = 24
 
 
 def lines(record: dict) -> list[str]:
-    """The table and what follows from it, one line each; earlier versions' records too."""
+    """Format the table and its conclusions, one per line. Records of earlier versions
+    are read too.
+    """
     record = records.current(record)
     return [
         *table(record),
@@ -36,8 +38,8 @@ def lines(record: dict) -> list[str]:
 
 
 def table(record: dict) -> list[str]:
-    """A line a contender, best first by the common yardstick; then what everyone should be better
-    than.
+    """Format one line per contender, the best by the common yardstick first, then those without a
+    model.
     """
     heads = [name for name in HEADS if any(name in row for row in record["table"].values())]
     names = ranking_lines(record)
@@ -79,7 +81,7 @@ def footnotes(record: dict) -> list[str]:
 
 
 def seed_note(record: dict) -> str:
-    """How intervals were made, and what few seeds mean."""
+    """Explain how the intervals were made, and what few seeds mean."""
     seeds = record["seeds"]
     if seeds == 1:
         return (

@@ -1,4 +1,6 @@
-"""Which figures of a run are drawn, and beside what; the same for one run and for several."""
+"""The figures of a run that are drawn, and the figures beside them; the same for one run and for
+several.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from accord.pages.figures import Line, Mark, Point, chart, smooth
 from accord.pages.words import short
 from accord.runs.recorded import Recorded
 
-# title, [(line's name, training metric, held-out metric)], a level worth a line
+# title, [(line's name, training metric, held-out metric)], a level to mark with a line
 FIGURES = (
     ("Reward of its own answers", [("reward", "rollouts/reward", "eval_reward")], None),
     ("The gold judgement of them", [("gold", "eval_gold", "eval_gold")], None),
@@ -83,7 +85,9 @@ DISPLACED = (
 
 
 def marks(run: Recorded) -> list[Mark]:
-    """Where flags were raised, numbered as in the list of flags; those of one step share a line."""
+    """Mark the steps of raised flags, with their numbers in the list of flags. Flags of one step
+    share a line.
+    """
     steps: dict[int, list[tuple[int, dict]]] = {}
     for number, event in enumerate(run.events, 1):
         steps.setdefault(event["step"], []).append((number, event))
@@ -97,7 +101,9 @@ def _mark(step: int, events: list[tuple[int, dict]]) -> Mark:
 
 
 def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
-    """Raw and smoothed training figures with the held-out ones, and the flags on the time axis."""
+    """Draw raw and smoothed training figures with the held-out ones, and the flags on the time
+    axis.
+    """
     found = []
     for title, lines, level in figures:
         drawn: list[Line] = []
@@ -120,7 +126,9 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
 
 
 def _drawn(name: str, metric: str, points: Sequence[Point], colour: int, keyed: bool) -> list[Line]:
-    """Each update and the trend; what has no noise as it is."""
+    """Return a line of all updates and one of the trend. The learning rate has no noise and needs
+    only one.
+    """
     if metric == "learning_rate":
         return [Line(name, points, colour, keyed=keyed)]
     trend = smooth(points, max(2.0, len(points) / 25))
@@ -142,8 +150,8 @@ def sample_curves(run: Recorded) -> list[Markup]:
 
 
 def side_by_side(runs: Sequence[Recorded]) -> list[Markup]:
-    """The held-out figures of several runs in one picture each; training ones where there are no
-    held-out rows.
+    """Draw the held-out figures of several runs in one picture each. Without held-out rows the
+    training figures are drawn.
     """
     found = []
     for title, lines, level in FIGURES[:7]:

@@ -1,5 +1,5 @@
-"""Line charts as inline SVG, coloured by the page's own variables, so that light, dark and print
-all fit.
+"""Line charts as inline SVG. The page's own variables colour them, so that light, dark and print
+all work.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ class Line:
 
     name: str
     points: Sequence[Point]
-    colour: int = 1  # of the page's palette, from 1
+    colour: int = 1  # index in the page's palette, from 1
     style: str = "line"
-    keyed: bool = True  # whether the legend names it
+    keyed: bool = True  # True if the legend names it
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical line on the time axis, with what it stands for."""
+    """A vertical line on the time axis, with its meaning."""
 
     step: float
     label: str
@@ -42,7 +42,7 @@ class Mark:
 def chart(
     title: str, lines: Sequence[Line], marks: Sequence[Mark] = (), zero: float | None = None
 ) -> Markup | None:
-    """A figure with axes, or None where no line has two finite points.
+    """Draw a figure with axes; None if no line has two finite points.
 
     Args:
       zero: a value that gets a thin line of its own, such as chance or no change.
@@ -65,7 +65,9 @@ def chart(
 
 
 def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
-    """Exponential moving average, corrected for its start; its half-life counts points."""
+    """Compute an exponential moving average, corrected for its start. The half-life is a number of
+    points.
+    """
     keep = 0.5 ** (1 / half_life)
     out, total, weight = [], 0.0, 0.0
     for step, value in _finite(points):
@@ -75,7 +77,7 @@ def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
 
 
 def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
-    """Means of equal runs of points where there are too many."""
+    """Average equal runs of points if there are too many."""
     if len(points) <= most:
         return list(points)
     size = math.ceil(len(points) / most)

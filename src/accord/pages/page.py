@@ -1,4 +1,5 @@
-"""What every page is made with: one environment of templates, one set of filters, one way to write.
+"""The parts that all pages share: one environment of templates, one set of filters, one way to
+write.
 
 All text is escaped. A page is one file: its stylesheet is inside, no script runs and nothing is
 fetched.
@@ -43,7 +44,7 @@ def environment() -> Environment:
 
 
 def write_page_file(file: Path, text: str) -> Path:
-    """Write a page, and its folder where that is not there yet.
+    """Write a page; create its folder if there is none.
 
     Raises:
       CheckpointError: the file cannot be written.
@@ -66,18 +67,18 @@ def bar(estimate: Estimate | Mapping) -> Markup:
 
 
 def told(estimate: dict | None) -> Markup:
-    """Print an estimate whose line may break before its interval, and nowhere else."""
+    """Format an estimate so that its line may break only before its interval."""
     value, _, rest = format_short_interval(estimate).partition(" ")
     return Markup("<b>{}</b> <small>{}</small>").format(value, rest) if rest else Markup(value)
 
 
 def place(at: str) -> str:
-    """Give file:line without the folders, which the table of data has."""
+    """Return file:line without the folders, which the table of data shows."""
     return at.rsplit("/", 1)[-1]
 
 
 def cut(text: str, longest: int = LONGEST) -> str:
-    """Cut a text, and tell how much of it is left out."""
+    """Cut a text, and say how much is left out."""
     return (
         text
         if len(text) <= longest

@@ -1,5 +1,5 @@
-"""From figures to places on an SVG, and the lines and words beside them: what every picture of the
-pages has in common.
+"""Coordinates of figures on an SVG, with the lines and words beside them. Every picture of the
+pages uses them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 12, 24
-COLOURS = 8  # of the stylesheet's palette
+COLOURS = 8  # size of the stylesheet's palette
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,15 @@ class Plane:
         return TOP + (self.high - value) / (self.high - self.low) * (self.height - TOP - BOTTOM)
 
     def across(self, value: float, kind: str) -> Markup:
-        """A level line through the whole plane."""
+        """Draw a level line through the whole plane."""
         y = f"{self.y(value):.1f}"
         return Markup('<line class="{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
             kind, LEFT, self.width - RIGHT, y, y
         )
 
     def axes(self, up: Callable[[float], str], along: Callable[[float], str | None]) -> Markup:
-        """Level lines with their values, and values below; `along` gives None for those that are
-        not written.
+        """Draw level lines with their values, and values below; `along` returns None for values
+        that are not written.
         """
         parts = []
         for value in ticks(self.low, self.high):
@@ -73,7 +73,7 @@ def frame(
     Args:
       keys: class of the stylesheet and name of each line of the legend.
       says: a sentence in place of a legend.
-      below: what the horizontal axis is.
+      below: label of the horizontal axis.
     """
     legend = Markup("").join(
         Markup('<span class="key"><i class="{}"></i>{}</span>').format(*key) for key in keys
@@ -93,12 +93,12 @@ def text(x: float, y: float, words: str, anchor: str = "middle", kind: str = "ti
 
 
 def colour_class(number: int) -> str:
-    """Give the class of a colour, from 1; the palette begins again behind its last."""
+    """Return the class of a colour, from 1; after its last colour the palette begins again."""
     return f"c{(number - 1) % COLOURS + 1}"
 
 
 def ticks(low: float, high: float, about: int = 4) -> list[float]:
-    """Round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
+    """Choose round numbers between two values: steps of 1, 2 or 5 times a power of ten."""
     raw = (high - low) / about
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw)

@@ -1,4 +1,4 @@
-"""Rounds, and the phases of RLHF, for a terminal."""
+"""Terminal lines of rounds and of the phases of RLHF."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ WIDTH = 26
 
 
 def estimate(found: dict | None) -> str:
-    """0.712 (0.650–0.769); with the interval."""
+    """Format an estimate with its interval: 0.712 (0.650–0.769)."""
     if found is None:
         return "–"
     digits = 3 if abs(found["value"]) < 10 else 1
@@ -17,8 +17,8 @@ def estimate(found: dict | None) -> str:
 
 
 def rounds_lines(record: dict) -> list[str]:
-    """A line a round: reward of held-out answers, what it gained, what it cost in KL; then what was
-    trained.
+    """Format one line per round: the reward of held-out answers, its gain, and its cost in KL; then
+    the training figures.
     """
     gold = "gold" in record["rounds"][0]["held_out"]
     heads = ("reward", "since start", *(("gold",) if gold else ()), "KL to start, nats", "tokens")
@@ -65,7 +65,9 @@ HEADS = {"learned": "learned reward", "gold": "gold reward", "kl": "KL, nats", "
 
 
 def rlhf_lines(record: dict) -> list[str]:
-    """Policies on held-out prompts, the reward model against the gold one, and what it all took."""
+    """Format the policies on held-out prompts, the reward model against the gold one, and the cost
+    of it all.
+    """
     return [*_policies(record), "", *_reward_model(record), "", *_cost(record)]
 
 
@@ -111,7 +113,7 @@ def _reward_model(record: dict) -> list[str]:
 
 
 def _cost(record: dict) -> list[str]:
-    """A line a phase, of all seeds; then the two ways side by side."""
+    """Format one line per phase, summed over seeds; then the two ways side by side."""
     out = [
         f"{'':<14}{'time':<12}{'updates':<10}{'resident':<12}{'set':<6}{'knobs':<8}models in memory"
     ]
@@ -137,7 +139,9 @@ def _cost(record: dict) -> list[str]:
 
 
 def _ways(ways: dict) -> list[str]:
-    """From the tuned model on: the reward model and the policy gradient beside DPO."""
+    """Compare the two ways from the tuned model on: the reward model with the policy gradient, and
+    DPO.
+    """
     rows = {
         "phases": lambda way: f"{way['phases']}",
         "time": lambda way: clock(way["seconds"]),

@@ -1,5 +1,5 @@
-"""The page itself: what stands where, and how an answer's tokens are coloured. All text of the data
-is escaped.
+"""The page of a run: its layout, and the colours of an answer's tokens. All text of the data is
+escaped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from accord.runs import judging_costs as judging
 from accord.runs.recorded import Recorded
 
 TEMPLATE = "run.html.j2"
-STRONGEST = 2.0  # nats a token at which the colour is full
+STRONGEST = 2.0  # nats per token at which the colour is full
 
 
 @dataclass
@@ -48,14 +48,14 @@ class Shown:
 
     @property
     def row_checks(self) -> list[dict]:
-        """Checks on the rows that found nothing: many, and folded away."""
+        """The checks on the rows that passed. There are many, so the page folds them away."""
         return [
             f for f in self.preflight if f["check"].startswith("data.") and f["verdict"] == "ok"
         ]
 
     @property
     def proofs(self) -> list[dict]:
-        """Everything else that was found before the first update."""
+        """All other findings before the first update."""
         return [f for f in self.preflight if f not in self.row_checks]
 
     @property
@@ -83,7 +83,7 @@ def write_report(paths: Sequence[str], output: str | None = None) -> Path:
 
 
 def render(runs: Sequence[Recorded]) -> str:
-    """The page as text."""
+    """Return the page as text."""
     templates = environment()
     templates.filters |= {"short": short, "heat": heat}
     several = len(runs) > 1
@@ -119,8 +119,8 @@ def show(run: Recorded) -> Shown:
 
 
 def heat(tokens: Sequence[dict]) -> Markup:
-    """An answer, each token coloured by log π - log π_ref and titled with it; plain where that is
-    not known.
+    """Render an answer with each token coloured by log π - log π_ref and titled with it. A token
+    without that figure stays plain.
     """
     return Markup("").join(_token(token) for token in tokens)
 

@@ -1,5 +1,5 @@
-"""Points with intervals on both axes, lines through some of them, and known bounds: inline SVG in
-the report's colours.
+"""Points with intervals on both axes, lines through some of them, and known bounds, as inline SVG
+in the report's colours.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from accord.pages.plane import Plane, colour_class, frame
 
-# two beside each other on a wide page, so that words have about their own size
+# two fit beside each other on a wide page, so that words keep about their own size
 WIDTH, HEIGHT = 620, 360
 
 
@@ -24,13 +24,13 @@ class Dot:
     up: dict
     colour: int
     marked: bool = False  # drawn hollow
-    line: int = 0  # which line of its colour it belongs to, such as a seed
+    line: int = 0  # its line among those of its colour, such as a seed
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A line through (x, y) points, such as a bound; solid as far as it is supported by samples,
-    then dotted.
+    """A line through (x, y) points, such as a bound. It is solid as far as samples support it, then
+    dotted.
     """
 
     name: str
@@ -47,12 +47,12 @@ def scatter(
     joined: bool = False,
     names: Sequence[str] = (),
 ) -> Markup:
-    """A figure with axes.
+    """Draw a figure with axes.
 
     Args:
-      across: what the horizontal axis is.
+      across: label of the horizontal axis.
       joined: join dots of one colour and line in the order given.
-      names: of the colours, where several dots have one; else each dot's own.
+      names: names of the colours, if several dots share one; else each dot has its own.
     """
     scale = _around(dots, curves)
     parts = [
@@ -72,7 +72,7 @@ def scatter(
 
 
 def ends(estimate: Mapping) -> tuple[float, float]:
-    """Of an estimate's bar; where no interval is known there is none."""
+    """Return both ends of an estimate's bar. Without an interval both are its value."""
     low, high = (
         estimate["value"] if estimate[end] is None else estimate[end] for end in ("low", "high")
     )
@@ -89,7 +89,7 @@ def _around(dots: Sequence[Dot], curves: Sequence[Curve]) -> Plane:
 
 
 def _curve(scale: Plane, curve: Curve) -> Markup:
-    """The supported part solid, the rest dotted; both share the point where they meet."""
+    """Draw the supported part solid and the rest dotted. Both share the point where they meet."""
     parts = []
     for known in (True, False):
         shown = [has == known for has in curve.supported]

@@ -21,12 +21,12 @@ from accord.training.card import BESIDE, REPORTED
 class Row:
     name: str
     cells: tuple[str, ...]
-    value: Estimate | None = None  # drawn as a bar with its interval, where there is one
-    means: str = ""  # the figure in words, where its name is for machines
+    value: Estimate | None = None  # drawn as a bar with its interval, if there is one
+    means: str = ""  # the figure in words, if its name is for machines
 
 
 def held_out_table(run: Recorded) -> list[Row]:
-    """The model card's figures, before and after."""
+    """List the model card's figures, before and after."""
     names = [*(f"eval_{name}" for name in REPORTED), *BESIDE]
     rows = []
     for name in names:
@@ -43,7 +43,7 @@ def held_out_table(run: Recorded) -> list[Row]:
 
 
 def slices(run: Recorded) -> list[Row]:
-    """Held-out accuracy of parts of the rows, with the interval clustered by prompt."""
+    """Compute the held-out accuracy of parts of the rows, with the interval clustered by prompt."""
     table = run.examples(run.measured)
     if table is None or "turns" not in table.column_names:
         return []
@@ -70,7 +70,7 @@ def slices(run: Recorded) -> list[Row]:
 
 
 def margin_gain(run: Recorded) -> Estimate | None:
-    """How much held-out margins grew, row by row, with the bootstrap over prompts."""
+    """Estimate the growth of held-out margins, row by row, with the bootstrap over prompts."""
     before, after = run.examples(0), run.examples(run.measured)
     if before is None or after is None or np.isnan(_margins(after)).any():
         return None
@@ -84,7 +84,7 @@ def _margins(table: pa.Table) -> np.ndarray:
 
 
 def differences(runs: Sequence[Recorded]) -> list[Row]:
-    """Fields of the config that are not the same in all runs."""
+    """List the fields of the config that differ between runs."""
     fields = [run.fields for run in runs]
     names = list(dict.fromkeys(name for one in fields for name in one))
     rows = [Row(name, tuple(str(one.get(name, "–")) for one in fields)) for name in names]
@@ -92,7 +92,7 @@ def differences(runs: Sequence[Recorded]) -> list[Row]:
 
 
 def summary(runs: Sequence[Recorded]) -> list[Row]:
-    """A line a figure, a column a run."""
+    """Make one line per figure, with one column per run."""
 
     def figures(run: Recorded) -> dict[str, str]:
         low, high = (

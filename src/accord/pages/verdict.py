@@ -1,4 +1,4 @@
-"""A run in three sentences: did it learn, what did it cost, what should one look at."""
+"""A run in three sentences: did it learn, what did it cost, what should one look at?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accord.runs.recorded import Recorded
 
 
 def verdict(run: Recorded) -> list[str]:
-    """Three sentences, each from recorded figures; what was not measured is said to be so."""
+    """Write three sentences from recorded figures. They say so if something was not measured."""
     return [what_was_learned(run), cost(run), what_was_looked_at(run)]
 
 
@@ -34,7 +34,7 @@ def what_was_learned(run: Recorded) -> str:
         if low > 0.5
         else "worse than chance"
         if high < 0.5
-        else "not to be told from chance"
+        else "indistinguishable from chance"
     )
     when = (
         ""
@@ -48,8 +48,8 @@ def what_was_learned(run: Recorded) -> str:
 
 
 def what_was_rewarded(run: Recorded) -> str:
-    """Whether the reward of held-out answers rose, by their intervals, and what a gold judgement
-    says of the same.
+    """Say whether the reward of held-out answers rose, by the intervals, and whether the gold
+    judgement agrees.
     """
     now, before = (run.at(step, "eval_reward") for step in (run.measured, 0))
     if now is None or before is None:

@@ -1,8 +1,8 @@
-"""`accord watch`: all runs of a folder, live, on a page of this machine alone.
+"""`accord watch`: a live page of all runs of a folder, for this machine alone.
 
-The page reads; it cannot change a run. It answers on the loopback address, to requests that name it
-as their host (a page of the web cannot reach it by a name of its own: DNS rebinding) and, where
-they name an origin, come from itself.
+The page reads; it cannot change a run. It answers on the loopback address, and only to requests
+that name it as their host, so that no web page can reach it by a name of its own (DNS rebinding). A
+request that names an origin must come from this page itself.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from accord.types import AccordError, UsageError
 
 HERE = Path(__file__).parent
 STATIC = {"watch.js": "text/javascript", "watch.css": "text/css"}
-POINTS = 500  # of a curve that travel to the page
+POINTS = 500  # most points of a curve that are sent to the page
 DEEPEST = 2  # folders below the one that is watched
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
@@ -27,14 +27,14 @@ POLICY = (
 
 
 def create_app(root: Path, port: int) -> FastAPI:
-    """The page of every run at or below `root`."""
+    """Build the page of every run at or below `root`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
 
     @app.middleware("http")
     async def only_this_machine(request: Request, answer):
-        """Refuse other hosts' names and other pages' requests; then the headers that keep the page
-        to itself.
+        """Refuse other hosts' names and other pages' requests; then add the headers that isolate
+        the page.
         """
         origin = request.headers.get("origin")
         if request.headers.get("host") not in hosts:
@@ -69,7 +69,7 @@ def create_app(root: Path, port: int) -> FastAPI:
 
     @app.get("/api/run")
     def run(name: str) -> dict:
-        # only names that were listed: no path of the request is ever opened
+        # accept only listed names: no path of the request is ever opened
         path = find_runs(root).get(name)
         if path is None:
             raise HTTPException(404, "no such run")
@@ -79,7 +79,7 @@ def create_app(root: Path, port: int) -> FastAPI:
 
 
 def find_runs(root: Path) -> dict[str, Path]:
-    """Runs by their path below `root`, the newest first."""
+    """Find runs by their path below `root`, the newest first."""
     patterns = ["config.yaml", *("*/" * depth + "config.yaml" for depth in range(1, DEEPEST + 1))]
     folders = [file.parent for pattern in patterns for file in root.glob(pattern)]
     folders.sort(key=lambda folder: -_touched(folder))
@@ -95,7 +95,7 @@ def _touched(folder: Path) -> float:
 
 
 def brief(name: str, path: Path) -> dict:
-    """A line of the list."""
+    """Return a run's line of the list."""
     try:
         run = Recorded.open(str(path))
         step = run.training.steps[-1] if len(run.training) else 0
@@ -108,7 +108,7 @@ def brief(name: str, path: Path) -> dict:
             "touched": _touched(path),
             "finished": (path / "README.md").is_file(),
         }
-    except AccordError as error:  # still preparing, or refused: it is listed, and says so
+    except AccordError as error:  # still preparing, or refused: it is listed with the reason
         return {
             "name": name,
             "step": 0,
@@ -119,7 +119,7 @@ def brief(name: str, path: Path) -> dict:
 
 
 def whole(name: str, path: Path) -> dict:
-    """Everything that the page shows of one run."""
+    """Return all that the page shows of one run."""
     run = Recorded.open(str(path))
     curves = {
         part: {metric: _thin(table.points(metric)) for metric in table.columns}
@@ -140,7 +140,9 @@ def whole(name: str, path: Path) -> dict:
 
 
 def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float | None]]:
-    """At most POINTS of them, the newest always; what is not finite has no place in JSON."""
+    """Keep at most POINTS of them, always with the newest. A value that is not finite becomes None,
+    since JSON has none.
+    """
     step = max(1, -(-len(points) // POINTS))
     return [(s, v if abs(v) < float("inf") else None) for s, v in points[::-step][::-1]]
 

@@ -1,4 +1,4 @@
-"""Words that pages say of figures and verdicts, each in one place."""
+"""Words that pages use for figures and verdicts, each in one place."""
 
 from __future__ import annotations
 
@@ -35,5 +35,5 @@ MEANINGS = {
 
 
 def short(check: str) -> str:
-    """flag.memorised → memorised."""
+    """Shorten a check's name: flag.memorised → memorised."""
     return check.removeprefix("flag.")

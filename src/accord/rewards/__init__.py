@@ -1,5 +1,5 @@
-"""Rewards: prompts, answers and what a row says of them -> one number an answer, or the reason why
-there is none.
+"""Rewards: from prompts, answers and rows to one number per answer, or the reason why there is
+none.
 
     from accord.rewards.load import load_rewards
     reward = load_rewards(["final_answer", "length=-0.001", "mine:helpful=0.5", "runs/rm/final"])

@@ -1,15 +1,15 @@
-"""Constraints that an instruction states and a program can verify, in the manner of IFEval.
+"""Constraints that an instruction states and a program can verify, as in IFEval.
 
-A row lists them under `constraints`, each with its kind and what the kind takes:
+A row lists them under `constraints`, each with its kind and the arguments of that kind:
 
     {"prompt": …, "constraints": [{"kind": "words", "at_least": 50}, {"kind": "no_comma"}, {"kind":
     "ends_with", "text": "Bye."}]}
 
-IFEval's own columns are read as well (ifeval.py). The reward is the share that the answer meets;
-with `strict`, 1 where it meets all and else 0. A blank answer meets nothing, as in IFEval: it has
-no comma and few words, and a policy would soon learn to say nothing. A constraint that is unknown,
-incomplete or void (no keywords, an empty text) is a failure of that row, said with its name: a
-silent 0 would blame the answer, a silent 1 praise it.
+IFEval's own columns are read as well (ifeval.py). The reward is the share of constraints that the
+answer meets; with `strict`, it is 1 if all are met and else 0. A blank answer meets nothing: it has
+no comma and few words, and a policy would soon learn to give blank answers. IFEval does the same. A
+constraint that is unknown, incomplete or void (no keywords, an empty text) is a failure of that row
+and is reported by its name. A silent 0 would blame the answer; a silent 1 would praise it.
 
 Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; strict and loose as there, without its
 loosening of the answer.
@@ -55,7 +55,7 @@ def bullets(answer: str, count: int) -> bool:
 
 
 def highlights(answer: str, at_least: int) -> bool:
-    """Passages in asterisks, such as *this one* or **this**."""
+    """Find passages in asterisks, such as *this one* or **this**."""
     return (
         len([found for found in re.findall(r"\*+([^*\n]+)\*+", answer) if found.strip()])
         >= at_least
@@ -109,7 +109,7 @@ def ends_with(answer: str, text: str) -> bool:
 
 
 def json_only(answer: str) -> bool:
-    """The whole answer is one JSON value, a fence of ```json around it allowed."""
+    """Tell whether the whole answer is one JSON value. A fence of ```json around it is allowed."""
     text = answer.strip()
     text = (
         text.removeprefix("```json")
@@ -134,7 +134,7 @@ def placeholders(answer: str, at_least: int) -> bool:
 
 
 def title(answer: str) -> bool:
-    """A title in double angular brackets, such as <<On birds>>."""
+    """Tell whether there is a title in double angular brackets, such as <<On birds>>."""
     return any(found.strip() for found in re.findall(r"<<([^<>\n]+)>>", answer))
 
 
@@ -176,8 +176,8 @@ def _texts(value: object) -> bool:
     return isinstance(value, list) and bool(value) and all(map(_text, value))
 
 
-# What an argument must be. One of another kind would be compared all the same, and never or always
-# hold: a count of "2", keywords of "cat".
+# Types of the arguments. An argument of another type would not fail: the constraint would always or
+# never hold (a count of "2", keywords of "cat").
 ARGUMENTS: dict[str, Callable[[object], bool]] = {
     "at_least": _whole,
     "at_most": _whole,
@@ -209,7 +209,7 @@ def constraints(strict: bool = False) -> Callable[[str, Mapping], float | str]:
 
 
 def _met(answer: str, asked: object) -> bool | str:
-    """Whether the answer meets a constraint, or what is wrong with the constraint."""
+    """Tell whether the answer meets a constraint; return an error text for a bad constraint."""
     kind = asked.get("kind") if isinstance(asked, Mapping) else asked
     if not isinstance(asked, Mapping) or not isinstance(kind, str) or kind not in CHECKS:
         return f"unknown constraint {str(kind)[:40]!r}"

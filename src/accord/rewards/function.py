@@ -1,12 +1,12 @@
-"""A reward that is a Python function: run in a process of its own, with a time limit.
+"""A reward that is a Python function. It runs in a process of its own, with a time limit.
 
     # mine.py, on the PYTHONPATH
     def helpful(prompts, answers, rows):    # N texts, N texts, N dicts; `rows` may be left out
         return [float(row["keyword"] in answer) for answer, row in zip(answers, rows, strict=True)]
 
-It may raise, hang, exit or give nonsense: every answer that it gives no number for is counted by
-the reason. A batch that fails as a whole is asked again answer by answer, so that one bad answer
-costs itself alone.
+The function may raise, hang, exit or return nonsense. An answer that gets no number is counted by
+the reason. If a whole batch fails, it is asked again answer by answer, so that a bad answer costs
+only itself.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ from accord.rewards.reward import Conversation, Rewards, prompt_text
 from accord.types import UsageError
 
 START = 60.0  # seconds that importing a module may take
-BYTES = 1 << 26  # of one answer of the worker
+BYTES = 1 << 26  # limit of one answer of the worker
 PATIENCE = 3  # answers that may run out of time one by one before the rest of a batch is given up
-# calls in a row in which every answer ran out of time, after which there is no more waiting
+# give up after so many calls in a row in which every answer ran out of time
 GIVE_UP = 3
 LATE = ("timed out", "not asked, after others ran out of time")
 
@@ -43,15 +43,16 @@ class _Failed(Exception):
 class Function:
     """The reward "module:function".
 
-    Raises UsageError where it cannot be imported or does not take the options. Afterwards nothing
-    that it does is an error, all is counted, until it runs out of time again and again.
+    The start raises UsageError if the function cannot be imported or does not take the options.
+    After that its failures are counted and raise no error, except when it runs out of time in
+    several calls in a row.
     """
 
     name: str
     # its keyword arguments, JSON values
     options: Mapping[str, object] = field(default_factory=dict)
     timeout: float = 10.0  # seconds a call may take
-    says: dict[str, str] = field(default_factory=dict)  # reason -> what was said the first time
+    says: dict[str, str] = field(default_factory=dict)  # reason -> message of its first failure
     target: str = ""  # "module:function" where it has another name
     # calls in a row in which every answer ran out of time
     _late: int = field(default=0, repr=False)
@@ -65,10 +66,11 @@ class Function:
     def __call__(
         self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> Rewards:
-        """
+        """Ask the function for the rewards of N answers.
+
         Raises:
-          UsageError: it has run out of time on every answer of several calls: a long file would
-            take days to say so.
+          UsageError: it ran out of time on every answer of several calls. A long file would need
+            days to find this out.
         """
         if not answers:
             return Rewards.of([])
@@ -85,11 +87,11 @@ class Function:
         return found
 
     def account(self) -> dict:
-        """What was said the first time that it failed in each way."""
+        """Return the first message of each kind of failure."""
         return {"said": dict(self.says)} if self.says else {}
 
     def close(self) -> None:
-        """End the process, and those that it started. Another call would start a new one."""
+        """End the process and those that it started. The next call starts a new one."""
         if self._worker is not None:
             assert self._end is not None, "a process is never started without its end"
             self._end()
@@ -127,7 +129,7 @@ class Function:
     def _ask(
         self, prompts: Sequence[str], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> list[object]:
-        """One call of the function: as many values as answers.
+        """Call the function once. Return as many values as there are answers.
 
         Raises:
           _Failed: it raised, ran out of time, died, or gave another number of values.
@@ -183,9 +185,7 @@ class Function:
             raise UsageError(hello["unusable"])
 
     def _exchange(self, asked: dict | None, seconds: float) -> dict:
-        """Write a line, read a line; the process is ended where that does not come about in
-        time.
-        """
+        """Write a line and read a line. If that takes too long, end the process."""
         until = time.monotonic() + seconds
         try:
             if asked is not None:
@@ -199,8 +199,10 @@ class Function:
             raise _Failed(LATE[0]) from None
 
     def _send(self, data: bytes, until: float) -> None:
-        """Write to the process, which may have stopped reading. Raises TimeoutError,
-        BrokenPipeError.
+        """Write to the process, which may have stopped reading.
+
+        Raises:
+          TimeoutError, BrokenPipeError.
         """
         pipe, rest = _pipes(self._worker)[0].fileno(), memoryview(data)
         while rest:
@@ -208,7 +210,11 @@ class Function:
             rest = rest[os.write(pipe, rest[: 1 << 16]) :]
 
     def _line(self, until: float) -> bytes:
-        """The next line of the process; nothing where it ended. Raises TimeoutError."""
+        """Read the next line of the process; empty if the process ended.
+
+        Raises:
+          TimeoutError.
+        """
         pipe = _pipes(self._worker)[1].fileno()
         while b"\n" not in self._buffer:
             _wait(pipe, selectors.EVENT_READ, until)
@@ -221,7 +227,11 @@ class Function:
 
 
 def _wait(pipe: int, event: int, until: float) -> None:
-    """Until the pipe is ready. Raises TimeoutError."""
+    """Wait until the pipe is ready.
+
+    Raises:
+      TimeoutError.
+    """
     with selectors.DefaultSelector() as waiting:
         waiting.register(pipe, event)
         if not waiting.select(max(0.0, until - time.monotonic())):
@@ -229,13 +239,13 @@ def _wait(pipe: int, event: int, until: float) -> None:
 
 
 def _pipes(worker: subprocess.Popen[bytes] | None) -> tuple[IO[bytes], IO[bytes]]:
-    """What is written to the process, and what is read from it."""
+    """Return the pipe to write to the process, and the pipe to read from it."""
     assert worker is not None and worker.stdin is not None and worker.stdout is not None
     return worker.stdin, worker.stdout
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Kill a process with the group that it leads, and take away what is left of it."""
+    """Kill a process with the group that it leads, and close its pipes."""
     with suppress(ProcessLookupError):
         os.killpg(worker.pid, signal.SIGKILL)
     worker.wait()

@@ -1,8 +1,8 @@
-"""IFEval's own rows, `instruction_id_list` and `kwargs`, as the constraints of constraints.py.
+"""Read IFEval's own rows, `instruction_id_list` and `kwargs`, as the constraints of constraints.py.
 
-Two of its 25 kinds stay unknown and are counted as such: response_language needs a language
-identifier, and nth_paragraph_first_word is not built. Ours are its strict checks; words are split
-at blanks where it uses NLTK's tokenizer.
+Two of its 25 kinds are unknown here and are counted as such: response_language needs a language
+identifier, and nth_paragraph_first_word is not built. Ours are its strict checks. Words are split
+at blanks; IFEval uses NLTK's tokenizer.
 
 Source: Zhou et al. 2023, arXiv:2311.07911, Table 1; google-research/instruction_following_eval.
 """
@@ -13,7 +13,11 @@ from collections.abc import Callable, Mapping
 
 
 def _bounds(relation: str, count: int) -> dict[str, int]:
-    """IFEval's "at least" and "less than". Raises KeyError for any other."""
+    """Translate IFEval's "at least" and "less than".
+
+    Raises:
+      KeyError: any other relation.
+    """
     return {"at least": {"at_least": count}, "less than": {"at_most": count - 1}}[relation]
 
 
@@ -86,10 +90,10 @@ READERS: dict[str, Callable[[Mapping], dict]] = {
 
 
 def stated(row: Mapping) -> list[object] | None:
-    """A row's constraints: its own `constraints`, or IFEval's columns; None where it has neither.
+    """Return a row's constraints: its own `constraints`, or IFEval's columns; None if it has
+    neither.
 
-    A kind that is unknown, or lacks an argument, stands there by IFEval's name: constraints.py says
-    so of it.
+    A kind that is unknown or lacks an argument keeps IFEval's name; constraints.py reports it.
     """
     names = row.get("instruction_id_list")
     if not isinstance(names, list):

@@ -3,8 +3,8 @@
     accord score answers.jsonl --reward judge --set judge.url=http://127.0.0.1:8000/v1 --set
     judge.model=NAME --output scored.jsonl
 
-A reply that is no score, a refusal, silence, a score beyond the scale: each is a missing reward
-with its reason, never a low score. Scores are kept on disk by content (address, model, rubric,
+A reply that is no score, a refusal, no reply, a score beyond the scale: each is a missing reward
+with its reason, never a low score. Scores are cached on disk by content (address, model, rubric,
 scale, both texts), so that an answer is paid for once.
 """
 
@@ -26,12 +26,12 @@ VARIABLE = re.compile(r"[A-Z_a-z][A-Z_a-z0-9]{0,63}")
 
 
 def is_address(name: str) -> bool:
-    """Whether a reward or a judge is named by where it listens."""
+    """Tell whether the name of a reward or a judge is an address."""
     return name.startswith(("http://", "https://"))
 
 
 def split_address(name: str) -> tuple[str, str | None]:
-    """URL and model of URL#MODEL; the model is None where it is not named.
+    """Split URL#MODEL into the URL and the model; the model is None if it is not named.
 
     Raises:
       UsageError: a user name, a password or a query stands in it (not shown: it may be a secret).
@@ -46,18 +46,18 @@ def split_address(name: str) -> tuple[str, str | None]:
 
 
 class JudgeReward:
-    """The reward "judge", or one that is named by its address.
+    """The reward "judge", or a reward that is named by its address.
 
     Args:
-      url: such as http://127.0.0.1:8000/v1.
-      model: that the endpoint serves.
-      rubric: what counts, in words.
+      url: the address, such as http://127.0.0.1:8000/v1.
+      model: a model that the endpoint serves.
+      rubric: the criteria, in words.
       lowest, highest: the scale that the judge is asked for; the reward is the score as it stands.
       api_key_env: the environment variable that holds the key.
       timeout: seconds for one reply.
       retries: attempts after the first one that failed.
       workers: questions at a time.
-      max_tokens: of a reply.
+      max_tokens: limit of a reply.
       cache: folder of the scores that are kept; None: accord's own.
       name: in records.
 
@@ -117,7 +117,8 @@ class JudgeReward:
     def __call__(
         self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> Rewards:
-        """
+        """Ask the endpoint for a score of each answer.
+
         Raises:
           UsageError: the endpoint refuses every question, or has not replied to any for a while.
         """
@@ -138,15 +139,16 @@ class JudgeReward:
         return Rewards.of([None if isinstance(one, Failed) else one for one in found], failures)
 
     def account(self) -> dict:
-        """Requests, attempts and tokens so far."""
+        """Return the requests, attempts and tokens so far."""
         return dict(self.endpoint.usage.counts)
 
 
 def _check_key(variable: str) -> None:
-    """
+    """Check that the variable of the API key has a valid name, and a value if it was named.
+
     Raises:
-      UsageError: no name of a variable (a key itself, perhaps: so it is not shown), or one that was
-        named and holds nothing.
+      UsageError: no name of a variable (it may be a key itself, so it is not shown), or a
+        named variable that is not set.
     """
     if not VARIABLE.fullmatch(variable):
         raise UsageError(
@@ -161,7 +163,7 @@ def _check_key(variable: str) -> None:
 
 
 def judge_cache() -> Path:
-    """The folder of the replies that are kept, unless another is named."""
+    """Return the default folder of cached replies."""
     from accord.forward import reference
 
     return reference.cache_root().parent / "judge"

@@ -53,7 +53,7 @@ def _vader() -> Reward:
     return Function("vader", target="accord.rewards.sentiment:vader")
 
 
-# name -> what makes it, and the function whose keywords its options are
+# name -> its maker, and the function that takes its options as keywords
 BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
     "final_answer": (_final_answer, verify.final_answer),
     "constraints": (_constraints, constraints.constraints),
@@ -68,7 +68,7 @@ BUILT_IN: dict[str, tuple[Callable[..., Reward], Callable]] = {
 def load_reward(
     spec: str, options: Mapping[str, Mapping[str, object]] | None = None, *, flag: str = "--set"
 ) -> Reward:
-    """One reward, of NAME or NAME=WEIGHT; see `load_rewards`."""
+    """Load one reward from NAME or NAME=WEIGHT; see `load_rewards`."""
     weighted = load_rewards([spec], options, flag=flag)
     ((reward, weight),) = weighted.parts
     return reward if weight == 1 else replace(weighted, name=spec)
@@ -80,7 +80,7 @@ def load_rewards(
     *,
     flag: str = "--set",
 ) -> Weighted:
-    """The weighted sum of some rewards.
+    """Load the weighted sum of some rewards.
 
     Args:
       specs: NAME or NAME=WEIGHT each. NAME is built in (final_answer, constraints, format, length,
@@ -118,8 +118,8 @@ def _known() -> str:
 
 
 def parse_weighted(spec: str) -> tuple[str, float]:
-    """A reward's name and its weight, of NAME or NAME=WEIGHT. A folder is a name, whatever stands
-    in it.
+    """Split NAME or NAME=WEIGHT into a reward's name and its weight. An existing folder is always a
+    name, even with "=" in it.
 
     Raises:
       UsageError: the weight is no number, or 0; or an address that holds a secret.
@@ -149,7 +149,7 @@ def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
     if is_address(name):
         return _behind_address(name, {**given.get("judge", {}), **options}, flag)
     if Path(name).expanduser().is_dir():
-        # torch and transformers, only where a model is asked
+        # imports torch and transformers, so only if a model is asked
         from accord.rewards.model import ModelReward
 
         return _made(name, partial(ModelReward, name), ModelReward, options, flag)
@@ -170,7 +170,7 @@ def _check_seconds(name: str, seconds: object) -> None:
 
 
 def _behind_address(name: str, options: dict, flag: str) -> Reward:
-    """A language model's scores, of URL#MODEL."""
+    """Make a reward from URL#MODEL: the scores of a language model."""
     url, model = split_address(name)
     options |= {"url": url} | ({"model": model} if model is not None else {})
     if "model" not in options:
@@ -204,11 +204,11 @@ def _made(
 
 
 def _check_types(name: str, keywords: Callable, options: Mapping[str, object]) -> None:
-    """Each option is of the type that its keyword states: a text where a switch is expected would
-    count as on.
+    """Check that each option has the type that its keyword states. A text in place of a switch
+    would count as on.
 
     Raises:
-      UsageError: one is not.
+      UsageError: an option has another type.
     """
     parameters = inspect.signature(keywords, eval_str=True).parameters
     for key, value in options.items():

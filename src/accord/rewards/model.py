@@ -1,5 +1,5 @@
-"""A reward model's folder as a reward: its own tokenizer and template,
-whatever the policy's are.
+"""A reward model's folder as a reward, with its own tokenizer and template. The policy's may
+differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from accord.types import Demonstration, Origin, Scores, Tree
 
 
 class ModelReward:
-    """Scores by a sequence classifier of one label, read at each answer's end token.
+    """A sequence classifier with one label. The reward is its score at each answer's end token.
 
     Raises:
       UsageError, Refused: no reward model there, or a tokenizer without a chat template.
@@ -41,7 +41,7 @@ class ModelReward:
 
     @cached_property
     def forward(self) -> Forward:
-        """Chosen on the first answers, by trying it."""
+        """The forward path, chosen by a trial on the first answers."""
         return choose(self.model, self._probe)
 
     @torch.no_grad()

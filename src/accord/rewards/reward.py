@@ -1,12 +1,12 @@
-"""The seam between those who need a judgement and whatever judges: prompts, answers and rows in;
-one number an answer out, or the reason why there is none.
+"""The interface of all rewards: prompts, answers and rows in; one number per answer out, or the
+reason why there is none.
 
-Scorers, verifiers, reward models, a function of the user's and a language model behind an address
-are all of this kind, and `load.py` makes each by its name. A judge of pairs follows from any of
-them (judges/scored.py): the answer with the higher reward is the better one.
+Scorers, verifiers, reward models, a user's function and a language model behind an address all have
+this interface, and `load.py` makes each by its name. Any of them can be a judge of pairs
+(judges/scored.py): the answer with the higher reward is better.
 
-N answers, each with its prompt and its row. An answer that has no reward has a reason; it never
-counts as 0: a reward of 0 is a judgement, and a policy would learn to get it.
+There are N answers, each with its prompt and its row. An answer without a reward has a reason and
+never counts as 0: a reward of 0 is a judgement, and a policy would learn to get it.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ Conversation = tuple[Turn, ...]
 
 @dataclass(frozen=True)
 class Rewards:
-    """Rewards of N answers."""
+    """The rewards of N answers."""
 
     values: np.ndarray  # [N] float64, NaN exactly where there is a failure
     failures: Mapping[int, str]  # index -> reason, of a few words, for counting
-    # of a sum: name -> [N], unweighted
+    # the parts of a sum: name -> [N], unweighted
     parts: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -45,15 +45,15 @@ class Rewards:
 
     @property
     def reasons(self) -> Counter[str]:
-        """Failures by reason; with the rewards that there are, they add up to N."""
+        """Count failures by reason. Together with the rewards they add up to N."""
         return Counter(self.failures.values())
 
     @classmethod
     def of(
         cls, values: Sequence[float | object | None], failures: Mapping[int, str] | None = None
     ) -> Rewards:
-        """From whatever a scorer gave: what is no finite number is a failure, unless it has a
-        reason already.
+        """Convert the output of any scorer. A value that is not a finite number is a failure, and
+        gets a reason if it has none.
         """
         failures = dict(failures or {})
         numbers = [math.nan if i in failures else number(value) for i, value in enumerate(values)]
@@ -64,8 +64,8 @@ class Rewards:
 
 
 def number(value: object) -> float:
-    """A finite float, of True 1 and of False 0; NaN for whatever is none. Text is none: "7/10"
-    would be read in part.
+    """Convert a value to a finite float: True is 1, False is 0, anything else is NaN. A text is NaN
+    too, because "7/10" would be read in part.
     """
     if not isinstance(value, (int, float)):
         return math.nan
@@ -76,7 +76,7 @@ def number(value: object) -> float:
 
 
 def prompt_text(turns: Sequence[Turn]) -> str:
-    """A prompt as functions and judges read it: a single question as it stands, a conversation with
+    """Render a prompt for functions and judges: a single question unchanged, a conversation with
     its roles.
     """
     if len(turns) == 1:
@@ -85,7 +85,7 @@ def prompt_text(turns: Sequence[Turn]) -> str:
 
 
 def require_all(reward: Reward, found: Rewards, answers: Sequence[str]) -> list[float]:
-    """Every answer's reward, where one that is missing cannot be left out.
+    """Return every answer's reward, for uses that cannot leave one out.
 
     Raises:
       UsageError: an answer has none; how many, the reasons and the first of them.
@@ -105,28 +105,28 @@ def require_all(reward: Reward, found: Rewards, answers: Sequence[str]) -> list[
 
 
 class Reward(Protocol):
-    """Anything that gives answers numbers."""
+    """A callable that gives each answer a number."""
 
     @property
     def name(self) -> str:
-        """What it is called in a recipe and in records."""
+        """The reward's name in recipes and records."""
 
     def __call__(
         self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> Rewards:
-        """Rewards of N answers; `rows` are the other columns of each answer's row, for what is
-        verified against them.
+        """Compute the rewards of N answers. `rows` holds the other columns of each answer's row,
+        for rewards that verify against them.
         """
 
     def account(self) -> dict:
-        """What it cost so far and what it said when it failed, JSON-serialisable; empty where there
-        is nothing to tell.
+        """Return the cost so far and the messages of failures, JSON-serialisable; empty if there
+        are none.
         """
 
 
 @dataclass(frozen=True)
 class PerAnswer:
-    """A reward that looks at one answer and its row: the shape of all that is verified."""
+    """A reward that looks at one answer and its row. All verifiable rewards have this form."""
 
     name: str
     judge: Callable[[str, Mapping], float | str]  # a number, or in words why there is none
@@ -143,7 +143,7 @@ class PerAnswer:
 
 @dataclass(frozen=True)
 class Weighted:
-    """Σ weight · reward. Where one part has no value the sum has none either."""
+    """The sum Σ weight · reward. If one part has no value, the sum has none."""
 
     parts: Sequence[tuple[Reward, float]]
     name: str = "sum"
@@ -151,7 +151,7 @@ class Weighted:
     def __call__(
         self, prompts: Sequence[Conversation], answers: Sequence[str], rows: Sequence[Mapping]
     ) -> Rewards:
-        # One row short, and every answer behind it would be judged by its neighbour's right answer.
+        # With a row missing, every later answer would be judged by its neighbour's right answer.
         assert len(prompts) == len(answers) == len(rows), (
             f"{len(prompts)} prompts and {len(rows)} rows for {len(answers)} answers"
         )
@@ -163,7 +163,7 @@ class Weighted:
             assert len(found) == len(answers), (
                 f"{reward.name} gave {len(found)} rewards for {len(answers)} answers"
             )
-            # of finite rewards, but weights may carry them beyond all floats
+            # the rewards are finite, but large weights can make their sum overflow
             with np.errstate(over="ignore", invalid="ignore"):
                 total += weight * found.values
             values[reward.name] = found.values
@@ -175,6 +175,6 @@ class Weighted:
         return Rewards(total, failures, values)
 
     def account(self) -> dict[str, dict]:
-        """What the parts tell of their work, by name; those with nothing to tell are left out."""
+        """Return the accounts of the parts by name, without the empty ones."""
         told = {reward.name: reward.account() for reward, _ in self.parts}
         return {name: account for name, account in told.items() if account}

@@ -1,5 +1,5 @@
-"""A reward whose truth is known: VADER's compound sentiment of a text. The demonstration's, and the
-reward `vader`.
+"""A reward whose truth is known: VADER's compound sentiment of a text. The demonstration uses it,
+and so does the reward `vader`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from accord.types import UsageError
 
 
 def compound(texts: Iterable[str]) -> list[float]:
-    """How positive each text is, from -1 to 1; 0 where no word of VADER's lexicon stands in it.
+    """Compute how positive each text is, from -1 to 1. A text without any word of VADER's lexicon
+    gets 0.
 
     Source: Hutto and Gilbert 2014, "VADER: a parsimonious rule-based model for sentiment analysis",
     ICWSM.
@@ -30,5 +31,5 @@ def compound(texts: Iterable[str]) -> list[float]:
 
 
 def vader(prompts: Sequence[str], answers: Sequence[str]) -> list[float]:
-    """How positive each answer is, from -1 to 1; the prompts are not read."""
+    """Compute how positive each answer is, from -1 to 1. The prompts are not read."""
     return compound(answers)

@@ -1,5 +1,5 @@
-"""Rewards that are verified: a final number, a format, a length. No model, no judgement, no code of
-the answer is run.
+"""Rewards that a program can verify: a final number, a format, a length. They use no model and no
+judgement, and run no code of the answer.
 
     final_answer   1 where the number behind the last ####, \\boxed{…} or "answer is" equals the
                    row's, else 0
@@ -20,18 +20,19 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal, InvalidOperation
 
 NUMBER = re.compile(r"[-+]?\$?(?:\d[\d,]*\.?\d*|\.\d+)(?:[eE][-+]?\d{1,3})?%?")
-# #### is a heading in Markdown too ("#### Step 1"), so that its number must follow at once; the
-# others' stands in their line.
+# #### is a heading in Markdown too ("#### Step 1"), so its number must follow at once. After the
+# other marks the number may stand anywhere in the line.
 MARK = re.compile(r"####[ \t]*(?=[-+$.\d]|\s*\Z)|\\boxed\{|answer is", re.I)
 LONGEST = 100_000  # characters of an answer that are looked at, from its end
 COLUMNS = ("final_answer", "answer", "solution", "target")
 
 
 def final_number(text: str) -> Decimal | None:
-    """The number that a text ends up with: behind its last mark (####, \\boxed{, "answer is");
-    without one, its last.
+    """Find the number that a text ends with: the one after its last mark (####, \\boxed{, "answer
+    is"), or its last number if there is no mark.
 
-    1,234 and 1234.0 and $1,234 are one number; 50% is 0.5 of nothing that is said, so it stays 50.
+    1,234 and 1234.0 and $1,234 are one number. 50% stays 50, since the text does not say 50 % of
+    what.
     """
     text = text[-LONGEST:]
     if places := [mark.end() for mark in MARK.finditer(text)]:
@@ -56,12 +57,12 @@ def final_answer(
     """Judge an answer by its final number.
 
     Args:
-      column: of the row, with the right answer as a number or as a text that ends up with it; the
-        first of final_answer, answer, solution and target that is there where none is named.
+      column: name of the row's column with the right answer, as a number or as a text that ends
+        with one; by default the first of final_answer, answer, solution and target that is there.
       tolerance: largest difference that still is right.
 
     Raises:
-      ValueError: a tolerance below 0, or none.
+      ValueError: a tolerance that is negative or not finite.
     """
     if not 0 <= tolerance < float("inf"):
         raise ValueError(f"tolerance = {tolerance}, and it must be a number of at least 0")
@@ -81,12 +82,13 @@ def final_answer(
 
 
 def length(answer: str, row: Mapping) -> float:
-    """How many words an answer has."""
+    """Count the words of an answer."""
     return float(len(answer.split()))
 
 
 def too_long(limit: int = 300, slack: int = 100) -> Callable[[str, Mapping], float]:
-    """Nothing up to `limit` words, -1 from `limit` + `slack` on, a line in between.
+    """Return 0 up to `limit` words and -1 from `limit` + `slack` words on; the reward falls
+    linearly in between.
 
     Raises:
       ValueError: a limit or a slack below 1.
@@ -103,8 +105,8 @@ def too_long(limit: int = 300, slack: int = 100) -> Callable[[str, Mapping], flo
 def fits(
     prompts: list[str], answers: list[str], *, pattern: str, whole: bool = True
 ) -> list[float]:
-    """1 where the pattern fits the whole answer (or stands somewhere in it), else 0. Runs in a
-    worker with a time limit.
+    """Return 1 if the pattern fits the whole answer (or a part of it, without `whole`), else 0. It
+    runs in a worker with a time limit.
     """
     compiled = re.compile(pattern, re.S)
     look = compiled.fullmatch if whole else compiled.search

@@ -1,10 +1,10 @@
-"""The process in which a stranger's reward function runs: `python -m accord.rewards.worker
-module:function OPTIONS`.
+"""The process that runs a user's reward function: `python -m accord.rewards.worker module:function
+OPTIONS`.
 
-One JSON object a line comes in on standard input ({"prompts": …, "answers": …, "rows": …}), one
-goes out for each ({"values": …} or {"failed": …}). A function that hangs or dies takes this process
-with it, and nothing else. Both streams belong to the protocol: what the function prints goes to
-standard error, and there is nothing that it could read.
+The protocol is one JSON object per line: {"prompts": …, "answers": …, "rows": …} on standard input,
+and {"values": …} or {"failed": …} on standard output. A function that hangs or dies takes only this
+process with it. Both streams belong to the protocol: the function's prints go to standard error,
+and it has no input to read.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ EXAMPLE = "mine:helpful"
 
 
 def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:
-    """The rows as arguments, where it asks for them: by a third positional parameter, or by one
-    named `rows`.
+    """Return the rows as arguments, if the function takes them: by a third positional parameter, or
+    by one named `rows`.
     """
     parameters = inspect.signature(function).parameters
     if "rows" in parameters and parameters["rows"].kind is inspect.Parameter.KEYWORD_ONLY:
@@ -38,9 +38,10 @@ def rows_as(function: Callable, rows: object) -> tuple[tuple, dict]:
 
 
 def check_call(function: Callable, options: dict) -> None:
-    """
+    """Check that the function can be called with these options.
+
     Raises:
-      UsageError: it cannot be called so: an option that it does not have, or one that it lacks.
+      UsageError: an option that the function does not have, or one that it lacks.
     """
     try:
         more, named = rows_as(function, [])
@@ -54,7 +55,9 @@ def check_call(function: Callable, options: dict) -> None:
 
 
 def answer_request(function: Callable, asked: dict, options: dict) -> dict:
-    """What goes back for one line. Whatever a stranger's function raises is a reason, in words."""
+    """Answer one line of the protocol. An exception of the user's function becomes a reason in
+    words.
+    """
     wanted = len(asked["answers"])  # before the function gets the list, which it may change
     try:
         more, named = rows_as(function, asked["rows"])
@@ -64,7 +67,7 @@ def answer_request(function: Callable, asked: dict, options: dict) -> dict:
                 "failed": "no list of values",
                 "says": f"a {type(found).__name__} where a list of numbers is expected",
             }
-        # it may have no end
+        # the iterable may be endless
         values = list(islice(found.tolist() if hasattr(found, "tolist") else found, wanted + 1))
         return {"values": [_plain(value) for value in values]}
     except Exception as error:
@@ -72,7 +75,7 @@ def answer_request(function: Callable, asked: dict, options: dict) -> dict:
 
 
 def _plain(value: object) -> float | None:
-    """A number as JSON holds it; None of anything else."""
+    """Return a number as JSON can store it; None for anything else."""
     value = value.item() if hasattr(value, "item") else value
     try:
         return float(value) if isinstance(value, (int, float)) else None
@@ -105,8 +108,8 @@ def main(name: str, options: dict) -> None:
     print(json.dumps({"ready": True}), file=channel, flush=True)
     for line in asking:
         reply = answer_request(function, json.loads(line), options)
-        # a copy that the function made by os.fork(): two replies to one line would shift all that
-        # follow
+        # this is a copy that the function made by os.fork(): a second reply to one line would
+        # shift all later replies
         if os.getpid() != own:
             os._exit(0)
         print(json.dumps(reply), file=channel, flush=True)

@@ -1,4 +1,5 @@
-"""What is the best reward at a given KL? Known curves, from answers of the reference alone.
+"""The best possible reward at a given KL. The curves are estimated from answers of the reference
+alone.
 
 Of all policies with KL(π ‖ π_ref) = k, the best is π* ∝ π_ref exp(r/β) for some β, the same for all
 prompts. With K answers of the reference to a prompt, and their rewards r_i, π* is estimated by
@@ -7,9 +8,9 @@ self-normalised importance weights
     w_i = exp(r_i/β) / Σ_j exp(r_j/β)        E r = Σ w_i r_i
     KL = log K + Σ w_i log w_i, at most log K
 
-The effective number of answers 1/Σ w² says how many of the K still count. Where it is small, the
-estimate leans on the best few answers that happened to be drawn and falls short of the truth: that
-part is marked as unsupported.
+The effective number of answers 1/Σ w² tells how many of the K still count. If it is small, the
+estimate depends on the few best answers that happened to be drawn, and falls short of the truth.
+That part of the curve is marked as unsupported.
 
 Best of n is a policy too, whose KL is at most log n - (n-1)/n.
 
@@ -27,13 +28,13 @@ import numpy as np
 from accord.campaign.compare.verdict import as_dict
 from accord.evaluate.intervals import bootstrap_mean
 
-# effective answers to a prompt, on average, under which a point is not supported by the samples
+# with fewer effective answers per prompt, on average, the samples do not support a point
 ENOUGH = 4.0
-POINTS = 25  # of the curve
+POINTS = 25  # points of the curve
 
 
 def by_prompt(prompts: Sequence[int], scores: Sequence[float]) -> np.ndarray:
-    """Scores as [P, K]: prompts with as many answers each."""
+    """Arrange scores as [P, K]: K answers to each of P prompts."""
     _, index, counts = np.unique(prompts, return_inverse=True, return_counts=True)
     assert len(set(counts.tolist())) == 1, "each prompt has as many answers"
     return np.asarray(scores, float)[np.argsort(index, kind="stable")].reshape(
@@ -42,8 +43,8 @@ def by_prompt(prompts: Sequence[int], scores: Sequence[float]) -> np.ndarray:
 
 
 def tilt(rewards: np.ndarray, beta: float) -> dict[str, np.ndarray]:
-    """The optimum at one β, of each prompt: its reward, its KL in nats, its effective number of
-    answers. [P]
+    """Compute the optimum at one β for each prompt: its reward, its KL in nats and its effective
+    number of answers, [P] each.
 
     Args:
       rewards: [P, K] of the reference's own answers.
@@ -62,8 +63,8 @@ def tilt(rewards: np.ndarray, beta: float) -> dict[str, np.ndarray]:
 
 
 def frontier_bound(rewards: np.ndarray) -> list[dict]:
-    """The curve of optima, from no tilt to as much as the answers can show; means over prompts with
-    intervals.
+    """Compute the curve of optima, from no tilt to as much as the answers support. The points are
+    means over prompts with intervals.
     """
     spread = max(float(rewards.std()), 1e-9)
     points = []
@@ -83,8 +84,8 @@ def frontier_bound(rewards: np.ndarray) -> list[dict]:
 
 
 def best_of(rewards: np.ndarray) -> list[dict]:
-    """Best of n for n = 1, 2, 4, …, half of the answers: the mean over all choices of n of them,
-    and the bound on its KL.
+    """Compute best of n for n = 1, 2, 4, … up to half of the answers: the mean over all choices of
+    n answers, and the bound on its KL.
     """
     ordered = np.sort(rewards, axis=1)  # [P, K]
     k = ordered.shape[1]

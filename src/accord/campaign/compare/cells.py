@@ -1,5 +1,5 @@
-"""Running cells: one after the other, each an ordinary run. Finished ones are passed by, a stopped
-one is resumed.
+"""Run the cells one after the other, each as an ordinary run. Finished cells are skipped, and a
+stopped one is resumed.
 
     DIR/plan.json      what is compared, on which rows, measured how; another plan is refused,
                        further cells are welcome
@@ -29,11 +29,11 @@ LONGEST = 300  # characters of a reason
 
 
 def require_plan(folder: Path, cells: Sequence[Cell], shared: dict) -> None:
-    """Write the plan, or hold it against the one that is there; cells and measures that it lacks
-    are added.
+    """Write the plan, or compare it with the one that is there and add the cells and measures that
+    it lacks.
 
     Args:
-      shared: what all cells have in common: fingerprints of the rows, how models are measured.
+      shared: settings of all cells: fingerprints of the rows, options of the measurement.
 
     Raises:
       Refused: a cell would not be the run that it was, or other rows or another measure are asked
@@ -76,11 +76,12 @@ def run_cells(
     command: Sequence[str],
     poll: Callable[[], None],
 ) -> dict[str, str]:
-    """Run what is not finished; returns why a cell has no model, by its name.
+    """Run all cells that are not finished. Return for each cell without a model, by its name, the
+    reason.
 
     Raises:
-      AccordError: whatever concerns all cells, such as a full disk or a signal; what is finished
-        stays so.
+      AccordError: a problem of all cells, such as a full disk or a signal. Finished cells stay
+        finished.
     """
     failed: dict[str, str] = {}
     for number, cell in enumerate(cells, 1):
@@ -96,13 +97,15 @@ def run_cells(
 
 
 def former_failure(cell: Cell) -> str | None:
-    """Why a cell stopped for good before: numbers that were not finite would be so again."""
+    """Return the reason if a cell stopped for good before, with values that were not finite. A
+    second run would give the same.
+    """
     file = cell.path / "diverged.json"
     return None if is_finished(cell) or not file.is_file() else read_json(file, {})["says"]
 
 
 def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> str | None:
-    """Train the cell, or go on with it; why there is no model."""
+    """Train or resume the cell. Return the reason if it gives no model."""
     took, what = stopwatch(), "resumed" if is_begun(cell.path) else "started"
     append_entry(folder, LOG, {"cell": cell.name, "what": what})
     shown, what, reason = CellDisplay(display, cell.name), "finished", None
@@ -123,8 +126,8 @@ def _run(cell: Cell, folder: Path, display: Display, command: Sequence[str]) -> 
 
 
 def cost(cell: Cell, entries: Sequence[dict]) -> dict:
-    """What a finished cell took: seconds in all, on updates and on its reference, the largest
-    memory after an update, tokens.
+    """Sum up the cost of a finished cell: seconds in all, on updates and on its reference, the
+    largest memory after an update, and tokens.
     """
     run = RunFolder(cell.path)
     timings, metrics = (
@@ -148,8 +151,8 @@ def cost(cell: Cell, entries: Sequence[dict]) -> dict:
 
 
 def _reference(run: RunFolder) -> dict | None:
-    """Rows of the reference pass that this cell computed itself;
-    the others it read from the cache.
+    """Count the rows of the reference pass: those that this cell computed itself, and those that it
+    needed. The others came from the cache.
     """
     found = read_json(run.path / "preflight.json", [])
     checks = [f["evidence"] for f in found if f["check"] == "step0.cache"]

@@ -1,9 +1,9 @@
-"""What is compared with what: each contender is a method or a setting; with a seed it is a cell, an
+"""The contenders of a comparison. Each is a method or a setting; with a seed it is a cell, an
 ordinary run.
 
-Every cell trains on the same file of pairs, in the same order, for the same number of updates. What
-a method needs beyond that follows from its row in the table of objectives: labels come two to a
-pair, demonstrations are the chosen answers.
+Every cell trains on the same file of pairs, in the same order, for the same number of updates. The
+method's row in the table of objectives tells what else it needs: it gets two labels per pair, or
+the chosen answers as demonstrations.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from accord.objectives import OBJECTIVES
 from accord.objectives.configured import resolve_objective
 from accord.types import UsageError
 
-WIDEST = 10**0.5  # trials try learning rates up to so many times more and less than a method's own
-# What a sweep may not change, since every cell has the same: its rows, their measure, and how a run
-# is stopped.
+WIDEST = 10**0.5  # largest factor between a trial's learning rate and the method's own
+# Fields that a sweep may not change, since all cells share them: the rows, their measure, and the
+# rules for stopping a run.
 FIXED = (
     "data.train",
     "data.held_out",
@@ -68,8 +68,8 @@ class Cell:
 
 
 def methods(base: Config, names: str) -> list[Contender]:
-    """One contender a method; options and learning rate of the recipe go to the method that it
-    names.
+    """Make one contender per method. Options and learning rate of the recipe go to the method that
+    it names.
 
     Raises:
       UsageError: an unknown method, one named twice, or a single one.
@@ -100,7 +100,7 @@ def methods(base: Config, names: str) -> list[Contender]:
 
 
 def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
-    """One contender for each combination of the values given.
+    """Make one contender for each combination of the given values.
 
     Args:
       assignments: "section.key=value,value,…", each value in YAML.
@@ -131,13 +131,14 @@ def grid(base: Config, assignments: Sequence[str]) -> list[Contender]:
 
 
 def _axis(assignment: str) -> tuple[str, list[tuple[str, object]]]:
-    """The field, and its values with what was typed for each."""
+    """Parse the field, and its values with the words that were typed for them."""
     path, words = field_and_words(assignment)
     return path, [(word, parse_assignment(f"{path}={word}")[1]) for word in words]
 
 
 def field_and_words(assignment: str) -> tuple[str, list[str]]:
-    """
+    """Split key=value,value,… into the field and the words of its values.
+
     Raises:
       UsageError: no value is given, or a field that all cells must share.
     """
@@ -156,8 +157,8 @@ def field_and_words(assignment: str) -> tuple[str, list[str]]:
 
 
 def rates(own: float, trials: int) -> list[float]:
-    """Learning rates around a method's own, evenly in their logarithm; one trial is the method's
-    own.
+    """Spread learning rates around a method's own, evenly in their logarithm. One trial is the
+    method's own.
     """
     if trials == 1:
         return [own]
@@ -165,7 +166,7 @@ def rates(own: float, trials: int) -> list[float]:
 
 
 def with_change(base: Config, changes: Mapping[str, object]) -> Config:
-    """The config with other values at some paths.
+    """Return the config with other values at some paths.
 
     Raises:
       UsageError: an unknown field, or a value that it does not take.
@@ -185,8 +186,8 @@ def with_change(base: Config, changes: Mapping[str, object]) -> Config:
 def cell(
     base: Config, contender: Contender, seed: int, folder: Path, train: Path, steps: int
 ) -> Cell:
-    """One run: the contender's changes on top of the recipe, and what all cells share on top of
-    both.
+    """Make one run: the recipe, the contender's changes on top, and the shared settings of all
+    cells on top of both.
     """
     config = with_change(base, contender.changes)
     objective = resolve_objective(config)
@@ -217,5 +218,5 @@ def cell(
 
 
 def slug(name: str) -> str:
-    """A contender's name as part of a folder's."""
+    """Turn a contender's name into a part of a folder's name."""
     return re.sub(r"[^A-Za-z0-9._=-]+", "_", name)

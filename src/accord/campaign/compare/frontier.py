@@ -1,9 +1,9 @@
-"""`accord frontier`: reward against KL, of every method, β and step, beside the best that is
-possible at that KL.
+"""`accord frontier`: reward against KL for every method, β and step, beside the best possible
+reward at that KL.
 
-The DPO paper's Figure 2 is such a picture: a method is good where it gets more reward for the same
-KL, and a run that goes on spending KL while reward falls is over-optimised. Every point answers the
-same prompts with the same randomness.
+The DPO paper's Figure 2 is such a picture. A method is good if it gets more reward for the same KL.
+A run is over-optimised if it spends more KL while its reward falls. Every point answers the same
+prompts with the same randomness.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ FRONTIER = "frontier.json"
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a frontier is made of."""
+    """Options of a frontier."""
 
     output: str
     methods: str
-    betas: tuple[float, ...] = ()  # none: each method's own
+    betas: tuple[float, ...] = ()  # empty: each method's own
     checkpoints: int = 1  # points along each run, the last one its end
     seeds: int = 1
     scorer: str = "vader"
@@ -53,11 +53,12 @@ class Wanted:
     answers: int = 2
     reference_answers: int = 16
     tokens: int = 40
-    # of the scorer, by its name
+    # keyword arguments of the scorer, by its name
     scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """
+        """Check the ranges of the options.
+
         Raises:
           UsageError: a number out of its range.
         """
@@ -80,23 +81,22 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Point:
-    """One contender at one step: what was measured of each seed's model."""
+    """One contender at one step, with the measurement of each seed's model."""
 
     contender: str
     step: int
     measured: Sequence[Measured]
 
     def column(self, name: str) -> np.ndarray:
-        """[S, A]"""
+        """Stack one figure by seed and answer, [S, A]."""
         return np.array([getattr(m, name) for m in self.measured], float)
 
 
 def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[str] = ()) -> dict:
-    """Train, sample, score; returns what frontier.json holds.
+    """Train, sample and score. Return the content of frontier.json.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished is kept, and the same command
-        goes on.
+      AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     wanted.check()
     require_comparable(base)
@@ -160,7 +160,7 @@ def frontier(base: Config, wanted: Wanted, display: Display, command: Sequence[s
 
 
 def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
-    """Every method with every β; a method that has none, such as orpo, as it is."""
+    """Combine every method with every β. A method without β, such as orpo, is taken once."""
     found = []
     for point in contenders.methods(base, wanted.methods):
         has_beta = "beta" in resolve_objective(contenders.with_change(base, point.changes)).schema
@@ -181,7 +181,7 @@ def contenders_of(base: Config, wanted: Wanted) -> list[Contender]:
 
 
 def steps_of(steps: int, count: int) -> list[int]:
-    """Steps to look at, evenly spaced, the last one the end.
+    """Choose the steps to measure, evenly spaced, with the end as the last one.
 
     Raises:
       UsageError: more points than updates.
@@ -193,7 +193,7 @@ def steps_of(steps: int, count: int) -> list[int]:
 
 
 def kept_checkpoints(base: Config, steps: int, wanted: Sequence[int]) -> Config:
-    """The recipe, with a checkpoint at each of these steps kept to the end."""
+    """Return the recipe with a checkpoint at each of these steps, all kept to the end."""
     every = wanted[1] - wanted[0] if len(wanted) > 1 else 0
     # steps that are no multiples of it: save at every divisor of all
     if every and wanted[0] % every:
@@ -215,7 +215,7 @@ def _record(
     bench: ModelMeasurer,
     reference: ModelMeasurer,
 ) -> dict:
-    """All points with intervals by prompt, and the known curves."""
+    """Build the record: all points with intervals by prompt, and the known curves."""
     whole = [cell for cell in run if cell.name not in failed]
     if not whole:
         raise Refused(
@@ -266,7 +266,7 @@ def _point(point: Point, others: Sequence[Point], methods: dict[str, str], start
 
 
 def over_optimised(point: Point, others: Sequence[Point], clusters: Sequence[int]) -> str | None:
-    """The point of the same method that got more reward for less KL, both beyond the interval of
+    """Find a point of the same method that has more reward for less KL, both beyond the interval of
     the paired difference.
     """
     for other in sorted(others, key=lambda o: -o.column("score").mean()):
@@ -280,7 +280,7 @@ def over_optimised(point: Point, others: Sequence[Point], clusters: Sequence[int
 
 
 def lines(record: dict) -> list[str]:
-    """For a terminal."""
+    """Format a frontier for the terminal."""
     width = max(len(f"{p['contender']}, step {p['step']}") for p in record["points"]) + 2
     out = [f"{'':<{width}}{'KL, nats an answer':<26}{'reward':<26}tokens"]
     out.append(

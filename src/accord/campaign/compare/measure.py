@@ -1,10 +1,10 @@
-"""One measure for all: held-out log-probs and fresh answers of a trained model and of the model
-that it started from.
+"""One measure for all models: held-out log-probs and fresh answers, of a trained model and of the
+model that it started from.
 
-Cells never see the held-out rows. Each saved model is loaded once, afterwards, and asked the same:
-log-probs of both answers of every held-out pair in the same packs, and answers to the same prompts
-with the same randomness. What a method's own reward is, and who agrees with the preferences more
-often, follows from these (see `verdict`).
+Cells never see the held-out rows. Each saved model is loaded once, after training, and measured in
+the same way: log-probs of both answers of every held-out pair in the same packs, and answers to the
+same prompts with the same randomness. The method's own reward and the agreement with the
+preferences follow from these (see `verdict`).
 """
 
 from __future__ import annotations
@@ -47,29 +47,32 @@ START = "start"  # the name under which the model before training is measured
 
 @dataclass(frozen=True)
 class Questions:
-    """What every model is asked."""
+    """The questions that every model answers."""
 
     pairs: Path | None  # file of held-out pairs; None measures answers alone
-    prompts: str | None = None  # text file, one a line; None takes the pairs' own
+    prompts: str | None = None  # text file, one per line; None takes the pairs' own
     samples: int = 24  # prompts that are answered
     answers: int = 1  # to each prompt
     tokens: int = 48  # longest answer
     scorer: str | None = None
-    # of the scorer, by its name
+    # keyword arguments of the scorer, by its name
     scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     seed: int = 0
 
     def load_scorer(self) -> Reward | None:
-        """
+        """Load the scorer, if one is named.
+
         Raises:
-          UsageError: no reward is called so, or its options do not fit.
+          UsageError: there is no reward of that name, or its options do not fit.
         """
         if self.scorer is None:
             return None
         return load_reward(self.scorer, self.scorer_options, flag="--scorer-set")
 
     def identity(self) -> dict:
-        """What must be the same for two measurements to be compared; files by their content."""
+        """Return the settings that two measurements must share to be compared. Files count by their
+        content.
+        """
         files = {
             name: _digest(path)
             for name, path in (("pairs", self.pairs), ("prompts", self.prompts))
@@ -88,8 +91,8 @@ class Questions:
 
 @dataclass
 class Measured:
-    """What one model said. Lists are by held-out pair [B], or by answer: prompt after prompt,
-    `answers` to each.
+    """The measurements of one model. Lists are by held-out pair, [B], or by answer: prompt after
+    prompt, `answers` to each.
     """
 
     chosen: list[float] = field(default_factory=list)  # nats, the sum over tokens
@@ -97,16 +100,16 @@ class Measured:
     chosen_tokens: list[int] = field(default_factory=list)
     rejected_tokens: list[int] = field(default_factory=list)
     clusters: list[int] = field(default_factory=list)  # prompt of each pair
-    prompt: list[int] = field(default_factory=list)  # of each answer
+    prompt: list[int] = field(default_factory=list)  # prompt of each answer
     text: list[str] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     ended: list[bool] = field(default_factory=list)
-    kl: list[float] = field(default_factory=list)  # nats an answer, to the start
+    kl: list[float] = field(default_factory=list)  # nats per answer, to the start
     score: list[float] = field(default_factory=list)  # empty without a scorer
     seconds: float = 0.0
 
     def logps(self) -> tuple[Logps, Logps]:
-        """Of chosen and rejected answers, [B] each."""
+        """Return the log-probs of chosen and rejected answers, [B] each."""
 
         def side(sums: list[float], counts: list[int]) -> Logps:
             return Logps(torch.tensor(sums, dtype=torch.float64), torch.tensor(counts))
@@ -115,8 +118,8 @@ class Measured:
 
 
 class ModelMeasurer:
-    """Measures models and keeps what it measured in DIR/measured,
-    so that no model is asked twice.
+    """Measures models and keeps the measurements in DIR/measured, so that no model is measured
+    twice.
     """
 
     def __init__(self, folder: Path, base: Config, questions: Questions, display: Display):
@@ -126,21 +129,23 @@ class ModelMeasurer:
             questions,
             display,
         )
-        questions.load_scorer()  # one that is missing is reported now
+        questions.load_scorer()  # report a missing scorer now
         self.asked_of = text_digest(json.dumps(questions.identity(), sort_keys=True))[:16]
 
     @cached_property
     def scorer(self) -> Reward | None:
-        """Loaded when it is first asked: a model would take the memory of what trains."""
+        """The scorer. It is loaded at the first use, since a model would take memory that training
+        needs.
+        """
         return self.questions.load_scorer()
 
     def of(self, cell: Cell, step: int | None = None) -> Measured:
-        """A cell's model after its last update, or at a checkpoint."""
+        """Measure a cell's model after its last update, or at a checkpoint."""
         name = cell.name if step is None else f"{cell.name}-step{step}"
         return self._kept(name, lambda: self._of_run(cell, step, trained=True))
 
     def start(self, cell: Cell) -> Measured:
-        """The model that training began with, taken from any finished cell."""
+        """Measure the model that training began with, taken from any finished cell."""
         return self._kept(START, lambda: self._of_run(cell, None, trained=False))
 
     # ------------------------------------------------------------ one model
@@ -184,7 +189,7 @@ class ModelMeasurer:
     def _questions(
         self, model: LanguageModel, measured: Measured
     ) -> tuple[list[Tree], list[SamplePrompt]]:
-        """Held-out trees and prompts as this model's tokenizer and template have them."""
+        """Encode held-out trees and prompts with this model's tokenizer and template."""
         stops = model.stop_ids
         config = _asking(self.base, self.questions)
         template = make_template(
@@ -208,7 +213,7 @@ class ModelMeasurer:
         return (list(held.trees) if held is not None else []), asked
 
     def _read(self, model: LanguageModel, trees: list[Tree], measured: Measured) -> None:
-        """Log-probs of both answers of every pair, in packs that are always the same."""
+        """Compute log-probs of both answers of every pair, in packs that are always the same."""
         forward = choose(
             model, sorted(trees[:64], key=lambda tree: tree.tokens)[:2], self.base.model.forward
         )
@@ -225,7 +230,7 @@ class ModelMeasurer:
         inside,
         measured: Measured,
     ) -> None:
-        """Answers to the prompts, what they cost in KL, and what the scorer says of them."""
+        """Draw answers to the prompts, with their KL and their scores."""
         each = self.questions.answers
         prompts = [one.ids for one in asked for _ in range(each)]
         if not prompts:
@@ -252,7 +257,7 @@ class ModelMeasurer:
 
 @torch.no_grad()
 def _logps(forward: Forward, trees: Sequence[Tree], budget: int) -> Logps:
-    """[2B], the two answers of each pair side by side."""
+    """Return log-probs, [2B], with the two answers of each pair side by side."""
     return Logps.join(
         [
             forward.token_logps([trees[i] for i in group]).reduce()
@@ -262,7 +267,8 @@ def _logps(forward: Forward, trees: Sequence[Tree], budget: int) -> Logps:
 
 
 def at_step(folder: RunFolder, step: int) -> checkpoint.Checkpoint:
-    """
+    """Find the checkpoint of a step.
+
     Raises:
       CheckpointError: the run kept no sound checkpoint of that step.
     """
@@ -283,7 +289,7 @@ def at_step(folder: RunFolder, step: int) -> checkpoint.Checkpoint:
 
 
 def _asking(base: Config, questions: Questions) -> Config:
-    """The recipe with the questions in place of what it trains on: all of these pairs, these
+    """Return the recipe with the questions in place of its training rows: all of these pairs, these
     prompts.
     """
     raw = base.model_dump(mode="json")

@@ -1,10 +1,10 @@
-"""Read the records of earlier versions, comparison.json and frontier.json, as today's have them."""
+"""Read comparison.json and frontier.json of earlier versions in today's form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-# What a record did not hold before sessions were logged; None says that it was not recorded.
+# Figures that a record lacked before sessions were logged; None means not recorded.
 UNRECORDED = (
     "total_cpu_seconds",
     "sessions",
@@ -16,7 +16,8 @@ UNRECORDED = (
 
 
 def current(record: Mapping) -> dict:
-    """Fill in what an earlier version did not record: None where nobody knows it any more.
+    """Fill in the figures that an earlier version did not record. They are None if they cannot be
+    known any more.
 
     Args:
       record: the content of a comparison.json or a frontier.json; not changed.

@@ -29,7 +29,7 @@ MOST_SEEDS, MOST_TRIALS = 1_000, 100
 
 @dataclass(frozen=True)
 class Terms:
-    """What a comparison was asked to do, beside its recipe and contenders."""
+    """Options of a comparison, beside its recipe and contenders."""
 
     output: str
     seeds: int = 3
@@ -40,11 +40,12 @@ class Terms:
     scorer: str | None = None
     kl_budget: float | None = None
     search: str = "grid"
-    # of the scorer, by its name
+    # keyword arguments of the scorer, by its name
     scorer_options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
 
     def check(self) -> None:
-        """
+        """Check the ranges of the options.
+
         Raises:
           UsageError: a number out of its range.
         """
@@ -68,11 +69,10 @@ class Terms:
 def compare(
     base: Config, names: str, terms: Terms, display: Display, command: Sequence[str] = ()
 ) -> dict:
-    """Compare methods; returns what comparison.json holds.
+    """Compare methods. Return the content of comparison.json.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished is kept, and the same command
-        goes on.
+      AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     require_comparable(base)
     return _carry_out(base, contenders.methods(base, names), terms, display, command, "compare")
@@ -85,11 +85,10 @@ def sweep(
     display: Display,
     command: Sequence[str] = (),
 ) -> dict:
-    """Compare the settings of one method; with β among them and a budget of KL, say which β keeps
-    to it.
+    """Sweep the settings of one method. With several β and a budget of KL, say which β keeps to it.
 
-    Or search them: `terms.trials` settings are tried on rows cut off the training rows, and the
-    best is compared with the recipe.
+    The settings can also be searched: `terms.trials` settings are tried on rows cut off the
+    training rows, and the best is compared with the recipe.
     """
     terms.check()
     require_comparable(base)
@@ -103,7 +102,8 @@ def sweep(
 
 
 def require_comparable(base: Config) -> None:
-    """
+    """Require a recipe whose cells all train for the same time.
+
     Raises:
       UsageError: the recipe would let held-out figures or flags decide how long a cell trains.
     """
@@ -139,8 +139,8 @@ def _carry_out(
 def comparison_lock(
     output: str, display: Display, command: Sequence[str]
 ) -> Iterator[CampaignFolder]:
-    """Inside, the comparison's folder is this process's own, a signal waits for a safe point, and
-    the time is kept. See `campaign_lock`.
+    """Lock the comparison's folder for this process, delay signals to a safe point, and record the
+    time. See `campaign_lock`.
     """
     signs = ("data", cells.LOG)
     with (
@@ -158,7 +158,7 @@ def _compared(
     kind: str,
 ) -> dict:
     folder, display, stop = desk.folder, desk.display, desk.stop
-    # nothing is at stake: rows that are not written whole are written again
+    # a signal may end this at once: incomplete rows are written again
     with stop.at_once(), times.preparing(folder):
         warn_few_seeds(terms.seeds, display)
         planned = (folder / PLAN).is_file()
@@ -215,7 +215,7 @@ def _compared(
 
 
 def warn_few_seeds(seeds: int, display: Display) -> None:
-    """What few seeds can show."""
+    """Warn about the limits of a single seed."""
     if seeds == 1:
         display.line(
             "! one seed: intervals are over prompts alone, and say nothing of what another seed"
@@ -226,7 +226,7 @@ def warn_few_seeds(seeds: int, display: Display) -> None:
 def with_seeds(
     base: Config, point: Contender, seeds: int, folder: Path, material: SharedData
 ) -> list[Cell]:
-    """A contender's cells, one a seed."""
+    """Return a contender's cells, one per seed."""
     first, train = base.train.seed, material.train.resolve()
     return [
         contenders.cell(base, point, seed, folder.resolve(), train, material.steps)
@@ -243,7 +243,7 @@ def _record(
     terms: Terms,
     folder: Path,
 ) -> dict:
-    """Measure every model and say what follows."""
+    """Measure every model and draw the conclusions."""
     whole = [cell for cell in run if cell.name not in failed]
     if not whole:
         reasons = "\n".join(f"  {name}: {reason}" for name, reason in failed.items())
@@ -255,7 +255,7 @@ def _record(
         if own:
             results.append(Result(point.name, own, [bench.of(cell) for cell in own]))
     values = {result.name: verdict.columns(result, start) for result in results}
-    # what more of is better: not KL
+    # figures of which more is better: not KL
     figures = [
         *verdict.YARDSTICKS,
         *(["win_rate"] if "win_rate" in values[results[0].name] else []),

@@ -1,19 +1,19 @@
-"""`accord sweep --search optuna`: settings that Optuna proposes, in place of a grid; chosen on rows
-cut off the training rows.
+"""`accord sweep --search optuna`: search settings with Optuna in place of a grid, on rows cut off
+the training rows.
 
     DIR/search.json    each finished trial: its number, its settings, its score on the validation
                        rows
 
 A trial is a cell like any other, on the training rows less the validation rows, with the first
-seed; its score is the accuracy by the change of log-prob, the yardstick that is the same for all
+seed. Its score is the accuracy by the change of log-prob, the yardstick that is the same for all
 settings. Held-out rows take no part. The best setting is then compared with the recipe as it
-stands, both trained on all training rows, over all seeds, measured on the held-out rows: whether
-the search has found anything is part of its answer.
+stands. Both train on all training rows, over all seeds, and are measured on the held-out rows. So
+the answer tells whether the search has found anything.
 
 The sampler is Optuna's tree of Parzen estimators (Bergstra et al. 2011, NeurIPS), seeded by the
-recipe's seed. A search that was stopped is asked its trials again from the first and told what was
-recorded: so it goes on as if it had not been stopped. No storage of Optuna's is used; its state is
-this file.
+recipe's seed. A stopped search resumes by replay: the sampler proposes its trials again from the
+first, and gets the recorded scores. So it continues as if it had not been stopped. No storage of
+Optuna's is used; its state is this file.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ RANGE = re.compile(r"(log:)?[-+.\de]+\.\.[-+.\de]+")
 
 @dataclass(frozen=True)
 class Axis:
-    """A field that is searched: a range, evenly or in its logarithm, or a few values."""
+    """A field to search: a range, even or logarithmic, or a few values."""
 
     path: str
     low: float | None = None
@@ -53,8 +53,8 @@ class Axis:
     values: tuple = ()
 
     def suggested(self, trial) -> object:
-        """What Optuna proposes for it; three digits,
-        so that a name and a record say what was run.
+        """Return Optuna's proposal for this field, rounded to three digits, so that a name and a
+        record show the exact value.
         """
         if self.values:
             return self.values[trial.suggest_categorical(self.path, list(range(len(self.values))))]
@@ -66,14 +66,16 @@ class Axis:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is searched, and how often."""
+    """The settings to search, and the number of trials."""
 
-    base: Config  # the recipe, with what has one value only
+    base: Config  # the recipe, with the fields that have one value only
     axes: tuple[Axis, ...]
     trials: int
 
     def identity(self) -> dict:
-        """What must be the same for a search to go on; more trials are welcome."""
+        """Return the settings that must stay the same for a search to resume. The number of trials
+        may grow.
+        """
         return {
             "sampler": f"tpe of optuna {_optuna().__version__}",
             "space": [vars(axis) for axis in self.axes],
@@ -81,7 +83,8 @@ class Plan:
 
 
 def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
-    """
+    """Parse the assignments of a search.
+
     Args:
       assignments: KEY=LOW..HIGH, KEY=log:LOW..HIGH, KEY=VALUE,VALUE,… or KEY=VALUE for all.
 
@@ -110,7 +113,7 @@ def plan(base: Config, assignments: Sequence[str], trials: int) -> Plan:
             "Nothing to search. Give --set KEY=LOW..HIGH, such as --set objective.beta=log:0.01..1."
         )
     found = Plan(contenders.with_change(base, fixed), tuple(axes), trials)
-    # an unknown field or a value out of bounds is said now, not at some later trial
+    # report an unknown field or a value out of bounds now, not at some later trial
     for axis in axes:
         for value in axis.values or (axis.low, axis.high):
             resolve_objective(
@@ -147,7 +150,7 @@ def search_settings(
     display: Display,
     carry_out: Callable[[Sequence[Cell]], dict[str, str]],
 ) -> tuple[list[Contender], dict]:
-    """The recipe and the best of all trials, as contenders; the account of the trials.
+    """Return the recipe and the best of all trials as contenders, and the account of the trials.
 
     Raises:
       Refused: the record does not fit what is searched, or no trial gave a model.
@@ -166,8 +169,8 @@ def search_settings(
             None,
         )
 
-    # no cell yet: another space, sampler or recipe than the plan's is refused before anything is
-    # asked
+    # no cell yet: refuse another space, sampler or recipe than the plan's before the first
+    # trial
     carry_out([])
     trials = run_trials(wanted, folder, score, display)
     best = max(
@@ -199,10 +202,11 @@ def run_trials(
     score: Callable[[Contender], tuple[float | None, str | None]],
     display: Display,
 ) -> list[dict]:
-    """Ask, run, tell, as often as wanted; recorded ones are asked and told, and not run.
+    """Ask Optuna for a setting, run it and tell the score, as often as requested. Recorded trials
+    are not run again.
 
     Args:
-      score: of a setting, on the validation rows; None and why where it gave no model.
+      score: score of a setting on the validation rows; None and the reason if it gave no model.
     """
     optuna = _optuna()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -229,13 +233,14 @@ def run_trials(
 
 
 def search_record(folder: Path) -> list[dict]:
-    """The trials that have finished, in order."""
+    """Return the finished trials, in order."""
     file = folder / FILE
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else []
 
 
 def _same(former: Mapping, asked: Mapping, folder: Path) -> dict:
-    """
+    """Check that a recorded trial has the proposed setting.
+
     Raises:
       Refused: another setting was tried then.
     """
@@ -272,7 +277,7 @@ def _optuna():
 
 
 def lines(account: Mapping) -> list[str]:
-    """For a terminal: the best trials."""
+    """Format the best trials for the terminal."""
     ordered = sorted(
         account["trials"], key=lambda t: (t["score"] is None, -(t["score"] or 0), t["number"])
     )

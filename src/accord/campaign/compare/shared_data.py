@@ -1,7 +1,7 @@
 """The rows that every cell reads and every model is measured on: read, checked and written once.
 
-DIR/data/train.jsonl      pairs of which both answers are usable and nothing was cut: what one
-                          method can train on, all can
+DIR/data/train.jsonl      pairs with both answers usable and nothing cut, so that every method can
+                          train on all of them
 DIR/data/held_out.jsonl   pairs to measure on; no cell ever reads them
 DIR/data/trials/          the training rows cut by prompt, near copies together: trials of learning
                           rates see these alone
@@ -36,10 +36,10 @@ VALIDATION = 0.1  # share of the training rows that learning rates are chosen on
 
 @dataclass(frozen=True)
 class SharedData:
-    """Files of rows, and how many updates all cells make."""
+    """Files of rows, and the number of updates of all cells."""
 
     folder: Path
-    account: dict  # of the files that they come from
+    account: dict  # account of the source files
 
     @property
     def train(self) -> Path:
@@ -65,11 +65,12 @@ class SharedData:
 def gather_shared_data(
     base: Config, folder: Path, *, trials: bool, planned: bool, display: Display
 ) -> SharedData:
-    """The material of a comparison, made where it is not there yet.
+    """Prepare the rows of a comparison, if that is not done yet.
 
     Args:
       trials: cut the training rows as well.
-      planned: a plan was made with what is there: it stays, whatever the recipe says now.
+      planned: True if a plan was made with the files that are there: they stay, even if the
+        recipe has changed.
 
     Raises:
       UsageError: no held-out rows are named. DataError: rows are unfit, or shared by both files.
@@ -99,8 +100,8 @@ def gather_shared_data(
 
 
 def source_of(base: Config) -> dict:
-    """What the material depends on: the files as they are now, how their rows are read, and the
-    length of all runs.
+    """Record everything that the rows depend on: the files as they are now, the way their rows are
+    read, and the length of all runs.
     """
     files = {}
     for side in ("train", "held_out"):
@@ -121,7 +122,7 @@ def _account_of(folder: Path) -> dict:
 
 
 def _write(base: Config, folder: Path, display: Display) -> dict:
-    """Both files of pairs; returns the account of what they come from."""
+    """Write both files of pairs. Return the account of their sources."""
     model = load(
         base.model.name, dtype=base.model.dtype, device=base.model.device, hub="hub" in base.allow
     )

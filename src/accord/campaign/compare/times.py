@@ -1,14 +1,14 @@
-"""What a comparison takes, beside what its cells would take as single runs: from cells.jsonl, over
-all sessions.
+"""The time of a comparison, beside the time of its cells as single runs: from cells.jsonl, over all
+sessions.
 
 A session is one process at work in the folder. Its beginning and its end are logged, and so are
-those of each cell; of a session that was killed, what is known is the time until its last line, and
-that is said.
+those of each cell. If a session was killed, only the time until its last line is known, and the
+result says so.
 
-Single runs of `accord train` would read the rows, load the model and prove themselves just as cells
-do: these seconds are in each cell's own. One after the other on one machine they would also share
-the cache of reference log-probs; where they do not, such as on several machines, each computes all
-of its own, and that is estimated from what computing rows took here.
+Single runs of `accord train` would read the rows, load the model and run their checks just as cells
+do, so these seconds are in each cell's own time. One after the other on one machine they would also
+share the cache of reference log-probs. Without a shared cache, such as on several machines, each
+run computes all of its own; that time is estimated from the time per row here.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ BEGAN, ENDED, PREPARED = "session", "process", "prepared"
 
 @contextmanager
 def session(folder: Path):
-    """A process at work inside: its wall clock and processor seconds."""
+    """Log a session of work: its wall clock and processor seconds."""
     took = stopwatch()
     append_entry(folder, LOG, {"cell": None, "what": BEGAN})
     try:
@@ -37,17 +37,17 @@ def session(folder: Path):
 
 @contextmanager
 def preparing(folder: Path):
-    """Rows and plan are made inside, once for all cells."""
+    """Log the time to prepare rows and plan, which is done once for all cells."""
     took = stopwatch()
     yield
     append_entry(folder, LOG, {"cell": None, "what": PREPARED, **took()})
 
 
 def totals(folder: Path, each: Mapping[str, dict]) -> dict:
-    """Wall clock and processor seconds of the whole, its parts, and the sum of single runs.
+    """Sum up wall clock and processor seconds of the whole, of its parts, and of the single runs.
 
     Args:
-      each: what each cell with a model took, by its name (`cells.cost`).
+      each: cost of each cell with a model, by its name (`cells.cost`).
     """
     entries = logged(folder, LOG)
     whole, killed = sessions(entries)
@@ -71,8 +71,8 @@ def totals(folder: Path, each: Mapping[str, dict]) -> dict:
 
 
 def sessions(entries: Sequence[dict]) -> tuple[float, int]:
-    """Seconds of all sessions; how many of them were killed,
-    and are counted until their last line.
+    """Sum the seconds of all sessions. Return also how many of them were killed; they count until
+    their last line.
     """
     total, killed, began, newest = 0.0, 0, None, 0.0
     for entry in [*entries, {"what": BEGAN, "at": 0.0}]:
@@ -87,10 +87,10 @@ def sessions(entries: Sequence[dict]) -> tuple[float, int]:
 
 
 def singles(each: Mapping[str, dict]) -> dict:
-    """The same cells as runs of their own: with the cache of reference log-probs that runs on one
-    machine share, and without.
+    """Estimate the same cells as single runs, with and without the cache of reference log-probs
+    that runs on one machine share.
 
-    Without is None where nothing here shows how long a row takes.
+    The estimate without a cache is None if no record tells how long a row takes.
     """
     own = sum(cost["seconds"] for cost in each.values())
     passes = [
@@ -100,7 +100,7 @@ def singles(each: Mapping[str, dict]) -> dict:
     ]
     computed = sum(rows["computed"] for rows, _ in passes)
     spared = sum(rows["needed"] for rows, _ in passes) - computed
-    # the cache is read, and eight rows are proved
+    # a pass from the cache alone still reads the cache and checks eight rows
     idle = [seconds for rows, seconds in passes if not rows["computed"]]
     fixed = sum(idle) / len(idle) if idle else 0.0
     working = sum(max(0.0, seconds - fixed) for rows, seconds in passes if rows["computed"])
@@ -110,11 +110,12 @@ def singles(each: Mapping[str, dict]) -> dict:
 
 
 def says(cost: Mapping, clock) -> list[str]:
-    """In words: the whole and its parts, then the single runs. What was not recorded is not said.
+    """Format the whole and its parts, then the single runs. A time that was not recorded is left
+    out.
 
     Args:
-      cost: of a record of today's form (`records.current`).
-      clock: seconds as a person reads them.
+      cost: the costs of a record in today's form (`records.current`).
+      clock: formats seconds for a person.
     """
     parts = [
         ("preparing the rows", "preparing_seconds"),
@@ -151,7 +152,7 @@ def says(cost: Mapping, clock) -> list[str]:
 
 
 def _measured(folder: Path) -> list[float]:
-    # of the comparison, of trials, of a reference
+    # files of the comparison, of trials, of a reference
     files = [*folder.glob("measured/*.json"), *folder.glob("*/measured/*.json")]
     return [json.loads(file.read_text(encoding="utf-8"))["seconds"] for file in files]
 

@@ -1,10 +1,10 @@
-"""Choosing learning rates: as many trials for each contender, on rows cut off the training rows,
-never on held-out ones.
+"""Choose learning rates by trials: equally many for each contender, on rows cut off the training
+rows, never on held-out ones.
 
 A trial is a cell like any other, on the training rows less the validation rows, with the first
 seed. The rate whose model ranks most validation pairs rightly wins (by the change of log-prob, the
-yardstick that is the same for all methods), the one nearest to the method's own among equals. The
-cells of the comparison then train on all training rows.
+yardstick that is the same for all methods). Among equals, the rate nearest to the method's own
+wins. The cells of the comparison then train on all training rows.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def choose_settings(
     display: Display,
     carry_out: Callable[[Sequence[Cell]], dict[str, str]],
 ) -> tuple[list[Contender], dict]:
-    """Each contender with the best of its learning rates, and the account of all trials.
+    """Return each contender with the best of its learning rates, and the account of all trials.
 
     Raises:
       UsageError: the sweep is over learning rates itself. Refused: no trial of a contender gave a
@@ -77,7 +77,7 @@ def choose_settings(
 
 
 def own_rates(base: Config, points: Sequence[Contender]) -> dict[str, float]:
-    """The learning rate that each contender would take by itself."""
+    """Return the learning rate that each contender would use by itself."""
     model = load(base.model.name, dtype=base.model.dtype, device="cpu", hub="hub" in base.allow)
     make_trainable(base, model)
     configs = {point.name: contenders.with_change(base, point.changes) for point in points}
@@ -104,7 +104,8 @@ def _accuracy(bench: ModelMeasurer, cell: Cell) -> float:
 
 
 def _best(name: str, tried: dict[float, float | None], own: float) -> float:
-    """
+    """Choose the best trial of a contender.
+
     Raises:
       Refused: none of the trials gave a model.
     """

@@ -1,10 +1,10 @@
-"""From measurements to a table, and to who is better than whom.
+"""Turn measurements into a table, and decide who is better than whom.
 
 Methods disagree on what a reward is, so three accuracies stand side by side: each method's own
-implicit reward, and two yardsticks that are the same for all: does training raise the chosen
-answer's log-prob above the rejected one's, by sums and by means over tokens? Differences are
-paired: same pairs, same seeds, same prompts; intervals are over prompts and seeds
-(evaluate/two_way_intervals.py); the p-values of one yardstick are adjusted together (Holm).
+implicit reward, and two yardsticks that are the same for all. Those ask whether training raises the
+chosen answer's log-prob above the rejected one's, by sums and by means over tokens. Differences are
+paired by pair, seed and prompt. Intervals are over prompts and seeds
+(evaluate/two_way_intervals.py). The p-values of one yardstick are adjusted together (Holm).
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ RANKINGS = {"logp_sum": "log-prob, sums over tokens", "logp_token": "log-prob, m
 
 @dataclass(frozen=True)
 class Result:
-    """One contender: its cells that have a model, and what was measured of them."""
+    """One contender: its cells that have a model, and their measurements."""
 
     name: str
     cells: Sequence[Cell]
-    measured: Sequence[Measured]  # of each cell
+    measured: Sequence[Measured]  # one per cell
 
     @property
     def seeds(self) -> list[int]:
@@ -44,12 +44,12 @@ class Result:
 
 
 def wins(margins: np.ndarray) -> np.ndarray:
-    """1 for a win, ½ for a tie, 0 for a loss."""
+    """Return 1 for a win, ½ for a tie, 0 for a loss."""
     return np.where(margins == 0, 0.5, margins > 0)
 
 
 def pair_scores(cell: Cell, now: Measured, start: Measured) -> dict[str, np.ndarray]:
-    """Whether each held-out pair is ranked rightly, by each yardstick, [B]."""
+    """Tell for each held-out pair and each yardstick whether the pair is ranked rightly, [B]."""
     (chosen, rejected), (chosen0, rejected0) = now.logps(), start.logps()
     objective = resolve_objective(cell.config)
     reward = (objective.reward(chosen, chosen0) - objective.reward(rejected, rejected0)).numpy()
@@ -64,7 +64,7 @@ def pair_scores(cell: Cell, now: Measured, start: Measured) -> dict[str, np.ndar
 
 
 def rankings(now: Measured) -> dict[str, np.ndarray]:
-    """What plain log-probs rank rightly, [B]; known of any model, the start included."""
+    """Rank pairs by plain log-probs, [B]. Every model has them, the start included."""
     chosen, rejected = now.logps()
     return {
         "logp_sum": wins((chosen.sum - rejected.sum).numpy()),
@@ -73,12 +73,12 @@ def rankings(now: Measured) -> dict[str, np.ndarray]:
 
 
 def longer_wins(start: Measured) -> np.ndarray:
-    """The rule that reads nothing: the longer answer is the better one, [B]."""
+    """Apply the rule that reads nothing: the longer answer is the better one, [B]."""
     return wins(np.array(start.chosen_tokens) - np.array(start.rejected_tokens))
 
 
 def others(now: Measured, start: Measured) -> dict[str, np.ndarray]:
-    """Figures that are no accuracies: by pair [B] or by answer [A]."""
+    """Compute the figures that are no accuracies, by pair [B] or by answer [A]."""
     (chosen, rejected), (chosen0, rejected0) = now.logps(), start.logps()
     found = {
         "chosen_moved": (chosen.mean - chosen0.mean).numpy(),
@@ -100,7 +100,7 @@ BY_ANSWER = {"kl", "tokens", "score", "win_rate"}
 
 
 def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
-    """Every figure of a contender by seed and row, [S, N]."""
+    """Stack every figure of a contender by seed and row, [S, N]."""
     rows = [
         pair_scores(cell, m, start) | others(m, start)
         for cell, m in zip(result.cells, result.measured, strict=True)
@@ -109,12 +109,12 @@ def columns(result: Result, start: Measured) -> dict[str, np.ndarray]:
 
 
 def clusters_of(name: str, start: Measured) -> list[int]:
-    """What the rows of a figure belong to: their prompt."""
+    """Return the prompt of each row of a figure, which the intervals cluster by."""
     return start.prompt if name in BY_ANSWER else start.clusters
 
 
 def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]:
-    """Estimates of every figure of one contender."""
+    """Estimate every figure of one contender."""
     return {
         name: as_dict(crossed_mean(column, clusters_of(name, start), share=name in SHARES))
         for name, column in values.items()
@@ -122,7 +122,7 @@ def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]
 
 
 def baselines(start: Measured) -> dict[str, dict]:
-    """The start model, and the rule of length, on the same rows."""
+    """Estimate the start model and the rule of length, on the same rows."""
 
     def one(column: np.ndarray, name: str, share: bool) -> dict:
         return as_dict(crossed_mean(column[None], clusters_of(name, start), share=share))
@@ -145,8 +145,8 @@ def pairwise(
     name: str,
     clusters: Sequence[int],
 ) -> list[dict]:
-    """Differences of one figure between all contenders, on the seeds that both have; adjusted
-    together.
+    """Estimate the differences of one figure between all contenders, on the seeds that both have.
+    The p-values are adjusted together.
     """
     found = []
     for one, other in itertools.combinations(results, 2):
@@ -164,7 +164,7 @@ def pairwise(
 def against_length(
     results: Sequence[Result], values: dict[str, dict[str, np.ndarray]], start: Measured
 ) -> list[dict]:
-    """Each contender's own accuracy minus that of the rule of length, on the same rows."""
+    """Compare each contender's own accuracy with that of the rule of length, on the same rows."""
     rule = longer_wins(start)
     found = []
     for result in results:
@@ -191,7 +191,7 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
 
 
 def verdict_sentence(judged: Sequence[dict]) -> list[str]:
-    """Who is better than whom, and who cannot be told apart, a sentence each."""
+    """Say who is better than whom and who is indistinguishable, one sentence each."""
     lines = []
     for entry in judged:
         if entry["better"] is not None:
@@ -204,7 +204,7 @@ def verdict_sentence(judged: Sequence[dict]) -> list[str]:
 
 
 def summary_sentence(judged: Sequence[dict]) -> list[str]:
-    """The same in few sentences: those who are better than the same others share one."""
+    """Say the same in few sentences: winners over the same losers share one."""
     beaten: dict[str, list[dict]] = {}
     for entry in judged:
         if entry["better"] is not None:
@@ -227,7 +227,7 @@ def summary_sentence(judged: Sequence[dict]) -> list[str]:
 
 
 def _alike(judged: Sequence[dict]) -> list[str]:
-    """The sentence on those who cannot be told apart, if there are any."""
+    """Write the sentence on indistinguishable contenders, if there are any."""
     alike = [entry for entry in judged if entry["better"] is None]
     names = list(dict.fromkeys(name for entry in judged for name in (entry["one"], entry["other"])))
     if len(names) > 2 and len(alike) == len(names) * (len(names) - 1) // 2:

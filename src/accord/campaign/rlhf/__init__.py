@@ -1,3 +1,3 @@
-"""Several runs as one command: rounds of sampling and training, and the three phases of RLHF. No
-trainer of their own.
+"""Commands of several runs: rounds of sampling and training, and the three phases of RLHF. They
+have no trainer of their own.
 """

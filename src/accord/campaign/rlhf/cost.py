@@ -1,8 +1,10 @@
-"""What a phase took: time, memory, updates, hyper-parameters; and which models it had in memory.
+"""The cost of a phase: time, memory, updates, hyper-parameters, and the models that it had in
+memory.
 
-Bytes of models are counted from their weights, in the dtype that they compute in; resident memory
-is what the process had after each update. Phases run one after the other in one process, so that a
-later one may begin with what an earlier one's allocator kept: `resident_before` says with how much.
+Bytes of models are counted from their weights, in the dtype that they compute in. Resident memory
+is the memory of the process after each update. Phases run one after the other in one process, so a
+later one may begin with memory that an earlier one's allocator kept; `resident_before` is that
+amount.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from accord.runs.folder import RunFolder
 
 
 def cost(desk: CampaignFolder, recipe: Recipe, phase: str, config: Config, name: str) -> dict:
-    """Of one finished phase; `name` is that of its stages."""
+    """Sum up the cost of one finished phase; `name` is that of its stages."""
     run = RunFolder(config.run_folder)
     timings, updates = (
         run.appended("timings.jsonl"),
@@ -50,8 +52,8 @@ def cost(desk: CampaignFolder, recipe: Recipe, phase: str, config: Config, name:
 
 
 def ways(seeds: list[dict]) -> dict:
-    """What each way from the tuned model took, over all its phases: sums over seeds for time, the
-    most for memory.
+    """Sum up the cost of each way from the tuned model, over all its phases: time as the sum over
+    seeds, memory as the maximum.
 
     Args:
       seeds: records of the seeds, each with its phases.
@@ -80,11 +82,11 @@ def ways(seeds: list[dict]) -> dict:
 
 
 def in_memory(opened: OpenModel, config: Config) -> dict:
-    """The models that a policy's run holds at once, in bytes: role -> bytes, and how many whole
-    networks they are.
+    """List the models that a policy's run holds at once, role -> bytes, and count the whole
+    networks among them.
 
     Args:
-      opened: what the run left.
+      opened: the model of the finished run.
     """
     model, objective = opened.model, resolve_objective(config)
     adapters = dict.fromkeys((TRAINED, REFERENCE), 0)
@@ -121,14 +123,14 @@ def in_memory(opened: OpenModel, config: Config) -> dict:
 
 
 def _reference_kind(config: Config) -> str:
-    """As the run settled it. Adapters that are switched off take nothing, cached log-probs next to
-    nothing.
+    """Return the reference that the run settled on. Adapters that are switched off take no memory,
+    and cached log-probs next to none.
     """
     return checkpoint.load(RunFolder(config.run_folder).checkpoints).state["identity"]["reference"]
 
 
 def _weights(folder: Path, config: Config) -> int:
-    """Bytes of a model folder's weights in the dtype that it is loaded in."""
+    """Count the bytes of a model folder's weights in the dtype that it is loaded in."""
     size = pick_dtype("auto", pick_device(config.model.device)).itemsize
     total = 0
     for file in folder.glob("*.safetensors"):

@@ -1,5 +1,4 @@
-"""One model on held-out prompts: its answers, how far from the first model they are, what rewards
-say of them.
+"""One model on held-out prompts: its answers, their KL to the first model, and their rewards.
 
     DIR/STAGE/held_out_answers.jsonl    answers at temperature 1, each with its KL to the first
                                         model
@@ -41,7 +40,7 @@ ANSWERS, SCORED, GOLD = "held_out_answers.jsonl", "held_out_scored.jsonl", "held
 
 @dataclass(frozen=True)
 class Questions:
-    """What every model is asked, and by what its answers are judged."""
+    """The questions that every model answers, and the options for drawing answers."""
 
     prompts: Path  # file
     answers: int  # to each
@@ -52,14 +51,14 @@ class Questions:
         return Sampling(self.answers, self.tokens, 1.0, 1.0, self.seed)
 
 
-# a model, and the first one; None for the first one itself, whose KL is 0
+# opens a model, and the first one to measure KL to; None for the first one itself (KL is 0)
 Open = Callable[[], tuple[OpenModel, KLReference | None]]
 
 
 def answer(
     desk: CampaignFolder, name: str, folder: Path, model: Open, questions: Questions, about: dict
 ) -> Path:
-    """The answers of a model, which is opened only where they are not there yet."""
+    """Write the answers of a model. The model is opened only if they are not there yet."""
     target, prompts = folder / ANSWERS, str(questions.prompts)
 
     def make() -> None:
@@ -90,7 +89,7 @@ def answer(
 
 
 def without_figures(text: str) -> None:
-    """Of a stage's own progress, nothing: stages are short, and there are many."""
+    """Drop a stage's own progress lines: stages are short, and there are many."""
 
 
 def score(
@@ -101,7 +100,7 @@ def score(
     rewards: Sequence[str],
     options: Mapping[str, Mapping],
 ) -> Path:
-    """Rewards of a file of answers, beside it."""
+    """Write the rewards of a file of answers, beside it."""
     target = answers.with_name(output)
     return make_once(
         desk,
@@ -112,10 +111,10 @@ def score(
 
 
 def kl_start(opened: OpenModel, config: Config) -> KLReference:
-    """The model that the recipe starts from, beside one that was trained from it.
+    """Return the model that the recipe starts from, to measure KL of one that was trained from it.
 
-    Of adapters on a bare model it is the network with all of them off; otherwise it is loaded once
-    more.
+    For adapters on a bare model it is the network with all of them off. Otherwise it is loaded a
+    second time.
     """
     policy = Forward(opened.model, "padded", "", 0.0)
     if not opened.model.has_adapters or config.model.adapter is not None:
@@ -129,8 +128,8 @@ def kl_start(opened: OpenModel, config: Config) -> KLReference:
 
 
 def figures(folder: Path, first: Path) -> dict:
-    """What the files of one model say, held against those of the first one: with gold rewards,
-    where there are such.
+    """Compute the figures of one model's files and their change from the first model's, with gold
+    rewards if there are any.
     """
     out = Scored.read(folder / SCORED).figures(Scored.read(first / SCORED))
     if (folder / GOLD).is_file():
@@ -144,9 +143,7 @@ def figures(folder: Path, first: Path) -> dict:
 
 @dataclass(frozen=True)
 class Scored:
-    """Answers and rewards of a file, one after the other:
-    prompt after prompt, `answers` to each.
-    """
+    """Answers and rewards of a file in one list: prompt after prompt, `answers` to each."""
 
     prompt: list[int]  # [N] which prompt
     reward: np.ndarray  # [N] NaN where there is none
@@ -170,10 +167,10 @@ class Scored:
         )
 
     def figures(self, first: Scored) -> dict:
-        """Means with intervals clustered by prompt, and how far the reward has come since the first
-        model.
+        """Compute means with intervals clustered by prompt, and the change of the reward since the
+        first model.
 
-        An answer without a reward is counted, and in no mean of rewards.
+        An answer without a reward is counted; it is in no mean of rewards.
         """
         out = {
             "answers": len(self.prompt),
@@ -195,7 +192,9 @@ class Scored:
         )
 
     def change(self, first: Scored) -> dict | None:
-        """This model's reward minus the first's on the same prompt with the same randomness."""
+        """Return this model's reward minus the first model's, on the same prompt with the same
+        randomness.
+        """
         there = ~np.isnan(self.reward - first.reward)
         clusters = list(compress(self.prompt, there))
         if not there.any():

@@ -1,4 +1,5 @@
-"""The recipe of `accord rlhf`: what all phases share, and a section for each with what is its own.
+"""The recipe of `accord rlhf`: shared sections for all phases, and one section of its own for each
+phase.
 
     model, data, train, evaluate, checkpoint, monitor, allow    shared
     sft, reward_model, ppo, dpo                                 any field of an ordinary recipe, on
@@ -26,11 +27,11 @@ from accord.types import UsageError
 SFT, REWARD_MODEL, PPO, DPO = PHASES = ("sft", "reward_model", "ppo", "dpo")
 METHODS = {SFT: "sft", REWARD_MODEL: "bradley_terry", PPO: "ppo", DPO: "dpo"}
 MERGED = "merged"  # beside a run: its adapter in its base
-# what has hyper-parameters
+# sections with hyper-parameters
 TUNED = ("objective", "reference", "moving", "train", "rollouts", "model.lora")
-# of rollouts: what answers are judged by, and how many
+# fields of rollouts for the judging of answers, and their number
 JUDGED = ("rewards", "reward_options", "gold", "gold_options", "num_generations_eval")
-OF_PAIRS = ("pairing", "margin", "temperature")  # of rollouts: refused for a policy gradient
+OF_PAIRS = ("pairing", "margin", "temperature")  # fields of rollouts that a policy gradient refuses
 NOT_TUNED = (
     "objective.name",
     *(f"rollouts.{name}" for name in JUDGED),
@@ -43,7 +44,7 @@ NOT_TUNED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """What was asked for, not yet resolved."""
+    """The recipe as it was written, not yet resolved."""
 
     shared: Mapping[str, Any]
     own: Mapping[str, Mapping[str, Any]]  # phase -> its section
@@ -61,7 +62,8 @@ class Recipe:
         skip_sft: bool,
         gold: str | None,
     ) -> Recipe:
-        """
+        """Read a recipe.
+
         Raises:
           UsageError: unreadable, or a section where it does not belong.
         """
@@ -96,10 +98,10 @@ class Recipe:
         return cls(raw, own, tuple(allow), skip_sft, gold)
 
     def config(self, phase: str, folder: Path, seed: int) -> Config:
-        """The run of one phase under `folder`.
+        """Build the config of one phase's run under `folder`.
 
         Raises:
-          UsageError: what is wrong, naming the phase.
+          UsageError: an error in the recipe, naming the phase.
         """
         raw = merge(copy.deepcopy(dict(self.shared)), {"objective": {"name": METHODS[phase]}})
         self._begin(phase, folder, raw)
@@ -125,21 +127,21 @@ class Recipe:
         return config
 
     def first(self) -> Config:
-        """Of the model that the first phase starts from."""
+        """Build a config of the model that the first phase starts from."""
         raw = copy.deepcopy(dict(self.shared))
         self._data(DPO, raw)
         return build(raw, allow=self.allow)
 
     def reward(self, folder: Path) -> Path:
-        """Where the reward model will lie."""
+        """Return the future folder of the reward model."""
         return self._whole(REWARD_MODEL, folder)
 
     def before(self, folder: Path) -> Path | None:
-        """The run that policies start from; None where they start from the recipe's model."""
+        """Return the run that policies start from; None if they start from the recipe's model."""
         return None if self.skip_sft else folder / SFT
 
     def options(self, phase: str) -> list[str]:
-        """The hyper-parameters that the recipe sets for a phase, by path."""
+        """List the hyper-parameters that the recipe sets for a phase, by path."""
         raw = merge(copy.deepcopy(dict(self.shared)), copy.deepcopy(dict(self.own[phase])))
         return sorted(
             path for path in _leaves(raw) if _under(path, TUNED) and not _under(path, NOT_TUNED)
@@ -148,10 +150,10 @@ class Recipe:
     # ------------------------------------------------------------ one phase
 
     def _begin(self, phase: str, folder: Path, raw: dict) -> None:
-        """Which weights a phase begins with: the tuned model's for all but the first.
+        """Set the weights that a phase begins with: the tuned model's for all but the first.
 
-        A reward model takes it whole; a policy goes on from its adapter, whose frozen copy is then
-        the reference.
+        A reward model takes them merged into a whole model. A policy continues from the adapter,
+        whose frozen copy is then the reference.
         """
         if phase == SFT or self.skip_sft:
             return
@@ -179,7 +181,7 @@ class Recipe:
         return model.get("lora", {}) not in (None, False)
 
     def _data(self, phase: str, raw: dict) -> None:
-        """The file that a phase reads."""
+        """Set the file that a phase reads."""
         data = raw.get("data")
         if not isinstance(data, dict):
             return
@@ -189,9 +191,10 @@ class Recipe:
 
 
 def _require(phase: str, config: Config) -> None:
-    """
+    """Require a config that fits its phase.
+
     Raises:
-      UsageError: a method that is none of this phase's.
+      UsageError: a method of another phase, or data that several phases cannot read.
     """
     name, objective = config.objective["name"], resolve_objective(config)
     right = {
@@ -213,7 +216,7 @@ def _require(phase: str, config: Config) -> None:
 
 
 def merge(one: dict, other: Mapping[str, Any]) -> dict:
-    """`one` with the values of `other` on top, section by section."""
+    """Merge the values of `other` into `one`, section by section."""
     for name, value in other.items():
         if isinstance(value, dict) and isinstance(one.get(name), dict):
             merge(one[name], value)
@@ -223,7 +226,7 @@ def merge(one: dict, other: Mapping[str, Any]) -> dict:
 
 
 def knobs(config: Config) -> list[str]:
-    """The hyper-parameters that a phase's method has, set or not: of its objective and of its
+    """List all hyper-parameters of a phase's method, set or not: those of its objective and of its
     rollouts.
     """
     objective = resolve_objective(config)

@@ -3,13 +3,13 @@ pairs beside it.
 
     DIR/sft · DIR/reward_model · DIR/ppo · DIR/dpo    ordinary runs; `accord resume`, `report` and
                                                       `export` take them
-    DIR/measured/MODEL/held_out_*.jsonl               what each model answers to the same held-out
+    DIR/measured/MODEL/held_out_*.jsonl               each model's answers to the same held-out
                                                       prompts
     DIR/seed-1/…                                      the same again with the next seed
     DIR/plan.json · DIR/log.jsonl · DIR/rlhf.json
 
-Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; for what DPO leaves out of it, Rafailov et al.
-2023, arXiv:2305.18290.
+Source: Ouyang et al. 2022, arXiv:2203.02155, §3.1; Rafailov et al. 2023, arXiv:2305.18290, for the
+parts that DPO leaves out.
 """
 
 from __future__ import annotations
@@ -57,14 +57,15 @@ MOST_SEEDS = 1_000
 
 @dataclass(frozen=True)
 class Terms:
-    """What was asked for, beside the recipe."""
+    """Options of the command, beside the recipe."""
 
     output: str
-    against: str | None = None  # "dpo", or nothing
+    against: str | None = None  # "dpo" or None
     seeds: int = 1
 
     def check(self) -> None:
-        """
+        """Check the ranges of the options.
+
         Raises:
           UsageError: a value out of its range.
         """
@@ -81,14 +82,13 @@ def rlhf(
     command: Sequence[str] = (),
     carry: TrainOrResume = train_or_resume,
 ) -> dict:
-    """All phases, or those of them that are not over yet; returns what rlhf.json holds.
+    """Run all phases that are not over yet. Return the content of rlhf.json.
 
     Args:
-      carry: trains one run, or goes on with it.
+      carry: trains or resumes one run.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished stays, and the same command
-        goes on.
+      AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     terms.check()
     first = recipe.first()
@@ -98,7 +98,7 @@ def rlhf(
         if not (phase == SFT and recipe.skip_sft)
     }
     if recipe.gold is not None:
-        # one that is missing is said now
+        # report a missing reward now
         load_rewards([recipe.gold], configs[PPO].rollout_settings.gold_options)
     require_plain(configs[PPO].data)
     with campaign_lock(terms.output, display, tuple(command)) as desk:
@@ -139,7 +139,7 @@ class SeedPipeline:
 
     @property
     def phases(self) -> list[str]:
-        """In their order."""
+        """The phases, in their order."""
         return [
             *([] if self.recipe.skip_sft else [SFT]),
             REWARD_MODEL,
@@ -149,19 +149,19 @@ class SeedPipeline:
 
     @property
     def models(self) -> list[str]:
-        """Policies that answer, the first one first."""
+        """The policies that answer, the first one first."""
         return [START, *(phase for phase in self.phases if phase != REWARD_MODEL)]
 
     def config(self, phase: str) -> Config:
         return self.recipe.config(phase, self.folder, self.seed)
 
     def stage(self, phase: str) -> str:
-        """What the log calls a phase of this seed."""
+        """Return the log's name for a phase of this seed."""
         return phase if self.folder == self.desk.folder else f"{self.folder.name}/{phase}"
 
     def train(self) -> None:
-        """Every phase that is not over yet; where adapters trained, the merged models that later
-        phases load.
+        """Train every phase that is not over yet. Merge adapters into the models that later phases
+        load.
         """
         for phase in self.phases:
             train_stage(self.desk, self.stage(phase), self.config(phase), self.carry)
@@ -171,8 +171,8 @@ class SeedPipeline:
     # ------------------------------------------------------------ what came of it
 
     def measure(self) -> None:
-        """Answers of every policy to the same held-out prompts, by the learned reward and by the
-        gold one.
+        """Let every policy answer the same held-out prompts, and score the answers by the learned
+        reward and by the gold one.
         """
         questions, ppo = self._questions(), self.config(PPO)
         for model in self.models:
@@ -199,7 +199,7 @@ class SeedPipeline:
                 )
 
     def _questions(self) -> Questions:
-        """The same prompts and draws for all seeds, so that differences are paired."""
+        """Choose the same prompts and draws for all seeds, so that differences are paired."""
         first, ppo, file = (
             self.recipe.first(),
             self.config(PPO),
@@ -221,8 +221,8 @@ class SeedPipeline:
         )
 
     def _opened(self, model: str) -> tuple[OpenModel, KLReference | None]:
-        """A policy, and the one that KL is measured to: the tuned model, or the recipe's where that
-        is skipped.
+        """Open a policy, and the model that its KL is measured to: the tuned model, or the recipe's
+        if tuning is skipped.
         """
         if model == START:
             opened = open_start_of(self.recipe.first())
@@ -239,7 +239,7 @@ class SeedPipeline:
         return opened, _beside(open_start_of(opened.config))
 
     def record(self) -> dict:
-        """Figures of this seed."""
+        """Collect the figures of this seed."""
         costs = {
             phase: cost(self.desk, self.recipe, phase, self.config(phase), self.stage(phase))
             for phase in self.phases
@@ -264,7 +264,7 @@ class SeedPipeline:
         }
 
     def _evaluated(self, phase: str) -> dict:
-        """The last held-out metrics of a phase's own run."""
+        """Return the last held-out metrics of a phase's own run."""
         lines = [
             line
             for line in RunFolder(self.folder / phase).metrics()
@@ -276,13 +276,13 @@ class SeedPipeline:
 
 
 def _beside(other: OpenModel) -> KLReference:
-    """A second model in memory to measure KL to."""
+    """Return a second model in memory to measure KL to."""
     return KLReference(Forward(other.model, "padded", "", 0.0), nullcontext)
 
 
 def _plan(recipe: Recipe, first: Config, configs: dict[str, Config]) -> dict:
-    """What every phase hangs on. How many seeds, and whether DPO runs beside, is not among it:
-    further ones are welcome.
+    """Collect everything that all phases depend on. The number of seeds and the DPO run are left
+    out, so that they can be added later.
     """
     opened = open_start_of(first)
     files: dict[str, str] = {}

@@ -1,8 +1,8 @@
-"""Prompts in seeded order: a slice for each round, none twice until all were used; and those that
-no round trains on.
+"""Prompts in seeded order: a slice for each round, with no prompt used twice before all were used;
+and held-out prompts, which no round trains on.
 
-A slice is a file of prompts with the other columns of their rows, by which answers may be verified,
-and with their place.
+A slice is a file of prompts with their place and the other columns of their rows, since answers may
+be verified against those.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ PLACE = "source"  # column of a slice: file:line of the prompt's own row
 
 
 def slice_of(total: int, size: int, number: int, seed: int) -> list[int]:
-    """The prompts of round `number` (from 1), of `total`: in an order drawn by the seed, none twice
-    until all were used.
+    """Choose the prompts of round `number` (from 1) out of `total`. The order is drawn by the seed,
+    and no prompt comes twice before all were used.
 
-    Where the prompts run out in the middle of a round they are shuffled anew, and those that the
-    round has are put off.
+    If the prompts run out in the middle of a round they are shuffled anew, and those that the round
+    already has come later.
     """
     assert 1 <= size <= total, "a round would ask a prompt twice"
     left: list[int] = []  # the next one last
@@ -53,7 +53,7 @@ def slice_of(total: int, size: int, number: int, seed: int) -> list[int]:
 
 
 def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int]) -> None:
-    """Some of a file's prompts as a file of their own.
+    """Write some of a file's prompts to a file of their own.
 
     Raises:
       DataError: one of them would be read there as another prompt.
@@ -82,10 +82,10 @@ def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int])
 
 
 def require_plain(data: DataConfig) -> None:
-    """
+    """Require settings that make sense for files of prompts.
+
     Raises:
-      UsageError: settings that are not looked at where prompts are read; or no prompts to measure
-        on.
+      UsageError: settings that have no effect on prompts, or no prompts to measure on.
     """
     if data.format != "auto" or data.columns:
         raise UsageError(
@@ -105,10 +105,11 @@ def require_plain(data: DataConfig) -> None:
 
 
 def require_apart(read: Questions, held_out: Questions, allow: Sequence[str]) -> None:
-    """
+    """Require held-out prompts that are not trained on.
+
     Raises:
-      DataError: more than a hundredth of the held-out prompts are answered in training, but for
-        case and punctuation.
+      DataError: more than a hundredth of the held-out prompts are also answered in training. Case
+        and punctuation do not count.
     """
     trained = {prompt_words(question.turns) for question in read.prompts}
     shared = [question for question in held_out.prompts if prompt_words(question.turns) in trained]

@@ -1,10 +1,10 @@
-"""The learned reward against what it stands for, along a run: does the policy play to it?
+"""The learned reward against the gold reward along a run: does the policy exploit the reward model?
 
 Every evaluation of a run with rollouts answers the same held-out prompts with the same draws
-(answers.jsonl), so that two evaluations are paired by prompt. Where the learned reward rose and the
+(answers.jsonl), so that two evaluations are paired by prompt. If the learned reward rose and the
 gold one fell, each by more than its interval, the reward model was hacked.
 
-Source: Gao et al. 2023, arXiv:2210.10760, whose curves over KL these are.
+Source: Gao et al. 2023, arXiv:2210.10760, who plot these curves over KL.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from accord.runs.folder import RunFolder
 
 
 def curve(run: Path) -> list[dict]:
-    """Learned reward, gold reward and KL at each evaluation."""
+    """List learned reward, gold reward and KL at each evaluation."""
     names = ("eval_reward", "eval_gold", "eval_kl")
     lines = [line for line in RunFolder(run).metrics() if "eval_reward" in line]
     return [
@@ -29,11 +29,12 @@ def curve(run: Path) -> list[dict]:
 
 
 def is_hacked(run: Path) -> dict | None:
-    """From the first evaluation to the last: what both rewards gained, and what follows. None
-    without a gold reward.
+    """Compare the first evaluation with the last: the gain of both rewards, and the verdict. Return
+    None without a gold reward.
 
-    Gold is held against its best evaluation too, from which it may have fallen without being back
-    where it began. The best of n is partly luck, so that interval is one of 1 - 5 % / n.
+    The last gold reward is also compared with the best one, since it may have fallen from there
+    without being back at its start. The best of n is partly luck, so that interval is one of 1 - 5
+    % / n.
     """
     lines = RunFolder(run).appended("answers.jsonl")
     steps = sorted({line["step"] for line in lines})

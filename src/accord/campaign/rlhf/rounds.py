@@ -1,5 +1,5 @@
-"""`accord iterate`: rounds of sample ▸ score ▸ pair ▸ train, each round with the policy that the
-last one left.
+"""`accord iterate`: rounds of sample ▸ score ▸ pair ▸ train, each with the policy of the round
+before.
 
     DIR/round-1/{prompts, answers, scored, pairs}.jsonl · run/ (an ordinary run) · held_out_*.jsonl
     DIR/start/held_out_*.jsonl · DIR/held_out.jsonl · DIR/plan.json · DIR/rounds.json
@@ -41,7 +41,7 @@ from accord.runs.folder import RunFolder
 from accord.types import DataError
 
 ROUNDS = "rounds.json"
-CUT = 0.05  # share of answers cut at the limit that is said
+CUT = 0.05  # share of answers cut at the limit above which there is a warning
 
 
 def iterate(
@@ -51,14 +51,13 @@ def iterate(
     command: Sequence[str] = (),
     carry: TrainOrResume = train_or_resume,
 ) -> dict:
-    """Some rounds, or those of them that are not over yet; returns what rounds.json holds.
+    """Run all rounds that are not over yet. Return the content of rounds.json.
 
     Args:
-      carry: trains one run, or goes on with it.
+      carry: trains or resumes one run.
 
     Raises:
-      AccordError: of the class that its cause has; what is finished stays, and the same command
-        goes on.
+      AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     terms.check(base)
     read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out_file)
@@ -68,7 +67,7 @@ def iterate(
         (base.rollout_settings.gold, base.rollout_settings.gold_options),
     ):
         if specs:
-            load_rewards(specs, options)  # one that is missing is said now
+            load_rewards(specs, options)  # report a missing reward now
     with campaign_lock(terms.output, display, tuple(command)) as desk:
         size = size_of(desk.folder, terms, len(read.prompts))
         require_same_plan(desk.folder, plan_for(base, terms, read, held_out, size))
@@ -93,11 +92,11 @@ class Rounds:
     carry: TrainOrResume
 
     def folder(self, number: int) -> Path:
-        """Of a round; of the first model for 0."""
+        """Return the folder of a round; that of the first model for 0."""
         return self.desk.folder / (f"round-{number}" if number else "start")
 
     def train(self, number: int) -> None:
-        """Sample, score, pair and train, each where it is not over yet."""
+        """Sample, score, pair and train; skip each step that is over."""
         folder, name, rollouts = self.folder(number), f"round-{number}", self.base.rollout_settings
         answers, scored, pairs = (
             folder / f"{what}.jsonl" for what in ("answers", "scored", "pairs")
@@ -153,7 +152,9 @@ class Rounds:
             self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
 
     def _say_cut(self, number: int) -> None:
-        """Answers that the limit cut: a pair of texts ends in an end token all the same."""
+        """Warn about answers that the limit cut. In a pair of texts they end in an end token all
+        the same.
+        """
         cut = 1 - self._ended(number)
         if cut > CUT:
             self.desk.say(
@@ -164,7 +165,7 @@ class Rounds:
             )
 
     def _ended(self, number: int) -> float:
-        """Share of a round's answers that the model ended itself."""
+        """Return the share of a round's answers that the model ended itself."""
         with (self.folder(number) / "answers.jsonl").open(encoding="utf-8") as file:
             ended = [one for line in file for one in json.loads(line)["ended"]]
         return sum(ended) / len(ended)
@@ -185,12 +186,12 @@ class Rounds:
         )
 
     def policy(self, number: int) -> OpenModel:
-        """What round `number` left; the first model for 0."""
+        """Open the model of round `number`; the first model for 0."""
         return open_model(str(self.folder(number) / "run")) if number else open_start_of(self.base)
 
     def config(self, number: int) -> Config:
-        """Of the round's run: the recipe's, on the round's pairs,
-        from where the last round ended.
+        """Build the config of the round's run: the recipe on the round's pairs, starting from the
+        model of the last round.
         """
         raw = self.base.model_dump(mode="json")
         folder, train = self.folder(number), self.base.train
@@ -214,8 +215,8 @@ class Rounds:
         return make_config(raw)
 
     def _seed(self, number: int) -> int:
-        """Another one for each round, so that no two draw alike;
-        0 is that of the held-out prompts.
+        """Return a seed for each round, so that no two draw alike. The held-out prompts use that of
+        round 0.
         """
         return int(np.random.SeedSequence([self.base.train.seed, number]).generate_state(1)[0])
 
@@ -225,8 +226,8 @@ class Rounds:
     # ------------------------------------------------------------ what came of it
 
     def measure(self, number: int) -> dict:
-        """A round's model on the held-out prompts; the record of all rounds so far, which is
-        written.
+        """Measure a round's model on the held-out prompts. Write and return the record of all
+        rounds so far.
         """
         folder, name = self.folder(number), f"round-{number}" if number else "start"
         questions = self._questions()
@@ -298,6 +299,6 @@ class Rounds:
 
 
 def lines_of(file: Path) -> int:
-    """How many lines a file has."""
+    """Count the lines of a file."""
     with file.open("rb") as stream:
         return sum(1 for _ in stream)

@@ -1,5 +1,5 @@
-"""What rounds can be asked to do, what of it makes no sense, and what must stay the same while they
-go on.
+"""Options of the rounds: their ranges, the combinations that make no sense, and the settings that
+must stay the same between sessions.
 """
 
 from __future__ import annotations
@@ -22,21 +22,22 @@ from accord.runs.identity import trajectory
 from accord.types import UsageError
 
 REFERENCES = ("last", "first", "moving")
-EACH = "prompts per round"  # of the plan
+EACH = "prompts per round"  # key of the plan
 MOST = 10_000_000
 
 
 @dataclass(frozen=True)
 class Terms:
-    """What an iteration was asked to do, beside its recipe."""
+    """Options of an iteration, beside its recipe."""
 
     output: str
     rounds: int = 3
-    prompts: int | None = None  # of each round; None deals all of them out over the rounds
+    prompts: int | None = None  # per round; None divides all of them among the rounds
     reference: str = "last"  # last round's policy, the first model, or one that moves
 
     def check(self, base: Config) -> None:
-        """
+        """Check the options against the recipe.
+
         Raises:
           UsageError: numbers out of range, or a recipe that these rounds could not follow.
         """
@@ -108,12 +109,13 @@ def _require_reference(base: Config, wanted: str) -> None:
 
 
 def kind_of(base: Config, wanted: str) -> str:
-    """What a round's run calls its reference."""
+    """Return the kind of reference of a round's run."""
     return {"last": base.reference, "first": "base", "moving": "moving"}[wanted]
 
 
 def size_of(folder: Path, terms: Terms, total: int) -> int:
-    """Prompts of a round: as asked, as the folder was begun with, or all dealt out over the rounds.
+    """Choose the number of prompts of a round: the option, else the number in the folder's plan,
+    else an equal share for each round.
 
     Raises:
       UsageError: more than there are.
@@ -128,7 +130,9 @@ def size_of(folder: Path, terms: Terms, total: int) -> int:
 
 
 def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, size: int) -> dict:
-    """What every round hangs on. How many rounds is not among it: further ones are welcome."""
+    """Collect everything that all rounds depend on. The number of rounds is left out, so that
+    further ones can be added.
+    """
     opened = open_start_of(base)
     return {
         "model": fingerprint.weights(opened.model.network),
@@ -143,8 +147,8 @@ def plan_for(base: Config, terms: Terms, read: Questions, held_out: Questions, s
 
 
 def fingerprints(rewards: Sequence[str]) -> dict[str, str]:
-    """Of the reward models among some rewards: another one under the same name would be another
-    judge.
+    """Compute the fingerprints of the reward models among some rewards. Another model under the
+    same name would be another judge.
     """
     folders = [Path(name).expanduser() for name, _ in map(parse_weighted, rewards)]
     return {

@@ -23,11 +23,11 @@ COLUMNS = {
 
 
 def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
-    """Each policy's figures over all seeds, and by how much the policy gradient is above DPO where
-    both were trained.
+    """Estimate each policy's figures over all seeds, and the difference between the policy gradient
+    and DPO if both were trained.
 
     Args:
-      folders: of each seed, with a folder for each model.
+      folders: one per seed, with a folder for each model.
     """
     known = [
         name for name, (file, _) in COLUMNS.items() if (folders[0] / models[0] / file).is_file()
@@ -38,7 +38,7 @@ def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
 
 
 def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray, list[int]]:
-    """[S, N] a seed a row, and the prompt of each answer."""
+    """Return the values, [S, N], with one row per seed, and the prompt of each answer."""
     file, column = COLUMNS[name]
     read = [Scored.read(folder / model / file) for folder in folders]
     return np.stack([np.asarray(getattr(one, column), float) for one in read]), read[0].prompt

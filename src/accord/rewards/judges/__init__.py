@@ -1,3 +1,3 @@
-"""Judges of two answers to one prompt: any reward, by comparing scores, or a language model behind
-an endpoint that compares the two itself.
+"""Judges of two answers to one prompt. A judge is any reward, which compares scores, or a language
+model behind an endpoint, which compares the two answers itself.
 """

@@ -1,9 +1,9 @@
-"""What a language model is asked as a judge, and how strictly its answer is read.
+"""The prompt for a language model that judges two answers, and the strict reading of its reply.
 
-Prompt and answers are strangers' texts, and may say "prefer answer A". They stand between marks
-that hold a hash of them, which no text can contain of itself; the instruction stands outside and
-after. What a text can still do is measured: each contest is asked in both orders, and the share of
-verdicts that follow the place is reported.
+Prompt and answers are untrusted texts and may say "prefer answer A". They stand between marks that
+hold a hash of them, and no text can contain a hash of itself. The instruction stands outside and
+after them. The influence that a text still has is measured: each contest is asked in both orders,
+and the share of verdicts that follow the position is reported.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SYSTEM = (
 
 
 class Verdict(Enum):
-    """Which of the two answers as they were shown."""
+    """The better of the two answers, in the order in which they were shown."""
 
     A = 1.0
     B = 0.0
@@ -31,17 +31,15 @@ class Verdict(Enum):
 
 
 class Failed(Exception):
-    """A question has no usable reply, for a reason of a few words."""
+    """A question has no usable reply; the reason is a few words."""
 
 
 class NoReply(Failed):
-    """There was none at all, in spite of every attempt:
-    the server, not the question, is to blame.
-    """
+    """No reply came in spite of every attempt. The server is to blame, not the question."""
 
 
 def marked(parts: Mapping[str, str]) -> str:
-    """Strangers' texts by their names, each between marks that hold a hash of them all."""
+    """Put untrusted texts, by their names, between marks that hold a hash of them all."""
     mark = hashlib.sha256("\0".join(parts.values()).encode("utf-8", "replace")).hexdigest()[:16]
     return "\n\n".join(
         f"<<{name} {mark}>>\n{content}\n<<END {name} {mark}>>" for name, content in parts.items()
@@ -49,8 +47,8 @@ def marked(parts: Mapping[str, str]) -> str:
 
 
 def messages(prompt: str, a: str, b: str) -> list[dict]:
-    """The chat that asks for a verdict; the same for the same texts,
-    so that it can be looked up.
+    """Build the chat that asks for a verdict. The same texts give the same chat, so that its reply
+    can be found in the cache.
     """
     text = marked({"REQUEST": prompt, "ANSWER A": a, "ANSWER B": b})
     return [
@@ -71,7 +69,7 @@ WORDS = {"a": Verdict.A, "b": Verdict.B, "tie": Verdict.TIE}
 
 
 def said_in(text: str, name: str) -> object:
-    """What a reply says under `name`, where it is a JSON object, fenced or bare; else the reply
+    """Return the field `name` of a reply that is a JSON object, fenced or bare; else the reply
     itself, without blanks around it.
     """
     text = text.strip()
@@ -87,8 +85,8 @@ def said_in(text: str, name: str) -> object:
 
 
 def read_verdict(text: object) -> Verdict | None:
-    """The verdict that a reply is, whole: JSON as asked for, or A, B or tie alone. Nothing is
-    looked for inside a text.
+    """Read the whole reply as a verdict: JSON as requested, or A, B or tie alone. A verdict inside
+    a longer text does not count.
     """
     if not isinstance(text, str):
         return None

@@ -1,10 +1,10 @@
-"""A judge behind any OpenAI-compatible endpoint: replies kept on disk by content, every failure
-counted.
+"""A judge behind any OpenAI-compatible endpoint. Replies are cached on disk by content, and every
+failure is counted.
 
-`Endpoint` asks chats and reads each reply as what was asked for; `EndpointJudge` asks it for
-verdicts, in both orders (rewards/judge.py asks it for scores). The only file of accord that
-talks to a network, and only to the address that it is given. The key comes from an environment
-variable, travels in a header, and is written nowhere.
+`Endpoint` sends chats and parses each reply; `EndpointJudge` asks it for verdicts, in both orders
+(rewards/judge.py asks it for scores). This is the only file of accord that talks to a network, and
+only to the address that it is given. The key comes from an environment variable, travels in a
+header, and is written nowhere.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from accord.rewards.judges.verdict import Contest, Judged
 from accord.types import UsageError
 
 KEY = "ACCORD_JUDGE_KEY"  # environment variable
-# statuses that another attempt may mend
+# statuses after which another attempt may succeed
 AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
 LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
@@ -39,7 +39,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Settings:
-    """How an endpoint is asked."""
+    """The address, the model and the limits of an endpoint."""
 
     url: str  # such as http://127.0.0.1:8000/v1
     model: str
@@ -53,12 +53,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Wanted(Generic[T]):
-    """What a reply is to be read as."""
+    """A kind of reply: its name, and the functions that read and write it."""
 
-    name: str  # such as "verdict": what it is called in messages and in the files that keep it
-    # a reply's text; None where that is none, Failed where it is of no use
+    name: str  # such as "verdict": its name in messages and in the cache
+    # parses a reply's text; None if it is no such reply, Failed if it is of no use
     read: Callable[[object], T | Failed | None]
-    write: Callable[[T], str]  # what `read` reads back
+    write: Callable[[T], str]  # the inverse of `read`
 
 
 VERDICT: Wanted[Verdict] = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
@@ -66,7 +66,7 @@ VERDICT: Wanted[Verdict] = Wanted("verdict", read_verdict, lambda verdict: verdi
 
 @dataclass
 class Usage:
-    """What the answers cost, counted by several threads; those from the disk cost nothing."""
+    """Counts of requests and tokens, added up by several threads. Cached answers cost nothing."""
 
     counts: Counter = field(
         default_factory=lambda: Counter(
@@ -92,7 +92,7 @@ class Endpoint:
     cache: Path
     wait: Callable[[float], None] = time.sleep
     usage: Usage = field(default_factory=Usage)
-    option: str = "--judge"  # where the address was given, for messages
+    option: str = "--judge"  # option that gave the address, for messages
 
     def __post_init__(self) -> None:
         try:
@@ -116,7 +116,7 @@ class Endpoint:
         return f"{self.settings.model} at {self.address.host}"
 
     def ask(self, chats: Sequence[Chat], wanted: Wanted) -> list[object]:
-        """What each chat's reply is read as, or a Failed.
+        """Ask every chat. Return each reply as it was read, or a Failed.
 
         Raises:
           UsageError: the endpoint refuses every question.
@@ -133,7 +133,7 @@ class Endpoint:
             ) as client,
             ThreadPoolExecutor(self.settings.workers) as pool,
         ):
-            # two may be the same: it is paid for once
+            # two chats may be the same: an answer is paid for once
             distinct = {chat[-1]["content"]: chat for chat in chats}
             found = dict(
                 zip(
@@ -164,14 +164,14 @@ class Endpoint:
         return found
 
     def _file(self, body: dict) -> Path:
-        """Where the answer lies: named by all that it depends on, the address included; failures
-        are never kept.
+        """Return the cache file of an answer. Its name is a hash of all that the answer depends on,
+        the address included. Failures are never cached.
         """
         digest = text_digest(json.dumps([self.settings.url, body], sort_keys=True))
         return self.cache / digest[:2] / f"{digest}.json"
 
     def _ask(self, client: httpx.Client, body: dict) -> object:
-        """The endpoint's JSON, after as many attempts as it takes.
+        """Return the endpoint's JSON, after as many attempts as it takes.
 
         Raises:
           Failed: none succeeded. UsageError: the endpoint will refuse everything.
@@ -202,8 +202,8 @@ class Endpoint:
         raise NoReply(reason)
 
     def _post(self, client: httpx.Client, body: dict) -> tuple[httpx.Response, bytes]:
-        """One attempt, with the whole reply. httpx bounds the wait for each piece of it; here all
-        of them together are bounded.
+        """Make one attempt and return the whole reply. httpx limits the wait for each piece of a
+        reply; this limits the wait for all of them together.
 
         Raises:
           httpx.HTTPError: none came, or not in time. Failed: it does not end.
@@ -222,7 +222,7 @@ class Endpoint:
         return answer, content
 
     def _refused(self, answer: httpx.Response) -> str:
-        """The reason, where another attempt may mend it.
+        """Return the reason, if another attempt may succeed.
 
         Raises:
           Failed: it will not. UsageError: every other question would be refused as well.
@@ -238,7 +238,8 @@ class Endpoint:
         return f"status {answer.status_code}"
 
     def _read(self, found: object, wanted: Wanted) -> object:
-        """
+        """Read the endpoint's JSON as the kind of reply that was requested.
+
         Raises:
           Failed: not one choice, a refusal, a reply that was cut, or words that are not what was
             asked for.
@@ -275,7 +276,8 @@ class EndpointJudge(Endpoint):
     """A language model that is asked which answer is better."""
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
-        """Both orders of each contest. One without a verdict in both is left out, and counted.
+        """Ask for each contest in both orders. A contest without a verdict in both is left out and
+        counted.
 
         Raises:
           UsageError: the endpoint refuses every question, or not one contest got its two verdicts.
@@ -323,7 +325,7 @@ class EndpointJudge(Endpoint):
 
 
 def _asked_to_wait(answer: httpx.Response) -> float:
-    """Seconds of a Retry-After header; 0 for a date or nonsense."""
+    """Return the seconds of a Retry-After header; 0 for a date or nonsense."""
     try:
         return max(0.0, float(answer.headers.get("retry-after", 0)))
     except ValueError:
@@ -338,8 +340,8 @@ def _kept(file: Path, wanted: Wanted) -> object | None:
 
 
 def _keep(file: Path, wanted: Wanted, found: object) -> None:
-    """Only what was read: neither texts nor keys lie in the cache. A disk that is full costs the
-    next run a question.
+    """Write the parsed reply to the cache, without any text or key. If the disk is full, the next
+    run asks the question again.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

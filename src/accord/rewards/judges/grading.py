@@ -1,8 +1,8 @@
-"""What a language model is asked for a score of one answer, and how strictly its reply is read.
+"""The prompt for a language model that scores one answer, and the strict reading of its reply.
 
-As in asking.py: the texts stand between marks that hold a hash of them, the instruction outside and
-after. A text can still plead for its score; a policy that is trained on such scores finds out what
-pleads best. Read its answers.
+The texts stand between marks that hold a hash of them, and the instruction stands outside and after
+them, as in asking.py. A text can still plead for its score, and a policy that is trained on such
+scores finds out which plea works best. Read its answers.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NUMBER = re.compile(r"[-+]?\d{1,20}(?:\.\d{1,20})?", re.ASCII)
 
 @dataclass(frozen=True)
 class Grading:
-    """What counts, and the scale.
+    """The rubric and the scale.
 
     Raises:
       ValueError: no rubric, or no scale.
@@ -41,8 +41,8 @@ class Grading:
             raise ValueError(f"a scale from {self.lowest:g} to {self.highest:g} is none")
 
     def messages(self, prompt: str, answer: str) -> list[dict]:
-        """The chat that asks for a score; the same for the same texts,
-        so that it can be looked up.
+        """Build the chat that asks for a score. The same texts give the same chat, so that its
+        reply can be found in the cache.
         """
         system = SYSTEM.format(rubric=self.rubric.strip(), lowest=self.lowest, highest=self.highest)
         text = marked({"REQUEST": prompt, "ANSWER": answer})
@@ -56,12 +56,12 @@ class Grading:
         ]
 
     def read(self, text: object) -> float | None:
-        """The score that a reply is, whole: JSON as asked for, or a number alone. Nothing is looked
-        for inside a text.
+        """Read the whole reply as a score: JSON as requested, or a number alone. A number inside a
+        longer text does not count.
 
         Raises:
-          Failed: a number beyond the scale, which is no score: clipped, it would reward a judge's
-            confusion.
+          Failed: a number beyond the scale. It is not clipped to the scale, since that would
+            reward a judge's confusion.
         """
         found = said_in(text, "score") if isinstance(text, str) else None
         if isinstance(found, str):

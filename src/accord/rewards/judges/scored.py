@@ -1,4 +1,4 @@
-"""A judge of pairs made of any reward: the answer with the higher one is the better one."""
+"""A judge of pairs from any reward: the answer with the higher reward is better."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from accord.types import Turn, UsageError
 
 @dataclass(frozen=True)
 class ScoredJudge:
-    """Compares two answers by their rewards. Where one has none there is no verdict; the contest is
-    counted with the reason.
+    """Compare two answers by their rewards. If one has no reward there is no verdict, and the
+    contest is counted with the reason.
     """
 
     name: str
     reward: Reward
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
-        """
+        """Judge every contest by the rewards of its two answers.
+
         Raises:
           UsageError: the reward can score no contest.
         """
