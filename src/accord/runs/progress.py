@@ -1,4 +1,4 @@
-"""Where a run stands: what changes from step to step beside the weights."""
+"""Progress of a run: what changes from step to step beside the weights."""
 
 from __future__ import annotations
 

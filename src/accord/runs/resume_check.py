@@ -23,7 +23,7 @@ class Resumable(Protocol):
     """A prepared run, as far as a checkpoint can be held against it."""
 
     def identity(self) -> dict:
-        """What must be the same for a checkpoint to go on."""
+        """Settings that must be the same for a checkpoint to be continued."""
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Shape of each tensor that a checkpoint has, by name."""
