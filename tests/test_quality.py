@@ -95,6 +95,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "data",
     "demo",
     "distributed",
+    "engine",
     "environment",
     "evaluate",
     "forward",
@@ -105,7 +106,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "runs",
     "training",
 )
-NOT_YET_PLAIN = ("data/content.py", "forward/attention.py", "forward/choose.py", "forward/logps.py")
+NOT_YET_PLAIN = ("data/content.py",)
 FIRST_WORDS = re.compile(
     r"(Of|As|What|Where|Whether|How|Which|Who|Whose|See|That|Those|When|In|Inside|For|By|From|On"
     r"|With|At|To|Not|Only|Nothing|Any)\b"
