@@ -103,6 +103,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "models",
     "monitor",
     "play",
+    "rollouts",
     "runs",
     "training",
 )

@@ -97,9 +97,8 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
         with torch.random.fork_rng(devices=[]):
             found = measure_rounding(model, probe)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
-        return ceiling(
-            dtype
-        )  # the path's own trial follows and reports what is wrong with the model
+        # the trial of a path follows; it reports what is wrong with the model
+        return ceiling(dtype)
     return found.scaled(FACTOR[dtype]).clamped(FLOOR[dtype], CEILING[dtype])
 
 
