@@ -105,6 +105,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "play",
     "rollouts",
     "runs",
+    "sampling",
     "training",
 )
 NOT_YET_PLAIN = ("data/content.py",)
