@@ -102,6 +102,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "migrate",
     "models",
     "monitor",
+    "objectives",
     "play",
     "rollouts",
     "runs",
