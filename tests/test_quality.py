@@ -108,6 +108,7 @@ ROOMS_IN_PLAIN_ENGLISH = (
     "runs",
     "sampling",
     "training",
+    "verify",
 )
 NOT_YET_PLAIN = ("data/content.py",)
 FIRST_WORDS = re.compile(

@@ -36,8 +36,8 @@ class SamplePrompt:
 def choose_sample_prompts(
     config: Config, template: Template, held_out: Rows | PromptSet | None, limit: int | None
 ) -> list[SamplePrompt]:
-    """Choose the prompts of a run, each once; none where there are neither held-out rows nor a file
-    of prompts.
+    """Choose the prompts of a run, each once; none if there are neither held-out rows nor a file of
+    prompts.
 
     Args:
       limit: positions of the model; a prompt whose answer would not fit is left out.
