@@ -73,7 +73,7 @@ def bookkeeping(
         ]
     own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
     matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
-    # if all labels are alike, a match is chance
+    # if most answers are the same text, a match is chance
     varied = len({completion for _, completion in own}) > len(own) / 2
     if matched and matched == len(batch.mismatched) and varied:
         says = (
