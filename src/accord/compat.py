@@ -130,8 +130,8 @@ class NoSuchLayer:
 
 
 def is_missing_layer(kind: type) -> bool:
-    """Tell whether a layer's class is `NoSuchLayer`, which means that the library has no such
-    class. Reads nothing of a library.
+    """Tell whether a layer's class is `NoSuchLayer`. Reads nothing of a library; without the
+    library's class the answer is True.
     """
     return kind is NoSuchLayer
 
