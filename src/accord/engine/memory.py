@@ -1,7 +1,7 @@
 """Estimate of the memory that a run will take, made before it starts; and remedies if it is too
 much.
 
-    peak ≈ what is resident now + OVERHEAD · kept bytes per token · tokens of largest micro-batch
+    peak ≈ resident bytes now + OVERHEAD · kept bytes per token · tokens of the largest micro-batch
     + head + optimizer
 
 "Kept" is measured on a row of the run: the bytes that autograd holds between forward and backward.

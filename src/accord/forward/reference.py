@@ -253,7 +253,7 @@ class Cached(Still):
         """Compute eight random rows again and compare.
 
         Args:
-          allowed: nats a token that rounding in other micro-batches may account for.
+          allowed: nats per token that rounding in other micro-batches may account for.
 
         Raises:
           Refused: the cache holds other numbers than the reference computes now.

@@ -78,7 +78,7 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
 
     Returns:
       losses [N], not reduced; metrics `clip_ratio` (share of tokens) and `approx_kl` (to the
-      sampling policy, k3, nats a token).
+      sampling policy, k3, nats per token).
 
     Source: Schulman et al. 2017, arXiv:1707.06347, Eq. 7.
     """
@@ -116,7 +116,7 @@ def grpo(
         of KL(ref‖π).
 
     Returns:
-      losses [N], not reduced; metrics as `ppo`, and `kl` in nats a token.
+      losses [N], not reduced; metrics as `ppo`, and `kl` in nats per token.
 
     Source: Shao et al. 2024, arXiv:2402.03300, Eqs. 3 and 4.
     """
