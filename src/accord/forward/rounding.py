@@ -140,8 +140,8 @@ def answer_alone(
 
     Few rows meet the head, as in the paths. A product of few rows with 49,152 columns is summed
     differently from one of many, less exactly on some processors (1.7e-6 against 3.8e-7 of random
-    numbers), and SmolLM2's log-probs were off by 1.5e-5 nats per token by that alone. Models that cannot
-    leave logits out compute all of them.
+    numbers), and SmolLM2's log-probs were off by 1.5e-5 nats per token by that alone. Models
+    that cannot leave logits out compute all of them.
 
     Args:
       tree: with one completion.
