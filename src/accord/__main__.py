@@ -1,5 +1,5 @@
-"""`python -m accord`, and the console script. Whatever fails while the command line is imported,
-as a broken package does, ends in words as well.
+"""The console script, and `python -m accord`. A failure while the command line is imported, as of a
+broken package, is reported in words as well.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from accord.environment.faults import run_guarded
 
 
 def main() -> None:
-    """The console script."""
+    """Run the console script."""
 
     def run() -> None:
         from accord.cli.app import app

@@ -1,4 +1,4 @@
-"""What Python programs call; the same schema as recipes and flags."""
+"""The functions that Python programs call, with the same schema as recipes and flags."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def train(
     verbose: bool = False,
     **keywords: Any,
 ) -> Result:
-    """Train a run and return what it left.
+    """Train a run and return its result.
 
         accord.train(model="smollm2", data="pairs.jsonl", method="dpo", beta=0.1, steps=100,
         output="runs/first")
@@ -43,7 +43,7 @@ def train(
 
 
 def resume(run: str, *, verbose: bool = False) -> Result:
-    """Go on with a run that was stopped; bit for bit what the uninterrupted run would have done (on
-    a CPU).
+    """Resume a run that was stopped; bit for bit what the uninterrupted run would have done (on a
+    CPU).
     """
     return resume_run(run, Display() if verbose else SilentDisplay())

@@ -1,8 +1,8 @@
-"""Every attribute of torch, transformers and peft that those libraries promise to nobody, in one
+"""The attributes of torch, transformers and peft that those libraries do not guarantee, all in one
 place: no other module of accord reads one.
 
-Each function says what it reads, in which versions that was seen, and what happens without it: a
-fallback, or `Unavailable`, which is a refusal in words. "Seen" means torch 2.11 to 2.13,
+Each function names what it reads, the versions in which that was seen, and what happens without it:
+a fallback, or `Unavailable`, which is a refusal in words. "Seen" means torch 2.11 to 2.13,
 transformers 5.17 to 5.24 and peft 0.18 to 0.21, unless it says otherwise. Libraries are imported
 inside the functions, so that --help stays quick.
 """
@@ -31,14 +31,14 @@ TESTED = {
 
 
 class Unavailable(AccordError):
-    """A library lacks what accord needs of it and has no other way to get."""
+    """A library lacks an attribute that accord needs and cannot replace."""
 
     def __init__(self, text: str):
         super().__init__(text)
 
     @classmethod
     def without(cls, package: str, attribute: str, needed_for: str) -> Unavailable:
-        """Words for a missing attribute: what is missing, what needs it, what to install."""
+        """Report a missing attribute: what is missing, what needs it, what to install."""
         try:
             version = metadata.version(package)
         except metadata.PackageNotFoundError:
@@ -51,7 +51,7 @@ class Unavailable(AccordError):
 
 
 def install_command() -> str:
-    """The command that installs the newest releases that were tested."""
+    """Return the command that installs the newest tested releases."""
     return "pip install " + " ".join(f"{name}=={newest}" for name, (_, newest) in TESTED.items())
 
 
@@ -59,16 +59,16 @@ def install_command() -> str:
 
 
 def attention_name(network: Module) -> str | None:
-    """The name of the attention that a network uses.
+    """Return the name of the attention that a network uses.
 
     Reads `config._attn_implementation` (transformers). Without it None: the network attends by its
-    own code, and nobody may replace it.
+    own code, which cannot be replaced.
     """
     return getattr(network.config, "_attn_implementation", None)
 
 
 def can_switch_attention(network: Module) -> bool:
-    """Whether `set_attn_implementation` reaches this network's attention.
+    """Tell whether `set_attn_implementation` reaches this network's attention.
 
     Calls `_can_set_attn_implementation` and reads `config._attn_implementation` (transformers).
     Without either False: the network keeps its own attention.
@@ -78,7 +78,7 @@ def can_switch_attention(network: Module) -> bool:
 
 
 def has_sdpa(network: Module) -> bool:
-    """Whether the architecture can attend by torch's SDPA.
+    """Tell whether the architecture can attend by torch's SDPA.
 
     Reads `_supports_sdpa` (transformers). Without it False: rounding is then not measured by
     comparing two attentions.
@@ -87,7 +87,8 @@ def has_sdpa(network: Module) -> bool:
 
 
 def register_attention(name: str, function: Callable[..., Any]) -> bool:
-    """Make an attention function known to transformers under a name; whether that could be done.
+    """Make an attention function known to transformers under a name; return whether that was
+    possible.
 
     Reads `modeling_utils.ALL_ATTENTION_FUNCTIONS`, `masking_utils.ALL_MASK_ATTENTION_FUNCTIONS` and
     `masking_utils.sdpa_mask` (transformers). Without any of them False: the network keeps its own
@@ -125,19 +126,19 @@ def sdpa_attention(*args: Any, **kwargs: Any) -> tuple[Tensor, None]:
 
 
 class NoSuchLayer:
-    """Stands in for a class that a library does not have: nothing is an instance of it."""
+    """A stand-in for a class that a library does not have: nothing is an instance of it."""
 
 
 def is_missing_layer(kind: type) -> bool:
-    """Whether a layer's class is `NoSuchLayer`. Reads nothing of a library; without the library's
-    class the answer is yes.
+    """Tell whether a layer's class is `NoSuchLayer`. Reads nothing of a library; without the
+    library's class the answer is True.
     """
     return kind is NoSuchLayer
 
 
 def dynamic_layer() -> type:
-    """The class of one layer's growing keys and values; of it, `keys`, `values`, `is_initialized`,
-    `update`, `get_seq_length` and `batch_select_indices` are used.
+    """Return the class of one layer's growing keys and values. Used of it: `keys`, `values`,
+    `is_initialized`, `update`, `get_seq_length` and `batch_select_indices`.
 
     Reads `cache_utils.DynamicLayer` (transformers). Its `dtype` is not read: 5.17 has one, 5.24
     does not. Without the class `NoSuchLayer`: decoding keeps transformers' own cache.
@@ -150,7 +151,7 @@ def dynamic_layer() -> type:
 
 
 def cache_layers(cache: Any) -> Sequence[Any]:
-    """The layers of a cache.
+    """Return the layers of a cache.
 
     Reads `layers` of `cache_utils.Cache` (transformers). Without it none: decoding keeps the cache
     as it is.
@@ -165,7 +166,7 @@ def _cache_argument(forward: Callable[..., object]) -> str:
 
 
 def cache_argument(network: Module) -> str:
-    """What a network's forward calls the cache that it is given.
+    """Return the name of the cache argument of a network's forward.
 
     Reads the signature of `forward`: `cache` in transformers 5.24, where the name of before is
     deprecated, and `past_key_values` in 5.17. Without either in it `past_key_values`.
@@ -174,7 +175,7 @@ def cache_argument(network: Module) -> str:
 
 
 def cache_of(output: Any) -> Any:
-    """The cache in a network's output.
+    """Return the cache in a network's output.
 
     Reads `cache` (transformers 5.24), and where that is missing or None `past_key_values` (5.17).
 
@@ -193,7 +194,7 @@ def cache_of(output: Any) -> Any:
 
 
 def checkpointed_layer() -> type:
-    """The class of decoder layers that can be computed again for the backward pass.
+    """Return the class of decoder layers that can be computed again for the backward pass.
 
     Reads `modeling_layers.GradientCheckpointingLayer` (transformers). Without it `NoSuchLayer`: no
     layer is recomputed, and the memory plan takes smaller micro-batches.
@@ -206,7 +207,7 @@ def checkpointed_layer() -> type:
 
 
 def conv1d() -> type:
-    """GPT-2's linear layer, whose weight lies the other way round.
+    """Return the class of GPT-2's linear layer, whose weight is transposed.
 
     Reads `pytorch_utils.Conv1D` (transformers). Without it `NoSuchLayer`: such layers are not
     counted among those that take an adapter.
@@ -222,12 +223,12 @@ def conv1d() -> type:
 
 
 def adapter_layers(network: Module) -> list[Any]:
-    """The layers that carry adapters.
+    """Return the layers that carry adapters.
 
     Reads `tuners.tuners_utils.BaseTunerLayer` (peft).
 
     Raises:
-      Unavailable: it is not there; the reference could not be told from the policy.
+      Unavailable: it is not there; the reference would be the policy.
     """
     try:
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -240,8 +241,8 @@ def adapter_layers(network: Module) -> list[Any]:
 
 @contextmanager
 def only_adapter(layers: Sequence[Any], name: str) -> Iterator[None]:
-    """Inside, the layers use this adapter alone; gradient flags stay as they are, which peft's own
-    `set_adapter` changes.
+    """Make the layers use this adapter alone inside the block. Gradient flags stay as they are,
+    which peft's own `set_adapter` changes.
 
     Sets `_active_adapter` (peft) and checks it by the public `active_adapters`.
 
@@ -264,8 +265,8 @@ def only_adapter(layers: Sequence[Any], name: str) -> Iterator[None]:
 
 @contextmanager
 def without_adapters(layers: Sequence[Any]) -> Iterator[None]:
-    """Inside, the layers compute as if they had no adapter; gradient flags stay as they are, which
-    peft's own `enable_adapters` changes.
+    """Make the layers compute without their adapters inside the block. Gradient flags stay as they
+    are, which peft's own `enable_adapters` changes.
 
     Sets `_disable_adapters` (peft) and checks it by the public `disable_adapters`.
 
@@ -289,7 +290,8 @@ def without_adapters(layers: Sequence[Any]) -> Iterator[None]:
 
 
 def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
-    """Gradient of the scores [..., n], given that of their softmax and the softmax itself.
+    """Compute the gradient of the scores [..., n], given that of their softmax and the softmax
+    itself.
 
     Calls `torch._softmax_backward_data`. Without it w · (g - Σ w g) is computed step by step, in
     float32 at least.
@@ -305,7 +307,7 @@ def softmax_backward(grad: Tensor, weights: Tensor) -> Tensor:
 
 
 def silu_backward(grad: Tensor, x: Tensor) -> Tensor:
-    """Gradient of x, given that of silu(x).
+    """Compute the gradient of x, given that of silu(x).
 
     Calls `torch.ops.aten.silu_backward`. Without it g · σ(x) · (1 + x · (1 - σ(x))) is computed
     step by step, in float32 at least.
@@ -323,7 +325,7 @@ def silu_backward(grad: Tensor, x: Tensor) -> Tensor:
 def attention_with_sums(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
-    """Attention [n, h, q, d] on a CPU, and the log-sum-exp of its scores [n, h, q].
+    """Compute attention [n, h, q, d] on a CPU, and the log-sum-exp of its scores [n, h, q].
 
     Calls `torch.ops.aten._scaled_dot_product_flash_attention_for_cpu`.
 
@@ -340,9 +342,9 @@ def attention_with_sums(
 
 
 def cpu_has_bfloat16() -> bool:
-    """Whether oneDNN multiplies in bfloat16 on this processor.
+    """Tell whether oneDNN multiplies in bfloat16 on this processor.
 
-    Calls `torch.ops.mkldnn._is_mkldnn_bf16_supported`. Without it False: float32 is computed in.
+    Calls `torch.ops.mkldnn._is_mkldnn_bf16_supported`. Without it False: float32 is used.
     """
     import torch
 
@@ -351,7 +353,7 @@ def cpu_has_bfloat16() -> bool:
 
 
 def blocked_weight(weight: Tensor, rows: int) -> Tensor:
-    """A linear layer's weight in the order in which oneDNN multiplies so many rows by it.
+    """Return a linear layer's weight in the order in which oneDNN multiplies so many rows by it.
 
     Calls `torch.ops.mkldnn._reorder_linear_weight`.
 
@@ -367,7 +369,7 @@ def blocked_weight(weight: Tensor, rows: int) -> Tensor:
 
 
 def multiply_blocked(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
-    """x Wᵀ + b with a weight of `blocked_weight`.
+    """Compute x Wᵀ + b with a weight of `blocked_weight`.
 
     Calls `torch.ops.mkldnn._linear_pointwise`.
 
@@ -383,8 +385,8 @@ def multiply_blocked(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 def allow_kernels(count: int) -> bool:
-    """Let torch compile so many kernels of one function before it gives up; whether it could be
-    told.
+    """Let torch compile so many kernels of one function before it gives up; return whether the
+    limit could be set.
 
     Sets `torch.compiler.config.recompile_limit`, and where that is missing
     `torch._dynamo.config.recompile_limit`. Without both False: a run of more lengths than torch's
@@ -406,7 +408,7 @@ def _dynamo_config() -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether torch could not allocate.
+    """Tell whether torch could not allocate memory.
 
     Reads the words of a RuntimeError, since torch has no class for what a CPU's allocator says.
     With other words False: the error is reported as it is.

@@ -1,4 +1,4 @@
-"""Failures that a user can mend, each with the exit code of its kind. Imports nothing, so that
+"""Failures that a user can fix, each with the exit code of its kind. Imports nothing, so that
 --help stays quick.
 """
 
@@ -6,19 +6,19 @@ from __future__ import annotations
 
 
 class AccordError(Exception):
-    """A failure that the user can mend. The command line prints it without a traceback and exits
+    """A failure that the user can fix. The command line prints it without a traceback and exits
     with `code`.
 
-    Its words often quote a file's: they are escaped here, once, so that no column name moves a
+    Its message often quotes a file. It is escaped here, once, so that no column name moves a
     terminal's cursor and half a surrogate pair cannot make the error itself fail.
     """
 
     code = 2
-    # whether every rank of a run raises it, so that the first one's word is enough
+    # whether every rank of a run raises it, so that the first one's report is enough
     on_all_ranks = False
 
     def with_hint(self, text: str) -> AccordError:
-        """The same failure with more said about it."""
+        """Return the same failure with more text."""
         error = type(self)(f"{self} {text}")
         error.on_all_ranks = self.on_all_ranks
         return error
@@ -28,13 +28,11 @@ class AccordError(Exception):
 
 
 class AccordWarning(UserWarning):
-    """Something that a person should know and that stops nothing, in one line."""
+    """A warning for a person that stops nothing, in one line."""
 
 
 def printable(text: str, keep: str = "") -> str:
-    """The text with what could upset a terminal or a UTF-8 file (controls, bidi marks, surrogates)
-    escaped.
-    """
+    """Escape what could disturb a terminal or a UTF-8 file (controls, bidi marks, surrogates)."""
     return "".join(
         c if c.isprintable() or c in keep else c.encode("unicode_escape").decode("ascii")
         for c in text
@@ -42,18 +40,18 @@ def printable(text: str, keep: str = "") -> str:
 
 
 def shorten(text: str, longest: int) -> str:
-    """Cut a text to at most `longest` characters, the last an ellipsis where it was longer."""
+    """Cut a text to at most `longest` characters; the last is an ellipsis if it was longer."""
     return text if len(text) <= longest else text[: longest - 1] + "…"
 
 
 def first_line(error: BaseException, longest: int | None = 300) -> str:
-    """Give the first line of an error's words; its class where it has none."""
+    """Return the first line of an error's message, or its class if it has none."""
     words = str(error).strip().splitlines()
     return words[0][:longest] if words else type(error).__name__
 
 
 def describe(error: BaseException) -> str:
-    """Describe an error in one line: its class and the first line of its words."""
+    """Describe an error in one line: its class and the first line of its message."""
     name, words = type(error).__name__, first_line(error, 200)
     return name if words == name else f"{name}: {words}"
 
@@ -99,8 +97,8 @@ class Interrupted(AccordError):
 
 
 class Bug(AccordError):
-    """A failure that is nobody's fault but the program's. The command line alone makes one, of an
-    exception that nothing else caught.
+    """A failure of the program itself. Only the command line makes one, from an exception that
+    nothing else caught.
     """
 
     code = 1
@@ -110,6 +108,6 @@ class Bug(AccordError):
 
 
 class PeerLost(Interrupted):
-    """Another process of the run is gone. Where the weights are whole on this one, its state is
+    """Another process of the run is lost. If this process has the whole weights, its state is
     saved.
     """

@@ -1,4 +1,4 @@
-"""The nouns of accord: what travels from a preference file to a weight update.
+"""The nouns of accord: the data on its way from a preference file to a weight update.
 
     row ──▶ Example ──▶ Tree ──▶ Logps ──▶ LossOutput
 
@@ -60,15 +60,15 @@ __all__ = [
     "UsageError",
 ]
 
-# ---------------------------------------------------------------- text: what a row of a file means
+# ---------------------------------------------------------------- text: the rows of a file
 
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Where a row came from, so that every message about it can name the place."""
+    """The place that a row came from, so that every message about it can name it."""
 
     file: str
-    line: int  # from 1; the row's number where a container has no lines (Parquet, JSON arrays)
+    line: int  # from 1; the row's number if a container has no lines (Parquet, JSON arrays)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}"
@@ -84,7 +84,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One comparison: of two answers to a prompt, which was preferred."""
+    """A comparison of two answers to a prompt: the preferred one and the other."""
 
     prompt: tuple[Turn, ...]
     chosen: str
@@ -129,7 +129,8 @@ class Demonstration:
 
 Example = Pair | Labelled | Demonstration
 
-# What an objective trains on; the value of `Objective.rows` and of `data.rows` in a run's records.
+# The rows an objective trains on; the value of `Objective.rows` and of `data.rows` in a run's
+# records.
 ROW_KINDS = {"pairs": Pair, "labelled": Labelled, "demonstrations": Demonstration}
 
 
@@ -148,7 +149,7 @@ class Tree:
     completions: tuple[tuple[int, ...], ...]  # K of them, none empty
     row: int  # index of the example in its dataset, for messages and records
     desirable: bool | None = None  # the label, where rows are labelled
-    # by how much a pair's chosen answer should score above the rejected one, where its file says so
+    # by how much a pair's chosen answer should score above the rejected one, if its file says so
     margin: float = 0.0
 
     def __post_init__(self) -> None:
@@ -159,22 +160,23 @@ class Tree:
 
     @property
     def tokens(self) -> int:
-        """Unique tokens: the work this tree is."""
+        """Count the unique tokens, which are the work of this tree."""
         return len(self.prompt) + sum(map(len, self.completions))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Rollout(Tree):
-    """A prompt and K answers that the policy itself gave, with what their loss is a function of.
+    """A prompt and K answers that the policy itself gave, with the numbers that their loss depends
+    on.
 
-    All are [C], over the tokens of the answers, end to end; on the host.
+    All these are [C], over the tokens of the answers, laid end to end, on the host.
     """
 
     old: Tensor | None = None  # nats, under the policy that gave them
     advantages: Tensor | None = None
-    reference: Tensor | None = None  # nats, where a KL term is in the loss
-    expected: Tensor | None = None  # what the value head said, where there is one
-    returns: Tensor | None = None  # and what it is to learn
+    reference: Tensor | None = None  # nats, if a KL term is in the loss
+    expected: Tensor | None = None  # the value head's estimates, if there is one
+    returns: Tensor | None = None  # and its targets
 
 
 # ---------------------------------------------------------------- numbers: what objectives see
@@ -182,8 +184,8 @@ class Rollout(Tree):
 
 @dataclass(frozen=True)
 class PerCompletion:
-    """One number for each of N completions, and how many tokens it has: what a forward pass hands
-    to an objective.
+    """One number for each of N completions, and its count of tokens: the result of a forward pass
+    and the input of an objective.
     """
 
     sum: Tensor  # [N] float32 or float64, over the tokens that are read
@@ -200,14 +202,13 @@ class PerCompletion:
 
     @classmethod
     def join(cls, pieces: Sequence[Self]) -> Self:
-        """Several groups of completions as one, in their order."""
+        """Join several groups of completions into one, in their order."""
         return cls(torch.cat([p.sum for p in pieces]), torch.cat([p.count for p in pieces]))
 
 
 @dataclass(frozen=True)
 class Logps(PerCompletion):
-    """Log-probs of N completions: the sum over their tokens, in nats, and how many tokens there
-    were.
+    """Log-probs of N completions: the sum over their tokens, in nats, and the number of tokens.
 
     They travel together because objectives disagree. DPO and KTO take the sum, SimPO and ORPO the
     mean. For IPO the paper does not say; its authors told TRL that they averaged
@@ -221,10 +222,10 @@ class Logps(PerCompletion):
 
 @dataclass(frozen=True)
 class Scores(PerCompletion):
-    """What a reward model's head says of N completions. One token of each is read, its last, so the
-    sum is of one term.
+    """The scores of a reward model for N completions. Only the last token of each is read, so the
+    sum has one term.
 
-    A mean over tokens has no meaning here, and there is none.
+    A mean over tokens has no meaning here, so there is none.
     """
 
     @property
@@ -270,20 +271,20 @@ class PairScores:
 
     chosen: Scores  # [B]
     rejected: Scores  # [B]
-    margin: Tensor  # [B] by how much the chosen answer should win; 0 where nothing is known of it
+    margin: Tensor  # [B] by how much the chosen answer should win; 0 if unknown
 
     def __len__(self) -> int:
         return len(self.chosen)
 
 
-# what an objective is given of B rows
+# the input of an objective for B rows
 RowLogps = PairLogps | LabelledLogps | DemonstrationLogps | PairScores
 
 
 @dataclass(frozen=True)
 class LossOutput:
-    """What an objective says of B rows. Nothing is reduced here:
-    the step owns the one denominator.
+    """The output of an objective for B rows. Nothing is reduced here: the step has the one
+    denominator.
     """
 
     losses: Tensor  # [B]
@@ -296,15 +297,15 @@ class LossOutput:
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that a check found: what, where, why it matters and what to do."""
+    """A finding of a check: what, where, why it matters and what to do."""
 
     check: str  # "data.boundary", "step0.reference", …
     verdict: str  # "ok", "note", "warning" or "refused"
-    says: str  # one line for a person
+    says: str  # one line for the user
     evidence: dict = field(default_factory=dict)  # numbers, rows, tokens; JSON-serialisable
-    remedy: str = ""  # the command or recipe line that mends it
-    means: str = ""  # what it says of the run, for a red flag
-    source: str = ""  # who found that it does
+    remedy: str = ""  # the command or recipe line that fixes it
+    means: str = ""  # the meaning for the run, for a red flag
+    source: str = ""  # the publication that shows it
 
     @property
     def refused(self) -> bool:

@@ -1,7 +1,7 @@
-"""Where a run's batches come from: the second of its three axes.
+"""Source of a run's batches: the second of its three axes.
 
-Set-ups make a source, and the loop, the proofs and the checks ask it. None of them asks which kind
-it is.
+Set-ups make a source; the loop, the proofs and the checks use it. None of them asks which kind it
+is.
 """
 
 from __future__ import annotations
@@ -22,98 +22,102 @@ from accord.types import Finding, Pair, Tree
 
 @dataclass(frozen=True)
 class EvaluationContext:
-    """What an evaluation needs of the run that it belongs to."""
+    """The part of a run that an evaluation uses."""
 
     step: int
     learner: UpdateContext
     tie_width: float
     folder: Path
-    doing: Callable[[str], None]  # what is being done, for whoever watches
+    doing: Callable[[str], None]  # reports the current activity
     poll: Callable[[], None]
     # a line for one of the run's records, by its name
     append: Callable[[str, dict], None]
-    # what the invariants say of held-out rows, and what stops the run where one is broken
+    # checks the invariants on held-out rows; stops the run if one is broken
     check: Callable[[list[Tree], Records], None]
     report: Callable[[list[Finding]], None]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Held-out metrics, and the pair accuracy with its interval where there is one."""
+    """Held-out metrics, and the pair accuracy with its interval if there is one."""
 
     metrics: dict
     accuracy: Estimate | None = None
 
 
 class BatchSource(Protocol):
-    """A file's rows, or a policy's own answers to a file's prompts."""
+    """A source of batches: a file's rows, or a policy's own answers to a file's prompts."""
 
     @property
     def order(self) -> Order:
-        """Of the rows, or of the prompts."""
+        """Return the order of the rows, or of the prompts."""
 
     @property
     def size(self) -> int:
-        """Rows, or prompts."""
+        """Return the number of rows, or of prompts."""
 
     @property
     def draws(self) -> bool:
-        """Whether the policy's own answers are trained on."""
+        """Tell whether the run trains on the policy's own answers."""
 
     @property
     def evaluates(self) -> bool:
-        """Whether anything is held out."""
+        """Tell whether there is held-out data."""
 
     def batch(self, update: int) -> list[Tree]:
-        """The trees of update `update`, from 0."""
+        """Return the trees of update `update`, counted from 0."""
 
     def largest(self, updates: int) -> list[list[Tree]]:
-        """Batches that need as much memory as any of so many updates."""
+        """Return batches that need as much memory as any of the first `updates` updates."""
 
     def expected(self, update: int) -> list[Tree]:
-        """The trees of an update once more, as the order of the rows has them."""
+        """Compute the trees of an update again, from the order of the rows."""
 
     def begins_round(self, update: int) -> bool:
-        """Whether every row may come again from this update on."""
+        """Tell whether every row may come again from this update on."""
 
     def is_fresh(self, update: int) -> bool:
-        """Whether the policy, as it stands before this update, is the one that drew its batch."""
+        """Tell whether the policy, as it stands before this update, drew the batch of this
+        update.
+        """
 
     def metrics(self, update: int) -> dict[str, float]:
-        """What is said of an update's batch, beside what its losses say."""
+        """Return metrics of an update's batch, besides those of its losses."""
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
-        """Held-out metrics of the policy as it stands."""
+        """Compute held-out metrics of the policy as it stands."""
 
     def reference_trees(self, objective: BoundObjective) -> list[Tree]:
-        """Held-out trees whose reference log-probs an evaluation asks for."""
+        """Return the held-out trees whose reference log-probs an evaluation needs."""
 
     def held_out_pairs(self) -> tuple[list[Tree], list[Pair]] | None:
-        """The held-out pairs and their texts; None where there are none."""
+        """Return the held-out pairs and their texts; None if there are none."""
 
     def dataset(self) -> Dataset | None:
-        """The rows, for the audit; None where they have no answers yet."""
+        """Return the rows for the audit; None if they have no answers yet."""
 
     def pairs_before(self, step: int, count: int) -> list[Tree]:
-        """About so many of the pairs that the newest updates were made of; none of other rows."""
+        """Return about `count` of the pairs in the newest updates; nothing if the rows are not
+        pairs.
+        """
 
     def identity(self) -> dict:
-        """What must be the same for a checkpoint to go on."""
+        """Return the values that must not change between a checkpoint and its resume."""
 
     def describe(self, rows: str) -> str:
-        """How many of what there is, in words; `rows` is the objective's word for a row."""
+        """Describe in words how much data there is; `rows` is the objective's word for a row."""
 
     def origin(self, tree: Tree) -> str:
-        """file:line that a tree comes from."""
+        """Return the place that a tree comes from, as file:line."""
 
     def accounts(self) -> dict[str, dict]:
-        """The account of each file, "train" and where there is one "held_out"."""
+        """Return the account of each file: "train" and, if there is one, "held_out"."""
 
     def evaluated_rows(self) -> int:
-        """Rows, or prompts, of an evaluation."""
+        """Return the number of rows, or prompts, in an evaluation."""
 
     def shown(self, count: int) -> list[Tree]:
-        """The first trees, to be looked at."""
+        """Return the first trees, for display."""
 
     def conversations(self, count: int) -> list[tuple[int, ...]]:
-        """The beginnings of a few conversations, as token ids."""
+        """Return the beginnings of a few conversations, as token ids."""

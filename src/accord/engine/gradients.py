@@ -1,6 +1,6 @@
-"""Gradients of a few rows, computed apart from the step: what the step's own are held against.
+"""Gradients of a few rows, computed without the step's code, to compare the step's gradient with.
 
-Three questions that one comparison of two splits used to mix, each with its own bound:
+They answer three questions, each with its own bound. (One comparison of two splits would mix them.)
 
     bookkeeping   Does the step give every row its slope, once, over one denominator? The step
                   against the same passes added up here: the same shapes, so that hardly anything
@@ -9,11 +9,11 @@ Three questions that one comparison of two splits used to mix, each with its own
                   rows in one pass and with each alone.
     definition    Is it the model's own? The path against the bare network.
 
-The last two compare other shapes and other kernels, which round: float32 by 8e-5 on one processor
-and 4e-7 on the same with one thread, since products of few rows over 49,152 columns are summed
-otherwise. So they take the slopes' absolute values: chosen and rejected answers do not cancel, and
-what is left of a sum is never small against its own rounding. (With signs, bfloat16 was .06 to .26
-apart, and how much depended on the rows.)
+The last two compare other shapes and other kernels, which round differently: in float32 by 8e-5 on
+one processor and by 4e-7 on the same with one thread, since products of few rows with 49,152
+columns are summed in another order. So they take the slopes' absolute values: chosen and rejected
+answers do not cancel, and no sum is small compared with its own rounding. (With signs, bfloat16
+differed by .06 to .26, depending on the rows.)
 """
 
 from __future__ import annotations
@@ -41,32 +41,37 @@ from accord.types import Tree
 Gradient = dict[str, Tensor]
 ClosedForm = Callable[[Row, dict, float], tuple[float, tuple[float, ...]]]
 
-# |step − bookkeeping| / |bookkeeping|: the same passes over the same rows. What is left is the
-# rounding of slopes and of sums over micro-batches in float32 (0 to 3e-7 measured), and in bfloat16
-# what a slope's last bit flips on its way back: at most one rounding of each number, 2^-8 (8e-4
-# measured with all weights). The faults it is for (a mean a micro-batch, one that is lost or
-# counted twice, dropout in the path, a row's loss that depends on its neighbours) are off by .05 to
-# 3.
+# |step − bookkeeping| / |bookkeeping|: the same passes over the same rows. In float32 they
+# differ by the rounding of slopes and of sums over micro-batches (0 to 3e-7 measured). In bfloat16
+# the last bit of a slope also changes the backward pass: by at most one rounding of each number,
+# 2^-8 (8e-4 measured with all weights). The faults to catch (a mean per micro-batch, a micro-batch
+# lost or counted twice, dropout in the path, a row's loss that depends on its neighbours) differ by
+# .05 to 3.
 BOOKKEEPING = {torch.float64: 1e-6, torch.float32: 1e-4, torch.bfloat16: 1e-2}
 
-# |one − other| / |other| of two right computations of one gradient by other shapes or kernels is
-# what transformers' own two ways differ by here, times FACTOR, between FLOOR and CEILING. With
-# absolute slopes float32 was up to 1.5e-4 apart, whole SmolLM2 on an AMD Zen 2. CEILING: a layer
-# that mixes rows, a path that skips a module or sees a neighbour is off by .05 to 1.
+# Bound on |one − other| / |other| for two correct computations of one gradient by different shapes
+# or kernels: the measured difference of transformers' own two ways, times FACTOR, between FLOOR and
+# CEILING. With absolute slopes float32 differed by up to 1.5e-4 (whole SmolLM2 on an AMD Zen 2).
+# CEILING: a layer that mixes rows, or a path that skips a module or sees a neighbour, differs by
+# .05 to 1.
 FACTOR = 16.0
 FLOOR = {torch.float64: 1e-6, torch.float32: 1e-3, torch.bfloat16: 0.03}
 CEILING = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
 
 
 def allowed(dtype: torch.dtype, rounding: float | None) -> float:
-    """The bound on two computations of one gradient, from what was measured (None: nothing was)."""
+    """Bound the difference of two computations of one gradient, from measured rounding (None: not
+    measured).
+    """
     if rounding is None or not math.isfinite(rounding):
         return CEILING[dtype]
     return min(max(FACTOR * rounding, FLOOR[dtype]), CEILING[dtype])
 
 
 def relative(one: Gradient, other: Gradient) -> float:
-    """|one − other| / |other| over all tensors; what only one of them has counts whole."""
+    """Compute |one − other| / |other| over all tensors; a tensor that only one of them has counts
+    whole.
+    """
     names = one.keys() | other.keys()
     gap = math.sqrt(sum(_square(one.get(n), other.get(n)) for n in names))
     norm = math.sqrt(sum(_square(g, None) for g in other.values()))
@@ -80,13 +85,15 @@ def _square(one: Tensor | None, other: Tensor | None) -> float:
     return (one.double() - other.double()).square().sum().item()
 
 
-# ---------------------------------------------------------------- the step's, and the same by hand
+# ---------------------------------------------------------------- the step's gradient, and by hand
 
 
 def of_step(
     learner: UpdateContext, batch: Batch, masters: Masters, budget: int
 ) -> tuple[Gradient, Records]:
-    """What the step leaves in the masters with micro-batches of so many tokens, and its records."""
+    """Return the gradient that the step leaves in the masters, and its records, with micro-batches
+    of `budget` tokens.
+    """
     masters.zero_grad()
     records = accumulate(learner.with_budget(budget), batch, masters, dropout=False)
     return _taken(masters), records
@@ -97,12 +104,14 @@ class Slopes:
     """d (loss of the whole batch) / d (log-prob) of every answer token, tree by tree."""
 
     trees: Sequence[Tree]
-    values: tuple[Tensor, ...]  # one tensor a tree, [its answer tokens] (of scores: [answers])
-    expected: tuple[Tensor | None, ...]  # the same of what a value head says, where there is one
+    values: tuple[Tensor, ...]  # one tensor per tree, [its answer tokens] (of scores: [answers])
+    expected: tuple[Tensor | None, ...]  # the same for a value head's estimates, if there is one
 
 
 def slopes_of(learner: UpdateContext, batch: Batch) -> Slopes:
-    """Slopes at each row's own log-probs, computed alone; the losses are the objective's own."""
+    """Compute the slopes at each row's log-probs, each row alone, with the objective's own
+    losses.
+    """
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
     values, expected = [], []
     for tree in batch.trees:
@@ -115,7 +124,7 @@ def slopes_of(learner: UpdateContext, batch: Batch) -> Slopes:
 
 
 def by_hand(learner: UpdateContext, batch: Batch, masters: Masters, whole: bool) -> Gradient:
-    """Σ slope · ∇ log-prob over all rows in one pass, or one row at a time, added up here."""
+    """Compute Σ slope · ∇ log-prob over all rows in one pass, or one row at a time, summed here."""
     context, total = whole_batch_context(learner, batch), _total(learner, batch.trees)
 
     def weigh(tokens: TokenLogps | TokenScores, trees: Sequence[Tree]) -> Tensor:
@@ -133,7 +142,7 @@ def _slopes(
     context: dict[str, Tensor],
     total: int,
 ) -> tuple[Tensor, Tensor | None]:
-    """d (losses of these rows / total) / d values, and / d what a value head says."""
+    """Compute d (losses of these rows / total) / d values, and / d the value head's estimates."""
     leaf = tokens.values.detach().clone().requires_grad_()
     said = getattr(tokens, "expected", None)
     head = said.detach().clone().requires_grad_() if said is not None else None
@@ -156,7 +165,7 @@ def _slopes(
 
 
 def _total(learner: UpdateContext, trees: Sequence[Tree]) -> int:
-    """Rows, answers or answer tokens of the batch: counted here, not by the step."""
+    """Count the rows, answers or answer tokens of the batch here, not with the step's code."""
     if learner.objective.denominator == "tokens":
         return sum(len(c) for tree in trees for c in tree.completions)
     if learner.kind == "rollouts":
@@ -167,8 +176,8 @@ def _total(learner: UpdateContext, trees: Sequence[Tree]) -> int:
 def by_closed_form(
     learner: UpdateContext, batch: Batch, masters: Masters, form: ClosedForm
 ) -> Gradient:
-    """As `by_hand` in one pass, with the slopes of the objective's closed form in plain Python at
-    the pass' own log-probs; no code of the objective or of the step.
+    """Compute the gradient of `by_hand` in one pass, with the closed form's slopes at the pass' own
+    log-probs. The slopes are plain Python; no code of the objective or of the step is used.
     """
     total = _total(learner, batch.trees)
     z0 = next(iter(whole_batch_context(learner, batch).values()), None)
@@ -193,7 +202,9 @@ def by_closed_form(
 
 
 def by_path(learner: UpdateContext, slopes: Slopes, masters: Masters, whole: bool) -> Gradient:
-    """Σ |slope| · ∇ log-prob through the forward path: all rows in one pass, or each alone."""
+    """Compute Σ |slope| · ∇ log-prob through the forward path: all rows in one pass, or each
+    alone.
+    """
     numbers = range(len(slopes.trees))
     groups = [list(numbers)] if whole else [[n] for n in numbers]
 
@@ -207,8 +218,8 @@ def by_path(learner: UpdateContext, slopes: Slopes, masters: Masters, whole: boo
 
 
 def by_network(learner: UpdateContext, slopes: Slopes, masters: Masters, plain: bool) -> Gradient:
-    """The same by the bare network, each answer alone: by eager attention and whole logits (plain),
-    or by SDPA, where the model has it, and the logits of the answer's own positions.
+    """Compute the same with the bare network, each answer alone. `plain` uses eager attention and
+    whole logits; otherwise SDPA, if the model has it, and the logits of the answer's own positions.
     """
     model = learner.forward.model
     scores = isinstance(model, RewardModel)
@@ -236,7 +247,7 @@ def _second_attention(learner: UpdateContext) -> str:
     try:
         with attending(learner.forward.model, "sdpa"):
             return "sdpa"
-    except (ValueError, ImportError):  # a model that has one attention alone says so by these
+    except (ValueError, ImportError):  # a model with only one attention raises these
         return "eager"
 
 
@@ -248,7 +259,9 @@ def _weighted(tokens: TokenLogps | TokenScores, values: Tensor, expected: Tensor
 
 
 def _gradient(masters: Masters, groups: Sequence, forward: Callable, weigh: Callable) -> Gradient:
-    """Backward passes, group by group, added up in float32; the masters are left without any."""
+    """Sum the gradients of backward passes, group by group, in float32; leave the masters without
+    any.
+    """
     masters.zero_grad()
     for group in groups:
         weigh(forward(group), group).backward()

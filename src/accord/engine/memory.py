@@ -1,11 +1,12 @@
-"""How much memory a run will take, before it takes it; and what to do where that is too much.
+"""Estimate of the memory that a run will take, made before it starts; and remedies if it is too
+much.
 
-    peak ≈ what is resident now + OVERHEAD · kept bytes a token · tokens of the largest micro-batch
+    peak ≈ resident bytes now + OVERHEAD · kept bytes per token · tokens of the largest micro-batch
     + head + optimizer
 
 "Kept" is measured on a row of the run: the bytes that autograd holds between forward and backward.
 A CPU gives no second chance (the kernel kills the process), so the plan is made before the first
-update; where an allocation fails all the same, the micro-batch budget is halved and the update
+update; if an allocation fails nevertheless, the micro-batch budget is halved and the update is
 repeated.
 """
 
@@ -33,20 +34,20 @@ from accord.forward.shares import shares
 from accord.models.recompute import recompute_activations
 from accord.types import Finding, Tree
 
-# Peak over what is kept: temporaries, and on a CPU the holes that glibc's heap is left with.
+# Peak divided by kept bytes: temporaries, and on a CPU the holes in glibc's heap.
 # Measured on SmolLM2-135M: kept 0.28, 0.57, 0.69 and (float32) 1.13 GB, peaks 0.7, 1.2, 1.5 and 2.6
 # GB over the start. GPU: chosen, not measured.
 OVERHEAD = {"cpu": 2.0, "cuda": 1.2}
 # float32 [rows, V] tensors at once in the head's backward pass, holes included; on a GPU two in the
 # head's dtype, or four where its kernels do not compile: counted, not measured
 HEAD_COPIES = {"cpu": 8, "cuda": 4}
-ROOM = 0.9  # of what is free may be used
+ROOM = 0.9  # the share of free memory that may be used
 SMALLEST = 64  # tokens: the least that train.micro_tokens may be
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes."""
+    """The estimated memory, in bytes."""
 
     resident: int  # before the first update
     kept_per_token: float
@@ -73,7 +74,7 @@ def estimate(
     budget: int,
     optimizer: OptimizerRow,
 ) -> Estimate:
-    """The peak of a run over these batches with micro-batches of `budget` tokens."""
+    """Estimate the peak of a run over these batches with micro-batches of `budget` tokens."""
     model = forward.model
     groups = [group for trees in batches for group in shares(trees, budget, ALONE)[0]]
     largest = sorted(groups, key=lambda group: -tokens_at_most(group))[:4]
@@ -100,11 +101,12 @@ def estimate(
 def fit_into_memory(
     config: TrainConfig, learner: UpdateContext, trained: int, batches: Sequence[Sequence[Tree]]
 ) -> Finding:
-    """Set the budget of micro-batches to what fits, and say what the run will take.
+    """Set the budget of micro-batches so that the run fits, and report how much memory it will
+    take.
 
-    Where the configured budget does not fit, it is lowered; where not even the longest row does,
-    layers recompute their activations (if train.recompute allows); where that is still too much,
-    the finding refuses.
+    If the configured budget does not fit, it is lowered. If not even the longest row fits, layers
+    recompute their activations (if train.recompute allows). If that is still too much, the finding
+    refuses.
 
     Args:
       trained: weights that train.
@@ -112,7 +114,7 @@ def fit_into_memory(
     """
     model, budget = learner.forward.model, learner.budget
     longest = max(tree.tokens for trees in batches for tree in trees)
-    # all ranks come to the same, or sharded passes hang
+    # all ranks must decide alike, or sharded passes hang
     room = ROOM * min(learner.world.gather(free(model.device)))
     if config.recompute == "always":
         recompute_activations(model)
@@ -168,8 +170,8 @@ def _refused(needed: Estimate, room: float, longest: int) -> Finding:
 
 
 def kept_bytes(forward: Forward, trees: Sequence[Tree]) -> int:
-    """Bytes that autograd holds after one forward pass; parameters are not counted, nor is anything
-    twice.
+    """Count the bytes that autograd holds after one forward pass. Parameters are not counted, and
+    nothing is counted twice.
     """
     own = {local(p).untyped_storage().data_ptr() for p in forward.model.network.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -182,12 +184,12 @@ def kept_bytes(forward: Forward, trees: Sequence[Tree]) -> int:
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         forward(trees)
-    # afterwards: what was gathered of sharded weights is empty
+    # afterwards: gathered copies of sharded weights are empty then
     return sum(storage.nbytes() for storage in kept.values())
 
 
 def resident(device: torch.device) -> int:
-    """Bytes in use now: of this process, or on the GPU."""
+    """Return the bytes in use now by this process, or on the GPU."""
     return (
         torch.cuda.memory_allocated(device)
         if device.type == "cuda"
@@ -196,12 +198,12 @@ def resident(device: torch.device) -> int:
 
 
 def gpu_peak(device: torch.device) -> dict[str, int]:
-    """The most bytes that this process ever had on the GPU; nothing on a CPU."""
+    """Return the most bytes that this process ever had on the GPU; an empty dict on a CPU."""
     return {"gpu_peak": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {}
 
 
 def free(device: torch.device) -> int:
-    """Bytes that could still be had: on the GPU, or under the machine's, the container's and the
+    """Return the bytes still available: on the GPU, or under the machine's, the container's and the
     shell's limits.
     """
     if device.type == "cuda":
@@ -220,8 +222,8 @@ def free(device: torch.device) -> int:
 
 
 def fitting(needed: Estimate, room: float, budget: int) -> int | None:
-    """The largest budget of at most `budget` tokens whose growth fits into `room` bytes; None when
-    none does.
+    """Find the largest budget of at most `budget` tokens whose growth fits into `room` bytes; None
+    if there is none.
     """
     per_token = OVERHEAD.get(needed.device, OVERHEAD["cuda"]) * needed.kept_per_token
     tokens = int((room - needed.fixed) / per_token)

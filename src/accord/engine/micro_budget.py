@@ -1,4 +1,4 @@
-"""The budget of micro-batches, and what happens where memory runs out all the same."""
+"""The budget of micro-batches, and the reaction to memory that runs out nevertheless."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 class RowTooLarge(AccordError):
-    """Memory runs out with one row at a time; `tokens` is the longest row."""
+    """Memory runs out even with one row at a time; `tokens` is the longest row."""
 
     def __init__(self, tokens: int):
         super().__init__(f"out of memory with one row ({tokens:,} tokens) at a time")
@@ -23,28 +23,28 @@ class RowTooLarge(AccordError):
 
 @dataclass
 class MicroBudget:
-    """Unique tokens that are computed at once: the one place that holds them.
+    """The number of unique tokens computed at once. No other object holds it.
 
-    All that computes rows in parts shares this object: the gradient, the measuring of answers, the
-    pass of the reference. Once it is halved, it is halved for all of them.
+    Everything that computes rows in parts shares this object: the gradient, the measurement of
+    answers, the reference pass. Once it is halved, it is halved for all of them.
     """
 
     tokens: int
-    # called with the former budget, the new one, and what is done again, in words
+    # called with the old budget, the new one, and the work that is repeated, in words
     on_shrink: Callable[[int, int, str], None] = lambda before, now, again: None
 
     def shrink(self, trees: Iterable[Tree], again: str) -> None:
-        """Halve it, for rows of these lengths.
+        """Halve the budget, for rows of these lengths.
 
         Args:
-          again: what is done once more, in words.
+          again: the work that is repeated, in words.
 
         Raises:
-          RowTooLarge: it is one row already.
+          RowTooLarge: the budget is one row already.
         """
         release()
         lengths = [tree.tokens for tree in trees]
-        before = min(self.tokens, sum(lengths))  # a budget over all of it limits nothing
+        before = min(self.tokens, sum(lengths))  # a budget above the sum limits nothing
         if before <= max(lengths):
             raise RowTooLarge(max(lengths))
         self.tokens = max(before // 2, max(lengths))
@@ -52,11 +52,11 @@ class MicroBudget:
 
 
 def within_memory(work: Callable[[], T], shrink: Callable[[], None], *, alone: bool = True) -> T:
-    """Do some work; where memory runs out, make it smaller and do it again from its start.
+    """Do some work; if memory runs out, make it smaller and start it again.
 
     Args:
-      shrink: makes smaller what is computed at once; raises where that is not possible.
-      alone: this process trains alone. Other ranks would have gone on: then the error stands.
+      shrink: makes the part computed at once smaller; raises if that is impossible.
+      alone: this process trains alone. Other ranks would have gone on, so then the error is raised.
     """
     while True:
         try:

@@ -3,11 +3,11 @@
 
     ref ← α π + (1 − α) ref        after updates `every`, 2·`every`, …
 
-Source: Gorbatovski et al. 2024, arXiv:2404.09656 (TR-DPO); the two knobs are those of TRL's
-`sync_ref_model`, which has it for all weights only. What moves are the parameters that train: of
-LoRA the factors A and B each, so that with α < 1 the reference's update is not quite the mix of the
-two products. The mix is made in float32, as an update is: in bfloat16 a small α would vanish in the
-rounding.
+Source: Gorbatovski et al. 2024, arXiv:2404.09656 (TR-DPO); the two options are those of TRL's
+`sync_ref_model`, which supports only training of all weights. The parameters that train are mixed.
+For LoRA these are the factors A and B separately, so with α < 1 the reference's update is not quite
+the mix of the two products. The mix is made in float32, like an update: in bfloat16 a small α would
+vanish in the rounding.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KEY = "reference"
 
 
 class Moving:
-    """A copy of what trains, its log-probs, and how it follows."""
+    """A copy of the trainable parameters, its log-probs, and the rule by which it follows."""
 
     name = "moving"
     moves: ClassVar[bool] = True
@@ -48,8 +48,8 @@ class Moving:
 
     @classmethod
     def of(cls, policy: Forward, config: MovingConfig) -> Moving:
-        """Equal to the policy as it is now: a second adapter beside the one that trains, or a
-        second network.
+        """Make a reference equal to the policy as it is now: a second adapter beside the one that
+        trains, or a second network.
         """
         names = [name for name in policy.model.trainable() if not name.startswith(CRITIC)]
         if policy.model.has_adapters:
@@ -62,14 +62,14 @@ class Moving:
         )
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
-        """[N] log-probs of the trees' completions at this moment, without gradient. Not to be kept
-        over an update.
+        """Compute the [N] log-probs of the trees' completions at this moment, without gradient. Do
+        not keep them across an update.
         """
         return self.live.logps(trees)
 
     @torch.no_grad()
     def follow(self, step: int, policy: Mapping[str, Tensor]) -> None:
-        """After update `step` (from 1): mix the policy's float32 masters in, if it is time."""
+        """Mix the policy's float32 masters in after update `step` (from 1), if it is due."""
         if step % self.config.every:
             return
         for name, own in self.copy.masters.items():
@@ -77,24 +77,24 @@ class Moving:
         self.copy.write_back()
 
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """Return the copy's tensors for a checkpoint."""
         return {f"{KEY}/{name}": own.detach() for name, own in self.copy.masters.items()}
 
     def load_state(self, tensors: Mapping[str, Tensor]) -> None:
-        """Stand where it stood when these were saved."""
+        """Restore the copy from saved tensors."""
         self.copy.load(tensors, KEY)
 
     def following(self) -> list[Tensor]:
-        """The copy's parameters."""
+        """Return the copy's parameters."""
         return list(self.copy.working.values())
 
 
 def require_movement(config: MovingConfig | None, steps: int, *, sharded: bool) -> None:
-    """Nothing where the reference does not move.
+    """Check that a moving reference would move; without one, do nothing.
 
     Raises:
-      UsageError: the run ends before an update would see the reference moved, or no process holds
-        the weights whole.
+      UsageError: the run ends before an update would use a moved reference, or no process holds
+        the whole weights.
     """
     if config is None:
         return

@@ -1,9 +1,9 @@
 """An optimizer on float32 masters, and the learning rate as a function of the step.
 
 bf16 keeps 8 bits: an update smaller than 1/256 of a weight vanishes when it is added to the weight
-itself (at a learning rate of 1e-6 only 2 % of weights move in 50 steps). So whatever trains has a
-float32 master; the network's own copy is the master rounded to the network's dtype, and gradients
-are summed over micro-batches in float32.
+itself (at a learning rate of 1e-6 only 2 % of weights move in 50 steps). So every trainable
+parameter has a float32 master; the network's own copy is the master rounded to the network's dtype,
+and gradients are summed over micro-batches in float32.
 """
 
 from __future__ import annotations
@@ -22,10 +22,9 @@ from accord.forward.sharded import local, part, whole
 
 
 class Masters:
-    """float32 masters of the trainable parameters, by name. A parameter that is float32 is its own
-    master.
+    """float32 masters of the trainable parameters, by name. A float32 parameter is its own master.
 
-    Of a sharded parameter, the master is of this rank's part.
+    If a parameter is sharded, its master covers this rank's part.
     """
 
     def __init__(self, trainable: dict[str, Parameter]):
@@ -34,13 +33,11 @@ class Masters:
 
     @property
     def count(self) -> int:
-        """How many numbers train."""
+        """Count the numbers that train."""
         return sum(master.numel() for master in self.masters.values())
 
     def accumulate_grads(self) -> None:
-        """After a backward pass: move the network's gradients into the masters',
-        adding in float32.
-        """
+        """Add the network's gradients to the masters' in float32, after a backward pass."""
         for name, p in self.working.items():
             master = self.masters[name]
             if p is master or p.grad is None:
@@ -51,14 +48,14 @@ class Masters:
 
     @torch.no_grad()
     def all_reduce(self, world: World) -> None:
-        """After the last backward pass: every rank gets the sum of all ranks' gradients."""
-        # FSDP has added them up already, each rank's own part
+        """Give every rank the sum of all ranks' gradients, after the last backward pass."""
+        # FSDP has summed each rank's part already
         if world.size == 1 or world.sharded:
             return
         masters = list(self.masters.values())
         got = torch.tensor([float(m.grad is not None) for m in masters], device=masters[0].device)
         world.sum([got])
-        # what no rank used must keep no gradient
+        # a parameter that no rank used must keep no gradient
         used = [m for m, count in zip(masters, got.tolist(), strict=True) if count]
         for master in used:
             if master.grad is None:  # a rank without rows
@@ -67,20 +64,20 @@ class Masters:
 
     @torch.no_grad()
     def write_back(self) -> None:
-        """After an update: round the masters into the network."""
+        """Round the masters into the network, after an update."""
         for name, p in self.working.items():
             if p is not self.masters[name]:
                 local(p).copy_(self.masters[name])
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor], key: str = "master") -> None:
-        """Take the masters out of a checkpoint's tensors, and publish."""
+        """Load the masters from a checkpoint's tensors, and write them back to the network."""
         for name, master in self.masters.items():
             master.copy_(part(tensors[f"{key}/{name}"], self.working[name]))
         self.write_back()
 
     def gradients(self) -> dict[str, Tensor]:
-        """Name -> gradient, for the parameters that got one."""
+        """Map the names of the parameters that got a gradient to their gradients."""
         return {name: m.grad for name, m in self.masters.items() if m.grad is not None}
 
     def zero_grad(self) -> None:
@@ -89,11 +86,11 @@ class Masters:
 
 
 class Optimizer:
-    """One of the table `OPTIMIZERS` over masters, with a schedule that is a pure function of the
-    step.
+    """An optimizer of the table `OPTIMIZERS` over masters, with a schedule that is a pure function
+    of the step.
 
     Args:
-      kind: the row of the table; the config's where none is given.
+      kind: the row of the table; by default the config's.
     """
 
     def __init__(
@@ -119,12 +116,12 @@ class Optimizer:
         self.inner = self.kind.build(groups, peak, config)
 
     def rate(self, step: int) -> float:
-        """The learning rate of update `step`, from 0."""
+        """Return the learning rate of update `step`, counted from 0."""
         return self.scale * self.schedule(step)
 
     def grad_norm(self, world: World = ALONE) -> Tensor:
-        """Euclidean norm over all masters' gradients, and over all ranks' parts of them; scalar
-        float32.
+        """Compute the Euclidean norm over all masters' gradients and all ranks' parts of them;
+        scalar float32.
         """
         norm = torch.nn.utils.get_total_norm(list(self.masters.gradients().values()))
         if not world.sharded:
@@ -134,8 +131,8 @@ class Optimizer:
         return square.sqrt().float().squeeze(0)
 
     def update(self, step: int, norm: Tensor) -> float:
-        """Clip, update the masters with the learning rate of `step` (from 0), publish. Returns that
-        rate.
+        """Clip, update the masters with the learning rate of `step` (from 0), write them back;
+        return that rate.
         """
         if self.clip is not None:
             torch.nn.utils.clip_grads_with_norm_(
@@ -149,12 +146,14 @@ class Optimizer:
         self.masters.zero_grad()
         return rate
 
-    # ------------------------------------------------------------ what a checkpoint holds
+    # ------------------------------------------------------------ contents of a checkpoint
 
     def state(self) -> dict[str, Tensor]:
-        """Every tensor that the next update depends on: masters and the optimizer's state, by name.
+        """Return every tensor that the next update depends on, by name: masters and the optimizer's
+        state.
 
-        Whole, so that a world of any size can go on from them; of sharded ones, on the first rank.
+        They are whole, so that a world of any size can resume from them. Sharded tensors are
+        gathered on the first rank.
         """
         tensors = {}
         for name, master in self.masters.masters.items():
@@ -165,7 +164,7 @@ class Optimizer:
         return tensors
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Of each tensor of `state`, by name; nothing is gathered for it."""
+        """Return the shape of each tensor of `state`, by name; nothing is gathered for it."""
         return {
             f"{key}/{name}": tuple(p.shape)
             for name, p in self.masters.working.items()
@@ -174,7 +173,7 @@ class Optimizer:
 
     @torch.no_grad()
     def load_state(self, tensors: Mapping[str, Tensor], updates: int) -> None:
-        """Put a checkpoint's tensors back, `updates` updates after the start."""
+        """Restore a checkpoint's tensors, `updates` updates after the start."""
         self.masters.load(tensors)
         for name, master in self.masters.masters.items():
             like = self.masters.working[name]
@@ -187,7 +186,7 @@ class Optimizer:
             self.inner.state[master] = state
 
     def state_of(self, master: Tensor) -> dict[str, Tensor]:
-        """What is remembered of one master; zeros before its first update."""
+        """Return the optimizer's state of one master; zeros before its first update."""
         state = self.inner.state.get(master)
         return {key: state[key] if state else torch.zeros_like(master) for key in self.kind.state}
 
@@ -199,11 +198,11 @@ def _master(p: Parameter) -> Parameter:
 
 
 def schedule(shape: str, peak: float, steps: int, warmup: float) -> Callable[[int], float]:
-    """Learning rate of update `step`, counted from 0.
+    """Make the function that gives the learning rate of an update, counted from 0.
 
-    Rises linearly over the warm-up (a share of `steps` under 1, else a number of steps), then
-    stays, or falls to zero in a line or half a cosine. The first update already moves: its rate is
-    peak / (warm-up + 1).
+    The rate rises linearly over the warm-up (a share of `steps` under 1, else a number of steps).
+    Then it stays, or falls to zero linearly or in half a cosine. The first update already moves
+    weights: its rate is peak / (warm-up + 1).
     """
     rising = min(round(warmup * steps) if warmup < 1 else round(warmup), steps)
 

@@ -1,12 +1,11 @@
 """The table of optimizers: a new one is a row here, and its update written out in
 `written_out.py`.
 
-    name      how a config and a message call it
+    name      its name in a config and in messages
     build     the torch optimizer over the masters
-    state     the tensors that it keeps of each weight: their names in a checkpoint, and what they
-              take of memory and disk
-    written   one update in float64, as the paper has it: a run is checked against it while it
-              trains
+    state     the tensors that it keeps for each weight: their names in a checkpoint, and their size
+              in memory and on disk
+    written   one update in float64, as in the paper: a run is checked against it while it trains
 """
 
 from __future__ import annotations
@@ -28,34 +27,36 @@ Build = Callable[[list[dict[str, Any]], float, TrainConfig], torch.optim.Optimiz
 
 @dataclass(frozen=True)
 class OptimizerRow:
-    """An optimizer as far as anything else must know it."""
+    """An optimizer: its name, its construction and its state."""
 
     name: str
     title: str  # in messages
     build: Build
-    state: tuple[str, ...]  # tensors of each weight, float32, by torch's names
+    state: tuple[str, ...]  # float32 tensors kept for each weight, by torch's names
     written: WrittenUpdate
     # whether torch keeps the number of updates beside each weight's tensors, under "step"
     counts_updates: bool = True
 
     @property
     def state_bytes(self) -> int:
-        """What it remembers of one weight."""
+        """Return the bytes of state for one weight."""
         return FLOAT32 * len(self.state)
 
     @property
     def update_bytes(self) -> int:
-        """What one weight takes once updates begin: the master's gradient and the state."""
+        """Return the bytes for one weight once updates begin: the master's gradient and the
+        state.
+        """
         return FLOAT32 + self.state_bytes
 
     @property
     def checkpoint_bytes(self) -> int:
-        """What one weight takes on disk: the master and the state."""
+        """Return the bytes for one weight on disk: the master and the state."""
         return FLOAT32 + self.state_bytes
 
     @property
     def training_bytes(self) -> int:
-        """What one weight takes in all, beside the network: master, gradient and state."""
+        """Return all bytes for one weight besides the network: master, gradient and state."""
         return 2 * FLOAT32 + self.state_bytes
 
 
@@ -69,5 +70,7 @@ OPTIMIZERS: dict[str, OptimizerRow] = {row.name: row for row in (ADAMW,)}
 
 
 def optimizer_of(config: TrainConfig | None = None) -> OptimizerRow:
-    """The optimizer that a config asks for. There is one, so no config has a key for it yet."""
+    """Return the optimizer that a config asks for. There is only one, so no config has a key for it
+    yet.
+    """
     return OPTIMIZERS[ADAMW.name]

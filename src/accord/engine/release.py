@@ -1,4 +1,4 @@
-"""Memory that is no longer used, given back to the system."""
+"""Release of unused memory to the system."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import torch
 
 
 def release() -> None:
-    """Give what is no longer used back to the system: before a second model is loaded beside the
-    first.
-    """
+    """Give unused memory back to the system, before a second model is loaded beside the first."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

@@ -1,5 +1,5 @@
-"""The step's part where rows are the policy's own answers: their losses, what is recorded of them,
-and its summary.
+"""The part of the step for rows that are the policy's own answers: their losses, their records, and
+the summary of these.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from accord.types import Rollout, Tree
 
 
 def as_rollouts(trees: Sequence[Tree]) -> list[Rollout]:
-    """The same trees, each of which is the policy's own answers."""
+    """Check that each tree holds the policy's own answers, and return the same trees."""
     rollouts = [tree for tree in trees if isinstance(tree, Rollout)]
     assert len(rollouts) == len(trees), "an answer that the policy did not give has no advantage"
     return rollouts
@@ -27,8 +27,8 @@ def as_rollouts(trees: Sequence[Tree]) -> list[Rollout]:
 def sampled_losses(
     objective: BoundPolicy, trees: Sequence[Rollout], tokens: TokenLogps, records: Records
 ) -> Tensor:
-    """[N] losses of the answers of some trees, the value head's included; their numbers go into the
-    records, a line a tree.
+    """Compute the [N] losses of the answers of some trees, including the value head's; add their
+    numbers to the records, one entry per tree.
     """
     device = tokens.values.device
 
@@ -74,7 +74,7 @@ def sampled_losses(
 
 
 def summarise_sampled(records: Records, objective: BoundPolicy) -> dict[str, float]:
-    """Metrics of an update: the loss, and means over answers."""
+    """Compute the metrics of an update: the loss, and means over answers."""
     answers, tokens = records["answers"].sum(), records["tokens"].sum()
     out = {
         "loss": (

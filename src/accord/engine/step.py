@@ -1,9 +1,9 @@
-"""One update: the gradient of a batch in micro-batches, whose split never changes it.
+"""One update: the gradient of a batch in micro-batches. The split never changes it.
 
     loss = Σ rows' losses / denominator    one denominator for the whole batch, and for all ranks
 
-A mean per micro-batch would weigh small ones more: eighteen trainers had that bug (TRL #2617). For
-the same reason the ranks' gradients are added up, not averaged.
+A mean per micro-batch would give small ones more weight: eighteen trainers had that bug (TRL
+#2617). For the same reason the ranks' gradients are summed, not averaged.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ from accord.types import Diverged, Logps, LossOutput, Refused, RowLogps, Tree
 
 @dataclass(frozen=True)
 class UpdateContext:
-    """What the gradient of a batch depends on."""
+    """Everything that the gradient of a batch depends on."""
 
     forward: Forward
     objective: BoundObjective
-    reference: Reference | None  # exactly where the objective asks for one
+    reference: Reference | None  # present exactly if the objective needs one
     budget: MicroBudget
     seed: int
-    world: World = ALONE  # the ranks that a batch is dealt to
+    world: World = ALONE  # the ranks that share a batch
 
     @property
     def micro_tokens(self) -> int:
-        """Tokens of a micro-batch, as things stand."""
+        """Return the tokens of a micro-batch at present."""
         return self.budget.tokens
 
     def with_budget(self, tokens: int) -> UpdateContext:
-        """Return the same with a budget of its own, which nothing else shares."""
+        """Return the same with a budget of its own that nothing else shares."""
         return replace(self, budget=MicroBudget(tokens))
 
     @property
@@ -56,7 +56,9 @@ class UpdateContext:
         return self.objective.rows
 
     def reference_logps(self, trees: Sequence[Tree]) -> Logps:
-        """[N] log-probs of the trees' completions under the reference, of an objective with one."""
+        """Compute the [N] log-probs of the trees' completions under the reference, for an objective
+        that has one.
+        """
         assert self.reference is not None, f"{self.objective.name} has no reference"
         return self.reference.logps(trees)
 
@@ -71,8 +73,8 @@ class NotFinite(Diverged):
 
 @dataclass
 class Batch:
-    """The rows of one update, and the mismatched rows that a coupled objective takes its baseline
-    from.
+    """The rows of one update, and the mismatched rows that a coupled objective computes its
+    baseline from.
     """
 
     index: int
@@ -81,7 +83,7 @@ class Batch:
 
 
 def make_batch(learner: UpdateContext, index: int, trees: Sequence[Tree]) -> Batch:
-    """The batch of update `index`; a pure function of its rows, the seed and the index."""
+    """Make the batch of update `index`, a pure function of its rows, the seed and the index."""
     if learner.objective.context is None:
         return Batch(index, trees)
     mismatched = mismatch(trees, learner.seed + index)
@@ -97,8 +99,8 @@ def make_batch(learner: UpdateContext, index: int, trees: Sequence[Tree]) -> Bat
 def whole_batch_context(
     learner: UpdateContext, batch: Batch, poll: Callable[[], None] = lambda: None
 ) -> dict[str, Tensor]:
-    """Keywords that couple the rows (KTO's z0), from the whole batch whatever its split; without
-    gradient.
+    """Compute the keywords that couple the rows (KTO's z0) from the whole batch, whatever its
+    split, without gradient.
     """
     if learner.objective.context is None:
         return {}
@@ -129,8 +131,8 @@ def row_losses(
     reference: RowLogps | None,
     context: dict[str, Tensor],
 ) -> LossOutput:
-    """The one call of the objective in training.
-    The certificate at step 0 goes through it as well.
+    """Call the objective. This is its only call in training, and the certificate of step 0 uses it
+    as well.
     """
     return objective.losses(policy, reference if objective.reference else None, **context)
 
@@ -143,8 +145,8 @@ def accumulate(
     dropout: bool = True,
     poll: Callable[[], None] = lambda: None,
 ) -> Records:
-    """Leave the batch's gradient in the masters, of every rank; return what is known of its rows,
-    in their order.
+    """Leave the batch's gradient in the masters of every rank; return the records of its rows, in
+    their order.
 
     Raises:
       NotFinite: a loss is not finite. No weight has moved.
@@ -194,8 +196,8 @@ def _losses(
     context: dict[str, Tensor],
     records: Records,
 ) -> Tensor:
-    """[B] losses of one micro-batch's rows, [N] of its answers where they are the policy's own;
-    their numbers go into the records.
+    """Compute the [B] losses of one micro-batch's rows, or the [N] losses of its answers if they
+    are the policy's own; add their numbers to the records.
     """
     if learner.kind == "rollouts":
         assert isinstance(learner.objective, BoundPolicy) and isinstance(tokens, TokenLogps)
@@ -210,8 +212,8 @@ def _losses(
 
 
 def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
-    """What the sum of losses is divided by: rows (the policy's own answers are one each), or answer
-    tokens, of the whole batch.
+    """Count what the sum of losses is divided by, in the whole batch: rows (each of the policy's
+    own answers is one) or answer tokens.
     """
     if objective.denominator == "rows":
         return (
@@ -223,5 +225,5 @@ def denominator(objective: BoundObjective, trees: Sequence[Tree]) -> int:
 
 
 def _mix(seed: int, step: int, number: int) -> int:
-    """A seed for one micro-batch: far apart for neighbouring steps."""
+    """Make a seed for one micro-batch; seeds of neighbouring steps are far apart."""
     return (seed * 1_000_003 + step) * 1_009 + number & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,7 +1,7 @@
-"""One update of each optimizer as its paper writes it: plain arithmetic in float64 on a few
-weights, sharing nothing with torch's optimizers.
+"""One update of each optimizer as in its paper: plain arithmetic in float64 on a few weights, which
+shares nothing with torch's optimizers.
 
-A run's weights are held against this in its first updates (verify/weight_probes.py).
+A run's weights are compared with this in its first updates (verify/weight_probes.py).
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ ADAM_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class Moment:
-    """What one update depends on beside the weights, their state and their gradient."""
+    """The inputs of one update besides the weights, their state and their gradient."""
 
     number: int  # of this update, from 1
     rate: float
-    decay: float  # 0 for what is not decayed
+    decay: float  # 0 for a weight that is not decayed
     config: TrainConfig
 
 
@@ -35,7 +35,7 @@ WrittenUpdate = Callable[
 def adamw_update(
     value: Tensor, state: Mapping[str, Tensor], gradient: Tensor, moment: Moment
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """AdamW: the mean gradient over its root mean square; decay apart from both.
+    """Update by AdamW: the mean gradient over its root mean square, and decay separate from both.
 
     Source: Loshchilov & Hutter 2019, arXiv:1711.05101, Algorithm 2.
     """

@@ -1,12 +1,12 @@
 """Tree attention behind transformers' own attention interface: no model code is touched.
 
-`accord_tree` is registered once. Called with a `Layout` (the keyword `tree`), it attends by the
-layout's row of `TREE_ATTENTION` (backends.py); called without one (generation, the padded path), it
-is transformers' SDPA. So one model object serves every path.
+`accord_tree` is registered once. With a `Layout` (the keyword `tree`), it attends by the layout's
+row of `TREE_ATTENTION` (backends.py). Without one (generation, the padded path), it is
+transformers' SDPA. So one model object serves every path.
 
-What a model may hand to its attention and we honour: `scaling`, `sliding_window`, `softcap`,
-grouped key/value heads. Anything else that would change the numbers (attention sinks, position
-biases) raises `UnsupportedAttention`, and the caller takes the padded path aloud.
+It supports `scaling`, `sliding_window`, `softcap` and grouped key/value heads. Any other argument
+that would change the numbers (attention sinks, position biases) raises `UnsupportedAttention`. The
+caller then takes the padded path and reports that.
 
 T packed tokens · h key/value heads · d width.
 """
@@ -25,12 +25,12 @@ CHANGES_THE_NUMBERS = ("s_aux", "position_bias", "head_mask", "sinks")
 
 
 class UnsupportedAttention(Exception):
-    """The model asks for something that tree attention does not do."""
+    """The model needs something that tree attention does not support."""
 
 
 def register() -> bool:
-    """Make `attn_implementation="accord_tree"` known to transformers; whether that could be done.
-    Calling it again changes nothing.
+    """Make `attn_implementation="accord_tree"` known to transformers; return whether that was
+    possible. A second call changes nothing.
     """
     return compat.register_attention(NAME, attend)
 
@@ -48,7 +48,7 @@ def attend(
     softcap: float | None = None,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Attention output [1, T, heads, d], as transformers expects it."""
+    """Compute the attention output [1, T, heads, d], as transformers expects it."""
     for name in CHANGES_THE_NUMBERS:
         if kwargs.get(name) is not None:
             raise UnsupportedAttention(f"the model passes `{name}` to its attention")
@@ -79,8 +79,8 @@ def attend(
 
 
 def visible(length: int, depth: int, window: int | None, device: torch.device) -> Tensor:
-    """[length, depth + length] bool: may query i (at position depth + i) see key j (at position
-    j)?
+    """Make the mask [length, depth + length] bool: may query i (at position depth + i) see key j
+    (at position j)?
     """
     q = torch.arange(depth, depth + length, device=device)[:, None]
     k = torch.arange(depth + length, device=device)[None, :]
@@ -91,13 +91,13 @@ def visible(length: int, depth: int, window: int | None, device: torch.device) -
 def _softcapped(
     q: Tensor, k: Tensor, v: Tensor, mask: Tensor, scaling: float | None, softcap: float
 ) -> Tensor:
-    """Attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. Softmax in
-    float32 at least.
+    """Compute attention with scores squashed to ±softcap (Gemma 2), which SDPA cannot do. The
+    softmax is in float32 at least.
     """
     scores = q @ k.transpose(2, 3) * (scaling if scaling is not None else q.shape[-1] ** -0.5)
     scores = torch.tanh(scores / softcap) * softcap
-    # Not -inf: padding may see nothing at all, and NaN there would spread through the values, as 0
-    # · NaN.
+    # Not -inf: a padded query may see nothing at all, and its NaN would spread through the values,
+    # as 0 · NaN.
     scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     weights = torch.softmax(scores.masked_fill(~mask, torch.finfo(scores.dtype).min), dim=-1)
     return weights.to(v.dtype) @ v

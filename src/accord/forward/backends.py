@@ -1,7 +1,7 @@
-"""The table of attention backends: the ways in which packed trees attend, from the fastest down. A
-new one is a function in a file of its own and a row here.
+"""The table of attention backends for packed trees, from the fastest down. A new one is a function
+in a file of its own and a row here.
 
-`choose` tries them in this order with the model at hand; each becomes a path of its own name
+`choose` tries them in this order with the model at hand; each becomes a path of the same name
 (`logps.PATHS`, `scores.SCORE_PATHS`).
 """
 
@@ -23,15 +23,15 @@ Attend = Callable[[Tensor, Tensor, Tensor, Layout, float, int | None, float | No
 
 @dataclass(frozen=True)
 class Backend:
-    """One way for packed trees to attend."""
+    """One implementation of attention for packed trees."""
 
     name: str  # of the path; the value of model.forward
     title: str  # in sentences: "the … cannot be used"
     attend: Attend
-    # device -> why it cannot train there, or None; not even worth a word where nobody asked for it
+    # device -> why it cannot train there, or None; not reported unless the user asked for it
     problem: Callable[[torch.device], str | None]
-    # whether gradients are tried too: kernels that are compiled on the spot may be wrong in the
-    # backward pass alone
+    # whether gradients are tried too: freshly compiled kernels may be wrong in the backward pass
+    # alone
     tries_backward: bool = False
 
 

@@ -1,5 +1,5 @@
-"""Tree attention by a plan of padded blocks (blocks.py), forward and backward: a few dozen products
-of matrices, which a CPU likes.
+"""Tree attention by a plan of padded blocks (blocks.py), forward and backward: a few dozen matrix
+products, which suit a CPU.
 
 T packed tokens · n blocks · Lq, Lk queries and keys of a block · h key/value heads · g query heads
 of each · d width.
@@ -24,14 +24,15 @@ def attend(
     window: int | None,
     softcap: float | None,
 ) -> Tensor:
-    """query [1, h·g, T, d], key and value [1, h, T, d] → [1, h·g, T, d]"""
+    """Attend: query [1, h·g, T, d], key and value [1, h, T, d] → [1, h·g, T, d]."""
     plan = plan_of(tree, query.shape[1] // key.shape[1])
     return _TreeAttention.apply(query[0], key[0], value[0], plan, scale, window, softcap)[None]
 
 
 class _TreeAttention(torch.autograd.Function):
-    """softmax(scale · q kᵀ) v of every block. The backward pass computes the weights again: keeping
-    them saved 2 % of an update, and grows with the square of the length.
+    """The function softmax(scale · q kᵀ) v of every block. The backward pass computes the weights
+    again: keeping them saved only 2 % of an update, and takes memory that grows with the square of
+    the length.
 
     Scores and weights are rounded to the inputs' dtype, as in transformers' eager attention. The
     gradients of keys and values, sums over all blocks that share them, are summed in float32 at
@@ -40,7 +41,7 @@ class _TreeAttention(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, query, key, value, plan: Plan, scale, window, softcap):
-        """query [h·g, T, d], key and value [h, T, d] → [h·g, T, d]"""
+        """Attend: query [h·g, T, d], key and value [h, T, d] → [h·g, T, d]."""
         ctx.save_for_backward(query, key, value)
         ctx.plan, ctx.scale, ctx.window, ctx.softcap = plan, scale, window, softcap
         rows, outputs = _stacked(query, plan), []
@@ -85,34 +86,32 @@ class _TreeAttention(torch.autograd.Function):
 
 
 def _stacked(x: Tensor, plan: Plan) -> Tensor:
-    """[h·g, T, d] → [h, g·T, d]"""
+    """Stack the heads that share a key head: [h·g, T, d] → [h, g·T, d]."""
     return x.reshape(len(x) // plan.groups, -1, x.shape[-1])
 
 
 def _unstacked(pieces: list[Tensor], plan: Plan) -> Tensor:
-    """Batches of [h, n·g·Lq, d] → [h·g, T, d]: every query back in its place, the padding left
-    behind.
+    """Put every query back in its place and drop the padding: batches of [h, n·g·Lq, d] → [h·g, T,
+    d].
     """
     rows = torch.cat(pieces, dim=1).index_select(1, plan.inverse)
     return rows.view(len(rows) * plan.groups, -1, rows.shape[-1])
 
 
 def _queries(rows: Tensor, batch: Batch) -> Tensor:
-    """[h, g·T, d] → [h·n, g·Lq, d]"""
+    """Gather a batch's queries: [h, g·T, d] → [h·n, g·Lq, d]."""
     return rows.index_select(1, batch.query).view(
         len(rows) * len(batch.query_at), -1, rows.shape[-1]
     )
 
 
 def _keys(x: Tensor, batch: Batch) -> Tensor:
-    """[h, T, d] → [h·n, Lk, d]"""
+    """Gather a batch's keys: [h, T, d] → [h·n, Lk, d]."""
     return x.index_select(1, batch.key).view(-1, batch.key_at.shape[1], x.shape[-1])
 
 
 def _without_padding(g: Tensor, batch: Batch) -> Tensor:
-    """Gradients [h·n, g·Lq, d] of the outputs, zero where there is no query: it has none to hand
-    on.
-    """
+    """Zero the outputs' gradients [h·n, g·Lq, d] at padded queries, which have none to pass on."""
     if batch.padded is not None:
         n, length = batch.padded.shape
         g.view(-1, n, g.shape[1] // length, length, g.shape[-1]).masked_fill_(
@@ -124,7 +123,7 @@ def _without_padding(g: Tensor, batch: Batch) -> Tensor:
 def _weights(
     q: Tensor, k: Tensor, batch: Batch, window: int | None, softcap: float | None
 ) -> tuple[Tensor, Tensor | None]:
-    """Attention weights [h·n, g·Lq, Lk]; the slope of the soft cap at each score,
+    """Compute the attention weights [h·n, g·Lq, Lk], and the slope of the soft cap at each score,
     if there is one.
     """
     scores, slope = torch.bmm(q, k.mT), None

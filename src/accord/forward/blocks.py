@@ -1,17 +1,16 @@
-"""The plan that tree attention works through: which queries meet which keys, in a few padded
-batches of blocks.
+"""The plan of tree attention: which queries see which keys, in a few padded batches of blocks.
 
 A segment's queries see its ancestors and, causally, the segment itself. Long segments are cut into
-blocks of queries, so that the upper triangle is not computed; short ones, of which a batch has
-dozens, are computed together:
+blocks of queries, so that the upper triangle is not computed. A batch has dozens of short
+segments; these are computed together:
 
     block                 keys                                  a Batch: n blocks of like size,
     question 1, 0..127    system turn, question 1 to 127        padded to [n, Lq] × [n, Lk]
     chosen 1              system turn, question 1, chosen 1
     …
 
-One SDPA call a segment took four times as long: its backward pass costs 0.5 ms however short the
-segment.
+One SDPA call per segment took four times as long: its backward pass costs 0.5 ms for even the
+shortest segment.
 
 T packed tokens · n blocks · Lq, Lk queries and keys of a block, padded.
 """
@@ -29,7 +28,7 @@ from accord.forward.layout import Layout, Segment, sent
 QUERIES = 128  # queries of a block; a longer segment is cut
 AREA = 2**20  # queries × keys of a batch: at 9 heads, 9 M scores at once
 UNSEEN = 2**30  # position of a padded key: behind every query
-HIDE = -1e30  # finite: a sum of two is, and a row of nothing else gives a softmax without NaN
+HIDE = -1e30  # finite: so is a sum of two, and a row of it alone gives a softmax without NaN
 # keys are padded to a multiple: a softmax over 152 bfloat16 took 0.45 ms, over 160 0.26 (one
 # vector's width)
 WIDTH = 32
@@ -57,8 +56,8 @@ class Block:
 
 @dataclass(frozen=True)
 class Batch:
-    """A batch of n blocks, padded. The g query heads that share a key head stand below one another,
-    so that no key is repeated.
+    """A padded batch of n blocks. The g query heads that share a key head are stacked, so that no
+    key is repeated.
     """
 
     query: Tensor  # [n · g · Lq] index into [g · T] of each query, some token where padded
@@ -88,7 +87,9 @@ class Batch:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan with every query of a layout exactly once, in each of g query heads per key head."""
+    """A plan that has every query of a layout exactly once, in each of g query heads per key
+    head.
+    """
 
     batches: tuple[Batch, ...]
     inverse: Tensor  # [g · T] where each query lies in the batches' [n, g, Lq], laid end to end
@@ -96,8 +97,8 @@ class Plan:
 
 
 def plan_of(layout: Layout, groups: int) -> Plan:
-    """Make the plan of a layout for g query heads per key head: made at the first layer, kept for
-    the others.
+    """Make the plan of a layout for g query heads per key head. The first layer makes it; the
+    others reuse it.
     """
     if groups not in layout.plans:
         layout.plans[groups] = _plan(layout, groups)
@@ -173,8 +174,8 @@ def _batch(group: list[Block], groups: int, tokens: int, device: torch.device) -
         key_at[number, : block.keys] = torch.arange(block.keys)
         padded[number, : block.queries] = False
     heads = (query[:, None, :] + tokens * torch.arange(groups)[None, :, None]).flatten()
-    # A padded query is at position 0 and sees the first key, so its softmax is finite; nobody reads
-    # it.
+    # A padded query is at position 0 and sees the first key, so its softmax is finite; it is never
+    # read.
     holes = sent(padded, device) if padded.any() else None
     return Batch(
         sent(heads, device),

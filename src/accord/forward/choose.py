@@ -1,10 +1,9 @@
-"""The one place where the forward path is chosen, by trying it on the model at hand.
+"""The choice of the forward path, made only here, by trials on the model at hand.
 
-Architectures promise much in their configuration; a mask or a scale that we do not know would be
-silently wrong. So the tree path is taken only when it gives the oracle's numbers on probe trees
-with this very model. Backends are tried in the order of their table, on a GPU flex attention
-first, whose kernels are compiled on the spot: forward and backward are tried, before anything
-depends on them.
+A model may use a mask or a scale that we do not know, and would then be silently wrong. So the tree
+path is taken only if it gives the oracle's numbers on probe trees with this very model. Backends
+are tried in the order of their table. On a GPU that is flex attention first, whose kernels are
+compiled at once: forward and backward are both tried before anything depends on them.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
 
-# Relative difference of two gradients of the probe's log-probs, where kernels are tried backward
-# too: chosen, with room. A gradient under a wrong mask is off by about 1.
+# Allowed relative difference of two gradients of the probe's log-probs, for kernels whose backward
+# pass is tried too. It is chosen, not measured: a gradient under a wrong mask differs by about 1.
 GRADIENT = {torch.float64: 1e-4, torch.float32: 1e-2, torch.bfloat16: 0.3}
 
-# transformers' own attention, one padded row a completion: the last resort, on any device
+# transformers' own attention, one padded row per completion: the last resort, on any device
 PADDED = "padded"
 
 
@@ -39,14 +38,16 @@ class Forward:
 
     model: LanguageModel
     path: str  # a backend of TREE_ATTENTION, or "padded"
-    reason: str  # one line for a person
-    worst: float  # largest difference to the oracle on the probe, nats a token
+    reason: str  # one line for the user
+    worst: float  # largest difference to the oracle on the probe, nats per token
     # what rounding may account for, measured on the probe
     rounding: Bounds | None = field(default=None, kw_only=True)
 
     @property
     def bounds(self) -> Bounds:
-        """What rounding may account for with this model; the ceilings where nobody measured."""
+        """Return the differences that rounding may account for with this model; the ceilings if
+        they were not measured.
+        """
         return self.rounding if self.rounding is not None else ceiling(self.model.dtype)
 
     @property
@@ -57,27 +58,27 @@ class Forward:
         return paths_of(self.model)[self.path](self.model, trees)
 
     def token_logps(self, trees: Sequence[Tree]) -> TokenLogps:
-        """What a language model says; a reward model has no log-probs."""
+        """Compute a language model's log-probs. A reward model has none."""
         tokens = self(trees)
         assert isinstance(tokens, TokenLogps), "a reward model scores; it has no log-probs"
         return tokens
 
 
 def paths_of(model: LanguageModel) -> dict:
-    """How what this model says of completions can be computed: log-probs, or scores."""
+    """Return the table of paths for this model's outputs: log-probs, or scores."""
     return SCORE_PATHS if isinstance(model, RewardModel) else PATHS
 
 
 def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:
-    """Pick the fastest path that equals the oracle on `probe`, with a reason that can be printed.
+    """Pick the fastest path that equals the oracle on `probe`; give the reason in words.
 
     Args:
       probe: a few short trees of the run's own data.
-      wanted: "auto", or a path by its name to insist.
+      wanted: "auto", or the name of a path to insist on.
 
     Raises:
-      Refused: the path that was insisted on, or every path, computes other numbers than the model
-        itself.
+      Refused: the path that was insisted on, or every path, computes numbers that differ from the
+        model's own.
     """
     require_path(wanted)
     tried: dict[str, str] = {}
@@ -106,8 +107,8 @@ def require_path(wanted: str) -> None:
 
 
 def looks_nearby(model: LanguageModel) -> bool:
-    """Whether some layer sees part of the past only (a window, a chunk, a state): short rows cannot
-    prove a path then.
+    """Tell whether some layer sees only part of the past (a window, a chunk, a state). Short rows
+    then cannot prove a path.
     """
     config = model.network.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
@@ -116,8 +117,8 @@ def looks_nearby(model: LanguageModel) -> bool:
 
 
 def _candidates(device: torch.device) -> tuple[str, ...]:
-    """The paths from the fastest down; one that this kind of device does not have is not worth a
-    word.
+    """List the paths from the fastest down. A path that this kind of device does not have is left
+    out without a report.
     """
     shared = (name for name, row in TREE_ATTENTION.items() if row.problem(device) is None)
     return (*shared, PADDED)
@@ -142,8 +143,8 @@ def _reason(model: LanguageModel, path: str, worst: float, tried: dict[str, str]
 def _problem(
     model: LanguageModel, probe: Sequence[Tree], path: str, allowed: Bounds
 ) -> tuple[str | None, float]:
-    """Why `path` cannot be used with this model, or None; and its largest difference to the
-    oracle.
+    """Explain why `path` cannot be used with this model, or return None; also return its largest
+    difference to the oracle.
     """
     own = compat.attention_name(model.network)
     backend = TREE_ATTENTION.get(path)
@@ -180,23 +181,25 @@ def _problem(
 
 @torch.no_grad()
 def compare(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
-    """|path − oracle| of every completion token, [C] nats; of every score, [N]."""
+    """Compute |path − oracle| of every completion token, [C] nats; for a reward model of every
+    score, [N].
+    """
     paths = paths_of(model)
     with torch.random.fork_rng(devices=[]):
         return (paths[path](model, trees).values - paths["oracle"](model, trees).values).abs()
 
 
 def gradients_apart(model: LanguageModel, trees: Sequence[Tree], path: str) -> float:
-    """|path − oracle| / |oracle| of the gradient of all log-probs with respect to the tokens'
-    embeddings, by token id.
+    """Compute |path − oracle| / |oracle| of the gradient of all log-probs with respect to the
+    tokens' embeddings, by token id.
     """
     found, wanted = (_gradient(model, trees, one) for one in (path, "oracle"))
     return ((found - wanted).norm() / wanted.norm().clamp_min(1e-30)).item()
 
 
 def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.Tensor:
-    """[ids that occur, D] float32. A prompt stands once or K times, by the path: over equal ids the
-    sums are the same.
+    """Compute the gradient of each id that occurs, [ids, D] float32. A prompt occurs once or K
+    times, depending on the path; summed over equal ids, the gradients agree.
     """
     seen = []
 
@@ -213,7 +216,7 @@ def _gradient(model: LanguageModel, trees: Sequence[Tree], path: str) -> torch.T
     finally:
         handle.remove()
     known = torch.tensor(sorted(set().union(*map(_tokens, trees))), device=ids.device)
-    # padding's 0 comes to some place, with a gradient of 0
+    # the padding's id 0 is counted too; its gradient is 0
     place = torch.searchsorted(known, ids.flatten())
     total = torch.zeros(len(known), gradient.shape[-1], device=ids.device)
     return total.index_add_(0, place, gradient.flatten(0, 1).float())

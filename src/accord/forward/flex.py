@@ -1,10 +1,10 @@
 """Tree attention on a GPU: flex attention, whose mask is a function of two tokens, compiled into
 one kernel.
 
-The plan of blocks (blocks.py) gathers keys and makes dozens of small products, which a CPU likes
-and a GPU does not. Here the packed tokens stay where they are. A token sees another when that one
-stands no later and its segment is the token's own or an ancestor; an Euler tour of the forest makes
-that two comparisons, whatever the depth:
+The plan of blocks (blocks.py) gathers keys and makes dozens of small products, which suits a CPU
+but not a GPU. Here the packed tokens stay where they are. A token sees every token that comes no
+later and whose segment is its own or an ancestor. With an Euler tour of the forest that takes two
+comparisons at any depth:
 
     segment          first  behind        sees it:  first[k] ≤ first[q] < behind[k]  and  k ≤ q
     system turn          0       5
@@ -120,7 +120,7 @@ def _capped(softcap: float | None) -> Callable[..., Tensor] | None:
     return squashed
 
 
-# ---------------------------------------------------------------- who sees whom
+# ---------------------------------------------------------------- the mask
 
 
 @dataclass(frozen=True)

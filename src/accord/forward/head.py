@@ -1,8 +1,7 @@
-"""Log-probs of given tokens from hidden states, without ever holding a [tokens × vocabulary]
-tensor.
+"""Log-probs of given tokens from hidden states, without a [tokens × vocabulary] tensor in memory.
 
-A chunk of rows at a time: logits in the head's dtype, then float32 for the log-sum-exp (a bf16 sum
-of log-probs near -350 is spaced 2 nats). The backward pass computes the logits again instead of
+Rows are computed in chunks: logits in the head's dtype, then float32 for the log-sum-exp (a bf16
+sum of log-probs near -350 is spaced 2 nats). The backward pass computes the logits again instead of
 keeping them.
 
 C completion tokens · V vocabulary · D hidden.
@@ -39,7 +38,7 @@ def token_logps(
     Args:
       hidden: [C, D] states that predict the targets.
       targets: [C] token ids.
-      chunk: rows at once; None takes what suits the device.
+      chunk: rows at once; None takes a number that suits the device.
 
     Returns:
       log-probs [C] float32, differentiable in `hidden` and in the head's weights; entropy [C]

@@ -1,5 +1,4 @@
-"""From trees to log-probs: the oracle, the tree path with each attention backend, and the padded
-path.
+"""Log-probs of trees: the oracle, the tree path with each attention backend, and the padded path.
 
 `oracle` is the definition: every sequence alone in a padded row, full logits, float32. `tree_logps`
 and `padded_logps` must equal it, forward and backward (tests/forward/test_every_path.py).
@@ -34,25 +33,27 @@ class TokenLogps:
     owner: Tensor  # [C] which completion
     count: Tensor  # [N] tokens
     expected: Tensor | None = (
-        None  # [C] what a value head says before each token; of models that have one
+        None  # [C] a value head's estimate before each token; None if the model has no value head
     )
 
     def reduce(self) -> Logps:
-        """Sums over each completion, in float32 (float64 stays)."""
+        """Sum over each completion, in float32 (float64 stays)."""
         return Logps(self._sum(self.values), self.count)
 
     def mean_entropy(self) -> Tensor:
-        """[N] nats a token."""
+        """Compute the [N] mean entropies, nats per token."""
         return self._sum(self.entropy) / self.count
 
     def _sum(self, values: Tensor) -> Tensor:
-        # Not index_add, which on a GPU adds in any order: policy and reference must come to the
-        # same bits. unchecked: a check waits for the GPU
+        # Not index_add, which on a GPU adds in any order: policy and reference must give the same
+        # bits. unchecked: a check would wait for the GPU
         return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
 
 
 def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tree") -> TokenLogps:
-    """Each prompt computed once, nothing padded, only answer tokens meet the vocabulary."""
+    """Compute log-probs with each prompt computed once and nothing padded. Only answer tokens reach
+    the head.
+    """
     layout = replace(pack(trees, model.device), attention=attention)
     hidden = tree_states(model, layout)
     before = hidden[layout.source]
@@ -61,7 +62,7 @@ def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tr
 
 
 def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
-    """Final hidden state of every packed token, [T, D]."""
+    """Compute the final hidden state of every packed token, [T, D]."""
     # A 4-D mask is passed through untouched by transformers; tree attention ignores it and reads
     # `tree`.
     unread = torch.zeros(1, 1, 1, 1, dtype=torch.bool, device=model.device)
@@ -75,8 +76,8 @@ def tree_states(model: LanguageModel, layout: Layout) -> Tensor:
 
 
 def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
-    """One padded row a completion, for architectures that cannot share a prompt; the head still
-    runs by chunks.
+    """Compute log-probs with one padded row per completion, for architectures that cannot share a
+    prompt. The head still runs in chunks.
     """
     rows = padded_rows(trees, model.device)
     hidden = padded_states(model, rows)
@@ -86,15 +87,15 @@ def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
 
 
 def padded_states(model: LanguageModel, rows: Padded) -> Tensor:
-    """Final hidden states of padded rows, [N, L, D]."""
+    """Compute the final hidden states of padded rows, [N, L, D]."""
     return model.trunk(
         input_ids=rows.ids, attention_mask=rows.mask, position_ids=rows.positions, use_cache=False
     ).last_hidden_state
 
 
 def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager") -> TokenLogps:
-    """The readable definition, in the model's own attention. Holds [N, L, V] logits: for tests and
-    checks only.
+    """Compute log-probs by the readable definition, in the model's own attention. It holds [N, L,
+    V] logits: for tests and checks only.
     """
     rows = padded_rows(trees, model.device)
     with attending(model, attention):
@@ -115,7 +116,9 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
 
 @contextmanager
 def attending(model: LanguageModel, attention: str):
-    """Inside, the model attends by transformers' own code ("eager", "sdpa"), with none of ours."""
+    """Make the model attend by transformers' own code ("eager", "sdpa") inside the block, with none
+    of ours.
+    """
     network, before = model.network, compat.attention_name(model.network)
     if before is None or before == attention or not compat.can_switch_attention(network):
         yield
@@ -129,13 +132,13 @@ def attending(model: LanguageModel, attention: str):
 
 @dataclass(frozen=True)
 class Padded:
-    """Completions, each behind its prompt, one a row."""
+    """Completions, each behind its prompt, one per row."""
 
     ids: Tensor  # [N, L], padded on the right with 0: masked by length, never by token id
     mask: Tensor  # [N, L]
     positions: Tensor  # [N, L]
     row: Tensor  # [C] the completion that each target token belongs to
-    column: Tensor  # [C] where it stands in that row
+    column: Tensor  # [C] its place in that row
     targets: Tensor  # [C]
     count: Tensor  # [N]
 

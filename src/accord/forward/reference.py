@@ -2,9 +2,9 @@
 
 A cache is addressed by content: each completion's key is a hash of its prompt's and its own token
 ids, inside a folder named by a hash of all that the numbers depend on (weights as loaded, incoming
-adapter, tokenizer, template, dtype, forward path). So a stale or misaligned value cannot be looked
-up, and one pass serves every run that it is valid for, whatever its method, β or learning rate.
-Eight rows are recomputed each time all the same.
+adapter, tokenizer, template, dtype, forward path). So a stale or misaligned value cannot be found,
+and one pass serves every run that it is valid for, whatever its method, β or learning rate.
+Nevertheless eight rows are recomputed each time.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Reference(Protocol):
         """Return its kind, as a recipe calls it."""
 
     moves: ClassVar[bool]  # its log-probs change while training: none may be kept
-    # it is the policy as training finds it: every log-ratio is 0 before the first update
+    # it equals the policy at the start of training: every log-ratio is 0 before the first update
     starts_as_policy: ClassVar[bool]
 
     def logps(self, trees: Sequence[Tree]) -> Logps:
@@ -139,7 +139,7 @@ class Cached(Still):
     folder: Path  # the folder of this reference's full key
     device: torch.device
     table: dict[bytes, tuple[float, int]] = field(default_factory=dict)
-    # why something is in memory alone: a disk that is full or read-only costs time, not the run
+    # why something is only in memory: a full or read-only disk costs time, but does not end the run
     unkept: str = ""
     name: str = "cached"
 
@@ -172,13 +172,10 @@ class Cached(Still):
 
         A pass that is cut off loses little. The ranks share the work; each ends with the whole
         table. Only the first rank reads the disk before and writes to it.
-
-        A pass that is cut off loses little. The ranks share the work, each ends
-        with the whole table, and the first alone reads the disk before and writes to it.
         """
         self._spread(world)
         todo = self.missing(trees)
-        # neighbours of a length; the order of the table does not matter
+        # trees of similar length together; the order of the table does not matter
         todo.sort(key=lambda tree: tree.tokens)
         size = PIECE * world.size
         for start in range(0, len(todo), size):
@@ -256,7 +253,7 @@ class Cached(Still):
         """Compute eight random rows again and compare.
 
         Args:
-          allowed: nats a token that rounding in other micro-batches may account for.
+          allowed: nats per token that rounding in other micro-batches may account for.
 
         Raises:
           Refused: the cache holds other numbers than the reference computes now.

@@ -28,12 +28,12 @@ from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import PerCompletion, Scores, Tree
 
-# Rounding's tail: the rows of a run are hundreds of times as many as the probe's, and a path has
-# kernels of its own. Between the tree path and eager attention float32 differed 3 to 5 times as
-# much in the mean as SDPA and eager do. bfloat16's ceilings are near what is measured.
+# Room for the tail of rounding: a run has hundreds of times as many rows as the probe, and a path
+# has kernels of its own. In float32 the mean difference between the tree path and eager attention
+# was 3 to 5 times that between SDPA and eager. bfloat16's ceilings are near the measured values.
 FACTOR = {torch.float64: 16.0, torch.float32: 16.0, torch.bfloat16: 4.0}
 TOGETHER = 4  # answers of a padded batch: whole logits of many long rows would not fit
-PADDED = 64  # tokens by which the longest is made longer at most
+PADDED = 64  # tokens that are added to the longest at most
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,8 @@ def bounds(model: LanguageModel, probe: Sequence[Tree]) -> Bounds:
         with torch.random.fork_rng(devices=[]):
             found = measure_rounding(model, probe)
     except (RuntimeError, ValueError, TypeError, AttributeError, IndexError):
-        return ceiling(dtype)  # the trial of a path that follows says what is wrong with the model
+        # the trial of a path follows; it reports what is wrong with the model
+        return ceiling(dtype)
     return found.scaled(FACTOR[dtype]).clamped(FLOOR[dtype], CEILING[dtype])
 
 
@@ -139,8 +140,8 @@ def answer_alone(
 
     Few rows meet the head, as in the paths. A product of few rows with 49,152 columns is summed
     differently from one of many, less exactly on some processors (1.7e-6 against 3.8e-7 of random
-    numbers), and SmolLM2's log-probs were 1.5e-5 nats a token off by that alone. Models that cannot
-    leave logits out compute all of them.
+    numbers), and SmolLM2's log-probs were off by 1.5e-5 nats per token by that alone. Models
+    that cannot leave logits out compute all of them.
 
     Args:
       tree: with one completion.
@@ -174,7 +175,7 @@ def _definition(
 def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:
     """Yield the same values, [C] (of a reward model [N]), computed in other ways."""
     alone = [replace(tree, completions=(c,)) for tree in probe for c in tree.completions]
-    with suppress(ValueError, ImportError):  # a model that has one attention alone says so by these
+    with suppress(ValueError, ImportError):  # a model with only one attention raises these
         yield _definition(model, probe, "sdpa").values
     yield torch.cat([answer_alone(model, tree).values for tree in alone])
     yield _backwards_and_padded(model, alone)

@@ -3,7 +3,7 @@ completion.
 
 A score is read at the last token of a completion, its end token included, so the trunk computes
 that token too (for log-probs it is only ever a target). The layout is that of completions with one
-more token, which nobody computes.
+more token, which is never computed.
 
 N completions · T packed tokens · L longest sequence · D hidden.
 """

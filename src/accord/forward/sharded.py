@@ -96,7 +96,7 @@ def shard(forward: Forward, world: World) -> tuple[Sharded, World]:
     for module in joint.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            # gloo knows no sum that is scaled on the way
+            # gloo has no sum that also scales
             module.set_force_sum_reduction_for_comms(True)
     path = Sharded(
         model, forward.path, forward.reason, forward.worst, joint, rounding=forward.rounding

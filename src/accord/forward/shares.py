@@ -1,8 +1,8 @@
 """Shares of the ranks: which micro-batches each rank computes of some trees.
 
-Trees are dealt by tokens, prompts that begin alike side by side, and cut to a budget. The rows of
-an update stay the same; which of them meet in a micro-batch is free, since losses are divided by
-one denominator.
+Trees are dealt by tokens, with prompts that begin alike side by side, and cut to a budget. The rows
+of an update stay the same. They may be grouped into micro-batches in any way, since losses are
+divided by one denominator.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """The function of a method, from its row."""
+    """Return the function of a method, from its row."""
     if name in OBJECTIVES:
         return OBJECTIVES[name].function
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,8 +1,9 @@
-"""Each objective's loss and gradient for one row, worked out by hand in plain Python floats.
+"""The loss and gradient of each objective for one row, worked out by hand in plain Python floats.
 
-Written from the papers and apart from the torch code, so that `certificate` can hold what a run
-computes against what its recipe names. One function for each objective: (row, options, z0) -> loss,
-and its derivative with respect to the summed log-prob of each of the row's completions.
+They are written from the papers and apart from the torch code, so that `certificate` can compare a
+run's numbers with the objective that its recipe names. One function for each objective: (row,
+options, z0) -> loss, and its derivative with respect to the summed log-prob of each of the row's
+completions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ class Answer:
 class Row(NamedTuple):
     """One row in numbers: (chosen, rejected) of a pair, or one answer."""
 
-    says: str  # what this point is there to show
+    says: str  # what this point shows
     answers: tuple[Answer, ...]
     desirable: bool | None = None
     margin: float = 0.0
@@ -40,7 +41,7 @@ ClosedForm = Callable[[Row, dict, float], Value]  # row, options, z0
 
 
 def dpo(row: Row, options: dict, z0: float) -> Value:
-    """-(1-ε) log σ(βh) - ε log σ(-βh); cDPO is the same."""
+    """Compute -(1-ε) log σ(βh) - ε log σ(-βh); cDPO is the same."""
     beta, share = options["beta"], options["label_smoothing"]
     x = beta * _h(row)
     slope = beta * (share * _sigmoid(x) - (1 - share) * _sigmoid(-x))
@@ -48,7 +49,7 @@ def dpo(row: Row, options: dict, z0: float) -> Value:
 
 
 def robust(row: Row, options: dict, z0: float) -> Value:
-    """[-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε)"""
+    """Compute [-(1-ε) log σ(βh) + ε log σ(-βh)] / (1-2ε)."""
     beta, share = options["beta"], options["label_smoothing"]
     x = beta * _h(row)
     slope = -beta * ((1 - share) * _sigmoid(-x) + share * _sigmoid(x)) / (1 - 2 * share)
@@ -56,7 +57,7 @@ def robust(row: Row, options: dict, z0: float) -> Value:
 
 
 def ipo(row: Row, options: dict, z0: float) -> Value:
-    """(h - 1/(2β))², h of means or of sums"""
+    """Compute (h - 1/(2β))², h of means or of sums."""
     chosen, rejected = row.answers
     by = (chosen.count, rejected.count) if options["normalize"] == "token_mean" else (1, 1)
     off = chosen.ratio / by[0] - rejected.ratio / by[1] - 0.5 / options["beta"]
@@ -64,14 +65,14 @@ def ipo(row: Row, options: dict, z0: float) -> Value:
 
 
 def hinge(row: Row, options: dict, z0: float) -> Value:
-    """max(0, 1 - βh)"""
+    """Compute max(0, 1 - βh)."""
     left = 1 - options["beta"] * _h(row)
     slope = -options["beta"] if left > 0 else 0.0
     return max(0.0, left), (slope, -slope)
 
 
 def simpo(row: Row, options: dict, z0: float) -> Value:
-    """-log σ(β (M_w - M_l) - γ)"""
+    """Compute -log σ(β (M_w - M_l) - γ)."""
     chosen, rejected = row.answers
     beta, gamma = options["beta"], options["gamma"]
     if gamma is None:
@@ -82,7 +83,7 @@ def simpo(row: Row, options: dict, z0: float) -> Value:
 
 
 def orpo(row: Row, options: dict, z0: float) -> Value:
-    """-M_w + λ · -log σ(logodds_w - logodds_l); d logodds / dM = 1 / (1 - exp M)"""
+    """Compute -M_w + λ · -log σ(logodds_w - logodds_l); d logodds / dM = 1 / (1 - exp M)."""
     means = [answer.policy / answer.count for answer in row.answers]
     odds = [mean - math.log(-math.expm1(mean)) for mean in means]
     slopes = [-1 / math.expm1(mean) for mean in means]
@@ -94,7 +95,7 @@ def orpo(row: Row, options: dict, z0: float) -> Value:
 
 
 def cpo(row: Row, options: dict, z0: float) -> Value:
-    """-log σ(β (S_w - S_l)) - α M_w, or S_w for M_w"""
+    """Compute -log σ(β (S_w - S_l)) - α M_w, or S_w for M_w."""
     chosen, rejected = row.answers
     by = chosen.count if options["nll_normalize"] == "token_mean" else 1
     x = options["beta"] * (chosen.policy - rejected.policy)
@@ -104,7 +105,7 @@ def cpo(row: Row, options: dict, z0: float) -> Value:
 
 
 def kto(row: Row, options: dict, z0: float) -> Value:
-    """λ_D (1 - σ(β (r - z0))) if desirable, λ_U (1 - σ(β (z0 - r))) if not"""
+    """Compute λ_D (1 - σ(β (r - z0))) if desirable, λ_U (1 - σ(β (z0 - r))) if not."""
     sign, weight = (
         (1, options["desirable_weight"]) if row.desirable else (-1, options["undesirable_weight"])
     )
@@ -113,12 +114,12 @@ def kto(row: Row, options: dict, z0: float) -> Value:
 
 
 def sft(row: Row, options: dict, z0: float) -> Value:
-    """-S"""
+    """Compute -S."""
     return -row.answers[0].policy, (-1.0,)
 
 
 def bradley_terry(row: Row, options: dict, z0: float) -> Value:
-    """-log σ(s_w - s_l - m) + c (s_w + s_l)²"""
+    """Compute -log σ(s_w - s_l - m) + c (s_w + s_l)²."""
     chosen, rejected = row.answers
     x = chosen.policy - rejected.policy - (row.margin if options["margin"] == "column" else 0.0)
     both = chosen.policy + rejected.policy
@@ -132,7 +133,7 @@ def _h(row: Row) -> float:
 
 
 def _softplus(x: float) -> float:
-    """log(1 + exp x), which is -log σ(-x)."""
+    """Compute log(1 + exp x), which is -log σ(-x)."""
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 

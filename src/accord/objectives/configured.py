@@ -9,7 +9,7 @@ from accord.objectives.table import resolve
 
 
 def resolve_objective(config: Config) -> BoundObjective:
-    """The configured objective with its options checked."""
+    """Resolve the objective that a config names, with its options checked."""
     options = {key: value for key, value in config.objective.items() if key != "name"}
     sampled = config.rollouts is not None
     if config.rollouts is not None and "max_tokens" in getattr(

@@ -1,12 +1,12 @@
-"""An objective of your own: any importable function that maps log-probs to one loss a row.
+"""An objective of your own: any importable function that maps log-probs to one loss per row.
 
     # mine.py, on the PYTHONPATH;  in the recipe  objective: {name: "mine:squared", beta: 0.2}
     def squared(policy, reference, *, beta=0.1):
         h = policy.chosen.sum - policy.rejected.sum
         return (beta * h - 1) ** 2    # [B], or a LossOutput
 
-Its first parameter's annotation says what it trains on (PairLogps where there is none), a second
-parameter named `reference` that it measures against one, and its other parameters are its options.
+Its first parameter's annotation says what it trains on (PairLogps without one). A second parameter
+named `reference` means that it needs a reference. Its other parameters are its options.
 It is tried on a few numbers before a run begins.
 """
 
@@ -43,7 +43,7 @@ ROWS_OF = {
 
 
 def load_custom(name: str) -> Objective:
-    """The objective "module:function", imported and read from its signature.
+    """Import the objective "module:function", and read its needs from its signature.
 
     Raises:
       UsageError: it cannot be imported, or its signature does not say what it needs.
@@ -93,8 +93,8 @@ def _parameters(name: str, function: Callable) -> list[inspect.Parameter]:
 
 
 def _rows(name: str, first: inspect.Parameter) -> str:
-    """What the function trains on, from the annotation of its first parameter, a class or its name
-    as a string.
+    """Find what the function trains on, from the annotation of its first parameter: a class, or its
+    name as a string.
     """
     if first.annotation is inspect.Parameter.empty:
         return "pairs"
@@ -127,8 +127,8 @@ def _ratio_reward(policy: Logps, reference: Logps | None, **options: object) -> 
 
 
 def _as_objective(original: Callable, kinds: dict[str, Kind]) -> Bounded[..., LossOutput]:
-    """The function with its kinds, no way for a gradient into the reference, and a LossOutput for a
-    bare tensor.
+    """Wrap the function: with its kinds, without a gradient into the reference, and with a
+    LossOutput for a bare tensor.
     """
 
     @functools.wraps(original)
@@ -145,7 +145,7 @@ def _detached(rows: RowLogps) -> RowLogps:
 
 # ---------------------------------------------------------------- tried before use
 
-# Three completions a side, of different lengths; margins on both sides of zero, so that a hinge
+# Three completions per side, of different lengths; margins on both sides of zero, so that a hinge
 # shows a gradient.
 _POLICY = ((-12.0, -7.5, -20.0), (-11.0, -9.0, -26.0))
 _REFERENCE = ((-12.5, -7.0, -22.0), (-10.0, -9.5, -25.0))
@@ -156,8 +156,8 @@ _COUNT = (4.0, 2.0, 7.0)
 def _try(
     name: str, function: Callable[..., LossOutput], rows: str, reference: bool, options: dict
 ) -> dict:
-    """Calls the function on three rows. Returns the options; raises UsageError when what comes back
-    is no objective.
+    """Call the function on three rows and return the options; raise UsageError if its result is no
+    objective's.
     """
     policy = torch.tensor(_POLICY, requires_grad=True)
     arguments = (policy, torch.tensor(_REFERENCE)) if reference else (policy,)
@@ -197,12 +197,12 @@ def _losses(
     options: dict,
     which: slice = slice(0, 3),
 ) -> Tensor:
-    """The function's losses on those of the three rows; sums are [2, 3] each for policy and
+    """Compute the function's losses on some of the three rows; sums are [2, 3] each for policy and
     reference.
     """
     try:
         output = function(*(_build(rows, one, which) for one in sums), **options)
-    # whatever a stranger's function raises, its user wrote it and can mend it
+    # the function may raise anything; the user wrote it and can fix it
     except Exception as error:
         raise UsageError(
             f"objective {name!r} failed on ordinary log-probs: {format_exception(error)}."

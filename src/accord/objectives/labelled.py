@@ -1,5 +1,5 @@
-"""Kahneman-Tversky Optimization: answers labelled good or bad, one at a time, each against the
-reference.
+"""Kahneman-Tversky Optimization: answers labelled good or bad, one at a time, each compared with
+the reference.
 
 Ours differs from HALOs in one way: the baseline z0 is computed by the step over the whole batch and
 passed in, so this file needs no process group, and splitting a batch into micro-batches changes
@@ -65,8 +65,8 @@ def kto(
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, Eq. 8.
     """
     gain = beta * (log_ratio(policy.completion, reference.completion) - z0.detach())  # [B]
-    # 1 - σ(x) is written σ(-x): in float32 the difference is 0 from x = 17 on, and its gradient
-    # lost with it.
+    # 1 - σ(x) is written σ(-x): in float32 the difference is 0 from x = 17 on, and its gradient is
+    # lost.
     losses = torch.where(
         policy.desirable,
         desirable_weight * torch.sigmoid(-gain),
@@ -76,8 +76,8 @@ def kto(
 
 
 def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
-    """KTO's reference point z0: an estimate of KL(π‖ref) from answers to *other* prompts, never
-    below zero.
+    """Estimate KTO's reference point z0: KL(π‖ref) from answers to *other* prompts, never below
+    zero.
 
         z0 = max(0, mean over n of log π(y'|x) - log ref(y'|x))
 
@@ -89,7 +89,7 @@ def kto_baseline(policy: Logps, reference: Logps) -> Tensor:
       a scalar in nats, detached.
 
     Raises:
-      UsageError: fewer than two rows, of which none can be mismatched.
+      UsageError: there are fewer than two rows, so none can be mismatched.
 
     Source: Ethayarajh et al. 2024, arXiv:2402.01306, §4.1; matched rows would estimate something
     else.

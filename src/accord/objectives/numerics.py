@@ -16,8 +16,8 @@ CERTAIN = -1e-12
 
 
 def same_rows(*logps: PerCompletion) -> None:
-    """Refuses log-probs of unequal numbers of rows: broadcasting would pair each row with a
-    stranger.
+    """Refuse log-probs of unequal numbers of rows: broadcasting would pair each row with a wrong
+    one.
     """
     shapes = [tuple(one.sum.shape) for one in logps]
     if len(set(shapes)) > 1 or len(shapes[0]) != 1:
@@ -28,7 +28,7 @@ def same_rows(*logps: PerCompletion) -> None:
 
 
 def log_ratio(policy: Logps, reference: Logps | None) -> Tensor:
-    """log π(y|x) - log ref(y|x) of each completion, summed over its tokens.
+    """Compute log π(y|x) - log ref(y|x) of each completion, summed over its tokens.
 
     Args:
       policy, reference: log-probs of the same N completions. No gradient is taken through
@@ -47,7 +47,7 @@ def log_ratio(policy: Logps, reference: Logps | None) -> Tensor:
 
 
 def log1mexp(x: Tensor) -> Tensor:
-    """log(1 - exp(x)) for x < 0, in two branches that meet at -ln 2.
+    """Compute log(1 - exp(x)) for x < 0, in two branches that meet at -ln 2.
 
     Near zero 1 - exp(x) cancels, far from it exp(x) vanishes: each branch is exact where the other
     is not. The branch not taken sees a harmless number, since `where` would turn its infinite
@@ -61,10 +61,10 @@ def log1mexp(x: Tensor) -> Tensor:
 
 
 def log_odds(mean: Tensor) -> Tensor:
-    """log(p / (1 - p)) of an answer's per-token probability p = exp(mean log-prob), in nats. [N] to
-    [N].
+    """Compute log(p / (1 - p)) of an answer's per-token probability p = exp(mean log-prob), in
+    nats. [N] to [N].
 
-    Finite for every mean ≤ 0: means above `CERTAIN` count as `CERTAIN`, and get no gradient.
+    It is finite for every mean ≤ 0: means above `CERTAIN` count as `CERTAIN`, and get no gradient.
     """
     mean = mean.clamp(max=CERTAIN)
     return mean - log1mexp(mean)

@@ -1,4 +1,6 @@
-"""What the trainer may ask of an objective, so that no code ever asks which one it is."""
+"""Answers to everything that the trainer may ask of an objective, so that no code asks which one it
+is.
+"""
 
 from __future__ import annotations
 
@@ -16,15 +18,15 @@ from accord.types import Logps, LossOutput, RowLogps, Scores, UsageError
 if TYPE_CHECKING:
     from accord.objectives.policy_gradient import Rollouts
 
-# Below this β a nat of log-ratio hardly counts: the policy may go anywhere for a margin.
+# Below this β a nat of log-ratio hardly counts: the policy may move anywhere for a margin.
 TINY_BETA = 0.005
 
-# What `resolve(..., allow=...)` understands: name -> what is given up.
+# The permissions of `resolve(..., allow=...)`: name -> what is given up.
 PERMISSIONS = {
     "tiny_beta": f"beta under {TINY_BETA:g}: next to nothing keeps the policy near where it began"
 }
 
-# How other tools and papers call a keyword of ours.
+# Names of our keywords in other tools and papers.
 KEYWORDS_ALSO_CALLED = {
     "tau": "beta",
     "temperature": "beta",
@@ -50,7 +52,7 @@ MEASURED_WIDTH = 576
 
 @dataclass(frozen=True)
 class Objective:
-    """One row of the table: a loss function, and what it needs and means."""
+    """One row of the table: a loss function, its needs and its meaning."""
 
     name: str
     function: Bounded[..., LossOutput]
@@ -60,24 +62,24 @@ class Objective:
     reference: bool  # whether it measures against a reference
     # (policy: Logps | Scores, reference: Logps | None, **options) -> [N]
     reward: Callable[..., Tensor]
-    convention: Callable[[dict], str]  # options -> one line, said aloud at the start of a run
-    # where to start with LoRA at hidden size 576 (SmolLM2-135M); wider models want less
+    convention: Callable[[dict], str]  # options -> one line, reported at the start of a run
+    # starting value for LoRA at hidden size 576 (SmolLM2-135M); wider models need less
     learning_rate: float
     source: str
     # options -> loss where policy = reference
     at_reference: Callable[[dict], float | None] = _unfixed
-    # what it is a function of: log-probs of a language model, or "scores" of a reward model
+    # its inputs: log-probs of a language model, or "scores" of a reward model
     needs: str = "logps"
     denominator: str = "rows"  # what the step divides the sum of losses by: "rows" or "tokens"
-    # whether a row's loss depends on the batch it is in, through `context`
+    # whether a row's loss depends on its batch, through `context`
     couples_batch: bool = False
     # mismatched rows -> keywords
     context: Callable[[Logps, Logps], dict[str, Tensor]] | None = None
     # options -> options: checks between keywords, defaults that depend
     complete: Callable[[dict], dict] = dict
-    # loss and slopes of one row in plain floats; a function of one's own has none
+    # loss and slopes of one row in plain floats; a custom function has none
     closed_form: ClosedForm | None = None
-    also_called: tuple[str, ...] = ()  # by other tools and papers
+    also_called: tuple[str, ...] = ()  # names in other tools and papers
     batch_size: int = 16  # to start with, and why so many
     batch_reason: str = "the DPO paper takes 64; few rows want more updates"
 
@@ -87,7 +89,7 @@ class Objective:
 
     @property
     def schema(self) -> dict[str, dict]:
-        """Each keyword: what it accepts, and its default (absent where it must be given).
+        """Describe each keyword: its accepted values and its default (absent if it is required).
         JSON-serialisable.
         """
         return {
@@ -100,10 +102,10 @@ class Objective:
     def bind(
         self, given: Mapping[str, object], allow: frozenset[str] = frozenset()
     ) -> BoundObjective:
-        """This objective with all its keywords checked and filled in.
+        """Bind this objective to keywords, all checked and filled in.
 
         Raises:
-          UsageError: a keyword that is unknown, missing, out of bounds or in conflict with another.
+          UsageError: a keyword is unknown, missing, out of bounds or in conflict with another.
         """
         for name in given:
             if name not in self.kinds:
@@ -127,7 +129,7 @@ class Objective:
         return {name: parameters[name] for name in self.kinds}
 
     def _parameters(self) -> dict[str, object]:
-        """Each argument of the function, and its default."""
+        """Return each argument of the function, with its default."""
         return {
             name: parameter.default
             for name, parameter in inspect.signature(self.function).parameters.items()
@@ -154,7 +156,7 @@ class Objective:
 
 @dataclass(frozen=True)
 class BoundObjective:
-    """An objective with its options: what a run trains with, and all that the trainer asks."""
+    """An objective with its options: everything that the trainer asks of it."""
 
     objective: Objective
     # every keyword, checked; JSON-serialisable; `resolve(name, options)` gives the same again
@@ -163,7 +165,7 @@ class BoundObjective:
     def losses(
         self, policy: RowLogps | Rollouts, reference: RowLogps | None = None, **context: Tensor
     ) -> LossOutput:
-        """The loss of each of B rows, not reduced.
+        """Compute the loss of each of B rows, not reduced.
 
         Args:
           policy: log-probs (or scores) of rows of the kind `rows`, which is one of these types.
@@ -171,7 +173,7 @@ class BoundObjective:
           context: what `context` computed from the whole batch.
 
         Raises:
-          UsageError: a reference missing, or given where none is used.
+          UsageError: a reference is missing, or given but not used.
         """
         if (reference is not None) != self.reference:
             raise UsageError(
@@ -183,21 +185,21 @@ class BoundObjective:
         return self.objective.function(*rows, **self.options, **context)
 
     def reward(self, policy: Logps | Scores, reference: Logps | None = None) -> Tensor:
-        """The implicit reward of N completions under this objective, [N]; a reference that is not
-        used is ignored. A reward model's objective is given its scores.
+        """Compute the implicit reward of N completions under this objective, [N]. A reference that
+        is not used is ignored. A reward model's objective gets its scores.
         """
         return self.objective.reward(policy, reference, **self.options)
 
     @property
     def convention(self) -> str:
-        """One line that names aloud what other tools leave unsaid: sums or means, and what β then
+        """Describe in one line what other tools leave open: sums or means, and what β then
         means.
         """
         return self.objective.convention(self.options)
 
     @property
     def at_reference(self) -> float | None:
-        """The loss of any row where policy and reference agree; None where that is not fixed."""
+        """Return the loss of any row if policy and reference agree; None if that is not fixed."""
         return self.objective.at_reference(self.options)
 
     @property
@@ -226,7 +228,7 @@ class BoundObjective:
 
     @property
     def answers(self) -> bool:
-        """Whether what it trains gives answers; a reward model gives scores."""
+        """Tell whether the trained model gives answers; a reward model gives scores."""
         return self.objective.needs == "logps"
 
     @property
@@ -246,11 +248,11 @@ class BoundObjective:
         return self.objective.learning_rate
 
     def suggested_rate(self, width: int, adapters: bool) -> float:
-        """A peak learning rate to start from: the objective's own, for LoRA on SmolLM2-135M, where
-        it was measured.
+        """Suggest a peak learning rate to start from: the objective's own, which was measured for
+        LoRA on SmolLM2-135M, scaled to the model.
 
-        Adam's rate goes with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3); all
-        weights want about a tenth.
+        Adam's rate scales with one over the width (Yang et al. 2022, arXiv:2203.03466, Table 3).
+        Training of all weights needs about a tenth of it.
         """
         return self.learning_rate * min(1.0, MEASURED_WIDTH / width) * (1.0 if adapters else 0.1)
 

@@ -1,4 +1,4 @@
-"""The keywords of an objective: what values each takes, said in words when a value is wrong.
+"""The keywords of an objective: their accepted values, and the message for a wrong one.
 
 An objective's keyword arguments are the schema of `objective:` in a recipe. Defaults live in the
 signature, bounds beside it in `@bounded(...)`, and nowhere else.
@@ -30,7 +30,7 @@ class Number:
     below: float | None = None  # exclusive
     at_most: float | None = None
     optional: bool = False  # None means: not given
-    hint: str = ""  # what papers use, or what to do instead
+    hint: str = ""  # values in papers, or what to do instead
 
     @property
     def words(self) -> str:
@@ -46,7 +46,7 @@ class Number:
         return f"a finite number {said}".rstrip() + (", or nothing" if self.optional else "")
 
     def check(self, owner: str, name: str, value: object) -> float | None:
-        """The value as a float. Raises UsageError with the bounds in words."""
+        """Return the value as a float. Raises UsageError with the bounds in words."""
         if value is None and self.optional:
             return None
         number = _float(value)
@@ -65,7 +65,9 @@ class Number:
 
 
 def _float(value: object) -> float | None:
-    """The value of a number; None of anything else, and of an integer beyond all floats."""
+    """Return the value of a number; None for anything else, and for an integer beyond all
+    floats.
+    """
     # bool is an int: `beta: true` would train with β = 1
     if isinstance(value, bool) or not isinstance(value, Real):
         return None
@@ -94,7 +96,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Anything:
-    """A value of one type, for keywords of which accord knows no bounds: those of a stranger's
+    """A value of one type, for keywords whose bounds accord does not know: those of a custom
     objective.
     """
 
@@ -129,7 +131,7 @@ def _shown(value: object) -> str:
 
 @runtime_checkable
 class Bounded(Protocol[P, R_co]):
-    """A function that says what each of its keywords accepts."""
+    """A function with the accepted values of each of its keywords."""
 
     kinds: dict[str, Kind]
 
@@ -137,16 +139,16 @@ class Bounded(Protocol[P, R_co]):
 
 
 def with_kinds(function: Callable[P, R], kinds: dict[str, Kind]) -> Bounded[P, R]:
-    """The same function, with what its keywords accept as its attribute `kinds`."""
+    """Attach the accepted values of its keywords to a function, as its attribute `kinds`."""
     function.__dict__["kinds"] = kinds
     assert isinstance(function, Bounded)
     return function
 
 
 def bounded(**kinds: Kind) -> Callable[[Callable[P, R]], Bounded[P, R]]:
-    """Declares what each keyword of an objective accepts, and checks it at every call.
+    """Declare what each keyword of an objective accepts, and check it at every call.
 
-    Calls from Python and recipes thereby meet the same bounds. The kinds stand as `function.kinds`.
+    So calls from Python and recipes have the same bounds. The kinds are stored as `function.kinds`.
     """
 
     def decorate(function: Callable[P, R]) -> Bounded[P, R]:
@@ -162,8 +164,8 @@ def bounded(**kinds: Kind) -> Callable[[Callable[P, R]], Bounded[P, R]]:
 
 
 def nearest(word: str, known: Iterable[str], also_called: Mapping[str, str]) -> str | None:
-    """The known name that was probably meant: another tool's name for it, or the one spelt most
-    alike.
+    """Find the known name that was probably meant: another tool's name for it, or the most similar
+    spelling.
     """
     known = list(known)
     spelt = word.lower().replace("-", "_")

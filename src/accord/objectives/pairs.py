@@ -1,8 +1,8 @@
 """Objectives for pairs, measured against a reference: DPO and its relatives.
 
-All see one number, h = (log π_w - log ref_w) - (log π_l - log ref_l), w chosen and l rejected: by
-how many nats the policy prefers the chosen answer more than the reference does. They differ in what
-they ask of it.
+All depend on one number, h = (log π_w - log ref_w) - (log π_l - log ref_l), w chosen and l
+rejected: by how many nats the policy prefers the chosen answer more than the reference does. They
+differ in the loss of h.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def dpo(
 def cdpo(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, label_smoothing: float = 0.1
 ) -> LossOutput:
-    """Conservative DPO: `dpo` that takes a share ε of its labels to be flipped, and so stops at a
+    """Conservative DPO: `dpo` with an assumed share ε of flipped labels, so that it stops at a
     finite margin.
 
         L = -(1 - ε) log σ(βh) - ε log σ(-βh)          least at βh = logit(1 - ε)
@@ -86,7 +86,7 @@ def robust(
 
         L = [-(1 - ε) log σ(βh) + ε log σ(-βh)] / (1 - 2ε)
 
-    Unbiased where cDPO is not, at the price of variance, and of losses that may be negative.
+    It is unbiased, unlike cDPO, at the price of variance and of losses that may be negative.
 
     Args, returns, errors: as `dpo`; `label_smoothing` is the flip rate ε in [0, 0.5).
 
@@ -103,8 +103,8 @@ def robust(
 def ipo(
     policy: PairLogps, reference: PairLogps, *, beta: float = 0.1, normalize: str = "token_mean"
 ) -> LossOutput:
-    """Identity Preference Optimization: bring the margin to 1/(2β), no further, however sure the
-    labels.
+    """Identity Preference Optimization: bring the margin to 1/(2β) and no further, however certain
+    the labels.
 
         L = (h - 1/(2β))²
 
@@ -131,7 +131,7 @@ def ipo(
 
 @bounded(beta=BETA)
 def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> LossOutput:
-    """Hinge on the margin (SLiC's calibration loss, normalised by a reference): nothing once βh
+    """Hinge on the margin (SLiC's calibration loss, normalised by a reference): zero once βh
     reaches 1.
 
         L = max(0, 1 - βh)
@@ -153,21 +153,21 @@ def hinge(policy: PairLogps, reference: PairLogps, *, beta: float = 0.1) -> Loss
 
 
 def beta_log_ratio(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
-    """Implicit reward of N completions under DPO, its relatives and KTO: β (log π - log ref).
-    [N]
+    """Compute the implicit reward of N completions under DPO, its relatives and KTO: β (log π - log
+    ref). [N]
     """
     return beta * log_ratio(policy, reference)
 
 
 def ipo_reward(policy: Logps, reference: Logps | None, *, beta: float, normalize: str) -> Tensor:
-    """Implicit reward of N completions under IPO: β times the log-ratio, in the normalisation
-    trained with. [N]
+    """Compute the implicit reward of N completions under IPO: β times the log-ratio, normalised as
+    in training. [N]
     """
     return beta * _normalized_log_ratio(policy, reference, normalize)
 
 
 def _margin(policy: PairLogps, reference: PairLogps) -> Tensor:
-    """h of each pair, from sums. [B] nats"""
+    """Compute h of each pair, from sums. [B] nats"""
     same_rows(policy.chosen, policy.rejected)
     return log_ratio(policy.chosen, reference.chosen) - log_ratio(
         policy.rejected, reference.rejected

@@ -1,8 +1,10 @@
-"""Each policy gradient's loss and slope for one answer, worked out by hand in plain Python floats.
+"""The loss and slopes of each policy gradient for one answer, worked out by hand in plain Python
+floats.
 
-Written from the papers and apart from the torch code, so that the first proof of a run can compare
-what the step computes with what the recipe names (verify/rollout_proofs.py). A function takes an
-answer and the options, and gives the loss and its derivative with respect to each token's log-prob.
+They are written from the papers and apart from the torch code, so that the first proof of a run can
+compare the step's numbers with the method that the recipe names (verify/rollout_proofs.py). A
+function takes an answer and the options, and gives the loss and its derivative with respect to each
+token's log-prob.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-ABOVE = 0.125  # of the value head now over what it said when the answer was drawn
+ABOVE = 0.125  # the value head's estimate now, above its estimate when the answer was drawn
 
 
 class Token(NamedTuple):
@@ -21,7 +23,7 @@ class Token(NamedTuple):
     old: float  # when it was drawn
     reference: float
     advantage: float
-    said: float  # by the value head, when it was drawn
+    said: float  # the value head's estimate when it was drawn
     goal: float  # what the value head is to learn
 
 
@@ -29,27 +31,27 @@ TokenForm = Callable[[Sequence[Token], Mapping], tuple[float, list[float]]]
 
 
 def reinforce(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
-    """-Σ A log π"""
+    """Compute -Σ A log π."""
     return sum(-t.advantage * t.now for t in answer), [-t.advantage for t in answer]
 
 
 def dapo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
-    """Σ max(-A r, -A clip(r)) + β KL, over the batch's tokens"""
+    """Compute Σ max(-A r, -A clip(r)) + β KL, over the batch's tokens."""
     return _clipped(answer, options, 1.0)
 
 
 def grpo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
-    """As `dapo`, each answer's mean"""
+    """Compute the loss of `dapo` as a mean over each answer's tokens."""
     return _clipped(answer, options, 1 / len(answer))
 
 
 def dr_grpo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
-    """As `dapo`, over one constant length"""
+    """Compute the loss of `dapo` over one constant length."""
     return _clipped(answer, options, 1 / options["max_tokens"])
 
 
 def ppo(answer: Sequence[Token], options: Mapping) -> tuple[float, list[float]]:
-    """As `dapo`, and the value head's loss, whose slope at a log-prob is 0"""
+    """Compute the loss of `dapo` and the value head's loss, whose slope at a log-prob is 0."""
     total, slopes = _clipped(answer, options, 1.0)
     for token in answer:
         total += _value(options, token.said + ABOVE, token.said, token.goal)
@@ -73,7 +75,7 @@ def _clipped(answer: Sequence[Token], options: Mapping, scale: float) -> tuple[f
 
 
 def _kl(options: Mapping, d: float) -> tuple[float, float]:
-    """The KL term in the loss and its slope; 0 where there is none."""
+    """Compute the KL term in the loss and its slope; 0 without one."""
     if "kl" not in options or not options["beta"]:
         return 0.0, 0.0
     value, slope = {

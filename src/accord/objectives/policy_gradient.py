@@ -1,8 +1,8 @@
 """Policy gradients: losses of a policy's own answers, token by token, given their advantages.
 
-Every loss here is of one answer and depends on nothing but its own tokens; none is a mean. What the
-sum of losses is to be divided by stands in each method's row of `policy_table` ("rows" or "tokens"
-of the *whole* batch), so that no split into micro-batches changes a gradient. Advantages come from
+Every loss here is of one answer and depends only on its own tokens; none is a mean over answers.
+Each method's row of `policy_table` names the divisor of the sum of losses ("rows" or "tokens" of
+the *whole* batch), so that no split into micro-batches changes a gradient. Advantages come from
 `accord.rollouts.advantages`, for the whole batch at once.
 
 N answers · C their tokens, laid end to end in the order of the answers.
@@ -18,7 +18,7 @@ from torch import Tensor
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
-# nats of one token's log-ratio that are told apart: e^20 is finite in float32, e^89 is not
+# bound on one token's log-ratio in nats: e^20 is finite in float32, e^89 is not
 FURTHEST = 20.0
 CLIP = Number(above=0, below=1, hint="0.2 is the usual one.")
 CLIP_HIGH = Number(
@@ -49,13 +49,13 @@ class Rollouts:
 
     @property
     def owner(self) -> Tensor:
-        """[C] which answer each token is of."""
+        """Return the [C] number of the answer that each token belongs to."""
         return torch.repeat_interleave(
             torch.arange(len(self.count), device=self.count.device), self.count
         )
 
     def sums(self, values: Tensor) -> Tensor:
-        """Per-token values [C] added up over each answer, [N]."""
+        """Sum per-token values [C] over each answer, [N]."""
         return values.new_zeros(len(self.count)).index_add(0, self.owner, values)
 
 
@@ -69,16 +69,16 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
 
         L = Σ_t -min(ρ_t A_t, clip(ρ_t, 1 - ε, 1 + ε') A_t)    ρ_t = π(y_t | …) / π_old(y_t | …)
 
-    Advantages are GAE's (`accord.rollouts.advantages.gae`), whose rewards hold the KL penalty; the
-    value head has a loss of its own, `value_losses`.
+    Advantages are those of GAE (`accord.rollouts.advantages.gae`), whose rewards include the KL
+    penalty. The value head has a loss of its own, `value_losses`.
 
     Args:
       rollouts: N answers and their advantages.
-      clip, clip_high: ε below, and ε' above; the same where only one is given.
+      clip, clip_high: ε below, and ε' above; the same if only one is given.
 
     Returns:
       losses [N], not reduced; metrics `clip_ratio` (share of tokens) and `approx_kl` (to the
-      sampling policy, k3, nats a token).
+      sampling policy, k3, nats per token).
 
     Source: Schulman et al. 2017, arXiv:1707.06347, Eq. 7.
     """
@@ -106,17 +106,17 @@ def grpo(
         L = 1/|y| Σ_t [-min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A) + β KL_t]
 
     Divide by the batch's answers. A is the answer's reward less its group's mean, over the group's
-    standard deviation (`group_advantages`). Both divisions bias it: by |y| long wrong answers weigh
-    less, by the deviation easy and hard prompts weigh more; `dr_grpo` leaves them out.
+    standard deviation (`group_advantages`). Both divisions bias it: with |y| long wrong answers
+    weigh less; with the deviation easy and hard prompts weigh more. `dr_grpo` leaves them out.
 
     Args:
-      rollouts: N answers; with `reference` where beta is above 0.
+      rollouts: N answers; with `reference` if beta is above 0.
       beta: weight of the KL term in the loss.
-      kl: estimator of it. k3 is the paper's; on the policy's own answers its gradient is that of
-        KL(ref‖π).
+      kl: estimator of the KL. k3 is the paper's; on the policy's own answers its gradient is that
+        of KL(ref‖π).
 
     Returns:
-      losses [N], not reduced; metrics as `ppo`, and `kl` in nats a token.
+      losses [N], not reduced; metrics as `ppo`, and `kl` in nats per token.
 
     Source: Shao et al. 2024, arXiv:2402.03300, Eqs. 3 and 4.
     """
@@ -140,7 +140,7 @@ def dr_grpo(
     beta: float = 0.0,
     kl: str = "k2",
 ) -> LossOutput:
-    """GRPO done right: divided by one constant, not by each answer's own length. Divide by the
+    """GRPO done right: divided by one constant instead of each answer's own length. Divide by the
     batch's answers.
 
         L = 1/T_max Σ_t [-min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A) + β KL_t]
@@ -162,8 +162,8 @@ def dr_grpo(
 
 @bounded(clip=CLIP, clip_high=CLIP_HIGH)
 def dapo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = 0.28) -> LossOutput:
-    """DAPO's loss: GRPO's surrogate with a higher upper clip, each token of the batch weighing
-    alike, no KL term.
+    """The loss of DAPO: GRPO's surrogate with a higher upper clip, equal weight for each token of
+    the batch, and no KL term.
 
         L = Σ_t -min(ρ_t A, clip(ρ_t, 1 - ε, 1 + ε') A)
 
@@ -185,8 +185,8 @@ def reinforce(rollouts: Rollouts) -> LossOutput:
 
         L = -Σ_t A_t log π(y_t | …)
 
-    Right for answers of the policy itself: there is no ratio, so `old` is not read. With
-    `leave_one_out` advantages it is RLOO; with any baseline that does not depend on the answer it
+    It is right for answers of the policy itself: there is no ratio, so `old` is not read. With
+    `leave_one_out` advantages it is RLOO. With any baseline that does not depend on the answer it
     is unbiased.
 
     Returns:
@@ -202,16 +202,16 @@ def reinforce(rollouts: Rollouts) -> LossOutput:
 
 
 def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
-    """Estimates of KL(π‖ref) at each sampled token, [C] nats. With d = log π - log ref:
+    """Estimate KL(π‖ref) at each sampled token, [C] nats. With d = log π - log ref:
 
         k1 = d               unbiased, of high variance, may be negative
         k2 = d² / 2          biased, small while the policies are close
         k3 = e^-d - 1 + d    unbiased, never negative
 
-    That is of the *value*. Of the *gradient*, where the term stands in a loss and tokens are the
-    policy's own:
+    These are estimates of the *value*. The *gradient* of the term in a loss, with tokens of the
+    policy's own, is on average:
 
-        k1   0 on average: E[∇ log π] = 0. It trains nothing but noise. (In the *reward*, detached,
+        k1   0, since E[∇ log π] = 0. It trains nothing but noise. (In the *reward*, detached,
              k1 is right.)
         k2   ∇KL(π‖ref): the right one.
         k3   ∇KL(ref‖π), the other divergence, whose optimum is another policy.
@@ -232,8 +232,8 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
 def value_losses(
     values: Tensor, old_values: Tensor, returns: Tensor, clip: float | None = 0.2
 ) -> Tensor:
-    """Loss of a value head at each token, [C]; clipped to stay near what it said when the answers
-    were sampled.
+    """Compute the loss of a value head at each token, [C], clipped to stay near its estimates when
+    the answers were sampled.
 
         L_t = ½ max((V_t - R_t)², (clip(V_t, V_old ± ε) - R_t)²)
 
@@ -250,7 +250,7 @@ def value_losses(
 def _surrogate(
     rollouts: Rollouts, clip: float, clip_high: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """-min(ρA, clip(ρ)A) of every token [C]; figures of every answer [N]."""
+    """Compute -min(ρA, clip(ρ)A) of every token [C], and metrics of every answer [N]."""
     log_ratio = (rollouts.logps - rollouts.old.detach()).clamp(-FURTHEST, FURTHEST)
     ratio, advantages = log_ratio.exp(), rollouts.advantages.detach()
     near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
@@ -278,5 +278,5 @@ def _with_kl(
 
 
 def _mean(rollouts: Rollouts, values: Tensor) -> Tensor:
-    """[N] means over each answer's tokens."""
+    """Compute the [N] means over each answer's tokens."""
     return rollouts.sums(values) / rollouts.count

@@ -1,11 +1,10 @@
-"""The methods that learn from the policy's own answers, as rows of a table like that of
-`OBJECTIVES`.
+"""The methods that learn from the policy's own answers, as rows of a table like `OBJECTIVES`.
 
     loss        a function of `Rollouts` (policy_gradient.py), and its closed form
                 (policy_closed_forms.py)
     estimate    how rewards become advantages, by its name in `accord.rollouts.estimates`, and its
                 settings
-    critic      whether a value head says what was to be expected; its loss stands beside the other
+    critic      whether a value head estimates the expected reward; its loss is added to the other
 
 A recipe's `objective:` takes the keywords of all three.
 """
@@ -73,10 +72,10 @@ class PolicyObjective(Objective):
     # how rewards become advantages, in accord.rollouts.estimates: "gae", "group" (over the
     # deviation), "group_unscaled", "leave_one_out", "baseline"
     estimate: str = "group"
-    # the loss of one answer in plain floats: what the first proof compares with
+    # the loss of one answer in plain floats, which the first proof compares with
     token_form: TokenForm = policy_closed_forms.reinforce
-    # whether it weighs by ratios to the policy that drew the answers: a second pass over a batch is
-    # off-policy without
+    # whether it weighs by ratios to the policy that drew the answers; without them a second pass
+    # over a batch is off-policy
     uses_ratios: bool = True
 
     @property
@@ -85,7 +84,7 @@ class PolicyObjective(Objective):
 
     @property
     def settings(self) -> dict[str, tuple[Kind, object]]:
-        """Keywords beyond those of the loss."""
+        """Return the keywords beyond those of the loss."""
         return SETTINGS[self.estimate] | (CRITIC if self.critic else {})
 
     @property
@@ -101,8 +100,8 @@ class PolicyObjective(Objective):
         return BoundPolicy(self, options)
 
     def _check_beta(self, options: dict, allow: frozenset[str]) -> None:
-        """A weight of 0 is a choice here: rewards that cannot be hacked need no KL term. What hangs
-        on it then does nothing.
+        """Refuse options of the KL term when β is 0. A weight of 0 is allowed: rewards that cannot
+        be hacked need no KL term.
         """
         plain = self._defaults()
         idle = next(
@@ -129,13 +128,13 @@ class BoundPolicy(BoundObjective):
     def losses(
         self, policy: RowLogps | Rollouts, reference: RowLogps | None = None, **context: Tensor
     ) -> LossOutput:
-        """The loss of each of N answers, not reduced; without the value head's."""
+        """Compute the loss of each of N answers, not reduced, without the value head's."""
         assert isinstance(policy, Rollouts), "a policy gradient is given sampled answers"
         own = {name: self.options[name] for name in self.objective.function.kinds}
         return self.objective.function(policy, **own)
 
     def critic_losses(self, expected: Tensor, old: Tensor, returns: Tensor) -> Tensor:
-        """The value head's weighted loss of each token, [C]."""
+        """Compute the value head's weighted loss of each token, [C]."""
         return self.options["value_weight"] * value_losses(
             expected, old, returns, self.options["value_clip"]
         )
@@ -158,12 +157,12 @@ class BoundPolicy(BoundObjective):
 
     @property
     def in_loss(self) -> bool:
-        """Whether a KL term in the loss wants the reference's log-probs."""
+        """Tell whether a KL term in the loss needs the reference's log-probs."""
         return "beta" in self.objective.function.kinds and self.options["beta"] > 0
 
     @property
     def settings(self) -> dict[str, object]:
-        """The estimate's own options."""
+        """Return the options of the estimate."""
         return {name: self.options[name] for name in SETTINGS[self.estimate]}
 
 
@@ -191,7 +190,7 @@ def _row(
     token_form: TokenForm,
     uses_ratios: bool = True,
 ) -> PolicyObjective:
-    """A row with what all methods share."""
+    """Make a row, with the parts that all methods share."""
     return PolicyObjective(
         name,
         function,
@@ -273,10 +272,11 @@ POLICY_OBJECTIVES: dict[str, PolicyObjective] = {row.name: row for row in _ROWS}
 
 
 def require_source(rows: str, name: str, sampled: bool) -> None:
-    """Whether a method can learn from this source.
+    """Check that a method can learn from this source.
 
     Args:
-      rows: what the objective trains on.  sampled: whether the recipe has a section `rollouts`.
+      rows: the kind of rows that the objective trains on.
+      sampled: whether the recipe has a section `rollouts`.
 
     Raises:
       UsageError: it cannot.

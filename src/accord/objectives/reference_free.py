@@ -1,7 +1,7 @@
 """Objectives for pairs that need no reference: SimPO, ORPO and CPO.
 
-Without a reference nothing but the learning rate keeps the policy near where it began. Each names
-here what its second term is: SimPO has none, ORPO and CPO imitate the chosen answer as well.
+Without a reference only the learning rate keeps the policy near its start. They differ in the
+second term: SimPO has none, ORPO and CPO imitate the chosen answer as well.
 """
 
 from __future__ import annotations
@@ -59,13 +59,13 @@ def simpo(
 
 @bounded(weight=Number(above=0, hint="The ORPO paper uses 0.1 to 0.25."))
 def orpo(policy: PairLogps, *, weight: float = 0.1) -> LossOutput:
-    """Odds Ratio Preference Optimization: imitate the chosen answer and, in the same phase, raise
-    its odds.
+    """Odds Ratio Preference Optimization: imitate the chosen answer and raise its odds in the same
+    phase.
 
         L = -M_w + λ · -log σ(logodds_w - logodds_l)
         logodds = M - log(1 - exp M), M mean log-prob per token
 
-    Both terms average over answer tokens. From sums, the odds ratio would be a dead or a hard hinge
+    Both terms average over answer tokens. With sums, the odds ratio would be a dead or a hard hinge
     on length.
 
     Args:
@@ -129,7 +129,7 @@ def cpo(
 
 
 def simpo_margin(beta: float, gamma: float | None, gamma_beta_ratio: float | None) -> float:
-    """The effective margin γ, whichever way it was given."""
+    """Return the effective margin γ, whichever way it was given."""
     if gamma is not None and gamma_beta_ratio is not None:
         raise UsageError(
             f"simpo: gamma = {gamma:g} and gamma_beta_ratio = {gamma_beta_ratio:g} were both given,"
@@ -142,9 +142,7 @@ def simpo_margin(beta: float, gamma: float | None, gamma_beta_ratio: float | Non
 
 
 def simpo_options(options: dict) -> dict:
-    """SimPO's options with the default margin written out. Raises UsageError when it is given
-    twice.
-    """
+    """Complete SimPO's options with the default margin. Raises UsageError if it is given twice."""
     simpo_margin(**options)
     if options["gamma"] is None and options["gamma_beta_ratio"] is None:
         return options | {"gamma_beta_ratio": DEFAULT_RATIO}
@@ -152,17 +150,17 @@ def simpo_options(options: dict) -> dict:
 
 
 def simpo_reward(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
-    """Implicit reward of N completions under SimPO: β times the mean log-prob. [N]"""
+    """Compute the implicit reward of N completions under SimPO: β times the mean log-prob. [N]"""
     return beta * policy.mean
 
 
 def orpo_reward(policy: Logps, reference: Logps | None, **_: object) -> Tensor:
-    """Implicit reward of N completions under ORPO: the log-odds that its Bradley-Terry term
-    compares. [N]
+    """Compute the implicit reward of N completions under ORPO: the log-odds that its Bradley-Terry
+    term compares. [N]
     """
     return log_odds(policy.mean)
 
 
 def cpo_reward(policy: Logps, reference: Logps | None, *, beta: float, **_: object) -> Tensor:
-    """Implicit reward of N completions under CPO: β times the sum of log-probs. [N]"""
+    """Compute the implicit reward of N completions under CPO: β times the sum of log-probs. [N]"""
     return beta * policy.sum

@@ -1,5 +1,5 @@
-"""Reward models: a scalar head that scores the preferred answer above the other, by as much as
-preferences are sure.
+"""Reward models: a scalar head that scores the preferred answer above the other, the more so the
+surer the preferences.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def bradley_terry(
 
         L = -log σ(s_w - s_l - m) + c (s_w + s_l)²          w chosen, l rejected, m the row's margin
 
-    Comparisons say nothing of where a prompt's scores lie, only of their difference; the second
-    term draws each pair's mean to 0, so that scores of different prompts can be compared.
+    Comparisons determine only the difference of a prompt's scores, not their level. The second term
+    pulls each pair's mean to 0, so that scores of different prompts can be compared.
 
     Args:
       policy: scores of B pairs, read at the last token, and their margins.
@@ -53,5 +53,5 @@ def bradley_terry(
 
 
 def score(policy: Scores, reference: None, **_: object) -> Tensor:
-    """Reward of N completions under a reward model: the score itself. [N]"""
+    """Return the reward of N completions under a reward model: the score itself. [N]"""
     return policy.value

@@ -1,5 +1,5 @@
-"""Supervised fine-tuning: imitate an answer.
-The baseline that every preference method must beat.
+"""Supervised fine-tuning: imitate an answer. It is the baseline that every preference method must
+beat.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ def sft(policy: DemonstrationLogps) -> LossOutput:
         L = -Σ_t log π(y_t | x, y_<t)
 
     The step divides by the answer tokens of the whole batch ("tokens" in the table), whatever the
-    micro-batches: a mean of micro-batch means would weigh tokens in short micro-batches more (TRL
-    #2617).
+    micro-batches: a mean of micro-batch means would give tokens in short micro-batches more weight
+    (TRL #2617).
 
     Args:
       policy: log-probs of B demonstrations.
@@ -33,7 +33,7 @@ def sft(policy: DemonstrationLogps) -> LossOutput:
 
 
 def mean_log_prob(policy: Logps, reference: Logps | None, **_: object) -> Tensor:
-    """Score of N completions where an objective defines no reward: the mean log-prob per token. [N]
-    nats
+    """Compute the score of N completions under an objective without a reward: the mean log-prob per
+    token. [N] nats
     """
     return policy.mean

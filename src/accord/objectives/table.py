@@ -36,17 +36,17 @@ from accord.types import Logps, UsageError
 def resolve(
     name: str, kwargs: Mapping[str, object] | None = None, allow: frozenset[str] = frozenset()
 ) -> BoundObjective:
-    """The objective of that name with its keywords checked and its defaults filled in.
+    """Return the objective of that name, with its keywords checked and its defaults filled in.
 
     Args:
       name: a name in `OBJECTIVES` or `POLICY_OBJECTIVES`, or "module:function" for one of your own
         (see `accord.objectives.custom`).
       kwargs: the objective's own keyword arguments.
-      allow: permissions given by name, of `PERMISSIONS`: what would otherwise be refused.
+      allow: names of `PERMISSIONS`, for what would otherwise be refused.
 
     Raises:
-      UsageError: an unknown method or keyword (the message names the nearest), or a value out of
-        bounds.
+      UsageError: a method or keyword is unknown (the message names the nearest), or a value is
+        out of bounds.
     """
     if not isinstance(name, str):
         raise UsageError(
@@ -66,11 +66,11 @@ def resolve(
 
 
 def _also_called(known: Mapping[str, Objective]) -> dict[str, str]:
-    """Other tools' name -> ours."""
+    """Map other tools' names to ours."""
     return {other: name for name, row in known.items() for other in row.also_called}
 
 
-# --------------------------------------------------------- what is said aloud at the start of a run
+# ---------------------------------------------------------------- lines at the start of a run
 
 
 def _smoothing(options: dict, meaning: str) -> str:
@@ -171,7 +171,7 @@ def _bradley_terry_convention(options: dict) -> str:
     )
 
 
-# ---------------------------------------------------------------- what a row is
+# ---------------------------------------------------------------- the rows of the table
 
 
 def _ln2(options: dict) -> float:
@@ -183,8 +183,8 @@ def _ipo_at_reference(options: dict) -> float:
 
 
 def _kto_at_reference(options: dict) -> float | None:
-    """λ/2, where both labels weigh alike: z0 is exactly 0 there. Otherwise it depends on the mix of
-    labels.
+    """Return λ/2 if both labels weigh alike: z0 is exactly 0 there. Otherwise the loss depends on
+    the mix of labels.
     """
     good, bad = options["desirable_weight"], options["undesirable_weight"]
     return good / 2 if good == bad else None
@@ -194,7 +194,7 @@ def _kto_context(policy: Logps, reference: Logps) -> dict[str, Tensor]:
     return {"z0": kto_baseline(policy, reference)}
 
 
-# Learning rates: the papers' for all weights, brought to LoRA (about ten times) and to small
+# Learning rates: the papers' values for all weights, adapted to LoRA (about ten times) and to small
 # batches.
 _ROWS = (
     Objective(

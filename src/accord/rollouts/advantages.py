@@ -1,7 +1,7 @@
-"""From rewards to advantages: how much better than expected each token was. For the whole batch,
-before any split of it.
+"""Advantages from rewards: how much better than expected each token was. They are computed for the
+whole batch, before any split of it.
 
-All of it is arithmetic on numbers that are known when the answers have been sampled and scored; no
+All of it is arithmetic on numbers that are known once the answers are sampled and scored; no
 gradient flows.
 
 N answers · C their tokens, laid end to end · K answers of one prompt (a group).
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from accord.types import UsageError
 
-# added to a group's deviation, as TRL does: a group of nearly equal rewards must not be blown up
+# added to a group's deviation, as in TRL: a group of nearly equal rewards must not be amplified
 SMALLEST_STD = 1e-4
 
 
@@ -25,7 +25,7 @@ SMALLEST_STD = 1e-4
 
 @torch.no_grad()
 def on_last_token(rewards: Tensor, count: Tensor) -> Tensor:
-    """The rewards of N answers on the last token of each, which is its end token where it ended; 0
+    """Put the rewards of N answers on the last token of each (its end token, if it ended); 0
     elsewhere. [C]
     """
     out = rewards.new_zeros(int(count.sum()))
@@ -37,8 +37,8 @@ def on_last_token(rewards: Tensor, count: Tensor) -> Tensor:
 def kl_penalised(
     rewards: Tensor, logps: Tensor, reference: Tensor, count: Tensor, beta: float
 ) -> Tensor:
-    """Token rewards of RLHF: -β (log π - log ref) at each token, and the answer's reward on its
-    last. [C]
+    """Compute the token rewards of RLHF: -β (log π - log ref) at each token, and the answer's
+    reward on its last. [C]
 
     This is k1 in the reward, whose policy gradient is that of β·KL(π‖ref); see
     `objectives.policy_gradient.kl_terms`.
@@ -56,13 +56,13 @@ def kl_penalised(
 
 @torch.no_grad()
 def summed(values: Tensor, count: Tensor) -> Tensor:
-    """Per-token values added up over each answer: [C] to [N]."""
+    """Sum per-token values over each answer: [C] to [N]."""
     return torch.stack([piece.sum() for piece in values.split(count.tolist())])
 
 
 @torch.no_grad()
 def spread_over_tokens(values: Tensor, count: Tensor) -> Tensor:
-    """One number an answer as one a token: [N] to [C]."""
+    """Repeat one number per answer for each of its tokens: [N] to [C]."""
     return torch.repeat_interleave(values, count)
 
 
@@ -79,14 +79,15 @@ def gae(
     lam: float = 0.95,
     after: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Generalized advantage estimates and the returns that a value head is to learn, [C] each.
+    """Compute generalized advantage estimates and the returns that a value head is to learn, [C]
+    each.
 
         δ_t = r_t + γ V_{t+1} - V_t          A_t = δ_t + γλ A_{t+1}          R_t = A_t + V_t
 
     Args:
-      rewards, values: [C]; V_t is what is expected *before* token t, from its prompt and the tokens
+      rewards, values: [C]; V_t is the estimate *before* token t, from its prompt and the tokens
         before it.
-      after: [N] the value behind the last token: 0 for an answer that ended, V for one that was cut
+      after: [N] the value after the last token: 0 for an answer that ended, V for one that was cut
         off. None: all ended.
 
     Source: Schulman et al. 2015, arXiv:1506.02438, Eq. 16.
@@ -105,11 +106,11 @@ def gae(
 
 @torch.no_grad()
 def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
-    """Numbers of the whole batch scaled to variance 1, and moved to mean 0 unless `shift` is off.
-    One number stays as it is.
+    """Scale the numbers of the whole batch to variance 1, and move them to mean 0 unless `shift` is
+    off. A single number stays as it is.
 
-    Over every token of every answer at once: whitened per micro-batch, an answer's advantage would
-    hang on its neighbours.
+    They are scaled over every token of every answer at once. Whitened per micro-batch, an answer's
+    advantage would depend on its neighbours.
 
     Source: Ziegler et al. 2019, arXiv:1909.08593, §2.2; Huang et al. 2024, arXiv:2403.17031, §4.
     """
@@ -120,21 +121,21 @@ def whiten(values: Tensor, *, shift: bool = True) -> Tensor:
     return scaled if shift else scaled + mean
 
 
-# ---------------------------------------------------------------- without one
+# ---------------------------------------------------------------- without a value head
 
 
 @torch.no_grad()
 def group_advantages(rewards: Tensor, groups: Tensor, *, scale: str = "std") -> Tensor:
-    """Each reward less the mean of its group, over the group's deviation unless `scale` is "none".
-    [N]
+    """Subtract the group's mean from each reward, and divide by the group's deviation unless
+    `scale` is "none". [N]
 
     A group whose rewards are all equal teaches nothing: 0.
 
     Args:
-      groups: [N] which prompt each answer is to, from 0.
+      groups: [N] number of each answer's prompt, from 0.
 
     Raises:
-      UsageError: a group of one answer, which has nothing to be compared with.
+      UsageError: a group has one answer, and so nothing to compare it with.
 
     Source: Shao et al. 2024, arXiv:2402.03300, §4.1.2; without the deviation Liu et al. 2025,
     arXiv:2503.20783.
@@ -150,11 +151,11 @@ def group_advantages(rewards: Tensor, groups: Tensor, *, scale: str = "std") -> 
 
 @torch.no_grad()
 def leave_one_out(rewards: Tensor, groups: Tensor) -> Tensor:
-    """Each reward less the mean of the *other* answers of its group: an unbiased baseline without a
-    value head. [N]
+    """Subtract from each reward the mean of the *other* answers of its group: an unbiased baseline
+    without a value head. [N]
 
     Raises:
-      UsageError: a group of one answer.
+      UsageError: a group has one answer.
 
     Source: Kool et al. 2019, "Buy 4 REINFORCE samples, get a baseline for free!"; Ahmadian et al.
     2024, arXiv:2402.14740.
@@ -164,7 +165,7 @@ def leave_one_out(rewards: Tensor, groups: Tensor) -> Tensor:
 
 
 def _groups(rewards: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-    """Size and mean reward of each group."""
+    """Compute the size and the mean reward of each group."""
     size = torch.bincount(groups).to(rewards.dtype)
     if bool((size == 1).any()):
         raise UsageError(
@@ -176,29 +177,31 @@ def _groups(rewards: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
 
 @dataclass(frozen=True)
 class RunningBaseline:
-    """The mean reward of former batches, a baseline that no answer of this batch has a part in."""
+    """The mean reward of former batches: a baseline that does not depend on this batch's
+    answers.
+    """
 
     value: float = 0.0
     decay: float = 0.9
     seen: bool = False
 
     def advantages(self, rewards: Tensor) -> Tensor:
-        """[N] rewards less the baseline; before there is one, less the batch's own mean."""
+        """Subtract the baseline from the [N] rewards; the first batch uses its own mean."""
         return rewards - (self.value if self.seen else rewards.mean())
 
     def after(self, rewards: Tensor) -> RunningBaseline:
-        """The baseline for the next batch."""
+        """Return the baseline for the next batch."""
         mean = rewards.mean().item()
         value = self.decay * self.value + (1 - self.decay) * mean if self.seen else mean
         return RunningBaseline(value, self.decay, True)
 
 
-# ---------------------------------------------------------- how strongly to stay near the reference
+# ---------------------------------------------------------------- the weight of the KL term
 
 
 @dataclass(frozen=True)
 class AdaptiveKL:
-    """A KL weight that is raised while the KL is over its target, and lowered under it.
+    """A KL weight that rises while the KL is above its target, and falls while it is below.
 
         e = clip((KL - target) / target, -0.2, 0.2)          β ← β (1 + 0.1 e)
 
@@ -206,11 +209,11 @@ class AdaptiveKL:
     """
 
     beta: float
-    target: float  # nats an answer
+    target: float  # nats per answer
     rate: float = 0.1
     bound: float = 0.2
 
     def after(self, kl: float) -> AdaptiveKL:
-        """The controller for the next batch, having seen a mean KL of `kl` nats an answer."""
+        """Return the controller for the next batch, after a mean KL of `kl` nats per answer."""
         error = max(-self.bound, min(self.bound, kl / self.target - 1))
         return AdaptiveKL(self.beta * (1 + self.rate * error), self.target, self.rate, self.bound)

@@ -1,8 +1,8 @@
-"""A batch of the policy's own answers, and what is trained on of it: groups for a policy gradient,
-or pairs. Pure.
+"""A batch of the policy's own answers, and the part of it that is trained on: groups for a policy
+gradient, or pairs. All functions are pure.
 
-What is known of each answer is plain numbers, so that a batch can be written down and read again,
-the same to the bit.
+Each answer is recorded in plain numbers, so that a batch can be written to disk and read again, bit
+for bit.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ TOO_FEW = "fewer than two answers to the prompt have a reward"
 
 @dataclass
 class Answer:
-    """One answer, all that is known of it before an update."""
+    """An answer and everything known about it before an update."""
 
     prompt: int  # number of its prompt in the file
     text: str
     tokens: list[int]
     ended: bool
-    sampled: float  # nats: its log-prob as the sampler had it
+    sampled: float  # nats: its log-prob as the sampler computed it
     reward: float | None = None
     failure: str = ""  # why there is no reward
     parts: dict[str, float | None] = field(default_factory=dict)
-    logps: list[float] = field(default_factory=list)  # nats a token, by the path that trains
+    logps: list[float] = field(default_factory=list)  # nats per token, by the path that trains
     reference: list[float] = field(default_factory=list)
-    expected: list[float] = field(default_factory=list)  # of the value head, where there is one
+    expected: list[float] = field(default_factory=list)  # the value head's estimates, if any
 
     def as_dict(self) -> dict:
         return asdict(self)
@@ -46,7 +46,7 @@ class Answer:
 
 @dataclass
 class RolloutBatch:
-    """What is trained on, what is said of it, and what the next batch is given."""
+    """A batch to train on: its trees, its metrics, and what the next batch needs of it."""
 
     trees: list[Tree]
     figures: dict[str, float]
@@ -62,10 +62,10 @@ def build_batch(
     carried: CarryOver,
     first_row: int,
 ) -> RolloutBatch:
-    """Groups or pairs of a batch of answers.
+    """Build groups or pairs from a batch of answers.
 
     Args:
-      answers: those to one prompt side by side.
+      answers: the answers to one prompt are next to each other.
       prompts: token ids by the number of a prompt.
       first_row: number of the batch's first tree.
     """
@@ -79,7 +79,7 @@ def build_batch(
 
 
 def group_by_prompt(answers: Sequence[Answer]) -> list[list[Answer]]:
-    """Neighbours that answer one prompt."""
+    """Group neighbouring answers to one prompt."""
     groups: list[list[Answer]] = []
     for answer in answers:
         if not groups or groups[-1][0].prompt != answer.prompt:
@@ -89,7 +89,7 @@ def group_by_prompt(answers: Sequence[Answer]) -> list[list[Answer]]:
 
 
 def figures(answers: Sequence[Answer]) -> dict[str, float]:
-    """Of all answers, whatever is trained on."""
+    """Compute metrics of all answers, also of those that are not trained on."""
     rewards = [a.reward for a in answers if a.reward is not None]
     out = {"rollouts/missing": 1 - len(rewards) / len(answers)}
     if rewards:
@@ -120,8 +120,8 @@ def _rollouts(
     carried: CarryOver,
     first_row: int,
 ) -> RolloutBatch:
-    """A tree a prompt, with the advantages of its answers' tokens; an answer without a reward is in
-    none.
+    """Make one tree per prompt, with the advantages of its answers' tokens; leave out answers
+    without a reward.
     """
     known = [[a for a in group if a.reward is not None] for group in groups]
     kept = [group for group in known if len(group) > 1]
@@ -161,7 +161,9 @@ def _rollouts(
 
 
 def _answers(groups: Sequence[Sequence[Answer]], critic: bool) -> Answers:
-    """In float64: what is compared in a group may differ by little."""
+    """Collect the answers as tensors, in float64: rewards compared in a group may differ by
+    little.
+    """
     flat_ = [a for group in groups for a in group]
 
     def tokens(name: str) -> Tensor:
@@ -184,7 +186,9 @@ def _pairs(
     carried: CarryOver,
     first_row: int,
 ) -> RolloutBatch:
-    """Pairs of each prompt's answers, as their very tokens. Ties make none, and are counted."""
+    """Make pairs of each prompt's answers, token by token as they were sampled. Ties make no pairs,
+    and are counted.
+    """
     trees: list[Tree] = []
     reasons: Counter[str] = Counter()
     for group in groups:

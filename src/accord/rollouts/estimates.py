@@ -1,5 +1,5 @@
-"""How rewards become advantages, by the names that `accord.objectives.policy_table` uses; and what
-is carried on.
+"""The table of estimates that turn rewards into advantages, by the names in
+`accord.objectives.policy_table`; and the numbers carried from batch to batch.
 
     gae                       PPO: KL in the reward at each token, a value head, GAE, whitening
     group, group_unscaled     GRPO, DAPO; Dr. GRPO: less the prompt's mean
@@ -35,23 +35,25 @@ class Answers:
     """A batch of sampled answers, before any update."""
 
     rewards: Tensor  # [N]
-    groups: Tensor  # [N] which prompt each is to, from 0
+    groups: Tensor  # [N] number of each answer's prompt, from 0
     count: Tensor  # [N] tokens
-    logps: Tensor  # [C] nats, of the policy that gave them
+    logps: Tensor  # [C] nats, under the policy that gave them
     reference: Tensor  # [C]
-    expected: Tensor | None = None  # [C] of the value head
+    expected: Tensor | None = None  # [C] the value head's estimates
 
     @property
     def kl(self) -> Tensor:
-        """[N] log-ratio of each answer: its mean estimates KL(π‖ref), without bias."""
+        """Compute the [N] log-ratio of each answer; its mean is an unbiased estimate of
+        KL(π‖ref).
+        """
         return summed(self.logps - self.reference, self.count)
 
 
 @dataclass(frozen=True)
 class CarryOver:
-    """What one batch leaves for the next."""
+    """The numbers that one batch hands to the next."""
 
-    beta: float | None = None  # the KL weight, where it follows a target
+    beta: float | None = None  # the KL weight, if it follows a target
     baseline: float | None = None  # mean reward of the batches so far
 
     def as_dict(self) -> dict:
@@ -64,7 +66,8 @@ Estimate = Callable[[Answers, Mapping, CarryOver], tuple[Tensor, Tensor | None, 
 def estimate_advantages(
     name: str, answers: Answers, settings: Mapping, carried: CarryOver
 ) -> tuple[Tensor, Tensor | None, CarryOver]:
-    """Advantages [C]; the value head's targets [C] or None; what the next batch is given.
+    """Compute advantages [C], the value head's targets ([C] or None), and what the next batch
+    needs.
 
     Args:
       settings: the objective's own, see `BoundPolicy.settings`.
@@ -134,8 +137,8 @@ ESTIMATES: dict[str, Estimate] = {
 
 
 def flat(rewards: Tensor, groups: Tensor) -> int:
-    """How many groups have rewards all alike: what is compared within a group learns nothing from
-    them.
+    """Count the groups whose rewards are all equal: a comparison within such a group teaches
+    nothing.
     """
     number = int(groups.max()) + 1
     low = torch.full((number,), torch.inf, dtype=rewards.dtype).scatter_reduce(

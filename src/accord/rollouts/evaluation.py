@@ -1,8 +1,6 @@
-"""An evaluation where the held-out rows are prompts: the policy answers them, and its answers are
-judged.
+"""An evaluation on held-out prompts: the policy answers them, and its answers are scored.
 
-The draws are the same at every evaluation, (seed, answer), so that two of them differ by the policy
-alone.
+The draws depend only on (seed, answer), so two evaluations differ only by the policy.
 """
 
 from __future__ import annotations
@@ -29,7 +27,7 @@ DRAWS = 1_000_003  # far from the draws of training
 
 
 def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evaluation:
-    """Held-out metrics, with the answers in answers.jsonl."""
+    """Compute held-out metrics, and write the answers to answers.jsonl."""
     held_out, config = source.held_out, source.config
     assert held_out is not None, "an evaluation needs held-out prompts"
     k, seed = config.rollout_settings.num_generations_eval, config.train.seed
@@ -56,12 +54,12 @@ def evaluate_answers(source: RolloutSource, context: EvaluationContext) -> Evalu
 def summarise_answers(
     answers: Sequence[Answer], kl: Sequence[float], gold: np.ndarray | None
 ) -> dict[str, float]:
-    """Means over answers; reward, gold and KL with intervals, clustered by prompt.
+    """Compute means over answers; reward, gold and KL with intervals clustered by prompt.
 
     Args:
-      kl: [N] nats an answer to the reference, by the whole distribution at each position: less
+      kl: [N] nats per answer to the reference, from the whole distribution at each position: less
         noise than log-ratios.
-      gold: [N] NaN where there is none; None without a gold judgement.
+      gold: [N], NaN for an answer without one; None without a gold reward.
 
     Raises:
       Diverged: no answer has a reward.
@@ -99,7 +97,7 @@ def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> d
 
 
 def _line(step: int, held_out: PromptSet, answer: Answer, kl: float, gold: float | None) -> dict:
-    """A line of answers.jsonl."""
+    """Make one line of answers.jsonl."""
     return {
         "step": step,
         "at": str(held_out.question(answer.prompt).origin),

@@ -1,4 +1,4 @@
-"""What is measured of answers: their rewards, and their log-probs under policy and reference."""
+"""Measurements of answers: their rewards, and their log-probs under policy and reference."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accord.types import Tree
 
 
 def kl_reference(learner: UpdateContext) -> KLReference:
-    """The reference, token by token."""
+    """Return the reference, token by token."""
     reference = learner.reference
     start = KLReference.of(learner.forward, getattr(reference, "live", reference))
     assert start is not None, "where answers are drawn, the reference is in memory"
@@ -42,7 +42,7 @@ def measure_logps(
 
 
 def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> None:
-    """Give answers their rewards, or the reason why there is none."""
+    """Give each answer its reward, or the reason why it has none."""
     found = score_answers(reward, prompts, answers)
     for i, answer in enumerate(answers):
         value = float(found.values[i])
@@ -56,6 +56,6 @@ def assign_rewards(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]
 
 
 def score_answers(reward: Reward, prompts: PromptSet, answers: Sequence[Answer]) -> Rewards:
-    """What a reward says of some answers."""
+    """Score some answers by a reward."""
     asked = [prompts.question(a.prompt).turns for a in answers]
     return reward(asked, [a.text for a in answers], [prompts.row(a.prompt) for a in answers])

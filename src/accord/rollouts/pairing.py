@@ -1,9 +1,8 @@
-"""From scored answers to pairs: which answers of a prompt are set against each other, by a policy
-with a name.
+"""The choice of pairs among scored answers to a prompt, by a policy with a name.
 
     best_worst   the best against the worst
     best_random  the best against another one, drawn by the seed
-    hard         the best against the best of those that are worse by at least the margin: a hard
+    hard         the best against the best answer that is worse by at least the margin: a hard
                  negative
     margin       every two that are at least the margin apart
 
@@ -30,10 +29,10 @@ FEW, TIED, SAME = (
 
 @dataclass(frozen=True)
 class Pairing:
-    """How pairs are chosen."""
+    """The policy that chooses pairs, and its options."""
 
     policy: str = "best_worst"
-    margin: float = 0.0  # of rewards; pairs nearer than that, and ties, are none
+    margin: float = 0.0  # of rewards; closer answers, and ties, make no pair
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -45,14 +44,14 @@ class Pairing:
     def pairs(
         self, rewards: Sequence[float | None], texts: Sequence[str], group: int
     ) -> tuple[list[tuple[int, int]], str]:
-        """Pairs (chosen, rejected) of one prompt's answers.
+        """Choose the pairs (chosen, rejected) among one prompt's answers.
 
         Args:
-          rewards: K, None where there is none: such an answer is in no pair.
-          group: number of the prompt, which random choices hang on.
+          rewards: K; an answer whose reward is None is in no pair.
+          group: number of the prompt; random choices depend on it.
 
         Returns:
-          the pairs; where there are none, why.
+          the pairs; if there are none, the reason.
         """
         scored = {i: reward for i, reward in enumerate(rewards) if reward is not None}
         if len(scored) < 2:

@@ -1,4 +1,4 @@
-"""A run's prompts, where its answers are its own: what stands in the place of its rows."""
+"""The prompts of a run that learns from its own answers; they take the place of rows."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accord.types import Finding, Tree
 
 @dataclass(frozen=True)
 class PromptFile:
-    """What a file's records are called by."""
+    """A file of prompts: its path, its digest and its ledger."""
 
     path: str
     digest: str
@@ -26,7 +26,7 @@ class PromptFile:
 
 @dataclass
 class PromptSet:
-    """A file's prompts, as tokens, and the other columns of their rows."""
+    """The prompts of a file, as tokens, and the other columns of their rows."""
 
     dataset: PromptFile
     asked: PromptRow
@@ -38,22 +38,22 @@ class PromptSet:
 
     @property
     def trees(self) -> list[tuple[int, ...]]:
-        """The prompts' tokens; trees are made of them as the policy answers."""
+        """Return the prompts' tokens; trees are made of them as the policy answers."""
         return self.asked.ids
 
     def question(self, prompt: int) -> Question:
         return self.asked.questions[prompt]
 
     def row(self, prompt: int) -> dict:
-        """The other columns of a prompt's row."""
+        """Return the other columns of a prompt's row."""
         return self.columns.get(self.question(prompt).origin.line, {})
 
     def origin(self, tree: Tree) -> str:
-        """file:line of the prompt that a tree answers."""
+        """Return the place of the prompt that a tree answers, as file:line."""
         return str(self.question(self.of_tree(tree.row)).origin)
 
     def record(self) -> dict:
-        """For data.json."""
+        """Return the record of the prompts for data.json."""
         return {
             "path": self.dataset.path,
             "sha256": self.dataset.digest,
@@ -67,10 +67,10 @@ class PromptSet:
 def load_prompts(
     path: str, config: Config, template: Template, limit: int | None, display: Display
 ) -> PromptSet:
-    """The prompts of a file that the model can answer.
+    """Load the prompts of a file that the model can answer.
 
     Raises:
-      DataError: no prompt in it, or none that fits.
+      DataError: the file has no prompt, or none that fits.
     """
     display.phase("data", f"reading prompts of {path}")
     read = read_prompts(path)
@@ -83,7 +83,7 @@ def load_prompts(
 
 
 def prompt_findings(config: Config, train: PromptSet, held_out: PromptSet | None) -> list[Finding]:
-    """What became of the files' rows, and whether held-out prompts are trained on."""
+    """Report what became of the files' rows, and whether held-out prompts are trained on."""
     found = [_account(train, "training prompts", config.data.max_rejected)]
     if held_out is not None:
         found += [

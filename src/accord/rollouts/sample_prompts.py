@@ -1,8 +1,8 @@
 """Answers to fixed prompts while training: before the first update, every so many steps, after the
 last.
 
-Each has a generator of its own (accord/sampling/local.py), so that training's randomness does not
-move.
+Each answer has a generator of its own (accord/sampling/local.py), so that training's randomness is
+not advanced.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from accord.types import Tree, Turn, UsageError
 
 @dataclass(frozen=True)
 class SamplePrompt:
-    """One prompt to sample: its tokens, its text for people, and what a reward is told of it."""
+    """One prompt to sample: its tokens, its text for people, and the columns that a reward may
+    use.
+    """
 
     ids: Prompt
     text: str
@@ -34,8 +36,8 @@ class SamplePrompt:
 def choose_sample_prompts(
     config: Config, template: Template, held_out: Rows | PromptSet | None, limit: int | None
 ) -> list[SamplePrompt]:
-    """Choose the prompts of a run, each once; none where there are neither held-out rows nor a file
-    of prompts.
+    """Choose the prompts of a run, each once; none if there are neither held-out rows nor a file of
+    prompts.
 
     Args:
       limit: positions of the model; a prompt whose answer would not fit is left out.
@@ -86,7 +88,7 @@ def _from_rows(rows: Rows | PromptSet | None) -> list[SamplePrompt]:
 
 
 def _prompt(ids: Prompt, turns: Sequence[Turn], row: Mapping[str, object]) -> SamplePrompt:
-    """Show a single question as it stands; of a conversation who said what."""
+    """Show a single question as it stands, and a conversation with its roles."""
     text = (
         turns[0].content
         if len(turns) == 1
@@ -122,7 +124,7 @@ def draw_samples(
 def sample_record(
     step: int, number: int, asked: SamplePrompt, answer: Sample, taken: int | None
 ) -> dict:
-    """Make a line of samples.jsonl; `weights_of` where the run went back to an earlier step's
+    """Make a line of samples.jsonl; it has `weights_of` if the run went back to an earlier step's
     weights.
     """
     return {

@@ -1,11 +1,11 @@
-"""The source of a run whose answers are its own, batch by batch.
+"""The source of a run that learns from its own answers, batch by batch.
 
     prompts ─▶ K answers ─▶ rewards ─▶ groups or pairs
 
 A batch is drawn by the policy as it stands, used for `rollouts.num_iterations` updates, and written
-to rollouts/ before the first of them. A run that was killed and goes on reads it there: nothing is
-drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights is
-not taken for this policy's.
+to rollouts/ before the first of them. A run that was killed and is resumed reads it there: nothing
+is drawn, or paid for, twice. It names the weights that drew it, so that a batch of other weights
+is not mistaken for this policy's.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ from accord.runs.signals import Stop
 from accord.sampling.sampler import Sampler
 from accord.types import Refused, Tree
 
-ATTEMPTS = 3  # draws of a batch that gives nothing to train on, before that is an error
-PIECE = 8  # prompts answered between two looks at whether to stop
+ATTEMPTS = 3  # draws of a batch with nothing to train on, before that is an error
+PIECE = 8  # prompts answered between two checks for a stop
 FOLDER = "rollouts"
 
 
 @dataclass
 class RolloutSource:
-    """Batches of answers, one after the other."""
+    """The source of batches of answers, one after the other."""
 
     config: Config
     prompts: PromptSet
@@ -58,7 +58,7 @@ class RolloutSource:
     sampler: Sampler  # draws the answers, by the policy as it stands
     display: Display
     stop: Stop
-    folder: Path | None  # the run's; None writes nothing
+    folder: Path | None  # the run's folder; with None nothing is written
     held_out: PromptSet | None = None
     _number: int | None = None
     _made: RolloutBatch | None = None
@@ -75,7 +75,7 @@ class RolloutSource:
 
     @property
     def width(self) -> int:
-        """Numbers set aside for the trees of a batch."""
+        """Return how many numbers are reserved for the trees of a batch."""
         k = self.config.rollout_settings.num_generations
         return self.order.batch_size * max(k * (k - 1) // 2, 1)
 
@@ -92,15 +92,15 @@ class RolloutSource:
         return self.held_out is not None
 
     def batch(self, update: int) -> list[Tree]:
-        """What update `update` trains on."""
+        """Return the trees that update `update` trains on."""
         return self.drawn_batch(self._number_of(update), self.is_fresh(update)).trees
 
     def expected(self, update: int) -> list[Tree]:
-        """The same: answers have no order but that of their batch."""
+        """Return the same as `batch`: answers have no order but that of their batch."""
         return self.batch(update)
 
     def largest(self, updates: int) -> list[list[Tree]]:
-        """A batch as long as one can be."""
+        """Return a batch of the greatest possible length."""
         settings = self.config.rollout_settings
         k = settings.num_generations if self.learner.kind == "rollouts" else 2
         longest = sorted(self.prompts.trees, key=len)[-self.order.batch_size :]
@@ -108,15 +108,17 @@ class RolloutSource:
         return [[Tree(ids, (ids[-1:] * answer,) * k, row) for row, ids in enumerate(longest)]]
 
     def begins_round(self, update: int) -> bool:
-        """Always: a batch that is used twice has the same answers twice."""
+        """Return True: a batch that is used twice has the same answers twice."""
         return True
 
     def is_fresh(self, update: int) -> bool:
-        """Whether this is the first update of its batch: the policy is the one that drew it."""
+        """Tell whether this is the first update of its batch, so that the policy is the one that
+        drew it.
+        """
         return update % self.config.rollout_settings.num_iterations == 0
 
     def metrics(self, update: int) -> dict[str, float]:
-        """What is said of the batch of an update."""
+        """Return the metrics of an update's batch of answers."""
         return self.drawn_batch(self._number_of(update)).figures
 
     def evaluate(self, context: EvaluationContext) -> Evaluation:
@@ -162,7 +164,7 @@ class RolloutSource:
         return min(len(self.held_out), self.config.evaluate.rows or len(self.held_out))
 
     def shown(self, count: int) -> list[Tree]:
-        """The first answers that the policy gave."""
+        """Return the first answers that the policy gave."""
         return self.batch(0)[:count]
 
     def conversations(self, count: int) -> list[tuple[int, ...]]:
@@ -175,8 +177,8 @@ class RolloutSource:
 
     @property
     def judged_by(self) -> str:
-        """Reward models' weights, by their fingerprint, and functions' files: others under the same
-        name are another run.
+        """Name the rewards: reward models by their weights' fingerprint, functions by their files.
+        Other ones under the same name make another run.
         """
         parts = [*self.reward.parts, *(self.gold.parts if self.gold is not None else ())]
         models = {
@@ -192,13 +194,14 @@ class RolloutSource:
         return json.dumps(models | functions, sort_keys=True)
 
     def drawn_batch(self, number: int, fresh: bool = False) -> RolloutBatch:
-        """Batch `number`, drawn now if it was not before.
+        """Return batch `number`; draw it now if it was not drawn before.
 
         Args:
-          fresh: the policy is the one that draws it, as it is before the batch's first update.
+          fresh: the policy as it stands must be the one that draws the batch, as before its first
+            update.
 
         Raises:
-          Refused: nothing in it to train on, after several draws.
+          Refused: the batch has nothing to train on, after several draws.
         """
         if self._made is None or self._number != number:
             self._made, self._number = self._read(number, fresh) or self._draw(number), number
@@ -206,7 +209,7 @@ class RolloutSource:
         return self._made
 
     def prompt_of(self, row: int) -> int:
-        """The prompt that a tree answers, by the tree's number."""
+        """Return the prompt that a tree answers, by the tree's number."""
         number = row // self.width
         tree = next(t for t in self.drawn_batch(number).trees if t.row == row)
         return self.prompts.trees.index(tree.prompt)
@@ -235,7 +238,9 @@ class RolloutSource:
         )
 
     def _answered(self, number: int, attempt: int) -> list[Answer]:
-        """Answers of one batch with rewards and log-probs; those to one prompt side by side."""
+        """Draw the answers of one batch, with rewards and log-probs; the answers to one prompt are
+        next to each other.
+        """
         answers = self._sampled([int(i) for i in self.order.batch(number)], number, attempt)
         assign_rewards(self.reward, self.prompts, answers)
         self.judging.write()
@@ -264,8 +269,8 @@ class RolloutSource:
         first: int,
         temperature: float = 1.0,
     ) -> list[Answer]:
-        """K answers to each of some prompts, by the policy as it stands; answer i draws from (seed,
-        first + i).
+        """Draw K answers to each of some prompts by the policy as it stands; answer i draws from
+        (seed, first + i).
         """
         settings = self.config.rollout_settings
         out: list[Answer] = []
@@ -286,8 +291,8 @@ class RolloutSource:
         return out
 
     def measure(self, answers: Sequence[Answer], prompts: PromptSet) -> None:
-        """Log-probs of the answers' tokens under the policy and the reference, by the path that
-        trains.
+        """Compute the log-probs of the answers' tokens under the policy and the reference, by the
+        path that trains.
         """
         groups = group_by_prompt(answers)
         trees = [
@@ -317,13 +322,13 @@ class RolloutSource:
             self._before(number),
             number * self.width,
         )
-        # a mean log-ratio of other answers than the policy's own is no KL of it
+        # at another temperature the answers are not the policy's own, and their log-ratio is no KL
         if self.config.rollout_settings.temperature != 1:
             del out.figures["rollouts/kl"]
         return out
 
     def _before(self, number: int) -> CarryOver:
-        """What the batch before left."""
+        """Return what the batch before handed on."""
         if number == 0:
             return CarryOver()
         if number - 1 not in self._carried:
@@ -363,7 +368,7 @@ class RolloutSource:
         )
 
     def _load(self, number: int) -> dict | None:
-        """A batch that was written down, if it is whole."""
+        """Load a batch from disk, if it is complete."""
         if self.folder is None or not (file := self._file(number)).is_file():
             return None
         try:
@@ -377,7 +382,9 @@ class RolloutSource:
         return found
 
     def _read(self, number: int, fresh: bool) -> RolloutBatch | None:
-        """A batch that this run drew before; where it is to be fresh, by this very policy."""
+        """Read a batch that this run drew before; if it must be fresh, only one drawn by this very
+        policy.
+        """
         found = self._load(number)
         if found is None:
             return None

@@ -1,3 +1,3 @@
-"""Answers drawn from a model: prompts as token ids in; token ids, log-probs and
-why each answer ended out.
+"""Answers drawn from a model: prompts as token ids in; token ids, log-probs and the reason for each
+answer's end out.
 """

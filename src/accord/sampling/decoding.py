@@ -1,10 +1,10 @@
 """The model's side of sampling: logits of the next token of every row, given the tokens so far.
 
-Each different prompt is computed once. From then on its rows share its keys and values where the
-model's attention allows it (`Shared`), and have a copy each where not (`Copied`). Both are fast
-ways that rest on the insides of torch and transformers. Whatever fails in one, now or at a later
-token, ends in the plain way (`Plain`, transformers' own cache) with the same rows, and so does
-another number than the plain way's at the first token.
+Each different prompt is computed once. Then its rows share its keys and values if the model's
+attention allows it (`Shared`), and otherwise have a copy each (`Copied`). Both are fast ways that
+rely on internals of torch and transformers. If one of them fails, now or at a later token, the same
+rows continue in the plain way (`Plain`, transformers' own cache). So they do if its numbers at the
+first token differ from the plain way's.
 
 B rows alive · U unique prompts · T positions in the cache · V vocabulary.
 """
@@ -30,25 +30,27 @@ from accord.sampling.kv_cache import spread_rows
 
 # rows of a batch that are compared with the plain way
 COMPARED = 8
-# Tokens to come that make a comparison worth its two steps. A model's first batch is compared in
-# any case.
+# A comparison takes two steps; it pays from this many tokens on. A model's first batch is always
+# compared.
 WORTH = 32
-# A fast way may differ from the plain one by so many times what two of transformers' own attentions
-# differ by on these very rows, but never by less than the first bound or more than the second of
-# the dtype; unit of `apart`. SmolLM2-135M, 8 rows: sound ways .03 to .04 in bfloat16 and 2e-6 in
-# float32, eager against SDPA the same; a lost answer .5, scores scaled by .9 .15, padding attended
-# to .8, positions off by one 1.0.
+# A fast way may differ from the plain one by TIMES the difference of two of transformers' own
+# attentions on these very rows, clamped between LEAST and MOST of the dtype; in the unit of
+# `apart`. Measured on SmolLM2-135M with 8 rows: correct ways differ by .03 to .04 in bfloat16 and
+# 2e-6 in float32, and so do eager and SDPA. A lost answer differs by .5, scores scaled by .9 by
+# .15, attended padding by .8, positions off by one by 1.0.
 TIMES = 3.0
 LEAST = {torch.float64: 1e-9, torch.float32: 2e-5, torch.float16: 0.01, torch.bfloat16: 0.06}
 MOST = {torch.float64: 1e-4, torch.float32: 1e-3, torch.float16: 0.05, torch.bfloat16: 0.15}
 
 
 class WrongNumbers(Exception):
-    """A fast way computes something else than the plain one."""
+    """A fast way computes other numbers than the plain one."""
 
 
 class Plain:
-    """Every row has its prompt's keys and values to itself, in transformers' own cache."""
+    """The plain way: every row has its prompt's keys and values to itself, in transformers' own
+    cache.
+    """
 
     def __init__(self, model, cache, mask: Tensor, rows: Tensor):
         """
@@ -59,34 +61,34 @@ class Plain:
         self.model, self.cache, self.mask = model, select_rows(cache, rows), mask[rows]
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [B, V] after these tokens [B]."""
+        """Compute the logits [B, V] after these tokens [B]."""
         self.mask = torch.cat([self.mask, self.mask.new_ones(len(self.mask), 1)], dim=1)  # [B, T]
         logits, self.cache = forward(self.model, tokens[:, None], self.mask, self.cache)
         return logits
 
     def keep(self, index: Tensor) -> None:
-        """Go on with these rows only."""
+        """Keep only these rows."""
         self.cache.batch_select_indices(index)
         self.mask = self.mask[index]
 
 
 class Copied(Plain):
-    """The same with room ahead in the cache."""
+    """The same as `Plain`, with room ahead in the cache."""
 
     def __init__(self, model, cache, mask: Tensor, rows: Tensor, more: int):
         """
         Args:
           cache, mask: of the prompts [U, T], 1 on real positions. The cache becomes the rows'.
           rows: [B] the prompt of each row.
-          more: tokens that will come at most.
+          more: largest number of tokens to come.
         """
         spread_rows(cache, rows, more)
         self.model, self.cache, self.mask = model, cache, mask[rows]
 
 
 class Shared:
-    """Rows of a prompt have its keys and values together. The model's attention must be
-    `shared_prompt.attend`.
+    """The way in which the rows of a prompt share its keys and values. The model's attention must
+    be `shared_prompt.attend`.
     """
 
     def __init__(self, model, cache, lengths: Tensor):
@@ -98,7 +100,7 @@ class Shared:
         self.model, self.cache, self.lengths = model, cache, lengths
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [B, V] after these tokens [B]."""
+        """Compute the logits [B, V] after these tokens [B]."""
         logits, _ = call(
             self.model, tokens[:, None], self.cache, position_ids=self.lengths[:, None]
         )
@@ -106,13 +108,13 @@ class Shared:
         return logits
 
     def all_attended(self) -> bool:
-        """Whether each layer has come to our attention, once a token: else the model has one of its
-        own.
+        """Tell whether each layer called our attention once per token; otherwise the model has an
+        attention of its own.
         """
         return all(layer.attended == layer.keys.shape[2] for layer in self.cache.layers)
 
     def keep(self, index: Tensor) -> None:
-        """Go on with these rows only."""
+        """Keep only these rows."""
         places = shared_prompt.Places.of(self.cache.layers[0].places.number[index])
         for layer in self.cache.layers:
             layer.keep(index, places)
@@ -120,8 +122,8 @@ class Shared:
 
 
 NAMES = {Shared: "sharing prompts", Copied: "a cache with room ahead"}
-# models that do without a fast way since it failed or does not suit them, and those of which it
-# was compared with the plain one
+# models that a fast way failed for or does not suit, and models that it was compared for with the
+# plain one
 _failed: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 _compared: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 
@@ -130,7 +132,7 @@ _compared: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 def begin_decoding(
     model, prompts: Sequence[tuple[int, ...]], device: torch.device, more: int
 ) -> Iterator[Rows]:
-    """The rows of a batch, their prompts computed; the model's attention is its own again
+    """Compute the prompts of a batch and yield its rows; the model's attention is its own again
     afterwards.
     """
     rows = Rows(model, prompts, device, more)
@@ -147,21 +149,21 @@ class Rows:
         """
         Args:
           prompts: of each row; equal ones are computed once.
-          more: tokens that will come at most.
+          more: largest number of tokens to come.
         """
         self.unique = list(dict.fromkeys(prompts))
         place = {prompt: i for i, prompt in enumerate(self.unique)}
         self.rows = torch.tensor([place[prompt] for prompt in prompts], device=device)  # [B]
         self.model, self.device, self.more = model, device, more
         self.way: Plain | Shared | None = None
-        self.taken: list[Tensor] = []  # the tokens so far, [B] each: what the rows are made of
-        self.cache: Any  # of the prompts, until a way has it
+        self.taken: list[Tensor] = []  # the tokens so far, [B] each: the rows can be made from them
+        self.cache: Any  # of the prompts, until a way takes it
         logits, self.cache, self.mask = _prefill(model, self.unique, device)
         self.logits = logits[self.rows]  # [B, V]
         self._own: tuple[PreTrainedModel, str | None] | None = None
 
     def step(self, tokens: Tensor) -> Tensor:
-        """Logits [B, V] after these tokens [B]."""
+        """Compute the logits [B, V] after these tokens [B]."""
         self.taken.append(tokens)
         if self.way is None:
             return self._first(tokens)
@@ -175,7 +177,7 @@ class Rows:
         return self._again()
 
     def keep(self, index: Tensor) -> None:
-        """Go on with these rows only."""
+        """Keep only these rows."""
         if self.way is not None:
             kind = type(self.way)
             try:
@@ -190,7 +192,7 @@ class Rows:
             self._again()
 
     def close(self) -> None:
-        """Give the model its own attention back."""
+        """Restore the model's own attention."""
         if self._own is not None:
             network, name = self._own
             if name is not None:
@@ -200,7 +202,7 @@ class Rows:
     # ------------------------------------------------------------ the first step
 
     def _first(self, tokens: Tensor) -> Tensor:
-        """The first step, by the fastest way that this model can have."""
+        """Make the first step by the fastest way that works for this model."""
         for kind, begin in ((Shared, self._share), (Copied, self._copy)):
             if self.model in _failed[kind]:
                 continue
@@ -223,7 +225,9 @@ class Rows:
         return self._again()
 
     def _cache_of(self, kind: type):
-        """What a fast way begins with; None where it cannot be had, or would save nothing."""
+        """Return the cache that a fast way starts from; None if it is impossible, or would save
+        nothing.
+        """
         if kind is Copied or self.cache is None:
             return self.cache
         network = network_of(self.model)
@@ -232,8 +236,8 @@ class Rows:
         return shared_prompt.shared_cache(self.cache, self.mask.bool(), self.rows, self.more)
 
     def _share(self, cache, tokens: Tensor) -> Tensor | None:
-        """The first step with shared prompts; None where the model's attention is not that kind,
-        which is no failure and is not tried again.
+        """Make the first step with shared prompts. Return None if the model's attention does not
+        support it; that is no failure, and it is not tried again.
         """
         self._take_attention()
         way = Shared(self.model, cache, self.mask.sum(1)[self.rows])
@@ -249,7 +253,7 @@ class Rows:
         return logits
 
     def _copy(self, cache, tokens: Tensor) -> Tensor:
-        """The first step with a copy of its prompt for every row."""
+        """Make the first step with a copy of its prompt for every row."""
         self.way = Copied(self.model, cache, self.mask, self.rows, self.more)
         return self.way.step(tokens)
 
@@ -260,7 +264,9 @@ class Rows:
         network.set_attn_implementation(shared_prompt.NAME)
 
     def _expected(self, tokens: Tensor) -> tuple[Tensor, Tensor, float]:
-        """Some rows, the plain way's logits of them, and how far others may be from these."""
+        """Choose some rows, compute their logits in the plain way, and measure how far others may
+        differ from these.
+        """
         count = min(COMPARED, len(tokens))
         some = torch.linspace(0, len(tokens) - 1, count, device=self.device).round().long()
         logits = self._plainly(some, tokens)
@@ -278,13 +284,13 @@ class Rows:
         return some, logits, _allowed(rounding, logits.dtype)
 
     def _plainly(self, some: Tensor, tokens: Tensor) -> Tensor:
-        """The plain way's first step, of some rows alone."""
+        """Make the first step of some rows in the plain way."""
         return Plain(self.model, self.cache, self.mask, self.rows[some]).step(tokens[some])
 
     # ------------------------------------------------------------ the plain way
 
     def _give_up(self, kind: type, error: Exception) -> None:
-        """Let go of a fast way that failed, and say so.
+        """Stop using a fast way that failed, and warn.
 
         Raises:
           Exception: `error` itself where memory ran out: the plain way takes no less.
@@ -297,12 +303,12 @@ class Rows:
         warn_once(
             f"answers are drawn by the plain way, which is slower: {NAMES[kind]} failed with"
             f" {describe(error)}",
-            # its numbers are other ones in every batch
+            # its numbers differ in every batch
             cause=f"{NAMES[kind]}: other numbers" if isinstance(error, WrongNumbers) else None,
         )
 
     def _again(self) -> Tensor:
-        """Compute the rows from their prompts on by the plain way, up to the newest token."""
+        """Compute the rows from their prompts again in the plain way, up to the newest token."""
         if self.cache is None:
             _, self.cache, self.mask = _prefill(self.model, self.unique, self.device)
         way = Plain(self.model, self.cache, self.mask, self.rows)
@@ -313,13 +319,13 @@ class Rows:
         return logits
 
 
-# ---------------------------------------------------------------- the same numbers
+# ---------------------------------------------------------------- comparison
 
 
 def apart(logits: Tensor, expected: Tensor) -> float:
-    """How far logits [B, V] are from others: the difference of a row as a part of the row's spread
-    over the vocabulary, root mean square over both. A row that is not finite in `expected` says
-    nothing.
+    """Measure how far logits [B, V] are from others: the difference in a row relative to the row's
+    spread over the vocabulary, root mean square of both. A row that is not finite in `expected` is
+    ignored.
     """
     exact = torch.promote_types(expected.dtype, torch.float32)
     finite = expected.isfinite().all(1)
@@ -332,8 +338,8 @@ def apart(logits: Tensor, expected: Tensor) -> float:
 
 
 def _other_attention(network) -> str | None:
-    """Another of transformers' attentions than the network has, to measure rounding by; None where
-    there is none.
+    """Return another of transformers' attentions than the network uses, to measure rounding by;
+    None if there is none.
     """
     if not isinstance(network, PreTrainedModel) or not compat.can_switch_attention(network):
         return None
@@ -349,7 +355,7 @@ def _allowed(rounding: float, dtype: torch.dtype) -> float:
 def _require_same(logits: Tensor, some: Tensor, expected: Tensor, allowed: float) -> None:
     """
     Raises:
-      WrongNumbers: the logits of these rows are not the plain way's.
+      WrongNumbers: the logits of these rows differ from the plain way's.
     """
     found = apart(logits[some], expected)
     if not found <= allowed:
@@ -363,15 +369,15 @@ def _require_same(logits: Tensor, some: Tensor, expected: Tensor, allowed: float
 
 
 def network_of(model):
-    """The network of transformers inside a model, which may be one of PEFT's; the model itself
-    where there is none.
+    """Return the transformers network inside a model, which may be one of PEFT's; the model itself
+    if there is none.
     """
     return next((m for m in model.modules() if isinstance(m, PreTrainedModel)), model)
 
 
 def select_rows(cache, rows: Tensor):
-    """A cache of these rows, some of them several times, as transformers itself would have it; the
-    one that is given stays as it is.
+    """Make a cache of these rows, some of them repeated, as transformers itself would; the given
+    cache stays as it is.
     """
     layers = compat.cache_layers(cache)
     made = copy.copy(cache) if layers else copy.deepcopy(cache)
@@ -399,15 +405,15 @@ def _prefill(
 
 
 def forward(model, ids: Tensor, mask: Tensor, cache: Any) -> tuple[Tensor, Any]:
-    """Logits after the last of `ids` [B, new], and the cache with them in it. Padding does not
-    count as a position.
+    """Compute the logits after the last of `ids` [B, new], and the cache with them in it. Padding
+    does not count as a position.
     """
     positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -ids.shape[1] :]
     return call(model, ids, cache, attention_mask=mask, position_ids=positions)
 
 
 def call(model, ids: Tensor, cache, **where: Tensor) -> tuple[Tensor, Any]:
-    """One pass of the network over new tokens: logits after the last, and the cache."""
+    """Run the network over new tokens: logits after the last, and the cache."""
     where = {**where, compat.cache_argument(network_of(model)): cache}
     output = model(input_ids=ids, **where, use_cache=True, logits_to_keep=1)
     return output.logits[:, -1], compat.cache_of(output)

@@ -1,8 +1,8 @@
-"""Sampling with the model in this process: each row with its own randomness, so that a row's
-answer does not hang on its neighbours.
+"""Sampling with the model in this process. Each row has its own randomness, so that its answer does
+not depend on its neighbours.
 
 transformers' `generate` draws a whole batch's tokens from the global generator: another batch size
-gives other answers, and training's randomness moves on. Here row i draws from a generator of its
+gives other answers, and training's randomness is advanced. Here row i draws from a generator of its
 own, seeded by (seed, i).
 
 In a world of several processes the prompts are dealt by tokens, as rows are. Since a row's
@@ -30,27 +30,27 @@ from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.sampler import FinishReason, Prompt, Sample
 from accord.types import UsageError
 
-# share of a batch's rows that still grow, above which those that have ended are not taken out: it
-# copies all
+# share of a batch's rows that still grow, above which finished rows are not removed: removal copies
+# all rows
 LIVELY = 0.75
-BLOCK = 256  # tokens of the vocabulary that are summed before one of them is looked for
-LIKELIEST = 256  # tokens among which a nucleus is looked for before all are sorted
+BLOCK = 256  # tokens of the vocabulary whose weights are summed before one of them is searched
+LIKELIEST = 256  # tokens among which a nucleus is searched before all are sorted
 
 
 @dataclass(frozen=True)
 class LocalSampler:
-    """The sampler that computes with a model of transformers in this process.
+    """A sampler that uses a transformers model in this process.
 
-    The same seed gives the same answers whatever `batch_tokens` and the size of the world are, as
-    far as the model's own numbers do not depend on the batch: in float32 they hardly do, in
-    bfloat16 they do. The model computes in evaluation mode and without gradients, and is left in
-    the mode that it was in; torch's and numpy's global generators are not touched.
+    The same seed gives the same answers for any `batch_tokens` and any size of the world, provided
+    that the model's own numbers do not depend on the batch. In float32 they hardly do; in bfloat16
+    they do. The model computes in evaluation mode and without gradients, and then returns to its
+    former mode. torch's and numpy's global generators are not touched.
     """
 
     model: Any  # a causal language model of transformers, with adapters or without
     tokenizer: Any
     world: World = ALONE
-    # what trains, by name: its bytes are the policy's version; None: all parameters
+    # trainable parameters by name: their bytes are the policy's version; None: all parameters
     weights: Mapping[str, Tensor] | None = None
     # positions in the cache at once, prompts and longest answers together
     batch_tokens: int = 16_384
@@ -59,7 +59,7 @@ class LocalSampler:
     def of(
         cls, model: LanguageModel, world: World = ALONE, weights: Mapping[str, Tensor] | None = None
     ) -> LocalSampler:
-        """The sampler of an open model."""
+        """Make the sampler of a loaded model."""
         return cls(model.network, model.tokenizer, world, weights)
 
     def policy_version(self) -> str:
@@ -95,7 +95,7 @@ class LocalSampler:
             rows = shares[self.world.rank]
             return _table(self._draw(prompts, rows, max_new_tokens, pick, seed, first_row))
 
-        if self.world.sharded:  # every pass is a joint one: all ranks make all of them
+        if self.world.sharded:  # a pass needs all ranks: each makes all of them
             table = draw()
         else:
             places = [row for share in shares for row in share]
@@ -111,7 +111,7 @@ class LocalSampler:
         seed: int,
         first_row: int,
     ) -> list[_Answer]:
-        """Answers of some rows."""
+        """Draw the answers of some rows."""
         answers = {row: _Answer() for row in rows}
         ends = stop_ids_of(self.model, self.tokenizer)
         with (
@@ -128,7 +128,7 @@ class LocalSampler:
         return list(answers.values())
 
     def _samples(self, table: Mapping[str, Tensor]) -> list[Sample]:
-        """A table of answers as answers."""
+        """Turn a table of answers into samples."""
         out = []
         for count, over, tokens, logps in zip(
             *(table[name].tolist() for name in ("count", "over", "tokens", "logps")), strict=True
@@ -152,7 +152,7 @@ class _Answer:
     over: bool = False
 
     def grow(self, token: int, logp: float, ends: frozenset[int]) -> None:
-        """By a token, unless it has ended."""
+        """Add a token, unless the answer has ended."""
         if not self.over:
             self.tokens.append(token)
             self.logps.append(logp)
@@ -160,8 +160,8 @@ class _Answer:
 
 
 def _deal(prompts: Sequence[Prompt], max_new_tokens: int, world: World) -> list[list[int]]:
-    """Deal rows to the ranks by tokens; equal prompts stay together, to be computed once, unless
-    there are fewer prompts than ranks. With sharded weights every rank has all of them.
+    """Deal rows to the ranks by tokens. Equal prompts stay together, to be computed once, unless
+    there are fewer prompts than ranks. With sharded weights every rank has all rows.
     """
     everything = list(range(len(prompts)))
     if world.size == 1 or world.sharded:
@@ -178,7 +178,7 @@ def _deal(prompts: Sequence[Prompt], max_new_tokens: int, world: World) -> list[
 
 
 def _table(answers: Sequence[_Answer]) -> dict[str, Tensor]:
-    """Answers as a message; no columns of no answer."""
+    """Turn answers into a table to send to other ranks; without answers its columns are empty."""
     if not answers:
         return {}
     width = max(len(answer.tokens) for answer in answers)
@@ -188,7 +188,7 @@ def _table(answers: Sequence[_Answer]) -> dict[str, Tensor]:
 
     return {
         "tokens": padded([answer.tokens for answer in answers], torch.long),
-        # Python's floats, as they are
+        # float64: Python's floats, unrounded
         "logps": padded([answer.logps for answer in answers], torch.float64),
         "count": torch.tensor([len(answer.tokens) for answer in answers]),
         "over": torch.tensor([answer.over for answer in answers]),
@@ -196,7 +196,7 @@ def _table(answers: Sequence[_Answer]) -> dict[str, Tensor]:
 
 
 def _same_width(tables: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor]]:
-    """The ranks' tables, each as wide as the widest."""
+    """Widen the ranks' tables to the width of the widest."""
     widest = max(table["tokens"].shape[1] for table in tables if table)
 
     def widen(column: Tensor) -> Tensor:
@@ -210,8 +210,8 @@ def _same_width(tables: Sequence[Mapping[str, Tensor]]) -> list[dict[str, Tensor
 def _batches(
     prompts: Sequence[Prompt], rows: Sequence[int], max_new_tokens: int, batch_tokens: int
 ) -> Iterator[list[int]]:
-    """Rows of like length together, so that little is padded; equal prompts side by side, to be
-    computed once.
+    """Group rows of similar length, so that little is padded; equal prompts are next to each other,
+    to be computed once.
     """
     batch: list[int] = []
     for row in sorted(rows, key=lambda r: (len(prompts[r]), prompts[r])):
@@ -225,13 +225,15 @@ def _batches(
 
 
 def _noise(seed: int, row: int, count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) for one row, one for each token that it may have."""
+    """Draw uniform numbers in [0, 1) for one row, one for each token that it may have."""
     return np.random.default_rng((seed, row)).random(count, dtype=np.float32)
 
 
 @contextmanager
 def _evaluating(model):
-    """Evaluation mode inside; afterwards every module is in the mode that it was in."""
+    """Put the model into evaluation mode inside the block; afterwards every module returns to its
+    former mode.
+    """
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -247,8 +249,8 @@ def _evaluating(model):
 def _answer_batch(
     model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
 ) -> None:
-    """Let every answer of a batch grow to its end. Rows that have ended leave the batch, several at
-    a time.
+    """Let every answer of a batch grow to its end. Finished rows leave the batch, several at a
+    time.
 
     Args:
       noise: [B, max_new_tokens] uniform numbers.
@@ -259,7 +261,7 @@ def _answer_batch(
     noise = noise.to(device)
     with begin_decoding(model, prompts, device, noise.shape[1]) as rows:
         logits = rows.logits
-        # one for all steps: fresh pages cost more than the conversion
+        # one buffer for all steps: new memory pages cost more than the conversion
         room = torch.empty(logits.shape, device=device)
         for step in range(noise.shape[1]):
             tokens, logps = pick(room[: len(logits)].copy_(logits), noise[:, step])
@@ -276,12 +278,12 @@ def _answer_batch(
             logits = rows.step(tokens)
 
 
-# ---------------------------------------------------------------- which token
+# ---------------------------------------------------------------- choice of a token
 
 
 def _picker(temperature: float, top_p: float):
-    """The function that turns logits [B, V] and uniform numbers [B] into token ids [B] and their
-    log-probs [B].
+    """Make the function that turns logits [B, V] and uniform numbers [B] into token ids [B] and
+    their log-probs [B].
     """
 
     def likeliest(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
@@ -289,9 +291,9 @@ def _picker(temperature: float, top_p: float):
         return tokens, logits.gather(1, tokens[:, None]).squeeze(1) - logits.logsumexp(1)
 
     def drawn(logits: Tensor, uniform: Tensor) -> tuple[Tensor, Tensor]:
-        # the model's own numbers, at temperature 1, and what they sum to
+        # the model's own probabilities, at temperature 1, and their sum
         known = (logits.clone(), logits.logsumexp(1)) if temperature != 1 else None
-        # in place: fresh pages would cost as much as the sum
+        # in place: new memory pages would cost as much as the sum
         weights = logits.sub_(logits.amax(1, keepdim=True))
         weights = (weights.div_(temperature) if temperature != 1 else weights).exp_()
         tokens = _invert(weights, uniform) if top_p == 1 else _nucleus(weights, uniform, top_p)
@@ -304,13 +306,14 @@ def _picker(temperature: float, top_p: float):
 
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
-    """Inverse-CDF sampling: the first token whose cumulative weight exceeds `uniform` of the whole.
+    """Sample by the inverse CDF: the first token whose cumulative weight exceeds `uniform` of the
+    whole.
 
     First the block of tokens is found, then the token in it: a cumulative sum over a whole
-    vocabulary was a tenth of sampling. A float32 uniform is at most 1 - 2^-24, so its product with
-    the total is below the total in float32 too: there always is such a block, and one of weight 0
-    never is it. Inside a block, sums are rounded in another order: where that leaves nothing above
-    the target, the block's last token of any weight is taken.
+    vocabulary took a tenth of sampling. A float32 uniform is at most 1 - 2^-24, so its product with
+    the total is below the total in float32 too. So there always is such a block, and it never has
+    weight 0. Inside a block, sums are rounded in another order. If no sum then exceeds the target,
+    the block's last token with any weight is taken.
     """
     pad = -weights.shape[1] % BLOCK
     blocks = torch.nn.functional.pad(weights, (0, pad)) if pad else weights
@@ -326,11 +329,11 @@ def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
 
 
 def _nucleus(weights: Tensor, uniform: Tensor, top_p: float) -> Tensor:
-    """Inverse-CDF sampling among the likeliest tokens that hold `top_p` together; the likeliest is
-    always one.
+    """Sample by the inverse CDF among the likeliest tokens that together hold `top_p`; the
+    likeliest is always one.
 
-    Looked for among the likeliest few first; a row whose nucleus is larger has all its tokens
-    sorted. Each row decides for itself, so that its token does not hang on its neighbours.
+    The nucleus is searched among the likeliest few first. A row with a larger one has all its
+    tokens sorted. Each row decides for itself, so that its token does not depend on its neighbours.
     """
     held = top_p * weights.sum(1, keepdim=True)
     ordered, tokens = weights.topk(min(LIKELIEST, weights.shape[1]), dim=1)
@@ -343,13 +346,13 @@ def _nucleus(weights: Tensor, uniform: Tensor, top_p: float) -> Tensor:
 
 
 def _among(ordered: Tensor, tokens: Tensor, uniform: Tensor, held: Tensor) -> Tensor:
-    """One of the first tokens that hold so much weight together."""
-    before = ordered.cumsum(1) - ordered  # what the likelier tokens hold
+    """Sample one of the first tokens that together hold this much weight."""
+    before = ordered.cumsum(1) - ordered  # weight of the likelier tokens
     place = _invert(ordered.where(before < held, 0.0), uniform)
     return tokens.gather(1, place[:, None]).squeeze(1)
 
 
-# ---------------------------------------------------------------- what is asked
+# ---------------------------------------------------------------- checks of the arguments
 
 
 def _check(

@@ -1,12 +1,11 @@
-"""Weights of linear layers in the order in which the processor multiplies: bfloat16 on a CPU, while
-answers are sampled.
+"""Weights of linear layers in the order in which the processor multiplies: for bfloat16 on a CPU,
+while answers are sampled.
 
-oneDNN brings a weight into blocks before it multiplies, and does so anew at each call. Training
-changes the weights and multiplies thousands of rows; decoding multiplies tens of rows by the same
-weights at every token, so that blocking costs as much as the product. Measured on two cores of a
-Xeon with AMX, 64 rows, SmolLM2-135M: the product with a layer's `gate` 192 µs as it is and 99 µs
-with blocked weights, with the head 5.4 ms and 3.3 ms; the same bits. Blocking all weights took 0.08
-s.
+oneDNN rearranges a weight into blocks before it multiplies, anew at each call. Training changes the
+weights and multiplies thousands of rows. Decoding multiplies tens of rows by the same weights at
+every token, so blocking costs as much as the product. Measured on two cores of a Xeon with AMX, 64
+rows, SmolLM2-135M: the product with a layer's `gate` took 192 µs, and 99 µs with blocked weights;
+with the head 5.4 ms and 3.3 ms; the same bits. Blocking all weights took 0.08 s.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from accord import compat
 from accord.environment.settings import warn_once
 from accord.errors import describe
 
-ROWS = 64  # that weights are blocked for; other numbers of rows are computed with the same blocks
+ROWS = 64  # products with so many rows are blocked for; others use the same blocks
 TOKENS = 8  # fewer are not worth blocking the weights for
 AT_MOST = 2**31  # bytes: the blocked weights are a copy that lives as long as answers are sampled
-# Blocked weights may differ from the layer by so many times what the layer differs from itself
-# where other rows stand beside a row, or by so many bfloat16 steps of the largest number.
+# Blocked weights may differ from the layer by so many times the layer's own difference between a
+# row alone and among others, or by so many bfloat16 steps of the largest number.
 TIMES = 4
 STEP = 2**-8
 PROBES = 4  # rows that are compared
@@ -35,15 +34,15 @@ PROBES = 4  # rows that are compared
 
 @contextmanager
 def packed_weights(model: Module, tokens: int) -> Iterator[int]:
-    """Linear layers multiply by blocked weights inside; afterwards they are what they were. Yields
-    how many do.
+    """Make linear layers multiply by blocked weights inside the block, and restore them afterwards.
+    Yield how many do.
 
-    Only plain bfloat16 layers on a CPU that oneDNN has kernels for; of an adapted layer, its base.
-    Weights must not change inside. A layer whose blocked weights fail, or give other numbers, keeps
-    its own; a warning says so.
+    It applies to plain bfloat16 layers on a CPU for which oneDNN has kernels, and to the base of an
+    adapted layer. Weights must not change inside. A layer whose blocked weights fail, or give other
+    numbers, keeps its own, with a warning.
 
     Args:
-      tokens: how many will be sampled one after the other.
+      tokens: number of tokens that will be sampled one after the other.
     """
     changed: list[Linear] = []
     try:
@@ -58,7 +57,7 @@ def packed_weights(model: Module, tokens: int) -> Iterator[int]:
 
 
 def _layers(model: Module, tokens: int) -> list[Linear]:
-    """The layers whose weights are to be blocked."""
+    """List the layers whose weights are to be blocked."""
     try:
         if tokens < TOKENS or not _supported():
             return []
@@ -84,7 +83,7 @@ def _fits(module: Module) -> TypeGuard[Linear]:
 
 
 def _forward(layer: Linear) -> _Blocked | None:
-    """The layer's product by blocked weights; None where that fails or is another product."""
+    """Make the layer's product by blocked weights; None if that fails or gives another product."""
     try:
         forward = _Blocked(layer)
         return forward if _same(layer, forward) else None
@@ -94,7 +93,9 @@ def _forward(layer: Linear) -> _Blocked | None:
 
 
 class _Blocked:
-    """A layer's product by its blocked weights; by its own from the first failure on."""
+    """The product of a layer by its blocked weights; by its own weights from the first failure
+    on.
+    """
 
     def __init__(self, layer: Linear):
         self.layer, self.weight = layer, _blocked(layer)
@@ -121,9 +122,9 @@ def _multiply(weight: Tensor, bias: Tensor | None, x: Tensor) -> Tensor:
 
 
 def _same(layer: Linear, forward: _Blocked) -> bool:
-    """Whether the blocked weights give the layer's own numbers: torch does not promise these
-    functions to anyone. What rounding may do is measured on the layer itself, by one row alone and
-    beside others.
+    """Tell whether the blocked weights give the layer's own numbers: torch promises nothing about
+    these functions. The allowed rounding is measured on the layer itself, with one row alone and
+    among others.
     """
     x = torch.linspace(-1, 1, PROBES * layer.in_features, dtype=torch.bfloat16)
     x = x.view(layer.in_features, PROBES).T.contiguous()  # [PROBES, in], each from -1 to 1

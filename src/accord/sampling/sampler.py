@@ -1,8 +1,8 @@
-"""The seam between those who need answers and whatever draws them: prompts as token ids in, answers
-as token ids out, with log-probs and the reason why each ended.
+"""The protocol of samplers: prompts as token ids in, answers as token ids out, with log-probs and
+the reason for each answer's end.
 
-`sampling/local.py` draws with the model in this process. Another way to draw (a server, say) is
-another class of this protocol; nothing else changes.
+`sampling/local.py` samples with the model in this process. Another way (a server, say) is another
+class with this protocol; nothing else changes.
 """
 
 from __future__ import annotations
@@ -23,30 +23,30 @@ FinishReason = Literal["stop", "length"]  # an end token came, or the limit
 class Sample:
     """One answer to one prompt."""
 
-    tokens: tuple[int, ...]  # the end token included, where it came
+    tokens: tuple[int, ...]  # with the end token, if it came
     text: str  # without special tokens
     finish_reason: FinishReason
-    # nats of each of `tokens` under the model at temperature 1, whatever it was sampled at
+    # nats of each of `tokens` under the model at temperature 1, for any sampling temperature
     logps: tuple[float, ...]
 
     @property
     def ended(self) -> bool:
-        """Whether the model ended it, rather than the limit."""
+        """Tell whether the model ended the answer, rather than the limit."""
         return self.finish_reason == "stop"
 
     @property
     def logprob(self) -> float:
-        """Log-prob of the whole answer, nats."""
-        # one after the other: Python's own sum rounds otherwise from 3.12 on
+        """Compute the log-prob of the whole answer, nats."""
+        # one after the other: Python's own sum rounds differently from 3.12 on
         return reduce(add, self.logps, 0.0)
 
 
 class Sampler(Protocol):
-    """Anything that draws answers to prompts."""
+    """An object that draws answers to prompts."""
 
     @property
     def world(self) -> World:
-        """The processes that draw together. All of them ask for the same answers at the same
+        """Return the processes that draw together. All of them ask for the same answers at the same
         time, and all receive every answer.
         """
 
@@ -65,17 +65,17 @@ class Sampler(Protocol):
     ) -> list[Sample]:
         """Draw one answer to each prompt, in the order given.
 
-        Answer i hangs on (seed, first_row + i) and its prompt alone. For K answers to a prompt,
+        Answer i depends only on (seed, first_row + i) and its prompt. For K answers to a prompt,
         give it K times.
 
         Args:
           prompts: token ids, each with the generation prompt at its end.
-          max_new_tokens: how long an answer may get.
+          max_new_tokens: largest number of tokens in an answer.
           temperature: divides the logits; 0 takes the likeliest token.
           top_p: sample from the smallest set of tokens that holds this much probability (Holtzman
             et al. 2020, arXiv:1904.09751, §3.1), after the temperature.
           seed: row i draws from a generator seeded by (seed, first_row + i).
-          first_row: the number of the first of these rows, where a long list is answered in
+          first_row: the number of the first of these rows, if a long list is answered in
             pieces.
 
         Raises:

@@ -1,4 +1,5 @@
-"""K answers to a prompt attend to one copy of its keys and values, each beside its own.
+"""Attention of K answers to one prompt: they share one copy of its keys and values, and each has
+its own besides.
 
 With K copies a step reads the prompt K times: at 420 tokens and K = 8, attention took 1.3 ms a
 layer, and 0.45 ms with one copy (two cores, SmolLM2-135M, 32 rows). The queries of all answers to a
@@ -32,16 +33,16 @@ else:
     DynamicLayer = compat.dynamic_layer()
 
 NAME = "accord_shared_prompt"
-# what a model may ask of attention and this one does not do
+# arguments of attention that a model may pass and that are not supported here
 UNKNOWN = (*CHANGES_THE_NUMBERS, "sliding_window", "softcap")
-EMPTY = 2.0  # times as many places as rows, above which K is too uneven for one rectangle
+EMPTY = 2.0  # places per row above which K is too uneven for one rectangle
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where each row stands in a rectangle of U prompts by K places."""
+    """The place of each row in a rectangle of U prompts by K places."""
 
-    prompts: Tensor  # [U] those that still have rows, as numbers of the ones before
+    prompts: Tensor  # [U] prompts that still have rows, as numbers among the former ones
     number: Tensor  # [B] the prompt of each row, counted among these
     each: int  # K
     place: Tensor | None  # [B] in 0..U·K; None where row i stands in place i
@@ -71,19 +72,19 @@ class Places:
         return len(self.prompts) * self.each
 
     def lay(self, x: Tensor) -> Tensor:
-        """[B, ...] → [U·K, ...], zero where no row stands."""
+        """Move rows to their places: [B, ...] → [U·K, ...], zero at an empty place."""
         if self.place is None:
             return x
         return x.new_zeros(self.size, *x.shape[1:]).index_copy_(0, self.place, x)
 
     def pick(self, x: Tensor) -> Tensor:
-        """[U·K, ...] → [B, ...]"""
+        """Take rows from their places: [U·K, ...] → [B, ...]."""
         return x if self.place is None else x.index_select(0, self.place)
 
 
 class SharedLayer(DynamicLayer):
-    """One layer: prompts' keys and values [U, h, T, d] once, and each row's own [B, h, t, d], with
-    room ahead.
+    """The keys and values of one layer: the prompts' [U, h, T, d] once, and each row's own [B, h,
+    t, d], with room ahead.
     """
 
     keys: Tensor  # never None, as they may be in a layer that is still empty
@@ -92,13 +93,13 @@ class SharedLayer(DynamicLayer):
     def __init__(self, layer: DynamicLayer, mask: Tensor, places: Places, more: int):
         """
         Args:
-          layer: the prompts as they were computed, which stays as it is.
+          layer: the prompts as they were computed; it stays as it is.
           mask: [U, 1, 1, T] to be added to the prompts' scores.
         """
         assert layer.keys is not None and layer.values is not None, "`shared_cache` looks first"
         super().__init__()
         self.prompt, self.mask = (layer.keys, layer.values), mask
-        # of the tensors: not every release of transformers keeps the dtype in the layer
+        # from the tensors: not every release of transformers keeps the dtype in the layer
         self.dtype, self.device = layer.keys.dtype, layer.keys.device
         self.is_initialized = True
         self._place(places)
@@ -114,14 +115,14 @@ class SharedLayer(DynamicLayer):
     def update(
         self, key_states: Tensor, value_states: Tensor, *args, **kwargs
     ) -> tuple[Tensor, Tensor]:
-        """Write a token's keys and values behind the row's own; what there is of these. The keys
-        bring the layer to `attend`.
+        """Write a token's keys and values after the row's own; return all of these. The keys bring
+        the layer to `attend`.
         """
         start = self.keys.shape[2]
         for held, new in zip(self._held, (key_states, value_states), strict=True):
             held[:, :, start : start + new.shape[2]] = new
         self._show(start + key_states.shape[2])
-        # a view of its own: a tensor of the layer that knew the layer would keep both alive
+        # a new view: a tensor of the layer with a reference to the layer would keep both alive
         keys = self.keys[:]
         vars(keys)["shared"] = self
         return keys, self.values
@@ -137,7 +138,7 @@ class SharedLayer(DynamicLayer):
         self._show(length)
 
     def _place(self, places: Places) -> None:
-        """Let go of prompts that have no row any more."""
+        """Drop the prompts that have no row any more."""
         if len(places.prompts) < len(self.mask):
             keys, values = self.prompt
             self.prompt = keys[places.prompts], values[places.prompts]
@@ -149,17 +150,17 @@ class SharedLayer(DynamicLayer):
 
 
 def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache | None:
-    """The cache in which rows share their prompts; None where it cannot be had, or would save
+    """Make the cache in which rows share their prompts; None if that is impossible, or would save
     nothing.
 
-    Only on a CPU (its attention tells the log-sum-exp), and only of layers that keep every position
-    as it is.
+    It is possible only on a CPU, whose attention returns the log-sum-exp, and only for layers that
+    keep every position as it is.
 
     Args:
       cache: the prompts' [U].
       mask: [U, T] bool, False on padding.
       prompt: [B] the prompt of each row.
-      more: positions that each row will add at most.
+      more: largest number of positions that each row will add.
 
     Raises:
       Unavailable: transformers has no such layers any more.
@@ -186,7 +187,7 @@ def shared_cache(cache: Cache, mask: Tensor, prompt: Tensor, more: int) -> Cache
 
 
 def register() -> None:
-    """Make this attention known to transformers. Calling it again changes nothing.
+    """Make this attention known to transformers. A second call changes nothing.
 
     Raises:
       Unavailable: transformers has no table of attentions.
@@ -207,11 +208,10 @@ def attend(
     dropout: float = 0.0,
     **kwargs,
 ) -> tuple[Tensor, None]:
-    """Attention output [B, 1, h·g, d] of one new token a row.
+    """Compute the attention output [B, 1, h·g, d] of one new token per row.
 
     Raises:
-      UnsupportedAttention: the model does something with keys on their way, or asks for more than
-        softmax(q k) v.
+      UnsupportedAttention: the model changes keys on their way, or needs more than softmax(q k) v.
     """
     layer = getattr(key, "shared", None)
     asked = [name for name in UNKNOWN if kwargs.get(name) is not None]
@@ -236,8 +236,8 @@ def attend(
 
 
 def _of_prompt(grouped: Tensor, layer: SharedLayer, scaling: float | None) -> tuple[Tensor, Tensor]:
-    """The queries of all rows of a prompt at once;
-    output [B, h, g, d] and log-sum-exp [B, h, g].
+    """Attend to the prompts with the queries of all their rows at once; return the output [B, h, g,
+    d] and the log-sum-exp [B, h, g].
     """
     places, (_, h, g, d) = layer.places, grouped.shape
     size, each = len(places.prompts), places.each
@@ -253,5 +253,7 @@ def _of_prompt(grouped: Tensor, layer: SharedLayer, scaling: float | None) -> tu
 def _attention(
     query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scaling: float | None
 ) -> tuple[Tensor, Tensor]:
-    """[n, h, q, d], and log-sum-exp of the scores [n, h, q] in float32 at least."""
+    """Compute attention [n, h, q, d], and the log-sum-exp of the scores [n, h, q] in float32 at
+    least.
+    """
     return compat.attention_with_sums(query, key, value, mask, scaling)

@@ -1,5 +1,5 @@
-"""The model card of a run: what was trained on what, against what, with which convention, and how
-to load it.
+"""The model card of a run: what was trained, on which data, against which reference, with which
+convention, and how to load it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REPORTED = (
     "logps/chosen",
     "logps/rejected",
 )
-BESIDE = (  # under diag/, where a run has them
+BESIDE = (  # under diag/, if a run has them
     "diag/eval_auc",
     "diag/eval_calibration_error",
     "diag/eval_brier",

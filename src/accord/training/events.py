@@ -1,4 +1,4 @@
-"""Events noticed while training, reported once: on the display and in events.jsonl."""
+"""Reports of events noticed while training: on the display and in events.jsonl."""
 
 from __future__ import annotations
 
@@ -10,18 +10,16 @@ from accord.types import Finding, Refused
 
 
 def record_finding(run: Run, finding: Finding) -> None:
-    """Report something that was noticed while training: one line on the display, one in
-    events.jsonl.
-    """
+    """Report an event noticed while training: one line on the display, one in events.jsonl."""
     run.folder.append("events.jsonl", {"step": run.progress.step, **vars_of(finding)})
     run.display.flagged(run.progress.step, finding)
 
 
 def raise_if_refused(run: Run, findings: Sequence[Finding]) -> None:
-    """Report what an invariant found; stop where one is broken.
+    """Report what an invariant found; stop if one is broken.
 
     Raises:
-      Refused: what the run computes is not what it was asked for. Former checkpoints stay.
+      Refused: the run does not compute what it was asked to. Former checkpoints stay.
     """
     for finding in findings:
         record_finding(run, finding)

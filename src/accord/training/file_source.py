@@ -142,8 +142,7 @@ class FileSource:
             alone=learner.world.size == 1,
         )
         context.check(list(held_out.trees), records)
-        # the first rank's figures for all: what they decide (the best checkpoint) must be decided
-        # alike
+        # the first rank's figures for all: they decide which checkpoint is best
         metrics = learner.world.on_first(lambda: self._metrics(context, held_out, records))
         plain = {name.removeprefix("eval_"): value for name, value in metrics.items()}
         context.report(metrics_as_recorded(plain, records, width))
@@ -160,7 +159,7 @@ class FileSource:
     def _shrink(self, context: EvaluationContext) -> None:
         """Halve the packs of held-out rows.
 
-        The reference is asked again: policy and reference must meet in the same packs.
+        The reference is computed again: policy and reference must use the same packs.
         """
         held_out = self.held_out
         assert held_out is not None, "an evaluation needs held-out rows"

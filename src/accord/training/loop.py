@@ -32,17 +32,17 @@ from accord.types import Finding, Interrupted, PeerLost, Tree
 def train(run: Run) -> None:
     """Train from where the run stands to its last step.
 
-    A signal leaves a checkpoint; so does a number that is not finite.
+    A signal leaves a checkpoint, and so does a number that is not finite.
     """
     run.ready.learner.budget.on_shrink = partial(report_shrunk, run)
     try:
-        # before the first update; or what a signal cut off
+        # before the first update; or work that a signal cut off
         if run.evaluation_due or run.sampling_due:
             run_due_tasks(run)
         while not run.finished:
             make_update(run)
             run_due_tasks(run)
-    except Interrupted as signal:  # on every rank, or on those that are left
+    except Interrupted as signal:  # on every rank, or on those that remain
         run.ready.optimizer.masters.zero_grad()
         said = save_after_lost_rank(run) if isinstance(signal, PeerLost) else f"Saved {save(run)}."
         raise signal.with_hint(f"{said} Go on with: accord resume {run.folder.path}") from None
@@ -63,7 +63,7 @@ def run_due_tasks(run: Run) -> None:
     if run.sampling_due:
         log_samples(run)
     apply_on_flag(run)
-    # other weights than those that answered
+    # these are not the weights that answered
     if run.progress.taken not in (None, run.progress.step) and run.ready.sample_prompts:
         log_samples(run)
     if (
@@ -129,7 +129,7 @@ def batch_metrics(ready: PreparedRun, records: Records, update: int) -> dict[str
 def accumulate_within_memory(run: Run, batch: Batch) -> Records:
     """Accumulate the batch's gradient.
 
-    Where memory runs out, start again in smaller micro-batches: the gradient is the same.
+    If memory runs out, start again in smaller micro-batches: the gradient is the same.
 
     Raises:
       RowTooLarge: one row at a time is still too much.
@@ -141,7 +141,7 @@ def accumulate_within_memory(run: Run, batch: Batch) -> Records:
         return accumulate(learner, batch, masters, poll=run.stop.poll)
 
     def shrink() -> None:
-        masters.zero_grad()  # it is half made
+        masters.zero_grad()  # it is incomplete
         learner.budget.shrink((*batch.trees, *batch.mismatched), "the update is made again")
 
     return within_memory(work, shrink, alone=run.ready.world.size == 1)

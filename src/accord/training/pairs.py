@@ -1,7 +1,7 @@
 """The file pairs.json: the held-out pairs that training improved and harmed most, token by token.
 
-Written once, when a run ends: log π - log π_ref of every answer token, while both models are still
-in memory.
+It is written once, when a run ends and both models are still in memory. It has log π - log π_ref of
+every answer token.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SHOWN = 4  # pairs of each kind
 def write_pairs(ready: PreparedRun, folder: RunFolder, step: int) -> None:
     """Write the pairs of the last evaluation against those of step 0.
 
-    Nothing is written where there are no held-out pairs.
+    Nothing is written without held-out pairs.
     """
     held_out = ready.source.held_out_pairs()
     if held_out is None or not held_out_rows.file_of(folder.path, step).is_file():
@@ -61,8 +61,8 @@ def _pair(
 
 @torch.no_grad()
 def _answers(ready: PreparedRun, start: KLReference | None, tree: Tree) -> list[list[dict]]:
-    """Return each answer as its tokens: text, log-prob now, and its change since the start where
-    that is known.
+    """Return each answer as its tokens: text, log-prob now, and its change since the start if
+    known.
     """
     now = ready.learner.forward([tree]).values.tolist()
     then = None

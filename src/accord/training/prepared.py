@@ -74,8 +74,8 @@ class PreparedRun:
             self.learner.reference.load_state(tensors)
 
     def identity(self) -> dict:
-        """Return what a checkpoint must share with this run to continue: data, initial weights,
-        tokens.
+        """Return the values that a checkpoint must share with this run to continue: data, initial
+        weights, tokens.
         """
         prompts = self.config.monitor.prompts
         return {
@@ -83,7 +83,7 @@ class PreparedRun:
             "initial_weights": self.weights,
             "tokenizer": self.tokenizer,
             "reference": self.reference_kind,
-            # a GPU's kernels only round otherwise
+            # a GPU's kernels only round differently
             "forward": "tree" if self.learner.forward.shares_prompts else "padded",
             "objective": code_digest(self.config.objective["name"]),
             "asked": files.digest(prompts) if prompts else None,

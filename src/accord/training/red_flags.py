@@ -48,7 +48,7 @@ class Monitor:
 def facts_of(ready: PreparedRun) -> Facts:
     """Collect the facts of a prepared run that the rules need."""
     objective, order = ready.learner.objective, ready.order
-    # a policy that has left its reference already does not begin at the objective's value there
+    # a policy that has left its reference does not begin at the objective's value there
     starts = ready.learner.reference is None or ready.learner.reference.starts_as_policy
     at_reference = objective.at_reference if starts else None
     return Facts(
@@ -115,10 +115,10 @@ def similar_pairs(ready: PreparedRun, trees: Sequence[Tree]) -> dict:
 def choose_action(
     on_flag: str, found: Sequence[Finding], can_go_back: bool
 ) -> tuple[str, Finding] | None:
-    """Choose what the guard does about the findings: ("stop" | "best" | "slower", the flag that
-    asks for it), or nothing.
+    """Choose the action on the findings: ("stop" | "best" | "slower", the flag that asks for it),
+    or nothing.
 
-    Notes never ask. "best" needs held-out rows that were evaluated after an update.
+    Notes ask for none. "best" needs held-out rows that were evaluated after an update.
     """
     asking = [finding for finding in found if finding.verdict == "warning"]
     if not asking or on_flag == "warn":

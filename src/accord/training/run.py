@@ -85,7 +85,7 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     """Continue from the newest checkpoint that verifies; bit for bit what the uninterrupted run
     would have done.
 
-    Where no checkpoint was written yet, start from the beginning.
+    If no checkpoint was written yet, start from the beginning.
 
     Raises:
       CheckpointError: no checkpoint verifies, or the data is gone.
@@ -145,7 +145,7 @@ def _begin(
 
 
 def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:
-    """Audit the training rows, on the first rank; nothing of prompts without answers."""
+    """Audit the training rows, on the first rank; prompts without answers have no audit."""
     found: list[Finding] = []
     world.on_first(lambda: found.extend(_audited(ready, folder.path)))
     return found
@@ -185,7 +185,7 @@ def _require_restored(saved: Checkpoint, ready: PreparedRun) -> None:
     Sharded weights are not checked: no rank has them whole.
 
     Raises:
-      Refused: it holds something else.
+      Refused: they differ.
     """
     if ready.world.sharded:
         return
@@ -211,7 +211,7 @@ def _stand_at(
     """Restore records and checkpoints as they were when this checkpoint had just been written.
 
     Returns:
-      what is wrong with the records.
+      the faults of the records.
     """
     problems = folder.rewind(saved.state["lines"], saved.step)
     checkpoint.stand_at(
@@ -222,10 +222,10 @@ def _stand_at(
 
 @contextmanager
 def _restartable(stop: Stop, folder: RunFolder, world: World = ALONE):
-    """Let a signal end the work inside where it stands: all of it can be made again.
+    """Let a signal end the work inside the block at once: all of it can be repeated.
 
-    Among several ranks it ends at the next poll, since a rank that leaves an exchange in its middle
-    leaves others waiting.
+    With several ranks it ends at the next poll, since a rank that leaves an exchange midway leaves
+    others waiting.
 
     Raises:
       Interrupted: a signal has come; the message says how to continue.
@@ -338,7 +338,7 @@ def _room(ready: PreparedRun, checkpoints: int) -> int:
     trained = sum(p.numel() for p in ready.model.trainable().values())
     each = ready.optimizer.kind.checkpoint_bytes
     if ready.reference_kind == "moving":
-        each += FLOAT32  # its own masters
+        each += FLOAT32  # separate masters
     return trained * (each * checkpoints + FLOAT32)
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints of a run in progress: when one is due, when a rank is lost, when a number is not
+"""Checkpoints of a run in progress: when due, after a lost rank, after a number that is not
 finite.
 """
 
@@ -20,7 +20,7 @@ from accord.types import Diverged, Tree
 def held_out_score(metrics: dict) -> float:
     """Return the score that is lowest for the best checkpoint: held-out loss.
 
-    Where these rows have no loss, it is minus their accuracy or reward.
+    If these rows have no loss, it is minus their accuracy or reward.
     """
     if "eval_reward" in metrics:
         return -metrics["eval_reward"]
@@ -55,9 +55,7 @@ def write(run: Run, tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_after_lost_rank(run: Run) -> str:
-    """Save a checkpoint of this moment after another rank is lost, where this rank can write one by
-    itself.
-    """
+    """Save a checkpoint after another rank is lost, if this rank can write one by itself."""
     world = run.ready.world
     newest = checkpoint.pointed_checkpoint(run.folder.checkpoints, "LATEST")
     # the first rank's state is gone, or a part of the weights is
@@ -70,7 +68,7 @@ def save_after_lost_rank(run: Run) -> str:
 
 
 def stop_diverged(run: Run, error: NotFinite, trees: Sequence[Tree]) -> Diverged:
-    """Keep the last good weights, write what is known of the batch, and report it."""
+    """Keep the last good weights, write the records of the batch, and report it."""
     ready = run.ready
     ready.optimizer.masters.zero_grad()
     path = save(run)

@@ -48,9 +48,7 @@ class Run:
 
     @property
     def evaluation_due(self) -> bool:
-        """Tell whether the held-out rows, if there are any, are still to be evaluated at this
-        step.
-        """
+        """Tell whether the held-out rows, if any, are still to be evaluated at this step."""
         step = self.progress.step
         if not self.ready.source.evaluates or self.progress.evaluated == step:
             return False
@@ -58,9 +56,7 @@ class Run:
 
     @property
     def sampling_due(self) -> bool:
-        """Tell whether the fixed prompts, if there are any, are still to be answered at this
-        step.
-        """
+        """Tell whether the fixed prompts, if any, are still to be answered at this step."""
         step = self.progress.step
         if not self.ready.sample_prompts or self.progress.sampled == step:
             return False

@@ -1,1 +1,1 @@
-"""What is proved before a run, and what must hold while it trains."""
+"""Proofs made before a run, and checks of what must hold while it trains."""

@@ -1,8 +1,8 @@
-"""The certificate: the objective that a run computes is the one that its recipe names.
+"""The certificate: a run computes the objective that its recipe names.
 
 Three tools trained `sigmoid` when `ipo` was asked for, without an error. So before the first
-update, the very function that the step calls is evaluated at fixed points, and loss and gradient of
-each row are held against a closed form that shares no code with it.
+update, the function that the step calls is evaluated at fixed points. The loss and gradient of each
+row are compared with a closed form that shares no code with it.
 """
 
 from __future__ import annotations
@@ -29,17 +29,16 @@ from accord.types import (
     Scores,
 )
 
-# (policy, reference, context) -> losses [B]; the reference is None where the objective has none.
+# (policy, reference, context) -> losses [B]; the reference is None if the objective has none.
 Compute = Callable[[RowLogps, RowLogps | None, dict[str, Tensor]], Tensor]
 
 CHECK = "step0.objective"
 
-# Error allowed, relative to a number and absolute under 1, by the precision of the losses that came
-# back. The points go in as float64; a step that computes in float32 is held to what float32 can
-# show.
+# Allowed error, relative to a number and absolute under 1, by the precision of the returned losses.
+# The points go in as float64; a step that computes in float32 is judged by float32's precision.
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
-# What finite differences can show in float64 with the step below.
+# Precision of finite differences in float64 with the step below.
 DIFFERENCE_TOLERANCE = 1e-5
 DIFFERENCE_STEP = 1e-4  # nats: truncation and rounding are both under 1e-7 at the ordinary points
 
@@ -59,14 +58,14 @@ _POINTS = {
     "an extreme margin": ((-150.25, -5150.5, 64), (-10150.75, -5149.5, 128)),
     "an extreme margin the wrong way": ((-10149.25, -5149.75, 128), (-149.5, -5150.25, 64)),
 }
-# At these a stranger's objective may have a kink or overflow a finite difference; closed forms have
-# no such trouble.
+# At these points a custom objective may have a kink or overflow a finite difference. Closed forms
+# are exact there.
 _ORDINARY = [
     name for name in _POINTS if not name.startswith(("policy equals", "near-certain", "an extreme"))
 ]
 
-# Mismatched rows for objectives that look at the whole batch: (policy, reference) sums; one mean
-# above zero, one under.
+# Mismatched rows for objectives that depend on the whole batch: (policy, reference) sums; one mean
+# above zero, one below.
 _MISMATCHED = (
     ((-31.5, -40.25, -18.0), (-34.75, -41.0, -19.25)),
     ((-31.5, -40.25, -18.0), (-29.0, -38.5, -18.5)),
@@ -75,7 +74,7 @@ _MISMATCHED = (
 
 @dataclass(frozen=True)
 class _Measured:
-    """What came back from the step."""
+    """The results of one call of the step."""
 
     losses: Tensor  # [B]
     # for each of a row's answers, d sum of losses / d sum of log-probs: [B]
@@ -85,7 +84,7 @@ class _Measured:
 
 @dataclass(frozen=True)
 class _Difference:
-    """One number that is not what it should be."""
+    """One number that differs from its expected value."""
 
     point: str
     quantity: str
@@ -94,19 +93,19 @@ class _Difference:
 
 
 def certify(bound: BoundObjective, compute: Compute) -> Finding:
-    """Holds what a run computes against the objective that its recipe names.
+    """Compare the objective that a run computes with the one that its recipe names.
 
     Args:
       bound: the objective configured.
       compute: the very function that the training step calls, (policy, reference, context) ->
-        losses [B]. It is given float64 log-probs on the CPU, and the context that `bound.context`
+        losses [B]. It gets float64 log-probs on the CPU, and the context that `bound.context`
         makes of fixed mismatched rows.
 
     Returns:
       a finding "step0.objective": "ok" with what was compared and the worst error; "refused" with
-      the first point that differs, and with what seems to have run, where that is known. A
-      stranger's objective has no closed form: there the value is held against a direct call, and
-      the gradient against finite differences.
+      the first point that differs, and with the objective that seems to have run, if it is known.
+      A custom objective has no closed form: its value is compared with a direct call, and its
+      gradient with finite differences.
     """
     closed_form = bound.closed_form
     rows = _rows(bound.rows, _ORDINARY if closed_form is None else list(_POINTS))
@@ -138,8 +137,8 @@ def certify(bound: BoundObjective, compute: Compute) -> Finding:
 
 
 def _rows(kind: str, points: list[str]) -> list[Row]:
-    """The points as rows of a kind: a pair as it is, as two labelled answers, or its chosen answer
-    alone.
+    """Shape the points as rows of a kind: a pair as it is, as two labelled answers, or as its
+    chosen answer alone.
     """
     rows: list[Row] = []
     for name in points:
@@ -154,8 +153,8 @@ def _rows(kind: str, points: list[str]) -> list[Row]:
 
 
 def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]]:
-    """Whole-batch keywords to evaluate under, each with the baseline z0 that its closed form must
-    use.
+    """Yield whole-batch keywords to evaluate under, each with the baseline z0 that its closed form
+    must use.
     """
     if bound.context is None:
         yield {}, 0.0
@@ -173,7 +172,9 @@ def _contexts(bound: BoundObjective) -> Iterator[tuple[dict[str, Tensor], float]
 def _measure(
     compute: Compute, bound: BoundObjective, rows: list[Row], context: dict
 ) -> _Measured | str:
-    """Losses and gradients of the step at these rows, or what is wrong with what it returned."""
+    """Return the losses and gradients of the step at these rows, or what is wrong with its
+    result.
+    """
     policy = _sums(rows, "policy").requires_grad_()
     reference = _sums(rows, "reference").requires_grad_()
     losses = _losses(compute, bound, rows, policy, reference, context)
@@ -195,7 +196,7 @@ def _measure(
 
 
 def _sums(rows: list[Row], side: str) -> Tensor:
-    """Summed log-probs of that side ("policy" or "reference"). [answers of a row, B]"""
+    """Stack the summed log-probs of one side ("policy" or "reference"). [answers of a row, B]"""
     by_row = [[getattr(answer, side) for answer in row.answers] for row in rows]
     return torch.tensor(by_row, dtype=torch.float64).T.contiguous()
 
@@ -231,8 +232,8 @@ def _numbers(bound: BoundObjective, rows: list[Row], sums: Tensor) -> RowLogps:
 def _by_differences(
     bound: BoundObjective, compute: Compute, rows: list[Row], context: dict
 ) -> list[Value]:
-    """What a stranger's objective should give: a direct call's losses, and central differences of
-    the step's own.
+    """Compute the expected values of a custom objective: a direct call's losses, and central
+    differences of the step's own.
     """
     policy, reference = _sums(rows, "policy"), _sums(rows, "reference")
 
@@ -261,8 +262,8 @@ def _by_differences(
 def _compare(
     measured: _Measured, expected: list[Value], rows: list[Row], tolerance: float
 ) -> tuple[_Difference | None, float]:
-    """The first number that differs by more than the tolerance, if any, and the worst error up to
-    there.
+    """Return the first number that differs by more than the tolerance, if any, and the worst error
+    up to there.
     """
     worst = 0.0
     for index, (row, (loss, slopes)) in enumerate(zip(rows, expected, strict=True)):
@@ -273,7 +274,7 @@ def _compare(
         ]
         for quantity, wanted, got in numbers:
             error = abs(float(got[index]) - wanted) / max(1.0, abs(wanted))
-            if not error <= tolerance:  # also where it is NaN
+            if not error <= tolerance:  # also true for NaN
                 return _Difference(row.says, quantity, wanted, float(got[index])), worst
             worst = max(worst, error)
     return None, worst
@@ -282,7 +283,7 @@ def _compare(
 def _what_ran(
     bound: BoundObjective, measured: _Measured, rows: list[Row], z0: float, tolerance: float
 ) -> str:
-    """The objective whose closed form the numbers do fit, in words; empty where none does."""
+    """Name in words the objective whose closed form fits the numbers; empty if none does."""
     if bound.closed_form is None:
         return ""
     own = [bound.closed_form(row, bound.options, z0) for row in rows]
@@ -300,7 +301,7 @@ def _what_ran(
 
 
 def _suspects(bound: BoundObjective) -> Iterator[tuple[str, ClosedForm, dict]]:
-    """Objectives that might run in the place of `bound`: others with its options, and itself with
+    """Yield objectives that might run instead of `bound`: others with its options, and itself with
     other options.
     """
     for name, objective in OBJECTIVES.items():
@@ -370,5 +371,5 @@ def _certified(bound: BoundObjective, points: int, worst: float, tolerance: floa
 
 
 def _json(number: float) -> float | str:
-    """The number, or its name where JSON has none."""
+    """Return the number, or its name if JSON has none."""
     return number if math.isfinite(number) else str(number)

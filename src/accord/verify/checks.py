@@ -1,5 +1,5 @@
-"""What a check is: a row with its name, when it is made, what it needs and the function that makes
-it. Whoever reaches that moment runs the rows whose needs are met, in order.
+"""The type of a check: a row with its name, its moment, its needs and the function that makes it.
+The code at that moment runs the rows whose needs are met, in order.
 
     step 0           step0.py       proofs on rows of the first batch; a refusal ends the command
     before update    running.py     the gradient is complete, and no weight has moved
@@ -20,12 +20,12 @@ from typing import Generic, TypeVar
 
 from accord.types import Finding
 
-C = TypeVar("C")  # what a check of some moment is given
+C = TypeVar("C")  # the argument of a check at some moment
 Found = Finding | Sequence[Finding]
 
 WHEN = ("step 0", "before update", "after update", "samples", "evaluation", "checkpoint", "doctor")
 
-# What a check may need, and how it is told that it is there.
+# The needs of checks, and their names in `offers`.
 WHOLE = "whole weights"  # this process holds all of them
 ROWS, ROLLOUTS = "rows of a file or pairs", "rollouts"  # what the objective trains on
 LOGPS, SCORES = "log-probs", "scores"  # what the model gives
@@ -42,14 +42,14 @@ ALL = ("all",)
 
 @dataclass(frozen=True)
 class Check(Generic[C]):
-    """One row. What `function` is given says the table that the row is in."""
+    """One row. The type of `function`'s argument depends on the table that the row is in."""
 
     name: str  # of its findings, behind "step0." or "running."
     when: str  # one of WHEN
-    shows: str  # what holds where it passes, in a line
+    shows: str  # what holds if it passes, in one line
     function: Callable[[C], Found]
     needs: frozenset[str] = frozenset()
-    # checks without which it would show nothing new: where one of them is refused, it is left out
+    # checks that it builds on: if one of them is refused, it would show nothing new and is left out
     after: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -68,6 +68,6 @@ def run_table(table: Iterable[Check[C]], about: C, offers: frozenset[str]) -> li
 
 
 def _is_moot(check: Check, found: Sequence[Finding]) -> bool:
-    """Whether something was refused that this check builds on."""
+    """Tell whether a check that this one builds on was refused."""
     refused = {finding.check.rpartition(".")[2] for finding in found if finding.refused}
     return bool(refused) if check.after == ALL else not refused.isdisjoint(check.after)

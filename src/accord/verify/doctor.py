@@ -1,10 +1,9 @@
-"""`accord doctor`: does this machine, with these libraries, compute what accord promises? Under a
-minute, no download.
+"""`accord doctor`: does this machine, with these libraries, compute what accord promises? It takes
+less than a minute, without a download.
 
-The proofs that every run makes of itself, made here with tiny random models of several
-architectures, in the precision and on the device that runs would take; and beside them what those
-do not touch: drawing answers, a policy gradient, a reward model, saving. Nothing is written but in
-temporary folders.
+It makes the proofs of every run with tiny random models of several architectures, in the precision
+and on the device that runs would use. It also examines what those do not touch: drawing answers, a
+policy gradient, a reward model, saving. It writes only to temporary folders.
 """
 
 from __future__ import annotations
@@ -71,7 +70,7 @@ PATIENTS = (
 
 @dataclass
 class Report:
-    """What was found, in the order in which it was looked for."""
+    """The findings of the doctor, in the order in which they were made."""
 
     machine: dict
     findings: list[Finding] = field(default_factory=list)
@@ -99,10 +98,10 @@ def run_checks(
     dtype: str = "auto",
     tell: Callable[[Finding], None] = lambda finding: None,
 ) -> Report:
-    """Every examination, on the device and in the precision that a run would take; and in float32,
-    which shows most.
+    """Make every examination, on the device and in the precision that a run would use; and in
+    float32, which shows most.
 
-    With `auto`, bfloat16 is examined where runs would take float32, too. What fails there alone is
+    With `auto`, bfloat16 is also examined if runs would use float32. A failure in bfloat16 alone is
     a warning: nothing uses it unless it is asked for.
 
     Args:
@@ -125,7 +124,7 @@ def run_checks(
 
 
 def machine(device: torch.device, dtype: torch.dtype) -> dict:
-    """Versions, device, memory; no names and no paths."""
+    """Describe versions, device and memory, without names and paths."""
     memory = psutil.virtual_memory()
     found = {
         "python": platform.python_version(),
@@ -149,7 +148,7 @@ def machine(device: torch.device, dtype: torch.dtype) -> dict:
 
 @dataclass(frozen=True)
 class Target:
-    """A device and a precision: where an examination is made."""
+    """A device and a precision for an examination."""
 
     device: torch.device
     dtype: torch.dtype
@@ -160,12 +159,12 @@ def _examination(name: str, shows: str, function: Callable[[Target], Finding]) -
 
 
 def _on(function: Callable[..., Finding], *given: object) -> Callable[[Target], Finding]:
-    """Bind what is given; the device and the precision come when the examination is made."""
+    """Bind the given arguments; device and precision come when the examination is made."""
     return lambda target: function(*given, target.device, target.dtype)
 
 
 def once() -> tuple[Check[Target], ...]:
-    """Examinations that no precision changes."""
+    """List the examinations that no precision changes."""
     return (
         _examination(
             "libraries", "their versions, and what accord needs of them", lambda m: libraries()
@@ -179,7 +178,7 @@ def once() -> tuple[Check[Target], ...]:
 
 
 def of_models() -> tuple[Check[Target], ...]:
-    """Examinations of what tiny models compute, in one precision."""
+    """List the examinations of what tiny models compute, in one precision."""
     proved = [
         _examination(
             f"{patient.family}, {patient.objective}",
@@ -206,7 +205,7 @@ def of_models() -> tuple[Check[Target], ...]:
 
 
 def of_files() -> tuple[Check[Target], ...]:
-    """Examinations of what is written and of what is repeated, in one precision."""
+    """List the examinations of saved files and of repetitions, in one precision."""
     return (
         _examination(
             "reward model",
@@ -234,11 +233,12 @@ def _examinations(device: torch.device, dtypes: list[torch.dtype]) -> Iterator[F
 
 
 def _safely(name: str, check: Check[Target], about: Target) -> Finding:
-    """Make one examination. Whatever it raises is a finding, since the others are still worth
+    """Make one examination. An exception becomes a finding, since the others are still worth
     making.
 
-    What passes with a warning of accord, such as a fast way of drawing that gave up, is a warning
-    with its words. Those of libraries are for the commands that train, and stay out of the report.
+    An examination that passes with a warning of accord, such as a fast way of drawing that failed,
+    becomes a warning with its words. Warnings of libraries are for the commands that train, and
+    stay out of the report.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", AccordWarning)
@@ -265,13 +265,13 @@ def _losses_of(
     known: RowLogps | None,
     context: dict[str, torch.Tensor],
 ) -> torch.Tensor:
-    """The losses of some rows through the step's own call."""
+    """Compute the losses of some rows through the step's own call."""
     return row_losses(bound, policy, known, context).losses
 
 
 def objectives() -> Finding:
-    """Every objective's value and gradient, through the step's own call,
-    against its closed form.
+    """Compare every objective's value and gradient, through the step's own call, with its closed
+    form.
     """
     failed = []
     for name in OBJECTIVES:
@@ -290,8 +290,8 @@ def objectives() -> Finding:
 
 
 def prove_step0(patient: TinyCase, device: torch.device, dtype: torch.dtype) -> Finding:
-    """Fast path against oracle, gradients, micro-batches, determinism, reference: a run's own
-    proofs on a tiny model.
+    """Make a run's own proofs on a tiny model: fast path against oracle, gradients, micro-batches,
+    determinism, reference.
     """
     learner, optimizer = _learner(patient, device, dtype)
     trees = tiny.some_trees(resolve(patient.objective).rows)
@@ -314,7 +314,7 @@ def prove_step0(patient: TinyCase, device: torch.device, dtype: torch.dtype) -> 
 
 
 def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
-    """Two runs of a few updates from one seed end in the same bits."""
+    """Check that two runs of a few updates from one seed end in the same bits."""
     first, second = (_trained(device, dtype, UPDATES)[1].state() for _ in range(2))
     apart = [name for name in first if not torch.equal(first[name], second[name])]
     if not apart:
@@ -341,17 +341,17 @@ def repeatable(device: torch.device, dtype: torch.dtype) -> Finding:
 
 
 def draw_answers(family: str, k: int, device: torch.device, dtype: torch.dtype) -> Finding:
-    """See `drawn`."""
+    """Examine drawing on a tiny model; see `draw_in_every_way`."""
     return draw_in_every_way(tiny.network(family), k, device, dtype)
 
 
 def gradient(device: torch.device, dtype: torch.dtype) -> Finding:
-    """See `policy_gradient`."""
+    """Examine an update on a tiny model's own answers; see `policy_gradient`."""
     return policy_gradient(tiny.network("llama"), device, dtype)
 
 
 def rewarding(device: torch.device, dtype: torch.dtype) -> Finding:
-    """See `reward_model`."""
+    """Examine a tiny reward model; see `reward_model`."""
     with tempfile.TemporaryDirectory() as folder:
         return reward_model(
             tiny.network("llama"), tiny.some_trees("pairs"), Path(folder), device, dtype
@@ -359,7 +359,7 @@ def rewarding(device: torch.device, dtype: torch.dtype) -> Finding:
 
 
 def read_back(device: torch.device, dtype: torch.dtype) -> Finding:
-    """See `saved`."""
+    """Examine saving and loading of a tiny model; see `save_and_read_back`."""
     with tempfile.TemporaryDirectory() as folder:
         return save_and_read_back(
             tiny.network("llama"), tiny.some_trees("pairs"), Path(folder), device, dtype
@@ -367,14 +367,14 @@ def read_back(device: torch.device, dtype: torch.dtype) -> Finding:
 
 
 def save_checkpoint(device: torch.device, dtype: torch.dtype) -> Finding:
-    """See `restored`."""
+    """Examine a checkpoint in a temporary folder; see `restore_checkpoint`."""
     with tempfile.TemporaryDirectory() as folder:
         return restore_checkpoint(Path(folder), device, dtype)
 
 
 def restore_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -> Finding:
-    """A checkpoint goes to disk and back; the next update from it is the one that would have
-    come.
+    """Save a checkpoint and load it; check that the next update from it equals the next update
+    without it.
     """
     learner, optimizer = _trained(device, dtype, UPDATES)
     path = checkpoint.save(folder, UPDATES, optimizer.state(), {})
@@ -422,7 +422,7 @@ def restore_checkpoint(folder: Path, device: torch.device, dtype: torch.dtype) -
 def _learner(
     patient: TinyCase, device: torch.device, dtype: torch.dtype
 ) -> tuple[UpdateContext, Optimizer]:
-    """A tiny model with everything that a step needs."""
+    """Make a tiny model with everything that a step needs."""
     model = LanguageModel(
         tiny.network(patient.family).to(device, dtype),
         tiny.number_tokenizer(),

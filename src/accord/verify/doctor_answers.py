@@ -1,5 +1,5 @@
-"""What the doctor examines of answers that a model gives itself: drawing them, and one update of a
-policy gradient on them.
+"""The doctor's examinations of a model's own answers: drawing them, and one update of a policy
+gradient on them.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ from accord.verify.step0 import prove_sampled
 
 LENGTHS = (4, 7, 7, 13)  # of prompts: some are padded, two are not
 LONGEST = 8  # tokens of an answer
-# Nats an answer that drawing it alone may change in float32; the tokens must be the same. Another
-# mask or place moves them by .01 and more.
+# Nats by which an answer's log-prob may change in float32 when it is drawn alone; the tokens must
+# be the same. A wrong mask or position moves them by .01 and more.
 ALONE = 1e-3
 METHOD, K = "grpo", 4
-PEAK = 2e-2  # a step that is seen in float32 and in bfloat16
+PEAK = 2e-2  # a step that is visible in float32 and in bfloat16
 
 
 def draw_in_every_way(
     network: PreTrainedModel, k: int, device: torch.device, dtype: torch.dtype
 ) -> Finding:
-    """K answers to each of some prompts by the sampler: their log-probs are the model's own, and in
-    float32 each answer is the one that comes when it is drawn alone.
+    """Check K answers of the sampler to each of some prompts: their log-probs are the model's own,
+    and in float32 each answer is the one drawn alone.
     """
     model = tiny.model_of(network, device, dtype)
     prompts = tiny.prompts(network.config.vocab_size, LENGTHS)
@@ -83,7 +83,7 @@ def _sample(model: LanguageModel, asked: Sequence[Prompt], batch_tokens: int = 1
 def _gap(
     model: LanguageModel, prompts: Sequence[Prompt], answers: Sequence[Sample], k: int
 ) -> float:
-    """Mean distance of the answers' log-probs to the oracle's, nats a token."""
+    """Compute the mean distance of the answers' log-probs to the oracle's, nats per token."""
     trees = [
         Tree(prompt, tuple(answer.tokens for answer in answers[i * k : (i + 1) * k]), i)
         for i, prompt in enumerate(prompts)
@@ -98,7 +98,7 @@ def _gap(
 
 
 def _apart(together: Sequence[Sample], alone: Sequence[Sample]) -> list[int]:
-    """Numbers of the answers that are not the same."""
+    """List the numbers of the answers that differ."""
     return [
         i
         for i, (one, other) in enumerate(zip(together, alone, strict=True))
@@ -110,8 +110,8 @@ def _apart(together: Sequence[Sample], alone: Sequence[Sample]) -> list[int]:
 
 
 def policy_gradient(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> Finding:
-    """Answers, rewards, advantages, the proofs of a run, one update, and answers of the policy that
-    it left: all by the code that trains.
+    """Make answers, rewards, advantages, the proofs of a run, one update, and answers of the
+    updated policy, all by the code that trains.
     """
     model = tiny.model_of(network, device, dtype)
     add_lora(model, rank=4, alpha=8, targets="attention", dropout=0.0, dora=False, seed=0)
@@ -146,7 +146,7 @@ def policy_gradient(network: PreTrainedModel, device: torch.device, dtype: torch
 
 
 def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]:
-    """What `prepare_rollouts` makes of a file, of a few prompts."""
+    """Prepare a run on a few prompts, as `prepare_rollouts` does from a file."""
     ids = tiny.prompts(model.network.config.vocab_size, LENGTHS)
     fields = {
         "rollouts.num_generations": K,
@@ -167,7 +167,7 @@ def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]
         for i, prompt in enumerate(ids)
     ]
     learner, optimizer = tiny.learner_of(model, resolve(METHOD), probe, PEAK)
-    if learner.reference is None:  # KL is measured against it all the same
+    if learner.reference is None:  # KL is measured against one in any case
         learner = UpdateContext(
             learner.forward,
             learner.objective,
@@ -191,6 +191,6 @@ def _run(model: LanguageModel) -> tuple[UpdateContext, Optimizer, RolloutSource]
 
 
 def _number(answer: str, row: Mapping) -> float:
-    """Of the answer's last word, "w17": answers differ in it."""
+    """Read the number in the answer's last word, "w17", which differs between answers."""
     words = answer.split()
     return float(words[-1].strip("w") or 0) if words else 0.0

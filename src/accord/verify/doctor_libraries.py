@@ -1,4 +1,4 @@
-"""What the doctor examines of other packages: whether they work, and whether accord was tested with
+"""The doctor's examination of other packages: whether they work, and whether accord was tested with
 these versions.
 """
 
@@ -14,9 +14,10 @@ CHECK = "libraries"
 
 
 def libraries() -> Finding:
-    """Every package that accord requires is there, works, and is in a version that accord allows.
+    """Check that every package that accord requires is there, works, and is in a version that
+    accord allows.
 
-    A version that the tests have not seen is no failure: a note says how to get one that they have.
+    An untested version is no failure: a note says how to get a tested one.
     """
     allowed, known = versions.required_bounds(), versions.tested_versions()
     names = sorted(allowed) or sorted(known)
@@ -48,7 +49,7 @@ def libraries() -> Finding:
 
 
 def _unusable(package: str) -> str:
-    """Why a package cannot be imported, in a line; empty where it can."""
+    """Explain in one line why a package cannot be imported; empty if it can."""
     try:
         importlib.import_module(versions.module_of(package))
     except Exception as error:  # whatever a half-installed package raises

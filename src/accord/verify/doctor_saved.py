@@ -1,5 +1,5 @@
-"""What the doctor examines of models that go to disk and come back: adapters, whole models, and
-reward models.
+"""The doctor's examinations of models that are saved and loaded: adapters, whole models, and reward
+models.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def save_and_read_back(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Finding:
-    """Adapters and a whole model after an update: saved, and loaded by transformers and PEFT."""
+    """Save adapters and a whole model after an update; load them with transformers and PEFT."""
     made = tiny.model_of(network, device, dtype)
     base = folder / "base"
     export.save(made, base, {})
@@ -61,7 +61,9 @@ def reward_model(
     device: torch.device,
     dtype: torch.dtype,
 ) -> Finding:
-    """A reward model: the proofs of a run, one update, saved, and loaded with the same scores."""
+    """Make the proofs of a run and one update with a reward model; save it, and check that it loads
+    with the same scores.
+    """
     model = with_score_head(tiny.model_of(network, device, dtype), 0)
     train_all_weights(model)
     learner, optimizer = tiny.learner_of(model, resolve("bradley_terry"), trees)
@@ -74,8 +76,9 @@ def reward_model(
     again = load_reward_model(
         str(folder), dtype=str(dtype).removeprefix("torch."), device=str(device)
     )
-    # A loaded weight lies at a multiple of 8 bytes as in the file, torch's own at one of 64, and
-    # some kernels then add in another order: 1.5e-7 of the spread in float32, same weights.
+    # A loaded weight lies at a multiple of 8 bytes as in the file, torch's own at a multiple of 64.
+    # Some kernels then add in another order: 1.5e-7 of the spread in float32, with the same
+    # weights.
     again.network = copy.deepcopy(again.network)
     with torch.no_grad():
         here, there = (oracle_scores(m, trees).values for m in (model, again))

@@ -1,7 +1,8 @@
-"""Step 0 about the gradient: whatever the split, one gradient; and it is the one by definition.
+"""Proofs of step 0 on the gradient: it is the same for any split, and equals the gradient by
+definition.
 
-The three questions and their bounds stand in `gradients.py`. Each failure names its cause: the
-step's bookkeeping, rows that mix, or a path that is not the model's own.
+The three questions and their bounds are in `gradients.py`. Each failure names its cause: the step's
+bookkeeping, rows that mix, or a path that is not the model's own.
 """
 
 from __future__ import annotations
@@ -29,19 +30,19 @@ from accord.engine.step import Batch, UpdateContext
 from accord.forward.layout import micro_batches
 from accord.types import Finding
 
-ONE_PASS = 10**9  # tokens: more than any few rows have
+ONE_PASS = 10**9  # tokens: more than the few rows here ever have
 MIXES = "a loss or a layer mixes rows of one micro-batch"
-UNSURE = 0.05  # no repetition on a device excuses more
+UNSURE = 0.05  # the most that a repetition on a device may excuse
 
 
 def gradient_findings(
     learner: UpdateContext, batch: Batch, optimizer: Optimizer, *, whole: bool = True
 ) -> list[Finding]:
-    """`step0.micro_batches` and `step0.gradient`, on a few rows. Gradients are gone when it
+    """Make `step0.micro_batches` and `step0.gradient`, on a few rows. No gradients are left when it
     returns.
 
     Args:
-      whole: this process holds all weights, so that the bare network can be asked.
+      whole: this process holds all weights, so that the bare network can compute.
     """
     if learner.world.sharded:
         return [_split_of_parts(learner, batch, optimizer)]
@@ -75,7 +76,7 @@ def gradient_findings(
 
 @dataclass(frozen=True)
 class Bookkeeping:
-    """How the step's gradient stands to the rows' slopes, added up by hand over the same passes."""
+    """The step's gradient compared with the rows' slopes, summed by hand over the same passes."""
 
     at_once: GradientGap  # all rows in one micro-batch
     by_rows: GradientGap  # each row in a micro-batch of its own
@@ -104,7 +105,9 @@ class Bookkeeping:
 def _repeatable(
     learner: UpdateContext, batch: Batch, optimizer: Optimizer, hand: Gradient
 ) -> float:
-    """BOOKKEEPING; on a GPU, whose kernels may add in any order, what a repetition differs by."""
+    """Return the bound BOOKKEEPING; on a GPU, whose kernels may add in any order, the difference of
+    a repetition.
+    """
     bound = BOOKKEEPING[learner.forward.model.dtype]
     if learner.forward.model.device.type == "cpu":
         return bound
@@ -113,7 +116,9 @@ def _repeatable(
 
 
 def _wrong_tokens(learner: UpdateContext, slopes: Slopes) -> str:
-    """In words, that the path scores another number of tokens than a row's answers have."""
+    """Explain in words that the path scores another number of tokens than the answers have; empty
+    if it does not.
+    """
     for tree, values in zip(slopes.trees, slopes.values, strict=True):
         answers = tree.completions
         wanted = len(answers) if learner.objective.needs == "scores" else sum(map(len, answers))
@@ -162,7 +167,7 @@ def _gradient(
     bound: float,
     rounding: float | None,
 ) -> Finding:
-    """The step against closed-form slopes, and the path against the bare network."""
+    """Compare the step with closed-form slopes, and the path with the bare network."""
     assert bare is not None
     missing = [name for name, grad in bare.items() if name not in step and bool(grad.any())]
     if missing:
@@ -209,7 +214,9 @@ def _gradient(
 
 
 def _split_of_parts(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> Finding:
-    """Sharded weights: every pass is a joint one, so the step alone is asked, under the ceiling."""
+    """Check the split of the step alone, under the ceiling: with sharded weights every pass needs
+    all ranks.
+    """
     once, _ = of_step(learner, batch, optimizer.masters, ONE_PASS)
     split, _ = of_step(learner, batch, optimizer.masters, 1)
     gap, bound = relative(split, once), CEILING[learner.forward.model.dtype]
@@ -234,16 +241,16 @@ def _refused(check: str, says: str, remedy: str, evidence: dict | None = None) -
     return Finding(f"step0.{check}", "refused", says, evidence or {}, remedy)
 
 
-# ---------------------------------------------------------------- how two gradients stand
+# ---------------------------------------------------------------- comparison of two gradients
 
 
 @dataclass(frozen=True)
 class GradientGap:
-    """How one gradient stands to another."""
+    """The difference of two gradients."""
 
     relative: float  # |one − other| / |other|
     factor: float  # the multiple of the other that is nearest to the one
-    rest: float  # what is left of `relative` once that multiple is taken out
+    rest: float  # the rest of `relative` without that multiple
     norm: float
 
     @classmethod
@@ -259,7 +266,7 @@ class GradientGap:
         return cls(relative(one, other), factor, rest, math.sqrt(norm))
 
     def diagnosis(self, bound: float) -> str:
-        """What such a difference comes from."""
+        """Explain the likely cause of such a difference."""
         if self.rest > max(bound, 0.1 * abs(self.factor)):
             return "other tokens are scored, or a part of the network or of the rows is left out"
         if self.factor < 0:

@@ -1,5 +1,4 @@
-"""Proofs by another way: what the run computes, held against a computation that shares none of its
-code.
+"""Independent proofs: the run's numbers compared with a computation that shares none of its code.
 
     definition   log-probs: one sequence at a time through the bare network, eager attention, whole
                  logits, float32
@@ -7,13 +6,12 @@ code.
                  path still agrees
     reference    two passes of the reference agree bit for bit
     numerics     a NaN stays a NaN; sums are those of float64
-    order        each row at most once an epoch, shuffled, in batches of a size, the same when asked
-                 again
+    order        each row at most once per epoch, shuffled, in batches of one size, repeatable
 
-At step 0 adapters do nothing yet and policy equals reference, so much that is broken shows in no
-number there. Nudged weights, and a gradient by definition (gradient_proofs.py), show it before the
-first update. `step0.py` says in which order they are made; weights, moments and gradients are as
-before when one returns.
+At step 0 adapters do nothing yet and policy equals reference, so many faults show in no number
+there. Nudged weights, and a gradient by definition (gradient_proofs.py), show them before the first
+update. `step0.py` has the order of the proofs. Each leaves weights, moments and gradients as they
+were.
 """
 
 from __future__ import annotations
@@ -35,7 +33,8 @@ from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import Finding, Logps, PerCompletion, Scores, Tree
 
-# of a tensor's own size: seen in any precision, small enough for the network to stay in its range
+# of a tensor's own size: visible in any precision, and small enough to keep the network in its
+# range
 NUDGE = 0.05
 
 
@@ -44,7 +43,7 @@ NUDGE = 0.05
 
 @contextmanager
 def own_attention(model: LanguageModel):
-    """Inside, the network attends by transformers' eager code."""
+    """Make the network attend by transformers' eager code inside the block."""
     network, before = model.network, compat.attention_name(model.network)
     if before in (None, "eager") or not compat.can_switch_attention(network):
         yield
@@ -57,10 +56,10 @@ def own_attention(model: LanguageModel):
 
 
 def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Sequence[int]) -> Tensor:
-    """Log-prob of each token of one completion, [C] nats: no padding, no packing, no mask, whole
-    logits in float32.
+    """Compute the log-prob of each token of one completion, [C] nats: no padding, no packing, no
+    mask, whole logits in float32.
 
-    Of a reward model, the score that its network gives the sequence, [1].
+    For a reward model it is the score that its network gives the sequence, [1].
     """
     ids = torch.tensor([[*prompt, *completion]], device=model.device)
     with own_attention(model):
@@ -74,7 +73,7 @@ def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Seque
 
 @torch.no_grad()
 def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> PerCompletion:
-    """[N] for the completions of some trees, in their order."""
+    """Compute the sums [N] of the completions of some trees, in their order."""
     answers = [(tree.prompt, completion) for tree in trees for completion in tree.completions]
     sums = torch.stack([by_definition(model, *answer).sum() for answer in answers])
     count = torch.tensor([len(completion) for _, completion in answers], device=model.device)
@@ -82,19 +81,19 @@ def sums_by_definition(model: LanguageModel, trees: Sequence[Tree]) -> PerComple
 
 
 def distance(path: PerCompletion, other: PerCompletion) -> Tensor:
-    """|difference| in nats a token, [N]; of scores, as it is."""
+    """Compute |difference| in nats per token, [N]; for scores, as it is."""
     apart = (path.sum - other.sum).abs()
     return apart if isinstance(other, Scores) else apart / other.count
 
 
 def close(distances: Tensor, bounds: Bounds) -> bool:
-    """Whether rounding may account for these distances of answers. False for NaN."""
+    """Tell whether rounding may account for these distances of answers. False for NaN."""
     return bool(distances.max() <= bounds.answer) and bool(distances.mean() <= bounds.mean)
 
 
 @torch.no_grad()
 def definition(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
-    """Sums and counts of the path, in the order of the batch and in reverse, against the
+    """Compare the path's sums and counts, in the order of the batch and in reverse, with the
     definition.
     """
     model = learner.forward.model
@@ -138,7 +137,7 @@ def definition(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 
 def _reversed(trees: Sequence[Tree], logps: PerCompletion) -> PerCompletion:
-    """Log-probs of the reversed trees, back in the trees' order."""
+    """Compute the log-probs of the reversed trees, and put them back in the trees' order."""
     sizes = [len(tree.completions) for tree in reversed(trees)]
     pieces = list(zip(logps.sum.split(sizes), logps.count.split(sizes), strict=True))[::-1]
     return type(logps).join([type(logps)(*piece) for piece in pieces])
@@ -146,7 +145,7 @@ def _reversed(trees: Sequence[Tree], logps: PerCompletion) -> PerCompletion:
 
 @torch.no_grad()
 def steady(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
-    """Two passes of the reference over the same rows."""
+    """Compare two passes of the reference over the same rows."""
     first, second = learner.reference_logps(trees), learner.reference_logps(trees)
     gap = (first.sum - second.sum).abs().max().item()
     if gap == 0:
@@ -167,7 +166,9 @@ def steady(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 
 def numerics(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
-    """Log-probs and their sums in float32 at least; a log-prob that is NaN gives a loss that is."""
+    """Check that log-probs and their sums are in float32 at least, and that a NaN log-prob gives a
+    NaN loss.
+    """
     with torch.no_grad():
         tokens = learner.forward(trees)
         logps = tokens.reduce()
@@ -210,18 +211,18 @@ def _nan_stays(learner: UpdateContext, trees: Sequence[Tree], logps: Logps | Sco
     return not bool(row_losses(learner.objective, rows, known, context).losses.isfinite().any())
 
 
-# ---------------------------------------------------------------- everything nudged
+# ---------------------------------------------------------------- nudged weights
 
 
 @torch.no_grad()
 def weights_moved(
     learner: UpdateContext, optimizer: Optimizer, trees: Sequence[Tree], fixed: bool
 ) -> Finding:
-    """Nudge all that trains: does the policy move, does the reference stay, does the path still
-    agree? Then put it back.
+    """Nudge all trainable weights: does the policy move, does the reference stay, does the path
+    still agree? Then restore them.
     """
     trainable = optimizer.masters.working
-    # less than AdamW's moments will take
+    # less memory than AdamW's moments will take
     saved = {name: p.detach().clone() for name, p in trainable.items()}
     watched = learner.reference is not None and fixed
     before = learner.forward(trees).reduce()
@@ -303,8 +304,8 @@ def _verdict(
 
 
 def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
-    """Add noise of a few per cent of each tensor's size; of its own scale where it is zero, as
-    LoRA's B is.
+    """Add noise of a few per cent of each tensor's size; of a size of its own to a zero tensor,
+    such as LoRA's B.
     """
     generator = torch.Generator().manual_seed(0)
     for p in trainable.values():
@@ -317,8 +318,8 @@ def _nudge(trainable: dict[str, torch.nn.Parameter]) -> None:
 
 
 def order_finding(order: Order, trees: Sequence[Tree]) -> Finding:
-    """The plan of the first epoch: each row at most once, shuffled, batches of a size, labels
-    mixed, the same twice.
+    """Check the plan of the first epoch: each row at most once, shuffled, batches of one size,
+    labels mixed, twice the same.
     """
     whole = order.batches_per_epoch
     batches = [list(map(int, order.batch(index))) for index in range(whole)]

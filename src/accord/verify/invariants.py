@@ -1,8 +1,8 @@
-"""What must hold while training, whatever the method: checked on samples at every update, on probe
-rows now and then. The checks are the tables of `running.py`; here is what they compare with.
+"""Checks that must hold while training, whatever the method: on samples at every update, on probe
+rows now and then. The tables of `running.py` list them; this module keeps what they compare with.
 
-Cost: some indexing of a few numbers a tensor, compared in the first updates and every tenth, and
-then a forward pass over two short rows as well.
+They cost the indexing of a few numbers per tensor in the first updates and every tenth, and then
+also a forward pass over two short rows.
 """
 
 from __future__ import annotations
@@ -67,67 +67,71 @@ from accord.verify.weight_probes import (
 if TYPE_CHECKING:
     from accord.training.prepared import PreparedRun
 
-EVERY = 10  # updates between two looks at the probe rows
-# nats a token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a
+EVERY = 10  # updates between two checks of the probe rows
+# nats per token: the same rows, weights and shapes give the same bits on a CPU, and nearly so on a
 # GPU
 DRIFT = 1e-5
-# nats a token: a cache rounds otherwise than a whole pass
+# nats per token: a cache rounds differently from a whole pass
 DRAWN = {torch.float64: 1e-5, torch.float32: 1e-3, torch.bfloat16: 0.3}
 
 
-# ---------------------------------------------------------------- the watch over a run
+# ---------------------------------------------------------------- the checks of a run
 
 
 class RecordChecks:
-    """The checks that need no weights: where weights are sharded, no rank holds what the others
-    compare.
+    """The checks that need no weights. They are for sharded weights, where no rank holds the
+    tensors to compare.
     """
 
     @property
     def offers(self) -> frozenset[str]:
-        """What checks may need and find here."""
+        """Return the needs of checks that are met here."""
         return frozenset()
 
     def before_gradient(self) -> None:
-        """An update's first backward pass is due, or is due again where memory ran out."""
+        """Prepare for an update's first backward pass, or for its repetition after memory ran
+        out.
+        """
 
     def before_update(self, batch: Batch, records: Records, norm: float) -> list[Finding]:
-        """The batch and its losses; called with the gradient complete and no weight moved."""
+        """Check the batch and its losses; called with the gradient complete and no weight moved."""
         return self._run(BEFORE_UPDATE, BeforeUpdate(self._whole, batch, records, norm))
 
     def after_update(
         self, step: int, metrics: dict, records: Records, tie_width: float
     ) -> list[Finding]:
-        """Figures, weights, frozen weights and the probe rows; `step` updates have been made."""
+        """Check metrics, weights, frozen weights and the probe rows after `step` updates."""
         about = AfterUpdate(self._whole, step, metrics, records, tie_width)
         return self._run(AFTER_UPDATE, about)
 
     def sampled(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
-        """Answers to the fixed prompts have been drawn."""
+        """Check the answers to the fixed prompts."""
         return self._run(SAMPLED, Sampled(self._whole, prompts, samples))
 
     @contextmanager
     def evaluation(self, findings: list[Finding]) -> Iterator[None]:
-        """Around an evaluation: adds to `findings` what it disturbed."""
+        """Add to `findings` what the evaluation inside the block disturbed."""
         before = self.state()
         yield
         findings += self._run(EVALUATED, Evaluated(self._whole, before))
 
     def evaluated(self, held_out: Sequence[Tree], records: Records, step: int) -> list[Finding]:
-        """The held-out rows of an evaluation have been computed."""
+        """Check the held-out rows of an evaluation."""
         return self._run(HELD_OUT, HeldOut(self._whole, held_out, records, step))
 
     def saved(self, path: str | Path) -> list[Finding]:
-        """A checkpoint has been written."""
+        """Check a checkpoint that was just written."""
         return self._run(SAVED, Saved(self._whole, Path(path)))
 
     def state(self) -> dict[str, object]:
-        """What an evaluation must leave as it was, as far as it is known."""
+        """Return the state that an evaluation must not change, as far as it is known."""
         return {}
 
     @property
     def _whole(self) -> InvariantChecks:
-        """For the rows that need whole weights, and are made only where there are some."""
+        """Return these checks for the rows that need whole weights; they are made only if weights
+        are whole.
+        """
         return cast(InvariantChecks, self)
 
     def _run(self, table: Iterable[Check[C]], about: C) -> list[Finding]:
@@ -137,14 +141,16 @@ class RecordChecks:
 
 @dataclass
 class InvariantChecks(RecordChecks):
-    """Everything that is remembered from the start of this process, to compare with."""
+    """The checks that need whole weights, with everything kept from the start of this process to
+    compare with.
+    """
 
     ready: PreparedRun
-    first: int  # updates made when the watch began
+    first: int  # updates made when the checks began
     weights: UpdateProbe = field(init=False)
     arrivals: Arrivals = field(init=False)
-    follower: ReferenceProbe | None = None  # of a reference that moves
-    still: dict[str, Tensor] = field(init=False)  # name -> coordinates of what does not train
+    follower: ReferenceProbe | None = None  # of a moving reference
+    still: dict[str, Tensor] = field(init=False)  # name -> coordinates of frozen parameters
     probe: list[Tree] = field(init=False)
     known: Logps | None = None  # the reference's log-probs of the probe rows
     seen: set[int] = field(default_factory=set)  # rows of this epoch
@@ -155,7 +161,7 @@ class InvariantChecks(RecordChecks):
         ready = self.ready
         self.weights, self.arrivals = UpdateProbe(ready, self.first), Arrivals(ready)
         reference = ready.learner.reference
-        if isinstance(reference, Moving):  # the one that has a recipe to hold it to
+        if isinstance(reference, Moving):  # only this one has a rule to check
             self.follower = ReferenceProbe(reference, ready.optimizer.masters)
         self.still = dict(_still(ready))
         self.probe = sorted(
@@ -180,11 +186,13 @@ class InvariantChecks(RecordChecks):
 
     @property
     def _bounds(self) -> Bounds:
-        """What rounding may account for, as measured when the path was chosen."""
+        """Return the differences that rounding may account for, as measured when the path was
+        chosen.
+        """
         return self.ready.learner.forward.bounds
 
     def following(self, update: int) -> bool:
-        """Whether single weights are followed through this update, counted from 0."""
+        """Tell whether single weights are followed through this update, counted from 0."""
         return update - self.first < FOLLOWED
 
     def before_gradient(self) -> None:
@@ -200,8 +208,8 @@ class InvariantChecks(RecordChecks):
     # ------------------------------------------------------------ before an update
 
     def arrived(self, update: int) -> list[Finding]:
-        """The masters' gradients against what the backward passes gave."""
-        # not always: each tensor is waited for on a GPU
+        """Compare the masters' gradients with those of the backward passes."""
+        # not always: on a GPU it waits for each tensor
         return self.arrivals.check() if self.following(update) or update % EVERY == 0 else []
 
     def first_batch(self, batch: Batch, records: Records) -> list[Finding]:
@@ -210,8 +218,8 @@ class InvariantChecks(RecordChecks):
         return untouched(batch.trees, records, self._bounds, "in the first batch")
 
     def foresee(self, update: int, norm: float) -> list[Finding]:
-        """Move the followed weights as the optimizer should; the norm that it clips by is the
-        gradient's.
+        """Move the followed weights as the optimizer should; check that the norm for clipping is
+        the gradient's.
         """
         if not self.following(update):
             return []
@@ -230,8 +238,8 @@ class InvariantChecks(RecordChecks):
         ]
 
     def baseline(self, batch: Batch, records: Records) -> list[Finding]:
-        """The baseline of a coupled objective, once more from its mismatched rows: in the second
-        update, since in the first it is 0 whatever went wrong, and now and then.
+        """Compute the baseline of a coupled objective again from its mismatched rows: in the second
+        update, since in the first it is 0 in any case, and now and then.
         """
         learner, step = self.ready.learner, batch.index
         context = learner.objective.context
@@ -245,7 +253,7 @@ class InvariantChecks(RecordChecks):
         ]
         policy = Logps.join([learner.forward.token_logps(group).reduce() for group in groups])
         wanted = context(policy, Logps.join([learner.reference_logps(group) for group in groups]))
-        # what another micro-batch may round
+        # rounding in other micro-batches
         nats = self._bounds.mean * policy.count.double().mean().item()
         gap = abs(baseline_of(records) - next(iter(wanted.values())).item())
         if gap <= nats:
@@ -263,8 +271,8 @@ class InvariantChecks(RecordChecks):
         ]
 
     def ratios_are_one(self, batch: Batch, records: Records) -> list[Finding]:
-        """In the first update of a batch of answers the policy is the one that drew them: every
-        ratio is 1.
+        """Check that every ratio is 1 in the first update of a batch of answers, which the policy
+        itself drew.
         """
         if not self.ready.source.is_fresh(batch.index) or _drops(self.ready):
             return []
@@ -291,7 +299,7 @@ class InvariantChecks(RecordChecks):
         return self.weights.moved() if due else []
 
     def _looks(self, step: int) -> bool:
-        """Whether the probe rows and what does not train are looked at now."""
+        """Tell whether the probe rows and the frozen parameters are checked now."""
         return step - self.first in (1, 2) or step % EVERY == 0
 
     def frozen(self, step: int) -> list[Finding]:
@@ -352,8 +360,8 @@ class InvariantChecks(RecordChecks):
     # ------------------------------------------------------------ samples, evaluations, checkpoints
 
     def drawn(self, prompts: Sequence[Sequence[int]], samples: Sequence[Sample]) -> list[Finding]:
-        """Two samples have under the policy, by the bare network, the log-prob that they were drawn
-        with.
+        """Check that two samples have, under the policy in the bare network, the log-prob that they
+        were drawn with.
         """
         model = self.ready.model
         trees = [
@@ -378,7 +386,7 @@ class InvariantChecks(RecordChecks):
         ]
 
     def undisturbed(self, before: Mapping[str, object]) -> list[Finding]:
-        """What an evaluation changed."""
+        """Report what an evaluation changed."""
         found = []
         for name, was in before.items():
             now = self._state_of(name)
@@ -427,7 +435,7 @@ class InvariantChecks(RecordChecks):
         return [] if step else untouched(held_out, records, self._bounds, "on the held-out rows")
 
     def written(self, path: Path) -> list[Finding]:
-        """The first checkpoint of this process, read back: every tensor of the run's state, bit for
+        """Read the first checkpoint of this process back: every tensor of the run's state, bit for
         bit.
         """
         if self._saved:
@@ -437,12 +445,12 @@ class InvariantChecks(RecordChecks):
 
 
 def choose_checks(ready: PreparedRun, step: int) -> RecordChecks:
-    """The checks of a run that goes on from some step."""
+    """Choose the checks of a run that starts or continues at some step."""
     return RecordChecks() if ready.world.sharded else InvariantChecks(ready, step)
 
 
 def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]:
-    """What is on disk against what is in memory."""
+    """Compare a checkpoint on disk with the state in memory."""
     written = load_file(file)
     differs = [
         name
@@ -466,12 +474,14 @@ def checkpoint_findings(file: Path, held: Mapping[str, Tensor]) -> list[Finding]
 
 
 def _drops(ready: PreparedRun) -> bool:
-    """Whether adapters drop units while training: log-ratios of the first batch are not 0 then."""
+    """Tell whether adapters drop units while training: log-ratios of the first batch are not 0
+    then.
+    """
     return ready.config.model.lora is not None and ready.config.model.lora.dropout > 0
 
 
 def _still(ready: PreparedRun) -> Iterator[tuple[str, Tensor]]:
-    """A few coordinates of every parameter that neither trains nor follows what does."""
+    """Yield a few coordinates of every parameter that neither trains nor follows one that does."""
     reference = ready.learner.reference
     following = reference.following() if reference is not None else []
     moves = {id(p) for p in (*ready.optimizer.masters.working.values(), *following)}

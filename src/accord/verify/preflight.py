@@ -1,5 +1,5 @@
-"""The proofs of step 0 on rows of the first batch: path, what trains, which tokens are read, the
-reference, the split of the losses. `step0.py` says in which order they are made.
+"""Proofs of step 0 on rows of the first batch: the path, the trainable parameters, the tokens that
+are read, the reference, the split of the losses. `step0.py` has their order.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from accord.verify.independent import close, distance, sums_by_definition
 
 PROBE = 4  # rows of the first batch that are computed again and again
 
-# Of the gradient with respect to log-probs, row by row and at once, in float64: no network and
-# hardly any rounding comes into it. float32 where an own objective insists on it.
+# Tolerance of the gradient with respect to log-probs, row by row and at once, in float64: without a
+# network, with hardly any rounding. float32 if a custom objective insists on it.
 SPLIT_LOGPS = {torch.float64: 1e-9, torch.float32: 1e-5}
 
 
 def probe(trees: Sequence[Tree]) -> list[Tree]:
-    """A few rows, of both labels where rows are labelled, of more than one prompt where there are
+    """Choose a few rows: of both labels if rows are labelled, of several prompts if there are
     several.
     """
     chosen: list[Tree] = []
@@ -51,8 +51,8 @@ def through_the_step(learner: UpdateContext) -> Callable:
 
 def forward_path(learner: UpdateContext) -> Finding:
     forward = learner.forward
-    # An architecture that cannot share a prompt is padded as a matter of course; one that can, and
-    # comes out wrong, is a fault.
+    # Padding is normal for an architecture that cannot share a prompt. One that can but gives wrong
+    # numbers has a fault.
     astray = "differ from the model's own" in forward.reason
     return Finding(
         "step0.forward",
@@ -72,7 +72,7 @@ def trainable(learner: UpdateContext) -> Finding:
     evidence = {"tensors": list(names), "parameters": count, "share": count / total}
     if not names:
         return Finding("step0.trainable", "refused", "nothing is trainable", evidence)
-    # a value head is no part of what the reference computes
+    # the reference does not use a value head
     own = [n for n in names if not n.startswith(CRITIC)]
     stray = [n for n in own if model.has_adapters and not (f".{TRAINED}" in n and "lora_" in n)]
     if stray and learner.reference is not None:
@@ -101,8 +101,8 @@ def trainable(learner: UpdateContext) -> Finding:
 
 
 def _untied(model: LanguageModel) -> str:
-    """In words, that embedding and head are two tensors where the model's settings tie them; empty
-    where all is well.
+    """Explain in words that embedding and head are two tensors although the model's settings tie
+    them; empty if they do not.
     """
     network = model.network
     head, embedding = network.get_output_embeddings(), network.get_input_embeddings()
@@ -113,7 +113,7 @@ def _untied(model: LanguageModel) -> str:
 
 
 def mask(trees: Sequence[Tree]) -> Finding:
-    """Each answer token is a target once, predicted from the token before it;
+    """Check that each answer token is a target once, predicted from the token before it, and that
     no prompt token is.
     """
     layout = pack(trees)
@@ -139,8 +139,8 @@ def mask(trees: Sequence[Tree]) -> Finding:
 
 
 def read(trees: Sequence[Tree]) -> Finding:
-    """A score is read at the last token of each answer, its end token included,
-    and nowhere else.
+    """Check that a score is read at the last token of each answer, its end token included, and
+    nowhere else.
     """
     layout, last = score_completions(trees)
     wanted = [(c[-1], len(tree.prompt) + len(c) - 1) for tree in trees for c in tree.completions]
@@ -171,10 +171,10 @@ def deterministic(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
 
 @torch.no_grad()
 def at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
-    """Nothing has moved, so every log-ratio is 0 and the loss is known."""
+    """Check that every log-ratio is 0 and the loss is the known one, since nothing has moved."""
     tokens = learner.forward(batch.trees)
     logps, known = tokens.reduce(), learner.reference_logps(batch.trees)
-    ratio = ((logps.sum - known.sum) / logps.count).abs().max().item()  # nats a token
+    ratio = ((logps.sum - known.sum) / logps.count).abs().max().item()  # nats per token
     allowed = 0.0 if exact else learner.forward.bounds.answer
     policy, reference = (as_rows(learner.kind, batch.trees, lp) for lp in (logps, known))
     context = whole_batch_context(learner, batch)
@@ -221,8 +221,8 @@ def at_reference(learner: UpdateContext, batch: Batch, exact: bool) -> Finding:
 
 @torch.no_grad()
 def against_base(learner: UpdateContext, batch: Batch) -> Finding:
-    """The policy has left this reference before the run: what the reference says is held against
-    the bare network's numbers.
+    """Compare the reference with the bare network's numbers, if the policy has left the reference
+    before the run.
     """
     model, known = learner.forward.model, learner.reference_logps(batch.trees)
     with model.as_reference():
@@ -251,8 +251,8 @@ def against_base(learner: UpdateContext, batch: Batch) -> Finding:
 
 
 def split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
-    """d loss / d log-prob of every completion, in one piece and row by row: the denominators must
-    be the same. In float64, which no rounding of the machine's blurs.
+    """Compare d loss / d log-prob of every completion in one piece and row by row: the denominators
+    must be the same. It is computed in float64, which rounds too little to hide a difference.
     """
     context = {
         name: value.double() if isinstance(value, Tensor) and value.is_floating_point() else value
@@ -292,7 +292,7 @@ def split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
 
 
 def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
-    """Indices of the completions of some trees among the completions of all."""
+    """List the indices of the completions of some trees among the completions of all."""
     starts = [0]
     for tree in trees:
         starts.append(starts[-1] + len(tree.completions))
@@ -303,17 +303,16 @@ def _completions(trees: Sequence[Tree], group: Sequence[int]) -> Tensor:
 def noise_floor(
     learner: UpdateContext, trees: Sequence[Tree], neighbours: Sequence[Tree] = ()
 ) -> Finding:
-    """Largest reward margin, or difference of a row's margin alone and among others, that rounding
-    makes up.
+    """Measure the largest reward margin, or difference of a row's margin alone and among others,
+    that rounding makes.
 
-    Nothing has moved yet: where there is a reference, every margin should be 0, and what a cache of
-    log-probs from batches of other shapes leaves instead is rounding. Without a reference, or with
-    one that the policy has left, only the difference is.
+    Nothing has moved yet, so with a reference every margin should be 0; a cache of log-probs from
+    batches of other shapes makes it differ by rounding. Without a reference, or with one that the
+    policy has left, only the difference is rounding.
 
     Args:
       trees: the rows that are compared.
-      neighbours: further rows of the batch in which they stand; the shapes of a batch decide how it
-        rounds.
+      neighbours: further rows of their batch; the shapes of a batch decide how it rounds.
     """
 
     equal = learner.reference is not None and learner.reference.starts_as_policy
@@ -353,9 +352,9 @@ def noise_floor(
 
 @dataclass(frozen=True)
 class _Floor:
-    """What some rows' answers come to in one grouping: N answers of the first B rows."""
+    """The numbers of some rows' answers in one grouping: N answers of the first B rows."""
 
-    margins: Tensor  # [B] of the rewards; of a labelled row, its one reward
+    margins: Tensor  # [B] of the rewards; for a labelled row its one reward
     sums: Tensor  # [N] nats, or scores
     ratios: Tensor  # [N] nats to the reference; the sums themselves without one
     count: Tensor  # [N] tokens; 1 each for scores

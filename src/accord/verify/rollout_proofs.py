@@ -1,11 +1,11 @@
-"""What a run that learns from its own answers proves before its first update, beyond what every run
-does.
+"""Proofs of a run that learns from its own answers, made before its first update besides those of
+every run.
 
     objective   the configured loss, through the step's own call, has the value and the gradient
                 that its formula, written out in plain Python, gives
-    on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's, and
+    on_policy   nothing has moved: the log-probs that the batch was drawn with are the policy's and
                 the sampler's
-    rewards     each answer's advantage stands on its own tokens
+    rewards     each answer's advantage is on its own tokens
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from accord.objectives.policy_table import BoundPolicy
 from accord.types import Finding, Rollout, Tree
 from accord.verify.gradient_proofs import gradient_findings
 
-# Two prompts with two answers each: (log-prob now, when drawn, under the reference, advantage,
-# said, to be learnt) a token
+# Two prompts with two answers each; per token: (log-prob now, when drawn, under the reference,
+# advantage, the value head's estimate, its target)
 _POINTS = (
     (
         ((-0.5, -0.75, -1.0, 0.5, 0.25, 1.0), (-1.25, -1.0, -0.5, 0.5, -0.5, 0.75)),
@@ -43,15 +43,15 @@ TOLERANCE = 1e-9
 def gradient_of_answers(
     learner: UpdateContext, trees: Sequence[Tree], optimizer: Optimizer
 ) -> list[Finding]:
-    """`gradient_findings` of the same answers, their advantages such that nothing cancels."""
+    """Make `gradient_findings` of the same answers, with advantages that do not cancel."""
     answers = [tree for tree in trees if isinstance(tree, Rollout)]
     return gradient_findings(learner, Batch(0, uncancelled(answers)), optimizer)
 
 
 def uncancelled(trees: Sequence[Rollout]) -> list[Rollout]:
-    """The same answers, all of them to be made likelier. In a group advantages add up to nothing,
-    so that of its gradient rounding alone may be left: two splits of one differed by .26 of their
-    size in bfloat16, of these by .17 (SmolLM2-135M).
+    """Change the advantages so that every answer is to become likelier. In a group advantages sum
+    to 0, so that little but rounding may be left of its gradient: two splits of one differed by .26
+    of their size in bfloat16, of these by .17 (SmolLM2-135M).
     """
 
     def likelier(tree: Rollout) -> Rollout:
@@ -62,7 +62,7 @@ def uncancelled(trees: Sequence[Rollout]) -> list[Rollout]:
 
 
 def certify_policy(objective: BoundPolicy) -> Finding:
-    """Loss and gradient of fixed answers against the formulas written out."""
+    """Compare the loss and gradient of fixed answers with the formulas written out."""
     logps = torch.tensor(
         [t[0] for tree in _POINTS for answer in tree for t in answer],
         dtype=torch.float64,
@@ -124,8 +124,8 @@ def _tree(tree: Sequence, row: int) -> Rollout:
 
 
 def on_policy(gap: float, learner: UpdateContext) -> Finding:
-    """What the sampler says of the answers' log-probs against what the path that trains says:
-    ratios start from 1, or they do not.
+    """Compare the sampler's log-probs of the answers with those of the path that trains: are the
+    first ratios 1?
     """
     allowed = 2 * learner.forward.bounds.answer
     says = (
@@ -148,8 +148,8 @@ def on_policy(gap: float, learner: UpdateContext) -> Finding:
 
 
 def advantages_placed(trees: Sequence[Tree]) -> Finding:
-    """Every token of every answer has its own log-prob and advantage, finite, and there is no
-    other.
+    """Check that every token of every answer has its own log-prob and advantage, finite, and that
+    there is no other.
     """
     for tree in trees:
         assert isinstance(tree, Rollout), "answers that the policy drew"
@@ -172,8 +172,8 @@ def advantages_placed(trees: Sequence[Tree]) -> Finding:
 
 
 def ratios_unmoved(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -> Finding:
-    """Before the first update all ratios are 1: the log-probs of a batch are those that it was
-    drawn with.
+    """Check that all ratios are 1 before the first update: the log-probs of a batch are those that
+    it was drawn with.
     """
     optimizer.masters.zero_grad()
     records = accumulate(learner, batch, optimizer.masters, dropout=False)

@@ -1,5 +1,5 @@
-"""Pure checks of an update's rows: that they are the order's, and that what was recorded of them is
-what their own log-probs give. Numbers in, findings out; `invariants` says when they are made.
+"""Pure checks of an update's rows: they are the order's, and their records follow from their own
+log-probs. Numbers in, findings out; `invariants` makes them.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ SLOPE = 1e-5
 def bookkeeping(
     batch: Batch, records: Records, expected: Sequence[Tree], seen: set[int]
 ) -> list[Finding]:
-    """The rows that gave the gradient are those that the order names, each once in this epoch, and
-    all their tokens.
+    """Check that the rows of the gradient are those that the order names, each once in this epoch,
+    with all their tokens.
     """
     rows, named = [tree.row for tree in batch.trees], [tree.row for tree in expected]
     if rows != named:
@@ -73,7 +73,7 @@ def bookkeeping(
         ]
     own = {(tree.prompt, completion) for tree in batch.trees for completion in tree.completions}
     matched = sum((tree.prompt, tree.completions[0]) in own for tree in batch.mismatched)
-    # where all say "yes", a match is chance
+    # if most answers are the same text, a match is chance
     varied = len({completion for _, completion in own}) > len(own) / 2
     if matched and matched == len(batch.mismatched) and varied:
         says = (
@@ -85,8 +85,8 @@ def bookkeeping(
 
 
 def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> list[Finding]:
-    """Margins, and the share of pairs whose chosen answer has the higher reward, counted once more
-    in plain Python.
+    """Compute again, in plain Python, the margins and the share of pairs whose chosen answer has
+    the higher reward.
     """
     if "rewards/accuracies" not in metrics:
         return []
@@ -114,7 +114,7 @@ def metrics_as_recorded(metrics: dict, records: Records, tie_width: float) -> li
 def losses_as_closed(
     objective: BoundObjective, trees: Sequence[Tree], records: Records
 ) -> list[Finding]:
-    """Each row's loss against the closed form at the log-probs that were recorded beside it."""
+    """Compare each row's loss with the closed form at the log-probs that were recorded with it."""
     form = objective.closed_form
     if form is None or "loss" not in records:
         return []
@@ -141,8 +141,8 @@ def losses_as_closed(
 def slopes_as_closed(
     objective: BoundObjective, trees: Sequence[Tree], records: Records
 ) -> list[Finding]:
-    """The gradient that reached each answer's log-prob, against the closed form's over the batch's
-    one denominator.
+    """Compare the gradient at each answer's log-prob with the closed form's over the batch's one
+    denominator.
     """
     form = objective.closed_form
     if form is None or "slope/chosen" not in records:
@@ -165,7 +165,7 @@ def slopes_as_closed(
 
 
 def sides_of(tree: Tree) -> tuple[int, ...]:
-    """Of each of a row's answers, the side that it stands on in the records."""
+    """Return for each of a row's answers its side in the records."""
     return (0, 1) if len(tree.completions) == 2 else (int(tree.desirable is False),)
 
 
@@ -174,8 +174,8 @@ def baseline_of(records: Records) -> float:
 
 
 def numbers_of(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
-    """Each row of the records as the closed forms take it."""
-    # of a reward model, the reward is what was computed
+    """Yield each row of the records in the form of the closed forms' argument."""
+    # a reward model computes the reward itself
     what = "logps" if "logps/chosen" in records else "rewards"
     policy = [records[f"{what}/{side}"].tolist() for side in SIDES]
     ratio = [
@@ -193,7 +193,9 @@ def numbers_of(trees: Sequence[Tree], records: Records) -> Iterator[Row]:
 
 
 def untouched(trees: Sequence[Tree], records: Records, bounds: Bounds, where: str) -> list[Finding]:
-    """Before the first update policy and reference are one: log-ratios are 0 up to rounding."""
+    """Check that policy and reference are one before the first update: log-ratios are 0 up to
+    rounding.
+    """
     ratios = [
         abs(answer.ratio) / answer.count
         for row in numbers_of(trees, records)

@@ -1,8 +1,7 @@
-"""The tables of what must hold while a run trains, whatever its method. `invariants.py` remembers
-what they compare with, and makes them when their moment comes.
+"""The tables of what must hold while a run trains, whatever its method. `invariants.py` keeps what
+they compare with, and makes them at their moment.
 
-Where weights are sharded no rank holds them whole: of these checks only those that need nothing are
-made.
+With sharded weights no rank holds them whole, so only the checks that need nothing are made.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ from accord.verify.row_checks import (
 if TYPE_CHECKING:
     from accord.verify.invariants import InvariantChecks
 
-# Events: what a check of each moment is given.
+# Events: the arguments of the checks at each moment.
 
 
 @dataclass(frozen=True)
 class BeforeUpdate:
-    """The batch and its losses, the gradient complete."""
+    """The batch and its losses, with the gradient complete."""
 
     watch: InvariantChecks
     batch: Batch
@@ -53,7 +52,7 @@ class BeforeUpdate:
 
 @dataclass(frozen=True)
 class AfterUpdate:
-    """`step` updates have been made."""
+    """The state after `step` updates."""
 
     watch: InvariantChecks
     step: int
@@ -64,7 +63,7 @@ class AfterUpdate:
 
 @dataclass(frozen=True)
 class Sampled:
-    """Answers to the fixed prompts."""
+    """The answers to the fixed prompts."""
 
     watch: InvariantChecks
     prompts: Sequence[Sequence[int]]
@@ -73,7 +72,7 @@ class Sampled:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """An evaluation is over; `before` is what the run was."""
+    """The end of an evaluation; `before` is the run's state before it."""
 
     watch: InvariantChecks
     before: Mapping[str, object]
@@ -91,7 +90,7 @@ class HeldOut:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint was written."""
+    """A checkpoint that was written."""
 
     watch: InvariantChecks
     path: Path

@@ -1,8 +1,8 @@
-"""The table of step 0: what a run proves of itself before its first update. A proof that fails
-refuses to train and names the cause.
+"""The table of step 0: the proofs of a run before its first update. A proof that fails refuses to
+train and names the cause.
 
-Runs over the rows of a file, over pairs of the policy's own answers and over rollouts make the rows
-of one table whose needs they meet.
+Runs on the rows of a file, on pairs of the policy's own answers and on rollouts share one table,
+and make the rows whose needs they meet.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from accord.verify.gradient_proofs import gradient_findings
 
 @dataclass(frozen=True)
 class StepZero:
-    """What the proofs are made on. Weights, optimizer and the order of the data stay as they
+    """The things that proofs are made on. Weights, optimizer and the order of the data stay as they
     are.
     """
 
@@ -47,7 +47,7 @@ class StepZero:
     exact: bool = True
     fixed: bool = True
     whole: bool = True
-    sampler_gap: float = 0.0  # nats a token, of rollouts
+    sampler_gap: float = 0.0  # nats per token, of rollouts
 
     @property
     def trees(self) -> Sequence[Tree]:
@@ -68,7 +68,7 @@ class StepZero:
         return frozenset(found | {WHOLE} if self.whole else found)
 
 
-# Of rows: those that the later ones build on. The others would only say once more what these do.
+# Checks that the later ones build on: after a refusal here, those would only repeat it.
 BASICS = ("objective", "forward", "trainable", "mask", "deterministic", "reference")
 OF_ROLLOUTS = (*BASICS, "on_policy", "rewards")
 
@@ -189,7 +189,7 @@ STEP0: tuple[Check[StepZero], ...] = (
         WHOLE,
         after=(*BASICS, "definition", "numerics", "reference_steady"),
     ),
-    # last: a gradient is that of the right tokens, in a path that computes the right numbers
+    # last: a gradient needs the right tokens, in a path that computes the right numbers
     _proof(
         "gradient",
         "any split gives one gradient, and it is the one by definition",
@@ -227,12 +227,11 @@ def prove(
 
     Args:
       learner: with a reference that computes (not a cache of it), where the objective has one.
-      exact: policy and reference are one network now, so log-ratios must be exactly 0. Not so for
+      exact: policy and reference are one network now, so log-ratios must be exactly 0. False for
         DoRA, whose first output equals the base's only up to rounding.
-      fixed: the live reference must stay when the policy moves. Not so for what fills a cache from
+      fixed: the live reference must stay when the policy moves. False if a cache is filled from
         the policy itself, before the first update.
-      whole: this process holds all weights; what is proved by the bare network is left out
-        otherwise.
+      whole: this process holds all weights; otherwise proofs with the bare network are left out.
     """
     batch = make_batch(learner, 0, preflight.probe(trees))
     about = StepZero(learner, optimizer, batch, exact=exact, fixed=fixed, whole=whole)

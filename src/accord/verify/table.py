@@ -11,5 +11,5 @@ from accord.verify.step0 import STEP0
 
 
 def every_check() -> tuple[Check[Any], ...]:
-    """The rows of all tables."""
+    """Return the rows of all tables."""
     return (*STEP0, *RUNNING, *doctor.once(), *doctor.of_models(), *doctor.of_files())

@@ -1,4 +1,4 @@
-"""A tiny model with everything that a run has: what `accord doctor` examines."""
+"""A tiny model with everything that a run has, for `accord doctor`."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ GPT2: dict[str, Any] = dict(
 
 
 def tokenizer(words: int) -> PreTrainedTokenizerBase:
-    """One token a word, "w4" to "w96" of 97; what it decodes, it encodes to the same tokens."""
+    """Make a tokenizer with one token per word, "w4" to "w96" of 97. Text that it decodes, it
+    encodes to the same tokens.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -68,7 +70,9 @@ def tokenizer(words: int) -> PreTrainedTokenizerBase:
 
 
 def model_of(network: PreTrainedModel, device: torch.device, dtype: torch.dtype) -> LanguageModel:
-    """The network with a tokenizer, where a run would have it, its weights in this precision."""
+    """Wrap the network with a tokenizer, on the device of a run, with its weights in this
+    precision.
+    """
     for (
         parameter
     ) in network.parameters():  # not its buffers: a load leaves rotary angles in float32
@@ -79,7 +83,7 @@ def model_of(network: PreTrainedModel, device: torch.device, dtype: torch.dtype)
 
 
 def prompts(words: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
-    """Prompts of these lengths that begin alike."""
+    """Make prompts of these lengths that begin alike."""
     rng = random.Random(1)
     start = [rng.randrange(len(SPECIAL), words) for _ in range(3)]
     return [
@@ -91,7 +95,9 @@ def prompts(words: int, lengths: Sequence[int]) -> list[tuple[int, ...]]:
 def learner_of(
     model: LanguageModel, objective: BoundObjective, probe: Sequence[Tree], peak: float = PEAK
 ) -> tuple[UpdateContext, Optimizer]:
-    """What a step of this objective needs. Which weights train has been chosen already."""
+    """Make everything that a step of this objective needs. The trainable weights are chosen
+    already.
+    """
     forward = choose(model, probe, "auto")
     reference = reference_of(forward) if objective.reference else None
     learner = UpdateContext(forward, objective, reference, MicroBudget(MICRO_TOKENS), 0)
@@ -99,12 +105,12 @@ def learner_of(
 
 
 def reference_of(forward: Forward) -> AdaptersOff | Frozen:
-    """The model before anything was trained."""
+    """Make the reference: the model before training."""
     return AdaptersOff(forward) if forward.model.has_adapters else Frozen.copy_of(forward)
 
 
 def some_trees(rows: str, n: int = 8) -> list[Tree]:
-    """Trees of odd lengths that share a beginning, some of them a whole prompt."""
+    """Make trees of odd lengths that share a beginning, some of them a whole prompt."""
     rng = random.Random(0)
 
     def draw(length: int) -> tuple[int, ...]:
@@ -123,7 +129,7 @@ def some_trees(rows: str, n: int = 8) -> list[Tree]:
 
 
 def network(family: str) -> Any:  # transformers' `to` has no type that a caller could use
-    """A random one of an architecture, always the same."""
+    """Make a random network of an architecture, the same each time."""
     windows: dict[str, Any] = dict(
         head_dim=16, sliding_window=5, layer_types=["sliding_attention", "full_attention"]
     )
@@ -141,7 +147,9 @@ def network(family: str) -> Any:  # transformers' `to` has no type that a caller
 
 
 def number_tokenizer() -> PreTrainedTokenizerBase:
-    """Every id is a word of its own; the trees of the checks are made of ids."""
+    """Make a tokenizer in which every id is a word of its own; the trees of the checks consist of
+    ids.
+    """
     from tokenizers import Tokenizer
     from tokenizers.models import WordLevel
     from transformers import PreTrainedTokenizerFast

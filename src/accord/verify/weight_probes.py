@@ -1,12 +1,12 @@
-"""Single weights that are followed through updates: what their gradient is, where it takes them,
-and what follows them.
+"""Single weights that are followed through updates: their gradient, their movement, and the tensors
+that follow them.
 
     UpdateProbe      sampled weights go where the optimizer, written out, takes them
     Arrivals         the masters' gradient is what the backward passes of this update gave, once
     ReferenceProbe   a moving reference stands where its recipe says
 
-A few coordinates of every tensor, in float64 on the CPU: what is wrong with one of them is wrong
-with the tensor.
+A few coordinates of every tensor are followed, in float64 on the CPU: a fault in one of them is a
+fault in the tensor.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from accord.types import Finding
 if TYPE_CHECKING:
     from accord.training.prepared import PreparedRun
 
-COORDINATES = 8  # weights a tensor that are followed
+COORDINATES = 8  # followed weights per tensor
 FOLLOWED = 10  # updates after the start of a process in which they are
 MOVED = 0.5  # share of the followed weights with a gradient that ten updates must have moved
-# Spacings of float32 by which two sums of the same parts may differ, for each part added: parts of
-# a sum that cancels round by their own size, not by that of the sum.
+# Spacings of float32 by which two sums of the same parts may differ, for each part added: if a sum
+# cancels, its parts round by their own size, not by that of the sum.
 ARRIVED = 4.0
 
 
@@ -46,9 +46,7 @@ def broken(check: str, says: str, remedy: str = "", **evidence: object) -> Findi
 
 @dataclass
 class WeightProbe:
-    """A few coordinates of one master: where it is, and what the optimizer remembers of it, in
-    float64.
-    """
+    """A few coordinates of one master, with the optimizer's state of them, in float64."""
 
     index: Tensor  # [COORDINATES] into the flattened tensor
     start: Tensor
@@ -77,8 +75,8 @@ class UpdateProbe:
         }
 
     def too_low(self) -> list[Finding]:
-        """Masters that cannot hold small updates: asked first, since whatever is computed with them
-        is astray for that reason.
+        """Find masters that cannot hold small updates. This comes first, since it explains every
+        other difference.
         """
         for name, master in self.optimizer.masters.masters.items():
             if torch.finfo(master.dtype).eps > torch.finfo(torch.float32).eps:
@@ -90,7 +88,7 @@ class UpdateProbe:
         return []
 
     def foresee(self, step: int) -> float:
-        """Take the gradients as they stand before the update, and move the followed values. Returns
+        """Take the gradients as they are before the update, and move the followed values. Returns
         the gradients' norm.
         """
         gradients = self.optimizer.masters.gradients()
@@ -109,7 +107,7 @@ class UpdateProbe:
         f.had_gradient |= gradient != 0
 
     def verify(self, before: dict[str, Tensor], step: int) -> list[Finding]:
-        """Where the masters are after the update, and what the network holds of them."""
+        """Check where the masters are after the update, and what the network holds of them."""
         for name, f in self.followed.items():
             master = self.optimizer.masters.masters[name]
             now = at(master, f.index)
@@ -133,9 +131,7 @@ class UpdateProbe:
         return {name: at(masters[name], f.index) for name, f in self.followed.items()}
 
     def moved(self) -> list[Finding]:
-        """The share of followed weights that are somewhere else than at the start, of those that
-        had a gradient.
-        """
+        """Check how many of the followed weights with a gradient have moved from the start."""
         moved = total = 0
         for name, now in self.values().items():
             f = self.followed[name]
@@ -164,13 +160,13 @@ class UpdateProbe:
 
 
 def at(tensor: Tensor, index: Tensor) -> Tensor:
-    """Some coordinates, float64 on the CPU."""
+    """Read some coordinates, in float64 on the CPU."""
     return tensor.detach().reshape(-1)[index].double().cpu()
 
 
 def spread(tensor: Tensor) -> Tensor:
-    """Indices of a few coordinates, from the first to the last."""
-    # in whole numbers: float32 cannot count to the size of a large embedding
+    """Spread the indices of a few coordinates, from the first to the last."""
+    # in integers: float32 cannot count to the size of a large embedding
     count = min(COORDINATES, tensor.numel())
     return torch.arange(count, device=tensor.device) * (tensor.numel() - 1) // max(count - 1, 1)
 
@@ -187,7 +183,7 @@ def _follow(master: Tensor, optimizer: Optimizer, decay: float) -> WeightProbe:
 def _astray(
     name: str, title: str, master: Tensor, now: Tensor, before: Tensor, wanted: Tensor, step: int
 ) -> Finding:
-    """Say how a tensor did not go where the optimizer takes it."""
+    """Report a tensor that did not go where the optimizer takes it."""
     due, done = (wanted - before), (now - before)
     still = (done == 0) & (due != 0)
     evidence = {"tensor": name, "due": due.tolist(), "done": done.tolist()}
@@ -212,10 +208,10 @@ def _astray(
 
 
 class Arrivals:
-    """What backward passes leave at some coordinates of what trains, added up apart from the
-    masters.
+    """The gradients that backward passes leave at some coordinates of trainable parameters, summed
+    apart from the masters.
 
-    Without sharding; over several ranks each one's own part is added up as the gradients are.
+    It is used without sharding. Over several ranks, each one's part is summed as the gradients are.
     """
 
     def __init__(self, ready: PreparedRun):
@@ -235,11 +231,11 @@ class Arrivals:
         self.counts[name] = self.counts.get(name, 0) + 1
 
     def begin(self) -> None:
-        """Forget what came before this update's first backward pass."""
+        """Forget everything before this update's first backward pass."""
         self.sums, self.sizes, self.counts = {}, {}, {}
 
     def check(self) -> list[Finding]:
-        """The masters' gradients, complete for this update, against the sums."""
+        """Compare the masters' gradients, complete for this update, with the sums."""
         gradients = self.masters.gradients()
         sums, sizes = (
             [
@@ -272,7 +268,7 @@ class Arrivals:
 
 
 class ReferenceProbe:
-    """A few coordinates of a moving reference, moved by hand as its recipe says."""
+    """A few coordinates of a moving reference, moved by hand as its rule says."""
 
     def __init__(self, reference: Moving, policy: Masters):
         self.reference, self.policy = reference, policy
@@ -286,7 +282,7 @@ class ReferenceProbe:
         }
 
     def check(self, step: int) -> list[Finding]:
-        """Where it stands once `step` updates have been made."""
+        """Check the reference's place after `step` updates."""
         every, mix = self.reference.config.every, self.reference.config.mix
         now, before = self._now(), self.value
         for name, was in before.items():

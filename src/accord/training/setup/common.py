@@ -62,8 +62,8 @@ def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, F
 
 
 def micro_budget(config: Config, display: Display) -> MicroBudget:
-    """The budget that the recipe asks for. Where memory runs out before the run begins, the display
-    says so; later the run does.
+    """Return the budget that the recipe asks for. If memory runs out before the run begins, the
+    display reports it; later the run does.
     """
 
     def say(before: int, now: int, again: str) -> None:

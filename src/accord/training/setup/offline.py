@@ -1,10 +1,9 @@
-"""The set-up from a config with rows to a run that is ready to train: everything that can be
-refused is refused here.
+"""The set-up of a run on rows, from its config: everything that can be refused is refused here.
 
     objective ─▶ model ─▶ rows ─▶ trees ─▶ forward path ─▶ reference ─▶ proofs of step 0
 
-A resumed run goes the same way and loads its checkpoint afterwards, so that its reference is made
-from the initial weights again.
+A resumed run goes the same way and then loads its checkpoint, so that its reference is made from
+the initial weights again.
 """
 
 from __future__ import annotations
@@ -168,7 +167,7 @@ def _read(
     folder: RunFolder | None,
 ) -> tuple[Template, Rows, Rows | None]:
     """Read the template, the training rows and the held-out rows; write the account of the rows
-    into `folder`, where there is one.
+    into `folder`, if given.
     """
     template = template_of(config, model)
     rows = load_rows(config, config.data.train, objective.rows, template, display)
@@ -200,8 +199,8 @@ def _learner(
     world: World,
     sharded: bool,
 ) -> UpdateContext:
-    """Collect what every update needs; a frozen copy is taken of the whole weights, before they are
-    sharded.
+    """Collect everything that an update needs. A frozen copy is made of the whole weights, before
+    they are sharded.
     """
     reference = live_reference(kind, forward, config.moving)
     if sharded:
@@ -213,7 +212,7 @@ def _learner(
 def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     """Choose the rows that a forward path is tried on.
 
-    The longest row is among them where attention sees a window only.
+    The longest row is among them if attention sees only a window.
     """
     shown = probe(trees[:64])
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
@@ -234,7 +233,7 @@ def _require_whole(objective: BoundObjective, sharded: bool) -> None:
 
 def _require_batches(learner: UpdateContext, source: FileSource, steps: int) -> None:
     """Make every batch whose rows depend on each other: a batch of a single prompt would stop the
-    run in its middle.
+    run midway.
     """
     if learner.objective.context is not None:
         for index in range(steps):
@@ -265,8 +264,8 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
     """Check that train.pair_labels can hold.
 
     Raises:
-      UsageError: train.pair_labels, where the rows are not the two labels of each pair, or a batch
-        would split one.
+      UsageError: train.pair_labels is set, but the rows are not the two labels of each pair, or a
+        batch would split one.
     """
     # not strict: a row left over is refused below, with an explanation
     twos = list(zip(trees[::2], trees[1::2], strict=False))
@@ -283,7 +282,7 @@ def require_pairs_of_labels(trees: Sequence[Tree], batch_size: int) -> None:
 
 
 def write_account(folder: RunFolder, rows: Rows, held_out: Rows | None) -> None:
-    """Write data.json and rejected.jsonl: what came in, what was used, and every row that was
+    """Write data.json and rejected.jsonl: the rows that came in, those used, and every row that was
     not.
     """
     sides = {"train": rows} | ({"held_out": held_out} if held_out is not None else {})
@@ -305,7 +304,7 @@ def _checked(
     held_out: Rows | None,
     model: LanguageModel,
 ) -> list[Finding]:
-    """Run the checks on both files; refuse what is unfit."""
+    """Run the checks on both files; refuse unfit data."""
     found = row_findings(config, rows, template, "training rows", model.stop_ids)
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
@@ -319,14 +318,14 @@ def _checked(
         for f in found
         if f.check in ("data.ledger", "data.leak", "data.labels", "data.margin")
     )
-    # all that is wrong, at once: the first may only be a consequence
+    # all faults at once: the first may only be a consequence
     require_accepted(found, DataError if unfit else Refused)
     return found
 
 
 def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
-    """Report labels that are all alike (they teach nothing but drift), and the balance that KTO's
-    weights should answer to.
+    """Report labels that are all alike (they teach only drift), and the balance that KTO's weights
+    should match.
     """
     if objective.rows != "labelled":
         return []

@@ -25,11 +25,10 @@ def prepare(
     """Load, check and prove everything that a run needs.
 
     Args:
-      folder: where the run's own records lie: reference log-probs, batches of answers.
-      account_rows: write there what became of the rows, before anything is refused.
-      dry_run: leave out what is only needed for training; write nothing.
-      world: the ranks that train; each loads, checks and proves for itself, and they must come to
-        the same.
+      folder: the place of the run's own records: reference log-probs, batches of answers.
+      account_rows: write there what became of the rows, before any refusal.
+      dry_run: skip what only training needs; write nothing.
+      world: the ranks that train; each loads, checks and proves by itself, and all must agree.
 
     Raises:
       UsageError, DataError, Refused: in words, with the remedy.

@@ -129,13 +129,13 @@ def cached_reference(
 ) -> tuple[Cached, Finding]:
     """Open the cache of this reference and fill it for the rows that the run will see.
 
-    Eight of them are recomputed; the finding says what that showed.
+    Eight of them are recomputed; the finding reports the result.
 
     Args:
-      key: of all that the numbers depend on, see `full_key`.
+      key: stands for everything that the numbers depend on, see `full_key`.
       needed: every tree whose log-probs the run will ask for.
       seed: which rows are recomputed.
-      own: the run's own copy of what it needs of the cache; written where there is none.
+      own: the run's own copy of its part of the cache; written if there is none.
     """
     live = learner.reference
     assert live is not None, "a cache is filled from a reference that computes"

@@ -1,5 +1,5 @@
-"""The set-up from a config with a section `rollouts` to a run that is ready: prompts take the place
-of rows.
+"""The set-up of a run with a section `rollouts`, from its config to a run that is ready: prompts
+take the place of rows.
 
     objective ─▶ model ─▶ prompts ─▶ forward path ─▶ reference ─▶ rewards ─▶ first answers
         ─▶ proofs of step 0
@@ -143,7 +143,7 @@ def _require(config: Config, objective: BoundObjective, world: World) -> None:
     """Check the settings that rollouts need.
 
     Raises:
-      UsageError: a setting that would do nothing here, or is not possible.
+      UsageError: a setting would do nothing here, or is impossible.
     """
     policy = isinstance(objective, BoundPolicy)
     settings = config.rollout_settings
@@ -234,7 +234,7 @@ def _answered(model: LanguageModel, prompts: PromptSet) -> list[Tree]:
 
 
 def _reference(config: Config, objective: BoundObjective, model: LanguageModel) -> tuple[str, str]:
-    """Choose the reference, as for rows, but that nothing can be cached.
+    """Choose the reference, as for rows, except that nothing can be cached.
 
     A method without a reference has one to measure KL against.
     """
@@ -264,7 +264,7 @@ def _rewards(config: Config) -> tuple[Weighted, Weighted | None]:
     """Make the rewards to train on, and the second judgement of held-out answers.
 
     Raises:
-      UsageError: a reward that is unknown, or an option of it that is.
+      UsageError: a reward, or an option of one, is unknown.
     """
     settings = config.rollout_settings
     reward = load_rewards(settings.rewards, settings.reward_options)
@@ -280,10 +280,10 @@ def _prove(
     source: RolloutSource,
     display: Display,
 ) -> tuple[float, list[Finding]]:
-    """Draw the first batch, and prove what can be proved on it.
+    """Draw the first batch, and make the proofs that it allows.
 
     Returns:
-      the width of a tie, where answers are paired.
+      the width of a tie, if answers are paired.
     """
     answers = source.order.batch_size * config.rollout_settings.num_generations
     display.phase("rollouts", f"drawing the first {answers:,} answers")
