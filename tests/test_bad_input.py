@@ -327,11 +327,7 @@ OPTIONS = {
     ),
     "unknown permission": (["--allow", "raw_txt"], 2, ["did you mean raw_text"]),
     "unknown key": (["--set", "train.batchsize=4"], 2, ["did you mean batch_size"]),
-    "TRL's name": (
-        ["--set", "train.max_grad_norm=1"],
-        2,
-        ["TRL's name; here it is train.max_grad_norm"],
-    ),
+    "TRL's name": (["--set", "train.warmup_ratio=0.1"], 2, ["TRL's name; here it is train.warmup"]),
     "steps and epochs": (["--epochs", "1"], 2, ["steps and epochs both given"]),
     "no steps": (["--steps", "0"], 2, ["train.steps"]),
     "not an assignment": (["--set", "objective.beta"], 2, ["expected key=value"]),

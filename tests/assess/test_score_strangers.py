@@ -174,7 +174,7 @@ def test_what_never_comes_back_is_bounded(name, scored, tmp_path):
     assert (
         code == 2
         and "on every answer of 3 calls in a row (0.2 s a call)" in said["says"]
-        and f"--set stranger:{name}.timeout" in said["says"]
+        and f"the option stranger:{name}.timeout=" in said["says"]
     )
 
 

@@ -50,7 +50,7 @@ RECIPES = {
     "a number for a file": (b"data: {train: 7}\n", "data.train: Input should be a valid string"),
     "null for a section": (b"data: {train: x}\ntrain: null\n", "train: "),
     "a list for a section": (b"data: {train: x}\ntrain: [1]\n", "train: "),
-    "infinity": (b"data: {train: x}\ntrain: {clip: .inf}\n", "train.max_grad_norm"),
+    "infinity": (b"data: {train: x}\ntrain: {max_grad_norm: .inf}\n", "train.max_grad_norm"),
     "not a number": (b"data: {train: x}\ntrain: {learning_rate: .nan}\n", "train.learning_rate"),
     "yes for a number": (b"data: {train: x}\ntrain: {steps: yes}\n", "train.steps"),
     "a sexagesimal": (b"data: {train: x}\ntrain: {learning_rate: 1:30}\n", "train.learning_rate"),

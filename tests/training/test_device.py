@@ -58,14 +58,15 @@ CASES = {
 
 @pytest.fixture
 def here(tiny_folder, held_out_file, tmp_path):
-    """Runs of one case, by the folder that they go to. No samples: transformers' masks for
+    """Runs of one case, by the folder that they go to: few rows, since each operation of the
+    pretended device goes through Python. No samples: transformers' masks for
     generation ask for truth values of tensors that torch itself makes without content on a device
     named meta.
     """
 
     def go(changes, name):
-        rows = labelled_rows(pair_rows(24)) if changes.get("method") == "kto" else pair_rows(24)
-        changes = {**changes, "set": {"monitor.samples": 0, **changes.get("set", {})}}
+        rows = labelled_rows(pair_rows(12)) if changes.get("method") == "kto" else pair_rows(12)
+        changes = {"steps": 3, **changes, "set": {"monitor.samples": 0, **changes.get("set", {})}}
         return run(
             tiny_folder,
             write_rows(tmp_path / "rows.jsonl", rows),

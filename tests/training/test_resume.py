@@ -15,8 +15,8 @@ from training.helpers import json_lines, run, stopped_after
 
 import accord
 from accord.assess.opened import open_model
+from accord.environment.digests import file_digest
 from accord.runs import checkpoint
-from accord.runs.files import sha256
 from accord.training import loop
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
@@ -388,7 +388,7 @@ def test_a_run_of_the_former_version_goes_on(tiny_folder, pairs_file, tmp_path, 
         state.write_text(text.replace("train.max_grad_norm", "train.clip"))
         manifest = state.with_name("MANIFEST.json")
         written = json.loads(manifest.read_text())
-        entry = {"bytes": state.stat().st_size, "sha256": sha256(state)}
+        entry = {"bytes": state.stat().st_size, "sha256": file_digest(state)}
         files = written["files"] | {"state.json": entry}
         manifest.write_text(checkpoint._sealed(written["step"], files))
     accord.resume(str(folder))

@@ -361,10 +361,10 @@ def test_prompts_that_leave_no_room_are_left_out(tiny_folder, pairs_file, held_o
             pairs_file,
             held_out=held_out_file,
             assignments=["monitor.sample_tokens=500"],
-        ).asked
+        ).sample_prompts
         == []
     )
-    assert len(ready_for(tiny_folder, pairs_file, held_out=held_out_file).asked) == 8
+    assert len(ready_for(tiny_folder, pairs_file, held_out=held_out_file).sample_prompts) == 8
 
 
 # ---------------------------------------------------------------- records of every held-out row

@@ -8,20 +8,20 @@ import torch
 
 from accord.models import export
 from accord.runs import checkpoint
-from accord.training import loop
+from accord.training import file_source, loop
 from benchmarks.silentbench.fault import Fault
 from benchmarks.silentbench.world import World
 
 
 def evaluating(act):
     def spoil(world: World) -> None:
-        right = loop.held.evaluate
+        right = file_source.held.evaluate
 
         def evaluate(held_out, forward, *rest):
             act(forward)
             return right(held_out, forward, *rest)
 
-        world.patch(loop.held, "evaluate", evaluate)
+        world.patch(file_source.held, "evaluate", evaluate)
 
     return spoil
 
@@ -32,7 +32,7 @@ def nudge_weights(forward) -> None:
 
 
 def held_reference_misaligned(world: World) -> None:
-    right = loop.held.evaluate
+    right = file_source.held.evaluate
 
     def evaluate(held_out, forward, objective, known, *rest):
         if not held_out.reference:
@@ -41,7 +41,7 @@ def held_reference_misaligned(world: World) -> None:
                 held_out.reference[number] = replace(logps, sum=logps.sum.roll(2))
         return right(held_out, forward, objective, known, *rest)
 
-    world.patch(loop.held, "evaluate", evaluate)
+    world.patch(file_source.held, "evaluate", evaluate)
 
 
 def losses_counted_as_wins(world: World) -> None:
