@@ -34,8 +34,8 @@ seen = []
 def watch(event, arguments):
     if event in FORBIDDEN:
         seen.append(f"{event} {arguments!r:.200}")
-from accord.environment import settle
-settle()
+from accord.environment.settings import apply_env_defaults
+apply_env_defaults()
 import torch, transformers, peft  # what they do while they are imported is theirs
 sys.addaudithook(watch)
 from accord.cli.app import app

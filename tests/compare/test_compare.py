@@ -364,7 +364,7 @@ def test_what_cannot_be_compared(tiny_folder, files, tmp_path):
     ):
         with pytest.raises(error, match=words):
             compare(recipe(tiny_folder, *files, **fields), "dpo", asked(tmp_path / "out"), SILENT)
-    with pytest.raises(UsageError, match="scorer is called 'vadre'"):
+    with pytest.raises(UsageError, match="no reward is called 'vadre'"):
         compare(recipe(tiny_folder, *files), "dpo", asked(tmp_path / "out", scorer="vadre"), SILENT)
     with pytest.raises(UsageError, match="--kl-budget"):
         sweep(

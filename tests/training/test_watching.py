@@ -362,7 +362,7 @@ def test_prompts_that_leave_no_room_are_left_out(tiny_folder, pairs_file, held_o
             held_out=held_out_file,
             assignments=["monitor.sample_tokens=500"],
         ).sample_prompts
-        == []
+        == ()
     )
     assert len(ready_for(tiny_folder, pairs_file, held_out=held_out_file).sample_prompts) == 8
 
