@@ -364,11 +364,18 @@ DATA = (
         "case or punctuation",
         nearly_leaked,
     ),
-    both("44", "a third of the scores are tied", "tied", tied_scores),
-    both("45", "the longer answer is always chosen", "the longer answer", longer_is_better),
-    both("45", "the answer with markdown is always chosen", "markdown", markdown_is_better),
-    both("45", "refusals are chosen", "refuses", refusal_is_better),
-    both("47", "one prompt for all rows", "effectively 1;|one prompt", one_prompt),
-    both("47", "eight rows, six times each", "repeat another row", repeated),
+    both("44", "a third of the scores are tied", "tied|equal scores", tied_scores),
+    both(
+        "45",
+        "the longer answer is always chosen",
+        "the longer answer|more characters",
+        longer_is_better,
+    ),
+    both(
+        "45", "the answer with markdown is always chosen", "markdown|more bold", markdown_is_better
+    ),
+    both("45", "refusals are chosen", "refus", refusal_is_better),
+    both("47", "one prompt for all rows", "effectively 1;|one prompt|1 prompts in", one_prompt),
+    both("47", "eight rows, six times each", "repeat (another|an earlier) row", repeated),
     both("48", "rejected answers are gibberish", "easy|gibberish|far from", gibberish),
 )

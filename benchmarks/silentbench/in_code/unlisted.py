@@ -160,7 +160,7 @@ def moments_of_others(world: World) -> None:
             others = {
                 f"{key}/{name}": tensors[f"{key}/{moved[name]}"]
                 for name in names
-                for key in optimizer.MOMENTS
+                for key in self.kind.state
             }
             right(self, {**{key: tensors[key] for key in self.shapes()}, **others}, updates)
 

@@ -74,7 +74,8 @@ def _sum_up(name: str, findings: Sequence[AuditFinding]) -> Finding:
     told = [each for each in findings if each.verdict == worst.verdict]
     says = "; ".join(each.says for each in told[:SHOWN])
     if len(told) > SHOWN:
-        says += f"; and {len(told) - SHOWN} more"
+        rest = ", ".join(dict.fromkeys(each.title for each in told[SHOWN:]))
+        says += f"; and {len(told) - SHOWN} more ({rest})"
     evidence = worst.evidence | {
         "audit": {each.check: each.verdict for each in findings},
         "first": [{"at": place.at, "detail": place.detail} for place in worst.places[:3]],
