@@ -161,7 +161,7 @@ def test_every_example_is_a_tree_or_counted(rows, limit, made):
         assert len(set(tree.completions)) == len(tree.completions)
     assert set(out.turns_cut) <= set(used)
     assert sum(out.answers.values()) == sum(len(tree.completions) for tree in out.trees)
-    assert 0 <= out.length_share <= 1 and 0 <= out.unfit_share <= 1
+    assert 0 <= out.length_share <= 1
     assert limit.long_answers == "cut" or (not +out.answers_cut and out.ends == out.answers)
     assert limit.long_prompts == "cut" or not out.turns_cut
     record = json.loads(json.dumps(out.as_dict()))
@@ -179,7 +179,7 @@ def test_shares_are_of_examples():
         limit,
     )
     assert out.length_share == 0.5 and out.answers_cut == {"chosen": 1, "rejected": 1}
-    assert encode([], MADE, LONG).length_share == 0.0 == encode([], MADE, LONG).unfit_share
+    assert encode([], MADE, LONG).length_share == 0.0
     assert encode([pair("q" * 50)], MADE, Limits(40)).length_share == 1.0
 
 
@@ -210,7 +210,7 @@ def test_rows_left_out_say_where_and_why():
         ("f.jsonl:5", "a special token stands in the text"),
         ("f.jsonl:9", "chosen and rejected are the same tokens"),
     ]
-    assert out.unfit_share == pytest.approx(2 / 3) and out.length_share == 0.0
+    assert out.length_share == 0.0
 
 
 def test_progress_is_told():

@@ -50,11 +50,6 @@ class Encoding:
         """Return the share of examples lost or cut for their length."""
         return (self.reasons[TOO_LONG] + len(self.rows_cut)) / max(1, len(self.examples))
 
-    @property
-    def unfit_share(self) -> float:
-        """Return the share of examples unusable for another reason than their length."""
-        return (len(self.unfit) - self.reasons[TOO_LONG]) / max(1, len(self.examples))
-
     def as_dict(self) -> dict:
         """Return the account for a run's records."""
         lengths = sorted(tree.tokens for tree in self.trees)
