@@ -64,8 +64,9 @@ NOT_RUN = {
 FIRST_RUN = "accord train --data pairs.jsonl --held-out test.jsonl --output runs/first"
 BEFORE = {"docs/elsewhere.md": FIRST_RUN, "docs/measure.md": FIRST_RUN}
 SERVERS = ("accord watch *",)  # run until they are stopped
-# What the exit code may be: an audit may find a few made-up rows unfit, and so may advice.
-CODES = {"accord audit *": {0, 3}, "accord advise *": {0, 3}}
+# What the exit code may be: an audit may find a few made-up rows unfit, and so may advice. Two
+# updates of a two-layer model are smaller than the rounding of bfloat16, where a machine has it.
+CODES = {"accord audit *": {0, 3}, "accord advise *": {0, 3}, "accord export * --merge *": {0, 6}}
 
 
 @dataclass(frozen=True)
