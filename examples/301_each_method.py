@@ -12,7 +12,9 @@ from settings import HELD_OUT, MODEL, STEPS, TRAIN, fresh
 
 import accord
 
-for method in sys.argv[1:] or accord.objectives.OBJECTIVES:
+# a reward model gives scores, and no log-probs of answers
+answering = [name for name, row in accord.objectives.OBJECTIVES.items() if row.needs == "logps"]
+for method in sys.argv[1:] or answering:
     result = accord.train(
         model=MODEL,
         data=TRAIN,

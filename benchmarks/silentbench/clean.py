@@ -143,7 +143,7 @@ RUNS: dict[str, tuple[str, Callable[[World], None]]] = {
     "dpo, small micro-batches": ("llama", fields(train__micro_tokens=64)),
     "dpo, weight decay, cosine, no clipping": (
         "llama",
-        fields(train__weight_decay=0.1, train__schedule="cosine", train__clip=None),
+        fields(train__weight_decay=0.1, train__schedule="cosine", train__max_grad_norm=None),
     ),
     "dpo, constant rate, warm-up in steps, other moments": (
         "llama",
