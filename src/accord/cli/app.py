@@ -57,7 +57,8 @@ def train(
         typer.Option(
             help=(
                 "dpo, ipo, kto, simpo, orpo, cdpo, robust, hinge, cpo, sft, bradley_terry (a reward"
-                " model), or module:function."
+                " model); ppo, grpo, dr_grpo, dapo, rloo, reinforce (with a section rollouts); or"
+                " module:function."
             )
         ),
     ] = None,

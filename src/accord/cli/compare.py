@@ -34,7 +34,8 @@ ScorerSet = Annotated[
     typer.Option("--scorer-set", metavar="NAME.KEY=VALUE", help="An option of the scorer."),
 ]
 Page = Annotated[
-    str | None, typer.Option(help="The HTML page; comparison.html in the folder by default.")
+    str | None,
+    typer.Option(help="The HTML page; comparison.html or frontier.html in the folder by default."),
 ]
 
 
