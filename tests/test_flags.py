@@ -93,3 +93,8 @@ def test_a_value_is_no_section(assignment):
 def test_options_are_the_objectives():
     short, options = split_keywords({"model": "m", "steps": 3, "beta": 0.1, "gamma": 1.0})
     assert (short, options) == ({"model": "m", "steps": 3}, {"beta": 0.1, "gamma": 1.0})
+
+
+def test_an_adapter_s_setting_beside_all_weights_is_refused_in_words():
+    with pytest.raises(UsageError, match=r"model\.lora\.rank: all weights train"):
+        build(RECIPE, lora=False, assignments=["model.lora.rank=4"])

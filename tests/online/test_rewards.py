@@ -383,7 +383,7 @@ def test_weighted_sums_by_name():
     ("specs", "options", "words"),
     [
         ([], {}, "No reward was named"),
-        (["lenght"], {}, "no reward is called"),
+        (["lenght"], {}, "no reward is called 'lenght'. Did you mean length?"),
         (["length", "length=2"], {}, "named twice"),
         (["length=x"], {}, "NAME=WEIGHT"),
         (["length=0"], {}, "other than 0"),

@@ -98,6 +98,11 @@ def _put(raw: dict, path: list[str], value: Any) -> None:
         child = node.get(part)
         if isinstance(child, str) and part == "objective":
             child = {"name": child}
+        elif child is False and part == "lora":
+            raise UsageError(
+                f"{'.'.join(path)}: all weights train (--all-weights), and this is a setting of"
+                " adapters. Leave one of the two out."
+            )
         elif child is not None and not isinstance(child, dict):
             raise UsageError(f"{part}: expected a section with keys; got {child!r:.60}.")
         node[part] = dict(child or {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import math
 import re
@@ -157,7 +158,9 @@ def _load(name: str, given: Mapping[str, dict], flag: str) -> Reward:
         seconds = options.pop("timeout", 10.0)
         _check_seconds(name, seconds)
         return Function(name, options, float(seconds))
-    raise UsageError(f"no reward is called {name!r}. Known: {_known()}.")
+    meant = difflib.get_close_matches(name, BUILT_IN, n=1, cutoff=0.5)
+    hint = f" Did you mean {meant[0]}?" if meant else ""
+    raise UsageError(f"no reward is called {name!r}.{hint} Known: {_known()}.")
 
 
 def _check_seconds(name: str, seconds: object) -> None:
