@@ -13,13 +13,13 @@ import accord
 from accord.compat import is_out_of_memory
 from accord.engine import memory
 from accord.engine.memory import Estimate, fit_into_memory, fitting, kept_bytes
+from accord.engine.optimizer import Optimizer
 from accord.evaluate import held_out
 from accord.forward.choose import choose
 from accord.forward.layout import pack
 from accord.forward.logps import TokenLogps, tree_logps
 from accord.models.lora import add_lora
 from accord.models.recompute import recompute_activations
-from accord.training import loop
 from accord.types import Refused, Tree
 
 
@@ -292,15 +292,25 @@ def test_memory_that_runs_out_while_held_out_rows_are_evaluated(
 def test_memory_that_runs_out_where_nothing_can_be_smaller(
     tiny_folder, pairs_file, tmp_path, monkeypatch
 ):
-    """Words and a checkpoint, no traceback."""
+    """Words, and nothing saved in the middle of an update: what goes on is the whole run."""
+    settings = {"set": {"checkpoint.every": 1}}
+    run(tiny_folder, pairs_file, tmp_path / "plain", **settings)
+    update = Optimizer.update
 
-    def starved(*_, **__):
-        raise MemoryError
+    def starved(self, step, norm):
+        rate = update(self, step, norm)
+        if step == 2:  # the weights have moved, and the step is not counted yet
+            raise MemoryError
+        return rate
 
-    monkeypatch.setattr(loop, "batch_metrics", starved)
-    with pytest.raises(Refused, match="(?s)Out of memory after update .*accord resume"):
-        run(tiny_folder, pairs_file, tmp_path / "run")
-    assert (tmp_path / "run/checkpoints/LATEST").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Optimizer, "update", starved)
+        with pytest.raises(Refused, match="(?s)Out of memory at update 2.*step-000002.*resume"):
+            run(tiny_folder, pairs_file, tmp_path / "run", **settings)
+    accord.resume(str(tmp_path / "run"))
+    for name in ("metrics.jsonl", "adapter/adapter_model.safetensors"):
+        ours, wanted = (tmp_path / part / name for part in ("run", "plain"))
+        assert ours.read_bytes() == wanted.read_bytes(), name
 
 
 def test_other_errors_are_not_taken_for_it():

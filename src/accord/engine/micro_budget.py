@@ -8,16 +8,16 @@ from typing import TypeVar
 
 from accord.compat import is_out_of_memory
 from accord.engine.release import release
-from accord.types import AccordError, Tree
+from accord.types import Refused, Tree
 
 T = TypeVar("T")
 
 
-class RowTooLarge(AccordError):
+class RowTooLarge(Refused):
     """Memory runs out even with one row at a time; `tokens` is the longest row."""
 
-    def __init__(self, tokens: int):
-        super().__init__(f"out of memory with one row ({tokens:,} tokens) at a time")
+    def __init__(self, says: str, tokens: int = 0):
+        super().__init__(says)
         self.tokens = tokens
 
 
@@ -46,7 +46,11 @@ class MicroBudget:
         lengths = [tree.tokens for tree in trees]
         before = min(self.tokens, sum(lengths))  # a budget above the sum limits nothing
         if before <= max(lengths):
-            raise RowTooLarge(max(lengths))
+            raise RowTooLarge(
+                f"Out of memory with one row ({max(lengths):,} tokens) at a time.\nFree memory, or"
+                " compute layers again: --set train.recompute=always",
+                max(lengths),
+            )
         self.tokens = max(before // 2, max(lengths))
         self.on_shrink(before, self.tokens, again)
 

@@ -163,7 +163,11 @@ class FileSource:
         """
         held_out = self.held_out
         assert held_out is not None, "an evaluation needs held-out rows"
-        smaller = MicroBudget(held_out.budget, context.learner.budget.on_shrink)
+        say = context.learner.budget.on_shrink
+        # packs are twice a micro-batch, and the report names train.micro_tokens
+        smaller = MicroBudget(
+            held_out.budget, lambda before, now, again: say(before // 2, now // 2, again)
+        )
         smaller.shrink(held_out.trees, "the held-out rows are evaluated again")
         held_out.budget = smaller.tokens
         held_out.forget_reference()

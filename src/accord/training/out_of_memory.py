@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from accord.engine.micro_budget import RowTooLarge
-from accord.engine.release import release
+from accord.runs import checkpoint
 from accord.training.events import record_finding
 from accord.training.saving import save
 from accord.training.state import Run
@@ -28,12 +28,16 @@ def too_large(run: Run, error: RowTooLarge) -> Refused:
 
 
 def out_of_memory(run: Run) -> Refused:
-    """End a run where memory ran out in work that has no parts; a checkpoint is written."""
-    run.ready.optimizer.masters.zero_grad()
-    release()
+    """End a run where memory ran out in work that has no parts.
+
+    Nothing is saved: weights may be half updated, and records half written. The newest checkpoint
+    is whole.
+    """
+    newest = checkpoint.pointed_checkpoint(run.folder.checkpoints, "LATEST")
+    stands = f"The newest checkpoint is {newest}." if newest else "No checkpoint was written yet."
     return Refused(
-        f"Out of memory after update {run.progress.step}, where the work has no smaller parts."
-        f" Saved {save(run)}.\nFree memory, or write a smaller train.micro_tokens and recompute:"
-        f" always under train in {run.folder.path / 'config.yaml'}, and go on with: accord resume"
+        f"Out of memory at update {run.progress.step}, where the work has no smaller parts."
+        f" {stands}\nFree memory, or write a smaller train.micro_tokens and recompute: always"
+        f" under train in {run.folder.path / 'config.yaml'}, and go on with: accord resume"
         f" {run.folder.path}"
     )
