@@ -11,7 +11,7 @@ Imports torch and accord.errors alone: everything else may import this file.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Self
 
 import torch
@@ -55,6 +55,7 @@ __all__ = [
     "Rollout",
     "RowLogps",
     "Scores",
+    "TemplateInputs",
     "Tree",
     "Turn",
     "UsageError",
@@ -80,6 +81,31 @@ class Turn:
 
     role: str  # "system", "user", "assistant" or "tool"
     content: str
+    # further keys of the message that a chat template may read (reasoning_content, tool_calls,
+    # name): (key, value as JSON text), in the order of the keys
+    keys: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateInputs:
+    """Inputs of a row for the chat template beside its turns. All values are JSON text, so that
+    they can be compared; an empty text stands for an input that the row does not have.
+    """
+
+    tools: str = ""  # a list of tool schemas
+    documents: str = ""  # a list of objects
+    options: str = ""  # an object: chat_template_kwargs
+    # of each answer, the further keys of its message, as `Turn.keys` has them; empty where no
+    # answer has any
+    answers: tuple[tuple[tuple[str, str], ...], ...] = ()
+
+    def of_answer(self, index: int) -> tuple[tuple[str, str], ...]:
+        """Return the further keys of one answer's message."""
+        return self.answers[index] if self.answers else ()
+
+    def only(self, index: int) -> TemplateInputs:
+        """Return the inputs of an example that keeps one of the answers alone."""
+        return replace(self, answers=(self.answers[index],) if self.answers else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +118,7 @@ class Pair:
     origin: Origin
     # other columns, kept: scores, source, licence
     extra: dict = field(default_factory=dict, hash=False)
+    inputs: TemplateInputs = TemplateInputs()
 
     @property
     def completions(self) -> tuple[str, ...]:
@@ -107,6 +134,7 @@ class Labelled:
     desirable: bool
     origin: Origin
     extra: dict = field(default_factory=dict, hash=False)
+    inputs: TemplateInputs = TemplateInputs()
 
     @property
     def completions(self) -> tuple[str, ...]:
@@ -121,6 +149,7 @@ class Demonstration:
     completion: str
     origin: Origin
     extra: dict = field(default_factory=dict, hash=False)
+    inputs: TemplateInputs = TemplateInputs()
 
     @property
     def completions(self) -> tuple[str, ...]:

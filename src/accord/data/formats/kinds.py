@@ -45,8 +45,10 @@ def _labelled(example: Example) -> list[Example]:
     if isinstance(example, Pair):
         sides = ((example.chosen, True), (example.rejected, False))
         return [
-            Labelled(example.prompt, said, good, example.origin, example.extra)
-            for said, good in sides
+            Labelled(
+                example.prompt, said, good, example.origin, example.extra, example.inputs.only(at)
+            )
+            for at, (said, good) in enumerate(sides)
         ]
     raise RowError(
         "no label", "a prompt and an answer without a column 'label' (true or false, 1 or 0)."
@@ -57,9 +59,14 @@ def _demonstrations(example: Example) -> list[Example]:
     if isinstance(example, Demonstration):
         return [example]
     if isinstance(example, Pair):
-        return [Demonstration(example.prompt, example.chosen, example.origin, example.extra)]
+        inputs = example.inputs.only(0)
+        return [Demonstration(example.prompt, example.chosen, example.origin, example.extra, inputs)]
     if example.desirable:
-        return [Demonstration(example.prompt, example.completion, example.origin, example.extra)]
+        return [
+            Demonstration(
+                example.prompt, example.completion, example.origin, example.extra, example.inputs
+            )
+        ]
     raise RowError("undesirable", "labelled undesirable, so nothing to imitate.")
 
 

@@ -52,7 +52,7 @@ class Format:
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
         return [
-            make(draft.prompt, *draft.answers, origin, kept | draft.extra)
+            make(draft.prompt, *draft.answers, origin, kept | draft.extra, draft.inputs)
             for draft in self.convert(row)
         ]
 
