@@ -30,6 +30,7 @@ from accord.errors import (
 )
 
 __all__ = [
+    "NO_INPUTS",
     "ROW_KINDS",
     "AccordError",
     "CheckpointError",
@@ -108,6 +109,9 @@ class TemplateInputs:
         return replace(self, answers=(self.answers[index],) if self.answers else ())
 
 
+NO_INPUTS = TemplateInputs()
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """A comparison of two answers to a prompt: the preferred one and the other."""
@@ -118,7 +122,7 @@ class Pair:
     origin: Origin
     # other columns, kept: scores, source, licence
     extra: dict = field(default_factory=dict, hash=False)
-    inputs: TemplateInputs = TemplateInputs()
+    inputs: TemplateInputs = NO_INPUTS
 
     @property
     def completions(self) -> tuple[str, ...]:
@@ -134,7 +138,7 @@ class Labelled:
     desirable: bool
     origin: Origin
     extra: dict = field(default_factory=dict, hash=False)
-    inputs: TemplateInputs = TemplateInputs()
+    inputs: TemplateInputs = NO_INPUTS
 
     @property
     def completions(self) -> tuple[str, ...]:
@@ -149,7 +153,7 @@ class Demonstration:
     completion: str
     origin: Origin
     extra: dict = field(default_factory=dict, hash=False)
-    inputs: TemplateInputs = TemplateInputs()
+    inputs: TemplateInputs = NO_INPUTS
 
     @property
     def completions(self) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from conftest import pair_rows, write_rows
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
 from accord.data.templates import make_template
-from accord.data.trees import Limits, encode
+from accord.data.trees import Limits, encode, findings
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -69,7 +69,10 @@ def test_a_template_that_drops_a_turn(encoded):
         "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
     )
     rows = [{**row, "system": "Answer in one word."} for row in pair_rows(4)]
-    assert "system turn" in found(*encoded(rows, dropping))["data.text"].says
+    encoding, template = encoded(rows, dropping)
+    assert encoding.trees == []
+    finding = {f.check: f for f in findings(encoding, template, 0.001, 0.05)}["data.template_text"]
+    assert finding.refused and "the template drops a system turn" in finding.says
     assert found(*encoded(rows, CHATML)) == {}
 
 

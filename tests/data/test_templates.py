@@ -6,7 +6,8 @@ import pytest
 from data.crafted import BOS, CHAT, END, EOS, TURNS, crafted, label, pair, shown, turns
 from tokenizers import AddedToken
 
-from accord.data.templates import Unfit, make_template
+from accord.data.templates import make_template
+from accord.data.tokenizer_text import Unfit
 from accord.types import Refused, Turn, UsageError
 
 
@@ -103,7 +104,8 @@ def test_a_boundary_that_merges_in_the_real_vocabulary(tokenizer):
 
 def test_a_think_block_that_vanishes_in_context():
     thinks = TURNS + "{% if add_generation_prompt %}assistant:<think>{% endif %}"
-    detail = unfit(template(crafted(thinks)), pair("hi"), OTHERWISE)
+    reason = "the generation prompt opens a think block, and the answer has none"
+    detail = unfit(template(crafted(thinks)), pair("hi"), reason)
     assert "<think>" in detail and "yes" in detail
 
 
@@ -256,7 +258,7 @@ def test_a_template_that_leaves_the_answer_out():
     made = template(
         crafted("{% for m in messages if m.role == 'user' %}{{ m.content }}{% endfor %}")
     )
-    unfit(made, pair("hi"), "the answer has no tokens")
+    unfit(made, pair("hi"), "the template drops the answer")
 
 
 def test_a_template_file_that_is_no_text(tmp_path):
@@ -270,6 +272,9 @@ def test_a_template_file_that_is_no_text(tmp_path):
 
 def test_answers_that_differ_only_as_text():
     made = raw(lowercase=True)
+    case = "the tokenizer changes the case of the text"
+    unfit(made, pair("ab", chosen="Yes", rejected="yet"), case)
+    made = template(crafted(None, lowercase=True), "raw", permit_changes=True)
     unfit(made, pair("ab", chosen="Yes", rejected="yES"), SAME)
     made.tree(pair("ab", chosen="Yes", rejected="yet"), 0)
 

@@ -200,6 +200,8 @@ def test_what_a_run_records_of_its_trees():
         "unique_tokens": sum(lengths),
         "longest_tree": lengths[3],
         "median_tree": lengths[2],
+        "changed": {},
+        "shapes": 1,
     }
 
 
@@ -229,6 +231,7 @@ def test_a_clean_dataset_has_only_good_news():
         "data.template",
         "data.boundary",
         "data.template_prefix",
+        "data.template_text",
         "data.bos",
         "data.special_tokens",
         "data.identical_tokens",
@@ -240,9 +243,7 @@ def test_a_clean_dataset_has_only_good_news():
 FAULTS = {
     "data.boundary": (RAW, pair("xa", chosen="b", rejected="c")),
     "data.template_prefix": (
-        make_template(
-            crafted(TURNS + "{% if add_generation_prompt %}assistant:<think>{% endif %}"), "auto"
-        ),
+        make_template(crafted("{{ messages | length }}:" + CHAT), "auto"),
         pair("q"),
     ),
     "data.bos": (make_template(crafted("<s><s>" + CHAT), "auto"), pair("q")),

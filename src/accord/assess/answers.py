@@ -13,7 +13,8 @@ import numpy as np
 from accord.assess.anchor import EvalReference
 from accord.assess.opened import OpenModel
 from accord.data.rows import Rows
-from accord.data.templates import Template, Unfit
+from accord.data.templates import Template
+from accord.data.tokenizer_text import Unfit
 from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
 from accord.evaluate.probe import divergences, sample_metrics
 from accord.forward.choose import Forward

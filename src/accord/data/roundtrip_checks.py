@@ -17,11 +17,14 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from accord.data.read import rename_columns
-from accord.data.templates import Template, Unfit
+from accord.data.templates import Template
+from accord.data.tokenizer_text import Unfit
 from accord.data.trees import Encoding
-from accord.types import Example, Finding, Pair, Tree, Turn
+from accord.types import Demonstration, Example, Finding, Origin, Pair, Tree, Turn
 
-SAMPLE = 256  # rows decoded, spread evenly over the file: decoding costs about what encoding does
+# Rows decoded, spread evenly over the file, and at least as many over its shapes: decoding costs
+# about what encoding does, and the text itself was compared in every row.
+SAMPLE = 256
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
 # markers of turns in chat templates
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
@@ -42,15 +45,41 @@ def roundtrip_findings(
         config.
       max_unfit: share of rows whose text may differ before training is refused.
     """
-    step = max(1, len(encoding.trees) // SAMPLE)
-    sample = encoding.trees[::step][:SAMPLE]
+    sample = _spread(encoding, template.reads_text.exact)
     return [
         _as_in_file(encoding, sample, columns or {}),
-        _texts(encoding, template.tokenizer, sample, max_unfit),
-        _unknown(template.tokenizer, sample),
-        _stops(template, sample, stops),
+        _texts(encoding, template, sample, max_unfit),
+        _unknown(template.tokenizer, encoding.trees),
+        _stops(template, encoding.trees, stops),
         markers(template),
     ]
+
+
+def _spread(encoding: Encoding, exact: bool) -> list[Tree]:
+    """Choose the rows to decode.
+
+    Every row where the tokenizer is not known to keep every text; else a sample spread over the
+    whole file, and of every shape of row a sample of its own.
+    """
+    trees = encoding.trees
+    if not exact:
+        return trees
+    chosen = set(_evenly(range(len(trees)), SAMPLE))
+    shapes: dict[int, list[int]] = {}
+    for number, shape in enumerate(encoding.shapes):
+        shapes.setdefault(shape, []).append(number)
+    # many shapes: a few rows of each of them
+    each = max(2, SAMPLE // max(1, len(shapes)))
+    for members in shapes.values():
+        chosen |= set(_evenly(members, each))
+    return [trees[number] for number in sorted(chosen)]
+
+
+def _evenly(members: Sequence[int], most: int) -> list[int]:
+    """Choose at most so many of the members, from the first to the last."""
+    if len(members) <= most:
+        return list(members)
+    return [members[round(k * (len(members) - 1) / (most - 1))] for k in range(most)]
 
 
 def plain(text: str) -> str:
@@ -114,16 +143,21 @@ def _stands_swapped(line: bytes, example: Pair, columns: Mapping[str, str]) -> b
 
 
 def _texts(
-    encoding: Encoding, tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree], max_unfit: float
+    encoding: Encoding, template: Template, sample: Sequence[Tree], max_unfit: float
 ) -> Finding:
+    """Decode rows and compare them, character by character, with what the template wrote."""
     wrong = []
     for tree in sample:
-        example = encoding.examples[tree.row]
-        if problem := _problem(encoding, tokenizer, tree, example):
+        example = encoding.shortened.get(tree.row, encoding.examples[tree.row])
+        if problem := _problem(template, tree, example, cut=tree.row in encoding.rows_cut):
             wrong.append({"at": str(example.origin), "detail": problem})
-    says = f"{len(sample):,} rows decoded: "
+    shapes = len(set(encoding.shapes))
+    of = f" of {len(encoding.trees):,}, of every one of {shapes:,} shapes" if shapes > 1 else ""
+    says = f"{len(sample):,} rows{of} decoded: "
     if not wrong:
-        return Finding("data.text", "ok", says + "every answer and every question is in its tokens")
+        return Finding(
+            "data.text", "ok", says + "their tokens are their text, character by character"
+        )
     share = len(wrong) / len(sample)
     evidence = {"share": share, "first": wrong[:3]}
     verdict = "refused" if share > max_unfit else "warning"
@@ -133,32 +167,58 @@ def _texts(
     )
 
 
-def _problem(
-    encoding: Encoding, tokenizer: PreTrainedTokenizerBase, tree: Tree, example: Example
-) -> str:
-    """Describe the text of a row that is missing in its tokens; empty where nothing is missing."""
-    unknown = tokenizer.unk_token_id
+def _problem(template: Template, tree: Tree, example: Example, cut: bool) -> str:
+    """Describe how a row's tokens differ from its text; empty where they do not."""
+    unknown = template.tokenizer.unk_token_id
     sides = ("chosen", "rejected") if len(tree.completions) == 2 else ("answer",)
-    cut = tree.row in encoding.rows_cut
-    for side, ids, answer in zip(sides, tree.completions, example.completions, strict=True):
-        said, wanted = plain(_decoded(tokenizer, ids)), plain(answer)
-        missing = wanted not in said and not (cut and wanted.startswith(said.replace("\ufffd", "")))
-        if missing and unknown not in ids:
-            return f"the tokens of the {side} answer are not the row's {side} answer"
-    prompt = plain(_decoded(tokenizer, tree.prompt))
-    for turn in _must_stand(example.prompt, cut=tree.row in encoding.turns_cut):
-        if plain(turn.content) not in prompt and unknown not in tree.prompt:
-            return f"a {turn.role} turn of the prompt is not among its tokens"
+    for index, (side, ids) in enumerate(zip(sides, tree.completions, strict=True)):
+        if unknown in ids or unknown in tree.prompt:
+            continue  # counted by `_unknown`
+        wanted = template.full_text(example, index)
+        said = _decoded(template.tokenizer, (*tree.prompt, *ids))
+        if not _agrees(template, said, wanted, example.completions[index], cut):
+            return f"its tokens are not the row's {side} answer: {_first(said, wanted)}"
     return ""
 
 
-def _must_stand(turns: Sequence[Turn], cut: bool) -> list[Turn]:
-    """Return the turns that no template may drop.
+def _agrees(template: Template, said: str, wanted: str, answer: str, cut: bool) -> bool:
+    """Compare decoded tokens with a rendered text, which may go on behind the token that ends it.
 
-    Earlier answers are not among them: think blocks are taken out of those.
+    Some decoders put or take a blank beside a special token, or at the start; nothing else may
+    differ.
     """
-    asked = [turn for turn in turns if turn.role in ("user", "system")]
-    return asked[-1:] if cut else asked
+    check = template.reads_text
+    if check.normalize is not None:
+        wanted = check.normalize(wanted).replace("▁", " ")
+    elif check.form:
+        wanted = unicodedata.normalize(check.form, wanted)  # type: ignore[arg-type]
+    eos = template.tokenizer.eos_token or ""
+    for one, other in ((said, wanted), (_closed(template, said), _closed(template, wanted))):
+        whole = other.startswith(one) and (cut or len(one) >= _end(other, answer))
+        if whole or one == other + eos or (cut and other.startswith(one.rstrip("\ufffd"))):
+            return True
+    return False
+
+
+def _closed(template: Template, text: str) -> str:
+    """Return a text without the blanks beside special tokens and at its start."""
+    pattern = template.specials.everywhere
+    if pattern is not None:
+        text = re.sub(rf" ?({pattern.pattern}) ?", r"\1", text)
+    return text.lstrip(" ")
+
+
+def _end(text: str, answer: str) -> int:
+    """Return where the answer ends in the text, at the latest."""
+    at = text.rfind(answer.strip())
+    return at + len(answer.strip()) if at >= 0 else len(text)
+
+
+def _first(said: str, wanted: str) -> str:
+    both = enumerate(zip(said, wanted, strict=False))
+    at = next((i for i, (a, b) in both if a != b), min(len(said), len(wanted)))
+    cut = slice(max(0, at - 20), at + 30)
+    return f"{json.dumps(said[cut])} stands for {json.dumps(wanted[cut])}"
 
 
 def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
@@ -221,7 +281,8 @@ def markers(template: Template) -> Finding:
     if template.kind == "raw":
         return Finding("data.markers", "ok", "raw text has no turn markers")
     try:
-        text = template.full_text([Turn("user", "hello")], "there")
+        question = (Turn("user", "hello"),)
+        text = template.full_text(Demonstration(question, "there", Origin("markers", 1)), 0)
     except Unfit:  # rows with a system turn may still render: they were checked one by one
         return Finding(
             "data.markers", "ok", "the template takes no lone question; its rows were checked"

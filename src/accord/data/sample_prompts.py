@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from accord.data.prompts import Question
-from accord.data.templates import Template, Unfit
+from accord.data.templates import Template
+from accord.data.tokenizer_text import Unfit
 from accord.types import DataError
 
 

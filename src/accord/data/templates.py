@@ -1,9 +1,10 @@
 """Templates: turn an example into token ids, exactly as the model will see them at inference.
 
 A prompt is rendered as `generate` would get it (the generation prompt included); a completion is
-what the template puts after it. Two properties are checked on every row, since each has failed
+what the template puts after it. Three properties are checked on every row, since each has failed
 silently elsewhere:
 
+  words   the text is the row's turns verbatim, and what is scored is the answer (fidelity.py)
   text    the rendered prompt is a prefix of the rendered conversation (think blocks, TRL #5213)
   tokens  the prompt's tokens are a prefix of the conversation's tokens (merged boundary, TRL #2054)
 """
@@ -11,25 +12,51 @@ silently elsewhere:
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import lru_cache
 from pathlib import Path
+from typing import ClassVar
 
+from jinja2 import Environment, TemplateError, meta
+from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
+from accord.data.fidelity import (
+    CLOSES,
+    OPENS,
+    REASONING,
+    Change,
+    Outline,
+    Skeleton,
+    in_order,
+    learn,
+    lost_inputs,
+    outline,
+    scored_changes,
+)
+from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
-from accord.types import Example, Labelled, Refused, Tree, Turn, UsageError
+from accord.types import (
+    NO_INPUTS,
+    Example,
+    Labelled,
+    Refused,
+    TemplateInputs,
+    Tree,
+    Turn,
+    UsageError,
+)
 
 
-class Unfit(Exception):
-    """The error of a row that cannot be used, for `reason` (one of a few, for counting), with
-    details for a person.
-    """
+@dataclass(frozen=True)
+class Encoded:
+    """An example as a tree, and what its template and tokenizer changed in its text."""
 
-    def __init__(self, reason: str, detail: str = ""):
-        super().__init__(f"{reason}: {detail}" if detail else reason)
-        self.reason, self.detail = reason, detail
+    tree: Tree
+    changes: tuple[Change, ...]
+    shape: int  # rows of one number have one shape, see fidelity.py
 
 
 @dataclass(frozen=True)
@@ -41,42 +68,127 @@ class Template:
     tokenizer: PreTrainedTokenizerBase
     kind: str
     end_ids: frozenset[int]  # tokens that end an answer: EOS and the model's other stop tokens
-    # special tokens as text; a row that holds one is refused
-    specials: re.Pattern | None = field(repr=False)
+    specials: SpecialTexts
+    options: Mapping[str, object] = field(default_factory=dict)  # chat_template_kwargs of the run
+    today: str = ""  # ISO date for templates that ask for it; empty: the day of the call
+    permit_changes: bool = False  # rows whose text the template changes are used all the same
+    reads_text: TextCheck = field(default_factory=TextCheck, repr=False)
+    _skeletons: dict[tuple, Skeleton | None] = field(default_factory=dict, repr=False)
+    _shapes: dict[tuple, int] = field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------ text
 
-    def prompt_text(self, turns: Sequence[Turn]) -> str:
+    def prompt_text(self, turns: Sequence[Turn], inputs: TemplateInputs = NO_INPUTS) -> str:
         """Render the prompt as `generate` gets it. A final assistant turn is a prefill: it stays
         open.
         """
         if self.kind == "raw":
-            if len(turns) != 1:
-                raise Unfit("a conversation without a chat template", f"{len(turns)} turns")
-            return turns[0].content
+            return self._raw(turns, inputs)
         prefill = turns[-1].role == "assistant"
         return self._render(
-            turns, add_generation_prompt=not prefill, continue_final_message=prefill
+            turns, inputs, add_generation_prompt=not prefill, continue_final_message=prefill
         )
 
-    def full_text(self, turns: Sequence[Turn], answer: str) -> str:
-        """Render prompt and answer; the turn is closed as the template closes it."""
+    def full_text(self, example: Example, index: int) -> str:
+        """Render the prompt and one of the answers; the turn is closed as the template closes
+        it.
+        """
         if self.kind == "raw":
-            return self.prompt_text(turns) + answer
-        if turns[-1].role == "assistant":
-            turns, answer = turns[:-1], turns[-1].content + answer
-        return self._render([*turns, Turn("assistant", answer)])
+            return self.prompt_text(example.prompt, example.inputs) + example.completions[index]
+        return self._answered(example, index, self.prompt_text(example.prompt, example.inputs))[1]
 
-    def _render(self, turns: Sequence[Turn], **options) -> str:
-        messages = [{"role": turn.role, "content": turn.content} for turn in turns]
+    def _raw(self, turns: Sequence[Turn], inputs: TemplateInputs) -> str:
+        if len(turns) != 1:
+            raise Unfit("a conversation without a chat template", f"{len(turns)} turns")
+        if inputs != NO_INPUTS or turns[0].keys:
+            raise Unfit("tools, documents or options without a chat template", "raw text has none")
+        return turns[0].content
+
+    def _answered(self, example: Example, index: int, text: str) -> tuple[list[Turn], str]:
+        """Return the turns with an answer, and their text, which begins with the prompt's.
+
+        Raises:
+          Unfit: the template renders the prompt otherwise with an answer than alone.
+        """
+        turns = _with_answer(example, index)
+        full = self._render(turns, example.inputs)
+        if full.startswith(text):
+            return turns, full
+        if opening := OPENS.search(text):
+            # The generation prompt opens a think block: the answer that only closes it is right,
+            # and is written whole where the template sees all of it.
+            answer = turns[-1].content
+            closes = CLOSES.search(answer) and not OPENS.match(answer)
+            turns = [*turns[:-1], replace(turns[-1], content=opening.group() + answer)]
+            if closes and (full := self._render(turns, example.inputs)).startswith(text):
+                return turns, full
+            if full.startswith(text[: opening.start()]) and not closes:
+                raise Unfit(
+                    "the generation prompt opens a think block, and the answer has none",
+                    _divergence(text, full),
+                )
+        raise Unfit("the template renders the prompt otherwise in context", _divergence(text, full))
+
+    def given(self, inputs: TemplateInputs) -> dict:
+        """Return what a row's template is given beside the messages."""
+        given = {**self.options, **(json.loads(inputs.options) if inputs.options else {})}
+        if self.today and "strftime_now" in str(self.tokenizer.chat_template):
+            given["strftime_now"] = datetime.fromisoformat(self.today).strftime
+        for name in ("tools", "documents"):
+            if value := getattr(inputs, name):
+                given[name] = json.loads(value)
+        return given
+
+    def _render(self, turns: Sequence[Turn], inputs: TemplateInputs, **options) -> str:
         try:
-            text = self.tokenizer.apply_chat_template(messages, tokenize=False, **options)
+            text = self.tokenizer.apply_chat_template(
+                messages_of(turns), tokenize=False, **{**self.given(inputs), **options}
+            )
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
             says = first_line(error, 200)
             raise Unfit("the chat template refuses the row", says) from error
         assert isinstance(text, str), "tokenize=False gives text"
         return text
+
+    # ------------------------------------------------------------ fidelity
+
+    def _compared(
+        self, turns: Sequence[Turn], inputs: TemplateInputs, text: str, **options
+    ) -> tuple[list[Change], int | None, int]:
+        """Compare a rendered text with its turns; return the changes, where the last turn begins,
+        and the number of the shape.
+        """
+        found = outline(turns, inputs, answered=not options)
+        shape = (found.shape, options.get("continue_final_message"))
+        if shape not in self._skeletons:
+            self._skeletons[shape] = self._learn(turns, found, inputs, text, options)
+        number = self._shapes.setdefault(shape, len(self._shapes))
+        skeleton = self._skeletons[shape]
+        if skeleton is None:
+            return list(in_order(found, text)), None, number
+        changes, start = skeleton.compare(found, text)
+        return [*changes, *self.reads_text.changes(text)], start, number
+
+    def _learn(
+        self, turns: Sequence[Turn], found: Outline, inputs: TemplateInputs, text: str, options
+    ) -> Skeleton | None:
+        try:
+            skeleton = learn(turns, found, lambda marked: self._render(marked, inputs, **options))
+        except Unfit:  # a template that reads the texts may refuse marks in their places
+            return None
+        unread = [
+            Change(f"the template does not read the option {name}", name, "", mild=True)
+            for name in (json.loads(inputs.options) if inputs.options else {})
+            if name not in variables(self.tokenizer)
+        ]
+        lost = [*lost_inputs(inputs, text), *unread]
+        return replace(skeleton, changes=(*skeleton.changes, *lost)) if lost else skeleton
+
+    def _require_permitted(self, changes: Iterable[Change]) -> None:
+        for change in changes:
+            if not (change.mild or self.permit_changes):
+                raise Unfit(change.cause, change.detail)
 
     # ------------------------------------------------------------ tokens
 
@@ -89,46 +201,70 @@ class Template:
             ids = ids[:-1]
         return ids
 
-    def prompt_ids(self, turns: Sequence[Turn]) -> list[int]:
-        return self.encode(self.prompt_text(turns))
+    def prompt_ids(self, turns: Sequence[Turn], inputs: TemplateInputs = NO_INPUTS) -> list[int]:
+        return self.encode(self.prompt_text(turns, inputs))
 
-    def question(self, turns: Sequence[Turn]) -> tuple[int, ...]:
+    def question(
+        self, turns: Sequence[Turn], inputs: TemplateInputs = NO_INPUTS
+    ) -> tuple[int, ...]:
         """Encode a prompt without an answer, to be answered by a model; the checks are those of
         `tree`.
 
         Raises:
-          Unfit: special tokens inside the text, two BOS, or no tokens.
+          Unfit: special tokens inside the text, a template that changes it, two BOS, or no tokens.
         """
-        self._no_special_text(turn.content for turn in turns)
-        return self._opening(self.prompt_text(turns))
+        self.specials.refuse(turns)
+        text = self.prompt_text(turns, inputs)
+        if self.kind == "chat":
+            prefill = turns[-1].role == "assistant"
+            options = {"add_generation_prompt": not prefill, "continue_final_message": prefill}
+            self._require_permitted(self._compared(turns, inputs, text, **options)[0])
+        return self._opening(text)
 
     def tree(self, example: Example, row: int) -> Tree:
+        """Encode one example as a tree; see `encoded`."""
+        return self.encoded(example, row).tree
+
+    def encoded(self, example: Example, row: int) -> Encoded:
         """Encode one example as a tree, its answers closed by exactly one end token.
 
         Raises:
-          Unfit: special tokens inside the text, a boundary that merges, a template that renders the
-            prompt otherwise in context, two BOS, an answer of no tokens, or chosen and rejected
-            equal as tokens.
+          Unfit: special tokens inside the text, a template that changes the text, a boundary that
+            merges, a template that renders the prompt otherwise in context, two BOS, an answer of
+            no tokens, or chosen and rejected equal as tokens.
         """
-        self._no_special_text((*(turn.content for turn in example.prompt), *example.completions))
-        text = self.prompt_text(example.prompt)
-        prompt = list(self._opening(text))
-        completions = tuple(
-            self._completion(example, text, prompt, answer) for answer in example.completions
+        self.specials.refuse(
+            (*example.prompt, *(Turn("assistant", a) for a in example.completions))
         )
+        text = self.prompt_text(example.prompt, example.inputs)
+        prompt = list(self._opening(text))
+        completions, changes, shapes = [], [], []
+        for index in range(len(example.completions)):
+            ids, changed, shape = self._completion(example, text, prompt, index)
+            completions.append(ids)
+            changes += [change for change in changed if change not in changes]
+            shapes.append(shape)
         if len(completions) == 2 and completions[0] == completions[1]:
             raise Unfit("chosen and rejected are the same tokens")
         desirable = example.desirable if isinstance(example, Labelled) else None
-        return Tree(tuple(prompt), completions, row, desirable)
+        tree = Tree(tuple(prompt), tuple(completions), row, desirable)
+        both = self._shapes.setdefault(tuple(shapes), len(self._shapes))
+        return Encoded(tree, tuple(changes), both)
 
     def _completion(
-        self, example: Example, text: str, prompt: list[int], answer: str
-    ) -> tuple[int, ...]:
-        full = self.full_text(example.prompt, answer)
-        if not full.startswith(text):
-            raise Unfit(
-                "the template renders the prompt otherwise in context", _divergence(text, full)
-            )
+        self, example: Example, text: str, prompt: list[int], index: int
+    ) -> tuple[tuple[int, ...], list[Change], int]:
+        changes: list[Change] = []
+        if self.kind == "raw":
+            full, shape = text + example.completions[index], 0
+            changes += self.reads_text.changes(full)
+        else:
+            turns, full = self._answered(example, index, text)
+            changes, start, shape = self._compared(turns, example.inputs, full)
+            if start is not None:
+                opened = len(turns[-1].content) - len(example.completions[index])
+                changes += scored_changes(turns[-1], full, start, len(text) - opened)
+        self._require_permitted(changes)
         ids = self.encode(full)
         if ids[: len(prompt)] != prompt:
             raise Unfit(
@@ -137,7 +273,7 @@ class Template:
         completion = self._end_once(ids[len(prompt) :])
         if len(completion) < 2:
             raise Unfit("the answer has no tokens")
-        return completion
+        return completion, changes, shape
 
     def _end_once(self, ids: list[int]) -> tuple[int, ...]:
         """Cut behind the first end token (a template may add a newline that is never generated), or
@@ -156,13 +292,6 @@ class Template:
         self._one_bos(prompt)
         return tuple(prompt)
 
-    def _no_special_text(self, texts: Iterable[str]) -> None:
-        if self.specials is None:
-            return
-        for text in texts:
-            if found := self.specials.search(text):
-                raise Unfit("a special token stands in the text", repr(found.group()))
-
     def _one_bos(self, prompt: list[int]) -> None:
         bos = self.tokenizer.bos_token_id
         # Where BOS opens every turn (SmolLM2 shares it with <|im_start|>) only a doubled one at the
@@ -178,12 +307,37 @@ class Template:
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
 
 
+def _with_answer(example: Example, index: int) -> list[Turn]:
+    """Return the prompt's turns and the answer's; an answer continues a final assistant turn."""
+    answer, keys = example.completions[index], example.inputs.of_answer(index)
+    *before, last = example.prompt
+    if last.role == "assistant":
+        return [*before, replace(last, content=last.content + answer, keys=(*last.keys, *keys))]
+    return [*before, last, Turn("assistant", answer, keys)]
+
+
+def messages_of(turns: Iterable[Turn]) -> list[dict]:
+    """Return turns as chat templates read them."""
+    return list(map(_message, turns))
+
+
+def _message(turn: Turn) -> dict:
+    """Return one message; its reasoning stands under each name that templates know."""
+    keys = {name: json.loads(value) for name, value in turn.keys}
+    thought = next((keys[name] for name in REASONING if keys.get(name)), None)
+    aliases = {} if thought is None else {"reasoning_content": thought, "thinking": thought}
+    return {"role": turn.role, "content": turn.content, **aliases, **keys}
+
+
 def make_template(
     tokenizer: PreTrainedTokenizerBase,
     wanted: str,
     *,
     generation_eos: Collection[int] = (),
     allow_raw: bool = False,
+    options: Mapping[str, object] | None = None,
+    today: str = "",
+    permit_changes: bool = False,
 ) -> Template:
     """Make the template of a run.
 
@@ -192,9 +346,13 @@ def make_template(
         .jinja file.
       generation_eos: further token ids that end an answer, from the model's generation config.
       allow_raw: take "raw" although the tokenizer has a chat template.
+      options: chat_template_kwargs, such as {"enable_thinking": False}; a row's own come on top.
+      today: ISO date for templates that write the date; empty for the day of the call.
+      permit_changes: use rows whose text the template changes.
 
     Raises:
-      Refused: a chat model asked to train on raw text, or no template where one is needed.
+      Refused: a chat model asked to train on raw text, no template where one is needed, or options
+        that the template does not read.
     """
     if wanted not in ("auto", "raw"):
         tokenizer.chat_template = _template_file(wanted)
@@ -214,9 +372,56 @@ def make_template(
     ends = {tokenizer.eos_token_id, *generation_eos} - {None}
     if kind == "chat":
         ends |= _turn_ends(tokenizer)
-    texts = sorted({t for t in specials(tokenizer).values() if t.strip()}, key=len, reverse=True)
-    pattern = re.compile("|".join(map(re.escape, texts))) if texts else None
-    return Template(tokenizer, kind, frozenset(ends), pattern)
+    unread = [name for name in options or {} if kind == "raw" or name not in variables(tokenizer)]
+    if unread:
+        known = ", ".join(sorted(variables(tokenizer) - GIVEN)) if kind == "chat" else ""
+        raise Refused(
+            f"data.chat_template_kwargs has {unread[0]!r}, which the template does not read. It"
+            f" reads: {known or 'no options'}."
+        )
+    return Template(
+        tokenizer,
+        kind,
+        frozenset(ends),
+        SpecialTexts.of(specials(tokenizer).values()),
+        options or {},
+        today,
+        permit_changes,
+        TextCheck.of(tokenizer),
+    )
+
+
+# what every template is given; its other variables are options
+GIVEN = frozenset(
+    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token"
+    " strftime_now raise_exception namespace dict range continue_final_message".split()
+)
+
+
+@lru_cache(maxsize=16)
+def _variables(template: str) -> frozenset[str]:
+    environment = Environment(extensions=["jinja2.ext.loopcontrols", GenerationTag])
+    try:
+        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
+    except TemplateError:  # each row will report what is wrong with it
+        return frozenset()
+
+
+def variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """Return the names that a tokenizer's chat template reads from outside."""
+    found = tokenizer.chat_template or ""
+    texts = found.values() if isinstance(found, dict) else [found]
+    return frozenset().union(*map(_variables, texts))
+
+
+class GenerationTag(Extension):
+    """The tag {% generation %}, with which templates mark answers; it writes nothing."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
 def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

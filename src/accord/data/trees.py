@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from accord.data.ledger import Rejection, excerpt, printable
-from accord.data.templates import Template, Unfit
+from accord.data.templates import Encoded, Template, messages_of, variables
+from accord.data.tokenizer_text import Unfit
 from accord.types import Example, Finding, Pair, Tree
 
 TOO_LONG = "too long"
@@ -27,6 +28,15 @@ class Limits:
 
 
 @dataclass
+class Changed:
+    """A kind of change that a template or tokenizer made to rows that are used all the same."""
+
+    mild: bool
+    rows: int = 0
+    first: list[dict] = field(default_factory=list)  # places and details of the first three
+
+
+@dataclass
 class Encoding:
     """The trees of a dataset, and what became of the examples that gave none."""
 
@@ -40,6 +50,10 @@ class Encoding:
     tokens_cut: int = 0  # prompt and answer tokens that were dropped
     ends: Counter = field(default_factory=Counter)  # side -> answers whose last token ends them
     answers: Counter = field(default_factory=Counter)  # side -> answers
+    changed: dict[str, Changed] = field(default_factory=dict)  # cause -> rows in which it happened
+    shapes: list[int] = field(default_factory=list)  # of each tree, the number of its shape
+    # row -> the example without its oldest turns, where they were cut
+    shortened: dict[int, Example] = field(default_factory=dict)
 
     @property
     def reasons(self) -> Counter:
@@ -63,6 +77,8 @@ class Encoding:
             "unique_tokens": sum(lengths),
             "longest_tree": lengths[-1] if lengths else 0,
             "median_tree": lengths[len(lengths) // 2] if lengths else 0,
+            "changed": {cause: found.rows for cause, found in self.changed.items()},
+            "shapes": len(set(self.shapes)),
         }
 
 
@@ -76,7 +92,7 @@ def encode(
     out = Encoding(examples=examples)
     for row, example in enumerate(examples):
         try:
-            tree = _fitted(example, row, template, limits, out)
+            tree, encoded = _fitted(example, row, template, limits, out)
         except Unfit as problem:
             shown = excerpt(
                 {"prompt": example.prompt[-1].content, "answer": example.completions[0]}
@@ -86,6 +102,8 @@ def encode(
             )
             continue
         out.trees.append(tree)
+        out.shapes.append(encoded.shape)
+        _record_changes(out, example, encoded)
         for side, completion in zip(_sides(example), tree.completions, strict=True):
             out.answers[side] += 1
             out.ends[side] += completion[-1] in template.end_ids
@@ -95,9 +113,14 @@ def encode(
     return out
 
 
-def _fitted(example: Example, row: int, template: Template, limits: Limits, out: Encoding) -> Tree:
-    """Return the tree of one example within the limit, cut where that is allowed."""
-    tree = template.tree(example, row)
+def _fitted(
+    example: Example, row: int, template: Template, limits: Limits, out: Encoding
+) -> tuple[Tree, Encoded]:
+    """Return the tree of one example within the limit, cut where that is allowed, and how it was
+    encoded.
+    """
+    encoded = template.encoded(example, row)
+    tree = encoded.tree
     longest = _longest(tree)
     whole = longest
     dropped = 0
@@ -108,7 +131,8 @@ def _fitted(example: Example, row: int, template: Template, limits: Limits, out:
     ):
         dropped += len(example.prompt) - len(shorter.prompt)
         example = shorter
-        tree = template.tree(example, row)
+        encoded = template.encoded(example, row)
+        tree = encoded.tree
         longest = _longest(tree)
     if longest > limits.max_tokens and limits.long_answers == "cut":
         tree = _cut_answers(tree, example, limits.max_tokens, out)
@@ -118,7 +142,17 @@ def _fitted(example: Example, row: int, template: Template, limits: Limits, out:
         out.turns_cut[row] = dropped
         out.rows_cut.add(row)
         out.tokens_cut += whole - longest
-    return tree
+        out.shortened[row] = example
+    return tree, encoded
+
+
+def _record_changes(out: Encoding, example: Example, encoded: Encoded) -> None:
+    for cause in dict.fromkeys(change.cause for change in encoded.changes):
+        change = next(each for each in encoded.changes if each.cause == cause)
+        found = out.changed.setdefault(cause, Changed(change.mild))
+        found.rows += 1
+        if len(found.first) < 3:
+            found.first.append({"at": str(example.origin), "detail": change.detail})
 
 
 def _longest(tree: Tree) -> int:
@@ -177,11 +211,15 @@ def findings(
     }
     for reason, check in known.items():
         out.append(_row_finding(encoding, check, reason, max_unfit))
-    out += [
-        _row_finding(encoding, "data.other", r, max_unfit)
-        for r in reasons
-        if r not in known and r != TOO_LONG
-    ]
+    others = [reason for reason in reasons if reason not in known and reason != TOO_LONG]
+    for reason in others:
+        changes_text = reason.startswith(CHANGES)
+        finding = _row_finding(
+            encoding, "data.template_text" if changes_text else "data.other", reason, max_unfit
+        )
+        remedy = change_remedy(reason, template) if changes_text and finding.refused else ""
+        out.append(replace(finding, remedy=remedy or finding.remedy))
+    out += _changed_findings(encoding, any(map(_changes, others)))
     out.append(_end_finding(encoding))
     share = encoding.length_share
     says = (
@@ -222,6 +260,53 @@ def _row_finding(encoding: Encoding, check: str, reason: str, allowed: float) ->
     return Finding(check, "note", says + "; left out", evidence)
 
 
+# beginnings of the reasons for which a row's text is not what its tokens say
+CHANGES = ("the template ", "the tokenizer ", "the generation prompt ")
+
+
+def _changes(reason: str) -> bool:
+    return (
+        reason.startswith(CHANGES)
+        and reason != "the template renders the prompt otherwise in context"
+    )
+
+
+def change_remedy(reason: str, template: Template) -> str:
+    """Return what to do about a template that changes the text of rows."""
+    permit = "or permit it: --allow template_changes_text"
+    if "think" in reason and "enable_thinking" in variables(template.tokenizer):
+        on = "false" if "puts an empty think block" in reason else "true"
+        return (
+            f"say which answers these are: --set data.chat_template_kwargs.enable_thinking={on},"
+            f" {permit}"
+        )
+    if reason.startswith("the tokenizer"):
+        return f"use the tokenizer that the model was trained with, {permit}"
+    return f"give a template that keeps the text: --set data.template=FILE.jinja, {permit}"
+
+
+def _changed_findings(encoding: Encoding, refused: bool) -> list[Finding]:
+    """Report what template and tokenizer changed in rows that are used."""
+    n = len(encoding.trees)
+    if not encoding.changed:
+        if refused:
+            return []
+        shapes = len(set(encoding.shapes))
+        says = (
+            f"all {n:,} rows, of {shapes:,} {'shape' if shapes == 1 else 'shapes'}: every turn"
+            " stands verbatim and in order, and what is scored is the answer"
+        )
+        return [Finding("data.template_text", "ok", says)]
+    out = []
+    for cause, found in encoding.changed.items():
+        says = f"{found.rows:,} of {n:,} rows ({found.rows / n:.2%}): {cause}"
+        says += f" ({found.first[0]['detail']})"
+        evidence = {"share": found.rows / n, "first": found.first}
+        means = "the model sees the same at inference" if found.mild else "permitted by --allow"
+        out.append(Finding("data.template_text", "warning", says, evidence, means=means))
+    return out
+
+
 def _template_finding(template: Template, examples: Sequence[Example]) -> Finding:
     """Check that the prompt, rendered and tokenised in one go as `generate` callers do, equals
     ours.
@@ -237,13 +322,15 @@ def _template_finding(template: Template, examples: Sequence[Example]) -> Findin
     for example in examples[:8]:
         if example.prompt[-1].role == "assistant":
             continue
+        inputs = example.inputs
         try:
-            text, ours = template.prompt_text(example.prompt), template.prompt_ids(example.prompt)
+            text = template.prompt_text(example.prompt, inputs)
         except Unfit:
             continue
-        messages = [{"role": t.role, "content": t.content} for t in example.prompt]
+        ours, messages = template.encode(text), messages_of(example.prompt)
+        options = template.given(inputs)
         rendered = template.tokenizer.apply_chat_template(
-            messages, tokenize=True, add_generation_prompt=True
+            messages, tokenize=True, add_generation_prompt=True, **options
         )
         theirs = list(rendered["input_ids"] if isinstance(rendered, Mapping) else rendered)
         if theirs != ours:
@@ -252,7 +339,7 @@ def _template_finding(template: Template, examples: Sequence[Example]) -> Findin
                 "data.template", "refused", "prompts are tokenised otherwise at inference", where
             )
         plain = template.tokenizer.apply_chat_template(
-            messages, tokenize=False, add_generation_prompt=False
+            messages, tokenize=False, add_generation_prompt=False, **options
         )
         if text == plain:
             says = (

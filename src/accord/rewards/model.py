@@ -9,7 +9,8 @@ from functools import cached_property
 
 import torch
 
-from accord.data.templates import Unfit, make_template
+from accord.data.templates import make_template
+from accord.data.tokenizer_text import Unfit
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.reward import load_reward_model

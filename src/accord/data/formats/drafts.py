@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from accord.data.formats import parts
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
-from accord.types import TemplateInputs, Turn
+from accord.types import NO_INPUTS, TemplateInputs, Turn
 
 # Two text answers that both begin with the whole prompt repeat it. Under this many characters they
 # may as well do so by chance ("Hi" before "Hi there" and "Hi, what's up?"), and then nothing is
@@ -30,7 +30,7 @@ class Draft:
     # (completion,)
     answers: tuple
     extra: dict = field(default_factory=dict)
-    inputs: TemplateInputs = TemplateInputs()
+    inputs: TemplateInputs = NO_INPUTS
 
 
 def prompt_of(row: Row, columns: str) -> tuple[Turn, ...]:

@@ -1,0 +1,486 @@
+"""Fidelity of a chat template: what it writes is the row's turns, verbatim and in order.
+
+A row has a *shape*: the roles of its turns, the keys of their messages, where think blocks stand,
+and what else the template is given (tools, documents, options). For every shape the template is
+rendered once on short marks in place of the texts; what stands between the marks are the template's
+own constants. The text of every row must then be exactly these constants with the row's texts in
+the places of the marks. Whatever a template drops, adds, trims, folds, cuts, moves or merges breaks
+that one comparison, and only then is the cause looked for.
+
+Pure functions of text: rendering is passed in.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from accord.types import TemplateInputs, Turn
+
+# Marks that open and close the thinking of an answer, in the templates in wide use.
+OPENING = r"<think(?:ing)?>|<reasoning>|\[THINK\]|<\|START_THINKING\|>|<seed:think>|<thought>"
+CLOSING = r"</think(?:ing)?>|</reasoning>|\[/THINK\]|<\|END_THINKING\|>|</seed:think>|</thought>"
+THINK = re.compile(rf"(\s*(?:{OPENING}|{CLOSING})\s*)")
+OPENS = re.compile(rf"\s*(?:{OPENING})\s*\Z")
+CLOSES = re.compile(CLOSING)
+MARKED = ("think", "THINK", "reasoning>", "thought>")  # one of them is in every such mark
+MANY = 8  # a text with more marks talks about them
+
+# keys under which public data has the thinking of a message
+REASONING = ("reasoning_content", "thinking", "reasoning")
+
+# Stands for a text when a template's constants are learnt: without blanks or capitals, so that a
+# template that trims or lower-cases keeps it; the rows themselves show what it changes.
+MARK = re.compile(r"zq(\d{4})kx")
+
+SHOWN = 60  # characters of a changed text that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between a row's text and what its template made of it."""
+
+    cause: str  # the same words for every such row: "the template drops a system turn"
+    before: str  # the beginning of the text as the row has it
+    after: str  # and of what stands in its place
+    # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
+    mild: bool = False
+
+    @property
+    def detail(self) -> str:
+        return f"{_shown(self.before)} became {_shown(self.after)}"
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+    return json.dumps(cut, ensure_ascii=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A text of a row that must stand verbatim in what the template writes."""
+
+    turn: int
+    role: str
+    glue: str  # think marks, with their blanks, between the text before and this one in its turn
+    thought: bool  # what a think block or a key of reasoning holds
+    text: str
+    key: bool = False  # it stands in a key of reasoning, not in the message itself
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """A conversation taken apart: its shape, which can be compared, and the texts in its places."""
+
+    shape: tuple
+    pieces: tuple[Piece, ...]
+    last: int  # index of the first piece of the last turn; beyond the end if it has none
+    answer: int  # number of the turn that is the answer; -1 for a prompt
+    closing: str  # think marks behind the last piece of the last turn
+
+
+def outline(turns: Sequence[Turn], inputs: TemplateInputs, answered: bool) -> Outline:
+    """Take a conversation apart.
+
+    Args:
+      answered: the last turn is the answer; else the conversation is a prompt.
+    """
+    shape: list = [answered, inputs.tools, inputs.documents, inputs.options]
+    pieces: list[Piece] = []
+    last, closing = 0, ""
+    for at, turn in enumerate(turns):
+        last = len(pieces)
+        keys: list = []
+        for name, value in turn.keys:
+            if name in REASONING:
+                pieces.append(Piece(at, turn.role, "", True, str(json.loads(value)), True))
+                keys.append(name)
+            else:
+                keys.append((name, value))
+        found, closing = _split(turn, at)
+        pieces += found
+        shape.append((turn.role, *keys, *(piece.glue for piece in found), closing, not found))
+    answer = len(turns) - 1 if answered else -1
+    return Outline(tuple(shape), tuple(pieces), last, answer, closing)
+
+
+def _split(turn: Turn, at: int) -> tuple[list[Piece], str]:
+    """Return the texts of a turn, and the think marks behind the last of them."""
+    content = turn.content
+    if not content.strip():
+        return [], content
+    if turn.role != "assistant" or not any(mark in content for mark in MARKED):
+        return [Piece(at, turn.role, "", False, content)], ""
+    parts = THINK.split(content)
+    if len(parts) > 2 * MANY + 1 or not any(part.strip() for part in parts[::2]):
+        return [Piece(at, turn.role, "", False, content)], ""
+    pieces: list[Piece] = []
+    glue = ""
+    for index, part in enumerate(parts):
+        if index % 2 or not part:
+            glue += part
+            continue
+        following = parts[index + 1] if index + 1 < len(parts) else ""
+        pieces.append(Piece(at, turn.role, glue, bool(CLOSES.search(following)), part))
+        glue = ""
+    return pieces, glue
+
+
+@dataclass(frozen=True)
+class Skeleton:
+    """The constants that a template writes around the texts of one shape."""
+
+    constants: tuple[str, ...]  # one more than `order` has
+    order: tuple[int, ...]  # index of the piece behind each constant but the last
+    changes: tuple[Change, ...]  # what the template does to every row of the shape
+
+    def text(self, pieces: Sequence[Piece]) -> str:
+        """Return the text that a faithful template makes of the pieces."""
+        out = [self.constants[0]]
+        for at, constant in zip(self.order, self.constants[1:], strict=True):
+            out += (pieces[at].text, constant)
+        return "".join(out)
+
+    def compare(self, found: Outline, rendered: str) -> tuple[tuple[Change, ...], int | None]:
+        """Compare a row with what the template made of it.
+
+        Returns:
+          the changes, none if it is faithful; and where the last turn begins in the text, None if
+          it was dropped or begins with a key of reasoning, in front of which a template writes its
+          own mark.
+        """
+        if self.text(found.pieces) == rendered:
+            return self.changes, self._start(found, [piece.text for piece in found.pieces])
+        causes, made = _causes(self, found, rendered)
+        return (*self.changes, *causes), self._start(found, made)
+
+    def _start(self, found: Outline, made: Sequence[str]) -> int | None:
+        """Return where the last turn begins if the pieces became these texts."""
+        if found.last >= len(found.pieces) or found.pieces[found.last].key:
+            return None
+        length = 0
+        for at, constant in zip(self.order, self.constants, strict=False):
+            length += len(constant)
+            if at == found.last:
+                return length - len(found.pieces[at].glue)
+            length += len(made[at])
+        return None
+
+
+def learn(
+    turns: Sequence[Turn], found: Outline, render: Callable[[Sequence[Turn]], str]
+) -> Skeleton:
+    """Learn the constants of one shape from a row of it.
+
+    Args:
+      render: writes turns as the row's own are written, with its other inputs.
+    """
+    text = render(_marked(turns, found))
+    marks = list(MARK.finditer(text))
+    order = tuple(int(mark[1]) for mark in marks)
+    edges = [0, *(edge for mark in marks for edge in mark.span()), len(text)]
+    constants = tuple(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
+    changes = [
+        *_dropped(found, order),
+        *_moved(found, order),
+        *_between(found, order, constants),
+        *_unwritten(turns, text),
+    ]
+    return Skeleton(constants, order, tuple(changes))
+
+
+def _marked(turns: Sequence[Turn], found: Outline) -> list[Turn]:
+    """Return the turns with a mark in the place of each text."""
+    out, at = [], 0
+    for number, turn in enumerate(turns):
+        keys = []
+        for name, value in turn.keys:
+            if name in REASONING:
+                value, at = json.dumps(f"zq{at:04}kx"), at + 1
+            keys.append((name, value))
+        content = turn.content if not turn.content.strip() else ""
+        while at < len(found.pieces) and found.pieces[at].turn == number:
+            content += f"{found.pieces[at].glue}zq{at:04}kx"
+            at += 1
+        if content and turn.content.strip() and (closing := _split(turn, number)[1]):
+            content += closing
+        out.append(replace(turn, content=content, keys=tuple(keys)))
+    return out
+
+
+# ---------------------------------------------------------------- what happens to a whole shape
+
+
+def _place(piece: Piece, last: int) -> str:
+    """Name a piece's turn; `last` is the answer's, or -1."""
+    if piece.turn == last:
+        return "the answer"
+    article = "an" if piece.role == "assistant" else "a"
+    return f"{article} {piece.role} turn"
+
+
+def _dropped(found: Outline, order: Sequence[int]) -> Iterator[Change]:
+    for at, piece in enumerate(found.pieces):
+        if at in order:
+            continue
+        if piece.thought:
+            # Templates take the thinking out of earlier answers, at inference too.
+            mild = piece.turn != found.answer
+            of = _place(piece, found.answer)
+            yield Change(f"the template drops the thinking of {of}", piece.text, "", mild)
+        else:
+            yield Change(f"the template drops {_place(piece, found.answer)}", piece.text, "")
+
+
+def _moved(found: Outline, order: Sequence[int]) -> Iterator[Change]:
+    twice = {at for at in order if order.count(at) > 1}
+    for at in sorted(twice):
+        piece = found.pieces[at]
+        text = piece.text
+        yield Change(f"the template writes {_place(piece, found.answer)} twice", text, text + text)
+    spoken = [at for at in order if found.pieces[at].role != "system"]
+    if twice or list(order) == sorted(order):
+        return
+    if spoken == sorted(spoken):
+        # Mistral's templates put the system text into the last question, at inference too.
+        yield Change(
+            "the template moves a system turn", "the turns in order", "another order", True
+        )
+    else:
+        yield Change("the template changes the order of turns", "the turns in order", str(order))
+
+
+def _between(found: Outline, order: Sequence[int], constants: Sequence[str]) -> Iterator[Change]:
+    """Compare the think marks of a turn, and see whether turns run into each other."""
+    for k, at in enumerate(order):
+        piece, before = found.pieces[at], constants[k]
+        previous = found.pieces[order[k - 1]] if k else None
+        inner = at > 0 and found.pieces[at - 1].turn == piece.turn
+        if inner:
+            # Where the thinking was dropped, its marks are gone as well; where it is a key of the
+            # message, the template writes marks of its own.
+            kept = previous is found.pieces[at - 1] and not previous.key
+            same = not kept or before == piece.glue
+        else:
+            same = before.endswith(piece.glue)
+        if not same:
+            cause = f"the template changes the think marks of {_place(piece, found.answer)}"
+            yield Change(cause, piece.glue, before, mild=piece.turn != found.answer)
+        if previous is not None and not inner and not before.strip():
+            both = f"{_place(previous, found.answer)} and {_place(piece, found.answer)}"
+            yield Change(f"the template runs {both} together", previous.text, before, mild=True)
+    if found.closing.strip() and order and not constants[-1].startswith(found.closing):
+        cause = "the template changes the think marks of the answer"
+        yield Change(cause, found.closing, constants[-1])
+
+
+def _unwritten(turns: Sequence[Turn], text: str) -> Iterator[Change]:
+    """Find calls of tools that the template does not write."""
+    for turn in turns:
+        for name, value in turn.keys:
+            if name != "tool_calls":
+                continue
+            lost = [leaf for leaf in leaves(json.loads(value)) if not _written(leaf, text)]
+            if lost:
+                yield Change("the template drops a call of a tool", lost[0], "")
+
+
+NAMING = ("id", "type", "index")  # keys that number or type a call or a schema
+
+
+def leaves(value: object, depth: int = 0) -> Iterator[str]:
+    """Yield the texts inside a JSON value that a reader must see: names, descriptions, values."""
+    if isinstance(value, str):
+        parsed = _parsed(value)
+        if isinstance(parsed, (dict, list)):  # a call's arguments are JSON text in OpenAI's form
+            yield from leaves(parsed, depth + 1)
+        elif value.strip():
+            yield value
+    elif isinstance(value, dict) and depth < 32:
+        for key, each in value.items():
+            if key not in NAMING:
+                yield from leaves(each, depth + 1)
+    elif isinstance(value, list) and depth < 32:
+        for each in value:
+            yield from leaves(each, depth + 1)
+
+
+def _parsed(text: str) -> object:
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _written(leaf: str, text: str) -> bool:
+    return (
+        leaf in text
+        or json.dumps(leaf, ensure_ascii=False)[1:-1] in text
+        or json.dumps(leaf)[1:-1] in text
+        or html.escape(leaf) in text
+    )
+
+
+def lost_inputs(inputs: TemplateInputs, text: str) -> Iterator[Change]:
+    """Find tools and documents of a row that stand nowhere in the text.
+
+    Of a schema the function's name and description must be there: templates write types in ways of
+    their own.
+    """
+    for schema in json.loads(inputs.tools) if inputs.tools else []:
+        tool = schema.get("function", schema) if isinstance(schema, dict) else schema
+        said = [tool.get(key) for key in ("name", "description")] if isinstance(tool, dict) else []
+        for leaf in said or leaves(tool):
+            if isinstance(leaf, str) and leaf.strip() and not _written(leaf.strip(), text):
+                yield Change("the template does not write the row's tools", leaf, "")
+                return
+    for document in json.loads(inputs.documents) if inputs.documents else []:
+        for leaf in leaves(document):
+            if not _written(leaf, text):
+                yield Change("the template does not write the row's documents", leaf, "")
+                return
+
+
+# ---------------------------------------------------------------- what happens to one row
+
+
+def _without_edges(text: str) -> Iterator[str]:
+    yield text.rstrip()
+    yield text.lstrip()
+    yield text.strip()
+    yield text.strip("\n")
+    yield text.rstrip("\n")
+    yield text.lstrip("\n")
+
+
+# What templates do to a text, by name: functions whose result stands in its place.
+ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
+    ("lower-cases", str.lower),
+    ("upper-cases", str.upper),
+    ("capitalises", str.capitalize),
+    ("capitalises", str.title),
+    ("joins the lines of", lambda text: re.sub(r"\s*\n\s*", " ", text)),
+    ("joins the lines of", lambda text: text.replace("\n", " ")),
+    ("joins the lines of", lambda text: text.replace("\n", "")),
+    ("folds the blanks of", lambda text: " ".join(text.split())),
+    ("folds the blanks of", lambda text: re.sub(r"[ \t]+", " ", text)),
+    ("folds the line breaks of", lambda text: re.sub(r"\n+", "\n", text)),
+    ("escapes", html.escape),
+    ("escapes", lambda text: json.dumps(text, ensure_ascii=False)),
+    ("escapes", json.dumps),
+    ("normalises characters of", lambda text: unicodedata.normalize("NFC", text)),
+    ("normalises characters of", lambda text: unicodedata.normalize("NFKC", text)),
+)
+
+
+def _causes(skeleton: Skeleton, found: Outline, rendered: str) -> tuple[list[Change], list[str]]:
+    """Walk along the text and name what became of each piece; return the causes and the texts that
+    stand in the places of the pieces.
+    """
+    pieces, made = found.pieces, [piece.text for piece in found.pieces]
+    position, causes = len(skeleton.constants[0]), []
+    if not rendered.startswith(skeleton.constants[0]):
+        return [_other_constants(skeleton, pieces, rendered)], made
+    for k, at in enumerate(skeleton.order):
+        piece, behind = pieces[at], skeleton.constants[k + 1]
+        final = k == len(skeleton.order) - 1
+        verb, made[at], mild = _variant(piece.text, rendered, position, behind, final)
+        if verb:
+            cause = f"the template {verb} {_place(piece, found.answer)}"
+            causes.append(Change(cause, _around(piece.text, made[at], mild), made[at], mild))
+        position += len(made[at]) + len(behind)
+    return causes or [_other_constants(skeleton, pieces, rendered)], made
+
+
+def _around(text: str, made: str, mild: bool) -> str:
+    """Return the part of a text where it differs."""
+    if mild and len(text) > SHOWN:
+        return "…" + text[-SHOWN // 2 :] if text.rstrip() == made else text
+    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(made))
+    return text[max(0, at - 20) :] if at > 20 else text
+
+
+def _variant(
+    text: str, rendered: str, position: int, behind: str, final: bool
+) -> tuple[str, str, bool]:
+    """Return what the template did to a text (a verb, empty for nothing), what stands in its place,
+    and whether that is mild.
+    """
+
+    def fits(made: str) -> bool:
+        stop = position + len(made)
+        if not rendered.startswith(made, position) or not rendered.startswith(behind, stop):
+            return False
+        return not final or len(rendered) == stop + len(behind)
+
+    if fits(text):
+        return "", text, False
+    for made in _without_edges(text):
+        if fits(made):
+            return "removes the blanks at the edges of", made, True
+    for verb, change in ALTERED:
+        for made in (change(text), change(text.strip())):
+            if made != text and fits(made):
+                return verb, made, False
+    stop = (
+        len(rendered) - len(behind)
+        if final
+        else rendered.find(behind, position)
+        if behind
+        else position
+    )
+    made = rendered[position : max(stop, position)]
+    if not made.strip():
+        return "drops", made, False
+    if text.startswith(made) or text.endswith(made):
+        return "cuts", made, False
+    if text in made:
+        return "writes text of its own into", made, False
+    return "changes", made, False
+
+
+def _other_constants(skeleton: Skeleton, pieces: Sequence[Piece], rendered: str) -> Change:
+    """Name a row around whose texts the template writes something else than in others of its
+    shape.
+    """
+    expected = skeleton.text(pieces)
+    both = enumerate(zip(expected, rendered, strict=False))
+    at = next((i for i, (a, b) in both if a != b), min(len(expected), len(rendered)))
+    before, after = expected[max(0, at - 20) :], rendered[max(0, at - 20) :]
+    return Change("the template writes other text around the turns of some rows", before, after)
+
+
+def in_order(found: Outline, rendered: str) -> tuple[Change, ...]:
+    """Compare a row of a shape whose constants cannot be learnt: its texts must stand in order."""
+    position = 0
+    for piece in found.pieces:
+        at = rendered.find(piece.text, position)
+        if at < 0:
+            return (Change(f"the template changes {_place(piece, found.answer)}", piece.text, ""),)
+        position = at + len(piece.text)
+    return ()
+
+
+def scored_changes(answer: Turn, full: str, start: int, expected: int) -> Iterator[Change]:
+    """Compare where the answer begins with where scoring begins: what is scored is the answer
+    verbatim.
+
+    Args:
+      start: where the answer's text begins in `full`.
+      expected: where the prompt ends, less what it already holds of the answer's turn.
+    """
+    if start > expected:
+        added = full[expected:start]
+        empty = not THINK.sub("", added).strip()
+        what = "an empty think block" if empty and added.strip() else "text of its own"
+        yield Change(f"the template puts {what} before the answer", "", added)
+    elif start < expected:
+        taken = full[start:expected]
+        if not (OPENS.fullmatch(taken) and answer.content.startswith(taken.strip())):
+            yield Change("the generation prompt holds the beginning of the answer", taken, "")
