@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from accord.config.schema import Config, make_config
-from accord.data.templates import Template, make_template
+from accord.data.templates import Template, template_of
 from accord.errors import first_line
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
@@ -190,7 +190,4 @@ def _template(model: LanguageModel, wanted: str, config: Config) -> Template:
     """Return the template; raw text if a base model has none, since nothing is trained here."""
     if wanted == "auto" and not model.tokenizer.chat_template:
         wanted = "raw"
-    stops = model.stop_ids
-    return make_template(
-        model.tokenizer, wanted, generation_eos=stops, allow_raw="raw_text" in config.allow
-    )
+    return template_of(config, model.tokenizer, model.stop_ids, wanted)

@@ -34,6 +34,7 @@ PERMISSIONS = {
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
     "shared_prompts": "train and held-out share prompts",
+    "template_changes_text": "a chat template or tokenizer that changes the text of rows",
 }
 
 
@@ -100,6 +101,12 @@ class DataConfig(Section):
     template: str = "auto"
     """auto is the model's chat template; raw takes prompt and answer as they stand; or a Jinja
     file."""
+    chat_template_kwargs: dict[str, Any] = {}
+    """Options of the chat template, such as {enable_thinking: false}; a row's own column of this
+    name comes on top."""
+    template_date: Annotated[str, Field(pattern=r"^\d{4}-\d\d-\d\d$")] | None = None
+    """The day that a template which writes the date is given. null: the day on which the run began,
+    recorded here."""
     max_rejected: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.001
     """Largest share of unusable rows (bad JSON, empty or identical answers, …) that training
     accepts."""

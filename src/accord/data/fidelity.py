@@ -15,10 +15,10 @@ from __future__ import annotations
 import html
 import json
 import re
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from accord.data.altered_text import SHOWN, beginning_of_difference, what_became_of
 from accord.types import TemplateInputs, Turn
 
 # Marks that open and close the thinking of an answer, in the templates in wide use.
@@ -37,7 +37,10 @@ REASONING = ("reasoning_content", "thinking", "reasoning")
 # template that trims or lower-cases keeps it; the rows themselves show what it changes.
 MARK = re.compile(r"zq(\d{4})kx")
 
-SHOWN = 60  # characters of a changed text that are shown
+
+def mark(number: int) -> str:
+    """Return the mark that stands for a text."""
+    return f"zq{number:04}kx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,7 @@ class Change:
     after: str  # and of what stands in its place
     # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
     mild: bool = False
+    piece: int | None = None  # of a change that all rows of a shape share: whose text `before` is
 
     @property
     def detail(self) -> str:
@@ -113,7 +117,7 @@ def _split(turn: Turn, at: int) -> tuple[list[Piece], str]:
     content = turn.content
     if not content.strip():
         return [], content
-    if turn.role != "assistant" or not any(mark in content for mark in MARKED):
+    if turn.role != "assistant" or not any(word in content for word in MARKED):
         return [Piece(at, turn.role, "", False, content)], ""
     parts = THINK.split(content)
     if len(parts) > 2 * MANY + 1 or not any(part.strip() for part in parts[::2]):
@@ -153,10 +157,16 @@ class Skeleton:
           it was dropped or begins with a key of reasoning, in front of which a template writes its
           own mark.
         """
+        shared = tuple(
+            change
+            if change.piece is None
+            else replace(change, before=found.pieces[change.piece].text)
+            for change in self.changes
+        )
         if self.text(found.pieces) == rendered:
-            return self.changes, self._start(found, [piece.text for piece in found.pieces])
+            return shared, self._start(found, [piece.text for piece in found.pieces])
         causes, made = _causes(self, found, rendered)
-        return (*self.changes, *causes), self._start(found, made)
+        return (*shared, *causes), self._start(found, made)
 
     def _start(self, found: Outline, made: Sequence[str]) -> int | None:
         """Return where the last turn begins if the pieces became these texts."""
@@ -180,9 +190,9 @@ def learn(
       render: writes turns as the row's own are written, with its other inputs.
     """
     text = render(_marked(turns, found))
-    marks = list(MARK.finditer(text))
-    order = tuple(int(mark[1]) for mark in marks)
-    edges = [0, *(edge for mark in marks for edge in mark.span()), len(text)]
+    places = list(MARK.finditer(text))
+    order = tuple(int(place[1]) for place in places)
+    edges = [0, *(edge for place in places for edge in place.span()), len(text)]
     constants = tuple(text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True))
     changes = [
         *_dropped(found, order),
@@ -200,11 +210,11 @@ def _marked(turns: Sequence[Turn], found: Outline) -> list[Turn]:
         keys = []
         for name, value in turn.keys:
             if name in REASONING:
-                value, at = json.dumps(f"zq{at:04}kx"), at + 1
+                value, at = json.dumps(mark(at)), at + 1
             keys.append((name, value))
         content = turn.content if not turn.content.strip() else ""
         while at < len(found.pieces) and found.pieces[at].turn == number:
-            content += f"{found.pieces[at].glue}zq{at:04}kx"
+            content += f"{found.pieces[at].glue}{mark(at)}"
             at += 1
         if content and turn.content.strip() and (closing := _split(turn, number)[1]):
             content += closing
@@ -231,17 +241,18 @@ def _dropped(found: Outline, order: Sequence[int]) -> Iterator[Change]:
             # Templates take the thinking out of earlier answers, at inference too.
             mild = piece.turn != found.answer
             of = _place(piece, found.answer)
-            yield Change(f"the template drops the thinking of {of}", piece.text, "", mild)
+            yield Change(f"the template drops the thinking of {of}", piece.text, "", mild, at)
         else:
-            yield Change(f"the template drops {_place(piece, found.answer)}", piece.text, "")
+            cause = f"the template drops {_place(piece, found.answer)}"
+            yield Change(cause, piece.text, "", piece=at)
 
 
 def _moved(found: Outline, order: Sequence[int]) -> Iterator[Change]:
     twice = {at for at in order if order.count(at) > 1}
     for at in sorted(twice):
         piece = found.pieces[at]
-        text = piece.text
-        yield Change(f"the template writes {_place(piece, found.answer)} twice", text, text + text)
+        cause = f"the template writes {_place(piece, found.answer)} twice"
+        yield Change(cause, piece.text, "the same text in two places", piece=at)
     spoken = [at for at in order if found.pieces[at].role != "system"]
     if twice or list(order) == sorted(order):
         return
@@ -272,10 +283,25 @@ def _between(found: Outline, order: Sequence[int], constants: Sequence[str]) -> 
             yield Change(cause, piece.glue, before, mild=piece.turn != found.answer)
         if previous is not None and not inner and not before.strip():
             both = f"{_place(previous, found.answer)} and {_place(piece, found.answer)}"
-            yield Change(f"the template runs {both} together", previous.text, before, mild=True)
+            cause = f"the template runs {both} together"
+            yield Change(cause, previous.text, before, mild=True, piece=order[k - 1])
     if found.closing.strip() and order and not constants[-1].startswith(found.closing):
         cause = "the template changes the think marks of the answer"
         yield Change(cause, found.closing, constants[-1])
+
+
+def text_behind(found: Outline, skeleton: Skeleton, special: re.Pattern | None) -> Iterator[Change]:
+    """Find text that a template writes between an answer and the token that ends it; blanks are
+    part of the end in some templates.
+    """
+    if found.answer < 0 or not skeleton.order:
+        return
+    tail = skeleton.constants[-1].removeprefix(found.closing)
+    end = special.search(tail) if special is not None else None
+    behind = tail[: end.start()] if end else tail
+    if behind.strip():
+        cause = "the template puts text of its own behind the answer"
+        yield Change(cause, "", behind)
 
 
 def _unwritten(turns: Sequence[Turn], text: str) -> Iterator[Change]:
@@ -350,35 +376,6 @@ def lost_inputs(inputs: TemplateInputs, text: str) -> Iterator[Change]:
 # ---------------------------------------------------------------- what happens to one row
 
 
-def _without_edges(text: str) -> Iterator[str]:
-    yield text.rstrip()
-    yield text.lstrip()
-    yield text.strip()
-    yield text.strip("\n")
-    yield text.rstrip("\n")
-    yield text.lstrip("\n")
-
-
-# What templates do to a text, by name: functions whose result stands in its place.
-ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
-    ("lower-cases", str.lower),
-    ("upper-cases", str.upper),
-    ("capitalises", str.capitalize),
-    ("capitalises", str.title),
-    ("joins the lines of", lambda text: re.sub(r"\s*\n\s*", " ", text)),
-    ("joins the lines of", lambda text: text.replace("\n", " ")),
-    ("joins the lines of", lambda text: text.replace("\n", "")),
-    ("folds the blanks of", lambda text: " ".join(text.split())),
-    ("folds the blanks of", lambda text: re.sub(r"[ \t]+", " ", text)),
-    ("folds the line breaks of", lambda text: re.sub(r"\n+", "\n", text)),
-    ("escapes", html.escape),
-    ("escapes", lambda text: json.dumps(text, ensure_ascii=False)),
-    ("escapes", json.dumps),
-    ("normalises characters of", lambda text: unicodedata.normalize("NFC", text)),
-    ("normalises characters of", lambda text: unicodedata.normalize("NFKC", text)),
-)
-
-
 def _causes(skeleton: Skeleton, found: Outline, rendered: str) -> tuple[list[Change], list[str]]:
     """Walk along the text and name what became of each piece; return the causes and the texts that
     stand in the places of the pieces.
@@ -390,59 +387,14 @@ def _causes(skeleton: Skeleton, found: Outline, rendered: str) -> tuple[list[Cha
     for k, at in enumerate(skeleton.order):
         piece, behind = pieces[at], skeleton.constants[k + 1]
         final = k == len(skeleton.order) - 1
-        verb, made[at], mild = _variant(piece.text, rendered, position, behind, final)
+        verb, made[at], mild = what_became_of(piece.text, rendered, position, behind, final)
         if verb:
             cause = f"the template {verb} {_place(piece, found.answer)}"
-            causes.append(Change(cause, _around(piece.text, made[at], mild), made[at], mild))
+            causes.append(
+                Change(cause, beginning_of_difference(piece.text, made[at], mild), made[at], mild)
+            )
         position += len(made[at]) + len(behind)
     return causes or [_other_constants(skeleton, pieces, rendered)], made
-
-
-def _around(text: str, made: str, mild: bool) -> str:
-    """Return the part of a text where it differs."""
-    if mild and len(text) > SHOWN:
-        return "…" + text[-SHOWN // 2 :] if text.rstrip() == made else text
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(made))
-    return text[max(0, at - 20) :] if at > 20 else text
-
-
-def _variant(
-    text: str, rendered: str, position: int, behind: str, final: bool
-) -> tuple[str, str, bool]:
-    """Return what the template did to a text (a verb, empty for nothing), what stands in its place,
-    and whether that is mild.
-    """
-
-    def fits(made: str) -> bool:
-        stop = position + len(made)
-        if not rendered.startswith(made, position) or not rendered.startswith(behind, stop):
-            return False
-        return not final or len(rendered) == stop + len(behind)
-
-    if fits(text):
-        return "", text, False
-    for made in _without_edges(text):
-        if fits(made):
-            return "removes the blanks at the edges of", made, True
-    for verb, change in ALTERED:
-        for made in (change(text), change(text.strip())):
-            if made != text and fits(made):
-                return verb, made, False
-    stop = (
-        len(rendered) - len(behind)
-        if final
-        else rendered.find(behind, position)
-        if behind
-        else position
-    )
-    made = rendered[position : max(stop, position)]
-    if not made.strip():
-        return "drops", made, False
-    if text.startswith(made) or text.endswith(made):
-        return "cuts", made, False
-    if text in made:
-        return "writes text of its own into", made, False
-    return "changes", made, False
 
 
 def _other_constants(skeleton: Skeleton, pieces: Sequence[Piece], rendered: str) -> Change:
@@ -467,20 +419,31 @@ def in_order(found: Outline, rendered: str) -> tuple[Change, ...]:
     return ()
 
 
-def scored_changes(answer: Turn, full: str, start: int, expected: int) -> Iterator[Change]:
+def scored_changes(
+    answer: str, prefill: str, full: str, start: int, prompt: int
+) -> Iterator[Change]:
     """Compare where the answer begins with where scoring begins: what is scored is the answer
     verbatim.
 
     Args:
-      start: where the answer's text begins in `full`.
-      expected: where the prompt ends, less what it already holds of the answer's turn.
+      prefill: what the prompt already holds of the answer's turn: an assistant turn that the answer
+        continues, or the opening of a think block.
+      start: where the text of the answer's turn begins in `full`.
+      prompt: where the prompt ends in `full`, and scoring begins.
     """
-    if start > expected:
-        added = full[expected:start]
-        empty = not THINK.sub("", added).strip()
-        what = "an empty think block" if empty and added.strip() else "text of its own"
-        yield Change(f"the template puts {what} before the answer", "", added)
-    elif start < expected:
-        taken = full[start:expected]
-        if not (OPENS.fullmatch(taken) and answer.content.startswith(taken.strip())):
-            yield Change("the generation prompt holds the beginning of the answer", taken, "")
+    begins = start + len(prefill)
+    if begins > prompt:
+        added = full[prompt:begins]
+        if prefill and not added.strip():
+            cause = "the template moves the blanks before the answer into it"
+        elif CLOSES.search(added) and not THINK.sub("", added).strip():
+            cause = "the template puts an empty think block before the answer"
+        elif OPENS.match(added):
+            cause = "the template opens a think block before the answer"
+        else:
+            cause = "the template puts text of its own before the answer"
+        yield Change(cause, answer, added + answer)
+    elif begins < prompt:
+        taken = full[begins:prompt]
+        if not (OPENS.fullmatch(taken) and answer.startswith(taken)):
+            yield Change("the generation prompt holds the beginning of the answer", answer, taken)

@@ -14,15 +14,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from functools import lru_cache
-from pathlib import Path
-from typing import ClassVar
 
-from jinja2 import Environment, TemplateError, meta
-from jinja2.ext import Extension
 from transformers import PreTrainedTokenizerBase
 
+from accord.config.schema import Config
+from accord.data.chat_template import GIVEN, dated, specials, template_file, turn_ends, variables
 from accord.data.fidelity import (
     CLOSES,
     OPENS,
@@ -35,19 +31,11 @@ from accord.data.fidelity import (
     lost_inputs,
     outline,
     scored_changes,
+    text_behind,
 )
 from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
-from accord.types import (
-    NO_INPUTS,
-    Example,
-    Labelled,
-    Refused,
-    TemplateInputs,
-    Tree,
-    Turn,
-    UsageError,
-)
+from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
 
 
 @dataclass(frozen=True)
@@ -132,8 +120,8 @@ class Template:
     def given(self, inputs: TemplateInputs) -> dict:
         """Return what a row's template is given beside the messages."""
         given = {**self.options, **(json.loads(inputs.options) if inputs.options else {})}
-        if self.today and "strftime_now" in str(self.tokenizer.chat_template):
-            given["strftime_now"] = datetime.fromisoformat(self.today).strftime
+        if self.today:
+            given |= dated(self.tokenizer, self.today, bool(inputs.tools))
         for name in ("tools", "documents"):
             if value := getattr(inputs, name):
                 given[name] = json.loads(value)
@@ -142,7 +130,7 @@ class Template:
     def _render(self, turns: Sequence[Turn], inputs: TemplateInputs, **options) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                messages_of(turns), tokenize=False, **{**self.given(inputs), **options}
+                messages_of(turns), tokenize=False, **self.given(inputs), **options
             )
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
@@ -182,7 +170,8 @@ class Template:
             for name in (json.loads(inputs.options) if inputs.options else {})
             if name not in variables(self.tokenizer)
         ]
-        lost = [*lost_inputs(inputs, text), *unread]
+        behind = text_behind(found, skeleton, self.specials.everywhere)
+        lost = [*lost_inputs(inputs, text), *behind, *unread]
         return replace(skeleton, changes=(*skeleton.changes, *lost)) if lost else skeleton
 
     def _require_permitted(self, changes: Iterable[Change]) -> None:
@@ -262,8 +251,9 @@ class Template:
             turns, full = self._answered(example, index, text)
             changes, start, shape = self._compared(turns, example.inputs, full)
             if start is not None:
-                opened = len(turns[-1].content) - len(example.completions[index])
-                changes += scored_changes(turns[-1], full, start, len(text) - opened)
+                answer = example.completions[index]
+                prefill = turns[-1].content.removesuffix(answer)
+                changes += scored_changes(answer, prefill, full, start, len(text))
         self._require_permitted(changes)
         ids = self.encode(full)
         if ids[: len(prompt)] != prompt:
@@ -355,7 +345,7 @@ def make_template(
         that the template does not read.
     """
     if wanted not in ("auto", "raw"):
-        tokenizer.chat_template = _template_file(wanted)
+        tokenizer.chat_template = template_file(wanted)
     kind = "raw" if wanted == "raw" else "chat"
     if kind == "chat" and not tokenizer.chat_template:
         raise Refused(
@@ -371,7 +361,7 @@ def make_template(
         )
     ends = {tokenizer.eos_token_id, *generation_eos} - {None}
     if kind == "chat":
-        ends |= _turn_ends(tokenizer)
+        ends |= turn_ends(tokenizer)
     unread = [name for name in options or {} if kind == "raw" or name not in variables(tokenizer)]
     if unread:
         known = ", ".join(sorted(variables(tokenizer) - GIVEN)) if kind == "chat" else ""
@@ -391,76 +381,25 @@ def make_template(
     )
 
 
-# what every template is given; its other variables are options
-GIVEN = frozenset(
-    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token"
-    " strftime_now raise_exception namespace dict range continue_final_message".split()
-)
+def template_of(
+    config: Config, tokenizer: PreTrainedTokenizerBase, stops: Collection[int], wanted: str = ""
+) -> Template:
+    """Make the template of a run's rows or prompts, as its config has it.
 
-
-@lru_cache(maxsize=16)
-def _variables(template: str) -> frozenset[str]:
-    environment = Environment(extensions=["jinja2.ext.loopcontrols", GenerationTag])
-    try:
-        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
-    except TemplateError:  # each row will report what is wrong with it
-        return frozenset()
-
-
-def variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
-    """Return the names that a tokenizer's chat template reads from outside."""
-    found = tokenizer.chat_template or ""
-    texts = found.values() if isinstance(found, dict) else [found]
-    return frozenset().union(*map(_variables, texts))
-
-
-class GenerationTag(Extension):
-    """The tag {% generation %}, with which templates mark answers; it writes nothing."""
-
-    tags: ClassVar[set[str]] = {"generation"}
-
-    def parse(self, parser):
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
-    """Return every special token, by id: those with a role, such as EOS, and those only marked as
-    special.
-
-    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it
-    would open a turn.
+    Args:
+      stops: ids at which generation stops.
+      wanted: as in `make_template`, where it is not the config's.
     """
-    marked = {
-        i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special
-    }
-    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
-
-
-def _turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
-    """Return the special token, if any, that the template itself puts right behind an answer."""
-    try:
-        text = tokenizer.apply_chat_template(
-            [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "zebra"}],
-            tokenize=False,
-        )
-    except Exception:  # each row will report what the template refuses
-        return set()
-    assert isinstance(text, str), "tokenize=False gives text"
-    ids = tokenizer(text.rpartition("zebra")[2], add_special_tokens=False)["input_ids"]
-    return {ids[0]} if ids and ids[0] in specials(tokenizer) else set()
-
-
-def _template_file(path: str) -> str:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise UsageError(
-            f"data.template = {path!r}: expected auto, raw, or a Jinja file that exists."
-        )
-    try:
-        return file.read_text(encoding="utf-8")
-    except ValueError as error:
-        raise UsageError(f"data.template = {path!r}: not a text in UTF-8 ({error}).") from error
+    data = config.data
+    return make_template(
+        tokenizer,
+        wanted or data.template,
+        generation_eos=stops,
+        allow_raw="raw_text" in config.allow,
+        options=data.chat_template_kwargs,
+        today=data.template_date or "",
+        permit_changes="template_changes_text" in config.allow,
+    )
 
 
 def _divergence(text: str, full: str) -> str:

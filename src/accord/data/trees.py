@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from accord.data.chat_template import variables
 from accord.data.ledger import Rejection, excerpt, printable
-from accord.data.templates import Encoded, Template, messages_of, variables
+from accord.data.templates import Encoded, Template, messages_of
 from accord.data.tokenizer_text import Unfit
 from accord.types import Example, Finding, Pair, Tree
 
@@ -275,7 +276,7 @@ def change_remedy(reason: str, template: Template) -> str:
     """Return what to do about a template that changes the text of rows."""
     permit = "or permit it: --allow template_changes_text"
     if "think" in reason and "enable_thinking" in variables(template.tokenizer):
-        on = "false" if "puts an empty think block" in reason else "true"
+        on = "false" if "empty think block" in reason else "true"
         return (
             f"say which answers these are: --set data.chat_template_kwargs.enable_thinking={on},"
             f" {permit}"

@@ -39,6 +39,10 @@ IDENTITY = {
 }
 
 
+# a field that the older record does not know, at a value that does nothing
+UNSET: tuple = (None, "", False, [], {})
+
+
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
     """List what differs between two identities, one per line; `when` and `where` name the two."""
     lines = [
@@ -51,7 +55,7 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
     return lines + [
         f"{p}: {when} {then.get(p)}, {where} {now.get(p)}"
         for p in paths
-        if then.get(p) != now.get(p)
+        if then.get(p) != now.get(p) and not (p not in then and now[p] in UNSET)
     ]
 
 
@@ -73,7 +77,8 @@ def trajectory(config: Config) -> dict[str, object]:
     )
     places = {
         "model": ("name", "adapter", "device"),
-        "data": ("train", "held_out"),
+        # the day shows in the tokens, if the template writes it
+        "data": ("train", "held_out", "template_date"),
         "train": ("parallel", "recompute"),
     }
     for section, names in places.items():

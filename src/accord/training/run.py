@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -128,6 +129,7 @@ def _begin(
     world: World,
 ) -> Result:
     """Run from the first step."""
+    config = _dated(config, world)
     world.on_first(lambda: folder.begin(config, command, world.size))
     try:
         with _restartable(stop, folder, world):
@@ -142,6 +144,15 @@ def _begin(
     world.on_first(lambda: folder.accept(ready.findings))
     announce_run(ready, folder, display)
     return _finish(Run(ready, folder, display, stop), command)
+
+
+def _dated(config: Config, world: World) -> Config:
+    """Set the day that templates are given: the day on which the run begins, on every rank."""
+    if config.data.template_date:
+        return config
+    day = world.on_first(lambda: date.today().isoformat())
+    data = config.data.model_copy(update={"template_date": day})
+    return config.model_copy(update={"data": data})
 
 
 def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]:

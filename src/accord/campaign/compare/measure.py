@@ -22,7 +22,7 @@ import torch
 from accord.assess.opened import open_start_of, still_inside
 from accord.campaign.compare.contenders import Cell
 from accord.config.schema import Config
-from accord.data.templates import make_template
+from accord.data.templates import template_of
 from accord.engine.release import release
 from accord.environment.digests import file_digest, text_digest
 from accord.evaluate.probe import KLReference, divergences
@@ -192,12 +192,7 @@ class ModelMeasurer:
         """Encode held-out trees and prompts with this model's tokenizer and template."""
         stops = model.stop_ids
         config = _asking(self.base, self.questions)
-        template = make_template(
-            model.tokenizer,
-            config.data.template,
-            generation_eos=stops,
-            allow_raw="raw_text" in config.allow,
-        )
+        template = template_of(config, model.tokenizer, stops)
         rows, held = None, None
         if self.questions.pairs is not None:
             rows = load_rows(config, config.data.train, "pairs", template, SilentDisplay())

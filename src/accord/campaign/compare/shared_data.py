@@ -18,7 +18,7 @@ from accord.config.schema import Config
 from accord.data.containers import locate
 from accord.data.convert import to_format
 from accord.data.rows import Rows
-from accord.data.templates import make_template
+from accord.data.templates import template_of
 from accord.data.write import new_file, write_row
 from accord.models.load import load
 from accord.objectives.configured import resolve_objective
@@ -127,12 +127,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
         base.model.name, dtype=base.model.dtype, device=base.model.device, hub="hub" in base.allow
     )
     stops = model.stop_ids
-    template = make_template(
-        model.tokenizer,
-        base.data.template,
-        generation_eos=stops,
-        allow_raw="raw_text" in base.allow,
-    )
+    template = template_of(base, model.tokenizer, stops)
     train = load_rows(base, base.data.train, "pairs", template, display)
     held = load_rows(base, base.data.held_out_file, "pairs", template, display)
     found = [

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accord.config.schema import Config
-from accord.data.templates import Template, make_template
 from accord.distributed.world import ALONE, World, take_device
 from accord.engine.micro_budget import MicroBudget
 from accord.engine.optimizer import Optimizer
@@ -40,16 +39,6 @@ def load_model(config: Config, display: Display, stop: Stop, world: World) -> La
     )
     stop.poll()
     return model
-
-
-def template_of(config: Config, model: LanguageModel) -> Template:
-    """Make the template that turns the run's rows, or prompts, into tokens."""
-    return make_template(
-        model.tokenizer,
-        config.data.template,
-        generation_eos=model.stop_ids,
-        allow_raw="raw_text" in config.allow,
-    )
 
 
 def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, Finding]:

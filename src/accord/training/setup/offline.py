@@ -14,7 +14,7 @@ from dataclasses import replace
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
-from accord.data.templates import Template
+from accord.data.templates import Template, template_of
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.micro_budget import MicroBudget
@@ -46,7 +46,6 @@ from accord.training.setup.common import (
     prove_rows,
     require_accepted,
     suggested_rate,
-    template_of,
 )
 from accord.training.setup.references import (
     cached_reference,
@@ -169,7 +168,7 @@ def _read(
     """Read the template, the training rows and the held-out rows; write the account of the rows
     into `folder`, if given.
     """
-    template = template_of(config, model)
+    template = template_of(config, model.tokenizer, model.stop_ids)
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
     if folder is not None:

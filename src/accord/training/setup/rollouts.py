@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from accord.config.schema import Config
 from accord.data.order import Order
-from accord.data.templates import Template
+from accord.data.templates import Template, template_of
 from accord.distributed.world import ALONE, World
 from accord.engine.memory import fit_into_memory
 from accord.engine.moving_reference import require_movement
@@ -40,7 +40,6 @@ from accord.training.setup.common import (
     prove_rows,
     require_accepted,
     suggested_rate,
-    template_of,
 )
 from accord.training.setup.references import choose_reference, live_reference
 from accord.types import DataError, Finding, Refused, Tree, UsageError
@@ -77,7 +76,7 @@ def prepare_rollouts(
     objective = resolve_objective(config)
     _require(config, objective, world)
     model = load_model(config, display, stop, world)
-    template = template_of(config, model)
+    template = template_of(config, model.tokenizer, model.stop_ids)
     prompts, held_out = _prompts(config, template, model, display)
     if folder is not None and account_rows:
         folder.write_data(

@@ -1,0 +1,109 @@
+"""Chat templates as programs: what they read from outside, how they end an answer, and their clock.
+
+A template belongs to its tokenizer and is written in Jinja; nothing of it runs here that
+transformers would not run.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import ClassVar
+
+from jinja2 import Environment, TemplateError, meta
+from jinja2.ext import Extension
+from transformers import PreTrainedTokenizerBase
+
+from accord.data.fidelity import mark
+from accord.types import UsageError
+
+# what every template is given; its other variables are options
+GIVEN = frozenset(
+    "messages tools documents add_generation_prompt bos_token eos_token pad_token unk_token"
+    " strftime_now raise_exception namespace dict range continue_final_message".split()
+)
+
+
+@lru_cache(maxsize=16)
+def _variables(template: str) -> frozenset[str]:
+    environment = Environment(extensions=["jinja2.ext.loopcontrols", GenerationTag])
+    try:
+        return frozenset(meta.find_undeclared_variables(environment.parse(template)))
+    except TemplateError:  # each row will report what is wrong with it
+        return frozenset()
+
+
+def variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
+    """Return the names that a tokenizer's chat template reads from outside."""
+    found = tokenizer.chat_template or ""
+    texts = found.values() if isinstance(found, dict) else [found]
+    return frozenset().union(*map(_variables, texts))
+
+
+class GenerationTag(Extension):
+    """The tag {% generation %}, with which templates mark answers; it writes nothing."""
+
+    tags: ClassVar[set[str]] = {"generation"}
+
+    def parse(self, parser):
+        next(parser.stream)
+        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
+
+
+def dated(tokenizer: PreTrainedTokenizerBase, today: str, tools: bool) -> dict:
+    """Return the template with a clock that stands still, if it asks for the date; else nothing.
+
+    transformers hands plain data alone to a template, so the clock is a macro in front of it, with
+    the date in each form that the template asks for.
+    """
+    if "strftime_now" not in str(tokenizer.chat_template):
+        return {}
+    text = tokenizer.get_chat_template(tools=[{}] if tools else None)
+    forms = sorted(set(re.findall(r"strftime_now\(\s*[\"']([^\"']*)[\"']\s*\)", text)))
+    day = datetime.fromisoformat(today)
+    clock = "{%- macro strftime_now(form) -%}{{ dates_of_the_run[form] }}{%- endmacro -%}"
+    dates = {form: day.strftime(form) for form in forms}
+    return {"chat_template": clock + text, "dates_of_the_run": dates}
+
+
+def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:
+    """Return every special token, by id: those with a role, such as EOS, and those only marked as
+    special.
+
+    The latter are many: Llama 3's <|start_header_id|> has no role, and written in a row's text it
+    would open a turn.
+    """
+    marked = {
+        i: token.content for i, token in tokenizer.added_tokens_decoder.items() if token.special
+    }
+    return marked | dict(zip(tokenizer.all_special_ids, tokenizer.all_special_tokens, strict=True))
+
+
+def turn_ends(tokenizer: PreTrainedTokenizerBase) -> set[int]:
+    """Return the first special token, if any, that the template itself puts behind an answer."""
+    special = specials(tokenizer)
+    # some templates take no answer without thinking
+    for answer in (mark(0), f"<think>\n{mark(1)}\n</think>\n\n{mark(0)}"):
+        asked = [{"role": "user", "content": mark(2)}, {"role": "assistant", "content": answer}]
+        try:
+            text = tokenizer.apply_chat_template(asked, tokenize=False)
+        except Exception:  # each row will report what the template refuses
+            continue
+        assert isinstance(text, str), "tokenize=False gives text"
+        ids = tokenizer(text.rpartition(mark(0))[2], add_special_tokens=False)["input_ids"]
+        return set([token for token in ids if token in special][:1])
+    return set()
+
+
+def template_file(path: str) -> str:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise UsageError(
+            f"data.template = {path!r}: expected auto, raw, or a Jinja file that exists."
+        )
+    try:
+        return file.read_text(encoding="utf-8")
+    except ValueError as error:
+        raise UsageError(f"data.template = {path!r}: not a text in UTF-8 ({error}).") from error
