@@ -75,6 +75,15 @@ def shared_data():
 
 
 @pytest.fixture(scope="session")
+def cases():
+    """The folder of small strangers' files, which lies beside the repository."""
+    folder = SHARED.parent / "cases" / "data"
+    if not folder.is_dir():
+        pytest.skip("small files that are no part of the repository: ../shared/cases")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tokenizer(smollm2_folder):
     from transformers import AutoTokenizer
 
