@@ -34,6 +34,7 @@ PERMISSIONS = {
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
     "shared_prompts": "train and held-out share prompts",
+    "foreign_marks": "train on rows that hold another model's marks or repeat their prompt",
 }
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from accord.auditing.run_rows import foreign_marks
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
@@ -315,6 +316,10 @@ def _checked(
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
+    allowed = "foreign_marks" in config.allow
+    found.append(foreign_marks(rows, "training rows", allowed=allowed))
+    if held_out is not None:
+        found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
     found += margins

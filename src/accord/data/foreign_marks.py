@@ -1,0 +1,489 @@
+"""Marks of other models, the next speaker and repeated texts in a row: what makes its text another
+one than its author meant.
+
+Only whole frames count, so that a text *about* marks stays silent: an opening mark at the very
+start of a prompt with its partner at the end, an end token at the very end of an answer, a
+hand-over to the next speaker. Marks inside code, in quotes, behind "is" or ":" and in lists are
+mentioned, not used.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from accord.data.chat_marks import (
+    ASSISTANT,
+    BEGIN,
+    CODE,
+    END,
+    HEADER,
+    LABELS,
+    MARK,
+    OPEN,
+    OTHER,
+    SYSTEM,
+    USER,
+    Mark,
+    as_ascii,
+    best_family,
+    marks_in,
+)
+from accord.types import Example, Pair, Turn
+
+FRAME, ENDED, NEXT_TURN, REPEATED, INCLUDED = "frame", "end", "next_turn", "repeated", "included"
+KINDS = (FRAME, ENDED, NEXT_TURN, REPEATED, INCLUDED)
+PROMPT = "prompt"
+OPENING = (OPEN, SYSTEM, USER, BEGIN)
+
+# Words in front of or behind a mark that is talked about.
+BEFORE = frozenset(
+    "is are was be called named the a an this that token tokens tag tags mark marker symbol string"
+    " with by in of and or as to use uses using used append appends add adds emit emits output"
+    " outputs print prints write insert inserts include includes including explain describe about"
+    " like mean means eos bos between from after before then plus vs versus than for when where"
+    " has have see sees its into put puts without not no remove removes strip every each"
+    " what at until on to reaches reach hits hit produces produce generates generate predicts"
+    " through onto try probably maybe likely either both all type returns return yields sees need"
+    " needs want wants".split()
+)
+AFTER = frozenset(
+    "is are was marks mark denotes means mean stands tells signals indicates represents and or vs"
+    " versus token tokens tag tags in at ends closes opens separates starts begins closed"
+    " should must can may will would does do comes appears gets has but".split()
+)
+ABOUT = re.compile(
+    r"\b(?:tokens?|tokeni[sz]\w+|templates?|tags?|markers?|delimiters?|chatml|eos|bos|prompt format"
+    r"\w*|special|syntax|formatted|formatting|format)\b",
+    re.IGNORECASE,
+)
+DIALOGUE = re.compile(
+    r"dialog|conversation|\bchat|transcript|script|role[- ]?play|skit|interview|scene|story|"
+    r"\b(?:human|user|template|format|example|sample)\b",
+    re.IGNORECASE,
+)
+RESTATE = re.compile(
+    r"\b(?:repeat|copy|restate|echo|verbatim|word for word|continue|complete|completion|finish|"
+    r"rewrite|rephrase|proofread|correct|edit|paraphrase|translate|grammar|start\w* with|begin\w*"
+    r" with|first|summari[sz]e|autocomplete|fill|extend|expand|improve|revise|choose|which of)\b",
+    re.IGNORECASE,
+)
+SPEAKER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == USER)
+ANSWERER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == ASSISTANT)
+COLON = r"[ \t]*[:：]"
+STARTS = re.compile(rf"\s*(?P<label>{SPEAKER}|{ANSWERER}|### System|### Input){COLON}")
+ENDS = re.compile(rf"(?:\A|[\s>])(?P<label>{ANSWERER}){COLON}\s*\Z")
+LABEL_TAIL = 40  # characters in which a label at the end of a prompt stands
+NEXT_SPEAKER = re.compile(rf"\n[ \t]*(?P<label>{SPEAKER}){COLON}")
+INLINE_SPEAKER = re.compile(r"(?<=[.!?>\n]) ?USER: .{1,2000}?\bASSISTANT:", re.DOTALL)
+VICUNA_START = re.compile(r"(?:\A|\s)USER:")
+ALPACA_START = re.compile(r"(?:\A|\n)### (?:Instruction|Human|User|Question|Prompt):")
+ASKED_LABEL = re.compile(r"\b(?:USER|ASSISTANT|User|Assistant):(?!\s*\Z)")
+ANSWER_LABEL = re.compile(
+    r"(?:assistant|answer|response|gpt|ai|bot|output|model|a)\W{0,3}[:：>\]|]\s*\Z", re.IGNORECASE
+)
+NAMED_LINE = re.compile(r"(?:\A|\n)[ \t]*[A-Z][\w .'-]{0,24}:(?=\s)")
+FIRST_WORD = re.compile(r"\W*(\w+)")
+SENTENCE_ENDS = tuple(".!?…)]}\"'”’。！？")
+CONJUNCTIONS = frozenset(("and", "or", "vs", "versus", "to", "then", "through", "is", "but"))
+# A shorter text says the same by chance: "Yes, it is." is the start of many answers.
+LETTERS, TERMS = 12, 3
+SNIPPET = 60  # characters shown of a hit
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One fault of one side of a row."""
+
+    kind: str  # one of KINDS
+    side: str  # "prompt", "chosen", "rejected" or "completion"
+    family: str  # "" for repeated texts
+    shown: str  # the place in the text, not yet printable
+
+
+def find_marks(example: Example) -> list[Hit]:
+    """Find what is wrong with one row, each kind at most once a side."""
+    sides = ("chosen", "rejected") if isinstance(example, Pair) else ("completion",)
+    marks: list[Mark] = []
+    found = list(_prompt_hits(example.prompt, marks))
+    for side, answer in zip(sides, example.completions, strict=True):
+        found += _answer_hits(example, side, answer, marks)
+    family = best_family(marks)
+    named = [
+        Hit(hit.kind, hit.side, hit.family or family, hit.shown)
+        if hit.kind in (FRAME, ENDED, NEXT_TURN)
+        else hit
+        for hit in found
+    ]
+    return list({(hit.kind, hit.side): hit for hit in reversed(named)}.values())[::-1]
+
+
+# ---------------------------------------------------------------- prompts
+
+
+def _prompt_hits(turns: Sequence[Turn], marks: list[Mark]) -> Iterator[Hit]:
+    for turn in turns:
+        own = marks_in(turn.content)
+        if own and _is_frame(as_ascii(turn.content), own):
+            marks += own
+            yield Hit(FRAME, PROMPT, "", _around(turn.content, own[0].start))
+        elif own and _ends_in_token(turn.content, own, strict=True):
+            marks += own
+            yield Hit(ENDED, PROMPT, "", _around(turn.content, own[-1].start))
+        elif label := _label_frame(turn.content):
+            yield Hit(FRAME, PROMPT, label, _around(turn.content, 0))
+
+
+def _is_frame(text: str, marks: Sequence[Mark]) -> bool:
+    """Tell whether a template's marks surround a text: it opens with one, and all that is between
+    and behind them is the conversation.
+    """
+    first, last = marks[0], marks[-1]
+    if text[: first.start].strip() or first.part in (END, OTHER):
+        return False
+    between = text[first.end : last.start].strip() if last is not first else ""
+    tail = text[last.end :].strip(" \t\r\n:")
+    if not tail:
+        return last is not first and _is_content(between, marks)
+    if last is first or first.end == last.start:
+        return _opens_line(text, first, last)
+    # a conversation whose last turn is open; behind a closed turn stands a text about it
+    return last.part != END and _opens_line(text, first, first) and not ABOUT.search(tail)
+
+
+def _is_content(between: str, marks: Sequence[Mark]) -> bool:
+    """Tell a turn's text from the words between two marks that are compared."""
+    word = FIRST_WORD.match(between)
+    if word is None:
+        return len(marks) > 2 and all(mark.named or mark.part != OPEN for mark in marks)
+    return word.group(1).lower() not in CONJUNCTIONS or len(between.split()) > 2
+
+
+def _opens_line(text: str, first: Mark, last: Mark) -> bool:
+    """Tell whether an opening mark stands on a line of its own, or names its speaker."""
+    rest = text[last.end :]
+    if _is_spoken_of(text, last.end):
+        return False
+    if rest.lstrip(" \t").startswith(("\n", "\r")):
+        return first.part in OPENING or first.named or first.part == HEADER
+    return ((first is not last or first.part == OPEN) and last.named) or (
+        first.named
+        and first.part in (SYSTEM, USER)
+        and "[" not in first.token
+        and rest[:1].isupper()
+    )
+
+
+def _label_frame(text: str) -> str:
+    """Return the family of a prompt that speakers' labels surround, or ""."""
+    end = ENDS.search(text[-LABEL_TAIL:])
+    start = STARTS.match(text)
+    if end is None:
+        if start is None or not start["label"].startswith(("###", "GPT4", "Code User")):
+            return ""
+        family, part = LABELS[start["label"]]
+        return family if part != ASSISTANT and not _is_spoken_of(text, start.end()) else ""
+    family, label = LABELS[end["label"]][0], end["label"]
+    if start is not None and LABELS[start["label"]][1] != ASSISTANT:
+        own = LABELS[start["label"]][0]
+        return family if own.startswith("plain") else own
+    opening = {"ASSISTANT": VICUNA_START, "### Response": ALPACA_START}.get(
+        label, ALPACA_START if label.startswith("###") else None
+    )
+    found = opening.search(text) if opening is not None else None
+    if found is None or text[: found.start()].rstrip().endswith((":", "?")):
+        return ""
+    return family
+
+
+# ---------------------------------------------------------------- answers
+
+
+def _answer_hits(example: Example, side: str, text: str, marks: list[Mark]) -> Iterator[Hit]:
+    own = marks_in(text)
+    if own and (hit := _token_hit(as_ascii(text), own, example)) is not None:
+        marks += own
+        kind, at = hit
+        yield Hit(kind, side, "", _around(text, at))
+    start = STARTS.match(text)
+    if start is not None and _is_answer_frame(text, start) and not _asks_for_labels(example.prompt):
+        yield Hit(FRAME, side, LABELS[start["label"]][0], _around(text, 0))
+    elif (found := _next_speaker(text, example)) is not None:
+        yield Hit(NEXT_TURN, side, LABELS[found[0]][0], _around(text, found[1]))
+    if _repeats(example, text):
+        yield Hit(REPEATED, side, "", _around(text, 0))
+    if _is_included(example, side, text):
+        last = example.prompt[-1].content
+        yield Hit(INCLUDED, side, "", _around(last, len(last)))
+
+
+def _token_hit(text: str, marks: Sequence[Mark], example: Example) -> tuple[str, int] | None:
+    """Return the kind of the marks in an answer and their place; None if they are mentioned."""
+    first = marks[0]
+    lead = text[: first.start]
+    if not lead.strip() and first.part not in (END, OTHER):
+        framed = first.part != BEGIN or len(marks) > 1
+        closed = _ends_in_token(text, marks, strict=False) and first.token != "<s>"
+        if framed and (_is_frame(text, marks) or _answers(text, marks) or closed):
+            return FRAME, first.start
+    if _mentions_marks(example.prompt):
+        return None
+    if first.part == END and not _is_mentioned(text, first) and not _is_within(lead):
+        after = marks[1] if len(marks) > 1 else None
+        joined = after is not None and not text[first.end : after.start].strip()
+        if after is not None and joined and after.part in (*OPENING, ASSISTANT, HEADER):
+            return NEXT_TURN, after.start
+        label = STARTS.match(text, first.end)
+        if label is not None and LABELS[label["label"]][1] == USER:
+            return NEXT_TURN, first.end
+    if _ends_in_token(text, marks, strict=False):
+        return ENDED, marks[-1].start
+    if first.part == END and _stands_between_sentences(text, first):
+        return ENDED, first.start
+    return _opened_turn(text, marks, example)
+
+
+def _answers(text: str, marks: Sequence[Mark]) -> bool:
+    """Tell whether an answer begins with the mark that asks for it: `[/INST] Yes.`"""
+    opening = next((mark for mark in marks if mark.part == ASSISTANT), None)
+    if opening is None or (text[: opening.start].strip() and marks[0].part != BEGIN):
+        return False
+    word = FIRST_WORD.match(text, opening.end)
+    return word is not None and word.group(1).lower() not in AFTER
+
+
+def _ends_in_token(text: str, marks: Sequence[Mark], *, strict: bool) -> bool:
+    """Tell whether a text is closed by an end token: at its very end, and not as the last word of
+    a sentence about it.
+
+    Args:
+      strict: a blank in front of it only counts behind the end of a sentence.
+    """
+    last = marks[-1]
+    opens = last.part == OPEN and last.token.startswith("<extra_id_") and not last.named
+    if (last.part != END and not opens) or text[last.end :].strip():
+        return False
+    first = len(marks) - 1
+    while first and not text[marks[first - 1].end : marks[first].start].strip():
+        first -= 1
+    if _is_mentioned(text, marks[first]):
+        return False
+    lead = text[: marks[first].start]
+    if any(mark.part != END for mark in marks[:first]):
+        return False  # a template is listed, or HTML is struck out
+    if lead.rstrip()[-1:] in SENTENCE_ENDS or not lead.strip():
+        return not first or lead[-1:] in SENTENCE_ENDS
+    apart = lead[-1:].isspace() and not _new_line(lead)
+    return not first and not (strict and apart) and not _is_within(lead)
+
+
+def _is_within(lead: str) -> bool:
+    """Tell whether the sentence that begins in `lead` goes on with a mark as its next word.
+
+    " Paris </s>" is an answer; "Generation goes on until </s>" is about the mark.
+    """
+    ended = lead.rstrip()[-1:] in SENTENCE_ENDS or _new_line(lead)
+    return lead[-1:].isspace() and not ended and len(lead.split()) > TERMS
+
+
+def _is_mentioned(text: str, mark: Mark) -> bool:
+    """Tell whether the words in front of a mark speak of it."""
+    lead = text[: mark.start]
+    bare = lead.rstrip()
+    if not bare:
+        return False
+    if bare[-1] in ":=(,;–—-→|<" or (bare[-1] in "\"'`" and not lead[-1:].isspace()):
+        quoted = bare[-1] in "\"'`" and bare.count(bare[-1]) % 2 == 0
+        return not quoted
+    word = bare.split()[-1].strip("*_").lower().replace("’", "'")
+    return lead != bare and not _new_line(lead) and (word in BEFORE or word.endswith("'s"))
+
+
+def _stands_between_sentences(text: str, mark: Mark) -> bool:
+    """Tell whether an end token inside an answer ends a sentence: `Yes.</s> And more.`"""
+    lead, rest = text[: mark.start], text[mark.end :]
+    joined = lead[-1:] in SENTENCE_ENDS
+    return joined and (rest[:1].isspace() or rest[:1].isupper()) and not ABOUT.search(text)
+
+
+def _opened_turn(text: str, marks: Sequence[Mark], example: Example) -> tuple[str, int] | None:
+    """Find a turn that a mark opens at the start of a line, behind an answer."""
+    for mark in marks:
+        lead = text[: mark.start]
+        if mark.part == SYSTEM:
+            return None  # the next speaker is no system: a template is listed
+        opens = mark.part == USER or (mark.part in (OPEN, ASSISTANT) and mark.named)
+        last = mark is marks[-1] and not text[mark.end :].strip() and mark.part == USER
+        if not opens or not lead.strip() or not (_new_line(lead) or last):
+            continue
+        if last and _is_mentioned(text, mark):
+            return None
+        spoken = lead.rstrip()[-1] in ":,;" or lead.split()[-1].lower() in BEFORE
+        if spoken or ABOUT.search(lead[-300:]):
+            return None
+        return NEXT_TURN, mark.start
+    return None
+
+
+def _mentions_marks(prompt: Sequence[Turn]) -> bool:
+    """Tell whether a prompt is about marks: it names one without being framed by any."""
+    text = as_ascii(prompt[-1].content)
+    if MARK.search(text) is None:
+        return False
+    marks = marks_in(text)
+    framed = bool(marks) and (_is_frame(text, marks) or _ends_in_token(text, marks, strict=True))
+    return not framed and _label_frame(text) == ""
+
+
+def _is_spoken_of(text: str, at: int) -> bool:
+    """Tell whether the words behind a mark or a label, on its line, speak of it."""
+    word = FIRST_WORD.match(text, at)
+    return (
+        word is not None and word.group(1).lower() in AFTER and "\n" not in text[at : word.start(1)]
+    )
+
+
+def _new_line(lead: str) -> bool:
+    return "\n" in lead[len(lead.rstrip(" \t\r\n")) :]
+
+
+def _asks_for_labels(prompt: Sequence[Turn]) -> bool:
+    """Tell whether a prompt shows the speakers' labels that an answer then has, as an example."""
+    return any(ASKED_LABEL.search(turn.content) for turn in prompt)
+
+
+def _is_answer_frame(text: str, start: re.Match) -> bool:
+    """Tell whether an answer begins with its own speaker's label, or with the whole prompt in
+    labels.
+    """
+    label, (_, part) = start["label"], LABELS[start["label"]]
+    if part == ASSISTANT:
+        own = label.startswith(("###", "GPT4")) or label in ("ASSISTANT", "Assistant", "assistant")
+        if _is_spoken_of(text, start.end()):
+            return False
+        return own and not re.search(rf"\n\s*{re.escape(label)}{COLON}", text[start.end() :])
+    answer = re.search(rf"\n\s*(?:{ANSWERER}){COLON}|\sASSISTANT:", text[start.end() :])
+    # a transcript of its own has several turns, and nobody asked for the first of them
+    return answer is not None and label.startswith(("###", "GPT4", "USER"))
+
+
+def _next_speaker(text: str, example: Example) -> tuple[str, int] | None:
+    """Find the label of the next speaker behind an answer; None for dialogues that were asked for,
+    and for lists of fields such as `User: root`.
+    """
+    found = NEXT_SPEAKER.search(text)
+    if found is None:
+        inline = INLINE_SPEAKER.search(text) if "USER:" in text else None
+        return ("USER", inline.start()) if inline and not _is_dialogue(text, example) else None
+    label, lead = found["label"], text[: found.start()]
+    if not lead.strip() or any(
+        code.start() <= found.start() < code.end() for code in CODE.finditer(text)
+    ):
+        return None
+    rest = text[found.end() :]
+    if not rest.strip() and lead.rstrip()[-1] != ":":
+        return label, found.start()
+    if lead.rstrip()[-1] in ":," or NAMED_LINE.search(lead) or _is_field(rest, lead):
+        return None
+    if _is_dialogue(lead[-300:], example):
+        return None
+    return label, found.start()
+
+
+def _is_dialogue(lead: str, example: Example) -> bool:
+    return bool(DIALOGUE.search(lead) or DIALOGUE.search(example.prompt[-1].content))
+
+
+def _is_field(rest: str, lead: str) -> bool:
+    """Tell whether a label is one of a list of fields: the next line has another name, which is no
+    speaker's.
+    """
+    following = NAMED_LINE.search(rest)
+    if following is None:
+        return False
+    name = following.group().strip().rstrip(":")
+    return "\n" not in rest[: following.start()].strip() and (
+        name not in LABELS or LABELS[name][1] == USER
+    )
+
+
+# ---------------------------------------------------------------- repeated texts
+
+
+def _repeats(example: Example, answer: str) -> bool:
+    """Tell whether an answer begins with its prompt, or with the last turn of it; blanks and a
+    speaker's label in front do not count. A prompt that asks for its own text is no fault.
+    """
+    last = example.prompt[-1]
+    question = last.content
+    if last.role == "assistant" or not _is_long(question):
+        return False
+    label = STARTS.match(answer)
+    start = label.end() if label is not None and LABELS[label["label"]][1] == USER else 0
+    return prefix_end(answer[start:], question) > 0 and not RESTATE.search(question)
+
+
+def _is_included(example: Example, side: str, answer: str) -> bool:
+    """Tell whether a prompt already ends in an answer: as its last turn, or behind a label, a mark
+    or a line break. An option that is listed last is no such answer.
+    """
+    last = example.prompt[-1]
+    if last.role == "assistant":
+        whole = suffix_start(last.content, answer) == len(last.content) - len(last.content.lstrip())
+        return whole and bool(answer.strip())
+    if not _is_long(answer) or (at := suffix_start(last.content, answer)) < 0:
+        return False
+    before = last.content[:at]
+    if not before.strip():
+        return False
+    if ANSWER_LABEL.search(before[-LABEL_TAIL:]):
+        return True
+    if RESTATE.search(before) or not _new_line(before):
+        return False
+    if before.rstrip()[-1] == ":":
+        return False
+    others = [text for text in example.completions if text is not answer]
+    listed = any(text.strip() and text.strip() in last.content for text in others)
+    return not listed and ("\n\n" in before[len(before.rstrip()) :] or bool(others))
+
+
+def _is_long(text: str) -> bool:
+    letters = len(text) - text.count(" ")
+    return letters >= LETTERS and (len(text.split()) >= TERMS or not text.isascii())
+
+
+def prefix_end(text: str, start: str) -> int:
+    """Return where `text` has repeated all of `start`, blanks aside; 0 if it does not."""
+    at, size = 0, len(text)
+    for character in start:
+        if character.isspace():
+            continue
+        while at < size and text[at].isspace():
+            at += 1
+        if at == size or text[at] != character:
+            return 0
+        at += 1
+    return at
+
+
+def suffix_start(text: str, end: str) -> int:
+    """Return where `end` begins at the end of `text`, blanks aside; -1 if it does not stand
+    there.
+    """
+    at = len(text)
+    for character in reversed(end):
+        if character.isspace():
+            continue
+        while at and text[at - 1].isspace():
+            at -= 1
+        if not at or text[at - 1] != character:
+            return -1
+        at -= 1
+    return at
+
+
+def _around(text: str, at: int) -> str:
+    """Cut out the place of a hit."""
+    start = max(0, min(at, len(text)) - SNIPPET // 2)
+    return text[start : start + SNIPPET]
