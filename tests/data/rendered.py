@@ -373,3 +373,75 @@ def row_about_marks(rng: random.Random) -> dict:
     a, b = rng.sample(NAMES, 2)
     one, two = rng.sample(ANSWERS, 2)
     return {"prompt": rng.choice(QUESTIONS)(a, b), "chosen": one(a, b), "rejected": two(b, a)}
+
+
+# Written by hand, after the generator's sentences had been used to tune the rules.
+ABOUT_MARKS = (
+    (
+        "I fine-tuned a model and it keeps generating <|im_end|>"
+        " <|im_start|>user at the end of replies. How can I stop it?"
+    ),
+    "<s>[INST] {prompt} [/INST] — is this the right format for Llama 2?",
+    "<s>[INST] Hello [/INST] is what I send, but the reply is empty",
+    (
+        "<|im_start|>user\nHello<|im_end|>\nThis is what vLLM sends to my model."
+        " Why is there no system prompt?"
+    ),
+    "To end the turn, the model emits <|im_end|>. Nothing else is needed.",
+    "Sure! The special token is:\n\n<|im_end|>",
+    "It's </s>",
+    "Generation stops once the model outputs </s>",
+    "It stops at </s>",
+    "The EOS string of Mistral is </s>",
+    "Just use </s>",
+    "You need <|eot_id|>",
+    "Llama 3 uses <|eot_id|>, Llama 2 </s>",
+    "In HTML, <s>this</s> is struck out.",
+    "The <s> tag strikes text out; close it with </s>",
+    "`<|im_end|>`",
+    '"<|im_end|>"',
+    "Answer: <|im_end|>",
+    "<|im_end|>!",
+    'Set `stop=["<|im_end|>", "</s>"]` and it works.',
+    (
+        "A ChatML conversation is a sequence of messages, each opened by"
+        " <|im_start|>{role} and closed by <|im_end|>."
+    ),
+    "def render(m):\n    return f\"<|im_start|>{m['role']}\\n{m['content']}<|im_end|>\"",
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}",
+    "Convert this to the Alpaca format:\n### Instruction:\nAdd two numbers\n### Response:",
+    "The Alpaca format has ### Instruction: and ### Response: headings.",
+    "### Instructions:\n1. Preheat the oven.\n2. Bake.",
+    "Here is a short dialogue.\n\nUser: Hi there!\nAssistant: Hello! How can I help?",
+    "Use these credentials.\nUser: admin\nPassword: secret",
+    "Write a conversation between a human and an AI.",
+    "Human: a member of the species Homo sapiens.",
+    'The format of Anthropic\'s prompts is "\\n\\nHuman: question\\n\\nAssistant:".',
+    "<|user|> and <|assistant|> are the markers of Zephyr.",
+    "[INST] marks the beginning of the user's text.",
+    "<start_of_turn>model is how Gemma opens an answer.",
+    "<|begin_of_text|> is added by the tokenizer, so do not write it twice.",
+    (
+        "What is the difference between <|endoftext|> and <|im_end|> in"
+        " Qwen2.5, and which should be the pad token"
+    ),
+    "Can you explain <<SYS>> and <</SYS>>?",
+    "Tokens: <|im_start|>, <|im_end|>, <|endoftext|>",
+    "| token | id |\n|---|---|\n| <|im_start|> | 1 |\n| <|im_end|> | 2 |",
+    "<|im_start|> = 1\n<|im_end|> = 2",
+    "1. <|im_start|>\n2. <|im_end|>",
+    "list |> List.map f <| xs",
+    "a <|> b <|> c",
+    "The operator <|> is alternative.",
+    "It prints <|im_end|>\nand goes on.",
+    "Yes: </s>",
+    "The token is </s>.",
+    "That would be <eos>",
+    "That'd be <|eot_id|>",
+    "Q: What is BOS? A: <s>",
+    "The pad token defaults to <pad>, the end token to </s>",
+    "Gemma's turns look like <start_of_turn>user ... <end_of_turn>",
+    "The model sees \n<|user|>\nyour question\n<|assistant|>\nand continues from there.",
+    "Zephyr looks like this:\n<|system|>\nBe kind.</s>\n<|user|>\nHi</s>\n<|assistant|>",
+    "Here it is, in full.\n\n<|system|>\nYou are kind.</s>\n<|user|>\nHi</s>\n<|assistant|>\n",
+)

@@ -13,6 +13,8 @@ control tokens share (`<|word|>`, `<word_of_turn>`), and lines that begin with a
 from __future__ import annotations
 
 import re
+import sys
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -231,6 +233,10 @@ LABELS: dict[str, tuple[str, str]] = {
     "问": ("ChatGLM 2", USER),
     "答": ("ChatGLM 2", ASSISTANT),
 }
+SPEAKER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == USER)
+ANSWERER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == ASSISTANT)
+COLON = r"[ \t]*[:：]"
+STARTS = re.compile(rf"\s*(?P<label>{SPEAKER}|{ANSWERER}|### System|### Input){COLON}")
 # What stands behind an opening mark: the speaker's name.
 ROLE = re.compile(
     r"[ \t]*(?:(?P<system>system|developer|context)|(?P<user>user|human|tool|function|observation|"
@@ -245,11 +251,11 @@ SHAPES = (
 )
 # What such a token is, by the words in it; tried in this order.
 WORDS = (
-    (END, re.compile(r"end|eo[stamhp]\b|stop|finish|return|close|sep", re.IGNORECASE)),
+    (END, re.compile(r"end|eo[stamhp](?![a-z])|stop|finish|return|close|sep", re.IGNORECASE)),
     (ASSISTANT, re.compile(r"assistant|bot\b|model|gpt|answer|response|reply|ai\b", re.IGNORECASE)),
     (USER, re.compile(r"user|human|prompter|question|query|instruct", re.IGNORECASE)),
     (SYSTEM, re.compile(r"system|developer", re.IGNORECASE)),
-    (OPEN, re.compile(r"start|begin|turn|role|header|bo[smt]\b", re.IGNORECASE)),
+    (OPEN, re.compile(r"start|begin|turn|role|header|bo[smt](?![a-z])", re.IGNORECASE)),
 )
 
 
@@ -277,13 +283,17 @@ def _by_token() -> dict[str, tuple[str, tuple[str, ...]]]:
 
 
 TOKENS = _by_token()
+MOST = 64  # marks that are kept at each end of a text: no frame needs more
 # The full-width forms of DeepSeek and Hunyuan are read as their ASCII twins; both have one length.
 TWINS = str.maketrans({"｜": "|", "▁": "_"})
 MARK = re.compile(
     "|".join([*(re.escape(token) for token in sorted(TOKENS, key=len, reverse=True)), SHAPES])
 )
-# Marks are told from code before they count. A fence that is never closed reaches to the end.
-CODE = re.compile(r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|<(code|pre)>.*?</\1>|`[^`\n]+`", re.DOTALL)
+# Marks are told from code before they count. A fence that is never closed reaches to the end, so
+# that a text of nothing but opening fences is read once, not once a fence.
+CODE = re.compile(
+    r"```.*?(?:```|\Z)|~~~.*?(?:~~~|\Z)|<(code|pre)>.*?(?:</\1>|\Z)|`[^`\n]+`", re.DOTALL
+)
 
 
 def marks_in(text: str) -> list[Mark]:
@@ -295,9 +305,12 @@ def marks_in(text: str) -> list[Mark]:
         return []
     code = [found.span() for found in CODE.finditer(text)]
     marks = [_mark(text, found) for found in MARK.finditer(text)]
+    marks = [*marks[:MOST], *marks[MOST:][-MOST:]]
     # An end token behind code that is cut off has been closed by nothing else.
     if len(marks) == 1 and marks[0].part == END and marks[0].end == len(text):
-        return marks if text[marks[0].start - 1 :][:1] != "`" else []
+        line = text[text.rfind("\n", 0, marks[0].start) + 1 : marks[0].start]
+        fence = line.strip() in ("```", "~~~")
+        return marks if fence or line.count("`") % 2 == 0 else []
     return [m for m in marks if not is_code(text, m, code) and not _is_quoted(text, m)]
 
 
@@ -325,8 +338,8 @@ def part_of(token: str) -> str:
 def is_code(text: str, mark: Mark, code: Sequence[tuple[int, int]]) -> bool:
     """Tell whether a mark stands in code: between fences or backticks, or on an indented line."""
     line = text[text.rfind("\n", 0, mark.start) + 1 : mark.start]
-    indented = line.startswith(("    ", "\t"))
-    return indented or any(start <= mark.start < end for start, end in code)
+    before = bisect_right(code, (mark.start, sys.maxsize)) - 1
+    return line.startswith(("    ", "\t")) or (before >= 0 and mark.start < code[before][1])
 
 
 def _is_quoted(text: str, mark: Mark) -> bool:
@@ -335,7 +348,7 @@ def _is_quoted(text: str, mark: Mark) -> bool:
     after = text[mark.end : mark.end + 1]
     if before in tuple("\"'“‘«(`\\") and after in tuple("\"'”’»)`,.;:?!\\"):
         return bool(before and after)
-    return (bool(after) and after in "\"'”’»`") or before in tuple("“‘«`")
+    return (bool(after) and after in "\"'”’»`") or before in tuple("“‘«")
 
 
 def best_family(marks: Sequence[Mark]) -> str:

@@ -14,15 +14,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from accord.data.chat_marks import (
+    ANSWERER,
     ASSISTANT,
     BEGIN,
     CODE,
+    COLON,
     END,
     HEADER,
     LABELS,
     MARK,
     OPEN,
     OTHER,
+    SPEAKER,
+    STARTS,
     SYSTEM,
     USER,
     Mark,
@@ -30,6 +34,7 @@ from accord.data.chat_marks import (
     best_family,
     marks_in,
 )
+from accord.data.repeated_texts import is_in_prompt, new_line, repeats_prompt
 from accord.types import Example, Pair, Turn
 
 FRAME, ENDED, NEXT_TURN, REPEATED, INCLUDED = "frame", "end", "next_turn", "repeated", "included"
@@ -63,32 +68,20 @@ DIALOGUE = re.compile(
     r"\b(?:human|user|template|format|example|sample)\b",
     re.IGNORECASE,
 )
-RESTATE = re.compile(
-    r"\b(?:repeat|copy|restate|echo|verbatim|word for word|continue|complete|completion|finish|"
-    r"rewrite|rephrase|proofread|correct|edit|paraphrase|translate|grammar|start\w* with|begin\w*"
-    r" with|first|summari[sz]e|autocomplete|fill|extend|expand|improve|revise|choose|which of)\b",
-    re.IGNORECASE,
-)
-SPEAKER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == USER)
-ANSWERER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == ASSISTANT)
-COLON = r"[ \t]*[:：]"
-STARTS = re.compile(rf"\s*(?P<label>{SPEAKER}|{ANSWERER}|### System|### Input){COLON}")
 ENDS = re.compile(rf"(?:\A|[\s>])(?P<label>{ANSWERER}){COLON}\s*\Z")
 LABEL_TAIL = 40  # characters in which a label at the end of a prompt stands
 NEXT_SPEAKER = re.compile(rf"\n[ \t]*(?P<label>{SPEAKER}){COLON}")
-INLINE_SPEAKER = re.compile(r"(?<=[.!?>\n]) ?USER: .{1,2000}?\bASSISTANT:", re.DOTALL)
+LABELLED_LINE = re.compile(rf"\n[ \t]*(?:{SPEAKER}|{ANSWERER}){COLON}")
+INLINE_SPEAKER = re.compile(r"(?<=[.!?>\n]) ?USER: .{1,400}?\bASSISTANT:", re.DOTALL)
 VICUNA_START = re.compile(r"(?:\A|\s)USER:")
 ALPACA_START = re.compile(r"(?:\A|\n)### (?:Instruction|Human|User|Question|Prompt):")
 ASKED_LABEL = re.compile(r"\b(?:USER|ASSISTANT|User|Assistant):(?!\s*\Z)")
-ANSWER_LABEL = re.compile(
-    r"(?:assistant|answer|response|gpt|ai|bot|output|model|a)\W{0,3}[:：>\]|]\s*\Z", re.IGNORECASE
-)
 NAMED_LINE = re.compile(r"(?:\A|\n)[ \t]*[A-Z][\w .'-]{0,24}:(?=\s)")
 FIRST_WORD = re.compile(r"\W*(\w+)")
 SENTENCE_ENDS = tuple(".!?…)]}\"'”’。！？")
 CONJUNCTIONS = frozenset(("and", "or", "vs", "versus", "to", "then", "through", "is", "but"))
-# A shorter text says the same by chance: "Yes, it is." is the start of many answers.
-LETTERS, TERMS = 12, 3
+WORDS = 3  # of an answer that is no sentence, such as a name
+END_SIZE = 1 << 15  # characters at each end of a text that are searched for marks
 SNIPPET = 60  # characters shown of a hit
 
 
@@ -124,15 +117,21 @@ def find_marks(example: Example) -> list[Hit]:
 
 def _prompt_hits(turns: Sequence[Turn], marks: list[Mark]) -> Iterator[Hit]:
     for turn in turns:
-        own = marks_in(turn.content)
-        if own and _is_frame(as_ascii(turn.content), own):
+        text = as_ascii(_ends_of(turn.content))
+        own = marks_in(text)
+        if own and _is_frame(text, own):
             marks += own
-            yield Hit(FRAME, PROMPT, "", _around(turn.content, own[0].start))
-        elif own and _ends_in_token(turn.content, own, strict=True):
+            yield Hit(FRAME, PROMPT, "", _around(text, own[0].start))
+        elif own and _ends_in_token(text, own, strict=True):
             marks += own
-            yield Hit(ENDED, PROMPT, "", _around(turn.content, own[-1].start))
-        elif label := _label_frame(turn.content):
-            yield Hit(FRAME, PROMPT, label, _around(turn.content, 0))
+            yield Hit(ENDED, PROMPT, "", _around(text, own[-1].start))
+        elif label := _label_frame(text):
+            yield Hit(FRAME, PROMPT, label, _around(text, 0))
+
+
+def _ends_of(text: str) -> str:
+    """Leave out the middle of a very long text: frames, ends and hand-overs stand at its ends."""
+    return text if len(text) <= 2 * END_SIZE else text[:END_SIZE] + text[-END_SIZE:]
 
 
 def _is_frame(text: str, marks: Sequence[Mark]) -> bool:
@@ -200,9 +199,10 @@ def _label_frame(text: str) -> str:
 # ---------------------------------------------------------------- answers
 
 
-def _answer_hits(example: Example, side: str, text: str, marks: list[Mark]) -> Iterator[Hit]:
+def _answer_hits(example: Example, side: str, answer: str, marks: list[Mark]) -> Iterator[Hit]:
+    text = as_ascii(_ends_of(answer))
     own = marks_in(text)
-    if own and (hit := _token_hit(as_ascii(text), own, example)) is not None:
+    if own and (hit := _token_hit(text, own, example)) is not None:
         marks += own
         kind, at = hit
         yield Hit(kind, side, "", _around(text, at))
@@ -211,9 +211,9 @@ def _answer_hits(example: Example, side: str, text: str, marks: list[Mark]) -> I
         yield Hit(FRAME, side, LABELS[start["label"]][0], _around(text, 0))
     elif (found := _next_speaker(text, example)) is not None:
         yield Hit(NEXT_TURN, side, LABELS[found[0]][0], _around(text, found[1]))
-    if _repeats(example, text):
+    if repeats_prompt(example, answer):
         yield Hit(REPEATED, side, "", _around(text, 0))
-    if _is_included(example, side, text):
+    if is_in_prompt(example, answer):
         last = example.prompt[-1].content
         yield Hit(INCLUDED, side, "", _around(last, len(last)))
 
@@ -274,8 +274,9 @@ def _ends_in_token(text: str, marks: Sequence[Mark], *, strict: bool) -> bool:
         return False  # a template is listed, or HTML is struck out
     if lead.rstrip()[-1:] in SENTENCE_ENDS or not lead.strip():
         return not first or lead[-1:] in SENTENCE_ENDS
-    apart = lead[-1:].isspace() and not _new_line(lead)
-    return not first and not (strict and apart) and not _is_within(lead)
+    apart = lead[-1:].isspace() and not new_line(lead)
+    listed = LABELLED_LINE.search(lead) is not None
+    return not (first or listed or (strict and apart) or _is_within(lead))
 
 
 def _is_within(lead: str) -> bool:
@@ -283,8 +284,8 @@ def _is_within(lead: str) -> bool:
 
     " Paris </s>" is an answer; "Generation goes on until </s>" is about the mark.
     """
-    ended = lead.rstrip()[-1:] in SENTENCE_ENDS or _new_line(lead)
-    return lead[-1:].isspace() and not ended and len(lead.split()) > TERMS
+    ended = lead.rstrip()[-1:] in SENTENCE_ENDS or new_line(lead)
+    return lead[-1:].isspace() and not ended and len(lead.split(None, WORDS)) > WORDS
 
 
 def _is_mentioned(text: str, mark: Mark) -> bool:
@@ -296,8 +297,8 @@ def _is_mentioned(text: str, mark: Mark) -> bool:
     if bare[-1] in ":=(,;–—-→|<" or (bare[-1] in "\"'`" and not lead[-1:].isspace()):
         quoted = bare[-1] in "\"'`" and bare.count(bare[-1]) % 2 == 0
         return not quoted
-    word = bare.split()[-1].strip("*_").lower().replace("’", "'")
-    return lead != bare and not _new_line(lead) and (word in BEFORE or word.endswith("'s"))
+    word = bare.rsplit(None, 1)[-1].strip("*_").lower().replace("’", "'")
+    return lead != bare and not new_line(lead) and (word in BEFORE or word.endswith("'s"))
 
 
 def _stands_between_sentences(text: str, mark: Mark) -> bool:
@@ -315,12 +316,12 @@ def _opened_turn(text: str, marks: Sequence[Mark], example: Example) -> tuple[st
             return None  # the next speaker is no system: a template is listed
         opens = mark.part == USER or (mark.part in (OPEN, ASSISTANT) and mark.named)
         last = mark is marks[-1] and not text[mark.end :].strip() and mark.part == USER
-        if not opens or not lead.strip() or not (_new_line(lead) or last):
+        if not opens or not lead.strip() or not (new_line(lead) or last):
             continue
         if last and _is_mentioned(text, mark):
             return None
-        spoken = lead.rstrip()[-1] in ":,;" or lead.split()[-1].lower() in BEFORE
-        if spoken or ABOUT.search(lead[-300:]):
+        spoken = lead.rstrip()[-1] in ":,;" or lead.rsplit(None, 1)[-1].lower() in BEFORE
+        if spoken or ABOUT.search(lead[-300:]) or LABELLED_LINE.search(lead):
             return None
         return NEXT_TURN, mark.start
     return None
@@ -328,7 +329,7 @@ def _opened_turn(text: str, marks: Sequence[Mark], example: Example) -> tuple[st
 
 def _mentions_marks(prompt: Sequence[Turn]) -> bool:
     """Tell whether a prompt is about marks: it names one without being framed by any."""
-    text = as_ascii(prompt[-1].content)
+    text = as_ascii(_ends_of(prompt[-1].content))
     if MARK.search(text) is None:
         return False
     marks = marks_in(text)
@@ -342,10 +343,6 @@ def _is_spoken_of(text: str, at: int) -> bool:
     return (
         word is not None and word.group(1).lower() in AFTER and "\n" not in text[at : word.start(1)]
     )
-
-
-def _new_line(lead: str) -> bool:
-    return "\n" in lead[len(lead.rstrip(" \t\r\n")) :]
 
 
 def _asks_for_labels(prompt: Sequence[Turn]) -> bool:
@@ -362,8 +359,8 @@ def _is_answer_frame(text: str, start: re.Match) -> bool:
         own = label.startswith(("###", "GPT4")) or label in ("ASSISTANT", "Assistant", "assistant")
         if _is_spoken_of(text, start.end()):
             return False
-        return own and not re.search(rf"\n\s*{re.escape(label)}{COLON}", text[start.end() :])
-    answer = re.search(rf"\n\s*(?:{ANSWERER}){COLON}|\sASSISTANT:", text[start.end() :])
+        return own and not re.search(rf"\n[ \t]*{re.escape(label)}{COLON}", text[start.end() :])
+    answer = re.search(rf"\n[ \t]*(?:{ANSWERER}){COLON}|\sASSISTANT:", text[start.end() :])
     # a transcript of its own has several turns, and nobody asked for the first of them
     return answer is not None and label.startswith(("###", "GPT4", "USER"))
 
@@ -406,81 +403,6 @@ def _is_field(rest: str, lead: str) -> bool:
     return "\n" not in rest[: following.start()].strip() and (
         name not in LABELS or LABELS[name][1] == USER
     )
-
-
-# ---------------------------------------------------------------- repeated texts
-
-
-def _repeats(example: Example, answer: str) -> bool:
-    """Tell whether an answer begins with its prompt, or with the last turn of it; blanks and a
-    speaker's label in front do not count. A prompt that asks for its own text is no fault.
-    """
-    last = example.prompt[-1]
-    question = last.content
-    if last.role == "assistant" or not _is_long(question):
-        return False
-    label = STARTS.match(answer)
-    start = label.end() if label is not None and LABELS[label["label"]][1] == USER else 0
-    return prefix_end(answer[start:], question) > 0 and not RESTATE.search(question)
-
-
-def _is_included(example: Example, side: str, answer: str) -> bool:
-    """Tell whether a prompt already ends in an answer: as its last turn, or behind a label, a mark
-    or a line break. An option that is listed last is no such answer.
-    """
-    last = example.prompt[-1]
-    if last.role == "assistant":
-        whole = suffix_start(last.content, answer) == len(last.content) - len(last.content.lstrip())
-        return whole and bool(answer.strip())
-    if not _is_long(answer) or (at := suffix_start(last.content, answer)) < 0:
-        return False
-    before = last.content[:at]
-    if not before.strip():
-        return False
-    if ANSWER_LABEL.search(before[-LABEL_TAIL:]):
-        return True
-    if RESTATE.search(before) or not _new_line(before):
-        return False
-    if before.rstrip()[-1] == ":":
-        return False
-    others = [text for text in example.completions if text is not answer]
-    listed = any(text.strip() and text.strip() in last.content for text in others)
-    return not listed and ("\n\n" in before[len(before.rstrip()) :] or bool(others))
-
-
-def _is_long(text: str) -> bool:
-    letters = len(text) - text.count(" ")
-    return letters >= LETTERS and (len(text.split()) >= TERMS or not text.isascii())
-
-
-def prefix_end(text: str, start: str) -> int:
-    """Return where `text` has repeated all of `start`, blanks aside; 0 if it does not."""
-    at, size = 0, len(text)
-    for character in start:
-        if character.isspace():
-            continue
-        while at < size and text[at].isspace():
-            at += 1
-        if at == size or text[at] != character:
-            return 0
-        at += 1
-    return at
-
-
-def suffix_start(text: str, end: str) -> int:
-    """Return where `end` begins at the end of `text`, blanks aside; -1 if it does not stand
-    there.
-    """
-    at = len(text)
-    for character in reversed(end):
-        if character.isspace():
-            continue
-        while at and text[at - 1].isspace():
-            at -= 1
-        if not at or text[at - 1] != character:
-            return -1
-        at -= 1
-    return at
 
 
 def _around(text: str, at: int) -> str:
