@@ -10,15 +10,8 @@ import random
 import time
 
 import pytest
-from data.rendered import (
-    ABOUT_MARKS,
-    STYLES,
-    WITH_END,
-    conversation,
-    plain_row,
-    row_about_marks,
-    sentence,
-)
+from data.about_marks import ABOUT_MARKS, row_about_marks
+from data.rendered import RENDERED_OTHERWISE, STYLES, WITH_END, conversation, plain_row, sentence
 
 from accord.data.chat_marks import FAMILIES, TOKENS, marks_in, part_of
 from accord.data.foreign_marks import ENDED, FRAME, INCLUDED, NEXT_TURN, REPEATED, find_marks
@@ -26,7 +19,7 @@ from accord.data.repeated_texts import prefix_end, suffix_start
 from accord.types import Demonstration, Labelled, Origin, Pair, Turn
 
 HERE = Origin("rows.jsonl", 1)
-SEEDS = range(12)
+SEEDS = 20
 
 
 def pair(prompt, chosen: str = "Yes, it is so.", rejected: str = "No, never!") -> Pair:
@@ -42,14 +35,15 @@ def found(example) -> dict[tuple[str, str], str]:
 # ---------------------------------------------------------------- rendered for another model
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", STYLES)
-def test_a_rendered_prompt_is_found_with_its_family(name, seed):
-    rng = random.Random(f"{name}{seed}")
+def test_a_rendered_prompt_is_found_with_its_family(name):
+    rng = random.Random(name)
     style = STYLES[name]
-    row = found(pair(style.prompt(conversation(rng)), f"Yes, {sentence(rng)}."))
-    assert list(row) == [(FRAME, "prompt")]
-    assert row[FRAME, "prompt"].startswith(style.family)
+    for _ in range(SEEDS):
+        prompt = style.prompt(conversation(rng))
+        row = found(pair(prompt, f"Yes, {sentence(rng)}."))
+        assert list(row) == [(FRAME, "prompt")], prompt
+        assert row[FRAME, "prompt"].startswith(style.family), prompt
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
@@ -64,25 +58,37 @@ def test_an_end_token_is_found_at_its_side_alone(name, side):
         assert list(row) == [(NEXT_TURN if name == "glm" else ENDED, side)], answer
 
 
-@pytest.mark.parametrize("name", [name for name in STYLES if STYLES[name].ask.strip()])
+# A plain word in front of an answer alone is no mark.
+PLAIN = ("", "答：", "Output:", "Falcon:")
+
+
+@pytest.mark.parametrize("name", [n for n in STYLES if STYLES[n].ask.strip() not in PLAIN])
 def test_an_answer_with_its_own_opening_mark_is_found(name):
-    if STYLES[name].ask.strip() in ("答：", "Output:", "Falcon:"):
-        pytest.skip("a plain word in front of an answer: alone it is no mark")
     rng = random.Random(name)
     style = STYLES[name]
     row = found(pair(sentence(rng) + "?", rejected=f"{style.ask}Yes, {sentence(rng)}.{style.end}"))
     assert (FRAME, "rejected") in row and not [side for _, side in row if side != "rejected"]
 
 
-@pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", STYLES)
-def test_the_next_speaker_behind_an_answer_is_found(name, seed):
-    rng = random.Random(f"{name}{seed}")
+def test_the_next_speaker_behind_an_answer_is_found(name):
+    rng = random.Random(name)
     style = STYLES[name]
     end = style.end if name in WITH_END else ""
-    answer = f"Yes, {sentence(rng)}.{end}\n" + style.turns["user"].format(sentence(rng) + "?")
-    row = found(pair(sentence(rng) + "?", answer))
-    assert list(row) == [(NEXT_TURN, "chosen")]
+    for _ in range(SEEDS):
+        answer = f"Yes, {sentence(rng)}.{end}\n" + style.turns["user"].format(sentence(rng) + "?")
+        assert list(found(pair(sentence(rng) + "?", answer))) == [(NEXT_TURN, "chosen")], answer
+
+
+@pytest.mark.parametrize("prompt, answer", RENDERED_OTHERWISE)
+def test_other_renderings_are_found_too(prompt, answer):
+    """On the side that is rendered, and not on the other."""
+    side = "chosen" if prompt == "{Q}" else "prompt"
+    prompt, answer = (
+        text.replace("{Q}", "Where is the old river?").replace("{A}", "It is in the north.")
+        for text in (prompt, answer)
+    )
+    assert {at for _, at in found(pair(prompt, answer))} == {side}
 
 
 def test_rows_of_each_kind_name_their_one_answer():
@@ -133,9 +139,10 @@ def test_the_part_of_an_unknown_mark_follows_from_its_words(token, part):
 # ---------------------------------------------------------------- texts about marks
 
 
-@pytest.mark.parametrize("seed", range(300))
-def test_texts_about_marks_stay_silent(seed):
-    assert find_marks(pair(**row_about_marks(random.Random(seed)))) == []
+def test_generated_texts_about_marks_stay_silent():
+    for seed in range(1_000):
+        row = row_about_marks(random.Random(seed))
+        assert find_marks(pair(**row)) == [], row
 
 
 @pytest.mark.parametrize("text", ABOUT_MARKS)

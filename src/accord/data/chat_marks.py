@@ -192,6 +192,7 @@ FAMILIES: dict[str, dict[str, str]] = {
     "GPT-2 and its like": {END: "<|endoftext|>"},
     "RedPajama": {USER: "<human>:", ASSISTANT: "<bot>:"},
     "Pangu": {BEGIN: "[unused9]", END: "[unused10]"},
+    "padding": {END: "<pad> <PAD> [PAD] <|pad|> <|finetune_right_pad_id|>"},
 }
 UNKNOWN = "of no known family"
 
@@ -230,13 +231,18 @@ LABELS: dict[str, tuple[str, str]] = {
     "GPT": ("Koala", ASSISTANT),
     "Falcon": ("Falcon", ASSISTANT),
     "Bot": ("plain labels (Human: … Assistant:)", ASSISTANT),
+    "System": ("plain labels (Human: … Assistant:)", SYSTEM),
+    "SYSTEM": ("Vicuna", SYSTEM),
     "问": ("ChatGLM 2", USER),
     "答": ("ChatGLM 2", ASSISTANT),
 }
 SPEAKER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == USER)
 ANSWERER = "|".join(re.escape(label) for label, (_, part) in LABELS.items() if part == ASSISTANT)
+SETTING = "|".join(
+    re.escape(label) for label, (_, part) in LABELS.items() if part in (SYSTEM, HEADER)
+)
 COLON = r"[ \t]*[:：]"
-STARTS = re.compile(rf"\s*(?P<label>{SPEAKER}|{ANSWERER}|### System|### Input){COLON}")
+STARTS = re.compile(rf"\s*(?P<label>{SPEAKER}|{ANSWERER}|{SETTING}){COLON}")
 # What stands behind an opening mark: the speaker's name.
 ROLE = re.compile(
     r"[ \t]*(?:(?P<system>system|developer|context)|(?P<user>user|human|tool|function|observation|"
@@ -247,7 +253,8 @@ ROLE = re.compile(
 SHAPES = (
     r"<\|[A-Za-z_][^\s<>|]{0,40}\|>|\[\|[A-Za-z_]\w{0,30}\|\]"
     r"|</?(?:start|begin|beginning|end|bos|eos|bot|eot)_?of_?[a-z]{2,12}>|<_[a-z]{2,12}>"
-    r"|<(?:bos|eos|BOS|EOS)(?:_[a-zA-Z]+)?>"
+    r"|<(?:bos|eos|BOS|EOS|end|END|stop|STOP)(?:_[a-zA-Z]+)?>"
+    r"|</?(?:user|assistant|system|human|bot)>|\[/?(?:USER|USR|HUMAN|ASSISTANT|BOT|AI|SYSTEM|SYS)\]"
 )
 # What such a token is, by the words in it; tried in this order.
 WORDS = (
@@ -316,7 +323,8 @@ def marks_in(text: str) -> list[Mark]:
 
 def as_ascii(text: str) -> str:
     """Replace full-width bars and blocks, which some families write, by their ASCII twins."""
-    return text if text.isascii() or "｜" not in text else text.translate(TWINS)
+    plain = text.isascii() or ("｜" not in text and "▁" not in text)
+    return text if plain else text.translate(TWINS)
 
 
 def _mark(text: str, found: re.Match) -> Mark:
@@ -331,6 +339,8 @@ def _mark(text: str, found: re.Match) -> Mark:
 
 def part_of(token: str) -> str:
     """Guess the part of a control token of no known family by the words in it."""
+    if token.startswith(("</", "[/")):
+        return END
     word = token.strip("<>[]|_")
     return next((part for part, words in WORDS if words.search(word)), OTHER)
 

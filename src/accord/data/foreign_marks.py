@@ -73,7 +73,7 @@ LABEL_TAIL = 40  # characters in which a label at the end of a prompt stands
 NEXT_SPEAKER = re.compile(rf"\n[ \t]*(?P<label>{SPEAKER}){COLON}")
 LABELLED_LINE = re.compile(rf"\n[ \t]*(?:{SPEAKER}|{ANSWERER}){COLON}")
 INLINE_SPEAKER = re.compile(r"(?<=[.!?>\n]) ?USER: .{1,400}?\bASSISTANT:", re.DOTALL)
-VICUNA_START = re.compile(r"(?:\A|\s)USER:")
+OPENINGS = {"ASSISTANT": re.compile(r"(?:\A|\s)USER:"), "答": re.compile("问[:：]")}
 ALPACA_START = re.compile(r"(?:\A|\n)### (?:Instruction|Human|User|Question|Prompt):")
 ASKED_LABEL = re.compile(r"\b(?:USER|ASSISTANT|User|Assistant):(?!\s*\Z)")
 NAMED_LINE = re.compile(r"(?:\A|\n)[ \t]*[A-Z][\w .'-]{0,24}:(?=\s)")
@@ -125,7 +125,10 @@ def _prompt_hits(turns: Sequence[Turn], marks: list[Mark]) -> Iterator[Hit]:
         elif own and _ends_in_token(text, own, strict=True):
             marks += own
             yield Hit(ENDED, PROMPT, "", _around(text, own[-1].start))
-        elif label := _label_frame(text):
+        elif own and _invites_answer(text, own[-1]):
+            marks += own
+            yield Hit(FRAME, PROMPT, "", _around(text, own[-1].start))
+        elif label := _label_frame(text[own[0].end if own and not own[0].start else 0 :]):
             yield Hit(FRAME, PROMPT, label, _around(text, 0))
 
 
@@ -139,8 +142,14 @@ def _is_frame(text: str, marks: Sequence[Mark]) -> bool:
     and behind them is the conversation.
     """
     first, last = marks[0], marks[-1]
-    if text[: first.start].strip() or first.part in (END, OTHER):
+    if text[: first.start].strip() or first.part == OTHER:
         return False
+    if first.part in (BEGIN, END) and last is first:
+        return _is_glued(text, first) and not ABOUT.search(text[first.end :][: 4 * SNIPPET])
+    if first.part == END:
+        return False
+    if first.part == HEADER and _is_glued(text, first) and last.part != OTHER:
+        return True
     between = text[first.end : last.start].strip() if last is not first else ""
     tail = text[last.end :].strip(" \t\r\n:")
     if not tail:
@@ -149,6 +158,22 @@ def _is_frame(text: str, marks: Sequence[Mark]) -> bool:
         return _opens_line(text, first, last)
     # a conversation whose last turn is open; behind a closed turn stands a text about it
     return last.part != END and _opens_line(text, first, first) and not ABOUT.search(tail)
+
+
+def _is_glued(text: str, mark: Mark) -> bool:
+    """Tell whether a word begins right behind a mark, as behind a rendered one."""
+    return text[mark.end : mark.end + 1].isalnum()
+
+
+def _invites_answer(text: str, last: Mark) -> bool:
+    """Tell whether a prompt ends in the mark that invites an answer, behind a sentence."""
+    lead = text[: last.start]
+    return (
+        last.part == ASSISTANT
+        and not text[last.end :].strip(" \t\r\n:")
+        and lead.rstrip()[-1:] in SENTENCE_ENDS
+        and not ABOUT.search(lead)
+    )
 
 
 def _is_content(between: str, marks: Sequence[Mark]) -> bool:
@@ -182,18 +207,19 @@ def _label_frame(text: str) -> str:
         if start is None or not start["label"].startswith(("###", "GPT4", "Code User")):
             return ""
         family, part = LABELS[start["label"]]
-        return family if part != ASSISTANT and not _is_spoken_of(text, start.end()) else ""
+        listed = LABELLED_LINE.search(text, start.end()) or _is_spoken_of(text, start.end())
+        return family if part != ASSISTANT and not listed else ""
     family, label = LABELS[end["label"]][0], end["label"]
     if start is not None and LABELS[start["label"]][1] != ASSISTANT:
         own = LABELS[start["label"]][0]
         return family if own.startswith("plain") else own
-    opening = {"ASSISTANT": VICUNA_START, "### Response": ALPACA_START}.get(
-        label, ALPACA_START if label.startswith("###") else None
-    )
-    found = opening.search(text) if opening is not None else None
-    if found is None or text[: found.start()].rstrip().endswith((":", "?")):
-        return ""
-    return family
+    lead = text[: len(text) - len(text[-LABEL_TAIL:]) + end.start()].rstrip()
+    opening = ALPACA_START if label.startswith("###") else OPENINGS.get(label, NEXT_SPEAKER)
+    found = opening.search(text)
+    if found is None:
+        invites = label.startswith("###") or label == "ASSISTANT"
+        return family if invites and lead[-1:] in tuple(".?!") and not ABOUT.search(lead) else ""
+    return "" if text[: found.start()].rstrip().endswith((":", "?")) else family
 
 
 # ---------------------------------------------------------------- answers
@@ -222,9 +248,10 @@ def _token_hit(text: str, marks: Sequence[Mark], example: Example) -> tuple[str,
     """Return the kind of the marks in an answer and their place; None if they are mentioned."""
     first = marks[0]
     lead = text[: first.start]
-    if not lead.strip() and first.part not in (END, OTHER):
+    if not lead.strip() and first.part != OTHER:
         framed = first.part != BEGIN or len(marks) > 1
-        closed = _ends_in_token(text, marks, strict=False) and first.token != "<s>"
+        closed = first.part != END and first.token != "<s>"
+        closed = closed and _ends_in_token(text, marks, strict=False)
         if framed and (_is_frame(text, marks) or _answers(text, marks) or closed):
             return FRAME, first.start
     if _mentions_marks(example.prompt):
@@ -273,6 +300,8 @@ def _ends_in_token(text: str, marks: Sequence[Mark], *, strict: bool) -> bool:
     if any(mark.part != END for mark in marks[:first]):
         return False  # a template is listed, or HTML is struck out
     if lead.rstrip()[-1:] in SENTENCE_ENDS or not lead.strip():
+        if strict and not lead.strip():
+            return False  # a prompt of nothing else asks what it is
         return not first or lead[-1:] in SENTENCE_ENDS
     apart = lead[-1:].isspace() and not new_line(lead)
     listed = LABELLED_LINE.search(lead) is not None
@@ -284,7 +313,8 @@ def _is_within(lead: str) -> bool:
 
     " Paris </s>" is an answer; "Generation goes on until </s>" is about the mark.
     """
-    ended = lead.rstrip()[-1:] in SENTENCE_ENDS or new_line(lead)
+    bare = lead.rstrip()
+    ended = bare[-1:] in SENTENCE_ENDS or bare.endswith("```") or new_line(lead)
     return lead[-1:].isspace() and not ended and len(lead.split(None, WORDS)) > WORDS
 
 
@@ -316,7 +346,8 @@ def _opened_turn(text: str, marks: Sequence[Mark], example: Example) -> tuple[st
             return None  # the next speaker is no system: a template is listed
         opens = mark.part == USER or (mark.part in (OPEN, ASSISTANT) and mark.named)
         last = mark is marks[-1] and not text[mark.end :].strip() and mark.part == USER
-        if not opens or not lead.strip() or not (new_line(lead) or last):
+        apart = new_line(lead) or (lead[-1:] in SENTENCE_ENDS and not ABOUT.search(text))
+        if not opens or not lead.strip() or not (apart or last):
             continue
         if last and _is_mentioned(text, mark):
             return None
@@ -372,7 +403,8 @@ def _next_speaker(text: str, example: Example) -> tuple[str, int] | None:
     found = NEXT_SPEAKER.search(text)
     if found is None:
         inline = INLINE_SPEAKER.search(text) if "USER:" in text else None
-        return ("USER", inline.start()) if inline and not _is_dialogue(text, example) else None
+        asked = inline is None or _is_dialogue(text[: inline.start()], example)
+        return None if asked or inline is None else ("USER", inline.start())
     label, lead = found["label"], text[: found.start()]
     if not lead.strip() or any(
         code.start() <= found.start() < code.end() for code in CODE.finditer(text)

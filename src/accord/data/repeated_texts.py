@@ -17,6 +17,10 @@ RESTATE = re.compile(
     r" with|first|summari[sz]e|autocomplete|fill|extend|expand|improve|revise|choose|which of)\b",
     re.IGNORECASE,
 )
+# What stands in front of a repeated question.
+HEADING = re.compile(
+    r"[\s*_#>]*(?:(?:question|q|prompt|instruction|query)[ \t]*[:：][\s*_]*)?", re.I
+)
 # What stands in front of an answer inside a prompt.
 ANSWER_LABEL = re.compile(
     r"(?:assistant|answer|response|gpt|ai|bot|output|model|a)\W{0,3}[:：>\]|]\s*\Z", re.IGNORECASE
@@ -41,7 +45,10 @@ def repeats_prompt(example: Example, answer: str) -> bool:
         first = next((turn.content for turn in example.prompt if turn.role == "user"), question)
         if prefix_end(answer, first) and is_long(first):
             return True
-    return prefix_end(answer, question) > 0 and is_long(question) and not RESTATE.search(question)
+    heading = HEADING.match(answer)
+    at = heading.end() if heading is not None else 0
+    repeats = prefix_end(answer, question) or prefix_end(answer[at:], question)
+    return repeats > 0 and is_long(question) and not RESTATE.search(question)
 
 
 def is_in_prompt(example: Example, answer: str) -> bool:
