@@ -17,7 +17,8 @@ import accord
 from accord.assess.opened import open_model
 from accord.environment.digests import file_digest
 from accord.runs import checkpoint
-from accord.training import loop
+from accord.training import file_source, loop
+from accord.training.prepared import PreparedRun
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
 
 CASES = {
@@ -244,6 +245,71 @@ def test_resume_refuses_other_code_and_other_prompts(
         Refused, match="the code of the objective" if what == "objective" else "the sample prompts"
     ):
         accord.resume(str(tmp_path / "run"))
+
+
+# ---------------------------------------------------------------- the same tokens
+
+
+def without_tokens(state: dict) -> dict:
+    """The identity that accord 0.1 wrote into its checkpoints."""
+    return {name: value for name, value in state.items() if not name.endswith("_tokens")}
+
+
+def test_resume_refuses_a_template_file_that_was_altered_in_place(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """Every answer stays as it is and every prompt opens otherwise; the tokens say so as well."""
+    file = tmp_path / "own.jinja"
+    file.write_text((tiny_folder / "chat_template.jinja").read_text())
+    with stopped_after(monkeypatch, 1), pytest.raises(Interrupted):
+        run(
+            tiny_folder,
+            pairs_file,
+            tmp_path / "run",
+            steps=2,
+            held_out=pairs_file,
+            allow=["shared_prompts"],
+            set={"data.template": str(file)},
+        )
+    edit(file, "helpful", "harmless")
+    with pytest.raises(Refused) as refused:
+        accord.resume(str(tmp_path / "run"))
+    lines = [line.split(":")[0].strip() for line in str(refused.value).splitlines()[1:4]]
+    assert lines == [
+        "the tokenizer or its chat template",
+        "the tokens of the training rows",
+        "the tokens of the held-out rows",
+    ]
+
+
+def test_resume_refuses_other_tokens_of_the_same_file_and_tokenizer(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    """A library that tokenizes otherwise changes no file: only the digest of the ids tells."""
+    with monkeypatch.context() as patch, stopped_after(patch, 1), pytest.raises(Interrupted):
+        patch.setattr(file_source, "trees_digest", lambda trees: 64 * "0")
+        run(tiny_folder, pairs_file, tmp_path / "run", steps=2)
+    with pytest.raises(Refused, match="tokens of the training rows, though file.*transformers"):
+        accord.resume(str(tmp_path / "run"))
+
+
+def test_a_checkpoint_without_a_digest_of_tokens_is_continued_with_a_note(
+    tiny_folder, pairs_file, tmp_path, monkeypatch, capsys
+):
+    """Checkpoints of accord 0.1 have none; all else is still compared."""
+    identity = PreparedRun.identity
+    with monkeypatch.context() as patch, stopped_after(patch, 1), pytest.raises(Interrupted):
+        patch.setattr(PreparedRun, "identity", lambda run: without_tokens(identity(run)))
+        run(tiny_folder, pairs_file, tmp_path / "run", steps=2)
+    old = checkpoint.load(tmp_path / "run/checkpoints").state["identity"]
+    assert "train_data" in old and "train_tokens" not in old
+    capsys.readouterr()
+    assert accord.resume(str(tmp_path / "run"), verbose=True).steps == 2
+    assert "before checkpoints recorded a digest of the tokens" in capsys.readouterr().err
+    new = checkpoint.load(tmp_path / "run/checkpoints").state["identity"]
+    assert len(new["train_tokens"]) == 64 and new["held_out_tokens"] is None
+    recorded = json.loads((tmp_path / "run/data.json").read_text())["train"]["tokens"]["sha256"]
+    assert recorded == new["train_tokens"]
 
 
 def test_a_finished_run_on_another_base_is_not_opened(tiny_folder, tmp_path):

@@ -4,6 +4,8 @@ that others load.
 
 import json
 import math
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -22,7 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 import accord
 from accord.objectives import resolve
-from accord.training import loop
+from accord.training import file_source, loop
 from accord.training.setup.references import choose_reference
 
 FILES = {
@@ -258,6 +260,38 @@ def test_another_beta_reads_the_cache(tiny_folder, pairs_file, held_out_file, tm
     assert metrics(again)[0]["loss"] == pytest.approx(math.log(2), rel=1e-5)
     third = run(tiny_folder, data, tmp_path / "c", template="raw", allow=("raw_text",), **both)
     assert cache_finding(third).evidence["computed"] >= 10
+
+
+def without_late_merges(folder: Path) -> None:
+    """Make a tokenizer of the same vocabulary that gives the same texts in more tokens."""
+    state = json.loads((folder / "tokenizer.json").read_text())
+    merges = state["model"]["merges"]
+    state["model"]["merges"] = merges[: len(merges) // 2]
+    (folder / "tokenizer.json").write_text(json.dumps(state))
+
+
+def test_other_tokens_of_the_same_text_do_not_read_the_cache(
+    tiny_folder, held_out_file, tmp_path, monkeypatch
+):
+    """A tokenizer with fewer merges, and a library that gives other ids under the same tokenizer
+    (its digest is put in by hand).
+    """
+    both = {"reference": "cached", "steps": 1, "held_out": held_out_file}
+    data = write_rows(tmp_path / "own.jsonl", pair_rows(4, start=700))
+    first = run(tiny_folder, data, tmp_path / "a", **both)
+    needed = cache_finding(first).evidence["computed"]
+    shutil.copytree(tiny_folder, tmp_path / "model")
+    without_late_merges(tmp_path / "model")
+    second = run(tmp_path / "model", data, tmp_path / "b", **both)
+    assert cache_finding(second).evidence["computed"] == needed > 0
+    digests = [
+        json.loads((tmp_path / name / "data.json").read_text())["train"]["tokens"]["sha256"]
+        for name in "ab"
+    ]
+    assert digests[0] != digests[1]
+    monkeypatch.setattr(file_source, "trees_digest", lambda trees: 64 * "0")
+    third = run(tiny_folder, data, tmp_path / "c", **both)
+    assert cache_finding(third).evidence["computed"] == needed
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,9 @@ RULES = {
     "near-ties": Rule("score gap under the threshold", _near_ties, kinds=("pairs",)),
     "score-conflicts": Rule("the score says the opposite", _conflicts, False, ("pairs",)),
     "declared-flips": Rule("marked as flipped", lambda scan, options: scan.declared == 1, False),
+    "marks": Rule(
+        "marks of another model, or a repeated text", lambda scan, options: scan.marks.marked, False
+    ),
     "language": Rule("answer in another language than the prompt", _foreign, False),
 }
 

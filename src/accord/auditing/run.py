@@ -14,6 +14,7 @@ from pathlib import Path
 from accord.auditing import diversity, integrity, labelled, labels, leakage, shortcuts
 from accord.auditing.findings import AuditFinding, Place, by_severity
 from accord.auditing.fix import Cleaned, Options, check_options, fix
+from accord.auditing.marks import mark_findings
 from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, locate
@@ -185,6 +186,7 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
         *integrity.alike_answers(scan),
         integrity.repeated_prompts(scan),
         integrity.near_prompts(scan),
+        *mark_findings(scan.marks, scan.at, scan.noun),
         shortcuts.language_finding(scan),
         *shortcuts.rule_findings(scan),
         *shortcuts.side_findings(scan),

@@ -9,13 +9,18 @@ what makes a file unfit there is a warning here.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from accord.auditing.findings import RANK, AuditFinding
+from accord.auditing.lines import full_command
+from accord.auditing.marks import MarkTable, mark_findings
 from accord.auditing.run import Audit, audit_dataset
+from accord.data.prompts import Question
 from accord.data.read import Dataset
+from accord.data.rows import Rows
 from accord.runs.files import write_json
-from accord.types import Finding
+from accord.types import Demonstration, Finding
 
 NAME = "audit.json"
 VERDICTS = {"fit": "ok", "fit with care": "note", "unfit": "warning"}
@@ -53,6 +58,49 @@ def audit_findings(
         kept = {name: value for name, value in audit.as_dict().items() if name != "seconds"}
         write_json(folder / NAME, kept | {"of": len(dataset)})
     return [*content_findings(audit), summary(audit)]
+
+
+def foreign_marks(rows: Rows, name: str, *, allowed: bool = False) -> Finding:
+    """Find marks of other models in the rows that became trees, before anything is trained.
+
+    A row that was left out, since it holds one of the model's own special tokens, is reported by
+    its own check. The verdict is that of `accord audit` on the rows that are left.
+
+    Args:
+      name: what the rows are, such as "training rows".
+      allowed: the permission `foreign_marks`: nothing is refused.
+    """
+    examples = [rows.encoding.examples[tree.row] for tree in rows.trees]
+    table = MarkTable.of(examples)
+    found = mark_findings(table, lambda row: str(examples[row].origin))
+    return _as_check(found, name, rows.dataset.path, allowed)
+
+
+def foreign_marks_of_prompts(questions: Sequence[Question], name: str, *, allowed: bool) -> Finding:
+    """Find marks of other models in prompts that have no answers yet; see `foreign_marks`."""
+    table = MarkTable.of(Demonstration(each.turns, "", each.origin) for each in questions)
+    found = mark_findings(table, lambda row: str(questions[row].origin))
+    return _as_check(found, name, "", allowed)
+
+
+def _as_check(found: Sequence[AuditFinding], name: str, path: str, allowed: bool) -> Finding:
+    """Sum up the findings on marks as one of preflight's checks, which may refuse the run.
+
+    Args:
+      path: a file of rows that `accord audit --fix` can write without the marked ones; "" if there
+        is none.
+    """
+    summed = _sum_up("data.marks", found)
+    verdict = "refused" if any(each.refused for each in found) and not allowed else summed.verdict
+    command = next((each.command for each in found if each.command), "")
+    remedy = [summed.remedy] if summed.remedy else []
+    if command and path:
+        remedy.append(f"leave such rows out: {full_command(command, path)}")
+    if verdict == "refused":
+        remedy.append("accept them: --allow foreign_marks")
+    return replace(
+        summed, verdict=verdict, says=f"{name}: {summed.says}", remedy="; or ".join(remedy)
+    )
 
 
 def content_findings(audit: Audit) -> list[Finding]:

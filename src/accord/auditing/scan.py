@@ -31,6 +31,7 @@ from accord.auditing.columns import (
     side_columns,
     side_numbers,
 )
+from accord.auditing.marks import MarkTable
 from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
@@ -81,6 +82,7 @@ class Scan:
     )  # [N] int8: 1 where the row's own columns say that its label was flipped, 0 not, -1 nothing
     sides: dict[str, tuple[np.ndarray, list[str]]]  # column of both sides -> codes [N, 2], names
     columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
+    marks: MarkTable  # of every row
     sample: list[Sampled] = field(default_factory=list)  # in order of rows
 
     def __len__(self) -> int:
@@ -207,12 +209,14 @@ class _Gather:
         self.heap: list[tuple[float, int, Example]] = []
         self.sides: dict[str, Categories] = {}
         self.columns: dict[str, Categories] = {}
+        self.marks = MarkTable()
 
     def add(self, example: Example) -> None:
         if _kind(example) != self.kind:
             self.others[example.origin.line] = None
             return
         self.pending.append(example)
+        self.marks.add(example)
         self.n += 1
         if len(self.pending) == BLOCK:
             self._flush()
@@ -303,6 +307,7 @@ class _Gather:
             **arrays,
             sides=self._joined("side:", self.sides, arrays["lines"], (2,)),
             columns=self._joined("column:", self.columns, arrays["lines"], ()),
+            marks=self.marks,
             sample=sample,
         )
 

@@ -35,6 +35,7 @@ PERMISSIONS = {
     "tiny_beta": "a beta under 0.005",
     "shared_prompts": "train and held-out share prompts",
     "template_changes_text": "a chat template or tokenizer that changes the text of rows",
+    "foreign_marks": "train on rows that hold another model's marks or repeat their prompt",
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accord.data.read import Dataset
+from accord.data.token_digest import trees_digest
 from accord.data.trees import Encoding
 from accord.types import Tree
 
@@ -27,7 +28,7 @@ class Rows:
             "sha256": self.dataset.digest,
             "formats": dict(self.dataset.formats),
             "ledger": self.dataset.ledger.as_dict(),
-            "tokens": self.encoding.as_dict(),
+            "tokens": self.encoding.as_dict() | {"sha256": trees_digest(self.trees)},
         }
 
     def origin(self, tree: Tree) -> str:

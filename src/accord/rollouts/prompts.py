@@ -11,6 +11,7 @@ from accord.data.ledger import Ledger
 from accord.data.prompts import LEAK, Question, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.templates import Template
+from accord.data.token_digest import prompts_digest
 from accord.runs.display import Display
 from accord.types import Finding, Tree
 
@@ -59,7 +60,11 @@ class PromptSet:
             "sha256": self.dataset.digest,
             "formats": {"prompts": len(self)},
             "ledger": self.dataset.ledger.as_dict(),
-            "tokens": {"trees": len(self), "unique_tokens": sum(map(len, self.trees))},
+            "tokens": {
+                "trees": len(self),
+                "unique_tokens": sum(map(len, self.trees)),
+                "sha256": prompts_digest(self.trees),
+            },
             "left_out": dict(self.asked.left_out),
         }
 

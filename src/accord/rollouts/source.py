@@ -13,12 +13,13 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from accord.config.plugins import code_digest
 from accord.config.schema import Config
 from accord.data.order import Order
+from accord.data.token_digest import prompts_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import within_memory
 from accord.engine.step import UpdateContext
@@ -136,11 +137,21 @@ class RolloutSource:
     def pairs_before(self, step: int, count: int) -> list[Tree]:
         return []
 
+    @cached_property
+    def token_digests(self) -> dict[str, str | None]:
+        """The digests of the prompts' token ids, by their keys in `identity`."""
+        held_out = self.held_out
+        return {
+            "train_tokens": prompts_digest(self.prompts.trees),
+            "held_out_tokens": prompts_digest(held_out.trees) if held_out is not None else None,
+        }
+
     def identity(self) -> dict:
         held_out = self.held_out.dataset.digest if self.held_out is not None else None
         return {
             "train_data": self.prompts.dataset.digest,
             "held_out_data": held_out,
+            **self.token_digests,
             "trees": self.size,
             "order": self.order.digest,
             "rewards": self.judged_by,

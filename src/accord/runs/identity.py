@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from accord.config.renamed import rename_paths
 from accord.config.schema import Config
 from accord.distributed.world import World
@@ -31,6 +33,8 @@ IDENTITY = {
     "tokenizer": "the tokenizer or its chat template",
     "reference": "the reference",
     "forward": "the forward path",
+    "train_tokens": "the tokens of the training rows",
+    "held_out_tokens": "the tokens of the held-out rows",
     "trees": "the number of usable rows",
     "order": "the order of the rows",
     "rewards": "what rewards answers",
@@ -41,14 +45,35 @@ IDENTITY = {
 
 # a field that the older record does not know, at a value that does nothing
 UNSET: tuple = (None, "", False, [], {})
+# Digests of tokens, and the digests that name what the tokens were made from.
+TOKENS = {
+    "train_tokens": ("train_data", "tokenizer"),
+    "held_out_tokens": ("held_out_data", "tokenizer"),
+}
+OTHER_TOKENS = (
+    "though file, tokenizer and template are the same: another version of transformers, tokenizers"
+    " or accord, or a template that prints the date"
+)
+
+
+def has_tokens(identity: dict) -> bool:
+    """Tell whether an identity has digests of tokens: runs of accord 0.1 have none."""
+    return all(key in identity for key in TOKENS)
 
 
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
-    """List what differs between two identities, one per line; `when` and `where` name the two."""
+    """List what differs between two identities, one per line; `when` and `where` name the two.
+
+    Digests of tokens are compared where both have them; see `has_tokens`.
+    """
+    known = [
+        key for key in IDENTITY if key not in TOKENS or (has_tokens(one) and has_tokens(other))
+    ]
+    differing = [key for key in known if one.get(key) != other.get(key)]
     lines = [
-        f"{name}: {when} {str(one.get(key))[:16]}, {where} {str(other.get(key))[:16]}"
-        for key, name in IDENTITY.items()
-        if one.get(key) != other.get(key)
+        f"{IDENTITY[key]}{_cause(key, differing)}: {when} {str(one.get(key))[:16]}, {where}"
+        f" {str(other.get(key))[:16]}"
+        for key in differing
     ]
     then, now = rename_paths(one["config"]), rename_paths(other["config"])
     paths = [*then, *(path for path in now if path not in then)]
@@ -57,6 +82,12 @@ def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
         for p in paths
         if then.get(p) != now.get(p) and not (p not in then and now[p] in UNSET)
     ]
+
+
+def _cause(key: str, differing: Sequence[str]) -> str:
+    """Say what made the tokens differ, if nothing that they are made from does."""
+    made_from = TOKENS.get(key)
+    return f", {OTHER_TOKENS}" if made_from and not set(made_from) & set(differing) else ""
 
 
 def trajectory(config: Config) -> dict[str, object]:

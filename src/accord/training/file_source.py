@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import islice
 
 from accord.data.order import Order
 from accord.data.read import Dataset
 from accord.data.rows import Rows
+from accord.data.token_digest import trees_digest
 from accord.engine.batch_source import Evaluation, EvaluationContext
 from accord.engine.micro_budget import MicroBudget, within_memory
 from accord.evaluate import held_out as held
@@ -84,11 +85,23 @@ class FileSource:
                 break
         return [tree for tree in trees[:count] if len(tree.completions) == 2]
 
+    @cached_property
+    def token_digests(self) -> dict[str, str | None]:
+        """The digests of all token ids, by their keys in `identity`: it is asked for at each
+        checkpoint.
+        """
+        held_out = self.held_out_rows
+        return {
+            "train_tokens": trees_digest(self.rows.trees),
+            "held_out_tokens": trees_digest(held_out.trees) if held_out is not None else None,
+        }
+
     def identity(self) -> dict:
         held_out = self.held_out_rows
         return {
             "train_data": self.rows.dataset.digest,
             "held_out_data": held_out.dataset.digest if held_out is not None else None,
+            **self.token_digests,
             "trees": self.size,
             "order": self.order.digest,
             "rewards": None,

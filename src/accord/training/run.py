@@ -23,6 +23,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
+from accord.runs.identity import has_tokens
 from accord.runs.progress import Progress
 from accord.runs.ranks import (
     create_folder,
@@ -182,6 +183,11 @@ def _go_on(
     world.on_first(lambda: files.require_room(folder.path, _room(ready, 1)))
     ready.load_state(world.from_first(saved.tensors if world.first else {}), saved.step)
     _require_restored(saved, ready)
+    if not has_tokens(saved.state["identity"]):
+        display.line(
+            f"! {saved.path.name} was written before checkpoints recorded a digest of the tokens:"
+            " that the rows still give the same tokens is not checked this time"
+        )
     for problem in world.on_first(lambda: _stand_at(saved, progress, ready, folder)):
         display.line(f"! {problem}; the weights do not depend on it")
     display.line(f"resumed at step {saved.step} of {ready.steps} from {saved.path}")

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from accord.auditing.run_rows import foreign_marks
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
@@ -84,10 +85,10 @@ def prepare_offline(
     """
     objective = resolve_objective(config)
     model = load_model(config, display, stop, world)
-    template, rows, held_out_rows = _read(
+    template, rows, held_out_rows, margins = _read(
         config, objective, model, display, folder if account_rows else None
     )
-    found = _checked(config, objective, template, rows, held_out_rows, model)
+    found = _checked(config, objective, template, rows, held_out_rows, model, margins)
     stop.poll()
     model = with_objective_head(model, objective, config)
     found += padding_findings(model, rows)
@@ -124,6 +125,7 @@ def prepare_offline(
             weights=weights,
             tokenizer=tokenizer,
             template=f"{template.kind} {config.data.template}",
+            tokens=" ".join(str(digest) for digest in source.token_digests.values()),
             dtype=str(model.dtype),
             path=forward.path,
         )
@@ -164,16 +166,20 @@ def _read(
     model: LanguageModel,
     display: Display,
     folder: RunFolder | None,
-) -> tuple[Template, Rows, Rows | None]:
-    """Read the template, the training rows and the held-out rows; write the account of the rows
-    into `folder`, if given.
+) -> tuple[Template, Rows, Rows | None, list[Finding]]:
+    """Read the template, the training rows and the held-out rows, with the findings on their
+    margins; write the account of the rows into `folder`, if given.
     """
     template = template_of(config, model.tokenizer, model.stop_ids)
     rows = load_rows(config, config.data.train, objective.rows, template, display)
     held_out_rows = load_held_out(config, objective, template, display)
+    # before the account, whose digest of the trees covers their margins
+    margins = take_margins(rows, objective, "training rows")
+    if held_out_rows is not None:
+        margins += take_margins(held_out_rows, objective, "held-out rows")
     if folder is not None:
         write_account(folder, rows, held_out_rows)
-    return template, rows, held_out_rows
+    return template, rows, held_out_rows, margins
 
 
 def _sample_prompts(
@@ -302,16 +308,20 @@ def _checked(
     rows: Rows,
     held_out: Rows | None,
     model: LanguageModel,
+    margins: Sequence[Finding],
 ) -> list[Finding]:
     """Run the checks on both files; refuse unfit data."""
     found = row_findings(config, rows, template, "training rows", model.stop_ids)
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
+    allowed = "foreign_marks" in config.allow
+    found.append(foreign_marks(rows, "training rows", allowed=allowed))
+    if held_out is not None:
+        found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
     found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
     found += _label_findings(objective, rows)
-    for name, side in {"training rows": rows, "held-out rows": held_out}.items():
-        found += take_margins(side, objective, name) if side is not None else []
+    found += margins
     unfit = any(
         f.refused
         for f in found

@@ -7,6 +7,7 @@ take the place of rows.
 
 from __future__ import annotations
 
+from accord.auditing.run_rows import foreign_marks_of_prompts
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.templates import Template, template_of
@@ -84,6 +85,10 @@ def prepare_rollouts(
             | ({"held_out": held_out.record()} if held_out is not None else {})
         )
     found = prompt_findings(config, prompts, held_out)
+    for name, side in {"training prompts": prompts, "held-out prompts": held_out}.items():
+        if side is not None:
+            allowed = "foreign_marks" in config.allow
+            found.append(foreign_marks_of_prompts(side.asked.questions, name, allowed=allowed))
     require_accepted(found, DataError)
     weights = make_trainable(config, model)
     if isinstance(objective, BoundPolicy) and objective.critic:
