@@ -244,6 +244,11 @@ ROWS = [
         Labelled(ASK, GOOD, True, HERE),
     ),
     (
+        "alpaca-kto",
+        {"instruction": "Capital of", "context": "France?", "response": GOOD, "label": "bad"},
+        Labelled((Turn("user", "Capital of\nFrance?"),), GOOD, False, HERE),
+    ),
+    (
         "alpaca-sft",
         {"instruction": QUESTION, "input": "", "output": GOOD},
         Demonstration(ASK, GOOD, HERE),
@@ -251,7 +256,7 @@ ROWS = [
     ("prompt-completion", {"prompt": QUESTION, "completion": GOOD}, Demonstration(ASK, GOOD, HERE)),
     ("prompt-completion", {"question": QUESTION, "answer": GOOD}, Demonstration(ASK, GOOD, HERE)),
     (
-        "dolly",
+        "alpaca-sft",
         {"instruction": "Capital of", "context": "France?", "response": GOOD},
         Demonstration((Turn("user", "Capital of\nFrance?"),), GOOD, HERE),
     ),

@@ -168,8 +168,9 @@ def _single(row: Row, before: tuple[Turn, ...], value: object, rest: tuple) -> l
 
 
 def _inputs(row: Row, inside: object, *answers: Turn) -> TemplateInputs:
+    found = inputs.inputs_of(row, inside)
     keys = tuple(answer.keys for answer in answers)
-    return replace(inputs.inputs_of(row, inside), answers=keys if any(keys) else ())
+    return replace(found, answers=keys) if any(keys) else found
 
 
 def _continuation(

@@ -30,6 +30,8 @@ def inputs_of(row: Row, inside: object = None) -> TemplateInputs:
 
 
 def _read(columns: dict) -> TemplateInputs:
+    if not any(name in columns for name in COLUMNS):
+        return TemplateInputs()
     return TemplateInputs(
         tools=_tools(columns), documents=_documents(columns), options=_options(columns)
     )

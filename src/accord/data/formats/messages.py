@@ -17,8 +17,6 @@ from accord.data.json_rows import kind_of
 from accord.data.ledger import RowError
 from accord.types import Turn
 
-Keys = tuple[tuple[str, str], ...]
-
 # keys of a message that hold what an assistant thought before it spoke
 REASONING = ("reasoning_content", "reasoning", "thinking")
 THOUGHTS = ("thinking", "reasoning")  # types of content parts
@@ -32,6 +30,7 @@ EXCHANGES = (
     ("prompt", "response"),
     ("instruction", "output"),
 )
+CALLS = ("function_call", "tool_call")  # ShareGPT's roles of a turn that calls a tool
 # names under which an answer stands in an object without a role
 ANSWER_KEYS = ("text", "content", "value", "response", "answer", "output", "completion")
 # (key, the values that say that a message is not trained on)
@@ -48,7 +47,7 @@ UNTRAINED = (
 def canonical(value: object) -> str:
     """Return a value as JSON text, with its keys in their order."""
     try:
-        found = json.dumps(value, ensure_ascii=False)
+        found = json.dumps(value, ensure_ascii=False, allow_nan=False)
         found.encode("utf-8")
     except (TypeError, ValueError, RecursionError) as error:
         raise RowError("wrong type", f"a value cannot be written as JSON: {error}.") from None
@@ -77,15 +76,17 @@ def turn(message: object, where: str) -> Turn:
         raise RowError("wrong type", f"{where} has {kind_of(message)} where a message is expected.")
     named = _first(message, ("role", "from"))
     role = ROLES.get(named.strip().lower()) if isinstance(named, str) else None
-    if role is None:
+    if role is None or not isinstance(named, str):
         raise RowError(
             "unknown role",
             f"{where} has a message of role {named!r:.40}; known: {', '.join(ROLES)}.",
         )
-    media.refuse_keys(message, where)
     content = _first(message, ("content", "value", "text", "parts"))
-    if str(named).strip().lower() in ("function_call", "tool_call"):
+    if named.strip().lower() in CALLS:
         return Turn(role, "", (("tool_calls", canonical(_calls_of_text(content, where))),))
+    if len(message) == 2 and isinstance(content, str):  # most messages have nothing else
+        return Turn(role, text(content, where))
+    media.refuse_keys(message, where)
     calls = _tool_calls(message, where)
     thoughts: list[str] = []
     if isinstance(content, list) and content:

@@ -6,6 +6,8 @@ and no text is changed: what stands in the file is what the model will see.
 
 from __future__ import annotations
 
+from functools import cache
+
 from accord.data.formats.transcripts import Transcript
 from accord.data.json_rows import kind_of
 from accord.data.ledger import RowError
@@ -31,6 +33,12 @@ ROLES = {
 }
 
 
+@cache
+def alternatives(choice: str) -> tuple[str, ...]:
+    """Return the names in `"a|b|c"`; formats ask for the same few with every row."""
+    return tuple(choice.split("|"))
+
+
 class Row(dict):
     """One row as the recognisers see it: its columns, how lists are to be paired, and the notes
     made on it.
@@ -45,7 +53,10 @@ class Row(dict):
 
     def name(self, choice: str) -> str | None:
         """Return the first of the columns `"a|b|c"` that the row has."""
-        return next((name for name in choice.split("|") if name in self), None)
+        for name in alternatives(choice):
+            if name in self:
+                return name
+        return None
 
     def column(self, choice: str) -> str:
         """Return the same as `name`, for a format that needs one of these columns."""

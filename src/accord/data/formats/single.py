@@ -9,6 +9,7 @@ from accord.data.formats.parts import Row
 
 CONVERSATION = "messages|conversations|conversation"
 COMPLETION = "completion|response|answer"
+OUTPUT = f"output|{COMPLETION}"  # of an instruction: Alpaca, Dolly
 LABEL = "label|kto_tag"
 
 
@@ -19,7 +20,7 @@ def unpaired(row: Row) -> list[Draft]:
 
 def alpaca_label(row: Row) -> list[Draft]:
     """Alpaca with LLaMA-Factory's kto_tag."""
-    return labelled(row, prompt_of(row, "instruction"), row["output"], _label(row))
+    return labelled(row, prompt_of(row, "instruction"), row.pick(OUTPUT), _label(row))
 
 
 def conversation_label(row: Row) -> list[Draft]:
@@ -34,12 +35,7 @@ def completion(row: Row) -> list[Draft]:
 
 def alpaca_output(row: Row) -> list[Draft]:
     """Alpaca for supervised fine-tuning."""
-    return demonstration(row, prompt_of(row, "instruction"), row["output"])
-
-
-def instruction_completion(row: Row) -> list[Draft]:
-    """An instruction with its material and the answer to imitate (Dolly)."""
-    return demonstration(row, prompt_of(row, "instruction"), row.pick(COMPLETION))
+    return demonstration(row, prompt_of(row, "instruction"), row.pick(OUTPUT))
 
 
 def conversation(row: Row) -> list[Draft]:

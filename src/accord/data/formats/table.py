@@ -40,7 +40,10 @@ class Format:
     keeps: tuple[str, ...] = ()
 
     def matches(self, row: Row) -> bool:
-        return all(row.name(choice) for choice in self.needs) and self.when(row)
+        for choice in self.needs:
+            if row.name(choice) is None:
+                return False
+        return self.when(row)
 
     def columns(self, row: Row) -> set[str]:
         """Return the names of the row's columns that the format uses."""
@@ -177,7 +180,7 @@ FORMATS = (
     Format(
         "alpaca-kto",
         "labelled",
-        ("instruction", "output", single.LABEL),
+        ("instruction", single.OUTPUT, single.LABEL),
         single.alpaca_label,
         reads=ALPACA,
     ),
@@ -192,7 +195,7 @@ FORMATS = (
     Format(
         "alpaca-sft",
         "demonstrations",
-        ("instruction", "output"),
+        ("instruction", single.OUTPUT),
         single.alpaca_output,
         reads=ALPACA,
     ),
@@ -202,13 +205,6 @@ FORMATS = (
         ("prompt|question", single.COMPLETION),
         single.completion,
         reads=PROMPTED,
-    ),
-    Format(
-        "dolly",
-        "demonstrations",
-        ("instruction", single.COMPLETION),
-        single.instruction_completion,
-        reads=ALPACA,
     ),
     Format("sharegpt-sft", "demonstrations", (DIALOGUE,), single.conversation),
     Format("messages", "demonstrations", ("messages",), single.conversation),

@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import islice
 
 from accord.data.ledger import RowError
 from accord.types import Turn
@@ -76,6 +77,8 @@ FAMILIES = (
     Family("问", "答", "系统", strong=False),
 )
 
+MOST = 20_000  # turns of one transcript
+
 # The frame of Alpaca's training prompts: another model's template, which the audit names.
 _ALPACA_FRAME = re.compile(r"\ABelow is an instruction that|^### Input:", re.MULTILINE)
 _LAST_MARKER = re.compile(r"[ \t]*(?:\*\*)?(\S[^\n:：]{0,20}?)(?:\*\*)?[ \t]*[:：]?(?:\*\*)?\s*\Z")
@@ -139,7 +142,7 @@ def split_answer(text: str, where: str = "the answer") -> Transcript | None:
     if found and found.turns[-1].role == "assistant":
         return found
     for family in _beginning_with(text):
-        for said in _readings(family, text):
+        for said in _readings(family, text) if family.answer in text else ():
             if said[-1].role == "assistant" and _alternates(said[:-1]):
                 return Transcript(said, family, _note(where, family))
     return None
@@ -227,7 +230,9 @@ def _framed(family: Family, text: str) -> bool:
 
 def _readings(family: Family, text: str) -> Iterator[tuple[Turn, ...]]:
     """Split a text at the markers behind blank lines, and then at all that begin a line."""
-    markers = list(_marker(family).finditer(text))
+    markers = list(islice(_marker(family).finditer(text), MOST + 1))
+    if len(markers) > MOST:
+        raise RowError("too many turns", f"a transcript has over {MOST:,} turns ({family.name}).")
     apart = [each for each in markers if _is_apart(text, each.start())]
     for chosen in (apart, markers) if len(apart) < len(markers) else (markers,):
         if not chosen:
@@ -274,13 +279,15 @@ def _open(text: str, where: str, answers: Sequence[str]) -> Transcript | None:
       RowError: speakers alternate from the start and the last one is not the answer's, or a last
         marker hands over and the turns before it do not alternate.
     """
+    leads = text.lstrip(" \t\r").startswith("\n")
     for family in _beginning_with(text):
-        if not family.strong:
+        begins = [_marker(family).match(each.lstrip()) for each in answers]
+        handed = bool(answers) and all(m is not None and m[1] == family.answer for m in begins)
+        if not family.strong or not (handed or leads or family.answer in text):
             continue
         readings = list(_readings(family, text))
         said = max(filter(_alternates, readings), key=len, default=())
-        begins = [_marker(family).match(each.lstrip()) for each in answers]
-        if said and answers and all(m is not None and m[1] == family.answer for m in begins):
+        if said and handed:
             return Transcript(said, family, _note(where, family), hands_over=False)
         both = any({"user", "assistant"} <= _roles(each) for each in readings)
         if len(family.human) == 1:
@@ -291,7 +298,7 @@ def _open(text: str, where: str, answers: Sequence[str]) -> Transcript | None:
                 f"{where} is a transcript ({family.name}) that does not end in '{family.answer}:',"
                 " or whose speakers do not alternate; where the answer begins is not said.",
             )
-        if said and not both and text.lstrip(" \t\r").startswith("\n"):
+        if said and leads:
             return Transcript(said, family, _note(where, family))
     for family in _ending_in(text):
         if len(family.human) > 1 and any(
