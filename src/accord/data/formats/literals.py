@@ -87,7 +87,11 @@ def _json(text: str) -> Literal:
     parser = Parser()
     value: object = text
     for _ in range(ENCODINGS):
-        if not isinstance(value, str) or value.lstrip()[:1] not in ("[", "{", '"'):
+        if not isinstance(value, str):
+            break
+        if value.lstrip()[:1] not in ("[", "{", '"'):
+            if value is text:
+                raise Unreadable("it does not begin like JSON")
             break
         try:
             start = len(value) - len(value.lstrip())

@@ -39,6 +39,9 @@ _AT_END = re.compile(rf"\n[ \t]*{_MARK}\s*\Z")
 _EDGE = 60  # characters at a text's end that are looked at
 
 
+NONE = ("[]", "{}", "null", "none", "nan")  # what CSV writers print
+
+
 def refuse_columns(row: dict) -> None:
     """Refuse a row with media in one of its columns."""
     for name in row:
@@ -84,7 +87,9 @@ def mark(content: str) -> str:
 
 def is_empty(value: object) -> bool:
     """Tell whether a value holds no media: a null, false, or zero."""
-    return is_null(value) or value is False or (isinstance(value, (int, float)) and value == 0)
+    return (
+        is_null(value, NONE) or value is False or (isinstance(value, (int, float)) and value == 0)
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -112,15 +112,18 @@ LABELS = dict.fromkeys(
 ) | dict.fromkeys((*BAD.split(), "thumbs down", "thumbs_down", "downvote", "👎"), False)
 
 
-def is_null(value: object, depth: int = 0) -> bool:
+def is_null(value: object, words: tuple[str, ...] = (), depth: int = 0) -> bool:
     """Tell whether a value holds nothing: null, blank text, or lists and objects of such, with
     which a table fills what a row lacks.
+
+    Args:
+      words: texts that say so as well, such as "none".
     """
     if isinstance(value, (dict, list, tuple)) and depth < 8:
         held = value.values() if isinstance(value, dict) else value
-        return all(is_null(each, depth + 1) for each in held)
+        return all(is_null(each, words, depth + 1) for each in held)
     if isinstance(value, str):
-        return value.strip().lower() in ("", "[]", "{}", "null", "none", "nan")
+        return not value.strip() or value.strip().lower() in words
     return value is None or value == b"" or value != value
 
 

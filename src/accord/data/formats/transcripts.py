@@ -82,7 +82,9 @@ MOST = 20_000  # turns of one transcript
 # The frame of Alpaca's training prompts: another model's template, which the audit names.
 _ALPACA_FRAME = re.compile(r"\ABelow is an instruction that|^### Input:", re.MULTILINE)
 _LAST_MARKER = re.compile(r"[ \t]*(?:\*\*)?(\S[^\n:：]{0,20}?)(?:\*\*)?[ \t]*[:：]?(?:\*\*)?\s*\Z")
-_FIRST_MARKER = re.compile(r"\s*(?:\*\*)?([^\s:：][^\n:：]{0,20}?)(?:\*\*)?[ \t]*[:：]")
+_FIRST_MARKER = re.compile(
+    r"\s*(?:\*\*)?(\[\|\w{1,12}\|\]|[^\s:：][^\n:：]{0,20}?(?=(?:\*\*)?[ \t]*[:：]))"
+)
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,7 @@ def hh_dialogue(value: str) -> tuple[Turn, ...]:
     Blanks around a turn are the transcript's layout, not its content.
     """
     before, *marked = SPEAKER.split(value)
+    before = before.strip().removeprefix("System:")
     spoken = tuple(
         Turn(FAMILIES[0].role(who), said.strip())
         for who, said in zip(marked[::2], marked[1::2], strict=True)
