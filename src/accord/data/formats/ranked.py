@@ -118,12 +118,12 @@ def _scored(row: Row) -> list[Scored]:
         told = [_spoken(one) for one in answers]
         worths = [_worth_inside(one, row.notes) for one in told]
         answers = [one[_key(one, SAID) or ""] for one in told]
-    elif len(values) != len(answers):
+    elif len(values) != len(answers) and beside != ranks.ORDER:
         raise RowError(
             "wrong type", f"{name} has {len(answers)} answers but {beside} {len(values)} values."
         )
     elif _by_rank(row):
-        worths = ranks.worths(values, str(beside), row.notes)
+        worths = ranks.worths(values, str(beside), len(answers), row.notes)
     else:
         worths = [_score(value, str(beside), row.notes) for value in values]
     return [

@@ -14,6 +14,7 @@ from accord.data.ledger import RowError
 
 RANKS = "ranks|rank|ranking"
 ORDER = "order"
+LEFT_OUT = "an answer without a rank (-1 or null) is left out"
 # texts that say that an answer was not ranked or scored
 NONE = frozenset(("", "nan", "none", "null", "n/a", "na", "unranked", "unrated", "-"))
 
@@ -25,11 +26,11 @@ def is_none(value: object) -> bool:
     return value is None or value != value
 
 
-def worths(values: Sequence, name: str, notes: list[str]) -> list[float | None]:
+def worths(values: Sequence, name: str, count: int, notes: list[str]) -> list[float | None]:
     """Return the worth of each answer, minus its rank; None where it has no rank.
 
     Args:
-      values: one for each answer.
+      values: one for each answer; an order may leave answers out.
       name: the column. In `ranks` each answer has its own; in `order` answers are named by index,
         the best first; in the others a list that could be either is refused.
 
@@ -40,10 +41,10 @@ def worths(values: Sequence, name: str, notes: list[str]) -> list[float | None]:
     found = [rank for rank in ranks if rank is not None]
     if not found:
         raise RowError("not ranked", f"{name} has no rank at all.")
-    if len(found) < len(ranks):
-        notes.append("an answer without a rank (-1 or null) is left out")
     if name == ORDER:
-        return _by_order(found, len(values), notes)
+        return _by_order(found, count, notes)
+    if len(found) < len(ranks):
+        notes.append(LEFT_OUT)
     base = min(found)
     if _is_ambiguous(ranks, name):
         raise RowError(
@@ -59,8 +60,7 @@ def worths(values: Sequence, name: str, notes: list[str]) -> list[float | None]:
 def one_worth(value: object, notes: list[str]) -> float | None:
     """Return the worth of an answer that has its rank inside; None where it has none."""
     rank = _rank(value, "rank")
-    note = "the lowest rank is the best"
-    notes.append("an answer without a rank (-1 or null) is left out" if rank is None else note)
+    notes.append(LEFT_OUT if rank is None else "the lowest rank is the best")
     return None if rank is None else -rank
 
 
@@ -92,7 +92,12 @@ def _is_ambiguous(ranks: list[float | None], name: str) -> bool:
 
 def _by_order(found: list[float], count: int, notes: list[str]) -> list[float | None]:
     """Return the worth of each answer, where they are named by index from the best on."""
-    base = 1 if count in found and 0 not in found else 0
+    if 0 not in found and count not in found:
+        raise RowError(
+            "ranks or an order",
+            "order names some of the answers, and whether it counts from 0 or 1 is not said.",
+        )
+    base = 0 if 0 in found else 1
     places = [int(index) - base for index in found]
     if len(set(places)) < len(places) or places != [index - base for index in found]:
         raise RowError("wrong type", "order names an answer twice, or by a fraction.")
@@ -100,6 +105,6 @@ def _by_order(found: list[float], count: int, notes: list[str]) -> list[float | 
         raise RowError("wrong type", f"order names an answer that is not among the {count}.")
     notes.append(f"order names the best answer first, counting from {base}")
     if len(places) < count:
-        notes.append("an answer without a rank (-1 or null) is left out")
+        notes.append(LEFT_OUT)
     ranked = {place: -float(at) for at, place in enumerate(places, 1)}
     return [ranked.get(place) for place in range(count)]
