@@ -244,12 +244,41 @@ ROWS = [
         Labelled(ASK, GOOD, True, HERE),
     ),
     (
+        "alpaca-kto",
+        {"instruction": "Capital of", "context": "France?", "response": GOOD, "label": "bad"},
+        Labelled((Turn("user", "Capital of\nFrance?"),), GOOD, False, HERE),
+    ),
+    (
         "alpaca-sft",
         {"instruction": QUESTION, "input": "", "output": GOOD},
         Demonstration(ASK, GOOD, HERE),
     ),
     ("prompt-completion", {"prompt": QUESTION, "completion": GOOD}, Demonstration(ASK, GOOD, HERE)),
     ("prompt-completion", {"question": QUESTION, "answer": GOOD}, Demonstration(ASK, GOOD, HERE)),
+    (
+        "alpaca-sft",
+        {"instruction": "Capital of", "context": "France?", "response": GOOD},
+        Demonstration((Turn("user", "Capital of\nFrance?"),), GOOD, HERE),
+    ),
+    (
+        "capybara",
+        {
+            "conversation": [
+                {"input": "Hi", "output": "Hello."},
+                {"input": QUESTION, "output": "Another answer."},
+            ],
+            "prompt": "Hi",
+            "chosen": [*CHAT_MESSAGES[1:], assistant(GOOD)],
+            "rejected": [*CHAT_MESSAGES[1:], assistant(BAD)],
+            "chosen_model": "a",
+        },
+        pair(CHAT[1:], chosen_model="a"),
+    ),
+    (
+        "axolotl",
+        {"messages": CHAT_MESSAGES, "chosen": assistant(GOOD), "rejected": assistant(BAD)},
+        pair(CHAT),
+    ),
     ("messages", {"messages": [*CHAT_MESSAGES, assistant(GOOD)]}, Demonstration(CHAT, GOOD, HERE)),
     (
         "sharegpt-sft",
@@ -353,8 +382,10 @@ def test_answers_may_be_whole_transcripts_beside_a_prompt():
     assert understood(row)[1] == [pair(CHAT[1:])]
 
 
-def test_a_conversations_own_system_turn_comes_before_the_column():
-    assert understood({"system": "Other.", "prompt": CHAT_MESSAGES, **SIDES})[1] == [pair(CHAT)]
+def test_two_system_texts_are_refused_unless_they_agree():
+    """One of the two would be lost: nothing says which of them the author means."""
+    assert refusal({"system": "Other.", "prompt": CHAT_MESSAGES, **SIDES}) == "two system texts"
+    assert understood({"system": "Be brief.", "prompt": CHAT_MESSAGES, **SIDES})[1] == [pair(CHAT)]
 
 
 def test_roles_in_capitals():
@@ -422,12 +453,9 @@ def test_messages_that_do_not_continue_the_prompt_are_refused():
     )
 
 
-def test_tool_calls_are_refused_and_tools_noted():
+def test_answers_that_call_a_tool_and_media_are_refused():
     call = {"role": "assistant", "content": "", "tool_calls": [{"function": {"name": "f"}}]}
     assert refusal({"prompt": QUESTION, "chosen": [call], "rejected": BAD}) == "tool calls"
-    assert understood({"prompt": QUESTION, **SIDES, "tools": [{}]})[2] == [
-        "tools are not shown to the model"
-    ]
     assert refusal({"prompt": QUESTION, **SIDES, "images": ["a.png"]}) == "not text"
 
 
@@ -455,6 +483,23 @@ def test_a_prefill_is_kept_and_noted():
         ("True", True),
         ("false", False),
         ("1", True),
+        (-1, False),
+        ("-1", False),
+        ("+1", True),
+        ("Desirable", True),
+        ("undesirable", False),
+        ("good", True),
+        ("bad", False),
+        ("chosen", True),
+        ("rejected", False),
+        ("positive", True),
+        ("yes", True),
+        ("no", False),
+        ("thumbs up", True),
+        ("👎", False),
+        ("👍", True),
+        ("dislike", False),
+        ("0.0", False),
     ],
 )
 def test_labels(label, desirable):
@@ -462,7 +507,7 @@ def test_labels(label, desirable):
     assert example.desirable is desirable
 
 
-@pytest.mark.parametrize("label", [2, -1, 0.5, "yes", "", [], {}, float("nan")])
+@pytest.mark.parametrize("label", [2, 5, "4", -2, 0.5, "maybe", "", [], {}, float("nan")])
 def test_wrong_labels(label):
     assert refusal({"prompt": "p", "completion": "c", "label": label}) == "wrong label"
 

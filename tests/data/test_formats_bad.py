@@ -28,7 +28,7 @@ BAD = [
     ("wrong type", {"prompt": "p", "chosen": None, "rejected": "b"}),
     ("wrong type", {"prompt": 7, "chosen": "a", "rejected": "b"}),
     ("wrong type", {"prompt": [None], "chosen": "a", "rejected": "b"}),
-    ("wrong type", {"prompt": ["p"], "chosen": "a", "rejected": "b"}),
+    ("wrong type", {"prompt": ["p", "q"], "chosen": "a", "rejected": "b"}),
     ("wrong type", {"prompt": [{"role": "user", "content": None}], "chosen": "a", "rejected": "b"}),
     (
         "wrong type",

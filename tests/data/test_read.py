@@ -247,16 +247,27 @@ def test_any_bytes_are_read_or_refused_in_words(tmp_path_factory, start, rest):
 
 # file, rows asked for, formats found, rows rejected by reason, notes
 KEPT = "answer begins with the prompt: kept as it is"
+QUOTED = "answers stand in quotation marks: kept as they are"
+ASKED = {
+    "prompt is written as Q:/A: kept as text": 3,
+    "prompt is written as Question:/Answer: kept as text": 2,
+}
 FILES = [
     ("truthfulqa/pairs_train.jsonl", "pairs", {"trl-explicit": 3_514}, {}, {}),
     ("truthfulqa/pairs_test.jsonl", "pairs", {"trl-explicit": 876}, {}, {}),
-    ("truthfulqa/kto_train.jsonl.gz", "labelled", {"trl-unpaired": 14_541}, {}, {KEPT: 28}),
+    (
+        "truthfulqa/kto_train.jsonl.gz",
+        "labelled",
+        {"trl-unpaired": 14_541},
+        {},
+        {KEPT: 28, QUOTED: 36},
+    ),
     (
         "truthfulqa/kto_train.jsonl.gz",
         "demonstrations",
         {"trl-unpaired": 6_281},
         {"undesirable": 8_260},
-        {KEPT: 27},
+        {KEPT: 27, QUOTED: 7},
     ),
     (
         "hh_harmless/transcripts.jsonl.gz",
@@ -265,23 +276,34 @@ FILES = [
         {"diverges before the last turn": 5, "empty answer": 4},
         {},
     ),
-    ("hh_helpful/train.jsonl.gz", "pairs", {"trl-explicit": 1_954}, {}, {}),
+    ("hh_helpful/train.jsonl.gz", "pairs", {"trl-explicit": 1_954}, {}, {QUOTED: 1}),
     (
         "ultrafeedback_small/pairs_train.jsonl.gz",
         "pairs",
         {"ultrafeedback": 994},
         {},
-        {"chosen and rejected have equal scores": 110},
+        {"chosen and rejected have equal scores": 110} | ASKED,
     ),
     (
         "ultrafeedback_small/pairs_train_label_flip20.jsonl.gz",
         "pairs",
         {"trl-explicit": 994},
         {"same answers": 4, "empty answer": 2},
-        {},
+        ASKED,
     ),
     ("permissive_mix/train.jsonl.gz", "pairs", {"trl-explicit": 10_528}, {}, {}),
-    ("permissive_mix/kto_train.jsonl.gz", "labelled", {"trl-unpaired": 18_899}, {}, {KEPT: 28}),
+    (
+        "permissive_mix/kto_train.jsonl.gz",
+        "labelled",
+        {"trl-unpaired": 18_899},
+        {},
+        {
+            KEPT: 28,
+            QUOTED: 58,
+            "prompt is written as Q:/A: kept as text": 2,
+            "prompt is written as Question:/Answer: kept as text": 2,
+        },
+    ),
     ("gsm8k/test.jsonl.gz", "demonstrations", {"prompt-completion": 1_319}, {}, {}),
 ]
 

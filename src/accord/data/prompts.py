@@ -6,21 +6,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
-from accord.data.formats import recognise
+from accord.data.formats import inputs, media, recognise, structured
 from accord.data.formats.drafts import prompt_of
-from accord.data.formats.pairs import alpaca_prompt
 from accord.data.formats.parts import Row
 from accord.data.json_rows import kind_of
 from accord.data.ledger import Ledger, RowError
-from accord.types import DataError, Origin, Turn
+from accord.types import NO_INPUTS, DataError, Origin, TemplateInputs, Turn
 
 LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
 # columns that hold a prompt where no answer stands beside it
 ALONE = "prompt|question|instruction|messages"
+
+
+# a prompt, what stands beside it for the chat template, and notes on its row
+Asked = tuple[tuple[Turn, ...], TemplateInputs, list[str]]
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,8 @@ class Question:
 
     turns: tuple[Turn, ...]
     origin: Origin
+    # what the row has for the chat template beside its turns: tools, documents, options
+    inputs: TemplateInputs = NO_INPUTS
 
 
 @dataclass(frozen=True)
@@ -63,16 +68,16 @@ def read_prompts(path: str) -> Questions:
     """
     with locate(path) as source:
         ledger = Ledger(source.name)
-        found: dict[tuple[Turn, ...], Question] = {}
+        found: dict[tuple[tuple[Turn, ...], TemplateInputs], Question] = {}
         for line, value in _rows(source, path):
             origin = Origin(source.name, line)
             try:
-                turns = value if isinstance(value, tuple) else _turns(value, origin)
+                turns, beside, notes = value if isinstance(value, tuple) else _asked(value, origin)
             except RowError as error:
                 ledger.reject(line, error, value)
                 continue
-            ledger.use(1, [])
-            found.setdefault(turns, Question(turns, origin))
+            ledger.use(1, notes)
+            found.setdefault((turns, beside), Question(turns, origin, beside))
         digest = source.digest()
     if not found:
         reasons = "\n".join(
@@ -84,7 +89,7 @@ def read_prompts(path: str) -> Questions:
 
 
 def _rows(source: Source, path: str):
-    """Yield (line, row) of a container, or (line, turns) of plain text."""
+    """Yield (line, row) of a container, or (line, what was asked) of plain text."""
     if Path(path).suffix.lower() != ".txt":
         yield from source.rows(MAX_ROW_BYTES)
         return
@@ -94,12 +99,14 @@ def _rows(source: Source, path: str):
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
     yield from (
-        (number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip()
+        (number, ((Turn("user", line),), TemplateInputs(), []))
+        for number, line in enumerate(lines, 1)
+        if line.strip()
     )
 
 
-def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
-    """Return the prompt of one row."""
+def _asked(value: object, origin: Origin) -> Asked:
+    """Return the prompt of one row, the template's inputs beside it, and the notes on the row."""
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
@@ -108,20 +115,26 @@ def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
         )
     try:
         known, row = recognise(value)
-        return known.examples(row, origin, value)[0].prompt
+        example = known.examples(row, origin, value)[0]
+        return example.prompt, replace(example.inputs, answers=()), list(dict.fromkeys(row.notes))
     except RowError:
-        turns = _alone(value)
-        if turns is None:
+        found = _alone(value)
+        if found is None:
             raise
-        return turns
+        return found
 
 
-def _alone(columns: dict) -> tuple[Turn, ...] | None:
+def _alone(columns: dict) -> Asked | None:
     """Return the prompt of a row that no format reads; None where it has no column for one."""
-    row = Row({name: value for name, value in columns.items() if value is not None})
-    if row.name(ALONE) is None:
+    decoded = structured.decode(columns)
+    row = Row({name: value for name, value in decoded.columns.items() if value is not None})
+    name = row.name(ALONE)
+    if name is None:
         return None
-    turns = alpaca_prompt(row) if row.name(ALONE) == "instruction" else prompt_of(row, ALONE)
+    decoded.settle([name], row.notes)
+    turns = prompt_of(row, ALONE)
     if not any(turn.content.strip() for turn in turns if turn.role != "system"):
         raise RowError("empty prompt", "there is no prompt, or nothing but blanks in it.")
-    return turns
+    media.refuse_columns(row)
+    media.refuse_marks(turns)
+    return turns, inputs.inputs_of(row), list(dict.fromkeys(row.notes))

@@ -13,7 +13,8 @@ from itertools import islice
 from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
-from accord.data.formats import Format, Pairing, as_kind, named, recognise
+from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recognise
+from accord.data.formats.whole_file import Conventions
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
 from accord.types import ROW_KINDS, DataError, Example, Origin, UsageError
@@ -104,6 +105,7 @@ class Stream:
         self.formats: Counter = Counter()
         self.kinds: Counter = Counter()  # key of ROW_KINDS -> rows
         self._seen: set[str] = set()
+        self._conventions = Conventions()
 
     def __iter__(self) -> Iterator[Example]:
         for line, value in self._numbered:
@@ -119,10 +121,14 @@ class Stream:
                     break
                 continue
             self.ledger.use(len(made), notes)
+            self._conventions.add(columns, found.kind, notes)
             self.formats[found.name] += 1
             self.kinds[found.kind] += 1
             yield from made
         _refuse_unknown_columns(self.reading.columns, self._seen, self.source.name)
+        if self.reading.formats is FORMATS:
+            most = self.formats.most_common(1)
+            self._conventions.refuse_ambiguous(self.source.name, most[0][0] if most else "auto")
 
 
 def stream(

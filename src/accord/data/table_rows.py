@@ -23,12 +23,6 @@ from accord.types import DataError
 BATCH = 256  # rows
 ROW = 4  # times the size limit of a row: the reader gives up on a larger CSV row, and on the file
 
-# Columns of a CSV file whose cells may hold a list that is not of messages.
-LISTS = frozenset(
-    "responses completions candidates answers generations scores ratings rewards ranks ranking"
-    " history output".split()
-)
-
 
 def csv_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     """Yield the rows of CSV or TSV; the first line is the header.
@@ -133,45 +127,7 @@ def _csv_row(header: list[str], cells: list[str], limit: int) -> object:
         return RowError("invalid UTF-8", "it has bytes that are not UTF-8.", cells)
     if sum(map(len, cells)) > limit:
         return too_large(limit, cells)
-    try:
-        return {name: _cell(name, cell) for name, cell in zip(header, cells, strict=True)}
-    except RowError as error:
-        return error
-
-
-def _cell(name: str, cell: str) -> object:
-    """Return a cell's value: messages and lists where the cell holds them as JSON, else the text as
-    it is.
-    """
-    start = cell.lstrip()[:2]
-    if start[:1] not in ("[", "{"):
-        return cell
-    if start in ("[{", "{'") and "'role':" in cell:
-        raise RowError(
-            "messages are not JSON",
-            f"{name} holds messages as Python prints them ({{'role': …}}), not as JSON; save as"
-            " JSONL or Parquet.",
-            cell,
-        )
-    try:
-        value = json.loads(cell)
-    except (ValueError, RecursionError):
-        return cell
-    return value if _is_messages(value) or (name in LISTS and isinstance(value, list)) else cell
-
-
-def _is_messages(value: object) -> bool:
-    if isinstance(value, dict):
-        return "messages" in value or _is_message(value)
-    return isinstance(value, list) and bool(value) and all(map(_is_message, value))
-
-
-def _is_message(value: object) -> bool:
-    return (
-        isinstance(value, dict)
-        and bool({"role", "from"} & set(value))
-        and bool({"content", "value"} & set(value))
-    )
+    return dict(zip(header, cells, strict=True))
 
 
 def parquet_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:

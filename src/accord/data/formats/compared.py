@@ -7,7 +7,7 @@ openai/webgpt_comparisons; nvidia/HelpSteer2 (preference); nvidia/HelpSteer3 (pr
 
 from __future__ import annotations
 
-from accord.data.formats import parts
+from accord.data.formats import messages, parts
 from accord.data.formats.drafts import Draft, after_system, pair, prompt_of
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
@@ -43,7 +43,7 @@ def webgpt(row: Row) -> list[Draft]:
     ]
     (most, better), (least, worse) = sorted(answers, key=lambda scored: -scored[0])
     _refuse_tie(most - least, "score_0 and score_1 are equal")
-    before = after_system(row, parts.prompt(asked, "question"))
+    before = after_system(row, messages.prompt(row, asked, "question", []))
     return pair(row, before, better, worse, score_chosen=most, score_rejected=least)
 
 

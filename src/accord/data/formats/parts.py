@@ -1,4 +1,4 @@
-"""Parts of rows: text, messages, transcripts, answers, labels. Each reader takes any JSON value.
+"""Parts of rows: text, labels, numbers. Each reader takes any JSON value.
 
 A value that is not what it should be raises RowError with the column's name; nothing is guessed,
 and no text is changed: what stands in the file is what the model will see.
@@ -6,11 +6,11 @@ and no text is changed: what stands in the file is what the model will see.
 
 from __future__ import annotations
 
-import re
+from functools import cache
 
+from accord.data.formats.transcripts import Transcript
 from accord.data.json_rows import kind_of
 from accord.data.ledger import RowError
-from accord.types import Turn
 
 ROLES = {
     "system": "system",
@@ -23,17 +23,20 @@ ROLES = {
     "chatgpt": "assistant",
     "model": "assistant",
     "bot": "assistant",
+    "ai": "assistant",
+    "function_call": "assistant",
+    "tool_call": "assistant",
     "tool": "tool",
     "function": "tool",
     "ipython": "tool",
     "observation": "tool",
 }
 
-# A turn of an HH transcript: a blank line, then the speaker. Only the first may stand at the very
-# start. "Human:" elsewhere is text: 28 of 2,312 rows of HH harmless-base have it inside an answer.
-SPEAKER = re.compile(r"(?:\A\s*|\n\n)(Human|Assistant):")
-# HelpSteer2 writes several turns into one prompt, the first of them the user's, without a marker.
-EXTRA_ID = re.compile(r"\s*<extra_id_1>(User|Assistant)\n")
+
+@cache
+def alternatives(choice: str) -> tuple[str, ...]:
+    """Return the names in `"a|b|c"`; formats ask for the same few with every row."""
+    return tuple(choice.split("|"))
 
 
 class Row(dict):
@@ -44,11 +47,16 @@ class Row(dict):
     def __init__(self, columns: dict, pairing=None) -> None:
         super().__init__(columns)
         self.pairing = pairing
+        # what the prompt was split from; the answers go on from it
+        self.transcript: Transcript | None = None
         self.notes: list[str] = []
 
     def name(self, choice: str) -> str | None:
         """Return the first of the columns `"a|b|c"` that the row has."""
-        return next((name for name in choice.split("|") if name in self), None)
+        for name in alternatives(choice):
+            if name in self:
+                return name
+        return None
 
     def column(self, choice: str) -> str:
         """Return the same as `name`, for a format that needs one of these columns."""
@@ -60,6 +68,9 @@ class Row(dict):
         """Return the value of the first of the columns `"a|b|c"` that the row has."""
         name = self.name(choice)
         return default if name is None else self[name]
+
+
+TEXTS = ("text", "input_text", "output_text")  # types of content parts
 
 
 def text(value: object, where: str) -> str:
@@ -86,7 +97,7 @@ def text(value: object, where: str) -> str:
 
 
 def _part(part: dict, where: str) -> str:
-    if part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
+    if (part.get("type") or "text") not in TEXTS or not isinstance(part.get("text"), str):
         found = f"{part.get('type')!r:.40}"
         raise RowError(
             "not text", f"{where} has a content part of type {found}; only text parts can be used."
@@ -94,102 +105,54 @@ def _part(part: dict, where: str) -> str:
     return part["text"]
 
 
-def turn(message: object, where: str) -> Turn:
-    """Read one message, `{role, content}` or `{from, value}`."""
-    if not isinstance(message, dict):
-        raise RowError("wrong type", f"{where} has {kind_of(message)} where a message is expected.")
-    if message.get("tool_calls") or message.get("function_call"):
-        raise RowError(
-            "tool calls", f"{where} calls a tool; the call would be lost, since only text is kept."
-        )
-    role = message.get("role", message.get("from"))
-    if not isinstance(role, str) or role.lower() not in ROLES:
-        raise RowError(
-            "unknown role",
-            f"{where} has a message of role {role!r:.40}; known: {', '.join(ROLES)}.",
-        )
-    return Turn(ROLES[role.lower()], text(message.get("content", message.get("value")), where))
+GOOD = "true 1 1.0 +1 yes good desirable chosen positive like liked accept accepted preferred"
+BAD = "false 0 0.0 -1 no bad undesirable rejected negative dislike disliked reject dispreferred"
+LABELS = dict.fromkeys(
+    (*GOOD.split(), "thumbs up", "thumbs_up", "upvote", "👍"), True
+) | dict.fromkeys((*BAD.split(), "thumbs down", "thumbs_down", "downvote", "👎"), False)
 
 
-def turns(value: object, where: str) -> tuple[Turn, ...]:
-    """Read a list of messages."""
-    if not isinstance(value, list):
-        raise RowError(
-            "wrong type", f"{where} is {kind_of(value)} where a list of messages is expected."
-        )
-    return tuple(turn(message, where) for message in value)
+def is_null(value: object, words: tuple[str, ...] = (), depth: int = 0) -> bool:
+    """Tell whether a value holds nothing: null, blank text, or lists and objects of such, with
+    which a table fills what a row lacks.
 
-
-def prompt(value: object, where: str = "prompt") -> tuple[Turn, ...]:
-    """Read a prompt in any shape: text becomes one user turn, a transcript its turns."""
-    if isinstance(value, list):
-        return turns(value, where)
-    value = text(value, where)
-    if is_transcript(value):
-        return dialogue(value)[:-1]  # the last "Assistant:" hands over to the answer: it is no turn
-    if EXTRA_ID.search(value):
-        return _alternating(["User", *EXTRA_ID.split(value)])
-    return (Turn("user", value),)
-
-
-def is_transcript(value: str) -> bool:
-    """Tell whether text is a whole HH prompt: it starts with a human's turn and ends by handing
-    over.
+    Args:
+      words: texts that say so as well, such as "none".
     """
-    found = SPEAKER.match(value)
-    return found is not None and found[1] == "Human" and value.rstrip().endswith("\n\nAssistant:")
-
-
-def is_dialogue(value: object) -> bool:
-    """Tell whether a value is text with both speakers' markers, as HH publishes whole dialogues."""
-    return isinstance(value, str) and {"Human", "Assistant"} <= set(SPEAKER.findall(value))
-
-
-def dialogue(value: str) -> tuple[Turn, ...]:
-    """Read the turns of an HH transcript; text before the first marker is the system's.
-
-    Blanks around a turn are the transcript's layout, not its content.
-    """
-    before, *marked = SPEAKER.split(value)
-    spoken = _alternating(marked)
-    return (Turn("system", before.strip()), *spoken) if before.strip() else spoken
-
-
-def _alternating(marked: list[str]) -> tuple[Turn, ...]:
-    """Make turns from [speaker, words, speaker, words, …]."""
-    speakers, words = marked[::2], marked[1::2]
-    return tuple(
-        Turn(ROLES[who.lower()], said.strip()) for who, said in zip(speakers, words, strict=True)
-    )
-
-
-def answer(value: object, where: str) -> tuple[Turn, ...]:
-    """Read an answer with its context, if any: text, one message, messages, a whole dialogue, or
-    turns.
-    """
-    if isinstance(value, tuple):
-        return value
-    if isinstance(value, dict):
-        return (turn(value, where),)
-    if isinstance(value, list):
-        return turns(value, where)
-    value = text(value, where)
-    if value.startswith("\n\nHuman:") and "\n\nAssistant:" in value:
-        return dialogue(value)
-    return (Turn("assistant", value),)
+    if isinstance(value, (dict, list, tuple)) and depth < 8:
+        held = value.values() if isinstance(value, dict) else value
+        return all(is_null(each, words, depth + 1) for each in held)
+    if isinstance(value, str):
+        return not value.strip() or value.strip().lower() in words
+    return value is None or value == b"" or value != value
 
 
 def label(value: object, where: str) -> bool:
-    """Read a label: true, false, 0, 1, or these words as text."""
+    """Read a label: true, false, 1, 0, 1 and -1, or a word such as "desirable"."""
     if isinstance(value, str):
-        value = {"true": True, "false": False, "1": True, "0": False}.get(
-            value.strip().lower(), value
-        )
-    if not isinstance(value, (bool, int, float)) or value not in (0, 1):
-        raise RowError(
-            "wrong label", f"{where} is {value!r:.40}; a label is true or false, 1 or 0."
-        )
-    return bool(value)
+        value = LABELS.get(value.strip().lower(), value)
+    if isinstance(value, (int, float)) and value == -1:
+        return False
+    if isinstance(value, (bool, int, float)) and value in (0, 1):
+        return bool(value)
+    score = isinstance(value, (int, float)) or (isinstance(value, str) and _is_number(value))
+    hint = (
+        " A score is no label: where good begins is your choice. Write true or false."
+        if score
+        else " Known words are desirable/undesirable, good/bad, yes/no, chosen/rejected."
+    )
+    raise RowError(
+        "wrong label",
+        f"{where} is {value!r:.40}; a label is true or false, 1 or 0 (or 1 and -1).{hint}",
+    )
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def number(value: object, where: str) -> float:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise
 
-from accord.data.formats import parts
+from accord.data.formats import parts, ranks
 from accord.data.formats.drafts import Draft, pair, prompt_of
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
 from accord.types import UsageError
 
 ANSWERS = "responses|completions|candidates|answers|generations"
-SCORES = "scores|ratings|rewards|rating"
-RANKS = "ranks|rank|ranking"
+SCORES = "scores|ratings|rewards|rating|score|reward"
+RANKS = f"{ranks.RANKS}|{ranks.ORDER}"
 PROMPT = "prompt|instruction|question|input"
 
 # Names of the parts of an answer that is an object, as UltraFeedback's and Nectar's are.
@@ -110,20 +110,45 @@ def _answers(row: Row) -> list:
 
 
 def _scored(row: Row) -> list[Scored]:
+    """Return the answers that have a score or a rank."""
     answers, name = _answers(row), row.name(ANSWERS)
     beside = row.name(SCORES) or row.name(RANKS)
-    if beside is None or not isinstance(row[beside], list):
-        return [
-            Scored(one[_key(one, SAID) or ""], _worth_inside(one)) for one in map(_spoken, answers)
-        ]
-    if len(row[beside]) != len(answers):
+    values = row[beside] if beside else None
+    if not isinstance(values, list):
+        told = [_spoken(one) for one in answers]
+        worths = [_worth_inside(one, row.notes) for one in told]
+        answers = [one[_key(one, SAID) or ""] for one in told]
+    elif len(values) != len(answers) and beside != ranks.ORDER:
         raise RowError(
-            "wrong type",
-            f"{name} has {len(answers)} answers but {beside} {len(row[beside])} values.",
+            "wrong type", f"{name} has {len(answers)} answers but {beside} {len(values)} values."
         )
-    sign = -1 if _by_rank(row) else 1  # rank 1 is the best
-    worths = (sign * parts.number(value, beside) for value in row[beside])
-    return [Scored(_bare(one), worth) for one, worth in zip(answers, worths, strict=True)]
+    elif _by_rank(row):
+        worths = ranks.worths(values, str(beside), len(answers), row.notes)
+    else:
+        worths = [_score(value, str(beside), row.notes) for value in values]
+    return [
+        Scored(_bare(one), worth)
+        for one, worth in zip(answers, worths, strict=True)
+        if worth is not None
+    ]
+
+
+def _score(value: object, where: str, notes: list[str]) -> float | None:
+    """Return a score, of an object the overall one; None where the answer has none."""
+    if isinstance(value, dict):
+        named = [each for each in SCORE.split("|") if value.get(each) is not None]
+        if len(named) != 1:
+            keys = ", ".join(str(key)[:30] for key in list(value)[:6]) or "no keys"
+            raise RowError(
+                "several scores",
+                f"{where} has an object ({keys}) where one number is expected; which of them"
+                " decides is your choice. Write one number for each answer.",
+            )
+        value = value[named[0]]
+    if ranks.is_none(value):
+        notes.append("an answer without a score is left out")
+        return None
+    return parts.number(value, where)
 
 
 def _by_rank(row: Row) -> bool:
@@ -133,9 +158,9 @@ def _by_rank(row: Row) -> bool:
     return _key(_answers(row)[0], SCORE) is None
 
 
-def _worth_inside(one: dict) -> float:
-    score = _key(one, SCORE)
-    return parts.number(one[score], score) if score else -parts.number(one.get("rank"), "rank")
+def _worth_inside(one: dict, notes: list[str]) -> float | None:
+    name = _key(one, SCORE)
+    return _score(one[name], name, notes) if name else ranks.one_worth(one.get("rank"), notes)
 
 
 def _spoken(one: dict) -> dict:

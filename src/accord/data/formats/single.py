@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from accord.data.formats import parts
 from accord.data.formats.drafts import Draft, demonstration, labelled, prompt_of
-from accord.data.formats.pairs import alpaca_prompt, last_answer
+from accord.data.formats.pairs import last_answer
 from accord.data.formats.parts import Row
 
 CONVERSATION = "messages|conversations|conversation"
 COMPLETION = "completion|response|answer"
+OUTPUT = f"output|{COMPLETION}"  # of an instruction: Alpaca, Dolly
 LABEL = "label|kto_tag"
 
 
@@ -19,7 +20,7 @@ def unpaired(row: Row) -> list[Draft]:
 
 def alpaca_label(row: Row) -> list[Draft]:
     """Alpaca with LLaMA-Factory's kto_tag."""
-    return labelled(row, alpaca_prompt(row), row["output"], _label(row))
+    return labelled(row, prompt_of(row, "instruction"), row.pick(OUTPUT), _label(row))
 
 
 def conversation_label(row: Row) -> list[Draft]:
@@ -34,7 +35,7 @@ def completion(row: Row) -> list[Draft]:
 
 def alpaca_output(row: Row) -> list[Draft]:
     """Alpaca for supervised fine-tuning."""
-    return demonstration(row, alpaca_prompt(row), row["output"])
+    return demonstration(row, prompt_of(row, "instruction"), row.pick(OUTPUT))
 
 
 def conversation(row: Row) -> list[Draft]:

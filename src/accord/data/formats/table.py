@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from accord.data.formats import compared, pairs, parts, ranked, single
-from accord.data.formats.drafts import Draft
+from accord.data.formats import compared, inputs, pairs, ranked, single, structured, transcripts
+from accord.data.formats.drafts import MATERIAL, SYSTEM, Draft
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
 from accord.types import ROW_KINDS, Example, Origin, UsageError
-
-SYSTEM = "system|system_prompt"
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,21 @@ class Format:
     keeps: tuple[str, ...] = ()
 
     def matches(self, row: Row) -> bool:
-        return all(row.name(choice) for choice in self.needs) and self.when(row)
+        for choice in self.needs:
+            if row.name(choice) is None:
+                return False
+        return self.when(row)
+
+    def columns(self, row: Row) -> set[str]:
+        """Return the names of the row's columns that the format uses."""
+        names = {row.name(choice) for choice in (*self.needs, *self.reads)}
+        return {name for name in names if name is not None}
 
     def examples(self, row: Row, origin: Origin, columns: dict) -> list[Example]:
         """Return the row's examples, with its origin and those of the row's columns that the format
         does not use.
         """
-        used = {row.name(choice) for choice in (*self.needs, *self.reads)} - set(self.keeps)
+        used = (self.columns(row) | set(inputs.COLUMNS)) - set(self.keeps)
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
         return [
@@ -66,21 +72,15 @@ def _is_alpaca(row: Row) -> bool:
     return bool(row.name("input|history")) or not _has_ratings(row)
 
 
-def _output_is_list(row: Row) -> bool:
-    return isinstance(row["output"], list)
-
-
-def _is_hh(row: Row) -> bool:
-    return parts.is_dialogue(row["chosen"]) and parts.is_dialogue(row["rejected"])
-
-
 def _is_hh_prompt(row: Row) -> bool:
-    return isinstance(row["prompt"], str) and parts.is_transcript(row["prompt"])
+    return transcripts.is_prompt(row["prompt"])
 
 
-CHOSEN, REJECTED = "chosen|chosen_response", "rejected|rejected_response"
-ALPACA = (SYSTEM, "input", "history")
-DIALOGUE = "conversations|conversation"
+CHOSEN, REJECTED, DIALOGUE = pairs.CHOSEN, pairs.REJECTED, pairs.DIALOGUE
+PROMPTED = (SYSTEM, "history")
+ALPACA = (SYSTEM, MATERIAL, "history")
+# second copies of a conversation, which `explicit` compares with the prompt
+COPIES = (*PROMPTED, "messages", DIALOGUE)
 
 FORMATS = (
     Format("openai", "pairs", ("input", "preferred_output", "non_preferred_output"), pairs.openai),
@@ -112,22 +112,42 @@ FORMATS = (
         compared.helpsteer,
         keeps=("overall_preference", "preference_strength"),
     ),
+    Format(
+        "capybara", "pairs", (DIALOGUE, "prompt", CHOSEN, REJECTED), pairs.explicit, reads=COPIES
+    ),
     Format("sharegpt", "pairs", (DIALOGUE, "chosen", "rejected"), pairs.sharegpt),
     Format(
         "ultrafeedback",
         "pairs",
         ("prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
         pairs.ultrafeedback,
-        reads=(SYSTEM, "messages"),  # a second copy of the chosen side
+        reads=COPIES,
         keeps=("score_chosen", "score_rejected"),
     ),
-    Format("argilla", "pairs", ("prompt", CHOSEN, REJECTED), pairs.explicit, when=_has_ratings),
     Format(
-        "hh-prompt", "pairs", ("prompt", "chosen", "rejected"), pairs.hh_prompt, when=_is_hh_prompt
+        "hh-prompt",
+        "pairs",
+        ("prompt", CHOSEN, REJECTED),
+        pairs.explicit,
+        reads=COPIES,
+        when=_is_hh_prompt,
     ),
-    Format("trl-explicit", "pairs", ("prompt", "chosen", "rejected"), pairs.explicit),
     Format(
-        "alpaca", "pairs", ("instruction", "chosen", "rejected"), pairs.alpaca, ALPACA, _is_alpaca
+        "argilla",
+        "pairs",
+        ("prompt", CHOSEN, REJECTED),
+        pairs.explicit,
+        reads=COPIES,
+        when=_has_ratings,
+    ),
+    Format("trl-explicit", "pairs", ("prompt", CHOSEN, REJECTED), pairs.explicit, reads=COPIES),
+    Format(
+        "alpaca",
+        "pairs",
+        ("instruction", "chosen", "rejected"),
+        pairs.explicit,
+        (*ALPACA, "messages", DIALOGUE),
+        _is_alpaca,
     ),
     Format(
         "alpaca-outputs",
@@ -135,25 +155,32 @@ FORMATS = (
         ("instruction", "output"),
         pairs.alpaca_outputs,
         ALPACA,
-        _output_is_list,
+        pairs.is_two_outputs,
     ),
-    Format("argilla", "pairs", ("instruction|input", CHOSEN, REJECTED), pairs.explicit),
-    Format("orca", "pairs", ("question", "chosen", "rejected"), pairs.explicit),
+    Format(
+        "argilla",
+        "pairs",
+        ("instruction|input", CHOSEN, REJECTED),
+        pairs.explicit,
+        reads=(*ALPACA, "messages", DIALOGUE),
+    ),
+    Format("orca", "pairs", ("question", CHOSEN, REJECTED), pairs.explicit, reads=COPIES),
+    Format("axolotl", "pairs", ("messages", "chosen", "rejected"), pairs.axolotl),
     Format(
         "ranked",
         "pairs",
         (ranked.PROMPT, ranked.ANSWERS),
         ranked.ranked,
-        reads=(SYSTEM, f"{ranked.SCORES}|{ranked.RANKS}"),
+        reads=(*ALPACA, f"{ranked.SCORES}|{ranked.RANKS}"),
         when=ranked.is_ranked,
     ),
-    Format("hh", "pairs", ("chosen", "rejected"), pairs.hh, when=_is_hh),
+    Format("hh", "pairs", ("chosen", "rejected"), pairs.hh, when=pairs.is_transcripts),
     Format("trl-implicit", "pairs", ("chosen", "rejected"), pairs.implicit),
     Format("sharegpt-kto", "labelled", (DIALOGUE, single.LABEL), single.conversation_label),
     Format(
         "alpaca-kto",
         "labelled",
-        ("instruction", "output", single.LABEL),
+        ("instruction", single.OUTPUT, single.LABEL),
         single.alpaca_label,
         reads=ALPACA,
     ),
@@ -162,12 +189,13 @@ FORMATS = (
         "labelled",
         ("prompt|question", single.COMPLETION, single.LABEL),
         single.unpaired,
+        reads=PROMPTED,
     ),
     Format("ms-swift-kto", "labelled", ("messages", single.LABEL), single.conversation_label),
     Format(
         "alpaca-sft",
         "demonstrations",
-        ("instruction", "output"),
+        ("instruction", single.OUTPUT),
         single.alpaca_output,
         reads=ALPACA,
     ),
@@ -176,6 +204,7 @@ FORMATS = (
         "demonstrations",
         ("prompt|question", single.COMPLETION),
         single.completion,
+        reads=PROMPTED,
     ),
     Format("sharegpt-sft", "demonstrations", (DIALOGUE,), single.conversation),
     Format("messages", "demonstrations", ("messages",), single.conversation),
@@ -207,10 +236,13 @@ def recognise(
       RowError: no format matches; names the row's columns, the nearest format and what it lacks.
     """
     pairing = pairing or ranked.Pairing()
-    present = {name: value for name, value in columns.items() if value is not None}
-    for row in (Row(present, pairing), Row(columns, pairing)):
+    insisted = None if formats is FORMATS else formats[0].name
+    decoded = structured.decode(columns, insisted)
+    present = {name: value for name, value in decoded.columns.items() if value is not None}
+    for row in (Row(present, pairing), Row(decoded.columns, pairing)):
         for each in formats:
             if each.matches(row):
+                decoded.settle(sorted(each.columns(row)), row.notes)
                 return each, row
     raise RowError("unknown format", _nearest(columns, formats))
 
