@@ -353,24 +353,36 @@ def _written(leaf: str, text: str) -> bool:
     )
 
 
-def lost_inputs(inputs: TemplateInputs, text: str) -> Iterator[Change]:
+def lost_inputs(
+    inputs: TemplateInputs, text: str, render: Callable[[TemplateInputs], str]
+) -> Iterator[Change]:
     """Find tools and documents of a row that stand nowhere in the text.
 
-    Of a schema the function's name and description must be there: templates write types in ways of
-    their own.
+    The text must differ from the one without them, and hold what a reader must see: of a schema the
+    function's name and description, since templates write types in ways of their own; of a document
+    every text.
+
+    Args:
+      render: writes the row with other inputs.
     """
-    for schema in json.loads(inputs.tools) if inputs.tools else []:
-        tool = schema.get("function", schema) if isinstance(schema, dict) else schema
-        said = [tool.get(key) for key in ("name", "description")] if isinstance(tool, dict) else []
-        for leaf in said or leaves(tool):
-            if isinstance(leaf, str) and leaf.strip() and not _written(leaf.strip(), text):
-                yield Change("the template does not write the row's tools", leaf, "")
-                return
-    for document in json.loads(inputs.documents) if inputs.documents else []:
-        for leaf in leaves(document):
-            if not _written(leaf, text):
-                yield Change("the template does not write the row's documents", leaf, "")
-                return
+    for name in ("tools", "documents"):
+        given = getattr(inputs, name)
+        if not given:
+            continue
+        ignored = render(replace(inputs, **{name: ""})) == text
+        seen = [leaf for each in json.loads(given) for leaf in _essential(each, name)]
+        lost = next((leaf for leaf in seen if ignored or not _written(leaf.strip(), text)), None)
+        if ignored or lost is not None:
+            yield Change(f"the template does not write the row's {name}", lost or given, "")
+
+
+def _essential(value: object, name: str) -> list[str]:
+    """Return the texts of a tool's schema, or of a document, that must be written."""
+    if name == "documents" or not isinstance(value, dict):
+        return list(leaves(value))
+    tool = value.get("function", value)
+    said = [tool.get(key) for key in ("name", "description")] if isinstance(tool, dict) else []
+    return [leaf for leaf in said if isinstance(leaf, str) and leaf.strip()]
 
 
 # ---------------------------------------------------------------- what happens to one row

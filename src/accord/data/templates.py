@@ -165,13 +165,17 @@ class Template:
             skeleton = learn(turns, found, lambda marked: self._render(marked, inputs, **options))
         except Unfit:  # a template that reads the texts may refuse marks in their places
             return None
+
+        def again(others: TemplateInputs) -> str:
+            return self._render(turns, others, **options)
+
         unread = [
             Change(f"the template does not read the option {name}", name, "", mild=True)
             for name in (json.loads(inputs.options) if inputs.options else {})
             if name not in variables(self.tokenizer)
         ]
         behind = text_behind(found, skeleton, self.specials.everywhere)
-        lost = [*lost_inputs(inputs, text), *behind, *unread]
+        lost = [*lost_inputs(inputs, text, again), *behind, *unread]
         return replace(skeleton, changes=(*skeleton.changes, *lost)) if lost else skeleton
 
     def _require_permitted(self, changes: Iterable[Change]) -> None:
