@@ -37,14 +37,27 @@ EXTRA_ID = re.compile(r"\s*<extra_id_1>(User|Assistant)\n")
 
 
 class Row(dict):
-    """One row as the recognisers see it: its columns, how lists are to be paired, and the notes
-    made on it.
+    """One row as the recognisers see it: its columns, how lists are to be paired, the notes made on
+    it, and the columns whose values were read.
+
+    A column counts as read when its value is taken: by `row[…]`, `pick` or `get`. To ask for its
+    name (`name`, `column`, `in`) reads nothing.
     """
 
     def __init__(self, columns: dict, pairing=None) -> None:
         super().__init__(columns)
         self.pairing = pairing
         self.notes: list[str] = []
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> object:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: object = None) -> object:
+        if name in self:
+            self.read.add(name)
+        return super().get(name, default)
 
     def name(self, choice: str) -> str | None:
         """Return the first of the columns `"a|b|c"` that the row has."""

@@ -14,6 +14,7 @@ from accord.data.formats import compared, pairs, parts, ranked, single
 from accord.data.formats.drafts import Draft
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
+from accord.data.metadata import TEMPLATE_COLUMNS
 from accord.types import ROW_KINDS, Example, Origin, UsageError
 
 SYSTEM = "system|system_prompt"
@@ -41,6 +42,11 @@ class Format:
     when: Callable[[Row], bool] = lambda row: True
     keeps: tuple[str, ...] = ()
 
+    @property
+    def column_names(self) -> set[str]:
+        """Return the names of all columns that it can read."""
+        return {name for choice in (*self.needs, *self.reads) for name in choice.split("|")}
+
     def matches(self, row: Row) -> bool:
         return all(row.name(choice) for choice in self.needs) and self.when(row)
 
@@ -48,12 +54,14 @@ class Format:
         """Return the row's examples, with its origin and those of the row's columns that the format
         does not use.
         """
+        drafts = self.convert(row)
         used = {row.name(choice) for choice in (*self.needs, *self.reads)} - set(self.keeps)
+        used |= row.read & TEMPLATE_COLUMNS.keys()  # they stand in `inputs`
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
         return [
             make(draft.prompt, *draft.answers, origin, kept | draft.extra, draft.inputs)
-            for draft in self.convert(row)
+            for draft in drafts
         ]
 
 
@@ -211,6 +219,7 @@ def recognise(
     for row in (Row(present, pairing), Row(columns, pairing)):
         for each in formats:
             if each.matches(row):
+                row.read.clear()  # to look at a value is not to read it
                 return each, row
     raise RowError("unknown format", _nearest(columns, formats))
 
@@ -225,7 +234,4 @@ def _nearest(columns: dict, formats: tuple[Format, ...]) -> str:
     missing = (
         f"which also needs {', '.join(lacks)}" if lacks else "whose columns hold something else"
     )
-    return (
-        f"columns {has}; the nearest format is {nearest.name}, {missing}. Name columns with"
-        " columns={…}."
-    )
+    return f"columns {has}; the nearest format is {nearest.name}, {missing}."
