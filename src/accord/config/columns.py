@@ -41,8 +41,8 @@ def parse_columns(value: object) -> dict[str, str]:
     for side, names in (("name", [p[0] for p in pairs]), ("column", [p[1] for p in pairs])):
         if twice := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
             raise UsageError(
-                f"columns: the {side} {twice[0]!r:.60} stands there twice; one column is read as one"
-                f" name. Expected NAME=COLUMN, such as {EXAMPLE}."
+                f"columns: the {side} {twice[0]!r:.60} stands there twice; one column is read as"
+                f" one name. Expected NAME=COLUMN, such as {EXAMPLE}."
             )
     return dict(pairs)
 

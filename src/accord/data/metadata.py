@@ -57,17 +57,18 @@ _SIDE = r"(_?(chosen|rejected|[abjk]|\d+))*"
 
 METADATA = (
     Metadata(
-        r"(.*_)?(id|ids|uid|uuid|guid|idx|index|hash|md5|sha\d*|checksum|digest|key|row|line)"
-        + _SIDE,
+        r"(.*_)?(id|ids|uid|uuid|guid|idx|hash|md5|sha\d*|checksum|digest)" + _SIDE
+        + r"|qid|pid|cid|rowid|docid",
         "an identifier",
+        ANY,
     ),
-    Metadata(r"id[a-z]?|qid|pid|cid|rowid|docid|__index_level_\d+__", "an identifier"),
+    Metadata(r"(.*_)?(index|key|row|line|index_level_\d+)" + _SIDE, "an identifier"),
     Metadata(
         r"(.*_)?(source|sources|dataset|datasets|data_source|subset|corpus|origin|collection|domain"
         r"|subreddit|website|site|url|urls|uri|link|links|path|file|filename|filepath|repo|at)"
         + _SIDE,
         "where the row comes from",
-        100,
+        200,
     ),
     Metadata(r"provenance|meta|metadata|info|extra_info|attributes", "notes on the row's origin"),
     Metadata(
@@ -251,10 +252,10 @@ def classify(name: object, names: frozenset[str] = frozenset()) -> Verdict:
     """
     known, content = _matches(str(name)[:LONGEST_NAME])
     for each in known:
-        if not each.beside or _stands_beside(each.beside, names - {str(name)}):
-            # a name of both tables is content, unless its neighbours or its form say otherwise
-            if content is None or each.beside or each.longest == ANY:
-                return each
+        # a name of both tables is content, unless its neighbours or its form say otherwise
+        told = content is None or bool(each.beside) or each.longest == ANY
+        if told and (not each.beside or _stands_beside(each.beside, names - {str(name)})):
+            return each
     return content
 
 

@@ -5,18 +5,22 @@ plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
-from accord.data.formats import recognise
 from accord.data.formats.drafts import prompt_of
+from accord.data.formats.guesses import only_prompt
 from accord.data.formats.pairs import alpaca_prompt
 from accord.data.formats.parts import Row
 from accord.data.json_rows import kind_of
 from accord.data.ledger import Ledger, RowError
-from accord.types import DataError, Origin, Turn
+from accord.data.naming import PLAIN, Naming, rename_columns
+from accord.data.read import GUESSED, Reading, require_columns, understand
+from accord.data.refusals import refusal
+from accord.data.unread import ColumnAccount
+from accord.types import DataError, Demonstration, Example, Origin, Turn
 
 LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
 # columns that hold a prompt where no answer stands beside it
@@ -38,6 +42,7 @@ class Questions:
     prompts: list[Question]
     ledger: Ledger
     digest: str  # sha256 of the file's bytes
+    naming: Naming = PLAIN  # of the columns that it was read with
 
     def says(self) -> str:
         """Return the account in one or more lines."""
@@ -51,28 +56,39 @@ def prompt_words(turns: Sequence[Turn]) -> str:
     return " ".join(re.findall(r"\w+", " ".join(turn.content for turn in turns).casefold()))
 
 
-def read_prompts(path: str) -> Questions:
+def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
     """Read each prompt of a file once.
 
     Args:
       path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages)
         alone; a .txt with one prompt a line; "-" for standard input.
+      naming: renamed and ignored columns.
 
     Raises:
-      DataError: the file cannot be read, or holds no prompt.
+      DataError: the file cannot be read, holds no prompt, or holds content of prompts that nothing
+        reads. Other columns may stand beside a prompt: its answers are verified against them.
     """
     with locate(path) as source:
-        ledger = Ledger(source.name)
+        account = ColumnAccount(naming, prompts_only=True)
+        ledger = Ledger(source.name, columns=account)
         found: dict[tuple[Turn, ...], Question] = {}
+        seen: set[str] = set()
         for line, value in _rows(source, path):
             origin = Origin(source.name, line)
             try:
-                turns = value if isinstance(value, tuple) else _turns(value, origin)
+                if isinstance(value, tuple):
+                    asked = Asked(value, "plain text")
+                else:
+                    asked = _asked(value, origin, naming)
+                    seen |= value.keys() | naming.keys_in(value)
+                    account.add(value, asked.row, asked.examples, line, asked.names)
             except RowError as error:
                 ledger.reject(line, error, value)
                 continue
-            ledger.use(1, [])
-            found.setdefault(turns, Question(turns, origin))
+            ledger.use(1, asked.notes)
+            ledger.formats[asked.format] += 1
+            found.setdefault(asked.turns, Question(asked.turns, origin))
+        require_columns(account, seen, source.name)
         digest = source.digest()
     if not found:
         reasons = "\n".join(
@@ -80,7 +96,31 @@ def read_prompts(path: str) -> Questions:
             for reason, count in ledger.reasons.most_common(3)
         )
         raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
-    return Questions(list(found.values()), ledger, digest)
+    if unread := refusal(account, ledger.file, _attempt):
+        raise DataError(unread)
+    return Questions(list(found.values()), ledger, digest, naming)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompt of one row, and how it was read."""
+
+    turns: tuple[Turn, ...]
+    format: str
+    row: Row = field(default_factory=lambda: Row({}))
+    examples: tuple[Example, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def _attempt(columns: dict, naming: Naming) -> set[str] | None:
+    """Return the columns that a row's prompt is read from under another naming; None where it is
+    not read.
+    """
+    try:
+        return set(_asked(columns, Origin("", 0), naming).row.read)
+    except RowError:
+        return None
 
 
 def _rows(source: Source, path: str):
@@ -98,7 +138,7 @@ def _rows(source: Source, path: str):
     )
 
 
-def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
+def _asked(value: object, origin: Origin, naming: Naming) -> Asked:
     """Return the prompt of one row."""
     if isinstance(value, RowError):
         raise value
@@ -107,21 +147,30 @@ def _turns(value: object, origin: Origin) -> tuple[Turn, ...]:
             "not an object", f"the row is {kind_of(value)}; an object with a prompt is expected."
         )
     try:
-        known, row = recognise(value)
-        return known.examples(row, origin, value)[0].prompt
+        found = understand(value, origin, Reading(naming=naming))
+        one = found.whole[0]
+        whole = tuple(found.whole)
+        return Asked(one.prompt, found.format.name, found.row, whole, found.notes, found.names)
     except RowError:
-        turns = _alone(value)
-        if turns is None:
+        asked = _alone(naming.apply(value), origin, naming.applied(value))
+        if asked is None:
             raise
-        return turns
+        return asked
 
 
-def _alone(columns: dict) -> tuple[Turn, ...] | None:
+def _alone(columns: dict, origin: Origin, names: Mapping[str, str]) -> Asked | None:
     """Return the prompt of a row that no format reads; None where it has no column for one."""
+    notes = []
+    if not any(columns.get(name) is not None for name in ALONE.split("|")):
+        guessed = only_prompt(columns)
+        if guessed is None:
+            return None
+        notes = [f"{GUESSED}: read as prompt={guessed}"]
+        names = {**names, "prompt": names.get(guessed, guessed)}
+        columns = rename_columns(columns, {"prompt": guessed})
     row = Row({name: value for name, value in columns.items() if value is not None})
-    if row.name(ALONE) is None:
-        return None
     turns = alpaca_prompt(row) if row.name(ALONE) == "instruction" else prompt_of(row, ALONE)
     if not any(turn.content.strip() for turn in turns if turn.role != "system"):
         raise RowError("empty prompt", "there is no prompt, or nothing but blanks in it.")
-    return turns
+    example = Demonstration(turns, "", origin)
+    return Asked(turns, "prompts alone", row, (example,), [*notes, *row.notes], names)

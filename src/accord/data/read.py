@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -19,6 +19,7 @@ from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import Format, Pairing, as_kind, named, recognise
 from accord.data.formats.guesses import guess, readable, suggest
 from accord.data.formats.parts import Row
+from accord.data.formats.ranked import ANSWERS
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
 from accord.data.metadata import Metadata, classify
@@ -50,6 +51,8 @@ class Dataset:
 USELESS = 100_000
 # reasons for which the columns' names may be at fault
 MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
+GUESSED = "columns guessed by their names"  # the note on such rows begins with it
+RANKED = "ranked"  # the format whose rows hold lists
 KNOWN_SETS = 256  # sets of columns whose suggestion is remembered
 
 
@@ -60,7 +63,7 @@ class Reading:
     rows: str | None = None  # None: each row as the kind that it has
     format: str = "auto"
     naming: Naming = PLAIN
-    pairing: Pairing = Pairing()
+    pairing: Pairing = field(default_factory=Pairing)
 
     @cached_property
     def formats(self) -> tuple[Format, ...]:
@@ -74,7 +77,7 @@ def read(
     format: str = "auto",
     columns: Mapping[str, str] | str | None = None,
     ignore_columns: tuple[str, ...] | list[str] | str | None = None,
-    lenient: bool = False,
+    naming: Naming | None = None,
     pairing: str = "best-worst",
     margin: float = 0.0,
     max_row_bytes: int = MAX_ROW_BYTES,
@@ -91,8 +94,7 @@ def read(
       columns: {name expected: name in the file}, to read a column under another name; or the same
         as text, "prompt=question,chosen=good".
       ignore_columns: columns and keys of messages that hold no content and are not read.
-      lenient: columns and ignore_columns were given for another file: they apply where this one
-        has them.
+      naming: the last two in one, in their place; lenient, where they were given for another file.
       pairing, margin: which pairs a ranked list gives, see `formats.Pairing`.
       max_row_bytes: a larger row is rejected.
       max_rows: stop after so many rows of the file.
@@ -108,7 +110,7 @@ def read(
         raise UsageError(
             f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1."
         )
-    naming = Naming.of(columns, ignore_columns, lenient)
+    naming = naming or Naming.of(columns, ignore_columns)
     reading = Reading(rows, format, naming, Pairing(pairing, margin))
     _ = reading.formats  # an unknown format is refused before the file is opened
     with locate(path) as source:
@@ -202,33 +204,41 @@ def understand(columns: dict, origin: Origin, reading: Reading) -> Understood:
     plain = reading.naming.apply(columns)
     names = reading.naming.applied(columns)
     try:
-        return _read_row(plain, columns, origin, reading, names)
+        return _read_row(plain, origin, reading, names)
     except RowError as error:
         if error.reason not in MISNAMED:
             raise
-        test = readable(lambda row: _read_row(row, row, origin, reading, {}), plain, rename_columns)
+        test = readable(lambda row: _read_row(row, origin, reading, {}), plain, rename_columns)
         guessed = guess(plain, test)
         if not guessed:
             raise _with_suggestion(error, plain, origin, reading, test) from None
     said = ", ".join(f"{name}={column}" for name, column in guessed.items())
     renamed = rename_columns(plain, guessed)
     own = {**names, **{name: names.get(column, column) for name, column in guessed.items()}}
-    found = _read_row(renamed, rename_columns(columns, guessed), origin, reading, own)
-    return replace(found, notes=[*found.notes, f"columns guessed by their names: read as {said}"])
+    found = _read_row(renamed, origin, reading, own)
+    return replace(found, notes=[*found.notes, f"{GUESSED}: read as {said}"])
 
 
 def _read_row(
-    plain: dict, columns: dict, origin: Origin, reading: Reading, names: Mapping[str, str]
+    plain: dict, origin: Origin, reading: Reading, names: Mapping[str, str]
 ) -> Understood:
     found, row = recognise(plain, reading.formats, reading.pairing)
-    ignored = {name: columns[name] for name in reading.naming.ignored if name in columns}
-    made = found.examples(row, origin, {**plain, **ignored})
+    made = found.examples(row, origin, plain)
+    if found.name == RANKED and len(made) < combinations_of(row):
+        row.notes.append(f"ranked list: {reading.pairing.policy} pairs are made of it, no others")
     wanted = (
         made
         if reading.rows is None
         else [one for each in made for one in as_kind(each, reading.rows)]
     )
     return Understood(found, row, made, wanted, list(dict.fromkeys(row.notes)), names)
+
+
+def combinations_of(row: Row) -> int:
+    """Count the pairs that a list of answers holds."""
+    answers = dict.get(row, row.name(ANSWERS))
+    count = len(answers) if isinstance(answers, list) else 0
+    return count * (count - 1) // 2
 
 
 _suggested: dict[tuple, dict[str, str]] = {}

@@ -212,6 +212,10 @@ class ColumnAccount:
         """The keys of messages that hold content which nothing reads."""
         return [each for each in self._keys.values() if each.is_content()]
 
+    def key_rows(self, name: str) -> int:
+        """Return how many messages have an unread key."""
+        return sum(entry.rows for entry in self._keys.values() if entry.name == name)
+
     def seen(self) -> set[str]:
         """Return the names of all columns and keys that were looked at."""
         names = {entry.name for table in (self._columns, self._keys) for entry in table.values()}

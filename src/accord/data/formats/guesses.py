@@ -107,8 +107,8 @@ def _sides(words: dict[str, str], columns: dict) -> Iterator[tuple[str, str]]:
     """Yield pairs of columns whose names say which answer is the better one."""
     cores: dict[tuple[str, tuple[str, ...]], str] = {}
     for word, name in words.items():
-        pieces = word.replace("non_", "non").replace("not_preferred", "nonpreferred")
-        pieces = pieces.replace("less_preferred", "nonpreferred").split("_")
+        joined = word.replace("non_", "non").replace("not_preferred", "nonpreferred")
+        pieces = joined.replace("less_preferred", "nonpreferred").split("_")
         core = [piece for piece in pieces if piece not in ANSWER]
         rest = tuple(piece for piece in pieces if piece in ANSWER)
         if len(core) == 1 and (rest or core[0] not in LETTERS) and _is_answer(columns[name]):
@@ -152,6 +152,12 @@ def _only(words: dict[str, str], tiers: tuple, taken: set[str]) -> str | None:
         if found:
             return found[0] if len(found) == 1 else None
     return None
+
+
+def only_prompt(columns: dict) -> str | None:
+    """Return the only column that can be a prompt where no answer stands beside it."""
+    words = {normalised(name): name for name, value in columns.items() if value is not None}
+    return _only(words, PROMPTS[:3], set())
 
 
 def suggest(columns: dict, reads: Reads) -> dict[str, str]:

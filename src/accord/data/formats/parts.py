@@ -7,6 +7,7 @@ and no text is changed: what stands in the file is what the model will see.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from accord.data.json_rows import kind_of
 from accord.data.ledger import RowError
@@ -50,11 +51,11 @@ class Row(dict):
         self.notes: list[str] = []
         self.read: set[str] = set()
 
-    def __getitem__(self, name: str) -> object:
+    def __getitem__(self, name: str) -> Any:
         self.read.add(name)
         return super().__getitem__(name)
 
-    def get(self, name: str, default: object = None) -> object:
+    def get(self, name: str, default: Any = None) -> Any:
         if name in self:
             self.read.add(name)
         return super().get(name, default)
