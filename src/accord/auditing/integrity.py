@@ -80,7 +80,9 @@ def column_finding(scan: Scan) -> AuditFinding | None:
         gone = tuple(dict.fromkeys(entry.name for entry in lost))
         remedy = "read it under a name that the format takes, or say that it is no content"
         found = remedies(account, reading_test(Reading(naming=account.naming)))
-        command = f"accord audit DATA {found[0][1] if found else account.naming.options(ignored=gone)}"
+        command = (
+            f"accord audit DATA {found[0][1] if found else account.naming.options(ignored=gone)}"
+        )
     first = [Place(f"{scan.name}:{e.first}", f"{e.name}: {e.says()}") for e in lost[:SHOWN]]
     return AuditFinding(
         "columns.unread",

@@ -57,7 +57,8 @@ _SIDE = r"(_?(chosen|rejected|[abjk]|\d+))*"
 
 METADATA = (
     Metadata(
-        r"(.*_)?(id|ids|uid|uuid|guid|idx|hash|md5|sha\d*|checksum|digest)" + _SIDE
+        r"(.*_)?(id|ids|uid|uuid|guid|idx|hash|md5|sha\d*|checksum|digest)"
+        + _SIDE
         + r"|qid|pid|cid|rowid|docid",
         "an identifier",
         ANY,

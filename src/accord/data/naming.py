@@ -65,7 +65,9 @@ class Naming:
 
     def options(self, names: Mapping[str, str] | None = None, ignored: tuple[str, ...] = ()) -> str:
         """Write the options of a command line, with further names and ignored columns."""
-        columns = {**({} if self.lenient else self.names), **(names or {})}
+        further = names or {}
+        own = {} if self.lenient else self.names
+        columns = {n: c for n, c in own.items() if c not in further.values()} | {**further}
         gone = (*self.ignored, *(name for name in ignored if name not in self.ignored))
         out = [f"--columns {shlex.quote(spell_columns(columns))}"] if columns else []
         out += [f"--ignore-columns {shlex.quote(spell_names(gone))}"] if gone else []

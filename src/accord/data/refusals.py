@@ -47,7 +47,8 @@ def refusal(account: ColumnAccount, file: str, attempt: Try) -> str:
 
 def remedies(account: ColumnAccount, attempt: Try) -> list[tuple[str, str]]:
     """Return (words, options of a command) of each way out; the last always works."""
-    naming, names = account.naming, {}
+    naming = account.naming
+    names: dict[str, str] = {}
     for entry in account.content[:TRIED]:
         names |= _way_to_read(entry, naming, names, attempt)
     left = [e.name for e in account.content if e.name not in names.values()]

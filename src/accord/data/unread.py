@@ -147,8 +147,8 @@ class ColumnAccount:
             if handed or (handed is None and name in row.read):
                 self._use(name, own, columns)
                 continue
-            verdict = NOT_HANDED if handed is False and name in row.read else None
-            verdict = verdict or classify(name, frozenset(row))
+            given = handed is False and name in row.read
+            verdict = NOT_HANDED if given else classify(name, frozenset(row))
             entry = self._entry(self._columns, str(own.get(name, name)), verdict, line, columns)
             entry.named_only = self.prompts_only and not isinstance(verdict, Content)
             texts = texts or _RowTexts(row, examples)

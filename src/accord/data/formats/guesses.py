@@ -8,6 +8,7 @@ guessed at.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from difflib import get_close_matches
 from itertools import permutations
 
 from accord.data.ledger import RowError
@@ -108,9 +109,9 @@ def _sides(words: dict[str, str], columns: dict) -> Iterator[tuple[str, str]]:
     cores: dict[tuple[str, tuple[str, ...]], str] = {}
     for word, name in words.items():
         joined = word.replace("non_", "non").replace("not_preferred", "nonpreferred")
-        pieces = joined.replace("less_preferred", "nonpreferred").split("_")
-        core = [piece for piece in pieces if piece not in ANSWER]
-        rest = tuple(piece for piece in pieces if piece in ANSWER)
+        parts = joined.replace("less_preferred", "nonpreferred").split("_")
+        core = [part for part in parts if part not in ANSWER]
+        rest = tuple(part for part in parts if part in ANSWER)
         if len(core) == 1 and (rest or core[0] not in LETTERS) and _is_answer(columns[name]):
             cores[core[0], rest] = name
     for better, worse in SIDES:
@@ -174,9 +175,9 @@ def suggest(columns: dict, reads: Reads) -> dict[str, str]:
             continue
         ways = permutations(free, len(open_roles))
         ranked = sorted(ways, key=lambda way: -sum(map(_likeness, open_roles, way)))
-        for way in ranked:
+        for way in ranked:  # ties keep the file's own order
             names = dict(zip(open_roles, way, strict=True))
-            if sum(map(_likeness, open_roles, way)) > 0 and reads(names):
+            if reads(names):
                 return names
     return {}
 
@@ -197,6 +198,7 @@ def _likeness(role: str, name: str) -> float:
         "rejected": {worse for _, worse in SIDES} | {"b", "2"},
     }[role]
     exact = 2.0 if normalised(name) in known else 0.0
+    exact = exact or 1.5 * bool(get_close_matches(normalised(name), [role], 1, 0.75))
     return exact + len(pieces & known) + (0.25 if pieces & ANSWER and role != "prompt" else 0.0)
 
 
