@@ -301,7 +301,8 @@ def _rows(path: str, naming: Naming = PLAIN) -> Iterator[tuple[int, dict]]:
     """Yield (line, row) of a file that a command of accord wrote. Any other line is damage and an
     error; no line is skipped.
     """
-    account, seen = ColumnAccount(naming, prompts_only=True), set[str]()
+    account = ColumnAccount(naming, prompts_only=True)
+    seen: set[str] = set()
     with locate(path) as source:
         for line, row in source.rows():
             if not isinstance(row, dict):
@@ -310,6 +311,11 @@ def _rows(path: str, naming: Naming = PLAIN) -> Iterator[tuple[int, dict]]:
                     " line out."
                 )
             seen |= row.keys()
+            if missing := [found for found in naming.names.values() if found not in row]:
+                require_columns(account, seen, path)
+                raise DataError(
+                    f"{path}:{line}: it has no column {missing[0]!r:.60}, as --columns names."
+                )
             yield line, naming.apply(row)
     require_columns(account, seen, path)
 
@@ -324,7 +330,8 @@ def _texts(row: Mapping, path: str, line: int) -> list[str]:
     ):
         raise DataError(
             f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord"
-            " sample writes them."
+            f" sample writes them; it has {', '.join(sorted(map(str, row))[:12])[:300]}. Name them:"
+            " --columns prompt=COLUMN,completions=COLUMN"
         )
     return texts
 

@@ -93,6 +93,7 @@ def column_finding(scan: Scan) -> AuditFinding | None:
         title="Content that nothing reads" if lost else "Columns and keys",
         why="The model would be trained without it: the question's material, a system text, tools.",
         command=command,
+        harm=1.0 if lost else 0.0,
         places=tuple(first),
     )
 

@@ -19,7 +19,7 @@ ANY = -1  # a metadata column whose values may be of any length
 SHORT = 0  # one whose values may not look like content
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Metadata:
     """Names that are known and carry no content.
 
@@ -39,7 +39,7 @@ class Metadata:
     loud: bool = False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Content:
     """Names that carry content.
 
@@ -252,12 +252,16 @@ def classify(name: object, names: frozenset[str] = frozenset()) -> Verdict:
       names: the other columns of the row, since some names depend on what stands beside them.
     """
     known, content = _matches(str(name)[:LONGEST_NAME])
-    for each in known:
-        # a name of both tables is content, unless its neighbours or its form say otherwise
-        told = content is None or bool(each.beside) or each.longest == ANY
-        if told and (not each.beside or _stands_beside(each.beside, names - {str(name)})):
-            return each
-    return content
+    # a name of both tables is content, unless its neighbours or its form say otherwise
+    fits = [
+        each
+        for each in known
+        if (content is None or each.beside or each.longest == ANY)
+        and (not each.beside or _stands_beside(each.beside, names - {str(name)}))
+    ]
+    # of several, the one that allows the longest texts says most of the name
+    most = max(fits, key=lambda each: (each.longest == ANY, each.longest), default=None)
+    return most or content
 
 
 # Keys of a message that every reader takes, and of a list of answers.

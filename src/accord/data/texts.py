@@ -71,19 +71,27 @@ class TextSketch:
     characters: int = 0  # of the longest prose of each row
     words: float = 0.0
     seen: set[int] = field(default_factory=set)
+    counted: dict[int, float] = field(default_factory=dict)  # hash of a text -> its words
     sample: str = ""
 
     def add(self, value: object) -> None:
         """Count one row's value. Its longest text stands for it."""
         self.rows += 1
-        found = max(strings(value), key=len, default="")
-        if not found:
+        if isinstance(value, (bool, int, float)):
+            return
+        found = value if isinstance(value, str) else max(strings(value), key=len, default="")
+        if not found.strip():
             return
         self.texts += 1
         self.sample = self.sample or found[:LONG]
+        mark = hash(found)
         if len(self.seen) < SKETCH:
-            self.seen.add(hash(found))
-        words = count_words(found)
+            self.seen.add(mark)
+        words = self.counted.get(mark)  # labels repeat: their words are counted once
+        if words is None:
+            words = count_words(found)
+            if len(self.counted) < SKETCH:
+                self.counted[mark] = words
         if words >= 2:
             self.prose += 1
             self.words += words

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from accord.data.formats.parts import Row
@@ -29,7 +29,7 @@ from accord.data.metadata import (
     classify,
 )
 from accord.data.naming import PLAIN, Naming
-from accord.data.texts import TextSketch, is_empty, strings
+from accord.data.texts import ALONE, TextSketch, count_words, is_empty, strings
 from accord.errors import printable, shorten
 from accord.types import Example
 
@@ -45,8 +45,10 @@ ANSWER_KEYS = frozenset(
     "messages full_text response answer completion output score overall_score rating reward rank"
     " type".split()
 )
+PLANS = 512  # ways in which rows of a file are read that are remembered
 COPY = "the same text as in the columns read"
 RENDERING = "the row rendered as one text"
+OTHER_TEXT = Content("", "text in columns beyond the first 2,000")
 NOT_HANDED = Content("", "an input of the chat template that was not handed over", True)
 
 
@@ -101,6 +103,15 @@ class Entry:
         return f"{what}{self.sketch.rows or self.rows:,} rows, {self.sketch.says()}"
 
 
+@dataclass
+class _Plan:
+    """What is to be done for each row that has the same columns and is read the same way."""
+
+    read: list[tuple[str, str]]  # (name, the file's own name)
+    unread: list[tuple[str, str, Metadata | Content | None]]
+    rows: int = 0
+
+
 class ColumnAccount:
     """The account of one file, filled row by row.
 
@@ -113,8 +124,11 @@ class ColumnAccount:
     def __init__(self, naming: Naming = PLAIN, *, prompts_only: bool = False) -> None:
         self.naming, self.prompts_only = naming, prompts_only
         self.rows = 0
-        self.used: Counter = Counter()  # the file's own name of a column -> rows
-        self.read_as: dict[str, str] = {}  # column of the file -> the name that it was read under
+        self.handed: Counter = Counter()  # columns that were handed to the chat template -> rows
+        self._plans: dict[tuple, _Plan] = {}
+        # of plans that were forgotten: the file's own name of a column -> rows, and its names
+        self._used: Counter = Counter()
+        self._read_as: dict[str, str] = {}
         self.used_keys: Counter = Counter()
         self.ignored: Counter = Counter()
         self._columns: dict[tuple, Entry] = {}
@@ -133,43 +147,94 @@ class ColumnAccount:
           names: the names that were applied to this row; the naming's own by default.
         """
         self.rows += 1
-        own = self.naming.names if names is None else names
+        plan = self._plan(row, columns, self.naming.names if names is None else names)
+        plan.rows += 1
         for name in self.naming.ignored:
             if name in columns:
                 self.ignored[name] += 1
         texts: _RowTexts | None = None
-        for name, value in row.items():
+        for name, column, verdict in plan.unread:
+            value = dict.__getitem__(row, name)
             if is_empty(value):
-                if name in row.read:
-                    self._use(name, own, columns)
                 continue
-            handed = _is_handed(name, examples)
-            if handed or (handed is None and name in row.read):
-                self._use(name, own, columns)
+            if name in TEMPLATE_COLUMNS and _is_handed(name, examples):
+                self.handed[column] += 1
                 continue
-            given = handed is False and name in row.read
-            verdict = NOT_HANDED if given else classify(name, frozenset(row))
-            entry = self._entry(self._columns, str(own.get(name, name)), verdict, line, columns)
+            entry = self._entry(self._columns, column, verdict, line, columns, value)
             entry.named_only = self.prompts_only and not isinstance(verdict, Content)
+            if isinstance(verdict, Metadata):
+                if verdict.longest == ANY:
+                    entry.sketch.rows += 1  # its texts say nothing
+                else:
+                    entry.sketch.add(value)
+                continue
+            if verdict is not None and verdict.any_value:
+                entry.sketch.add(value)
+                continue
             texts = texts or _RowTexts(row, examples)
+            before = entry.sketch.rows
             _count(entry, value, texts)
-        self._add_keys(row, examples, line, columns)
+            if not before and entry.sketch.rows and entry.first != line:
+                entry.first = line  # rows before it held copies
+                entry.sample = columns if entry.sample is not None else None
+        self._add_keys(row, plan.read, examples, line, columns)
 
-    def _use(self, name: str, own, columns: dict) -> None:
-        found = own.get(name, name)
-        found = found if found in columns else name
-        self.used[found] += 1
-        if found != name:
-            self.read_as[found] = name
+    def _plan(self, row: Row, columns: dict, own: Mapping[str, str]) -> _Plan:
+        """Return what is to be done for rows of these columns, read like this one."""
+        key = (tuple(row), frozenset(row.read), tuple(own.items()))
+        plan = self._plans.get(key)
+        if plan is None:
+            beside = frozenset(row)
+            plan = _Plan([], [])
+            for name in row:
+                column = own.get(name, name)
+                column = str(column if column in columns else name)
+                read = name in row.read
+                if read and name not in TEMPLATE_COLUMNS:
+                    plan.read.append((name, column))
+                    continue
+                plan.unread.append((name, column, NOT_HANDED if read else classify(name, beside)))
+            if len(self._plans) >= PLANS:
+                self._forget_plans()
+            self._plans[key] = plan
+        return plan
 
-    def _add_keys(self, row: Row, examples: Sequence[Example], line: int, columns: dict) -> None:
+    def _forget_plans(self) -> None:
+        """Keep the counts of the plans alone: every row of a hostile file may need its own."""
+        used, read_as = self.used, self.read_as
+        self._used, self._read_as = used - self.handed, read_as
+        self._plans.clear()
+
+    @property
+    def used(self) -> Counter:
+        """The columns that were read, by the file's own names, and in how many rows."""
+        total = Counter(self._used)
+        for plan in self._plans.values():
+            for _, column in plan.read:
+                total[column] += plan.rows
+        return total + self.handed
+
+    @property
+    def read_as(self) -> dict[str, str]:
+        """The names under which columns of other names were read."""
+        pairs = [(c, n) for plan in self._plans.values() for n, c in plan.read if n != c]
+        return {**self._read_as, **dict(pairs)}
+
+    def _add_keys(
+        self,
+        row: Row,
+        read: list[tuple[str, str]],
+        examples: Sequence[Example],
+        line: int,
+        columns: dict,
+    ) -> None:
         handed: set[str] | None = None
         left = [DICTS]
-        for column in sorted(row.read & row.keys()):
-            value = row.get(column)
+        for name, _ in read:
+            value = dict.__getitem__(row, name)
             if isinstance(value, str):
-                value = _parsed_messages(value)
-            if not isinstance(value, (list, dict)) or column in TEMPLATE_COLUMNS:
+                value = _parsed_messages(value) if value[:2] in ("[{", '{"') else None
+            if not isinstance(value, (list, dict)) or _is_plain(value):
                 continue
             for key, found in _keys(value, left):
                 if handed is None:
@@ -183,18 +248,22 @@ class ColumnAccount:
                     verdict = None
                 elif group is not None or key in TEMPLATE_COLUMNS:
                     verdict = NOT_HANDED
-                entry = self._entry(self._keys, key, verdict, line, columns)
+                entry = self._entry(self._keys, key, verdict, line, columns, found)
                 entry.sketch.add(found)
 
-    def _entry(self, table: dict, name: str, verdict, line: int, columns: dict) -> Entry:
+    def _entry(
+        self, table: dict, name: str, verdict, line: int, columns: dict, value: object
+    ) -> Entry:
         key = (name, verdict)
         entry = table.get(key)
+        if entry is None and len(table) >= MOST:
+            # too many to sketch one by one: a value with words counts as content by itself
+            worded = any(count_words(each) >= ALONE for each in strings(value))
+            lost = verdict if isinstance(verdict, Content) else OTHER_TEXT if worded else None
+            name, verdict = OTHERS, lost
+            key = (name, verdict)
+            entry = table.get(key)
         if entry is None:
-            if len(table) >= MOST:
-                name, key = OTHERS, (OTHERS, None)
-                verdict = None
-                if key in table:
-                    return table[key]
             entry = table[key] = Entry(name, verdict, line)
             if len(table) <= SHOWN:
                 entry.sample = columns
@@ -286,12 +355,6 @@ class _RowTexts:
 
 def _count(entry: Entry, value: object, texts: _RowTexts) -> None:
     """Count one unread value: as a copy, as a rendering of the row, or by what it holds."""
-    if isinstance(entry.verdict, Content) and entry.verdict.any_value:
-        entry.sketch.add(value)
-        return
-    if isinstance(entry.verdict, Metadata):
-        entry.sketch.add(value)
-        return
     found = list(strings(value))
     if found and all(map(texts.has, found)):
         entry.copies += 1
@@ -317,6 +380,16 @@ def _handed_keys(examples: Sequence[Example]) -> set[str]:
     given |= {key for e in examples for keys in e.inputs.answers for key, _ in keys}
     groups = {TEMPLATE_KEYS[key] for key in given if key in TEMPLATE_KEYS}
     return given | {key for key, group in TEMPLATE_KEYS.items() if group in groups}
+
+
+def _is_plain(value: list | dict) -> bool:
+    """Tell whether messages have a role and a text and nothing else, as nearly all do."""
+    for node in value if isinstance(value, list) else (value,):
+        if not isinstance(node, dict) or len(node) != 2 or "role" not in node:
+            return False
+        if not isinstance(node.get("content"), str):
+            return False
+    return True
 
 
 def _keys(value: object, left: list[int]) -> Iterator[tuple[str, object]]:

@@ -48,7 +48,10 @@ class Format:
         return {name for choice in (*self.needs, *self.reads) for name in choice.split("|")}
 
     def matches(self, row: Row) -> bool:
-        return all(row.name(choice) for choice in self.needs) and self.when(row)
+        for choice in self.needs:
+            if row.name(choice) is None:
+                return False
+        return self.when(row)
 
     def examples(self, row: Row, origin: Origin, columns: dict) -> list[Example]:
         """Return the row's examples, with its origin and those of the row's columns that the format
@@ -216,7 +219,8 @@ def recognise(
     """
     pairing = pairing or ranked.Pairing()
     present = {name: value for name, value in columns.items() if value is not None}
-    for row in (Row(present, pairing), Row(columns, pairing)):
+    for seen in (present, columns) if len(present) < len(columns) else (present,):
+        row = Row(seen, pairing)
         for each in formats:
             if each.matches(row):
                 row.read.clear()  # to look at a value is not to read it
