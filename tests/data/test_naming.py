@@ -127,7 +127,10 @@ def test_renamed_columns_give_the_same_examples(write):
 @pytest.mark.parametrize(
     "options, says",
     [
-        ({"columns": "prompt=frage"}, r"no row has a column 'frage'.*It has: bad, good, mood, question"),
+        (
+            {"columns": "prompt=frage"},
+            r"no row has a column 'frage'.*It has: bad, good, mood, question",
+        ),
         ({"columns": "prompt=questio"}, r"Did you mean prompt=question\?"),
         (
             {"columns": {**MAPPING, "promt": "mood"}},
