@@ -29,7 +29,8 @@ def train(
       set: further fields by their full path: {"train.warmup": 0.2}.
       allow: permissions for what is refused otherwise.
       verbose: print progress to standard error.
-      keywords: model, data, held_out, method, steps, epochs, batch_size, learning_rate, seed,
+      keywords: model, data, held_out, columns (a mapping, or "prompt=question,chosen=good"),
+        ignore_columns, method, steps, epochs, batch_size, learning_rate, seed,
         output, lora, adapter, reference, max_tokens, template, dtype, on_flag; any other is an
         option of the objective (beta, gamma, …).
 

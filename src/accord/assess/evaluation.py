@@ -18,7 +18,8 @@ from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import OpenModel, open_model
 from accord.config.schema import Config
-from accord.data.rows import Rows
+from accord.data.naming import PLAIN, Naming
+from accord.data.rows import Rows, reading_record
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
 from accord.models import fingerprint
@@ -50,6 +51,7 @@ class Request:
     template: str | None = None
     judging: Judging | None = None
     perplexity: str | None = None
+    naming: Naming = PLAIN  # of the columns; without names, the run's apply where the file has them
 
 
 @dataclass
@@ -159,11 +161,18 @@ def load(opened: OpenModel, request: Request) -> tuple[Rows, str]:
             f"Nothing to evaluate on: {opened.name} names no held-out file. Give one: --data FILE."
         )
     config = _with_rows(opened.config, request.rows)
+    naming = request.naming
+    if naming == PLAIN:
+        naming = Naming(config.data.columns, config.data.ignore_columns, lenient=True)
+
+    def rows(kind: str) -> Rows:
+        return load_rows(config, path, kind, opened.template, SilentDisplay(), naming=naming)
+
     try:
-        return load_rows(config, path, "pairs", opened.template, SilentDisplay()), "pairs"
+        return rows("pairs"), "pairs"
     except DataError as no_pairs:
         try:
-            return load_rows(config, path, "labelled", opened.template, SilentDisplay()), "labelled"
+            return rows("labelled"), "labelled"
         except DataError:
             raise no_pairs from None
 
@@ -296,6 +305,8 @@ def _source(session: Session, request: Request) -> dict:
             "sha256": dataset.digest,
             "rows": dataset.ledger.rows,
             "used": len(session.rows.trees),
+            "formats": dict(dataset.formats),
+            "columns": reading_record(dataset.ledger)["columns"],
         },
         "objective": {"name": session.ruler.objective.name, **session.ruler.objective.options},
         "convention": session.ruler.objective.convention,

@@ -16,6 +16,7 @@ import torch
 
 from accord.assess.anchor import EvalReference
 from accord.assess.opened import OpenModel
+from accord.data.naming import Naming
 from accord.data.read import read
 from accord.data.trees import Limits, encode
 from accord.evaluate.intervals import Estimate, bootstrap_ratio
@@ -88,9 +89,8 @@ def _plain(path: str, opened: OpenModel) -> list[Tree]:
 
 def _rows(path: str, opened: OpenModel) -> list[Tree]:
     data = opened.config.data
-    examples = read(
-        path, "demonstrations", format=data.format, columns=data.columns or None
-    ).examples
+    naming = Naming(data.columns, data.ignore_columns, lenient=True)
+    examples = read(path, "demonstrations", format=data.format, naming=naming).examples
     return encode(
         examples, opened.template, Limits(data.max_tokens, data.long_prompts, data.long_answers)
     ).trees

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import OpenModel, open_model
+from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
@@ -46,6 +47,7 @@ def generate(
     dtype: str | None,
     template: str | None,
     say: Say,
+    naming: Naming = PLAIN,
 ) -> tuple[dict, list[dict]]:
     """Answer prompts. Return the figures, and the rows if they are not written to a file.
 
@@ -56,7 +58,7 @@ def generate(
         raise UsageError(f"--k {sampling.k}: at least one answer to each prompt.")
     if output is not None:
         check_rows_file(output)
-    read = _questions(prompts, prompt)
+    read = _questions(prompts, prompt, naming)
     opened = open_model(name, dtype=dtype, template=template)
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
@@ -154,9 +156,13 @@ def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
     return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
-def _questions(prompts: str | None, prompt: str | None) -> Questions | _Single:
+def _questions(
+    prompts: str | None, prompt: str | None, naming: Naming = PLAIN
+) -> Questions | _Single:
     if prompts is not None and prompt is None:
-        return read_prompts(prompts)
+        return read_prompts(prompts, naming)
+    if naming != PLAIN:
+        raise UsageError("--columns and --ignore-columns are about the columns of --prompts FILE.")
     if prompt is None or prompts is not None:
         raise UsageError("Give either --prompts FILE or --prompt TEXT.")
     if not prompt.strip():

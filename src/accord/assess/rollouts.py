@@ -19,8 +19,11 @@ from accord.assess.opened import OpenModel, open_model
 from accord.data.columns import other_columns
 from accord.data.containers import locate
 from accord.data.growing_file import GrowingFile
+from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Questions, read_prompts
+from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
+from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
@@ -44,6 +47,7 @@ def sample_file(
     dtype: str | None,
     template: str | None,
     say: Say,
+    naming: Naming = PLAIN,
 ) -> dict:
     """Draw K answers to each prompt of a file; write one line per prompt.
 
@@ -55,7 +59,9 @@ def sample_file(
         raise UsageError(
             f"--k {sampling.k}: two answers to a prompt at least, or there is nothing to compare."
         )
-    read = read_prompts(prompts)
+    read = read_prompts(prompts, naming)
+    for line in read.ledger.lines():
+        say(line)
     opened = open_model(name, dtype=dtype, template=template)
     return sample_opened(opened, read, prompts, output, sampling, limit=limit, say=say)
 
@@ -129,6 +135,7 @@ def score_file(
     specs: Sequence[str],
     options: Mapping[str, Mapping[str, object]],
     say: Say,
+    naming: Naming = PLAIN,
 ) -> dict:
     """Write the reward of every answer of a file of answers, in a column `rewards`. A missing
     reward is null, with the reason.
@@ -146,7 +153,7 @@ def score_file(
         },
     )
     begun, answers = file.done, 0
-    for number, (line, row) in enumerate(_rows(path)):
+    for number, (line, row) in enumerate(_rows(path, naming)):
         texts = _texts(row, path, line)
         answers += len(texts)
         if number < begun:
@@ -206,7 +213,7 @@ def _failures(path: str) -> Counter[str]:
 # ---------------------------------------------------------------- pairs
 
 
-def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
+def pair_file(path: str, output: str, pairing: Pairing, say: Say, naming: Naming = PLAIN) -> dict:
     """Write pairs that `accord train` reads, from scored answers. Prompts in = prompts with pairs +
     prompts without, by reason.
 
@@ -216,7 +223,7 @@ def pair_file(path: str, output: str, pairing: Pairing, say: Say) -> dict:
     reasons: Counter[str] = Counter()
     prompts = pairs = unusable = 0
     with new_file(output) as file:
-        for number, (line, row) in enumerate(_rows(path)):
+        for number, (line, row) in enumerate(_rows(path, naming)):
             prompts += 1
             texts, rewards = _texts(row, path, line), row.get("rewards")
             if (
@@ -290,10 +297,12 @@ def _pair(
 # ---------------------------------------------------------------- lines of such files
 
 
-def _rows(path: str) -> Iterator[tuple[int, dict]]:
+def _rows(path: str, naming: Naming = PLAIN) -> Iterator[tuple[int, dict]]:
     """Yield (line, row) of a file that a command of accord wrote. Any other line is damage and an
     error; no line is skipped.
     """
+    account = ColumnAccount(naming, prompts_only=True)
+    seen: set[str] = set()
     with locate(path) as source:
         for line, row in source.rows():
             if not isinstance(row, dict):
@@ -301,7 +310,14 @@ def _rows(path: str) -> Iterator[tuple[int, dict]]:
                     f"{path}:{line}: this line is no JSON object. Make the file again, or take the"
                     " line out."
                 )
-            yield line, row
+            seen |= row.keys()
+            if missing := [found for found in naming.names.values() if found not in row]:
+                require_columns(account, seen, path)
+                raise DataError(
+                    f"{path}:{line}: it has no column {missing[0]!r:.60}, as --columns names."
+                )
+            yield line, naming.apply(row)
+    require_columns(account, seen, path)
 
 
 def _texts(row: Mapping, path: str, line: int) -> list[str]:
@@ -314,7 +330,8 @@ def _texts(row: Mapping, path: str, line: int) -> list[str]:
     ):
         raise DataError(
             f"{path}:{line}: expected a `prompt` and a list of texts, `completions`, as accord"
-            " sample writes them."
+            f" sample writes them; it has {', '.join(sorted(map(str, row))[:12])[:300]}. Name them:"
+            " --columns prompt=COLUMN,completions=COLUMN"
         )
     return texts
 

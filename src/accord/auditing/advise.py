@@ -366,6 +366,7 @@ def advise(
             if held_out
             else []
         ),
+        *_named_columns(audit),
         _max_tokens(audit),
         Setting("objective.name", chosen.method, why),
         *options,
@@ -373,6 +374,16 @@ def advise(
     ]
     advice.estimate = _estimate(audit, machine, advice)
     return advice
+
+
+def _named_columns(audit: Audit) -> list[Setting]:
+    naming = audit.scan.naming
+    named = {"columns": dict(naming.names), "ignore_columns": list(naming.ignored)}
+    return [
+        Setting(f"data.{key}", value, Reason("as asked", "the command"))
+        for key, value in named.items()
+        if value
+    ]
 
 
 def _max_tokens(audit: Audit) -> Setting:

@@ -12,6 +12,8 @@ from accord.auditing import minhash
 from accord.auditing.findings import AuditFinding, Place, grade, out_of, percent
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
+from accord.data.read import GUESSED, Reading, reading_test
+from accord.data.refusals import remedies
 
 SHOWN = 5  # rows named with a finding
 
@@ -57,6 +59,42 @@ def ledger_finding(scan: Scan) -> AuditFinding:
         command="--fix OUT" if share else "",
         harm=share,
         places=shown,
+    )
+
+
+def column_finding(scan: Scan) -> AuditFinding | None:
+    """Report how the file was read: its formats, and every column and message key that no format
+    reads. Content that nothing reads makes the file unfit.
+    """
+    account = scan.ledger.columns
+    if account is None:
+        return None
+    lines = [line.strip() for line in scan.ledger.reading_lines()]
+    guessed = [note for note in scan.ledger.notes if note.startswith(GUESSED)]
+    lines += [f"{scan.ledger.notes[note]:,} rows: {note}" for note in guessed]
+    record = {"columns": account.as_dict(), "message_keys": account.keys_as_dict()}
+    lost = [*account.content, *account.content_keys]
+    named = [name for table in record.values() for name in table["unread"]]
+    remedy = command = ""
+    if lost:
+        gone = tuple(dict.fromkeys(entry.name for entry in lost))
+        remedy = "read it under a name that the format takes, or say that it is no content"
+        found = remedies(account, reading_test(Reading(naming=account.naming)))
+        command = (
+            f"accord audit DATA {found[0][1] if found else account.naming.options(ignored=gone)}"
+        )
+    first = [Place(f"{scan.name}:{e.first}", f"{e.name}: {e.says()}") for e in lost[:SHOWN]]
+    return AuditFinding(
+        "columns.unread",
+        "refused" if lost else "note" if named or guessed else "ok",
+        "; ".join(lines),
+        record,
+        remedy,
+        title="Content that nothing reads" if lost else "Columns and keys",
+        why="The model would be trained without it: the question's material, a system text, tools.",
+        command=command,
+        harm=1.0 if lost else 0.0,
+        places=tuple(first),
     )
 
 

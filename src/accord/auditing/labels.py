@@ -167,17 +167,19 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
             " is a noise estimate."
         ),
         command=(
-            (
-                "--set 'data.columns={chosen: rejected, rejected: chosen}'"
-                if swapped
-                else "--fix OUT --drop score-conflicts"
-            )
+            (_exchanged(scan) if swapped else "--fix OUT --drop score-conflicts")
             if len(against)
             else ""
         ),
         harm=2 * share.value,
         places=places(scan, against, lambda row: _scores(scan, row)),
     )
+
+
+def _exchanged(scan: Scan) -> str:
+    """Return the options that read each side under the other's name."""
+    own = {side: scan.naming.file_name(side) for side in ("chosen", "rejected")}
+    return scan.naming.options({"chosen": own["rejected"], "rejected": own["chosen"]})
 
 
 def _near_ties(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:

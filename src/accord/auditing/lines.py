@@ -23,7 +23,7 @@ def show(audit: Audit, stream: TextIO) -> None:
     print(f"\n{WORDS[audit.verdict]}: {scan.name}, {len(scan):,} {scan.noun}", file=stream)
     print(_wrapped(_summary(audit), width, "  "), file=stream)
     for finding in audit.raised:
-        print(_block(finding, width, scan.name), file=stream)
+        print(_block(finding, width, scan.name, scan.naming.options()), file=stream)
     well = [finding for finding in audit.findings if finding.verdict == "ok"]
     print(f"\nChecked and well ({len(well)}):", file=stream)
     for finding in well:
@@ -47,7 +47,7 @@ def _summary(audit: Audit) -> str:
     )
 
 
-def _block(finding: AuditFinding, width: int, data: str) -> str:
+def _block(finding: AuditFinding, width: int, data: str, options: str) -> str:
     lines = [
         f"\n{MARKS[finding.verdict]} {finding.title}  [{finding.check}]",
         _wrapped(finding.says, width, "    "),
@@ -57,20 +57,25 @@ def _block(finding: AuditFinding, width: int, data: str) -> str:
     if finding.remedy:
         lines.append(_wrapped(finding.remedy, width, "    do:  ", "         "))
     if finding.command:
-        lines.append(f"         {full_command(finding.command, data)}")
+        lines.append(f"         {full_command(finding.command, data, options)}")
     for place in finding.places[:PLACES]:
         lines.append(_wrapped(f"{place.at}  {place.detail}", width, "    ▸ ", "      "))
         lines += [f"        {line[: width - 10]}" for line in place.excerpt.splitlines()]
     return "\n".join(lines)
 
 
-def full_command(command: str, data: str) -> str:
+def full_command(command: str, data: str, options: str = "") -> str:
     """Complete a finding's command so that it can be typed: bare options get their command and the
     file in front.
 
     The file's name is quoted for a shell, since people paste commands.
+
+    Args:
+      options: --columns and --ignore-columns of the audit, which every further command needs.
     """
     data = shlex.quote(data)
+    if options and "--columns" not in command and "--ignore-columns" not in command:
+        data = f"{data} {options}"
     if command.startswith("--fix"):
         return f"accord audit {data} {command.replace('OUT', 'cleaned.jsonl', 1)}"
     if command.startswith("--"):

@@ -39,8 +39,8 @@ SECTIONS = ["model", "data", "objective", "train"]
 
 
 def _yaml(value: object) -> str:
-    if isinstance(value, str):
-        return json.dumps(value)  # a JSON string is a YAML string, whatever is in it
+    if isinstance(value, (str, dict, list)):
+        return json.dumps(value)  # JSON is YAML, whatever is in it
     if isinstance(value, float):
         return (
             f"{value:.1e}"

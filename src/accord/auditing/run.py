@@ -18,7 +18,9 @@ from accord.auditing.marks import mark_findings
 from accord.auditing.probes import Probes, probe
 from accord.auditing.scan import SAMPLE, Scan, prompt_text, recall, scan_dataset, scan_source
 from accord.data.containers import Source, locate
+from accord.data.naming import Naming
 from accord.data.read import Dataset
+from accord.data.rows import reading_record
 from accord.data.write import check_rows_file
 from accord.errors import printable, shorten
 from accord.types import ROW_KINDS, Example, UsageError
@@ -74,6 +76,8 @@ class Audit:
             "examples": len(scan),
             "sample": len(scan.sample),
             "formats": dict(scan.formats),
+            "columns": reading_record(scan.ledger)["columns"],
+            "message_keys": reading_record(scan.ledger)["message_keys"],
             "held_out": self.held_out,
             "model": self.model,
             "seconds": round(self.seconds, 2),
@@ -88,6 +92,9 @@ def audit(
     model: str | None = None,
     held_out: str | Path | None = None,
     rows: str | None = None,
+    columns: Mapping[str, str] | str | None = None,
+    ignore_columns: Sequence[str] | str | None = None,
+    naming: Naming | None = None,
     sample: int = SAMPLE,
     model_rows: int | None = None,
     fix_to: str | Path | None = None,
@@ -103,6 +110,9 @@ def audit(
         sample).
       held_out: the file to evaluate on: adds the checks of leakage.
       rows: "pairs", "labelled" or "demonstrations"; None takes what most rows are.
+      columns: {name expected: name in the file}, or "prompt=question,chosen=good".
+      ignore_columns: columns and keys of messages that hold no content.
+      naming: the last two in one, in their place.
       sample: rows whose texts the probes see; all other checks see every row.
       model_rows: rows that the model reads; None is `hardness.ROWS`.
       fix_to: write a cleaned file there, by `options`.
@@ -124,9 +134,12 @@ def audit(
     check_options(options)
     if fix_to is not None:
         check_rows_file(fix_to)
+    named = naming or Naming.of(columns, ignore_columns)
     with locate(data) as source:
         say(f"reading {source.name}")
-        found = scan_source(source, kind=rows, sample=sample, seed=seed, progress=_progress(say))
+        found = scan_source(
+            source, kind=rows, naming=named, sample=sample, seed=seed, progress=_progress(say)
+        )
         say(
             "fitting probes"
             + ("" if found.whole else f" on a sample of {len(found.sample):,} rows")
@@ -136,7 +149,9 @@ def audit(
         if held_out is not None:
             say(f"comparing with {held_out}")
             with locate(held_out) as other:
-                findings += leakage.leakage(found, scan_source(other, kind=found.kind, sample=0))
+                beside = replace(named, lenient=True)
+                held = scan_source(other, kind=found.kind, naming=beside, sample=0)
+                findings += leakage.leakage(found, held)
         if model is not None:
             from accord.auditing.with_model import model_findings
 
@@ -180,6 +195,7 @@ def _checks(scan: Scan, probes: Probes | None, seed: int) -> list[AuditFinding]:
     found = [
         integrity.ledger_finding(scan),
         integrity.kind_finding(scan),
+        integrity.column_finding(scan),
         integrity.duplicates(scan),
         integrity.near_duplicates(scan),
         *integrity.contradictions(scan),
@@ -228,7 +244,8 @@ def _read_again(findings: Sequence[AuditFinding], scan: Scan, source: Source) ->
     known = {each.row: each.example for each in scan.sample if each.row in rows}
     missing = rows - set(known)
     if missing:
-        again = recall(source, {int(scan.lines[row]) for row in missing}, scan.kind)
+        wanted = {int(scan.lines[row]) for row in missing}
+        again = recall(source, wanted, scan.kind, scan.naming)
         known |= {row: again[line][0] for row in missing if (line := int(scan.lines[row])) in again}
     return known
 

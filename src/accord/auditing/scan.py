@@ -36,6 +36,7 @@ from accord.auditing.measure import counts, language
 from accord.auditing.thresholds import limit
 from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
+from accord.data.naming import PLAIN, Naming
 from accord.data.read import Dataset, stream
 from accord.types import DataError, Example, Labelled, Pair, Turn
 
@@ -87,6 +88,11 @@ class Scan:
 
     def __len__(self) -> int:
         return len(self.lines)
+
+    @property
+    def naming(self) -> Naming:
+        """The renamed and ignored columns that the file was read with."""
+        return self.ledger.columns.naming if self.ledger.columns is not None else PLAIN
 
     @property
     def others(self) -> int:
@@ -149,12 +155,13 @@ def scan_source(
     source: Source,
     *,
     kind: str | None = None,
+    naming: Naming = PLAIN,
     sample: int = SAMPLE,
     seed: int = 0,
     progress: Progress = lambda rows: None,
 ) -> Scan:
     """Scan a source that is open already; see `scan`."""
-    examples = stream(source)
+    examples = stream(source, naming=naming)
     kept = iter(examples)
     first = list(itertools.islice(kept, PEEK))
     if not first:
@@ -367,11 +374,13 @@ def _hashes(texts: Iterator[bytes] | list[bytes]) -> np.ndarray:
     ).copy()
 
 
-def recall(source: Source, lines: set[int], kind: str) -> dict[int, list[Example]]:
+def recall(
+    source: Source, lines: set[int], kind: str, naming: Naming = PLAIN
+) -> dict[int, list[Example]]:
     """Read the examples of some lines again; stop after the last."""
     out: dict[int, list[Example]] = {}
     last = max(lines, default=0)
-    for example in stream(source):
+    for example in stream(source, naming=naming):
         if example.origin.line > last:
             break
         if example.origin.line in lines and _kind(example) == kind:

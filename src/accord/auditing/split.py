@@ -11,6 +11,8 @@ import numpy as np
 
 from accord.auditing.scan import Scan, scan_source
 from accord.data.containers import locate
+from accord.data.naming import PLAIN, Naming
+from accord.data.rows import reading_record
 from accord.data.write import write_lines
 from accord.types import CheckpointError, DataError, UsageError
 
@@ -32,14 +34,22 @@ def held_out_rows(scan: Scan, share: float, seed: int) -> np.ndarray:
     return chosen[cluster]
 
 
-def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int = 0) -> dict:
+def split(
+    data: str | Path,
+    output: str | Path,
+    *,
+    share: float = 0.1,
+    seed: int = 0,
+    naming: Naming = PLAIN,
+) -> dict:
     """Write output/train.jsonl, output/held_out.jsonl and output/split.json.
 
     Args:
       share: share of the rows to hold out, above 0 and below 1.
+      naming: renamed and ignored columns. Rows are written as they stand, with all their columns.
 
     Returns:
-      The account: rows in = train + held out + unusable.
+      The account: rows in = train + held out + unusable; and how the file was read, in lines.
 
     Raises:
       UsageError: a share outside (0, 1), or the folder exists.
@@ -51,7 +61,7 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
     if folder.exists():
         raise UsageError(f"{folder}: this folder exists already. Name another.")
     with locate(data) as source:
-        scan = scan_source(source, sample=0)
+        scan = scan_source(source, naming=naming, sample=0)
         held = held_out_rows(scan, share, seed)
         if not held.any() or held.all():
             raise DataError(
@@ -79,6 +89,9 @@ def split(data: str | Path, output: str | Path, *, share: float = 0.1, seed: int
         "prompts": len(np.unique(scan.questions)),
         "clusters": len(np.unique(scan.groups)),
         "held_out_clusters": len(np.unique(scan.groups[held])),
+        "formats": dict(scan.formats),
+        "columns": reading_record(scan.ledger)["columns"],
+        "message_keys": reading_record(scan.ledger)["message_keys"],
     }
     (folder / "split.json").write_text(json.dumps(account, indent=1) + "\n", encoding="utf-8")
-    return account
+    return account | {"reading": [line.strip() for line in scan.ledger.reading_lines()]}

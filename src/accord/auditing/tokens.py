@@ -79,7 +79,8 @@ def tokenise(source: Source, scan: Scan, template: Template, say) -> Tokens:
     """Tokenise every row of the scan's kind."""
     out = Tokens()
     out.encoding.examples = counted = _Counted()
-    wanted = (example for example in stream(source) if isinstance(example, ROW_KINDS[scan.kind]))
+    examples = stream(source, naming=scan.naming)
+    wanted = (example for example in examples if isinstance(example, ROW_KINDS[scan.kind]))
     for block in _blocks(wanted):
         part = encode(block, template, UNLIMITED)
         counted.add(block)

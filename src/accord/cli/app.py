@@ -20,7 +20,7 @@ from accord.cli.compare import add_compare_commands
 from accord.cli.data import add_data_commands
 from accord.cli.evaluate import add_evaluate_commands
 from accord.cli.import_recipe import add_import_command
-from accord.cli.options import Allow, Json, Set
+from accord.cli.options import Allow, Columns, IgnoreColumns, Json, Set, columns_of
 from accord.cli.play import add_play_command
 from accord.cli.rlhf import add_rlhf_commands
 from accord.cli.rollouts import add_online_commands
@@ -52,6 +52,8 @@ def train(
         typer.Option(help="Preferences: JSONL, JSON, CSV, Parquet, …; - for standard input."),
     ] = None,
     held_out: Annotated[str | None, typer.Option("--held-out", help="File to evaluate on.")] = None,
+    columns: Columns = None,
+    ignore_columns: IgnoreColumns = None,
     method: Annotated[
         str | None,
         typer.Option(
@@ -114,6 +116,7 @@ def train(
             raise UsageError(
                 "Nothing to train on. Give a recipe, or --data FILE (and --method, --held-out, …)."
             )
+        short.update(columns_of(columns, ignore_columns))
         config = build(recipe, assignments=set_ or (), allow=allow or (), **short)
         apply_env_defaults(offline="hub" not in config.allow)
         from accord.runs.display import make_display

@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from accord.cli.options import REWARDS, Allow, Folder, Json, options_of
+from accord.cli.options import (
+    REWARDS,
+    Allow,
+    Columns,
+    Folder,
+    IgnoreColumns,
+    Json,
+    columns_of,
+    options_of,
+)
 from accord.environment.settings import apply_env_defaults
 from accord.errors import UsageError
 
@@ -94,6 +103,8 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         scorer: ScorerName = None,
         scorer_set: ScorerSet = None,
         set_: Fixed = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         allow: Allow = None,
         page: Page = None,
         as_json: Json = False,
@@ -107,7 +118,8 @@ def _compare(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.config.build import build
 
-            base = build(recipe, assignments=set_ or (), allow=allow or ())
+            named = columns_of(columns, ignore_columns)
+            base = build(recipe, assignments=set_ or (), allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import compare as carry_out
@@ -170,6 +182,8 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
         prompts: Prompts = None,
         scorer: ScorerName = None,
         scorer_set: ScorerSet = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         allow: Allow = None,
         page: Page = None,
         as_json: Json = False,
@@ -182,7 +196,8 @@ def _sweep(run: Callable, say: Callable, command: Callable) -> Callable:
             from accord.config.build import build
 
             tried = _trials(search, trials)
-            base = build(recipe, allow=allow or ())
+            named = columns_of(columns, ignore_columns)
+            base = build(recipe, allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.run import Terms
             from accord.campaign.compare.run import sweep as carry_out
@@ -252,6 +267,8 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
         ] = False,
         output: Folder = "frontier",
         set_: Fixed = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         allow: Allow = None,
         page: Page = None,
         as_json: Json = False,
@@ -267,6 +284,7 @@ def _frontier(run: Callable, say: Callable, command: Callable) -> Callable:
                 _demo_recipe(recipe, prompts) if demo else _recipe(recipe),
                 assignments=set_ or (),
                 allow=allow or (),
+                **columns_of(columns, ignore_columns),
             )
             apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.compare.frontier import Wanted, lines

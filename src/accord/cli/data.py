@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from accord.cli.options import Json
+from accord.cli.options import Columns, IgnoreColumns, Json, naming_of
 from accord.environment.settings import apply_env_defaults
 
 Data = Annotated[
@@ -103,6 +103,8 @@ def _audit(run: Callable, say: Callable) -> Callable:
         model: ModelToo = None,
         held_out: HeldOutToo = None,
         rows: Kind = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         page: Page = None,
         fix: Fix = None,
         drop: Drop = None,
@@ -145,6 +147,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
                 model=model,
                 held_out=held_out,
                 rows=rows,
+                naming=naming_of(columns, ignore_columns),
                 sample=sample,
                 model_rows=model_rows,
                 fix_to=fix,
@@ -172,6 +175,8 @@ def _split(run: Callable, say: Callable) -> Callable:
         data: Data,
         output: Annotated[str, typer.Option(help="Folder to write; must not exist.")] = "split",
         share: Annotated[float, typer.Option(help="Share of the rows to hold out.")] = 0.1,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
@@ -182,7 +187,10 @@ def _split(run: Callable, say: Callable) -> Callable:
         def work():
             from accord.auditing.split import split as divide
 
-            done = divide(data, output, share=share, seed=seed)
+            naming = naming_of(columns, ignore_columns)
+            done = divide(data, output, share=share, seed=seed, naming=naming)
+            for line in done.pop("reading"):
+                say(as_json, line)
             say(
                 as_json,
                 f"{output}/train.jsonl: {done['train']:,} rows; {output}/held_out.jsonl:"
@@ -218,6 +226,8 @@ def _convert(run: Callable, say: Callable) -> Callable:
         format: Annotated[
             str, typer.Option(help="Format to read; auto judges every row.")
         ] = "auto",
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         as_json: Json = False,
     ) -> None:
         """Write a preference file in another tool's format."""
@@ -225,7 +235,8 @@ def _convert(run: Callable, say: Callable) -> Callable:
         def work():
             from accord.data.convert_file import convert_file
 
-            done = convert_file(data, output, to, format=format)
+            naming = naming_of(columns, ignore_columns)
+            done = convert_file(data, output, to, format=format, naming=naming)
             for line in done.lines():
                 say(as_json, line)
             return done.as_dict()
@@ -242,6 +253,8 @@ def _advise(run: Callable, say: Callable) -> Callable:
         held_out: Annotated[
             str | None, typer.Option("--held-out", help="File to evaluate on.")
         ] = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         recipe: Annotated[
             str | None,
             typer.Option(help="Write a recipe that runs as it is, each line with its reason."),
@@ -272,9 +285,18 @@ def _advise(run: Callable, say: Callable) -> Callable:
 
             if recipe is not None:
                 check_absent(recipe)
+            naming = naming_of(columns, ignore_columns)
             found = examine(
-                data, model=model, held_out=held_out, model_rows=model_rows, seed=seed, say=_tell
+                data,
+                model=model,
+                held_out=held_out,
+                naming=naming,
+                model_rows=model_rows,
+                seed=seed,
+                say=_tell,
             )
+            for line in found.scan.ledger.reading_lines():
+                say(as_json, line.strip())
             _tell("timing the model")
             advice = consider(
                 found,

@@ -10,7 +10,9 @@ import typer
 from accord.cli.options import (
     PROMPTS,
     REWARDS,
+    Columns,
     Dtype,
+    IgnoreColumns,
     Json,
     K,
     Limit,
@@ -21,6 +23,7 @@ from accord.cli.options import (
     Template,
     TopP,
     check_dtype,
+    naming_of,
     options_of,
     tell,
 )
@@ -43,6 +46,8 @@ def _generate(run: Callable, say: Callable) -> Callable:
         model: Target,
         prompts: Annotated[str | None, typer.Option(help=PROMPTS)] = None,
         prompt: Annotated[str | None, typer.Option(help="One prompt, instead of a file.")] = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         k: K = 8,
         max_new_tokens: Longest = 256,
         temperature: Temperature = 1.0,
@@ -74,6 +79,7 @@ def _generate(run: Callable, say: Callable) -> Callable:
                 model,
                 prompts=prompts,
                 prompt=prompt,
+                naming=naming_of(columns, ignore_columns),
                 sampling=sampling,
                 output=output,
                 limit=limit,
@@ -98,6 +104,8 @@ def _eval(run: Callable, say: Callable) -> Callable:
         data: Annotated[
             str | None, typer.Option(help="Held-out pairs or labels; default: the run's own.")
         ] = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         reference: Annotated[
             str | None,
             typer.Option(help="A model, or adapter_off; default: what the run started from."),
@@ -175,7 +183,17 @@ def _eval(run: Callable, say: Callable) -> Callable:
             drawing = Drawing(samples, max_new_tokens, seed)
             judging = _judging(judge, judge_model, judge_timeout, against, judge_set or [])
             asked = Request(
-                data, reference, beta, rows, drawing, output, dtype, template, judging, perplexity
+                data,
+                reference,
+                beta,
+                rows,
+                drawing,
+                output,
+                dtype,
+                template,
+                judging,
+                perplexity,
+                naming_of(columns, ignore_columns),
             )
             found, folder = measure(model, asked, tell)
             for line in lines(found):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from accord.data.naming import Naming
 
 PROMPTS = "Any file that training reads, rows with a prompt alone, or a .txt with one a line."
 # What --reward, --judge and --scorer take.
@@ -22,6 +25,22 @@ Set = Annotated[
 Allow = Annotated[
     list[str] | None,
     typer.Option("--allow", help="Permit what is refused otherwise; see the error."),
+]
+Columns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--columns",
+        metavar="NAME=COLUMN,…",
+        help="Read columns under other names, such as prompt=question,chosen=good,rejected=bad.",
+    ),
+]
+IgnoreColumns = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--ignore-columns",
+        metavar="COLUMN,…",
+        help="Columns, or keys of messages, that are no content and are not read.",
+    ),
 ]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 Target = Annotated[
@@ -48,6 +67,23 @@ TopP = Annotated[
     typer.Option("--top-p", help="Sample from the smallest set of tokens with this probability."),
 ]
 Limit = Annotated[int | None, typer.Option(min=1, help="Answer the first so many prompts.")]
+
+
+def naming_of(columns: list[str] | None, ignore_columns: list[str] | None) -> Naming:
+    """Return what --columns and --ignore-columns say; raises UsageError for what is no mapping."""
+    from accord.data.naming import Naming
+
+    return Naming.of(columns, ignore_columns)
+
+
+def columns_of(columns: list[str] | None, ignore_columns: list[str] | None) -> dict[str, Any]:
+    """Return --columns and --ignore-columns as keyword arguments of `config.build`."""
+    from accord.config.columns import parse_columns, parse_names
+
+    return {
+        "columns": parse_columns(columns) if columns else None,
+        "ignore_columns": parse_names(ignore_columns) if ignore_columns else None,
+    }
 
 
 def check_dtype(dtype: str | None) -> None:

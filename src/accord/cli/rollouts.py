@@ -13,7 +13,9 @@ import typer
 from accord.cli.options import (
     PROMPTS,
     REWARDS,
+    Columns,
     Dtype,
+    IgnoreColumns,
     Json,
     K,
     Limit,
@@ -24,6 +26,7 @@ from accord.cli.options import (
     Template,
     TopP,
     check_dtype,
+    naming_of,
     options_of,
     tell,
 )
@@ -44,6 +47,8 @@ def _sample(run: Callable, say: Callable) -> Callable:
         model: Target,
         prompts: Annotated[str, typer.Option(help=PROMPTS)],
         output: Output,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         k: K = 4,
         max_new_tokens: Longest = 256,
         temperature: Temperature = 1.0,
@@ -70,6 +75,7 @@ def _sample(run: Callable, say: Callable) -> Callable:
                 prompts,
                 output,
                 sampling,
+                naming=naming_of(columns, ignore_columns),
                 limit=limit,
                 dtype=dtype,
                 template=template,
@@ -92,6 +98,8 @@ def _score(run: Callable, say: Callable) -> Callable:
             list[str] | None,
             typer.Option("--set", metavar="NAME.KEY=VALUE", help="A reward's option."),
         ] = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         as_json: Json = False,
     ) -> None:
         """Score every answer with the weighted sum of rewards. An answer without a reward is
@@ -102,7 +110,8 @@ def _score(run: Callable, say: Callable) -> Callable:
             apply_env_defaults()
             from accord.assess.rollouts import score_file
 
-            done = score_file(answers, output, reward, options_of(set_ or []), tell)
+            naming = naming_of(columns, ignore_columns)
+            done = score_file(answers, output, reward, options_of(set_ or []), tell, naming)
             say(
                 as_json,
                 f"{output}: {done['answers']:,} answers = {done['rewarded']:,} with a reward +"
@@ -129,6 +138,8 @@ def _pair(run: Callable, say: Callable) -> Callable:
             ),
         ] = "best_worst",
         margin: Annotated[float, typer.Option(help="Least difference of two rewards.")] = 0.0,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
@@ -141,7 +152,8 @@ def _pair(run: Callable, say: Callable) -> Callable:
             from accord.assess.rollouts import pair_file
             from accord.rollouts.pairing import Pairing
 
-            done = pair_file(scored, output, Pairing(policy, margin, seed), tell)
+            naming = naming_of(columns, ignore_columns)
+            done = pair_file(scored, output, Pairing(policy, margin, seed), tell, naming)
             say(as_json, f"{output}: {done['pairs']:,} pairs of {done['prompts']:,} prompts")
             return done
 

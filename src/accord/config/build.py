@@ -20,6 +20,8 @@ SHORT = {
     "dtype": "model.dtype",
     "data": "data.train",
     "held_out": "data.held_out",
+    "columns": "data.columns",
+    "ignore_columns": "data.ignore_columns",
     "max_tokens": "data.max_tokens",
     "template": "data.template",
     "method": "objective.name",

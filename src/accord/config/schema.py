@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from accord.config.renamed import RENAMED
+from accord.config.columns import parse_columns, parse_names
+from accord.config.renamed import RENAMED, TRL_NAMES
 from accord.errors import UsageError
 
 if TYPE_CHECKING:
@@ -91,7 +92,9 @@ class DataConfig(Section):
     format: str = "auto"
     """auto judges every row on its own; a format's name insists on it."""
     columns: dict[str, str] = {}
-    """Renames columns before rows are read: {prompt: question}."""
+    """Renames columns before rows are read: {prompt: question}, or prompt=question,chosen=good."""
+    ignore_columns: tuple[str, ...] = ()
+    """Columns, and keys of messages, that hold no content: they are not read, and not refused."""
     max_tokens: Annotated[int, Field(strict=True, ge=8)] = 1024
     """Longest prompt + answer. The next two fields say what to do with a longer row."""
     long_prompts: Literal["cut", "reject"] = "cut"
@@ -113,6 +116,14 @@ class DataConfig(Section):
     accepts."""
     max_too_long: Annotated[float, Field(strict=True, ge=0, le=1)] = 0.05
     """Largest share of rows lost or cut for their length that training accepts."""
+
+    @field_validator("columns", "ignore_columns", mode="before")
+    @classmethod
+    def _spelled(cls, value, info):
+        try:
+            return (parse_columns if info.field_name == "columns" else parse_names)(value)
+        except UsageError as error:
+            raise ValueError(str(error)) from None
 
     @property
     def held_out_file(self) -> str:
@@ -319,35 +330,6 @@ class Config(Section):
 
 
 # ---------------------------------------------------------------- making one
-
-# TRL's names of settings -> the names here.
-TRL_NAMES = {
-    "model_name_or_path": "model.name",
-    "dataset_name": "data.train",
-    "per_device_train_batch_size": "train.batch_size",
-    "gradient_accumulation_steps": (
-        "train.batch_size (rows per update; micro-batches follow from train.micro_tokens)"
-    ),
-    "max_length": "data.max_tokens",
-    "max_steps": "train.steps",
-    "num_train_epochs": "train.epochs",
-    "beta": "objective.beta",
-    "loss_type": "objective.name",
-    "lora_r": "model.lora.rank",
-    "lora_alpha": "model.lora.alpha",
-    "warmup_ratio": "train.warmup",
-    "max_grad_norm": "train.max_grad_norm",
-    "num_generations": "rollouts.num_generations",
-    "num_iterations": "rollouts.num_iterations",
-    "lr_scheduler_type": "train.schedule",
-    "learning_rate": "train.learning_rate",
-    "eval_steps": "evaluate.every",
-    "save_steps": "checkpoint.every",
-    "output_dir": "output",
-    "label_smoothing": "objective.label_smoothing",
-    "max_prompt_length": "data.max_tokens (TRL removed it; prompts are cut at turns)",
-    "bf16": "model.dtype=bfloat16",
-}
 
 
 RECIPE_BYTES = 200_000

@@ -20,7 +20,7 @@ def other_columns(path: str, read: Questions) -> dict[int, dict]:
         return {}
     wanted = {question.origin.line for question in read.prompts}
     with locate(path) as source:
-        rows = {line: row for line, row in raw_rows(source) if line in wanted}
+        rows = {line: read.naming.apply(row) for line, row in raw_rows(source) if line in wanted}
     return {
         line: {key: value for key, value in row.items() if key not in (*ANSWERS, "prompt")}
         for line, row in rows.items()

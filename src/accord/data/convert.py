@@ -7,6 +7,8 @@ changed example.
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TypeVar
@@ -30,12 +32,15 @@ class Writer:
     columns: Callable[[Example], dict]
 
 
-def to_format(examples: Iterable[Example], name: str) -> Iterator[dict]:
+def to_format(
+    examples: Iterable[Example], name: str, lost: Counter | None = None
+) -> Iterator[dict]:
     """Write the examples as rows of the named format; keep their other columns beside its own.
 
     Args:
       examples: of any kind that can honestly become the format's: a pair gives two labelled rows.
       name: a key of `WRITERS`.
+      lost: filled with what the rows do not hold, in words, and how often.
 
     Raises:
       UsageError: there is no such format.
@@ -43,16 +48,25 @@ def to_format(examples: Iterable[Example], name: str) -> Iterator[dict]:
     """
     if name not in WRITERS:
         raise UsageError(f"no format to write is called {name!r}. Known: {', '.join(WRITERS)}.")
-    return (row for example in examples for row in _rows(example, name))
+    return (row for example in examples for row in _rows(example, name, lost))
 
 
-def _rows(example: Example, name: str) -> Iterator[dict]:
+def _rows(example: Example, name: str, lost: Counter | None) -> Iterator[dict]:
     writer = WRITERS[name]
     try:
         for each in as_kind(example, writer.kind):
-            row = each.extra | writer.columns(each)
+            own = writer.columns(each)
+            row = each.extra | own
             _refuse_changed(each, row, writer.kind)
+            if lost is not None:
+                lost.update(
+                    f"column {column!r} of the file: the format has a column of this name"
+                    for column, value in each.extra.items()
+                    if column in own and value != own[column]
+                )
             yield row
+        if lost is not None and (what := _left_behind(example, writer.kind)):
+            lost[what] += 1
     except RowError as error:
         raise DataError(
             f"{example.origin}: cannot be written as {name}. {error}\ntrl-conversational,"
@@ -60,8 +74,21 @@ def _rows(example: Example, name: str) -> Iterator[dict]:
         ) from error
 
 
+def _left_behind(example: Example, kind: str) -> str:
+    """Say what of an example a kind of rows has no place for."""
+    if isinstance(example, Pair) and kind == "labelled":
+        return "pairs: the format holds single answers, and not which was compared with which"
+    if isinstance(example, Pair) and kind == "demonstrations":
+        return "rejected answers: the format holds one answer to each prompt"
+    if isinstance(example, Labelled) and kind == "demonstrations":
+        return "labels: the format holds answers to imitate"
+    return ""
+
+
 def _refuse_changed(example: Example, row: dict, kind: str) -> None:
-    """Read the row back, and refuse it unless it means the same."""
+    """Read the row back, and refuse it unless it means the same: turns with their further keys,
+    answers, label, and the inputs of the chat template.
+    """
     found, read = recognise(row)
     back = [
         one for each in found.examples(read, example.origin, row) for one in as_kind(each, kind)
@@ -71,15 +98,33 @@ def _refuse_changed(example: Example, row: dict, kind: str) -> None:
 
 
 def _meaning(example: Example) -> tuple:
-    return example.prompt, example.completions, getattr(example, "desirable", None)
+    label = getattr(example, "desirable", None)
+    return example.prompt, example.completions, label, example.inputs
 
 
 def _messages(turns: Iterable[Turn]) -> list[dict]:
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+    return [
+        {"role": turn.role, "content": turn.content}
+        | {key: json.loads(value) for key, value in turn.keys}
+        for turn in turns
+    ]
 
 
-def _answer(text: str) -> list[dict]:
-    return _messages([Turn("assistant", text)])
+def _answer(example: Example, index: int = 0) -> list[dict]:
+    """Write one answer as a list of one message, with its further keys."""
+    keys = example.inputs.of_answer(index)
+    return _messages([Turn("assistant", example.completions[index], keys)])
+
+
+def _inputs(example: Example) -> dict:
+    """Write the inputs of the chat template as the columns that TRL has for them."""
+    inputs = example.inputs
+    named = {
+        "tools": inputs.tools,
+        "documents": inputs.documents,
+        "chat_template_kwargs": inputs.options,
+    }
+    return {name: json.loads(text) for name, text in named.items() if text}
 
 
 def _explicit(pair: Pair) -> dict:
@@ -89,17 +134,17 @@ def _explicit(pair: Pair) -> dict:
 def _conversational(pair: Pair) -> dict:
     return {
         "prompt": _messages(pair.prompt),
-        "chosen": _answer(pair.chosen),
-        "rejected": _answer(pair.rejected),
-    }
+        "chosen": _answer(pair, 0),
+        "rejected": _answer(pair, 1),
+    } | _inputs(pair)
 
 
 def _unpaired(one: Labelled) -> dict:
     return {
         "prompt": _messages(one.prompt),
-        "completion": _answer(one.completion),
+        "completion": _answer(one),
         "label": one.desirable,
-    }
+    } | _inputs(one)
 
 
 def _hh(pair: Pair) -> dict:
@@ -129,29 +174,33 @@ def _sharegpt(pair: Pair) -> dict:
 
 
 def _openai(pair: Pair) -> dict:
+    inputs = _inputs(pair)
+    asked: dict[str, object] = {"messages": _messages(pair.prompt)}
+    if "tools" in inputs:
+        asked["tools"] = inputs.pop("tools")
     return {
-        "input": {"messages": _messages(pair.prompt)},
-        "preferred_output": _answer(pair.chosen),
-        "non_preferred_output": _answer(pair.rejected),
-    }
+        "input": asked,
+        "preferred_output": _answer(pair, 0),
+        "non_preferred_output": _answer(pair, 1),
+    } | inputs
 
 
 def _ms_swift(pair: Pair) -> dict:
     return {
-        "messages": _messages(pair.prompt) + _answer(pair.chosen),
+        "messages": _messages(pair.prompt) + _answer(pair),
         "rejected_response": pair.rejected,
-    }
+    } | _inputs(pair)
 
 
 def _conversation(one: Answered) -> dict:
-    return {"messages": _messages(one.prompt) + _answer(one.completion)}
+    return {"messages": _messages(one.prompt) + _answer(one)} | _inputs(one)
 
 
 def _implicit(pair: Pair) -> dict:
     return {
-        side: _messages(pair.prompt) + _answer(getattr(pair, side))
-        for side in ("chosen", "rejected")
-    }
+        side: _messages(pair.prompt) + _answer(pair, at)
+        for at, side in enumerate(("chosen", "rejected"))
+    } | _inputs(pair)
 
 
 def _hh_prompt(pair: Pair) -> dict:
@@ -267,7 +316,7 @@ def _alpaca_label(one: Labelled) -> dict:
 
 
 def _prompt_completion(one: Answered) -> dict:
-    return {"prompt": _messages(one.prompt), "completion": _answer(one.completion)}
+    return {"prompt": _messages(one.prompt), "completion": _answer(one)} | _inputs(one)
 
 
 def _sharegpt_answer(one: Answered) -> dict:

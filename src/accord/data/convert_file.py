@@ -5,13 +5,17 @@ row.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.data.containers import locate
 from accord.data.convert import WRITERS, to_format
 from accord.data.ledger import Ledger, RowError
-from accord.data.read import stream
+from accord.data.naming import Naming
+from accord.data.read import Reading, reading_test, stream
+from accord.data.refusals import refusal
+from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
 from accord.types import DataError, UsageError
 
@@ -28,6 +32,8 @@ class Converted:
     # reason -> examples that the format cannot hold
     refused: Counter = field(default_factory=Counter)
     first: str = ""  # the first of them, in words
+    # what rows held that the format has no place for, in words -> how often
+    lost: Counter = field(default_factory=Counter)
 
     def as_dict(self) -> dict:
         return {
@@ -37,17 +43,14 @@ class Converted:
             "found": self.found,
             "refused": dict(self.refused),
             "first_refused": self.first,
+            "lost": dict(self.lost),
             "ledger": self.ledger.as_dict(),
         }
 
     def lines(self) -> list[str]:
         """Return the account for a person."""
-        found = ", ".join(f"{count:,} {name}" for name, count in self.found.items())
-        out = [
-            *self.ledger.lines(),
-            f"read as {found}",
-            f"{self.path}: {self.written:,} rows of {self.format} written",
-        ]
+        out = [*self.ledger.lines(), f"{self.path}: {self.written:,} rows of {self.format} written"]
+        out += [f"  not held: {count:,} × {what}" for what, count in self.lost.most_common()]
         if self.refused:
             out.append(
                 f"  {sum(self.refused.values()):,} examples cannot be held by {self.format} and"
@@ -62,34 +65,41 @@ def convert_file(
     to: str,
     *,
     format: str = "auto",
-    columns: dict[str, str] | None = None,
+    columns: dict[str, str] | str | None = None,
+    ignore_columns: Sequence[str] | str | None = None,
+    naming: Naming | None = None,
 ) -> Converted:
     """Convert a file to another format.
 
     Args:
       to: a key of `WRITERS`.
-      format, columns: how to read, as in `read`.
+      format, columns, ignore_columns, naming: how to read, as in `read`.
 
     Raises:
       UsageError: no such format; the output exists.
-      DataError: the file cannot be read, or no row of it can be written.
+      DataError: the file cannot be read, its messages hold content that nothing reads, or no row
+        of it can be written.
     """
     if to not in WRITERS:
         raise UsageError(f"no format to write is called {to!r}. Known: {', '.join(WRITERS)}.")
     with locate(data) as source, new_file(output) as file:
-        examples = stream(source, format=format, columns=columns)
+        named = naming or Naming.of(columns, ignore_columns)
+        examples = stream(source, format=format, naming=named)
         out = Converted(str(output), to, examples.ledger, {})
         for example in examples:
             try:
-                rows = list(to_format([example], to))
+                lost: Counter = Counter()
+                rows = list(to_format([example], to, lost))
             except DataError as error:
                 out.refused[_reason(error)] += 1
                 out.first = out.first or str(error)
                 continue
+            out.lost += lost
             for row in rows:
                 write_row(file, row)
             out.written += len(rows)
         out.found = dict(examples.formats)
+        _account_keys(out, examples.columns, source.name, Reading(format=format, naming=named))
         if not out.written:
             raise DataError(
                 "\n".join(
@@ -101,6 +111,19 @@ def convert_file(
                 ).rstrip()
             )
     return out
+
+
+def _account_keys(out: Converted, columns: ColumnAccount, file: str, reading: Reading) -> None:
+    """Name the keys of messages that are not read: messages are written anew, without them.
+
+    Raises:
+      DataError: such a key holds content.
+    """
+    if columns.content_keys:
+        raise DataError(refusal(columns, file, reading_test(reading)))
+    keys = columns.keys_as_dict()
+    for name in [*keys["metadata"], *keys["unread"]]:
+        out.lost[f"message key {name!r}: messages are written anew"] += columns.key_rows(name)
 
 
 def _reason(error: DataError) -> str:

@@ -13,9 +13,13 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from accord.errors import printable, shorten
 from accord.types import DataError, Origin
+
+if TYPE_CHECKING:  # the account reads rows as formats do, which raise this file's RowError
+    from accord.data.unread import ColumnAccount
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
 
@@ -71,6 +75,8 @@ class Ledger:
     examples: int = 0
     rejected: list[Rejection] = field(default_factory=list)
     notes: Counter = field(default_factory=Counter)
+    formats: Counter = field(default_factory=Counter)  # name of a format -> rows read by it
+    columns: ColumnAccount | None = None
 
     def use(self, examples: int, notes: list[str]) -> None:
         """Count one row that gave `examples` examples."""
@@ -121,7 +127,15 @@ class Ledger:
         for reason, count in self.reasons.most_common():
             lines.append(f"  {count:>7,}  {reason}: {self.first_places(reason)}")
         lines += [f"  {count:>7,}  note: {name}" for name, count in self.notes.most_common()]
-        return lines
+        return lines + self.reading_lines()
+
+    def reading_lines(self) -> list[str]:
+        """Return how the file was read, for a person: its formats, and what became of the
+        columns.
+        """
+        read_as = ", ".join(f"{count:,} {name}" for name, count in self.formats.most_common())
+        lines = [f"  read as {read_as}"] if read_as else []
+        return lines + (self.columns.lines() if self.columns is not None else [])
 
     def first_places(self, reason: str) -> str:
         """Return what was found in the first row with this reason, and the lines of the first
@@ -135,8 +149,11 @@ class Ledger:
 
     def as_dict(self) -> dict:
         """Return the account for a run's records; JSON-serialisable."""
+        columns = self.columns
         return {
             "file": self.file,
+            "columns": columns.as_dict() if columns is not None else {},
+            "message_keys": columns.keys_as_dict() if columns is not None else {},
             "rows": self.rows,
             "used": self.used,
             "examples": self.examples,

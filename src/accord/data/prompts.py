@@ -5,25 +5,26 @@ plain text.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
-from accord.data.formats import inputs, media, recognise, structured
+from accord.data.formats import inputs, media, structured
 from accord.data.formats.drafts import prompt_of
+from accord.data.formats.guesses import only_prompt
 from accord.data.formats.parts import Row
 from accord.data.json_rows import kind_of
 from accord.data.ledger import Ledger, RowError
-from accord.types import NO_INPUTS, DataError, Origin, TemplateInputs, Turn
+from accord.data.naming import PLAIN, Naming, rename_columns
+from accord.data.read import GUESSED, Reading, require_columns, understand
+from accord.data.refusals import refusal
+from accord.data.unread import ColumnAccount
+from accord.types import NO_INPUTS, DataError, Demonstration, Example, Origin, TemplateInputs, Turn
 
 LEAK = 0.01  # share of held-out rows whose prompt is trained on that is refused
 # columns that hold a prompt where no answer stands beside it
 ALONE = "prompt|question|instruction|messages"
-
-
-# a prompt, what stands beside it for the chat template, and notes on its row
-Asked = tuple[tuple[Turn, ...], TemplateInputs, list[str]]
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,7 @@ class Questions:
     prompts: list[Question]
     ledger: Ledger
     digest: str  # sha256 of the file's bytes
+    naming: Naming = PLAIN  # of the columns that it was read with
 
     def says(self) -> str:
         """Return the account in one or more lines."""
@@ -56,28 +58,40 @@ def prompt_words(turns: Sequence[Turn]) -> str:
     return " ".join(re.findall(r"\w+", " ".join(turn.content for turn in turns).casefold()))
 
 
-def read_prompts(path: str) -> Questions:
+def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
     """Read each prompt of a file once.
 
     Args:
       path: any file of pairs, labels or demonstrations; rows with `prompt` (text or messages)
         alone; a .txt with one prompt a line; "-" for standard input.
+      naming: renamed and ignored columns.
 
     Raises:
-      DataError: the file cannot be read, or holds no prompt.
+      DataError: the file cannot be read, holds no prompt, or holds content of prompts that nothing
+        reads. Other columns may stand beside a prompt: its answers are verified against them.
     """
     with locate(path) as source:
-        ledger = Ledger(source.name)
+        account = ColumnAccount(naming, prompts_only=True)
+        ledger = Ledger(source.name, columns=account)
         found: dict[tuple[tuple[Turn, ...], TemplateInputs], Question] = {}
+        seen: set[str] = set()
         for line, value in _rows(source, path):
             origin = Origin(source.name, line)
             try:
-                turns, beside, notes = value if isinstance(value, tuple) else _asked(value, origin)
+                if isinstance(value, tuple):
+                    asked = Asked(value, "plain text")
+                else:
+                    asked = _asked(value, origin, naming)
+                    seen |= value.keys() | naming.keys_in(value)
+                    account.add(value, asked.row, asked.examples, line, asked.names)
             except RowError as error:
                 ledger.reject(line, error, value)
                 continue
-            ledger.use(1, notes)
-            found.setdefault((turns, beside), Question(turns, origin, beside))
+            ledger.use(1, asked.notes)
+            ledger.formats[asked.format] += 1
+            question = Question(asked.turns, origin, asked.inputs)
+            found.setdefault((asked.turns, asked.inputs), question)
+        require_columns(account, seen, source.name)
         digest = source.digest()
     if not found:
         reasons = "\n".join(
@@ -85,7 +99,32 @@ def read_prompts(path: str) -> Questions:
             for reason, count in ledger.reasons.most_common(3)
         )
         raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
-    return Questions(list(found.values()), ledger, digest)
+    if unread := refusal(account, ledger.file, _attempt):
+        raise DataError(unread)
+    return Questions(list(found.values()), ledger, digest, naming)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The prompt of one row, and how it was read."""
+
+    turns: tuple[Turn, ...]
+    format: str
+    inputs: TemplateInputs = NO_INPUTS
+    row: Row = field(default_factory=lambda: Row({}))
+    examples: tuple[Example, ...] = ()
+    notes: list[str] = field(default_factory=list)
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+def _attempt(columns: dict, naming: Naming) -> set[str] | None:
+    """Return the columns that a row's prompt is read from under another naming; None where it is
+    not read.
+    """
+    try:
+        return set(_asked(columns, Origin("", 0), naming).row.read)
+    except RowError:
+        return None
 
 
 def _rows(source: Source, path: str):
@@ -105,8 +144,8 @@ def _rows(source: Source, path: str):
     )
 
 
-def _asked(value: object, origin: Origin) -> Asked:
-    """Return the prompt of one row, the template's inputs beside it, and the notes on the row."""
+def _asked(value: object, origin: Origin, naming: Naming) -> Asked:
+    """Return the prompt of one row."""
     if isinstance(value, RowError):
         raise value
     if not isinstance(value, dict):
@@ -114,27 +153,43 @@ def _asked(value: object, origin: Origin) -> Asked:
             "not an object", f"the row is {kind_of(value)}; an object with a prompt is expected."
         )
     try:
-        known, row = recognise(value)
-        example = known.examples(row, origin, value)[0]
-        return example.prompt, replace(example.inputs, answers=()), list(dict.fromkeys(row.notes))
+        found = understand(value, origin, Reading(naming=naming))
+        one = found.whole[0]
+        beside = replace(one.inputs, answers=())
+        whole = tuple(found.whole)
+        return Asked(
+            one.prompt, found.format.name, beside, found.row, whole, found.notes, found.names
+        )
     except RowError:
-        found = _alone(value)
-        if found is None:
+        asked = _alone(naming.apply(value), origin, naming.applied(value))
+        if asked is None:
             raise
-        return found
+        return asked
 
 
-def _alone(columns: dict) -> Asked | None:
+def _alone(columns: dict, origin: Origin, names: Mapping[str, str]) -> Asked | None:
     """Return the prompt of a row that no format reads; None where it has no column for one."""
+    notes = []
+    if not any(columns.get(name) is not None for name in ALONE.split("|")):
+        guessed = only_prompt(columns)
+        if guessed is None:
+            return None
+        notes = [f"{GUESSED}: read as prompt={guessed}"]
+        names = {**names, "prompt": names.get(guessed, guessed)}
+        columns = rename_columns(columns, {"prompt": guessed})
     decoded = structured.decode(columns)
     row = Row({name: value for name, value in decoded.columns.items() if value is not None})
     name = row.name(ALONE)
     if name is None:
         return None
     decoded.settle([name], row.notes)
+    row.read.clear()
     turns = prompt_of(row, ALONE)
     if not any(turn.content.strip() for turn in turns if turn.role != "system"):
         raise RowError("empty prompt", "there is no prompt, or nothing but blanks in it.")
     media.refuse_columns(row)
     media.refuse_marks(turns)
-    return turns, inputs.inputs_of(row), list(dict.fromkeys(row.notes))
+    beside = inputs.inputs_of(row)
+    example = Demonstration(turns, "", origin, {}, beside)
+    notes = [*notes, *dict.fromkeys(row.notes)]
+    return Asked(turns, "prompts alone", beside, row, (example,), notes, names)

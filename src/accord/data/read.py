@@ -1,23 +1,35 @@
-"""Read a preference file into examples, with the account of every row.
+"""Read a preference file into examples, with the account of every row and of every column.
 
 container ──▶ rows ──▶ the format of each row ──▶ example ──▶ the kind that was asked for
+              │              └────────── columns: read, known, named, or refused (unread.py)
               └────────────────── ledger: used, or rejected with a reason ─────────────────┘
 """
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recognise
+from accord.data.formats.guesses import guess, readable, suggest
+from accord.data.formats.parts import Row
+from accord.data.formats.ranked import ANSWERS
 from accord.data.formats.whole_file import Conventions
 from accord.data.json_rows import Numbered, kind_of
 from accord.data.ledger import Ledger, RowError
+from accord.data.metadata import Metadata, classify
+from accord.data.naming import PLAIN, Naming, command, rename_columns
+from accord.data.refusals import refusal
+from accord.data.unread import ColumnAccount
 from accord.types import ROW_KINDS, DataError, Example, Origin, UsageError
+
+__all__ = ["Dataset", "Reading", "Stream", "read", "rename_columns", "stream", "understand"]
 
 
 @dataclass(frozen=True)
@@ -38,16 +50,25 @@ class Dataset:
 
 # after so many unusable rows at the start, the rest is not read: the file holds no preferences
 USELESS = 100_000
+# reasons for which the columns' names may be at fault
+MISNAMED = frozenset({"unknown format", "ambiguous prompt", "not a comparison"})
+GUESSED = "columns guessed by their names"  # the note on such rows begins with it
+RANKED = "ranked"  # the format whose rows hold lists
+KNOWN_SETS = 256  # sets of columns whose suggestion is remembered
 
 
 @dataclass(frozen=True)
-class _Reading:
+class Reading:
     """The options of a reading."""
 
-    rows: str | None  # None: each row as the kind that it has
-    formats: tuple[Format, ...]
-    columns: Mapping[str, str]
-    pairing: Pairing
+    rows: str | None = None  # None: each row as the kind that it has
+    format: str = "auto"
+    naming: Naming = PLAIN
+    pairing: Pairing = field(default_factory=Pairing)
+
+    @cached_property
+    def formats(self) -> tuple[Format, ...]:
+        return named(self.format)
 
 
 def read(
@@ -55,7 +76,9 @@ def read(
     rows: str = "pairs",
     *,
     format: str = "auto",
-    columns: Mapping[str, str] | None = None,
+    columns: Mapping[str, str] | str | None = None,
+    ignore_columns: tuple[str, ...] | list[str] | str | None = None,
+    naming: Naming | None = None,
     pairing: str = "best-worst",
     margin: float = 0.0,
     max_row_bytes: int = MAX_ROW_BYTES,
@@ -69,13 +92,17 @@ def read(
       rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as
         pairs.
       format: the name of the only format to accept; "auto" finds each row's own.
-      columns: {name expected: name in the file}, to read a column under another name.
+      columns: {name expected: name in the file}, to read a column under another name; or the same
+        as text, "prompt=question,chosen=good".
+      ignore_columns: columns and keys of messages that hold no content and are not read.
+      naming: the last two in one, in their place; lenient, where they were given for another file.
       pairing, margin: which pairs a ranked list gives, see `formats.Pairing`.
       max_row_bytes: a larger row is rejected.
       max_rows: stop after so many rows of the file.
 
     Raises:
-      DataError: the file is missing, damaged or empty, or none of its rows can be used as `rows`.
+      DataError: the file is missing, damaged or empty, none of its rows can be used as `rows`, or
+        it holds content that nothing reads.
       UsageError: an option has a value that does not exist.
     """
     if rows not in ROW_KINDS:
@@ -84,25 +111,33 @@ def read(
         raise UsageError(
             f"max_row_bytes ({max_row_bytes}) and max_rows ({max_rows}) must be at least 1."
         )
-    reading = _Reading(rows, named(format), columns or {}, Pairing(pairing, margin))
+    naming = naming or Naming.of(columns, ignore_columns)
+    reading = Reading(rows, format, naming, Pairing(pairing, margin))
+    _ = reading.formats  # an unknown format is refused before the file is opened
     with locate(path) as source:
-        dataset = _gather(source, islice(source.rows(max_row_bytes), max_rows), reading)
+        found = Stream(source, islice(source.rows(max_row_bytes), max_rows), reading)
+        examples = list(found)
+        kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
+        dataset = Dataset(examples, found.ledger, found.formats, kind, source.digest(), source.name)
     _refuse_useless(dataset, rows)
+    if unread := refusal(found.columns, source.name, reading_test(reading)):
+        raise DataError(unread)
     return dataset
 
 
 class Stream:
-    """The examples of a source, one after the other; ledger, formats and kinds fill while they are
-    read.
+    """The examples of a source, one after the other; ledger, formats, kinds and the account of the
+    columns fill while they are read.
 
     Nothing else is kept, so that a file of millions of rows takes no more memory than one row.
     """
 
-    def __init__(self, source: Source, numbered: Iterator[Numbered], reading: _Reading) -> None:
+    def __init__(self, source: Source, numbered: Iterator[Numbered], reading: Reading) -> None:
         self.source, self.reading, self._numbered = source, reading, numbered
-        self.ledger = Ledger(source.name)
+        self.columns = ColumnAccount(reading.naming)
         # name of a format -> rows that were found to be of it and could be used
         self.formats: Counter = Counter()
+        self.ledger = Ledger(source.name, formats=self.formats, columns=self.columns)
         self.kinds: Counter = Counter()  # key of ROW_KINDS -> rows
         self._seen: set[str] = set()
         self._conventions = Conventions()
@@ -112,20 +147,21 @@ class Stream:
             try:
                 columns = _columns(value)
                 self._seen |= columns.keys()
-                found, made, notes = _understood(
-                    columns, Origin(self.source.name, line), self.reading
-                )
+                if self.reading.naming.ignored:
+                    self._seen |= self.reading.naming.keys_in(columns)
+                found = understand(columns, Origin(self.source.name, line), self.reading)
             except RowError as error:
                 self.ledger.reject(line, error, value)
                 if not self.ledger.used and self.ledger.rows == USELESS:
                     break
                 continue
-            self.ledger.use(len(made), notes)
-            self._conventions.add(columns, found.kind, notes)
-            self.formats[found.name] += 1
-            self.kinds[found.kind] += 1
-            yield from made
-        _refuse_unknown_columns(self.reading.columns, self._seen, self.source.name)
+            self.ledger.use(len(found.examples), found.notes)
+            self._conventions.add(found.row, found.format.kind, found.notes)
+            self.formats[found.format.name] += 1
+            self.kinds[found.format.kind] += 1
+            self.columns.add(columns, found.row, found.whole, line, found.names)
+            yield from found.examples
+        require_columns(self.columns, self._seen, self.source.name)
         if self.reading.formats is FORMATS:
             most = self.formats.most_common(1)
             self._conventions.refuse_ambiguous(self.source.name, most[0][0] if most else "auto")
@@ -137,24 +173,116 @@ def stream(
     *,
     format: str = "auto",
     columns: Mapping[str, str] | None = None,
+    naming: Naming | None = None,
 ) -> Stream:
-    """Stream the examples of a located source.
+    """Stream the examples of a located source. Content that nothing reads is accounted for in
+    `Stream.columns` and not refused.
 
     Args:
       rows: a key of ROW_KINDS; None leaves each row the kind that it has.
       format, columns: as in `read`.
+      naming: the columns and those to ignore, in place of `columns`.
     """
-    return Stream(
-        source, source.rows(MAX_ROW_BYTES), _Reading(rows, named(format), columns or {}, Pairing())
+    reading = Reading(rows, format, naming or Naming.of(columns))
+    _ = reading.formats
+    return Stream(source, source.rows(MAX_ROW_BYTES), reading)
+
+
+@dataclass(frozen=True)
+class Understood:
+    """One row, as its format read it."""
+
+    format: Format
+    row: Row
+    whole: list[Example]  # all that the format made of it
+    examples: list[Example]  # of the kind asked for
+    notes: list[str]
+    names: Mapping[str, str]  # the names that its columns were read under
+
+
+def understand(columns: dict, origin: Origin, reading: Reading) -> Understood:
+    """Read one row: by its own names or the caller's; where no format knows them, by the only
+    guess that is possible.
+
+    Raises:
+      RowError: the row cannot be used; says how its columns may be named.
+    """
+    plain = reading.naming.apply(columns)
+    names = reading.naming.applied(columns)
+    try:
+        return _read_row(plain, origin, reading, names)
+    except RowError as error:
+        if error.reason not in MISNAMED:
+            raise
+        test = readable(lambda row: _read_row(row, origin, reading, {}), plain, rename_columns)
+        guessed = guess(plain, test)
+        if not guessed:
+            raise _with_suggestion(error, plain, origin, reading, test) from None
+    said = ", ".join(f"{name}={column}" for name, column in guessed.items())
+    renamed = rename_columns(plain, guessed)
+    own = {**names, **{name: names.get(column, column) for name, column in guessed.items()}}
+    found = _read_row(renamed, origin, reading, own)
+    return replace(found, notes=[*found.notes, f"{GUESSED}: read as {said}"])
+
+
+def _read_row(
+    plain: dict, origin: Origin, reading: Reading, names: Mapping[str, str]
+) -> Understood:
+    found, row = recognise(plain, reading.formats, reading.pairing)
+    made = found.examples(row, origin, plain)
+    if found.name == RANKED and len(made) < combinations_of(row):
+        row.notes.append(f"ranked list: {reading.pairing.policy} pairs are made of it, no others")
+    wanted = (
+        made
+        if reading.rows is None
+        else [one for each in made for one in as_kind(each, reading.rows)]
     )
+    return Understood(found, row, made, wanted, list(dict.fromkeys(row.notes)), names)
 
 
-def _gather(source: Source, numbered: Iterator[Numbered], reading: _Reading) -> Dataset:
-    """Read all rows; each is used or in the ledger."""
-    found = Stream(source, numbered, reading)
-    examples = list(found)
-    kind = found.kinds.most_common(1)[0][0] if found.kinds else ""
-    return Dataset(examples, found.ledger, found.formats, kind, source.digest(), source.name)
+def combinations_of(row: Row) -> int:
+    """Count the pairs that a list of answers holds."""
+    answers = dict.get(row, row.name(ANSWERS))
+    count = len(answers) if isinstance(answers, list) else 0
+    return count * (count - 1) // 2
+
+
+_suggested: dict[tuple, dict[str, str]] = {}
+
+
+def _with_suggestion(
+    error: RowError, row: dict, origin: Origin, reading: Reading, test
+) -> RowError:
+    """Add the nearest --columns to a row's error, as a command that works with this file."""
+    key = (error.reason, reading.rows, reading.format, tuple(map(str, row))[:64])
+    if key not in _suggested:
+        if len(_suggested) >= KNOWN_SETS:
+            _suggested.clear()
+        _suggested[key] = suggest(row, test)
+    names = _suggested[key]
+    if not names:
+        if error.reason != "unknown format":
+            return error
+        hint = "Name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
+    else:
+        own = {name: reading.naming.file_name(column) for name, column in names.items()}
+        hint = f"Name them: {command(origin.file, reading.naming.options(own))}"
+    return RowError(error.reason, f"{error.says} {hint}", error.source)
+
+
+def reading_test(reading: Reading):
+    """Return a test of whether a row can be read under another naming: the columns read, or
+    None.
+    """
+
+    def attempt(columns: dict, naming: Naming) -> set[str] | None:
+        try:
+            found = understand(columns, Origin("", 0), replace(reading, naming=naming))
+        except RowError:
+            return None
+        return set(found.row.read)
+
+    return attempt
 
 
 def _columns(value: object) -> dict:
@@ -168,37 +296,39 @@ def _columns(value: object) -> dict:
     return value
 
 
-def _understood(
-    columns: dict, origin: Origin, reading: _Reading
-) -> tuple[Format, list[Example], list[str]]:
-    """Return the row's format, its examples of the kind asked for, and the notes on it."""
-    columns = rename_columns(columns, reading.columns)
-    found, row = recognise(columns, reading.formats, reading.pairing)
-    made = found.examples(row, origin, columns)
-    wanted = (
-        made
-        if reading.rows is None
-        else [one for each in made for one in as_kind(each, reading.rows)]
-    )
-    return found, wanted, list(dict.fromkeys(row.notes))
+def require_columns(account: ColumnAccount, seen: set[str], file: str) -> None:
+    """Require that every column that the caller names is in the file, and does something.
 
-
-def rename_columns(columns: dict, names: Mapping[str, str]) -> dict:
-    """Return the row with columns under the expected names. A column renamed by hand takes
-    precedence over one that has the name already.
+    Raises:
+      DataError: one is not, or is read under a name that no format reads.
     """
-    given = {expected: columns[found] for expected, found in names.items() if found in columns}
-    return {name: value for name, value in columns.items() if name not in names.values()} | given
-
-
-def _refuse_unknown_columns(names: Mapping[str, str], seen: set[str], file: str) -> None:
-    unknown = [found for found in names.values() if found not in seen]
-    if unknown and seen:
-        known = ", ".join(sorted(name[:40] for name in seen)[:40])
-        raise DataError(
-            f"{file}: no row has a column {unknown[0]!r}, which columns={{…}} names. It has:"
-            f" {known}."
-        )
+    naming = account.naming
+    if naming.lenient or not seen:
+        return
+    known = f"It has: {', '.join(sorted(name[:40] for name in seen)[:40])}."
+    for expected, found in naming.names.items():
+        if found not in seen:
+            close = difflib.get_close_matches(found, sorted(seen)[:1000], n=1)
+            hint = f" Did you mean {expected}={close[0]}?" if close else ""
+            raise DataError(
+                f"{file}: no row has a column {found!r}, which --columns {expected}={found} names"
+                f" (columns={{…}} in Python).{hint} {known}"
+            )
+        read = found in account.used or account.prompts_only or not account.rows
+        if not read and not isinstance(classify(expected), Metadata):
+            known_names = sorted({one for each in named("auto") for one in each.column_names})
+            close = difflib.get_close_matches(expected, known_names, n=1)
+            hint = f"; did you mean {close[0]}={found}?" if close else "."
+            raise DataError(
+                f"{file}: --columns {expected}={found} does nothing: no format that reads these"
+                f" rows takes a column {expected!r}{hint} {known}"
+            )
+    for name in naming.ignored:
+        if name not in seen:
+            raise DataError(
+                f"{file}: no row has a column or a message key {name!r}, which --ignore-columns"
+                f" names, so that it does nothing. Leave it out. {known}"
+            )
 
 
 def _refuse_useless(dataset: Dataset, rows: str) -> None:

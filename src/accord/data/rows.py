@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from accord.data.ledger import Ledger
 from accord.data.read import Dataset
 from accord.data.token_digest import trees_digest
 from accord.data.trees import Encoding
 from accord.types import Tree
+
+
+def reading_record(ledger: Ledger) -> dict:
+    """Return the accounts of a file's columns, keys of messages and rows, for records."""
+    account = ledger.as_dict()
+    columns, keys = account.pop("columns"), account.pop("message_keys")
+    return {"columns": columns, "message_keys": keys, "ledger": account}
 
 
 @dataclass
@@ -27,7 +35,7 @@ class Rows:
             "path": self.dataset.path,
             "sha256": self.dataset.digest,
             "formats": dict(self.dataset.formats),
-            "ledger": self.dataset.ledger.as_dict(),
+            **reading_record(self.dataset.ledger),
             "tokens": self.encoding.as_dict() | {"sha256": trees_digest(self.trees)},
         }
 

@@ -42,9 +42,9 @@ def write_page(audit: Audit, path: str | Path) -> None:
 
 def render(audit: Audit) -> str:
     """Return the page's text."""
-    data = audit.scan.name
+    data, options = audit.scan.name, audit.scan.naming.options()
     raised = [
-        (finding, full_command(finding.command, data) if finding.command else "")
+        (finding, full_command(finding.command, data, options) if finding.command else "")
         for finding in audit.raised
     ]
     return (

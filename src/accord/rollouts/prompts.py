@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from accord.config.schema import Config
 from accord.data.columns import other_columns
 from accord.data.ledger import Ledger
+from accord.data.naming import Naming
 from accord.data.prompts import LEAK, Question, read_prompts
+from accord.data.rows import reading_record
 from accord.data.sample_prompts import PromptRow
 from accord.data.templates import Template
 from accord.data.token_digest import prompts_digest
@@ -59,7 +61,7 @@ class PromptSet:
             "path": self.dataset.path,
             "sha256": self.dataset.digest,
             "formats": {"prompts": len(self)},
-            "ledger": self.dataset.ledger.as_dict(),
+            **reading_record(self.dataset.ledger),
             "tokens": {
                 "trees": len(self),
                 "unique_tokens": sum(map(len, self.trees)),
@@ -78,7 +80,11 @@ def load_prompts(
       DataError: the file has no prompt, or none that fits.
     """
     display.phase("data", f"reading prompts of {path}")
-    read = read_prompts(path)
+    lenient = path != config.data.train
+    naming = Naming.of(config.data.columns, config.data.ignore_columns, lenient)
+    read = read_prompts(path, naming)
+    for line in read.ledger.reading_lines():
+        display.line(line)
     room = min(config.data.max_tokens, limit or 10**9)
     asked = PromptRow.of(
         read.prompts, template, room, config.rollout_settings.max_new_tokens, config.model.name

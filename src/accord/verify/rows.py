@@ -9,8 +9,9 @@ from collections.abc import Collection
 
 from accord.config.schema import Config
 from accord.data.prompts import LEAK, prompt_words
+from accord.data.read import GUESSED
 from accord.data.roundtrip_checks import roundtrip_findings
-from accord.data.rows import Rows
+from accord.data.rows import Rows, reading_record
 from accord.data.templates import Template
 from accord.data.trees import findings
 from accord.types import Finding
@@ -48,9 +49,33 @@ def row_findings(
     evidence = {"share": share, "reasons": dict(ledger.reasons), "first": first}
     return [
         Finding("data.ledger", verdict, says, evidence, remedy),
+        _columns(rows, name),
         *findings(rows.encoding, template, data.max_rejected, data.max_too_long),
         *roundtrip_findings(rows.encoding, template, stops, data.max_rejected, data.columns),
     ]
+
+
+def _columns(rows: Rows, name: str) -> Finding:
+    """Report the formats, and what became of every column and message key; content that nothing
+    reads was refused when the file was read.
+    """
+    ledger = rows.dataset.ledger
+    record = reading_record(ledger)
+    unread = [
+        key
+        for table in (record["columns"], record["message_keys"])
+        for key in {**table.get("unread", {}), **table.get("content", {})}
+    ]
+    guessed = any(note.startswith(GUESSED) for note in ledger.notes)
+    says = "; ".join(line.strip() for line in ledger.reading_lines())
+    if guessed:
+        says += "; " + "; ".join(note for note in ledger.notes if note.startswith(GUESSED))
+    return Finding(
+        "data.columns",
+        "note" if unread or guessed or record["columns"].get("ignored") else "ok",
+        f"{name}: {says}",
+        {"columns": record["columns"], "message_keys": record["message_keys"]},
+    )
 
 
 def overlap(config: Config, rows: Rows, held_out: Rows) -> Finding:

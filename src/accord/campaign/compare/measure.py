@@ -293,6 +293,7 @@ def _asking(base: Config, questions: Questions) -> Config:
         "held_out": None,
         "format": "auto",
         "columns": {},
+        "ignore_columns": (),
     }
     raw["evaluate"] = {}
     raw["monitor"] |= {

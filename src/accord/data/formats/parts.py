@@ -7,6 +7,7 @@ and no text is changed: what stands in the file is what the model will see.
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from accord.data.formats.transcripts import Transcript
 from accord.data.json_rows import kind_of
@@ -40,8 +41,11 @@ def alternatives(choice: str) -> tuple[str, ...]:
 
 
 class Row(dict):
-    """One row as the recognisers see it: its columns, how lists are to be paired, and the notes
-    made on it.
+    """One row as the recognisers see it: its columns, how lists are to be paired, the notes made on
+    it, and the columns whose values were read.
+
+    A column counts as read when its value is taken: by `row[…]`, `pick` or `get`. To ask for its
+    name (`name`, `column`, `in`) reads nothing.
     """
 
     def __init__(self, columns: dict, pairing=None) -> None:
@@ -50,6 +54,16 @@ class Row(dict):
         # what the prompt was split from; the answers go on from it
         self.transcript: Transcript | None = None
         self.notes: list[str] = []
+        self.read: set[str] = set()
+
+    def __getitem__(self, name: str) -> Any:
+        self.read.add(name)
+        return super().__getitem__(name)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        if name in self:
+            self.read.add(name)
+        return super().get(name, default)
 
     def name(self, choice: str) -> str | None:
         """Return the first of the columns `"a|b|c"` that the row has."""

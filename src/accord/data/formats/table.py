@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from accord.data.formats import compared, inputs, pairs, ranked, single, structured, transcripts
+from accord.data.formats import compared, pairs, ranked, single, structured, transcripts
 from accord.data.formats.drafts import MATERIAL, SYSTEM, Draft
 from accord.data.formats.parts import Row
 from accord.data.ledger import RowError
+from accord.data.metadata import TEMPLATE_COLUMNS
 from accord.types import ROW_KINDS, Example, Origin, UsageError
 
 
@@ -39,6 +40,11 @@ class Format:
     when: Callable[[Row], bool] = lambda row: True
     keeps: tuple[str, ...] = ()
 
+    @property
+    def column_names(self) -> set[str]:
+        """Return the names of all columns that it can read."""
+        return {name for choice in (*self.needs, *self.reads) for name in choice.split("|")}
+
     def matches(self, row: Row) -> bool:
         for choice in self.needs:
             if row.name(choice) is None:
@@ -54,12 +60,14 @@ class Format:
         """Return the row's examples, with its origin and those of the row's columns that the format
         does not use.
         """
-        used = (self.columns(row) | set(inputs.COLUMNS)) - set(self.keeps)
+        drafts = self.convert(row)
+        # what is for the template stands in `inputs`
+        used = (self.columns(row) | (row.read & TEMPLATE_COLUMNS.keys())) - set(self.keeps)
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
         return [
             make(draft.prompt, *draft.answers, origin, kept | draft.extra, draft.inputs)
-            for draft in self.convert(row)
+            for draft in drafts
         ]
 
 
@@ -239,10 +247,12 @@ def recognise(
     insisted = None if formats is FORMATS else formats[0].name
     decoded = structured.decode(columns, insisted)
     present = {name: value for name, value in decoded.columns.items() if value is not None}
-    for row in (Row(present, pairing), Row(decoded.columns, pairing)):
+    for seen in (present, decoded.columns) if len(present) < len(columns) else (present,):
+        row = Row(seen, pairing)
         for each in formats:
             if each.matches(row):
                 decoded.settle(sorted(each.columns(row)), row.notes)
+                row.read.clear()  # to look at a value is not to read it
                 return each, row
     raise RowError("unknown format", _nearest(columns, formats))
 
@@ -257,7 +267,4 @@ def _nearest(columns: dict, formats: tuple[Format, ...]) -> str:
     missing = (
         f"which also needs {', '.join(lacks)}" if lacks else "whose columns hold something else"
     )
-    return (
-        f"columns {has}; the nearest format is {nearest.name}, {missing}. Name columns with"
-        " columns={…}."
-    )
+    return f"columns {has}; the nearest format is {nearest.name}, {missing}."

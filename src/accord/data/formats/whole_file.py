@@ -29,7 +29,7 @@ class Conventions:
         self.quoted += QUOTED in notes
         if kind == "labelled":
             for name in LABEL.split("|"):
-                if (found := _number(columns.get(name))) in (-1, 0):
+                if (found := _number(dict.get(columns, name))) in (-1, 0):
                     self.labels.add(found)
 
     def refuse_ambiguous(self, file: str, format: str) -> None:

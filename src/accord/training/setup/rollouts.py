@@ -52,7 +52,6 @@ NAMED = "learns from the policy's own answers"
 # Fields about rows with answers; prompts have none.
 OF_ROWS = (
     "data.format",
-    "data.columns",
     "data.long_prompts",
     "data.long_answers",
     "data.max_too_long",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import overload
 
 from accord.config.schema import Config
+from accord.data.naming import Naming
 from accord.data.order import draw_rows
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers
@@ -17,14 +18,30 @@ from accord.runs.display import Display
 from accord.types import DataError
 
 
-def load_rows(config: Config, path: str, kind: str, template: Template, display: Display) -> Rows:
+def load_rows(
+    config: Config,
+    path: str,
+    kind: str,
+    template: Template,
+    display: Display,
+    *,
+    naming: Naming | None = None,
+) -> Rows:
     """Read and encode one file.
+
+    Args:
+      naming: renamed and ignored columns; the config's by default, which must all be in the
+        training file and apply to other files where these have them.
 
     Raises:
       DataError: no row of it can be used; the message has the commonest reason and its first place.
     """
     display.phase("data", f"reading {path}")
-    dataset = read(path, kind, format=config.data.format, columns=config.data.columns or None)
+    data = config.data
+    named = naming or Naming(data.columns, data.ignore_columns, lenient=path != data.train)
+    dataset = read(path, kind, format=data.format, naming=named)
+    for line in dataset.ledger.reading_lines():
+        display.line(line)
     limits = Limits(config.data.max_tokens, config.data.long_prompts, config.data.long_answers)
     encoding = encode(
         dataset.examples,

@@ -1,0 +1,215 @@
+"""Guesses of what columns mean whose names no format knows, such as good and bad.
+
+A guess is made only where exactly one reading is possible and the row can be read that way. It is
+reported with every row that it was made for. Rows that a format reads by its own names are never
+guessed at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from itertools import permutations
+
+from accord.data.ledger import RowError
+from accord.data.metadata import Content, Metadata, classify, normalised
+from accord.data.texts import count_words, strings
+
+# (chosen, rejected), as words of a column's name
+SIDES = (
+    ("chosen", "rejected"),
+    ("chosen", "reject"),
+    ("good", "bad"),
+    ("preferred", "dispreferred"),
+    ("preferred", "unpreferred"),
+    ("preferred", "nonpreferred"),
+    ("preferred", "rejected"),
+    ("preferred", "other"),
+    ("winner", "loser"),
+    ("winning", "losing"),
+    ("win", "lose"),
+    ("win", "loss"),
+    ("won", "lost"),
+    ("accepted", "rejected"),
+    ("accepted", "declined"),
+    ("accept", "reject"),
+    ("better", "worse"),
+    ("best", "worst"),
+    ("pos", "neg"),
+    ("positive", "negative"),
+    ("liked", "disliked"),
+    ("upvoted", "downvoted"),
+    ("correct", "incorrect"),
+    ("right", "wrong"),
+    ("selected", "rejected"),
+    ("selected", "unselected"),
+    ("desirable", "undesirable"),
+    ("desired", "undesired"),
+    ("favored", "unfavored"),
+    ("favoured", "unfavoured"),
+    ("w", "l"),
+    ("j", "k"),  # Stack Exchange: response_j has more votes than response_k
+)
+LETTERS = frozenset("wljk")  # they mean a side only beside a word for an answer
+# words of a name that only say that it is an answer
+ANSWER = frozenset(
+    "response responses answer completion output text reply message messages generation y one"
+    " sample conversation".split()
+)
+# from likely to less likely; only the first tier that the row has is looked at
+PROMPTS = (
+    ("prompt", "question", "query", "problem"),
+    ("prompt_text", "question_text", "user_prompt", "user_query", "user_message", "user_input"),
+    (
+        "instructions",
+        "inputs",
+        "input_text",
+        "problem_statement",
+        "request",
+        "ask",
+        "user",
+        "human",
+    ),
+    ("task", "post", "x"),
+)
+NATIVE = ("prompt", "instruction", "input", "messages", "conversations", "conversation")
+COMPLETIONS = (
+    ("completion", "response", "answer", "output"),
+    ("responses", "targets", "target", "reply", "response_text", "answer_text", "output_text"),
+    ("assistant", "assistant_response", "model_response", "bot", "gpt", "generation", "solution"),
+)
+LABELS = ("desirable", "is_desirable", "thumbs_up", "liked", "good", "is_good", "is_preferred")
+
+Reads = Callable[[dict], bool]  # whether a row can be read under the names {expected: column}
+
+
+def guess(columns: dict, reads: Reads) -> dict[str, str]:
+    """Return {name expected: column} of the only reading that is possible; empty without one."""
+    words = {normalised(name): name for name, value in columns.items() if value is not None}
+    sides = list(_sides(words, columns))
+    if len(sides) > 1:
+        return {}
+    names: dict[str, str] = {}
+    if sides:
+        names = dict(zip(("chosen", "rejected"), sides[0], strict=True))
+    elif not _completion(words, columns, names):
+        return {}
+    if not any(name in words and words[name] == name for name in NATIVE):
+        asked = _only(words, PROMPTS, set(names.values()))
+        if asked is None:
+            return {}
+        names["prompt"] = asked
+    order = ("prompt", "chosen", "rejected", "completion", "output", "label")
+    names = {name: names[name] for name in order if name in names and names[name] != name}
+    return names if names and reads(names) else {}
+
+
+def _sides(words: dict[str, str], columns: dict) -> Iterator[tuple[str, str]]:
+    """Yield pairs of columns whose names say which answer is the better one."""
+    cores: dict[tuple[str, tuple[str, ...]], str] = {}
+    for word, name in words.items():
+        joined = word.replace("non_", "non").replace("not_preferred", "nonpreferred")
+        parts = joined.replace("less_preferred", "nonpreferred").split("_")
+        core = [part for part in parts if part not in ANSWER]
+        rest = tuple(part for part in parts if part in ANSWER)
+        if len(core) == 1 and (rest or core[0] not in LETTERS) and _is_answer(columns[name]):
+            cores[core[0], rest] = name
+    for better, worse in SIDES:
+        for (core, rest), name in cores.items():
+            if core == better and (worse, rest) in cores:
+                yield name, cores[worse, rest]
+
+
+def _is_answer(value: object) -> bool:
+    """Tell whether a value can be an answer: text, a message, or messages."""
+    if isinstance(value, str):
+        return bool(value.strip())
+    listed = value if isinstance(value, list) else [value]
+    return bool(listed) and all(isinstance(each, dict) for each in listed)
+
+
+def _completion(words: dict[str, str], columns: dict, names: dict[str, str]) -> bool:
+    """Find the answer of a row that has only one, and its label."""
+    answer = _only(words, COMPLETIONS, set())
+    if answer is None or not _is_answer(columns[answer]):
+        return False
+    names["output" if "instruction" in words else "completion"] = answer
+    labels = [words[name] for name in LABELS if name in words and _is_label(columns[words[name]])]
+    if len(labels) > 1:
+        return False
+    if labels and "label" not in words and "kto_tag" not in words:
+        names["label"] = labels[0]
+    return True
+
+
+def _is_label(value: object) -> bool:
+    return isinstance(value, bool) or str(value).strip().lower() in ("true", "false", "0", "1")
+
+
+def _only(words: dict[str, str], tiers: tuple, taken: set[str]) -> str | None:
+    """Return the only column of the first tier that the row has."""
+    for tier in tiers:
+        found = [words[name] for name in tier if name in words and words[name] not in taken]
+        if found:
+            return found[0] if len(found) == 1 else None
+    return None
+
+
+def only_prompt(columns: dict) -> str | None:
+    """Return the only column that can be a prompt where no answer stands beside it."""
+    words = {normalised(name): name for name, value in columns.items() if value is not None}
+    return _only(words, PROMPTS[:3], set())
+
+
+def suggest(columns: dict, reads: Reads) -> dict[str, str]:
+    """Return the nearest mapping under which the row can be read, for a message; it may be wrong,
+    and is never applied. Empty where none can.
+    """
+    texts = [name for name, value in columns.items() if _may_be_text(name, value)][:6]
+    wanted = [("prompt", "chosen", "rejected"), ("prompt", "completion")]
+    for roles in wanted:
+        here = [role for role in roles if role in columns]
+        open_roles = [role for role in roles if role not in here]
+        free = [name for name in texts if name not in here]
+        if len(open_roles) > len(free) or not open_roles:
+            continue
+        ways = permutations(free, len(open_roles))
+        ranked = sorted(ways, key=lambda way: -sum(map(_likeness, open_roles, way)))
+        for way in ranked:  # ties keep the file's own order
+            names = dict(zip(open_roles, way, strict=True))
+            if reads(names):
+                return names
+    return {}
+
+
+def _may_be_text(name: str, value: object) -> bool:
+    if isinstance(classify(name), Metadata) or not _is_answer(value):
+        return False
+    return isinstance(classify(name), Content) or any(count_words(each) for each in strings(value))
+
+
+def _likeness(role: str, name: str) -> float:
+    """Score how much a column's name is like a role's, from 0."""
+    pieces = set(normalised(name).split("_"))
+    known = {
+        "prompt": {word for tier in PROMPTS for word in tier},
+        "completion": {word for tier in COMPLETIONS for word in tier} | ANSWER,
+        "chosen": {better for better, _ in SIDES} | {"a", "1"},
+        "rejected": {worse for _, worse in SIDES} | {"b", "2"},
+    }[role]
+    exact = 2.0 if normalised(name) in known else 0.0
+    exact = exact or 1.5 * bool(get_close_matches(normalised(name), [role], 1, 0.75))
+    return exact + len(pieces & known) + (0.25 if pieces & ANSWER and role != "prompt" else 0.0)
+
+
+def readable(read: Callable[[dict], object], columns: dict, rename) -> Reads:
+    """Return a test of whether a row can be read under other names."""
+
+    def reads(names: dict) -> bool:
+        try:
+            read(rename(columns, names))
+        except RowError:
+            return False
+        return True
+
+    return reads
