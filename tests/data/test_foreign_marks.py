@@ -257,9 +257,24 @@ def test_blanks_do_not_count_where_texts_are_compared(text, other, start, end):
 
 SIZE = 400_000
 HOSTILE = (
-    "```", "`a", "<code>", "\n", "<|im_start|>user\n", "a.</s> ", "\nUser: ", ". USER: ",
-    "<|", " ", "`x`<|im_end|> ", "is ", "\nAb: c", "｜", "<pre>", "\n \t", "Assistant:\n",
-)  # fmt: skip
+    "```",
+    "`a",
+    "<code>",
+    "\n",
+    "<|im_start|>user\n",
+    "a.</s> ",
+    "\nUser: ",
+    ". USER: ",
+    "<|",
+    " ",
+    "`x`<|im_end|> ",
+    "is ",
+    "\nAb: c",
+    "｜",
+    "<pre>",
+    "\n \t",
+    "Assistant:\n",
+)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

@@ -26,7 +26,7 @@ COLUMN = {"prompt": 0, "chosen": 1, "rejected": 2, "completion": 1}
 
 @dataclass(frozen=True)
 class Words:
-    """What a finding says of one kind of fault."""
+    """The words of a finding on one kind of fault."""
 
     check: str
     title: str
@@ -128,7 +128,7 @@ class MarkTable:
     @property
     def marked(self) -> np.ndarray:
         """Mark rows with any of the faults, [N] bool."""
-        return self.array.any(1)
+        return (self.array > 0).any(axis=1).reshape(-1)
 
     def sides(self, kind: str) -> dict[str, tuple[int, int]]:
         """Return (texts with this fault, texts) of each side."""
