@@ -164,11 +164,16 @@ def test_a_table_of_rows_without_a_pair(tmp_path):
 
 
 REAL = (
-    "hh_harmless/transcripts.jsonl.gz", "hh_helpful/train.jsonl.gz", "hh_helpful/test.jsonl.gz",
-    "truthfulqa/pairs_train.jsonl", "truthfulqa/kto_train.jsonl.gz",
-    "ultrafeedback_small/pairs_train.jsonl.gz", "gsm8k/train.jsonl.gz",
-    "permissive_mix/train.jsonl.gz", "permissive_mix/kto_train.jsonl.gz",
-)  # fmt: skip
+    "hh_harmless/transcripts.jsonl.gz",
+    "hh_helpful/train.jsonl.gz",
+    "hh_helpful/test.jsonl.gz",
+    "truthfulqa/pairs_train.jsonl",
+    "truthfulqa/kto_train.jsonl.gz",
+    "ultrafeedback_small/pairs_train.jsonl.gz",
+    "gsm8k/train.jsonl.gz",
+    "permissive_mix/train.jsonl.gz",
+    "permissive_mix/kto_train.jsonl.gz",
+)
 
 
 @pytest.mark.parametrize("name", REAL)

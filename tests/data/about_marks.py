@@ -6,11 +6,27 @@ import random
 from collections.abc import Callable
 
 NAMES = (
-    "<|im_end|>", "<|im_start|>", "<|endoftext|>", "</s>", "<s>", "[INST]", "[/INST]", "<<SYS>>",
-    "<|eot_id|>", "<start_of_turn>", "<end_of_turn>", "<|user|>", "<|assistant|>", "<eos>",
-    "<｜end▁of▁sentence｜>", "<|channel|>", "<|return|>", "<extra_id_1>", "### Response:",
+    "<|im_end|>",
+    "<|im_start|>",
+    "<|endoftext|>",
+    "</s>",
+    "<s>",
+    "[INST]",
+    "[/INST]",
+    "<<SYS>>",
+    "<|eot_id|>",
+    "<start_of_turn>",
+    "<end_of_turn>",
+    "<|user|>",
+    "<|assistant|>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+    "<|channel|>",
+    "<|return|>",
+    "<extra_id_1>",
+    "### Response:",
     "<|END_OF_TURN_TOKEN|>",
-)  # fmt: skip
+)
 QUESTIONS: tuple[Callable[[str, str], str], ...] = (
     lambda a, b: f"What does {a} do?",
     lambda a, b: f"{a} or {b}, which one ends a turn?",

@@ -13,7 +13,7 @@ import pytest
 from data.about_marks import ABOUT_MARKS, row_about_marks
 from data.rendered import RENDERED_OTHERWISE, STYLES, WITH_END, conversation, plain_row, sentence
 
-from accord.data.chat_marks import FAMILIES, TOKENS, marks_in, part_of
+from accord.data.chat_marks import FAMILIES, TOKENS, UNKNOWN, best_family, marks_in, part_of
 from accord.data.foreign_marks import ENDED, FRAME, INCLUDED, NEXT_TURN, REPEATED, find_marks
 from accord.data.repeated_texts import prefix_end, suffix_start
 from accord.types import Demonstration, Labelled, Origin, Pair, Turn
@@ -44,6 +44,23 @@ def test_a_rendered_prompt_is_found_with_its_family(name):
         row = found(pair(prompt, f"Yes, {sentence(rng)}."))
         assert list(row) == [(FRAME, "prompt")], prompt
         assert row[FRAME, "prompt"].startswith(style.family), prompt
+
+
+def test_an_end_token_behind_code_that_is_cut_off_is_found():
+    """The fence is never closed, and the line is indented; nothing else stands behind the token."""
+    answer = "```python\ndef f():\n    return 1</s>"
+    assert list(found(pair("Write it.", answer))) == [(ENDED, "chosen")]
+
+
+def test_a_prompt_whose_answer_is_begun_is_found():
+    prompt = "<|im_start|>user\nIs it so?<|im_end|>\n<|im_start|>assistant\nSure, it"
+    assert list(found(pair(prompt, " is."))) == [(FRAME, "prompt")]
+
+
+def test_the_family_is_named_by_the_marks_that_few_families_share():
+    """Zephyr explains two of three marks, as GLM does; but nobody else begins with [gMASK]."""
+    assert best_family(marks_in("[gMASK]<|user|>\nhi</s>")) == "GLM"
+    assert best_family(marks_in("<|zz_user|>")) == UNKNOWN and best_family([]) == UNKNOWN
 
 
 @pytest.mark.parametrize("side", ["chosen", "rejected"])
@@ -165,6 +182,12 @@ def test_plain_rows_stay_silent():
         ("Show it.", "The lines are:\n\nHuman: hello"),
         ("Show it.", "```\nq\nHuman: hello\n```\nSo."),
         ("Who is it?", "Human: a being of flesh and blood."),
+        ("Show it.", "It is this.\n\n    <|user|>\n    Hello"),
+        ("Show it.", "Use this.\n\n### Response: so\nHello<|im_end|>"),
+        ("Show it.", "He said to them all,\nHuman: be kind"),
+        ("Who ends it?", "Generation simply goes on and on before somebody types </s>"),
+        ("Decode <|im_end|>", "It is a piece of text."),
+        ("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\nIs this template right?", "No."),
         ("How do I cook it?", "With care.\n### Instructions:\n1. Heat it.\n2. Eat it."),
     ],
 )
@@ -257,9 +280,24 @@ def test_blanks_do_not_count_where_texts_are_compared(text, other, start, end):
 
 SIZE = 400_000
 HOSTILE = (
-    "```", "`a", "<code>", "\n", "<|im_start|>user\n", "a.</s> ", "\nUser: ", ". USER: ",
-    "<|", " ", "`x`<|im_end|> ", "is ", "\nAb: c", "｜", "<pre>", "\n \t", "Assistant:\n",
-)  # fmt: skip
+    "```",
+    "`a",
+    "<code>",
+    "\n",
+    "<|im_start|>user\n",
+    "a.</s> ",
+    "\nUser: ",
+    ". USER: ",
+    "<|",
+    " ",
+    "`x`<|im_end|> ",
+    "is ",
+    "\nAb: c",
+    "｜",
+    "<pre>",
+    "\n \t",
+    "Assistant:\n",
+)
 
 
 @pytest.mark.parametrize("piece", HOSTILE)

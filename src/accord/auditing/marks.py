@@ -26,14 +26,15 @@ COLUMN = {"prompt": 0, "chosen": 1, "rejected": 2, "completion": 1}
 
 @dataclass(frozen=True)
 class Words:
-    """What a finding says of one kind of fault."""
+    """The words of a finding on one kind of fault."""
 
     check: str
     title: str
     what: str  # behind the counts of texts: "12 of 40 prompts (30 %) …"
     why: str
     remedy: str
-    unfit: str  # key of THRESHOLDS
+    care: str  # key of THRESHOLDS: a warning from there
+    unfit: str  # and refused from there
 
 
 WORDS = {
@@ -44,6 +45,7 @@ WORDS = {
         "To this model another model's marks are plain characters: it learns to read and to write"
         " them, inside its own template.",
         "take the rows as they were before they were rendered (messages), or cut the marks off",
+        "marks",
         "marks_unfit",
     ),
     ENDED: Words(
@@ -52,6 +54,7 @@ WORDS = {
         "hold an end token as text",
         "The model learns to write it out, letter by letter, in front of its own end token.",
         "cut it off the texts",
+        "marks",
         "marks_unfit",
     ),
     NEXT_TURN: Words(
@@ -60,6 +63,7 @@ WORDS = {
         "go on with the next speaker's turn",
         "The model learns to answer for the user as well, and not to stop.",
         "cut the answers where the next speaker begins",
+        "marks",
         "marks_unfit",
     ),
     REPEATED: Words(
@@ -69,6 +73,7 @@ WORDS = {
         "The prompt's tokens are scored as if they were the answer's; a model trained on them"
         " repeats the question.",
         "cut the prompt off the answers",
+        "repeated_prompt",
         "repeated_prompt_unfit",
     ),
     INCLUDED: Words(
@@ -77,6 +82,7 @@ WORDS = {
         "stand at the end of their own prompt already",
         "The model reads the answer and is then asked for it once more: what is scored is a copy.",
         "cut the answer off the prompts",
+        "marks",
         "marks_unfit",
     ),
 }
@@ -128,7 +134,7 @@ class MarkTable:
     @property
     def marked(self) -> np.ndarray:
         """Mark rows with any of the faults, [N] bool."""
-        return self.array.any(1)
+        return (self.array > 0).any(axis=1).reshape(-1)
 
     def sides(self, kind: str) -> dict[str, tuple[int, int]]:
         """Return (texts with this fault, texts) of each side."""
@@ -168,7 +174,7 @@ def _finding(table: MarkTable, kind: str, at: Callable[[int], str]) -> AuditFind
     shares = {name: count / of if of else 0.0 for name, (count, of) in sides.items()}
     rows = int(((table.array & BITS[kind]) > 0).any(1).sum())
     share = max(shares.values())
-    verdict = grade(share, limit("marks"), limit(words.unfit))
+    verdict = grade(share, limit(words.care), limit(words.unfit))
     if verdict == "refused" and rows < limit("marks_rows"):
         verdict = "warning"
     told = [

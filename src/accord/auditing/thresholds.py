@@ -126,12 +126,14 @@ THRESHOLDS = {
     "marks": Threshold(
         0.001, "share of one side with a foreign mark or a repeated text; as for unusable rows"
     ),
-    # Measured on 16 real files (55,000 rows): at most 0.40 % of one side hold end tokens, 0.10 % a
-    # next speaker, 0.02 % their answer. All that were looked at are real faults.
+    # Measured on 14 published files (67,680 rows): at most 0.40 % of one side hold an end token,
+    # 0.10 % a next speaker, 0.02 % their answer, 0.01 % a frame. Nearly all are real faults.
     "marks_unfit": Threshold(
         0.05, "twelve times the worst share in published sets: the file was rendered, or cut badly"
     ),
-    # At most 0.26 % of answers in real sets repeat their prompt.
+    "repeated_prompt": Threshold(
+        0.01, "up to 0.43 % of answers in published sets restate their question, as a style"
+    ),
     "repeated_prompt_unfit": Threshold(
         0.20, "some tasks restate the question; a fifth of all answers is no style any more"
     ),

@@ -305,7 +305,7 @@ def _ends_in_token(text: str, marks: Sequence[Mark], *, strict: bool) -> bool:
         return not first or lead[-1:] in SENTENCE_ENDS
     apart = lead[-1:].isspace() and not new_line(lead)
     listed = LABELLED_LINE.search(lead) is not None
-    return not (first or listed or (strict and apart) or _is_within(lead))
+    return not (listed or (strict and apart) or _is_within(lead))
 
 
 def _is_within(lead: str) -> bool:
