@@ -4,6 +4,7 @@ Each test pins what a row gives, or that it is refused and for which reason.
 """
 
 import json
+import time
 
 import pytest
 
@@ -415,3 +416,51 @@ def test_csv_and_jsonl_are_read_alike(tmp_path):
     )
     (found,) = read(tmp_path / "e.csv").examples
     assert (found.prompt, found.completions) == (ASK, ("yes", "no"))
+
+
+# ---------------------------------------------------------------- texts made to exhaust a reader
+
+SIZE = 400_000
+HOSTILE = {
+    "blanks": " " * SIZE,
+    "lines": "\n" * SIZE,
+    "markers": "Human:\n" * (SIZE // 7),
+    "turns": "Human: a\nAssistant: b\n" * (SIZE // 22) + "Human: c\nAssistant:",
+    "quotes": '"' + "\\" * SIZE,
+    "escapes": "['" + "\\'" * (SIZE // 2),
+    "brackets": "[" * SIZE,
+    "objects": "{'a':" * (SIZE // 5),
+    "messages": str([user("x")] * (SIZE // 40)),
+    "cut": "[{'role': 'user', 'content': '" + "x" * SIZE,
+    "tags": "<extra_id_1>User\n" * (SIZE // 17),
+    "marks": "<image>" * (SIZE // 7),
+    "digits": "[" + "1" * SIZE + "]",
+    "encodings": json.dumps(json.dumps(json.dumps('"' * (SIZE // 10)))),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_ends_in_time_and_in_words(text):
+    """A quadratic step over these texts would take minutes; recursion would raise."""
+    began = time.process_time()
+    for row in (
+        {"prompt": text, **SIDES},
+        {"prompt": "q", "chosen": text, "rejected": "no"},
+        {"chosen": text, "rejected": text + "."},
+        {"messages": text},
+        LIST | {"ranks": text},
+    ):
+        try:
+            assert examples(row)
+        except RowError as error:
+            assert error.says
+    assert time.process_time() - began < 20
+
+
+def test_nested_values_are_refused_in_words():
+    deep: object = "q"
+    for _ in range(900):
+        deep = [deep]
+    for row in ({"prompt": deep, **SIDES}, {"prompt": "q", **SIDES, "tools": deep}):
+        assert reason(row) == "wrong type"
+    assert reason({"prompt": "q", **SIDES, "images": deep}) == "not text"
