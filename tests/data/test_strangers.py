@@ -252,6 +252,9 @@ def test_lists_of_answers():
     assert examples(row | {"completion": ["no"]}) == [Labelled(ASK, "no", False, HERE)]
     assert examples(row | {"completion": [assistant("no")]}) == [Labelled(ASK, "no", False, HERE)]
     assert reason(row | {"completion": ["no", "yes"]}) == "several answers"
+    listed = {"instruction": "q", "output": ["yes", "no"]}
+    assert examples(listed) == pair()
+    assert reason(listed | {"kto_tag": True}) == "several answers"
     row = {"instruction": "q", "output": ["yes"]}
     assert examples(row) == [Demonstration(ASK, "yes", HERE)]
     text = {"instruction": "q", "output": '["the", "cat"]'}
@@ -278,6 +281,7 @@ def test_one_side_structured():
         "Human: a\nAssistant: b\nHuman: c",
         "User: a\nUser: b\nAssistant:",
         "USER: a\nASSISTANT: b",
+        "User:\nAssistant: b\nUser: c\nAssistant:",
         "Some text.\nUser: a\nUser: b\n\nAssistant:",
         "<extra_id_1>User\na\n<extra_id_1>User\nb\n<extra_id_1>Assistant\n",
     ],
@@ -290,6 +294,20 @@ def test_the_marker_that_hands_over_may_begin_the_answers():
     row = {"prompt": "User: q", "chosen": "Assistant: yes", "rejected": "Assistant: no"}
     assert examples(row) == pair()
     assert examples(row | {"prompt": "\n\nHuman: q", **SIDES}) == pair()
+
+
+def test_a_marker_inside_a_turn_is_text_where_turns_stand_apart():
+    asked = "User: a\nUser: quoted\n\nAssistant: b\n\nUser: q\n\nAssistant:"
+    said = (Turn("user", "a\nUser: quoted"), Turn("assistant", "b"), *ASK)
+    assert examples({"prompt": asked, **SIDES}) == pair(said)
+
+
+def test_text_before_nemos_first_tag_is_the_systems_or_the_users():
+    asked = "Be brief.\n<extra_id_1>User\nq\n<extra_id_1>Assistant\n"
+    assert examples({"prompt": asked, **SIDES}) == pair((Turn("system", "Be brief."), *ASK))
+    asked = "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nq"
+    said = (Turn("user", "a"), Turn("assistant", "b"), *ASK)
+    assert examples({"prompt": asked, **SIDES}) == pair(said)
 
 
 def test_attribute_lines_are_left_out_with_a_note():
