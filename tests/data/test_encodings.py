@@ -98,6 +98,7 @@ UNREADABLE = [
     "array([{'role': 'user', 'content': 'hi'}], dtype=object)",
     "[{'role': 'user', 'content': __import__('os').getcwd()}]",
     "[{'role': 'user', 'content': 'a' 'b'}]",
+    "[{'role': 'user', 'content': 'a\nb'}]",
     '[{"role": "user", "content": "hi", "role": "user"}]',
     '{"role": "user", "content": "hi"}\n{"role": "assistant", "content": "b"}',
     "[" * 100_000 + "{'role': 'user', 'content': 'hi'}",

@@ -299,7 +299,7 @@ FILES = [
         {},
         {
             KEPT: 28,
-            QUOTED: 58,
+            QUOTED: 46,
             "prompt is written as Q:/A: kept as text": 2,
             "prompt is written as Question:/Answer: kept as text": 2,
         },

@@ -4,6 +4,7 @@ Each test pins what a row gives, or that it is refused and for which reason.
 """
 
 import json
+import time
 
 import pytest
 
@@ -251,6 +252,9 @@ def test_lists_of_answers():
     assert examples(row | {"completion": ["no"]}) == [Labelled(ASK, "no", False, HERE)]
     assert examples(row | {"completion": [assistant("no")]}) == [Labelled(ASK, "no", False, HERE)]
     assert reason(row | {"completion": ["no", "yes"]}) == "several answers"
+    listed = {"instruction": "q", "output": ["yes", "no"]}
+    assert examples(listed) == pair()
+    assert reason(listed | {"kto_tag": True}) == "several answers"
     row = {"instruction": "q", "output": ["yes"]}
     assert examples(row) == [Demonstration(ASK, "yes", HERE)]
     text = {"instruction": "q", "output": '["the", "cat"]'}
@@ -277,6 +281,7 @@ def test_one_side_structured():
         "Human: a\nAssistant: b\nHuman: c",
         "User: a\nUser: b\nAssistant:",
         "USER: a\nASSISTANT: b",
+        "User:\nAssistant: b\nUser: c\nAssistant:",
         "Some text.\nUser: a\nUser: b\n\nAssistant:",
         "<extra_id_1>User\na\n<extra_id_1>User\nb\n<extra_id_1>Assistant\n",
     ],
@@ -289,6 +294,20 @@ def test_the_marker_that_hands_over_may_begin_the_answers():
     row = {"prompt": "User: q", "chosen": "Assistant: yes", "rejected": "Assistant: no"}
     assert examples(row) == pair()
     assert examples(row | {"prompt": "\n\nHuman: q", **SIDES}) == pair()
+
+
+def test_a_marker_inside_a_turn_is_text_where_turns_stand_apart():
+    asked = "User: a\nUser: quoted\n\nAssistant: b\n\nUser: q\n\nAssistant:"
+    said = (Turn("user", "a\nUser: quoted"), Turn("assistant", "b"), *ASK)
+    assert examples({"prompt": asked, **SIDES}) == pair(said)
+
+
+def test_text_before_nemos_first_tag_is_the_systems_or_the_users():
+    asked = "Be brief.\n<extra_id_1>User\nq\n<extra_id_1>Assistant\n"
+    assert examples({"prompt": asked, **SIDES}) == pair((Turn("system", "Be brief."), *ASK))
+    asked = "a\n<extra_id_1>Assistant\nb\n<extra_id_1>User\nq"
+    said = (Turn("user", "a"), Turn("assistant", "b"), *ASK)
+    assert examples({"prompt": asked, **SIDES}) == pair(said)
 
 
 def test_attribute_lines_are_left_out_with_a_note():
@@ -415,3 +434,51 @@ def test_csv_and_jsonl_are_read_alike(tmp_path):
     )
     (found,) = read(tmp_path / "e.csv").examples
     assert (found.prompt, found.completions) == (ASK, ("yes", "no"))
+
+
+# ---------------------------------------------------------------- texts made to exhaust a reader
+
+SIZE = 400_000
+HOSTILE = {
+    "blanks": " " * SIZE,
+    "lines": "\n" * SIZE,
+    "markers": "Human:\n" * (SIZE // 7),
+    "turns": "Human: a\nAssistant: b\n" * (SIZE // 22) + "Human: c\nAssistant:",
+    "quotes": '"' + "\\" * SIZE,
+    "escapes": "['" + "\\'" * (SIZE // 2),
+    "brackets": "[" * SIZE,
+    "objects": "{'a':" * (SIZE // 5),
+    "messages": str([user("x")] * (SIZE // 40)),
+    "cut": "[{'role': 'user', 'content': '" + "x" * SIZE,
+    "tags": "<extra_id_1>User\n" * (SIZE // 17),
+    "marks": "<image>" * (SIZE // 7),
+    "digits": "[" + "1" * SIZE + "]",
+    "encodings": json.dumps(json.dumps(json.dumps('"' * (SIZE // 10)))),
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_text_ends_in_time_and_in_words(text):
+    """A quadratic step over these texts would take minutes; recursion would raise."""
+    began = time.process_time()
+    for row in (
+        {"prompt": text, **SIDES},
+        {"prompt": "q", "chosen": text, "rejected": "no"},
+        {"chosen": text, "rejected": text + "."},
+        {"messages": text},
+        LIST | {"ranks": text},
+    ):
+        try:
+            assert examples(row)
+        except RowError as error:
+            assert error.says
+    assert time.process_time() - began < 20
+
+
+def test_nested_values_are_refused_in_words():
+    deep: object = "q"
+    for _ in range(900):
+        deep = [deep]
+    for row in ({"prompt": deep, **SIDES}, {"prompt": "q", **SIDES, "tools": deep}):
+        assert reason(row) == "wrong type"
+    assert reason({"prompt": "q", **SIDES, "images": deep}) == "not text"

@@ -1,4 +1,4 @@
-"""What a row has for the chat template beside its turns: tools, documents and options."""
+"""Inputs of the chat template that stand in a row beside its turns: tools, documents, options."""
 
 from __future__ import annotations
 
@@ -62,12 +62,14 @@ def _schemas(columns: dict, name: str) -> list[dict]:
     value = _value(columns, name)
     if value is None:
         return []
-    schemas = [parsed(each, name) for each in (value if isinstance(value, list) else [value])]
-    if not all(isinstance(each, dict) and each for each in schemas):
-        wrong = next(each for each in schemas if not isinstance(each, dict) or not each)
-        raise RowError(
-            "wrong type", f"{name} has {kind_of(wrong)} where the schema of a tool is expected."
-        )
+    schemas = []
+    for each in value if isinstance(value, list) else [value]:
+        schema = parsed(each, name)
+        if not isinstance(schema, dict) or not schema:
+            raise RowError(
+                "wrong type", f"{name} has {kind_of(schema)} where a tool's schema is expected."
+            )
+        schemas.append(schema)
     return schemas
 
 

@@ -1,4 +1,4 @@
-"""Messages: who speaks, what is said, and what else of a message a chat template may read.
+"""Messages: the speaker, the words, and the other keys that a chat template may read.
 
 `{role, content}` and `{from, value}` are messages; so are exchanges such as Capybara's
 `{input, output}`, which give two turns. Reasoning and the calls of earlier turns go along in
@@ -269,12 +269,11 @@ def _reasoning(message: dict, thoughts: list[str], where: str) -> Iterator[tuple
 
 def _tool_calls(message: dict, where: str) -> list:
     """Return the calls of a message, those of the older key `function_call` in the newer form."""
-    calls = parsed(message.get("tool_calls"), f"tool_calls of {where}")
+    found = parsed(message.get("tool_calls"), f"tool_calls of {where}")
     old = parsed(message.get("function_call"), f"function_call of {where}")
+    given: list = found if isinstance(found, list) else [found]
     # a table fills the calls that a message lacks with objects of nulls
-    if calls and not isinstance(calls, list):
-        calls = [calls]
-    calls = [call for call in calls or [] if not is_null(call)]
+    calls = [call for call in given if not is_null(call)]
     if not is_null(old):
         calls = [*calls, {"type": "function", "function": old}]
     if not all(isinstance(call, dict) for call in calls):

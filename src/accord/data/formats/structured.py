@@ -112,7 +112,7 @@ def holds_messages(value: object) -> bool:
     """Tell whether a value is one message or a list of them, with a role that is known."""
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         value = value["messages"]
-    messages = value if isinstance(value, list) else [value]
+    messages: list = value if isinstance(value, list) else [value]
     return (
         bool(messages)
         and all(map(is_message, messages))

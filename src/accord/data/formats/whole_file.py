@@ -1,4 +1,4 @@
-"""What only a whole file tells, and no row of it: a convention that its rows share."""
+"""Conventions that the rows of a file share, which no row of it tells alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ENOUGH = 8  # rows
 
 @dataclass
 class Conventions:
-    """What the rows of a file have in common, counted while they are read."""
+    """Counts of what the rows of a file have in common, kept while they are read."""
 
     rows: int = 0
     quoted: int = 0
