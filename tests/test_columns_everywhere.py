@@ -13,7 +13,10 @@ from typer.testing import CliRunner
 
 from accord.cli.app import app
 
-COMMANDS = "audit advise split convert train eval compare sweep frontier sample generate score pair".split()
+COMMANDS = [
+    *("audit", "advise", "split", "convert", "train", "eval", "compare", "sweep", "frontier"),
+    *("sample", "generate", "score", "pair", "iterate", "rlhf"),
+]
 NAMED = "prompt=frage,chosen=gut,rejected=schlecht"
 SHORT = ["--steps", "2", "--batch-size", "4", "--set", "model.dtype=float32"]
 
@@ -40,11 +43,7 @@ def place(tmp_path_factory):
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_that_reads_data_has_the_options(name):
-    options = {
-        one
-        for p in get_command(app).commands[name].params
-        for one in p.opts  # type: ignore
-    }
+    options = {one for p in get_command(app).commands[name].params for one in p.opts}
     assert {"--columns", "--ignore-columns"} <= options
 
 
@@ -59,14 +58,14 @@ def test_every_command_that_reads_data_has_the_options(name):
 )
 def test_commands_on_data_read_by_names_and_say_so(words, place, tmp_path):
     command, *rest = (str(word).replace("OUT", str(tmp_path / "out")) for word in words)
+    bad = accord(command, place / "odd.jsonl", *rest, code=3)
+    assert f"--columns {NAMED}" in bad
     said = accord(command, place / "odd.jsonl", "--columns", NAMED, *rest)
     said = " ".join(said.split())
     assert "read as 24 trl-explicit" in said
     assert "frage as prompt, gut as chosen, schlecht as rejected" in said
     assert "license (the licence of the row)" in said
     assert "columns not read: mood" in said
-    bad = accord(command, place / "odd.jsonl", *rest, code=3)
-    assert f"--columns {NAMED}" in bad
 
 
 def test_audit_finds_content_that_nothing_reads(place, tmp_path):
@@ -83,9 +82,18 @@ def trained(place, tiny_folder):
     """A run on renamed columns, with held-out rows of ordinary names."""
     data = ["--data", place / "odd.jsonl", "--held-out", place / "plain.jsonl"]
     said = accord(
-        "train", "--model", tiny_folder, *data, "--columns", NAMED, "--ignore-columns", "mood",
-        *SHORT, "--output", place / "run",
-    )  # fmt: skip
+        "train",
+        "--model",
+        tiny_folder,
+        *data,
+        "--columns",
+        NAMED,
+        "--ignore-columns",
+        "mood",
+        *SHORT,
+        "--output",
+        place / "run",
+    )
     assert "read as 24 trl-explicit" in said and "read as 8 trl-explicit" in said
     return place / "run"
 
@@ -140,9 +148,16 @@ def test_prompts_are_sampled_and_scored_by_other_names(place, tiny_folder, tmp_p
     drawn, scored = tmp_path / "drawn.jsonl", tmp_path / "scored.jsonl"
     few = ["--k", 2, "--max-new-tokens", 4, "--limit", 2]
     said = accord(
-        "sample", tiny_folder, "--prompts", place / "odd.jsonl", "--columns", "prompt=frage",
-        *few, "--output", drawn,
-    )  # fmt: skip
+        "sample",
+        tiny_folder,
+        "--prompts",
+        place / "odd.jsonl",
+        "--columns",
+        "prompt=frage",
+        *few,
+        "--output",
+        drawn,
+    )
     assert "frage as prompt" in said and "columns not read: gut" in said
     rows = [json.loads(line) for line in drawn.read_text(encoding="utf-8").splitlines()]
     assert [row["prompt"] for row in rows] == [row["prompt"] for row in pair_rows(2)]

@@ -210,6 +210,14 @@ def _votes(rows):
     ]
 
 
+def _context(rows):
+    """Give half of the rows material that no format reads."""
+    return [
+        row | ({"context": f"the passage of row {n}"} if n % 2 else {})
+        for n, row in enumerate(rows)
+    ]
+
+
 def _mixed_kinds(rows):
     return rows + [{"prompt": "What is this?", "completion": "A bridge.", "label": True}] * 3
 
@@ -228,6 +236,7 @@ def _repeats(rows):
 # finding -> (rows to start from, what plants the fault, verdicts that it may have)
 PLANTED = {
     "integrity.ledger": (clean, _empty, {"warning"}),
+    "columns.unread": (clean, _context, {"refused"}),
     "integrity.kind": (clean, _mixed_kinds, {"warning"}),
     "integrity.duplicates": (clean, _repeats, {"warning"}),
     "integrity.near_duplicates": (clean, _near_copies, {"warning"}),

@@ -1,4 +1,4 @@
-"""`accord convert` writes all that an example holds, or refuses it, or names what is left behind."""
+"""`accord convert` writes all that an example holds, refuses it, or names what is left behind."""
 
 from __future__ import annotations
 

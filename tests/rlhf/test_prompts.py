@@ -93,8 +93,7 @@ def test_prompts_to_measure_on_are_not_trained_on(tmp_path):
     "fields, words",
     [
         ({"held_out": None}, "accord split"),
-        ({"columns": {"prompt": "q"}}, "do nothing for prompts"),
-        ({"format": "hh"}, "do nothing for prompts"),
+        ({"format": "hh"}, "does nothing for prompts"),
         ({"train": "-"}, "standard input"),
     ],
 )

@@ -196,10 +196,7 @@ def scan_dataset(dataset: Dataset, kind: str, sample: int = SAMPLE, seed: int = 
 def _nothing(ledger: Ledger) -> str:
     if not ledger.rows:
         return f"{ledger.file}: there are no rows in it."
-    reasons = "\n".join(
-        f"  {n:,} × {reason}: {ledger.first_places(reason)}"
-        for reason, n in ledger.reasons.most_common(3)
-    )
+    reasons = "\n".join(ledger.commonest())
     return f"{ledger.file}: none of its {ledger.rows:,} rows can be used.\n{reasons}"
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from typing import Annotated
 
 import typer
 
-from accord.cli.options import Allow, Folder, Json, Set
+from accord.cli.options import Allow, Columns, Folder, IgnoreColumns, Json, Set, columns_of
 from accord.environment.settings import apply_env_defaults
 
 
@@ -59,6 +60,8 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         ] = "last",
         output: Folder = "rounds",
         set_: Set = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
@@ -69,7 +72,8 @@ def _iterate(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.config.build import build
 
-            base = build(recipe, assignments=set_ or (), allow=allow or ())
+            named = columns_of(columns, ignore_columns)
+            base = build(recipe, assignments=set_ or (), allow=allow or (), **named)
             apply_env_defaults(offline="hub" not in base.allow)
             from accord.campaign.rlhf.rounds import Terms
             from accord.campaign.rlhf.rounds import iterate as carry_out
@@ -117,6 +121,8 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
         seeds: Annotated[int, typer.Option(help="The recipe's seed and the ones after it.")] = 1,
         output: Folder = "rlhf",
         set_: Set = None,
+        columns: Columns = None,
+        ignore_columns: IgnoreColumns = None,
         allow: Allow = None,
         as_json: Json = False,
     ) -> None:
@@ -127,7 +133,10 @@ def _rlhf(run: Callable, say: Callable, command: Callable) -> Callable:
         def work():
             from accord.campaign.rlhf.phases import Recipe
 
-            read = Recipe.read(recipe, set_ or (), allow or (), skip_sft=skip_sft, gold=gold)
+            named = columns_of(columns, ignore_columns)
+            told = [f"data.{name}={json.dumps(v)}" for name, v in named.items() if v is not None]
+            changes = [*told, *(set_ or ())]
+            read = Recipe.read(recipe, changes, allow or (), skip_sft=skip_sft, gold=gold)
             apply_env_defaults(offline="hub" not in read.allow)
             from accord.campaign.rlhf.pipeline import Terms
             from accord.campaign.rlhf.pipeline import rlhf as carry_out

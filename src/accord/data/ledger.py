@@ -37,11 +37,12 @@ class RowError(Exception):
       reason: a few words that are the same for every such row; the ledger counts by it.
       says: what was found in this row and what was expected, for a person.
       source: the row as it stood in the file, where it could not be parsed.
+      hint: a command that may mend every such row; it is shown once, on a line of its own.
     """
 
-    def __init__(self, reason: str, says: str, source: object = None) -> None:
+    def __init__(self, reason: str, says: str, source: object = None, hint: str = "") -> None:
         super().__init__(f"{reason}: {says}")
-        self.reason, self.says, self.source = reason, says, source
+        self.reason, self.says, self.source, self.hint = reason, says, source, hint
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,7 @@ class Ledger:
     notes: Counter = field(default_factory=Counter)
     formats: Counter = field(default_factory=Counter)  # name of a format -> rows read by it
     columns: ColumnAccount | None = None
+    hints: dict[str, str] = field(default_factory=dict)  # reason -> what may mend such rows
 
     def use(self, examples: int, notes: list[str]) -> None:
         """Count one row that gave `examples` examples."""
@@ -89,6 +91,8 @@ class Ledger:
         """Count one row that was not used, and keep its place and reason."""
         self.rows += 1
         source = row if error.source is None else error.source
+        if error.hint:
+            self.hints.setdefault(error.reason, printable(error.hint))
         self.rejected.append(
             Rejection(Origin(self.file, line), error.reason, printable(error.says), excerpt(source))
         )
@@ -126,6 +130,7 @@ class Ledger:
             lines.append(f"  the {self.used:,} used rows give {self.examples:,} examples")
         for reason, count in self.reasons.most_common():
             lines.append(f"  {count:>7,}  {reason}: {self.first_places(reason)}")
+            lines += [f"           {self.hints[reason]}"] if reason in self.hints else []
         lines += [f"  {count:>7,}  note: {name}" for name, count in self.notes.most_common()]
         return lines + self.reading_lines()
 
@@ -136,6 +141,14 @@ class Ledger:
         read_as = ", ".join(f"{count:,} {name}" for name, count in self.formats.most_common())
         lines = [f"  read as {read_as}"] if read_as else []
         return lines + (self.columns.lines() if self.columns is not None else [])
+
+    def commonest(self, most: int = 3) -> list[str]:
+        """Return the commonest reasons for an error's message, each with what may mend it."""
+        lines = []
+        for reason, count in self.reasons.most_common(most):
+            lines.append(f"  {count:,} × {reason}: {self.first_places(reason)}")
+            lines += [f"    {self.hints[reason]}"] if reason in self.hints else []
+        return lines
 
     def first_places(self, reason: str) -> str:
         """Return what was found in the first row with this reason, and the lines of the first

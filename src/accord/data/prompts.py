@@ -94,10 +94,7 @@ def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
         require_columns(account, seen, source.name)
         digest = source.digest()
     if not found:
-        reasons = "\n".join(
-            f"  {count:,} × {reason}: {ledger.first_places(reason)}"
-            for reason, count in ledger.reasons.most_common(3)
-        )
+        reasons = "\n".join(ledger.commonest())
         raise DataError(f"{path}: no prompt in its {ledger.rows:,} rows.\n{reasons}".rstrip())
     if unread := refusal(account, ledger.file, _attempt):
         raise DataError(unread)

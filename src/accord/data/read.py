@@ -263,11 +263,11 @@ def _with_suggestion(
     if not names:
         if error.reason != "unknown format":
             return error
-        hint = "Name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
+        hint = "name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
     else:
         own = {name: reading.naming.file_name(column) for name, column in names.items()}
-        hint = f"Name them: {command(origin.file, reading.naming.options(own))}"
-    return RowError(error.reason, f"{error.says} {hint}", error.source)
+        hint = f"name them: {command(origin.file, reading.naming.options(own))}"
+    return RowError(error.reason, error.says, error.source, hint)
 
 
 def reading_test(reading: Reading):
@@ -340,6 +340,5 @@ def _refuse_useless(dataset: Dataset, rows: str) -> None:
         raise DataError(f"{ledger.file}: there are no rows in it.")
     first = "first " if ledger.rows == USELESS else ""
     lines = [f"{ledger.file}: none of its {first}{ledger.rows:,} rows can be used as {rows}."]
-    for reason, count in ledger.reasons.most_common(3):
-        lines.append(f"  {count:,} × {reason}: {ledger.first_places(reason)}")
+    lines += ledger.commonest()
     raise DataError("\n".join(lines))

@@ -63,7 +63,7 @@ def _syllabic(word: str) -> int:
 
 @dataclass
 class TextSketch:
-    """What is known of a column's values: counts, lengths, and a sketch of the different texts."""
+    """Statistics of a column's values: counts, lengths, and a sketch of the different texts."""
 
     rows: int = 0  # rows with any value
     texts: int = 0  # those with text in it

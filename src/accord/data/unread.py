@@ -105,7 +105,7 @@ class Entry:
 
 @dataclass
 class _Plan:
-    """What is to be done for each row that has the same columns and is read the same way."""
+    """A list of what to do with each row that has the same columns and is read the same way."""
 
     read: list[tuple[str, str]]  # (name, the file's own name)
     unread: list[tuple[str, str, Metadata | Content | None]]

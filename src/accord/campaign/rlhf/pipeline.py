@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +28,7 @@ from accord.campaign.rlhf import measured, proxy, verdict
 from accord.campaign.rlhf.cost import cost, in_memory, ways
 from accord.campaign.rlhf.measured import Questions
 from accord.campaign.rlhf.phases import DPO, PHASES, PPO, REWARD_MODEL, SFT, Recipe
-from accord.campaign.rlhf.prompts import require_plain, write_prompts
+from accord.campaign.rlhf.prompts import naming_of, require_plain, write_prompts
 from accord.campaign.rlhf.terms import fingerprints
 from accord.campaign.stages import (
     TrainOrResume,
@@ -205,7 +205,7 @@ class SeedPipeline:
             self.config(PPO),
             self.desk.folder / "held_out.jsonl",
         )
-        read = read_prompts(ppo.data.held_out_file)
+        read = read_prompts(ppo.data.held_out_file, replace(naming_of(ppo.data), lenient=True))
         chosen = draw_rows(len(read.prompts), first.evaluate.rows, first.train.seed)
         make_once(
             self.desk,

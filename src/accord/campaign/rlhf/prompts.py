@@ -15,6 +15,7 @@ import numpy as np
 from accord.assess.generation import prompt_column
 from accord.config.schema import DataConfig
 from accord.data.columns import other_columns
+from accord.data.naming import Naming
 from accord.data.prompts import ALONE, LEAK, Questions, prompt_words, read_prompts
 from accord.data.write import new_file, write_row
 from accord.types import DataError, UsageError
@@ -81,15 +82,20 @@ def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int])
         )
 
 
+def naming_of(data: DataConfig) -> Naming:
+    """Return the renamed and ignored columns of files of prompts."""
+    return Naming(data.columns, data.ignore_columns)
+
+
 def require_plain(data: DataConfig) -> None:
     """Require settings that make sense for files of prompts.
 
     Raises:
       UsageError: settings that have no effect on prompts, or no prompts to measure on.
     """
-    if data.format != "auto" or data.columns:
+    if data.format != "auto":
         raise UsageError(
-            "data.format and data.columns do nothing for prompts. Name the column `prompt`, or"
+            "data.format does nothing for prompts. Name their column (--columns prompt=COLUMN), or"
             " convert: accord convert."
         )
     if "-" in (data.train, data.held_out):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,7 @@ from accord.campaign.folder import CampaignFolder, campaign_lock
 from accord.campaign.plan import plan_hash, require_same_plan
 from accord.campaign.rlhf import measured
 from accord.campaign.rlhf.measured import Questions
-from accord.campaign.rlhf.prompts import require_apart, slice_of, write_prompts
+from accord.campaign.rlhf.prompts import naming_of, require_apart, slice_of, write_prompts
 from accord.campaign.rlhf.terms import Terms, kind_of, plan_for, size_of
 from accord.campaign.stages import TrainOrResume, make_once, model_of, train_or_resume, train_stage
 from accord.config.schema import Config, LoraConfig, MovingConfig, make_config
@@ -60,7 +60,12 @@ def iterate(
       AccordError: of the class of its cause. Finished work is kept, and the same command resumes.
     """
     terms.check(base)
-    read, held_out = read_prompts(base.data.train), read_prompts(base.data.held_out_file)
+    named = naming_of(base.data)
+    read = read_prompts(base.data.train, named)
+    held_out = read_prompts(base.data.held_out_file, replace(named, lenient=True))
+    for each in (read, held_out):
+        for line in each.ledger.lines():
+            display.line(line)
     require_apart(read, held_out, base.allow)
     for specs, options in (
         (base.rollout_settings.rewards, base.rollout_settings.reward_options),
@@ -197,6 +202,7 @@ class Rounds:
         folder, train = self.folder(number), self.base.train
         raw |= {"rollouts": None, "output": str(folder / "run")}
         raw["data"] |= {"train": str(folder / "pairs.jsonl"), "held_out": None}
+        raw["data"] |= {"columns": {}, "ignore_columns": ()}  # of the prompts' file, not of ours
         raw["train"] |= {
             "epochs": float(self.base.rollout_settings.num_iterations)
             if train.steps is None

@@ -115,9 +115,9 @@ def _sides(words: dict[str, str], columns: dict) -> Iterator[tuple[str, str]]:
         if len(core) == 1 and (rest or core[0] not in LETTERS) and _is_answer(columns[name]):
             cores[core[0], rest] = name
     for better, worse in SIDES:
-        for (core, rest), name in cores.items():
-            if core == better and (worse, rest) in cores:
-                yield name, cores[worse, rest]
+        for (word, kind), name in cores.items():
+            if word == better and (worse, kind) in cores:
+                yield name, cores[worse, kind]
 
 
 def _is_answer(value: object) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 from accord.data.formats import compared, pairs, ranked, single, structured, transcripts
 from accord.data.formats.drafts import MATERIAL, SYSTEM, Draft
@@ -40,7 +41,7 @@ class Format:
     when: Callable[[Row], bool] = lambda row: True
     keeps: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def column_names(self) -> set[str]:
         """Return the names of all columns that it can read."""
         return {name for choice in (*self.needs, *self.reads) for name in choice.split("|")}
@@ -61,14 +62,25 @@ class Format:
         does not use.
         """
         drafts = self.convert(row)
-        # what is for the template stands in `inputs`
-        used = (self.columns(row) | (row.read & TEMPLATE_COLUMNS.keys())) - set(self.keeps)
+        used = self.columns(row) - set(self.keeps)
+        used |= self._further(row, drafts)
         kept = {name: value for name, value in columns.items() if name not in used}
         make = ROW_KINDS[self.kind]
         return [
             make(draft.prompt, *draft.answers, origin, kept | draft.extra, draft.inputs)
             for draft in drafts
         ]
+
+    def _further(self, row: Row, drafts: list[Draft]) -> set[str]:
+        """Return the columns that were read beside those that the format declares: they stand in
+        the examples, or in their inputs of the chat template.
+        """
+        return {
+            name
+            for name in row.read - self.column_names
+            if name not in TEMPLATE_COLUMNS
+            or any(getattr(draft.inputs, TEMPLATE_COLUMNS[name]) for draft in drafts)
+        }
 
 
 def _has_ratings(row: Row) -> bool:
