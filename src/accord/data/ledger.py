@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accord.errors import printable, shorten
-from accord.types import DataError, Origin
+from accord.types import DataError, FileLine, Origin
 
 EXCERPT = 120  # characters: enough to recognise a row, few enough for a terminal
 
@@ -51,8 +51,7 @@ class Rejection:
 
     def as_dict(self) -> dict:
         return {
-            "file": self.origin.file,
-            "line": self.origin.line,
+            **self.origin.as_dict(),
             "reason": self.reason,
             "says": self.says,
             "excerpt": self.excerpt,
@@ -129,6 +128,8 @@ class Ledger:
         """
         first = self.places(reason)
         more = ", …" if self.reasons[reason] > len(first) else ""
+        if isinstance(first[0].origin.line, FileLine):
+            return f"{first[0].says} ({', '.join(str(place.origin) for place in first)}{more})"
         return (
             f"{first[0].says} (line {', '.join(f'{place.origin.line:,}' for place in first)}{more})"
         )

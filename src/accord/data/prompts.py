@@ -73,6 +73,7 @@ def read_prompts(path: str) -> Questions:
                 continue
             ledger.use(1, [])
             found.setdefault(turns, Question(turns, origin))
+        ledger.notes.update(dict.fromkeys(source.notes, ledger.rows))
         digest = source.digest()
     if not found:
         reasons = "\n".join(

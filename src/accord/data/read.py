@@ -63,8 +63,8 @@ def read(
     """Read a file or a folder of preferences as rows of one kind.
 
     Args:
-      path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`;
-        "-" for standard input.
+      path: a file, a folder of files that are one data set, a pattern ("data/train-*.jsonl"), or
+        "-" for standard input; `containers.KINDS` lists what is read.
       rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as
         pairs.
       format: the name of the only format to accept; "auto" finds each row's own.
@@ -122,6 +122,7 @@ class Stream:
             self.formats[found.name] += 1
             self.kinds[found.kind] += 1
             yield from made
+        self.ledger.notes.update(dict.fromkeys(self.source.notes, self.ledger.rows))
         _refuse_unknown_columns(self.reading.columns, self._seen, self.source.name)
 
 

@@ -60,7 +60,9 @@ def _demonstrations(example: Example) -> list[Example]:
         return [example]
     if isinstance(example, Pair):
         inputs = example.inputs.only(0)
-        return [Demonstration(example.prompt, example.chosen, example.origin, example.extra, inputs)]
+        return [
+            Demonstration(example.prompt, example.chosen, example.origin, example.extra, inputs)
+        ]
     if example.desirable:
         return [
             Demonstration(
