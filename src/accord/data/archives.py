@@ -231,11 +231,11 @@ def _number(field: bytes) -> int:
 
 def has_tar_header(block: bytes) -> bool:
     """Tell whether a block is a tar header: its checksum is right."""
-    if len(block) < TAR_BLOCK or not re.fullmatch(rb"[ 0-7]{1,8}\0? ?\0?", block[148:156]):
+    found = re.fullmatch(rb"[ \0]*([0-7]+)[ \0]*", block[148:156])
+    if len(block) < TAR_BLOCK or found is None:
         return False
     blank = block[:148] + b" " * 8 + block[156:TAR_BLOCK]
-    digits = block[148:156].strip(b" \0")
-    return bool(digits) and int(digits, 8) == sum(blank)
+    return int(found[1], 8) == sum(blank)
 
 
 def is_tar(head: bytes) -> bool:

@@ -8,6 +8,7 @@ nulls is null. A converter is made once for each column, and only where a value 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -206,6 +207,28 @@ def _class_names(names: Any) -> Convert | None:
         return values[value]
 
     return convert
+
+
+def name_classes(row: object, features: Mapping[str, Any]) -> object:
+    """Put the names of classes in the place of their numbers, in a row of text.
+
+    Returns:
+      The row, or the RowError that stands in its place.
+    """
+    if not isinstance(row, dict):
+        return row
+    try:
+        for name in features.keys() & row.keys():
+            value, feature = row[name], features[name]
+            names = feature.get("names") if isinstance(feature, dict) else None
+            convert = _class_names(names) if names else None
+            if isinstance(value, str) and re.fullmatch(r"-1|\d{1,6}", value):  # a cell of CSV
+                value = int(value)
+            if convert is not None and type(value) is int:
+                row[name] = convert(value)
+    except RowError as error:
+        return error
+    return row
 
 
 def _number(value: float | None) -> float | None:

@@ -148,6 +148,11 @@ class Unpacked(io.RawIOBase):
         return out + self._decoded(behind)
 
     def _damaged(self, error: Exception) -> DataError:
+        if "Memory usage limit" in str(error):  # lzma's words
+            return DataError(
+                f"the {self.kind} data needs over {XZ_MEMORY >> 20} MiB to be unpacked. Unpack it"
+                " and pack it again, as xz does by itself."
+            )
         return DataError(f"the {self.kind} data is damaged ({error}). Copy it again.")
 
     def _decoded(self, piece: bytes) -> bytes:

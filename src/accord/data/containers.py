@@ -88,8 +88,10 @@ class Source:
           DataError: the container is empty, damaged, cut short, or of no known kind; names the
             file.
         """
+        names = [self.name]
         try:
             parts = self._parts()
+            names += map(str, parts.files)
             self.notes.update(dict.fromkeys(parts.notes))
             if len(parts.files) == 1 and not self.path.is_dir():
                 file = file_bytes(parts.files[0], self.name, self.notes, parts.features)
@@ -97,9 +99,8 @@ class Source:
             else:
                 yield from self._many(parts, max_row_bytes)
         except DataError as error:
-            raise (
-                error if self.name in str(error) else DataError(f"{self.name}: {error}")
-            ) from error
+            named = str(error).startswith(tuple(names))
+            raise (error if named else DataError(f"{self.name}: {error}")) from error
         except OSError as error:  # Arrow's errors of reading are OSErrors too
             raise DataError(f"{self.name}: cannot be read: {error}.") from error
 
@@ -118,8 +119,8 @@ class Source:
                     last = before + line
                     yield _placed(line, shown, before), row
             except DataError as error:
-                text = str(error)
-                raise (error if shown in text else DataError(f"{shown}: {text}")) from error
+                named = str(error).startswith(shown)
+                raise (error if named else DataError(f"{shown}: {error}")) from error
             before = last
 
 

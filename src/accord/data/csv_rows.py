@@ -29,7 +29,7 @@ NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?", re.I)
 REREAD = 20_000  # lines that are read again after rows that broke off, before the file is given up
 
 # Excel's first line, which names the delimiter.
-SEPARATOR = re.compile(r'\s*"?sep=(.)"?[\s,;]*', re.I)
+SEPARATOR = re.compile(r'\s*"?sep=(.)"?(\1|[\s,;])*', re.I)
 
 # Columns of a CSV file whose cells may hold a list that is not of messages.
 LISTS = frozenset(
@@ -52,12 +52,17 @@ class Dialect:
         """Tell whether a line is a whole row if its quotes are text."""
         return line.count(self.delimiter) + 1 == len(self.header)
 
-    def may_be_rows(self, lines: list[str]) -> bool:
-        """Tell whether the lines of one row by CSV's rules can be rows themselves.
+    def are_rows(self, lines: list[str]) -> bool:
+        """Tell whether the lines of one row by CSV's rules are rows themselves, all of them."""
+        return all(map(self.fits, lines))
 
-        A tab hardly ever stands in a text, so one line of a TSV that is a whole row is enough.
+    def may_be_rows(self, lines: list[str]) -> bool:
+        """Tell whether the lines can be rows with a broken one among them.
+
+        The first line is whole where only the last cell goes on, and the last where only the first
+        cell does. Both are where a quote of one row met a quote of another.
         """
-        return (any if self.delimiter == "\t" else all)(map(self.fits, lines))
+        return self.fits(lines[0]) and self.fits(lines[-1])
 
     def opens(self, line: str) -> bool:
         """Tell whether a cell of the line begins with a quote."""
@@ -190,11 +195,12 @@ def _quoted_rows(lines: _Lines, dialect: Dialect, limit: int, dump: str) -> Iter
                 yield line, error
             reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True)
             continue
-        if len(lines.row) > 1 and (tabs or not proven) and dialect.may_be_rows(lines.row):
+        several = len(lines.row) > 1
+        if several and (tabs or not proven) and dialect.are_rows(lines.row):
             raise _ambiguous(line, lines.number, dialect, dump)
         if not proven and '"' in lines.row[0]:
-            fit = len(lines.row) == 1 and dialect.fits(lines.row[0])
-            if fit and tabs and dialect.opens(lines.row[0]):
+            fit = dialect.may_be_rows(lines.row)
+            if fit and tabs and (several or dialect.opens(lines.row[0])):
                 raise _ambiguous(line, lines.number, dialect, dump)
             proven = not fit and len(cells) == len(dialect.header)
         if cells:
@@ -248,19 +254,21 @@ def _dialect(lines: _Lines, dump: str) -> Dialect:
 def _with_quotes(plain: Dialect, held: list[str], whole: bool, first: int, dump: str) -> Dialect:
     """Choose what the quotes of a table are.
 
-    A tab rarely stands in a text, so the lines of a TSV show by their number of cells whether they
-    are rows. Tables with other delimiters follow CSV's rules, or are refused.
+    A tab rarely stands in a text, so a TSV whose lines are rows while CSV's rules break is read
+    line by line. Tables with other delimiters follow CSV's rules. Where both readings fit and give
+    other rows, the table is refused.
     """
     survey = _survey(plain, held, whole)
     tabs = plain.delimiter == "\t"
-    if survey.merged and bool(survey.proof) == tabs:
+    if survey.merged and (tabs or not survey.proof):
         start, end = survey.merged
         raise _ambiguous(first + start, first + end - 1, plain, dump)
     if survey.proof or not tabs:
         return replace(plain, proven=survey.proof > 0)
     misfits = sum(not plain.fits(line) for line in held if line.strip("\r\n"))
-    literal = survey.merged or misfits < survey.bad or (survey.needless and not survey.regular)
-    return replace(plain, literal=bool(literal), proven=not literal)
+    # no writer of CSV leaves quotes in some cells of a column that do not need them
+    literal = misfits < survey.bad or (survey.needless > 0 and not survey.regular)
+    return replace(plain, literal=literal, proven=not literal)
 
 
 @dataclass
@@ -294,11 +302,11 @@ def _survey(dialect: Dialect, held: list[str], whole: bool) -> _Survey:
         lines = held[at : taken.at]
         if len(cells) != len(dialect.header):
             found.bad += bool(cells)
-        elif len(lines) > 1 and dialect.may_be_rows(lines):
+        elif len(lines) > 1 and dialect.are_rows(lines):
             found.merged = found.merged or (at, taken.at)
-        elif len(lines) > 1 or not dialect.fits(lines[0]):
+        elif not dialect.may_be_rows(lines):
             found.proof += 1
-        else:
+        elif len(lines) == 1:
             _note_quotes(dialect, lines[0], quoted, found)
         at = taken.at
     found.regular = not found.bad and all(len(each) == 1 for each in quoted.values())

@@ -78,7 +78,8 @@ def unicode_name(head: bytes) -> tuple[str, int] | None:
     zeros = tuple(byte == 0 for byte in text)
     if len(text) == 2 and zeros in ((False, True), (True, False)):  # one character
         return "utf-16-le" if zeros[1] else "utf-16-be", 0
-    found = ZEROS.get(zeros) if len(text) == 4 and max(text) < 0x80 else None
+    ascii = re.fullmatch(rb"[\0\t\r\n -~]{4}", text)  # a binary file may begin with a small number
+    found = ZEROS.get(zeros) if ascii else None
     return None if found is None else (found, 0)
 
 

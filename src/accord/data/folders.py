@@ -74,7 +74,7 @@ def _pattern(text: str) -> Parts:
         )
     return Parts(
         [Path(relative[name]) for name in names],
-        [relative[name] for name in names],
+        names,
         True,
         [*_account(names, other), *_subset_note(names, beside)],
     )

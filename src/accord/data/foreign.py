@@ -147,6 +147,24 @@ def _kind_of(head: bytes) -> tuple[str, str] | None:
     return None
 
 
+def refuse_binary(head: bytes) -> None:
+    """Refuse a file that is neither a known kind nor text.
+
+    Raises:
+      DataError: it has many control characters, and is no UTF-8.
+    """
+    if len(CONTROLS.findall(head, 0, 1024)) > len(head[:1024]) // 50 and not _is_utf8(head):
+        raise DataError("it is a binary file of no known kind. Write its rows as JSONL.")
+
+
+def _is_utf8(head: bytes) -> bool:
+    try:
+        head[:1024].decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start > 1020  # cut within a character
+    return True
+
+
 def refuse_zipped(names: list[str], file: str) -> None:
     """Refuse a zip archive that is a document of another program.
 

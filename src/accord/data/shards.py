@@ -53,7 +53,7 @@ NUMBERS = re.compile(r"[-_. ]*\(?\d+\)?$")
 # Files beside the data that hold no rows: they are passed over without a word.
 BESIDE = re.compile(
     r"(readme|licen[cs]e|copying|notice|citation|changelog|authors|checksums?|sha256sums|md5sums"
-    r"|_success|dataset_infos?|dataset_dict|state|config|croissant|desktop|thumbs)(\.[a-z0-9]{1,5})?"
+    r"|_success|dataset_infos?|split|dataset_dict|state|config|croissant|desktop|thumbs)(\.[a-z0-9]{1,5})?"
     r"|.*\.(md|rst|crc|sha256|md5|lock|incomplete|metadata|py|bib|gitattributes)",
     re.I,
 )

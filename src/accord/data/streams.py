@@ -17,9 +17,10 @@ from typing import Any, BinaryIO
 
 from accord.data import compression, json_rows, table_rows
 from accord.data.archives import TarArchive, ZipArchive, is_tar
+from accord.data.arrow_types import name_classes
 from accord.data.csv_rows import SEPARATOR, csv_rows
 from accord.data.encodings import BOM, code_page, has_mac_ends, to_utf8, unicode_name, unix_ends
-from accord.data.foreign import refuse_foreign, refuse_zipped
+from accord.data.foreign import refuse_binary, refuse_foreign, refuse_zipped
 from accord.data.json_rows import Numbered
 from accord.data.ledger import RowError
 from accord.data.shards import data_files, one_data_set
@@ -235,6 +236,8 @@ def _text_rows(
         order = "LE" if codec.endswith("le") else "BE"
         source.notes.setdefault(f"the text is {name}")
         source = replace(source, dump=f"{source.dump} | iconv -f {name}{order} -t UTF-8")
+    else:
+        refuse_binary(head)
     if head.startswith(BOM):
         stream.read(len(BOM))
         head = head.removeprefix(BOM)
@@ -244,7 +247,7 @@ def _text_rows(
     for line, row in reader(stream, limit):
         if isinstance(row, RowError) and row.reason == "invalid UTF-8":
             row = _with_code_page(row, source)
-        yield line, row
+        yield line, name_classes(row, source.features) if source.features else row
 
 
 def _text_reader(head: bytes, source: Bytes) -> Callable[[BinaryIO, int], Iterator[Numbered]]:

@@ -17,6 +17,8 @@ from accord.data.ledger import RowError
 from accord.types import DataError
 
 BATCH = 256  # rows
+REPEATED = 8 << 20  # bytes; writers keep the texts that they number under 1 MiB
+EXPANDED = 256 << 20  # bytes that numbered texts may take once they are written out
 Features = Mapping[str, Any]  # column -> its type as `datasets` describes it
 
 
@@ -28,6 +30,8 @@ def parquet_rows(stream: BinaryIO, limit: int, features: Features) -> Iterator[N
         file = ParquetFile(whole)
         converters = row_converters(file.schema_arrow, features)
         _refuse_parquet_bomb(file.metadata)
+        if repeated := _repeated_columns(file.metadata):
+            file = ParquetFile(whole, read_dictionary=repeated)
         yield from _batch_rows(file.iter_batches(batch_size=BATCH), converters, limit)
 
 
@@ -38,6 +42,24 @@ def _refuse_parquet_bomb(metadata) -> None:
         columns = [group.column(at) for at in range(group.num_columns)]
         packed = sum(column.total_compressed_size for column in columns)
         refuse_bomb("Parquet", packed, group.total_byte_size)
+
+
+def _repeated_columns(metadata) -> list[str]:
+    """List the columns whose texts are few and large, repeated by number.
+
+    Written out, 256 rows of one text of 20 MB would take 5 GB. They are read as numbers, so that a
+    row over the limit is found before its text is copied.
+    """
+    found = set()
+    for number in range(metadata.num_row_groups):
+        group = metadata.row_group(number)
+        for column in map(group.column, range(group.num_columns)):
+            size = column.total_uncompressed_size
+            if column.has_dictionary_page and size > REPEATED:
+                texts = column.data_page_offset - column.dictionary_page_offset
+                if 100 * (column.total_compressed_size - texts) < size:
+                    found.add(column.path_in_schema)
+    return sorted(found)
 
 
 def arrow_rows(stream: BinaryIO, limit: int, features: Features) -> Iterator[Numbered]:
@@ -83,10 +105,22 @@ def _batch_rows(
 ) -> Iterator[Numbered]:
     number = 0
     for batch in batches:
-        for start in range(0, batch.num_rows, BATCH):
-            for row in _python_rows(batch.slice(start, BATCH)):
+        step = max(1, min(BATCH, EXPANDED // (1 + _dictionary_bytes(batch))))
+        for start in range(0, batch.num_rows, step):
+            for row in _python_rows(batch.slice(start, step)):
                 number += 1
                 yield number, _converted(row, converters, limit)
+
+
+def _dictionary_bytes(batch) -> int:
+    """Return the size of the texts that the rows of a batch name by their numbers."""
+    from pyarrow.types import is_dictionary
+
+    return sum(
+        batch.column(at).dictionary.nbytes
+        for at, field in enumerate(batch.schema)
+        if is_dictionary(field.type)
+    )
 
 
 def _converted(row: object, converters: Mapping[str, Convert], limit: int) -> object:
