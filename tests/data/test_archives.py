@@ -207,10 +207,10 @@ def test_entries_of_a_zip_archive_that_are_no_files(written, tmp_path):
     for method in (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA):
         with pytest.raises(DataError, match="packed by a method that is not read here"):
             rows_of(written(zipped({"p.jsonl": jsonl()}, method)))
-    with pytest.warns(UserWarning, match="Duplicate name"):
-        with zipfile.ZipFile(tmp_path / "twice.zip", "w") as archive:
-            archive.writestr("p.jsonl", "{}")
-            archive.writestr("p.jsonl", "[]")
+    twice = zipfile.ZipFile(tmp_path / "twice.zip", "w")
+    with pytest.warns(UserWarning, match="Duplicate name"), twice as archive:
+        archive.writestr("p.jsonl", "{}")
+        archive.writestr("p.jsonl", "[]")
     with pytest.raises(DataError, match="holds 'p.jsonl' twice"):
         rows_of(tmp_path / "twice.zip")
 

@@ -123,6 +123,34 @@ def test_rows_say_their_own_file_and_line(folder):
     json.dumps(dataset.ledger.as_dict())
 
 
+def test_the_audit_says_a_rows_own_file_and_line(folder, tmp_path):
+    from accord.auditing.fix import Options, fix
+    from accord.auditing.scan import scan_source
+
+    rows = [{"prompt": f"{n} " * 9, "chosen": f"a{n}", "rejected": f"b{n}"} for n in range(8)]
+    again = jsonl(rows[4:]) + b"\n" + jsonl(rows[:1])  # a row of the first file once more
+    label = b'{"prompt": "q", "completion": "a", "label": true}\n'
+    root = folder({"p-1.jsonl": b"\n" + jsonl(rows[:4]), "p-2.jsonl": again + b"{oops\n" + label})
+    with locate(root) as source:
+        scan = scan_source(source)
+        assert [scan.at(row) for row in (0, 3, 4, 8)] == [
+            f"{root}/p-1.jsonl:2",
+            f"{root}/p-1.jsonl:5",
+            f"{root}/p-2.jsonl:1",
+            f"{root}/p-2.jsonl:6",
+        ]
+        fix(scan, source, tmp_path / "fixed.jsonl", Options())
+    gone = [
+        json.loads(line) for line in (tmp_path / "fixed.removed.jsonl").read_text().splitlines()
+    ]
+    assert [(each["file"], each["line"]) for each in gone] == [
+        (f"{root}/p-2.jsonl", 7),
+        (f"{root}/p-2.jsonl", 6),
+        (f"{root}/p-2.jsonl", 8),
+    ]
+    assert rows_of(tmp_path / "fixed.jsonl") == rows
+
+
 def test_numbers_name_one_row_alone(folder, tmp_path):
     """The commands that read a file twice find its rows by these numbers."""
     from accord.auditing.split import split
@@ -286,12 +314,12 @@ dataset_info:
 @pytest.mark.parametrize("name", ["a.jsonl", "a.csv", "a.parquet"])
 def test_a_card_says_what_the_numbers_of_labels_mean(folder, name):
     rows = [{"prompt": "q", "completion": "a", "label": n} for n in (0, 1)]
-    text = "prompt,completion,label\nq,a,0\nq,a,1\n".encode()
+    text = b"prompt,completion,label\nq,a,0\nq,a,1\n"
     data = {"a.jsonl": jsonl(rows), "a.csv": text, "a.parquet": parquet(rows)}[name]
     found = rows_of(folder({name: data, "README.md": LABELS.encode()}))
     assert [row["label"] for row in found] == ["desirable", "undesirable"]
     other = folder({name: data.replace(b"1\n", b"7\n").replace(b": 1", b": 7")}, "plain")
-    assert [str(row["label"]) for row in rows_of(other)][0] == "0"
+    assert next(str(row["label"]) for row in rows_of(other)) == "0"
 
 
 @pytest.mark.parametrize("head", ["configs: [", "configs: 3", "- 1", "a: &a [x]\nb: *a", "\0", ""])

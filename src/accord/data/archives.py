@@ -12,10 +12,10 @@ import stat
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from accord.data.compression import OUT, refuse_bomb
 from accord.types import DataError
@@ -265,7 +265,9 @@ def tar_entries(stream: BinaryIO) -> list[TarEntry]:
     Raises:
       DataError: it is damaged, cut short, or holds what no data has.
     """
-    forward, found, extra = _Forward(stream), {}, {}
+    forward = _Forward(stream)
+    found: dict[str, TarEntry] = {}
+    extra: dict[str, str] = {}
     count = 0
     while (block := forward.whole(TAR_BLOCK)).strip(b"\0"):
         count += 1
@@ -350,9 +352,10 @@ class Slice(io.RawIOBase):
 class TarArchive:
     """A tar archive, packed or not, that is read forward. Going back means opening it again."""
 
-    def __init__(self, reopen, stream: BinaryIO) -> None:
+    def __init__(self, reopen: Callable[[], io.RawIOBase], stream: BinaryIO) -> None:
         self.entries = {entry.name: entry for entry in tar_entries(stream)}
-        self.reopen, self.stream, self.at = reopen, None, 0
+        self.reopen, self.at = reopen, 0
+        self.stream: BinaryIO | None = None
         self.part: Slice | None = None
 
     def names(self) -> list[str]:
@@ -365,7 +368,8 @@ class TarArchive:
         at = self.at - (self.part.left if self.part else 0)
         if self.stream is None or at > entry.start:
             self.close()
-            self.stream, at = io.BufferedReader(self.reopen(), OUT), 0
+            self.stream = cast(BinaryIO, io.BufferedReader(self.reopen(), OUT))
+            at = 0
         _Forward(self.stream).skip(entry.start - at)
         self.at, self.part = entry.start + entry.size, Slice(self.stream, entry.size)
         return self.part

@@ -26,7 +26,7 @@ from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
 from accord.types import DataError, FileLine
 
-__all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "locate"]
+__all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate"]
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,13 @@ def _placed(line: int, file: str, before: int) -> FileLine:
     if isinstance(line, FileLine):
         return FileLine(before + line, line.file, before + line.before)
     return FileLine(before + line, file, before)
+
+
+def is_there(name: str) -> bool:
+    """Tell whether a path names a file or a folder, or a pattern matches one."""
+    path = os.path.expanduser(name)
+    found = glob.iglob(path, recursive=True) if glob.has_magic(path) else iter(())
+    return os.path.exists(path) or next(found, None) is not None
 
 
 @contextmanager

@@ -291,12 +291,12 @@ def _survey(dialect: Dialect, held: list[str], whole: bool) -> _Survey:
         try:
             cells = next(csv.reader(taken, delimiter=dialect.delimiter, strict=True))
         except csv.Error:
-            lines = taken.at - at
+            count = taken.at - at
             # a row may go on behind the window; one of many lines that are rows does not
-            if not whole and taken.at == len(held) and lines < OPEN_LINES:
+            if not whole and taken.at == len(held) and count < OPEN_LINES:
                 break
             found.bad += 1
-            reread += lines - 1
+            reread += count - 1
             at += 1
             continue
         lines = held[at : taken.at]

@@ -27,7 +27,7 @@ MARKS = {
 }
 # Zero bytes of a text without a mark, whose first two characters are ASCII, as those of JSON and
 # of a table's header are (RFC 4627, section 3).
-ZEROS = {
+ZEROS: dict[tuple[bool, ...], str] = {
     (False, True, True, True): "utf-32-le",
     (True, True, True, False): "utf-32-be",
     (False, True, False, True): "utf-16-le",

@@ -10,8 +10,8 @@ import json
 import re
 import shlex
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -94,15 +94,12 @@ def rows_of(source: Bytes, limit: int) -> Iterator[Numbered]:
     Raises:
       DataError: it is empty, damaged, cut short, or holds no rows.
     """
-    with ExitStack() as stack:
-        raw = stack.enter_context(source.open())
-        stream = stack.enter_context(io.BufferedReader(raw, HEAD))
-        head = stream.peek()
-        yield from _chosen(source, stream, head, limit)
+    with io.BufferedReader(source.open(), HEAD) as stream:
+        yield from _chosen(source, stream, stream.peek(), limit)
 
 
 def _chosen(
-    source: Bytes, stream: io.BufferedReader, head: bytes, limit: int
+    source: Bytes, stream: io.BufferedReader[Any], head: bytes, limit: int
 ) -> Iterator[Numbered]:
     for magic, reader in TABLES.items():
         if head.startswith(magic):
@@ -203,7 +200,7 @@ def _member_rows(
     before = last = 0
     for name in chosen:
         member = Bytes(
-            lambda name=name: open_member(name),
+            partial(open_member, name),
             name.rpartition("/")[2].lower(),
             f"{source.shown}/{name}",
             command % shlex.quote(name),
@@ -225,7 +222,7 @@ def _member_rows(
 
 
 def _text_rows(
-    source: Bytes, stream: io.BufferedReader, head: bytes, limit: int
+    source: Bytes, stream: io.BufferedReader[Any], head: bytes, limit: int
 ) -> Iterator[Numbered]:
     if found := unicode_name(head):
         codec, mark = found
