@@ -17,6 +17,7 @@ from accord.data import shards
 from accord.data.containers import locate
 from accord.data.convert_file import convert_file
 from accord.data.read import read
+from accord.errors import AccordWarning
 from accord.types import DataError
 
 ONE, TWO = ROWS[:3], ROWS[3:]
@@ -252,11 +253,13 @@ def test_folders_that_are_not_whole(folder, tmp_path, files, says):
     assert str(error.value).startswith(str(root))
 
 
+@pytest.mark.filterwarnings("ignore::accord.errors.AccordWarning")
 def test_one_shard_alone_says_that_it_is_one_of_several(folder):
     root = folder({f"train-0000{n}-of-00003.jsonl": jsonl() for n in range(3)})
     name = "train-00001-of-00003.jsonl"
     note = f"{name} is one of 3 shards; the others are not read; all: 'train-*-of-00003.jsonl'"
-    assert notes_of(root / name) == [note]
+    with pytest.warns(AccordWarning, match="train-00001-of-00003.jsonl: train-.* is one of 3"):
+        assert notes_of(root / name) == [note]
     assert read(root / name).ledger.notes[note] == 7
     assert notes_of(root / "train-0000[01]*") == [
         "read from 2 files, train-00000-of-00003.jsonl to train-00001-of-00003.jsonl",

@@ -14,6 +14,7 @@ import shutil
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from accord.data.folders import Parts, parts_of
 from accord.data.json_rows import Numbered
 from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
+from accord.errors import AccordWarning
 from accord.types import DataError, FileLine
 
 __all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate"]
@@ -93,6 +95,10 @@ class Source:
             parts = self._parts()
             names += map(str, parts.files)
             self.notes.update(dict.fromkeys(parts.notes))
+            if parts.partial:
+                self.notes.setdefault(parts.partial)
+                # training on a part of a data set for the whole is the one thing said at once
+                warnings.warn(f"{self.name}: {parts.partial}", AccordWarning, stacklevel=2)
             if len(parts.files) == 1 and not self.path.is_dir():
                 file = file_bytes(parts.files[0], self.name, self.notes, parts.features)
                 yield from rows_of(file, max_row_bytes)

@@ -27,8 +27,8 @@ class Parts:
 
     files: list[Path]
     names: list[str]  # of the files, as the digest and messages name them
-    many: bool  # rows say which file they come from
     notes: list[str] = field(default_factory=list)
+    partial: str = ""  # a note that the files are a part of a data set
     # column -> its type as `datasets` describes it, where the folder says so
     features: Mapping[str, Any] = field(default_factory=dict)
 
@@ -42,18 +42,17 @@ def parts_of(path: Path) -> Parts:
     if path.is_dir():
         return _folder(path)
     if path.is_file() or not glob.has_magic(str(path)):
-        return Parts([path], [path.name], False, _shard_note(path))
+        return Parts([path], [path.name], partial=_shard_note(path))
     return _pattern(str(path))
 
 
-def _shard_note(path: Path) -> list[str]:
-    note = None
-    if "of" in path.name.lower():
-        try:
-            note = siblings(path.name, os.listdir(path.parent))
-        except OSError:  # the folder may be entered and not listed
-            note = siblings(path.name, [])
-    return [note] if note else []
+def _shard_note(path: Path) -> str:
+    if "of" not in path.name.lower():
+        return ""
+    try:
+        return siblings(path.name, os.listdir(path.parent))
+    except OSError:  # the folder may be entered and not listed
+        return siblings(path.name, [])
 
 
 def _pattern(text: str) -> Parts:
@@ -75,8 +74,8 @@ def _pattern(text: str) -> Parts:
     return Parts(
         [Path(relative[name]) for name in names],
         names,
-        True,
-        [*_account(names, other), *_subset_note(names, beside)],
+        _account(names, other),
+        _subset_note(names, beside),
     )
 
 
@@ -92,17 +91,17 @@ def _beside(chosen: list[str], base: str) -> list[str]:
     return sorted(set(found) - set(chosen))
 
 
-def _subset_note(names: list[str], beside: list[str]) -> list[str]:
+def _subset_note(names: list[str], beside: list[str]) -> str:
     """Say that a pattern leaves out shards of a set that it begins."""
     files = [file for file in map(describe, names) if file.of is not None]
     sets = {(file.base, file.of, file.container) for file in files}
     left = [each for each in map(describe, beside) if (each.base, each.of, each.container) in sets]
     if not left:
-        return []
-    return [
+        return ""
+    return (
         f"{len(files):,} of {len(files) + len(left):,} shards are read; {left[0].name} is not, for"
         " one"
-    ]
+    )
 
 
 def _one(shown: str, names: list[str], base: str | Path, **options: Any) -> list[str]:
@@ -145,9 +144,8 @@ def _folder(folder: Path) -> Parts:
     return Parts(
         [folder / name for name in chosen],
         chosen,
-        True,
         [*notes, *_account(chosen, other)],
-        _card_features(card),
+        features=_card_features(card),
     )
 
 
@@ -293,7 +291,7 @@ def _saved(folder: Path) -> Parts:
             f"{folder}: {missing[0]} is missing, which state.json names. Copy the whole folder"
             " again."
         )
-    return Parts(files, [file.name for file in files], False, [], _info_features(folder))
+    return Parts(files, [file.name for file in files], features=_info_features(folder))
 
 
 def _info_features(folder: Path) -> Mapping[str, Any]:

@@ -290,8 +290,8 @@ def _refuse_missing(files: Sequence[File], beside: Sequence[File]) -> None:
             )
 
 
-def siblings(name: str, beside: Sequence[str]) -> str | None:
-    """Say that a file is one shard of several; None if it is whole.
+def siblings(name: str, beside: Sequence[str]) -> str:
+    """Say that a file is one shard of several; "" if it is whole.
 
     Args:
       name: a file's name without folders.
@@ -299,7 +299,7 @@ def siblings(name: str, beside: Sequence[str]) -> str | None:
     """
     file = describe(name)
     if file.of is None or file.of < 2:
-        return None
+        return ""
     others = [
         each
         for each in map(describe, beside)
