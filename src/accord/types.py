@@ -39,6 +39,7 @@ __all__ = [
     "DemonstrationLogps",
     "Diverged",
     "Example",
+    "FileLine",
     "Finding",
     "Flagged",
     "Interrupted",
@@ -65,15 +66,45 @@ __all__ = [
 # ---------------------------------------------------------------- text: the rows of a file
 
 
+class FileLine(int):
+    """The number of a row in a data set of many files. It knows the row's own file and line.
+
+    The number counts on from file to file, so that it is one row's alone: number = lines of the
+    files before + the line in its own file.
+    """
+
+    file: str
+    before: int
+
+    def __new__(cls, number: int, file: str, before: int) -> FileLine:
+        made = super().__new__(cls, number)
+        made.file, made.before = file, before
+        return made
+
+    def __getnewargs__(self) -> tuple[int, str, int]:  # type: ignore[override]
+        return int(self), self.file, self.before
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self - self.before}"
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """The place that a row came from, so that every message about it can name it."""
 
-    file: str
-    line: int  # from 1; the row's number if a container has no lines (Parquet, JSON arrays)
+    file: str  # as it was given: a file, a folder or a pattern
+    # from 1; the row's number if a container has no lines (Parquet, JSON arrays); a FileLine if
+    # the rows come from many files
+    line: int
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}"
+        return str(self.line) if isinstance(self.line, FileLine) else f"{self.file}:{self.line}"
+
+    def as_dict(self) -> dict[str, str | int]:
+        """Return the row's own file and line."""
+        if isinstance(self.line, FileLine):
+            return {"file": self.line.file, "line": self.line - self.line.before}
+        return {"file": self.file, "line": self.line}
 
 
 @dataclass(frozen=True, slots=True)

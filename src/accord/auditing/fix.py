@@ -187,19 +187,13 @@ def _entries(scan: Scan, gone: dict[int, str], kept: set[int]):
     kind.
     """
     for rejection in scan.ledger.rejected:
-        yield {
-            "file": scan.name,
-            "line": rejection.origin.line,
-            "reason": rejection.reason,
-            "says": rejection.says,
-        }
+        yield {**rejection.origin.as_dict(), "reason": rejection.reason, "says": rejection.says}
     for line, reason in sorted(gone.items()):
-        yield {"file": scan.name, "line": line, "reason": reason, "says": reason}
+        yield {**scan.origin(line).as_dict(), "reason": reason, "says": reason}
     for line in scan.other_lines:
         if line not in kept and line not in gone:
             yield {
-                "file": scan.name,
-                "line": line,
+                **scan.origin(line).as_dict(),
                 "reason": "another kind of row",
                 "says": f"not {scan.kind}",
             }

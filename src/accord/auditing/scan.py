@@ -38,7 +38,7 @@ from accord.data.containers import Source, locate
 from accord.data.ledger import Ledger
 from accord.data.naming import PLAIN, Naming
 from accord.data.read import Dataset, stream
-from accord.types import DataError, Example, Labelled, Pair, Turn
+from accord.types import DataError, Example, FileLine, Labelled, Origin, Pair, Turn
 
 BLOCK = 1024  # rows turned into arrays at a time
 SAMPLE = 10_000  # rows whose texts are kept, for probes and for showing
@@ -85,6 +85,8 @@ class Scan:
     columns: dict[str, tuple[np.ndarray, list[str]]]  # column of the row -> codes [N], names
     marks: MarkTable  # of every row
     sample: list[Sampled] = field(default_factory=list)  # in order of rows
+    # of rows from many files: lines before a file -> the file, see types.FileLine
+    files: dict[int, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.lines)
@@ -110,7 +112,14 @@ class Scan:
 
     def at(self, row: int) -> str:
         """Return the place of a row as file:line."""
-        return f"{self.name}:{self.lines[row]}"
+        return str(self.origin(self.lines[row]))
+
+    def origin(self, line: int) -> Origin:
+        """Return the place that a row's line or number stands for."""
+        before = max((each for each in self.files if each < line), default=None)
+        if before is None:
+            return Origin(self.name, int(line))
+        return Origin(self.name, FileLine(int(line), self.files[before], before))
 
     @cached_property
     def groups(self) -> np.ndarray:
@@ -208,6 +217,7 @@ class _Gather:
         self.rng = np.random.Generator(np.random.Philox(key=[seed, 1]))
         self.n = 0
         self.others: dict[int, None] = {}  # lines, in order
+        self.files: dict[int, str] = {}
         self.blocks: list[dict[str, np.ndarray]] = []
         self.pending: list[Example] = []
         self.heap: list[tuple[float, int, Example]] = []
@@ -216,6 +226,9 @@ class _Gather:
         self.marks = MarkTable()
 
     def add(self, example: Example) -> None:
+        line = example.origin.line
+        if isinstance(line, FileLine):
+            self.files[line.before] = line.file
         if _kind(example) != self.kind:
             self.others[example.origin.line] = None
             return
@@ -307,6 +320,7 @@ class _Gather:
             ledger=ledger,
             formats=formats,
             other_lines=list(self.others),
+            files=self.files,
             digest=digest,
             **arrays,
             sides=self._joined("side:", self.sides, arrays["lines"], (2,)),

@@ -1,15 +1,21 @@
-"""Decompression of gzip and zstd files.
+"""Decompression of gzip, zstd, xz and bzip2 files.
 
-Damage is reported in words, and a small file cannot unpack into a whole disk. Both readers take
-several members after each other, as `cat a.gz b.gz` gives them.
+Damage is reported in words, and a small file cannot unpack into a whole disk or memory. All readers
+take several members after each other, as `cat a.gz b.gz` gives them.
 """
 
 from __future__ import annotations
 
+import bz2
 import io
+import lzma
+import shutil
+import tempfile
 import zlib
 from abc import abstractmethod
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, BinaryIO, Protocol, cast
 
 from accord.types import DataError
 
@@ -22,6 +28,11 @@ LAYERS = 2  # files packed more often are no data; one that contains itself woul
 # repetition.
 BOMB_BYTES = 1 << 30
 BOMB_RATIO = 400
+# An xz file says how much memory its decoder needs, up to 4 GiB; `xz -9` asks for 65 MiB.
+XZ_MEMORY = 256 << 20
+# Bytes that a decoder which can stop in between gives at a time: 45 bytes of bzip2 can stand for
+# 46 MB.
+OUT = 1 << 20
 
 
 class Member(Protocol):
@@ -34,6 +45,29 @@ class Member(Protocol):
     def unused_data(self) -> bytes: ...
 
     def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class Stepwise:
+    """A decoder that gives at most `OUT` bytes at a time and keeps the rest of its input."""
+
+    def __init__(self, decoder: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self.decoder = decoder
+
+    @property
+    def eof(self) -> bool:
+        return self.decoder.eof
+
+    @property
+    def unused_data(self) -> bytes:
+        return self.decoder.unused_data
+
+    @property
+    def full(self) -> bool:
+        """Tell whether it can give more without more input."""
+        return not (self.decoder.eof or self.decoder.needs_input)
+
+    def decompress(self, data: bytes, /) -> bytes:
+        return self.decoder.decompress(data, OUT)
 
 
 class Unpacked(io.RawIOBase):
@@ -89,15 +123,37 @@ class Unpacked(io.RawIOBase):
         Raises:
           DataError: the data are damaged, cut short, or blow up out of all proportion.
         """
-        while piece := self.packed.read(self.piece):
-            self.bytes_in += len(piece)
-            if out := self._decoded(piece):
+        while (full := getattr(self.member, "full", False)) or (
+            piece := self.packed.read(self.piece)
+        ):
+            self.bytes_in += 0 if full else len(piece)
+            if out := self._resumed() if full else self._decoded(piece):
                 self.bytes_out += len(out)
                 self._refuse_bomb()
                 return out
         if self.member is not None:
             raise DataError(f"the {self.kind} data is cut short. Copy it again.")
         return b""
+
+    def _resumed(self) -> bytes:
+        """Take more from a decoder that was full, then go on with what follows its end."""
+        assert self.member is not None, "only a decoder can be full"
+        try:
+            out = self.member.decompress(b"")
+        except self.damage as error:
+            raise self._damaged(error) from error
+        if not self.member.eof:
+            return out
+        behind, self.member = self.member.unused_data, None
+        return out + self._decoded(behind)
+
+    def _damaged(self, error: Exception) -> DataError:
+        if "Memory usage limit" in str(error):  # lzma's words
+            return DataError(
+                f"the {self.kind} data needs over {XZ_MEMORY >> 20} MiB to be unpacked. Unpack it"
+                " and pack it again, as xz does by itself."
+            )
+        return DataError(f"the {self.kind} data is damaged ({error}). Copy it again.")
 
     def _decoded(self, piece: bytes) -> bytes:
         out = []
@@ -108,16 +164,39 @@ class Unpacked(io.RawIOBase):
                 piece = self.member.unused_data
                 self.member = None if self.member.eof else self.member
         except self.damage as error:
-            raise DataError(f"the {self.kind} data is damaged ({error}). Copy it again.") from error
+            raise self._damaged(error) from error
         return b"".join(out)
 
     def _refuse_bomb(self) -> None:
-        if self.bytes_out > BOMB_BYTES and self.bytes_out > BOMB_RATIO * self.bytes_in:
-            raise DataError(
-                f"{self.bytes_in:,} bytes of {self.kind} data unpack to over {self.bytes_out:,}: no"
-                " preferences pack so well, so this was made to fill a memory or a disk. If it is"
-                " right, unpack it yourself."
-            )
+        refuse_bomb(self.kind, self.bytes_in, self.bytes_out)
+
+
+def refuse_bomb(kind: str, packed: int, unpacked: int) -> None:
+    """Refuse data that unpack to more than text can.
+
+    Raises:
+      DataError: they do.
+    """
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * packed:
+        raise DataError(
+            f"{packed:,} bytes of {kind} data unpack to over {unpacked:,}: no preferences pack so"
+            " well, so this was made to fill a memory or a disk. If it is right, unpack it"
+            " yourself."
+        )
+
+
+@contextmanager
+def seekable(stream: BinaryIO) -> Iterator[BinaryIO]:
+    """Return a stream that can be read in any order: itself, or a copy of what is left of it in a
+    temporary file without a name.
+    """
+    if stream.seekable():
+        yield stream
+        return
+    with tempfile.TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy, OUT)
+        copy.seek(0)
+        yield cast(BinaryIO, copy)
 
 
 class Gzip(Unpacked):
@@ -150,3 +229,21 @@ class Zstd(Unpacked):
 
     def new_member(self) -> Member:
         return self.decompressor.decompressobj()
+
+
+class Xz(Unpacked):
+    """xz: at most 7,000 times larger unpacked."""
+
+    kind, damage, piece, padding = "xz", lzma.LZMAError, 1 << 12, b"\0"
+
+    def new_member(self) -> Member:
+        return Stepwise(lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=XZ_MEMORY))
+
+
+class Bzip2(Unpacked):
+    """bzip2: at most a million times larger unpacked."""
+
+    kind, damage, piece, padding = "bzip2", OSError, 1 << 12, b"\0"
+
+    def new_member(self) -> Member:
+        return Stepwise(bz2.BZ2Decompressor())

@@ -1,85 +1,147 @@
-"""Containers of rows: JSONL, JSON, CSV, Parquet, Arrow, compressed or not, a folder, or "-".
+"""Containers of rows: text and tables, packed or in archives, files, folders, patterns, or "-".
 
-The first bytes of a file decide what it is; a suffix only settles what they leave open. Nothing is
-ever fetched: a name that is no file is an error, since a hub name must be asked for.
+The first bytes of a file decide what it is; a suffix only settles what they leave open. `KINDS`
+lists what is read. Nothing is ever fetched: a name that is no file is an error, since a hub name
+must be asked for.
 """
 
 from __future__ import annotations
 
+import glob
 import hashlib
-import io
-import json
 import os
-import re
 import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from accord.data import compression, json_rows, table_rows
+from accord.data.folders import Parts, parts_of
 from accord.data.json_rows import Numbered
+from accord.data.streams import MAX_ROW_BYTES, file_bytes, rows_of
 from accord.environment.digests import file_digest
-from accord.types import DataError
+from accord.errors import AccordWarning
+from accord.types import DataError, FileLine
 
-MAX_ROW_BYTES = 4_000_000
-HEAD = 1 << 16  # bytes looked at to tell what a file is
+__all__ = ["KINDS", "MAX_ROW_BYTES", "Kind", "Source", "is_there", "locate"]
 
-BOM = b"\xef\xbb\xbf"
-# One of these in its first line makes a text without JSON a table: header names that formats know.
-HEADER = frozenset(
-    b"prompt chosen rejected instruction completion messages question response label".split()
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of container that is read."""
+
+    name: str
+    suffixes: tuple[str, ...]
+    says: str
+
+
+KINDS = (
+    Kind("JSONL", (".jsonl", ".ndjson"), "one JSON object a line"),
+    Kind("JSON", (".json",), "an array of objects, columns of equal length, or one row"),
+    Kind("CSV", (".csv",), "a header and rows; comma, tab or semicolon, or as Excel's sep= says"),
+    Kind("TSV", (".tsv",), "as CSV; quotes are text where the lines show that they are"),
+    Kind("Parquet", (".parquet",), "with the types of datasets: json, ClassLabel"),
+    Kind("Arrow", (".arrow", ".feather"), "as a file or a stream, with the same types"),
+    Kind("gzip", (".gz",), "around any of these"),
+    Kind("zstd", (".zst",), "around any of these; needs accord[zstd]"),
+    Kind("xz", (".xz",), "around any of these"),
+    Kind("bzip2", (".bz2",), "around any of these"),
+    Kind("zip", (".zip",), "with one data set in it; read in place"),
+    Kind("tar", (".tar", ".tar.gz", ".tar.xz", ".tar.bz2", ".tar.zst"), "the same"),
+    Kind("UTF-16, UTF-32", (), "text with a byte order mark or without; otherwise UTF-8"),
+    Kind("saved dataset", (), "a folder that datasets.save_to_disk wrote, of one split"),
+    Kind("folder", (), "shards of one split: data/train-00000-of-00002.parquet, train/…"),
+    Kind("pattern", (), "files of one split in the order of their numbers: 'data/train-*.jsonl'"),
+    Kind("standard input", (), "any of the files, as -"),
 )
 
 
 @dataclass(frozen=True)
 class Source:
-    """A file or folder to read rows from; messages call it `name`."""
+    """A file, folder or pattern to read rows from; messages call it `name`."""
 
     name: str
     path: Path
+    # what a person must know of how the rows were read, in order; filled as they are
+    notes: dict[str, None] = field(default_factory=dict, compare=False)
 
     def digest(self) -> str:
-        """Return the sha256 of the file's bytes; of a folder, of its data files' names and bytes in
+        """Return the sha256 of the file's bytes; of several files, of their names and bytes in
         order.
         """
         if self.path.is_file():
             return file_digest(self.path)
+        parts = self._parts()
         total = hashlib.sha256()
-        for part in table_rows.folder_files(self.path):
-            total.update(f"{part.name}\0{Source(part.name, part).digest()}\0".encode())
+        for name, file in zip(parts.names, parts.files, strict=True):
+            total.update(f"{name}\0{file_digest(file)}\0".encode("utf-8", "surrogateescape"))
         return total.hexdigest()
 
     def rows(self, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Numbered]:
-        """Yield (line, value or RowError) of every row, in order, as they are asked for.
+        """Yield (line, value or RowError) of every row, in order, as they are asked for. The line
+        is a FileLine where the rows come from many files.
 
         Raises:
           DataError: the container is empty, damaged, cut short, or of no known kind; names the
             file.
         """
+        names = [self.name]
         try:
-            if self.path.is_dir():
-                yield from self._folder_rows(max_row_bytes)
+            parts = self._parts()
+            names += map(str, parts.files)
+            self.notes.update(dict.fromkeys(parts.notes))
+            if parts.partial:
+                self.notes.setdefault(parts.partial)
+                # training on a part of a data set for the whole is the one thing said at once
+                warnings.warn(f"{self.name}: {parts.partial}", AccordWarning, stacklevel=2)
+            if len(parts.files) == 1 and not self.path.is_dir():
+                file = file_bytes(parts.files[0], self.name, self.notes, parts.features)
+                yield from rows_of(file, max_row_bytes)
             else:
-                with open(self.path, "rb", buffering=0) as file:
-                    yield from _rows(file, self.path.name.lower(), max_row_bytes)
+                yield from self._many(parts, max_row_bytes)
         except DataError as error:
-            raise (
-                error if self.name in str(error) else DataError(f"{self.name}: {error}")
-            ) from error
+            named = str(error).startswith(tuple(names))
+            raise (error if named else DataError(f"{self.name}: {error}")) from error
         except OSError as error:  # Arrow's errors of reading are OSErrors too
             raise DataError(f"{self.name}: cannot be read: {error}.") from error
 
-    def _folder_rows(self, max_row_bytes: int) -> Iterator[Numbered]:
-        number = 0
-        for file in table_rows.folder_files(self.path):
-            for _, row in Source(file.name, file).rows(max_row_bytes):
-                number += 1
-                yield number, row
+    def _parts(self) -> Parts:
+        return parts_of(self.path)
+
+    def _many(self, parts: Parts, limit: int) -> Iterator[Numbered]:
+        """Yield the rows of several files, numbered through."""
+        before = last = 0
+        for file in parts.files:
+            shown = str(file)
+            try:
+                for line, row in rows_of(
+                    file_bytes(file, shown, self.notes, parts.features), limit
+                ):
+                    last = before + line
+                    yield _placed(line, shown, before), row
+            except DataError as error:
+                named = str(error).startswith(shown)
+                raise (error if named else DataError(f"{shown}: {error}")) from error
+            before = last
+
+
+def _placed(line: int, file: str, before: int) -> FileLine:
+    """Number a row of one file through; a file that is an archive of many has its own places."""
+    if isinstance(line, FileLine):
+        return FileLine(before + line, line.file, before + line.before)
+    return FileLine(before + line, file, before)
+
+
+def is_there(name: str) -> bool:
+    """Tell whether a path names a file or a folder, or a pattern matches one."""
+    path = os.path.expanduser(name)
+    found = glob.iglob(path, recursive=True) if glob.has_magic(path) else iter(())
+    return os.path.exists(path) or next(found, None) is not None
 
 
 @contextmanager
@@ -94,6 +156,9 @@ def locate(path: str | Path) -> Iterator[Source]:
     if name == "-":
         with _copied(sys.stdin.buffer) as copy:
             yield Source("standard input", copy)
+        return
+    if glob.has_magic(name) and not os.path.lexists(name):
+        yield Source(name, Path(name))
         return
     kind = _kind(name)
     if stat.S_ISFIFO(kind):  # <(zcat a.gz) can be read only once, and we read twice
@@ -137,73 +202,3 @@ def _copied(stream: BinaryIO) -> Iterator[Path]:
                 f"the input cannot be copied to {tempfile.gettempdir()}: {error.strerror}."
             ) from error
         yield copy
-
-
-def _rows(
-    file: io.FileIO | compression.Unpacked, name: str, limit: int, layers: int = 0
-) -> Iterator[Numbered]:
-    """Yield the rows of an open file, unpacked from `layers` layers.
-
-    Its first bytes decide which reader gets it.
-    """
-    stream = io.BufferedReader(file, HEAD)
-    head = stream.peek()
-    for magic, reader in MAGIC.items():
-        if head.startswith(magic):
-            yield from reader(stream, limit)
-            return
-    for magic, unpack in PACKED.items():
-        if head.startswith(magic):
-            if layers == compression.LAYERS:
-                raise DataError(
-                    f"it is packed more than {compression.LAYERS} times over. Unpack it first."
-                )
-            yield from _rows(
-                unpack(stream), name.removesuffix(".gz").removesuffix(".zst"), limit, layers + 1
-            )
-            return
-    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
-        raise DataError(
-            "the text is UTF-16; UTF-8 is expected. Convert it: iconv -f UTF-16 -t UTF-8."
-        )
-    if head.startswith(BOM):
-        stream.read(len(BOM))
-    yield from _text_reader(head.removeprefix(BOM), name)(stream, limit)
-
-
-def _text_reader(head: bytes, name: str) -> Callable[[BinaryIO, int], Iterator[Numbered]]:
-    """Choose the reader for text that begins with these bytes."""
-    whole = len(head) < HEAD - len(BOM)
-    text = head.lstrip()
-    if not text and whole:
-        raise DataError("the file is empty.")
-    first, _, rest = text.partition(b"\n")
-    alone = whole and not rest.strip()
-    if text.startswith(b"["):
-        return json_rows.array_rows if alone or _parsed(first) is None else json_rows.line_rows
-    if text.startswith(b"{"):
-        columns = first.strip() == b"{" or (alone and json_rows.holds_rows(_parsed(first)))
-        return json_rows.object_rows if columns else json_rows.line_rows
-    if name.endswith((".csv", ".tsv")) or HEADER & set(re.split(rb'[",;\t\r]+', first.lower())):
-        return table_rows.csv_rows
-    return json_rows.line_rows
-
-
-def _parsed(line: bytes) -> object:
-    """Parse a line of JSON; None if it is not JSON."""
-    try:
-        return json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-
-
-# First bytes -> reader of the rows, or what unpacks the file to look again.
-MAGIC = {
-    b"PAR1": table_rows.parquet_rows,
-    b"ARROW1": table_rows.arrow_rows,
-    b"\xff\xff\xff\xff": table_rows.arrow_stream_rows,
-}
-PACKED: dict[bytes, Callable[[BinaryIO], compression.Unpacked]] = {
-    b"\x1f\x8b": compression.Gzip,
-    b"\x28\xb5\x2f\xfd": compression.Zstd,
-}

@@ -25,6 +25,8 @@ BLANKS = re.compile(r"[ \t\r\n]*")
 GIVE_UP = 4  # times the size limit of a row
 # One object that holds all rows must be read whole; this bounds the memory it takes.
 WHOLE = 64  # times the size limit of a row
+# Lists and objects in each other. Readers walk a value by recursion; no preference comes near.
+DEPTH = 128
 
 
 class Parser:
@@ -45,9 +47,15 @@ class Parser:
             self.repeated += [key for key in found if counts[key] > 1]
         return found
 
-    def refusal(self) -> RowError | None:
-        """Say why the value parsed last cannot be trusted, or return None; forget what was seen."""
+    def refusal(self, value: object, brackets: int) -> RowError | None:
+        """Say why the value parsed last cannot be trusted, or return None; forget what was seen.
+
+        Args:
+          brackets: how many brackets its text opens, which is as deep as it can be.
+        """
         repeated, self.repeated = self.repeated, []
+        if brackets > DEPTH and is_deeper(value, DEPTH):
+            return RowError("invalid JSON", TOO_DEEP)
         if repeated:
             return RowError(
                 "repeated key",
@@ -65,10 +73,29 @@ class Parser:
                 "invalid UTF-8", f"byte {error.start + 1:,} of the line is not UTF-8.", raw
             )
         except RecursionError:
-            return RowError("invalid JSON", "it is nested too deeply to be read.", raw)
+            return RowError("invalid JSON", TOO_DEEP, raw)
         except ValueError as error:  # JSONDecodeError, and numbers of thousands of digits
             return RowError("invalid JSON", f"{error}.", raw)
-        return self.refusal() or value
+        return self.refusal(value, raw.count(b"[") + raw.count(b"{")) or value
+
+
+TOO_DEEP = "it is nested too deeply to be read."
+
+
+def is_deeper(value: object, depth: int) -> bool:
+    """Tell whether lists and objects stand in each other more than `depth` deep."""
+    level = [value]
+    for _ in range(depth + 1):
+        level = [
+            each
+            for outer in level
+            if isinstance(outer, (list, dict))
+            for each in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(each, (list, dict))
+        ]
+        if not level:
+            return False
+    return True
 
 
 def too_large(limit: int, source: object = None) -> RowError:
@@ -114,7 +141,8 @@ def array_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
     while not closed:
         number += 1
         value, raw = _element(parser, text, number, limit)
-        repeated = parser.refusal()  # asked for every row, or the next one would be blamed
+        # asked for every row, or the next one would be blamed
+        repeated = parser.refusal(value, raw.count("[") + raw.count("{"))
         yield number, _fault(raw, limit) or repeated or value
         closed = text.expect(",]", f"a comma after row {number:,}") == "]"
     if text.peek():

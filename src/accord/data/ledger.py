@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accord.errors import printable, shorten
-from accord.types import DataError, Origin
+from accord.types import DataError, FileLine, Origin
 
 if TYPE_CHECKING:  # the account reads rows as formats do, which raise this file's RowError
     from accord.data.unread import ColumnAccount
@@ -56,8 +56,7 @@ class Rejection:
 
     def as_dict(self) -> dict:
         return {
-            "file": self.origin.file,
-            "line": self.origin.line,
+            **self.origin.as_dict(),
             "reason": self.reason,
             "says": self.says,
             "excerpt": self.excerpt,
@@ -156,6 +155,8 @@ class Ledger:
         """
         first = self.places(reason)
         more = ", …" if self.reasons[reason] > len(first) else ""
+        if isinstance(first[0].origin.line, FileLine):
+            return f"{first[0].says} ({', '.join(str(place.origin) for place in first)}{more})"
         return (
             f"{first[0].says} (line {', '.join(f'{place.origin.line:,}' for place in first)}{more})"
         )

@@ -91,6 +91,7 @@ def read_prompts(path: str, naming: Naming = PLAIN) -> Questions:
             ledger.formats[asked.format] += 1
             question = Question(asked.turns, origin, asked.inputs)
             found.setdefault((asked.turns, asked.inputs), question)
+        ledger.notes.update(dict.fromkeys(source.notes, ledger.rows))
         require_columns(account, seen, source.name)
         digest = source.digest()
     if not found:

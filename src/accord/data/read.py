@@ -87,8 +87,8 @@ def read(
     """Read a file or a folder of preferences as rows of one kind.
 
     Args:
-      path: JSONL, JSON, CSV, Parquet or Arrow, also in gzip or zstd; a folder of `save_to_disk`;
-        "-" for standard input.
+      path: a file, a folder of files that are one data set, a pattern ("data/train-*.jsonl"), or
+        "-" for standard input; `containers.KINDS` lists what is read.
       rows: "pairs", "labelled" or "demonstrations". A pair serves as two labels; labels never as
         pairs.
       format: the name of the only format to accept; "auto" finds each row's own.
@@ -161,6 +161,7 @@ class Stream:
             self.kinds[found.format.kind] += 1
             self.columns.add(columns, found.row, found.whole, line, found.names)
             yield from found.examples
+        self.ledger.notes.update(dict.fromkeys(self.source.notes, self.ledger.rows))
         require_columns(self.columns, self._seen, self.source.name)
         if self.reading.formats is FORMATS:
             most = self.formats.most_common(1)

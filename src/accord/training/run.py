@@ -12,6 +12,7 @@ import torch
 
 from accord.auditing.run_rows import audit_findings
 from accord.config.schema import Config
+from accord.data.containers import is_there
 from accord.distributed.world import ALONE, World, join_world
 from accord.engine.optimizers import FLOAT32
 from accord.engine.release import release
@@ -366,7 +367,7 @@ def _require_data(config: Config, folder: RunFolder) -> None:
       CheckpointError: a file that the run was trained or evaluated on is not there any more.
     """
     for name, path in (("train", config.data.train), ("held_out", config.data.held_out)):
-        if path not in (None, "-") and not Path(path).expanduser().exists():
+        if path not in (None, "-") and not is_there(path):
             raise CheckpointError(
                 f"{path}: no such file, and {folder.path} cannot go on without it. Its checkpoints"
                 f" are intact.\nPut the file back, or write where it lies now under data.{name} in"
