@@ -107,7 +107,7 @@ def _json(text: str) -> Literal:
                 break
             raise Unreadable("text follows the value", rest)
         value = decoded
-    return Literal(value, "JSON", parser.refusal())
+    return Literal(value, "JSON", parser.refusal(value, text.count("[") + text.count("{")))
 
 
 class _Python:
