@@ -42,7 +42,7 @@ Fix = Annotated[
 Drop = Annotated[
     list[str] | None,
     typer.Option(
-        help="A further rule of --fix: cycles, score-conflicts, declared-flips, language."
+        help="A further rule of --fix: cycles, score-conflicts, declared-flips, language, marks."
     ),
 ]
 Keep = Annotated[

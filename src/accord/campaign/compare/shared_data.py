@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from accord.auditing.run_rows import foreign_marks
 from accord.auditing.split import split
 from accord.config.schema import Config
 from accord.data.containers import locate
@@ -134,7 +135,13 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
         *row_findings(base, train, template, "training rows", stops),
         *row_findings(base, held, template, "held-out rows", stops),
     ]
-    found += [overlap(base, train, held), near_overlap(train, held)]
+    allowed = "foreign_marks" in base.allow
+    found += [
+        foreign_marks(train, "training rows", allowed=allowed),
+        foreign_marks(held, "held-out rows", allowed=allowed),
+        overlap(base, train, held),
+        near_overlap(train, held),
+    ]
     unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak"))
     require_accepted(found, DataError if unfit else Refused)
     measured = held_out_of(base, held, resolve_objective(base)).trees
