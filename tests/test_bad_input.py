@@ -161,7 +161,7 @@ FILES = {
         ["label"],
     ),
     "a label that is none": (
-        [{**LABELS[0], "label": "good"}] * 3,
+        [{**LABELS[0], "label": "perhaps"}] * 3,
         ["--method", "kto"],
         3,
         ["wrong label"],

@@ -186,7 +186,7 @@ ROWS = {
         None,
     ),
     "a label that is a word": (
-        b'{"prompt": "a", "completion": "b", "label": "good"}\n',
+        b'{"prompt": "a", "completion": "b", "label": "perhaps"}\n',
         LABELLED,
         "wrong label",
         None,
@@ -317,10 +317,10 @@ CSV = {
     "a quote inside": (HEADER + b'a,b,c\na,"b"x,c\n', {}, "invalid CSV", 1),
     "cells in Latin-1": (HEADER + b"a,b,c\na,Orl\xe9ans,c\n", {}, "invalid UTF-8", 1),
     "NUL in a cell": (HEADER + b"a,b,c\na,b\0,c\n", {}, "invalid CSV|NUL", 1),
-    "messages as Python prints them": (
+    "messages as Python prints them, without their text": (
         HEADER + b"a,b,c\n\"[{'role': 'user'}]\",b,c\n",
         {},
-        "messages are not JSON",
+        "wrong type: prompt is null where text is expected",
         1,
     ),
     "an empty cell": (HEADER + b"a,b,c\na,,c\n", {}, "empty answer", 1),

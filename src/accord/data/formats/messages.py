@@ -123,13 +123,13 @@ def exchanges(value: object, where: str) -> tuple[Turn, ...]:
     if not isinstance(value, list):
         raise RowError(
             "wrong type",
-            f"{where} is {kind_of(value)}, not a list of [question, answer] pairs or messages.",
+            f"{where} is no list of [question, answer] pairs or messages, but {kind_of(value)}.",
         )
     said: list[Turn] = []
     for each in value:
         if isinstance(each, list):
             if len(each) != 2:
-                raise RowError("wrong type", f"{where} has no list of [question, answer] pairs.")
+                raise RowError("wrong type", f"{where} is no list of [question, answer] pairs.")
             each = dict(zip(("input", "output"), each, strict=True))
         said += _turns_of(each, where)
     return tuple(said)
@@ -277,7 +277,7 @@ def _tool_calls(message: dict, where: str) -> list:
     if not is_null(old):
         calls = [*calls, {"type": "function", "function": old}]
     if not all(isinstance(call, dict) for call in calls):
-        raise RowError("wrong type", f"tool_calls of {where} is no list of objects.")
+        raise RowError("tool calls", f"tool_calls of {where} is no list of objects.")
     return calls
 
 

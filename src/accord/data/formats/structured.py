@@ -113,9 +113,11 @@ def holds_messages(value: object) -> bool:
     if isinstance(value, dict) and isinstance(value.get("messages"), list):
         value = value["messages"]
     messages: list = value if isinstance(value, list) else [value]
+    bare = isinstance(value, list) and all(isinstance(e, dict) and "role" in e for e in messages)
     return (
         bool(messages)
-        and all(map(is_message, messages))
+        # messages in a list that have lost their text are refused as such
+        and (bare or all(map(is_message, messages)))
         and any(str(each.get("role", each.get("from"))).lower() in ROLES for each in messages)
     )
 
