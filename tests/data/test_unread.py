@@ -622,6 +622,13 @@ def test_to_read_is_to_take_a_value():
     assert row.read == {"a", "b", "c"}
 
 
+def test_a_column_that_a_format_only_looked_at_is_not_read(write):
+    """To find the format of a row, lists of answers are looked at; that is no reading."""
+    rows = [{"prompt": "why?", "completion": f"so {n}", "answers": "it is so"} for n in range(4)]
+    columns, _ = account(write(rows), "demonstrations")
+    assert set(columns["used"]) == {"prompt", "completion"} and "answers" in columns["metadata"]
+
+
 def test_every_row_of_the_table_has_a_reason_and_matches_no_content_twice():
     assert all(each.reason for each in METADATA)
     assert isinstance(classify("source_document"), Content)
