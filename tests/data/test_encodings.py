@@ -1,6 +1,7 @@
 """Text in other encodings and with other line ends, and files that hold no rows at all."""
 
 import gzip
+import io
 import json
 import pickle
 import struct
@@ -11,6 +12,7 @@ from data.packed import ROWS, jsonl, notes_of, rows_of, zipped
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accord.data import encodings
 from accord.data.containers import locate
 from accord.data.read import read
 from accord.types import DataError
@@ -97,6 +99,13 @@ def test_line_ends_of_old_macs_over_many_pieces(written):
         {"prompt": "q", "chosen": "a"},
         {"prompt": "r", "chosen": "b"},
     ]
+
+
+@pytest.mark.parametrize("piece", [1, 2, 3, 100])
+def test_line_ends_that_two_pieces_share(monkeypatch, piece):
+    monkeypatch.setattr(encodings, "PIECE", piece)
+    converted = io.BufferedReader(encodings.unix_ends(io.BytesIO(b"a\r\nb\rc\r\r\n\nd\r")))
+    assert converted.read() == b"a\nb\nc\n\n\nd\n"
 
 
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize 12345\n" % (b"a" * 64)

@@ -76,6 +76,21 @@ def test_many_small_rows_of_an_array_after_a_large_one(written):
     assert len(rows_of(written(data))) == 200_001
 
 
+@pytest.mark.parametrize("depth", [129, 500, 900, 100_000])
+def test_values_nested_too_deeply_for_those_who_walk_them(written, depth):
+    """129 levels could be parsed, and each reader of a value walks it by recursion."""
+    value = b"[" * depth + b"1" + b"]" * depth
+    lines = b'{"a": %s}\n{"a": 1}\n{"a": %s}\n' % (value, b"[" * 127 + b"]" * 127)
+    found = rows_of(written(lines))
+    assert found[:2] == [(1, "invalid JSON"), (2, {"a": 1})]
+    assert found[2][0] == 3 and isinstance(found[2][1], dict)
+    if depth < 1_000:
+        array = b'[{"a": %s}, {"a": 1}]' % value
+        assert rows_of(written(array)) == [(1, "invalid JSON"), (2, {"a": 1})]
+    with pytest.raises(DataError, match="nested too deeply"):
+        rows_of(written(b'{\n"a": %s\n}' % value))
+
+
 def test_a_file_of_nothing_usable_is_given_up_on(written, monkeypatch):
     monkeypatch.setattr("accord.data.read.USELESS", 1_000)
     path = written(b"x\n" * 1_010)
