@@ -87,7 +87,11 @@ def test_the_same_rows_in_other_clothes(cases, name):
 
 
 def test_a_quote_that_never_closes(cases):
-    rows = trained(cases / "c58l_tsvopen.tsv")
+    """The lines as they are, or a refusal; no line is swallowed."""
+    try:
+        rows = trained(cases / "c58l_tsvopen.tsv")
+    except Refused:
+        return
     lines = (cases / "c58l_tsvopen.tsv").read_text("utf-8").splitlines()[1:]
     assert rows == [plainly(*line.split("\t")) for line in lines]
 

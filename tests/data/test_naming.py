@@ -288,7 +288,7 @@ def test_the_command_of_an_error_works_with_this_very_file(write, row):
         assert "content that nothing reads" in str(more)
 
 
-@pytest.mark.parametrize("name", ["context", "a, b=c", 'it\'s "so"'])
+@pytest.mark.parametrize("name", ["evidence", "a, b=c", 'it\'s "so"'])
 def test_the_commands_of_a_refusal_work_with_this_very_file(write, name):
     rows = [{"instruction": f"say {n}", "output": "so"} for n in range(4)]
     rows = [row | {name: f"material of several words for row {n}"} for n, row in enumerate(rows)]

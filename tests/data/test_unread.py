@@ -248,7 +248,6 @@ PUBLIC = {
     "dolly": (
         "demonstrations",
         [{"instruction": T, "context": LONG, "response": T, "category": "open_qa"}],
-        {"context"},
     ),
     "tulu-3-preference-mixture": (
         "pairs",
@@ -398,12 +397,23 @@ def test_public_data_sets(name, write):
 )
 @pytest.mark.parametrize("shape", ["text", "list", "object"])
 def test_a_name_that_carries_content_is_refused(write, name, shape):
-    """Even where its texts are short and always the same."""
+    """Even where its texts are short and always the same. Names that a format reads or hands to the
+    template are refused where they hold something else, by the column's name as well.
+    """
     value = {"text": "blue one", "list": ["blue one", "red"], "object": {"a": "blue one"}}[shape]
-    with pytest.raises(DataError, match=f"'{name}'"):
-        read(write(pairs(**{name: value})))
-    columns, _ = account(write(pairs(**{name: value})), ignore_columns=name)
+    path = write(pairs(**{name: value}))
+    if (name, shape) in HANDED:
+        assert name in account(path)[0]["used"]
+    else:
+        said = "system" if name == "system_message" else name
+        with pytest.raises(DataError, match=rf"\b{said}\b"):
+            read(path)
+    columns, _ = account(path, ignore_columns=name)
     assert columns["ignored"] == [name]
+
+
+# read as a system text, or given to the template as one tool
+HANDED = {("system_message", "text"), ("functions", "object"), ("tools", "object")}
 
 
 @pytest.mark.parametrize("value", [None, "", "  ", [], {}, [""], [{"bytes": None, "path": ""}]])
@@ -413,9 +423,9 @@ def test_an_empty_value_is_no_content(write, name, value):
     assert name not in columns["content"]
 
 
-@pytest.mark.parametrize("name", ["videos", "image_path", "audio", "chat_template_kwargs"])
+@pytest.mark.parametrize("name", ["videos", "image_path", "audio"])
 @pytest.mark.parametrize("value", [["v0.mp4"], {"enable_thinking": False}, 3])
-def test_media_and_options_are_refused_whatever_they_hold(write, name, value):
+def test_media_are_refused_whatever_they_hold(write, name, value):
     with pytest.raises(DataError, match=f"'{name}'"):
         read(write(pairs(**{name: value})))
 
@@ -438,7 +448,6 @@ def test_media_and_options_are_refused_whatever_they_hold(write, name, value):
         (True, False),
         (lambda rng: "猫はマットの上に座って赤い鳥を見ていたが誰も" + rng.choice(WORDS) * 2, True),
     ],
-    ids=str,
 )
 def test_an_unknown_column_is_judged_by_its_texts(write, value, refused):
     path = write(pairs(zorp=value))
@@ -506,11 +515,11 @@ def talk(**keys) -> list[dict]:
 @pytest.mark.parametrize(
     "key, value, where",
     [
-        ("reasoning_content", "so it is", "content"),
-        ("thinking", "so it is", "content"),
+        ("reasoning_content", "so it is", "used"),
+        ("thinking", "so it is", "used"),
         ("context", "red", "content"),
         ("analysis", "first look at the mat and then at the cat, since both are there", "content"),
-        ("weight", 0, "unread"),
+        ("weight", 1, "unread"),
         ("mood", "calm", "unread"),
         ("timestamp", "2024-01-01", "metadata"),
         ("id", "m1", "metadata"),
@@ -539,15 +548,15 @@ def test_keys_deep_in_a_nested_prompt_are_seen(write):
         }
         for _ in range(4)
     ]
-    with pytest.raises(DataError, match="message key 'notes'"):
+    with pytest.raises(DataError, match="key 'notes', which nothing reads"):
         read(write(rows))
 
 
 def test_keys_in_messages_that_stand_as_json_are_seen(write):
-    rows = talk(chosen={"reasoning_content": "so it is"})
+    rows = talk(chosen={"analysis": "first look at the mat and then at the cat, since both are there"})
     for row in rows:
         row["chosen"] = json.dumps(row["chosen"])
-    with pytest.raises(DataError, match="reasoning_content"):
+    with pytest.raises(DataError, match="analysis"):
         read(write(rows))
 
 
@@ -662,22 +671,9 @@ def test_one_text_alone_is_content_from_five_words():
     assert not short.is_content() and long.is_content()
 
 
-def test_inputs_that_are_handed_over_are_used(write, monkeypatch):
+def test_inputs_that_are_handed_over_are_used(write):
     """A column of the template's inputs counts as read where the examples have it."""
-    from accord.data.formats import table
-
-    def handed(self, row, origin, columns):
-        row.get("tools")
-        made = real(self, row, origin, columns)
-        from dataclasses import replace
-
-        return [replace(one, inputs=TemplateInputs(tools="[1]")) for one in made]
-
-    real = table.Format.examples
     rows = pairs(tools=[{"name": "f", "description": "finds what the user asks for"}])
-    with pytest.raises(DataError, match="'tools'"):
-        read(write(rows))
-    monkeypatch.setattr(table.Format, "examples", handed)
     assert "tools" in account(write(rows))[0]["used"]
 
 
@@ -697,7 +693,7 @@ def test_tens_of_thousands_of_columns_are_accounted_for_in_bounded_memory(write)
 
 def test_hostile_nesting_is_bounded(write):
     deep: object = "text that nobody reads, far down, of many words"
-    for _ in range(200):
+    for _ in range(50):
         deep = {"a": [deep]}
     rows = pairs(4)
     rows[0]["zorp"] = deep

@@ -41,7 +41,7 @@ class PromptRow:
         asked, room = cls(), (limit or 10**9) - max_new_tokens
         for question in questions:
             try:
-                ids = template.question(question.turns)
+                ids = template.question(question.turns, question.inputs)
             except Unfit as problem:
                 asked.left_out[problem.reason] += 1
                 continue

@@ -112,7 +112,7 @@ def _system_text(value: object) -> str:
         if turn.role != "system":
             raise RowError("wrong type", f"the system column has a turn of role {turn.role}.")
         return turn.content
-    return "" if value in (None, []) else parts.text(value, "system")
+    return "" if parts.is_null(value) else parts.text(value, "system")
 
 
 def pair(

@@ -190,6 +190,8 @@ def _escaped(found: re.Match) -> str:
 
 
 def _number(token: str) -> int | float:
+    if re.match(r"[-+]?0\d", token):
+        raise Unreadable(f"{token} is no number of Python's")
     try:
         return int(token)
     except ValueError:  # a fraction, or thousands of digits
