@@ -6,12 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from accord.assess.anchor import EvalReference
 from accord.assess.opened import OpenModel
+from accord.data.prompts import Question
 from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.data.tokenizer_text import Unfit
@@ -21,7 +22,7 @@ from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Prompt, Sample
-from accord.types import Turn, UsageError
+from accord.types import UsageError
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,14 @@ class Side:
     inside: Callable[[], AbstractContextManager]  # within it, the model computes as this side
     template: Template
 
-    def answer(self, turns: Sequence[tuple[Turn, ...]], drawing: Drawing) -> list[Sample]:
+    def answer(self, asked: Sequence[Question], drawing: Drawing) -> list[Sample]:
         """Draw one answer to each prompt.
 
         Raises:
           UsageError: a prompt that this side's template or length does not take.
         """
         try:
-            ids = [tuple(self.template.question(one)) for one in turns]
+            ids = [tuple(self.template.question(one.turns, one.inputs)) for one in asked]
         except Unfit as problem:
             raise UsageError(
                 f"{self.name} cannot be asked the same prompts: {problem}."
@@ -75,20 +76,21 @@ def sides(
 
 def questions(
     rows: Rows, opened: OpenModel, drawing: Drawing
-) -> tuple[list[tuple[Turn, ...]], list[Prompt], list[dict]]:
-    """Select the first distinct prompts that leave room for an answer. Return them as turns and as
+) -> tuple[list[Question], list[Prompt], list[dict]]:
+    """Select the first distinct prompts that leave room for an answer. Return them as text and as
     tokens, with the other columns of their rows.
     """
     room = (opened.limit or 10**9) - drawing.max_new_tokens
-    first: dict[Prompt, tuple[tuple[Turn, ...], dict]] = {}
+    first: dict[Prompt, tuple[Question, dict]] = {}
     for tree in rows.trees:
         example = rows.encoding.examples[tree.row]
-        ids = tuple(opened.template.question(example.prompt))
+        asked = Question(example.prompt, example.origin, replace(example.inputs, answers=()))
+        ids = tuple(opened.template.question(asked.turns, asked.inputs))
         if len(ids) <= room:
-            first.setdefault(ids, (example.prompt, example.extra))
+            first.setdefault(ids, (asked, example.extra))
         if len(first) == drawing.prompts:
             break
-    return [turns for turns, _ in first.values()], list(first), [row for _, row in first.values()]
+    return [asked for asked, _ in first.values()], list(first), [row for _, row in first.values()]
 
 
 def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:

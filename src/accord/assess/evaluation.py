@@ -19,6 +19,7 @@ from accord.assess.judging import Judging, contests_of, judged_figures, make_jud
 from accord.assess.opened import OpenModel, open_model
 from accord.config.schema import Config
 from accord.data.naming import PLAIN, Naming
+from accord.data.prompts import Question
 from accord.data.rows import Rows, reading_record
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
@@ -214,8 +215,9 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     there is a judge.
     """
     drawing, policy = request.drawing, session.ruler.forward
-    turns, ids, columns = questions(session.rows, session.opened, drawing)
-    if not turns:
+    asked, ids, columns = questions(session.rows, session.opened, drawing)
+    turns = [one.turns for one in asked]
+    if not asked:
         return {
             "answers": {
                 "prompts": 0,
@@ -224,8 +226,8 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
         }
     own_side, other_side = sides(session.opened, session.anchor, policy)
     say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
-    own = own_side.answer(turns, drawing)
-    other = other_side.answer(turns, drawing) if other_side is not None else None
+    own = own_side.answer(asked, drawing)
+    other = other_side.answer(asked, drawing) if other_side is not None else None
     found = sample_figures(own, other) | {
         "max_new_tokens": drawing.max_new_tokens,
         "seed": drawing.seed,
@@ -235,7 +237,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     if judge is None:
         return {"answers": found}
     assert request.judging is not None, "a judge was asked for"
-    against, theirs = _opponent(request.judging, drawing, other_side, other, turns)
+    against, theirs = _opponent(request.judging, drawing, other_side, other, asked)
     say(f"judged by {judge.name}, against {against}")
     return {
         "answers": found,
@@ -246,7 +248,11 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
 
 
 def _opponent(
-    judging: Judging, drawing: Drawing, side: Side | None, answers: list[Sample] | None, turns: list
+    judging: Judging,
+    drawing: Drawing,
+    side: Side | None,
+    answers: list[Sample] | None,
+    asked: list[Question],
 ) -> tuple[str, list[Sample]]:
     """Choose the opponent for the judge: the model of --against, else the reference.
 
@@ -256,7 +262,7 @@ def _opponent(
     name = judging.against
     if name is not None:
         other = open_model(name)
-        return name, Side(name, other.model, nullcontext, other.template).answer(turns, drawing)
+        return name, Side(name, other.model, nullcontext, other.template).answer(asked, drawing)
     if side is None or answers is None:
         raise UsageError(
             "--judge compares answers with another model's, and there is no reference. Name one:"

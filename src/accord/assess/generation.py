@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import OpenModel, open_model
+from accord.data.convert import prompt_columns
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
@@ -137,7 +138,7 @@ def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) 
     columns of K.
     """
     return {
-        "prompt": prompt_column(question.turns),
+        **prompt_columns(question.turns, question.inputs),
         "completions": [answer.text for answer in answers],
         "ended": [answer.ended for answer in answers],
         "logprob": [answer.logprob for answer in answers],
@@ -145,15 +146,6 @@ def answer_row(question: Question, answers: Sequence[Sample], provenance: dict) 
         "at": str(question.origin),
         "provenance": provenance,
     }
-
-
-def prompt_column(turns: Sequence[Turn]) -> str | list[dict]:
-    """Return a prompt as our files store it: a single question as text, a conversation as its
-    messages.
-    """
-    if len(turns) == 1 and turns[0].role == "user":
-        return turns[0].content
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
 
 
 def _questions(

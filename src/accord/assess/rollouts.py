@@ -18,6 +18,7 @@ from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.opened import OpenModel, open_model
 from accord.data.columns import other_columns
 from accord.data.containers import locate
+from accord.data.convert import INPUT_COLUMNS
 from accord.data.growing_file import GrowingFile
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Questions, read_prompts
@@ -280,6 +281,7 @@ def _pair(
 ) -> dict:
     return {
         "prompt": row["prompt"],
+        **{name: row[name] for name in INPUT_COLUMNS if name in row},
         "chosen": texts[good],
         "rejected": texts[bad],
         "chosen_score": rewards[good],

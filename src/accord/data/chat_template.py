@@ -10,7 +10,6 @@ import re
 from datetime import datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
 
 from jinja2 import Environment, TemplateError, meta
 from jinja2.ext import Extension
@@ -45,7 +44,7 @@ def variables(tokenizer: PreTrainedTokenizerBase) -> frozenset[str]:
 class GenerationTag(Extension):
     """The tag {% generation %}, with which templates mark answers; it writes nothing."""
 
-    tags: ClassVar[set[str]] = {"generation"}
+    tags = {"generation"}  # noqa: RUF012 - as jinja declares it
 
     def parse(self, parser):
         next(parser.stream)

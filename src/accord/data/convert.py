@@ -9,13 +9,22 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 from accord.data.formats import as_kind, recognise
 from accord.data.ledger import RowError
-from accord.types import DataError, Demonstration, Example, Labelled, Pair, Turn, UsageError
+from accord.types import (
+    DataError,
+    Demonstration,
+    Example,
+    Labelled,
+    Pair,
+    TemplateInputs,
+    Turn,
+    UsageError,
+)
 
 FROM = {"system": "system", "user": "human", "assistant": "gpt", "tool": "observation"}
 SPEAKERS = {"user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
@@ -116,15 +125,27 @@ def _answer(example: Example, index: int = 0) -> list[dict]:
     return _messages([Turn("assistant", example.completions[index], keys)])
 
 
+def prompt_columns(turns: Sequence[Turn], inputs: TemplateInputs) -> dict:
+    """Write a prompt as our files store it: a single question as text, a conversation as its
+    messages; tools, documents and options of the template in their columns.
+    """
+    alone = len(turns) == 1 and turns[0].role == "user" and not turns[0].keys
+    return {"prompt": turns[0].content if alone else _messages(turns)} | input_columns(inputs)
+
+
 def _inputs(example: Example) -> dict:
+    return input_columns(example.inputs)
+
+
+INPUT_COLUMNS = ("tools", "documents", "chat_template_kwargs")
+
+
+def input_columns(inputs: TemplateInputs) -> dict:
     """Write the inputs of the chat template as the columns that TRL has for them."""
-    inputs = example.inputs
-    named = {
-        "tools": inputs.tools,
-        "documents": inputs.documents,
-        "chat_template_kwargs": inputs.options,
+    values = (inputs.tools, inputs.documents, inputs.options)
+    return {
+        name: json.loads(text) for name, text in zip(INPUT_COLUMNS, values, strict=True) if text
     }
-    return {name: json.loads(text) for name, text in named.items() if text}
 
 
 def _explicit(pair: Pair) -> dict:

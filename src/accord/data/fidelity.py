@@ -369,7 +369,8 @@ def lost_inputs(
         given = getattr(inputs, name)
         if not given:
             continue
-        ignored = render(replace(inputs, **{name: ""})) == text
+        without = replace(inputs, tools="") if name == "tools" else replace(inputs, documents="")
+        ignored = render(without) == text
         seen = [leaf for each in json.loads(given) for leaf in _essential(each, name)]
         lost = next((leaf for leaf in seen if ignored or not _written(leaf.strip(), text)), None)
         if ignored or lost is not None:

@@ -136,9 +136,7 @@ def _rows(source: Source, path: str):
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: cannot be read as text in UTF-8: {error}.") from error
     yield from (
-        (number, (Turn("user", line),))
-        for number, line in enumerate(lines, 1)
-        if line.strip()
+        (number, (Turn("user", line),)) for number, line in enumerate(lines, 1) if line.strip()
     )
 
 

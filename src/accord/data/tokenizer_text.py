@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -112,11 +113,11 @@ def _letters(text: str) -> str:
     return "".join(unicodedata.normalize("NFKC", text).split())
 
 
-def _steps(part: object) -> list[dict]:
+def _steps(part: Any) -> list[dict]:
     """Return the settings of a normalizer's or pre-tokenizer's steps, in order."""
     if part is None:
         return []
-    state = json.loads(part.__getstate__())  # type: ignore[attr-defined]
+    state = json.loads(part.__getstate__())
     listed = state.get("normalizers") or state.get("pretokenizers")
     return listed if isinstance(listed, list) else [state]
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from accord.assess.generation import prompt_column
 from accord.config.schema import DataConfig
 from accord.data.columns import other_columns
+from accord.data.convert import prompt_columns
 from accord.data.naming import Naming
 from accord.data.prompts import ALONE, LEAK, Questions, prompt_words, read_prompts
 from accord.data.write import new_file, write_row
@@ -70,11 +70,14 @@ def write_prompts(file: Path, path: str, read: Questions, chosen: Sequence[int])
             }
             write_row(
                 stream,
-                {"prompt": prompt_column(question.turns), **others, PLACE: str(question.origin)},
+                {
+                    **others,
+                    **prompt_columns(question.turns, question.inputs),
+                    PLACE: str(question.origin),
+                },
             )
-    if [question.turns for question in read_prompts(str(file)).prompts] != [
-        question.turns for question in asked
-    ]:
+    back = [(question.turns, question.inputs) for question in read_prompts(str(file)).prompts]
+    if back != [(question.turns, question.inputs) for question in asked]:
         file.unlink()
         raise DataError(
             f"{path}: its prompts cannot be told from the other columns once they stand in a file"
