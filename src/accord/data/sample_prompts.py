@@ -19,6 +19,7 @@ class PromptRow:
     questions: list[Question] = field(default_factory=list)
     ids: list[tuple[int, ...]] = field(default_factory=list)
     left_out: Counter = field(default_factory=Counter)  # reason -> prompts
+    unfit: int = 0  # of those, prompts left out for their text and not for their length
 
     @classmethod
     def of(
@@ -44,6 +45,7 @@ class PromptRow:
                 ids = template.question(question.turns, question.inputs)
             except Unfit as problem:
                 asked.left_out[problem.reason] += 1
+                asked.unfit += 1
                 continue
             if len(ids) > room:
                 asked.left_out[

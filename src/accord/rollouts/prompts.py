@@ -120,11 +120,11 @@ def _account(side: PromptSet, name: str, most: float) -> Finding:
         )
     if ledger.rejected:
         says += f"; {len(ledger.rejected):,} rows without a prompt"
-    refused = ledger.rejected_share > most
+    # A prompt that the template changes, or that holds a special token, is as lost as a broken row.
+    share = max(ledger.rejected_share, side.asked.unfit / max(1, len(side) + left))
+    refused = share > most
     remedy = (
-        f"mend them, or accept the loss: --set data.max_rejected={ledger.rejected_share:.3g}"
-        if refused
-        else ""
+        f"mend them, or accept the loss: --set data.max_rejected={share:.3g}" if refused else ""
     )
     first = [{"at": str(r.origin), "detail": f"{r.reason}: {r.says}"} for r in ledger.rejected[:3]]
     verdict = "refused" if refused else "note" if left or ledger.rejected else "ok"
