@@ -41,7 +41,8 @@ def rendered(name: str, share: float, sides: tuple[str, ...], seed: int = 0) -> 
 
 @pytest.mark.parametrize("share", SHARES)
 @pytest.mark.parametrize(
-    "name", ["chatml", "llama 2", "llama 3", "zephyr", "alpaca", "vicuna", "deepseek", "unknown"]
+    "name",
+    ["chatml", "llama 2", "llama 3", "zephyr", "alpaca, preamble", "vicuna", "deepseek", "unknown"],
 )
 def test_rendered_prompts_are_found_at_any_share(name, share, tmp_path):
     found = marks(audit(write(tmp_path / "a.jsonl", rendered(name, share, ("prompt",))), sample=0))

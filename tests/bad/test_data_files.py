@@ -7,7 +7,7 @@ import json
 import sys
 
 import pytest
-from bad.data_files import FILES, LINE, PAIR, _stream
+from bad.data_files import FILES, PAIR, _stream
 
 from accord.config.schema import DataConfig
 from accord.data.read import read
@@ -76,8 +76,8 @@ def empty(folder):
     return folder
 
 
-def with_lines(folder):
-    empty(folder).joinpath("train.jsonl").write_bytes(LINE)
+def with_notes(folder):
+    empty(folder).joinpath("notes.md").write_text("Where is the data?")
     return folder
 
 
@@ -108,8 +108,8 @@ def damaged_shard(folder):
 
 
 FOLDERS = {
-    "empty": (empty, "no dataset saved with save_to_disk"),
-    "of lines": (with_lines, "it holds train.jsonl"),
+    "empty": (empty, "this folder is no dataset"),
+    "of notes": (with_notes, "it holds notes.md"),
     "of two splits": (two_splits, "2 splits; name one of them"),
     "of no split": (no_split, "0 splits"),
     "with a broken state": (broken_state, "not readable as the state"),
