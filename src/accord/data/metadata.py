@@ -196,9 +196,9 @@ METADATA = (
 
 CONTENT = (
     Content(
-        r"(is_|was_)?(undesirable|undesired|bad|rejected|disliked|downvoted|dispreferred)"
-        r"|thumbs_?down",
-        "a label that says which answers are bad",
+        r"(is_|was_)?(undesirable|undesired|bad|disliked|downvoted|dispreferred)|thumbs_?down"
+        r"|(is|was)_rejected",
+        "which answers are bad",
         any_value=True,
     ),
     Content(
@@ -229,7 +229,7 @@ CONTENT = (
     Content(
         r"(option|choice|opt|answer_option|ending|op)_?[a-h1-8]|distractor_?\d+|[a-e]",
         "choices to answer from",
-        beside=r"(option|choice|opt|answer_option|ending|op)_?[b2]|distractor_?2|b|c",
+        beside=r"(option|choice|opt|answer_option|ending|op)_?[a-c1-3]|distractor_?[12]|[a-c]",
     ),
     Content(
         r"prefill|(response|answer|assistant|completion|generation)_(prefix|start)|prefix|suffix"
@@ -300,7 +300,7 @@ def classify(name: object, names: frozenset[str] = frozenset()) -> Verdict:
 
 
 # Keys of a message that every reader takes, and of a list of answers.
-MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text"})
+MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text", "parts"})
 # Keys of messages that a chat template may take; they count as read where a row hands them over.
 TEMPLATE_KEYS = {
     "name": "name",

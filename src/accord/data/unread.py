@@ -36,6 +36,7 @@ from accord.errors import printable, shorten
 from accord.types import Example
 
 MOST = 2000  # columns and keys that are accounted for one by one
+LABEL = 4.5  # words of a short label on average; a sentence is named as unread
 OTHERS = "(further columns)"
 DICTS = 20_000  # objects of a row whose keys are looked at
 RENDERED = 2  # texts around a rendered row that a template may have: with and without an input
@@ -94,7 +95,8 @@ class Entry:
         if self.is_content():
             return ""
         if isinstance(self.verdict, Metadata):
-            return "" if self.verdict.loud else self.verdict.reason
+            wordy = self.verdict.longest == SHORT and self.sketch.words > LABEL * self.sketch.prose
+            return "" if self.verdict.loud or wordy else self.verdict.reason
         if not self.sketch.rows:
             return RENDERING if self.rendered else COPY
         return ""

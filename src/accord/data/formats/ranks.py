@@ -71,8 +71,10 @@ def compare(scores: Sequence[float | None], ranks: Sequence, notes: list[str]) -
     Raises:
       RowError: every rank says the opposite of the scores, so one of the two counts the other way.
     """
+    if len(ranks) != len(scores):
+        return
     known = []
-    for score, value in zip(scores, ranks, strict=False):
+    for score, value in zip(scores, ranks, strict=True):
         if score is None or isinstance(value, (bool, list, dict)) or is_none(value):
             continue
         rank = parts.number(value, "rank")
