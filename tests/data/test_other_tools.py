@@ -349,3 +349,10 @@ def test_a_whole_conversation_is_not_offered_as_history(tmp_path):
     with pytest.raises(DataError, match="conversations") as caught:
         read(path, "demonstrations")
     assert "history=" not in str(caught.value)
+
+
+def test_a_command_for_a_file_whose_name_begins_with_a_dash(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    file_of(tmp_path, lambda q, a, b, c: {"frage": q, "gut": a, "schlecht": b}, "-rows.jsonl")
+    with pytest.raises(DataError, match=r"accord audit \./-rows\.jsonl --columns"):
+        read("-rows.jsonl")
