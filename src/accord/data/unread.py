@@ -417,11 +417,10 @@ def _keys(value: object, left: list[int], turns: bool) -> Iterator[tuple]:
         if not isinstance(node, dict):
             continue
         left[0] -= 1
-        exchange = exchange_keys(node) if turns else None
-        if exchange and exchange[1] not in node:
-            exchange = (*exchange[:1], *taken)
+        own = exchange_keys(node) if turns else None
+        mine = taken if own is None else {*own} if own[1] in node else taken | {own[0]}
         for key, found in node.items():
-            if key in (exchange or taken):
+            if key in mine:
                 if isinstance(found, (list, dict)):
                     todo.append(found)
             elif not is_empty(found):
