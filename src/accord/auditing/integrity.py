@@ -62,6 +62,9 @@ def ledger_finding(scan: Scan) -> AuditFinding:
     )
 
 
+NOTES = 8  # notes on rows that are shown, the commonest first
+
+
 def column_finding(scan: Scan) -> AuditFinding | None:
     """Report how the file was read: its formats, and every column and message key that no format
     reads. Content that nothing reads makes the file unfit.
@@ -71,7 +74,8 @@ def column_finding(scan: Scan) -> AuditFinding | None:
         return None
     lines = [line.strip() for line in scan.ledger.reading_lines()]
     guessed = [note for note in scan.ledger.notes if note.startswith(GUESSED)]
-    lines += [f"{scan.ledger.notes[note]:,} rows: {note}" for note in guessed]
+    told = dict(scan.ledger.notes.most_common(NOTES)) | {n: scan.ledger.notes[n] for n in guessed}
+    lines += [f"{count:,} rows: {note}" for note, count in told.items()]
     record = {"columns": account.as_dict(), "message_keys": account.keys_as_dict()}
     lost = [*account.content, *account.content_keys]
     named = [name for table in record.values() for name in table["unread"]]

@@ -117,7 +117,11 @@ def line_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
             _skip_rest(stream, raw)
             yield line, too_large(limit, raw)
         elif raw.strip():
-            yield line, parser.line(raw.rstrip(b"\r\n"))
+            value = parser.line(raw.rstrip(b"\r\n"))
+            if line == 1 and (rows := _of_pandas(value)) is not None:
+                yield from enumerate(rows, 1)  # all rows of a table on one long line
+            else:
+                yield line, value
 
 
 def _skip_rest(stream: BinaryIO, raw: bytes) -> None:
@@ -248,7 +252,10 @@ def object_rows(stream: BinaryIO, limit: int) -> Iterator[Numbered]:
         )
     value = Parser().line(raw)
     if isinstance(value, RowError):
-        raise DataError(f"neither one JSON object nor one a line (JSONL): {value.says}")
+        raise DataError(
+            f"neither one JSON object nor one a line (JSONL): {value.says} Objects of several lines"
+            " each become one a line by: jq -c . FILE > rows.jsonl"
+        )
     for number, row in enumerate(_unpacked(value), 1):
         yield number, too_large(limit) if text_size(row) > limit else row
 
@@ -263,9 +270,11 @@ def text_size(value: object) -> int:
 
 
 def holds_rows(value: object) -> TypeGuard[dict]:
-    """Tell whether a JSON object holds many rows: as columns of lists, or as one list of
-    objects.
+    """Tell whether a JSON object holds many rows: as columns of lists, as one list of objects, or
+    as pandas and the hub write a table.
     """
+    if _of_pandas(value) is not None:
+        return True
     if (
         not isinstance(value, dict)
         or not value
@@ -284,7 +293,54 @@ def _is_wrapped(value: dict) -> bool:
     return len(value) == 1 and all(isinstance(row, dict) for row in next(iter(value.values())))
 
 
+def _of_pandas(value: object) -> list | None:
+    """Return the rows of pandas' to_json in any of its orients, and of the hub's rows API; None for
+    other objects.
+    """
+    if not isinstance(value, dict) or not value:
+        return None
+    data = value.get("data")
+    if value.keys() in ({"columns", "data"}, {"columns", "index", "data"}):
+        names = value["columns"]
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return None
+        if not isinstance(data, list) or not all(
+            isinstance(row, list) and len(row) == len(names) for row in data
+        ):
+            return None
+        return [dict(zip(names, row, strict=True)) for row in data]
+    if value.keys() == {"schema", "data"} and isinstance(data, list):
+        return data
+    if value.keys() >= {"features", "rows"} and isinstance(value["rows"], list):
+        return [_of_hub(row) for row in value["rows"]]
+    first = next(iter(value.values()))
+    if not first or not all(isinstance(each, dict) for each in value.values()):
+        return None
+    if all(name.isdecimal() for name in value):
+        return list(value.values())
+    if all(each.keys() == first.keys() for each in value.values()) and all(
+        name.isdecimal() for name in first
+    ):
+        return [{name: each[at] for name, each in value.items()} for at in first]
+    return None
+
+
+def _of_hub(row: object) -> object:
+    if not isinstance(row, dict) or "row" not in row:
+        return row
+    if row.get("truncated_cells"):
+        return RowError(
+            "cut cells",
+            f"the hub's viewer cut the cells {row['truncated_cells']!r:.80}; fetch the data set's"
+            " own files.",
+            row,
+        )
+    return row["row"]
+
+
 def _unpacked(value: object) -> list:
+    if (rows := _of_pandas(value)) is not None:
+        return rows
     if not holds_rows(value):
         return [value]
     if _is_wrapped(value):

@@ -46,11 +46,13 @@ class Content:
     Args:
       what: the content, in a few words for messages.
       any_value: whether numbers and switches count as well as text.
+      beside: a pattern that another column's name must match, or the name says nothing.
     """
 
     names: str
     what: str
     any_value: bool = False
+    beside: str = ""  # a pattern that another column's name must match
 
 
 _SIDE = r"(_?(chosen|rejected|[abjk]|\d+))*"
@@ -145,7 +147,7 @@ METADATA = (
     Metadata(
         r"raw_.*(generation|response|output|completion)s?.*|generation_(prompt|prompts|model.*)"
         r"|original_.+|new_generations|all_generated_responses|gen_.+|generation_.*config.*"
-        r"|full_(chosen|rejected)|custom_system_prompt|principle|.*_configs?|sampling_params",
+        r"|distilabel_metadata(_.*)?|full_(chosen|rejected)|custom_system_prompt|principle|.*_configs?|sampling_params",
         "a record of how answers were made",
         ANY,
     ),
@@ -176,11 +178,29 @@ METADATA = (
         loud=True,
     ),
     Metadata(
+        r"headers?|user_agent",
+        "the record of a request",
+        ANY,
+        r"hashed_ip|ip|ip_address|conversation_hash",
+    ),
+    Metadata(
+        r"(chat_|conversation_)?titles?",
+        "the name of a conversation",
+        200,
+        r"conversations?|messages|mapping",
+    ),
+    Metadata(
         r"cache_control|emojis|moderation|openai_moderation|anony|type", "a tool's own record"
     ),
 )
 
 CONTENT = (
+    Content(
+        r"(is_|was_)?(undesirable|undesired|bad|disliked|downvoted|dispreferred)|thumbs_?down"
+        r"|(is|was)_rejected",
+        "which answers are bad",
+        any_value=True,
+    ),
     Content(
         r"(.*_)?(image|images|img|imgs|picture|pictures|photo|photos|video|videos|audio|audios"
         r"|speech|sound|sounds|frames|pixel_values|waveform|screenshot|screenshots|pdf|pdfs)"
@@ -206,6 +226,16 @@ CONTENT = (
         r"|dialogues|conversation|conversations|messages|transcript|previous_.+|prior_.+",
         "turns of a conversation",
     ),
+    Content(
+        r"(option|choice|opt|answer_option|ending|op)_?[a-h1-8]|distractor_?\d+|[a-e]",
+        "choices to answer from",
+        beside=r"(option|choice|opt|answer_option|ending|op)_?[a-c1-3]|distractor_?[12]|[a-c]",
+    ),
+    Content(
+        r"prefill|(response|answer|assistant|completion|generation)_(prefix|start)|prefix|suffix"
+        r"|(prompt|question|instruction|user)_(prefix|suffix)",
+        "text around the prompt or the answer",
+    ),
     Content(r"choices|options|answer_options|answer_choices|endings", "choices to answer from"),
     Content(
         r"system|system_?messages?|system_?prompts?|sys_prompt|system_?text|system_instructions?"
@@ -213,7 +243,9 @@ CONTENT = (
         "instructions to the model",
     ),
     Content(
-        r"prompts?|questions?|query|queries|instructions?|problem", "a question or instruction"
+        r"prompts?|questions?|query|queries|instructions?|problem"
+        r"|(additional|extra|custom|format|output|answer|special|task)_instructions?",
+        "a question or instruction",
     ),
     Content(r"hints?|clues?|few_shot(_.*)?|demonstrations?", "help for the answer"),
     Content(
@@ -252,12 +284,15 @@ def classify(name: object, names: frozenset[str] = frozenset()) -> Verdict:
       names: the other columns of the row, since some names depend on what stands beside them.
     """
     known, content = _matches(str(name)[:LONGEST_NAME])
+    others = names - {str(name)}
+    if content is not None and content.beside and not _stands_beside(content.beside, others):
+        content = None
     # a name of both tables is content, unless its neighbours or its form say otherwise
     fits = [
         each
         for each in known
         if (content is None or each.beside or each.longest == ANY)
-        and (not each.beside or _stands_beside(each.beside, names - {str(name)}))
+        and (not each.beside or _stands_beside(each.beside, others))
     ]
     # of several, the one that allows the longest texts says most of the name
     most = max(fits, key=lambda each: (each.longest == ANY, each.longest), default=None)
@@ -265,7 +300,7 @@ def classify(name: object, names: frozenset[str] = frozenset()) -> Verdict:
 
 
 # Keys of a message that every reader takes, and of a list of answers.
-MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text"})
+MESSAGE_KEYS = frozenset({"role", "content", "from", "value", "text", "parts"})
 # Keys of messages that a chat template may take; they count as read where a row hands them over.
 TEMPLATE_KEYS = {
     "name": "name",

@@ -79,7 +79,8 @@ PLAIN = Naming()
 
 def command(file: str, options: str) -> str:
     """Write a command that reads this very file with the options."""
-    path = "-" if file == "standard input" else shlex.quote(file)
+    named = f"./{file}" if file.startswith("-") else file  # else it would be an option
+    path = "-" if file == "standard input" else shlex.quote(named)
     return f"accord audit {path} {options}".rstrip()
 
 

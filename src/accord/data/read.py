@@ -17,7 +17,7 @@ from pathlib import Path
 
 from accord.data.containers import MAX_ROW_BYTES, Source, locate
 from accord.data.formats import FORMATS, Format, Pairing, as_kind, named, recognise
-from accord.data.formats.guesses import guess, readable, suggest
+from accord.data.formats.guesses import candidates, guess, guess_label, readable, suggest
 from accord.data.formats.parts import Row
 from accord.data.formats.ranked import ANSWERS
 from accord.data.formats.whole_file import Conventions
@@ -211,19 +211,32 @@ def understand(columns: dict, origin: Origin, reading: Reading) -> Understood:
     plain = reading.naming.apply(columns)
     names = reading.naming.applied(columns)
     try:
-        return _read_row(plain, origin, reading, names)
-    except RowError as error:
-        if error.reason not in MISNAMED:
-            raise
-        test = readable(lambda row: _read_row(row, origin, reading, {}), plain, rename_columns)
-        guessed = guess(plain, test)
+        found = _read_row(plain, origin, reading, names)
+        if found.format.kind != "demonstrations" or reading.formats is not FORMATS:
+            return found
+        guessed = guess_label(plain)
         if not guessed:
-            raise _with_suggestion(error, plain, origin, reading, test) from None
+            return found
+    except RowError as error:
+        guessed = _guess_after(error, plain, origin, reading)
     said = ", ".join(f"{name}={column}" for name, column in guessed.items())
     renamed = rename_columns(plain, guessed)
     own = {**names, **{name: names.get(column, column) for name, column in guessed.items()}}
     found = _read_row(renamed, origin, reading, own)
     return replace(found, notes=[*found.notes, f"{GUESSED}: read as {said}"])
+
+
+def _guess_after(error: RowError, plain: dict, origin: Origin, reading: Reading) -> dict[str, str]:
+    """Return the only guess that is possible of a row that was not read, or raise its error."""
+    if error.reason == "no label" and (label := guess_label(plain)):
+        return label
+    if error.reason not in MISNAMED:
+        raise error
+    test = readable(lambda row: _read_row(row, origin, reading, {}), plain, rename_columns)
+    guessed = guess(plain, test)
+    if not guessed:
+        raise _with_suggestion(error, plain, origin, reading, test) from None
+    return guessed
 
 
 def _read_row(
@@ -265,6 +278,12 @@ def _with_suggestion(
         if error.reason != "unknown format":
             return error
         hint = "name them: --columns prompt=COLUMN,chosen=COLUMN,rejected=COLUMN"
+        if twins := candidates(row):
+            hint = (
+                f"{twins[0]} and {twins[1]} are answers, and another column says which is the"
+                " better one. Write chosen and rejected by it, row by row; to name one of the two"
+                " chosen for all rows would be wrong."
+            )
     else:
         own = {name: reading.naming.file_name(column) for name, column in names.items()}
         hint = f"name them: {command(origin.file, reading.naming.options(own))}"

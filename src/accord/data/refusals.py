@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from accord.data.metadata import normalised
 from accord.data.naming import Naming, command
+from accord.data.texts import strings
 from accord.data.unread import ColumnAccount, Entry
 from accord.errors import printable, shorten
 
@@ -68,7 +69,10 @@ def _way_to_read(entry: Entry, naming: Naming, taken: dict, attempt: Try) -> dic
     if entry.sample is None:
         return {}
     what = getattr(entry.verdict, "what", "")
+    whole = _repeats_the_row(entry)
     for name in TAKES.get(what, ()):
+        if whole and name in ("history", "input"):
+            continue  # a copy of the row and more: the question would stand twice in the prompt
         if name in entry.sample or name in taken or name == normalised(entry.name):
             continue
         names = {**naming.names, **taken, name: entry.name}
@@ -76,6 +80,15 @@ def _way_to_read(entry: Entry, naming: Naming, taken: dict, attempt: Try) -> dic
         if read is not None and {name, *taken} <= read:
             return {name: entry.name}
     return {}
+
+
+def _repeats_the_row(entry: Entry) -> bool:
+    """Tell whether a column holds a text of another column, as a whole conversation does."""
+    row = entry.sample or {}
+    own = {text.strip() for text in strings(row.get(entry.name)) if text.strip()}
+    return any(value.strip() in own for value in row.values() if isinstance(value, str)) and not (
+        isinstance(row.get(entry.name), str)
+    )
 
 
 def _described(entry: Entry, account: ColumnAccount, file: str) -> str:

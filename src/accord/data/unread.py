@@ -17,7 +17,9 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from accord.data.formats.messages import exchange_keys
 from accord.data.formats.parts import Row
+from accord.data.formats.structured import CONVERSATIONS, PROMPTS
 from accord.data.metadata import (
     ANY,
     MESSAGE_KEYS,
@@ -34,6 +36,7 @@ from accord.errors import printable, shorten
 from accord.types import Example
 
 MOST = 2000  # columns and keys that are accounted for one by one
+LABEL = 4.5  # words of a short label on average; a sentence is named as unread
 OTHERS = "(further columns)"
 DICTS = 20_000  # objects of a row whose keys are looked at
 RENDERED = 2  # texts around a rendered row that a template may have: with and without an input
@@ -45,6 +48,10 @@ ANSWER_KEYS = frozenset(
     "messages full_text response answer completion output score overall_score rating reward rank"
     " type".split()
 )
+# Columns whose objects without a role are exchanges, such as Capybara's {input, output}
+TURNS = CONVERSATIONS | PROMPTS | {"history"}
+MANY = 64  # keys of an object that are looked at for what a name beside them means
+NO_KEYS: frozenset[str] = frozenset()
 PLANS = 512  # ways in which rows of a file are read that are remembered
 COPY = "the same text as in the columns read"
 RENDERING = "the row rendered as one text"
@@ -88,7 +95,8 @@ class Entry:
         if self.is_content():
             return ""
         if isinstance(self.verdict, Metadata):
-            return "" if self.verdict.loud else self.verdict.reason
+            wordy = self.verdict.longest == SHORT and self.sketch.words > LABEL * self.sketch.prose
+            return "" if self.verdict.loud or wordy else self.verdict.reason
         if not self.sketch.rows:
             return RENDERING if self.rendered else COPY
         return ""
@@ -236,14 +244,14 @@ class ColumnAccount:
                 value = _parsed_messages(value) if value[:2] in ("[{", '{"') else None
             if not isinstance(value, (list, dict)) or _is_plain(value):
                 continue
-            for key, found in _keys(value, left):
+            for key, found, node in _keys(value, left, name in TURNS):
                 if handed is None:
                     handed = _handed_keys(examples)
                 if key in handed or _is_handed(key, examples):
                     self.used_keys[key] += 1
                     continue
                 group = TEMPLATE_KEYS.get(key)
-                verdict = classify(key)
+                verdict = classify(key, node)
                 if group == "name":
                     verdict = None
                 elif group is not None or key in TEMPLATE_COLUMNS:
@@ -392,11 +400,15 @@ def _is_plain(value: list | dict) -> bool:
     return True
 
 
-def _keys(value: object, left: list[int]) -> Iterator[tuple[str, object]]:
-    """Yield (key, value) of every key of messages and answers, at any depth, that no reader takes
-    by itself.
+def _keys(value: object, left: list[int], turns: bool) -> Iterator[tuple]:
+    """Yield (key, value, all keys of the object) of every key of messages and answers, at any
+    depth, that no reader takes by itself.
+
+    Args:
+      turns: whether objects without a role are exchanges, of which two keys are read.
     """
     todo = [value]
+    taken = MESSAGE_KEYS | ANSWER_KEYS
     while todo and left[0] > 0:
         node = todo.pop()
         if isinstance(node, list):
@@ -405,13 +417,14 @@ def _keys(value: object, left: list[int]) -> Iterator[tuple[str, object]]:
         if not isinstance(node, dict):
             continue
         left[0] -= 1
-        exchange = "input" in node and "output" in node
+        own = exchange_keys(node) if turns else None
+        mine = taken if own is None else {*own} if own[1] in node else taken | {own[0]}
         for key, found in node.items():
-            if key in MESSAGE_KEYS or key in ANSWER_KEYS or (exchange and key == "input"):
+            if key in mine:
                 if isinstance(found, (list, dict)):
                     todo.append(found)
             elif not is_empty(found):
-                yield str(key), found
+                yield str(key), found, frozenset(map(str, node)) if len(node) < MANY else NO_KEYS
 
 
 def _parsed_messages(text: str) -> object:

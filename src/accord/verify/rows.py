@@ -55,6 +55,9 @@ def row_findings(
     ]
 
 
+NOTES = 8  # notes on rows that are shown, the commonest first
+
+
 def _columns(rows: Rows, name: str) -> Finding:
     """Report the formats, and what became of every column and message key; content that nothing
     reads was refused when the file was read.
@@ -68,8 +71,9 @@ def _columns(rows: Rows, name: str) -> Finding:
     ]
     guessed = any(note.startswith(GUESSED) for note in ledger.notes)
     says = "; ".join(line.strip() for line in ledger.reading_lines())
-    if guessed:
-        says += "; " + "; ".join(note for note in ledger.notes if note.startswith(GUESSED))
+    # what was cut, parsed, split or taken by a convention: a person must be able to object
+    told = [f"{count:,} rows: {note}" for note, count in ledger.notes.most_common(NOTES)]
+    says = "; ".join([says, *told])
     return Finding(
         "data.columns",
         "note" if unread or guessed or record["columns"].get("ignored") else "ok",

@@ -107,6 +107,8 @@ def _system_text(value: object) -> str:
     """Return a system text, from text, a message, or a list of one of these."""
     if isinstance(value, list) and len(value) == 1 and isinstance(value[0], (str, dict)):
         value = value[0]
+    if isinstance(value, dict) and "role" not in value and isinstance(value.get("text"), str):
+        value = [value]  # a content part, as Anthropic writes a system text
     if isinstance(value, dict) and (value.get("role") or value.get("from")):
         turn = messages.turn(value, "system")
         if turn.role != "system":

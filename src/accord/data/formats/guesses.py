@@ -7,13 +7,14 @@ guessed at.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from difflib import get_close_matches
-from itertools import permutations
+from itertools import islice, permutations
 
 from accord.data.ledger import RowError
 from accord.data.metadata import Content, Metadata, classify, normalised
-from accord.data.texts import count_words, strings
+from accord.data.texts import count_words, is_empty, strings
 
 # (chosen, rejected), as words of a column's name
 SIDES = (
@@ -72,6 +73,13 @@ PROMPTS = (
     ),
     ("task", "post", "x"),
 )
+# words of a column that says which of two answers is the better one
+VERDICT = frozenset(
+    "winner preference preferences preferred prefer better best choice chosen label labels score"
+    " scores rating ratings rank ranks ranking vote votes verdict selected judge judgment judgement"
+    " overall annotation tie reward rewards pick picked".split()
+)
+LOOKED_AT = 256  # columns
 NATIVE = ("prompt", "instruction", "input", "messages", "conversations", "conversation")
 COMPLETIONS = (
     ("completion", "response", "answer", "output"),
@@ -81,6 +89,13 @@ COMPLETIONS = (
 LABELS = ("desirable", "is_desirable", "thumbs_up", "liked", "good", "is_good", "is_preferred")
 
 Reads = Callable[[dict], bool]  # whether a row can be read under the names {expected: column}
+
+
+def guess_label(columns: dict) -> dict[str, str]:
+    """Return {"label": column} where an answer has one label under another name; else empty."""
+    words = {normalised(name): name for name, value in columns.items() if value is not None}
+    found = [words[name] for name in LABELS if name in words and _is_label(columns[words[name]])]
+    return {"label": found[0]} if len(found) == 1 else {}
 
 
 def guess(columns: dict, reads: Reads) -> dict[str, str]:
@@ -99,6 +114,10 @@ def guess(columns: dict, reads: Reads) -> dict[str, str]:
         if asked is None:
             return {}
         names["prompt"] = asked
+    elif "completion" in names and words.get("input") == "input":
+        others = [name for name in NATIVE if name in words and name != "input"]
+        if not others and _only(words, PROMPTS, set(names.values())) is None:
+            names["prompt"] = "input"
     order = ("prompt", "chosen", "rejected", "completion", "output", "label")
     names = {name: names[name] for name in order if name in names and names[name] != name}
     return names if names and reads(names) else {}
@@ -161,12 +180,35 @@ def only_prompt(columns: dict) -> str | None:
     return _only(words, PROMPTS[:3], set())
 
 
+def candidates(columns: dict) -> tuple[str, str] | None:
+    """Return two columns of answers that only a number or letter tells apart, such as response_a
+    and response_b, unless no other column may say which of them is the better one.
+    """
+    pieces: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for name, value in islice(columns.items(), LOOKED_AT):
+        found = re.fullmatch(r"(.*?)_?([a-d]|[0-4])", normalised(name))
+        if found and ANSWER & {found[1].rstrip("s"), *found[1].split("_")} and _is_answer(value):
+            pieces.setdefault((found[1], "a" if found[2].isalpha() else "1"), []).append(
+                (found[2], name)
+            )
+    twins = next((each for each in pieces.values() if len(each) > 1), None)
+    if twins is None:
+        return None
+    one, two = (name for _, name in sorted(twins)[:2])
+    used = {name for _, name in twins}
+    others = [n for n, value in columns.items() if n not in used and not is_empty(value)]
+    told = [n for n in others if VERDICT & set(normalised(n).split("_"))]
+    return (one, two) if told else None
+
+
 def suggest(columns: dict, reads: Reads) -> dict[str, str]:
     """Return the nearest mapping under which the row can be read, for a message; it may be wrong,
     and is never applied. Empty where none can.
     """
     texts = [name for name, value in columns.items() if _may_be_text(name, value)][:6]
     wanted = [("prompt", "chosen", "rejected"), ("prompt", "completion")]
+    if candidates(columns):
+        return {}  # which of them is the better one changes from row to row
     for roles in wanted:
         here = [role for role in roles if role in columns]
         open_roles = [role for role in roles if role not in here]

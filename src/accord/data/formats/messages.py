@@ -28,8 +28,15 @@ EXCHANGES = (
     ("user", "assistant"),
     ("question", "answer"),
     ("prompt", "response"),
+    ("query", "response"),
     ("instruction", "output"),
+    ("instruction", "response"),
+    ("human", "bot"),
+    ("human", "ai"),
+    ("user", "bot"),
+    ("user", "model"),
 )
+CONTENTS = ("content", "value", "text", "parts")  # keys of a message that hold its words
 CALLS = ("function_call", "tool_call")  # ShareGPT's roles of a turn that calls a tool
 # names under which an answer stands in an object without a role
 ANSWER_KEYS = ("text", "content", "value", "response", "answer", "output", "completion")
@@ -81,7 +88,7 @@ def turn(message: object, where: str) -> Turn:
             "unknown role",
             f"{where} has a message of role {named!r:.40}; known: {', '.join(ROLES)}.",
         )
-    content = _first(message, ("content", "value", "text", "parts"))
+    content = _words(message, where)
     if named.strip().lower() in CALLS:
         return Turn(role, "", (("tool_calls", canonical(_calls_of_text(content, where))),))
     if len(message) == 2 and isinstance(content, str):  # most messages have nothing else
@@ -200,6 +207,32 @@ def _first(message: dict, names: tuple[str, ...]) -> object:
     return next((message[name] for name in names if message.get(name) is not None), None)
 
 
+def _words(message: dict, where: str) -> object:
+    """Return what a message says; an empty value beside a full one is filled by a table.
+
+    Raises:
+      RowError: it says two things, and one of them would be lost.
+    """
+    found = {name: message[name] for name in CONTENTS if not is_null(message.get(name))}
+    if not found:
+        return _first(message, CONTENTS)
+    first, *others = found.values()
+    if any(other != first for other in others) and len(set(map(_flat, found.values()))) > 1:
+        raise RowError(
+            "two texts",
+            f"{where} has a message with different texts in {' and '.join(found)}; which of them"
+            " is meant is not said. Leave out the other.",
+        )
+    return first
+
+
+def _flat(value: object) -> str:
+    """Return the text of a message's content, also of content in parts, to compare it."""
+    parts = value if isinstance(value, list) else [value]
+    texts = (part.get("text") if isinstance(part, dict) else part for part in parts)
+    return "".join(text if isinstance(text, str) else repr(text) for text in texts).strip()
+
+
 def _bare(value: dict, where: str) -> str:
     """Return the text of an object without a role."""
     named = [name for name in ANSWER_KEYS if value.get(name) is not None]
@@ -214,15 +247,23 @@ def _bare(value: dict, where: str) -> str:
 
 def _turns_of(each: object, where: str) -> Iterator[Turn]:
     """Yield the turns of a message, or the two of an exchange."""
-    if isinstance(each, dict) and not _speaks(each):
-        for asked, said in EXCHANGES:
-            if asked in each:
-                yield Turn("user", text(each[asked], where))
-                # the last exchange of a prompt has no answer yet
-                if each.get(said) not in (None, ""):
-                    yield Turn("assistant", text(each[said], where))
-                return
+    keys = exchange_keys(each)
+    if isinstance(each, dict) and keys:
+        asked, said = keys
+        yield Turn("user", text(each[asked], where))
+        # the last exchange of a prompt has no answer yet
+        if each.get(said) not in (None, ""):
+            yield Turn("assistant", text(each[said], where))
+        return
     yield turn(each, where)
+
+
+def exchange_keys(each: object) -> tuple[str, str] | None:
+    """Return the two keys under which an object holds an exchange; None where it holds none."""
+    if not isinstance(each, dict) or _speaks(each):
+        return None
+    begun = [(asked, said) for asked, said in EXCHANGES if asked in each]
+    return next((both for both in begun if both[1] in each), begun[0] if begun else None)
 
 
 def _joined(content: list, where: str, thoughts: list[str]) -> str:

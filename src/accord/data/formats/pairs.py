@@ -15,6 +15,8 @@ from accord.data.ledger import RowError
 from accord.types import Turn
 
 CHOSEN, REJECTED = "chosen|chosen_response", "rejected|rejected_response"
+ANSWER = "output|completion|response|answer"  # one that no name calls chosen
+BESIDE = f"{REJECTED}|rejected_output|rejected_completion|rejected_answer"
 DIALOGUE = "conversations|conversation"
 
 
@@ -163,6 +165,18 @@ def ms_swift(row: Row) -> list[Draft]:
     """
     context, chosen = last_answer(row, "messages")
     return pair(row, context, chosen, row.pick("rejected_response|rejected_messages"))
+
+
+def is_unlabelled(row: Row) -> bool:
+    """Tell whether no label stands in the row: with one, the answer need not be the better."""
+    return row.name("label|kto_tag") is None
+
+
+def beside_rejected(row: Row) -> list[Draft]:
+    """An answer beside a rejected one: ms-swift's response and rejected_response, and its kin."""
+    before = prompt_of(row, "instruction|prompt|question")
+    row.notes.append(f"{row.column(ANSWER)} is the answer that is chosen over the rejected one")
+    return pair(row, before, row.pick(ANSWER), row.pick(BESIDE))
 
 
 def last_answer(row: Row, columns: str) -> tuple[tuple[Turn, ...], tuple[Turn, ...]]:

@@ -15,7 +15,7 @@ from accord.types import UsageError
 ANSWERS = "responses|completions|candidates|answers|generations"
 SCORES = "scores|ratings|rewards|rating|score|reward"
 RANKS = f"{ranks.RANKS}|{ranks.ORDER}"
-PROMPT = "prompt|instruction|question|input"
+PROMPT = "prompt|instruction|question|input|context"
 
 # Names of the parts of an answer that is an object, as UltraFeedback's and Nectar's are.
 SAID = "text|content|response|answer|completion|output"
@@ -114,6 +114,7 @@ def _scored(row: Row) -> list[Scored]:
     answers, name = _answers(row), row.name(ANSWERS)
     beside = row.name(SCORES) or row.name(RANKS)
     values = row[beside] if beside else None
+    whole = answers
     if not isinstance(values, list):
         told = [_spoken(one) for one in answers]
         worths = [_worth_inside(one, row.notes) for one in told]
@@ -126,6 +127,8 @@ def _scored(row: Row) -> list[Scored]:
         worths = ranks.worths(values, str(beside), len(answers), row.notes)
     else:
         worths = [_score(value, str(beside), row.notes) for value in values]
+    if not _by_rank(row):
+        _compare_ranks(row, whole, worths)
     return [
         Scored(_bare(one), worth)
         for one, worth in zip(answers, worths, strict=True)
@@ -169,7 +172,22 @@ def _spoken(one: dict) -> dict:
             "wrong type",
             f"an answer of the list has no text; expected one of {SAID.replace('|', ', ')}.",
         )
+    texts = {str(one[name]): name for name in SAID.split("|") if not parts.is_null(one.get(name))}
+    if len(texts) > 1:
+        raise RowError(
+            "two texts",
+            "an answer of the list has different texts in"
+            f" {' and '.join(texts.values())}; which of them is meant is not said.",
+        )
     return one
+
+
+def _compare_ranks(row: Row, answers: list, worths: list[float | None]) -> None:
+    """Compare the scores that are read with the ranks that stand beside them, and are not."""
+    name = row.name(ranks.RANKS)
+    inside = [one.get("rank") if isinstance(one, dict) else None for one in answers]
+    beside = row[name] if name else None
+    ranks.compare(worths, beside if isinstance(beside, list) else inside, row.notes)
 
 
 def _bare(one: object) -> object:

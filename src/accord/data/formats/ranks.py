@@ -8,6 +8,7 @@ readings prefer different answers, so the column's name or the caller has to say
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import combinations
 
 from accord.data.formats import parts
 from accord.data.ledger import RowError
@@ -62,6 +63,36 @@ def one_worth(value: object, notes: list[str]) -> float | None:
     rank = _rank(value, "rank")
     notes.append(LEFT_OUT if rank is None else "the lowest rank is the best")
     return None if rank is None else -rank
+
+
+def compare(scores: Sequence[float | None], ranks: Sequence, notes: list[str]) -> None:
+    """Compare the scores of answers with ranks that stand beside them and are not read.
+
+    Raises:
+      RowError: every rank says the opposite of the scores, so one of the two counts the other way.
+    """
+    if len(ranks) != len(scores):
+        return
+    known = []
+    for score, value in zip(scores, ranks, strict=True):
+        if score is None or isinstance(value, (bool, list, dict)) or is_none(value):
+            continue
+        rank = parts.number(value, "rank")
+        known += [(score, rank)] if rank >= 0 else []
+    agrees = [
+        (one[0] > other[0]) == (one[1] < other[1])
+        for one, other in combinations(known, 2)
+        if one[0] != other[0] and one[1] != other[1]
+    ]
+    if agrees and not any(agrees):
+        raise RowError(
+            "scores against ranks",
+            "by the ranks (the lowest is the best) the order of the answers is the opposite of that"
+            " by the scores (the highest is the best); which of them is meant is not said. Leave"
+            " one out of the file, or name it: --ignore-columns COLUMN.",
+        )
+    if not all(agrees):
+        notes.append("ranks and scores disagree on some answers: the scores are read")
 
 
 def _rank(value: object, name: str) -> float | None:

@@ -42,6 +42,7 @@ _ROLE = re.compile(
     rf"""["'](?:role|from)\\*+["']\s*+:\s*+\\*+["'](?:{_ROLES})\\*+["']""", re.IGNORECASE
 )
 
+LISTED = "prompt is the text of a list of texts: kept as it is"
 QUOTED = "answers stand in quotation marks: kept as they are"
 
 
@@ -96,6 +97,7 @@ def decode(columns: dict, format: str | None = None) -> Decoded:
     _replace_lists_of_one(columns, held, found)
     _replace_quoted(columns, held, found, format)
     _settle_two_outputs(columns, held, found, format)
+    _note_listed(columns, held, found)
     return found
 
 
@@ -176,6 +178,13 @@ def _replace_lists_of_one(columns: dict, held: dict[str, Literal], found: Decode
                 f"{name} holds a list of {len(value)} texts; which of them are turns of one"
                 " conversation is not said. Write messages with roles.",
             )
+
+
+def _note_listed(columns: dict, held: dict[str, Literal], found: Decoded) -> None:
+    """Note a prompt that is a list of texts as text: some sets write its turns so."""
+    for name in PROMPTS & held.keys():
+        if found.columns[name] == columns[name] and _all_text(held[name].value):
+            found.notes[name] = LISTED
 
 
 def _all_text(value: object) -> bool:

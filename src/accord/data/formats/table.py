@@ -196,6 +196,14 @@ FORMATS = (
     ),
     Format("hh", "pairs", ("chosen", "rejected"), pairs.hh, when=pairs.is_transcripts),
     Format("trl-implicit", "pairs", ("chosen", "rejected"), pairs.implicit),
+    Format(
+        "ms-swift",
+        "pairs",
+        ("instruction|prompt|question", pairs.ANSWER, pairs.BESIDE),
+        pairs.beside_rejected,
+        reads=ALPACA,
+        when=pairs.is_unlabelled,
+    ),
     Format("sharegpt-kto", "labelled", (DIALOGUE, single.LABEL), single.conversation_label),
     Format(
         "alpaca-kto",

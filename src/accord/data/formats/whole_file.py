@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from accord.data.formats.single import LABEL
-from accord.data.formats.structured import QUOTED
+from accord.data.formats.structured import LISTED, QUOTED
 from accord.types import DataError
 
 # Real answers stand in quotation marks in 0.2 % of rows (TruthfulQA), and both of a pair in 0.02 %.
@@ -21,12 +21,14 @@ class Conventions:
 
     rows: int = 0
     quoted: int = 0
+    listed: int = 0
     labels: set[float] = field(default_factory=set)
 
     def add(self, columns: dict, kind: str, notes: Sequence[str]) -> None:
         """Count one row."""
         self.rows += 1
         self.quoted += QUOTED in notes
+        self.listed += LISTED in notes
         if kind == "labelled":
             for name in LABEL.split("|"):
                 if (found := _number(dict.get(columns, name))) in (-1, 0):
@@ -45,7 +47,15 @@ class Conventions:
             raise DataError(
                 f"{file}: in {self.quoted:,} of {self.rows:,} rows the answers stand in quotation"
                 " marks, as JSON writes text; the quotation marks would be trained on. Write the"
-                f" answers as plain text, or take them as they stand: --set data.format={format}."
+                f" answers as plain text, or take them as they stand: --set data.format={format}"
+                " (accord train)."
+            )
+        if self.rows >= ENOUGH and self.listed > MOST * self.rows:
+            raise DataError(
+                f"{file}: in {self.listed:,} of {self.rows:,} rows the prompt is a list of texts in"
+                " brackets and quotation marks, as JSON or Python writes it, which the model would"
+                " read. Write one text, or messages with roles; or take the prompts as they stand:"
+                f" --set data.format={format} (accord train)."
             )
         if {-1, 0} <= self.labels:
             raise DataError(
