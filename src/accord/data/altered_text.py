@@ -20,13 +20,21 @@ def _without_edges(text: str) -> Iterator[str]:
     yield text.lstrip("\n")
 
 
+def _joined(blanks: re.Match) -> str:
+    return " " if "\n" in blanks[0] else blanks[0]
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
 # What templates do to a text, by name: functions whose result stands in its place.
 ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("lower-cases", str.lower),
     ("upper-cases", str.upper),
     ("capitalises", str.capitalize),
     ("capitalises", str.title),
-    ("joins the lines of", lambda text: re.sub(r"\s*\n\s*", " ", text)),
+    ("joins the lines of", lambda text: re.sub(r"\s+", _joined, text)),
     ("joins the lines of", lambda text: text.replace("\n", " ")),
     ("joins the lines of", lambda text: text.replace("\n", "")),
     ("folds the blanks of", lambda text: " ".join(text.split())),
@@ -35,6 +43,8 @@ ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("escapes", html.escape),
     ("escapes", lambda text: json.dumps(text, ensure_ascii=False)),
     ("escapes", json.dumps),
+    ("escapes", _in_json),  # where the quotes are the template's own
+    ("escapes", lambda text: json.dumps(text)[1:-1]),
     ("normalises characters of", lambda text: unicodedata.normalize("NFC", text)),
     ("normalises characters of", lambda text: unicodedata.normalize("NFKC", text)),
 )
@@ -74,6 +84,8 @@ def what_became_of(
     if found > position and fits(rendered[position : found + len(text)]):
         made = rendered[position : found + len(text)]
         return "writes text of its own beside", made, False
+    if rendered.startswith(text, position):
+        return "", text, False  # what differs stands behind it
     stop = (
         len(rendered) - len(behind)
         if final
