@@ -63,7 +63,15 @@ def dated(tokenizer: PreTrainedTokenizerBase, today: str, tools: bool) -> dict:
     text = tokenizer.get_chat_template(tools=[{}] if tools else None)
     forms = sorted(set(re.findall(r"strftime_now\(\s*[\"']([^\"']*)[\"']\s*\)", text)))
     day = datetime.fromisoformat(today)
-    clock = "{%- macro strftime_now(form) -%}{{ dates_of_the_run[form] }}{%- endmacro -%}"
+    # A form that is put together as the template runs is not known here: no date would be written.
+    clock = (
+        "{%- macro strftime_now(form) -%}{% if form in dates_of_the_run %}"
+        "{{ dates_of_the_run[form] }}{% else %}{{ raise_exception('accord cannot fix the date in"
+        " a template that computes its form; write it out: strftime_now(\"%Y-%m-%d\")') }}"
+        "{% endif %}{%- endmacro %}{{ '' }}"
+    )
+    # blanks in front of a first block are no text, and the macro stands in front of them
+    text = re.sub(r"\A[ \t]+(?=\{[%#])", "", text)
     dates = {form: day.strftime(form) for form in forms}
     return {"chat_template": clock + text, "dates_of_the_run": dates}
 

@@ -189,9 +189,13 @@ def _agrees(template: Template, said: str, wanted: str, answer: str, cut: bool) 
     """
     check = template.reads_text
     if check.normalize is not None:
-        wanted = check.normalize(wanted).replace("▁", " ")
+        said = said.replace("▁", " ")
+        wanted, answer = (check.normalize(text).replace("▁", " ") for text in (wanted, answer))
     elif check.form:
-        wanted = unicodedata.normalize(check.form, wanted)  # type: ignore[arg-type]
+        wanted, answer = (
+            unicodedata.normalize(check.form, text)  # type: ignore[arg-type]
+            for text in (wanted, answer)
+        )
     eos = template.tokenizer.eos_token or ""
     for one, other in ((said, wanted), (_closed(template, said), _closed(template, wanted))):
         whole = other.startswith(one) and (cut or len(one) >= _end(other, answer))
