@@ -240,6 +240,16 @@ NEMOTRON = (
     "{%- endif %}"
 )
 
+# control tokens that templates put together from a role
+CONTROL = (
+    "<|user|>",
+    "<|assistant|>",
+    "<|system|>",
+    "<|observation|>",
+    "[|user|]",
+    "[|assistant|]",
+)
+
 MORE = {
     "Command-R": COMMAND_R,
     "Granite 3": GRANITE_3,

@@ -67,7 +67,7 @@ def dated(tokenizer: PreTrainedTokenizerBase, today: str, tools: bool) -> dict:
     clock = (
         "{%- macro strftime_now(form) -%}{% if form in dates_of_the_run %}"
         "{{ dates_of_the_run[form] }}{% else %}{{ raise_exception('accord cannot fix the date in"
-        " a template that computes its form; write it out: strftime_now(\"%Y-%m-%d\")') }}"
+        ' a template that computes its form; write it out: strftime_now("%Y-%m-%d")\') }}'
         "{% endif %}{%- endmacro %}{{ '' }}"
     )
     # blanks in front of a first block are no text, and the macro stands in front of them
