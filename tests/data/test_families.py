@@ -8,8 +8,7 @@ import time
 from functools import cache
 
 import pytest
-from data.families import FAMILIES
-from data.more_families import CONTROL
+from data.families import CONTROL, FAMILIES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers

@@ -1,4 +1,4 @@
-"""A run whose chat template writes the date goes on, on another day, with the tokens that it had."""
+"""A run whose chat template writes the date goes on, on another day, with the same tokens."""
 
 from datetime import date
 

@@ -7,8 +7,30 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 SHOWN = 60  # characters of a changed text that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between a row's text and what its template made of it."""
+
+    cause: str  # the same words for every such row: "the template drops a system turn"
+    before: str  # the beginning of the text as the row has it
+    after: str  # and of what stands in its place
+    # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
+    mild: bool = False
+    piece: int | None = None  # of a change that all rows of a shape share: whose text `before` is
+
+    @property
+    def detail(self) -> str:
+        return f"{_shown(self.before)} became {_shown(self.after)}"
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+    return json.dumps(cut, ensure_ascii=False)
 
 
 def _without_edges(text: str) -> Iterator[str]:
@@ -54,7 +76,8 @@ def beginning_of_difference(text: str, made: str, mild: bool) -> str:
     """Return the part of a text where it differs."""
     if mild and len(text) > SHOWN:
         return "…" + text[-SHOWN // 2 :] if text.rstrip() == made else text
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(made))
+    both = enumerate(zip(text, made, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), len(made))
     return text[max(0, at - 20) :] if at > 20 else text
 
 

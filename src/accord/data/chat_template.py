@@ -91,9 +91,9 @@ def _quotes_arguments(tokenizer: PreTrainedTokenizerBase, template: str) -> bool
     if "tool_calls" not in template:
         return False
     arguments = f'{{"{mark(0)}": "{mark(1)}"}}'
-    call = {"id": "000000000", "type": "function"}
-    call["function"] = {"name": mark(2), "arguments": arguments}  # type: ignore[assignment]
-    asked = [
+    function = {"name": mark(2), "arguments": arguments}
+    call = {"id": "000000000", "type": "function", "function": function}
+    asked: list[dict] = [
         {"role": "user", "content": mark(3)},
         {"role": "assistant", "content": "", "tool_calls": [call]},
     ]

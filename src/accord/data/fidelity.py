@@ -18,7 +18,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from accord.data.altered_text import SHOWN, beginning_of_difference, what_became_of
+from accord.data.altered_text import Change, beginning_of_difference, what_became_of
 from accord.types import TemplateInputs, Turn
 
 # Marks that open and close the thinking of an answer, in the templates in wide use.
@@ -46,27 +46,6 @@ MARK = re.compile(r"zq(\d{4})kx")
 def mark(number: int) -> str:
     """Return the mark that stands for a text."""
     return f"zq{number:04}kx"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A difference between a row's text and what its template made of it."""
-
-    cause: str  # the same words for every such row: "the template drops a system turn"
-    before: str  # the beginning of the text as the row has it
-    after: str  # and of what stands in its place
-    # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
-    mild: bool = False
-    piece: int | None = None  # of a change that all rows of a shape share: whose text `before` is
-
-    @property
-    def detail(self) -> str:
-        return f"{_shown(self.before)} became {_shown(self.after)}"
-
-
-def _shown(text: str) -> str:
-    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
-    return json.dumps(cut, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +157,7 @@ class Skeleton:
         if found.last >= len(found.pieces) or found.pieces[found.last].key:
             return None
         length = 0
+        # the last constant stands behind every piece
         for at, constant in zip(self.order, self.constants, strict=False):
             length += len(constant)
             if at == found.last:
@@ -447,7 +427,7 @@ def _other_constants(skeleton: Skeleton, pieces: Sequence[Piece], rendered: str)
     shape.
     """
     expected = skeleton.text(pieces)
-    both = enumerate(zip(expected, rendered, strict=False))
+    both = enumerate(zip(expected, rendered, strict=False))  # up to the end of the shorter one
     at = next((i for i, (a, b) in both if a != b), min(len(expected), len(rendered)))
     before, after = expected[max(0, at - 20) :], rendered[max(0, at - 20) :]
     return Change("the template writes other text around the turns of some rows", before, after)

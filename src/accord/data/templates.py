@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedTokenizerBase
 
 from accord.config.schema import Config
+from accord.data.altered_text import Change
 from accord.data.chat_template import (
     GIVEN,
     dated,
@@ -34,7 +35,6 @@ from accord.data.fidelity import (
     CLOSES,
     OPENS,
     REASONING,
-    Change,
     Outline,
     Skeleton,
     in_order,
@@ -48,9 +48,8 @@ from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
 from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
 
-
-# Shapes whose constants are kept. A file in which every row has tools or documents of its own has as
-# many shapes as rows, and each holds the texts of its row's tools.
+# Shapes whose constants are kept. A file in which every row has tools or documents of its own has
+# as many shapes as rows, and each holds the texts of its row's tools.
 SKELETONS = 1024
 
 
