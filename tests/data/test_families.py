@@ -377,6 +377,10 @@ def test_a_blank_mark_in_the_text_is_named():
     template = make_template(tokenizer_of(CHATML, "<|im_end|>", legacy), "auto")
     reason, _, _ = outcome(template, pair(USER, chosen="a▁b"))
     assert reason == "the tokenizer reads the character ▁ as a blank"
+    text = CHATML.replace("<|im_end|>", "<|im▁end|>")
+    template = make_template(tokenizer_of(text, "<|im▁end|>", legacy), "auto")
+    changes, _, _ = outcome(template, pair(USER, chosen="a b"))
+    assert not changes, "the template's own tokens are no text"
 
 
 def test_a_prompt_that_differs_in_context_has_a_remedy():

@@ -183,7 +183,7 @@ class Template:
         if skeleton is None:
             return list(in_order(found, text)), None, number
         changes, start = skeleton.compare(found, text)
-        return [*changes, *self.reads_text.changes(text)], start, number
+        return [*changes, *self.reads_text.changes(text, self.specials.everywhere)], start, number
 
     def _learn(
         self, turns: Sequence[Turn], found: Outline, inputs: TemplateInputs, text: str, options

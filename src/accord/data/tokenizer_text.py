@@ -89,9 +89,13 @@ class TextCheck:
             return cls(None, "NFC", exact, marks)
         return cls(backend.normalizer.normalize_str, "", False, marks)
 
-    def changes(self, text: str) -> Iterator[Change]:
-        """Yield what the tokenizer changes in a text."""
-        if self.blank_mark and "▁" in text:
+    def changes(self, text: str, special: re.Pattern | None = None) -> Iterator[Change]:
+        """Yield what the tokenizer changes in a text.
+
+        Args:
+          special: finds the special tokens, which are read as they stand.
+        """
+        if self.blank_mark and "▁" in text and "▁" in (special.sub("", text) if special else text):
             made = text.replace("▁", " ")
             yield _changed("the tokenizer reads the character ▁ as a blank", text, made)
         if self.form and not unicodedata.is_normalized(self.form, text):  # type: ignore[arg-type]
