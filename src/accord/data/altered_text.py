@@ -7,8 +7,30 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 SHOWN = 60  # characters of a changed text that are shown
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A difference between a row's text and what its template made of it."""
+
+    cause: str  # the same words for every such row: "the template drops a system turn"
+    before: str  # the beginning of the text as the row has it
+    after: str  # and of what stands in its place
+    # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
+    mild: bool = False
+    piece: int | None = None  # of a change that all rows of a shape share: whose text `before` is
+
+    @property
+    def detail(self) -> str:
+        return f"{_shown(self.before)} became {_shown(self.after)}"
+
+
+def _shown(text: str) -> str:
+    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
+    return json.dumps(cut, ensure_ascii=False)
 
 
 def _without_edges(text: str) -> Iterator[str]:
@@ -20,13 +42,21 @@ def _without_edges(text: str) -> Iterator[str]:
     yield text.lstrip("\n")
 
 
+def _joined(blanks: re.Match) -> str:
+    return " " if "\n" in blanks[0] else blanks[0]
+
+
+def _in_json(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)[1:-1]
+
+
 # What templates do to a text, by name: functions whose result stands in its place.
 ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("lower-cases", str.lower),
     ("upper-cases", str.upper),
     ("capitalises", str.capitalize),
     ("capitalises", str.title),
-    ("joins the lines of", lambda text: re.sub(r"\s*\n\s*", " ", text)),
+    ("joins the lines of", lambda text: re.sub(r"\s+", _joined, text)),
     ("joins the lines of", lambda text: text.replace("\n", " ")),
     ("joins the lines of", lambda text: text.replace("\n", "")),
     ("folds the blanks of", lambda text: " ".join(text.split())),
@@ -35,6 +65,8 @@ ALTERED: tuple[tuple[str, Callable[[str], str]], ...] = (
     ("escapes", html.escape),
     ("escapes", lambda text: json.dumps(text, ensure_ascii=False)),
     ("escapes", json.dumps),
+    ("escapes", _in_json),  # where the quotes are the template's own
+    ("escapes", lambda text: json.dumps(text)[1:-1]),
     ("normalises characters of", lambda text: unicodedata.normalize("NFC", text)),
     ("normalises characters of", lambda text: unicodedata.normalize("NFKC", text)),
 )
@@ -44,7 +76,8 @@ def beginning_of_difference(text: str, made: str, mild: bool) -> str:
     """Return the part of a text where it differs."""
     if mild and len(text) > SHOWN:
         return "…" + text[-SHOWN // 2 :] if text.rstrip() == made else text
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(made))
+    both = enumerate(zip(text, made, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), len(made))
     return text[max(0, at - 20) :] if at > 20 else text
 
 
@@ -74,6 +107,8 @@ def what_became_of(
     if found > position and fits(rendered[position : found + len(text)]):
         made = rendered[position : found + len(text)]
         return "writes text of its own beside", made, False
+    if rendered.startswith(text, position):
+        return "", text, False  # what differs stands behind it
     stop = (
         len(rendered) - len(behind)
         if final

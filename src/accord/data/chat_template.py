@@ -6,6 +6,7 @@ transformers would not run.
 
 from __future__ import annotations
 
+import json
 import re
 from datetime import datetime
 from functools import lru_cache
@@ -62,9 +63,68 @@ def dated(tokenizer: PreTrainedTokenizerBase, today: str, tools: bool) -> dict:
     text = tokenizer.get_chat_template(tools=[{}] if tools else None)
     forms = sorted(set(re.findall(r"strftime_now\(\s*[\"']([^\"']*)[\"']\s*\)", text)))
     day = datetime.fromisoformat(today)
-    clock = "{%- macro strftime_now(form) -%}{{ dates_of_the_run[form] }}{%- endmacro -%}"
+    # A form that is put together as the template runs is not known here: no date would be written.
+    clock = (
+        "{%- macro strftime_now(form) -%}{% if form in dates_of_the_run %}"
+        "{{ dates_of_the_run[form] }}{% else %}{{ raise_exception('accord cannot fix the date in"
+        ' a template that computes its form; write it out: strftime_now("%Y-%m-%d")\') }}'
+        "{% endif %}{%- endmacro %}{{ '' }}"
+    )
+    # blanks in front of a first block are no text, and the macro stands in front of them
+    text = re.sub(r"\A[ \t]+(?=\{[%#])", "", text)
     dates = {form: day.strftime(form) for form in forms}
     return {"chat_template": clock + text, "dates_of_the_run": dates}
+
+
+def quotes_arguments(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether a template would write a call's arguments as JSON inside JSON.
+
+    In OpenAI's form they are JSON text. Llama 3.1 and Qwen2.5 write them with `tojson`, which needs
+    the object: the text would get quotes and backslashes. DeepSeek joins them to a text, which
+    needs the text.
+    """
+    return _quotes_arguments(tokenizer, str(tokenizer.chat_template))
+
+
+@lru_cache(maxsize=16)
+def _quotes_arguments(tokenizer: PreTrainedTokenizerBase, template: str) -> bool:
+    if "tool_calls" not in template:
+        return False
+    arguments = f'{{"{mark(0)}": "{mark(1)}"}}'
+    function = {"name": mark(2), "arguments": arguments}
+    call = {"id": "000000000", "type": "function", "function": function}
+    asked: list[dict] = [
+        {"role": "user", "content": mark(3)},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+    ]
+    clock = dated(tokenizer, "2000-01-01", False)
+    try:
+        text = str(tokenizer.apply_chat_template(asked, tokenize=False, **clock))
+    except Exception:  # each row will report what the template refuses
+        return False
+    return json.dumps(arguments) in text
+
+
+def with_objects(calls: object) -> object:
+    """Return calls of tools with their arguments as objects, where they are JSON text."""
+    if not isinstance(calls, list):
+        return calls
+    return [_with_object(call) for call in calls]
+
+
+def _with_object(call: object) -> object:
+    if not isinstance(call, dict):
+        return call
+    if isinstance(call.get("function"), dict):
+        return {**call, "function": _with_object(call["function"])}
+    text = call.get("arguments")
+    if not isinstance(text, str):
+        return call
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return call
+    return {**call, "arguments": found} if isinstance(found, dict) else call
 
 
 def specials(tokenizer: PreTrainedTokenizerBase) -> dict[int, str]:

@@ -18,15 +18,20 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from accord.data.altered_text import SHOWN, beginning_of_difference, what_became_of
+from accord.data.altered_text import Change, beginning_of_difference, what_became_of
 from accord.types import TemplateInputs, Turn
 
 # Marks that open and close the thinking of an answer, in the templates in wide use.
 OPENING = r"<think(?:ing)?>|<reasoning>|\[THINK\]|<\|START_THINKING\|>|<seed:think>|<thought>"
 CLOSING = r"</think(?:ing)?>|</reasoning>|\[/THINK\]|<\|END_THINKING\|>|</seed:think>|</thought>"
-THINK = re.compile(rf"(\s*(?:{OPENING}|{CLOSING})\s*)")
-OPENS = re.compile(rf"\s*(?:{OPENING})\s*\Z")
+# Blanks in front of a mark are tried from the beginning of their run alone: a million of them
+# would else be a million tries.
+BLANKS = r"(?:(?<!\s)\s+|)"
+THINK = re.compile(rf"({BLANKS}(?:{OPENING}|{CLOSING})\s*)")
+OPENS = re.compile(rf"{BLANKS}(?:{OPENING})\s*\Z")
+BEGINS = re.compile(rf"\s*(?:{OPENING})")
 CLOSES = re.compile(CLOSING)
+CLOSES_OR_OPENS = re.compile(rf"{OPENING}|{CLOSING}")
 MARKED = ("think", "THINK", "reasoning>", "thought>")  # one of them is in every such mark
 MANY = 8  # a text with more marks talks about them
 
@@ -41,27 +46,6 @@ MARK = re.compile(r"zq(\d{4})kx")
 def mark(number: int) -> str:
     """Return the mark that stands for a text."""
     return f"zq{number:04}kx"
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """A difference between a row's text and what its template made of it."""
-
-    cause: str  # the same words for every such row: "the template drops a system turn"
-    before: str  # the beginning of the text as the row has it
-    after: str  # and of what stands in its place
-    # the model sees the same at inference, and nothing of the answer is lost: reported, not refused
-    mild: bool = False
-    piece: int | None = None  # of a change that all rows of a shape share: whose text `before` is
-
-    @property
-    def detail(self) -> str:
-        return f"{_shown(self.before)} became {_shown(self.after)}"
-
-
-def _shown(text: str) -> str:
-    cut = text if len(text) <= SHOWN else text[:SHOWN] + "…"
-    return json.dumps(cut, ensure_ascii=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +157,11 @@ class Skeleton:
         if found.last >= len(found.pieces) or found.pieces[found.last].key:
             return None
         length = 0
+        # the last constant stands behind every piece
         for at, constant in zip(self.order, self.constants, strict=False):
             length += len(constant)
             if at == found.last:
-                return length - len(found.pieces[at].glue)
+                return length - len(constant) + _glue_start(found.pieces[at].glue, constant)
             length += len(made[at])
         return None
 
@@ -275,12 +260,10 @@ def _between(found: Outline, order: Sequence[int], constants: Sequence[str]) -> 
             # Where the thinking was dropped, its marks are gone as well; where it is a key of the
             # message, the template writes marks of its own.
             kept = previous is found.pieces[at - 1] and not previous.key
-            same = not kept or before == piece.glue
+            made = before if kept else piece.glue
         else:
-            same = before.endswith(piece.glue)
-        if not same:
-            cause = f"the template changes the think marks of {_place(piece, found.answer)}"
-            yield Change(cause, piece.glue, before, mild=piece.turn != found.answer)
+            made = before[_glue_start(piece.glue, before) :]
+        yield from _other_marks(piece.glue, made, _place(piece, found.answer))
         if previous is not None and not inner and not before.strip():
             both = f"{_place(previous, found.answer)} and {_place(piece, found.answer)}"
             cause = f"the template runs {both} together"
@@ -288,6 +271,30 @@ def _between(found: Outline, order: Sequence[int], constants: Sequence[str]) -> 
     if found.closing.strip() and order and not constants[-1].startswith(found.closing):
         cause = "the template changes the think marks of the answer"
         yield Change(cause, found.closing, constants[-1])
+
+
+def _glue_start(glue: str, constant: str) -> int:
+    """Return where a text's think marks begin in the constant before it; blanks may differ."""
+    if constant.endswith(glue):
+        return len(constant) - len(glue)
+    marks = list(CLOSES_OR_OPENS.finditer(constant))[-len(CLOSES_OR_OPENS.findall(glue)) :]
+    return marks[0].start() if marks else len(constant)
+
+
+def _other_marks(glue: str, made: str, place: str) -> Iterator[Change]:
+    """Compare a text's think marks with those that the template wrote.
+
+    Other blanks around the same marks are what templates do to edges of texts (Qwen3 puts each mark
+    on a line of its own), at inference too.
+    """
+    if glue == made:
+        return
+    if "".join(glue.split()) == "".join(made.split()):
+        cause = f"the template changes the blanks around the think marks of {place}"
+        yield Change(cause, glue, made, mild=True)
+    else:
+        cause = f"the template changes the think marks of {place}"
+        yield Change(cause, glue, made, mild=place != "the answer")
 
 
 def text_behind(found: Outline, skeleton: Skeleton, special: re.Pattern | None) -> Iterator[Change]:
@@ -402,11 +409,16 @@ def _causes(skeleton: Skeleton, found: Outline, rendered: str) -> tuple[list[Cha
         final = k == len(skeleton.order) - 1
         verb, made[at], mild = what_became_of(piece.text, rendered, position, behind, final)
         if verb:
+            # A tool's result as JSON loses nothing, and is written so at inference too (Llama 3.1).
+            mild = mild or (verb == "escapes" and piece.role == "tool")
             cause = f"the template {verb} {_place(piece, found.answer)}"
             causes.append(
                 Change(cause, beginning_of_difference(piece.text, made[at], mild), made[at], mild)
             )
-        position += len(made[at]) + len(behind)
+        position += len(made[at])
+        if not rendered.startswith(behind, position):  # other constants: no place is known beyond
+            break
+        position += len(behind)
     return causes or [_other_constants(skeleton, pieces, rendered)], made
 
 
@@ -415,7 +427,7 @@ def _other_constants(skeleton: Skeleton, pieces: Sequence[Piece], rendered: str)
     shape.
     """
     expected = skeleton.text(pieces)
-    both = enumerate(zip(expected, rendered, strict=False))
+    both = enumerate(zip(expected, rendered, strict=False))  # up to the end of the shorter one
     at = next((i for i, (a, b) in both if a != b), min(len(expected), len(rendered)))
     before, after = expected[max(0, at - 20) :], rendered[max(0, at - 20) :]
     return Change("the template writes other text around the turns of some rows", before, after)
@@ -433,7 +445,7 @@ def in_order(found: Outline, rendered: str) -> tuple[Change, ...]:
 
 
 def scored_changes(
-    answer: str, prefill: str, full: str, start: int, prompt: int
+    answer: str, prefill: str, full: str, start: int, prompt: int, special: re.Pattern | None = None
 ) -> Iterator[Change]:
     """Compare where the answer begins with where scoring begins: what is scored is the answer
     verbatim.
@@ -443,20 +455,42 @@ def scored_changes(
         continues, or the opening of a think block.
       start: where the text of the answer's turn begins in `full`.
       prompt: where the prompt ends in `full`, and scoring begins.
+      special: finds the tokenizer's special tokens.
     """
     begins = start + len(prefill)
     if begins > prompt:
         added = full[prompt:begins]
+        mild = False
         if prefill and not added.strip():
             cause = "the template moves the blanks before the answer into it"
+        elif not added.strip():
+            # The same for every answer, and the model has to write it at inference as well: Llama 2
+            # and DeepSeek V2 leave it out of the generation prompt.
+            cause, mild = "the template scores blanks of its own before the answer", True
         elif CLOSES.search(added) and not THINK.sub("", added).strip():
             cause = "the template puts an empty think block before the answer"
         elif OPENS.match(added):
             cause = "the template opens a think block before the answer"
+        elif special is not None and _is_header(full[:prompt], added, special):
+            # gpt-oss: the model names the channel of its answer itself
+            cause, mild = "the template scores its header of the answer", True
         else:
             cause = "the template puts text of its own before the answer"
-        yield Change(cause, answer, added + answer)
+        yield Change(cause, answer, added + answer, mild)
     elif begins < prompt:
         taken = full[begins:prompt]
-        if not (OPENS.fullmatch(taken) and answer.startswith(taken)):
+        begins_so = OPENS.fullmatch(taken) and answer.lstrip().startswith(taken.strip())
+        if not begins_so:
             yield Change("the generation prompt holds the beginning of the answer", answer, taken)
+
+
+def _is_header(before: str, added: str, special: re.Pattern) -> bool:
+    """Tell whether a text goes on with a header that the prompt has begun: a name between special
+    tokens.
+    """
+    if not before.endswith("assistant") or not special.search(before):
+        return False  # a prompt without a header at all does not invite an answer
+    found = list(special.finditer(added))
+    if len(found) < 2 or found[0].start() or found[-1].end() != len(added):
+        return False
+    return len(special.sub("", added).split()) <= 1

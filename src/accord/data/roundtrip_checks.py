@@ -189,9 +189,13 @@ def _agrees(template: Template, said: str, wanted: str, answer: str, cut: bool) 
     """
     check = template.reads_text
     if check.normalize is not None:
-        wanted = check.normalize(wanted).replace("▁", " ")
+        said = said.replace("▁", " ")
+        wanted, answer = (check.normalize(text).replace("▁", " ") for text in (wanted, answer))
     elif check.form:
-        wanted = unicodedata.normalize(check.form, wanted)  # type: ignore[arg-type]
+        wanted, answer = (
+            unicodedata.normalize(check.form, text)  # type: ignore[arg-type]
+            for text in (wanted, answer)
+        )
     eos = template.tokenizer.eos_token or ""
     for one, other in ((said, wanted), (_closed(template, said), _closed(template, wanted))):
         whole = other.startswith(one) and (cut or len(one) >= _end(other, answer))
@@ -215,7 +219,7 @@ def _end(text: str, answer: str) -> int:
 
 
 def _first(said: str, wanted: str) -> str:
-    both = enumerate(zip(said, wanted, strict=False))
+    both = enumerate(zip(said, wanted, strict=False))  # up to the end of the shorter one
     at = next((i for i, (a, b) in both if a != b), min(len(said), len(wanted)))
     cut = slice(max(0, at - 20), at + 30)
     return f"{json.dumps(said[cut])} stands for {json.dumps(wanted[cut])}"

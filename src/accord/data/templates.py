@@ -11,6 +11,7 @@ silently elsewhere:
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -18,12 +19,22 @@ from dataclasses import dataclass, field, replace
 from transformers import PreTrainedTokenizerBase
 
 from accord.config.schema import Config
-from accord.data.chat_template import GIVEN, dated, specials, template_file, turn_ends, variables
+from accord.data.altered_text import Change
+from accord.data.chat_template import (
+    GIVEN,
+    dated,
+    quotes_arguments,
+    specials,
+    template_file,
+    turn_ends,
+    variables,
+    with_objects,
+)
 from accord.data.fidelity import (
+    BEGINS,
     CLOSES,
     OPENS,
     REASONING,
-    Change,
     Outline,
     Skeleton,
     in_order,
@@ -36,6 +47,10 @@ from accord.data.fidelity import (
 from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
 from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
+
+# Shapes whose constants are kept. A file in which every row has tools or documents of its own has
+# as many shapes as rows, and each holds the texts of its row's tools.
+SKELETONS = 1024
 
 
 @dataclass(frozen=True)
@@ -61,8 +76,8 @@ class Template:
     today: str = ""  # ISO date for templates that ask for it; empty: the day of the call
     permit_changes: bool = False  # rows whose text the template changes are used all the same
     reads_text: TextCheck = field(default_factory=TextCheck, repr=False)
-    _skeletons: dict[tuple, Skeleton | None] = field(default_factory=dict, repr=False)
-    _shapes: dict[tuple, int] = field(default_factory=dict, repr=False)
+    _skeletons: dict[bytes, Skeleton | None] = field(default_factory=dict, repr=False)
+    _shapes: dict[bytes, int] = field(default_factory=dict, repr=False)
 
     # ------------------------------------------------------------ text
 
@@ -106,16 +121,26 @@ class Template:
             # The generation prompt opens a think block: the answer that only closes it is right,
             # and is written whole where the template sees all of it.
             answer = turns[-1].content
-            closes = CLOSES.search(answer) and not OPENS.match(answer)
+            closes, opens = CLOSES.search(answer), BEGINS.match(answer)
             turns = [*turns[:-1], replace(turns[-1], content=opening.group() + answer)]
-            if closes and (full := self._render(turns, example.inputs)).startswith(text):
-                return turns, full
-            if full.startswith(text[: opening.start()]) and not closes:
-                raise Unfit(
-                    "the generation prompt opens a think block, and the answer has none",
-                    _divergence(text, full),
-                )
+            if closes and not opens:
+                again = self._render(turns, example.inputs)
+                if again.startswith(text):
+                    return turns, again
+            if full.startswith(text[: opening.start()]):
+                if not closes:
+                    reason = "the generation prompt opens a think block, and the answer has none"
+                elif opens and BEGINS.match(full, opening.start()):
+                    reason = "the generation prompt opens the think block with other blanks"
+                else:
+                    reason = "the template drops the thinking of the answer"
+                raise Unfit(reason, _divergence(text, full))
         raise Unfit("the template renders the prompt otherwise in context", _divergence(text, full))
+
+    def messages(self, turns: Iterable[Turn]) -> list[dict]:
+        """Return turns as the chat template reads them."""
+        objects = quotes_arguments(self.tokenizer)
+        return [_message(turn, objects) for turn in turns]
 
     def given(self, inputs: TemplateInputs) -> dict:
         """Return what a row's template is given beside the messages."""
@@ -130,7 +155,7 @@ class Template:
     def _render(self, turns: Sequence[Turn], inputs: TemplateInputs, **options) -> str:
         try:
             text = self.tokenizer.apply_chat_template(
-                messages_of(turns), tokenize=False, **self.given(inputs), **options
+                self.messages(turns), tokenize=False, **self.given(inputs), **options
             )
         # a template is a program; jinja raises what it likes (roles must alternate, …)
         except Exception as error:
@@ -148,15 +173,17 @@ class Template:
         and the number of the shape.
         """
         found = outline(turns, inputs, answered=not options)
-        shape = (found.shape, options.get("continue_final_message"))
+        shape = _digest((found.shape, options.get("continue_final_message")))
         if shape not in self._skeletons:
+            if len(self._skeletons) >= SKELETONS:  # the oldest goes
+                self._skeletons.pop(next(iter(self._skeletons)))
             self._skeletons[shape] = self._learn(turns, found, inputs, text, options)
         number = self._shapes.setdefault(shape, len(self._shapes))
         skeleton = self._skeletons[shape]
         if skeleton is None:
             return list(in_order(found, text)), None, number
         changes, start = skeleton.compare(found, text)
-        return [*changes, *self.reads_text.changes(text)], start, number
+        return [*changes, *self.reads_text.changes(text, self.specials.everywhere)], start, number
 
     def _learn(
         self, turns: Sequence[Turn], found: Outline, inputs: TemplateInputs, text: str, options
@@ -241,7 +268,7 @@ class Template:
             raise Unfit("chosen and rejected are the same tokens")
         desirable = example.desirable if isinstance(example, Labelled) else None
         tree = Tree(tuple(prompt), tuple(completions), row, desirable)
-        both = self._shapes.setdefault(tuple(shapes), len(self._shapes))
+        both = self._shapes.setdefault(_digest(tuple(shapes)), len(self._shapes))
         return Encoded(tree, tuple(changes), both)
 
     def _completion(
@@ -257,7 +284,8 @@ class Template:
             if start is not None:
                 answer = example.completions[index]
                 prefill = turns[-1].content.removesuffix(answer)
-                changes += scored_changes(answer, prefill, full, start, len(text))
+                special = self.specials.everywhere
+                changes += scored_changes(answer, prefill, full, start, len(text), special)
         self._require_permitted(changes)
         ids = self.encode(full)
         if ids[: len(prompt)] != prompt:
@@ -301,6 +329,11 @@ class Template:
         return f"alone …{tokens(alone)}, with the answer …{tokens(together)}"
 
 
+def _digest(shape: tuple) -> bytes:
+    """Return 16 bytes for a shape: a million shapes stay small, whatever tools they hold."""
+    return hashlib.blake2b(repr(shape).encode("utf-8", "surrogatepass"), digest_size=16).digest()
+
+
 def _with_answer(example: Example, index: int) -> list[Turn]:
     """Return the prompt's turns and the answer's; an answer continues a final assistant turn."""
     answer, keys = example.completions[index], example.inputs.of_answer(index)
@@ -310,14 +343,16 @@ def _with_answer(example: Example, index: int) -> list[Turn]:
     return [*before, last, Turn("assistant", answer, keys)]
 
 
-def messages_of(turns: Iterable[Turn]) -> list[dict]:
-    """Return turns as chat templates read them."""
-    return list(map(_message, turns))
+def _message(turn: Turn, objects: bool) -> dict:
+    """Return one message; its reasoning stands under each name that templates know.
 
-
-def _message(turn: Turn) -> dict:
-    """Return one message; its reasoning stands under each name that templates know."""
+    Args:
+      objects: the arguments of calls are handed over as objects, not as the JSON text that they are
+        in OpenAI's form.
+    """
     keys = {name: json.loads(value) for name, value in turn.keys}
+    if objects and "tool_calls" in keys:
+        keys["tool_calls"] = with_objects(keys["tool_calls"])
     thought = next((keys[name] for name in REASONING if keys.get(name)), None)
     aliases = {} if thought is None else {"reasoning_content": thought, "thinking": thought}
     return {"role": turn.role, "content": turn.content, **aliases, **keys}

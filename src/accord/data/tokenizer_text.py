@@ -13,7 +13,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from accord.data.fidelity import THINK, Change
+from accord.data.altered_text import Change
+from accord.data.fidelity import THINK
 from accord.types import Turn
 
 
@@ -70,6 +71,7 @@ class TextCheck:
     normalize: Callable[[str], str] | None = None  # None: it changes nothing
     form: str = ""  # "NFC" where it only composes characters
     exact: bool = False  # every text can be decoded back from its tokens, by construction
+    blank_mark: bool = False  # "▁" stands for a blank, and is decoded as one
 
     @classmethod
     def of(cls, tokenizer: PreTrainedTokenizerBase) -> TextCheck:
@@ -78,16 +80,24 @@ class TextCheck:
         if backend is None:
             return cls()
         normal, cuts = _steps(backend.normalizer), _steps(backend.pre_tokenizer)
+        marks = any(map(_marks_blanks, (*normal, *cuts)))
         normal = [step for step in normal if not _keeps(step)]
         exact = all(map(_keeps, cuts)) and bool(cuts)
         if not normal:
-            return cls(None, "", exact)
+            return cls(None, "", exact, marks)
         if [step.get("type") for step in normal] == ["NFC"]:
-            return cls(None, "NFC", exact)
-        return cls(backend.normalizer.normalize_str, "", False)
+            return cls(None, "NFC", exact, marks)
+        return cls(backend.normalizer.normalize_str, "", False, marks)
 
-    def changes(self, text: str) -> Iterator[Change]:
-        """Yield what the tokenizer changes in a text."""
+    def changes(self, text: str, special: re.Pattern | None = None) -> Iterator[Change]:
+        """Yield what the tokenizer changes in a text.
+
+        Args:
+          special: finds the special tokens, which are read as they stand.
+        """
+        if self.blank_mark and "▁" in text and "▁" in (special.sub("", text) if special else text):
+            made = text.replace("▁", " ")
+            yield _changed("the tokenizer reads the character ▁ as a blank", text, made)
         if self.form and not unicodedata.is_normalized(self.form, text):  # type: ignore[arg-type]
             made = unicodedata.normalize(self.form, text)  # type: ignore[arg-type]
             yield _changed("the tokenizer composes characters (NFC)", text, made, mild=True)
@@ -96,8 +106,10 @@ class TextCheck:
         made = self.normalize(text).replace("▁", " ")
         if made.strip() == text.replace("▁", " ").strip():
             return
-        if _letters(made) == _letters(text):
+        if _compatible(made) == _compatible(text):
             yield _changed("the tokenizer normalises characters", text, made, mild=True)
+        elif _letters(made) == _letters(text):
+            yield _changed("the tokenizer changes the blanks of the text", text, made)
         elif _letters(made).casefold() == _letters(text).casefold():
             yield _changed("the tokenizer changes the case of the text", text, made)
         else:
@@ -105,8 +117,16 @@ class TextCheck:
 
 
 def _changed(cause: str, text: str, made: str, mild: bool = False) -> Change:
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), 0)
+    both = enumerate(zip(text, made, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), 0)
     return Change(cause, text[max(0, at - 10) :], made[max(0, at - 10) :], mild)
+
+
+def _compatible(text: str) -> str:
+    """Return a text in compatible forms of its characters, without the blank that some tokenizers
+    put in front.
+    """
+    return unicodedata.normalize("NFKC", text).replace("▁", " ").strip()
 
 
 def _letters(text: str) -> str:
@@ -120,6 +140,10 @@ def _steps(part: Any) -> list[dict]:
     state = json.loads(part.__getstate__())
     listed = state.get("normalizers") or state.get("pretokenizers")
     return listed if isinstance(listed, list) else [state]
+
+
+def _marks_blanks(step: dict) -> bool:
+    return step.get("type") == "Metaspace" or "▁" in (step.get("content"), step.get("prepend"))
 
 
 def _keeps(step: dict) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from accord.data.chat_template import variables
 from accord.data.ledger import Rejection, excerpt, printable
-from accord.data.templates import Encoded, Template, messages_of
+from accord.data.templates import Encoded, Template
 from accord.data.tokenizer_text import Unfit
 from accord.types import Example, Finding, Pair, Tree
 
@@ -211,7 +211,14 @@ def findings(
         "chosen and rejected are the same tokens": "data.identical_tokens",
     }
     for reason, check in known.items():
-        out.append(_row_finding(encoding, check, reason, max_unfit))
+        finding = _row_finding(encoding, check, reason, max_unfit)
+        if check == "data.template_prefix" and finding.refused:
+            remedy = (
+                "give a template that writes the prompt alike with an answer behind it:"
+                f" --set data.template=FILE.jinja, or {finding.remedy}"
+            )
+            finding = replace(finding, remedy=remedy)
+        out.append(finding)
     others = [reason for reason in reasons if reason not in known and reason != TOO_LONG]
     for reason in others:
         changes_text = reason.startswith(CHANGES)
@@ -328,7 +335,7 @@ def _template_finding(template: Template, examples: Sequence[Example]) -> Findin
             text = template.prompt_text(example.prompt, inputs)
         except Unfit:
             continue
-        ours, messages = template.encode(text), messages_of(example.prompt)
+        ours, messages = template.encode(text), template.messages(example.prompt)
         options = template.given(inputs)
         rendered = template.tokenizer.apply_chat_template(
             messages, tokenize=True, add_generation_prompt=True, **options
