@@ -281,6 +281,9 @@ def test_faithful_templates_refuse_no_right_row(example, name):
     try:
         encoded = MADE[name].encoded(example, 0)
     except Unfit as unfit:
+        # an answer that thinks first cannot go on from a turn that has begun to answer
+        if any(example.inputs.answers) and example.prompt[-1].role == "assistant":
+            allowed = (*allowed, "the template renders the prompt otherwise in context")
         assert unfit.reason in allowed, f"{unfit.reason}: {unfit.detail}"
         return
     mild = ("does not read the option", "drops the thinking of an assistant turn")
