@@ -320,8 +320,8 @@ def try_data(path: Path | str, options: dict) -> str:
     kept: list[Ledger] = []
 
     class Kept(Ledger):
-        def __init__(self, *args) -> None:
-            super().__init__(*args)
+        def __init__(self, *args, **options) -> None:
+            super().__init__(*args, **options)
             kept.append(self)
 
     real, reader.Ledger = reader.Ledger, Kept

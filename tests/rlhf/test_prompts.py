@@ -70,7 +70,8 @@ def test_a_slice_reads_as_the_prompts_that_it_holds(tmp_path):
 
 def test_a_slice_that_would_read_otherwise_is_refused(tmp_path, monkeypatch):
     path = write_rows(tmp_path / "rows.jsonl", [{"prompt": "One?"}])
-    monkeypatch.setattr(prompts, "prompt_column", lambda turns: turns[0].content.upper())
+    shouted = lambda turns, inputs: {"prompt": turns[0].content.upper()}  # noqa: E731
+    monkeypatch.setattr(prompts, "prompt_columns", shouted)
     with pytest.raises(DataError, match="in a column `prompt`"):
         write_prompts(tmp_path / "slice.jsonl", path, read_prompts(path), [0])
     assert not (tmp_path / "slice.jsonl").exists()

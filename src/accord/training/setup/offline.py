@@ -121,11 +121,12 @@ def prepare_offline(
     found += _prove(config, learner, optimizer, kind, source, display)
     tokenizer = fingerprint.tokenizer(model.tokenizer)
     if kind == "cached" and not dry_run:
+        # Each entry in the cache is keyed by its own token ids: what another method or file has had
+        # computed is found again, and other tokens never are.
         key = full_key(
             weights=weights,
             tokenizer=tokenizer,
             template=f"{template.kind} {config.data.template}",
-            tokens=" ".join(str(digest) for digest in source.token_digests.values()),
             dtype=str(model.dtype),
             path=forward.path,
         )
