@@ -13,7 +13,7 @@ from accord.data.formats.parts import Row
 from accord.data.metadata import METADATA, Content, Metadata, classify
 from accord.data.read import read, stream
 from accord.data.texts import TextSketch, count_words, is_empty
-from accord.types import DataError, TemplateInputs
+from accord.types import DataError
 
 WORDS = "the cat sat on a mat and saw red birds fly while nobody looked out of it again".split()
 
@@ -553,7 +553,9 @@ def test_keys_deep_in_a_nested_prompt_are_seen(write):
 
 
 def test_keys_in_messages_that_stand_as_json_are_seen(write):
-    rows = talk(chosen={"analysis": "first look at the mat and then at the cat, since both are there"})
+    rows = talk(
+        chosen={"analysis": "first look at the mat and then at the cat, since both are there"}
+    )
     for row in rows:
         row["chosen"] = json.dumps(row["chosen"])
     with pytest.raises(DataError, match="analysis"):
