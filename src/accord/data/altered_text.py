@@ -44,7 +44,8 @@ def beginning_of_difference(text: str, made: str, mild: bool) -> str:
     """Return the part of a text where it differs."""
     if mild and len(text) > SHOWN:
         return "…" + text[-SHOWN // 2 :] if text.rstrip() == made else text
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), len(made))
+    both = enumerate(zip(text, made, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), len(made))
     return text[max(0, at - 20) :] if at > 20 else text
 
 

@@ -173,6 +173,7 @@ class Skeleton:
         if found.last >= len(found.pieces) or found.pieces[found.last].key:
             return None
         length = 0
+        # the last constant stands behind the last piece
         for at, constant in zip(self.order, self.constants, strict=False):
             length += len(constant)
             if at == found.last:
@@ -415,7 +416,7 @@ def _other_constants(skeleton: Skeleton, pieces: Sequence[Piece], rendered: str)
     shape.
     """
     expected = skeleton.text(pieces)
-    both = enumerate(zip(expected, rendered, strict=False))
+    both = enumerate(zip(expected, rendered, strict=False))  # up to the end of the shorter one
     at = next((i for i, (a, b) in both if a != b), min(len(expected), len(rendered)))
     before, after = expected[max(0, at - 20) :], rendered[max(0, at - 20) :]
     return Change("the template writes other text around the turns of some rows", before, after)

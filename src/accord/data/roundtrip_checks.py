@@ -215,7 +215,7 @@ def _end(text: str, answer: str) -> int:
 
 
 def _first(said: str, wanted: str) -> str:
-    both = enumerate(zip(said, wanted, strict=False))
+    both = enumerate(zip(said, wanted, strict=False))  # up to the end of the shorter one
     at = next((i for i, (a, b) in both if a != b), min(len(said), len(wanted)))
     cut = slice(max(0, at - 20), at + 30)
     return f"{json.dumps(said[cut])} stands for {json.dumps(wanted[cut])}"

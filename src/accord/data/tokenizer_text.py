@@ -105,7 +105,8 @@ class TextCheck:
 
 
 def _changed(cause: str, text: str, made: str, mild: bool = False) -> Change:
-    at = next((i for i, (a, b) in enumerate(zip(text, made, strict=False)) if a != b), 0)
+    both = enumerate(zip(text, made, strict=False))  # up to the end of the shorter one
+    at = next((i for i, (a, b) in both if a != b), 0)
     return Change(cause, text[max(0, at - 10) :], made[max(0, at - 10) :], mild)
 
 
