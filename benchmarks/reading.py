@@ -8,7 +8,7 @@ Exit code 0 means that no file was refused, neither while it was read nor under 
 chat template. Under the others refusals are expected: each has one habit of a template in wide use
 that changes what a row says. Costs are processor time (`time.process_time`), measured in turns in
 one process: `encode` as it is and the decoding of its sample, against `encode` without the
-comparison. Compare ratios; the machine is shared.
+comparison, which renders and tokenises. Compare ratios; the machine is shared.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ ENDINGS = (".jsonl", ".jsonl.gz")
 WHOLE = Limits(max_tokens=1 << 24)  # lengths are no question here: nothing is cut
 MAX_UNFIT = 0.001  # the default of data.max_rejected
 OTHERS = 2_000  # rows of a file under templates that are not the model's own, spread evenly
+PART = 100  # rows between two turns of a measurement
 ROWS = 10_000  # rows of which the cost is reported; those of smaller files are repeated
 COSTS = ("permissive_mix/train", "truthfulqa/kto_train", "hh_helpful/train")
 # What the check of fidelity must cost at most, as a share of tokenising the rows
@@ -224,39 +225,48 @@ def seconds(work: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def cost(examples: Sequence[Example], template: Template, repeats: int) -> dict:
+def cost(
+    examples: Sequence[Example], template_at: Callable[[], Template], repeats: int, rows: int = ROWS
+) -> dict:
     """Measure the check of fidelity against the encoding without it, in turns."""
-    rows = list(islice(cycle(examples), ROWS))
-    plain, compared, decoded = [], [], []
-    encoding = encode(rows[:200], template, WHOLE)  # caches of the library and constants of shapes
-
-    def whole() -> None:
-        nonlocal encoding
-        encoding = encode(rows, template, WHOLE)
-
-    for _ in range(repeats):
-        with without_comparison():
-            plain.append(seconds(lambda: encode(rows, template, WHOLE)))
-        compared.append(seconds(whole))
-        decoded.append(
-            seconds(lambda: roundtrip_findings(encoding, template, template.end_ids, MAX_UNFIT))
-        )
-    shares = [
-        (with_it - without + decoding) / without
-        for without, with_it, decoding in zip(plain, compared, decoded, strict=True)
-    ]
+    chosen = list(islice(cycle(examples), rows))
+    encode(chosen[:PART], template_at(), WHOLE)  # caches of the libraries
+    found = [_repeat(chosen, template_at(), number) for number in range(repeats)]
+    plain, compared, decoded = (median(column) for column in zip(*found, strict=True))
+    shares = [(with_it - without + ends) / without for without, with_it, ends in found]
     return {
-        "rows": len(rows),
-        "distinct_rows": min(len(examples), len(rows)),
+        "rows": len(chosen),
+        "distinct_rows": min(len(examples), len(chosen)),
         "repeats": repeats,
-        "tokens": sum(tree.tokens for tree in encoding.trees),
-        "seconds_tokenising": round(median(plain), 2),
-        "seconds_comparison": round(median(compared) - median(plain), 2),
-        "seconds_decoding": round(median(decoded), 2),
+        "seconds_tokenising": round(plain, 2),
+        "seconds_comparison": round(compared - plain, 2),
+        "seconds_decoding": round(decoded, 2),
         "share": round(median(shares), 4),
         "shares": [round(each, 4) for each in shares],
         "goal": GOAL,
     }
+
+
+def _repeat(rows: Sequence[Example], template: Template, number: int) -> tuple[float, float, float]:
+    """Measure once: seconds without the comparison, with it, and of the decoding.
+
+    The two take turns every PART rows, and begin in turns: what else the machine does changes over
+    seconds, and would be larger than what is measured. The template is new, so that the learning of
+    its constants counts.
+    """
+    plain = compared = 0.0
+    for at in range(0, len(rows), PART):
+        part = rows[at : at + PART]
+        order = (True, False) if (at // PART + number) % 2 else (False, True)
+        for check in order:
+            if check:
+                compared += seconds(lambda part=part: encode(part, template, WHOLE))
+                continue
+            with without_comparison():
+                plain += seconds(lambda part=part: encode(part, template, WHOLE))
+    encoding = encode(rows, template, WHOLE)
+    ends = template.end_ids
+    return plain, compared, seconds(lambda: roundtrip_findings(encoding, template, ends, MAX_UNFIT))
 
 
 # ---------------------------------------------------------------- the whole
@@ -291,10 +301,25 @@ def refused_in(files: dict) -> dict[str, dict | str]:
     return {name: why for name, why in found.items() if why}
 
 
+def measure_costs(folder: Path, template_at: Callable[[], Template], repeats: int) -> dict:
+    """Return what the check costs on each of COSTS."""
+    found = {}
+    for path in data_files(folder):
+        name = name_of(path, folder)
+        if name not in COSTS:
+            continue
+        dataset = read_file(path).dataset
+        assert dataset is not None, "the files of COSTS hold answers"
+        found[name] = cost(dataset.examples, template_at, repeats)
+        print(name, found[name], flush=True)
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, help="the folder of data files")
-    parser.add_argument("--repeats", type=int, default=5, help="repeats of each cost; 0: none")
+    parser.add_argument("--only", choices=("files", "cost"), help="one part; the other is kept")
+    parser.add_argument("--repeats", type=int, default=5, help="repeats of each cost")
     parser.add_argument("--output", type=Path, default=RESULT)
     options = parser.parse_args()
     model = embedded_folder()
@@ -302,28 +327,26 @@ def main() -> None:
     def tokenizer_at() -> PreTrainedTokenizerBase:
         return AutoTokenizer.from_pretrained(model)
 
-    files = measure(options.data, tokenizer_at)
-    refused = refused_in(files)
-    result = {
-        "model": "SmolLM2-135M-Instruct",
-        "templates": [OWN, *TEMPLATES],
-        "rows": sum(file.get("rows", 0) for file in files.values()),
-        "used": sum(file.get("used", 0) for file in files.values()),
-        "refused_files": refused,
-        "files": files,
-        "cost": {},
-    }
-    template = make_template(tokenizer_at(), "auto")
-    for name in COSTS if options.repeats else ():
-        path = next(
-            each for each in data_files(options.data) if name_of(each, options.data) == name
+    out: Path = options.output
+    result = json.loads(out.read_text("utf-8")) if options.only and out.is_file() else {}
+    if options.only != "cost":
+        files = measure(options.data, tokenizer_at)
+        result |= {
+            "model": "SmolLM2-135M-Instruct",
+            "templates": [OWN, *TEMPLATES],
+            "rows": sum(file.get("rows", 0) for file in files.values()),
+            "used": sum(file.get("used", 0) for file in files.values()),
+            "refused_files": refused_in(files),
+            "files": files,
+        }
+        out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    if options.only != "files":
+        result["cost"] = measure_costs(
+            options.data, lambda: make_template(tokenizer_at(), "auto"), options.repeats
         )
-        dataset = read_file(path).dataset
-        assert dataset is not None, "the files of COSTS hold answers"
-        result["cost"][name] = cost(dataset.examples, template, options.repeats)
-        print(name, result["cost"][name], flush=True)
-    options.output.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
-    print(f"{result['rows']:,} rows, {result['used']:,} used; refused: {sorted(refused) or 'none'}")
+        out.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    refused = result.get("refused_files", {})
+    print(f"{result.get('rows', 0):,} rows; refused: {sorted(refused) or 'none'}")
     raise SystemExit(bool(refused))
 
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 import pytest
 from transformers.utils.chat_template_utils import render_jinja_template
 
+from accord.data.templates import make_template
+from accord.types import Origin, Pair, Turn
 from benchmarks import reading
 
 TURNS = [
@@ -56,3 +58,20 @@ def test_a_refusal_under_the_own_template_counts_and_one_under_another_does_not(
 def test_rows_are_spread_from_the_first_to_the_last():
     assert reading.spread(range(10), 4) == [0, 2, 5, 7]
     assert reading.spread(range(3), 4) == [0, 1, 2]
+
+
+def test_without_the_comparison_a_changed_text_passes_and_afterwards_it_does_not(tokenizer):
+    """The cost is the difference of two encodings: one must compare, the other must not."""
+    tokenizer = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    tokenizer.chat_template = reading.TEMPLATES["Llama 3: trims every turn"].replace(
+        "trim", "lower"
+    )
+    template = make_template(tokenizer, "auto")
+    example = Pair((Turn("user", "Hi"),), "Yes", "No", Origin("f.jsonl", 1))
+    with reading.without_comparison():
+        assert len(reading.encode([example], template, reading.WHOLE).trees) == 1
+    assert reading.encode([example], template, reading.WHOLE).reasons == {
+        "the template lower-cases a user turn": 1
+    }
+    found = reading.cost([example], lambda: template, repeats=2, rows=3)
+    assert (found["rows"], found["distinct_rows"], len(found["shares"])) == (3, 1, 2)
