@@ -178,6 +178,15 @@ def files() -> dict[str, str]:
         {"prompt": f"What is {i} and {i}?", "answer": str(2 * i), "constraints": [NO_COMMA]}
         for i in range(16)
     ]
+    named = [
+        {
+            "question": row["prompt"],
+            "good": row["chosen"],
+            "bad": row["rejected"],
+            "notes": "An annotator wrote a few words on this row.",
+        }
+        for row in train
+    ]
     data = {"train": "pairs.jsonl", "held_out": "test.jsonl"}
     small = {"batch_size": 8, "steps": 2}
     recipe = {"model": {"name": "smollm2"}, "data": data, "objective": {"name": "dpo"}}
@@ -198,6 +207,7 @@ def files() -> dict[str, str]:
         "pairs.jsonl": jsonl(train),
         "test.jsonl": jsonl(test),
         "labels.jsonl": jsonl(labels),
+        "answers.jsonl": jsonl(named),
         "prompts.jsonl": jsonl(asked),
         "others.jsonl": jsonl([{"prompt": f"Name a thing of {i}."} for i in range(8)]),
         "prompts.txt": "".join(f"Tell me of {word}.\n" for word in WORDS[:4]),

@@ -75,6 +75,10 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),
     ("audit_scale.json", of_documentation(figures.audit_scale, named=False)),
+    (
+        "reading.json",
+        lambda file: of_documentation(figures.reading, named=False)(file) + plain(file),
+    ),
     ("*.json", plain),
     ("*.html", text),
     ("*.txt", text),

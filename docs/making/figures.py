@@ -7,7 +7,7 @@ from functools import cache
 from itertools import combinations
 from statistics import median
 
-from making.text import ROOT, plain, table
+from making.text import ROOT, literal, plain, table
 
 RESULTS = ROOT / "benchmarks" / "results"
 LONGEST = 180  # characters of a message that are shown
@@ -32,6 +32,23 @@ def figure(name: str, path: str, form: str = "") -> str:
     if isinstance(value, (dict, list)):
         raise TypeError(f"{path} is not one figure")
     return format(value, form)
+
+
+def reading() -> str:
+    """What the check of template fidelity costs: a row for each file."""
+    rows = [
+        (
+            literal(name),
+            f"{case['rows']:,}",
+            f"{case['seconds_tokenising']:.1f}",
+            f"{case['seconds_comparison']:.1f}",
+            f"{case['seconds_decoding']:.1f}",
+            f"**{case['share']:.1%}**",
+        )
+        for name, case in result("reading")["cost"].items()
+    ]
+    head = ("file", "rows", "tokenising, s", "comparing, s", "decoding, s", "share")
+    return table(head, rows)
 
 
 def _measured(name: str) -> dict[str, dict]:

@@ -14,7 +14,9 @@ from conftest import assert_no_faults
 from making import commands, data, figures, files, methods, monitoring, moving, pages, python, text
 
 from accord.cli.app import app
+from accord.data.containers import KINDS
 from accord.data.formats.table import FORMATS
+from accord.data.metadata import CONTENT, METADATA
 from accord.migrate import axolotl, llama_factory, trl
 from accord.migrate.run import TOOLS
 from accord.monitor.watch import RULES
@@ -235,6 +237,50 @@ def test_formats_are_those_of_the_table():
     assert "`rejected_response` or `rejected_messages`" in data.formats()
     assert "| yes |" in data.fixes() and "with `--drop cycles`" in data.fixes()
     assert "| `near_tie` | 0.5 |" in data.thresholds()
+
+
+def test_containers_are_those_of_the_table():
+    assert re.findall(r"^\| \*\*(.+?)\*\*", data.containers(), re.MULTILINE) == [
+        each.name for each in KINDS
+    ]
+    assert "| **tar** | `.tar`, `.tar.gz`, `.tar.xz`, " in data.containers()
+
+
+@pytest.mark.parametrize(
+    "pattern, names",
+    [
+        ("(.*_)?(id|ids)(_?(chosen|rejected|[abjk]|\\d+))*|qid", ["id", "ids", "qid"]),
+        ("(is|in)_.+", ["is_…", "in_…"]),
+        ("(num|len)_.+|(.*_)?(count|counts)", ["num_…", "len_…", "count", "counts"]),
+        ("system_?messages?|judge?ments?", ["system_message", "judgment"]),
+        ("(quality|score)_(reason|rationale)s?|all_.*config.*", None),
+        ("(.*_)?licen[cs]es?(_.*)?|index_level_\\d+|sha\\d*", ["licence", "index_level_0", "sha"]),
+    ],
+)
+def test_names_of_a_pattern(pattern, names):
+    found = data.names(pattern)
+    assert names is None or found == names
+    assert all(re.fullmatch(pattern, name.replace("…", "x")) for name in found)
+
+
+def test_names_of_columns_are_those_of_the_tables():
+    """Every name that the page shows is one that the reader knows."""
+    for each in (*METADATA, *CONTENT):
+        shown = data.names(each.names)
+        assert shown and all(re.fullmatch(each.names, name.replace("…", "x")) for name in shown)
+    assert data.metadata().count("\n") == len(METADATA) + 1
+    assert "| media | `image`, `images`, " in data.content_names()
+    assert "`good/bad`" in data.guesses() and "`Human:/Assistant:`" in data.transcripts()
+    assert data.marks().startswith("ChatML")
+
+
+def test_the_cost_of_fidelity_is_the_file_s(monkeypatch):
+    case = {"rows": 10_000, "seconds_tokenising": 20.04, "seconds_comparison": 1.26}
+    case |= {"seconds_decoding": 0.5, "share": 0.0881}
+    monkeypatch.setattr(figures, "result", lambda name: {"cost": {"a/b": case}})
+    assert figures.reading().splitlines()[2:] == [
+        "| `a/b` | 10,000 | 20.0 | 1.3 | 0.5 | **8.8%** |"
+    ]
 
 
 @pytest.mark.parametrize("tool", TOOLS)
