@@ -50,7 +50,7 @@ def names(pattern: str) -> list[str]:
     "…" stands for any text.
     """
     text = OPTIONAL.sub("", pattern.replace("_?", "_").replace("\\d+", "0"))
-    text = re.sub(r"\[(\w)\w*\]", r"\1", text)
+    text = re.sub(r"\[(\w)[\w-]*\]", r"\1", text)
     text = re.sub(r"\.[+*]", "…", text)
     found: list[str] = []
     for branch in re.split(r"\|(?![^()]*\))", text):
