@@ -5,6 +5,9 @@ from dataclasses import replace
 
 import pytest
 from conftest import pair_rows, write_rows
+from data.crafted import pair
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
 from accord.data.read import read
 from accord.data.roundtrip_checks import markers, roundtrip_findings
@@ -127,3 +130,22 @@ def test_emoji_quotes_and_blanks_are_the_same_text(encoded):
         {"prompt": 'Say "hi" 👩‍🚀 …', "chosen": "  Ｈｉ\tthere 🔑 \\ ", "rejected": 'No "\n" way'}
     ]
     assert found(*encoded(json.loads(json.dumps(rows)))) == {}
+
+
+def test_text_that_the_tokenizer_does_not_know_is_refused_over_a_share():
+    """One word in four is lost: the model would learn from blanks. It can be permitted by name."""
+    words = "<unk> <s> </s> user assistant : q yes no".split()
+    backend = Tokenizer(models.WordLevel({w: i for i, w in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, unk_token="<unk>", bos_token="<s>", eos_token="</s>"
+    )
+    tokenizer.chat_template = (
+        "{% for m in messages %}{{ m.role }} : {{ m.content }} {% endfor %}"
+        "{% if add_generation_prompt %}assistant : {% endif %}"
+    )
+    rows = [pair("q привет 你好", chosen="yes да", rejected="no")]
+    for permit, verdict in ((False, "refused"), (True, "warning")):
+        template = make_template(tokenizer, "auto", permit_changes=permit)
+        encoding = encode(rows, template, Limits(64))
+        assert found(encoding, template)["data.unknown_tokens"].verdict == verdict

@@ -12,13 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from accord.auditing.run import audit
 from accord.cli.options import columns_of
 from accord.config.build import build
 from accord.config.columns import parse_columns, parse_names, spell_columns, spell_names
 from accord.data.naming import Naming
 from accord.data.prompts import read_prompts
 from accord.data.read import GUESSED, read
-from accord.errors import AccordError, UsageError
+from accord.errors import AccordError, DataError, UsageError
 from accord.types import Demonstration, Labelled, Pair, Turn
 
 MAPPING = {"prompt": "question", "chosen": "good", "rejected": "bad"}
@@ -329,3 +330,12 @@ def test_content_beside_prompts_is_refused_and_what_verifies_them_is_not(write):
     assert len(read_prompts(str(write([{"prompt": "why?", **beside}]))).prompts) == 1
     with pytest.raises(AccordError, match="'context'"):
         read_prompts(str(write([{"prompt": "why?", "context": "the cat sat"}])))
+
+
+def test_a_format_can_be_insisted_on_wherever_a_file_is_audited(write):
+    """The remedy of a file whose answers all stand in quotation marks works as it is printed."""
+    quoted = {"chosen": '"yes"', "rejected": '"no"'}
+    path = write([{"prompt": f"q{n}", **quoted} for n in range(9)])
+    with pytest.raises(DataError, match="--format trl-explicit"):
+        audit(path)
+    assert audit(path, naming=Naming.of(format="trl-explicit")).scan.ledger.used == 9

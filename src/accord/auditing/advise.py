@@ -378,7 +378,11 @@ def advise(
 
 def _named_columns(audit: Audit) -> list[Setting]:
     naming = audit.scan.naming
-    named = {"columns": dict(naming.names), "ignore_columns": list(naming.ignored)}
+    named = {
+        "columns": dict(naming.names),
+        "ignore_columns": list(naming.ignored),
+        "format": "" if naming.format == "auto" else naming.format,
+    }
     return [
         Setting(f"data.{key}", value, Reason("as asked", "the command"))
         for key, value in named.items()

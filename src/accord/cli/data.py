@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from accord.cli.options import Columns, IgnoreColumns, Json, naming_of
+from accord.cli.options import Columns, Format, IgnoreColumns, Json, naming_of
 from accord.environment.settings import apply_env_defaults
 
 Data = Annotated[
@@ -105,6 +105,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
         rows: Kind = None,
         columns: Columns = None,
         ignore_columns: IgnoreColumns = None,
+        format: Format = "auto",
         page: Page = None,
         fix: Fix = None,
         drop: Drop = None,
@@ -147,7 +148,7 @@ def _audit(run: Callable, say: Callable) -> Callable:
                 model=model,
                 held_out=held_out,
                 rows=rows,
-                naming=naming_of(columns, ignore_columns),
+                naming=naming_of(columns, ignore_columns, format),
                 sample=sample,
                 model_rows=model_rows,
                 fix_to=fix,
@@ -177,6 +178,7 @@ def _split(run: Callable, say: Callable) -> Callable:
         share: Annotated[float, typer.Option(help="Share of the rows to hold out.")] = 0.1,
         columns: Columns = None,
         ignore_columns: IgnoreColumns = None,
+        format: Format = "auto",
         seed: Seed = 0,
         as_json: Json = False,
     ) -> None:
@@ -187,7 +189,7 @@ def _split(run: Callable, say: Callable) -> Callable:
         def work():
             from accord.auditing.split import split as divide
 
-            naming = naming_of(columns, ignore_columns)
+            naming = naming_of(columns, ignore_columns, format)
             done = divide(data, output, share=share, seed=seed, naming=naming)
             for line in done.pop("reading"):
                 say(as_json, line)
@@ -223,9 +225,7 @@ def _convert(run: Callable, say: Callable) -> Callable:
         output: Annotated[
             str, typer.Option(help="File to write: .jsonl or .jsonl.gz; must not exist.")
         ],
-        format: Annotated[
-            str, typer.Option(help="Format to read; auto judges every row.")
-        ] = "auto",
+        format: Format = "auto",
         columns: Columns = None,
         ignore_columns: IgnoreColumns = None,
         as_json: Json = False,
@@ -255,6 +255,7 @@ def _advise(run: Callable, say: Callable) -> Callable:
         ] = None,
         columns: Columns = None,
         ignore_columns: IgnoreColumns = None,
+        format: Format = "auto",
         recipe: Annotated[
             str | None,
             typer.Option(help="Write a recipe that runs as it is, each line with its reason."),
@@ -285,7 +286,7 @@ def _advise(run: Callable, say: Callable) -> Callable:
 
             if recipe is not None:
                 check_absent(recipe)
-            naming = naming_of(columns, ignore_columns)
+            naming = naming_of(columns, ignore_columns, format)
             found = examine(
                 data,
                 model=model,

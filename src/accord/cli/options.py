@@ -42,6 +42,7 @@ IgnoreColumns = Annotated[
         help="Columns, or keys of messages, that are no content and are not read.",
     ),
 ]
+Format = Annotated[str, typer.Option(help="Format to read by; auto judges every row.")]
 Folder = Annotated[str, typer.Option("--output", help="Folder to write, or to go on with.")]
 Target = Annotated[
     str,
@@ -69,11 +70,17 @@ TopP = Annotated[
 Limit = Annotated[int | None, typer.Option(min=1, help="Answer the first so many prompts.")]
 
 
-def naming_of(columns: list[str] | None, ignore_columns: list[str] | None) -> Naming:
-    """Return what --columns and --ignore-columns say; raises UsageError for what is no mapping."""
+def naming_of(
+    columns: list[str] | None, ignore_columns: list[str] | None, format: str = "auto"
+) -> Naming:
+    """Return what --columns, --ignore-columns and --format say; raises UsageError for what is no
+    mapping, and for an unknown format.
+    """
+    from accord.data.formats import named
     from accord.data.naming import Naming
 
-    return Naming.of(columns, ignore_columns)
+    named(format)
+    return Naming.of(columns, ignore_columns, format=format)
 
 
 def columns_of(columns: list[str] | None, ignore_columns: list[str] | None) -> dict[str, Any]:

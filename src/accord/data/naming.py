@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 from accord.config.columns import parse_columns, parse_names, spell_columns, spell_names
 
+# a message, or an answer with its scores, has one of these keys
+SPOKEN = frozenset("role from type content text response answer completion output".split())
 DEPTH = 4  # lists and objects of messages inside each other
 
 
@@ -19,16 +21,24 @@ class Naming:
       names: {name expected: column of the file}.
       ignored: columns, or keys of messages, that are no content and are not read.
       lenient: the names were given for another file, and apply where this one has them.
+      format: the name of the only format to read by; "auto" finds each row's own.
     """
 
     names: Mapping[str, str] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
     lenient: bool = False
+    format: str = "auto"
 
     @classmethod
-    def of(cls, columns: object = None, ignore: object = None, lenient: bool = False) -> Naming:
+    def of(
+        cls,
+        columns: object = None,
+        ignore: object = None,
+        lenient: bool = False,
+        format: str = "auto",
+    ) -> Naming:
         """Make a naming of what a caller gives; raises UsageError for what is no mapping."""
-        return cls(parse_columns(columns), parse_names(ignore), lenient)
+        return cls(parse_columns(columns), parse_names(ignore), lenient, format)
 
     def apply(self, columns: dict) -> dict:
         """Return the row as a format shall see it."""
@@ -71,6 +81,7 @@ class Naming:
         gone = (*self.ignored, *(name for name in ignored if name not in self.ignored))
         out = [f"--columns {shlex.quote(spell_columns(columns))}"] if columns else []
         out += [f"--ignore-columns {shlex.quote(spell_names(gone))}"] if gone else []
+        out += [f"--format {shlex.quote(self.format)}"] if self.format != "auto" else []
         return " ".join(out)
 
 
@@ -98,7 +109,7 @@ def _without_keys(value: object, keys: list[str], depth: int) -> object:
         return value
     if isinstance(value, list):
         return [_without_keys(each, keys, depth - 1) for each in value]
-    message = bool({"role", "from", "type"} & value.keys())
+    message = bool(SPOKEN & value.keys())
     return {
         name: _without_keys(each, keys, depth - 1)
         for name, each in value.items()

@@ -184,7 +184,8 @@ def stream(
       format, columns: as in `read`.
       naming: the columns and those to ignore, in place of `columns`.
     """
-    reading = Reading(rows, format, naming or Naming.of(columns))
+    naming = naming or Naming.of(columns)
+    reading = Reading(rows, naming.format if format == "auto" else format, naming)
     _ = reading.formats
     return Stream(source, source.rows(MAX_ROW_BYTES), reading)
 

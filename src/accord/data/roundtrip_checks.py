@@ -26,6 +26,7 @@ from accord.types import Demonstration, Example, Finding, Origin, Pair, Tree, Tu
 # about what encoding does, and the text itself was compared in every row.
 SAMPLE = 256
 UNKNOWN = 0.001  # share of unknown tokens from which a tokenizer does not fit the text
+LOST = 0.05  # and from which so much text is lost that training is refused
 # markers of turns in chat templates
 MARKER = re.compile(r"<\|[^<>|\s]{1,40}\|>|<(?:start|end)_of_turn>")
 
@@ -49,7 +50,7 @@ def roundtrip_findings(
     return [
         _as_in_file(encoding, sample, columns or {}),
         _texts(encoding, template, sample, max_unfit),
-        _unknown(template.tokenizer, encoding.trees),
+        _unknown(template, encoding.trees),
         _stops(template, encoding.trees, stops),
         markers(template),
     ]
@@ -233,8 +234,9 @@ def _decoded(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int]) -> str:
     return text
 
 
-def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Finding:
+def _unknown(template: Template, trees: Sequence[Tree]) -> Finding:
     """Count tokens that stand for text which the tokenizer does not know."""
+    tokenizer = template.tokenizer
     unknown = tokenizer.unk_token_id
     # Where EOS or BOS doubles as the unknown token (SmolLM2), its ids in a prompt are markers.
     if unknown is None or unknown in (
@@ -243,9 +245,12 @@ def _unknown(tokenizer: PreTrainedTokenizerBase, sample: Sequence[Tree]) -> Find
         tokenizer.pad_token_id,
     ):
         return Finding("data.unknown_tokens", "ok", "the tokenizer has a token for every text")
-    ids = [token for tree in sample for part in (tree.prompt, *tree.completions) for token in part]
-    share = ids.count(unknown) / max(1, len(ids))
+    parts = [part for tree in trees for part in (tree.prompt, *tree.completions)]
+    share = sum(part.count(unknown) for part in parts) / max(1, sum(map(len, parts)))
     says = f"{share:.2%} of tokens are unknown to the tokenizer ({tokenizer.unk_token})"
+    if share > LOST and not template.permit_changes:
+        remedy = "use the tokenizer of this model, or permit it: --allow template_changes_text"
+        return Finding("data.unknown_tokens", "refused", says, {"share": share}, remedy)
     if share <= UNKNOWN:
         return Finding("data.unknown_tokens", "ok", says)
     return Finding(

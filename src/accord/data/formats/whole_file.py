@@ -47,15 +47,15 @@ class Conventions:
             raise DataError(
                 f"{file}: in {self.quoted:,} of {self.rows:,} rows the answers stand in quotation"
                 " marks, as JSON writes text; the quotation marks would be trained on. Write the"
-                f" answers as plain text, or take them as they stand: --set data.format={format}"
-                " (accord train)."
+                f" answers as plain text, or take them as they stand: --format {format}"
+                f" (accord train: --set data.format={format})."
             )
         if self.rows >= ENOUGH and self.listed > MOST * self.rows:
             raise DataError(
                 f"{file}: in {self.listed:,} of {self.rows:,} rows the prompt is a list of texts in"
                 " brackets and quotation marks, as JSON or Python writes it, which the model would"
                 " read. Write one text, or messages with roles; or take the prompts as they stand:"
-                f" --set data.format={format} (accord train)."
+                f" --format {format} (accord train: --set data.format={format})."
             )
         if {-1, 0} <= self.labels:
             raise DataError(
