@@ -31,6 +31,7 @@ from accord.errors import (
 
 __all__ = [
     "NO_INPUTS",
+    "REASONING",
     "ROW_KINDS",
     "AccordError",
     "CheckpointError",
@@ -105,6 +106,10 @@ class Origin:
         if isinstance(self.line, FileLine):
             return {"file": self.line.file, "line": self.line - self.line.before}
         return {"file": self.file, "line": self.line}
+
+
+# keys of a message under which public data has what an assistant thought before it spoke
+REASONING = ("reasoning_content", "reasoning", "thinking")
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from accord.data.altered_text import Change, beginning_of_difference, what_became_of
-from accord.types import TemplateInputs, Turn
+from accord.types import REASONING, TemplateInputs, Turn
 
 # Marks that open and close the thinking of an answer, in the templates in wide use.
 OPENING = r"<think(?:ing)?>|<reasoning>|\[THINK\]|<\|START_THINKING\|>|<seed:think>|<thought>"
@@ -34,9 +34,6 @@ CLOSES = re.compile(CLOSING)
 CLOSES_OR_OPENS = re.compile(rf"{OPENING}|{CLOSING}")
 MARKED = ("think", "THINK", "reasoning>", "thought>")  # one of them is in every such mark
 MANY = 8  # a text with more marks talks about them
-
-# keys under which public data has the thinking of a message
-REASONING = ("reasoning_content", "thinking", "reasoning")
 
 # Stands for a text when a template's constants are learnt: without blanks or capitals, so that a
 # template that trims or lower-cases keeps it; the rows themselves show what it changes.

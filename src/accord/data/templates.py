@@ -34,7 +34,6 @@ from accord.data.fidelity import (
     BEGINS,
     CLOSES,
     OPENS,
-    REASONING,
     Outline,
     Skeleton,
     in_order,

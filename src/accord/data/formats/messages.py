@@ -15,10 +15,8 @@ from accord.data.formats.literals import Unreadable, literal
 from accord.data.formats.parts import ROLES, TEXTS, Row, is_null, text
 from accord.data.json_rows import kind_of
 from accord.data.ledger import RowError
-from accord.types import Turn
+from accord.types import REASONING, Turn
 
-# keys of a message that hold what an assistant thought before it spoke
-REASONING = ("reasoning_content", "reasoning", "thinking")
 THOUGHTS = ("thinking", "reasoning")  # types of content parts
 # what each of two turns is called in an exchange
 EXCHANGES = (
