@@ -45,7 +45,16 @@ from accord.data.fidelity import (
 )
 from accord.data.tokenizer_text import SpecialTexts, TextCheck, Unfit
 from accord.errors import first_line
-from accord.types import NO_INPUTS, Example, Labelled, Refused, TemplateInputs, Tree, Turn
+from accord.types import (
+    NO_INPUTS,
+    REASONING,
+    Example,
+    Labelled,
+    Refused,
+    TemplateInputs,
+    Tree,
+    Turn,
+)
 
 # Shapes whose constants are kept. A file in which every row has tools or documents of its own has
 # as many shapes as rows, and each holds the texts of its row's tools.
