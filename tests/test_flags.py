@@ -47,6 +47,8 @@ def test_every_short_name_reaches_its_field():
         "held_out": "h",
         "max_tokens": 99,
         "template": "raw",
+        "columns": {"prompt": "question"},
+        "ignore_columns": ("notes",),
         "method": "kto",
         "reference": "frozen",
         "steps": 7,

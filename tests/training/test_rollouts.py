@@ -389,10 +389,10 @@ BAD = {
     "pairing": ("grpo", {"rollouts.pairing": "hard"}, "makes no pairs"),
     "passes": ("rloo", {"rollouts.num_iterations": 2}, "off-policy"),
     "reference": ("grpo", {"reference": "cached"}, "nothing can be cached"),
-    "columns": (
+    "format": (
         "grpo",
-        {"data.columns": {"prompt": "question"}},
-        "data.columns: grpo learns from the policy's own answers",
+        {"data.format": "alpaca"},
+        "data.format: grpo learns from the policy's own answers",
     ),
     "labels": ("kto", {}, "trains on labelled"),
     "reward": ("grpo", {"rollouts.rewards": ["nice"]}, "no reward is called 'nice'"),
