@@ -123,8 +123,9 @@ CONFIG = (
         "46",
         "KTO with labels as words",
         "label",
-        labels(lambda number, good: "good" if good else "bad"),
-        labels(lambda number, good: "good" if good else "bad"),
+        # "good" and "bad" are understood; these are nobody's labels
+        labels(lambda number, good: "blue" if good else "red"),
+        labels(lambda number, good: "blue" if good else "red"),
     ),
     Fault(
         "new",

@@ -263,7 +263,7 @@ DATA = (
     both(
         "2",
         "prompt rendered otherwise alone than in context",
-        "otherwise in context|renders the prompt alone differently",
+        "otherwise in context|renders the prompt alone differently|opens a think block",
         template(TURNS + ASK.replace("assistant\n", "assistant\n<think>\n")),
     ),
     both(
@@ -304,11 +304,11 @@ DATA = (
         without_prompt,
     ),
     both("5", "chat template without a generation prompt", "no generation prompt", template(TURNS)),
-    both("new", "chat template drops the system turn", "system turn of the prompt", dropped_turn),
+    both("new", "chat template drops the system turn", "drops a system turn", dropped_turn),
     both(
         "new",
         "chat template drops the question",
-        "user turn of the prompt",
+        "drops a user turn",
         template(
             "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{% if m['role'] == 'assistant'"
             " %}{{ m['content'] }}{% endif %}<|im_end|>\n{% endfor %}" + ASK
@@ -317,7 +317,7 @@ DATA = (
     both(
         "new",
         "chat template rewrites the answers",
-        "not the row's (chosen|rejected|answer)|are not the row",
+        "the template changes (a user turn|the answer)",
         template(
             TURNS.replace("{{ m['content'] }}", "{{ m['content'] | replace('the', 'a') }}") + ASK
         ),

@@ -271,7 +271,7 @@ def test_a_prompt_without_a_header_is_no_header_left_to_the_model():
     text = "{% for m in messages %}<|im_start|>{{ m.role }}<|im_sep|>{{ m.content }}<|im_end|>"
     template = make_template(tokenizer_of(text + "{% endfor %}", "<|im_end|>"), "auto")
     assert outcome(template, pair(USER))[0] == (
-        "the template puts text of its own before the answer"
+        "the template adds no generation prompt, so the answer's header would be scored"
     )
 
 

@@ -441,6 +441,9 @@ def in_order(found: Outline, rendered: str) -> tuple[Change, ...]:
     return ()
 
 
+OWN_TEXT = "the template puts text of its own before the answer"
+
+
 def scored_changes(
     answer: str, prefill: str, full: str, start: int, prompt: int, special: re.Pattern | None = None
 ) -> Iterator[Change]:
@@ -472,7 +475,7 @@ def scored_changes(
             # gpt-oss: the model names the channel of its answer itself
             cause, mild = "the template scores its header of the answer", True
         else:
-            cause = "the template puts text of its own before the answer"
+            cause = OWN_TEXT
         yield Change(cause, answer, added + answer, mild)
     elif begins < prompt:
         taken = full[begins:prompt]

@@ -34,6 +34,7 @@ from accord.data.fidelity import (
     BEGINS,
     CLOSES,
     OPENS,
+    OWN_TEXT,
     Outline,
     Skeleton,
     in_order,
@@ -55,6 +56,8 @@ from accord.types import (
     Tree,
     Turn,
 )
+
+NO_PROMPT = "the template adds no generation prompt, so the answer's header would be scored"
 
 # Shapes whose constants are kept. A file in which every row has tools or documents of its own has
 # as many shapes as rows, and each holds the texts of its row's tools.
@@ -213,6 +216,13 @@ class Template:
         lost = [*lost_inputs(inputs, text, again), *behind, *unread]
         return replace(skeleton, changes=(*skeleton.changes, *lost)) if lost else skeleton
 
+    def _named(self, change: Change, example: Example, text: str) -> Change:
+        """Name the commonest reason for text before an answer: no generation prompt at all."""
+        if change.cause != OWN_TEXT:
+            return change
+        closed = self._render(example.prompt, example.inputs, add_generation_prompt=False)
+        return replace(change, cause=NO_PROMPT) if closed == text else change
+
     def _require_permitted(self, changes: Iterable[Change]) -> None:
         for change in changes:
             if not (change.mild or self.permit_changes):
@@ -293,7 +303,8 @@ class Template:
                 answer = example.completions[index]
                 prefill = turns[-1].content.removesuffix(answer)
                 special = self.specials.everywhere
-                changes += scored_changes(answer, prefill, full, start, len(text), special)
+                scored = list(scored_changes(answer, prefill, full, start, len(text), special))
+                changes += [self._named(change, example, text) for change in scored]
         self._require_permitted(changes)
         ids = self.encode(full)
         if ids[: len(prompt)] != prompt:

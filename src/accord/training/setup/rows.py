@@ -11,7 +11,7 @@ from accord.data.read import read
 from accord.data.roundtrip_checks import markers
 from accord.data.rows import Rows
 from accord.data.templates import Template
-from accord.data.trees import Limits, encode
+from accord.data.trees import CHANGES, Limits, change_remedy, encode
 from accord.evaluate.held_out import HeldOut
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
@@ -58,6 +58,8 @@ def load_rows(
             if foreign.verdict == "ok"
             else f"\n{foreign.check}: {foreign.says}; {foreign.remedy}."
         )
+        if reason.startswith(CHANGES):
+            hint = f"\n  what to do: {change_remedy(reason, template)}{hint}"
         raise DataError(
             f"{path}: no row is usable. {count:,} rows: {reason} ({first.says}; first at"
             f" {first.origin}).{hint}"
