@@ -35,7 +35,7 @@ def figure(name: str, path: str, form: str = "") -> str:
 
 
 def reading() -> str:
-    """What the check of template fidelity costs: a row for each file."""
+    """Cost of the check of template fidelity: a row for each file."""
     rows = [
         (
             literal(name),
