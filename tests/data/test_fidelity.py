@@ -353,9 +353,13 @@ def test_half_of_the_rows_have_a_turn_that_is_dropped():
 
 def test_a_permitted_change_is_used_and_shown():
     row = Pair((Turn("user", "Say\nit"),), "Yes\nindeed", "no", ROW)
-    template = make_template(bytewise(EVERY["joins lines"]), "auto", permit_changes=True)
+    behind = EVERY["joins lines"].replace("<end>", "<end>\n")  # which is never scored
+    template = make_template(bytewise(behind), "auto", permit_changes=True)
     encoding = encode([row], template, Limits(512))
     assert template.tokenizer.decode(encoding.trees[0].completions[0]) == "Yes indeed<end>"
+    stops = [template.tokenizer.eos_token_id, *template.end_ids]
+    decoded = roundtrip_findings(encoding, template, stops, 0.0)
+    assert not any(f.refused for f in decoded), "the permission holds for the decoded tokens too"
     found = [f for f in findings(encoding, template, 0.001, 0.05) if f.verdict == "warning"]
     assert any('"Yes\\nindeed" became "Yes indeed"' in f.says for f in found)
 

@@ -214,9 +214,11 @@ def _closed(template: Template, text: str) -> str:
 
 
 def _end(text: str, answer: str) -> int:
-    """Return where the answer ends in the text, at the latest."""
+    """Return where the answer ends in the text, at the latest: at the text's own end where a
+    permitted change left nothing of the answer to find.
+    """
     at = text.rfind(answer.strip())
-    return at + len(answer.strip()) if at >= 0 else len(text)
+    return at + len(answer.strip()) if at >= 0 else len(text.rstrip())
 
 
 def _first(said: str, wanted: str) -> str:
