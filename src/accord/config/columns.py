@@ -13,8 +13,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import yaml
-
+from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
 from accord.errors import UsageError
 
 EXAMPLE = "--columns prompt=question,chosen=good,rejected=bad"
@@ -125,15 +124,33 @@ def _split(text: str) -> list:
 
 
 def _yaml(text: str) -> object:
-    """Read a short text as JSON or YAML; None where it is neither."""
+    """Read a short text as JSON or YAML; None where it is neither.
+
+    Raises:
+      UsageError: a name stands in it twice.
+    """
     try:
-        return json.loads(text)
+        return json.loads(text, object_pairs_hook=_once)
+    except TwiceError as error:
+        raise UsageError(f"--columns {text:.80}: {error}") from error
     except (ValueError, RecursionError):
         pass
-    # no anchors: a name needs none, and aliases of aliases explode
+    # no anchors: a name needs none
     if len(text) > 10_000 or "&" in text:
         return None
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return read_yaml(text)
+    except TwiceError as error:
+        raise UsageError(f"--columns {text:.80}: {error}") from error
+    except NOT_YAML:
         return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make the mapping of a JSON object, whose keys must differ."""
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise TwiceError(f"the name {twice!r:.60} stands twice, and only one can count.")
+    return made

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from accord.config.columns import parse_columns, parse_names
 from accord.config.renamed import RENAMED, TRL_NAMES
+from accord.config.yaml_text import NOT_YAML, TwiceError, read_yaml
 from accord.errors import UsageError
 
 if TYPE_CHECKING:
@@ -333,40 +334,6 @@ class Config(Section):
 
 
 RECIPE_BYTES = 200_000
-# values in a recipe; aliases of aliases could stand for billions, an alias of itself for endless
-NODES = 20_000
-# PyYAML raises more than its own errors: for an impossible date, bytes that are not UTF-8, a
-# malformed !!tag, deep nesting.
-NOT_YAML = (
-    yaml.YAMLError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    KeyError,
-    IndexError,
-    OverflowError,
-    RecursionError,
-)
-
-
-def _yaml(text: str) -> Any:
-    """Read YAML text; every alias becomes a value of its own.
-
-    Raises:
-      NOT_YAML: it cannot be read, or holds too many values.
-    """
-    left = [NODES]
-
-    def whole(node: Any) -> Any:
-        left[0] -= 1
-        if not left[0]:
-            raise ValueError(f"it stands for over {NODES:,} values, its aliases included.")
-        if isinstance(node, dict):
-            return {key: whole(value) for key, value in node.items()}
-        return [whole(value) for value in node] if isinstance(node, list) else node
-
-    return whole(yaml.safe_load(text))
-
 
 def _first_lines(error: Exception) -> str:
     return "it is nested too deeply." if isinstance(error, RecursionError) else str(error)[:1_000]
@@ -383,7 +350,9 @@ def load_recipe(path: str) -> dict:
             f" {path}."
         )
     try:
-        raw = _yaml(file.read_text(encoding="utf-8"))
+        raw = read_yaml(file.read_text(encoding="utf-8"))
+    except TwiceError as error:
+        raise UsageError(f"{path}: {error}") from error
     except NOT_YAML as error:
         raise UsageError(f"{path}: not valid YAML.\n{_first_lines(error)}") from error
     if not isinstance(raw, dict):
@@ -400,7 +369,9 @@ def parse_assignment(assignment: str, flag: str = "--set") -> tuple[list[str], A
     if not sign or not key.strip():
         raise UsageError(f"{flag} {assignment}: expected key=value, such as objective.beta=0.2.")
     try:
-        return key.strip().split("."), _yaml(text)
+        return key.strip().split("."), read_yaml(text)
+    except TwiceError as error:
+        raise UsageError(f"{flag} {assignment}: {error}") from error
     except NOT_YAML as error:
         raise UsageError(f"{flag} {assignment}: the value is not valid YAML.") from error
 
