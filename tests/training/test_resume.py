@@ -17,6 +17,7 @@ import accord
 from accord.assess.opened import open_model
 from accord.environment.digests import file_digest
 from accord.runs import checkpoint
+from accord.runs.folder import RunFolder
 from accord.training import file_source, loop
 from accord.training.prepared import PreparedRun
 from accord.types import CheckpointError, Interrupted, Refused, UsageError
@@ -132,19 +133,42 @@ def test_all_damaged(tiny_folder, pairs_file, tmp_path):
     assert error.value.code == 6
 
 
-def test_resuming_a_finished_run_changes_nothing(tiny_folder, pairs_file, held_out_file, tmp_path):
-    result = run(tiny_folder, pairs_file, tmp_path / "run", held_out=held_out_file, steps=1)
-    before = {
-        f.name: f.read_bytes()
-        for f in (*result.folder.glob("*.jsonl"), *result.saved.glob("*.safetensors"))
+def every_byte(folder: Path) -> dict:
+    """What a folder holds: the bytes and the time of each file, and the time of each folder."""
+    return {
+        path: (path.stat().st_mtime_ns, path.read_bytes() if path.is_file() else None)
+        for path in (folder, *sorted(folder.rglob("*")))
     }
-    again = accord.resume(str(result.folder))
-    assert (again.after, again.before) == (result.after, result.before) and result.after
-    assert all(
-        (result.saved if name.endswith("tensors") else result.folder).joinpath(name).read_bytes()
-        == content
-        for name, content in before.items()
+
+
+def test_resuming_a_finished_run_changes_nothing(
+    tiny_folder, pairs_file, held_out_file, tmp_path, capsys
+):
+    """Not its card, not its log, not the time of a file. What is recorded is what ran."""
+    result = run(
+        tiny_folder,
+        pairs_file,
+        tmp_path / "run",
+        held_out=held_out_file,
+        steps=None,
+        epochs=0.1,
+        dtype="auto",
+        learning_rate=None,
     )
+    before = every_byte(result.folder)
+    again = accord.resume(str(result.folder), verbose=True)
+    assert every_byte(result.folder) == before
+    assert "finished at step 1: there is nothing to do" in capsys.readouterr().err
+    assert again.as_dict() == result.as_dict() and result.after
+    assert len(again.findings) == len(result.findings) > 5
+    config = RunFolder(result.folder).config()
+    assert config.train.steps == result.steps and config.train.learning_rate > 0
+    assert config.model.dtype in ("float32", "bfloat16") and config.reference == "adapter_off"
+    assert config.objective == {"name": "dpo", "beta": 0.1, "label_smoothing": 0.0}
+    # half of the card: a kill came before the run's last file was there
+    (result.folder / "README.md").unlink()
+    assert accord.resume(str(result.folder)).after == result.after
+    assert (result.folder / "README.md").is_file()
 
 
 def test_no_run_there(tmp_path):
@@ -194,11 +218,14 @@ CHANGES = {
         ["chat template"],
     ),
     "beta": (
-        lambda root: edit(root / "run/config.yaml", "name: dpo", "name: dpo\n  beta: 0.3"),
+        lambda root: edit(root / "run/config.yaml", "beta: 0.1", "beta: 0.3"),
         ["objective.beta", "now 0.3"],
     ),
     "method": (
-        lambda root: edit(root / "run/config.yaml", "name: dpo", "name: ipo"),
+        lambda root: [
+            edit(root / "run/config.yaml", "name: dpo", "name: ipo"),
+            edit(root / "run/config.yaml", "  label_smoothing: 0.0\n", ""),
+        ],
         ["objective.name: then dpo, now ipo"],
     ),
     "steps": (

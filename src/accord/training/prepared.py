@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from accord.config.plugins import code_digest
-from accord.config.schema import Config
+from accord.config.schema import Config, make_config
 from accord.data.order import Order
 from accord.data.templates import Template
 from accord.distributed.world import World
@@ -89,3 +89,26 @@ class PreparedRun:
             "asked": files.digest(prompts) if prompts else None,
             "config": trajectory(self.config),
         }
+
+
+def as_it_runs(ready: PreparedRun) -> Config:
+    """Return the config with every value that preparation chose in its place: what is recorded is
+    what runs.
+
+    Preparing this config again gives the same run. The passes over the rows have become steps.
+    """
+    config, objective = ready.config, ready.learner.objective
+    given = config.objective
+    options = {k: v for k, v in objective.options.items() if v is not None or k in given}
+    dtype = str(ready.model.dtype).removeprefix("torch.")
+    chosen = {"steps": ready.steps, "epochs": None, "learning_rate": ready.peak}
+    # checked again, since `model_copy` checks nothing
+    return make_config(
+        config.model_dump()
+        | {
+            "objective": {"name": given["name"], **options},
+            "reference": ready.reference_kind,
+            "model": config.model.model_dump() | {"dtype": dtype},
+            "train": config.train.model_dump() | chosen,
+        }
+    )

@@ -38,8 +38,9 @@ from accord.runs.resume_check import Candidates
 from accord.runs.signals import Stop, stop_on_signals
 from accord.training import pairs
 from accord.training.card import model_card
+from accord.training.finished import figures_at, finished
 from accord.training.loop import train
-from accord.training.prepared import PreparedRun
+from accord.training.prepared import PreparedRun, as_it_runs
 from accord.training.setup.prepare import prepare
 from accord.training.state import Run
 from accord.types import AccordError, CheckpointError, Finding, Interrupted, Refused, UsageError
@@ -88,7 +89,8 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     """Continue from the newest checkpoint that verifies; bit for bit what the uninterrupted run
     would have done.
 
-    If no checkpoint was written yet, start from the beginning.
+    If no checkpoint was written yet, start from the beginning. A finished run is left as it is, to
+    the byte.
 
     Raises:
       CheckpointError: no checkpoint verifies, or the data is gone.
@@ -97,6 +99,9 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
     with closing(display), stop_on_signals() as stop, stop.at_safe_points(), join_world() as world:
         display = display_for_rank(display, world)
         folder = open_folder(path, world)
+        # before the lock and the log, which leave their marks on a folder
+        if done := world.on_first(lambda: finished(folder)):
+            return _as_it_was(folder, done, display)
         with locked(folder, world), keep_warnings(_log(folder, world)):
             config = recover_config(folder, world)
             candidates = Candidates(folder, world)
@@ -112,6 +117,24 @@ def resume(path: str, display: Display, command: Sequence[str] = ()) -> Result:
                     )
                 )
             return _go_on(candidates.of(ready), ready, folder, display, stop, command)
+
+
+def _as_it_was(folder: RunFolder, done: dict, display: Display) -> Result:
+    """Say that a run is finished, and return what it gave."""
+    display.line(
+        f"{folder.path} finished at step {done['ended']:,}: there is nothing to do, and nothing in"
+        " it was touched. More steps are a new run: accord train --steps N --output DIR"
+    )
+    findings = [Finding(**finding) for finding in done["findings"]]
+    return Result(
+        folder.path,
+        Path(done["saved"]),
+        done["steps"],
+        done["before"],
+        done["after"],
+        done["best_step"],
+        findings,
+    )
 
 
 def _log(folder: RunFolder, world: World) -> Path | None:
@@ -137,12 +160,14 @@ def _begin(
         with _restartable(stop, folder, world):
             ready = world.agree(lambda: prepare(config, display, stop, folder=folder, world=world))
             ready = replace(ready, findings=(*ready.findings, *_audit(ready, folder, world)))
+            ready = replace(ready, config=as_it_runs(ready))
         world.on_first(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
         )
     except AccordError as error:
         folder.refuse(str(error))
         raise
+    world.on_first(lambda: folder.write_config(ready.config))
     world.on_first(lambda: folder.accept(ready.findings))
     announce_run(ready, folder, display)
     return _finish(Run(ready, folder, display, stop), command)
@@ -321,14 +346,7 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     # a sharded pass takes every rank; scores have no tokens to show
     if not ready.world.sharded and ready.learner.objective.answers:
         pairs.write_pairs(ready, folder, ended)
-    after: dict = next(
-        (
-            m
-            for m in reversed(folder.metrics())
-            if m["step"] == ended and any(k.startswith("eval_") for k in m)
-        ),
-        {},
-    )
+    after = figures_at(folder, ended)
     card = model_card(ready, saved, run.progress.before, after, list(command), apart)
     files.write_text(staging / "README.md", card)
     with files.writing(saved):

@@ -242,8 +242,9 @@ def _reference(config: Config, objective: BoundObjective, model: LanguageModel) 
     A method without a reference has one to measure KL against.
     """
     adapters = model.has_adapters
-    if config.reference == "auto" and (not adapters or not objective.reference):
-        kind = "adapter_off" if adapters else "frozen"
+    kind = "adapter_off" if adapters else "frozen"
+    unused = not objective.reference and config.reference in ("auto", kind)  # KL alone is measured
+    if unused or (config.reference == "auto" and not adapters):
         what = (
             "the model without its adapters (or with the adapter it started from)"
             if adapters
