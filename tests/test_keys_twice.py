@@ -1,4 +1,4 @@
-"""A key that stands twice in a recipe or an option is refused: the last one would count silently."""
+"""A key that stands twice in a recipe or an option is refused: the last one would count."""
 
 import pytest
 

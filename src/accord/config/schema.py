@@ -35,6 +35,7 @@ PERMISSIONS = {
     "hub": "load a model from a hub name (goes to the network)",
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
+    "unusual_settings": "a setting that leaves nothing to learn: rate, clip, decay, alpha, beta",
     "shared_prompts": "train and held-out share prompts",
     "template_changes_text": "a chat template or tokenizer that changes the text of rows",
     "foreign_marks": "train on rows that hold another model's marks or repeat their prompt",
@@ -334,6 +335,7 @@ class Config(Section):
 
 
 RECIPE_BYTES = 200_000
+
 
 def _first_lines(error: Exception) -> str:
     return "it is nested too deeply." if isinstance(error, RecursionError) else str(error)[:1_000]

@@ -73,8 +73,9 @@ def _refuse_twice(loader: yaml.SafeLoader, node: yaml.Node, path: str, seen: set
             key = loader.construct_object(name)
             if key in lines:
                 places = (
-                    f"twice in line {line}" if line == lines[key] else f"in lines {lines[key]} and"
-                    f" {line}"
+                    f"twice in line {line}"
+                    if line == lines[key]
+                    else f"in lines {lines[key]} and {line}"
                 )
                 raise TwiceError(
                     f"the key {where} stands {places}, and only one can count. Keep the one that"

@@ -19,6 +19,7 @@ from accord.runs.signals import Stop
 from accord.runs.trackers import require
 from accord.types import Finding, Refused, Tree
 from accord.verify.preflight import noise_floor
+from accord.verify.settings import Planned, setting_findings
 from accord.verify.step0 import prove
 
 # rows of one batch, and how many of them are computed alone as well, for the noise floor
@@ -67,6 +68,30 @@ def suggested_rate(objective: BoundObjective, model: LanguageModel) -> float:
     """Suggest a peak learning rate to start from."""
     width = model.network.config.get_text_config().hidden_size
     return objective.suggested_rate(width, adapters=model.has_adapters)
+
+
+def settings_of(
+    config: Config,
+    objective: BoundObjective,
+    model: LanguageModel,
+    *,
+    rows: int,
+    steps: int,
+    peak: float,
+) -> list[Finding]:
+    """Hold the settings against the run that they plan; refuse those that leave nothing to learn.
+
+    Raises:
+      Refused: with every such setting.
+    """
+    trained = sum(p.numel() for p in model.trainable().values())
+    width = model.network.config.get_text_config().hidden_size
+    suggested = suggested_rate(objective, model)
+    found = setting_findings(
+        config, objective, Planned(rows, steps, peak, suggested, trained, width)
+    )
+    require_accepted(found, Refused)
+    return found
 
 
 def prove_rows(

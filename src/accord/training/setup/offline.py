@@ -46,6 +46,7 @@ from accord.training.setup.common import (
     micro_budget,
     prove_rows,
     require_accepted,
+    settings_of,
     suggested_rate,
 )
 from accord.training.setup.references import (
@@ -111,6 +112,7 @@ def prepare_offline(
     budget = micro_budget(config, display)
     learner = _learner(config, objective, forward, kind, budget, world, sharded)
     peak = config.train.learning_rate or suggested_rate(objective, model)
+    found += settings_of(config, objective, model, rows=len(rows.trees), steps=steps, peak=peak)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = _sample_prompts(config, learner, template, held_out_rows)
     world = learner.world

@@ -40,6 +40,7 @@ from accord.training.setup.common import (
     micro_budget,
     prove_rows,
     require_accepted,
+    settings_of,
     suggested_rate,
 )
 from accord.training.setup.references import choose_reference, live_reference
@@ -106,6 +107,7 @@ def prepare_rollouts(
         config.train.seed,
     )
     peak = config.train.learning_rate or suggested_rate(objective, model)
+    found += settings_of(config, objective, model, rows=len(prompts), steps=steps, peak=peak)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = choose_sample_prompts(config, template, held_out, model.positions)
     source = RolloutSource(
