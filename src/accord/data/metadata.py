@@ -109,6 +109,9 @@ METADATA = (
         r"|preference|winner|verdict|choice|noise|flipped|deleted|synthetic|order|role)" + _SIDE,
         "a short label",
     ),
+    Metadata(
+        r"(chosen|rejected|completion)_ended", "how an answer ended: one that was cut gets no end"
+    ),
     Metadata(r"(.*_)?(split|fold|partition)", "a split"),
     Metadata(
         r"(num|n|number|len|length|count|total|avg|mean|min|max|sum)_.+"

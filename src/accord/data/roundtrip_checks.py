@@ -150,7 +150,8 @@ def _texts(
     wrong = []
     for tree in sample:
         example = encoding.shortened.get(tree.row, encoding.examples[tree.row])
-        if problem := _problem(template, tree, example, cut=tree.row in encoding.rows_cut):
+        cut = tree.row in encoding.rows_cut or tree.row in encoding.rows_drawn_cut
+        if problem := _problem(template, tree, example, cut=cut):
             wrong.append({"at": str(example.origin), "detail": problem})
     shapes = len(set(encoding.shapes))
     of = f" of {len(encoding.trees):,}, of every one of {shapes:,} shapes" if shapes > 1 else ""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from accord.data.chat_template import variables
+from accord.data.endings import was_cut
 from accord.data.ledger import Rejection, excerpt, printable
 from accord.data.templates import Encoded, Template
 from accord.data.tokenizer_text import Unfit
@@ -48,6 +49,9 @@ class Encoding:
     # "chosen", "rejected", "completion" -> answers cut
     answers_cut: Counter = field(default_factory=Counter)
     rows_cut: set[int] = field(default_factory=set)  # rows whose prompt or answers were cut
+    # side -> answers that had been cut when they were drawn: they are trained on without an end
+    drawn_cut: Counter = field(default_factory=Counter)
+    rows_drawn_cut: set[int] = field(default_factory=set)
     tokens_cut: int = 0  # prompt and answer tokens that were dropped
     ends: Counter = field(default_factory=Counter)  # side -> answers whose last token ends them
     answers: Counter = field(default_factory=Counter)  # side -> answers
@@ -80,7 +84,7 @@ class Encoding:
             "median_tree": lengths[len(lengths) // 2] if lengths else 0,
             "changed": {cause: found.rows for cause, found in self.changed.items()},
             "shapes": len(set(self.shapes)),
-        }
+        } | ({"drawn_cut": dict(self.drawn_cut)} if self.drawn_cut else {})
 
 
 def encode(
@@ -94,6 +98,7 @@ def encode(
     for row, example in enumerate(examples):
         try:
             tree, encoded = _fitted(example, row, template, limits, out)
+            tree = _as_drawn(tree, example, template, out)
         except Unfit as problem:
             shown = excerpt(
                 {"prompt": example.prompt[-1].content, "answer": example.completions[0]}
@@ -188,6 +193,22 @@ def _cut_answers(tree: Tree, example: Example, max_tokens: int, out: Encoding) -
         out.answers_cut[side] += len(after) < len(before)
         out.tokens_cut += len(before) - len(after)
     return replace(tree, completions=cut)
+
+
+def _as_drawn(tree: Tree, example: Example, template: Template, out: Encoding) -> Tree:
+    """Take the end token from answers that had been cut when they were drawn."""
+    cut = was_cut(example)
+    if not any(cut):
+        return tree
+    drawn = tuple(
+        ids[:-1] if gone and ids[-1] in template.end_ids else ids
+        for gone, ids in zip(cut, tree.completions, strict=True)
+    )
+    if len(drawn) == 2 and drawn[0] == drawn[1]:
+        raise Unfit("chosen and rejected are the same tokens", "one of them was cut when drawn")
+    out.rows_drawn_cut.add(tree.row)
+    out.drawn_cut.update(side for side, gone in zip(_sides(example), cut, strict=True) if gone)
+    return replace(tree, completions=drawn)
 
 
 def _sides(example: Example) -> tuple[str, ...]:
@@ -379,6 +400,9 @@ def _end_finding(encoding: Encoding) -> Finding:
             "the model would not learn to end an answer: raise data.max_tokens, or mend the"
             " template's end of turn"
         )
+    if drawn := sum(encoding.drawn_cut.values()):
+        says += f"; {drawn:,} had been cut when they were drawn, and get no end token"
+        remedy = "draw longer answers, so that they end: accord sample --max-new-tokens N"
     return Finding(
         "data.end", "warning" if uneven or few else "ok", says, {"shares": shares}, remedy
     )

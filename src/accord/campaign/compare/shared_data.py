@@ -18,6 +18,7 @@ from accord.auditing.split import split
 from accord.config.schema import Config
 from accord.data.containers import locate
 from accord.data.convert import to_format
+from accord.data.endings import endings_alone
 from accord.data.rows import Rows
 from accord.data.templates import template_of
 from accord.data.write import new_file, write_row
@@ -168,8 +169,9 @@ def _account(rows: Rows, used: int) -> dict:
 
 
 def _write_pairs(file: Path, rows: Rows, trees: Iterable[Tree]) -> None:
+    chosen = (rows.encoding.examples[tree.row] for tree in trees)
     examples: Iterable[Example] = (
-        replace(rows.encoding.examples[tree.row], extra={}) for tree in trees
+        replace(example, extra=endings_alone(example.extra)) for example in chosen
     )
     with new_file(file) as stream:
         for row in to_format(examples, FORMAT):

@@ -11,6 +11,7 @@ learnt.
 
 from __future__ import annotations
 
+from accord.data.endings import extra_of_side
 from accord.data.ledger import RowError
 from accord.types import Demonstration, Example, Labelled, Pair
 
@@ -46,7 +47,12 @@ def _labelled(example: Example) -> list[Example]:
         sides = ((example.chosen, True), (example.rejected, False))
         return [
             Labelled(
-                example.prompt, said, good, example.origin, example.extra, example.inputs.only(at)
+                example.prompt,
+                said,
+                good,
+                example.origin,
+                extra_of_side(example.extra, at),
+                example.inputs.only(at),
             )
             for at, (said, good) in enumerate(sides)
         ]
@@ -59,10 +65,8 @@ def _demonstrations(example: Example) -> list[Example]:
     if isinstance(example, Demonstration):
         return [example]
     if isinstance(example, Pair):
-        inputs = example.inputs.only(0)
-        return [
-            Demonstration(example.prompt, example.chosen, example.origin, example.extra, inputs)
-        ]
+        inputs, extra = example.inputs.only(0), extra_of_side(example.extra, 0)
+        return [Demonstration(example.prompt, example.chosen, example.origin, extra, inputs)]
     if example.desirable:
         return [
             Demonstration(
