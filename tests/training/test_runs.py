@@ -39,6 +39,7 @@ FILES = {
     "checkpoints",
     "examples.parquet",
     "samples.jsonl",
+    "trained_rows.safetensors",
     "audit.json",
 }
 ALWAYS = {"step", "epoch", "learning_rate", "grad_norm", "num_tokens", "loss", "entropy"}

@@ -17,6 +17,7 @@ from accord.assess.answers import Drawing, Side, divergence, questions, sample_f
 from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import OpenModel, open_model
+from accord.auditing.trained import seen_by
 from accord.config.schema import Config
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question
@@ -30,6 +31,7 @@ from accord.rewards.judges.verdict import Judge
 from accord.runs import held_out_rows
 from accord.runs.display import SilentDisplay
 from accord.runs.files import write_json, writing
+from accord.runs.lineage import held_out_file
 from accord.sampling.sampler import Sample
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, UsageError
@@ -79,8 +81,10 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     target = folder_of(opened, request.output)
     say(f"{name}: {opened.weights}")
     session = prepare(opened, request, say)
+    bound = binding(session, request)
     found, records, held_out = row_evaluation(session, request)
     found["source"] = _source(session, request)
+    found["binding"] = bound
     say(f"{len(held_out.trees):,} {session.kind} measured")
     if request.drawing.prompts:
         found |= fresh(session, request, judge, say)
@@ -132,6 +136,24 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
         say(f"measured against {anchor.says}")
     reference = anchor.reference if anchor is not None and objective.objective.reference else None
     return Session(opened, rows, measured.RowMeasurer(policy, objective, reference), anchor, kind)
+
+
+def binding(session: Session, request: Request) -> dict:
+    """Compare the rows with those that the model was trained on, and with those that its run was
+    evaluated on: what differs is part of the evaluation.
+    """
+    opened, dataset = session.opened, session.rows.dataset
+    trained = seen_by(opened.name, dataset.examples, dataset.digest)
+    warnings = list(opened.warnings)
+    if trained.total:
+        warnings.append(trained.says())
+    then = held_out_file(opened.run) if opened.run is not None else None
+    if request.data is None and then not in (None, dataset.digest):
+        warnings.append(
+            f"{dataset.path} is not as it was when the run was evaluated on it (sha256 {then[:16]}"
+            f" then, {dataset.digest[:16]} now): figures do not compare with the run's own"
+        )
+    return {"trained_on": trained.as_dict(), "says": trained.says(), "warnings": warnings}
 
 
 def objective_of(opened: OpenModel, request: Request) -> BoundObjective | None:

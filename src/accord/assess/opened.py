@@ -41,6 +41,8 @@ class OpenModel:
     config: Config  # the run's own; the defaults for a bare model
     run: RunFolder | None
     weights: str  # one line: which weights these are
+    # what is not as it was when the model was made, in words
+    warnings: tuple[str, ...] = ()
 
     @property
     def limit(self) -> int | None:

@@ -9,6 +9,8 @@ from accord.evaluate.intervals import format_interval
 
 def lines(found: dict) -> Iterator[str]:
     """List the results, most important first."""
+    if "binding" in found:
+        yield from _binding(found["binding"])
     if "pairs" in found:
         yield from _pairs(found["pairs"], found["source"])
     if "labelled" in found:
@@ -19,6 +21,13 @@ def lines(found: dict) -> Iterator[str]:
         yield from _win_rate(found["win_rate"])
     if "perplexity" in found:
         yield from _perplexity(found["perplexity"])
+
+
+def _binding(bound: dict) -> Iterator[str]:
+    """Say what does not belong together, before any figure; or that no row was trained on."""
+    yield from (f"! {warning}" for warning in bound["warnings"])
+    if not bound["trained_on"]["total"]:
+        yield f"  {bound['says']}"
 
 
 def interval(e: dict, unit: str = "") -> str:

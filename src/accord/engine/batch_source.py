@@ -6,7 +6,7 @@ is.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -17,7 +17,7 @@ from accord.engine.step import UpdateContext
 from accord.evaluate.intervals import Estimate
 from accord.evaluate.records import Records
 from accord.objectives import BoundObjective
-from accord.types import Finding, Pair, Tree
+from accord.types import Finding, Pair, Tree, Turn
 
 
 @dataclass(frozen=True)
@@ -92,6 +92,11 @@ class BatchSource(Protocol):
 
     def held_out_pairs(self) -> tuple[list[Tree], list[Pair]] | None:
         """Return the held-out pairs and their texts; None if there are none."""
+
+    def trained_texts(self) -> Iterator[tuple[Sequence[Turn], Sequence[str]]]:
+        """Yield the prompt and the answers of each row that is trained on; no answers, if the
+        policy draws them.
+        """
 
     def dataset(self) -> Dataset | None:
         """Return the rows for the audit; None if they have no answers yet."""

@@ -11,7 +11,7 @@ is not mistaken for this policy's.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,7 +39,7 @@ from accord.runs.files import write_text, writing
 from accord.runs.judging_costs import JudgingCosts
 from accord.runs.signals import Stop
 from accord.sampling.sampler import Sampler
-from accord.types import Refused, Tree
+from accord.types import Refused, Tree, Turn
 
 ATTEMPTS = 3  # draws of a batch with nothing to train on, before that is an error
 PIECE = 8  # prompts answered between two checks for a stop
@@ -130,6 +130,10 @@ class RolloutSource:
 
     def held_out_pairs(self) -> None:
         return None
+
+    def trained_texts(self) -> Iterator[tuple[Sequence[Turn], Sequence[str]]]:
+        for question in self.prompts.asked.questions:
+            yield question.turns, ()
 
     def dataset(self) -> None:
         return None

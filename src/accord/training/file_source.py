@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from itertools import islice
@@ -19,7 +20,7 @@ from accord.evaluate.records import Records
 from accord.evaluate.scores import reward_model_figures
 from accord.objectives import BoundObjective
 from accord.runs import held_out_rows
-from accord.types import Pair, Tree
+from accord.types import Pair, Tree, Turn
 from accord.verify.row_checks import metrics_as_recorded
 
 
@@ -73,6 +74,11 @@ class FileSource:
         examples = self.held_out_rows.encoding.examples
         pairs = [examples[tree.row] for tree in self.held_out.trees]
         return list(self.held_out.trees), [pair for pair in pairs if isinstance(pair, Pair)]
+
+    def trained_texts(self) -> Iterator[tuple[Sequence[Turn], Sequence[str]]]:
+        examples = self.rows.encoding.examples
+        for tree in self.rows.trees:
+            yield examples[tree.row].prompt, examples[tree.row].completions
 
     def dataset(self) -> Dataset:
         return self.rows.dataset

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from accord.auditing.run_rows import audit_findings
+from accord.auditing.trained import trained_rows as hash_rows
 from accord.config.schema import Config
 from accord.data.containers import is_there
 from accord.distributed.world import ALONE, World, join_world
@@ -20,7 +21,7 @@ from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
-from accord.runs import checkpoint, files
+from accord.runs import checkpoint, files, trained_rows
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
@@ -168,6 +169,8 @@ def _begin(
         folder.refuse(str(error))
         raise
     world.on_first(lambda: folder.write_config(ready.config))
+    texts = ready.source.trained_texts
+    world.on_first(lambda: trained_rows.write(folder.path, hash_rows(texts())))
     world.on_first(lambda: folder.accept(ready.findings))
     announce_run(ready, folder, display)
     return _finish(Run(ready, folder, display, stop), command)

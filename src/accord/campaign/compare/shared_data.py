@@ -15,6 +15,7 @@ from pathlib import Path
 
 from accord.auditing.run_rows import foreign_marks
 from accord.auditing.split import split
+from accord.auditing.trained import near_rows, seen_before
 from accord.config.schema import Config
 from accord.data.containers import locate
 from accord.data.convert import to_format
@@ -24,8 +25,9 @@ from accord.data.templates import template_of
 from accord.data.write import new_file, write_row
 from accord.models.load import load
 from accord.objectives.configured import resolve_objective
-from accord.runs.display import Display
+from accord.runs.display import MARKS, Display
 from accord.runs.files import put_in_place, read_json, staged, write_json, writing
+from accord.runs.folder import vars_of
 from accord.training.setup.common import require_accepted
 from accord.training.setup.offline import plan_order
 from accord.training.setup.rows import held_out_of, load_rows
@@ -142,9 +144,14 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
         foreign_marks(held, "held-out rows", allowed=allowed),
         overlap(base, train, held),
         near_overlap(train, held),
+        near_rows(train.dataset.examples, held.dataset.examples),
+        *seen_before(base.model.name, base.model.adapter, held.dataset),
     ]
     unfit = any(f.refused for f in found if f.check in ("data.ledger", "data.leak"))
     require_accepted(found, DataError if unfit else Refused)
+    told = [finding for finding in found if finding.verdict == "warning"]
+    for finding in told:
+        display.line(f"  {MARKS[finding.verdict]} {finding.check:<22} {finding.says}")
     measured = held_out_of(base, held, resolve_objective(base)).trees
     # A prompt is cut to the answer that follows: the two labels of a pair would have different
     # prompts.
@@ -155,6 +162,7 @@ def _write(base: Config, folder: Path, display: Display) -> dict:
         "steps": plan_order(base, whole)[1],
         "train": _account(train, len(whole)),
         "held_out": _account(held, len(measured)),
+        "warnings": [vars_of(finding) for finding in told],
     }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from accord.auditing.run_rows import foreign_marks
+from accord.auditing.trained import near_rows, seen_before
 from accord.config.schema import Config
 from accord.data.order import Order
 from accord.data.rows import Rows
@@ -318,6 +319,8 @@ def _checked(
     if held_out is not None:
         found += row_findings(config, held_out, template, "held-out rows", model.stop_ids)
         found += [overlap(config, rows, held_out), near_overlap(rows, held_out)]
+        found.append(near_rows(rows.dataset.examples, held_out.dataset.examples))
+        found += seen_before(config.model.name, config.model.adapter, held_out.dataset)
     allowed = "foreign_marks" in config.allow
     found.append(foreign_marks(rows, "training rows", allowed=allowed))
     if held_out is not None:
