@@ -146,6 +146,8 @@ def score_file(
       AccordError: no such reward or file.
     """
     reward = load_rewards(specs, options)
+    for mark, note in reward.notes:
+        say(f"{mark} {note}")
     file = GrowingFile(
         output,
         {
@@ -198,6 +200,7 @@ def score_file(
         "missing": missing,
         "reasons": dict(reasons),
         "accounts": accounts,
+        "reward_models": [note for _, note in reward.notes],
         "resumed": begun,
     }
 

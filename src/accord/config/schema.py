@@ -36,6 +36,7 @@ PERMISSIONS = {
     "raw_text": "train a chat model on raw text, without its chat template",
     "tiny_beta": "a beta under 0.005",
     "unusual_settings": "a setting that leaves nothing to learn: rate, clip, decay, alpha, beta",
+    "weak_reward": "a reward model whose own held-out accuracy is not above one half",
     "shared_prompts": "train and held-out share prompts",
     "template_changes_text": "a chat template or tokenizer that changes the text of rows",
     "foreign_marks": "train on rows that hold another model's marks or repeat their prompt",

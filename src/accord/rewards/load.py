@@ -111,6 +111,21 @@ def load_rewards(
     return Weighted([(_load(name, own, flag), weight) for name, weight in parts])
 
 
+def permitted_weak(
+    specs: Sequence[str], options: Mapping[str, Mapping[str, object]], allow: Sequence[str]
+) -> dict[str, dict[str, object]]:
+    """Return the options of rewards, with those that a run's permission `weak_reward` gives to
+    reward models.
+    """
+    own = {name: dict(given) for name, given in options.items()}
+    if "weak_reward" not in allow:
+        return own
+    for name, _ in map(parse_weighted, specs):
+        if name not in BUILT_IN and Path(name).expanduser().is_dir():
+            own[name] = {"allow_weak": True} | own.get(name, {})
+    return own
+
+
 def _known() -> str:
     return (
         f"{', '.join(BUILT_IN)}, module:function, a reward model's folder, or"

@@ -15,6 +15,7 @@ from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
 from accord.models.reward import load_reward_model
 from accord.rewards.reward import Conversation, Rewards
+from accord.rewards.trust import require_trust
 from accord.types import Demonstration, Origin, Scores, Tree
 
 
@@ -22,7 +23,8 @@ class ModelReward:
     """A sequence classifier with one label. The reward is its score at each answer's end token.
 
     Raises:
-      UsageError, Refused: no reward model there, or a tokenizer without a chat template.
+      UsageError, Refused: no reward model there, a tokenizer without a chat template, or one whose
+        own held-out accuracy is not above one half, unless `allow_weak` permits it.
     """
 
     def __init__(
@@ -33,8 +35,10 @@ class ModelReward:
         max_tokens: int = 4096,
         dtype: str = "auto",
         micro_tokens: int = 4096,
+        allow_weak: bool = False,
     ):
         self.name, self.micro_tokens = folder, micro_tokens
+        self.trust = require_trust(folder, allow_weak)
         self.model = load_reward_model(folder, dtype=dtype)
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
         self.max_tokens = min(max_tokens, self.model.positions or max_tokens)

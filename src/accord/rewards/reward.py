@@ -174,6 +174,12 @@ class Weighted:
         total[list(failures)] = np.nan
         return Rewards(total, failures, values)
 
+    @property
+    def notes(self) -> list[tuple[str, str]]:
+        """Return (mark, words) for each reward model: what is known of its held-out accuracy."""
+        known = [(reward.name, getattr(reward, "trust", None)) for reward, _ in self.parts]
+        return [(each.mark, f"{name}: {each.says}") for name, each in known if each is not None]
+
     def account(self) -> dict[str, dict]:
         """Return the accounts of the parts by name, without the empty ones."""
         told = {reward.name: reward.account() for reward, _ in self.parts}

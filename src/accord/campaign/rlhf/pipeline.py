@@ -44,7 +44,7 @@ from accord.data.prompts import read_prompts
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward
 from accord.models import fingerprint
-from accord.rewards.load import load_rewards
+from accord.rewards.load import load_rewards, permitted_weak
 from accord.runs.display import Display
 from accord.runs.files import write_json
 from accord.runs.folder import RunFolder
@@ -99,7 +99,8 @@ def rlhf(
     }
     if recipe.gold is not None:
         # report a missing reward now
-        load_rewards([recipe.gold], configs[PPO].rollout_settings.gold_options)
+        options = configs[PPO].rollout_settings.gold_options
+        load_rewards([recipe.gold], permitted_weak([recipe.gold], options, recipe.allow))
     require_plain(configs[PPO].data)
     with campaign_lock(terms.output, display, tuple(command)) as desk:
         require_same_plan(desk.folder, _plan(recipe, first, configs))
@@ -180,23 +181,13 @@ class SeedPipeline:
             answers = measured.answer(
                 self.desk, name, folder, partial(self._opened, model), questions, {"model": model}
             )
-            measured.score(
-                self.desk,
-                name,
-                answers,
-                measured.SCORED,
-                ppo.rollout_settings.rewards,
-                ppo.rollout_settings.reward_options,
-            )
+            drawn = ppo.rollout_settings
+            judged = [(measured.SCORED, drawn.rewards, drawn.reward_options)]
             if self.recipe.gold is not None:
-                measured.score(
-                    self.desk,
-                    name,
-                    answers,
-                    measured.GOLD,
-                    [self.recipe.gold],
-                    ppo.rollout_settings.gold_options,
-                )
+                judged.append((measured.GOLD, [self.recipe.gold], drawn.gold_options))
+            for output, rewards, options in judged:
+                permitted = permitted_weak(rewards, options, ppo.allow)
+                measured.score(self.desk, name, answers, output, rewards, permitted)
 
     def _questions(self) -> Questions:
         """Choose the same prompts and draws for all seeds, so that differences are paired."""

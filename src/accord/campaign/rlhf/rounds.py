@@ -33,7 +33,7 @@ from accord.data.order import draw_rows
 from accord.data.prompts import Questions as Prompts
 from accord.data.prompts import read_prompts
 from accord.evaluate.probe import KLReference
-from accord.rewards.load import load_rewards
+from accord.rewards.load import load_rewards, permitted_weak
 from accord.rollouts.pairing import Pairing
 from accord.runs.display import Display
 from accord.runs.files import write_json
@@ -72,7 +72,9 @@ def iterate(
         (base.rollout_settings.gold, base.rollout_settings.gold_options),
     ):
         if specs:
-            load_rewards(specs, options)  # report a missing reward now
+            load_rewards(
+                specs, permitted_weak(specs, options, base.allow)
+            )  # report a missing reward now
     with campaign_lock(terms.output, display, tuple(command)) as desk:
         size = size_of(desk.folder, terms, len(read.prompts))
         require_same_plan(desk.folder, plan_for(base, terms, read, held_out, size))
@@ -116,7 +118,11 @@ class Rounds:
             f"{name}/score",
             scored,
             lambda: score_file(
-                str(answers), str(scored), rollouts.rewards, rollouts.reward_options, self.desk.say
+                str(answers),
+                str(scored),
+                rollouts.rewards,
+                permitted_weak(rollouts.rewards, rollouts.reward_options, self.base.allow),
+                self.desk.say,
             ),
         )
         pairing = Pairing(rollouts.pairing, rollouts.margin, self._seed(number))
@@ -157,15 +163,13 @@ class Rounds:
             self.desk.say(f"! round {number}: {count:,} prompts left out: {reason}")
 
     def _say_cut(self, number: int) -> None:
-        """Warn about answers that the limit cut. In a pair of texts they end in an end token all
-        the same.
-        """
+        """Warn about answers that the limit cut: they are trained on without an end token."""
         cut = 1 - self._ended(number)
         if cut > CUT:
             self.desk.say(
                 f"! round {number}: {cut:.0%} of the answers were cut at"
-                f" {self.base.rollout_settings.max_new_tokens} tokens; training puts an end token"
-                " behind them, and the policy learns to stop there. Longer ones: --set"
+                f" {self.base.rollout_settings.max_new_tokens} tokens; they get no end token, so"
+                " the policy does not learn from them where to end. Longer ones: --set"
                 " rollouts.max_new_tokens=…"
             )
 
@@ -241,13 +245,12 @@ class Rounds:
             self.desk, name, folder, lambda: self._opened(number), questions, self._about(number)
         )
         rollouts = self.base.rollout_settings
-        measured.score(
-            self.desk, name, answers, measured.SCORED, rollouts.rewards, rollouts.reward_options
-        )
+        judged = [(measured.SCORED, rollouts.rewards, rollouts.reward_options)]
         if rollouts.gold:
-            measured.score(
-                self.desk, name, answers, measured.GOLD, rollouts.gold, rollouts.gold_options
-            )
+            judged.append((measured.GOLD, rollouts.gold, rollouts.gold_options))
+        for output, rewards, options in judged:
+            permitted = permitted_weak(rewards, options, self.base.allow)
+            measured.score(self.desk, name, answers, output, rewards, permitted)
         record = {
             "kind": "iterate",
             "command": list(self.desk.command),

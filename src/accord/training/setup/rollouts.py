@@ -7,6 +7,8 @@ take the place of rows.
 
 from __future__ import annotations
 
+from typing import Any
+
 from accord.auditing.run_rows import foreign_marks_of_prompts
 from accord.config.schema import Config
 from accord.data.order import Order
@@ -23,7 +25,7 @@ from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
 from accord.objectives.policy_table import BoundPolicy
-from accord.rewards.load import load_rewards
+from accord.rewards.load import load_rewards, permitted_weak
 from accord.rewards.reward import Weighted
 from accord.rollouts.prompts import PromptSet, load_prompts, prompt_findings
 from accord.rollouts.sample_prompts import choose_sample_prompts
@@ -110,11 +112,14 @@ def prepare_rollouts(
     found += settings_of(config, objective, model, rows=len(prompts), steps=steps, peak=peak)
     optimizer = Optimizer(model.trainable(), config.train, peak, steps)
     asked = choose_sample_prompts(config, template, held_out, model.positions)
+    reward, gold = _rewards(config)
+    found += _reward_findings(reward, gold)
     source = RolloutSource(
         config,
         prompts,
         order,
-        *_rewards(config),
+        reward,
+        gold,
         learner,
         LocalSampler.of(model, world, optimizer.masters.masters),
         display,
@@ -273,9 +278,20 @@ def _rewards(config: Config) -> tuple[Weighted, Weighted | None]:
       UsageError: a reward, or an option of one, is unknown.
     """
     settings = config.rollout_settings
-    reward = load_rewards(settings.rewards, settings.reward_options)
-    gold = load_rewards(settings.gold, settings.gold_options) if settings.gold else None
-    return reward, gold
+
+    def load(specs: list[str], options: dict[str, dict[str, Any]]) -> Weighted:
+        return load_rewards(specs, permitted_weak(specs, options, config.allow))
+
+    reward = load(settings.rewards, settings.reward_options)
+    return reward, load(settings.gold, settings.gold_options) if settings.gold else None
+
+
+def _reward_findings(reward: Weighted, gold: Weighted | None) -> list[Finding]:
+    """Report what is known of each reward model's own held-out accuracy."""
+    notes = [*reward.notes, *(gold.notes if gold is not None else [])]
+    return [
+        Finding("rewards.model", "warning" if mark == "!" else "note", says) for mark, says in notes
+    ]
 
 
 def _prove(

@@ -1,0 +1,72 @@
+"""A reward model whose own held-out accuracy is not above one half is no reward, unless it is
+permitted.
+"""
+
+import json
+
+import pytest
+from conftest import pair_rows, write_rows
+from training.helpers import run
+
+from accord.assess.rollouts import score_file
+from accord.rewards.load import load_rewards, permitted_weak
+from accord.rewards.trust import ACCURACY, HIGH, LOW, require_trust
+from accord.types import Refused, UsageError
+
+
+@pytest.fixture(scope="module")
+def reward_model(tiny_folder, tmp_path_factory):
+    """A reward model of one update: no better than a coin on 8 held-out pairs."""
+    folder = tmp_path_factory.mktemp("rewards")
+    data = write_rows(folder / "train.jsonl", pair_rows(16))
+    held = write_rows(folder / "held.jsonl", pair_rows(8, start=100))
+    made = run(
+        tiny_folder, data, folder / "rm", held_out=held, steps=1, method="bradley_terry", lora=False
+    )
+    return made.saved
+
+
+def recorded(folder, value, low, high):
+    """A run that recorded this accuracy."""
+    (folder / "final").mkdir(parents=True)
+    (folder / "config.yaml").write_text("", "utf-8")
+    line = {"step": 3, ACCURACY: value, LOW: low, HIGH: high}
+    lines = [{"step": 0, ACCURACY: 0.1}, line, {"step": 4, "loss": 1.0}]
+    text = "".join(json.dumps(each) + "\n" for each in lines) + '{"step": 5, "eval_'
+    (folder / "metrics.jsonl").write_text(text, "utf-8")
+    return str(folder / "final")
+
+
+def test_refused_with_its_figures_or_permitted(reward_model, tmp_path):
+    name = str(reward_model)
+    with pytest.raises(Refused, match=r"held-out accuracy 0\.\d+, 95 % interval .* at step 1 of"):
+        load_rewards([name])
+    with pytest.raises(UsageError, match=r"allow_weak = 'yes': expected"):
+        load_rewards([name], {name: {"allow_weak": "yes"}})
+    answers = write_rows(tmp_path / "a.jsonl", [{"prompt": "q", "completions": ["one", "two"]}])
+    said = []
+    done = score_file(
+        answers, str(tmp_path / "s.jsonl"), [name], {name: {"allow_weak": True}}, said.append
+    )
+    assert done["rewarded"] == 2 and said[0].startswith("! ") and "permitted" in said[0]
+    assert "held-out accuracy" in done["reward_models"][0]
+
+
+def test_what_is_known(tmp_path):
+    good = require_trust(recorded(tmp_path / "good", 0.8, 0.7, 0.9), False)
+    assert good.mark == "·" and "0.800, 95 % interval 0.700 to 0.900, at step 3" in good.says
+    with pytest.raises(Refused, match="not known to rank answers better than a coin"):
+        require_trust(recorded(tmp_path / "coin", 0.6, 0.5, 0.7), False)
+    inverted = recorded(tmp_path / "inverted", 0.2, 0.1, 0.3)
+    with pytest.raises(Refused, match="prefers the rejected answers"):
+        require_trust(inverted, False)
+    assert require_trust(inverted, True).mark == "!"
+    (tmp_path / "bare").mkdir()
+    unknown = require_trust(str(tmp_path / "bare"), False)
+    assert unknown.mark == "!" and "no held-out accuracy" in unknown.says
+
+
+def test_the_permission_of_a_run(tmp_path):
+    specs = [str(tmp_path), "length=0.5"]
+    assert permitted_weak(specs, {}, []) == {}
+    assert permitted_weak(specs, {}, ["weak_reward"]) == {str(tmp_path): {"allow_weak": True}}
