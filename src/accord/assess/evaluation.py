@@ -22,6 +22,7 @@ from accord.config.schema import Config
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question
 from accord.data.rows import Rows, reading_record
+from accord.data.token_digest import trees_digest
 from accord.evaluate.held_out import HeldOut
 from accord.evaluate.records import Records
 from accord.models import fingerprint
@@ -31,7 +32,8 @@ from accord.rewards.judges.verdict import Judge
 from accord.runs import held_out_rows
 from accord.runs.display import SilentDisplay
 from accord.runs.files import write_json, writing
-from accord.runs.lineage import held_out_file
+from accord.runs.identity import OTHER_TOKENS
+from accord.runs.lineage import held_out_file, held_out_tokens
 from accord.sampling.sampler import Sample
 from accord.training.setup.rows import held_out_of, load_rows
 from accord.types import DataError, UsageError
@@ -153,7 +155,24 @@ def binding(session: Session, request: Request) -> dict:
             f"{dataset.path} is not as it was when the run was evaluated on it (sha256 {then[:16]}"
             f" then, {dataset.digest[:16]} now): figures do not compare with the run's own"
         )
+    elif then == dataset.digest and _other_tokens(session, request):
+        warnings.append(
+            f"the rows of {dataset.path} give other tokens than when the run was evaluated on them:"
+            f" {OTHER_TOKENS}, or another tokenizer"
+        )
     return {"trained_on": trained.as_dict(), "says": trained.says(), "warnings": warnings}
+
+
+def _other_tokens(session: Session, request: Request) -> bool:
+    """Tell whether the run's own held-out rows give other tokens than in the run. Where something
+    was said already, or the run read the rows otherwise, there is nothing to tell.
+    """
+    opened = session.opened
+    alike = session.ruler.objective.objective.rows != "demonstrations" and not opened.warnings
+    if opened.run is None or opened.config.rollouts is not None or request.naming != PLAIN:
+        return False
+    then = held_out_tokens(opened.run)
+    return alike and then not in (None, trees_digest(session.rows.trees))
 
 
 def objective_of(opened: OpenModel, request: Request) -> BoundObjective | None:

@@ -64,7 +64,7 @@ def generate(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
-    for line in _account(read, asked, limit):
+    for line in (*_account(read, asked, limit), *(f"! {each}" for each in opened.warnings)):
         say(line)
     made_by = provenance(opened, sampling, read)
     figures = Figures()
@@ -80,7 +80,8 @@ def generate(
         **figures.as_dict(),
         "left_out": dict(asked.left_out),
         "output": output,
-        "provenance": provenance,
+        "provenance": made_by,
+        "warnings": list(opened.warnings),
     }, kept
 
 

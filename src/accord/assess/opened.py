@@ -13,6 +13,12 @@ from peft import set_peft_model_state_dict
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from accord.assess.bound import (
+    other_template,
+    other_than_recorded,
+    own_tokenizer,
+    template_of_record,
+)
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, template_of
 from accord.errors import first_line
@@ -63,14 +69,18 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
     path = Path(name).expanduser()
     if (path / "config.yaml").is_file():
         return _run(name, RunFolder.open(name), dtype, template)
-    config = make_config({"model": {"name": name}, "data": {"train": "-"}})
+    chosen, said = template_of_record(name, template)
+    # raw text that training was permitted needs no second permission
+    allow = ["raw_text"] if template is None and chosen == "raw" else []
+    config = make_config({"model": {"name": name}, "data": {"train": "-"}, "allow": allow})
     if (path / "adapter_config.json").is_file() and not (path / "config.json").is_file():
         model, weights = _adapter(path, dtype), "an adapter on its base"
+        differs = own_tokenizer(model, path)
     else:
         model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
-    return OpenModel(
-        name, model, _template(model, template or "auto", config), config, None, weights
-    )
+        differs = other_than_recorded(model, name)
+    made = _template(model, chosen, config)
+    return OpenModel(name, model, made, config, None, weights, (*differs, *said))
 
 
 def open_start_of(config: Config) -> OpenModel:
@@ -106,6 +116,7 @@ def still_inside(model: LanguageModel, config: Config) -> bool:
 
 def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) -> OpenModel:
     config = folder.config()
+    differs: tuple[str, ...] = ()
     if resolve_objective(config).needs == "scores":
         raise UsageError(
             f"{name} trained a reward model, which gives scores and no answers. Use it as a reward:"
@@ -120,6 +131,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         model = _base(config, dtype)
         _require_same_base(folder, config, model.dtype, make_trainable(config, model))
         _take(model, folder.path / ADAPTER)
+        differs = own_tokenizer(model, folder.path / ADAPTER)
         weights = "the run's final adapter"
     else:
         model, _, saved = load_checkpointed(folder, "latest", dtype)
@@ -131,6 +143,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         config,
         folder,
         weights,
+        (*differs, *other_template(name, template, config.data.template)),
     )
 
 

@@ -93,6 +93,8 @@ def sample_opened(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
+    for warning in opened.warnings:
+        say(f"! {warning}")
     file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k
@@ -125,6 +127,7 @@ def sample_opened(
         "answers": file.done * k,
         "resumed": begun,
         "left_out": left_out,
+        "warnings": list(opened.warnings),
     }
 
 

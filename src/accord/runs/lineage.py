@@ -68,6 +68,16 @@ def held_out_file(folder: RunFolder) -> str | None:
     return _digest_of(folder, "held_out")
 
 
+def held_out_tokens(folder: RunFolder) -> str | None:
+    """Return the sha256 of the tokens that a run was evaluated on."""
+    tokens = _record_of(folder, "held_out").get("tokens")
+    return tokens.get("sha256") if isinstance(tokens, dict) else None
+
+
 def _digest_of(folder: RunFolder, side: str) -> str | None:
+    return _record_of(folder, side).get("sha256")
+
+
+def _record_of(folder: RunFolder, side: str) -> dict:
     record = read_json(folder.path / "data.json", {}).get(side)
-    return record.get("sha256") if isinstance(record, dict) else None
+    return record if isinstance(record, dict) else {}

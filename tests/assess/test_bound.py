@@ -1,0 +1,117 @@
+"""A model is measured with the tokenizer and the template that it was made with, or it is refused
+or said.
+"""
+
+import json
+import shutil
+
+import pytest
+from conftest import pair_rows, write_rows
+from training.helpers import run
+
+from accord.assess.answers import Drawing
+from accord.assess.evaluation import Request, evaluate
+from accord.assess.generation import Sampling, generate
+from accord.assess.opened import open_model
+from accord.models import provenance
+from accord.types import Refused
+
+
+@pytest.fixture(scope="module")
+def world(tiny_folder, tmp_path_factory):
+    """A base of its own, and a run of one update on raw text."""
+    folder = tmp_path_factory.mktemp("bound")
+    shutil.copytree(tiny_folder, folder / "base")
+    data = write_rows(folder / "train.jsonl", pair_rows(8))
+    held = write_rows(folder / "held.jsonl", pair_rows(4, start=100))
+    options = {"held_out": held, "steps": 1, "template": "raw", "allow": ["raw_text"]}
+    run(folder / "base", data, folder / "run", **options)
+    return folder
+
+
+@pytest.fixture
+def base(world):
+    """The base, which a test may alter: it is put back."""
+    kept = shutil.copytree(world / "base", world / "kept")
+    yield world / "base"
+    shutil.rmtree(world / "base")
+    kept.rename(world / "base")
+
+
+def swap_two_ids(folder):
+    file = folder / "tokenizer.json"
+    content = json.loads(file.read_text("utf-8"))
+    vocabulary = content["model"]["vocab"]
+    one, other = [token for token in vocabulary if len(token) == 1 and token.isalpha()][:2]
+    vocabulary[one], vocabulary[other] = vocabulary[other], vocabulary[one]
+    file.write_text(json.dumps(content), "utf-8")
+
+
+def alter_template(folder):
+    file = folder / "chat_template.jinja"
+    file.write_text(file.read_text("utf-8").replace("helpful", "rude"), "utf-8")
+
+
+def test_sound_models_give_no_word(world):
+    for name in ("base", "run", "run/adapter"):
+        opened = open_model(str(world / name))
+        assert opened.warnings == (), name
+        # the run's own template also for its weights alone
+        assert opened.template.kind == ("chat" if name == "base" else "raw"), name
+    found, _ = evaluate(str(world / "run"), Request(drawing=Drawing(prompts=0)))
+    assert found["binding"]["warnings"] == []
+
+
+@pytest.mark.parametrize("name", ["run", "run/adapter"])
+def test_another_vocabulary_is_refused(name, world, base):
+    swap_two_ids(base)
+    with pytest.raises(Refused, match=r"2 of \d+ tokens have another id.* then, .* now"):
+        open_model(str(world / name))
+
+
+@pytest.mark.parametrize("name", ["run", "run/adapter"])
+def test_another_chat_template_of_the_base(name, world, base):
+    alter_template(base)
+    opened = open_model(str(world / name))
+    assert "the saved one is used" in opened.warnings[0]
+    assert "helpful" in opened.model.tokenizer.chat_template
+
+
+def test_another_template_is_said(world):
+    for name in ("run", "run/adapter"):
+        (warning,) = open_model(str(world / name), template="auto").warnings
+        assert "--template auto" in warning and "trained with raw" in warning
+    said = []
+    done, _ = generate(
+        str(world / "run"),
+        prompts=None,
+        prompt="Who?",
+        sampling=Sampling(k=1, max_new_tokens=2),
+        output=None,
+        limit=None,
+        dtype=None,
+        template="auto",
+        say=said.append,
+    )
+    assert any(line.startswith("! --template auto") for line in said) and done["warnings"]
+    assert done["provenance"]["temperature"] == 1.0
+
+
+def test_the_record_beside_weights(world, tmp_path):
+    """Of a model without its run: the record's template and tokenizer."""
+    model = shutil.copytree(world / "base", tmp_path / "model")
+    provenance.write(model, provenance.Provenance(template="raw", tokenizer="0" * 64))
+    opened = open_model(str(model))
+    assert opened.template.kind == "raw"
+    assert "not the one that it was saved with" in opened.warnings[0]
+    provenance.write(model, provenance.Provenance(template=str(tmp_path / "gone.jinja")))
+    assert "which is not there any more" in open_model(str(model)).warnings[0]
+
+
+def test_held_out_rows_that_were_altered(world):
+    file = world / "held.jsonl"
+    text = file.read_text("utf-8")
+    file.write_text(text.replace("Yes, ", "No, ", 1), "utf-8")
+    found, _ = evaluate(str(world / "run"), Request(drawing=Drawing(prompts=0)))
+    file.write_text(text, "utf-8")
+    assert "is not as it was when the run was evaluated" in found["binding"]["warnings"][0]
