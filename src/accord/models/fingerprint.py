@@ -55,7 +55,7 @@ def base_weights(network: PreTrainedModel) -> str:
     millions lies near an edge.
     """
     digest = hashlib.sha256()
-    own = ((_name_in_base(name), tensor) for name, tensor in network.state_dict().items())
+    own = ((name_in_base(name), tensor) for name, tensor in network.state_dict().items())
     for name, tensor in sorted((name, tensor) for name, tensor in own if name):
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         for piece in tensor.detach().reshape(-1).split(1 << 24):
@@ -64,7 +64,7 @@ def base_weights(network: PreTrainedModel) -> str:
     return digest.hexdigest()
 
 
-def _name_in_base(name: str) -> str:
+def name_in_base(name: str) -> str:
     """Return the name that a tensor of an adapted network has in its base; empty for one that the
     base does not have.
     """
