@@ -58,7 +58,11 @@ def _idle_choices(expression: str, adapted: Sequence[str]) -> list[str]:
     for group in re.finditer(groups, expression):
         for choice in filter(None, (group[1] or group[2]).split("|")):
             only = f"{expression[: group.start()]}(?:{choice}){expression[group.end() :]}"
-            if not any(re.fullmatch(only, path) for path in adapted):
+            try:
+                used = any(re.fullmatch(only, path) for path in adapted)
+            except re.error:  # "|" stood for itself there
+                used = True
+            if not used:
                 idle.append(choice)
     return idle
 
