@@ -195,9 +195,7 @@ def test_a_merge_that_is_written_wrong_is_found_out(tiny_folder, tmp_path, monke
         return load_saved(folder, *args)
 
     monkeypatch.setattr(merging, "load_saved", write_the_base)
-    with pytest.raises(
-        CheckpointError, match="(?s)sum in memory is right.*files compute other logits"
-    ):
+    with pytest.raises(CheckpointError, match="(?s)files compute other logits"):
         merge(model, tmp_path / "merged", PROBE, torch.float32)
 
 

@@ -14,10 +14,11 @@ from accord.types import UsageError
 # that which of them it was no longer matters. All others (pissa, olora, corda, loftq, lora_ga, and
 # what a later PEFT may add) take a part out of the base when an adapter is made.
 KEEP_THE_BASE = (True, False, "gaussian", "eva", "orthogonal", "mica")
-# Settings of LoRA that compute something else than W + scale · B A, or DoRA's form of it.
+# Settings of LoRA that compute something else than W + scale · B A, or DoRA's form of it; of the
+# last, PEFT itself finds no place for the head's tensors when it loads them.
 OTHER_FORMS = (
     *("velora_config", "alora_invocation_tokens", "monteclora_config", "use_bdlora"),
-    *("arrow_config", "kasa_config", "use_qalora", "layer_replication"),
+    *("arrow_config", "kasa_config", "use_qalora", "layer_replication", "ensure_weight_tying"),
 )
 # the same file on every load: an SVD or QR of the whole matrix; the others draw numbers or need
 # data
@@ -80,9 +81,10 @@ def _known_form(config: LoraConfig, named: str) -> None:
     other = [name for name in OTHER_FORMS if getattr(config, name, None)]
     if other:
         raise UsageError(
-            f"model.adapter = {named}: {', '.join(other)} in adapter_config.json makes it compute"
-            " something else than LoRA and DoRA, which are what accord computes.\nMerge the"
-            " adapter into its base with the tool that made it, and train the merged model."
+            f"model.adapter = {named}: {', '.join(other)} in adapter_config.json makes it a form of"
+            " LoRA that accord does not compute; it computes LoRA and DoRA.\nUse an adapter without"
+            " it, or merge this one into its base with the tool that made it and name the result as"
+            " the model."
         )
 
 

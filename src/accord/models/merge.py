@@ -94,8 +94,8 @@ def merge(
 
 
 _UNTIED = (
-    "the base has one tensor for its embedding and its head, and the adapter changes only one of"
-    " the two uses: the merged model has two tensors (tie_word_embeddings: false)"
+    "the base uses one tensor as its embedding and as its head, and the adapter changes the two"
+    " uses differently: the merged model has two tensors (tie_word_embeddings: false)"
 )
 
 
