@@ -100,10 +100,10 @@ _UNTIED = (
 
 
 def _in_float32(dtype: torch.dtype, lost: float) -> str:
+    asked = f". --dtype {name_of(dtype)} writes that all the same" if lost <= MERGE_LOSS else ""
     return (
         f"written in float32: in {name_of(dtype)} rounding would change {lost:.0%} of what the"
-        f" adapter does to the logits (more than {ROUNDING:.0%}). --dtype {name_of(dtype)} writes"
-        " it all the same"
+        f" adapter does to the logits (more than {ROUNDING:.0%}){asked}"
     )
 
 

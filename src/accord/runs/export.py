@@ -21,7 +21,7 @@ from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
 from accord.runs.made_by import made_by
-from accord.types import Refused, UsageError
+from accord.types import AccordError, Refused, UsageError
 
 
 def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
@@ -118,13 +118,15 @@ def _put_there_when_done(target: Path) -> Iterator[Path]:
     Raises:
       CheckpointError: it cannot be written.
     """
+    staging = target.with_name(files.STAGING + target.name)
     try:
         with files.writing(target.parent, "Nothing was exported", "give the command again"):
-            staging = files.staged(target)
-            yield staging
+            yield files.staged(target)
             files.put_in_place(staging, target)
+    except AccordError as error:  # the folder's name in the making means nothing to a user
+        raise type(error)(str(error).replace(str(staging), str(target))) from error
     finally:
-        shutil.rmtree(target.with_name(files.STAGING + target.name), ignore_errors=True)
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_checkpointed(
