@@ -25,6 +25,7 @@ from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint
 from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
+from accord.runs.made_by import config_with_base
 from accord.types import CheckpointError, UsageError
 
 ADAPTER, WHOLE = "adapter", "final"  # folders of a finished run's weights
@@ -116,6 +117,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         )
         weights = "the run's final weights"
     elif (folder.path / ADAPTER).is_dir():
+        config = config_with_base(folder)
         model = _base(config, dtype)
         _require_same_base(folder, config, model.dtype, make_trainable(config, model))
         if provenance.read(folder.path / ADAPTER) is not None:  # runs of accord 0.1 have none

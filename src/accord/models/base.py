@@ -14,6 +14,7 @@ from pathlib import Path
 
 from accord.errors import AccordWarning
 from accord.models import fingerprint, provenance
+from accord.models.embedded import EMBEDDED_NAME
 from accord.models.language import LanguageModel
 from accord.types import Refused, UsageError
 
@@ -45,16 +46,17 @@ def base_named_by(adapter: str | Path) -> str:
         raise UsageError(
             f"{adapter}: {CONFIG} names no base model. Write its folder there, as {NAMES_BASE}."
         )
+    if base == EMBEDDED_NAME:
+        return base
     for candidate in (Path(base).expanduser(), folder / base):
         if candidate.is_dir():
             return str(candidate)
-    if Path(base).is_absolute() or base.startswith((".", "~")):
-        raise UsageError(
-            f"{adapter} is an adapter of {base}, and no such folder is there now.\nPut the model"
-            f" back, or write where it lies as {NAMES_BASE} in {folder / CONFIG}. Its weights are"
-            " compared with those that the adapter was trained on."
-        )
-    return base
+    raise UsageError(
+        f"{adapter} is an adapter of {base}, and no such folder is there now, seen from here or"
+        f" from the adapter.\nPut the model there, or write where it lies as {NAMES_BASE} in"
+        f" {folder / CONFIG}. Its weights are compared with those that the adapter was trained on,"
+        " where the adapter has a record of them."
+    )
 
 
 def require_same_base(model: LanguageModel, adapter: str | Path) -> None:

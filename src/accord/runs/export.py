@@ -20,7 +20,7 @@ from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
-from accord.runs.made_by import made_by
+from accord.runs.made_by import config_with_base, made_by
 from accord.types import AccordError, Refused, UsageError
 
 
@@ -154,7 +154,7 @@ def model_at(
     Raises:
       Refused: the base model has other weights than when the run was trained.
     """
-    config = folder.config()
+    config = config_with_base(folder)
     spec = config.model
     model = load(
         spec.name,
