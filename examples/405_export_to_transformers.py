@@ -14,17 +14,17 @@ from accord.models.embedded import embedded_folder
 from accord.runs.export import export_run
 
 run = a_run()
-folder, says = export_run(run, fresh("merged"), merge=True, which="latest", dtype="float32")
-print(f"{folder}: {says}")
+done = export_run(run, fresh("merged"), merge=True, which="latest", dtype="float32")
+print(f"{done.folder}: {done.says}")
 
 # From here on nothing of accord: transformers alone, and transformers with PEFT.
-merged = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
+merged = AutoModelForCausalLM.from_pretrained(done.folder, dtype=torch.float32)
 base = embedded_folder() if MODEL == "smollm2" else MODEL
 adapted = PeftModel.from_pretrained(
     AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32), f"{run}/adapter"
 )
 
-ids = AutoTokenizer.from_pretrained(folder)(
+ids = AutoTokenizer.from_pretrained(done.folder)(
     "How do I keep bread fresh?", return_tensors="pt"
 ).input_ids
 with torch.no_grad():

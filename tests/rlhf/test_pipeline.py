@@ -18,6 +18,7 @@ from accord.campaign.rlhf import measured, pipeline, proxy, verdict
 from accord.campaign.rlhf.phases import PPO, Recipe
 from accord.campaign.rlhf.pipeline import Terms, rlhf
 from accord.cli.app import app
+from accord.models import merge
 from accord.pages.rlhf_lines import rlhf_lines
 from accord.rewards.model import ModelReward
 from accord.runs.display import SilentDisplay
@@ -157,7 +158,7 @@ DEATHS = {
     "between updates of the tuning": (loop, "make_update", 2),
     "saved, its card not written": (run, "model_card", 1),
     "merging": (stages, "export_run", 1),
-    "merged, not in place": (stages, "put_in_place", 1),
+    "merged, not in place": (merge, "_read_back", 1),
     "in the reward model": (loop, "make_update", 1),
     "at the policy gradient": (shutil, "copytree", 1),
     "while answers are measured": (measured, "score_file", 2),

@@ -43,7 +43,7 @@ def logits(network, folder):
 
 
 def test_latest_is_what_the_run_saved(finished, tmp_path):
-    folder, _ = export(finished, tmp_path / "out")
+    folder = export(finished, tmp_path / "out").folder
     ours, saved = (
         load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved)
     )
@@ -54,7 +54,7 @@ def test_latest_is_what_the_run_saved(finished, tmp_path):
 
 def test_best_is_another(finished):
     assert finished.best_step == 2
-    folder, _ = export(finished, None, which="best")
+    folder = export(finished, None, which="best").folder
     assert folder == finished.folder / "export-best"
     best, last = (
         load_file(path / "adapter_model.safetensors") for path in (folder, finished.saved)
@@ -70,8 +70,9 @@ def test_best_is_another(finished):
 def test_merged_is_base_and_adapter_in_one(finished, tiny_folder, tmp_path):
     from peft import PeftModel
 
-    folder, says = export(finished, tmp_path / "out", merge=True)
-    assert "rounding changed" in says and not (folder / "adapter_config.json").exists()
+    done = export(finished, tmp_path / "out", merge=True)
+    folder = done.folder
+    assert "rounding changed" in done.says and not (folder / "adapter_config.json").exists()
     merged = logits(AutoModelForCausalLM.from_pretrained(folder), folder)
     base = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float32)
     plain = logits(base, tiny_folder)
@@ -97,7 +98,7 @@ def test_all_weights_have_nothing_to_merge(tiny_folder, pairs_file, tmp_path):
     result = run(tiny_folder, pairs_file, tmp_path / "run", lora=False, steps=1)
     with pytest.raises(UsageError, match="nothing to merge"):
         export(result, tmp_path / "out", merge=True)
-    folder, _ = export(result, tmp_path / "out")
+    folder = export(result, tmp_path / "out").folder
     assert (folder / "model.safetensors").read_bytes() == (
         result.saved / "model.safetensors"
     ).read_bytes()

@@ -250,9 +250,9 @@ def test_adapter_merged_and_loaded_give_one_score(trained, tiny_folder, tmp_path
 
     adapter = json.loads((trained.saved / "adapter_config.json").read_text())
     assert adapter["task_type"] == "SEQ_CLS" and "score" in adapter["modules_to_save"]
-    target, _ = export_run(
+    target = export_run(
         str(trained.folder), str(tmp_path / "merged"), merge=True, which="latest", dtype=None
-    )
+    ).folder
     tokenizer = AutoTokenizer.from_pretrained(target)
     merged = AutoModelForSequenceClassification.from_pretrained(target)
     assert (

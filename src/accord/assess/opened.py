@@ -4,7 +4,6 @@ an adapter.
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +21,8 @@ from accord.assess.bound import (
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, template_of
 from accord.errors import first_line
+from accord.models import provenance
+from accord.models.base import base_named_by, require_same_base
 from accord.models.language import TRAINED, LanguageModel
 from accord.models.load import load
 from accord.models.lora import forget_reference_adapter, load_adapter
@@ -30,6 +31,7 @@ from accord.objectives.configured import resolve_objective
 from accord.runs import checkpoint
 from accord.runs.export import load_checkpointed, require_base
 from accord.runs.folder import RunFolder
+from accord.runs.made_by import config_with_base
 from accord.types import CheckpointError, UsageError
 
 ADAPTER, WHOLE = "adapter", "final"  # folders of a finished run's weights
@@ -128,8 +130,11 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         )
         weights = "the run's final weights"
     elif (folder.path / ADAPTER).is_dir():
+        config = config_with_base(folder)
         model = _base(config, dtype)
         _require_same_base(folder, config, model.dtype, make_trainable(config, model))
+        if provenance.read(folder.path / ADAPTER) is not None:  # runs of accord 0.1 have none
+            require_same_base(model, folder.path / ADAPTER)
         _take(model, folder.path / ADAPTER)
         differs = own_tokenizer(model, folder.path / ADAPTER)
         weights = "the run's final adapter"
@@ -189,13 +194,7 @@ def _take(model: LanguageModel, folder: Path) -> None:
 
 def _adapter(folder: Path, dtype: str | None) -> LanguageModel:
     """Load an adapter on the base that it names. The base alone is its reference."""
-    try:
-        base = json.loads((folder / "adapter_config.json").read_text("utf-8"))[
-            "base_model_name_or_path"
-        ]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"{folder}: adapter_config.json names no base model.") from error
-    model = load(str(base), dtype=dtype or "auto")
+    model = load(base_named_by(folder), dtype=dtype or "auto")
     load_adapter(model, str(folder))
     forget_reference_adapter(model)
     return model

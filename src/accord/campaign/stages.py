@@ -5,7 +5,6 @@ made once.
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from accord.config.schema import Config
 from accord.environment.digests import file_digest
 from accord.runs.display import CellDisplay, Display
 from accord.runs.export import export_run
-from accord.runs.files import STAGING, put_in_place, writing
+from accord.runs.files import writing
 from accord.runs.folder import REFUSED
 from accord.training.run import resume, start
 
@@ -90,11 +89,7 @@ def merge_stage(desk: CampaignFolder, name: str, run: Path) -> Path:
     target = run / "merged"
 
     def make() -> None:
-        staging = run / (STAGING + target.name)
-        shutil.rmtree(staging, ignore_errors=True)
-        export_run(str(run), str(staging), merge=True, which="latest", dtype="float32")
-        with writing(run):
-            put_in_place(staging, target)
+        export_run(str(run), str(target), merge=True, which="latest", dtype="float32")
 
     return make_once(desk, name, target, make)
 

@@ -162,7 +162,11 @@ def export(
     ] = False,
     checkpoint: Annotated[str, typer.Option(help="latest, or best by held-out score.")] = "latest",
     dtype: Annotated[
-        str | None, typer.Option(help="Dtype that --merge rounds to: float32 or bfloat16.")
+        str | None,
+        typer.Option(
+            help="Dtype that --merge rounds to: float32 or bfloat16. By default the run's own, or"
+            " float32 where that would change more than 5 % of what the adapter does."
+        ),
     ] = None,
     harness: Annotated[
         str | None,
@@ -180,12 +184,15 @@ def export(
 
         adapters = harness is not None and RunFolder.open(run).config().model.lora is not None
         check(harness, output, merge=merge, adapters=adapters)
-        written, says = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
-        _say(as_json, f"{written}: read back from disk, {says}")
-        how = {} if harness is None else {"evaluate": command(harness, written)}
+        done = export_run(run, output, merge=merge, which=checkpoint, dtype=dtype)
+        for note in done.notes:
+            _say(as_json, f"! {note}")
+        _say(as_json, f"{done.folder}: read back from disk, {done.says}")
+        how = {} if harness is None else {"evaluate": command(harness, done.folder)}
         for line in how.values():
             _say(as_json, f"evaluate it there: {line}")
-        return {"saved": str(written), "read_back": says} | how
+        saved = {"saved": str(done.folder), "read_back": done.says, "notes": [*done.notes]}
+        return saved | how
 
     _run(work, as_json)
 

@@ -2,49 +2,91 @@
 and compared.
 
 A save that computes something else than what was trained (tied embeddings lost, a resized
-vocabulary, a merge that rounds) is found here, not by a user of the model.
+vocabulary) is found here, not by a user of the model.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from peft import PeftModel
 from torch import Tensor
 
+import accord
 from accord.errors import first_line
+from accord.models import fingerprint, provenance
+from accord.models.base import CONFIG, NAMES_BASE, place
 from accord.models.embedded import without_progress_bars
 from accord.models.language import CRITIC, TRAINED, LanguageModel
+from accord.models.provenance import Provenance
 from accord.types import CheckpointError
 
 # Root mean square difference of the logits, relative to their spread, that reading back may make:
 # the same weights in the same dtype through the same kernels. Measured: 0.
 READ_BACK = 1e-3
-# A merge rounds the sum to the base's dtype. It may lose this share of what the adapter does to the
-# logits.
-MERGE_LOSS = 0.5
+UNKNOWN = Provenance()
 
 
-def save(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) -> None:
-    """Save adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer
-    and chat template.
+def save(
+    model: LanguageModel, folder: Path, masters: Mapping[str, Tensor], made: Provenance = UNKNOWN
+) -> None:
+    """Save adapters (as float32 masters) or full weights (in the network's dtype), with tokenizer,
+    chat template, and the record of what they were made with.
+
+    Args:
+      made: what the caller knows of it; what the model itself shows is added.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with without_progress_bars():
         if model.peft is not None:
-            trained = {
-                name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)
-            }
-            state = {**model.peft.state_dict(), **trained}
-            model.peft.save_pretrained(str(folder), state_dict=state, selected_adapters=[TRAINED])
+            state = adapter_state(model, masters)
+            # the base's embeddings are the base's, also where they carry an adapter
+            model.peft.save_pretrained(
+                str(folder),
+                state_dict=state,
+                selected_adapters=[TRAINED],
+                save_embedding_layers=False,
+            )
             _name_base(folder, model)
         else:
             model.network.save_pretrained(folder)
         model.tokenizer.save_pretrained(folder)
+    provenance.write(folder, record_of(model, made))
+
+
+def adapter_state(model: LanguageModel, masters: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors that a save of adapters takes: what trains as its masters have it."""
+    assert model.peft is not None, "without adapters all weights are saved"
+    trained = {name: m.detach() for name, m in masters.items() if not name.startswith(CRITIC)}
+    return {**model.peft.state_dict(), **trained}
+
+
+def record_of(model: LanguageModel, made: Provenance = UNKNOWN) -> Provenance:
+    """Add to a record what the model itself shows: its base, tokenizer and dtype."""
+    base: dict[str, Any] = {}
+    if model.peft is not None:
+        base = {
+            "base_weights": fingerprint.base_weights(model.network),
+            "base_config": fingerprint.numbers(model.network),
+        }
+    return replace(
+        made,
+        base=place(model.folder),
+        tokenizer=fingerprint.tokenizer(model.tokenizer),
+        dtype=name_of(model.dtype),
+        accord=accord.__version__,
+        **base,
+    )
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """Return the name of a dtype, as options take it."""
+    return str(dtype).removeprefix("torch.")
 
 
 def read_back(model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]]) -> float:
@@ -91,7 +133,7 @@ def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
             "trust_remote_code": False,
             **like.load_options,
         }
-        if (folder / "adapter_config.json").exists():
+        if (folder / CONFIG).exists():
             base = auto.from_pretrained(like.folder, **options)
             # In the network's own dtype: PEFT would otherwise compute float32 adapters on a bf16
             # base, with other rounding.
@@ -101,44 +143,6 @@ def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
                 .to(like.device)
             )
         return auto.from_pretrained(folder, **options).eval().to(like.device)
-
-
-def merge(
-    model: LanguageModel, folder: Path, probe: Sequence[Sequence[int]], dtype: torch.dtype
-) -> float:
-    """Write the base with its adapters merged into it, as one model in `dtype`.
-
-    The sum is made in float32 and rounded once. The merged model is read back and compared, in
-    float32, with the unmerged one: where the update is smaller than the dtype's rounding of the
-    weights, a merge silently undoes the training (PEFT #2018).
-
-    Returns:
-      root mean square change of the logits, as a share of what the adapter does to them.
-
-    Raises:
-      CheckpointError: the merge lost more than half of it.
-    """
-    assert model.peft is not None, "without adapters there is nothing to merge"
-    with without_progress_bars():
-        peft = copy.deepcopy(model.peft).float()
-        trained = logits(peft, probe)
-        with peft.disable_adapter():
-            untrained = logits(peft, probe)
-        merged = peft.merge_and_unload(safe_merge=True, adapter_names=[TRAINED]).to(dtype)
-        folder.mkdir(parents=True, exist_ok=True)
-        merged.save_pretrained(folder)
-        model.tokenizer.save_pretrained(folder)
-    lost = rms(logits(load_saved(folder, model, torch.float32), probe) - trained) / max(
-        rms(trained - untrained), 1e-30
-    )
-    if not lost <= MERGE_LOSS:
-        raise CheckpointError(
-            f"{folder}: merged into {str(dtype).removeprefix('torch.')}, the model loses {lost:.0%}"
-            f" of what the adapter does (allowed {MERGE_LOSS:.0%}).\nIts update is smaller than"
-            " that dtype's rounding. Merge into float32 (--dtype float32), or use the adapter as"
-            " it is."
-        )
-    return lost
 
 
 @torch.no_grad()
@@ -155,8 +159,8 @@ def rms(values: Tensor) -> float:
 
 
 def _name_base(folder: Path, model: LanguageModel) -> None:
-    """Name the folder that the base was loaded from: PEFT looks for it."""
-    file = folder / "adapter_config.json"
-    config = json.loads(file.read_text())
-    config["base_model_name_or_path"] = str(model.folder)
-    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    """Name the folder that the base was loaded from, by its whole path: PEFT looks for it."""
+    file = folder / CONFIG
+    config = json.loads(file.read_text("utf-8"))
+    config[NAMES_BASE] = place(model.folder)
+    file.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

@@ -5,15 +5,22 @@ frozen copy is the reference.
 from __future__ import annotations
 
 import copy
+import re
 from pathlib import Path
 
 import torch
-from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
+from peft import LoraConfig, PeftModel, get_peft_model
 
 from accord.compat import conv1d
 from accord.errors import first_line
+from accord.models import fingerprint
+from accord.models.adapter_config import read_config
+from accord.models.base import require_same_base
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.models.target_check import check_targets
 from accord.types import UsageError
+
+WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 def train_all_weights(model: LanguageModel) -> None:
@@ -37,6 +44,7 @@ def add_lora(
     The adapters are drawn from `seed` alone and have the base's dtype; their float32 masters live
     in the optimizer.
     """
+    named, possible = str(targets), linear_names(model.network)
     if targets == "attention":
         targets = attention_names(model.network)
     config = LoraConfig(
@@ -52,11 +60,14 @@ def add_lora(
         torch.manual_seed(seed)
         try:
             model.peft = get_peft_model(model.network, config, autocast_adapter_dtype=False)
-        except ValueError as error:
+        # a string is a regular expression, and may be a broken one
+        except (ValueError, re.error) as error:
             raise UsageError(
-                f"model.lora.targets = {targets}: {first_line(error)}\n"
-                f"Modules that can take an adapter: {', '.join(linear_names(model.network))}."
+                f"model.lora.targets = {named}: {first_line(error)}\n"
+                f"Modules that can take an adapter: {', '.join(possible)}."
             ) from error
+    if targets != "all-linear":  # PEFT's own word: every linear module but the head
+        check_targets(model.network, targets, named, possible)
     model.network.eval()
 
 
@@ -66,6 +77,10 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
 
     Otherwise the reference would be the *base*, which the adapter has left: a failure that three
     tools had.
+
+    Raises:
+      UsageError: no adapter that accord computes is there, or it does not fit.
+      Refused: the model is not the base that it was trained on.
     """
     path = Path(folder).expanduser()
     if not (path / "adapter_config.json").exists():
@@ -78,30 +93,68 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are"
             " refused)."
         )
-    _only_low_rank(path, folder)
+    config = read_config(path, folder)
+    require_same_base(model, folder)
+    before = _sums(model.network)
     try:
-        model.peft = PeftModel.from_pretrained(
-            model.network,
-            str(path),
-            adapter_name=TRAINED,
-            is_trainable=True,
-            autocast_adapter_dtype=False,
-        )
-        found = model.peft.load_adapter(
-            str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
-        )
+        strays = _put_in(model, path, config)
     # its settings are foreign: a word for the rank raises TypeError
     except Exception as error:
         said = first_line(error)
         raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {said}") from error
     # PEFT warns, and goes on with fresh weights
-    if strays := [*found.missing_keys, *found.unexpected_keys]:
+    if strays:
         raise UsageError(
             f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors"
             f" have no counterpart, such as {strays[0]}. Name the base that it was trained on."
         )
+    after = _sums(model.network)
+    if changed := [name for name in before if before[name] != after.get(name)]:
+        raise UsageError(
+            f"model.adapter = {folder} changes the weights of {model.source} itself when it is"
+            f" loaded: {len(changed)} tensors, such as {changed[0]}. Without the adapter the model"
+            " would not be its base, and so the reference would be wrong.\nMerge the adapter into"
+            " its base with the tool that made it, and name the merged model."
+        )
+    assert model.peft is not None
     model.peft.set_adapter(TRAINED)
     model.network.eval()
+
+
+def _put_in(model: LanguageModel, path: Path, config: LoraConfig) -> list[str]:
+    """Load an adapter twice: the one that trains, and its frozen copy.
+
+    Returns:
+      the tensors of its file that have no place, and the places that have no tensor.
+    """
+    model.peft = PeftModel.from_pretrained(
+        model.network,
+        str(path),
+        adapter_name=TRAINED,
+        is_trainable=True,
+        autocast_adapter_dtype=False,
+        config=copy.deepcopy(config),
+    )
+    # PEFT would read the copy's settings from the file, and begin as they say
+    config.inference_mode = True
+    model.peft.add_adapter(REFERENCE, config, autocast_adapter_dtype=False)
+    found = model.peft.load_adapter(
+        str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
+    )
+    return [*found.missing_keys, *found.unexpected_keys]
+
+
+@torch.no_grad()
+def _sums(network: torch.nn.Module) -> dict[str, int]:
+    """Add up the bits of every weight of the base, by its name there: the sum changes with any one
+    weight.
+    """
+    sums = {}
+    for name, tensor in network.state_dict().items():
+        if base := fingerprint.name_in_base(name):
+            flat = tensor.detach().contiguous().reshape(-1).view(WHOLE[tensor.element_size()])
+            sums[base] = int(flat.sum(dtype=torch.int64))
+    return sums
 
 
 def add_reference_adapter(model: LanguageModel) -> None:
@@ -126,38 +179,6 @@ def forget_reference_adapter(model: LanguageModel) -> None:
     """
     assert model.peft is not None, "no adapter, and so none to take out"
     model.peft.delete_adapter(REFERENCE)
-
-
-def _only_low_rank(path: Path, folder: str) -> None:
-    """Refuse adapters that train more than low-rank updates.
-
-    Weights that they train beside them have no frozen copy.
-    """
-    try:
-        config = PeftConfig.from_pretrained(str(path))
-    except Exception as error:  # as above
-        first = first_line(error)
-        raise UsageError(
-            f"model.adapter = {folder}: adapter_config.json cannot be read: {first}"
-        ) from error
-    if config.peft_type != "LORA":
-        raise UsageError(
-            f"model.adapter = {folder} is a {config.peft_type} adapter; only LoRA adapters can be"
-            " trained further."
-        )
-    beside = [
-        name
-        for name in ("modules_to_save", "trainable_token_indices")
-        if getattr(config, name, None)
-    ]
-    if config.bias != "none":
-        beside.append(f"bias={config.bias}")
-    if beside:
-        raise UsageError(
-            f"model.adapter = {folder} trains whole modules beside its low-rank updates"
-            f" ({', '.join(beside)}), and the reference would move with them.\nMerge the adapter"
-            " into its base, and train the merged model."
-        )
 
 
 def linear_names(network: torch.nn.Module) -> list[str]:

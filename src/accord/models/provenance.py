@@ -21,7 +21,8 @@ class Provenance:
     """What a saved adapter or model was made with. An empty text means that it is not known."""
 
     base: str = ""  # the model that training began from: an absolute folder, or a name of the hub
-    base_weights: dict[str, str] = field(default_factory=dict)  # dtype -> its fingerprint in it
+    base_weights: str = ""  # its `fingerprint.base_weights`, one for all dtypes; adapters have it
+    base_config: dict[str, object] = field(default_factory=dict)  # its `fingerprint.numbers`
     tokenizer: str = ""  # `fingerprint.tokenizer`
     template: str = ""  # the name of the template, as `data.template` takes it
     method: str = ""  # the objective

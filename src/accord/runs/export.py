@@ -4,18 +4,24 @@ folder of its own.
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from accord.engine.optimizer import Masters
 from accord.models import export
+from accord.models import merge as merging
 from accord.models.language import LanguageModel
 from accord.models.load import load, pick_dtype
 from accord.models.trainable import make_trainable, with_objective_head
 from accord.objectives.configured import resolve_objective
-from accord.runs import checkpoint
+from accord.runs import checkpoint, files
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.folder import RunFolder
-from accord.types import Refused, UsageError
+from accord.runs.made_by import config_with_base, made_by
+from accord.types import AccordError, Refused, UsageError
 
 
 def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
@@ -34,20 +40,58 @@ def require_base(folder: RunFolder, now: str, saved: Checkpoint) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Exported:
+    """A written model."""
+
+    folder: Path
+    says: str  # what reading it back showed
+    notes: tuple[str, ...] = ()  # what the user did not ask for
+
+
 def export_run(
     run: str, output: str | None, *, merge: bool, which: str, dtype: str | None
-) -> tuple[Path, str]:
-    """Write the model of the newest or best checkpoint; return the folder and what reading it back
-    showed.
+) -> Exported:
+    """Write the model of the newest or best checkpoint. The folder is there when it has been read
+    back and found right; a refused or interrupted export leaves nothing.
 
     Raises:
       UsageError, CheckpointError, Refused: no such run or checkpoint; a folder that exists; another
-        base model.
+        base model; a merge that is not exact.
+    """
+    folder = RunFolder.open(run)
+    target = _require_possible(folder, output, merge=merge, which=which, dtype=dtype)
+    model, masters, saved = load_checkpointed(folder, which, device="cpu")
+    made = made_by(folder.config(), saved.state["identity"], folder.path)
+    probe = [
+        tuple(model.tokenizer.encode(text))
+        for text in ("Hello, how are you?", "The capital of France is")
+    ]
+    with _put_there_when_done(target) as staging:
+        if merge:
+            wanted = pick_dtype(dtype, model.device) if dtype else None
+            done = merging.merge(model, staging, probe, wanted, made)
+            return Exported(
+                target,
+                f"merged in {export.name_of(done.dtype)}; rounding changed {done.lost:.2%} of what"
+                " the adapter does to the logits",
+                done.notes,
+            )
+        export.save(model, staging, masters.masters, made)
+        apart = export.read_back(model, staging, probe)
+        return Exported(target, f"logits apart by {apart:.1e} of their spread")
+
+
+def _require_possible(
+    folder: RunFolder, output: str | None, *, merge: bool, which: str, dtype: str | None
+) -> Path:
+    """Check the options of an export before anything is loaded; return the folder to write.
+
+    Raises:
+      UsageError: an option that is impossible or does nothing; a folder that exists.
     """
     if which not in ("latest", "best"):
         raise UsageError(f"--checkpoint {which}: expected latest or best.")
-    folder = RunFolder.open(run)
-    config = folder.config()
     target = (
         Path(output).expanduser()
         if output
@@ -55,26 +99,34 @@ def export_run(
     )
     if target.exists():
         raise UsageError(f"{target} exists already. Choose another: --output DIR.")
-    if merge and config.model.lora is None:
+    if merge and folder.config().model.lora is None:
         raise UsageError(
-            f"{run} trained all weights: there is nothing to merge. Leave out --merge."
+            f"{folder.path} trained all weights: there is nothing to merge. Leave out --merge."
         )
     if dtype not in (None, "float32", "bfloat16"):
         raise UsageError(f"--dtype {dtype}: expected float32 or bfloat16.")
     if dtype is not None and not merge:
         raise UsageError("--dtype says what --merge rounds to; it does nothing without it.")
-    model, masters, _ = load_checkpointed(folder, which, device="cpu")
-    probe = [
-        tuple(model.tokenizer.encode(text))
-        for text in ("Hello, how are you?", "The capital of France is")
-    ]
-    if merge:
-        lost = export.merge(
-            model, target, probe, pick_dtype(dtype, model.device) if dtype else model.dtype
-        )
-        return target, f"merged; rounding changed {lost:.2%} of what the adapter does to the logits"
-    export.save(model, target, masters.masters)
-    return target, f"logits apart by {export.read_back(model, target, probe):.1e} of their spread"
+    return target
+
+
+@contextmanager
+def _put_there_when_done(target: Path) -> Iterator[Path]:
+    """Yield an empty folder to fill, beside `target`; give it that name if all goes well, else
+    delete it.
+
+    Raises:
+      CheckpointError: it cannot be written.
+    """
+    staging = target.with_name(files.STAGING + target.name)
+    try:
+        with files.writing(target.parent, "Nothing was exported", "give the command again"):
+            yield files.staged(target)
+            files.put_in_place(staging, target)
+    except AccordError as error:  # the folder's name in the making means nothing to a user
+        raise type(error)(str(error).replace(str(staging), str(target))) from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
 
 
 def load_checkpointed(
@@ -102,7 +154,7 @@ def model_at(
     Raises:
       Refused: the base model has other weights than when the run was trained.
     """
-    config = folder.config()
+    config = config_with_base(folder)
     spec = config.model
     model = load(
         spec.name,

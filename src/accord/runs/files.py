@@ -154,8 +154,13 @@ def recover(folder: Path) -> None:
 
 
 @contextmanager
-def writing(folder: Path):
+def writing(
+    folder: Path, stands: str = "Earlier checkpoints are intact", then: str = "`accord resume`"
+):
     """Turn a failed write inside into an error with words.
+
+    Args:
+      stands, then: what is left after the failure, and what to do once the folder can be written.
 
     Raises:
       CheckpointError: no room, or the folder cannot be written.
@@ -163,17 +168,21 @@ def writing(folder: Path):
     try:
         yield
     except (OSError, SafetensorError) as error:
-        raise unwritable_error(folder, error) from error
+        raise unwritable_error(folder, error, stands, then) from error
 
 
-def unwritable_error(folder: Path, error: Exception) -> CheckpointError:
+def unwritable_error(
+    folder: Path,
+    error: Exception,
+    stands: str = "Earlier checkpoints are intact",
+    then: str = "`accord resume`",
+) -> CheckpointError:
     """Make the error of a write that failed, in words."""
     full = getattr(error, "errno", None) in FULL or "No space left" in str(error)
     cause = "the disk is full" if full else getattr(error, "strerror", None) or first_line(error)
     advice = "Free some room" if full else "Make the folder writable"
     return CheckpointError(
-        f"{folder} cannot be written: {cause}.\nEarlier checkpoints are intact. {advice}, then"
-        " `accord resume`."
+        f"{folder} cannot be written: {cause}.\n{stands}. {advice}, then {then}."
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from accord.config.renamed import rename_paths
 from accord.config.schema import Config
 from accord.distributed.world import World
+from accord.environment.digests import flatten
 from accord.types import Refused
 
 
@@ -115,14 +116,4 @@ def trajectory(config: Config) -> dict[str, object]:
     for section, names in places.items():
         for name in names:
             del fields[section][name]
-    return _flat(fields)
-
-
-def _flat(node: object, path: str = "") -> dict[str, object]:
-    if not isinstance(node, dict):
-        return {path: node}
-    return {
-        k: v
-        for name, child in node.items()
-        for k, v in _flat(child, f"{path}.{name}".lstrip(".")).items()
-    }
+    return flatten(fields)

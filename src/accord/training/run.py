@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
@@ -21,11 +22,13 @@ from accord.environment.settings import LOG, keep_warnings, ranks
 from accord.forward.sharded import whole_model
 from accord.models import export
 from accord.models.language import LanguageModel
+from accord.models.save_trial import try_saving
 from accord.runs import checkpoint, files, trained_rows
 from accord.runs.checkpoint import Checkpoint
 from accord.runs.display import MARKS, Display
 from accord.runs.folder import RunFolder
 from accord.runs.identity import has_tokens
+from accord.runs.made_by import made_by
 from accord.runs.progress import Progress
 from accord.runs.ranks import (
     create_folder,
@@ -165,6 +168,8 @@ def _begin(
         world.on_first(
             lambda: files.require_room(folder.path, _room(ready, ready.config.checkpoint.keep + 2))
         )
+        with _restartable(stop, folder, world):
+            world.on_first(lambda: _try_saving(ready, folder))
     except AccordError as error:
         folder.refuse(str(error))
         raise
@@ -195,6 +200,25 @@ def _audit(ready: PreparedRun, folder: RunFolder, world: World) -> list[Finding]
 def _audited(ready: PreparedRun, folder: Path | None = None) -> list[Finding]:
     objective, sample = ready.learner.objective, ready.config.monitor.audit_rows
     return audit_findings(ready.source.dataset(), objective.rows, sample, folder)
+
+
+def _try_saving(ready: PreparedRun, folder: RunFolder) -> None:
+    """Save the model as it stands and read it back, into a folder that is deleted again.
+
+    Sharded weights are left out: no rank has them whole before the end.
+
+    Raises:
+      Refused: it could not be saved after the last update either.
+      CheckpointError: the folder cannot be written.
+    """
+    if ready.world.sharded:
+        return
+    trial = folder.path / (files.STAGING + "trial")
+    try:
+        with files.writing(folder.path):
+            try_saving(ready.model, trial, ready.optimizer.masters.masters)
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
 
 
 def _go_on(
@@ -342,7 +366,8 @@ def _deliver(run: Run, model: LanguageModel, command: Sequence[str]) -> dict:
     saved = folder.path / model.saved_as
     with files.writing(saved), _restartable(run.stop, folder):
         staging = files.staged(saved)
-        export.save(model, staging, ready.optimizer.masters.masters)
+        made = made_by(ready.config, ready.identity(), folder.path)
+        export.save(model, staging, ready.optimizer.masters.masters, made)
         release()  # a second model is loaded now, beside the first
         apart = export.read_back(model, staging, probe_ids(ready))
     ended = run.progress.taken if run.progress.taken is not None else ready.steps

@@ -1,0 +1,144 @@
+"""The base of an adapter: the model that it names, and the comparison with the model that it is put
+on.
+
+An adapter is a difference from the weights that it was trained on. On other weights of the same
+shapes it loads without an error and computes something that nobody trained.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import warnings
+from pathlib import Path
+
+from accord.errors import AccordWarning
+from accord.models import fingerprint, provenance
+from accord.models.embedded import EMBEDDED_NAME
+from accord.models.language import LanguageModel
+from accord.types import Refused, UsageError
+
+CONFIG = "adapter_config.json"
+NAMES_BASE = "base_model_name_or_path"
+
+
+def place(name: str | Path) -> str:
+    """Return a folder's absolute path; the name itself where no such folder is (a hub name)."""
+    path = Path(name).expanduser()
+    return os.path.abspath(path) if path.is_dir() else str(name)
+
+
+def base_named_by(adapter: str | Path) -> str:
+    """Return the base that an adapter's folder names, found from here.
+
+    A relative path is looked for from the working directory, then from the adapter's folder: other
+    tools write down what their user typed.
+
+    Raises:
+      UsageError: it names none, or one that is not there any more.
+    """
+    folder = Path(adapter).expanduser()
+    try:
+        base = json.loads((folder / CONFIG).read_text("utf-8"))[NAMES_BASE]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        base = None
+    if not base or not isinstance(base, str):
+        raise UsageError(
+            f"{adapter}: {CONFIG} names no base model. Write its folder there, as {NAMES_BASE}."
+        )
+    if base == EMBEDDED_NAME:
+        return base
+    for candidate in (Path(base).expanduser(), folder / base):
+        if candidate.is_dir():
+            return str(candidate)
+    raise UsageError(
+        f"{adapter} is an adapter of {base}, and no such folder is there now, seen from here or"
+        f" from the adapter.\nPut the model there, or write where it lies as {NAMES_BASE} in"
+        f" {folder / CONFIG}. Its weights are compared with those that the adapter was trained on,"
+        " where the adapter has a record of them."
+    )
+
+
+def require_same_base(model: LanguageModel, adapter: str | Path) -> None:
+    """Check that a model is the base that an adapter was trained on, by the record beside the
+    adapter. The model may carry adapters already.
+
+    Without a record, as in adapters of other tools, a warning says that the weights could not be
+    compared.
+
+    Raises:
+      Refused: it has other weights, or its configuration computes other numbers.
+    """
+    record = provenance.read(adapter)
+    if record is None or not record.base_weights:
+        warnings.warn(_incomparable(model, adapter), AccordWarning, stacklevel=2)
+        return
+    causes = _config_differences(record.base_config, fingerprint.numbers(model.network))
+    weights = fingerprint.base_weights(model.network)
+    if weights != record.base_weights:
+        causes.insert(
+            0,
+            f"its weights are others: {record.base_weights[:16]} when the adapter was trained,"
+            f" {weights[:16]} now",
+        )
+    if causes:
+        listed = "\n".join(f"  {cause}" for cause in causes[:8])
+        raise Refused(
+            f"{adapter} is an adapter of {record.base or 'another model'}, and {model.source} is"
+            f" not that model as it was:\n{listed}\n{_remedy(model, record)}"
+        )
+
+
+def _config_differences(then: dict[str, object], now: dict[str, object]) -> list[str]:
+    """List the fields that differ. One that only one side has comes from another version of
+    transformers, which writes its defaults.
+    """
+    return [
+        f"{path} in config.json was {then[path]!r}, and is {now[path]!r}"
+        for path in then
+        if path in now and then[path] != now[path]
+    ]
+
+
+def _remedy(model: LanguageModel, record: provenance.Provenance) -> str:
+    own = provenance.read(model.folder) if Path(model.folder).is_dir() else None
+    if own is not None and own.merged:
+        return (
+            f"{model.source} has an adapter merged into it already; with this one it would be"
+            f" counted twice. Use {model.source} as it is, without the adapter, or name the base"
+            f" as the model: --model {own.base or record.base}"
+        )
+    if record.base and Path(record.base).is_dir() and place(model.folder) != record.base:
+        return f"Name that base as the model: --model {record.base}"
+    return (
+        "Put the base back as it was, or name a copy of it as the model (--model FOLDER). A base"
+        " that was edited, trained on, merged or resized since is another model: train the adapter"
+        " again on it."
+    )
+
+
+def _incomparable(model: LanguageModel, adapter: str | Path) -> str:
+    """Say that an adapter has no record of its base, and compare what it names with what was
+    loaded.
+    """
+    try:
+        named = json.loads((Path(adapter).expanduser() / CONFIG).read_text("utf-8"))[NAMES_BASE]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        named = None
+    begin = (
+        f"{adapter} has no record of its base's weights ({provenance.NAME}, which accord writes):"
+        " whether it was trained on these weights cannot be checked"
+    )
+    if not named:
+        return f"{begin}, and it names no base"
+    if _same_name(str(named), model):
+        return f"{begin}; it names {named}, as the model here is called"
+    return f"{begin}. It names {named}, and is put on {model.source}: make sure that they are one"
+
+
+def _same_name(named: str, model: LanguageModel) -> bool:
+    def last(name: str | Path) -> str:
+        return str(name).rstrip("/").rpartition("/")[2].lower()
+
+    own = {last(model.source), last(place(model.folder))}
+    return place(named) == place(model.folder) or last(named) in own
