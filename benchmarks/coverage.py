@@ -180,9 +180,7 @@ def with_errors(prompts: int, errors: float, clustered: bool) -> Iterator[Case]:
     def calibrated(rng: Rng, owner: np.ndarray):
         return calibration(margins(rng, owner, errors, clustered), clusters=list(owner))
 
-    yield case(
-        "accuracy", 1 - errors, lambda r, o: accuracy(2 * wins(r, o) - 1, clusters=list(o))
-    )
+    yield case("accuracy", 1 - errors, lambda r, o: accuracy(2 * wins(r, o) - 1, clusters=list(o)))
     yield case("difference of accuracies", errors**2, difference)
     yield case("accuracy over 3 seeds", 1 - errors, crossed)
     yield case("difference of accuracies over 3 seeds", 0.0, crossed_apart)

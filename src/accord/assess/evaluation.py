@@ -194,11 +194,7 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, H
     width = measured.tie_width(session.ruler, held_out, records) if session.kind == "pairs" else 0.0
     if session.kind == "labelled":
         return (
-            {
-                "labelled": measured.label_figures(
-                    records, held_out, objective, width, session.opened.config.train.seed
-                )
-            },
+            {"labelled": measured.label_figures(records, held_out, objective, width)},
             records,
             held_out,
         )
@@ -228,7 +224,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
     own = own_side.answer(asked, drawing)
     other = other_side.answer(asked, drawing) if other_side is not None else None
-    found = sample_figures(own, other) | {
+    found = sample_figures(own, other, drawing.max_new_tokens) | {
         "max_new_tokens": drawing.max_new_tokens,
         "seed": drawing.seed,
     }

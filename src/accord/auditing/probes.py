@@ -182,9 +182,7 @@ class _Judge:
         if self.paired:
             return accuracy(margins, clusters=self.groups.tolist())
         _, group = np.unique(self.groups, return_inverse=True)
-        return auc_estimate(
-            np.where(self.labels, margins, -margins), self.labels, group.tolist()
-        )
+        return auc_estimate(np.where(self.labels, margins, -margins), self.labels, group.tolist())
 
 
 def _curve(

@@ -379,4 +379,4 @@ def language_finding(scan: Scan) -> AuditFinding:
 
 
 def as_dict(estimate: Estimate) -> dict:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+    return estimate.as_dict()

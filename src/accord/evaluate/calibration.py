@@ -42,7 +42,7 @@ class Calibration:
     """The measure of how far σ(margin) can be believed."""
 
     # expected calibration error: mean over pairs of |confidence − share right| of their bin. Noise
-    # makes the value too large on average; the interval holds the error of these bins in spite of it
+    # makes the value too large on average; the interval allows for it
     ece: Estimate
     ece_debiased: float  # the value less the part that noise adds, as far as it can be estimated
     ece_of_chance: float  # its value on so many pairs if every confidence were exactly right
@@ -97,7 +97,7 @@ def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
     """Find the a that maximises Σ log σ(a · margin), with the score test's interval: the slopes a
     under which so many pairs ranked wrongly are no surprise.
 
-        |Σ m σ(−a m)| ≤ t √(d Σ m² σ(a m) σ(−a m))       d: design effect of the clusters, at least 1
+        |Σ m σ(−a m)| ≤ t √(d Σ m² σ(a m) σ(−a m))     d: design effect of the clusters, ≥ 1
 
     Few wrong pairs make it lopsided, as they must: the sandwich's symmetric interval held the truth
     in .70 of simulations with 3 % of 50 pairs wrong. None where all pairs are ranked rightly, or

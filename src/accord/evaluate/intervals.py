@@ -16,6 +16,8 @@ from scipy import stats
 
 from accord.evaluate.bounded_means import bounded_interval
 
+UNBOUNDED = (-math.inf, math.inf)
+AT_LEAST_ZERO = (0.0, math.inf)  # KL, nats of texts, lengths
 CELLS_AT_ONCE = 1_000_000  # resampled indices in memory at once: 8 MB, and some such tables
 FEWEST = 3  # clusters under which a spread is not estimated: with two, Student's t is 12.7
 WIDEST = 3.0  # times Student's t: beyond it the quantiles of few clusters are noise
@@ -160,7 +162,7 @@ def bootstrap_ratio(
     counts: ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
-    bounds: tuple[float, float] = (-math.inf, math.inf),
+    bounds: tuple[float, float] = UNBOUNDED,
     seed: int = 0,
     resamples: int = 1_000,
     confidence: float = 0.95,

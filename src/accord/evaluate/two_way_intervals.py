@@ -34,10 +34,9 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 from accord.evaluate.bounded_means import bounded_interval
-from accord.evaluate.intervals import FEWEST, Estimate, bootstrap_ratio
+from accord.evaluate.intervals import FEWEST, UNBOUNDED, Estimate, bootstrap_ratio
 
 RESAMPLES = 2_000
-UNBOUNDED = (-np.inf, np.inf)
 TOO_FEW = 2  # seeds whose values are shown in place of an interval
 
 
@@ -232,4 +231,3 @@ class _Table:
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds  # [R, S]
         of_groups = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)  # [R, C]
         return ((of_seeds @ self.sums) * of_groups).sum(1) / (of_groups @ self.counts)
-

@@ -12,6 +12,7 @@ import numpy as np
 
 from accord.campaign.rlhf.measured import GOLD, SCORED, Scored
 from accord.campaign.rlhf.phases import DPO, PPO
+from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
 
 COLUMNS = {
@@ -20,6 +21,7 @@ COLUMNS = {
     "kl": (SCORED, "kl"),
     "tokens": (SCORED, "tokens"),
 }
+BOUNDS = {"kl": AT_LEAST_ZERO, "tokens": AT_LEAST_ZERO}
 
 
 def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
@@ -48,7 +50,9 @@ def _mean(folders: Sequence[Path], model: str, name: str) -> dict | None:
     values, prompts = _values(folders, model, name)
     there = ~np.isnan(values).any(0)
     return (
-        crossed_mean(values[:, there], list(compress(prompts, there))).as_dict()
+        crossed_mean(
+            values[:, there], list(compress(prompts, there)), bounds=BOUNDS.get(name, UNBOUNDED)
+        ).as_dict()
         if there.any()
         else None
     )
