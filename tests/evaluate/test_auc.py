@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from accord.evaluate.auc import auc, share_below
+from accord.evaluate.auc import auc, auc_estimate, share_below
 from accord.evaluate.records import wins
 
 WIDTHS = (0.0, 0.1, 0.25, 1.0, 1e6)

@@ -73,8 +73,10 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     Raises:
       AccordError: no such model, unusable rows, options that do not fit together.
     """
-    # refuse a bad judge before the work begins
+    # refuse a bad judge before the work begins, and one whose replies cannot be read
     judge = make_judge(request.judging) if request.judging is not None else None
+    for line in judge.try_out() if judge is not None else ():
+        say(line)
     opened = open_model(name, dtype=request.dtype, template=request.template)
     target = folder_of(opened, request.output)
     say(f"{name}: {opened.weights}")

@@ -113,7 +113,9 @@ def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
     pull = margins * expit(-a * margins)  # [N] derivative of each pair's log-likelihood
     between = np.square(np.bincount(clusters, weights=pull)).sum() * groups / (groups - 1)
     effect = max(1.0, between / _information(a, margins))
-    t = stats.t.ppf(0.975, groups - 1) * np.sqrt(effect)
+    # the design effect is known as well as the clusters that hold a wrong pair know it
+    few = len(set(clusters[margins < 0].tolist())) if groups < len(margins) else groups
+    t = stats.t.ppf(0.975, max(1, min(groups - 1, few))) * np.sqrt(effect)
 
     def off(at: float) -> float:
         """Return the score in standard errors; it falls with the slope."""
