@@ -14,6 +14,7 @@ from accord.campaign.rlhf.measured import GOLD, SCORED, Scored
 from accord.campaign.rlhf.phases import DPO, PPO
 from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
+from accord.types import Refused
 
 COLUMNS = {
     "learned": (SCORED, "reward"),
@@ -40,9 +41,19 @@ def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
 
 
 def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray, list[int]]:
-    """Return the values, [S, N], with one row per seed, and the prompt of each answer."""
+    """Return the values, [S, N], with one row per seed, and the prompt of each answer.
+
+    Raises:
+      Refused: the seeds answered different prompts.
+    """
     file, column = COLUMNS[name]
     read = [Scored.read(folder / model / file) for folder in folders]
+    if any(one.prompt != read[0].prompt for one in read):
+        raise Refused(
+            f"The seeds' folders {', '.join(folder.name for folder in folders)} hold answers to"
+            f" different held-out prompts of {model}: they cannot share a table.\nRun all seeds"
+            " with one file of prompts, into a new folder: --output DIR."
+        )
     return np.stack([np.asarray(getattr(one, column), float) for one in read]), read[0].prompt
 
 
