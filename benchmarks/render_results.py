@@ -72,6 +72,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("past_offline.json", lambda file: past_offline.page(read(file))),
     ("held_out_*.json", of_documentation(figures.held_out, named=True)),
     ("silentbench.json", of_documentation(figures.silentbench, named=False)),
+    ("coverage.json", of_documentation(figures.coverage, named=False)),
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),
     ("audit_scale.json", of_documentation(figures.audit_scale, named=False)),

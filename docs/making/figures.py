@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from functools import cache
-from itertools import combinations
 from statistics import median
 
+from accord.campaign.compare.verdict import summary_sentence
 from making.text import ROOT, literal, plain, table
 
 RESULTS = ROOT / "benchmarks" / "results"
@@ -89,22 +89,20 @@ def _trained(method: str, row: dict) -> tuple[str, ...]:
     )
 
 
-def apart(name: str) -> str:
-    """Which two methods' intervals do not overlap, and which do: a list of two sentences."""
-    told, not_told = [], []
-    for (one, left), (other, right) in combinations(_measured(name).items(), 2):
-        overlap = max(left["interval"][0], right["interval"][0]) <= min(
-            left["interval"][1], right["interval"][1]
-        )
-        (not_told if overlap else told).append(f"{plain(one)} and {plain(other)}")
-    return "\n".join(
+def verdicts(name: str, yardstick: str) -> str:
+    """Who is better than whom in a comparison, paired by prompt and seed: a list of sentences."""
+    return "\n".join(f"- {line}." for line in summary_sentence(result(name)["pairwise"][yardstick]))
+
+
+def coverage() -> str:
+    """How often each kind of interval held the truth in simulations."""
+    head = ("interval of", "least of its cases", "mean", "cases")
+    return table(
+        head,
         [
-            f"- Intervals apart: {'; '.join(told) or 'none'}.",
-            (
-                "- **Intervals overlap**, so this run cannot tell them apart:"
-                f" {'; '.join(not_told) or 'none'}."
-            ),
-        ]
+            (figure, f"{row['least']:.3f}", f"{row['mean']:.3f}", str(row["cases"]))
+            for figure, row in result("coverage")["figures"].items()
+        ],
     )
 
 

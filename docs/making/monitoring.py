@@ -163,7 +163,7 @@ METRICS = {
             " reward_high, kl_…, gold_…"
         ),
         "as for accuracy",
-        "the interval before training overlaps it",
+        "it does not rise on the same prompts: the report compares them one by one",
     ),
     "repeated": (
         "held out: share of 4-grams in the policy's answers that are repetitions",

@@ -13,7 +13,6 @@ from making import commands, data, figures, files, methods, monitoring, moving, 
 MACRO = re.compile(r"\{\{ (.+?) \}\}")
 
 MACROS: dict[str, Callable[..., str]] = {
-    "apart": figures.apart,
     "audit_scale": figures.audit_scale,
     "audit_thresholds": data.thresholds,
     "checks": monitoring.checks,
@@ -30,6 +29,8 @@ MACROS: dict[str, Callable[..., str]] = {
     "formats": data.formats,
     "guesses": data.guesses,
     "held_out": figures.held_out,
+    "verdicts": figures.verdicts,
+    "coverage": figures.coverage,
     "include": files.include,
     "kl_spent": methods.kl_spent,
     "losses": moving.losses,

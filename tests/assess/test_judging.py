@@ -168,9 +168,34 @@ def test_the_command_with_an_endpoint(trained, tmp_path, monkeypatch):
     assert (
         "100% of the contests are decided by the order alone" in done.stdout
         and set(seen) == {"tiny"}
-        and len(seen) == 8
+        and len(seen) == 10  # two questions of the trial, and four contests in both orders
     )
+    assert 'it replied: "no"' in done.stdout and "it said A and A" in done.stderr
     assert list((tmp_path / "cache/judge").rglob("*.json"))
+
+
+def test_a_judge_that_fails_throws_nothing_away(trained, tmp_path, monkeypatch):
+    """It answers the trial, and refuses all that follows: the figures are printed and written, and
+    the error says so. One that cannot be read is refused before a model is opened.
+    """
+    monkeypatch.setattr(judging, "judge_cache", lambda: tmp_path / "cache/judge")
+    seen = []
+
+    def serve(body, headers):
+        seen.append(1)
+        return reply("[[A]]") if len(seen) < 3 else (403, {})
+
+    flags = ["eval", str(trained.folder), "--samples", "4", "--max-new-tokens", "4", "--judge"]
+    with serving(serve) as url:
+        done = CliRunner().invoke(app, [*flags, f"{url}#tiny", "--output", str(tmp_path / "e")])
+    assert done.exit_code == 2 and "accuracy" in done.stdout, done.output
+    assert "answers 403" in done.stderr and str(tmp_path / "e") in done.stderr
+    kept = json.loads((tmp_path / "e/evaluation.json").read_text())
+    assert "403" in kept["win_rate"]["failed"] and kept["pairs"]["accuracy"]["n"] > 0
+    with serving(lambda body, headers: reply("Both are lovely.")) as url:
+        done = CliRunner().invoke(app, [*flags, f"{url}#tiny"])
+    assert done.exit_code == 2 and '"Both are lovely."' in done.stderr
+    assert "fresh answers" not in done.output and "Traceback" not in done.output
 
 
 def test_options_that_do_nothing_are_errors(trained, tiny_folder, held):

@@ -16,7 +16,7 @@ def points():
     return [Contender(f"beta={beta:g}", {"objective.beta": float(beta)}) for beta in BETAS]
 
 
-def results(kl, noise=0.05, seeds=2, prompts=30):
+def results(kl, noise=0.05, seeds=3, prompts=30):
     """One result a β with mean KL as given, and the start whose prompts they share."""
     rng = np.random.default_rng(0)
     found = [
@@ -56,7 +56,14 @@ def test_recommended():
     assert "95 % interval" in found["says"]
 
 
-@pytest.mark.parametrize("seeds", [2, 3])
+def test_two_seeds_give_words():
+    """Their own readings in place of an interval."""
+    found = recommend(*results([8, 4, 2], seeds=2), points(), 3.0)
+    assert found["low"] is None and found["high"] is None and found["beta"] is not None
+    assert "no interval of 2 seeds (alone they give 0.3" in found["says"]
+
+
+@pytest.mark.parametrize("seeds", [3])
 def test_few_seeds_make_a_wide_interval(seeds):
     """The truth lies inside at least as often as is said; one seed is said to know nothing of
     others.

@@ -105,15 +105,16 @@ def test_held_out_tables_equal_their_file(name):
         )
 
 
-def test_what_cannot_be_told_apart(monkeypatch):
-    """Intervals that touch overlap; a rule of thumb has none and is not compared."""
-    made = {
-        name: {"interval": ends}
-        for name, ends in {"a": [0.1, 0.3], "b": [0.3, 0.5], "c": [0.6, 0.7]}.items()
-    }
-    monkeypatch.setattr(figures, "result", lambda name: made | {"longer answer wins": 0.5})
-    told, not_told = figures.apart("any").splitlines()
-    assert "a and c; b and c." in told and not_told.endswith("a and b.")
+def test_verdicts_are_those_of_the_paired_comparison(monkeypatch):
+    def entry(other, better, p):
+        difference = {"value": 0.1, "low": 0.05, "high": 0.15, "n": 9}
+        about = {"one": "a", "other": other, "better": better, "p": p, "adjusted": p}
+        return about | {"difference": difference, "seeds": 3}
+
+    made = {"pairwise": {"implicit": [entry("b", "a", 0.01), entry("c", None, 0.5)]}}
+    monkeypatch.setattr(figures, "result", lambda name: made)
+    told, not_told = figures.verdicts("any", "implicit").splitlines()
+    assert "a is better than b, by 0.100" in told and "told apart: a and c" in not_told
 
 
 def test_medians_against_trl(monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from accord.evaluate.auc import auc, auc_by_bootstrap, auc_by_variance, share_below
+from accord.evaluate.auc import auc, auc_estimate, share_below
 from accord.evaluate.records import wins
 
 WIDTHS = (0.0, 0.1, 0.25, 1.0, 1e6)
@@ -51,17 +51,31 @@ def test_equals_the_table_at_infinities():
 
 
 @pytest.mark.parametrize("tie_width", [0.0, 0.1])
-def test_both_intervals_are_around_the_same_area(tie_width):
+def test_the_interval_is_around_the_area(tie_width):
+    """About as wide as resampling clusters says."""
     scores, good = values(0, 300, 0.1), np.arange(300) % 3 == 0
     scores = scores + 0.5 * good
-    clusters = np.arange(300) // 2
     expected = auc(scores[good], scores[~good], tie_width)
-    by_variance = auc_by_variance(scores, good, clusters, tie_width)
-    by_bootstrap = auc_by_bootstrap(scores, good, clusters, seed=0, tie_width=tie_width)
-    assert by_variance.value == pytest.approx(expected, abs=1e-12)
-    assert by_bootstrap.value == expected
-    assert by_variance.low == pytest.approx(by_bootstrap.low, abs=0.02)
-    assert by_variance.high == pytest.approx(by_bootstrap.high, abs=0.02)
+    found = auc_estimate(scores, good, np.arange(300) // 2, tie_width)
+    rng, drawn = np.random.default_rng(0), []
+    for _ in range(300):
+        pairs = rng.integers(150, size=150)
+        rows = np.concatenate([2 * pairs, 2 * pairs + 1])
+        drawn.append(auc(scores[rows][good[rows]], scores[rows][~good[rows]], tie_width))
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    assert found.value == pytest.approx(expected, abs=1e-12)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.03)
+
+
+def test_all_good_above_all_bad_is_not_certain():
+    """The rarer side is counted: 5 good rows say less than 50; a side without rows says nothing."""
+    few, many = (
+        auc_estimate(np.arange(100.0), np.arange(100) >= 100 - good, np.arange(100))
+        for good in (5, 50)
+    )
+    assert few.value == few.high == many.high == 1.0
+    assert few.low < 0.6 < 0.9 < many.low < 1.0
+    assert auc_estimate(np.arange(4.0), np.ones(4, bool), np.arange(4)).low == 0.0
 
 
 def test_many_rows_need_no_table():

@@ -5,6 +5,7 @@ few.
 import numpy as np
 import pytest
 
+from accord.evaluate.intervals import format_short_interval
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean, holm
 
 PROMPTS, EACH = 60, 2
@@ -61,7 +62,7 @@ def test_an_accuracy_s_interval_holds_the_truth(seeds, of_seed):
 
     rng = np.random.default_rng(3)
     truth = np.mean([drawn(rng, 5).mean() for _ in range(3_000)])
-    found = [crossed_mean(drawn(rng, seeds), CLUSTERS, share=True) for _ in range(300)]
+    found = [crossed_mean(drawn(rng, seeds), CLUSTERS, bounds=(0.0, 1.0)) for _ in range(300)]
     # 2.4 standard errors of 300 draws below
     assert 0.92 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.985
 
@@ -88,12 +89,26 @@ def test_rows_of_a_prompt_are_one_observation():
 
 
 def test_few_seeds_that_disagree_make_wide_intervals():
-    """Two seeds 0.2 apart on endless rows: Student's t with one degree of freedom, ±12.7 standard
+    """Three seeds 0.1 apart on endless rows: Student's t with two degrees of freedom, ±4.3 standard
     errors.
     """
-    values = np.stack([np.full(4_000, 0.4), np.full(4_000, 0.6)]) + 1e-6 * (np.arange(4_000) % 2)
+    values = np.stack([np.full(4_000, at) for at in (0.4, 0.5, 0.6)]) + 1e-6 * (
+        np.arange(4_000) % 2
+    )
     estimate = crossed_mean(values, range(4_000))
-    assert estimate.high - estimate.low == pytest.approx(2 * 12.706 * 0.1, rel=0.01)
+    half = 4.3027 * 0.1 / np.sqrt(3)
+    assert estimate.high - estimate.low == pytest.approx(2 * half, rel=0.01)
+
+
+def test_two_seeds_give_their_values_and_no_interval():
+    values = np.stack([np.full(40, 0.4), np.linspace(0.5, 0.7, 40)])
+    found = crossed_mean(values, range(40), bounds=(0.0, 1.0))
+    assert (
+        found.seeds == pytest.approx((0.4, 0.6)) and not np.isfinite((found.low, found.high)).any()
+    )
+    assert format_short_interval(found.as_dict()) == "0.500 (2 seeds: 0.400 and 0.600)"
+    apart = crossed_difference(values, 0 * values, range(40))
+    assert apart.p is None and apart.estimate.seeds == pytest.approx((0.4, 0.6))
 
 
 def test_one_seed_is_rows_alone():
@@ -107,15 +122,37 @@ def test_one_seed_is_rows_alone():
 
 def test_shares_stay_inside():
     """All right on 20 prompts: not "surely 1"."""
-    estimate = crossed_mean(np.ones((3, 20)), range(20), share=True)
+    estimate = crossed_mean(np.ones((3, 20)), range(20), bounds=(0.0, 1.0))
     assert estimate.value == estimate.high == 1 and 0.75 < estimate.low < 0.9
 
 
 def test_nothing_moves():
-    same = np.ones((2, 10))
-    difference = crossed_difference(same, same, range(10))
-    assert (difference.estimate.low, difference.estimate.high, difference.p) == (0, 0, 1)
-    assert crossed_difference(same, 0 * same, range(10)).p == 0
+    """Constant rows: no interval of no width, and no p-value below what exchanging the sides of so
+    many prompts can give.
+    """
+    same = np.ones((3, 10))
+    found = crossed_difference(same, same, range(10))
+    assert found.p == 1 and found.estimate.value == 0
+    assert found.estimate.high == np.inf
+    apart = crossed_difference(same, 0 * same, range(10), bounds=(0.0, 1.0))
+    assert apart.p == 2.0**-9 and 0.3 < apart.estimate.low < apart.estimate.high == 1
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("rows", [1, 2, 3, 5])
+def test_few_rows_prove_little(rows, seeds):
+    """Two rows that agree gave p = 0."""
+    rng = np.random.default_rng(0)
+    for values in (np.ones((seeds, rows)), 1 + 1e-3 * rng.normal(size=(seeds, rows))):
+        assert crossed_difference(values, 0 * values, range(rows)).p >= 2.0 ** (1 - rows)
+
+
+def test_an_interval_and_its_p_value_agree():
+    rng = np.random.default_rng(3)
+    for _ in range(100):
+        one, other = (rng.random((1, 20)) < share for share in (0.99, 0.8))
+        found = crossed_difference(one, other, range(20), bounds=(0.0, 1.0))
+        assert (found.p < 0.05) <= (not found.estimate.low <= 0 <= found.estimate.high)
 
 
 def test_holm_by_hand():

@@ -1,16 +1,16 @@
 """The intervals of `accord eval` hold the truth as often as they say, by simulation, with and
 without clusters.
 
-95 % ± 2 (± 3 where few repetitions can be afforded) for each of them but two, which say at least
-95. Seeds are fixed.
+95 % ± 2 (± 3 where few repetitions can be afforded), or at least 95 where an interval is wider by
+its making. Seeds are fixed. Samples in which few rows or none err are in test_coverage.py.
 """
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from accord.evaluate.calibration import _expected_error, _places, calibration, slope
-from accord.evaluate.intervals import accuracy, bootstrap_mean, bootstrap_ratio, mean_score
+from accord.evaluate.calibration import _places, calibration, slope
+from accord.evaluate.intervals import accuracy, bootstrap_mean, bootstrap_ratio, bounded_mean
 from accord.evaluate.power import smallest_difference
 from accord.evaluate.win_rate import win_rate
 
@@ -52,8 +52,7 @@ def test_accuracy_with_ties():
             rng.choice([1.0, 0.0, -1.0], p=[0.5, 0.2, 0.3], size=300), clusters=list(range(300))
         )
 
-    # halves spread less than wins and losses: wider than need be
-    assert share_held(draw, 0.6) >= 0.95
+    assert share_held(draw, 0.6) >= 0.93
 
 
 def test_ignoring_clusters_would_be_wrong():
@@ -123,32 +122,6 @@ def test_brier_and_expected_error():
         errors += found.ece.low <= error <= found.ece.high
         briers += found.brier.low <= brier <= found.brier.high
     assert errors / times >= 0.95 and 0.9 <= briers / times <= 0.99
-
-
-@pytest.mark.parametrize("groups, least", [(3, 0.82), (10, 0.9)])
-def test_few_prompts_widen_the_expected_error_s_interval(groups, least, monkeypatch):
-    """Without the widening three clusters held the truth in 77 to 80 % of such draws."""
-    monkeypatch.setattr("accord.evaluate.calibration.RESAMPLES", 200)
-
-    def drawn(rng, count):
-        owner = np.repeat(np.arange(count), rng.integers(1, 6, size=count))
-        size = np.abs(rng.normal(size=count)[owner] + 0.5 * rng.normal(size=len(owner))) * 1.5
-        right = rng.random(count)[owner] < expit(0.3 * size)
-        return np.where(right, size, -size), owner
-
-    margins, _ = drawn(np.random.default_rng(10**6), 60_000)
-    confidence, held, times = expit(np.abs(margins)), 0, 100
-    for seed in range(times):
-        few, owner = drawn(np.random.default_rng(seed), groups)
-        place = _places(expit(np.abs(few)))
-        edges = np.quantile(confidence, np.arange(1, place.max() + 1) / (place.max() + 1))
-        gaps = np.bincount(
-            np.searchsorted(edges, confidence, side="right"), weights=(margins > 0) - confidence
-        )
-        gap = (few > 0) - expit(np.abs(few))
-        found = _expected_error(gap, place, owner, 0)
-        held += found.low <= np.abs(gaps).sum() / len(margins) <= found.high
-    assert held / times >= least
 
 
 def test_one_prompt_says_nothing_of_the_expected_error():
@@ -264,11 +237,9 @@ def test_one_prompt_many_times_is_no_evidence():
 
 
 def test_scores_between_win_and_loss():
-    """¼ and ¾ of a judge asked in both orders: Wilson's interval for the mean is wider than need
-    be, never narrower.
-    """
+    """¼ and ¾ of a judge asked in both orders."""
 
     def draw(rng):
-        return mean_score(rng.choice([0, 0.25, 0.5, 0.75, 1], size=120))
+        return bounded_mean(rng.choice([0, 0.25, 0.5, 0.75, 1], size=120))
 
-    assert share_held(draw, 0.5, 400) >= 0.95
+    assert share_held(draw, 0.5, 400) >= 0.93

@@ -10,42 +10,50 @@ from accord.evaluate.intervals import (
     accuracy,
     bootstrap_difference,
     bootstrap_mean,
+    bounded_mean,
+    clopper_pearson,
     format_interval,
-    wilson,
 )
 
 
-def test_wilson_by_hand():
-    """p = 1/2 gives ½ ± (z/2)/√(n + z²); p = 0 gives (0, z²/(n + z²)). With z = 2 and n = 96, n +
-    z² = 100.
+def test_exact_shares_by_hand():
+    """None of 20 wrong: .975 = (1 − p)^20 gives the low end, .025^(1/20); half of 2 by the beta
+    distribution's closed form, whose ends are 1 − √.975 and √.975.
     """
-    assert_allclose(wilson(0.5, 96, z=2.0), (0.4, 0.6))
-    assert_allclose(wilson(0.0, 96, z=2.0), (0.0, 0.04))
-    assert_allclose(wilson(1.0, 96, z=2.0), (0.96, 1.0))
+    assert_allclose(clopper_pearson(1.0, 20), (0.025 ** (1 / 20), 1.0))
+    assert_allclose(clopper_pearson(0.0, 20), (0.0, 1 - 0.025 ** (1 / 20)))
+    assert_allclose(clopper_pearson(0.5, 2), (1 - 0.975**0.5, 0.975**0.5))
 
 
-def test_wilson_bounds_solve_the_score_equation():
-    """A bound is the share whose own standard error puts the observed share exactly z away."""
-    for bound in wilson(0.3, 40, confidence=0.9):
-        assert abs(0.3 - bound) / np.sqrt(bound * (1 - bound) / 40) == pytest.approx(1.6448536)
+def test_a_bounded_mean_of_wins_is_the_exact_interval():
+    """The Dirichlet draws of Gaffke's bound give the beta quantiles of Clopper and Pearson."""
+    for right, n in ((20, 20), (19, 20), (35, 50), (1, 200)):
+        found = accuracy([1.0] * right + [-1.0] * (n - right))
+        assert_allclose((found.low, found.high), clopper_pearson(right / n, n), atol=0.008)
 
 
-def test_wilson_stays_a_share():
-    """Rounding would leave bounds of -1e-17 or 1 + 2e-16 here and there."""
-    bounds = [wilson(share, n) for n in range(1, 400) for share in (0.0, 1.0)]
-    assert all(0.0 <= low <= high <= 1.0 for low, high in bounds)
+def test_many_distinct_clusters_are_approximated_alike(monkeypatch):
+    values = np.random.default_rng(0).random(1_500)
+    drawn = bounded_mean(values)
+    monkeypatch.setattr("accord.evaluate.bounded_means.MOST_DISTINCT", 100)
+    near = bounded_mean(values)
+    assert_allclose((near.low, near.high), (drawn.low, drawn.high), atol=1e-3)
+
+
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0), (0.0, 64.0)], ids=str)
+@pytest.mark.parametrize("at", [0.0, 0.5, 1.0])
+def test_constant_values_have_a_width_and_stay_inside(bounds, at):
+    value = bounds[0] + at * (bounds[1] - bounds[0])
+    for n in (1, 2, 3, 20, 200):
+        found = bounded_mean(np.full(n, value), bounds)
+        assert bounds[0] <= found.low <= value <= found.high <= bounds[1]
+        assert found.low < found.high
 
 
 def test_accuracy_counts_ties_half():
     assert accuracy([0.0, 0.0, 0.0]).value == 0.5  # every run at step 0
     assert accuracy([2.0, -1.0, 0.0, 3.0]).value == pytest.approx(2.5 / 4)
     assert accuracy([2.0, -0.5, 0.5, 3.0], tie_width=0.5).value == pytest.approx(3 / 4)
-
-
-def test_accuracy_without_clusters_is_wilson():
-    estimate = accuracy([1.0] * 30 + [-1.0] * 10)
-    assert (estimate.low, estimate.high) == wilson(0.75, 40)
-    assert estimate.n == 40
 
 
 def test_repeating_every_row_does_not_narrow_the_interval():
@@ -58,8 +66,7 @@ def test_repeating_every_row_does_not_narrow_the_interval():
         accuracy(copies, clusters=prompts),
     )
     assert blind.high - blind.low < 0.4 * (alone.high - alone.low)
-    # t and 39/40 instead of z and 1
-    assert clustered.high - clustered.low == pytest.approx(alone.high - alone.low, rel=0.06)
+    assert clustered.high - clustered.low == pytest.approx(alone.high - alone.low, rel=0.01)
     assert clustered.n == 400
 
 
@@ -72,33 +79,9 @@ def test_clusters_of_one_row_each_are_rows():
 def test_all_right_is_not_certain():
     """Without any spread the clusters are what is counted, and one cluster says nothing."""
     clustered = accuracy([1.0] * 50, clusters=[i // 5 for i in range(50)])
-    # t with 9 degrees is wider than z
-    assert clustered.high == 1.0 and clustered.low < accuracy([1.0] * 10).low
+    assert clustered.high == 1.0
+    assert clustered.low == pytest.approx(accuracy([1.0] * 10).low, abs=0.01)
     assert accuracy([1.0] * 50, clusters=["p"] * 50).low == 0.0
-
-
-def test_clusters_by_hand():
-    """Three prompts of two rows, 2, 1 and 0 of them right: the mean's variance is 1/12, that of six
-    rows 1/24: three rows.
-
-    t with 2 degrees is 4.3027: ½ ± (t/2)/√(3 + t²). Prompts that are all alike are worth their
-    rows, and no more.
-    """
-    t = 4.30265272991
-    found = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc")
-    half = t / 2 / np.sqrt(3 + t**2)
-    assert_allclose((found.low, found.high), (0.5 - half, 0.5 + half))
-    alike = accuracy([1.0, -1.0] * 3, clusters="aabbcc")
-    half = t / 2 / np.sqrt(6 + t**2)
-    assert_allclose((alike.low, alike.high), (0.5 - half, 0.5 + half))
-    # 2, 2 and 1 of four rows each: less apart than chance makes prompts, and yet no more than
-    # twelve rows
-    share = 5 / 12
-    even = accuracy([1.0, 1.0, -1.0, -1.0] * 2 + [1.0, -1.0, -1.0, -1.0], clusters="aaaabbbbcccc")
-    assert_allclose((even.low, even.high), wilson(share, 12, z=t))
-    nine = accuracy([1.0, 1.0, 1.0, -1.0, -1.0, -1.0], clusters="aabbcc", confidence=0.9)
-    half = 2.91998558036 / 2 / np.sqrt(3 + 2.91998558036**2)
-    assert_allclose((nine.low, nine.high, nine.n), (0.5 - half, 0.5 + half, 6))
 
 
 def test_accuracy_covers_the_truth_in_19_of_20_samples():
@@ -113,7 +96,7 @@ def test_accuracy_covers_the_truth_in_19_of_20_samples():
         with_clusters, without = accuracy(margins, clusters=prompts), accuracy(margins)
         clustered += with_clusters.low <= 0.8 <= with_clusters.high
         blind += without.low <= 0.8 <= without.high
-    assert 0.92 <= clustered / 400 <= 0.98
+    assert 0.93 <= clustered / 400 <= 0.99
     assert blind / 400 < 0.88
 
 
@@ -143,12 +126,8 @@ def test_bootstrap_draws_whole_clusters():
 
 def test_bootstrap_weighs_a_cluster_by_its_rows():
     """Clusters of 1 row at 0 and of 3 rows at 1: the mean of rows is .75, not .5."""
-    estimate = bootstrap_mean([0.0, 1.0, 1.0, 1.0], clusters=["a", "b", "b", "b"])
-    wider = stats.t.ppf(0.975, 1) / stats.norm.ppf(0.975) * np.sqrt(2)
-    assert_allclose(
-        (estimate.value, estimate.low, estimate.high),
-        (0.75, 0.75 - wider * 0.75, 0.75 + wider * 0.25),
-    )
+    found = bootstrap_mean([0.0, 1.0, 1.0, 1.0] * 3, clusters=list("abbbcdddefff"))
+    assert found.value == 0.75 and found.low < 0.75 < found.high
 
 
 def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
@@ -160,16 +139,24 @@ def test_bootstrap_is_a_function_of_its_seed_and_not_of_its_chunks(monkeypatch):
     assert bootstrap_mean(values, seed=5) == first
 
 
-def test_every_resample_counts():
-    """Three draws of four rows, written out; the first is one of them."""
-    values = np.array([1.0, 2.0, 4.0, 8.0])
-    means = values[np.random.default_rng(7).integers(4, size=(3, 4))].mean(1)
-    found = bootstrap_mean(values, seed=7, resamples=3, confidence=0.5)
-    wider = stats.t.ppf(0.75, 3) / stats.norm.ppf(0.75) * np.sqrt(4 / 3)
-    assert_allclose(
-        (found.low, found.high), 3.75 + wider * (np.quantile(means, (0.25, 0.75)) - 3.75)
-    )
-    assert found.value == 3.75 and found.n == 4
+def test_each_end_is_at_least_student_s_t_away():
+    """Of skewed values the upper end is further, up to three times so."""
+    values = np.random.default_rng(7).exponential(size=40)
+    found, t = bootstrap_mean(values), stats.t.ppf(0.975, 39)
+    half = t * values.std(ddof=1) / np.sqrt(40)
+    assert found.low == pytest.approx(values.mean() - half)
+    assert values.mean() + 1.1 * half < found.high <= values.mean() + 3 * half
+
+
+@pytest.mark.parametrize("values", [[2.0] * 50, [0.1] * 3, [1.0, 2.0], [5.0]], ids=len)
+def test_without_a_spread_no_interval_is_known(values):
+    """Constant rows, and fewer than three, say nothing of the next row: never an interval of no
+    width, and never one beyond what is possible.
+    """
+    found = bootstrap_mean(values)
+    assert (found.low, found.high) == (-np.inf, np.inf)
+    assert bootstrap_mean(values, bounds=(0.0, np.inf)).low == 0.0
+    assert "interval not known" in str(found)
 
 
 def test_bootstrap_covers_the_truth_in_19_of_20_samples():

@@ -4,7 +4,9 @@ it asks nothing of anyone.
 
 import json
 import re
+import shutil
 from html.parser import HTMLParser
+from types import SimpleNamespace
 
 import pytest
 from conftest import pair_rows, write_rows
@@ -16,7 +18,7 @@ from accord.evaluate.intervals import accuracy
 from accord.pages.curves import marks
 from accord.pages.run import heat, render, write_report
 from accord.pages.tables import differences, margin_gain, slices
-from accord.pages.verdict import verdict
+from accord.pages.verdict import verdict, what_was_rewarded
 from accord.runs.recorded import Recorded
 from accord.types import UsageError
 
@@ -336,6 +338,27 @@ def test_side_by_side(folder, other):
     assert rows["objective.beta"] == ("0.1", "2.0")
 
 
+def test_runs_with_other_held_out_rows_share_no_table(folder, tmp_path):
+    """The digests of rows and tokens are part of "the same"; runs that were measured on the same
+    pairs are compared pair by pair.
+    """
+    one, twin, off = (shutil.copytree(folder, tmp_path / name) for name in ("one", "twin", "off"))
+    alike = render([Recorded.open(str(f)) for f in (one, twin)])
+    assert "Nothing: the same configuration, training rows and held-out rows." in alike
+    assert "twin minus one" in alike and "not told apart" in alike and "overlap" not in alike
+    account = json.loads((off / "data.json").read_text())
+    for change in ("sha256", "tokens"):
+        changed = json.loads(json.dumps(account))
+        target = changed["held_out"] if change == "sha256" else changed["held_out"]["tokens"]
+        target["sha256"] = "f" * 64
+        (off / "data.json").write_text(json.dumps(changed))
+        found = render([Recorded.open(str(f)) for f in (one, off, twin)])
+        assert "2 different sets of held-out rows" in found and Tags(found)
+        assert "Nothing: the same" not in found and "f" * 12 in found
+        assert found.count("Measured on held.jsonl") == 2
+        assert "twin minus one" in found and "off minus" not in found
+
+
 def test_a_run_without_held_out_rows(other):
     found = render([Recorded.open(str(other))])
     assert (
@@ -393,6 +416,36 @@ def test_command(folder, other, tmp_path):
         app, ["report", str(folder), str(other), "--output", str(tmp_path / "new/both.html")]
     )
     assert done.exit_code == 0 and (tmp_path / "new/both.html").is_file() and "kB" in done.stdout
+
+
+def rewarded(tmp_path, gains):
+    """A stand-in for the records of a run whose held-out answers gained so much reward."""
+    lines = [
+        {"step": step, "prompt": at, "reward": at + step * gain}
+        for step in (0, 1)
+        for at, gain in enumerate(gains)
+    ]
+    values = {(0, "eval_reward"): 1.0, (1, "eval_reward"): 2.0}
+    return SimpleNamespace(
+        measured=1, at=lambda step, name: values.get((step, name)), lines=lambda name: lines
+    )
+
+
+@pytest.mark.parametrize(
+    "gains, says",
+    [
+        # far less than prompts differ among themselves: two intervals would overlap
+        ([0.1, 0.2, 0.1, 0.3, 0.2] * 8, "it rose"),
+        ([-0.1, -0.2, -0.3] * 10, "it fell"),
+        ([1.0, -1.0] * 20, "no change is certain"),
+        ([0.5, 0.4], "not known"),
+        ([0.0] * 20, "not known"),
+    ],
+    ids=["rose", "fell", "neither", "two prompts", "nothing moved"],
+)
+def test_a_reward_is_compared_prompt_by_prompt(tmp_path, gains, says):
+    found = what_was_rewarded(rewarded(tmp_path, gains))
+    assert says in found and "overlap" not in found
 
 
 def test_an_accuracy_without_an_interval_is_said_to_have_none(folder, monkeypatch):

@@ -16,7 +16,7 @@ from accord.data.prompts import Question
 from accord.data.rows import Rows
 from accord.data.templates import Template
 from accord.data.tokenizer_text import Unfit
-from accord.evaluate.intervals import bootstrap_difference, bootstrap_mean
+from accord.evaluate.intervals import AT_LEAST_ZERO, bootstrap_difference, bootstrap_mean
 from accord.evaluate.probe import divergences, sample_metrics
 from accord.forward.choose import Forward
 from accord.models.language import LanguageModel
@@ -93,20 +93,24 @@ def questions(
     return [asked for asked, _ in first.values()], list(first), [row for _, row in first.values()]
 
 
-def sample_figures(own: list[Sample], other: list[Sample] | None) -> dict:
+def sample_figures(own: list[Sample], other: list[Sample] | None, limit: int) -> dict:
     """Sum up lengths, repetition and endings of the answers. With two sides, add the differences
     paired by prompt.
+
+    Args:
+      limit: tokens that no answer exceeds.
     """
     lengths = np.array([len(answer.tokens) for answer in own])
     found = {
         **sample_metrics(own),
         "prompts": len(own),
-        "tokens": bootstrap_mean(lengths).as_dict(),
+        "tokens": bootstrap_mean(lengths, bounds=(0, limit)).as_dict(),
     }
     if other is not None:
         theirs = np.array([len(answer.tokens) for answer in other])
-        found["reference_tokens"] = bootstrap_mean(theirs).as_dict()
-        found["tokens_difference"] = bootstrap_difference(lengths, theirs).as_dict()
+        found["reference_tokens"] = bootstrap_mean(theirs, bounds=(0, limit)).as_dict()
+        apart = bootstrap_difference(lengths, theirs, bounds=(-limit, limit))
+        found["tokens_difference"] = apart.as_dict()
         found["longer"] = sample_metrics(own, theirs.tolist())["longer"]
     else:
         del found["longer"]
@@ -119,4 +123,5 @@ def divergence(
     """Measure KL(policy ‖ reference) in nats per answer of limited length, from the whole
     distribution at each position.
     """
-    return bootstrap_mean(divergences(policy.model, ids, own, anchor.start(policy))).as_dict()
+    values = divergences(policy.model, ids, own, anchor.start(policy))
+    return bootstrap_mean(values, bounds=AT_LEAST_ZERO).as_dict()

@@ -77,8 +77,10 @@ def evaluate(name: str, request: Request, say: Say = lambda text: None) -> tuple
     Raises:
       AccordError: no such model, unusable rows, options that do not fit together.
     """
-    # refuse a bad judge before the work begins
+    # refuse a bad judge before the work begins, and one whose replies cannot be read
     judge = make_judge(request.judging) if request.judging is not None else None
+    for line in judge.try_out() if judge is not None else ():
+        say(line)
     opened = open_model(name, dtype=request.dtype, template=request.template)
     target = folder_of(opened, request.output)
     say(f"{name}: {opened.weights}")
@@ -235,11 +237,7 @@ def row_evaluation(session: Session, request: Request) -> tuple[dict, Records, H
     width = measured.tie_width(session.ruler, held_out, records) if session.kind == "pairs" else 0.0
     if session.kind == "labelled":
         return (
-            {
-                "labelled": measured.label_figures(
-                    records, held_out, objective, width, session.opened.config.train.seed
-                )
-            },
+            {"labelled": measured.label_figures(records, held_out, objective, width)},
             records,
             held_out,
         )
@@ -269,7 +267,7 @@ def fresh(session: Session, request: Request, judge: Judge | None, say: Say) -> 
     say(f"{len(turns):,} fresh answers of at most {drawing.max_new_tokens} tokens")
     own = own_side.answer(asked, drawing)
     other = other_side.answer(asked, drawing) if other_side is not None else None
-    found = sample_figures(own, other) | {
+    found = sample_figures(own, other, drawing.max_new_tokens) | {
         "max_new_tokens": drawing.max_new_tokens,
         "seed": drawing.seed,
     }

@@ -19,7 +19,7 @@ from accord.assess.opened import OpenModel
 from accord.data.naming import Naming
 from accord.data.read import read
 from accord.data.trees import Limits, encode
-from accord.evaluate.intervals import Estimate, bootstrap_ratio
+from accord.evaluate.intervals import AT_LEAST_ZERO, Estimate, bootstrap_ratio
 from accord.forward.choose import Forward
 from accord.forward.layout import micro_batches
 from accord.forward.reference import Reference
@@ -117,7 +117,7 @@ def _nats(logps: Logps) -> np.ndarray:
 
 
 def _figures(nats: np.ndarray, tokens: np.ndarray, owners: list[int]) -> dict:
-    mean = bootstrap_ratio(nats, tokens, clusters=owners)
+    mean = bootstrap_ratio(nats, tokens, clusters=owners, bounds=AT_LEAST_ZERO)
     return {"nats_a_token": mean.as_dict(), "perplexity": _exponential(mean).as_dict()}
 
 

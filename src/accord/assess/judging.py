@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from accord.errors import AccordError
 from accord.evaluate.win_rate import win_rate
 from accord.rewards.judge import is_address, judge_cache, split_address
 from accord.rewards.judges.scored import ScoredJudge
@@ -43,7 +44,8 @@ def make_judge(asked: Judging) -> Judge:
                 f"{flag} is of an endpoint that compares answers, and --judge {asked.judge} is"
                 " none. Leave it out."
             )
-    return ScoredJudge(asked.judge, load_reward(asked.judge, asked.options, flag="--judge-set"))
+    reward = load_reward(asked.judge, asked.options, flag="--judge-set")
+    return ScoredJudge(asked.judge, reward, remote=name == "judge")
 
 
 def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
@@ -94,9 +96,13 @@ def contests_of(
 
 def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed: int) -> dict:
     """Ask the judge. Return win rates over the contests that have a verdict, and an account of the
-    others.
+    others. A judge that fails is recorded with its words: what was measured before it stays.
     """
-    judged: Judged = judge(contests)
+    about = {"judge": judge.name, "against": against, "contests": len(contests)}
+    try:
+        judged: Judged = judge(contests)
+    except AccordError as error:
+        return about | {"judged": 0, "failed": str(error)}
     places = judged.places
     found = win_rate(
         [score for score in judged.scores if score is not None],
@@ -105,10 +111,8 @@ def judged_figures(judge: Judge, against: str, contests: Sequence[Contest], seed
         seed=seed,
     )
     return {
-        "judge": judge.name,
-        "against": against,
+        **about,
         **found.as_dict(),
-        "contests": len(contests),
         "judged": len(places),
         "failures": dict(judged.failures),
         "account": judged.account,

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from accord.evaluate.auc import auc_by_bootstrap
+from accord.evaluate.auc import auc_estimate
 from accord.evaluate.calibration import calibration
 from accord.evaluate.displacement import decompose
 from accord.evaluate.held_out import HeldOut, evaluate, metrics
@@ -107,17 +107,15 @@ def slice_figures(
 
 
 def label_figures(
-    records: Records, held_out: HeldOut, objective: BoundObjective, width: float, seed: int
+    records: Records, held_out: HeldOut, objective: BoundObjective, width: float
 ) -> dict:
     """Estimate the probability that a good answer has a higher reward than a bad one (labelled
-    rows). The bootstrap draws whole prompts.
+    rows); rows of a prompt are one observation.
     """
     chosen, rejected = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
     reward = np.where(np.isnan(chosen), rejected, chosen)
     good = np.array([bool(tree.desirable) for tree in held_out.trees])
     found = {"metrics": metrics(records, held_out, objective, width), "tie_width": width}
     if good.any() and not good.all():
-        found["auc"] = auc_by_bootstrap(
-            reward, good, held_out.prompts, seed, tie_width=width
-        ).as_dict()
+        found["auc"] = auc_estimate(reward, good, held_out.prompts, tie_width=width).as_dict()
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from accord.evaluate.intervals import format_interval
+from accord.rewards.judges.asking import NOT_ASKED
 
 
 def lines(found: dict) -> Iterator[str]:
@@ -68,21 +69,34 @@ def _calibration(found: dict, objective: str) -> Iterator[str]:
         " Bradley and Terry's)"
     )
     yield (
-        f"    expected error      {interval(found['ece'])}; perfect confidences would show"
-        f" {found['ece_of_chance']:.3f} on so few pairs"
+        f"    expected error      {interval(found['ece'])}, debiased {found['ece_debiased']:.3f};"
+        f" perfect confidences would show {found['ece_of_chance']:.3f} on so few pairs"
     )
     yield f"    Brier               {interval(found['brier'])}; .25 knows nothing"
     if found["slope"] is not None:
+        # an end that is not known decides nothing
         claims = (
             "claims too much"
-            if found["slope"]["high"] < 1
+            if _below(found["slope"]["high"], 1)
             else "claims too little"
-            if found["slope"]["low"] > 1
-            else "fits"
+            if _below(1, found["slope"]["low"])
+            else "fits, within a quarter"
+            if _within(found["slope"], 0.8, 1.25)
+            else "1 is possible, and so is much else: too few pairs to tell"
         )
         yield f"    slope               {interval(found['slope'])}: {claims}"
     for one in found["bins"]:
         yield f"      says {one['confidence']:.2f}, is {one['right']:.2f}   {one['pairs']:,} pairs"
+
+
+def _below(one: float | None, other: float | None) -> bool:
+    return one is not None and other is not None and one < other
+
+
+def _within(found: dict, low: float, high: float) -> bool:
+    """Tell whether the whole interval is known, and lies inside these limits."""
+    ends = found["low"], found["high"]
+    return all(end is not None and low <= end <= high for end in ends)
 
 
 def _labelled(found: dict) -> Iterator[str]:
@@ -114,6 +128,9 @@ def _answers(found: dict) -> Iterator[str]:
 
 def _win_rate(found: dict) -> Iterator[str]:
     yield f"  win rate against {found['against']}, by {found['judge']}"
+    if "failed" in found:
+        yield f"    none of {found['contests']:,} contests has a verdict: see below"
+        return
     yield (
         f"    as judged           {interval(found['rate'])}; {found['wins']:,} won,"
         f" {found['ties']:,} tied, {found['losses']:,} lost"
@@ -128,7 +145,13 @@ def _win_rate(found: dict) -> Iterator[str]:
             f"    {found['contests'] - found['judged']:,} of {found['contests']:,} contests have no"
             f" verdict and are left out: {said}"
         )
+        if any(reason.startswith(NOT_ASKED) for reason in found["failures"]):
+            yield (
+                "    ! the judge failed in the middle: the win rate is of the first contests alone."
+                " The same command asks for the rest"
+            )
     account = found["account"]
+    yield from (f'      it replied: "{said}"' for said in account.get("unread", ()))
     if "swapped_inconsistent_share" in account:
         yield (
             f"    {account['swapped_inconsistent_share']:.0%} of the contests are decided by the"

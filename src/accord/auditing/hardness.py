@@ -18,7 +18,7 @@ from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
 from accord.data.templates import Template
 from accord.data.trees import Limits, encode
-from accord.evaluate.auc import auc_by_variance
+from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, accuracy, bootstrap_mean
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
@@ -121,7 +121,7 @@ def _ranks(scan: Scan, read: Read) -> AuditFinding:
         )
     else:
         by_sum, by_mean = (
-            auc_by_variance(each[:, 0], scan.desirable[read.rows], groups)
+            auc_estimate(each[:, 0], scan.desirable[read.rows], groups)
             for each in (read.sums, read.means)
         )
     verdict = "note" if by_mean.low > limit("easy") else "ok"

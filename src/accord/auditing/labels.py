@@ -13,7 +13,7 @@ from accord.auditing.probes import Probes
 from accord.auditing.scan import Scan
 from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
-from accord.evaluate.intervals import Estimate, wilson
+from accord.evaluate.intervals import Estimate, clopper_pearson
 
 WIDE = 0.25  # an interval wider than this says that texts alone cannot tell
 # scales of judges; the smallest that holds all scores is used, else their range
@@ -81,7 +81,7 @@ def declared_labels(scan: Scan) -> AuditFinding | None:
     if not len(rows):
         return None
     share = Estimate(
-        len(rows) / len(known), *wilson(len(rows) / len(known), len(known)), len(known)
+        len(rows) / len(known), *clopper_pearson(len(rows) / len(known), len(known)), len(known)
     )
     return AuditFinding(
         "labels.declared",
@@ -131,7 +131,7 @@ def _conflicts(scan: Scan, rows: np.ndarray, gap: np.ndarray) -> AuditFinding:
     against = rows[gap < 0]
     n = int(decided.sum())
     share = (
-        Estimate(len(against) / n, *wilson(len(against) / n, n), n)
+        Estimate(len(against) / n, *clopper_pearson(len(against) / n, n), n)
         if n
         else Estimate(0.0, 0.0, 1.0, 0)
     )

@@ -12,7 +12,7 @@ from accord.auditing.integrity import SHOWN, mixed
 from accord.auditing.scan import Scan
 from accord.auditing.shortcuts import as_dict
 from accord.auditing.thresholds import limit
-from accord.evaluate.intervals import Estimate, wilson
+from accord.evaluate.intervals import Estimate, clopper_pearson
 
 
 def leakage(scan: Scan, held_out: Scan) -> list[AuditFinding]:
@@ -72,7 +72,7 @@ def _reversed(scan: Scan, held_out: Scan) -> AuditFinding | None:
         return None
     against = np.flatnonzero(other & ~same)
     n = len(both)
-    share = Estimate(len(against) / n, *wilson(len(against) / n, n), n)
+    share = Estimate(len(against) / n, *clopper_pearson(len(against) / n, n), n)
     verdict = "warning" if share.low > limit("noise") else "note" if len(against) else "ok"
     return AuditFinding(
         "labels.second_labelling",

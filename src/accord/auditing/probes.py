@@ -19,7 +19,7 @@ from scipy import sparse
 
 from accord.auditing.measure import COLUMN
 from accord.auditing.scan import Scan
-from accord.evaluate.auc import auc_by_variance
+from accord.evaluate.auc import auc_estimate
 from accord.evaluate.intervals import Estimate, accuracy
 
 FOLDS = 5
@@ -182,9 +182,7 @@ class _Judge:
         if self.paired:
             return accuracy(margins, clusters=self.groups.tolist())
         _, group = np.unique(self.groups, return_inverse=True)
-        return auc_by_variance(
-            np.where(self.labels, margins, -margins), self.labels, group.tolist()
-        )
+        return auc_estimate(np.where(self.labels, margins, -margins), self.labels, group.tolist())
 
 
 def _curve(

@@ -12,8 +12,8 @@ from accord.auditing.measure import FEATURES
 from accord.auditing.probes import Probes, length_share
 from accord.auditing.scan import Scan
 from accord.auditing.thresholds import limit
-from accord.evaluate.auc import auc_by_variance
-from accord.evaluate.intervals import Estimate, accuracy, wilson
+from accord.evaluate.auc import auc_estimate
+from accord.evaluate.intervals import Estimate, accuracy, clopper_pearson
 
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then
 
@@ -50,7 +50,7 @@ def _pair_rule(values: np.ndarray, groups: list[int]) -> dict:
     among = Estimate(0.5, 0.0, 1.0, 0)
     if differ.any():
         right = float((sign * ahead[differ] > 0).mean())
-        among = Estimate(right, *wilson(right, int(differ.sum())), int(differ.sum()))
+        among = Estimate(right, *clopper_pearson(right, int(differ.sum())), int(differ.sum()))
     score = accuracy(sign * ahead, clusters=groups)
     return {
         "direction": "more" if sign > 0 else "less",
@@ -61,7 +61,7 @@ def _pair_rule(values: np.ndarray, groups: list[int]) -> dict:
 
 
 def _label_rule(values: np.ndarray, desirable: np.ndarray, groups: list[int]) -> dict:
-    score = auc_by_variance(values, desirable, groups)
+    score = auc_estimate(values, desirable, groups)
     sign = 1.0 if score.value >= 0.5 else -1.0
     if sign < 0:
         score = Estimate(1 - score.value, 1 - score.high, 1 - score.low, score.n)
@@ -240,7 +240,7 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
         good = scan.desirable[rows]
         even = rows % 2 == 0
         shares = [_shares(codes[rows[half]], good[half], len(names)) for half in (even, ~even)]
-        score = auc_by_variance(
+        score = auc_estimate(
             np.where(even, shares[1][codes[rows]], shares[0][codes[rows]]),
             good,
             scan.groups[rows].tolist(),
@@ -379,4 +379,4 @@ def language_finding(scan: Scan) -> AuditFinding:
 
 
 def as_dict(estimate: Estimate) -> dict:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+    return estimate.as_dict()

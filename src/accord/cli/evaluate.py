@@ -179,6 +179,7 @@ def _eval(run: Callable, say: Callable) -> Callable:
             from accord.assess.evaluation import Request
             from accord.assess.evaluation import evaluate as measure
             from accord.assess.show import lines
+            from accord.errors import UsageError
 
             drawing = Drawing(samples, max_new_tokens, seed)
             judging = _judging(judge, judge_model, judge_timeout, against, judge_set or [])
@@ -206,6 +207,12 @@ def _eval(run: Callable, say: Callable) -> Callable:
                     else "not written: no run to write into; --output DIR keeps it"
                 ),
             )
+            if failed := found.get("win_rate", {}).get("failed"):
+                raise UsageError(
+                    f"{failed}\nThe other figures stand above"
+                    f"{f', and in {folder}' if folder else ''}. Verdicts that came are kept: the"
+                    " same command asks for the others alone."
+                )
             return {"folder": str(folder) if folder else None, **found}
 
         run(work, as_json)

@@ -20,6 +20,7 @@ from peft import PeftModel
 from accord.config.build import build
 from accord.data.templates import make_template
 from accord.evaluate.intervals import (
+    AT_LEAST_ZERO,
     Estimate,
     bootstrap_difference,
     bootstrap_mean,
@@ -127,7 +128,8 @@ def divergence(model: LanguageModel, ids: list[tuple[int, ...]], samples: list[S
     groups = [[trees[i] for i in group] for group in micro_batches(trees, 2048)]
     policy = Logps.join([forward.token_logps(group).reduce() for group in groups])
     reference = Logps.join([AdaptersOff(forward).logps(group) for group in groups])
-    return bootstrap_mean((policy.sum - reference.sum).double().numpy())
+    values = (policy.sum - reference.sum).double().numpy()
+    return bootstrap_mean(values, bounds=AT_LEAST_ZERO)
 
 
 def story(m: dict, prompts: list[str], before: Answers, after: Answers) -> str:

@@ -12,8 +12,9 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+from scipy import stats
 
-from accord.evaluate.intervals import Estimate
+from accord.evaluate.intervals import Estimate, clopper_pearson
 
 
 def auc(good: np.ndarray, bad: np.ndarray, tie_width: float = 0.0) -> float:
@@ -30,13 +31,17 @@ def share_below(values: np.ndarray, others: np.ndarray, tie_width: float = 0.0) 
     return (below + not_above) / (2 * len(others))
 
 
-def auc_by_variance(
+def auc_estimate(
     values: np.ndarray,
     good: np.ndarray,
     clusters: Sequence[int] | np.ndarray,
     tie_width: float = 0.0,
 ) -> Estimate:
     """Estimate the area with an interval from each cluster's influence on it.
+
+    The variance says how many independent trials would know the area as well, and the interval is
+    the exact one of so many. It stays inside [0, 1]. Where all good rows are above all bad ones the
+    influences vanish, and the clusters of the rarer side are counted.
 
     Args:
       values: [N] what the rows are ranked by.
@@ -47,45 +52,32 @@ def auc_by_variance(
     """
     if good.all() or not good.any():
         return Estimate(0.5, 0.0, 1.0, len(values))
+    _, owner = np.unique(np.asarray(clusters), return_inverse=True)
+    groups = int(owner.max()) + 1
     below = share_below(values[good], values[~good], tie_width)
     above = 1 - share_below(values[~good], values[good], tie_width)
     value = float(below.mean())
+    if groups < 2:
+        return Estimate(value, 0.0, 1.0, len(values))
     influence = np.empty(len(values))
     influence[good], influence[~good] = (below - value) / len(below), (above - value) / len(above)
-    half = 1.96 * float(np.sqrt(np.square(np.bincount(clusters, weights=influence)).sum()))
-    return Estimate(value, max(0.0, value - half), min(1.0, value + half), len(values))
+    variance = np.square(np.bincount(owner, weights=influence)).sum() * groups / (groups - 1)
+    rarer = min(len(np.unique(owner[good])), len(np.unique(owner[~good])))
+    return Estimate(value, *clopper_pearson(value, _trials(value, variance, rarer)), len(values))
 
 
-def auc_by_bootstrap(
-    values: np.ndarray,
-    good: np.ndarray,
-    clusters: Sequence[int] | np.ndarray,
-    seed: int,
-    tie_width: float = 0.0,
-    resamples: int = 1_000,
-) -> Estimate:
-    """Estimate the area with percentiles over clusters drawn with replacement.
+def _trials(value: float, variance: float, rarer: int) -> float:
+    """Return the number of independent trials that know a share of this value as well.
 
-    The ranks are the same in every draw: a draw only says how often each row counts.
+    Few clusters estimate the variance badly: each of them counts at most as often as Student's t
+    and the ratio of the variances allow. Near 0 and 1 one row decides, so that the area is known no
+    better than the clusters of the rarer side know it.
     """
-    order = np.argsort(values[~good], kind="stable")
-    below, not_above = _ranks(values[good], values[~good][order], tie_width)
-
-    def weighted(times: np.ndarray) -> float:
-        """Compute the area where row i counts times[i] times; NaN without a good or a bad one."""
-        up_to = np.concatenate([[0], np.cumsum(times[~good][order])])
-        pairs = times[good].sum() * up_to[-1]
-        won = (times[good] * (up_to[below] + up_to[not_above]) / 2).sum()
-        return float(won / pairs) if pairs else math.nan
-
-    _, owner = np.unique(np.asarray(clusters), return_inverse=True)
-    rng, groups = np.random.default_rng(seed), owner.max() + 1
-    drawn = [
-        weighted(np.bincount(rng.integers(groups, size=groups), minlength=groups)[owner])
-        for _ in range(resamples)
-    ]
-    low, high = np.nanquantile(drawn, (0.025, 0.975))
-    return Estimate(weighted(np.ones(len(values))), float(low), float(high), len(values))
+    spread = value * (1 - value)
+    if spread <= 0 or variance <= 0:
+        return float(rarer)
+    few = (stats.norm.ppf(0.975) / stats.t.ppf(0.975, max(1, rarer - 1))) ** 2
+    return float(spread / variance * few)
 
 
 def _ranks(

@@ -14,7 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-CELLS_AT_ONCE = 4_000_000  # resampled indices in memory at once: 32 MB
+from accord.evaluate.bounded_means import bounded_interval
+
+UNBOUNDED = (-math.inf, math.inf)
+AT_LEAST_ZERO = (0.0, math.inf)  # KL, nats of texts, lengths
+CELLS_AT_ONCE = 1_000_000  # resampled indices in memory at once: 8 MB, and some such tables
+FEWEST = 3  # clusters under which a spread is not estimated: with two, Student's t is 12.7
+WIDEST = 3.0  # times Student's t: beyond it the quantiles of few clusters are noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class Estimate:
     low: float
     high: float
     n: int
+    # the value of each of two seeds: they are shown in place of an interval, which needs three
+    seeds: tuple[float, ...] = ()
 
     def as_dict(self) -> dict:
         """Return the estimate for JSON, which has no infinity: an end of which nothing is known is
@@ -34,14 +42,18 @@ class Estimate:
             name: end if math.isfinite(end) else None
             for name, end in (("low", self.low), ("high", self.high))
         }
-        return {"value": self.value, **ends, "n": self.n}
+        seeds = {"seeds": list(self.seeds)} if self.seeds else {}
+        return {"value": self.value, **ends, "n": self.n, **seeds}
 
     def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f}, n = {self.n:,})"
+        return f"{format_interval(self.as_dict())[:-1]}, n = {self.n:,})"
 
 
 def format_interval(found: Mapping, digits: int = 3, between: str = " to ") -> str:
     """Format an estimate's record: 0.712 (0.650 to 0.769)."""
+    if seeds := found.get("seeds"):
+        values = " and ".join(f"{value:.{digits}f}" for value in seeds)
+        return f"{found['value']:.{digits}f} ({len(seeds)} seeds: {values})"
     if found["low"] is None or found["high"] is None:
         return f"{found['value']:.{digits}f} (interval not known)"
     return (
@@ -61,29 +73,24 @@ def format_short_interval(estimate: dict | None) -> str:
     return format_interval(estimate, digits, " to " if below else "–")
 
 
-def wilson(
-    share: float, n: float, *, confidence: float = 0.95, z: float | None = None
-) -> tuple[float, float]:
-    """Compute Wilson's score interval for a share of n trials: inside [0, 1], and of sensible width
-    at 0 and 1.
+def clopper_pearson(share: float, n: float, *, confidence: float = 0.95) -> tuple[float, float]:
+    """Compute the exact interval for a share of n independent trials: inside [0, 1], and of
+    sensible width at 0 and 1.
 
-        (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n)
+    It holds the truth at least as often as it says. Wilson's, which is shorter, held it in .91 of
+    samples of 50 where 1 % are wrong, and in .85 of samples of 20 where .8 % are.
 
     Args:
-      share: p in [0, 1]; need not be a whole number of n-ths.
+      share: in [0, 1]; need not be a whole number of n-ths.
       n: trials, above 0; fractional where it is an effective number.
       confidence: of the two-sided interval.
-      z: the quantile to use in place of the normal distribution's.
 
-    Source: Wilson 1927, "Probable inference, the law of succession, and statistical inference",
-    JASA 22.
+    Source: Clopper and Pearson 1934, Biometrika 26.
     """
-    z = stats.norm.ppf((1 + confidence) / 2) if z is None else z
-    centre = share + z**2 / (2 * n)
-    half = z * np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    scale = 1 + z**2 / n
-    # rounding leaves -1e-17 where the bound is exactly 0
-    return float(max(0.0, (centre - half) / scale)), float(min(1.0, (centre + half) / scale))
+    tail, hits = (1 - confidence) / 2, share * n
+    low = stats.beta.ppf(tail, hits, n - hits + 1) if hits > 0 else 0.0
+    high = stats.beta.ppf(1 - tail, hits + 1, n - hits) if hits < n else 1.0
+    return float(low), float(high)
 
 
 def accuracy(
@@ -93,43 +100,39 @@ def accuracy(
     clusters: Sequence[Hashable] | None = None,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Compute the share of pairs ranked rightly, (wins + ties/2) / n, with Wilson's interval.
+    """Compute the share of pairs ranked rightly, (wins + ties/2) / n, with its interval.
 
     Before training a policy equals its reference and every margin is 0: that is .5, not 0.
 
     Args:
       margins: chosen minus rejected [N], none NaN.
       tie_width: margins within ± this are ties; use the noise floor of the numbers.
-      clusters: what each row belongs to, N of them, such as its prompt. The interval then uses the
-        number of independent rows that the spread between clusters amounts to, and Student's t for
-        few clusters (Korn and Graubard 1998, "Confidence intervals for proportions with small
-        expected number of positive counts estimated from survey data", Survey Methodology 24);
-        never more than N.
+      clusters: what each row belongs to, N of them, such as its prompt; see `bounded_mean`.
     """
     margins = _numbers(margins)
     scores = np.where(np.abs(margins) <= tie_width, 0.5, margins > 0)  # [N] in {0, 1/2, 1}
-    return mean_score(scores, clusters=clusters, confidence=confidence)
+    return bounded_mean(scores, clusters=clusters, confidence=confidence)
 
 
-def mean_score(
-    scores: ArrayLike, *, clusters: Sequence[Hashable] | None = None, confidence: float = 0.95
+def bounded_mean(
+    values: ArrayLike,
+    bounds: tuple[float, float] = (0.0, 1.0),
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    confidence: float = 0.95,
 ) -> Estimate:
-    """Compute the mean of scores from 0 to 1, such as wins with ties as halves, with Wilson's
-    interval; see `accuracy`.
+    """Compute the mean of values that cannot leave the bounds, with an interval that cannot either
+    and that is never of no width; see evaluate/bounded_means.py.
 
-    Scores between 0 and 1 spread less than wins and losses of the same mean: the interval is then
-    wider than it need be.
+    One cluster says nothing of the spread between clusters: its interval is all that is possible.
     """
-    scores = _numbers(scores)
-    share, n = float(scores.mean()), len(scores)
-    if clusters is None:
-        return Estimate(share, *wilson(share, n, confidence=confidence), n)
-    sums, counts = _by_cluster(scores, clusters)
-    if len(sums) == 1:
-        # one cluster says nothing of the spread between clusters
-        return Estimate(share, 0.0, 1.0, n)
-    z = stats.t.ppf((1 + confidence) / 2, len(sums) - 1)
-    return Estimate(share, *wilson(share, _effective(scores, sums, counts), z=z), n)
+    values = _numbers(values)
+    assert bounds[0] <= values.min() and values.max() <= bounds[1], (
+        f"values from {values.min()} to {values.max()} leave the bounds {bounds}"
+    )
+    sums, counts = _by_cluster(values, range(len(values)) if clusters is None else clusters)
+    ends = bounds if len(sums) == 1 else bounded_interval(sums, counts, bounds, confidence)
+    return Estimate(float(values.mean()), *ends, len(values))
 
 
 def effective_rows(values: ArrayLike, clusters: Sequence[Hashable]) -> float:
@@ -143,30 +146,15 @@ def effective_rows(values: ArrayLike, clusters: Sequence[Hashable]) -> float:
 
 
 def bootstrap_mean(
-    values: ArrayLike,
-    *,
-    clusters: Sequence[Hashable] | None = None,
-    seed: int = 0,
-    resamples: int = 2_000,
-    confidence: float = 0.95,
+    values: ArrayLike, *, clusters: Sequence[Hashable] | None = None, **options
 ) -> Estimate:
-    """Compute the mean, with its percentile bootstrap interval; whole clusters are drawn.
+    """Compute the mean with its interval. Options are those of `bootstrap_ratio`.
 
     Args:
       values: [N], none NaN.
       clusters: what each row belongs to, N of them; every row for itself when None.
-      seed: the same seed gives the same interval.
-
-    Source: Efron 1979, "Bootstrap methods: another look at the jackknife", Annals of Statistics 7.
     """
-    return bootstrap_ratio(
-        values,
-        np.ones(len(np.asarray(values))),
-        clusters=clusters,
-        seed=seed,
-        resamples=resamples,
-        confidence=confidence,
-    )
+    return bootstrap_ratio(values, np.ones(len(np.asarray(values))), clusters=clusters, **options)
 
 
 def bootstrap_ratio(
@@ -174,44 +162,77 @@ def bootstrap_ratio(
     counts: ArrayLike,
     *,
     clusters: Sequence[Hashable] | None = None,
+    bounds: tuple[float, float] = UNBOUNDED,
     seed: int = 0,
-    resamples: int = 2_000,
+    resamples: int = 1_000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Compute a sum over a sum, such as all rows' nats over all their tokens, with its percentile
-    bootstrap interval.
+    """Compute a sum over a sum, such as all rows' nats over all their tokens, with the bootstrap-t
+    interval over clusters.
 
-    The ends are moved outwards by Student's t over the normal quantile, times √(C/(C-1)): drawn
-    with replacement, few clusters spread too little (intervals of 95 % held the truth in 74, 84 and
-    88 % of simulations with 3, 5 and 8). Of the spread between clusters one says nothing: the ends
-    are infinite.
+    Each end is at least Student's t away. A percentile bootstrap of skewed values, such as KL, held
+    the truth in .88 of simulations with 20 rows and .91 with 50, this one in .94 and .94. Under
+    FEWEST clusters, or where all of them are alike, nothing is known of the spread: the ends are
+    the bounds, infinite where there are none.
 
     Args:
       totals, counts: [N] each, none NaN; counts above 0.
-      clusters, seed: as in `bootstrap_mean`.
+      clusters: as in `bootstrap_mean`.
+      bounds: limits that the figure cannot leave.
+      seed: the same seed gives the same interval.
+
+    Source: Efron 1981, "Nonparametric standard errors and confidence intervals", Canadian Journal
+    of Statistics 9; Hall 1988, Annals of Statistics 16.
     """
     totals, counts = _numbers(totals), _numbers(counts)
     assert len(totals) == len(counts), (
         f"both come from the same rows: {len(totals)} and {len(counts)}"
     )
-    sums, n, value = totals, len(totals), float(totals.sum() / counts.sum())
+    n, value = len(totals), float(totals.sum() / counts.sum())
     if clusters is not None:
-        sums, counts = _by_cluster(totals, clusters)[0], _by_cluster(counts, clusters)[0]
+        totals, counts = _by_cluster(totals, clusters)[0], _by_cluster(counts, clusters)[0]
+    error = float(_standard_error(totals, counts))
+    # of constant values rounding leaves a spread of about 1e-16 of them
+    if len(totals) < FEWEST or error <= 1e-12 * abs(value):
+        return Estimate(value, *bounds, n)
+    below, above = _reach(totals, counts, seed, resamples, confidence)
+    low, high = value - below * error, value + above * error
+    return Estimate(value, max(bounds[0], low), min(bounds[1], high), n)
+
+
+def _reach(
+    sums: np.ndarray, counts: np.ndarray, seed: int, resamples: int, confidence: float
+) -> tuple[float, float]:
+    """Return how many standard errors the ends lie below and above the value: the quantiles of the
+    studentised resamples, from Student's t to WIDEST times it.
+    """
+    value, groups = sums.sum() / counts.sum(), len(sums)
     rng = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    chunk = max(1, CELLS_AT_ONCE // len(sums))
+    found = np.empty(resamples)
+    chunk = max(1, CELLS_AT_ONCE // groups)
     for start in range(0, resamples, chunk):
-        part = means[start : start + chunk]
-        drawn = rng.integers(len(sums), size=(len(part), len(sums)))
-        part[:] = sums[drawn].sum(1) / counts[drawn].sum(1)
-    tail = (1 - confidence) / 2
-    if len(sums) == 1:
-        return Estimate(value, -math.inf, math.inf, n)
-    low, high = np.quantile(means, (tail, 1 - tail))
-    wider = widen(len(sums), confidence)
-    return Estimate(
-        value, float(value + wider * (low - value)), float(value + wider * (high - value)), n
-    )
+        part = found[start : start + chunk]
+        drawn = rng.integers(groups, size=(len(part), groups))
+        sums_drawn, counts_drawn = sums[drawn], counts[drawn]
+        off = sums_drawn.sum(1) / counts_drawn.sum(1) - value
+        with np.errstate(divide="ignore", invalid="ignore"):  # a draw of one cluster alone
+            part[:] = off / _standard_error(sums_drawn, counts_drawn)
+    found, tail = found[np.isfinite(found)], (1 - confidence) / 2
+    t = float(stats.t.ppf(1 - tail, groups - 1))
+    if not len(found):
+        return t, t
+    low, high = np.quantile(found, (tail, 1 - tail))
+    # a resample whose error lies below its value tells how far the truth may lie above
+    return float(np.clip(high, t, WIDEST * t)), float(np.clip(-low, t, WIDEST * t))
+
+
+def _standard_error(sums: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the standard error of Σ sums / Σ counts over the clusters of the last axis."""
+    groups, rows = sums.shape[-1], counts.sum(-1)
+    if groups < 2:
+        return np.zeros(sums.shape[:-1])
+    off = sums - (sums.sum(-1) / rows)[..., None] * counts
+    return np.sqrt(groups / (groups - 1) * np.square(off).sum(-1)) / rows
 
 
 def widen(clusters: int, confidence: float = 0.95) -> float:
@@ -225,11 +246,11 @@ def widen(clusters: int, confidence: float = 0.95) -> float:
 
 
 def bootstrap_difference(after: ArrayLike, before: ArrayLike, **options) -> Estimate:
-    """Compute the mean of `after` minus that of `before`, measured on the same rows, with the
-    interval of the paired bootstrap.
+    """Compute the mean of `after` minus that of `before`, measured on the same rows, with its
+    interval.
 
     What makes a row easy or hard for both cancels: the interval is that of the row-wise
-    differences. Options are those of `bootstrap_mean`.
+    differences. Options are those of `bootstrap_ratio`.
     """
     after, before = _numbers(after), _numbers(before)
     assert len(after) == len(before), (

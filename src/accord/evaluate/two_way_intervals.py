@@ -12,10 +12,12 @@ variance is estimated by parts,
                                              V_clusters likewise, V_rest of what is left
 
 and the bootstrap, which draws seeds and clusters, says alone how lopsided the interval is: its
-width is √V times Student's t (two seeds give a bootstrap of three values, whose quantiles say
-nothing). The degrees of freedom are Satterthwaite's: with three seeds that disagree, two; that is
-what makes an interval of few seeds as wide as it must be. One seed: rows alone, and nothing is
-known of other seeds.
+width is √V times Student's t. The degrees of freedom are Satterthwaite's: with three seeds that
+disagree, two; that is what makes an interval of few seeds as wide as it must be. An interval is
+never narrower than that of the seeds' mean over prompts alone (evaluate/intervals.py), so that
+rows without any spread do not give one of no width. Of two seeds the spread is not estimated:
+Student's t with one degree of freedom made "a KL of −8 to 24" of them. Their two values are shown.
+One seed: rows alone, and nothing is known of other seeds.
 
 Sources: Owen and Eckles 2012, "Bootstrapping data arrays of arbitrary order", Annals of Applied
 Statistics 6; Cameron, Gelbach and Miller 2011, "Robust inference with multiway clustering", JBES
@@ -31,9 +33,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import stats
 
-from accord.evaluate.intervals import Estimate, wilson
+from accord.evaluate.bounded_means import bounded_interval
+from accord.evaluate.intervals import FEWEST, UNBOUNDED, Estimate, bootstrap_ratio
 
 RESAMPLES = 2_000
+TOO_FEW = 2  # seeds whose values are shown in place of an interval
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,14 @@ class Difference:
     """The difference between two things on the same rows and seeds, with its interval."""
 
     estimate: Estimate
-    p: float  # two-sided, that there is no difference
+    p: float | None  # two-sided, that there is no difference; None for two seeds
 
 
 def crossed_mean(
     values: ArrayLike,
     clusters: Sequence[Hashable],
     *,
-    share: bool = False,
+    bounds: tuple[float, float] = UNBOUNDED,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -68,18 +72,10 @@ def crossed_mean(
 
     Args:
       clusters: what each of the N rows belongs to.
-      share: the values are in [0, 1]: Wilson's interval of the effective number of rows, which
-        stays inside.
+      bounds: limits that no value can leave, nor the interval.
       seed: of the resampling.
     """
-    table = _Table.of(values, clusters)
-    spread = table.spread()
-    value = table.mean()
-    if share:
-        low, high = _wilson(value, table, spread, confidence)
-    else:
-        low, high = table.interval(spread, confidence, seed)
-    return Estimate(value, low, high, table.rows)
+    return _Table.of(values, clusters).estimate(bounds, confidence, seed)
 
 
 def crossed_difference(
@@ -87,25 +83,35 @@ def crossed_difference(
     other: ArrayLike,
     clusters: Sequence[Hashable],
     *,
+    bounds: tuple[float, float] = UNBOUNDED,
     confidence: float = 0.95,
     seed: int = 0,
 ) -> Difference:
     """Compute the mean of `one` minus that of `other`, both [S, N] of the same seeds and rows.
 
     What is hard for both cancels.
+
+    Args:
+      bounds: limits of each side's values, which also limit the difference.
     """
     one, other = np.asarray(one, float), np.asarray(other, float)
     assert one.shape == other.shape, (
         f"paired values come from the same seeds and rows: {one.shape} and {other.shape}"
     )
-    table = _Table.of(one - other, clusters)
-    spread, value = table.spread(), table.mean()
-    low, high = table.interval(spread, confidence, seed)
-    if spread.variance > 0:
+    table, reach = _Table.of(one - other, clusters), bounds[1] - bounds[0]
+    found = table.estimate((-reach, reach), confidence, seed)
+    if found.seeds:
+        return Difference(found, None)
+    spread, value = table.spread(), found.value
+    p = 1.0 if value == 0 or not np.isfinite(spread.variance) else 0.0
+    if p == 0 and spread.variance > 0:
         p = float(2 * stats.t.sf(abs(value) / np.sqrt(spread.variance), spread.freedom))
-    else:
-        p = 1.0 if value == 0 else 0.0
-    return Difference(Estimate(value, low, high, table.rows), p)
+    # exchanging the two sides of D prompts gives 2^D tables: no test of them can say less than this
+    p = max(p, min(1.0, 2.0 ** (1 - table.differing())))
+    # a p-value and its interval give one answer
+    if found.low <= 0 <= found.high:
+        p = max(p, 1 - confidence)
+    return Difference(found, p)
 
 
 def holm(values: Sequence[float]) -> list[float]:
@@ -175,16 +181,44 @@ class _Table:
         freedom = variance**2 / parts if parts > 0 else seeds * groups - 1
         return Spread(float(variance), float(min(freedom, groups - 1)))
 
-    def interval(self, spread: Spread, confidence: float, seed: int) -> tuple[float, float]:
+    def differing(self) -> int:
+        """Count the clusters whose values are not 0 on average."""
+        return int(np.count_nonzero(self.sums.mean(0)))
+
+    def estimate(self, bounds: tuple[float, float], confidence: float, seed: int) -> Estimate:
+        """Estimate the mean: over prompts for one seed, over prompts and seeds for three or more;
+        for two their values.
+        """
+        value, rows, seeds = self.mean(), self.rows, len(self.sums)
+        if seeds == TOO_FEW:
+            return Estimate(value, *UNBOUNDED, rows, tuple((self.sums.sum(1) / rows).tolist()))
+        low, high = self._over_prompts(bounds, confidence, seed)
+        spread = self.spread()
+        if seeds > 1 and 0 < spread.variance < np.inf and len(self.counts) >= FEWEST:
+            below, above = self._over_both(spread, confidence, seed)
+            # without a spread between prompts their interval is all that is possible
+            known = np.isfinite((low, high)).all()
+            low, high = (min(low, below), max(high, above)) if known else (below, above)
+        return Estimate(value, max(bounds[0], low), min(bounds[1], high), rows)
+
+    def _over_prompts(
+        self, bounds: tuple[float, float], confidence: float, seed: int
+    ) -> tuple[float, float]:
+        sums = self.sums.mean(0)
+        if not np.isfinite(bounds).all():
+            found = bootstrap_ratio(
+                sums, self.counts, bounds=bounds, seed=seed, confidence=confidence
+            )
+            return found.low, found.high
+        if len(sums) == 1:
+            return bounds
+        return bounded_interval(sums, self.counts, bounds, confidence, seed)
+
+    def _over_both(self, spread: Spread, confidence: float, seed: int) -> tuple[float, float]:
         """Compute an interval as wide as the variance by parts says, as lopsided as the
         bootstrap.
         """
-        value = self.mean()
-        if spread.variance == 0:
-            return value, value
-        if not np.isfinite(spread.variance):
-            return -np.inf, np.inf
-        tail = (1 - confidence) / 2
+        value, tail = self.mean(), (1 - confidence) / 2
         below, above = np.abs(np.quantile(self._resampled(seed) - value, (tail, 1 - tail)))
         lean = 2 / (below + above) if below + above > 0 else 0.0
         half = np.sqrt(spread.variance) * spread.quantile(confidence)
@@ -197,15 +231,3 @@ class _Table:
         of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds  # [R, S]
         of_groups = rng.multinomial(groups, np.full(groups, 1 / groups), RESAMPLES)  # [R, C]
         return ((of_seeds @ self.sums) * of_groups).sum(1) / (of_groups @ self.counts)
-
-
-def _wilson(value: float, table: _Table, spread: Spread, confidence: float) -> tuple[float, float]:
-    """Compute Wilson's interval for as many independent rows as would know the share this well;
-    never more than there are values.
-    """
-    if not np.isfinite(spread.variance):
-        return 0.0, 1.0
-    groups = table.sums.shape[1]
-    independent = value * (1 - value) / spread.variance if spread.variance > 0 else groups
-    n = min(independent, table.sums.shape[0] * table.rows) if value * (1 - value) > 0 else groups
-    return wilson(value, n, z=spread.quantile(confidence))

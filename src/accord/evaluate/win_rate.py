@@ -1,7 +1,7 @@
 """Win rates of a model's answers against another's: as judged, and with the judge's preference for
 length removed.
 
-N prompts · R resamples.
+N prompts · G clusters · R draws.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import expit
 
-from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, mean_score
+from accord.evaluate.bounded_means import dirichlet
+from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, bounded_mean
 
-# keeps the fit finite where length separates wins from losses; about a tenth of one prompt's weight
+# keeps φ finite where length separates wins from losses; about a tenth of one prompt's weight
 RIDGE = 0.1
-RESAMPLES = 1_000
+# the same for θ, and smaller: .1 moved a rate of .99 of 50 prompts to .98, and the interval with it
+RIDGE_RATE = 1e-3
+FITS = 800  # draws that are fitted: at 500 prompts they take half a second
 STEPS, CLOSE = 25, 1e-7  # limits of Newton's method; it needs about 6 steps
 
 
@@ -58,7 +61,7 @@ def win_rate(
     """
     scores = np.asarray(scores, dtype=np.float64)
     difference = np.asarray(lengths, dtype=np.float64) - np.asarray(other_lengths, dtype=np.float64)
-    rate = mean_score(scores, clusters=clusters)
+    rate = bounded_mean(scores, clusters=clusters)
     return WinRate(
         rate=rate,
         length_controlled=length_controlled(scores, difference, rate, clusters=clusters, seed=seed),
@@ -85,11 +88,14 @@ def length_controlled(
     As in AlpacaEval 2's length-controlled win rate: the model, the tanh of the standardised
     difference, and the length term set to zero in the end. Not as there: no term for the difficulty
     of each instruction (AlpacaEval fits it on many models' judgements, here there are two models);
-    ties count half in place of a judge's log-prob; a ridge of 0.1 on both coefficients in place of
-    a cross-validated one. The figures of a leaderboard cannot be compared with it.
+    ties count half in place of a judge's log-prob; a ridge of 0.1 on φ, and of 0.001 on θ, in place
+    of a cross-validated one. The figures of a leaderboard cannot be compared with it.
 
-    The interval is the percentile bootstrap over clusters. Where every prompt is won, or every one
-    lost, length explains nothing and the interval is that of the plain rate.
+    The interval is that of `bounded_interval` for a fit in place of a mean: clusters have Dirichlet
+    weights, and one more prompt with answers of equal length is lost (for the lower end) or won
+    (for the upper one). A percentile bootstrap held the truth in .70 of simulations with 20 prompts
+    and 3 % lost. Where every prompt is won, or every one lost, length explains nothing and the
+    interval is that of the plain rate.
 
     Source: Dubois et al. 2024, "Length-Controlled AlpacaEval", arXiv:2404.04475, §3.
     """
@@ -98,22 +104,27 @@ def length_controlled(
     z = np.tanh(difference / difference.std())
     value = float(expit(_fit(scores, z, np.ones((1, len(z))))[0]))
     number: dict[Hashable, int] = {}
-    owner = np.array(
-        [
-            number.setdefault(c, len(number))
-            for c in (clusters if clusters is not None else range(len(z)))
-        ]
-    )
-    rng, groups, found = np.random.default_rng(seed), len(number), []
-    chunk = max(1, CELLS_AT_ONCE // len(z))
-    for start in range(0, RESAMPLES, chunk):
-        size = min(chunk, RESAMPLES - start)
-        times = np.stack(
-            [np.bincount(rng.integers(groups, size=groups), minlength=groups) for _ in range(size)]
-        )  # [R, G]
-        found.append(expit(_fit(scores, z, times[:, owner])))
-    low, high = np.quantile(np.concatenate(found), (0.025, 0.975))
-    return Estimate(value, float(low), float(high), len(scores))
+    named = clusters if clusters is not None else range(len(z))
+    owner = np.array([number.setdefault(c, len(number)) for c in named])
+    if len(number) == 1:
+        return Estimate(value, 0.0, 1.0, len(scores))
+    weights = dirichlet(np.ones(len(number)), seed)[:FITS]  # [R, G + 1]
+    # the added prompt is as heavy as the mean cluster; all weights sum to the rows and that cluster
+    size = len(z) / len(number)
+    rows = np.column_stack([weights[:, :-1][:, owner], weights[:, -1] * size])
+    rows *= (len(z) + size) / rows.sum(1, keepdims=True)
+    ends = [
+        float(np.quantile(expit(_fits(np.append(scores, added), np.append(z, 0.0), rows)), tail))
+        for added, tail in ((0.0, 0.025), (1.0, 0.975))
+    ]
+    return Estimate(value, min(ends[0], value), max(ends[1], value), len(scores))
+
+
+def _fits(scores: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Fit θ as `_fit` does, some draws at a time."""
+    size = max(1, CELLS_AT_ONCE // len(z))
+    starts = range(0, len(weights), size)
+    return np.concatenate([_fit(scores, z, weights[at : at + size]) for at in starts])
 
 
 def _fit(scores: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -126,8 +137,8 @@ def _fit(scores: np.ndarray, z: np.ndarray, weights: np.ndarray) -> np.ndarray:
     for _ in range(STEPS):
         p = expit(theta[:, None] + phi[:, None] * z)  # [R, N]
         pull, bend = weights * (scores - p), weights * p * (1 - p)
-        g0, g1 = pull.sum(1) - RIDGE * theta, pull @ z - RIDGE * phi
-        h00, h01, h11 = bend.sum(1) + RIDGE, bend @ z, bend @ z**2 + RIDGE
+        g0, g1 = pull.sum(1) - RIDGE_RATE * theta, pull @ z - RIDGE * phi
+        h00, h01, h11 = bend.sum(1) + RIDGE_RATE, bend @ z, bend @ z**2 + RIDGE
         determinant = h00 * h11 - h01**2
         step0, step1 = (h11 * g0 - h01 * g1) / determinant, (h00 * g1 - h01 * g0) / determinant
         # far off, Newton overshoots

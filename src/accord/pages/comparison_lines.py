@@ -88,6 +88,11 @@ def seed_note(record: dict) -> str:
             "95 % intervals over prompts. One seed: nothing is known of what another seed would"
             " give."
         )
+    if seeds == 2:
+        return (
+            "2 seeds: no interval, since two say nothing of their spread; the value of each seed"
+            " stands in its place. Add a third: --seeds 3."
+        )
     few = (
         " Few seeds make wide intervals where seeds disagree, since so few say little of the next."
         if seeds < 5

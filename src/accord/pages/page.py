@@ -58,12 +58,14 @@ def write_page_file(file: Path, text: str) -> Path:
 
 
 def bar(estimate: Estimate | Mapping) -> Markup:
-    """Draw an accuracy on the line from 0 to 1, with its interval and chance."""
-    found = estimate if isinstance(estimate, Estimate) else Estimate(**estimate)
+    """Draw an accuracy on the line from 0 to 1, with its interval, if it is known, and chance."""
+    found = estimate.as_dict() if isinstance(estimate, Estimate) else estimate
+    value = found["value"]
+    low, high = (value if found[end] is None else found[end] for end in ("low", "high"))
     return Markup(
         '<span class="bar"><i class="half"></i><i class="range"'
         ' style="left:{:.1f}%;width:{:.1f}%"></i><i class="value" style="left:{:.1f}%"></i></span>'
-    ).format(100 * found.low, 100 * (found.high - found.low), 100 * found.value)
+    ).format(100 * low, 100 * (high - low), 100 * value)
 
 
 def told(estimate: dict | None) -> Markup:

@@ -87,6 +87,11 @@ def _policies(record: dict) -> list[str]:
         if seeds == 1
         else f"over prompts and {seeds} seeds"
     )
+    if seeds == 2:
+        return [
+            *out,
+            "2 seeds: no interval, the value of each seed in its place. --seeds 3 has one.",
+        ]
     return [*out, f"95 % intervals {about}. KL is to the model that policies start from."]
 
 

@@ -13,9 +13,10 @@ from markupsafe import Markup
 
 from accord.auditing import run_rows
 from accord.evaluate.intervals import Estimate
-from accord.pages.curves import DISPLACED, sample_curves, side_by_side, training_curves
+from accord.pages.curves import DISPLACED, sample_curves, training_curves
 from accord.pages.page import environment, write_page_file
-from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices, summary
+from accord.pages.same_data import data_differences, together
+from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices
 from accord.pages.verdict import verdict
 from accord.pages.words import short
 from accord.runs import judging_costs as judging
@@ -92,9 +93,8 @@ def render(runs: Sequence[Recorded]) -> str:
         shown=[show(run) for run in runs],
         runs=runs,
         several=several,
-        summary=summary(runs) if several else [],
-        differences=differences(runs) if several else [],
-        together=side_by_side(runs) if several else [],
+        differences=[*data_differences(runs), *differences(runs)] if several else [],
+        together=together(runs) if several else [],
     )
 
 

@@ -47,12 +47,10 @@ def slices(run: Recorded) -> list[Row]:
     table = run.examples(run.measured)
     if table is None or "turns" not in table.column_names:
         return []
-    margins = _margins(table)
+    margins = margins_of(table)
     if np.isnan(margins).any():
         return []
-    preflight = {finding["check"]: finding for finding in run.json("preflight.json", [])}
-    width = preflight.get("step0.noise_floor", {}).get("evidence", {}).get("reward_margin", 0.0)
-    prompts = np.array(table["prompt"])
+    width, prompts = tie_width_of(run), np.array(table["prompt"])
     rows = []
     for name, chosen in parts(table):
         estimate = accuracy(margins[chosen], tie_width=width, clusters=list(prompts[chosen]))
@@ -70,16 +68,23 @@ def slices(run: Recorded) -> list[Row]:
 
 
 def margin_gain(run: Recorded) -> Estimate | None:
-    """Estimate the growth of held-out margins, row by row, with the bootstrap over prompts."""
+    """Estimate the growth of held-out margins, row by row; prompts are drawn whole."""
     before, after = run.examples(0), run.examples(run.measured)
-    if before is None or after is None or np.isnan(_margins(after)).any():
+    if before is None or after is None or np.isnan(margins_of(after)).any():
         return None
     return bootstrap_difference(
-        _margins(after), _margins(before), clusters=list(np.array(after["prompt"]))
+        margins_of(after), margins_of(before), clusters=list(np.array(after["prompt"]))
     )
 
 
-def _margins(table: pa.Table) -> np.ndarray:
+def tie_width_of(run: Recorded) -> float:
+    """Return the margin that rounding makes up, as the first check of the run measured it."""
+    preflight = {finding["check"]: finding for finding in run.json("preflight.json", [])}
+    return preflight.get("step0.noise_floor", {}).get("evidence", {}).get("reward_margin", 0.0)
+
+
+def margins_of(table: pa.Table) -> np.ndarray:
+    """Return the reward of the chosen minus that of the rejected answer, [B]."""
     return np.array(table["rewards/chosen"]) - np.array(table["rewards/rejected"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from accord.campaign.rlhf.proxy import paired_gain
+from accord.evaluate.intervals import format_interval
 from accord.evaluate.probe import kl_against
 from accord.pages.words import short
 from accord.runs.recorded import Recorded
@@ -48,7 +50,7 @@ def what_was_learned(run: Recorded) -> str:
 
 
 def what_was_rewarded(run: Recorded) -> str:
-    """Say whether the reward of held-out answers rose, by the intervals, and whether the gold
+    """Say whether the reward of held-out answers rose, prompt by prompt, and whether the gold
     judgement agrees.
     """
     now, before = (run.at(step, "eval_reward") for step in (run.measured, 0))
@@ -56,29 +58,28 @@ def what_was_rewarded(run: Recorded) -> str:
         return (
             "no held-out prompts were answered, so nothing is known of how this policy generalises."
         )
-    (low, high), (then_low, then_high) = (
-        [run.at(step, f"diag/eval_reward_{end}") for end in ("low", "high")]
-        for step in (run.measured, 0)
-    )
-    if low is None or high is None or then_low is None or then_high is None:
-        return f"held-out reward {now:.3f} (from {before:.3f}); of one prompt no interval is known."
-    sure = (
-        "it rose beyond both intervals"
-        if low > then_high
-        else "it fell"
-        if high < then_low
-        else "the intervals overlap"
-    )
     first, last = (run.at(step, "eval_gold") for step in (0, run.measured))
     said = (
         f" The gold judgement went from {first:.3f} to {last:.3f}."
         if first is not None and last is not None
         else ""
     )
-    return (
-        f"held-out reward {now:.3f} (from {before:.3f}), 95 % interval {low:.3f} to {high:.3f}:"
-        f" {sure}.{said}"
+    return f"held-out reward {now:.3f} (from {before:.3f}){_changed(run)}.{said}"
+
+
+def _changed(run: Recorded) -> str:
+    """Say how the reward changed on the same prompts, with the same randomness."""
+    then, now = (
+        [line for line in run.lines("answers.jsonl") if line["step"] == step]
+        for step in (0, run.measured)
     )
+    gain = paired_gain(then, now, "reward") if len(then) == len(now) else None
+    if gain is None or gain["low"] is None or gain["high"] is None:
+        return "; whether it rose is not known: too few prompts, or answers that are all alike"
+    sure = (
+        "it rose" if gain["low"] > 0 else "it fell" if gain["high"] < 0 else "no change is certain"
+    )
+    return f", on the same prompts {format_interval(gain)} more, 95 % interval: {sure}"
 
 
 def cost(run: Recorded) -> str:

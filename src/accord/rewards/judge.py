@@ -78,7 +78,7 @@ class JudgeReward:
         timeout: float = 60.0,
         retries: int = 3,
         workers: int = 4,
-        max_tokens: int = 64,
+        max_tokens: int = 1024,
         cache: str | None = None,
         name: str = "judge",
     ):

@@ -13,7 +13,7 @@ import numpy as np
 
 from accord.data.order import draw_rows
 from accord.engine.batch_source import Evaluation, EvaluationContext
-from accord.evaluate.intervals import bootstrap_mean
+from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED, bootstrap_mean
 from accord.evaluate.probe import divergences, repeated_share
 from accord.rollouts.batches import Answer
 from accord.rollouts.measuring import assign_rewards, kl_reference, score_answers
@@ -73,7 +73,7 @@ def summarise_answers(
     out = {"eval_missing": 1 - len(known) / len(answers)}
     rewards = [a.reward for a in known if a.reward is not None]
     out |= _estimated("eval_reward", rewards, [a.prompt for a in known])
-    out |= _estimated("eval_kl", kl, [a.prompt for a in answers])
+    out |= _estimated("eval_kl", kl, [a.prompt for a in answers], AT_LEAST_ZERO)
     if gold is not None:
         fine = [(g, a.prompt) for g, a in zip(gold, answers, strict=True) if not math.isnan(g)]
         out |= {"eval_gold_missing": 1 - len(fine) / len(answers)} | (
@@ -89,9 +89,15 @@ def summarise_answers(
     }
 
 
-def _estimated(name: str, values: Sequence[float], clusters: Sequence[int]) -> dict[str, float]:
-    found = bootstrap_mean(values, clusters=clusters)
-    if not math.isfinite(found.low):  # one prompt
+def _estimated(
+    name: str,
+    values: Sequence[float],
+    clusters: Sequence[int],
+    bounds: tuple[float, float] = UNBOUNDED,
+) -> dict[str, float]:
+    found = bootstrap_mean(values, clusters=clusters, bounds=bounds)
+    # one or two prompts, or values that are all alike
+    if not math.isfinite(found.low) or not math.isfinite(found.high):
         return {name: found.value}
     return {name: found.value, f"diag/{name}_low": found.low, f"diag/{name}_high": found.high}
 

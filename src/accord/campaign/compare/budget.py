@@ -74,10 +74,24 @@ def recommend(
             "curve": curve,
             "says": _beyond(betas, means, budget),
         }
+    seeds = min(len(table) for table in tables)
+    if seeds == 2:
+        # Student's t of two seeds, ±12.7 standard errors, would reach beyond any grid
+        return {
+            "budget": budget,
+            "beta": value,
+            "low": None,
+            "high": None,
+            "curve": curve,
+            "says": (
+                f"β = {value:.3g} for a KL of {budget:g} nats an answer; no interval of 2 seeds"
+                f" (alone they give {_alone(betas, tables, budget)}): --seeds 3 has one"
+            ),
+            "over": "2 seeds",
+        }
     drawn = _redrawn(betas, tables, start.prompt, budget, seed)
     low, high = np.quantile(drawn, (TAIL, 1 - TAIL), method="nearest")
     ends = f"{_end(low, 'below', betas[0])} to {_end(high, 'above', betas[-1])}"
-    seeds = min(len(table) for table in tables)
     over = (
         f"over prompts and {seeds} seeds"
         if seeds > 1
@@ -93,6 +107,17 @@ def recommend(
         "says": says,
         "over": over,
     }
+
+
+def _alone(betas: np.ndarray, tables: Sequence[np.ndarray], budget: float) -> str:
+    """Read β off for each of the first two seeds."""
+    found = [
+        read_off(betas, np.array([table[at].mean() for table in tables]), budget) for at in (0, 1)
+    ]
+    return " and ".join(
+        _end(value, *(("below", betas[0]) if value < 0 else ("above", betas[-1])))
+        for value in found
+    )
 
 
 def read_off(betas: np.ndarray, means: np.ndarray, budget: float) -> float:

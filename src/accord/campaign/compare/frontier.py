@@ -28,7 +28,7 @@ from accord.campaign.compare.verdict import as_dict
 from accord.campaign.log import logged
 from accord.campaign.plan import PLAN, plan_hash
 from accord.config.schema import Config
-from accord.evaluate.intervals import format_short_interval
+from accord.evaluate.intervals import AT_LEAST_ZERO, format_short_interval
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
 from accord.objectives.configured import resolve_objective
 from accord.runs.display import Display
@@ -253,7 +253,7 @@ def _point(point: Point, others: Sequence[Point], methods: dict[str, str], start
         "contender": point.contender,
         "method": methods[point.contender],
         "step": point.step,
-        "kl": as_dict(crossed_mean(point.column("kl"), start.prompt)),
+        "kl": as_dict(crossed_mean(point.column("kl"), start.prompt, bounds=AT_LEAST_ZERO)),
         "reward": as_dict(crossed_mean(point.column("score"), start.prompt)),
         "gain": as_dict(gain.estimate),
         "tokens": float(point.column("tokens").mean()),

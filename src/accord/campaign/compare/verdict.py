@@ -17,7 +17,7 @@ import numpy as np
 
 from accord.campaign.compare.contenders import Cell
 from accord.campaign.compare.measure import Measured
-from accord.evaluate.intervals import Estimate
+from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED, Estimate
 from accord.evaluate.two_way_intervals import Difference, crossed_difference, crossed_mean, holm
 from accord.objectives.configured import resolve_objective
 
@@ -95,7 +95,8 @@ def others(now: Measured, start: Measured) -> dict[str, np.ndarray]:
     return found
 
 
-SHARES = {*YARDSTICKS, *RANKINGS, "chosen_fell", "win_rate"}
+LIMITED = {*YARDSTICKS, *RANKINGS, "chosen_fell", "longer_wins", "win_rate"}
+SIZES = {"kl", "tokens"}
 BY_ANSWER = {"kl", "tokens", "score", "win_rate"}
 
 
@@ -113,10 +114,15 @@ def clusters_of(name: str, start: Measured) -> list[int]:
     return start.prompt if name in BY_ANSWER else start.clusters
 
 
+def bounds_of(name: str) -> tuple[float, float]:
+    """Return the limits that no value of a figure can leave."""
+    return (0.0, 1.0) if name in LIMITED else AT_LEAST_ZERO if name in SIZES else UNBOUNDED
+
+
 def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]:
     """Estimate every figure of one contender."""
     return {
-        name: as_dict(crossed_mean(column, clusters_of(name, start), share=name in SHARES))
+        name: as_dict(crossed_mean(column, clusters_of(name, start), bounds=bounds_of(name)))
         for name, column in values.items()
     }
 
@@ -124,15 +130,16 @@ def table_row(values: dict[str, np.ndarray], start: Measured) -> dict[str, dict]
 def baselines(start: Measured) -> dict[str, dict]:
     """Estimate the start model and the rule of length, on the same rows."""
 
-    def one(column: np.ndarray, name: str, share: bool) -> dict:
-        return as_dict(crossed_mean(column[None], clusters_of(name, start), share=share))
+    def one(column: np.ndarray, name: str) -> dict:
+        clusters = clusters_of(name, start)
+        return as_dict(crossed_mean(column[None], clusters, bounds=bounds_of(name)))
 
-    found = {name: one(column, name, True) for name, column in rankings(start).items()}
-    found["longer_wins"] = one(longer_wins(start), "longer_wins", True)
+    found = {name: one(column, name) for name, column in rankings(start).items()}
+    found["longer_wins"] = one(longer_wins(start), "longer_wins")
     if start.tokens:
-        found["tokens"] = one(np.array(start.tokens, float), "tokens", False)
+        found["tokens"] = one(np.array(start.tokens, float), "tokens")
     if start.score:
-        found["score"] = one(np.array(start.score), "score", False)
+        found["score"] = one(np.array(start.score), "score")
     return found
 
 
@@ -155,9 +162,8 @@ def pairwise(
             left, right = (
                 values[r.name][name][[r.seeds.index(seed) for seed in seeds]] for r in (one, other)
             )
-            found.append(
-                (one.name, other.name, len(seeds), crossed_difference(left, right, clusters))
-            )
+            difference = crossed_difference(left, right, clusters, bounds=bounds_of(name))
+            found.append((one.name, other.name, len(seeds), difference))
     return _judged(found)
 
 
@@ -169,13 +175,16 @@ def against_length(
     found = []
     for result in results:
         own = values[result.name]["implicit"]
-        difference = crossed_difference(own, np.broadcast_to(rule, own.shape), start.clusters)
+        difference = crossed_difference(
+            own, np.broadcast_to(rule, own.shape), start.clusters, bounds=bounds_of("implicit")
+        )
         found.append((result.name, "longer answer wins", len(own), difference))
     return _judged(found)
 
 
 def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
-    adjusted = holm([difference.p for *_, difference in found])
+    known = iter(holm([one.p for *_, one in found if one.p is not None]))
+    adjusted = [None if difference.p is None else next(known) for *_, difference in found]
     return [
         {
             "one": one,
@@ -184,7 +193,11 @@ def _judged(found: Sequence[tuple[str, str, int, Difference]]) -> list[dict]:
             "difference": as_dict(difference.estimate),
             "p": difference.p,
             "adjusted": p,
-            "better": None if p >= SURE else one if difference.estimate.value > 0 else other,
+            "better": None
+            if p is None or p >= SURE
+            else one
+            if difference.estimate.value > 0
+            else other,
         }
         for (one, other, seeds, difference), p in zip(found, adjusted, strict=True)
     ]
@@ -227,13 +240,25 @@ def summary_sentence(judged: Sequence[dict]) -> list[str]:
 
 
 def _alike(judged: Sequence[dict]) -> list[str]:
-    """Write the sentence on indistinguishable contenders, if there are any."""
-    alike = [entry for entry in judged if entry["better"] is None]
+    """Write the sentences on contenders that are not told apart, if there are any."""
+    two = [entry for entry in judged if entry["p"] is None]
+    alike = [entry for entry in judged if entry["better"] is None and entry["p"] is not None]
+    sentences = [_of_two_seeds(two)] if two else []
     names = list(dict.fromkeys(name for entry in judged for name in (entry["one"], entry["other"])))
     if len(names) > 2 and len(alike) == len(names) * (len(names) - 1) // 2:
         return [f"no two of them can be told apart: {_named(names)}"]
     pairs = "; ".join(f"{entry['one']} and {entry['other']}" for entry in alike)
-    return [f"not to be told apart: {pairs}"] if alike else []
+    return sentences + ([f"not to be told apart: {pairs}"] if alike else [])
+
+
+def _of_two_seeds(entries: Sequence[dict]) -> str:
+    """Say that two seeds give no verdict, and what each of them showed."""
+    values = "; ".join(
+        f"{entry['one']} minus {entry['other']} is"
+        f" {' and '.join(f'{value:.3f}' for value in entry['difference']['seeds'])}"
+        for entry in entries
+    )
+    return f"2 seeds give no interval and no verdict (--seeds 3 does): {values}"
 
 
 def _loser(entry: dict) -> str:

@@ -29,7 +29,13 @@ from accord.campaign.folder import CampaignFolder
 from accord.campaign.stages import make_once
 from accord.config.schema import Config
 from accord.data.prompts import read_prompts
-from accord.evaluate.intervals import Estimate, bootstrap_difference, bootstrap_mean
+from accord.evaluate.intervals import (
+    AT_LEAST_ZERO,
+    UNBOUNDED,
+    Estimate,
+    bootstrap_difference,
+    bootstrap_mean,
+)
 from accord.evaluate.probe import KLReference, divergences
 from accord.forward.choose import Forward
 from accord.models.lora import forget_reference_adapter
@@ -176,17 +182,17 @@ class Scored:
             "answers": len(self.prompt),
             "without_reward": int(np.isnan(self.reward).sum()),
             "reward": self.mean(self.reward),
-            "kl": self.mean(self.kl),
-            "tokens": self.mean(self.tokens),
+            "kl": self.mean(self.kl, AT_LEAST_ZERO),
+            "tokens": self.mean(self.tokens, AT_LEAST_ZERO),
             "ended": float(self.ended.mean()),
         }
         return out | {"reward_change": self.change(first)}
 
-    def mean(self, values: np.ndarray) -> dict | None:
+    def mean(self, values: np.ndarray, bounds: tuple[float, float] = UNBOUNDED) -> dict | None:
         there = ~np.isnan(np.asarray(values, float))
         clusters = list(compress(self.prompt, there))
         return (
-            _interval(bootstrap_mean(values[there], clusters=clusters), clusters)
+            _interval(bootstrap_mean(values[there], clusters=clusters, bounds=bounds), clusters)
             if there.any()
             else None
         )

@@ -12,7 +12,9 @@ import numpy as np
 
 from accord.campaign.rlhf.measured import GOLD, SCORED, Scored
 from accord.campaign.rlhf.phases import DPO, PPO
+from accord.evaluate.intervals import AT_LEAST_ZERO, UNBOUNDED
 from accord.evaluate.two_way_intervals import crossed_difference, crossed_mean
+from accord.types import Refused
 
 COLUMNS = {
     "learned": (SCORED, "reward"),
@@ -20,6 +22,7 @@ COLUMNS = {
     "kl": (SCORED, "kl"),
     "tokens": (SCORED, "tokens"),
 }
+BOUNDS = {"kl": AT_LEAST_ZERO, "tokens": AT_LEAST_ZERO}
 
 
 def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
@@ -38,9 +41,19 @@ def over_seeds(folders: Sequence[Path], models: Sequence[str]) -> dict:
 
 
 def _values(folders: Sequence[Path], model: str, name: str) -> tuple[np.ndarray, list[int]]:
-    """Return the values, [S, N], with one row per seed, and the prompt of each answer."""
+    """Return the values, [S, N], with one row per seed, and the prompt of each answer.
+
+    Raises:
+      Refused: the seeds answered different prompts.
+    """
     file, column = COLUMNS[name]
     read = [Scored.read(folder / model / file) for folder in folders]
+    if any(one.prompt != read[0].prompt for one in read):
+        raise Refused(
+            f"The seeds' folders {', '.join(folder.name for folder in folders)} hold answers to"
+            f" different held-out prompts of {model}: they cannot share a table.\nRun all seeds"
+            " with one file of prompts, into a new folder: --output DIR."
+        )
     return np.stack([np.asarray(getattr(one, column), float) for one in read]), read[0].prompt
 
 
@@ -48,7 +61,9 @@ def _mean(folders: Sequence[Path], model: str, name: str) -> dict | None:
     values, prompts = _values(folders, model, name)
     there = ~np.isnan(values).any(0)
     return (
-        crossed_mean(values[:, there], list(compress(prompts, there))).as_dict()
+        crossed_mean(
+            values[:, there], list(compress(prompts, there)), bounds=BOUNDS.get(name, UNBOUNDED)
+        ).as_dict()
         if there.any()
         else None
     )

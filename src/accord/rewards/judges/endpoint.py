@@ -23,8 +23,9 @@ from typing import Generic, TypeVar
 import httpx
 
 from accord.environment.digests import text_digest
-from accord.rewards.judges.asking import Failed, NoReply, Verdict, messages, read_verdict
-from accord.rewards.judges.verdict import Contest, Judged
+from accord.errors import printable
+from accord.rewards.judges.asking import NOT_ASKED, Failed, NoReply, Verdict, messages, read_verdict
+from accord.rewards.judges.verdict import TRIAL, Contest, Judged
 from accord.types import UsageError
 
 KEY = "ACCORD_JUDGE_KEY"  # environment variable
@@ -33,6 +34,8 @@ AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 HOPELESS = frozenset({401, 403, 404})  # statuses that every contest would get
 LONGEST_WAIT = 30.0  # seconds between two attempts, whatever the server asks for
 LONGEST_REPLY = 1 << 22  # bytes
+GIVE_UP = 3  # questions in a row for each worker without a reply, after which no more are asked
+SHOWN = 3  # unread replies that are kept for people to look at
 Chat = list[dict]
 T = TypeVar("T")
 
@@ -47,7 +50,8 @@ class Settings:
     attempts: int = 4
     backoff: float = 0.5  # seconds before the second attempt; doubles with each
     workers: int = 4  # questions at a time
-    max_tokens: int = 64
+    # a judge that thinks first needs them; one that replies as asked stops by itself after ten
+    max_tokens: int = 1024
     key: str = KEY
 
 
@@ -61,6 +65,8 @@ class Wanted(Generic[T]):
     write: Callable[[T], str]  # the inverse of `read`
 
 
+BOTH = (TRIAL.one, TRIAL.other)
+EXPECTED = '{"verdict": "A"}, "B" or "tie", or words such as [[A]] and "Answer: B"'
 VERDICT: Wanted[Verdict] = Wanted("verdict", read_verdict, lambda verdict: verdict.name)
 
 
@@ -78,6 +84,26 @@ class Usage:
     def add(self, name: str, amount: int = 1) -> None:
         with self.lock:
             self.counts[name] += amount
+
+
+@dataclass
+class Halt:
+    """The reason why no more questions are asked, if there is one."""
+
+    most_silent: int  # questions in a row without a reply
+    refused: str = ""  # the words of an endpoint that will refuse everything
+    silent: int = 0
+    lock: Lock = field(default_factory=Lock, repr=False)
+
+    @property
+    def reason(self) -> str:
+        if self.refused:
+            return f"{NOT_ASKED}: the endpoint refuses"
+        return f"{NOT_ASKED}: no replies came" if self.silent >= self.most_silent else ""
+
+    def heard(self, found: object) -> None:
+        with self.lock:
+            self.silent = self.silent + 1 if isinstance(found, NoReply) else 0
 
 
 @dataclass
@@ -118,9 +144,12 @@ class Endpoint:
     def ask(self, chats: Sequence[Chat], wanted: Wanted) -> list[object]:
         """Ask every chat. Return each reply as it was read, or a Failed.
 
+        An endpoint that fails in the middle leaves what it said: the other chats are failures.
+
         Raises:
           UsageError: the endpoint refuses every question.
         """
+        halt = Halt(GIVE_UP * self.settings.workers)
         headers = (
             {"authorization": f"Bearer {key}"} if (key := os.environ.get(self.settings.key)) else {}
         )
@@ -138,13 +167,15 @@ class Endpoint:
             found = dict(
                 zip(
                     distinct,
-                    pool.map(lambda chat: self._one(client, chat, wanted), distinct.values()),
+                    pool.map(lambda chat: self._one(client, chat, wanted, halt), distinct.values()),
                     strict=True,
                 )
             )
+        if halt.refused and all(isinstance(one, Failed) for one in found.values()):
+            raise UsageError(halt.refused)
         return [found[chat[-1]["content"]] for chat in chats]
 
-    def _one(self, client: httpx.Client, chat: Chat, wanted: Wanted) -> object:
+    def _one(self, client: httpx.Client, chat: Chat, wanted: Wanted, halt: Halt) -> object:
         body = {
             "model": self.settings.model,
             "messages": chat,
@@ -156,11 +187,19 @@ class Endpoint:
         if (kept := _kept(file, wanted)) is not None:
             self.usage.add("cached")
             return kept
+        if halt.reason:
+            return NoReply(halt.reason)
+        found: object
         try:
             found = self._read(self._ask(client, body), wanted)
         except Failed as reason:
-            return reason
-        _keep(file, wanted, found)
+            found = reason
+        except UsageError as refused:
+            halt.refused = str(refused)
+            return NoReply("refused by the endpoint")
+        halt.heard(found)
+        if not isinstance(found, Failed):
+            _keep(file, wanted, found)
         return found
 
     def _file(self, body: dict) -> Path:
@@ -255,13 +294,12 @@ class Endpoint:
             raise Failed("no message")
         if message.get("refusal") or choices[0].get("finish_reason") == "content_filter":
             raise Failed("refusal")
-        read = wanted.read(message.get("content"))
-        if read is None:
-            raise Failed(
-                "cut short"
-                if choices[0].get("finish_reason") == "length"
-                else f"no {wanted.name} in the reply"
-            )
+        content = message.get("content")
+        # a verdict that was cut may go on with "but"
+        if choices[0].get("finish_reason") == "length":
+            raise Failed("cut short", _shown(content))
+        if (read := wanted.read(content)) is None:
+            raise Failed(f"no {wanted.name} in the reply", _shown(content))
         return read
 
     def _count(self, usage: object) -> None:
@@ -274,6 +312,32 @@ class Endpoint:
 @dataclass
 class EndpointJudge(Endpoint):
     """A language model that is asked which answer is better."""
+
+    def try_out(self) -> list[str]:
+        """Ask one question whose answer is plain, in both orders, before anything is measured.
+        Return what a person should know.
+
+        Raises:
+          UsageError: no reply, or none that can be read. It is shown.
+        """
+        asked = [messages(TRIAL.prompt, *pair) for pair in (BOTH, BOTH[::-1])]
+        found = self.ask(asked, VERDICT)
+        for one in found:
+            if isinstance(one, Failed):
+                said = f' It replied: "{one.said}".' if one.said else ""
+                raise UsageError(
+                    f"The judge {self.name} was tried with one plain question before anything was"
+                    f" measured, and gave no verdict: {one}.{said}\nExpected {EXPECTED}. Is the"
+                    " server up, does it serve that model, and is the model one that follows"
+                    " instructions? Another: --judge-model NAME."
+                )
+        if found != [Verdict.A, Verdict.B]:
+            said = " and ".join(one.name for one in found if isinstance(one, Verdict))
+            return [
+                f"! the judge {self.name} was tried with one plain question: A, then B would be"
+                f" right, and it said {said}. Do not trust its win rates unread."
+            ]
+        return []
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """Ask for each contest in both orders. A contest without a verdict in both is left out and
@@ -291,10 +355,14 @@ class EndpointJudge(Endpoint):
             VERDICT,
         )
         failures = Counter(str(one) for one in found if isinstance(one, Failed))
+        unread = [one.said for one in found if isinstance(one, Failed) and one.said]
         verdicts = [None if isinstance(one, Failed) else one for one in found]
-        return self._judged(verdicts[::2], verdicts[1::2], failures)
+        judged = self._judged(verdicts[::2], verdicts[1::2], failures, unread)
+        if unread:
+            judged.account["unread"] = list(dict.fromkeys(unread))[:SHOWN]
+        return judged
 
-    def _judged(self, first: list, second: list, failures: Counter) -> Judged:
+    def _judged(self, first: list, second: list, failures: Counter, unread: list[str]) -> Judged:
         scores = [
             None if a is None or b is None else (a.value + 1 - b.value) / 2
             for a, b in zip(first, second, strict=True)
@@ -304,8 +372,10 @@ class EndpointJudge(Endpoint):
         ]
         if not both:
             said = "; ".join(f"{count:,} × {reason}" for reason, count in failures.most_common(3))
+            example = f'\nIt replied: "{unread[0]}". Expected {EXPECTED}.' if unread else ""
             raise UsageError(
-                f"The judge {self.name} gave no usable verdict on {len(first):,} contests: {said}."
+                f"The judge {self.name} gave no usable verdict on {len(first):,} contests:"
+                f" {said}.{example}"
             )
         decided = [(a, b) for a, b in both if Verdict.TIE not in (a, b)]
         # the same letter in both orders: the place decided
@@ -322,6 +392,12 @@ class EndpointJudge(Endpoint):
             **self.usage.counts,
         }
         return Judged(scores, failures, account)
+
+
+def _shown(content: object) -> str:
+    """Return the beginning and the end of a reply, to look at."""
+    text = " ".join(str(content or "").split())
+    return printable(text if len(text) <= 160 else f"{text[:80]} … {text[-80:]}")
 
 
 def _asked_to_wait(answer: httpx.Response) -> float:

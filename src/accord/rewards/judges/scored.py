@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from accord.rewards.judges.verdict import Contest, Judged, by_scores
+from accord.rewards.judges.verdict import TRIAL, Contest, Judged, by_scores
 from accord.rewards.reward import Reward
 from accord.types import Turn, UsageError
 
@@ -18,6 +18,33 @@ class ScoredJudge:
 
     name: str
     reward: Reward
+    remote: bool = False  # the reward is a language model behind an address
+
+    def try_out(self) -> list[str]:
+        """Have a remote reward score one plain question's answers before anything is measured.
+        Others need columns of their own rows, and are on this machine.
+
+        Raises:
+          UsageError: an answer without a score.
+        """
+        if not self.remote:
+            return []
+        turns = (Turn("user", TRIAL.prompt),)
+        found = self.reward([turns] * 2, [TRIAL.one, TRIAL.other], [{}] * 2)
+        if found.failures:
+            raise UsageError(
+                f"The judge {self.name} was tried with one plain question before anything was"
+                f" measured, and gave no score: {'; '.join(found.reasons)}.\nExpected"
+                ' {"score": NUMBER}, or words such as "Score: 8". Is the server up, does it serve'
+                " that model, and is the model one that follows instructions?"
+            )
+        good, bad = found.values.tolist()
+        if good > bad:
+            return []
+        return [
+            f"! the judge {self.name} was tried with one plain question: it gave the right answer"
+            f" {good:g} and a senseless one {bad:g}. Do not trust its win rates unread."
+        ]
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """Judge every contest by the rewards of its two answers.

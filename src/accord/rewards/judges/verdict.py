@@ -40,12 +40,23 @@ class Judged:
         return [i for i, score in enumerate(self.scores) if score is not None]
 
 
+# one answer is right and the other beside the question
+TRIAL = Contest("What is two plus two?", "Two plus two is four.", "The moon is made of cheese.")
+
+
 class Judge(Protocol):
     """A callable that decides which of two answers is better."""
 
     @property
     def name(self) -> str:
         """The judge's name in records."""
+
+    def try_out(self) -> list[str]:
+        """Ask one plain question before anything is measured; return what to know about it.
+
+        Raises:
+          UsageError: it cannot be asked, or its reply cannot be read.
+        """
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """Give a verdict on each contest, or the reason why there is none."""
