@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from accord.objectives.numerics import summed
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
@@ -47,16 +48,9 @@ class Rollouts:
                     f" {tokens} tokens, so [{tokens}]."
                 )
 
-    @property
-    def owner(self) -> Tensor:
-        """Return the [C] number of the answer that each token belongs to."""
-        return torch.repeat_interleave(
-            torch.arange(len(self.count), device=self.count.device), self.count
-        )
-
     def sums(self, values: Tensor) -> Tensor:
-        """Sum per-token values [C] over each answer, [N]."""
-        return values.new_zeros(len(self.count)).index_add(0, self.owner, values)
+        """Sum per-token values [C] over each answer, [N], in float64."""
+        return summed(values, self.count)
 
 
 # ---------------------------------------------------------------- methods

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from accord.objectives.numerics import summed
 from accord.rollouts.advantages import (
     AdaptiveKL,
     RunningBaseline,
@@ -25,7 +26,6 @@ from accord.rollouts.advantages import (
     kl_penalised,
     leave_one_out,
     spread_over_tokens,
-    summed,
     whiten,
 )
 
