@@ -131,7 +131,10 @@ METRICS = {
         "a tenth and more: what is learned from is another policy",
     ),
     "rollouts/value_explained": (
-        "ppo: share of the returns' variance that the value head foresees",
+        (
+            "ppo: share of the returns' variance that the value head foresees, 1 − mean (R − V)² /"
+            " var R: R², which a bias lowers as well"
+        ),
         "rises from 0 or below",
         "stays below 0",
     ),
@@ -141,19 +144,33 @@ METRICS = {
         "grows without end",
     ),
     "policy/clip_ratio": (
-        "share of tokens outside the clip",
+        (
+            "clip fraction: share of all tokens whose clip binds, on the side that their advantage"
+            " asks for, so that they have no gradient (TRL's clip_ratio/region_mean, PPO's clipfrac)"
+        ),
         "0 in a batch's first pass, a few hundredths later",
         "over .4",
     ),
     "policy/approx_kl": (
-        "KL to the policy that drew the answers, nats a token",
+        (
+            "KL of the policy that drew the answers to this one, mean over all tokens of"
+            " (ratio − 1) − log ratio (Schulman's k3; TRL's PPO reports ½ (log ratio)²)"
+        ),
         "0 in the first pass",
         "over .1",
     ),
-    "policy/kl": ("grpo: the KL term in the loss, nats a token", "grows slowly", "over 1"),
-    "policy/value_loss": ("ppo: loss of the value head, weighted", "falls", "rises"),
+    "policy/kl": (
+        "grpo, dr_grpo: the KL term in the loss before β, mean over all tokens, nats",
+        "grows slowly",
+        "over 1",
+    ),
+    "policy/value_loss": (
+        "ppo: loss of the value head, ½ (V − R)² clipped, mean over all tokens, before value_weight",
+        "falls",
+        "rises",
+    ),
     "policy/ratio_gap": (
-        "mean size of the log-ratio to the policy that drew the answers, nats a token",
+        "mean over all tokens of the size of the log-ratio to the policy that drew the answers, nats",
         "0 in the first pass",
         "–",
     ),

@@ -276,7 +276,7 @@ class InvariantChecks(RecordChecks):
         """
         if not self.ready.source.is_fresh(batch.index) or _drops(self.ready):
             return []
-        gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
+        gap = (records["sum/ratio_gap"].sum() / records["tokens"].sum()).item()
         if gap <= self._bounds.answer:
             return []
         says = (
