@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
-
 from accord.monitor.causes import MEMORY, ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
@@ -37,11 +35,9 @@ def _accuracy_stuck(h: History) -> Evidence | None:
     """
     if not h.past(0.5) or h.step < 10 or h.facts.sampled:
         return None
-    values = h.training.last("rewards/accuracies", max(h.window, h.step // 2))
-    if not values:
-        return None
-    rows, mean = len(values) * h.facts.batch_size, sum(values) / len(values)
-    if rows < 100 or mean >= 0.5 + 1.64 * math.sqrt(0.25 / rows):
+    lines, mean = h.training.mean_of_last("rewards/accuracies", max(h.window, h.step // 2))
+    rows = lines * h.facts.batch_size
+    if rows < 100 or abs(mean - 0.5) >= 1.64 * math.sqrt(0.25 / rows):
         return None
     low = h.held_out.last("diag/eval_accuracy_low", 1)
     if low and low[0] > 0.5:
@@ -59,12 +55,16 @@ def _margin_flat(h: History) -> Evidence | None:
     if h.facts.sampled:
         return None
     gained: float | None
-    held = h.held_out.points("eval_rewards/margins")
-    if len(held) >= 2 and held[-1][0] >= 0.5 * h.facts.steps:
-        gained = held[-1][1] - held[0][1]
+    held = h.held_out.ends("eval_rewards/margins")
+    if held is not None and held.second is not None and (
+        h.tested("eval_rewards/margins", 0.5) is not None
+    ):
+        margins = h.held_out.columns["eval_rewards/margins"]
+        gained = margins[held.newest] - margins[held.first]
     else:
-        half, early = h.training.last("rewards/margins", h.step // 2), h.early("rewards/margins")
-        gained = fmean(half) - early if half and early is not None and not held else None
+        lines, half = h.training.mean_of_last("rewards/margins", h.step // 2)
+        early = h.early("rewards/margins")
+        gained = half - early if lines and early is not None and held is None else None
     if gained is None or not h.past(0.75) or gained > 0.03:
         return None
     return {
@@ -98,14 +98,17 @@ def _held_out_turned(h: History) -> Evidence | None:
     """Find a held-out loss above its best at two evaluations in a row, while the training loss went
     down.
     """
-    points, recent, early = h.held_out.points("eval_loss"), h.recent("loss"), h.early("loss")
-    if len(points) < 3 or recent is None or early is None or recent >= early:
+    ends, recent, early = h.held_out.ends("eval_loss"), h.recent("loss"), h.early("loss")
+    if ends is None or ends.second is None or ends.second == ends.first:
         return None
-    best_step, best = min(points, key=lambda point: point[1])
+    if recent is None or early is None or recent >= early:
+        return None
+    best_step, best = h.held_out.point("eval_loss", ends.least)
+    newest = [h.held_out.point("eval_loss", index) for index in (ends.second, ends.newest)]
     margin = 0.05 * abs(best) + 0.01
-    if not all(value > best + margin and step > best_step for step, value in points[-2:]):
+    if not all(value > best + margin and step > best_step for step, value in newest):
         return None
-    return {"best": best, "best_step": best_step, "now": points[-1][1], "training": recent}
+    return {"best": best, "best_step": best_step, "now": newest[-1][1], "training": recent}
 
 
 def _nothing_generalises(h: History) -> Evidence | None:
@@ -151,8 +154,11 @@ def _saturated(h: History) -> Evidence | None:
 
 def _samples(h: History, name: str) -> tuple[float, float] | None:
     """Return (before, now) of one figure of the samples."""
-    values = h.samples.span(f"diag/samples_{name}", None, None)
-    return (values[0], values[-1]) if len(values) >= 2 else None
+    ends = h.samples.ends(f"diag/samples_{name}")
+    if ends is None or ends.second is None:
+        return None
+    values = h.samples.columns[f"diag/samples_{name}"]
+    return values[ends.first], values[ends.newest]
 
 
 def _length_drift(h: History) -> Evidence | None:

@@ -11,6 +11,15 @@ from accord.monitor.rule import Evidence, Rule
 
 # nats an answer: beyond it a policy shares hardly an answer with what it started from
 KL_FAR = 30.0
+PLAYED = (
+    "eval_reward",
+    "eval_gold",
+    "eval_kl",
+    "diag/eval_reward_low",
+    "diag/eval_reward_high",
+    "diag/eval_gold_low",
+    "diag/eval_gold_high",
+)
 KL_SOME = 1.0  # nats an answer that a falling gold judgement must have cost, to be laid to training
 
 
@@ -41,28 +50,23 @@ def _played_to(h: History) -> Evidence | None:
     """Find a reward that rises beyond its interval while the gold judgement falls beyond its
     own.
     """
-    points = {name: h.held_out.points(name) for name in ("eval_reward", "eval_gold", "eval_kl")}
-    low, high = (
-        h.held_out.points("diag/eval_reward_low"),
-        h.held_out.points("diag/eval_reward_high"),
-    )
-    gold_low, gold_high = (
-        h.held_out.points("diag/eval_gold_low"),
-        h.held_out.points("diag/eval_gold_high"),
-    )
-    if any(len(series) < 2 for series in (low, high, gold_low, gold_high, *points.values())):
+    ends, columns = [h.held_out.ends(name) for name in PLAYED], h.held_out.columns
+    if any(one is None or one.second is None for one in ends):
         return None
-    best = max(range(len(points["eval_gold"])), key=lambda i: points["eval_gold"][i][1])
-    rises, falls = low[-1][1] > high[0][1], gold_high[-1][1] < gold_low[best][1]
-    if not rises or not falls or points["eval_kl"][-1][1] < KL_SOME:
+    reward, gold = ends[0], ends[1]
+    assert reward is not None and gold is not None, "looked at above"
+    first, now, best = reward.first, reward.newest, gold.most
+    low, high, gold_low, gold_high = (columns[name] for name in PLAYED[3:])
+    rises, falls = low[now] > high[first], gold_high[now] < gold_low[best]
+    if not rises or not falls or columns["eval_kl"][now] < KL_SOME:
         return None
     return {
-        "reward": points["eval_reward"][-1][1],
-        "before": points["eval_reward"][0][1],
-        "gold": points["eval_gold"][-1][1],
-        "best": points["eval_gold"][best][1],
-        "best_step": points["eval_gold"][best][0],
-        "kl": points["eval_kl"][-1][1],
+        "reward": columns["eval_reward"][now],
+        "before": columns["eval_reward"][first],
+        "gold": columns["eval_gold"][now],
+        "best": columns["eval_gold"][best],
+        "best_step": h.held_out.steps[best],
+        "kl": columns["eval_kl"][now],
     }
 
 
