@@ -146,7 +146,8 @@ METRICS = {
     "policy/clip_ratio": (
         (
             "clip fraction: share of all tokens whose clip binds, on the side that their advantage"
-            " asks for, so that they have no gradient (TRL's clip_ratio/region_mean, PPO's clipfrac)"
+            " asks for, so that they have no gradient (TRL's clip_ratio/region_mean, PPO's"
+            " clipfrac)"
         ),
         "0 in a batch's first pass, a few hundredths later",
         "over .4",
@@ -165,12 +166,18 @@ METRICS = {
         "over 1",
     ),
     "policy/value_loss": (
-        "ppo: loss of the value head, ½ (V − R)² clipped, mean over all tokens, before value_weight",
+        (
+            "ppo: loss of the value head, ½ (V − R)² clipped, mean over all tokens, before"
+            " value_weight"
+        ),
         "falls",
         "rises",
     ),
     "policy/ratio_gap": (
-        "mean over all tokens of the size of the log-ratio to the policy that drew the answers, nats",
+        (
+            "mean over all tokens of the size of the log-ratio to the policy that drew the answers,"
+            " nats"
+        ),
         "0 in the first pass",
         "–",
     ),
@@ -225,7 +232,7 @@ METRICS = {
     "diag/accuracy_low": (
         "ends of the 95 % interval of held-out accuracy, clustered by prompt; also accuracy_high",
         "narrow enough for what you want to conclude",
-        "holds .5: no better than chance",
+        "holds .5: no better than chance; wholly under it: sides exchanged or labels inverted",
     ),
     "diag/length_correlation": (
         "rank correlation of held-out margins with how much longer the chosen answer is",
@@ -236,6 +243,11 @@ METRICS = {
         "labelled rows: chance that a desirable answer has a higher reward than an undesirable one",
         ".5 at the start, then rising",
         "stays at .5",
+    ),
+    "diag/auc_low": (
+        "ends of the 95 % interval of the held-out AUC, clustered by prompt; also auc_high",
+        "as for accuracy",
+        "holds .5: no better than chance; wholly under it: labels inverted",
     ),
     "diag/samples_tokens": (
         "mean length of the sampled answers",
@@ -288,6 +300,7 @@ def described(name: str) -> str:
         .replace("accuracy_high", "accuracy_low")
     )
     name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
+    name = re.sub(r"^diag/auc_(low|high)$", "diag/auc_low", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
 from forward.tiny import some_trees, tiny
+from safetensors.numpy import load_file, save_file
 
 from accord.forward import reference
 from accord.forward.logps import PATHS, TokenLogps

@@ -8,6 +8,7 @@ from statistics import fmean
 
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
+from accord.monitor.settings import NAMES
 
 # nats an answer: beyond it a policy shares hardly an answer with what it started from
 KL_FAR = 30.0
@@ -103,6 +104,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "draw more answers (--set rollouts.num_generations=8), take prompts that are neither too"
         " easy nor too hard, or a finer reward",
         "Yu et al. 2025, arXiv:2503.14476, §3.2 (dynamic sampling)",
+        unless=("no-gradient",),
     ),
     Rule(
         "kl-far",
@@ -113,6 +115,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "raise objective.beta (or --set objective.kl_target=10 with ppo), or lower"
         " train.learning_rate",
         "Gao et al. 2022, arXiv:2210.10760",
+        unless=NAMES,
         adapt="slower",
     ),
     Rule(
@@ -133,7 +136,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "answers to a prompt are nearly alike: there is little left to explore",
         "raise objective.beta, lower train.learning_rate, or stop here",
         "Yu et al. 2025, arXiv:2503.14476, §3.1",
-        unless=("kl-far",),
+        unless=(*NAMES, "kl-far"),
     ),
     Rule(
         "far-off-policy",
@@ -143,6 +146,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         " them",
         "--set rollouts.num_iterations=1, or lower train.learning_rate",
         "Schulman et al. 2017, arXiv:1707.06347",
+        unless=NAMES,
         adapt="slower",
     ),
 )
