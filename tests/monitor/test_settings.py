@@ -161,7 +161,7 @@ def held_out(before, now, name="eval_rewards/accuracies", ends="diag/eval_accura
 
 def test_labels_that_are_inverted_show_in_the_auc_of_labelled_rows():
     """KTO has no pairs: its accuracy is an AUC."""
-    no_pairs = {name: math.nan for name in ("rewards/accuracies", "rewards/margins", "diag/ties")}
+    no_pairs = dict.fromkeys(("rewards/accuracies", "rewards/margins", "diag/ties"), math.nan)
     found = told(
         train=lambda step, line: no_pairs,
         held=held_out(0.5, 0.3, "diag/eval_auc", "diag/eval_auc"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -55,12 +56,30 @@ class Recorded:
         return resolve_objective(self.config)
 
     @property
+    def answers_itself(self) -> bool:
+        """Tell whether the run trained on its own answers."""
+        return self.config.rollouts is not None
+
+    @property
     def fields(self) -> dict[str, object]:
         """Return the config's fields by path, as they took effect: options that were left out have
         the objective's defaults.
         """
         options = {f"objective.{name}": value for name, value in self.objective.options.items()}
-        return trajectory(self.config) | options | {"data.train": self.config.data.train}
+        found = trajectory(self.config) | options | {"data.train": self.config.data.train}
+        return found | self._chosen(found)
+
+    def _chosen(self, fields: dict[str, object]) -> dict[str, object]:
+        """Return what the run chose for itself where its config leaves the choice to it."""
+        rate, steps = fields.get("train.learning_rate"), self.training.steps
+        if rate is not None or not len(steps):
+            return {}
+        # the peak, once the warm-up is over; the schedule is a field of its own
+        return {"train.learning_rate": float(f"{max(self._rates):.6g}")}
+
+    @property
+    def _rates(self) -> list[float]:
+        return self.training.span("learning_rate", None, None) or [math.nan]
 
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
