@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -28,6 +29,8 @@ class Recorded:
     """All that a run wrote about itself."""
 
     folder: RunFolder
+    # tables of metrics.jsonl that were read already; None reads the file when it is asked for
+    read: dict[str, Table] | None = None
 
     @classmethod
     def open(cls, path: str) -> Recorded:
@@ -93,20 +96,25 @@ class Recorded:
     # ------------------------------------------------------------ figures by step
 
     @cached_property
+    def _tables(self) -> dict[str, Table]:
+        if self.read is not None:
+            return self.read
+        tables: dict[str, Table] = {}
+        for line in self.lines("metrics.jsonl"):
+            tables.setdefault(table_name(line), Table()).add(line)
+        return tables
+
+    @property
     def training(self) -> Table:
-        return _table(line for line in self.lines("metrics.jsonl") if "loss" in line)
+        return self._tables.get("training") or Table()
 
-    @cached_property
+    @property
     def held_out(self) -> Table:
-        return _table(
-            line
-            for line in self.lines("metrics.jsonl")
-            if any(name.startswith("eval_") for name in line)
-        )
+        return self._tables.get("held_out") or Table()
 
-    @cached_property
+    @property
     def sampled(self) -> Table:
-        return _table(line for line in self.lines("metrics.jsonl") if "diag/samples_tokens" in line)
+        return self._tables.get("sampled") or Table()
 
     @cached_property
     def ended(self) -> int:
@@ -157,8 +165,10 @@ class Recorded:
         return parquet.read_table(file) if file.is_file() else None
 
 
-def _table(lines) -> Table:
-    table = Table()
-    for line in lines:
-        table.add(line)
-    return table
+def table_name(line: Mapping[str, object]) -> str:
+    """Return which table a line of metrics.jsonl belongs to."""
+    if "loss" in line:
+        return "training"
+    if "diag/samples_tokens" in line:
+        return "sampled"
+    return "held_out" if any(name.startswith("eval_") for name in line) else "other"
