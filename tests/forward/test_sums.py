@@ -31,11 +31,13 @@ def exact(values):
 
 
 def test_a_long_answer_s_sum_is_that_of_its_terms():
-    """In float32 it is off by 2.6e-2 nats at worst: a third of what moves one token by 8 %."""
+    """In float32 it is off by up to 7.4e-2 nats (benchmarks/sums.py), here by more than 1e-3."""
     tokens = long_answers()
     sums = tokens.reduce().sum
     assert sums.dtype == torch.float64
     assert sums.tolist() == pytest.approx(exact(tokens.values), abs=1e-9)
+    single = torch.segment_reduce(tokens.values, "sum", lengths=tokens.count)
+    assert max(abs(a - b) for a, b in zip(single.tolist(), sums.tolist(), strict=True)) > 1e-3
     assert (tokens.mean_entropy() * LONG).tolist() == pytest.approx(exact(tokens.entropy), abs=1e-9)
     given = Rollouts(tokens.values, tokens.values, tokens.values, tokens.count)
     assert given.sums(tokens.values).tolist() == sums.tolist()

@@ -250,7 +250,8 @@ def test_rlhf_is_a_reward_model_and_ppo(node):
     first, second = (words.split() for words in found["command"].replace("\\\n", " ").split("\n"))
     assert first[first.index("--method") + 1] == "bradley_terry"
     sets = [second[k + 1].strip("'") for k, word in enumerate(second) if word == "--set"]
-    saved = first[first.index("--output") + 1] + "/adapter"
+    assert "model.lora=null" in first  # a reward is a whole model: RUN/final
+    saved = first[first.index("--output") + 1] + "/final"
     assert f"rollouts.rewards=[{saved}]" in sets
     method = second[second.index("--method") + 1]
     config = build(None, assignments=sets, model="smollm2", data="prompts.jsonl", method=method)

@@ -83,7 +83,9 @@ def _around(points: Sequence[Point], zero: float | None) -> Plane:
     steps = [s for s, _ in points]
     values = [v for _, v in points] + ([] if zero is None else [zero])
     low, high = min(values), max(values)
-    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    # the rounding of a mean is no curve
+    flat = high - low < 1e-9 * max(abs(high), abs(low))
+    room = (0.0 if flat else 0.06 * (high - low)) or max(abs(high), 1.0) * 0.1
     right = max(steps) if max(steps) > min(steps) else min(steps) + 1
     return Plane(min(steps), right, low - room, high + room, WIDTH, HEIGHT)
 

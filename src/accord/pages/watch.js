@@ -54,7 +54,10 @@ function ticks(low, high, about) {
   return found;
 }
 
-const short = (value) => (Math.abs(value) < 1e4 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en"));
+const short = (value) => {
+  if (value && Math.abs(value) < 1e-3) return Number(value.toPrecision(3)).toExponential();  // 0.00001 has no room, and would be cut to .00001
+  return Math.abs(value) < 1e4 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en");
+};
 
 const finite = (points) => (points || []).filter(([, value]) => value !== null && Number.isFinite(value));
 
@@ -67,7 +70,8 @@ function chart(title, lines, events) {
   const steps = all.map((p) => p[0]), values = all.map((p) => p[1]);
   const first = Math.min(...steps), last = Math.max(Math.max(...steps), first + 1);
   let low = Math.min(...values), high = Math.max(...values);
-  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 0.1;
+  const flat = high - low < 1e-9 * Math.max(Math.abs(high), Math.abs(low));  // rounding of a mean is no curve
+  const room = (flat ? 0 : (high - low) * 0.06) || Math.abs(high) * 0.1 || 0.1;
   low -= room; high += room;
   const x = (step) => LEFT + ((step - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
@@ -77,7 +81,8 @@ function chart(title, lines, events) {
     svg.append(shape("text", { class: "tick", x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   }
   for (const step of ticks(first, last, 5).filter(Number.isInteger)) {
-    svg.append(shape("text", { class: "tick", x: x(step), y: HEIGHT - 5, "text-anchor": "middle" }, short(step)));
+    const anchor = x(step) > WIDTH - RIGHT - 16 ? "end" : "middle";  // else the last number is cut
+    svg.append(shape("text", { class: "tick", x: Math.min(x(step), WIDTH - 2), y: HEIGHT - 5, "text-anchor": anchor }, short(step)));
   }
   for (const event of events) {
     if (event.step < first || event.step > last) continue;

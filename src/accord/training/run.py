@@ -193,7 +193,7 @@ def _go_on(
         display.line(
             f"! {saved.path.name} was written by an accord that added log-probs in float32; this"
             " one adds them in float64, so the updates from here on are not bit for bit those of"
-            " an uninterrupted run (sums of 5,000 tokens were off by up to 2.6e-2 nats). Resume"
+            " an uninterrupted run (sums of 5,000 tokens were off by up to .07 nats). Resume"
             " with the accord that began the run if they must be"
         )
     for problem in world.on_first(lambda: _stand_at(saved, progress, ready, folder)):

@@ -23,7 +23,7 @@ export function command(state) {
   const sets = Object.entries(options(state, state.focus)).map(([key, value]) => `--set objective.${key}=${typeof value === 'number' ? number(value) : value}`);
   if (state.focus !== 'rlhf') return joined(['accord train --model smollm2 --data pairs.jsonl', `--method ${state.focus}`, ...sets, `--output runs/${state.focus}`]);
   return [
-    joined(['accord train --model smollm2 --data pairs.jsonl', '--method bradley_terry', '--output runs/reward']),
-    joined(['accord train --model smollm2 --data prompts.jsonl', '--method ppo', "--set 'rollouts.rewards=[runs/reward/adapter]'", ...sets, '--output runs/rlhf']),
+    joined(['accord train --model smollm2 --data pairs.jsonl', '--method bradley_terry', '--set model.lora=null', '--output runs/reward']),
+    joined(['accord train --model smollm2 --data prompts.jsonl', '--method ppo', "--set 'rollouts.rewards=[runs/reward/final]'", ...sets, '--output runs/rlhf']),
   ].join('\n');
 }
