@@ -92,7 +92,7 @@ LEARNED_BY_HEART = frozenset({"held-out-turned", "memorised", "nothing-generalis
 CASES = (
     Case(
         "learning rate 100 × too high",
-        frozenset({"runaway"}),
+        frozenset({"rate-too-high"}),
         settings={"learning_rate": 100 * RATE},
         also=frozenset({"gradient-spike"}),
     ),

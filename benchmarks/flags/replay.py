@@ -41,6 +41,9 @@ def facts(folder: RunFolder) -> Facts:
     )
     preflight = {f["check"]: f for f in json.loads((folder.path / "preflight.json").read_text())}
     width = preflight["step0.noise_floor"]["evidence"]["reward_margin"]
+    shape = json.loads((Path(config.model.name) / "config.json").read_text())
+    lora = config.model.lora
+    usual = objective.suggested_rate(shape["hidden_size"], adapters=lora is not None)
     return Facts(
         objective.name,
         objective.options,
@@ -48,8 +51,10 @@ def facts(folder: RunFolder) -> Facts:
         rows,
         order.batch_size,
         order.batches_per_epoch,
-        config.train.learning_rate,
+        config.train.learning_rate or usual,
         width,
         objective.at_reference,
         config.train.max_grad_norm,
+        adapter_scale=lora.alpha / lora.rank if lora is not None else None,
+        usual_rate=usual,
     )

@@ -131,7 +131,10 @@ METRICS = {
         "a tenth and more: what is learned from is another policy",
     ),
     "rollouts/value_explained": (
-        "ppo: share of the returns' variance that the value head foresees",
+        (
+            "ppo: share of the returns' variance that the value head foresees, 1 − mean (R − V)² /"
+            " var R: R², which a bias lowers as well"
+        ),
         "rises from 0 or below",
         "stays below 0",
     ),
@@ -141,19 +144,40 @@ METRICS = {
         "grows without end",
     ),
     "policy/clip_ratio": (
-        "share of tokens outside the clip",
+        (
+            "clip fraction: share of all tokens whose clip binds, on the side that their advantage"
+            " asks for, so that they have no gradient (TRL's clip_ratio/region_mean, PPO's"
+            " clipfrac)"
+        ),
         "0 in a batch's first pass, a few hundredths later",
         "over .4",
     ),
     "policy/approx_kl": (
-        "KL to the policy that drew the answers, nats a token",
+        (
+            "KL of the policy that drew the answers to this one, mean over all tokens of"
+            " (ratio − 1) − log ratio (Schulman's k3; TRL's PPO reports ½ (log ratio)²)"
+        ),
         "0 in the first pass",
         "over .1",
     ),
-    "policy/kl": ("grpo: the KL term in the loss, nats a token", "grows slowly", "over 1"),
-    "policy/value_loss": ("ppo: loss of the value head, weighted", "falls", "rises"),
+    "policy/kl": (
+        "grpo, dr_grpo: the KL term in the loss before β, mean over all tokens, nats",
+        "grows slowly",
+        "over 1",
+    ),
+    "policy/value_loss": (
+        (
+            "ppo: loss of the value head, ½ (V − R)² clipped, mean over all tokens, before"
+            " value_weight"
+        ),
+        "falls",
+        "rises",
+    ),
     "policy/ratio_gap": (
-        "mean size of the log-ratio to the policy that drew the answers, nats a token",
+        (
+            "mean over all tokens of the size of the log-ratio to the policy that drew the answers,"
+            " nats"
+        ),
         "0 in the first pass",
         "–",
     ),
@@ -208,7 +232,7 @@ METRICS = {
     "diag/accuracy_low": (
         "ends of the 95 % interval of held-out accuracy, clustered by prompt; also accuracy_high",
         "narrow enough for what you want to conclude",
-        "holds .5: no better than chance",
+        "holds .5: no better than chance; wholly under it: sides exchanged or labels inverted",
     ),
     "diag/length_correlation": (
         "rank correlation of held-out margins with how much longer the chosen answer is",
@@ -219,6 +243,11 @@ METRICS = {
         "labelled rows: chance that a desirable answer has a higher reward than an undesirable one",
         ".5 at the start, then rising",
         "stays at .5",
+    ),
+    "diag/auc_low": (
+        "ends of the 95 % interval of the held-out AUC, clustered by prompt; also auc_high",
+        "as for accuracy",
+        "holds .5: no better than chance; wholly under it: labels inverted",
     ),
     "diag/samples_tokens": (
         "mean length of the sampled answers",
@@ -271,6 +300,7 @@ def described(name: str) -> str:
         .replace("accuracy_high", "accuracy_low")
     )
     name = re.sub(r"^diag/(kl|gold|reward)_(low|high)$", "diag/reward_low", name)
+    name = re.sub(r"^diag/auc_(low|high)$", "diag/auc_low", name)
     return name.replace("/rejected", "/chosen") if name.startswith("diag/") else name
 
 

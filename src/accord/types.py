@@ -257,7 +257,9 @@ class PerCompletion:
     and the input of an objective.
     """
 
-    sum: Tensor  # [N] float32 or float64, over the tokens that are read
+    # [N] over the tokens that are read: float64 for log-probs, whose terms are float32; a score is
+    # one term and keeps its dtype
+    sum: Tensor
     count: Tensor  # [N] tokens, at least 1: a Tree refuses an empty completion
 
     def __getitem__(self, index: Tensor | slice) -> Self:

@@ -255,12 +255,13 @@ def test_models_that_cannot_share_a_prompt_take_the_padded_path_aloud(family):
         assert worst <= 1e-3 * max(largest, 1e-3), name
 
 
-def test_bfloat16_weights_give_float32_log_probs():
-    """A bfloat16 sum near -350 is spaced 2 nats."""
+def test_bfloat16_weights_give_float32_log_probs_summed_in_float64():
+    """A bfloat16 sum near -350 is spaced 2 nats, a float32 sum near -20,000 2e-3."""
     model, trees = tiny("llama", torch.bfloat16), some_trees(10)
     assert choose(model, trees).path == "tree"
-    logps = tree_logps(model, trees).reduce()
-    assert logps.sum.dtype == torch.float32
+    tokens = tree_logps(model, trees)
+    logps = tokens.reduce()
+    assert tokens.values.dtype == torch.float32 and logps.sum.dtype == torch.float64
     exact = tiny("llama", torch.float32)
     exact.network.load_state_dict({k: v.float() for k, v in model.network.state_dict().items()})
     assert (logps.sum - oracle(exact, trees).reduce().sum).abs().max() < 0.05 * logps.count.max()

@@ -36,6 +36,41 @@ def judgement(step, **values):
 
 # name -> (what is changed in the healthy run, the other flags that belong to the same history)
 RAISED = {
+    "no-gradient": (dict(train=constant({"grad_norm": 0.0})), set()),
+    "clip-too-low": (dict(facts=facts(clip=1e-9, weights=10_000)), set()),
+    "beta-too-high": (dict(facts=facts(options={"beta": 10.0})), set()),
+    "adapter-scale-high": (
+        dict(train=constant({"diag/drift": 2.0}), facts=facts(adapter_scale=2000.0)),
+        set(),
+    ),
+    "adapter-scale-low": (
+        dict(train=constant({"diag/drift": 1e-6}), facts=facts(adapter_scale=6e-6)),
+        set(),
+    ),
+    "rate-too-high": (
+        dict(train=constant({"diag/drift": 2.0}), facts=facts(usual_rate=2e-6)),
+        set(),
+    ),
+    "rate-too-low": (
+        dict(train=constant({"diag/drift": 1e-6}), facts=facts(usual_rate=0.2)),
+        set(),
+    ),
+    "sides-exchanged": (
+        dict(
+            held=lambda step, line: {
+                "eval_rewards/accuracies": 0.5 - 0.2 * (step > 0),
+                "diag/eval_accuracy_low": 0.4 - 0.2 * (step > 0),
+                "diag/eval_accuracy_high": 0.6 - 0.2 * (step > 0),
+                "eval_loss": LN2 + step / 100,  # it turns as well, and margins fall
+                "eval_rewards/margins": -step / 100,
+            }
+        ),
+        set(),
+    ),
+    "trained-backwards": (
+        dict(train=lambda step, line: {"rewards/accuracies": 0.5 - 0.3 * step / 100}),
+        set(),
+    ),
     "wrong-reference": (dict(train=constant({"loss": 3.1})), set()),
     "beta-too-low": (
         dict(

@@ -95,11 +95,12 @@ def test_any_split_gives_one_gradient(name):
     """With the denominator that stands beside the method: of the whole batch."""
     given = rollouts()
     total = {"rows": len(COUNT), "tokens": int(COUNT.sum())}[POLICY_OBJECTIVES[name].denominator]
+    owner = torch.repeat_interleave(torch.arange(len(COUNT)), COUNT)
 
     def gradient(groups):
         logps = given.logps.clone().requires_grad_()
         for rows in groups:
-            mine = torch.isin(given.owner, torch.tensor(rows))
+            mine = torch.isin(owner, torch.tensor(rows))
             part = Rollouts(logps[mine], given.old[mine], given.advantages[mine], COUNT[rows])
             (losses(name, part).sum() / total).backward()
         return logps.grad

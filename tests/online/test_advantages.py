@@ -5,6 +5,7 @@ import pytest
 import torch
 from oracles import policy_gradient as oracle
 
+from accord.objectives.numerics import summed
 from accord.rollouts.advantages import (
     AdaptiveKL,
     RunningBaseline,
@@ -14,7 +15,6 @@ from accord.rollouts.advantages import (
     leave_one_out,
     on_last_token,
     spread_over_tokens,
-    summed,
     whiten,
 )
 from accord.types import UsageError

@@ -47,7 +47,7 @@ const JOBS = {
     const way = (method) => found.paths[method].map((logp, t) => ({ ...found.ways[method][t], p: logp.map(Math.exp), margin: derived.pairMargin(logp, found.logRef, state.pair), accuracy: derived.accuracy(logp, found) }));
     return { state, star: found.star.map(Math.exp), ways: Object.fromEntries(state.methods.map((method) => [method, way(method)])) };
   },
-  command: (change) => { const state = stateModule.sound({ ...stateModule.DEFAULT, ...change }); return { command: commands.command(state), options: commands.options(state, state.focus), pairs: commands.pairsFile(state, derived.derive(state).rows) }; },
+  command: (change) => { const state = stateModule.sound({ ...stateModule.DEFAULT, ...change }); return { command: commands.command(state), options: commands.options(state, state.focus) }; },
   run: (name, text) => { try { return runs.readRun(name, text); } catch (error) { return { refused: error.message }; } },
 };
 

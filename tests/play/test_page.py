@@ -306,8 +306,10 @@ def test_a_runs_path_appears_on_the_same_plots(page):
             "diag/samples_kl": s / 10,
             "eval_rewards/accuracies": 0.5 + s / 50,
             "eval_rewards/margins": s / 10,
-            "eval_logps/chosen": -30.0 - s,
-            "eval_logps/rejected": -30.0 - 2 * s,
+            "diag/eval_log_ratio/chosen": -s / 10,
+            "diag/eval_log_ratio/rejected": -2 * s / 10,
+            "diag/eval_log_ratio_token/chosen": -s / 300,
+            "diag/eval_log_ratio_token/rejected": -2 * s / 300,
         }
         for s in (0, 5, 10)
     ]

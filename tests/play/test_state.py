@@ -8,6 +8,7 @@ import pytest
 
 from accord.config.build import build
 from accord.objectives import resolve
+from accord.play.build import PAGE
 
 
 def preset(node, name, **change):
@@ -243,19 +244,26 @@ def test_the_command_is_one_that_accord_takes(node, method):
         }[method] in bound.options.items()
 
 
-def test_rlhf_has_no_command(node):
-    (found,) = node(("command", {"focus": "rlhf"}))
-    assert found["command"] is None and found["options"] is None
+def test_rlhf_is_a_reward_model_and_ppo(node):
+    """The page said that accord had no command for it."""
+    (found,) = node(("command", {"focus": "rlhf", "beta": 0.2}))
+    first, second = (words.split() for words in found["command"].replace("\\\n", " ").split("\n"))
+    assert first[first.index("--method") + 1] == "bradley_terry"
+    sets = [second[k + 1].strip("'") for k, word in enumerate(second) if word == "--set"]
+    assert "model.lora=null" in first  # a reward is a whole model: RUN/final
+    saved = first[first.index("--output") + 1] + "/final"
+    assert f"rollouts.rewards=[{saved}]" in sets
+    method = second[second.index("--method") + 1]
+    config = build(None, assignments=sets, model="smollm2", data="prompts.jsonl", method=method)
+    given = dict(config.objective)
+    assert method == "ppo" and resolve(given.pop("name"), given).options["beta"] == 0.2
 
 
-def test_the_comparisons_as_a_file(node):
-    """As many rows as were drawn, each won by who won it; endless ones as about a thousand."""
-    drawn, endless = node(("command", {"comparisons": 50, "prompt": "Q"}), ("command", {}))
-    rows = [json.loads(line) for line in drawn["pairs"].splitlines()]
-    assert len(rows) == 50 and all(
-        row["prompt"] == "Q" and row["chosen"] != row["rejected"] for row in rows
-    )
-    assert abs(len(endless["pairs"].splitlines()) - 1000) < 15
+def test_the_page_offers_no_file_that_the_audit_calls_unfit():
+    """A thousand rows of one prompt and its few answers were offered as pairs.jsonl to train on."""
+    page = "".join(file.read_text(encoding="utf-8") for file in sorted(PAGE.rglob("*.js")))
+    assert "download('pairs" not in page and "pairsFile" not in page
+    assert "accord audit would call a file of them unfit" in page
 
 
 # ---------------------------------------------------------------- a run's files
@@ -267,6 +275,10 @@ METRICS = [
         "eval_logps/rejected": -28,
         "eval_rewards/accuracies": 0.5,
         "eval_rewards/margins": 0.0,
+        "diag/eval_log_ratio/chosen": 0.0,
+        "diag/eval_log_ratio/rejected": 0.0,
+        "diag/eval_log_ratio_token/chosen": 0.0,
+        "diag/eval_log_ratio_token/rejected": 0.0,
     },
     {"step": 0, "diag/samples_kl": 0.0},
     {"step": 1, "loss": 0.69, "rewards/margins": 0.0},
@@ -278,6 +290,10 @@ METRICS = [
         "eval_logps/rejected": -40,
         "eval_rewards/accuracies": 0.8,
         "eval_rewards/margins": 0.9,
+        "diag/eval_log_ratio/chosen": -1.13,
+        "diag/eval_log_ratio/rejected": -10.13,
+        "diag/eval_log_ratio_token/chosen": -0.04,
+        "diag/eval_log_ratio_token/rejected": -0.4,
     },
     {"step": 10, "diag/samples_kl": 2.5},
 ]
@@ -297,8 +313,23 @@ def test_metrics(node):
         and run["last"] == 10
         and run["curves"]["loss"] == [[1, 0.69], [10, 0.5]]
     )
-    assert run["margins"] == [[0, 0.0], [1, 0.9]] and run["plane"] == [[0, 0.5], [2.5, 0.8]]
-    assert run["logps"] == {"chosen": [[0, -30], [1, -33]], "rejected": [[0, -28], [1, -40]]}
+    # the axis is h in nats: the reward margin is β·h, here a tenth of it
+    assert run["margins"] == [[0, 0.0], [1, 9.0]] and run["plane"] == [[0, 0.5], [2.5, 0.8]]
+    # a fall of 1.13 nats an answer is one of .04 a token: 4 %, no collapse
+    assert run["perToken"] == {"chosen": [[0, 0], [1, -0.04]], "rejected": [[0, 0], [1, -0.4]]}
+
+
+def test_a_run_without_log_ratios_has_no_h_to_draw(node):
+    """An old run, or one of rewards alone: β is not in its figures, so h is unknown."""
+    kept = [{k: v for k, v in row.items() if "log_ratio" not in k} for row in METRICS]
+    (run,) = node(("run", "metrics.jsonl", lines(kept)))
+    assert run["margins"] == [] and run["perToken"] is None
+
+
+def test_python_s_nan_is_a_gap_and_no_broken_file(node):
+    rows = [*METRICS, {"step": 11, "loss": float("nan"), "grad_norm": float("-inf")}]
+    (run,) = node(("run", "metrics.jsonl", lines([*rows, {"step": 12, "loss": 0.4}])))
+    assert run["curves"]["loss"] == [[1, 0.69], [10, 0.5], [12, 0.4]]
 
 
 def test_a_line_half_written_is_the_end(node):

@@ -5,8 +5,9 @@ import re
 
 import pytest
 
-from accord.pages.figures import HEIGHT, WIDTH, Line, Mark, chart, smooth, thin
+from accord.pages.figures import HEIGHT, WIDTH, Line, Mark, chart, smooth
 from accord.pages.plane import LEFT, RIGHT, TOP, ticks
+from accord.pages.thinned import extremes, means, not_finite
 
 
 def points_of(svg) -> list[tuple[float, float]]:
@@ -58,10 +59,29 @@ def test_smooth_starts_without_bias():
     assert smooth([(0, 1.0), (1, 4.0)], 1)[1] == (1, pytest.approx(3.0))
 
 
-def test_thin_keeps_means():
-    assert thin([(0, 1.0), (1, 2.0)], 2) == [(0, 1.0), (1, 2.0)]
-    many = thin([(i, float(i)) for i in range(1000)], 100)
+def test_one_spike_among_five_thousand_updates_is_drawn():
+    """A mean of 21 made 12 of a loss of 250."""
+    points = [(step, 250.0 if step == 2_345 else 0.6) for step in range(1, 5_001)]
+    for kept in (extremes(points, 240), extremes(points, 500)):
+        assert (2_345, 250.0) in kept and kept[0] == points[0] and kept[-1] == points[-1]
+        assert kept == sorted(kept)
+    assert len(extremes(points, 240)) <= 240 and extremes(points[:240], 240) == points[:240]
+    drawn = chart("t", [Line("loss", points)])
+    assert ">200<" in drawn  # the axis reaches it
+
+
+def test_a_trend_is_a_mean_of_equal_stretches():
+    assert means([(0, 1.0), (1, 2.0)], 2) == [(0, 1.0), (1, 2.0)]
+    many = means([(i, float(i)) for i in range(1000)], 100)
     assert len(many) == 100 and many[0] == (4.5, 4.5) and many[-1] == (994.5, 994.5)
+
+
+def test_what_is_not_finite_is_marked():
+    points = [(1, 1.0), (2, math.nan), (3, 2.0), (4, -math.inf), (5, 1.0)]
+    assert not_finite(points, 10) == [2, 4] and extremes(points, 10) == points[::2]
+    assert not_finite([(s, math.nan) for s in range(100)], 3) == [0, 49, 99]
+    drawn = chart("t", [Line("loss", points)])
+    assert drawn.count('class="broken"') == 2 and "loss: not a finite number at step 4" in drawn
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,9 @@ def sampled_losses(
         )
         losses, metrics = (
             losses + critic,
-            metrics | {"value_loss": (critic / tokens.count).detach()},
+            # as the PPO code reports it, without its weight in the loss
+            metrics
+            | {"value_loss": (critic / tokens.count / objective.options["value_weight"]).detach()},
         )
     metrics["ratio_gap"] = (
         rollouts.sums((tokens.values.detach() - rollouts.old).abs()) / tokens.count
@@ -68,13 +70,13 @@ def sampled_losses(
         tokens=by_tree(tokens.count.double()),
         answers=sizes.double(),
         entropy_sum=by_tree(entropies.double()),
-        **{f"sum/{name}": by_tree(v.double()) for name, v in metrics.items()},
+        **{f"sum/{name}": by_tree(v.double() * tokens.count) for name, v in metrics.items()},
     )
     return losses
 
 
 def summarise_sampled(records: Records, objective: BoundPolicy) -> dict[str, float]:
-    """Compute the metrics of an update: the loss, and means over answers."""
+    """Compute the metrics of an update: the loss, and means over all tokens of all answers."""
     answers, tokens = records["answers"].sum(), records["tokens"].sum()
     out = {
         "loss": (
@@ -86,5 +88,5 @@ def summarise_sampled(records: Records, objective: BoundPolicy) -> dict[str, flo
     }
     for name in records.names():
         if name.startswith("sum/"):
-            out[f"policy/{name.removeprefix('sum/')}"] = (records[name].sum() / answers).item()
+            out[f"policy/{name.removeprefix('sum/')}"] = (records[name].sum() / tokens).item()
     return out

@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import accumulate
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from accord.data.order import mismatch
 from accord.distributed.world import ALONE, World, concat_tables, restore_order
-from accord.evaluate.auc import auc
+from accord.evaluate.auc import auc, auc_by_variance
 from accord.evaluate.intervals import Estimate, accuracy
 from accord.evaluate.records import Records, record, summarise
 from accord.forward.choose import Forward
@@ -196,7 +197,19 @@ def metrics(
         good, bad = good[~good.isnan()], bad[~bad.isnan()]
         if len(good) and len(bad):
             out["diag/eval_auc"] = auc(good.numpy(), bad.numpy(), tie_width)
+            out |= _auc_interval(records, held_out, tie_width)
     return out
+
+
+def _auc_interval(records: Records, held_out: HeldOut, tie_width: float) -> dict[str, float]:
+    """Compute the ends of the AUC's 95 % interval, clustered by prompt."""
+    good, bad = records["rewards/chosen"].numpy(), records["rewards/rejected"].numpy()
+    is_good = ~np.isnan(good)
+    known = is_good | ~np.isnan(bad)
+    _, clusters = np.unique(np.asarray(held_out.prompts)[known], return_inverse=True)
+    values = np.where(is_good, good, bad)[known]
+    found = auc_by_variance(values, is_good[known], clusters, tie_width)
+    return {"diag/eval_auc_low": found.low, "diag/eval_auc_high": found.high}
 
 
 def pair_accuracy(records: Records, held_out: HeldOut, tie_width: float) -> Estimate | None:

@@ -21,6 +21,7 @@ from accord.forward.backends import TREE_ATTENTION
 from accord.forward.head import token_logps
 from accord.forward.layout import Layout, pack, sent
 from accord.models.language import LanguageModel
+from accord.objectives.numerics import summed
 from accord.types import Logps, Tree
 
 
@@ -37,17 +38,12 @@ class TokenLogps:
     )
 
     def reduce(self) -> Logps:
-        """Sum over each completion, in float32 (float64 stays)."""
-        return Logps(self._sum(self.values), self.count)
+        """Sum over each completion, in float64."""
+        return Logps(summed(self.values, self.count), self.count)
 
     def mean_entropy(self) -> Tensor:
         """Compute the [N] mean entropies, nats per token."""
-        return self._sum(self.entropy) / self.count
-
-    def _sum(self, values: Tensor) -> Tensor:
-        # Not index_add, which on a GPU adds in any order: policy and reference must give the same
-        # bits. unchecked: a check would wait for the GPU
-        return torch.segment_reduce(values, "sum", lengths=self.count, unsafe=True)
+        return summed(self.entropy, self.count) / self.count
 
 
 def tree_logps(model: LanguageModel, trees: Sequence[Tree], attention: str = "tree") -> TokenLogps:

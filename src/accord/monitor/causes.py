@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
+from accord.monitor.settings import NAMES
 
 # too many epochs: later drift has this cause
 MEMORY = ("memorised", "held-out-turned")
 # the causes of nearly every symptom
-ROOTS = ("wrong-reference", "beta-too-low", "z0-clamped", "runaway")
+ROOTS = (*NAMES, "wrong-reference", "beta-too-low", "z0-clamped", "runaway")
 
 
 def _wrong_reference(h: History) -> Evidence | None:
@@ -190,7 +191,7 @@ CAUSES = (
             " 1.5 of that of bad; or a larger train.batch_size, which estimates z0 better."
         ),
         source="Ethayarajh et al. 2024, arXiv:2402.01306, §4.1 and its advice on imbalance",
-        unless=("wrong-reference", "beta-too-low"),
+        unless=(*NAMES, "wrong-reference", "beta-too-low"),
     ),
     Rule(
         "runaway",
@@ -208,7 +209,7 @@ CAUSES = (
             "TRL's DPO guide (learning rates 10 to 100 times below SFT's); arXiv:2305.18290,"
             " appendix B"
         ),
-        unless=("wrong-reference", "beta-too-low", "z0-clamped", *MEMORY),
+        unless=(*NAMES, "wrong-reference", "beta-too-low", "z0-clamped", *MEMORY),
         adapt="best",
     ),
     Rule(

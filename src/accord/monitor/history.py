@@ -30,11 +30,27 @@ class Facts:
     # rows are the policy's own answers: every batch is new, and nothing was there to be ranked
     # before
     sampled: bool = False
+    adapter_scale: float | None = None  # alpha / rank, or its like; None where all weights train
+    usual_rate: float | None = None  # the learning rate that the objective suggests here
+    weights: int | None = None  # numbers that train
 
     def number(self, option: str) -> float | None:
         """Return an option of the objective that is a number; None where it has no such option."""
         value = self.options.get(option)
         return value if isinstance(value, (int, float)) else None
+
+
+@dataclass
+class Ends:
+    """The lines of one column that rules ask for after every update, by index. They are kept up to
+    date, since a search through the column each time takes time quadratic in the run's length.
+    """
+
+    first: int
+    newest: int
+    second: int | None  # the newest but one
+    least: int
+    most: int
 
 
 class Table:
@@ -46,16 +62,37 @@ class Table:
     def __init__(self) -> None:
         self.steps = array("q")
         self.columns: dict[str, array] = {}
+        self.broken: dict[str, list[int]] = {}  # steps at which a figure was written as NaN
+        self._ends: dict[str, Ends] = {}
+        # sums and counts of the lines before each, of the columns whose means are asked for
+        self._before: dict[str, tuple[array, array]] = {}
 
     def add(self, line: Mapping[str, float]) -> None:
         before = len(self.steps)
         self.steps.append(int(line["step"]))
         for name, value in line.items():
             if name != "step" and isinstance(value, (int, float)):
-                self.columns.setdefault(name, array("d", [math.nan] * before)).append(value)
+                if name not in self.columns:
+                    self.columns[name] = array("d", [math.nan]) * before
+                self.columns[name].append(value)
+                if math.isnan(value):
+                    self.broken.setdefault(name, []).append(self.steps[-1])
+                else:
+                    self._note(name, before)
         for column in self.columns.values():
             if len(column) <= before:
                 column.append(math.nan)
+
+    def _note(self, name: str, index: int) -> None:
+        ends, column = self._ends.get(name), self.columns[name]
+        if ends is None:
+            self._ends[name] = Ends(index, index, None, index, index)
+            return
+        ends.second, ends.newest = ends.newest, index
+        if column[index] < column[ends.least]:
+            ends.least = index
+        if column[index] > column[ends.most]:
+            ends.most = index
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -73,12 +110,53 @@ class Table:
     def first(self, name: str, count: int) -> list[float]:
         return self.span(name, None, count)
 
+    def spread(self, name: str, start: int, stop: int, most: int) -> list[float]:
+        """Return at most so many values between two lines, evenly apart."""
+        column = self.columns.get(name, array("d"))[start : stop : max(1, (stop - start) // most)]
+        return [value for value in column[:most] if not math.isnan(value)]
+
+    def mean_of_last(self, name: str, count: int) -> tuple[int, float]:
+        """Return how many of the last lines have the figure, and its mean over them (NaN of
+        none), in time that does not grow with `count`.
+        """
+        column = self.columns.get(name)
+        if column is None or count <= 0:
+            return 0, math.nan
+        sums, counts = self._before.setdefault(name, (array("d", [0.0]), array("q", [0])))
+        for value in column[len(sums) - 1 :]:
+            known = not math.isnan(value)
+            sums.append(sums[-1] + (value if known else 0.0))
+            counts.append(counts[-1] + known)
+        start = max(0, len(column) - count)
+        number = counts[-1] - counts[start]
+        return number, (sums[-1] - sums[start]) / number if number else math.nan
+
+    def ends(self, name: str) -> Ends | None:
+        """Return where the first, newest, least and largest values stand, if there is one."""
+        return self._ends.get(name)
+
+    def point(self, name: str, index: int) -> tuple[int, float]:
+        """Return (step, value) of one line."""
+        return self.steps[index], self.columns[name][index]
+
+    def newest(self, name: str) -> float | None:
+        """Return the newest value, if there is one."""
+        ends = self.ends(name)
+        return self.columns[name][ends.newest] if ends is not None else None
+
     def points(self, name: str) -> list[tuple[int, float]]:
         """Return (step, value) of every line that has the figure."""
+        return [(s, v) for s, v in self.recorded(name) if not math.isnan(v)]
+
+    def recorded(self, name: str) -> list[tuple[int, float]]:
+        """Return (step, value) of every line that has the figure, also where it was written as
+        NaN.
+        """
         if name not in self.columns:
             return []
-        column = self.columns[name]
-        return [(s, v) for s, v in zip(self.steps, column, strict=True) if not math.isnan(v)]
+        broken = set(self.broken.get(name, ()))
+        columns = zip(self.steps, self.columns[name], strict=True)
+        return [(s, v) for s, v in columns if not math.isnan(v) or s in broken]
 
 
 @dataclass
@@ -120,12 +198,11 @@ class History:
 
     def tested(self, name: str, share: float) -> float | None:
         """Return the newest held-out value, if its weights have made this share of the run."""
-        points = self.held_out.points(name)
-        return (
-            points[-1][1]
-            if points and points[-1][0] > 0 and points[-1][0] >= share * self.facts.steps
-            else None
-        )
+        ends = self.held_out.ends(name)
+        if ends is None:
+            return None
+        step, value = self.held_out.point(name, ends.newest)
+        return value if step > 0 and step >= share * self.facts.steps else None
 
     def recent(self, name: str) -> float | None:
         """Return the mean over the last window of training; None before there is a whole one."""

@@ -11,6 +11,7 @@ from accord.monitor.causes import ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
+LOOKED_AT = 32  # lines of each quarter of a run, however long it is
 SEEN = 0.005  # a reward nearer to 0 shows as 0.00: nobody is alarmed
 
 
@@ -58,10 +59,14 @@ def _memory(h: History) -> Evidence | None:
     """Find resident memory that rose in each quarter of the run since its first, by half and a
     gigabyte in all.
     """
-    if len(h.timings) < 100:
+    lines = len(h.timings)
+    if lines < 100:
         return None
-    values = h.timings.span("rss", None, None)
-    quarters = [median(values[i * len(values) // 4 : (i + 1) * len(values) // 4]) for i in range(4)]
+    cuts = [quarter * lines // 4 for quarter in range(5)]
+    known = [h.timings.spread("rss", *ends, LOOKED_AT) for ends in itertools.pairwise(cuts)]
+    if not all(known):
+        return None
+    quarters = [median(values) for values in known]
     rises = all(b > a * 1.02 for a, b in itertools.pairwise(quarters))
     grown = quarters[3] - quarters[0]
     if not rises or grown < 1e9 or quarters[3] < 1.5 * quarters[0]:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import math
-from statistics import fmean
 
 from accord.monitor.causes import MEMORY, ROOTS
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
 
 STUCK = ("accuracy-stuck", "noise-floor", "margin-unreachable")
+# Signs that are the wrong way round: whatever else is seen follows from it.
+BACKWARDS = ("sides-exchanged", "trained-backwards")
+# what is measured on held-out rows, its figure, and its interval's
+HELD_OUT_SHARES = (
+    ("accuracy", "eval_rewards/accuracies", "diag/eval_accuracy"),
+    ("AUC (a good answer over a bad one)", "diag/eval_auc", "diag/eval_auc"),
+)
 # Share of samples that must be longer than before: of 8 prompts all, or all but a tie. Three in
 # four come about by chance in one run out of seven, and did so in two healthy ones out of three
 # (benchmarks/flags).
@@ -37,17 +43,57 @@ def _accuracy_stuck(h: History) -> Evidence | None:
     """
     if not h.past(0.5) or h.step < 10 or h.facts.sampled:
         return None
-    values = h.training.last("rewards/accuracies", max(h.window, h.step // 2))
-    if not values:
-        return None
-    rows, mean = len(values) * h.facts.batch_size, sum(values) / len(values)
-    if rows < 100 or mean >= 0.5 + 1.64 * math.sqrt(0.25 / rows):
+    lines, mean = h.training.mean_of_last("rewards/accuracies", max(h.window, h.step // 2))
+    rows = lines * h.facts.batch_size
+    if rows < 100 or abs(mean - 0.5) >= 1.64 * math.sqrt(0.25 / rows):
         return None
     low = h.held_out.last("diag/eval_accuracy_low", 1)
     if low and low[0] > 0.5:
         return None  # the held-out rows know better
     held = h.held_out.last("eval_rewards/accuracies", 1)
     return {"accuracy": mean, "rows": rows, "held_out": f"; held-out {held[0]:.3f}" if held else ""}
+
+
+def _exchanged(h: History) -> Evidence | None:
+    """Find held-out rows that are ranked the wrong way round: the interval of their accuracy, or
+    of their AUC, lies wholly under one half, and training brought it there.
+    """
+    for what, name, ends in HELD_OUT_SHARES:
+        now, low, high = (h.tested(n, 0.2) for n in (name, f"{ends}_low", f"{ends}_high"))
+        if now is None or low is None or high is None or high >= 0.5:
+            continue
+        before = h.held_out.first(name, 1)[0]
+        training = h.recent("rewards/accuracies")
+        learned = training is not None and training > 0.6
+        # without a reference rows may begin there, and rise
+        if now < before - 0.01 or (learned and now < before + 0.05):
+            seen = f"; training accuracy {training:.3f}" if training is not None else ""
+            return {
+                "what": what,
+                "value": now,
+                "low": low,
+                "high": high,
+                "before": before,
+                "training": seen,
+            }
+    return None
+
+
+def _trained_backwards(h: History) -> Evidence | None:
+    """Find training rows that their own loss ranks the wrong way round."""
+    if not h.past(0.5) or h.step < 10 or h.facts.sampled:
+        return None
+    lines, mean = h.training.mean_of_last("rewards/accuracies", max(h.window, h.step // 2))
+    rows, early = lines * h.facts.batch_size, h.early("rewards/accuracies")
+    if rows < 100 or early is None or mean > 0.5 - 2.58 * math.sqrt(0.25 / rows):
+        return None
+    # without a reference rows may be ranked so from the start
+    from_half = h.facts.at_reference is not None and mean < 0.4
+    return (
+        {"accuracy": mean, "rows": rows, "before": early}
+        if from_half or mean < early - 0.1
+        else None
+    )
 
 
 def _margin_flat(h: History) -> Evidence | None:
@@ -59,12 +105,18 @@ def _margin_flat(h: History) -> Evidence | None:
     if h.facts.sampled:
         return None
     gained: float | None
-    held = h.held_out.points("eval_rewards/margins")
-    if len(held) >= 2 and held[-1][0] >= 0.5 * h.facts.steps:
-        gained = held[-1][1] - held[0][1]
+    held = h.held_out.ends("eval_rewards/margins")
+    if (
+        held is not None
+        and held.second is not None
+        and (h.tested("eval_rewards/margins", 0.5) is not None)
+    ):
+        margins = h.held_out.columns["eval_rewards/margins"]
+        gained = margins[held.newest] - margins[held.first]
     else:
-        half, early = h.training.last("rewards/margins", h.step // 2), h.early("rewards/margins")
-        gained = fmean(half) - early if half and early is not None and not held else None
+        lines, half = h.training.mean_of_last("rewards/margins", h.step // 2)
+        early = h.early("rewards/margins")
+        gained = half - early if lines and early is not None and held is None else None
     if gained is None or not h.past(0.75) or gained > 0.03:
         return None
     return {
@@ -98,14 +150,17 @@ def _held_out_turned(h: History) -> Evidence | None:
     """Find a held-out loss above its best at two evaluations in a row, while the training loss went
     down.
     """
-    points, recent, early = h.held_out.points("eval_loss"), h.recent("loss"), h.early("loss")
-    if len(points) < 3 or recent is None or early is None or recent >= early:
+    ends, recent, early = h.held_out.ends("eval_loss"), h.recent("loss"), h.early("loss")
+    if ends is None or ends.second is None or ends.second == ends.first:
         return None
-    best_step, best = min(points, key=lambda point: point[1])
+    if recent is None or early is None or recent >= early:
+        return None
+    best_step, best = h.held_out.point("eval_loss", ends.least)
+    newest = [h.held_out.point("eval_loss", index) for index in (ends.second, ends.newest)]
     margin = 0.05 * abs(best) + 0.01
-    if not all(value > best + margin and step > best_step for step, value in points[-2:]):
+    if not all(value > best + margin and step > best_step for step, value in newest):
         return None
-    return {"best": best, "best_step": best_step, "now": points[-1][1], "training": recent}
+    return {"best": best, "best_step": best_step, "now": newest[-1][1], "training": recent}
 
 
 def _nothing_generalises(h: History) -> Evidence | None:
@@ -151,8 +206,11 @@ def _saturated(h: History) -> Evidence | None:
 
 def _samples(h: History, name: str) -> tuple[float, float] | None:
     """Return (before, now) of one figure of the samples."""
-    values = h.samples.span(f"diag/samples_{name}", None, None)
-    return (values[0], values[-1]) if len(values) >= 2 else None
+    ends = h.samples.ends(f"diag/samples_{name}")
+    if ends is None or ends.second is None:
+        return None
+    values = h.samples.columns[f"diag/samples_{name}"]
+    return values[ends.first], values[ends.newest]
 
 
 def _length_drift(h: History) -> Evidence | None:
@@ -204,6 +262,41 @@ def _collapsed(h: History) -> Evidence | None:
 
 OUTCOMES = (
     Rule(
+        "sides-exchanged",
+        _exchanged,
+        says=(
+            "held-out {what} is {value:.3f}, 95 % interval {low:.3f} to {high:.3f}, wholly under"
+            " one half (before training {before:.3f}{training})"
+        ),
+        means=(
+            "The sides of these rows are exchanged against those of the training rows, or their"
+            " labels are inverted: what training teaches is the opposite of what they ask. Noise"
+            " would be at one half."
+        ),
+        remedy=(
+            "Compare a row of each file: which side is the better answer? If one file has them"
+            " exchanged, name its columns the other way round: --columns"
+            " chosen=rejected,rejected=chosen, or invert the labels"
+        ),
+        source="an interval of 95 % that chance leaves on this side once in forty files",
+        unless=ROOTS,
+    ),
+    Rule(
+        "trained-backwards",
+        _trained_backwards,
+        says=(
+            "accuracy is {accuracy:.3f} over the last {rows:,} training rows, under one half beyond"
+            " chance ({before:.3f} in the first updates)"
+        ),
+        means=(
+            "The loss makes the rejected answers of its own rows likelier: its sides are exchanged,"
+            " or its sign is."
+        ),
+        remedy="Look at the objective's signs (an own objective: h is chosen less rejected)",
+        source="an accuracy of one half with so many rows has this value once in two hundred runs",
+        unless=ROOTS,
+    ),
+    Rule(
         "held-out-turned",
         _held_out_turned,
         says=(
@@ -216,7 +309,7 @@ OUTCOMES = (
             "EngineersOfAI, DPO lesson: with a few hundred pairs DPO overfits; Azar et al. 2023,"
             " arXiv:2310.12036, §4.2"
         ),
-        unless=ROOTS,
+        unless=(*ROOTS, *BACKWARDS),
         adapt="best",
     ),
     Rule(
@@ -232,7 +325,7 @@ OUTCOMES = (
         ),
         remedy="Fewer epochs, --method ipo or cdpo (both stop at a finite margin), or more data",
         source="EngineersOfAI, DPO lesson, red flag 4; Azar et al. 2023, arXiv:2310.12036, §4.2",
-        unless=ROOTS,
+        unless=(*ROOTS, *BACKWARDS),
         adapt="best",
     ),
     Rule(
@@ -248,7 +341,7 @@ OUTCOMES = (
         ),
         remedy="Look at the labels; --method cdpo or robust where some are flipped",
         source="Chowdhury et al. 2024, arXiv:2403.00409; Mitchell 2023, ericmitchell.ai/cdpo.pdf",
-        unless=(*ROOTS, *MEMORY),
+        unless=(*ROOTS, *BACKWARDS, *MEMORY),
         adapt="best",
     ),
     Rule(
@@ -264,7 +357,7 @@ OUTCOMES = (
         ),
         remedy="Look at the labels and at near-equal pairs; then raise the learning rate",
         source="EngineersOfAI, DPO lesson, red flag 2",
-        unless=(*ROOTS, "noise-floor"),
+        unless=(*ROOTS, *BACKWARDS, "noise-floor"),
     ),
     Rule(
         "margin-flat",
@@ -276,7 +369,7 @@ OUTCOMES = (
         means="The model does not come to distinguish chosen from rejected.",
         remedy="--learning-rate {higher:g}; if it stays flat, look at the labels",
         source="EngineersOfAI, DPO lesson, red flag 3",
-        unless=(*ROOTS, *STUCK, *MEMORY, "nothing-generalises"),
+        unless=(*ROOTS, *BACKWARDS, *STUCK, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "length-only",
@@ -293,7 +386,7 @@ OUTCOMES = (
             "--method simpo (means instead of sums), or balance the lengths of chosen and rejected"
         ),
         source="Meng et al. 2024, arXiv:2405.14734, §4.2; Park et al. 2024, arXiv:2403.19159",
-        unless=(*ROOTS, *MEMORY, "nothing-generalises"),
+        unless=(*ROOTS, *BACKWARDS, *MEMORY, "nothing-generalises"),
     ),
     Rule(
         "chosen-falling",
@@ -314,7 +407,7 @@ OUTCOMES = (
             "Pal et al. 2024, arXiv:2402.13228; Razin et al. 2024, arXiv:2410.08847; EngineersOfAI,"
             " DPO lesson, red flag 1"
         ),
-        unless=ROOTS,
+        unless=(*ROOTS, *BACKWARDS),
     ),
     Rule(
         "saturated",

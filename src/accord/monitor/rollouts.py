@@ -8,9 +8,19 @@ from statistics import fmean
 
 from accord.monitor.history import History
 from accord.monitor.rule import Evidence, Rule
+from accord.monitor.settings import NAMES
 
 # nats an answer: beyond it a policy shares hardly an answer with what it started from
 KL_FAR = 30.0
+PLAYED = (
+    "eval_reward",
+    "eval_gold",
+    "eval_kl",
+    "diag/eval_reward_low",
+    "diag/eval_reward_high",
+    "diag/eval_gold_low",
+    "diag/eval_gold_high",
+)
 KL_SOME = 1.0  # nats an answer that a falling gold judgement must have cost, to be laid to training
 
 
@@ -41,28 +51,23 @@ def _played_to(h: History) -> Evidence | None:
     """Find a reward that rises beyond its interval while the gold judgement falls beyond its
     own.
     """
-    points = {name: h.held_out.points(name) for name in ("eval_reward", "eval_gold", "eval_kl")}
-    low, high = (
-        h.held_out.points("diag/eval_reward_low"),
-        h.held_out.points("diag/eval_reward_high"),
-    )
-    gold_low, gold_high = (
-        h.held_out.points("diag/eval_gold_low"),
-        h.held_out.points("diag/eval_gold_high"),
-    )
-    if any(len(series) < 2 for series in (low, high, gold_low, gold_high, *points.values())):
+    ends, columns = [h.held_out.ends(name) for name in PLAYED], h.held_out.columns
+    if any(one is None or one.second is None for one in ends):
         return None
-    best = max(range(len(points["eval_gold"])), key=lambda i: points["eval_gold"][i][1])
-    rises, falls = low[-1][1] > high[0][1], gold_high[-1][1] < gold_low[best][1]
-    if not rises or not falls or points["eval_kl"][-1][1] < KL_SOME:
+    reward, gold = ends[0], ends[1]
+    assert reward is not None and gold is not None, "looked at above"
+    first, now, best = reward.first, reward.newest, gold.most
+    low, high, gold_low, gold_high = (columns[name] for name in PLAYED[3:])
+    rises, falls = low[now] > high[first], gold_high[now] < gold_low[best]
+    if not rises or not falls or columns["eval_kl"][now] < KL_SOME:
         return None
     return {
-        "reward": points["eval_reward"][-1][1],
-        "before": points["eval_reward"][0][1],
-        "gold": points["eval_gold"][-1][1],
-        "best": points["eval_gold"][best][1],
-        "best_step": points["eval_gold"][best][0],
-        "kl": points["eval_kl"][-1][1],
+        "reward": columns["eval_reward"][now],
+        "before": columns["eval_reward"][first],
+        "gold": columns["eval_gold"][now],
+        "best": columns["eval_gold"][best],
+        "best_step": h.held_out.steps[best],
+        "kl": columns["eval_kl"][now],
     }
 
 
@@ -99,6 +104,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "draw more answers (--set rollouts.num_generations=8), take prompts that are neither too"
         " easy nor too hard, or a finer reward",
         "Yu et al. 2025, arXiv:2503.14476, §3.2 (dynamic sampling)",
+        unless=("no-gradient",),
     ),
     Rule(
         "kl-far",
@@ -109,6 +115,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "raise objective.beta (or --set objective.kl_target=10 with ppo), or lower"
         " train.learning_rate",
         "Gao et al. 2022, arXiv:2210.10760",
+        unless=NAMES,
         adapt="slower",
     ),
     Rule(
@@ -129,7 +136,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         "answers to a prompt are nearly alike: there is little left to explore",
         "raise objective.beta, lower train.learning_rate, or stop here",
         "Yu et al. 2025, arXiv:2503.14476, §3.1",
-        unless=("kl-far",),
+        unless=(*NAMES, "kl-far"),
     ),
     Rule(
         "far-off-policy",
@@ -139,6 +146,7 @@ ROLLOUTS: tuple[Rule, ...] = (
         " them",
         "--set rollouts.num_iterations=1, or lower train.learning_rate",
         "Schulman et al. 2017, arXiv:1707.06347",
+        unless=NAMES,
         adapt="slower",
     ),
 )

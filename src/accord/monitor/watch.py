@@ -10,9 +10,10 @@ from accord.monitor.normal import NORMAL
 from accord.monitor.outcomes import OUTCOMES
 from accord.monitor.rollouts import ROLLOUTS
 from accord.monitor.rule import PREFIX, Rule
+from accord.monitor.settings import SETTINGS
 from accord.types import Finding
 
-RULES: tuple[Rule, ...] = (*CAUSES, *OUTCOMES, *ROLLOUTS, *NORMAL)
+RULES: tuple[Rule, ...] = (*SETTINGS, *CAUSES, *OUTCOMES, *ROLLOUTS, *NORMAL)
 
 
 def look(history: History, said: Iterable[str], rules: Iterable[Rule] = RULES) -> list[Finding]:

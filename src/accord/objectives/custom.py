@@ -159,8 +159,10 @@ def _try(
     """Call the function on three rows and return the options; raise UsageError if its result is no
     objective's.
     """
-    policy = torch.tensor(_POLICY, requires_grad=True)
-    arguments = (policy, torch.tensor(_REFERENCE)) if reference else (policy,)
+    # float64, as sums of log-probs are in training
+    policy = torch.tensor(_POLICY, dtype=torch.float64, requires_grad=True)
+    known = torch.tensor(_REFERENCE, dtype=torch.float64)
+    arguments = (policy, known) if reference else (policy,)
     losses = _losses(name, function, rows, arguments, options)
     if not bool(losses.isfinite().all()):
         raise UsageError(

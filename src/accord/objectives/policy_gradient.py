@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from accord.objectives.numerics import summed
 from accord.objectives.options import Choice, Number, bounded
 from accord.types import LossOutput, UsageError
 
-# bound on one token's log-ratio in nats: e^20 is finite in float32, e^89 is not
+# One token's log-ratio in nats beyond which e^x goes on along its tangent: e^20 is finite in
+# float32, e^89 is not. A clamp would be finite too, but without a slope: the token that has gone
+# furthest would be the one that nothing pulls back (decision 0042).
 FURTHEST = 20.0
 CLIP = Number(above=0, below=1, hint="0.2 is the usual one.")
 CLIP_HIGH = Number(
@@ -47,16 +50,9 @@ class Rollouts:
                     f" {tokens} tokens, so [{tokens}]."
                 )
 
-    @property
-    def owner(self) -> Tensor:
-        """Return the [C] number of the answer that each token belongs to."""
-        return torch.repeat_interleave(
-            torch.arange(len(self.count), device=self.count.device), self.count
-        )
-
     def sums(self, values: Tensor) -> Tensor:
-        """Sum per-token values [C] over each answer, [N]."""
-        return values.new_zeros(len(self.count)).index_add(0, self.owner, values)
+        """Sum per-token values [C] over each answer, [N], in float64."""
+        return summed(values, self.count)
 
 
 # ---------------------------------------------------------------- methods
@@ -77,8 +73,9 @@ def ppo(rollouts: Rollouts, *, clip: float = 0.2, clip_high: float | None = None
       clip, clip_high: ε below, and ε' above; the same if only one is given.
 
     Returns:
-      losses [N], not reduced; metrics `clip_ratio` (share of tokens) and `approx_kl` (to the
-      sampling policy, k3, nats per token).
+      losses [N], not reduced; metrics of each answer, means over its tokens: `clip_ratio` (share
+      whose clip binds, as the PPO code's clip fraction: outside it, on the side that the advantage
+      asks for) and `approx_kl` (KL of the sampling policy to this one, k3, nats).
 
     Source: Schulman et al. 2017, arXiv:1707.06347, Eq. 7.
     """
@@ -206,7 +203,7 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
 
         k1 = d               unbiased, of high variance, may be negative
         k2 = d² / 2          biased, small while the policies are close
-        k3 = e^-d - 1 + d    unbiased, never negative
+        k3 = e^-d - 1 + d    unbiased, never negative; e^x beyond x = 20 is e^20 (1 + x - 20)
 
     These are estimates of the *value*. The *gradient* of the term in a loss, with tokens of the
     policy's own, is on average:
@@ -225,8 +222,19 @@ def kl_terms(logps: Tensor, reference: Tensor, kind: str) -> Tensor:
     if kind == "k2":
         return 0.5 * d.square()
     assert kind == "k3", kind
-    back = -d.clamp(min=-FURTHEST)
-    return torch.expm1(back) - back
+    return _k3(-d)
+
+
+def _k3(x: Tensor) -> Tensor:
+    """Compute e^x - 1 - x, beyond FURTHEST with e^x along its tangent."""
+    near = x.clamp(max=FURTHEST)
+    return torch.expm1(near) + near.exp() * (x - near) - x
+
+
+def _ratio(x: Tensor) -> Tensor:
+    """Compute e^x, beyond FURTHEST along its tangent: finite, rising, and never without a slope."""
+    near = x.clamp(max=FURTHEST)
+    return near.exp() * (1 + x - near)
 
 
 def value_losses(
@@ -251,13 +259,13 @@ def _surrogate(
     rollouts: Rollouts, clip: float, clip_high: float | None
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Compute -min(ρA, clip(ρ)A) of every token [C], and metrics of every answer [N]."""
-    log_ratio = (rollouts.logps - rollouts.old.detach()).clamp(-FURTHEST, FURTHEST)
-    ratio, advantages = log_ratio.exp(), rollouts.advantages.detach()
+    log_ratio = rollouts.logps - rollouts.old.detach()
+    ratio, advantages = _ratio(log_ratio), rollouts.advantages.detach()
     near = ratio.clamp(1 - clip, 1 + (clip if clip_high is None else clip_high))
     losses = torch.maximum(-advantages * ratio, -advantages * near)
     clipped = (-advantages * near > -advantages * ratio).to(losses.dtype)
     # k3 of KL(old‖π): the tokens are the old policy's
-    apart = (torch.expm1(log_ratio) - log_ratio).detach()
+    apart = _k3(log_ratio.detach())
     return losses, {"clip_ratio": _mean(rollouts, clipped), "approx_kl": _mean(rollouts, apart)}
 
 

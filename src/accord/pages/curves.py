@@ -35,7 +35,7 @@ FIGURES = (
     ("Entropy, nats a token", [("entropy", "entropy", "eval_entropy")], None),
     ("Gradient norm", [("gradient", "grad_norm", None)], None),
     ("Learning rate", [("rate", "learning_rate", None)], None),
-    ("KTO's baseline z0", [("z0", "kl", None)], 0.0),
+    ("KTO's baseline z0", [("z0", "kl", "eval_kl")], 0.0),
     ("Tokens an answer", [("tokens", "rollouts/tokens", "eval_tokens")], None),
     (
         "Answers without a reward, prompts with one reward for all",
@@ -108,10 +108,10 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
     for title, lines, level in figures:
         drawn: list[Line] = []
         for colour, (name, training, held) in enumerate(lines, 1):
-            points = run.training.points(training)
+            points = run.training.recorded(training)
             if points:
                 drawn += _drawn(name, training, points, colour, keyed=len(lines) > 1)
-            if held and (points := run.held_out.points(held)):
+            if _is_held(run, training, held) and (points := run.held_out.recorded(held)):
                 drawn.append(
                     Line(
                         f"{name}, held-out",
@@ -123,6 +123,13 @@ def training_curves(run: Recorded, figures=FIGURES) -> list[Markup]:
                 )
         found.append(chart(title, drawn, marks(run), level))
     return [figure for figure in found if figure is not None]
+
+
+def _is_held(run: Recorded, training: str | None, held: str | None) -> bool:
+    """Tell whether a held-out figure belongs to a training figure of this run. Two are called
+    eval_kl: the KL of a policy's own answers, and KTO's z0.
+    """
+    return held is not None and (held != "eval_kl" or (training != "kl") == run.answers_itself)
 
 
 def _drawn(name: str, metric: str, points: Sequence[Point], colour: int, keyed: bool) -> list[Line]:
@@ -140,7 +147,8 @@ def _drawn(name: str, metric: str, points: Sequence[Point], colour: int, keyed: 
 
 def sample_curves(run: Recorded) -> list[Markup]:
     found = []
-    for title, lines, level in SAMPLED:
+    # a run's own held-out answers have tokens and KL already, of many more prompts
+    for title, lines, level in SAMPLED[2:] if run.answers_itself else SAMPLED:
         drawn = [
             Line(name, run.sampled.points(metric), colour, "held")
             for colour, (name, metric) in enumerate(lines, 1)
@@ -158,11 +166,8 @@ def side_by_side(runs: Sequence[Recorded]) -> list[Markup]:
         for name, training, held in lines:
             drawn = []
             for colour, run in enumerate(runs, 1):
-                points = run.held_out.points(held) or smooth(run.training.points(training), 5.0)
-                drawn.append(
-                    Line(
-                        run.name, points, colour, "held" if run.held_out.points(held) else "smooth"
-                    )
-                )
+                known = run.held_out.recorded(held) if _is_held(run, training, held) else []
+                points = known or smooth(run.training.points(training), 5.0)
+                drawn.append(Line(run.name, points, colour, "held" if known else "smooth"))
             found.append(chart(title if len(lines) == 1 else f"{title}: {name}", drawn, (), level))
     return [figure for figure in found if figure is not None]

@@ -4,18 +4,19 @@ all work.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
 from accord.pages.plane import BOTTOM, TOP, Plane, frame
+from accord.pages.thinned import Point, extremes, finite, not_finite
 
 WIDTH, HEIGHT = 420, 200
 POINTS = 240  # a line has no more: pixels would not show them
 
-Point = tuple[float, float]
+BROKEN = 40  # most marks of values that are not finite
+__all__ = ["Line", "Mark", "Point", "chart", "smooth"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,8 @@ def chart(
     Args:
       zero: a value that gets a thin line of its own, such as chance or no change.
     """
-    lines = [replace(line, points=thin(_finite(line.points))) for line in lines]
+    broken = [(line, not_finite(line.points, BROKEN)) for line in lines]
+    lines = [replace(line, points=extremes(line.points, POINTS)) for line in lines]
     lines = [line for line in lines if line.points]
     if not any(len(line.points) > 1 for line in lines):
         return None
@@ -58,6 +60,7 @@ def chart(
         level,
         *(_mark(scale, mark) for mark in marks),
         *(_curve(scale, line) for line in lines),
+        *(_broken(scale, line, step) for line, steps in broken for step in steps),
     ]
     named = [line for line in lines if line.keyed] if len(lines) > 1 else []
     keys = [(f"c{line.colour} {line.style}", line.name) for line in named]
@@ -70,26 +73,19 @@ def smooth(points: Sequence[Point], half_life: float) -> list[Point]:
     """
     keep = 0.5 ** (1 / half_life)
     out, total, weight = [], 0.0, 0.0
-    for step, value in _finite(points):
+    for step, value in finite(points):
         total, weight = keep * total + value, keep * weight + 1
         out.append((step, total / weight))
     return out
-
-
-def thin(points: Sequence[Point], most: int = POINTS) -> list[Point]:
-    """Average equal runs of points if there are too many."""
-    if len(points) <= most:
-        return list(points)
-    size = math.ceil(len(points) / most)
-    groups = [points[i : i + size] for i in range(0, len(points), size)]
-    return [(sum(s for s, _ in g) / len(g), sum(v for _, v in g) / len(g)) for g in groups]
 
 
 def _around(points: Sequence[Point], zero: float | None) -> Plane:
     steps = [s for s, _ in points]
     values = [v for _, v in points] + ([] if zero is None else [zero])
     low, high = min(values), max(values)
-    room = 0.06 * (high - low) or max(abs(high), 1.0) * 0.1
+    # the rounding of a mean is no curve
+    flat = high - low < 1e-9 * max(abs(high), abs(low))
+    room = (0.0 if flat else 0.06 * (high - low)) or max(abs(high), 1.0) * 0.1
     right = max(steps) if max(steps) > min(steps) else min(steps) + 1
     return Plane(min(steps), right, low - room, high + room, WIDTH, HEIGHT)
 
@@ -128,9 +124,15 @@ def _dot(scale: Plane, name: str, point: Point) -> Markup:
     ).format(scale.x(step), scale.y(value), name, _short(value), step)
 
 
+def _broken(scale: Plane, line: Line, step: float) -> Markup:
+    """Mark a value that has no place on the axis, at the upper edge."""
+    if not scale.left <= step <= scale.right:
+        return Markup("")
+    return Markup(
+        '<text class="broken" x="{:.1f}" y="{}" text-anchor="middle">×<title>{}: not a finite'
+        " number at step {:g}</title></text>"
+    ).format(scale.x(step), TOP + 10, line.name, step)
+
+
 def _short(value: float) -> str:
     return f"{value:.3g}" if abs(value) < 10_000 else f"{value:,.0f}"
-
-
-def _finite(points: Sequence[Point]) -> list[Point]:
-    return [(s, v) for s, v in points if math.isfinite(v)]

@@ -36,10 +36,21 @@ def held_out_table(run: Recorded) -> list[Row]:
                 Row(
                     name,
                     (_number(before), _number(after), _signed(before, after)),
-                    means=MEANINGS[name],
+                    means=_meaning(run, name),
                 )
             )
     return rows
+
+
+def _meaning(run: Recorded, name: str) -> str:
+    """Put a figure into words; those of a few depend on the run."""
+    if name == "eval_kl" and not run.answers_itself:
+        return MEANINGS["kto's eval_kl"]
+    ended = run.at(run.measured, "eval_ended")
+    if name == "eval_tokens" and ended is not None and ended < 1:
+        limit = run.config.rollout_settings.max_new_tokens
+        return f"{MEANINGS[name]}; {1 - ended:.0%} of them were cut at {limit}, the limit"
+    return MEANINGS[name]
 
 
 def slices(run: Recorded) -> list[Row]:
@@ -92,8 +103,12 @@ def differences(runs: Sequence[Recorded]) -> list[Row]:
     """List the fields of the config that differ between runs."""
     fields = [run.fields for run in runs]
     names = list(dict.fromkeys(name for one in fields for name in one))
-    rows = [Row(name, tuple(str(one.get(name, "–")) for one in fields)) for name in names]
+    rows = [Row(name, tuple(_shown(one.get(name)) for one in fields)) for name in names]
     return [row for row in rows if len(set(row.cells)) > 1]
+
+
+def _shown(value: object) -> str:
+    return "–" if value is None else str(value)
 
 
 def summary(runs: Sequence[Recorded]) -> list[Row]:
@@ -104,9 +119,12 @@ def summary(runs: Sequence[Recorded]) -> list[Row]:
             run.at(run.measured, "diag/eval_accuracy_low"),
             run.at(run.measured, "diag/eval_accuracy_high"),
         )
-        accuracy_now, kl = (
-            run.at(run.measured, "eval_rewards/accuracies"),
-            [v for step, v in run.sampled.points("diag/samples_kl") if step],
+        accuracy_now = run.at(run.measured, "eval_rewards/accuracies")
+        sampled = [v for step, v in run.sampled.points("diag/samples_kl") if step]
+        kl = (
+            run.at(run.measured, "eval_kl")
+            if run.answers_itself
+            else (sampled[-1] if sampled else None)
         )
         warnings = [
             e["check"].removeprefix("flag.") for e in run.events if e["verdict"] == "warning"
@@ -120,7 +138,7 @@ def summary(runs: Sequence[Recorded]) -> list[Row]:
             "chosen, nats a token": _number(
                 run.at(run.measured, "diag/eval_log_ratio_token/chosen")
             ),
-            "KL, nats an answer": _number(kl[-1] if kl else None),
+            "KL, nats an answer": _number(kl),
             "red flags": ", ".join(warnings) or "none",
         }
 

@@ -34,7 +34,7 @@ def what_was_learned(run: Recorded) -> str:
     sure = (
         "better than chance"
         if low > 0.5
-        else "worse than chance"
+        else "wholly under one half: sides exchanged or labels inverted, not noise"
         if high < 0.5
         else "indistinguishable from chance"
     )
@@ -83,9 +83,54 @@ def _changed(run: Recorded) -> str:
 
 
 def cost(run: Recorded) -> str:
+    return _own_cost(run) if run.answers_itself else _cost_of_rows(run)
+
+
+def _own_cost(run: Recorded) -> str:
+    """Say what a run that draws its own answers cost: on its held-out prompts, by their answers,
+    and not once more by the few sample prompts.
+    """
     parts = []
-    if (own := run.at(run.measured, "eval_kl")) is not None:
-        parts.append(f"{own:.3g} nats an answer of KL to the reference, on held-out prompts")
+    if (kl := run.at(run.measured, "eval_kl")) is not None:
+        parts.append(f"{kl:.3g} nats an answer of KL to the reference, on held-out prompts")
+    tokens, before = (run.at(step, "eval_tokens") for step in (run.measured, 0))
+    if tokens is not None:
+        limit = run.config.rollout_settings.max_new_tokens
+        now, then = (run.at(step, "eval_ended") for step in (run.measured, 0))
+        parts.append(f"its answers {lengths_in_words((before, then), (tokens, now), limit)}")
+    if not parts:
+        return "What it cost was not measured: no held-out prompts."
+    return "What it cost: " + "; ".join(parts) + "."
+
+
+def lengths_in_words(
+    before: tuple[float | None, float | None], now: tuple[float, float | None], limit: int
+) -> str:
+    """Say how long answers were and are. An answer that was cut has the limit's length, not its
+    own, so the limit is named.
+
+    Args:
+      before, now: mean tokens, and the share of answers that ended by themselves.
+      limit: tokens at which answers are cut.
+    """
+    (tokens, ended), (then, then_ended) = now, before
+    was = f", {_length(then, then_ended, limit)} before" if then is not None else ""
+    return f"{'are' if _all_cut(ended) else 'have'} {_length(tokens, ended, limit)}{was}"
+
+
+def _all_cut(ended: float | None) -> bool:
+    return ended == 0
+
+
+def _length(tokens: float, ended: float | None, limit: int) -> str:
+    if _all_cut(ended):
+        return f"all cut at {limit} tokens, the limit"
+    cut = f" ({1 - ended:.0%} cut at {limit}, the limit)" if ended is not None and ended < 1 else ""
+    return f"{tokens:.0f} tokens{cut}"
+
+
+def _cost_of_rows(run: Recorded) -> str:
+    parts = []
     if (kl := run.sampled.points("diag/samples_kl")) and kl[-1][0]:
         parts.append(
             f"it is {kl[-1][1]:.3g} nats an answer away from"
@@ -97,9 +142,12 @@ def cost(run: Recorded) -> str:
             f"chosen answers {'gained' if chosen >= 0 else 'lost'} {abs(chosen):.2f} nats a"
             f" token{since}"
         )
-    lengths = run.sampled.points("diag/samples_tokens")
+    lengths, ended = (run.sampled.points(f"diag/samples_{name}") for name in ("tokens", "ended"))
     if len(lengths) > 1:
-        parts.append(f"its answers have {lengths[-1][1]:.0f} tokens, {lengths[0][1]:.0f} before")
+        shares = dict(ended)
+        before, now = ((tokens, shares.get(step)) for step, tokens in (lengths[0], lengths[-1]))
+        words = lengths_in_words(before, now, run.config.monitor.sample_tokens)
+        parts.append(f"its answers {words}")
     return (
         ("What it cost: " + "; ".join(parts) + ".")
         if parts

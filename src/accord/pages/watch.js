@@ -13,7 +13,7 @@ const SAMPLED = [["KL on fresh samples", "diag/samples_kl"], ["Tokens of samples
 // Which runs are shown stands in the address, so that a view can be kept and opened again.
 const named = location.hash.slice(1).split(",").filter(Boolean).map(decodeURIComponent);
 const state = { chosen: new Set(named), runs: [], data: new Map(), smoothing: 4, sampleStep: null };
-const KEY = "Faint: each update. Solid: smoothed. Dashed with dots: held-out rows, or samples. Numbered lines: flags.";
+const KEY = "Faint: each update (of a long run the least and the largest of each stretch). Solid: smoothed. Dashed with dots: held-out rows, or samples. Numbered lines: flags. ×: not a finite number.";
 const WIDTH = 360, HEIGHT = 170, LEFT = 44, RIGHT = 8, TOP = 14, BOTTOM = 20;
 
 function element(name, attributes = {}, ...children) {
@@ -32,6 +32,8 @@ function shape(name, attributes, text) {
 
 // The held-out name of a training figure: eval_loss, eval_rewards/…, diag/eval_…; of rollouts/reward, eval_reward.
 const heldOut = (name) => (name.startsWith("diag/") ? "diag/eval_" + name.slice(5) : "eval_" + name.replace("rollouts/", ""));
+// Two figures are called eval_kl: the KL of a policy's own answers, and KTO's z0. A run has one of them.
+const isHeld = (run, name) => heldOut(name) !== "eval_kl" || (name === "rollouts/kl") === run.own;
 
 function smooth(points, halfLife) {
   if (!halfLife) return points;
@@ -52,19 +54,24 @@ function ticks(low, high, about) {
   return found;
 }
 
-const short = (value) => (Math.abs(value) < 1e4 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en"));
+const short = (value) => {
+  if (value && Math.abs(value) < 1e-3) return Number(value.toPrecision(3)).toExponential();  // 0.00001 has no room, and would be cut to .00001
+  return Math.abs(value) < 1e4 ? String(Number(value.toPrecision(3))) : Math.round(value).toLocaleString("en");
+};
 
 const finite = (points) => (points || []).filter(([, value]) => value !== null && Number.isFinite(value));
 
 // lines: [{name, points, colour, style}], events: those of all chosen runs.
 function chart(title, lines, events) {
+  const broken = lines.flatMap((line) => (line.points || []).filter(([, value]) => value === null).map(([step]) => ({ step, line })));
   lines = lines.map((line) => ({ ...line, points: finite(line.points) })).filter((line) => line.points.length);
   const all = lines.flatMap((line) => line.points);
   if (!all.length) return null;
   const steps = all.map((p) => p[0]), values = all.map((p) => p[1]);
   const first = Math.min(...steps), last = Math.max(Math.max(...steps), first + 1);
   let low = Math.min(...values), high = Math.max(...values);
-  const room = (high - low) * 0.06 || Math.abs(high) * 0.1 || 0.1;
+  const flat = high - low < 1e-9 * Math.max(Math.abs(high), Math.abs(low));  // rounding of a mean is no curve
+  const room = (flat ? 0 : (high - low) * 0.06) || Math.abs(high) * 0.1 || 0.1;
   low -= room; high += room;
   const x = (step) => LEFT + ((step - first) / (last - first)) * (WIDTH - LEFT - RIGHT);
   const y = (value) => TOP + ((high - value) / (high - low)) * (HEIGHT - TOP - BOTTOM);
@@ -74,7 +81,8 @@ function chart(title, lines, events) {
     svg.append(shape("text", { class: "tick", x: LEFT - 5, y: y(value) + 4, "text-anchor": "end" }, short(value)));
   }
   for (const step of ticks(first, last, 5).filter(Number.isInteger)) {
-    svg.append(shape("text", { class: "tick", x: x(step), y: HEIGHT - 5, "text-anchor": "middle" }, short(step)));
+    const anchor = x(step) > WIDTH - RIGHT - 16 ? "end" : "middle";  // else the last number is cut
+    svg.append(shape("text", { class: "tick", x: Math.min(x(step), WIDTH - 2), y: HEIGHT - 5, "text-anchor": anchor }, short(step)));
   }
   for (const event of events) {
     if (event.step < first || event.step > last) continue;
@@ -95,6 +103,12 @@ function chart(title, lines, events) {
     }
     svg.append(group);
   }
+  for (const { step, line } of broken) {
+    if (step < first || step > last) continue;
+    const cross = shape("text", { class: "broken", x: x(step), y: TOP + 10, "text-anchor": "middle" }, "×");
+    cross.append(shape("title", {}, `${line.name || title}: not a finite number at step ${step}`));
+    svg.append(cross);
+  }
   return element("div", { class: "chart" }, element("b", {}, title), svg);
 }
 
@@ -103,16 +117,20 @@ function curves(runs) {
   const events = runs.length === 1 ? numbered(runs[0]) : [];
   for (const [title, [name]] of FIGURES) {
     const lines = runs.flatMap((run, colour) => {
-      const points = finite(run.curves.training[name]);
-      if (name === "learning_rate") return [{ points, colour, style: "trend" }];  // no noise to smooth away
+      const points = run.curves.training[name] || [], trend = run.trends.training[name] || finite(points);
+      if (name === "learning_rate") return [{ name: run.name, points, colour, style: "trend" }];  // no noise to smooth away
+      // Without smoothing the extremes are the curve: a mean of many updates would hide one.
+      const solid = state.smoothing ? smooth(trend, state.smoothing) : finite(points);
       return [
-        { points: state.smoothing ? points : [], colour, style: "raw" }, { points: smooth(points, state.smoothing), colour, style: "trend" },
-        { name: run.name, points: run.curves.held_out[heldOut(name)], colour, style: "held" },
+        { name: run.name, points, colour, style: "raw" }, { name: run.name, points: solid, colour, style: "trend" },
+        { name: run.name, points: isHeld(run, name) ? run.curves.held_out[heldOut(name)] : [], colour, style: "held" },
       ];
     });
     grid.append(chart(title, lines, events) || "");
   }
-  for (const [title, name] of SAMPLED) grid.append(chart(title, runs.map((run, colour) => ({ name: run.name, points: run.curves.samples[name], colour, style: "held" })), events) || "");
+  // A run's own answers have KL and tokens above, of many more prompts.
+  const sampled = (name) => runs.flatMap((run, colour) => (run.own ? [] : [{ name: run.name, points: run.curves.samples[name], colour, style: "held" }]));
+  for (const [title, name] of SAMPLED) grid.append(chart(title, sampled(name), events) || "");
   return grid;
 }
 
@@ -183,7 +201,9 @@ function list() {
       history.replaceState(null, "", "#" + [...state.chosen].map(encodeURIComponent).join(","));
       refresh();
     });
-    const text = element("span", {}, run.name + " ", element("small", {}, run.says || `${run.objective} · step ${run.step}${run.finished ? ", finished" : ""}`));
+    const text = element("span", {}, run.name + " ", element("small", {}, [run.says || `${run.objective} · step ${run.step}`, run.state === "running" ? "" : run.state].filter(Boolean).join(", ")));
+    if (run.state === "running") text.prepend(element("i", { class: "runs", title: "a process trains here" }));
+    if (run.state === "stopped") text.append(element("small", { title: "no process trains here: it was killed, or ended before its last update" }, " (accord resume goes on)"));
     if (run.flags) text.append(element("b", { class: "bad" }, ` ${run.flags} red ${run.flags === 1 ? "flag" : "flags"}`));
     return element("label", { class: "run" }, tick, text);
   }));

@@ -12,13 +12,16 @@ from pathlib import Path
 from fastapi import FastAPI, HTTPException, Request
 from fastapi.responses import FileResponse, JSONResponse, Response
 
-from accord.errors import first_line
+from accord.pages.live import LiveRuns, state_of, touched
+from accord.pages.thinned import extremes, means, not_finite
+from accord.runs.folder import RunFolder
 from accord.runs.recorded import Recorded
-from accord.types import AccordError, UsageError
+from accord.types import UsageError
 
 HERE = Path(__file__).parent
 STATIC = {"watch.js": "text/javascript", "watch.css": "text/css"}
 POINTS = 500  # most points of a curve that are sent to the page
+BROKEN = 40  # most of them whose value is not finite
 DEEPEST = 2  # folders below the one that is watched
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:;"
@@ -29,6 +32,7 @@ POLICY = (
 def create_app(root: Path, port: int) -> FastAPI:
     """Build the page of every run at or below `root`."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    live = LiveRuns()
     hosts = {f"{name}:{port}" for name in ("127.0.0.1", "localhost")}
 
     @app.middleware("http")
@@ -65,7 +69,7 @@ def create_app(root: Path, port: int) -> FastAPI:
 
     @app.get("/api/runs")
     def runs() -> list[dict]:
-        return [brief(name, path) for name, path in find_runs(root).items()]
+        return [live.brief(name, path) for name, path in find_runs(root).items()]
 
     @app.get("/api/run")
     def run(name: str) -> dict:
@@ -73,7 +77,7 @@ def create_app(root: Path, port: int) -> FastAPI:
         path = find_runs(root).get(name)
         if path is None:
             raise HTTPException(404, "no such run")
-        return whole(name, path)
+        return whole(live, name, path)
 
     return app
 
@@ -82,69 +86,52 @@ def find_runs(root: Path) -> dict[str, Path]:
     """Find runs by their path below `root`, the newest first."""
     patterns = ["config.yaml", *("*/" * depth + "config.yaml" for depth in range(1, DEEPEST + 1))]
     folders = [file.parent for pattern in patterns for file in root.glob(pattern)]
-    folders.sort(key=lambda folder: -_touched(folder))
+    folders.sort(key=lambda folder: -touched(folder))
     return {
         str(folder.relative_to(root)) if folder != root else folder.resolve().name: folder
         for folder in folders
     }
 
 
-def _touched(folder: Path) -> float:
-    file = folder / "metrics.jsonl"
-    return (file if file.is_file() else folder / "config.yaml").stat().st_mtime
+def whole(runs: LiveRuns, name: str, path: Path) -> dict:
+    """Return all that the page shows of one run.
 
-
-def brief(name: str, path: Path) -> dict:
-    """Return a run's line of the list."""
-    try:
-        run = Recorded.open(str(path))
-        step = run.training.steps[-1] if len(run.training) else 0
-        flags = sum(event["verdict"] == "warning" for event in run.events)
-        return {
-            "name": name,
-            "objective": run.config.objective["name"],
-            "step": step,
-            "flags": flags,
-            "touched": _touched(path),
-            "finished": (path / "README.md").is_file(),
+    A long curve is sent as the least and the largest value of each stretch, its trend as means
+    beside it. A value that is not finite is null, since JSON has no other word for it.
+    """
+    tables = runs.tables(path)
+    run = Recorded(RunFolder.open(str(path)), tables.tables)
+    curves: dict[str, dict] = {}
+    trends: dict[str, dict] = {}
+    for part in ("training", "held_out", "sampled"):
+        table, shown = tables.table(part), "samples" if part == "sampled" else part
+        points = {metric: table.recorded(metric) for metric in table.columns}
+        curves[shown] = {metric: _thin(series) for metric, series in points.items()}
+        trends[shown] = {
+            metric: means(series, POINTS // 2)
+            for metric, series in points.items()
+            if len(series) > POINTS
         }
-    except AccordError as error:  # still preparing, or refused: it is listed with the reason
-        return {
-            "name": name,
-            "step": 0,
-            "flags": 0,
-            "touched": _touched(path),
-            "says": first_line(error),
-        }
-
-
-def whole(name: str, path: Path) -> dict:
-    """Return all that the page shows of one run."""
-    run = Recorded.open(str(path))
-    curves = {
-        part: {metric: _thin(table.points(metric)) for metric in table.columns}
-        for part, table in (
-            ("training", run.training),
-            ("held_out", run.held_out),
-            ("samples", run.sampled),
-        )
-    }
-    config = {key: str(value) for key, value in run.fields.items()}
+    config = {key: "–" if value is None else str(value) for key, value in run.fields.items()}
     return {
         "name": name,
+        "state": state_of(path),
+        "own": run.answers_itself,
         "curves": curves,
+        "trends": trends,
         "events": run.events,
         "samples": run.lines("samples.jsonl"),
         "config": config,
     }
 
 
-def _thin(points: list[tuple[int, float]]) -> list[tuple[int, float | None]]:
-    """Keep at most POINTS of them, always with the newest. A value that is not finite becomes None,
-    since JSON has none.
+def _thin(points: list[tuple[int, float]]) -> list[tuple[float, float | None]]:
+    """Keep at most POINTS of the finite ones, the extremes among them, and where a value is not
+    finite.
     """
-    step = max(1, -(-len(points) // POINTS))
-    return [(s, v if abs(v) < float("inf") else None) for s, v in points[::-step][::-1]]
+    broken: list[tuple[float, float | None]] = [(step, None) for step in not_finite(points, BROKEN)]
+    kept = extremes(points, POINTS - len(broken))
+    return sorted([*kept, *broken], key=lambda point: point[0])
 
 
 def serve(target: str | None, port: int, say) -> None:

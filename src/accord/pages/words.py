@@ -17,6 +17,7 @@ MEANINGS = {
     "eval_reward": "reward of the policy's answers",
     "eval_gold": "the gold judgement of the same answers",
     "eval_kl": "KL to the reference, nats an answer",
+    "kto's eval_kl": "KTO's baseline z0: KL estimated from answers to other prompts, nats",
     "eval_tokens": "tokens an answer",
     "eval_loss": "loss",
     "eval_rewards/accuracies": "accuracy: chosen has the higher reward",

@@ -55,12 +55,6 @@ def kl_penalised(
 
 
 @torch.no_grad()
-def summed(values: Tensor, count: Tensor) -> Tensor:
-    """Sum per-token values over each answer: [C] to [N]."""
-    return torch.stack([piece.sum() for piece in values.split(count.tolist())])
-
-
-@torch.no_grad()
 def spread_over_tokens(values: Tensor, count: Tensor) -> Tensor:
     """Repeat one number per answer for each of its tokens: [N] to [C]."""
     return torch.repeat_interleave(values, count)

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass, replace
 import torch
 from torch import Tensor
 
+from accord.objectives.numerics import summed
 from accord.rollouts.advantages import (
     AdaptiveKL,
     RunningBaseline,
@@ -25,7 +26,6 @@ from accord.rollouts.advantages import (
     kl_penalised,
     leave_one_out,
     spread_over_tokens,
-    summed,
     whiten,
 )
 
@@ -76,6 +76,11 @@ def estimate_advantages(
 
 
 def _gae(a: Answers, settings: Mapping, carried: CarryOver) -> tuple[Tensor, Tensor, CarryOver]:
+    """Estimate PPO's advantages. An answer that was cut counts as ended: its reward is that of the
+    text as cut, and the value behind it is 0. The limit is a part of the task; the value head's
+    estimate behind it would be of a reward that is never given, on top of the one that was
+    (Pardo et al. 2018, arXiv:1712.00378, §2: a limit of the task's own).
+    """
     assert a.expected is not None, "GAE needs what a value head says of each token"
     beta = settings["beta"] if carried.beta is None else carried.beta
     rewards = kl_penalised(a.rewards, a.logps, a.reference, a.count, beta)

@@ -206,9 +206,9 @@ class RunFolder:
                 continue
             expected = lines.get(file.name, 0)
             kept = _complete(file)[:expected]
-            if len(kept) < expected or not all(map(_parsed, kept)):
+            if len(kept) < expected or not all(map(parsed, kept)):
                 problems.append(
-                    f"{file.name} is damaged: {sum(map(bool, map(_parsed, kept)))} of its"
+                    f"{file.name} is damaged: {sum(map(bool, map(parsed, kept)))} of its"
                     f" {expected} lines can be read"
                 )
             if expected:
@@ -228,7 +228,7 @@ class RunFolder:
         """Read the lines of a file that are intact."""
         file = self.path / name
         return (
-            [entry for line in _complete(file) if (entry := _parsed(line))] if file.exists() else []
+            [entry for line in _complete(file) if (entry := parsed(line))] if file.exists() else []
         )
 
 
@@ -275,7 +275,7 @@ def _clear(path: Path) -> None:
         (path / REFUSED).unlink()
 
 
-def _parsed(line: str) -> dict | None:
+def parsed(line: str) -> dict | None:
     """Parse the object that a line holds, if it holds one."""
     try:
         value = json.loads(line)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,6 +92,31 @@ def margins(folder: Path, step: int) -> Tensor:
         file_of(folder, step), columns=["rewards/chosen", "rewards/rejected"]
     )
     return torch.tensor(table["rewards/chosen"].to_numpy() - table["rewards/rejected"].to_numpy())
+
+
+def worst(folder: Path) -> dict | None:
+    """Find the row that the newest evaluation ranks the furthest the wrong way round: the pair of
+    the least margin, or the good answer of the least reward. None where there is no evaluation.
+
+    Returns:
+      where the row stands ("at"), and what it shows in words ("shows").
+    """
+    import pyarrow.parquet as parquet
+
+    files = sorted((folder / NAME).glob("step-*.parquet"))
+    if not files:
+        return None
+    table = parquet.read_table(files[-1], columns=["at", "rewards/chosen", "rewards/rejected"])
+    chosen, rejected = (table[f"rewards/{side}"].to_numpy() for side in SIDES)
+    values = chosen - rejected
+    what = "margin (reward of chosen less rejected)"
+    if np.isnan(values).all():  # labels: a row has one answer
+        values, what = chosen, "reward of a good answer"
+    if np.isnan(values).all():
+        return None
+    index = int(np.nanargmin(values))
+    value = float(values[index])
+    return {"at": table["at"][index].as_py(), "value": value, "shows": f"{what} {value:+.3f}"}
 
 
 def _who(held_out: HeldOut, rows: Rows) -> dict[str, pa.Array]:

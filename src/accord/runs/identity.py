@@ -62,6 +62,11 @@ def has_tokens(identity: dict) -> bool:
     return all(key in identity for key in TOKENS)
 
 
+def sums_changed(identity: dict) -> bool:
+    """Tell whether an identity is of an accord that added log-probs in float32."""
+    return "sums" not in identity
+
+
 def differences(one: dict, other: dict, when: str, where: str) -> list[str]:
     """List what differs between two identities, one per line; `when` and `where` name the two.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -27,6 +29,8 @@ class Recorded:
     """All that a run wrote about itself."""
 
     folder: RunFolder
+    # tables of metrics.jsonl that were read already; None reads the file when it is asked for
+    read: dict[str, Table] | None = None
 
     @classmethod
     def open(cls, path: str) -> Recorded:
@@ -55,12 +59,30 @@ class Recorded:
         return resolve_objective(self.config)
 
     @property
+    def answers_itself(self) -> bool:
+        """Tell whether the run trained on its own answers."""
+        return self.config.rollouts is not None
+
+    @property
     def fields(self) -> dict[str, object]:
         """Return the config's fields by path, as they took effect: options that were left out have
         the objective's defaults.
         """
         options = {f"objective.{name}": value for name, value in self.objective.options.items()}
-        return trajectory(self.config) | options | {"data.train": self.config.data.train}
+        found = trajectory(self.config) | options | {"data.train": self.config.data.train}
+        return found | self._chosen(found)
+
+    def _chosen(self, fields: dict[str, object]) -> dict[str, object]:
+        """Return what the run chose for itself where its config leaves the choice to it."""
+        rate, steps = fields.get("train.learning_rate"), self.training.steps
+        if rate is not None or not len(steps):
+            return {}
+        # the peak, once the warm-up is over; the schedule is a field of its own
+        return {"train.learning_rate": float(f"{max(self._rates):.6g}")}
+
+    @property
+    def _rates(self) -> list[float]:
+        return self.training.span("learning_rate", None, None) or [math.nan]
 
     def lines(self, name: str) -> list[dict]:
         return self.folder.appended(name)
@@ -74,20 +96,25 @@ class Recorded:
     # ------------------------------------------------------------ figures by step
 
     @cached_property
+    def _tables(self) -> dict[str, Table]:
+        if self.read is not None:
+            return self.read
+        tables: dict[str, Table] = {}
+        for line in self.lines("metrics.jsonl"):
+            tables.setdefault(table_name(line), Table()).add(line)
+        return tables
+
+    @property
     def training(self) -> Table:
-        return _table(line for line in self.lines("metrics.jsonl") if "loss" in line)
+        return self._tables.get("training") or Table()
 
-    @cached_property
+    @property
     def held_out(self) -> Table:
-        return _table(
-            line
-            for line in self.lines("metrics.jsonl")
-            if any(name.startswith("eval_") for name in line)
-        )
+        return self._tables.get("held_out") or Table()
 
-    @cached_property
+    @property
     def sampled(self) -> Table:
-        return _table(line for line in self.lines("metrics.jsonl") if "diag/samples_tokens" in line)
+        return self._tables.get("sampled") or Table()
 
     @cached_property
     def ended(self) -> int:
@@ -138,8 +165,10 @@ class Recorded:
         return parquet.read_table(file) if file.is_file() else None
 
 
-def _table(lines) -> Table:
-    table = Table()
-    for line in lines:
-        table.add(line)
-    return table
+def table_name(line: Mapping[str, object]) -> str:
+    """Return which table a line of metrics.jsonl belongs to."""
+    if "loss" in line:
+        return "training"
+    if "diag/samples_tokens" in line:
+        return "sampled"
+    return "held_out" if any(name.startswith("eval_") for name in line) else "other"

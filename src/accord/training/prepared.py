@@ -15,6 +15,7 @@ from accord.distributed.world import World
 from accord.engine.batch_source import BatchSource
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
+from accord.forward.reference import SUMS
 from accord.models.language import LanguageModel
 from accord.rollouts.sample_prompts import SamplePrompt
 from accord.runs import files
@@ -85,6 +86,7 @@ class PreparedRun:
             "reference": self.reference_kind,
             # a GPU's kernels only round differently
             "forward": "tree" if self.learner.forward.shares_prompts else "padded",
+            "sums": SUMS,
             "objective": code_digest(self.config.objective["name"]),
             "asked": files.digest(prompts) if prompts else None,
             "config": trajectory(self.config),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 
@@ -12,8 +13,10 @@ from accord.evaluate.similarity import ches, overlap
 from accord.monitor.history import Facts, History
 from accord.monitor.rule import PREFIX
 from accord.monitor.watch import look, rule_of
+from accord.runs import held_out_rows
 from accord.runs.folder import RunFolder
 from accord.training.prepared import PreparedRun
+from accord.training.setup.common import suggested_rate
 from accord.types import Finding, Tree
 
 PAIRS_LOOKED_AT = 32  # pairs of the newest batches, when a displacement is explained
@@ -47,7 +50,9 @@ class Monitor:
 
 def facts_of(ready: PreparedRun) -> Facts:
     """Collect the facts of a prepared run that the rules need."""
-    objective, order = ready.learner.objective, ready.order
+    objective, order, lora = ready.learner.objective, ready.order, ready.config.model.lora
+    # an adapter that is gone on from brings its own
+    scaled = ready.model.has_adapters and ready.config.model.adapter is None and lora is not None
     # a policy that has left its reference does not begin at the objective's value there
     starts = ready.learner.reference is None or ready.learner.reference.starts_as_policy
     at_reference = objective.at_reference if starts else None
@@ -63,20 +68,35 @@ def facts_of(ready: PreparedRun) -> Facts:
         at_reference,
         ready.config.train.max_grad_norm,
         ready.source.draws,
+        lora.alpha / lora.rank if scaled and lora is not None else None,
+        suggested_rate(objective, ready.model),
+        sum(p.numel() for p in ready.model.trainable().values()),
     )
 
 
-def explain_flag(ready: PreparedRun, step: int, finding: Finding) -> Finding:
-    """Add to a displacement the pairs that cause it; computed once, when it is reported.
+def explain_flag(ready: PreparedRun, folder: Path, step: int, finding: Finding) -> Finding:
+    """Add to a displacement the pairs that cause it, and to exchanged sides the row that shows
+    them best; computed once, when it is reported.
 
     Labelled rows are no pairs.
     """
+    if finding.check == PREFIX + "sides-exchanged":
+        return with_worst_row(finding, folder)
     if finding.check != PREFIX + "chosen-falling":
         return finding
     trees = ready.source.pairs_before(step, PAIRS_LOOKED_AT)
     if not trees:
         return finding
     return replace(finding, evidence={**finding.evidence, **similar_pairs(ready, trees)})
+
+
+def with_worst_row(finding: Finding, folder: Path) -> Finding:
+    """Name the held-out row that the newest evaluation ranks the furthest the wrong way round."""
+    row = held_out_rows.worst(folder)
+    if row is None:
+        return finding
+    says = f"{finding.says}; the first row to look at: {row['at']}, {row['shows']}"
+    return replace(finding, says=says, evidence={**finding.evidence, "row": row})
 
 
 @torch.no_grad()

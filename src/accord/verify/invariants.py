@@ -24,6 +24,7 @@ from accord.engine.step import Batch
 from accord.evaluate.records import Records
 from accord.forward.layout import micro_batches
 from accord.forward.rounding import Bounds, allowed_mean
+from accord.monitor.settings import why_no_gradient
 from accord.sampling.sampler import Sample
 from accord.types import Finding, Logps, Tree
 from accord.verify.checks import (
@@ -276,7 +277,7 @@ class InvariantChecks(RecordChecks):
         """
         if not self.ready.source.is_fresh(batch.index) or _drops(self.ready):
             return []
-        gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
+        gap = (records["sum/ratio_gap"].sum() / records["tokens"].sum()).item()
         if gap <= self._bounds.answer:
             return []
         says = (
@@ -294,9 +295,10 @@ class InvariantChecks(RecordChecks):
         assert self.follower is not None, "only where the reference moves"
         return self.follower.check(step)
 
-    def moved(self, step: int) -> list[Finding]:
+    def moved(self, step: int, metrics: dict) -> list[Finding]:
         due = step == min(self.first + FOLLOWED, self.ready.steps)
-        return self.weights.moved() if due else []
+        why = why_no_gradient(metrics, self.ready.learner.objective.options)
+        return self.weights.moved(*why) if due else []
 
     def _looks(self, step: int) -> bool:
         """Tell whether the probe rows and the frozen parameters are checked now."""

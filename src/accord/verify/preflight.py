@@ -266,7 +266,7 @@ def split_of_losses(learner: UpdateContext, batch: Batch) -> Finding:
     dtypes = set()
 
     def slopes(groups: list[list[int]]) -> Tensor:
-        leaf = logps.sum.double().requires_grad_()
+        leaf = logps.sum.double().clone().requires_grad_()  # of each call its own
         policy = replace(logps, sum=leaf)
         for group in groups:
             trees = [batch.trees[i] for i in group]

@@ -178,7 +178,7 @@ def ratios_unmoved(learner: UpdateContext, batch: Batch, optimizer: Optimizer) -
     optimizer.masters.zero_grad()
     records = accumulate(learner, batch, optimizer.masters, dropout=False)
     optimizer.masters.zero_grad()
-    gap = (records["sum/ratio_gap"].sum() / records["answers"].sum()).item()
+    gap = (records["sum/ratio_gap"].sum() / records["tokens"].sum()).item()
     allowed = learner.forward.bounds.answer
     says = (
         f"nothing has moved, and log-probs are within {gap:.1e} nats a token of those that the"

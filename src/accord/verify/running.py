@@ -189,7 +189,7 @@ AFTER_UPDATE: tuple[Check[AfterUpdate], ...] = (
     _after(
         "moved",
         "after ten updates, nearly every weight that had a gradient is somewhere else",
-        lambda e: e.watch.moved(e.step),
+        lambda e: e.watch.moved(e.step, e.metrics),
         WHOLE,
     ),
     _after(

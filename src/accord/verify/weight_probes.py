@@ -130,8 +130,12 @@ class UpdateProbe:
         masters = self.optimizer.masters.masters
         return {name: at(masters[name], f.index) for name, f in self.followed.items()}
 
-    def moved(self) -> list[Finding]:
-        """Check how many of the followed weights with a gradient have moved from the start."""
+    def moved(self, why: str, remedy: str) -> list[Finding]:
+        """Check how many of the followed weights with a gradient have moved from the start.
+
+        Args:
+          why, remedy: what is said where there was no gradient at all.
+        """
         moved = total = 0
         for name, now in self.values().items():
             f = self.followed[name]
@@ -142,9 +146,9 @@ class UpdateProbe:
                 Finding(
                     "running.moved",
                     "warning",
-                    "no gradient reached any weight that trains, in ten updates",
+                    f"no gradient reached any weight that trains, in {FOLLOWED} updates: {why}",
                     {},
-                    "every row's loss is flat: look at the margins, β and the labels",
+                    remedy,
                 )
             ]
         share = moved / total

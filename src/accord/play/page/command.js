@@ -1,9 +1,10 @@
-// What is on the screen as an accord command, and the comparisons as a file that it reads.
+// What is on the screen as accord commands. Their data is your own: the comparisons of this page are of one prompt.
 
 const number = (value) => String(Number(value.toPrecision(4)));
 
-/** `--set` options of a method as the page trains it, by accord's own names. */
+/** `--set` options of a method as the page trains it, by accord's own names. RLHF's are those of PPO. */
 const OPTIONS = {
+  rlhf: (s) => ({ beta: s.beta }),
   dpo: (s) => ({ beta: s.beta }),
   ipo: (s) => ({ beta: s.beta, normalize: s.normalize }),
   kto: (s) => ({ beta: s.beta, desirable_weight: s.lambdaD, undesirable_weight: s.lambdaU }),
@@ -11,27 +12,18 @@ const OPTIONS = {
   orpo: (s) => ({ weight: s.orpoWeight }),
 };
 
-/** The options of a method, or null for RLHF, which trains no single objective. */
 export function options(state, method) {
-  return OPTIONS[method]?.(state) ?? null;
+  return OPTIONS[method](state);
 }
 
+const joined = (parts) => parts.join(' \\\n    ');
+
+/** The commands of the method in focus, one after the other: RLHF fits a reward model first. */
 export function command(state) {
-  const found = options(state, state.focus);
-  if (!found) return null;
-  const sets = Object.entries(found).map(([key, value]) => `--set objective.${key}=${typeof value === 'number' ? number(value) : value}`);
-  return ['accord train --model smollm2 --data pairs.jsonl', `--method ${state.focus}`, ...sets, `--output runs/${state.focus}`].join(' \\\n    ');
-}
-
-const MOST_ROWS = 1000;
-
-/** The comparisons as JSONL rows; endless ones as a thousand, in proportion. */
-export function pairsFile(state, rows) {
-  const lines = [];
-  const scale = state.comparisons === 0 || state.comparisons > MOST_ROWS ? (share) => Math.round(MOST_ROWS * share) : (share, count) => count;
-  for (const { w, l, share, count } of rows) {
-    const line = JSON.stringify({ prompt: state.prompt, chosen: state.answers[w].text, rejected: state.answers[l].text });
-    for (let k = 0; k < scale(share, count); k++) lines.push(line);
-  }
-  return `${lines.join('\n')}\n`;
+  const sets = Object.entries(options(state, state.focus)).map(([key, value]) => `--set objective.${key}=${typeof value === 'number' ? number(value) : value}`);
+  if (state.focus !== 'rlhf') return joined(['accord train --model smollm2 --data pairs.jsonl', `--method ${state.focus}`, ...sets, `--output runs/${state.focus}`]);
+  return [
+    joined(['accord train --model smollm2 --data pairs.jsonl', '--method bradley_terry', '--set model.lora=null', '--output runs/reward']),
+    joined(['accord train --model smollm2 --data prompts.jsonl', '--method ppo', "--set 'rollouts.rewards=[runs/reward/final]'", ...sets, '--output runs/rlhf']),
+  ].join('\n');
 }

@@ -3,6 +3,7 @@
 // Everything in them is a stranger's: numbers are checked, texts are only ever set as text.
 
 const MOST_LINES = 200_000;
+const LOG_RATIOS = ['log_ratio/chosen', 'log_ratio/rejected', 'log_ratio_token/chosen', 'log_ratio_token/rejected'];
 
 /** What a file holds: { kind: 'metrics' | 'samples' | 'pairs', … }. Throws an Error in words for any other file. */
 export function readRun(name, text) {
@@ -17,6 +18,15 @@ export function readRun(name, text) {
 function parsed(text) {
   try {
     return JSON.parse(text);
+  } catch {
+    return withoutNaN(text);
+  }
+}
+
+/** Python writes NaN and Infinity, which JSON does not know: they are no numbers here. */
+function withoutNaN(text) {
+  try {
+    return JSON.parse(text.replace(/:\s*(NaN|-?Infinity)(?=\s*[,}])/g, ':null'));
   } catch {
     return null;
   }
@@ -42,14 +52,20 @@ function series(rows, name) {
 }
 
 function readMetrics(rows) {
-  const names = ['loss', 'eval_loss', 'rewards/margins', 'eval_rewards/margins', 'rewards/accuracies', 'eval_rewards/accuracies', 'logps/chosen', 'logps/rejected', 'eval_logps/chosen', 'eval_logps/rejected', 'diag/samples_kl'];
+  const names = ['loss', 'eval_loss', 'rewards/margins', 'eval_rewards/margins', 'rewards/accuracies', 'eval_rewards/accuracies', 'logps/chosen', 'logps/rejected', 'eval_logps/chosen', 'eval_logps/rejected', 'diag/samples_kl', ...LOG_RATIOS.flatMap((name) => [`diag/${name}`, `diag/eval_${name}`])];
   const curves = Object.fromEntries(names.map((name) => [name, series(rows, name)]).filter(([, points]) => points.length));
   const last = Math.max(1, ...rows.map((row) => (number(row.step) ? row.step : 0)));
   const share = (points) => points.map(([step, value]) => [step / last, value]);
-  const held = (name) => share((curves[`eval_${name}`]?.length > 1 ? curves[`eval_${name}`] : curves[name]) ?? []);
-  const chosen = held('logps/chosen');
-  const rejected = held('logps/rejected');
-  return { kind: 'metrics', curves, last, margins: held('rewards/margins'), plane: plane(curves), logps: chosen.length && rejected.length ? { chosen, rejected } : null };
+  const held = (name) => share((curves[`diag/eval_${name}`]?.length > 1 ? curves[`diag/eval_${name}`] : curves[`diag/${name}`]) ?? []);
+  const chosen = held('log_ratio_token/chosen');
+  const rejected = held('log_ratio_token/rejected');
+  return { kind: 'metrics', curves, last, margins: between(held('log_ratio/chosen'), held('log_ratio/rejected')), plane: plane(curves), perToken: chosen.length && rejected.length ? { chosen, rejected } : null };
+}
+
+/** h of a run: log-ratio of chosen less that of rejected, in nats, at the steps that have both. Its reward margin is β·h. */
+function between(chosen, rejected) {
+  const at = new Map(rejected);
+  return chosen.filter(([share]) => at.has(share)).map(([share, value]) => [share, value - at.get(share)]);
 }
 
 /** [KL of samples, held-out accuracy] of each step that has both; the nearest evaluation where steps differ. */

@@ -24,7 +24,7 @@ from accord.engine.moving_reference import require_movement
 from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext, make_batch
 from accord.forward.choose import Forward, choose, looks_nearby
-from accord.forward.reference import full_key
+from accord.forward.reference import SUMS, full_key
 from accord.forward.sharded import choose_parallel, shard
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
@@ -132,6 +132,7 @@ def prepare_offline(
             template=f"{template.kind} {config.data.template}",
             dtype=str(model.dtype),
             path=forward.path,
+            sums=SUMS,
         )
         needed = needed_trees(learner, source, steps)
         own = folder.reference if folder is not None else None

@@ -294,6 +294,21 @@ def _reward_findings(reward: Weighted, gold: Weighted | None) -> list[Finding]:
     ]
 
 
+def cut_answers(objective: BoundPolicy, ended: float, limit: int) -> Finding:
+    """Say how many of the first answers were cut at the limit, and what that means for rewards and
+    for GAE. Most of them is taken for a limit that is too low.
+    """
+    behind = ", and GAE takes a value of 0 behind it" if objective.critic else ""
+    says = (
+        f"{1 - ended:.0%} of the first answers were cut at {limit} tokens, the limit; a cut answer"
+        f" counts as ended there: its reward is that of the text as cut{behind}"
+    )
+    if ended >= 0.5:
+        return Finding("rollouts.cut", "ok", says, {"ended": ended, "limit": limit})
+    remedy = f"--set rollouts.max_new_tokens={2 * limit}"
+    return Finding("rollouts.cut", "note", says, {"ended": ended, "limit": limit}, remedy)
+
+
 def _prove(
     config: Config,
     learner: UpdateContext,
@@ -307,12 +322,14 @@ def _prove(
     Returns:
       the width of a tie, if answers are paired.
     """
-    answers = source.order.batch_size * config.rollout_settings.num_generations
+    settings = config.rollout_settings
+    answers, limit = source.order.batch_size * settings.num_generations, settings.max_new_tokens
     display.phase("rollouts", f"drawing the first {answers:,} answers")
     first = source.drawn_batch(0, fresh=True)
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
-        return 0.0, prove_sampled(learner, optimizer, first)
+        cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
+        return 0.0, [*prove_sampled(learner, optimizer, first), cut]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
     return width, [*proofs, floor]

@@ -2,7 +2,7 @@
 
 import { accuracy, pairMargin } from '../derive.js';
 import { Plot } from '../plot.js';
-import { NAMES, letter, percent, short } from '../words.js';
+import { NAMES, letter, percent, short, signed } from '../words.js';
 
 export const displacement = {
   id: 'displacement',
@@ -23,7 +23,7 @@ export const displacement = {
     const kinds = [[w, 'chosen', `strong m-${method}`], [l, 'rejected', `dashed m-${method}`], [third, 'other', 'strong m-star']];
     const every = Math.max(1, Math.floor(path.length / 400));
     for (const [i, , kind] of kinds) plot.line(path.map((logp, step) => [step, Math.exp(logp[i])]).filter(([step]) => step <= t && (step % every === 0 || step === Math.round(t))), kind);
-    if (run?.logps) ownRun(plot, run.logps, state.steps);
+    if (run?.perToken) ownRun(plot, run.perToken, state.steps);
     const now = derived.at(method, t);
     plot.labels(kinds.map(([i, name, kind]) => ({ x: t, y: Math.exp(now[i]), text: `${letter(i)} ${name}`, kind })));
     const h = pairMargin(now, derived.logRef, state.pair);
@@ -37,9 +37,13 @@ function others(logp, pair) {
   return logp.map((value, i) => (pair.includes(i) ? -Infinity : value)).reduce((best, value, i, all) => (value > all[best] ? i : best), pair[0]);
 }
 
-/** A run's answers are never this likely: their probability as a share of where it was at the first record. */
+/**
+ * A run's answers are never this likely: the probability of one of their tokens, as a share of what it was at the start.
+ * Of a whole answer it would be e^(-1.13) = 32 % where thirty tokens lost a twenty-sixth each.
+ */
 function ownRun(plot, { chosen, rejected }, steps) {
-  const relative = (points) => points.map(([share, logp]) => [share * steps, Math.min(1, Math.exp(logp - points[0][1]))]);
+  const relative = (points) => points.map(([share, nats]) => [share * steps, Math.min(1, Math.exp(nats))]);
   plot.line(relative(chosen), 'strong m-run').line(relative(rejected), 'dashed m-run');
-  plot.text(steps, relative(chosen).at(-1)[1], 'your run, relative', 'm-run', { dy: -6, anchor: 'end' });
+  const [, nats] = chosen.at(-1);
+  plot.text(steps, relative(chosen).at(-1)[1], `your run, a token against the start: ${signed(nats)} nats`, 'm-run', { dy: -6, anchor: 'end' });
 }

@@ -35,7 +35,7 @@ function catchDrops(zone, open) {
 async function take(file, shared, said, shown) {
   try {
     const run = readRun(file.name, await file.text());
-    said.textContent = `${file.name}: read.`;
+    said.textContent = `${file.name}: read.${run.kind === 'metrics' ? missing(run) : ''}`;
     if (run.kind === 'metrics') shared.setRun(run);
     shown.querySelector(`.${run.kind}`)?.remove();
     shown.append(html('div', { class: run.kind }, ...SHOWN[run.kind](run)));
@@ -44,10 +44,16 @@ async function take(file, shared, said, shown) {
   }
 }
 
+/** What the plots above cannot show of a run, and why. */
+function missing({ margins, perToken }) {
+  const lacks = [...(margins.length ? [] : ['its h']), ...(perToken ? [] : ['how its answers moved'])];
+  return lacks.length ? ` It recorded no log-ratios to a reference, so ${lacks.join(' and ')} cannot be drawn above.` : '';
+}
+
 const SHOWN = { metrics: curves, samples, pairs };
 
 function curves({ curves: all, last }) {
-  const groups = [['loss', 'loss', 'eval_loss'], ['margin', 'rewards/margins', 'eval_rewards/margins'], ['accuracy', 'rewards/accuracies', 'eval_rewards/accuracies']];
+  const groups = [['loss', 'loss', 'eval_loss'], ['reward margin, βh', 'rewards/margins', 'eval_rewards/margins'], ['accuracy', 'rewards/accuracies', 'eval_rewards/accuracies']];
   const charts = groups.filter(([, ...names]) => names.some((name) => all[name])).map(([title, train, held]) => {
     const values = [...(all[train] ?? []), ...(all[held] ?? [])].map(([, value]) => value);
     const plot = new Plot(300, 170, { x: [0, last * 1.02], y: [Math.min(...values), Math.max(...values)], xLabel: 'step', yLabel: title, top: 20 });

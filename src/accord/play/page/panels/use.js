@@ -1,26 +1,18 @@
-// From the page to a real run: the command, the data, the state, the picture.
+// From the page to a real run: the commands.
 
-import { command, pairsFile } from '../command.js';
-import { download, html } from '../dom.js';
-import { NAMES } from '../words.js';
+import { command } from '../command.js';
+import { html } from '../dom.js';
 
 export const use = {
   id: 'use',
   title: 'Do it with a language model',
-  says: 'The accord command for what is on the screen. Real answers share far more than two features.',
+  says: 'The accord command for what is on the screen, on a file of your own: many prompts, each pair once. The comparisons here are of one prompt and repeat themselves; accord audit would call a file of them unfit. Real answers share far more than two features. RLHF’s whole way, with the comparison to DPO, is accord rlhf.',
   controls: ['focus'],
-  build(store) {
+  build() {
     const code = html('pre', { tabindex: 0, 'aria-label': 'command' });
-    let rows = [];
     const copy = html('button', { type: 'button', on: { click: () => copied(copy, code.textContent) } }, 'Copy');
-    const data = html('button', { type: 'button', on: { click: () => download('pairs.jsonl', pairsFile(store.state, rows), 'application/jsonl') } }, 'Download pairs.jsonl');
-    const draw = ({ state, derived }) => {
-      rows = derived.rows;
-      const text = command(state);
-      code.textContent = text ?? `${NAMES[state.focus]} is no single objective: accord has no command for it. Choose another method.`;
-      copy.disabled = !text;
-    };
-    return { element: html('div', {}, code, html('p', { class: 'buttons' }, copy, data)), draw };
+    const draw = ({ state }) => { code.textContent = command(state); };
+    return { element: html('div', {}, code, html('p', { class: 'buttons' }, copy)), draw };
   },
 };
 
