@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
-from accord.compat import conv1d
 from accord.errors import first_line
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
+from accord.models.targets import attention_names, linear_names
 from accord.types import UsageError
 
 
@@ -158,32 +158,3 @@ def _only_low_rank(path: Path, folder: str) -> None:
             f" ({', '.join(beside)}), and the reference would move with them.\nMerge the adapter"
             " into its base, and train the merged model."
         )
-
-
-def linear_names(network: torch.nn.Module) -> list[str]:
-    """List the last names of the modules that LoRA can sit on, each once."""
-    return sorted({path.rsplit(".", 1)[-1] for path in _linear_paths(network)})
-
-
-def attention_names(network: torch.nn.Module) -> list[str]:
-    """List the projections of the attention layers, each as parent.name ("self_attn.q_proj"),
-    whatever a family calls them.
-
-    Raises:
-      UsageError: the architecture has nothing that calls itself attention.
-    """
-    inside = [path.split(".") for path in _linear_paths(network)]
-    names = sorted(
-        {".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()}
-    )
-    if not names:
-        raise UsageError(
-            "model.lora.targets = attention: this architecture has no module of that kind.\n"
-            f"Name the modules, or use all-linear. It has: {', '.join(linear_names(network))}."
-        )
-    return names
-
-
-def _linear_paths(network: torch.nn.Module) -> list[str]:
-    kinds = (torch.nn.Linear, conv1d(), torch.nn.Embedding)
-    return [path for path, module in network.named_modules() if isinstance(module, kinds)]
