@@ -86,6 +86,15 @@ def has_sdpa(network: Module) -> bool:
     return bool(getattr(network, "_supports_sdpa", False))
 
 
+def is_stateful(network: Module) -> bool:
+    """Tell whether transformers calls an architecture stateful: its cache cannot be taken back.
+
+    Reads `_is_stateful` (transformers). Without it False: what carries a state is then known by the
+    configuration and by its convolutions alone.
+    """
+    return bool(getattr(network, "_is_stateful", False))
+
+
 def register_attention(name: str, function: Callable[..., Any]) -> bool:
     """Make an attention function known to transformers under a name; return whether that was
     possible.

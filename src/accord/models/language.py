@@ -64,7 +64,9 @@ class LanguageModel:
     @property
     def trunk(self) -> torch.nn.Module:
         """Return the trunk: token ids to final hidden states, without the head."""
-        return self.network.base_model
+        trunk = self.network.base_model
+        # Llama 4 and Mllama name a prefix that their text models do not have
+        return getattr(self.network, "model", trunk) if trunk is self.network else trunk
 
     @property
     def head(self) -> HeadSpec:
