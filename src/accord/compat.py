@@ -174,6 +174,16 @@ def _cache_argument(forward: Callable[..., object]) -> str:
     return "cache" if "cache" in names else "past_key_values"
 
 
+def takes_cache(network: Module) -> bool:
+    """Tell whether a network's forward takes a cache by the names of `cache_argument`.
+
+    Reads the signature of `forward`. Others (RWKV's `state`, xLSTM's `cache_params`) are decoded
+    without a cache.
+    """
+    names = inspect.signature(type(network).forward).parameters
+    return bool({"cache", "past_key_values"} & set(names))
+
+
 def cache_argument(network: Module) -> str:
     """Return the name of the cache argument of a network's forward.
 

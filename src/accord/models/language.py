@@ -25,7 +25,8 @@ TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside 
 
 def positions_of(network: PreTrainedModel) -> int | None:
     """Find the longest sequence that a network was made for, where its configuration says."""
-    return getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    named = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    return named if isinstance(named, int) and named > 0 else None  # XLNet says -1
 
 
 def stop_ids_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
