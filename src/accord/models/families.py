@@ -52,6 +52,8 @@ def outside_language(network: PreTrainedModel) -> list[str]:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             ids = torch.arange(3, 9, device=network.device)[None]
             network(input_ids=ids, use_cache=False)
+    except Exception:  # a network that computes no text is refused where its path is chosen
+        return []
     finally:
         for handle in handles:
             handle.remove()
@@ -68,3 +70,19 @@ def _untouched(module: nn.Module, called: set[nn.Module], path: str) -> Iterator
             yield inside
         elif not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             yield from _untouched(child, called, inside)
+
+
+ROUTER = (
+    "router_aux_loss_coef",
+    "aux_loss_coef",
+    "aux_loss_alpha",
+    "router_z_loss_coef",
+    "z_loss_coefficient",
+)
+
+
+def router_losses(network: PreTrainedModel) -> dict[str, float]:
+    """List the coefficients of a router's auxiliary losses that a configuration sets above 0."""
+    config = network.config.get_text_config()
+    named = {name: getattr(config, name, None) for name in ROUTER}
+    return {name: float(value) for name, value in named.items() if value}

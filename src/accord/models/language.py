@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -53,6 +53,8 @@ class LanguageModel:
     peft: PeftModel | None = None
     # a value head: from [D] to the reward expected of the rest of the answer
     critic: torch.nn.Linear | None = None
+    # parts that no text reaches (vision and audio towers): neither adapted nor trained
+    outside: list[str] = field(default_factory=list)
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does

@@ -11,14 +11,18 @@ import torch
 from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 
 from accord.errors import first_line
+from accord.models.families import outside_language
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
-from accord.models.targets import attention_names, linear_names
+from accord.models.targets import attention_names, linear_names, outside_pattern
 from accord.types import UsageError
 
 
 def train_all_weights(model: LanguageModel) -> None:
-    """Make every parameter train."""
+    """Make every parameter train that text reaches: a vision tower stays as it is."""
     model.network.requires_grad_(True)
+    model.outside = outside_language(model.network)
+    for part in model.outside:
+        model.network.get_submodule(part).requires_grad_(False)
 
 
 def add_lora(
@@ -39,11 +43,13 @@ def add_lora(
     """
     if targets == "attention":
         targets = attention_names(model.network)
+    model.outside = outside_language(model.network)
     config = LoraConfig(
         r=rank,
         # PEFT declares an int; it only divides alpha by the rank
         lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=targets,
+        exclude_modules=outside_pattern(model.outside),
         lora_dropout=dropout,
         use_dora=dora,
         task_type=model.task,

@@ -1,10 +1,15 @@
-"""The modules of a network that adapters can sit on."""
+"""The modules of a network that adapters can sit on, and the weights that they leave out."""
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+
 import torch
 
+from accord import compat
 from accord.compat import conv1d
+from accord.models.language import LanguageModel
 from accord.types import UsageError
 
 
@@ -20,16 +25,55 @@ def attention_names(network: torch.nn.Module) -> list[str]:
     Raises:
       UsageError: the architecture has nothing that calls itself attention.
     """
-    inside = [path.split(".") for path in _linear_paths(network)]
-    names = sorted(
-        {".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()}
-    )
+    names = sorted({name for path in _linear_paths(network) if (name := _in_attention(path))})
     if not names:
         raise UsageError(
             "model.lora.targets = attention: this architecture has no module of that kind.\n"
             f"Name the modules, or use all-linear. It has: {', '.join(linear_names(network))}."
         )
     return names
+
+
+def _in_attention(path: str) -> str:
+    """Return the end of a path from the module that calls itself attention on; empty without one.
+
+    XLM keeps its attentions in a list, and so a number stands between.
+    """
+    *above, name = path.split(".")
+    while above and above[-1].isdigit():
+        name = f"{above.pop()}.{name}"
+    return f"{above[-1]}.{name}" if above and "att" in above[-1].lower() else ""
+
+
+def outside_pattern(outside: list[str]) -> str | None:
+    """Make the pattern by which PEFT leaves out these parts and everything in them."""
+    if not outside:
+        return None
+    return rf"({'|'.join(map(re.escape, outside))})(\..*)?"
+
+
+def unreached(model: LanguageModel) -> dict[str, int]:
+    """Count the parameters of matrices that adapters on all linear modules leave out, by name.
+
+    Fused experts are one parameter of three dimensions, and no linear module; so are the tensors
+    of a recurrence. Embeddings and head are left out by design. Empty where some linear module has
+    no adapter: then modules were chosen by name.
+    """
+    head = model.network.get_output_embeddings()
+    layers = compat.adapter_layers(model.network)
+    inside = {id(p) for layer in layers for p in layer.parameters()}
+    found: Counter[str] = Counter()
+    for path, module in model.network.named_modules():
+        if any(path == part or path.startswith(f"{part}.") for part in model.outside):
+            continue
+        own = [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in inside]
+        if isinstance(module, (torch.nn.Linear, conv1d())) and own and module is not head:
+            return {}
+        for name, parameter in own:
+            if parameter.dim() > 1:
+                words = [word for word in path.split(".") if not word.isdigit()]
+                found[".".join([*words[-2:], name]).removesuffix(".weight")] += parameter.numel()
+    return dict(found)
 
 
 def _linear_paths(network: torch.nn.Module) -> list[str]:
