@@ -31,8 +31,9 @@ HEADS = (
     "num_attention_heads n_head n_heads decoder_attention_heads encoder_attention_heads num_heads"
 )
 NARROW = (
-    "head_dim linear_head_dim qk_nope_head_dim v_head_dim attention_head_dim qk_rope_head_dim rotary_dim"
-    " global_head_dim swa_head_dim swa_v_head_dim linear_key_head_dim linear_value_head_dim"
+    "head_dim linear_head_dim qk_nope_head_dim v_head_dim attention_head_dim qk_rope_head_dim"
+    " rotary_dim global_head_dim swa_head_dim swa_v_head_dim linear_key_head_dim"
+    " linear_value_head_dim"
     " index_head_dim kv_lora_rank state_size mamba_d_state ssm_state_size mamba_d_head"
     " mamba_head_dim hidden_size_per_layer_input sliding_window window_size"
 )

@@ -13,7 +13,7 @@ from peft import LoraConfig, PeftConfig, PeftModel, get_peft_model
 from accord.errors import first_line
 from accord.models.families import outside_language
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
-from accord.models.targets import attention_names, linear_names, outside_pattern
+from accord.models.targets import attention_names, left_out, linear_names
 from accord.types import UsageError
 
 
@@ -49,7 +49,7 @@ def add_lora(
         # PEFT declares an int; it only divides alpha by the rank
         lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=targets,
-        exclude_modules=outside_pattern(model.outside),
+        exclude_modules=left_out(model, targets),
         lora_dropout=dropout,
         use_dora=dora,
         task_type=model.task,

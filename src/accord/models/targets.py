@@ -45,11 +45,20 @@ def _in_attention(path: str) -> str:
     return f"{above[-1]}.{name}" if above and "att" in above[-1].lower() else ""
 
 
-def outside_pattern(outside: list[str]) -> str | None:
-    """Make the pattern by which PEFT leaves out these parts and everything in them."""
-    if not outside:
-        return None
-    return rf"({'|'.join(map(re.escape, outside))})(\..*)?"
+# PEFT refuses LoRA on these modules of these architectures, whose kernels read their weights
+# themselves (peft 0.18 to 0.21), also where it was asked for all linear modules
+KERNELS_READ = ("out_proj", "conv1d")
+WITH_KERNELS = ("falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h")
+
+
+def left_out(model: LanguageModel, targets: list[str] | str) -> str | None:
+    """Make the pattern of what gets no adapter: parts that no text reaches, and of all linear
+    modules those that PEFT refuses.
+    """
+    parts = [re.escape(part) + r"(\..*)?" for part in model.outside]
+    if targets == "all-linear" and model.network.config.model_type in WITH_KERNELS:
+        parts += [rf"(.*\.)?{name}" for name in KERNELS_READ]
+    return "|".join(f"({part})" for part in parts) or None
 
 
 def unreached(model: LanguageModel) -> dict[str, int]:
@@ -57,8 +66,9 @@ def unreached(model: LanguageModel) -> dict[str, int]:
 
     Fused experts are one parameter of three dimensions, and no linear module; so are the tensors
     of a recurrence. Embeddings and head are left out by design. Empty where some linear module has
-    no adapter: then modules were chosen by name.
+    no adapter that could have one: then modules were chosen by name.
     """
+    refused = KERNELS_READ if model.network.config.model_type in WITH_KERNELS else ()
     head = model.network.get_output_embeddings()
     layers = compat.adapter_layers(model.network)
     inside = {id(p) for layer in layers for p in layer.parameters()}
@@ -67,7 +77,8 @@ def unreached(model: LanguageModel) -> dict[str, int]:
         if any(path == part or path.startswith(f"{part}.") for part in model.outside):
             continue
         own = [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in inside]
-        if isinstance(module, (torch.nn.Linear, conv1d())) and own and module is not head:
+        linear = isinstance(module, (torch.nn.Linear, conv1d())) and module is not head
+        if own and linear and path.rpartition(".")[2] not in refused:
             return {}
         for name, parameter in own:
             if parameter.dim() > 1:
