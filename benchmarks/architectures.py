@@ -278,8 +278,10 @@ def work(name: str, scratch: str) -> None:
     (folder / "record.json").write_text(json.dumps(family(name, folder)), encoding="utf-8")
 
 
-def run_all(names: list[str], workers: int) -> dict[str, dict]:
-    """Take every family through, some at once; one that takes too long is ended."""
+def run_all(names: list[str], workers: int, write: Callable[[dict], None]) -> dict[str, dict]:
+    """Take every family through, some at once; one that takes too long is ended. What is known is
+    written after each.
+    """
     context = multiprocessing.get_context("fork")
     waiting, records, running = list(reversed(names)), {}, {}
     while waiting or running:
@@ -299,6 +301,7 @@ def run_all(names: list[str], workers: int) -> dict[str, dict]:
             del running[name]
             shutil.rmtree(scratch, ignore_errors=True)
             print(line(name, records[name]), flush=True)
+            write(records)
     return {name: records[name] for name in names}
 
 
@@ -312,6 +315,12 @@ def line(name: str, record: dict) -> str:
     return f"{name:<26}{verdict(record):<10}{seconds:>6.1f} s  {rest[:400]}"
 
 
+def summary(records: dict[str, dict], begun: float) -> dict[str, int]:
+    """Count the verdicts."""
+    counts = Counter(verdict(record) for record in records.values())
+    return {"families": len(records), "seconds": round(time.time() - begun), **counts}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--families", help="names of families, separated by commas")
@@ -323,16 +332,18 @@ def main() -> int:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    begun = time.time()
-    records = run_all(names, options.workers)
-    counts = Counter(verdict(record) for record in records.values())
-    summary = {"families": len(names), "seconds": round(time.time() - begun), **counts}
-    print(", ".join(f"{name} {count:,}" for name, count in summary.items()))
     file = options.output or (None if options.families else RESULTS)
-    if file is not None:
-        result = {"summary": summary, "families": records}
-        file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    return 1 if counts["fault"] or counts["time"] else 0
+    begun = time.time()
+
+    def write(records: dict) -> None:
+        if file is not None:
+            result = {"summary": summary(records, begun), "families": dict(sorted(records.items()))}
+            file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+    records = run_all(names, options.workers, write)
+    counts = summary(records, begun)
+    print(", ".join(f"{name} {count:,}" for name, count in counts.items()))
+    return 1 if counts.get("fault") or counts.get("time") else 0
 
 
 if __name__ == "__main__":
