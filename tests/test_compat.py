@@ -250,7 +250,7 @@ def test_layers_that_can_be_recomputed(network, no_module):
 
 
 def test_linear_layers_of_gpt2(no_module):
-    from accord.models.lora import linear_names
+    from accord.models.targets import linear_names
 
     network = GPT2LMHeadModel(GPT2Config(vocab_size=37, n_embd=16, n_layer=1, n_head=4))
     assert "c_attn" in linear_names(network)

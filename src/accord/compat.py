@@ -86,6 +86,15 @@ def has_sdpa(network: Module) -> bool:
     return bool(getattr(network, "_supports_sdpa", False))
 
 
+def is_stateful(network: Module) -> bool:
+    """Tell whether transformers calls an architecture stateful: its cache cannot be taken back.
+
+    Reads `_is_stateful` (transformers). Without it False: what carries a state is then known by the
+    configuration and by its convolutions alone.
+    """
+    return bool(getattr(network, "_is_stateful", False))
+
+
 def register_attention(name: str, function: Callable[..., Any]) -> bool:
     """Make an attention function known to transformers under a name; return whether that was
     possible.
@@ -163,6 +172,16 @@ def cache_layers(cache: Any) -> Sequence[Any]:
 def _cache_argument(forward: Callable[..., object]) -> str:
     names = inspect.signature(forward).parameters
     return "cache" if "cache" in names else "past_key_values"
+
+
+def takes_cache(network: Module) -> bool:
+    """Tell whether a network's forward takes a cache by the names of `cache_argument`.
+
+    Reads the signature of `forward`. Others (RWKV's `state`, xLSTM's `cache_params`) are decoded
+    without a cache.
+    """
+    names = inspect.signature(type(network).forward).parameters
+    return bool({"cache", "past_key_values"} & set(names))
 
 
 def cache_argument(network: Module) -> str:

@@ -15,10 +15,11 @@ from transformers.models.llama import modeling_llama
 
 from accord.compat import cache_of
 from accord.sampling import onednn_weights as packing
-from accord.sampling.decoding import Copied, Shared, begin_decoding
+from accord.sampling.decoding import Copied, Shared
 from accord.sampling.local import LocalSampler
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.shared_prompt import Places, shared_cache
+from accord.sampling.trials import begin_decoding
 
 torch.set_num_threads(1)
 VOCABULARY, END = 37, 5
@@ -81,7 +82,9 @@ def test_rows_that_share_a_prompt_are_as_if_alone():
             rows = [(*row, token) for row, token in zip(rows, tokens.tolist(), strict=True)]
             with own_attention(model):
                 assert as_alone(model, rows, logits)
-        assert type(batch.way) is Shared and len(batch.way.cache.layers[0].prompt[0]) == 1
+        assert (
+            type(batch.inner.way) is Shared and len(batch.inner.way.cache.layers[0].prompt[0]) == 1
+        )
 
 
 def own_attention(model):
@@ -102,7 +105,7 @@ def own_attention(model):
 def test_prompts_are_held_once():
     with begin_decoding(llama(), [A] * 8, CPU, 6) as batch:
         batch.step(torch.arange(8))
-        layer = batch.way.cache.layers[0]
+        layer = batch.inner.way.cache.layers[0]
         assert layer.prompt[0].shape == (1, 2, 3, 4) and layer.keys.shape == (8, 2, 1, 4)
 
 
@@ -112,7 +115,7 @@ def test_rows_that_end_at_their_first_token_take_their_prompt_along():
     with begin_decoding(model, PROMPTS, CPU, 6) as batch:
         batch.keep(torch.tensor([1, 4, 5]))  # no row of A
         logits = batch.step(torch.tensor([7, 8, 9]))
-        assert type(batch.way) is Shared
+        assert type(batch.inner.way) is Shared
     assert as_alone(model, [(*B, 7), (*C, 8), (*B, 9)], logits)
 
 
@@ -126,7 +129,7 @@ def test_copies_where_sharing_saves_nothing(prompts):
     model = llama()
     with begin_decoding(model, prompts, CPU, 4) as batch:
         logits = batch.step(torch.full((len(prompts),), 7))
-        assert type(batch.way) is Copied
+        assert type(batch.inner.way) is Copied
     assert as_alone(model, [(*prompt, 7) for prompt in prompts], logits)
 
 
@@ -178,7 +181,7 @@ def test_a_model_that_asks_for_more_keeps_its_own_attention():
     model = gemma2()
     with begin_decoding(model, PROMPTS, CPU, 4) as batch:
         logits = batch.step(torch.full((7,), 7))
-        assert type(batch.way) is Copied and model.config._attn_implementation == "eager"
+        assert type(batch.inner.way) is Copied and model.config._attn_implementation == "eager"
     assert as_alone(model, [(*prompt, 7) for prompt in PROMPTS], logits)
 
 
@@ -194,7 +197,7 @@ def test_a_model_with_an_attention_of_its_own_is_found_out(monkeypatch):
     model = llama(attn_implementation="eager")
     with begin_decoding(model, PROMPTS, CPU, 4) as batch:
         logits = batch.step(torch.full((7,), 7))
-        assert type(batch.way) is Copied
+        assert type(batch.inner.way) is Copied
     assert as_alone(model, [(*prompt, 7) for prompt in PROMPTS], logits)
 
 
@@ -220,7 +223,7 @@ def test_the_cache_goes_with_the_batch():
     try:
         with begin_decoding(llama(), PROMPTS, CPU, 4) as batch:
             batch.step(torch.full((7,), 7))
-            held = weakref.ref(batch.way.cache.layers[0])
+            held = weakref.ref(batch.inner.way.cache.layers[0])
         del batch
         assert held() is None
     finally:

@@ -11,7 +11,8 @@ from forward.tiny import SHARE_A_PROMPT, gradients, some_trees, tiny, tokens
 from accord.forward import head
 from accord.forward.choose import choose
 from accord.forward.logps import PATHS, oracle, padded_logps, tree_logps
-from accord.models.lora import add_lora, linear_names
+from accord.models.lora import add_lora
+from accord.models.targets import linear_names
 from accord.types import Tree
 
 # Largest difference of log-probs in nats and of gradients relative to the largest of each

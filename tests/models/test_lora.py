@@ -11,13 +11,8 @@ from safetensors.torch import load_file, save_file
 from accord.forward.choose import choose
 from accord.models.export import save
 from accord.models.language import TRAINED
-from accord.models.lora import (
-    add_lora,
-    attention_names,
-    linear_names,
-    load_adapter,
-    train_all_weights,
-)
+from accord.models.lora import add_lora, load_adapter, train_all_weights
+from accord.models.targets import attention_names, linear_names
 from accord.types import UsageError
 
 LORA = dict(rank=2, alpha=4.0, targets="attention", dropout=0.0, dora=False, seed=0)

@@ -20,6 +20,7 @@ from accord.forward.backends import TREE_ATTENTION
 from accord.forward.logps import PATHS, TokenLogps
 from accord.forward.rounding import Bounds, bounds, ceiling
 from accord.forward.scores import SCORE_PATHS, TokenScores
+from accord.models.families import state_of
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
 from accord.types import Refused, Tree, UsageError
@@ -150,6 +151,8 @@ def _problem(
     backend = TREE_ATTENTION.get(path)
     if backend is not None and (why := backend.problem(model.device)) is not None:
         return why, float("inf")
+    if backend is not None and (state := state_of(model.network)):
+        return f"it would mix rows: {state}", float("inf")
     if backend is not None and not _use_tree_attention(model):
         return "the architecture does not use transformers' attention interface", float("inf")
     try:

@@ -49,14 +49,21 @@ class HeadSpec:
         return logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap
 
 
+# names of the configuration's factors, by which logits are divided or multiplied
+DIVIDES = ("logits_scaling", "logits_mup_width_multiplier")  # Granite, Inkling
+MULTIPLIES = ("logit_scale", "lm_head_multiplier")  # Cohere, Falcon-H1
+SOFTCAPS = ("final_logit_softcapping", "logits_soft_cap", "output_logit_soft_cap")
+
+
 def head_spec(network) -> HeadSpec:
     """Read the head of a transformers causal model."""
     config = network.config.get_text_config()
+    # HyperCLOVA X multiplies by the factor that Granite divides by, under one name
+    turned = config.model_type.startswith("hyperclovax")
     scale = 1.0
-    if getattr(config, "logits_scaling", None):  # Granite
-        scale = 1.0 / config.logits_scaling
-    if getattr(config, "logit_scale", None):  # Cohere
-        scale = float(config.logit_scale)
-    return HeadSpec(
-        network.get_output_embeddings(), scale, getattr(config, "final_logit_softcapping", None)
-    )
+    for name in (*DIVIDES, *MULTIPLIES):
+        factor = getattr(config, name, None)
+        if factor:
+            scale *= factor if turned or name in MULTIPLIES else 1.0 / factor
+    caps = (getattr(config, name, None) for name in SOFTCAPS)
+    return HeadSpec(network.get_output_embeddings(), float(scale), next(filter(None, caps), None))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
@@ -25,7 +25,8 @@ TRAINED, REFERENCE = "default", "reference"  # the names of the adapters inside 
 
 def positions_of(network: PreTrainedModel) -> int | None:
     """Find the longest sequence that a network was made for, where its configuration says."""
-    return getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    named = getattr(network.config.get_text_config(), "max_position_embeddings", None)
+    return named if isinstance(named, int) and named > 0 else None  # XLNet says -1
 
 
 def stop_ids_of(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
@@ -52,6 +53,8 @@ class LanguageModel:
     peft: PeftModel | None = None
     # a value head: from [D] to the reward expected of the rest of the answer
     critic: torch.nn.Linear | None = None
+    # parts that no text reaches (vision and audio towers): neither adapted nor trained
+    outside: list[str] = field(default_factory=list)
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
@@ -64,7 +67,9 @@ class LanguageModel:
     @property
     def trunk(self) -> torch.nn.Module:
         """Return the trunk: token ids to final hidden states, without the head."""
-        return self.network.base_model
+        trunk = self.network.base_model
+        # Llama 4 and Mllama name a prefix that their text models do not have
+        return getattr(self.network, "model", trunk) if trunk is self.network else trunk
 
     @property
     def head(self) -> HeadSpec:

@@ -11,21 +11,25 @@ from pathlib import Path
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from accord.compat import conv1d
 from accord.errors import first_line
 from accord.models import fingerprint
 from accord.models.adapter_config import read_config
 from accord.models.base import require_same_base
+from accord.models.families import outside_language
 from accord.models.language import REFERENCE, TRAINED, LanguageModel
 from accord.models.target_check import check_targets
+from accord.models.targets import attention_names, left_out, linear_names
 from accord.types import UsageError
 
 WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 def train_all_weights(model: LanguageModel) -> None:
-    """Make every parameter train."""
+    """Make every parameter train that text reaches: a vision tower stays as it is."""
     model.network.requires_grad_(True)
+    model.outside = outside_language(model.network)
+    for part in model.outside:
+        model.network.get_submodule(part).requires_grad_(False)
 
 
 def add_lora(
@@ -47,11 +51,13 @@ def add_lora(
     named, possible = str(targets), linear_names(model.network)
     if targets == "attention":
         targets = attention_names(model.network)
+    model.outside = outside_language(model.network)
     config = LoraConfig(
         r=rank,
         # PEFT declares an int; it only divides alpha by the rank
         lora_alpha=alpha,  # type: ignore[arg-type]
         target_modules=targets,
+        exclude_modules=left_out(model, targets),
         lora_dropout=dropout,
         use_dora=dora,
         task_type=model.task,
@@ -179,32 +185,3 @@ def forget_reference_adapter(model: LanguageModel) -> None:
     """
     assert model.peft is not None, "no adapter, and so none to take out"
     model.peft.delete_adapter(REFERENCE)
-
-
-def linear_names(network: torch.nn.Module) -> list[str]:
-    """List the last names of the modules that LoRA can sit on, each once."""
-    return sorted({path.rsplit(".", 1)[-1] for path in _linear_paths(network)})
-
-
-def attention_names(network: torch.nn.Module) -> list[str]:
-    """List the projections of the attention layers, each as parent.name ("self_attn.q_proj"),
-    whatever a family calls them.
-
-    Raises:
-      UsageError: the architecture has nothing that calls itself attention.
-    """
-    inside = [path.split(".") for path in _linear_paths(network)]
-    names = sorted(
-        {".".join(parts[-2:]) for parts in inside if len(parts) > 1 and "att" in parts[-2].lower()}
-    )
-    if not names:
-        raise UsageError(
-            "model.lora.targets = attention: this architecture has no module of that kind.\n"
-            f"Name the modules, or use all-linear. It has: {', '.join(linear_names(network))}."
-        )
-    return names
-
-
-def _linear_paths(network: torch.nn.Module) -> list[str]:
-    kinds = (torch.nn.Linear, conv1d(), torch.nn.Embedding)
-    return [path for path, module in network.named_modules() if isinstance(module, kinds)]

@@ -67,6 +67,12 @@ def with_score_head(model: LanguageModel, seed: int) -> RewardModel:
     from transformers import AutoModelForSequenceClassification
 
     config = model.network.config
+    if config.get_text_config() is not config:
+        raise UsageError(
+            f"{model.source} holds more than a language model ({config.model_type}: images or sound"
+            " as well), and transformers' classifier of it takes no padding token.\nSave its"
+            " language part as a model of its own, and train the reward model on that."
+        )
     ends = model.stop_ids
     config.num_labels = 1
     try:

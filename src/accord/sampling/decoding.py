@@ -128,20 +128,6 @@ _failed: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 _compared: dict[type, WeakSet] = {kind: WeakSet() for kind in NAMES}
 
 
-@contextmanager
-def begin_decoding(
-    model, prompts: Sequence[tuple[int, ...]], device: torch.device, more: int
-) -> Iterator[Rows]:
-    """Compute the prompts of a batch and yield its rows; the model's attention is its own again
-    afterwards.
-    """
-    rows = Rows(model, prompts, device, more)
-    try:
-        yield rows
-    finally:
-        rows.close()
-
-
 class Rows:
     """A batch of rows: logits after the prompts, then after each token."""
 
@@ -190,6 +176,19 @@ class Rows:
         self.taken = [tokens[index] for tokens in self.taken]
         if self.way is None and self.taken:
             self._again()
+
+    @contextmanager
+    def own_attention(self) -> Iterator[None]:
+        """Make the model attend by its own code inside the block."""
+        network, name = self._own or (None, None)
+        if network is None or name is None:
+            yield
+            return
+        network.set_attn_implementation(name)
+        try:
+            yield
+        finally:
+            network.set_attn_implementation(shared_prompt.NAME)
 
     def close(self) -> None:
         """Restore the model's own attention."""

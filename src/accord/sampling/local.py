@@ -25,9 +25,9 @@ from torch import Tensor
 
 from accord.distributed.world import ALONE, World, restore_order
 from accord.models.language import LanguageModel, positions_of, stop_ids_of
-from accord.sampling.decoding import begin_decoding
 from accord.sampling.onednn_weights import packed_weights
 from accord.sampling.sampler import FinishReason, Prompt, Sample
+from accord.sampling.trials import AnotherWay, begin_decoding
 from accord.types import UsageError
 
 # share of a batch's rows that still grow, above which finished rows are not removed: removal copies
@@ -151,6 +151,10 @@ class _Answer:
     logps: list[float] = field(default_factory=list)
     over: bool = False
 
+    def clear(self) -> None:
+        """Begin again."""
+        self.tokens, self.logps, self.over = [], [], False
+
     def grow(self, token: int, logp: float, ends: frozenset[int]) -> None:
         """Add a token, unless the answer has ended."""
         if not self.over:
@@ -247,6 +251,20 @@ def _evaluating(model):
 
 
 def _answer_batch(
+    model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
+) -> None:
+    """Let every answer of a batch grow to its end, from its beginning in another way where the
+    model's numbers call for one: there are three.
+    """
+    while True:
+        try:
+            return _grow(model, prompts, answers, noise, pick, ends)
+        except AnotherWay:
+            for answer in answers:
+                answer.clear()
+
+
+def _grow(
     model, prompts: list[Prompt], answers: list[_Answer], noise: Tensor, pick, ends: frozenset[int]
 ) -> None:
     """Let every answer of a batch grow to its end. Finished rows leave the batch, several at a

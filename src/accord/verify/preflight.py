@@ -15,7 +15,9 @@ from accord.engine.step import Batch, UpdateContext, denominator, row_losses, wh
 from accord.forward.layout import pack
 from accord.forward.rows import as_rows
 from accord.forward.scores import score_completions
+from accord.models.families import router_losses
 from accord.models.language import CRITIC, TRAINED, LanguageModel
+from accord.models.targets import unreached
 from accord.types import Finding, RowLogps, Scores, Tree
 from accord.verify.independent import close, distance, sums_by_definition
 
@@ -97,7 +99,31 @@ def trainable(learner: UpdateContext) -> Finding:
         f"{len(names)} tensors train ({kind}), {count:,} of {total:,} parameters"
         f" ({count / total:.2%}), float32 masters"
     )
+    if model.outside:
+        says += f"; {', '.join(model.outside)}: frozen, no text reaches them"
+        evidence["outside"] = model.outside
+    left = unreached(model) if model.has_adapters else {}
+    if left:
+        evidence["unreached"] = left
+        says += (
+            f"; LoRA on all linear modules does not reach {', '.join(left)}"
+            f" ({sum(left.values()) / total:.0%} of the parameters)"
+        )
     return Finding("step0.trainable", "ok", says, evidence)
+
+
+def router(learner: UpdateContext) -> list[Finding]:
+    """Report a router's auxiliary loss that the model was trained with and this run is not."""
+    found = router_losses(learner.forward.model.network)
+    if not found:
+        return []
+    named = ", ".join(f"{name} = {value:g}" for name, value in found.items())
+    says = (
+        f"the router's auxiliary loss is off: config.json sets {named}, and the objective"
+        f" {learner.objective.name} is trained without it, so nothing balances the experts' load"
+    )
+    remedy = "train few updates at a low learning rate, or adapters on attention alone"
+    return [Finding("step0.router", "note", says, {"coefficients": found}, remedy)]
 
 
 def _untied(model: LanguageModel) -> str:

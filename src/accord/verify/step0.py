@@ -107,6 +107,11 @@ STEP0: tuple[Check[StepZero], ...] = (
         lambda c: preflight.trainable(c.learner),
     ),
     _proof(
+        "router",
+        "a router's auxiliary loss that config.json sets is said to be off",
+        lambda c: preflight.router(c.learner),
+    ),
+    _proof(
         "mask",
         "every answer token is scored once, from the token before it, and no other",
         lambda c: preflight.mask(c.trees),
