@@ -52,6 +52,8 @@ class LanguageModel:
     peft: PeftModel | None = None
     # a value head: from [D] to the reward expected of the rest of the answer
     critic: torch.nn.Linear | None = None
+    # what a user should know of the files that it was read from, in words
+    notes: tuple[str, ...] = ()
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
