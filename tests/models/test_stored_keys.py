@@ -1,5 +1,5 @@
-"""A folder whose tensors are not those that its config.json describes: refused with the setting that
-is wrong. What an architecture leaves out by itself is no fault.
+"""A folder whose tensors are not those that its config.json describes: refused with the setting
+that is wrong. What an architecture leaves out by itself is no fault.
 """
 
 import json

@@ -259,7 +259,7 @@ def _remote_code(config: dict[str, Any], folder: Path) -> str | None:
 def _encoder_decoder(config: dict[str, Any], folder: Path) -> str | None:
     from transformers import CONFIG_MAPPING
 
-    kind, built = config.get("model_type"), _built(config)
+    kind, built = str(config.get("model_type")), _built(config)
     both = config.get("is_encoder_decoder")
     if both is None and kind in CONFIG_MAPPING and not built.endswith(("ForCausalLM",)):
         try:

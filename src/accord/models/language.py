@@ -91,6 +91,13 @@ class LanguageModel:
         return positions_of(self.network)
 
     @property
+    def vocabulary_rows(self) -> int:
+        """Count the rows of the input embedding: no token has an id behind them."""
+        weight = self.network.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        return len(weight)
+
+    @property
     def stop_ids(self) -> frozenset[int]:
         """Tokens at which generation stops."""
         return stop_ids_of(self.network, self.tokenizer)

@@ -7,10 +7,10 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
 from accord.errors import first_line
@@ -50,7 +50,7 @@ def load(
 class LoadedParts(NamedTuple):
     """A saved model as it was read."""
 
-    network: PreTrainedModel
+    network: Any  # transformers gives `to` no type that a caller could use
     tokenizer: PreTrainedTokenizerBase
     folder: Path
     notes: tuple[str, ...]  # what a user should know of the files, in words

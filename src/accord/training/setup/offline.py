@@ -59,6 +59,7 @@ from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.independent import order_finding
 from accord.verify.preflight import probe
 from accord.verify.reward_rows import padding_findings, take_margins
+from accord.verify.row_lengths import position_findings, spread_of_lengths
 from accord.verify.rows import near_overlap, overlap, row_findings
 
 SHARDED = Finding(
@@ -320,7 +321,7 @@ def _checked(
     found.append(foreign_marks(rows, "training rows", allowed=allowed))
     if held_out is not None:
         found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
-    found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
+    found += _model_findings(config, objective, rows, held_out, model)
     found += _label_findings(objective, rows)
     found += margins
     unfit = any(
@@ -331,6 +332,33 @@ def _checked(
     # all faults at once: the first may only be a consequence
     require_accepted(found, DataError if unfit else Refused)
     return found
+
+
+def _model_findings(
+    config: Config,
+    objective: BoundObjective,
+    rows: Rows,
+    held_out: Rows | None,
+    model: LanguageModel,
+) -> list[Finding]:
+    """Check the model by itself, and against the lengths of both files' rows."""
+    sides = {"training rows": rows} | ({"held-out rows": held_out} if held_out is not None else {})
+    lengths = [
+        finding
+        for name, side in sides.items()
+        for finding in position_findings(
+            model,
+            side.trees,
+            name,
+            permitted="beyond_positions" in config.allow,
+            # a score is read in one pass, and sharded ranks must make the same number of passes
+            one_pass=not objective.answers or config.train.parallel == "sharded",
+        )
+    ]
+    every = [tree for side in sides.values() for tree in side.trees]
+    if any(finding.refused for finding in lengths):
+        return lengths  # a row beyond a table of positions cannot even be computed
+    return [*lengths, *model_findings(model, every, config.allow)]
 
 
 def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
@@ -387,7 +415,8 @@ def _prove(
     """
     rows = source.rows.trees
     shown = [*source.batch(0), *rows[:64]]
-    found = prove_rows(config, learner, optimizer, kind, shown, display)
+    spread = spread_of_lengths(learner.forward.model, rows)
+    found = prove_rows(config, learner, optimizer, kind, shown, display, spread)
     found.append(order := order_finding(source.order, rows))
     require_accepted([order], Refused)
     return found
