@@ -28,6 +28,7 @@ from accord.forward.sharded import choose_parallel, shard
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.model_checks import model_findings
+from accord.models.positions import boundary
 from accord.models.trainable import make_trainable, with_objective_head
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
@@ -107,7 +108,7 @@ def prepare_offline(
         incoming=config.model.adapter is not None,
     )
     sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
-    _require_whole(objective, sharded)
+    _require_whole(objective, model, sharded)
     require_movement(config.moving, steps, sharded=sharded)
     budget = micro_budget(config, display)
     learner = _learner(config, objective, forward, kind, budget, world, sharded)
@@ -225,12 +226,18 @@ def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
 
 
-def _require_whole(objective: BoundObjective, sharded: bool) -> None:
-    """Refuse a reward model with sharded weights.
+def _require_whole(objective: BoundObjective, model: LanguageModel, sharded: bool) -> None:
+    """Refuse what does not train with sharded weights.
 
     Raises:
-      UsageError: a reward model whose weights would be sharded.
+      UsageError: a reward model, or longrope, whose weights would be sharded.
     """
+    # each rank would make as many passes as its own rows need, and the others wait for ever
+    if sharded and boundary(model) is not None:
+        raise UsageError(
+            f"{model.source}: longrope makes one or two passes, by the rows' lengths, and sharded"
+            " ranks must make the same. --set train.parallel=replicated, or train adapters."
+        )
     if sharded and not objective.answers:
         raise UsageError(
             f"{objective.name} does not train with sharded weights. --set"
@@ -351,8 +358,7 @@ def _model_findings(
             side.trees,
             name,
             permitted="beyond_positions" in config.allow,
-            # a score is read in one pass, and sharded ranks must make the same number of passes
-            one_pass=not objective.answers or config.train.parallel == "sharded",
+            one_pass=not objective.answers,  # a score is read in one pass
         )
     ]
     every = [tree for side in sides.values() for tree in side.trees]
