@@ -91,7 +91,7 @@ def test_pickled_weights_are_not_read(folder):
 
     (folder / "model.safetensors").unlink()
     torch.save({"model.norm.weight": Mark()}, folder / "pytorch_model.bin")
-    assert "Pickled weights (.bin) are not loaded" in refused(folder, "the model does not load")
+    assert "its weights are pickled" in refused(folder, "the model does not load")
     assert not (folder / "mark").exists()
 
 

@@ -9,8 +9,19 @@ from accord.types import Tree
 
 
 class Names:
+    bos_token_id, eos_token_id, unk_token_id = 1, 2, 0
+
     def convert_ids_to_tokens(self, token: int) -> str:
         return f"<{token}>"
+
+    def get_added_vocab(self) -> dict[str, int]:
+        return self.added
+
+    def __init__(self, **added: int):
+        self.added = added
+
+    def __call__(self, text: str) -> dict:
+        return {"input_ids": [3 + ord(letter) % 90 for letter in text[:40]]}
 
 
 @pytest.fixture
@@ -21,7 +32,11 @@ def model():
 
 
 def found(model, trees) -> dict:
-    return {f.check: f for f in model_findings(model, trees) if f.verdict != "ok"}
+    """Tell what is not in order; that a tiny model is random is always noted."""
+    found = {f.check: f for f in model_findings(model, trees) if f.verdict != "ok"}
+    note = found.pop("model.language", None)
+    assert note is None or (note.verdict == "note" and "no more than chance" in note.says)
+    return found
 
 
 def test_silent_on_a_sound_model(model):

@@ -40,6 +40,8 @@ PERMISSIONS = {
     "shared_prompts": "train and held-out share prompts",
     "template_changes_text": "a chat template or tokenizer that changes the text of rows",
     "foreign_marks": "train on rows that hold another model's marks or repeat their prompt",
+    "untrained_model": "a model, or layers of it, that no training has touched",
+    "beyond_positions": "rows longer than the positions that the model was made for",
 }
 
 

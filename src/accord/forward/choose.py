@@ -18,6 +18,7 @@ from accord.errors import describe
 from accord.forward import attention
 from accord.forward.backends import TREE_ATTENTION
 from accord.forward.logps import PATHS, TokenLogps
+from accord.forward.regimes import in_regimes
 from accord.forward.rounding import Bounds, bounds, ceiling
 from accord.forward.scores import SCORE_PATHS, TokenScores
 from accord.models.families import state_of
@@ -67,7 +68,9 @@ class Forward:
 
 def paths_of(model: LanguageModel) -> dict:
     """Return the table of paths for this model's outputs: log-probs, or scores."""
-    return SCORE_PATHS if isinstance(model, RewardModel) else PATHS
+    if isinstance(model, RewardModel):
+        return SCORE_PATHS
+    return {name: in_regimes(path) for name, path in PATHS.items()}
 
 
 def choose(model: LanguageModel, probe: Sequence[Tree], wanted: str = "auto") -> Forward:

@@ -75,7 +75,7 @@ def padded_logps(model: LanguageModel, trees: Sequence[Tree]) -> TokenLogps:
     """Compute log-probs with one padded row per completion, for architectures that cannot share a
     prompt. The head still runs in chunks.
     """
-    rows = padded_rows(trees, model.device)
+    rows = padded_rows(trees, model.device).without_last()
     hidden = padded_states(model, rows)
     before = hidden[rows.row, rows.column - 1]
     values, entropy = token_logps(before, rows.targets, model.head)
@@ -93,7 +93,7 @@ def oracle(model: LanguageModel, trees: Sequence[Tree], attention: str = "eager"
     """Compute log-probs by the readable definition, in the model's own attention. It holds [N, L,
     V] logits: for tests and checks only.
     """
-    rows = padded_rows(trees, model.device)
+    rows = padded_rows(trees, model.device).without_last()
     with attending(model, attention):
         logits = model.network(
             input_ids=rows.ids,
@@ -137,6 +137,14 @@ class Padded:
     column: Tensor  # [C] its place in that row
     targets: Tensor  # [C]
     count: Tensor  # [N]
+
+    def without_last(self) -> Padded:
+        """Leave out the last column: the end of the longest rows, which is only ever a target.
+
+        Rotary positions that look at the longest position of a pass would count it.
+        """
+        ids, mask, positions = (t[:, :-1] for t in (self.ids, self.mask, self.positions))
+        return replace(self, ids=ids, mask=mask, positions=positions)
 
 
 def padded_rows(trees: Sequence[Tree], device: torch.device) -> Padded:

@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from accord.forward.logps import TokenLogps, attending, oracle
+from accord.forward.regimes import in_regimes
 from accord.forward.scores import TokenScores, oracle_scores
 from accord.models.language import LanguageModel
 from accord.models.reward import RewardModel
@@ -152,8 +153,8 @@ def answer_alone(
         return _definition(model, [tree], attention)
     ids = torch.tensor([[*tree.prompt, *completion]], device=model.device)
     with attending(model, attention):
-        output = network(input_ids=ids, use_cache=False, logits_to_keep=len(completion) + 1)
-    logits = output.logits[0, -len(completion) - 1 : -1]
+        output = network(input_ids=ids[:, :-1], use_cache=False, logits_to_keep=len(completion))
+    logits = output.logits[0, -len(completion) :]
     logps = torch.log_softmax(logits.to(torch.promote_types(logits.dtype, torch.float32)), dim=-1)
     values = logps.gather(1, ids[0, len(tree.prompt) :, None]).squeeze(1)
     count = torch.tensor([len(completion)], device=ids.device)
@@ -169,7 +170,7 @@ def _definition(
 ) -> TokenLogps | TokenScores:
     if isinstance(model, RewardModel):
         return oracle_scores(model, trees, attention)
-    return oracle(model, trees, attention)
+    return in_regimes(oracle)(model, trees, attention)
 
 
 def _others(model: LanguageModel, probe: Sequence[Tree]) -> Iterator[Tensor]:

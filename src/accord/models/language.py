@@ -55,6 +55,8 @@ class LanguageModel:
     critic: torch.nn.Linear | None = None
     # parts that no text reaches (vision and audio towers): neither adapted nor trained
     outside: list[str] = field(default_factory=list)
+    # what a user should know of the files that it was read from, in words
+    notes: tuple[str, ...] = ()
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
@@ -92,6 +94,13 @@ class LanguageModel:
     def positions(self) -> int | None:
         """The longest sequence that it was made for, where its configuration says."""
         return positions_of(self.network)
+
+    @property
+    def vocabulary_rows(self) -> int:
+        """Count the rows of the input embedding: no token has an id behind them."""
+        weight = self.network.get_input_embeddings().weight
+        assert isinstance(weight, torch.Tensor)
+        return len(weight)
 
     @property
     def stop_ids(self) -> frozenset[int]:

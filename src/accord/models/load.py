@@ -7,14 +7,18 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
 from accord.errors import first_line
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
+from accord.models.folder_kinds import require_known_kind, require_language_model
 from accord.models.language import LanguageModel
 from accord.models.lean_layers import make_lean
+from accord.models.stored_keys import dtype_notes, key_notes
 from accord.types import UsageError
 
 
@@ -37,30 +41,41 @@ def load(
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     target = pick_device(device)
-    network, tokenizer, folder = load_parts(
-        name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub
-    )
-    # with tied embeddings it would load
-    if any("SequenceClassification" in kind for kind in network.config.architectures or ()):
-        raise UsageError(
-            f"{name} holds a reward model, not a language model: its head gives one number, no"
-            " words."
-        )
-    network = network.to(target)
+    parts = load_parts(name, AutoModelForCausalLM, AutoTokenizer, pick_dtype(dtype, target), hub)
+    network = parts.network.to(target)
     make_lean(network)
-    return LanguageModel(network, tokenizer, name, folder)
+    return LanguageModel(network, parts.tokenizer, name, parts.folder, notes=parts.notes)
 
 
-def load_parts(name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = False):
-    """Load network, tokenizer and folder of a saved model, by one of transformers' auto classes.
+class LoadedParts(NamedTuple):
+    """A saved model as it was read."""
+
+    network: Any  # transformers gives `to` no type that a caller could use
+    tokenizer: PreTrainedTokenizerBase
+    folder: Path
+    notes: tuple[str, ...]  # what a user should know of the files, in words
+
+
+def load_parts(
+    name: str, auto, auto_tokenizer, dtype: torch.dtype, hub: bool = False, *, reward: bool = False
+) -> LoadedParts:
+    """Load a saved model by one of transformers' auto classes.
+
+    Args:
+      reward: a sequence classifier is wanted, not a language model.
 
     Raises:
       UsageError: as `load`.
     """
     folder = _resolve(name, hub)
+    local = Path(folder).is_dir()
+    # a hub name has no folder yet; transformers names what it cannot load
+    stored = require_language_model(Path(folder), name, reward=reward) if local else {}
     with without_progress_bars():
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
-        return _network(auto, folder, name, dtype), tokenizer, Path(folder)
+        network, info = _network(auto, folder, name, dtype)
+    notes = key_notes(network, info, stored, name, reward=reward)
+    return LoadedParts(network, tokenizer, Path(folder), (*notes, *dtype_notes(stored, dtype)))
 
 
 def _network(auto, folder: str, name: str, dtype: torch.dtype):
@@ -78,14 +93,7 @@ def _network(auto, folder: str, name: str, dtype: torch.dtype):
             f"{name}: the model does not load.\n{first_line(error)}\n{_expected(folder)}"
         ) from error
     _readable_settings(Path(folder), name)
-    # transformers draws them at random, with no more than a warning
-    if missing := sorted(info["missing_keys"]):
-        raise UsageError(
-            f"{name}: {len(missing)} of the model's tensors are not in its files, such as"
-            f" {missing[0]}.\nThey would be random. Expected the weights that config.json"
-            " describes; save the whole model again."
-        )
-    return network
+    return network, info
 
 
 def _readable_settings(folder: Path, name: str) -> None:
@@ -145,6 +153,7 @@ def _resolve(name: str, hub: bool) -> str:
                 f"Name its base as the model and the adapter beside it: --model {_base_of(path)} "
                 f"--set model.adapter={name}"
             )
+        require_known_kind(path, name)
         if not (path / "config.json").exists():
             raise UsageError(f"{name}: no config.json in this folder.\n{_expected(name)}")
         return str(path)

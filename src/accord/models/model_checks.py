@@ -1,23 +1,42 @@
-"""Checks that the loaded model can be trained on these tokens: weights finite, every token known to
-it.
+"""Checks that the loaded model is the one that was saved, and can be trained on these tokens:
+weights finite and trained, causal, language known, every token known to it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 
+from accord.models.causality import causal_finding
+from accord.models.fresh_weights import weight_findings
 from accord.models.language import LanguageModel
+from accord.models.likelihood import language_finding
 from accord.types import Finding, Tree
 
 
 @torch.no_grad()
-def model_findings(model: LanguageModel, trees: Sequence[Tree]) -> list[Finding]:
+def model_findings(
+    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = ()
+) -> list[Finding]:
     """Report findings on the weights as loaded, and on the embeddings of the tokens that `trees`
     use.
+
+    Args:
+      trees: the rows of the run; prompts without completions where answers are drawn.
+      allow: the run's permissions.
     """
-    return [_finite(model), _vocabulary(model, trees)]
+    permitted = "untrained_model" in allow
+    found = [Finding("model.files", "note", note) for note in model.notes]
+    found += [_finite(model), _vocabulary(model, trees), _special(model)]
+    if any(finding.refused for finding in found):
+        return found  # its log-probs would be NaN, or of other tokens
+    return [
+        *found,
+        causal_finding(model, trees),
+        *weight_findings(model, permitted=permitted),
+        language_finding(model, trees, permitted=permitted),
+    ]
 
 
 def _finite(model: LanguageModel) -> Finding:
@@ -78,6 +97,32 @@ def _vocabulary(model: LanguageModel, trees: Sequence[Tree]) -> Finding:
             "is this the template that the model was trained with?",
         )
     return Finding("model.vocabulary", "ok", f"all {len(used):,} tokens in use have an embedding")
+
+
+def _special(model: LanguageModel) -> Finding:
+    """Check the tokens that no row need hold: those that answers begin or end with, and those that
+    were added to the tokenizer.
+    """
+    rows, tokenizer = model.vocabulary_rows, model.tokenizer
+    needed = {*model.stop_ids, *({tokenizer.bos_token_id} - {None})}
+    added = set(tokenizer.get_added_vocab().values())
+    beyond = sorted(token for token in needed | added if token >= rows)
+    if not beyond:
+        return Finding("model.special_tokens", "ok", "all special tokens have an embedding")
+    says = (
+        f"the model's vocabulary has {rows:,} rows, and {len(beyond):,} special tokens have ids"
+        f" behind them, such as {beyond[0]:,} ({_name(model, beyond[0])})"
+    )
+    refused = any(token in needed for token in beyond)
+    return Finding(
+        "model.special_tokens",
+        "refused" if refused else "note",
+        says + (": answers could never begin or end with it" if refused else ""),
+        {"ids": beyond[:10]},
+        "use the tokenizer that was saved with the model, or resize its embeddings"
+        if refused
+        else "",
+    )
 
 
 def _name(model: LanguageModel, token: int) -> str:

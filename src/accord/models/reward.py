@@ -144,8 +144,12 @@ def load_reward_model(folder: str, *, dtype: str = "auto", device: str = "auto")
     from accord.models.load import load_parts, pick_device, pick_dtype
 
     target = pick_device(device)
-    network, tokenizer, path = load_parts(
-        folder, AutoModelForSequenceClassification, AutoTokenizer, pick_dtype(dtype, target)
+    network, tokenizer, path, notes = load_parts(
+        folder,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+        pick_dtype(dtype, target),
+        reward=True,
     )
     if network.config.num_labels != 1:
         raise UsageError(
@@ -159,4 +163,4 @@ def load_reward_model(folder: str, *, dtype: str = "auto", device: str = "auto")
             " transformers reads another token than the last. Set pad_token_id in config.json to a"
             " token that ends no answer."
         )
-    return RewardModel(network.to(target), tokenizer, folder, path)
+    return RewardModel(network.to(target), tokenizer, folder, path, notes=notes)

@@ -35,6 +35,7 @@ LEFT = "a reference that the policy has left"
 FIXED = "a reference that stays"
 MOVING = "a reference that moves"
 BASELINE = "a baseline from the whole batch"
+SPREAD = "rows of all lengths"
 
 # every row before it, in `Check.after`
 ALL = ("all",)

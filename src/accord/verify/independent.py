@@ -64,12 +64,15 @@ def by_definition(model: LanguageModel, prompt: Sequence[int], completion: Seque
     For a reward model it is the score that its network gives the sequence, [1].
     """
     ids = torch.tensor([[*prompt, *completion]], device=model.device)
+    scores = isinstance(model, RewardModel)
+    # the last token has no log-prob behind it; a score is read at it
+    read = ids if scores else ids[:, :-1]
     with own_attention(model):
-        logits = model.network(input_ids=ids, use_cache=False).logits[0]
+        logits = model.network(input_ids=read, use_cache=False).logits[0]
     logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    if isinstance(model, RewardModel):
+    if scores:
         return logits
-    logits = logits[len(prompt) - 1 : -1]
+    logits = logits[len(prompt) - 1 :]
     return torch.log_softmax(logits, dim=-1).gather(1, ids[0, len(prompt) :, None]).squeeze(1)
 
 

@@ -16,7 +16,7 @@ from accord.engine.step import Batch, UpdateContext, make_batch
 from accord.objectives.policy_table import BoundPolicy
 from accord.rollouts.batches import RolloutBatch
 from accord.types import Finding, Tree
-from accord.verify import independent, preflight, rollout_proofs
+from accord.verify import independent, preflight, rollout_proofs, row_lengths
 from accord.verify.certificate import certify
 from accord.verify.checks import (
     ALL,
@@ -27,6 +27,7 @@ from accord.verify.checks import (
     ROLLOUTS,
     ROWS,
     SCORES,
+    SPREAD,
     WHOLE,
     Check,
     Found,
@@ -48,6 +49,7 @@ class StepZero:
     fixed: bool = True
     whole: bool = True
     sampler_gap: float = 0.0  # nats per token, of rollouts
+    spread: Sequence[Tree] = ()  # rows of the shortest, middle and longest length
 
     @property
     def trees(self) -> Sequence[Tree]:
@@ -65,6 +67,7 @@ class StepZero:
         found.add(LOGPS if learner.objective.needs == "logps" else SCORES)
         if learner.reference is not None:
             found |= {REFERENCE, AT_START if learner.reference.starts_as_policy else LEFT}
+        found |= {SPREAD} if self.spread else set()
         return frozenset(found | {WHOLE} if self.whole else found)
 
 
@@ -170,6 +173,15 @@ STEP0: tuple[Check[StepZero], ...] = (
         after=BASICS,
     ),
     _proof(
+        "lengths",
+        "rows of all lengths together are what each is alone",
+        lambda c: row_lengths.lengths_finding(c.learner, c.spread),
+        ROWS,
+        WHOLE,
+        SPREAD,
+        after=(*BASICS, "definition"),
+    ),
+    _proof(
         "numerics",
         "sums are those of float64, and a NaN stays a NaN",
         lambda c: independent.numerics(c.learner, c.trees),
@@ -227,6 +239,7 @@ def prove(
     exact: bool,
     fixed: bool = True,
     whole: bool = True,
+    spread: Sequence[Tree] = (),
 ) -> list[Finding]:
     """Make every proof on rows of the first batch.
 
@@ -237,9 +250,12 @@ def prove(
       fixed: the live reference must stay when the policy moves. False if a cache is filled from
         the policy itself, before the first update.
       whole: this process holds all weights; otherwise proofs with the bare network are left out.
+      spread: rows of the run's shortest, middle and longest length.
     """
     batch = make_batch(learner, 0, preflight.probe(trees))
-    about = StepZero(learner, optimizer, batch, exact=exact, fixed=fixed, whole=whole)
+    about = StepZero(
+        learner, optimizer, batch, exact=exact, fixed=fixed, whole=whole, spread=spread
+    )
     return run_table(STEP0, about, about.offers)
 
 

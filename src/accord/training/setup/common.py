@@ -101,8 +101,13 @@ def prove_rows(
     reference_kind: str,
     rows: Sequence[Tree],
     display: Display,
+    spread: Sequence[Tree] = (),
 ) -> list[Finding]:
-    """Run the proofs on some rows; refuse with all that failed."""
+    """Run the proofs on some rows; refuse with all that failed.
+
+    Args:
+      spread: rows of the run's shortest, middle and longest length.
+    """
     display.phase("proofs", "step 0: the run proves itself")
     lora = config.model.lora
     # A reference that fills a cache from the policy itself moves with it: that pass ends before the
@@ -110,7 +115,7 @@ def prove_rows(
     fixed = learner.forward.model.has_adapters or reference_kind != "cached"
     alone, exact = replace(learner, world=ALONE), not (lora is not None and lora.dora)
     whole = not learner.world.sharded
-    proofs = prove(alone, optimizer, rows, exact=exact, fixed=fixed, whole=whole)
+    proofs = prove(alone, optimizer, rows, exact=exact, fixed=fixed, whole=whole, spread=spread)
     require_accepted(proofs, Refused)
     return proofs
 

@@ -29,6 +29,7 @@ from accord.forward.sharded import choose_parallel, shard
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
 from accord.models.model_checks import model_findings
+from accord.models.positions import boundary
 from accord.models.trainable import make_trainable, with_objective_head
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
@@ -61,6 +62,7 @@ from accord.types import DataError, Finding, Refused, Tree, UsageError
 from accord.verify.independent import order_finding
 from accord.verify.preflight import probe
 from accord.verify.reward_rows import padding_findings, take_margins
+from accord.verify.row_lengths import position_findings, spread_of_lengths
 from accord.verify.rows import near_overlap, overlap, row_findings
 
 SHARDED = Finding(
@@ -108,7 +110,7 @@ def prepare_offline(
         incoming=config.model.adapter is not None,
     )
     sharded = choose_parallel(config.train.parallel, world, adapters=model.has_adapters)
-    _require_whole(objective, sharded)
+    _require_whole(objective, model, sharded)
     require_movement(config.moving, steps, sharded=sharded)
     budget = micro_budget(config, display)
     learner = _learner(config, objective, forward, kind, budget, world, sharded)
@@ -228,12 +230,18 @@ def _telling(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]:
     return [*shown, max(trees, key=lambda tree: tree.tokens)] if looks_nearby(model) else shown
 
 
-def _require_whole(objective: BoundObjective, sharded: bool) -> None:
-    """Refuse a reward model with sharded weights.
+def _require_whole(objective: BoundObjective, model: LanguageModel, sharded: bool) -> None:
+    """Refuse what does not train with sharded weights.
 
     Raises:
-      UsageError: a reward model whose weights would be sharded.
+      UsageError: a reward model, or longrope, whose weights would be sharded.
     """
+    # each rank would make as many passes as its own rows need, and the others wait for ever
+    if sharded and boundary(model) is not None:
+        raise UsageError(
+            f"{model.source}: longrope makes one or two passes, by the rows' lengths, and sharded"
+            " ranks must make the same. --set train.parallel=replicated, or train adapters."
+        )
     if sharded and not objective.answers:
         raise UsageError(
             f"{objective.name} does not train with sharded weights. --set"
@@ -326,7 +334,7 @@ def _checked(
     found.append(foreign_marks(rows, "training rows", allowed=allowed))
     if held_out is not None:
         found.append(foreign_marks(held_out, "held-out rows", allowed=allowed))
-    found += model_findings(model, [*rows.trees, *(held_out.trees if held_out is not None else ())])
+    found += _model_findings(config, objective, rows, held_out, model)
     found += _label_findings(objective, rows)
     found += margins
     unfit = any(
@@ -337,6 +345,32 @@ def _checked(
     # all faults at once: the first may only be a consequence
     require_accepted(found, DataError if unfit else Refused)
     return found
+
+
+def _model_findings(
+    config: Config,
+    objective: BoundObjective,
+    rows: Rows,
+    held_out: Rows | None,
+    model: LanguageModel,
+) -> list[Finding]:
+    """Check the model by itself, and against the lengths of both files' rows."""
+    sides = {"training rows": rows} | ({"held-out rows": held_out} if held_out is not None else {})
+    lengths = [
+        finding
+        for name, side in sides.items()
+        for finding in position_findings(
+            model,
+            side.trees,
+            name,
+            permitted="beyond_positions" in config.allow,
+            one_pass=not objective.answers,  # a score is read in one pass
+        )
+    ]
+    every = [tree for side in sides.values() for tree in side.trees]
+    if any(finding.refused for finding in lengths):
+        return lengths  # a row beyond a table of positions cannot even be computed
+    return [*lengths, *model_findings(model, every, config.allow)]
 
 
 def _label_findings(objective: BoundObjective, rows: Rows) -> list[Finding]:
@@ -393,7 +427,8 @@ def _prove(
     """
     rows = source.rows.trees
     shown = [*source.batch(0), *rows[:64]]
-    found = prove_rows(config, learner, optimizer, kind, shown, display)
+    spread = spread_of_lengths(learner.forward.model, rows)
+    found = prove_rows(config, learner, optimizer, kind, shown, display, spread)
     found.append(order := order_finding(source.order, rows))
     require_accepted([order], Refused)
     return found

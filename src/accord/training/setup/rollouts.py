@@ -21,6 +21,7 @@ from accord.engine.step import UpdateContext
 from accord.forward.choose import choose
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
+from accord.models.model_checks import model_findings
 from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
@@ -47,6 +48,7 @@ from accord.training.setup.common import (
 )
 from accord.training.setup.references import choose_reference, live_reference
 from accord.types import DataError, Finding, Refused, Tree, UsageError
+from accord.verify.row_lengths import growth_finding
 from accord.verify.step0 import prove_sampled
 
 # prompts whose answers the forward path is tried on, and tokens of each answer
@@ -92,6 +94,8 @@ def prepare_rollouts(
             allowed = "foreign_marks" in config.allow
             found.append(foreign_marks_of_prompts(side.asked.questions, name, allowed=allowed))
     require_accepted(found, DataError)
+    found += _model_findings(config, model, prompts, held_out)
+    require_accepted(found, Refused)
     weights = make_trainable(config, model)
     if isinstance(objective, BoundPolicy) and objective.critic:
         model.add_critic()
@@ -222,6 +226,17 @@ def _prompts(
         if data.held_out is not None
         else None
     )
+
+
+def _model_findings(
+    config: Config, model: LanguageModel, prompts: PromptSet, held_out: PromptSet | None
+) -> list[Finding]:
+    """Check the model by itself, on the prompts as far as there are tokens to read."""
+    every = [*prompts.trees, *(held_out.trees if held_out is not None else ())]
+    # the last token of a prompt stands for an answer: all before it are its prompt
+    trees = [Tree(ids[:-1], (ids[-1:],), row) for row, ids in enumerate(every) if len(ids) > 1]
+    lengths = growth_finding(model, every, config.rollout_settings.max_new_tokens)
+    return [*lengths, *(model_findings(model, trees, config.allow) if trees else ())]
 
 
 def _plan(config: Config, prompts: int) -> tuple[Order, int]:

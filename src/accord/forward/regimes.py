@@ -1,0 +1,87 @@
+"""Passes of one regime, for rotary positions that look at the longest row of a pass.
+
+Longrope (Phi-3) has two sets of angles: one for passes up to a number of tokens, one for longer
+ones. A short row beside a long one would be computed with the angles of the long one: -67.69
+against -70.64 nats for one row. So the completions of a batch are computed in two passes, and put
+back in order: each is what the model gives it alone.
+
+N completions · C completion tokens.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import wraps
+
+import torch
+
+from accord.forward.logps import TokenLogps
+from accord.models.language import LanguageModel
+from accord.models.positions import boundary
+from accord.models.reward import RewardModel
+from accord.types import Tree
+
+Path = Callable[..., TokenLogps]
+
+
+def is_long(prompt: Sequence[int], completion: Sequence[int], most: int) -> bool:
+    """Tell whether a completion's pass is a long one. Its last token is only ever a target."""
+    return len(prompt) + len(completion) - 1 > most
+
+
+def in_regimes(path: Path) -> Path:
+    """Make a path compute short and long completions apart, where the model tells them apart.
+
+    A reward model's rows are all of one regime: others are refused before training.
+    """
+
+    @wraps(path)
+    def compute(model: LanguageModel, trees: Sequence[Tree], *rest, **options) -> TokenLogps:
+        most = None if isinstance(model, RewardModel) else boundary(model)
+        places = [(i, k) for i, tree in enumerate(trees) for k in range(len(tree.completions))]
+        long = [
+            most is not None and is_long(trees[i].prompt, trees[i].completions[k], most)
+            for i, k in places
+        ]
+        if all(long) or not any(long):
+            return path(model, trees, *rest, **options)
+        found: dict[int, TokenLogps] = {}
+        for side in (False, True):
+            own = [n for n, one in enumerate(long) if one is side]
+            part = path(model, _only(trees, [places[n] for n in own]), *rest, **options)
+            found |= dict(zip(own, _each(part), strict=True))
+        return _join([found[n] for n in range(len(places))])
+
+    return compute
+
+
+def _only(trees: Sequence[Tree], places: Sequence[tuple[int, int]]) -> list[Tree]:
+    """Return the trees with those of their completions that stand in `places`, in their order."""
+    kept: dict[int, list[tuple[int, ...]]] = {}
+    for i, k in places:
+        kept.setdefault(i, []).append(trees[i].completions[k])
+    return [Tree(trees[i].prompt, tuple(own), trees[i].row) for i, own in kept.items()]
+
+
+def _each(tokens: TokenLogps) -> list[TokenLogps]:
+    """Split by completion."""
+    sizes = tokens.count.tolist()
+    values, entropy = tokens.values.split(sizes), tokens.entropy.split(sizes)
+    expected = tokens.expected.split(sizes) if tokens.expected is not None else [None] * len(sizes)
+    return [
+        replace(tokens, values=v, entropy=e, count=tokens.count[n : n + 1], expected=x)
+        for n, (v, e, x) in enumerate(zip(values, entropy, expected, strict=True))
+    ]
+
+
+def _join(parts: Sequence[TokenLogps]) -> TokenLogps:
+    count = torch.cat([part.count for part in parts])
+    expected = [part.expected for part in parts if part.expected is not None]
+    return TokenLogps(
+        torch.cat([part.values for part in parts]),
+        torch.cat([part.entropy for part in parts]),
+        torch.arange(len(parts), device=count.device).repeat_interleave(count),
+        count,
+        torch.cat(expected) if expected else None,
+    )
