@@ -66,6 +66,7 @@ def _faults(lab: Lab, asked: argparse.Namespace, record: dict) -> None:
         if (draw.seed, draw.number) in done or asked.only not in draw.kind:
             continue
         case = lab.do(draw)
+        record["twins"] |= {key: twin["alarms"] for key, twin in lab.twins.items()}
         record["cases"].append(case)
         _write(asked.output, record)
         words = f"{draw.number} {draw.kind} | {draw.place} | {draw.method} | {draw.family}"
@@ -75,9 +76,9 @@ def _faults(lab: Lab, asked: argparse.Namespace, record: dict) -> None:
 def former(file: Path) -> dict:
     """The results of an earlier run of the same command, which goes on behind them."""
     if not file.exists():
-        return {"cases": [], "sound": []}
+        return {"cases": [], "sound": [], "twins": {}}
     record = json.loads(file.read_text(encoding="utf-8"))
-    return {"cases": record["cases"], "sound": record["sound"]}
+    return {key: record[key] for key in ("cases", "sound", "twins")}
 
 
 def _write(file: Path, record: dict) -> None:

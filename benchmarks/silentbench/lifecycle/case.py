@@ -54,6 +54,9 @@ class Case:
     said: list[Step] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
     target: Path | None = None  # what the last command reads: a run, an adapter
+    own_rows: bool = False  # eval measures on the run's own held-out file
+    reward_rows: list[dict] = field(default_factory=list)  # what a reward model is trained on
+    reward_held: list[dict] = field(default_factory=list)
     _model: Path | None = None
     data_seed: int = 0
 
@@ -61,6 +64,8 @@ class Case:
         self.data_seed = self.rng.randrange(10_000)
         self.rows = self.rows or grammar.pairs(self.data_seed, 48)
         self.held = self.held or grammar.pairs(self.data_seed, 16, start=1_000)
+        self.reward_rows = grammar.pairs(self.data_seed, 192)
+        self.reward_held = grammar.pairs(self.data_seed, 64, start=1_000)
 
     # ------------------------------------------------------------ files
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
+import re
 import shutil
 import time
 import traceback
@@ -31,6 +33,7 @@ GROUPS: dict[str, tuple[Kind, ...]] = {
     "settings": SETTINGS,
 }
 KINDS = tuple(kind for kinds in GROUPS.values() for kind in kinds)
+SPEED = re.compile(r"a second|tok/s|about [\d.]+ GB")
 SHORT = 300  # characters of a message that are kept in the results
 
 
@@ -91,7 +94,7 @@ class Lab:
     def __init__(self, work: Path, models: Path):
         self.live, self.kept, self.models = work / "now", work / "kept", models
         self.kept.mkdir(parents=True, exist_ok=True)
-        self.usual: dict[str, list[str]] = {}
+        self.twins: dict[str, dict] = {}
 
     def case(self, draw: Draw) -> Case:
         """Make an empty live folder; the rows of a seed are the same in all its cases."""
@@ -119,34 +122,37 @@ class Lab:
             about.write_text(json.dumps(str(case.target or "")), encoding="utf-8")
         case.said.clear()  # all of it was said of something sound
 
-    def usual_lines(self, draw: Draw) -> set[str]:
-        """Do the same without the fault; return what is said, without numbers and paths."""
-        key = f"{draw.place}-{draw.method}-{draw.family}-{draw.seed}"
-        if key not in self.usual:
+    def twin(self, draw: Draw, own_rows: bool) -> dict:
+        """Do the same without the fault, once for all cases of a place: what it says without
+        numbers and paths, what comes of it, and its alarms, each of which is a false one.
+        """
+        key = f"{draw.place}-{draw.method}-{draw.family}-{draw.seed}" + "-own" * own_rows
+        if key not in self.twins:
             case, place = self.case(draw), PLACES[draw.place]
+            case.own_rows = own_rows
             with case.stack, suppress(Ended):
-                place.setup(case), place.last(case)
+                self.set_up(case, place, draw)
+                place.last(case)
             lines = [line for step in case.said for line in step.lines]
-            self.usual[key] = sorted({normal(line) for line in lines})
-        return set(self.usual[key])
+            self.twins[key] = {
+                "usual": {normal(line) for line in lines},
+                "outcome": outcome(case),
+                "alarms": [alarm for step in case.said for alarm in sound.alarms_of(step)],
+            }
+        return self.twins[key]
 
     def do(self, draw: Draw) -> dict:
         """Inject a fault, give the commands, judge what was said."""
         began, kind, place = time.monotonic(), kind_named(draw.kind), PLACES[draw.place]
-        case, drawn, handled = self.case(draw), "", False
+        case, drawn = self.case(draw), ""
         try:
             with case.stack:
                 drawn, handled = _lived(self, case, kind, place, draw)
+            verdict = self._judged(kind, case, draw, handled)
         except Inert as error:
             verdict = Verdict("inert", str(error))
         except Exception:  # a defect of the bench, never counted for or against accord
             verdict = Verdict("bench failed", traceback.format_exc()[-SHORT * 3 :])
-        else:
-            said = list(case.said)
-            verdict = judge(kind.cause, said, set(), handled)
-            refused = any(step.code not in (0, 75) for step in said)
-            if not (verdict.word == "named" and verdict.loud and refused):
-                verdict = judge(kind.cause, said, self.usual_lines(draw), handled)
         return asdict(draw) | {
             "group": draw.group,
             "drawn": drawn,
@@ -156,6 +162,34 @@ class Lab:
             "alarms": [alarm[:SHORT] for alarm in verdict.alarms[:4]],
             "seconds": round(time.monotonic() - began, 1),
         }
+
+    def _judged(self, kind: Kind, case: Case, draw: Draw, handled: bool) -> Verdict:
+        """Judge against the sound twin, where an error has not named the cause already."""
+        said, came = list(case.said), outcome(case)
+        verdict = judge(kind.cause, said, set(), handled)
+        refused = any(step.code not in (0, 75) for step in said)
+        if verdict.word == "named" and verdict.loud and refused:
+            return verdict
+        twin = self.twin(draw, case.own_rows)
+        # a setting that changes nothing is the fault itself
+        same = kind.between and came == twin["outcome"]
+        return judge(kind.cause, said, twin["usual"], handled or same)
+
+
+def outcome(case: Case) -> list[str]:
+    """Describe what came of a case: the figures and texts of its last command but for speeds, and
+    the weights that it wrote. What equals the sound twin's did no harm.
+    """
+    if not case.said or case.said[-1].code != 0:
+        return []
+    files = sorted(
+        file
+        for name in ("merged", "run/adapter", "next/adapter")
+        for file in (case.folder / name).glob("*.safetensors")
+    )
+    weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
+    lines = [line for line in case.said[-1].lines if not SPEED.search(line)]
+    return [case.said[-1].words[0], *lines, *weights]
 
 
 def _lived(lab: Lab, case: Case, kind: Kind, place: Place, draw: Draw) -> tuple[str, bool]:

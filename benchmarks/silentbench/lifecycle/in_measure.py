@@ -12,9 +12,8 @@ from benchmarks.silentbench.lifecycle import rows as grammar
 from benchmarks.silentbench.lifecycle.case import Case
 from benchmarks.silentbench.lifecycle.kinds import Kind
 from benchmarks.silentbench.lifecycle.models import trained_model
+from benchmarks.silentbench.lifecycle.places import LEARNING
 from benchmarks.silentbench.world import say, text
-
-LEARNING = {"--steps": "30", "--learning-rate": "1e-2", "--batch-size": "16"}
 
 
 def exchanged(rows: list[dict]) -> list[dict]:
@@ -22,10 +21,10 @@ def exchanged(rows: list[dict]) -> list[dict]:
 
 
 def learn(case: Case, n: int = 192, held: int = 64) -> None:
-    """Rows and updates enough that a model learns which answers are preferred."""
+    """Give the case rows and updates enough to learn from."""
     case.rows = grammar.pairs(case.data_seed, n)
     case.held = grammar.pairs(case.data_seed, held, start=1_000)
-    case.words += [word for pair in LEARNING.items() for word in pair]
+    case.words += LEARNING
 
 
 def training_rows(case: Case) -> str:
@@ -109,15 +108,15 @@ def exchanged_held_out(case: Case) -> str:
 def reward_at_chance(case: Case) -> str:
     """Which side is which was drawn by a coin."""
     coin = random.Random(case.rng.randrange(1_000))
-    learn(case)
-    case.rows = [row if coin.random() < 0.5 else exchanged([row])[0] for row in case.rows]
-    case.held = [row if coin.random() < 0.5 else exchanged([row])[0] for row in case.held]
+    case.reward_rows, case.reward_held = (
+        [row if coin.random() < 0.5 else exchanged([row])[0] for row in rows]
+        for rows in (case.reward_rows, case.reward_held)
+    )
     return "a reward model of labels by a coin"
 
 
 def reward_inverted(case: Case) -> str:
-    learn(case)
-    case.rows = exchanged(case.rows)
+    case.reward_rows = exchanged(case.reward_rows)
     return "a reward model of exchanged sides"
 
 

@@ -141,15 +141,16 @@ def permuted_tokenizer(case: Case) -> str:
 
 
 def smaller_vocabulary(case: Case) -> str:
-    left = case.rng.choice((400, 900))
+    share, rows = case.rng.choice((0.2, 0.5)), []
 
     def change(tensors):
         for name in [n for n in tensors if "embed_tokens" in n or "wte" in n or "lm_head" in n]:
-            tensors[name] = tensors[name][:left]
+            tensors[name] = tensors[name][: int(len(tensors[name]) * share)]
+            rows.append(len(tensors[name]))
 
     case.tensors(change)
-    case.config("config.json", lambda config: config.update(vocab_size=left))
-    return f"{left} embeddings"
+    case.config("config.json", lambda config: config.update(vocab_size=rows[0]))
+    return f"{rows[0]} embeddings"
 
 
 QUANTISED = {
@@ -357,7 +358,11 @@ MODEL = (
         BOTH,
     ),
     Kind(
-        "a tensor is missing", r"missing|newly|lacks|no weights for", missing_tensor, FOLDER, PAIRS
+        "a tensor is missing",
+        r"missing|newly|lacks|no weights for|not in (its|the) files?",
+        missing_tensor,
+        FOLDER,
+        PAIRS,
     ),
     Kind(
         "a tensor that the model has no place for",

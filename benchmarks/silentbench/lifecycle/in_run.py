@@ -49,6 +49,11 @@ def edited_held_out(case: Case) -> str:
     return f"without row {at}"
 
 
+def edited_held_out_measured(case: Case) -> str:
+    case.own_rows = True
+    return edited_held_out(case)
+
+
 def edited_config(case: Case) -> str:
     file = case.folder / "run" / "config.yaml"
     text = file.read_text(encoding="utf-8")
@@ -116,7 +121,7 @@ RUNS = (
     Kind(
         "held-out rows edited, measured",
         r"held.?out|" + DATA,
-        edited_held_out,
+        edited_held_out_measured,
         ("eval",),
         ("dpo",),
         between=True,

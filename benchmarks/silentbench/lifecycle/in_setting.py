@@ -113,7 +113,6 @@ SETTINGS = (
         BEGIN,
         ("dpo", "simpo", "bradley_terry"),
     ),
-    Kind("a rank over the width", r"rank", setting("model.lora.rank", (512, 2048)), BEGIN),
     Kind(
         "dropout of nearly everything",
         r"dropout",
@@ -187,10 +186,4 @@ SETTINGS = (
         ("grpo", "rloo"),
     ),
     Kind("a reference that never moves", r"moving|every", moving_never, BEGIN, ("dpo",)),
-    Kind(
-        "a part of one update",
-        r"epoch|part of|rows are (never )?(seen|used)|of \d+ rows",
-        lambda case: (case.words.extend(["--epochs", "0.001"]), "epochs 0.001")[1],
-        LOUD,
-    ),
 )

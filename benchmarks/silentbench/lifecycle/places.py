@@ -12,6 +12,8 @@ from benchmarks.silentbench.lifecycle.case import STEPS, Case
 from benchmarks.silentbench.lifecycle.said import Step
 
 Action = Callable[[Case], None]
+# rows and updates enough that a model learns which answers are preferred
+LEARNING = ("--steps", "30", "--learning-rate", "1e-2", "--batch-size", "16")
 
 
 @dataclass(frozen=True)
@@ -69,9 +71,14 @@ def _unstopped(output: str) -> list[str]:
 
 
 def rewarded(case: Case) -> None:
-    """Train a reward model, and draw the answers that it is to score."""
-    _require(case.do(*case.train_words(case.folder / "rm", "bradley_terry")))
+    """Train a reward model on rows enough to learn from, and draw the answers that it scores."""
+    before = case.rows, case.held, case.words, case.settings
+    case.rows, case.held, case.words = case.reward_rows, case.reward_held, list(LEARNING)
+    case.settings = {}
+    step = case.do(*case.train_words(case.folder / "rm", "bradley_terry"))
+    case.rows, case.held, case.words, case.settings = before
     case.target = case.folder / "rm"
+    _require(step)
     answers(case)
 
 
@@ -113,7 +120,7 @@ def _held(case: Case) -> Path:
 
 
 def evaluate_run(case: Case) -> None:
-    words = [] if "--data" in case.last_words else ["--data", _held(case)]
+    words = [] if case.own_rows else ["--data", _held(case)]
     target = case.target or case.folder / "run"
     case.do("eval", target, "--samples", "0", *words, *case.last_words)
 

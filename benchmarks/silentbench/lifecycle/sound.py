@@ -125,7 +125,7 @@ def run(case: Case, about: dict) -> list[str]:
             last = about["last"]
             if last != "none" and case.said[-1].code == 0 and _can(case.method, last):
                 places.PLACES[last].last(case)
-    return [alarm for step in case.said for alarm in _alarms(step)]
+    return [alarm for step in case.said for alarm in alarms_of(step)]
 
 
 def _can(method: str, last: str) -> bool:
@@ -135,7 +135,8 @@ def _can(method: str, last: str) -> bool:
     return last != "eval" or method not in PROMPTS
 
 
-def _alarms(step: Step) -> list[str]:
+def alarms_of(step: Step) -> list[str]:
+    """List what a sound case should not have been told."""
     found = [*step.alarms, *([step.crash] if step.crash else [])]
     if not found and step.code != 0:
         found = [f"{step.words[0]}: exit code {step.code}: {step.output[-300:]}"]

@@ -18,6 +18,10 @@ def counts(record: dict) -> dict:
             case["verdict"] == "named" and not case["loud"] for case in cases
         ),
         "sound": {"false alarms": alarmed, "runs": len(record["sound"])},
+        "sound twins of faults": {
+            "false alarms": sum(map(bool, record["twins"].values())),
+            "runs": len(record["twins"]),
+        },
         "bench": {word: sum(c["verdict"] == word for c in record["cases"]) for word in BENCH},
         "places": {place: _words(each) for place, each in _by(cases, "place").items()},
         "groups": {group: _words(each) for group, each in _by(cases, "group").items()},
@@ -58,6 +62,7 @@ def _totals(record: dict) -> list[str]:
     return [
         f"- faults: {words}, of {faults['in all']}",
         f"- sound: {sound['false alarms']} false alarms in {sound['runs']} runs",
+        f"- sound twins of faults: {found['sound twins of faults']}",
         f"- bench: {found['bench']}",
     ]
 
@@ -69,9 +74,17 @@ def _others(record: dict) -> list[str]:
         for c in record["cases"]
         if not good(c)
     ]
-    return lines + [
-        f"- sound {c['number']} | {c['method']} | {c['family']} | {c['last']} | {c['machine']}:"
-        f" {' '.join(c['alarms'][0].split())[:200]}"
-        for c in record["sound"]
-        if c["alarms"]
-    ]
+    return (
+        lines
+        + [
+            f"- sound {c['number']} | {c['method']} | {c['family']} | {c['last']} | {c['machine']}:"
+            f" {' '.join(c['alarms'][0].split())[:200]}"
+            for c in record["sound"]
+            if c["alarms"]
+        ]
+        + [
+            f"- twin {key}: {' '.join(alarms[0].split())[:200]}"
+            for key, alarms in record["twins"].items()
+            if alarms
+        ]
+    )
