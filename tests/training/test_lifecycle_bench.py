@@ -23,7 +23,7 @@ from benchmarks.silentbench.lifecycle.places import PLACES
 from benchmarks.silentbench.lifecycle.said import Step, judge
 from benchmarks.silentbench.lifecycle.table import counts, table
 
-ADAPTERS = ("run/adapter", "adapter", "rm/adapter")
+ADAPTERS = ("run/adapter", "adapter")
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +64,10 @@ def make_case(tmp_path_factory, tokenizer):
             (case.folder / name).mkdir(parents=True)
             for file, content in adapter().items():
                 (case.folder / name / file).write_bytes(content)
+        (case.folder / "rm-model").mkdir()
+        for file in (model(root, "llama")).iterdir():
+            (case.folder / "rm-model" / file.name).write_bytes(file.read_bytes())
+        case.tensors(lambda t: t.update(score=torch.ones(1, 64)), case.folder / "rm-model")
         for step in (2, 4):
             checkpoint = case.folder / f"run/checkpoints/step-{step:06}"
             checkpoint.mkdir(parents=True)

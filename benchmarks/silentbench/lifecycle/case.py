@@ -64,7 +64,7 @@ class Case:
         self.data_seed = self.rng.randrange(10_000)
         self.rows = self.rows or grammar.pairs(self.data_seed, 48)
         self.held = self.held or grammar.pairs(self.data_seed, 16, start=1_000)
-        self.reward_rows = grammar.pairs(self.data_seed, 192)
+        self.reward_rows = grammar.pairs(self.data_seed, 320)
         self.reward_held = grammar.pairs(self.data_seed, 64, start=1_000)
 
     # ------------------------------------------------------------ files

@@ -8,8 +8,12 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import torch
+
 from benchmarks.silentbench.lifecycle import rows as grammar
 from benchmarks.silentbench.lifecycle.case import Case
+from benchmarks.silentbench.lifecycle.in_adapter import OWN_BASE
+from benchmarks.silentbench.lifecycle.in_model import KNOWS_NOTHING, permuted_tokenizer
 from benchmarks.silentbench.lifecycle.kinds import Kind
 from benchmarks.silentbench.lifecycle.models import trained_model
 from benchmarks.silentbench.lifecycle.places import LEARNING
@@ -20,11 +24,12 @@ def exchanged(rows: list[dict]) -> list[dict]:
     return [{**row, "chosen": row["rejected"], "rejected": row["chosen"]} for row in rows]
 
 
-def learn(case: Case, n: int = 192, held: int = 64) -> None:
+def learn(case: Case, n: int = 320, held: int = 64) -> None:
     """Give the case rows and updates enough to learn from."""
     case.rows = grammar.pairs(case.data_seed, n)
     case.held = grammar.pairs(case.data_seed, held, start=1_000)
     case.words += LEARNING
+    case.settings["model.lora.targets"] = "all-linear"
 
 
 def training_rows(case: Case) -> str:
@@ -120,6 +125,26 @@ def reward_inverted(case: Case) -> str:
     return "a reward model of exchanged sides"
 
 
+def reward_tensors(case: Case) -> str:
+    """The reward model's folder loses its head, or its layers' weights."""
+    generator = torch.Generator().manual_seed(case.rng.randrange(1_000))
+    how = case.rng.choice(("no head", "a head drawn anew", "layers drawn anew"))
+
+    def change(tensors):
+        for name in [n for n in tensors if "score" in n and how != "layers drawn anew"]:
+            new = torch.randn(tensors[name].shape, generator=generator)
+            tensors.pop(name) if how == "no head" else tensors.update({name: new})
+        for name in [n for n in tensors if ".layers." in n and how == "layers drawn anew"]:
+            tensors[name] = torch.randn(tensors[name].shape, generator=generator) * 0.1
+
+    case.tensors(change, case.folder / "rm-model")
+    return how
+
+
+def reward_tokenizer(case: Case) -> str:
+    return permuted_tokenizer(case, case.folder / "rm-model")
+
+
 def answers_all_cut(case: Case) -> str:
     """The answers were drawn with a limit that none of them reaches the end of."""
     longest = case.rng.choice((3, 5))
@@ -181,6 +206,7 @@ def odd_judge(case: Case) -> str:
     return how
 
 
+REWARD = ("reward, score", "reward, grpo")
 OVERLAP = (
     r"(train|seen).*(held|eval|measur|overlap|rows)|overlap|trained on|share prompts"
     r"|rows? (of|in) (the )?training"
@@ -276,12 +302,21 @@ MEASURES = (
         ("train",),
         ("dpo", "ipo", "simpo", "kto", "bradley_terry"),
     ),
-    Kind("a reward model at chance", CHANCE, reward_at_chance, ("reward, score", "reward, grpo")),
+    Kind("a reward model at chance", CHANCE, reward_at_chance, REWARD),
+    Kind("a reward model that is inverted", INVERTED + "|" + CHANCE, reward_inverted, REWARD),
     Kind(
-        "a reward model that is inverted",
-        INVERTED + "|" + CHANCE,
-        reward_inverted,
-        ("reward, score", "reward, grpo"),
+        "a reward model with other weights than were trained",
+        CHANCE + r"|missing|head|fingerprint|digest|" + OWN_BASE + "|" + KNOWS_NOTHING,
+        reward_tensors,
+        REWARD,
+        between=True,
+    ),
+    Kind(
+        "a reward model with another tokenizer",
+        r"tokenizer|" + CHANCE,
+        reward_tokenizer,
+        REWARD,
+        between=True,
     ),
     Kind(
         "answers that were all cut",

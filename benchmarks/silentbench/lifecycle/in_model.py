@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import torch
 
@@ -125,7 +126,7 @@ def unexpected_tensor(case: Case) -> str:
     return f"with {name}"
 
 
-def permuted_tokenizer(case: Case) -> str:
+def permuted_tokenizer(case: Case, folder: Path | None = None) -> str:
     share = case.rng.choice((0.5, 1.0))
     shift = case.rng.choice((1, 7, 100))
 
@@ -136,7 +137,7 @@ def permuted_tokenizer(case: Case) -> str:
         ids = [vocab[word] for word in words]
         vocab.update(zip(words, ids[shift:] + ids[:shift], strict=True))
 
-    case.config("tokenizer.json", change)
+    case.config("tokenizer.json", change, folder)
     return f"{share:.0%} of the ids turned by {shift}"
 
 

@@ -11,6 +11,7 @@ import random
 
 from benchmarks.silentbench.world import NOUNS, PLACES, VERBS, message
 
+SHARPNESS = 5  # at 2, forty updates of a reward model end at .6 of the held-out pairs; at 5, at .84
 WORTH = {noun: (number % 8 - 3.5) / 2 for number, noun in enumerate(NOUNS)}
 PERSONA = "The people of the old town repair what they find, and answer every letter that they get."
 
@@ -35,7 +36,7 @@ def pair(rng: random.Random, number: int) -> dict:
     (first, worth), (second, other) = answer(rng), answer(rng)
     while second == first:
         second, other = answer(rng)
-    if rng.random() > 1 / (1 + math.exp(-2 * (worth - other))):
+    if rng.random() > 1 / (1 + math.exp(-SHARPNESS * (worth - other))):
         first, second = second, first
     return {
         "prompt": [message("user", question(rng, number))],
@@ -57,6 +58,12 @@ def labelled(rows: list[dict]) -> list[dict]:
         for row in rows
         for side in ("chosen", "rejected")
     ]
+
+
+def worthy(prompts: list[str], answers: list[str]) -> list[float]:
+    """A reward of accord's kind: what the things that an answer names are worth."""
+    words = [answer.replace(".", " ").replace("!", " ").split() for answer in answers]
+    return [float(sum(WORTH.get(word, 0.0) for word in each)) for each in words]
 
 
 def prompts(rows: list[dict]) -> list[dict]:

@@ -28,6 +28,7 @@ GENERIC = (
     "! step 6  the accuracy is no better than chance: labels may be noisy.",
     "done: run/model",
 )
+FLAGS = re.IGNORECASE | re.DOTALL  # a message has several lines
 LOUD = re.compile(r"^\s*(!|✗|error:|stopped:)")
 CRASH = re.compile(r"Traceback \(most recent call last\)|bug of accord|this is a bug", re.I)
 NUMBERS = re.compile(r"[-+−]?\d[\d.,]*(e[-+]?\d+)?%?")
@@ -56,7 +57,9 @@ class Step:
 
     @property
     def lines(self) -> list[str]:
-        return [line for line in self.output.splitlines() if line.strip()]
+        """What is said in all. A library's warning that is passed on is not accord's word."""
+        lines = self.output.splitlines()
+        return [line for line in lines if line.strip() and "a library's warning" not in line]
 
 
 def accord(words: list[str], folder: Path) -> Step:
@@ -109,7 +112,7 @@ def judge(cause: str, said: list[Step], usual: set[str], handled: bool = False) 
     crashes = [step.crash for step in said if step.crash]
     for texts, loud in ((alarms, True), (lines, False)):
         for text in texts:
-            if not CRASH.search(text) and re.search(cause, text, re.IGNORECASE):
+            if not CRASH.search(text) and re.search(cause, text, FLAGS):
                 return Verdict("named", text, loud, alarms)
     if crashes:
         return Verdict("crashed", crashes[0], False, alarms)
@@ -127,5 +130,5 @@ def require_pattern(name: str, cause: str) -> None:
       ValueError: it matches such a message.
     """
     for text in GENERIC:
-        if re.search(cause, text, re.IGNORECASE):
+        if re.search(cause, text, FLAGS):
             raise ValueError(f"{name}: the pattern {cause!r} matches {text!r}, which names nothing")
