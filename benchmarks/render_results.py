@@ -18,7 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
-sys.path[:0] = [str(ROOT / "docs"), str(ROOT / "benchmarks")]
+sys.path[:0] = [str(ROOT), str(ROOT / "docs"), str(ROOT / "benchmarks")]
 
 import past_offline  # noqa: E402 - found by the line above
 from making import figures  # noqa: E402 - likewise
@@ -26,6 +26,7 @@ from making import figures  # noqa: E402 - likewise
 from accord.campaign.compare import frontier  # noqa: E402 - behind them
 from accord.pages import comparison as page  # noqa: E402 - behind them
 from accord.pages import comparison_lines  # noqa: E402 - likewise
+from benchmarks.silentbench.lifecycle.table import table as lifecycle  # noqa: E402 - likewise
 
 
 def comparison(file: Path) -> str:
@@ -73,6 +74,7 @@ RENDERERS: tuple[tuple[str, Callable[[Path], str]], ...] = (
     ("held_out_*.json", of_documentation(figures.held_out, named=True)),
     ("silentbench.json", of_documentation(figures.silentbench, named=False)),
     ("coverage.json", of_documentation(figures.coverage, named=False)),
+    ("silentbench_lifecycle.json", lambda file: lifecycle(read(file))),
     ("vs_trl.json", of_documentation(figures.vs_trl, named=False)),
     ("paths.json", of_documentation(figures.paths, named=False)),
     ("audit_scale.json", of_documentation(figures.audit_scale, named=False)),
