@@ -17,7 +17,7 @@ from torch import Tensor
 
 from accord.data.order import mismatch
 from accord.distributed.world import ALONE, World, concat_tables, restore_order
-from accord.evaluate.auc import auc, auc_by_variance
+from accord.evaluate.auc import auc, auc_estimate
 from accord.evaluate.intervals import Estimate, accuracy
 from accord.evaluate.records import Records, record, summarise
 from accord.forward.choose import Forward
@@ -208,7 +208,7 @@ def _auc_interval(records: Records, held_out: HeldOut, tie_width: float) -> dict
     known = is_good | ~np.isnan(bad)
     _, clusters = np.unique(np.asarray(held_out.prompts)[known], return_inverse=True)
     values = np.where(is_good, good, bad)[known]
-    found = auc_by_variance(values, is_good[known], clusters, tie_width)
+    found = auc_estimate(values, is_good[known], clusters, tie_width)
     return {"diag/eval_auc_low": found.low, "diag/eval_auc_high": found.high}
 
 
