@@ -39,6 +39,7 @@ def recipe(tiny_folder, tmp_path_factory):
             "train": write_rows(folder / "pairs.jsonl", pair_rows(12)),
             "held_out": write_rows(folder / "held.jsonl", pair_rows(3, start=100)),
         },
+        "allow": ["weak_reward"],  # 3 held-out pairs show nothing
         "checkpoint": {"every": 1},
         "monitor": {"samples": 0, "audit_rows": 0},
         "evaluate": {"every": 1},
