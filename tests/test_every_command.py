@@ -47,7 +47,8 @@ def place(tmp_path_factory, tiny_folder):
     }
     (folder / "rounds.yaml").write_text(json.dumps(rounds))
     drawn = {"rollouts": {"max_new_tokens": 6}}
-    phases = recipe | {"sft": {}, "reward_model": {}, "ppo": drawn}
+    weak = {"allow": ["weak_reward"]}  # a random model's reward model ranks nothing
+    phases = recipe | weak | {"sft": {}, "reward_model": {}, "ppo": drawn}
     (folder / "phases.yaml").write_text(json.dumps(phases))
     return folder
 

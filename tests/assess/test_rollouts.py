@@ -155,7 +155,7 @@ def test_scoring_goes_on_and_counts_what_has_no_reward(tmp_path, monkeypatch):
                 raise KeyboardInterrupt
             return reward(*given)
 
-        scored.account = reward.account
+        scored.account, scored.notes = reward.account, reward.notes
         return scored
 
     monkeypatch.setattr(rollouts, "load_rewards", dying)

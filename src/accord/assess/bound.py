@@ -1,7 +1,7 @@
-"""What a model was made with, compared with what it is measured with: tokenizer and template.
+"""Comparison of what a model was made with and what it is measured with: tokenizer and template.
 
 Other token ids give other numbers without an error, so another vocabulary is refused. Another
-template may be meant, so it is said.
+template may be meant, so it is reported.
 """
 
 from __future__ import annotations

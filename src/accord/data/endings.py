@@ -1,5 +1,5 @@
-"""How the answers of a row ended, where the row says so: by the model's own end token, or cut at a
-limit of tokens.
+"""Endings of the answers of a row, where the row names them: by the model's own end token, or cut
+at a limit of tokens.
 
 `accord pair` writes `chosen_ended` and `rejected_ended`. An answer that was cut has no end: with an
 end token behind it, the policy would be taught to stop in the middle of a sentence.

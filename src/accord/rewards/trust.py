@@ -1,4 +1,4 @@
-"""How far a reward model can be believed: the accuracy that its own run measured on held-out pairs.
+"""Trust in a reward model: the accuracy that its own run measured on held-out pairs.
 
 A reward model that ranks held-out pairs no better than a coin gives every later figure, and is
 never seen in one.
@@ -22,7 +22,7 @@ ACCURACY, LOW, HIGH = (
 
 @dataclass(frozen=True)
 class Trust:
-    """What is known of a reward model; `mark` is "!" where a person should look at it."""
+    """The knowledge of a reward model; `mark` is "!" where a person should look at it."""
 
     mark: str
     says: str

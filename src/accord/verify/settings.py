@@ -1,9 +1,8 @@
-"""Bounds of settings, in words: what a value changes where it is far from what papers and defaults
-have.
+"""Bounds of settings, in words: the effect of a value far from those of papers and defaults.
 
 A setting that is off by orders trains without an error, and the run's figures then look like noisy
-labels or a weak model. What is unusual is said, with what it changes. What leaves nothing to learn
-is refused, or permitted by name.
+labels or a weak model. An unusual value is reported with its effect. One that leaves nothing to
+learn is refused, or permitted by name.
 """
 
 from __future__ import annotations

@@ -99,8 +99,8 @@ def rlhf(
     }
     if recipe.gold is not None:
         # report a missing reward now
-        options = configs[PPO].rollout_settings.gold_options
-        load_rewards([recipe.gold], permitted_weak([recipe.gold], options, recipe.allow))
+        options, allow = configs[PPO].rollout_settings.gold_options, configs[PPO].allow
+        load_rewards([recipe.gold], permitted_weak([recipe.gold], options, allow))
     require_plain(configs[PPO].data)
     with campaign_lock(terms.output, display, tuple(command)) as desk:
         require_same_plan(desk.folder, _plan(recipe, first, configs))
