@@ -13,7 +13,7 @@ from accord.models.export import save
 from accord.models.language import TRAINED
 from accord.models.lora import add_lora, load_adapter, train_all_weights
 from accord.models.targets import attention_names, linear_names
-from accord.types import UsageError
+from accord.types import Refused, UsageError
 
 LORA = dict(rank=2, alpha=4.0, targets="attention", dropout=0.0, dora=False, seed=0)
 
@@ -154,6 +154,9 @@ def test_a_damaged_adapter(incoming):
 
 
 def test_an_adapter_of_another_model(incoming):
+    with pytest.raises(Refused, match="(?s)gpt2 is not that model.*model_type"):
+        load_adapter(tiny("gpt2"), str(incoming))
+    (incoming / "accord.json").unlink()  # as other tools leave it
     with pytest.raises(UsageError, match="does not fit gpt2"):
         load_adapter(tiny("gpt2"), str(incoming))
     with pytest.raises(UsageError, match="does not fit llama"):

@@ -2,12 +2,16 @@
 read back before it is believed.
 """
 
+import shutil
+
 import pytest
 import torch
 from safetensors.torch import load_file
 from training.helpers import plan_held_out_losses, run
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
+from accord.assess.opened import open_model
+from accord.models import merge, provenance
 from accord.runs.export import export_run
 from accord.types import CheckpointError, Refused, UsageError
 
@@ -94,6 +98,76 @@ def test_refusals(finished, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
+@pytest.mark.parametrize("end", [KeyboardInterrupt, CheckpointError, OSError(28, "full")], ids=str)
+def test_an_export_that_ends_early_leaves_nothing_and_can_be_repeated(
+    finished, tmp_path, monkeypatch, end
+):
+    def die(*args):
+        raise end
+
+    with monkeypatch.context() as patch:
+        patch.setattr(merge, "_read_back", die)
+        with pytest.raises((KeyboardInterrupt, CheckpointError)):
+            export(finished, tmp_path / "out", merge=True)
+    assert not [*tmp_path.iterdir()]
+    assert export(finished, tmp_path / "out", merge=True, dtype="float32").folder.is_dir()
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_refused_merge_names_the_folder_that_was_asked_for(finished, tmp_path, monkeypatch):
+    monkeypatch.setattr(merge, "MERGE_LOSS", 0.0)
+    with pytest.raises(CheckpointError, match=f"{tmp_path}/out: merged into bfloat16"):
+        export(finished, tmp_path / "out", merge=True, dtype="bfloat16")
+
+
+def test_every_save_has_a_record(finished, tiny_folder, tmp_path):
+    merged = export(finished, tmp_path / "merged", merge=True).folder
+    records = [provenance.read(folder) for folder in (finished.saved, merged)]
+    for record in records:
+        assert record.base == str(tiny_folder) and record.method == "dpo"
+        assert record.run == str(finished.folder) and record.train_tokens and record.tokenizer
+    assert [record.merged for record in records] == [False, True]
+
+
+def test_another_base_is_refused_without_checkpoints_too(finished, tiny_folder, tmp_path):
+    """The record beside the adapter is enough; so it is for a run that was begun elsewhere."""
+    run_folder = tmp_path / "run"
+    shutil.copytree(finished.folder, run_folder)
+    shutil.rmtree(run_folder / "checkpoints")
+    file = run_folder / "config.yaml"
+    relative = file.read_text().replace(str(tiny_folder), "./tiny")
+    assert "./tiny" in relative
+    file.write_text(relative)
+    assert open_model(str(run_folder)).model.folder == tiny_folder
+    shutil.copytree(tiny_folder, tmp_path / "edited")
+    network = AutoModelForCausalLM.from_pretrained(tmp_path / "edited")
+    network.model.norm.weight.data[0] += 1
+    network.save_pretrained(tmp_path / "edited")
+    file.write_text(relative.replace("./tiny", str(tmp_path / "edited")))
+    with pytest.raises(Refused, match="(?s)is not that model as it was.*--model"):
+        open_model(str(run_folder))
+    file.write_text(relative)
+    record = run_folder / "adapter/accord.json"
+    record.write_text(record.read_text().replace(str(tiny_folder), "/gone"))
+    with pytest.raises(UsageError, match="(?s)no such folder is there now.*model.name"):
+        open_model(str(run_folder))
+
+
+def test_a_model_that_cannot_be_saved_is_not_trained(
+    tiny_folder, pairs_file, tmp_path, monkeypatch
+):
+    def refuse(*args, **options):
+        raise ValueError("The generation config instance is invalid")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreTrainedModel, "save_pretrained", refuse)
+        words = "(?s)tried before the first update.*config instance is invalid.*Nothing was trained"
+        with pytest.raises(Refused, match=words):
+            run(tiny_folder, pairs_file, tmp_path / "run", lora=False, steps=1)
+    assert not [*(tmp_path / "run").glob(".*")]
+    assert not (tmp_path / "run/metrics.jsonl").exists()
+
+
 def test_all_weights_have_nothing_to_merge(tiny_folder, pairs_file, tmp_path):
     result = run(tiny_folder, pairs_file, tmp_path / "run", lora=False, steps=1)
     with pytest.raises(UsageError, match="nothing to merge"):
@@ -107,8 +181,6 @@ def test_all_weights_have_nothing_to_merge(tiny_folder, pairs_file, tmp_path):
 
 
 def test_another_base_is_refused(tiny_folder, pairs_file, tmp_path):
-    import shutil
-
     shutil.copytree(tiny_folder, tmp_path / "model")
     result = run(tmp_path / "model", pairs_file, tmp_path / "run", steps=1)
     network = AutoModelForCausalLM.from_pretrained(tmp_path / "model")

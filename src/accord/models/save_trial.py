@@ -11,7 +11,7 @@ moments, and the load needs the memory that reading back at the end needs as wel
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -51,11 +51,15 @@ def try_saving(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]
 
 
 def _remedy(model: LanguageModel) -> str:
+    if model.has_adapters:
+        return (
+            "Nothing was trained. Name other modules (--set 'model.lora.targets=[q_proj, v_proj]'),"
+            " or train all weights (--all-weights)."
+        )
     return (
         "Nothing was trained. Load the model with transformers, save it with save_pretrained, and"
-        " name that folder as the model: what stands in the way is said there in full."
-        if Path(model.folder).is_dir()
-        else "Nothing was trained. Use a folder in save_pretrained layout as the model."
+        " name that folder as the model: what stands in the way is said there in full. Or train"
+        " adapters: leave out --all-weights."
     )
 
 
@@ -63,7 +67,7 @@ def _adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) 
     """List what differs between the adapter in memory and its file."""
     stored = load_file(folder / "adapter_model.safetensors")
     trained = {name: m for name, m in masters.items() if not name.startswith(CRITIC)}
-    wanted = {_stored_name(name): master.detach().cpu() for name, master in trained.items()}
+    wanted = {_stored_name(name, stored): m.detach().cpu() for name, m in trained.items()}
     config = PeftConfig.from_pretrained(str(folder))
     problems = _differences(wanted, stored)
     if not config.base_model_name_or_path:
@@ -71,10 +75,13 @@ def _adapter(model: LanguageModel, folder: Path, masters: Mapping[str, Tensor]) 
     return problems
 
 
-def _stored_name(name: str) -> str:
-    """Return the name that PEFT gives a tensor of the trained adapter in its file."""
+def _stored_name(name: str, stored: Collection[str]) -> str:
+    """Return the name that PEFT gives a tensor of the trained adapter in its file. DoRA's
+    magnitudes have lost their ".weight" there.
+    """
     kept = name.replace(f".modules_to_save.{TRAINED}.", ".")
-    return kept.replace(f".{TRAINED}.", ".").removesuffix(f".{TRAINED}")
+    kept = kept.replace(f".{TRAINED}.", ".").removesuffix(f".{TRAINED}")
+    return kept if kept in stored else kept.removesuffix(".weight")
 
 
 def _whole(model: LanguageModel, folder: Path) -> list[str]:
