@@ -171,9 +171,9 @@ def bootstrap_ratio(
     interval over clusters.
 
     Each end is at least Student's t away. A percentile bootstrap of skewed (log-normal) values
-    held the truth in .88 of simulations with 20 rows and .91 with 50, this one in .94 and .94. Under
-    FEWEST clusters, or where all of them are alike, nothing is known of the spread: the ends are
-    the bounds, infinite where there are none.
+    held the truth in .88 of simulations with 20 rows and .91 with 50, this one in .94 and .94.
+    Under FEWEST clusters, or where all of them are alike, nothing is known of the spread: the ends
+    are the bounds, infinite where there are none.
 
     Args:
       totals, counts: [N] each, none NaN; counts above 0.
