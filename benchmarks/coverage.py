@@ -23,7 +23,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -306,19 +306,27 @@ def main() -> None:
             mark = " <" if held is not None and held < LEAST else ""
             width = f"{found[-1]['width']:.3f}" if held is not None else "-"
             print(f"{said}  {width:>9}  {case.name}{mark}", flush=True)
+            if asked.write:  # after each case: a run of half an hour may be stopped
+                write(found, times, first, began)
+    if asked.write:
+        write(found, times, first, began, ece_bias(min(times, 100), first))
+    print(json.dumps(by_figure(found), indent=1))
+
+
+def write(found: list[dict], times: int, first: int, began: float, bias: Sequence = ()) -> None:
+    """Write the table as far as it is drawn; `complete` says whether that is all of it."""
     record = {
         "promised": PROMISED,
         "least": LEAST,
+        "complete": len(found) == len(list(cases())),
         "times": times,
         "first_seed": first,
         "seconds": round(time.monotonic() - began),
         "figures": by_figure(found),
-        "ece_bias": ece_bias(min(times, 100), first),
+        "ece_bias": list(bias),
         "cases": found,
     }
-    print(json.dumps(record["figures"], indent=1))
-    if asked.write:
-        RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    RESULT.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

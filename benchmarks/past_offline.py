@@ -244,7 +244,7 @@ def page(record: dict) -> str:
 
 
 def vars_of(estimate) -> dict:
-    return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "n": estimate.n}
+    return estimate.as_dict()
 
 
 def seconds(work: Path) -> dict[str, float]:

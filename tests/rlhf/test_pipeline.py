@@ -321,8 +321,8 @@ def test_over_seeds(tmp_path):
     apart = found["rlhf_minus_dpo"]["learned"]
     assert (
         apart["value"] == pytest.approx(1.0)
-        and apart["low"] < 0 < apart["high"]
-        and apart["p"] > 0.05
+        and (apart["low"], apart["high"], apart["p"]) == (None, None, None)
+        and len(apart["seeds"]) == 2
     )
 
 

@@ -139,7 +139,7 @@ def _finding(needed: Estimate, room: float, wanted: int, budget: int, recomputin
         f" {room / 1e9:.1f} GB free for it"
     )
     if budget < wanted:
-        says += f"; micro-batches of {budget:,} tokens instead of {wanted:,}, so that it fits"
+        says += f"; micro-batches of {budget:,} tokens instead of {wanted:,}, which should fit"
     if recomputing:
         says += (
             "; activations are computed again for the backward pass, since the longest row would"

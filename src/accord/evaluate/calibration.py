@@ -99,8 +99,8 @@ def slope(margins: np.ndarray, clusters: np.ndarray) -> Estimate | None:
 
         |Σ m σ(−a m)| ≤ t √(d Σ m² σ(a m) σ(−a m))     d: design effect of the clusters, ≥ 1
 
-    Few wrong pairs make it lopsided, as they must: the sandwich's symmetric interval held the truth
-    in .70 of simulations with 3 % of 50 pairs wrong. None where all pairs are ranked rightly, or
+    Few wrong pairs make it lopsided, as the likelihood is, and open where they bound nothing. None
+    where all pairs are ranked rightly, or
     all wrongly: then a has no bound. None for a single cluster as well.
 
     Source: Rao 1948, "Large sample tests of statistical hypotheses", Mathematical Proceedings of

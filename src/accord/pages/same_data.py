@@ -1,5 +1,5 @@
-"""Which runs of a report may share a table: those that were measured on the same held-out rows, as
-the same tokens. Runs of one table are compared pair by pair.
+"""The runs of a report that may share a table: those measured on the same held-out rows, as the
+same tokens. They are compared pair by pair.
 """
 
 from __future__ import annotations

@@ -240,7 +240,7 @@ def summary_sentence(judged: Sequence[dict]) -> list[str]:
 
 
 def _alike(judged: Sequence[dict]) -> list[str]:
-    """Write the sentences on contenders that are not told apart, if there are any."""
+    """Write the sentences on contenders that nothing tells apart, if there are any."""
     two = [entry for entry in judged if entry["p"] is None]
     alike = [entry for entry in judged if entry["better"] is None and entry["p"] is not None]
     sentences = [_of_two_seeds(two)] if two else []
