@@ -50,7 +50,7 @@ def look_for_flags(run: Run) -> list[Finding]:
     world = run.ready.world
     if world.size == 1:
         return [
-            explain_flag(run.ready, run.folder.path, run.progress.step, finding)
+            explain_flag(run.ready, run.progress.step, finding, run.folder.path)
             for finding in run.monitor.look()
         ]
     return [

@@ -74,13 +74,15 @@ def facts_of(ready: PreparedRun) -> Facts:
     )
 
 
-def explain_flag(ready: PreparedRun, folder: Path, step: int, finding: Finding) -> Finding:
+def explain_flag(
+    ready: PreparedRun, step: int, finding: Finding, folder: Path | None = None
+) -> Finding:
     """Add to a displacement the pairs that cause it, and to exchanged sides the row that shows
     them best; computed once, when it is reported.
 
     Labelled rows are no pairs.
     """
-    if finding.check == PREFIX + "sides-exchanged":
+    if finding.check == PREFIX + "sides-exchanged" and folder is not None:
         return with_worst_row(finding, folder)
     if finding.check != PREFIX + "chosen-falling":
         return finding
