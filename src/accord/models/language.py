@@ -55,6 +55,7 @@ class LanguageModel:
     critic: torch.nn.Linear | None = None
     # parts that no text reaches (vision and audio towers): neither adapted nor trained
     outside: list[str] = field(default_factory=list)
+    all_linear: bool = False  # fresh adapters were put on every linear module that takes one
 
     auto: ClassVar[str] = "AutoModelForCausalLM"  # the class of transformers that loads a saved one
     task: ClassVar[str] = "CAUSAL_LM"  # PEFT's name for what it does
