@@ -35,10 +35,9 @@ def apart(network, prompt, answer) -> float:
 WAYS = {
     "mamba": trials.GROUPED,
     "lfm2": trials.GROUPED,
-    "zaya": trials.GROUPED,
     "bart": trials.GROUPED,
-    "moshi": trials.GROUPED,
     "rwkv": trials.ANEW,
+    "moshi": trials.ANEW,
     "openai-gpt": trials.ANEW,
     "mistral": trials.PADDED,
     "gpt2": trials.PADDED,

@@ -6,6 +6,7 @@ from forward.tiny import some_trees
 
 from accord.engine.micro_budget import MicroBudget
 from accord.engine.step import UpdateContext
+from accord.forward import attention
 from accord.forward.choose import Forward, choose
 from accord.forward.logps import tree_logps
 from accord.models.families import outside_language, router_losses, state_of
@@ -55,8 +56,8 @@ def test_a_small_convolution_would_not_be_seen():
     """What the tree path would compute of LFM2 is wrong by less than rounding may account for."""
     model = small("lfm2")
     assert "conv" in state_of(model.network)
-    choose(model, some_trees())
-    model.network.set_attn_implementation("accord_tree")
+    attention.register()
+    model.network.set_attn_implementation(attention.NAME)
     with torch.no_grad():
         apart = tree_logps(model, some_trees()).values - alone(model.network, some_trees())
     assert 1e-6 < apart.abs().max() < 0.05
@@ -134,7 +135,7 @@ def test_a_reward_model_of_a_wrapper_is_refused():
 
 
 def test_what_all_linear_leaves_out_is_said():
-    model = small("mixtral")
+    model = small("gpt_oss")
     add_lora(model, targets="all-linear", **LORA)
     left = unreached(model)
     assert {"mlp.experts.gate_up_proj", "mlp.experts.down_proj"} <= set(left)
