@@ -31,9 +31,8 @@ from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "benchmarks"))
+sys.path.insert(0, str(ROOT))
 
-import small_models  # noqa: E402 - found by the line above
 import torch  # noqa: E402 - behind the variables
 from transformers import AutoModelForCausalLM  # noqa: E402
 
@@ -44,6 +43,7 @@ from accord.models.load import load  # noqa: E402
 from accord.runs.export import export_run  # noqa: E402
 from accord.sampling.local import LocalSampler  # noqa: E402
 from accord.types import AccordError, Tree  # noqa: E402
+from benchmarks import small_models  # noqa: E402 - found by the line above
 
 RESULTS = ROOT / "benchmarks" / "results" / "architectures.json"
 LIMIT = 300  # seconds of a family

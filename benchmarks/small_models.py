@@ -96,8 +96,8 @@ def families() -> list[str]:
     return sorted(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)
 
 
-def small_config(family: str):
-    """Make the configuration of a small model of this family.
+def small_config(family: str, **changes: Any):
+    """Make the configuration of a small model of this family, with some fields changed.
 
     Raises:
       Exception: whatever the family's configuration raises: it cannot be made small here.
@@ -105,10 +105,10 @@ def small_config(family: str):
     from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
     kind = CONFIG_MAPPING[family]
-    return kind(**(_small_fields(kind) | SPECIAL.get(family, {})))
+    return kind(**(_small_fields(kind) | SPECIAL.get(family, {}) | changes))
 
 
-def small_model(family: str, seed: int = 0):
+def small_model(family: str, seed: int = 0, **changes: Any):
     """Make a small random model of this family, whose weights are large enough to matter.
 
     At the usual 0.02 a wrong mask or a lost state is hardly seen in a log-prob.
@@ -116,7 +116,7 @@ def small_model(family: str, seed: int = 0):
     from transformers import AutoModelForCausalLM
 
     torch.manual_seed(seed)
-    network = AutoModelForCausalLM.from_config(small_config(family)).float().eval()
+    network = AutoModelForCausalLM.from_config(small_config(family, **changes)).float().eval()
     before = {name: p.detach().clone() for name, p in network.named_parameters()}
     for factor in (6.0, 2.0, 1.0):
         with torch.no_grad():

@@ -149,7 +149,8 @@ def load_saved(folder: Path, like: LanguageModel, dtype: torch.dtype):
 def logits(network, probe: Sequence[Sequence[int]]) -> Tensor:
     """Compute all logits of some token rows, one row after the other, float32."""
     rows = (torch.tensor([list(row)], device=network.device) for row in probe)
-    return torch.cat([network(input_ids=ids).logits.float().flatten() for ids in rows])
+    found = (network(input_ids=ids, use_cache=False).logits for ids in rows)
+    return torch.cat([one.float().flatten() for one in found])
 
 
 def rms(values: Tensor) -> float:

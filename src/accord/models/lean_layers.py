@@ -11,6 +11,7 @@ stays as it is).
 
 from __future__ import annotations
 
+import inspect
 from functools import cache
 
 import torch
@@ -20,7 +21,8 @@ from torch.nn import Module
 
 from accord.compat import silu_backward
 
-ROWS = 3  # rows of the input on which a replacement is tried
+# sizes of the rows on which a replacement is tried: some layers cut off what is large
+SIZES = (1.0, 30.0, 1000.0)
 
 
 def make_lean(network: Module) -> int:
@@ -39,9 +41,15 @@ def make_lean(network: Module) -> int:
 
 @torch.no_grad()
 def _same_numbers(module: Module, lean: type) -> bool:
-    """Tell whether the replacement computes bitwise what the module itself computes."""
+    """Tell whether the replacement computes bitwise what the module itself computes.
+
+    A module that takes more than its input (a gate: Qwen3-Next, Mamba 2) is another one.
+    """
+    if len(inspect.signature(type(module).forward).parameters) != 2:
+        return False
     weight = next(module.parameters())
-    x = torch.randn(ROWS, weight.shape[-1], dtype=weight.dtype, device=weight.device)
+    sizes = torch.tensor(SIZES, dtype=weight.dtype, device=weight.device)[:, None]
+    x = torch.randn(len(SIZES), weight.shape[-1], dtype=weight.dtype, device=weight.device) * sizes
     return torch.equal(module(x), vars(lean)["forward"](module, x))
 
 

@@ -52,6 +52,7 @@ def add_lora(
     if targets == "attention":
         targets = attention_names(model.network)
     model.outside = outside_language(model.network)
+    model.all_linear = targets == "all-linear"
     config = LoraConfig(
         r=rank,
         # PEFT declares an int; it only divides alpha by the rank

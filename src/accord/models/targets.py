@@ -64,26 +64,20 @@ def left_out(model: LanguageModel, targets: list[str] | str) -> str | None:
 def unreached(model: LanguageModel) -> dict[str, int]:
     """Count the parameters of matrices that adapters on all linear modules leave out, by name.
 
-    Fused experts are one parameter of three dimensions, and no linear module; so are the tensors
-    of a recurrence. Embeddings and head are left out by design. Empty where some linear module has
-    no adapter that could have one: then modules were chosen by name.
+    Fused experts are one parameter of three dimensions, and no linear module: PEFT reaches those
+    of some families (Mixtral), and not of others (gpt-oss). So are the tensors of a recurrence.
+    Embeddings and head are left out by design. Empty where modules were chosen by name.
     """
-    refused = KERNELS_READ if model.network.config.model_type in WITH_KERNELS else ()
-    head = model.network.get_output_embeddings()
+    if not model.all_linear:
+        return {}
     layers = compat.adapter_layers(model.network)
     inside = {id(p) for layer in layers for p in layer.parameters()}
     found: Counter[str] = Counter()
-    for path, module in model.network.named_modules():
-        if any(path == part or path.startswith(f"{part}.") for part in model.outside):
-            continue
-        own = [(n, p) for n, p in module.named_parameters(recurse=False) if id(p) not in inside]
-        linear = isinstance(module, (torch.nn.Linear, conv1d())) and module is not head
-        if own and linear and path.rpartition(".")[2] not in refused:
-            return {}
-        for name, parameter in own:
-            if parameter.dim() > 1:
-                words = [word for word in path.split(".") if not word.isdigit()]
-                found[".".join([*words[-2:], name]).removesuffix(".weight")] += parameter.numel()
+    for path, parameter in model.network.named_parameters():
+        tower = any(path.startswith(f"{part}.") for part in model.outside)
+        if parameter.dim() > 1 and id(parameter) not in inside and not tower:
+            words = [word for word in path.removesuffix(".weight").split(".") if not word.isdigit()]
+            found[".".join(words[-3:])] += parameter.numel()
     return dict(found)
 
 
