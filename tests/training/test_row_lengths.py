@@ -38,9 +38,15 @@ def test_rows_beyond_the_positions(family, changes, words, permitted):
     model = tiny(family, max_position_embeddings=14, **changes)
     found = finding(model)
     assert found.refused and "2 of 4 training rows are longer" in found.says
-    assert words in found.says and "--set data.max_tokens=14" in found.remedy
+    assert words in found.says
+    assert "--set data.max_tokens=14 --set data.max_too_long=0.5" in found.remedy
     assert ("--allow beyond_positions" in found.remedy) == (permitted == "note")
     assert finding(model, permitted=True).verdict == permitted
+
+
+def test_rows_that_are_all_too_long_are_not_left_out():
+    found = finding(tiny("gpt2", max_position_embeddings=3))
+    assert found.refused and "more positions" in found.remedy and "max_tokens" not in found.remedy
 
 
 def test_longrope_on_both_sides():

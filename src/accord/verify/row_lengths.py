@@ -4,10 +4,12 @@ against each alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
+from accord.config.schema import DataConfig
 from accord.engine.step import UpdateContext
 from accord.forward.choose import looks_nearby
 from accord.forward.regimes import is_long
@@ -20,6 +22,7 @@ from accord.verify.independent import distance, sums_by_definition
 # Tokens of the longest row in the proof: of plain attention, whose numbers know no length, and of
 # windows, chunks and longrope, where the longest tells more than it costs.
 PLAIN, SPECIAL = 384, 4096
+USUAL = DataConfig.model_fields["max_too_long"].default
 LONGER = 4  # times the rounding of short rows that long ones may show
 ANSWER = 64  # tokens of the answer of a row that is cut to these
 
@@ -61,7 +64,7 @@ def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: b
         f"{count:,} of {len(lengths):,} {name} are longer than the model's {limit:,} positions (the"
         f" longest has {longest:,} tokens)"
     )
-    remedy = f"leave them out: --set data.max_tokens={limit}"
+    remedy = _leave_out(count, len(lengths), limit)
     if has_table(model):
         says += "; it has no vector for a position behind them"
     elif is_dynamic(model):
@@ -72,6 +75,15 @@ def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: b
         says += "; it was never trained there"
         remedy += ", or accept it: --allow beyond_positions"
     return Finding(check, "refused", says, evidence, remedy)
+
+
+def _leave_out(count: int, rows: int, limit: int) -> str:
+    """Return the settings that leave out `count` of `rows`, and permit to lose as many."""
+    if count == rows:
+        return "shorten the rows, or name a model with more positions"
+    share = math.ceil(100 * count / rows) / 100
+    lost = f" --set data.max_too_long={share:g}" if share > USUAL else ""
+    return f"leave them out: --set data.max_tokens={limit}{lost}"
 
 
 def _two_regimes(trees: Sequence[Tree], name: str, most: int, one_pass: bool) -> Finding:
