@@ -14,6 +14,7 @@ from accord.engine.step import UpdateContext
 from accord.forward.choose import looks_nearby
 from accord.forward.regimes import is_long
 from accord.forward.rounding import ceiling
+from accord.models.causality import with_other_end
 from accord.models.language import LanguageModel
 from accord.models.positions import boundary, has_table, is_dynamic, limit_of
 from accord.types import Finding, Tree
@@ -150,6 +151,30 @@ def _cut(tree: Tree, most: int) -> Tree:
     (answer,) = tree.completions
     answer = answer[: max(1, min(ANSWER, most - 1))]
     return Tree(tree.prompt[: most - len(answer)], (answer,), tree.row)
+
+
+@torch.no_grad()
+def causal_path(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
+    """Exchange the later half of a row: the path must give the tokens before it what it gave
+    them. The network alone was asked when it was loaded (`model.causal`).
+    """
+    forward, row = learner.forward, trees[len(trees) // 2]
+    ids = [*row.prompt, *row.completions[0]]
+    other = with_other_end(forward.model, ids)
+    whole = [Tree(tuple(r[:1]), (tuple(r[1:]),), row.row) for r in (ids, other)]
+    first, second = (forward.token_logps([tree]).values for tree in whole)
+    before = len(ids) // 2 - 1  # tokens in front of the half, without the first
+    gap = (first - second)[:before].abs().max().item() if before else 0.0
+    evidence = {"nats": gap, "tokens": len(ids)}
+    if not gap <= forward.bounds.token:
+        says = (
+            f"exchanging later tokens of a row of {len(ids):,} moves log-probs of earlier ones by"
+            f" up to {gap:.3g} nats: the path looks ahead"
+        )
+        remedy = "set model.forward=padded; report this"
+        return Finding("step0.causal", "refused", says, evidence, remedy)
+    says = f"later tokens of a row of {len(ids):,} leave earlier log-probs as they are"
+    return Finding("step0.causal", "ok", says, evidence)
 
 
 @torch.no_grad()
