@@ -87,6 +87,7 @@ SLOW = (
     "training/test_resume.py",
     "training/test_reward_model.py",
     "training/test_rollouts.py",
+    "training/test_row_lengths.py",
     "training/test_runs.py",
     "training/test_signals.py",
     "training/test_step.py",

@@ -2,14 +2,23 @@
 that each is what it is alone.
 """
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import pytest
 from conftest import pair_rows, write_rows
 from forward.test_regimes import ROPE, mixed_trees, phi3
 from forward.tiny import some_trees, tiny
 from training.helpers import ready_for
 
+from accord.forward.choose import Forward
 from accord.types import Refused
-from accord.verify.row_lengths import growth_finding, position_findings, spread_of_lengths
+from accord.verify.row_lengths import (
+    causal_path,
+    growth_finding,
+    position_findings,
+    spread_of_lengths,
+)
 
 DYNAMIC = {"rope_type": "dynamic", "factor": 2.0, "rope_theta": 10_000.0}
 
@@ -38,9 +47,15 @@ def test_rows_beyond_the_positions(family, changes, words, permitted):
     model = tiny(family, max_position_embeddings=14, **changes)
     found = finding(model)
     assert found.refused and "2 of 4 training rows are longer" in found.says
-    assert words in found.says and "--set data.max_tokens=14" in found.remedy
+    assert words in found.says
+    assert "--set data.max_tokens=14 --set data.max_too_long=0.5" in found.remedy
     assert ("--allow beyond_positions" in found.remedy) == (permitted == "note")
     assert finding(model, permitted=True).verdict == permitted
+
+
+def test_rows_that_are_all_too_long_are_not_left_out():
+    found = finding(tiny("gpt2", max_position_embeddings=3))
+    assert found.refused and "more positions" in found.remedy and "max_tokens" not in found.remedy
 
 
 def test_longrope_on_both_sides():
@@ -70,6 +85,21 @@ def test_the_spread_has_the_shortest_and_the_longest_row():
     cut = spread_of_lengths(tiny("llama", max_position_embeddings=10), trees)
     assert max(tree.tokens for tree in cut) == 10
     assert all(tree.completions[0] for tree in cut)
+
+
+class Leaky(Forward):
+    """A path that adds to each log-prob a share of the last one."""
+
+    def token_logps(self, trees):
+        found = super().token_logps(trees)
+        return replace(found, values=found.values + found.values[-1] / 100)
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [(Forward, "ok"), (Leaky, "refused")])
+def test_a_path_that_looks_ahead(kind, verdict):
+    learner = SimpleNamespace(forward=kind(tiny("llama"), "padded", "", 0.0))
+    found = causal_path(learner, some_trees())
+    assert found.verdict == verdict and found.check == "step0.causal"
 
 
 # ---------------------------------------------------------------- through a run's set-up
@@ -107,7 +137,7 @@ def test_longrope_trains_on_rows_of_both_sides(tmp_path, tokenizer):
     assert "passes of their own" in found["data.longrope"].says
     lengths = found["step0.lengths"]
     assert lengths.verdict == "ok" and lengths.evidence["nats"] < 1e-4
-    assert found["model.causal"].verdict == "ok"
+    assert found["model.causal"].verdict == found["step0.causal"].verdict == "ok"
 
 
 @pytest.mark.parametrize(

@@ -53,11 +53,16 @@ def _moved(model: LanguageModel, ids: list[int]) -> float:
     """Compute how far the logits of the former half move, as a share of their spread; infinite for
     NaN.
     """
-    half, vocabulary = len(ids) // 2, model.vocabulary_rows
-    other = [*ids[:half], *((token + 7) % vocabulary for token in ids[half:])]
-    first, second = (_logits(model, row)[:half] for row in (ids, other))
+    half = len(ids) // 2
+    first, second = (_logits(model, row)[:half] for row in (ids, with_other_end(model, ids)))
     share = ((first - second).abs().max() / first.std().clamp_min(1e-30)).item()
     return share if share == share else float("inf")
+
+
+def with_other_end(model: LanguageModel, ids: Sequence[int]) -> list[int]:
+    """Exchange every token of the later half for another one."""
+    half = len(ids) // 2
+    return [*ids[:half], *((token + 7) % model.vocabulary_rows for token in ids[half:])]
 
 
 def _logits(model: LanguageModel, ids: list[int]) -> Tensor:

@@ -43,7 +43,7 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     }
     constant = _odd_ones({name: _constant(p) for name, p in matrices.items()})
     if constant:
-        value = matrices[constant[0]].detach().reshape(-1)[0].item()
+        value = matrices[constant[0]].detach().reshape(-1)[0].item() + 0.0  # no -0
         says = (
             f"{len(constant):,} matrices of {model.source} hold the value {value:g} and no other,"
             f" such as {constant[0]}: they compute nothing"

@@ -4,14 +4,17 @@ against each alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 
+from accord.config.schema import DataConfig
 from accord.engine.step import UpdateContext
 from accord.forward.choose import looks_nearby
 from accord.forward.regimes import is_long
 from accord.forward.rounding import ceiling
+from accord.models.causality import with_other_end
 from accord.models.language import LanguageModel
 from accord.models.positions import boundary, has_table, is_dynamic, limit_of
 from accord.types import Finding, Tree
@@ -20,6 +23,7 @@ from accord.verify.independent import distance, sums_by_definition
 # Tokens of the longest row in the proof: of plain attention, whose numbers know no length, and of
 # windows, chunks and longrope, where the longest tells more than it costs.
 PLAIN, SPECIAL = 384, 4096
+USUAL = DataConfig.model_fields["max_too_long"].default
 LONGER = 4  # times the rounding of short rows that long ones may show
 ANSWER = 64  # tokens of the answer of a row that is cut to these
 
@@ -61,7 +65,7 @@ def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: b
         f"{count:,} of {len(lengths):,} {name} are longer than the model's {limit:,} positions (the"
         f" longest has {longest:,} tokens)"
     )
-    remedy = f"leave them out: --set data.max_tokens={limit}"
+    remedy = _leave_out(count, len(lengths), limit)
     if has_table(model):
         says += "; it has no vector for a position behind them"
     elif is_dynamic(model):
@@ -72,6 +76,15 @@ def _beyond(model: LanguageModel, trees: Sequence[Tree], name: str, permitted: b
         says += "; it was never trained there"
         remedy += ", or accept it: --allow beyond_positions"
     return Finding(check, "refused", says, evidence, remedy)
+
+
+def _leave_out(count: int, rows: int, limit: int) -> str:
+    """Return the settings that leave out `count` of `rows`, and permit to lose as many."""
+    if count == rows:
+        return "shorten the rows, or name a model with more positions"
+    share = math.ceil(100 * count / rows) / 100
+    lost = f" --set data.max_too_long={share:g}" if share > USUAL else ""
+    return f"leave them out: --set data.max_tokens={limit}{lost}"
 
 
 def _two_regimes(trees: Sequence[Tree], name: str, most: int, one_pass: bool) -> Finding:
@@ -138,6 +151,30 @@ def _cut(tree: Tree, most: int) -> Tree:
     (answer,) = tree.completions
     answer = answer[: max(1, min(ANSWER, most - 1))]
     return Tree(tree.prompt[: most - len(answer)], (answer,), tree.row)
+
+
+@torch.no_grad()
+def causal_path(learner: UpdateContext, trees: Sequence[Tree]) -> Finding:
+    """Exchange the later half of a row: the path must give the tokens before it what it gave
+    them. The network alone was asked when it was loaded (`model.causal`).
+    """
+    forward, row = learner.forward, trees[len(trees) // 2]
+    ids = [*row.prompt, *row.completions[0]]
+    other = with_other_end(forward.model, ids)
+    whole = [Tree(tuple(r[:1]), (tuple(r[1:]),), row.row) for r in (ids, other)]
+    first, second = (forward.token_logps([tree]).values for tree in whole)
+    before = len(ids) // 2 - 1  # tokens in front of the half, without the first
+    gap = (first - second)[:before].abs().max().item() if before else 0.0
+    evidence = {"nats": gap, "tokens": len(ids)}
+    if not gap <= forward.bounds.token:
+        says = (
+            f"exchanging later tokens of a row of {len(ids):,} moves log-probs of earlier ones by"
+            f" up to {gap:.3g} nats: the path looks ahead"
+        )
+        remedy = "set model.forward=padded; report this"
+        return Finding("step0.causal", "refused", says, evidence, remedy)
+    says = f"later tokens of a row of {len(ids):,} leave earlier log-probs as they are"
+    return Finding("step0.causal", "ok", says, evidence)
 
 
 @torch.no_grad()

@@ -173,6 +173,16 @@ STEP0: tuple[Check[StepZero], ...] = (
         after=BASICS,
     ),
     _proof(
+        "causal",
+        "later tokens leave earlier log-probs as they are",
+        lambda c: row_lengths.causal_path(c.learner, c.spread),
+        ROWS,
+        LOGPS,
+        WHOLE,
+        SPREAD,
+        after=BASICS,
+    ),
+    _proof(
         "lengths",
         "rows of all lengths together are what each is alone",
         lambda c: row_lengths.lengths_finding(c.learner, c.spread),
