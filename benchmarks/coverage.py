@@ -11,7 +11,7 @@ The rule was written before the published table was drawn: an interval must hold
 of samples or more, for every kind and case, with room for three standard errors of the simulation
 below (400 samples: .892). The seeds of the published table come from --fresh, which begins beyond
 all that the methods were tried on, and the table is written whatever it says. The
-length-controlled rate of 200 prompts is drawn a quarter as often: each takes half a second.
+length-controlled rate of 200 prompts is drawn a quarter as often: it is by far the slowest.
 
 Beside it stands how far the expected calibration error's value and its debiased one lie from the
 truth on average (the interval is of the value's bins, and holds the truth in spite of that).

@@ -20,7 +20,7 @@ from accord.evaluate.intervals import CELLS_AT_ONCE, Estimate, bounded_mean
 RIDGE = 0.1
 # the same for θ, and smaller: .1 moved a rate of .99 of 50 prompts to .98, and the interval with it
 RIDGE_RATE = 1e-3
-FITS = 800  # draws that are fitted: at 500 prompts they take half a second
+FITS = 800  # draws that are fitted: each is a regression, so fewer than DRAWS
 STEPS, CLOSE = 25, 1e-7  # limits of Newton's method; it needs about 6 steps
 
 
