@@ -54,6 +54,7 @@ class Case:
     said: list[Step] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
     target: Path | None = None  # what the last command reads: a run, an adapter
+    second_held: list[dict] = field(default_factory=list)  # a second run's, if it has others
     own_rows: bool = False  # eval measures on the run's own held-out file
     reward_rows: list[dict] = field(default_factory=list)  # what a reward model is trained on
     reward_held: list[dict] = field(default_factory=list)

@@ -178,14 +178,14 @@ class Lab:
 
 def outcome(case: Case) -> list[str]:
     """Describe what came of a case: the figures and texts of its last command but for speeds, and
-    the weights that it wrote. What equals the sound twin's did no harm.
+    the weights and rewards that it wrote. What equals the sound twin's did no harm.
     """
     if not case.said or case.said[-1].code != 0:
         return []
     files = sorted(
         file
-        for name in ("merged", "run/adapter", "next/adapter")
-        for file in (case.folder / name).glob("*.safetensors")
+        for pattern in ("merged/*.safetensors", "*/adapter/*.safetensors", "scored.jsonl")
+        for file in case.folder.glob(pattern)
     )
     weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     lines = [line for line in case.said[-1].lines if not SPEED.search(line)]
