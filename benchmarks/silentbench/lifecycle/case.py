@@ -73,6 +73,10 @@ class Case:
     @property
     def model(self) -> Path:
         """The case's own copy of its base model."""
+        return self._model or self.copy_model()
+
+    def copy_model(self) -> Path:
+        """Copy the base model where that has not been done."""
         if self._model is None:
             self._model = self.folder / "model"
             shutil.copytree(trained_model(self.models, self.family), self._model)

@@ -116,7 +116,7 @@ class Lab:
             target = json.loads(about.read_text(encoding="utf-8"))
             case.target, case._model = Path(target) if target else None, self.live / "model"
         else:
-            case.model  # noqa: B018 - its copy belongs to the snapshot
+            case.copy_model()  # it belongs to the snapshot
             place.setup(case)
             shutil.copytree(self.live, kept, dirs_exist_ok=True)
             about.write_text(json.dumps(str(case.target or "")), encoding="utf-8")

@@ -63,7 +63,7 @@ def spoil(kind: Kind, case: Case) -> str:
     Raises:
       Inert: nothing is different afterwards.
     """
-    case.model  # noqa: B018 - the copy must exist before it is compared
+    case.copy_model()  # it must exist before it is compared
     before = state(case)
     drawn = kind.spoil(case)
     if state(case) == before:
