@@ -39,9 +39,11 @@ def main() -> None:
     parser.add_argument("--only", default="", help="kinds whose name holds this")
     parser.add_argument("--output", type=Path, default=RESULTS)
     parser.add_argument(
-        "--models", type=Path, default=Path(tempfile.gettempdir()) / "silentbench-models",
+        "--models",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "silentbench-models",
         help="where the trained tiny models are kept",
-    )  # fmt: skip
+    )
     asked = parser.parse_args()
     torch.set_num_threads(1)
     asked.output.parent.mkdir(parents=True, exist_ok=True)

@@ -54,6 +54,7 @@ class Case:
     said: list[Step] = field(default_factory=list)
     stack: ExitStack = field(default_factory=ExitStack)
     target: Path | None = None  # what the last command reads: a run, an adapter
+    second_held: list[dict] = field(default_factory=list)  # a second run's, if it has others
     own_rows: bool = False  # eval measures on the run's own held-out file
     reward_rows: list[dict] = field(default_factory=list)  # what a reward model is trained on
     reward_held: list[dict] = field(default_factory=list)
@@ -72,6 +73,10 @@ class Case:
     @property
     def model(self) -> Path:
         """The case's own copy of its base model."""
+        return self._model or self.copy_model()
+
+    def copy_model(self) -> Path:
+        """Copy the base model where that has not been done."""
         if self._model is None:
             self._model = self.folder / "model"
             shutil.copytree(trained_model(self.models, self.family), self._model)

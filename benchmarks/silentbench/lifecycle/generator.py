@@ -116,7 +116,7 @@ class Lab:
             target = json.loads(about.read_text(encoding="utf-8"))
             case.target, case._model = Path(target) if target else None, self.live / "model"
         else:
-            case.model  # noqa: B018 - its copy belongs to the snapshot
+            case.copy_model()  # it belongs to the snapshot
             place.setup(case)
             shutil.copytree(self.live, kept, dirs_exist_ok=True)
             about.write_text(json.dumps(str(case.target or "")), encoding="utf-8")
@@ -178,14 +178,14 @@ class Lab:
 
 def outcome(case: Case) -> list[str]:
     """Describe what came of a case: the figures and texts of its last command but for speeds, and
-    the weights that it wrote. What equals the sound twin's did no harm.
+    the weights and rewards that it wrote. What equals the sound twin's did no harm.
     """
     if not case.said or case.said[-1].code != 0:
         return []
     files = sorted(
         file
-        for name in ("merged", "run/adapter", "next/adapter")
-        for file in (case.folder / name).glob("*.safetensors")
+        for pattern in ("merged/*.safetensors", "*/adapter/*.safetensors", "scored.jsonl")
+        for file in case.folder.glob(pattern)
     )
     weights = [hashlib.sha256(file.read_bytes()).hexdigest() for file in files]
     lines = [line for line in case.said[-1].lines if not SPEED.search(line)]

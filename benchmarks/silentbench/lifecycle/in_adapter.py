@@ -18,6 +18,7 @@ OWN_BASE = (
     r"(made|trained|measured) (on|with|from) (another|other|a different)|another base|other base"
     r"|fingerprint|base (model )?(is|was|has)\b.*(not|chang|other|differ|edited)"
     r"|(weights|model|config\w*) .*(chang|differ|not the (one|same))|not the base"
+    r"|(has|have|was|were|been) chang\w*.*(model|weights|base|config)"
     r"|other (weights|tokens|config\w*) than"
 )
 FILE = "adapter_model.safetensors"

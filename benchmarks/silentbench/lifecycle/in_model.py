@@ -352,7 +352,7 @@ MODEL = (
     ),
     Kind(
         "more layers than weights",
-        r"missing|newly|num_hidden_layers|n_layer|no weights",
+        r"missing|newly|num_hidden_layers|n_layer|no weights|not in (its|the) files?",
         more_layers,
         FOLDER,
         ("dpo", "kto"),
@@ -387,7 +387,7 @@ MODEL = (
     Kind("an encoder and a decoder", r"encoder|\bT5|bart|seq2seq", encoder_decoder, FOLDER),
     Kind(
         "remote code",
-        r"remote code|auto_map|trust_remote|own code|code of its own",
+        r"(remote|custom) code|auto_map|trust_remote|own code|code of its own",
         remote_code,
         FOLDER,
     ),

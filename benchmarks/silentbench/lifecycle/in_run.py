@@ -6,6 +6,7 @@ import json
 import re
 
 from benchmarks.silentbench.lifecycle import in_adapter, in_model
+from benchmarks.silentbench.lifecycle import rows as grammar
 from benchmarks.silentbench.lifecycle.case import Case
 from benchmarks.silentbench.lifecycle.kinds import Kind, folder_digest
 
@@ -52,6 +53,11 @@ def edited_held_out(case: Case) -> str:
 def edited_held_out_measured(case: Case) -> str:
     case.own_rows = True
     return edited_held_out(case)
+
+
+def other_second_held(case: Case) -> str:
+    case.second_held = grammar.pairs(case.data_seed + 1, 16, start=2_000)
+    return "two runs, two held-out files"
 
 
 def edited_config(case: Case) -> str:
@@ -117,6 +123,22 @@ DATA = (
 )
 RUNS = (
     Kind("training rows edited", DATA, edited_data, RESUME, METHODS, between=True),
+    Kind(
+        "training rows edited, compared",
+        DATA,
+        edited_data,
+        ("compare, again",),
+        ("dpo", "simpo"),
+        between=True,
+    ),
+    Kind(
+        "runs with other held-out rows, reported",
+        r"held.?out[^.\n]*(differ|not the same|other (rows|file|data))"
+        r"|(differ\w*|other|another) held",
+        other_second_held,
+        ("report",),
+        ("dpo", "kto"),
+    ),
     Kind("held-out rows edited", r"held", edited_held_out, RESUME, ("dpo", "kto"), between=True),
     Kind(
         "held-out rows edited, measured",
@@ -170,7 +192,7 @@ RUNS = (
         "the base edited",
         in_adapter.OWN_BASE + r"|base|model'?s? weights",
         in_adapter.edited_base,
-        (*RESUME, *AFTER),
+        (*RESUME, *AFTER, "compare, again"),
         METHODS[:4],
         between=True,
     ),

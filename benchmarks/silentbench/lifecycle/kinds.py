@@ -42,7 +42,7 @@ def state(case: Case) -> str:
     digest = hashlib.sha256()
     fields = (case.rows, case.held, case.settings, case.words, case.last_words, case.extra_keys)
     digest.update(json.dumps(fields, sort_keys=True, default=str).encode())
-    rewards = (case.reward_rows, case.reward_held, case.own_rows)
+    rewards = (case.reward_rows, case.reward_held, case.second_held, case.own_rows)
     digest.update(repr((case.method, case.family, str(case.target), rewards)).encode())
     digest.update(repr([str(call) for call in case.stack._exit_callbacks]).encode())
     return digest.hexdigest() + folder_digest(case.folder)
@@ -63,7 +63,7 @@ def spoil(kind: Kind, case: Case) -> str:
     Raises:
       Inert: nothing is different afterwards.
     """
-    case.model  # noqa: B018 - the copy must exist before it is compared
+    case.copy_model()  # it must exist before it is compared
     before = state(case)
     drawn = kind.spoil(case)
     if state(case) == before:

@@ -105,7 +105,10 @@ def _tokens(tokenizer, seed: int) -> dict[str, torch.Tensor]:
         )
         for _ in range(3_000)
     ]
-    encode = lambda text: torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])  # noqa: E731
+
+    def encode(text: str) -> torch.Tensor:
+        return torch.tensor(tokenizer(text, add_special_tokens=False)["input_ids"])
+
     lone = [PERSONA + "\n" for _ in range(20)]
     return {"prose": encode(prose + "".join(lone)), "chat": encode("".join(chats))}
 

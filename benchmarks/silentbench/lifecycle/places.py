@@ -4,6 +4,7 @@ command that is to notice.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,6 +70,19 @@ def stopped(case: Case) -> None:
 def _unstopped(output: str) -> list[str]:
     """Leave out that a signal came: this is what the bench did, no alarm."""
     return [line for line in output.splitlines() if not line.startswith("stopped:")]
+
+
+def compared(case: Case) -> None:
+    """Do a comparison to its end."""
+    compare(case)
+    _require(case.said[-1])
+
+
+def two_runs(case: Case) -> None:
+    """Train a second run with another seed."""
+    trained(case)
+    case.held = case.second_held or case.held
+    _require(case.do(*case.train_words(case.folder / "run2"), "--seed", "1"))
 
 
 def rewarded(case: Case) -> None:
@@ -184,6 +198,18 @@ def compare(case: Case) -> None:
     case.do("compare", recipe, "--methods", f"{case.method},sft", "--seeds", "2", *output)
 
 
+def report(case: Case) -> None:
+    """Write a report over both runs; what its page says is said."""
+    page = case.folder / "report.html"
+    step = case.do("report", case.folder / "run", case.folder / "run2", "--output", page)
+    if page.exists():
+        text = re.sub(r"<(style|script)[\s\S]*?</\1>", "", page.read_text(encoding="utf-8"))
+        words = [line.strip() for line in re.sub(r"<[^>]+>", "\n", text).split("\n")]
+        # a page has marks of its own; its words are lines, and no alarms
+        shown = "\n".join(f"page: {line}" for line in words if line)
+        case.said.append(Step(["report"], step.code, shown))
+
+
 def _recipe(case: Case, words: list[str]) -> str:
     """The training's words as a recipe, without those that the comparison gives itself."""
     import json
@@ -227,5 +253,7 @@ PLACES: dict[str, Place] = {
         Place("reward, grpo", rewarded, learn_from_reward),
         Place("own answers", answers, learn_from_answers),
         Place("compare", nothing, compare),
+        Place("compare, again", compared, compare),
+        Place("report", two_runs, report),
     )
 }

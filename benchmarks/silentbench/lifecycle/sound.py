@@ -24,8 +24,12 @@ METHODS = (
     *("dpo", "ipo", "kto", "simpo", "orpo", "bradley_terry", "cdpo", "robust", "hinge", "cpo"),
     *("grpo", "rloo"),
 )
-BETAS = {"dpo": (0.05, 0.1, 0.3), "ipo": (0.05, 0.1, 0.3), "kto": (0.05, 0.1, 0.3),
-         "simpo": (2.0, 2.5, 10.0)}  # fmt: skip
+BETAS = {
+    "dpo": (0.05, 0.1, 0.3),
+    "ipo": (0.05, 0.1, 0.3),
+    "kto": (0.05, 0.1, 0.3),
+    "simpo": (2.0, 2.5, 10.0),
+}
 REFERENCED = ("dpo", "ipo", "cdpo", "robust", "hinge", "kto")
 
 
@@ -151,8 +155,12 @@ def _elsewhere(case: Case, environment: dict[str, str]) -> Step:
     env["ACCORD_CACHE"] = str(case.folder / "cache")
     done = subprocess.run(
         [sys.executable, "-m", "accord", *words],
-        env=env, cwd=case.folder, text=True, capture_output=True, timeout=600,
-    )  # fmt: skip
+        env=env,
+        cwd=case.folder,
+        text=True,
+        capture_output=True,
+        timeout=600,
+    )
     output = done.stdout + done.stderr
     crash = output[-600:] if done.returncode == 1 or CRASH.search(output) else ""
     return Step(words, done.returncode, output, crash)
