@@ -229,7 +229,7 @@ def stage(record: dict, name: str, work: Callable[[], object]) -> object:
         where = traceback.extract_tb(error.__traceback__)[-1]
         place = f"{Path(where.filename).name}:{where.lineno}"
         why = f"{type(error).__name__}: {str(error)[:300]} ({place})"
-        found, entry = None, {"is": "fault", "why": why}
+        found, entry = None, {"is": "fault", "why": why, "differs": isinstance(error, Fault)}
     record[name] = entry | {"seconds": round(time.time() - begun, 1)}
     return found
 
@@ -260,7 +260,10 @@ def verdict(record: dict) -> str:
     stages = [entry for entry in record.values() if isinstance(entry, dict)]
     if not stages:
         return "time" if record["made"].startswith("took") else "not made"
-    if any(entry["is"] == "fault" for entry in stages):
+    trained = [record[method]["is"] for method in METHODS if method in record]
+    # numbers of a model that no method accepts (one that is not causal, say) mislead nobody
+    turned_away = bool(trained) and all(found == "refused" for found in trained)
+    if any(e["is"] == "fault" and not (turned_away and e.get("differs")) for e in stages):
         return "fault"
     if record["numbers"]["is"] == "ok" and record["dpo"]["is"] == "ok":
         return record["numbers"]["path"]
