@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 from conftest import pair_rows, write_rows
+from safetensors.torch import load_file, save_file
 from training.helpers import run
 
 from accord.assess.answers import Drawing
@@ -115,3 +116,36 @@ def test_held_out_rows_that_were_altered(world):
     found, _ = evaluate(str(world / "run"), Request(drawing=Drawing(prompts=0)))
     file.write_text(text, "utf-8")
     assert "is not as it was when the run was evaluated" in found["binding"]["warnings"][0]
+
+
+def change_weights(folder, change):
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file, {"format": "pt"})
+
+
+def constant_layer(tensors):
+    name = next(name for name in tensors if name.endswith("layers.1.mlp.up_proj.weight"))
+    tensors[name] = tensors[name] * 0
+
+
+def not_finite(tensors):
+    tensors[next(iter(tensors))].view(-1)[3] = float("nan")
+
+
+def test_a_broken_model_is_said_or_refused_where_it_is_measured(world, base):
+    change_weights(base, constant_layer)
+    (said,) = open_model(str(base)).warnings
+    assert said.startswith("model.layers: 1 matrices of") and "hold the value 0" in said
+    change_weights(base, not_finite)
+    with pytest.raises(Refused, match=r"(?s)Not measured.*model\.weights: 1 tensors.*what to do"):
+        open_model(str(base))
+
+
+def test_rows_beyond_the_models_positions_are_said(world, base):
+    file = base / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"max_position_embeddings": 16}))
+    request = Request(data=str(world / "held.jsonl"), drawing=Drawing(prompts=0))
+    found, _ = evaluate(str(base), request)
+    assert "rows are longer than the model's 16 positions" in found["binding"]["warnings"][0]

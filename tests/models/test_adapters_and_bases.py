@@ -361,3 +361,29 @@ def test_what_cannot_be_saved_is_refused_before_training(at, tmp_path, monkeypat
         name = next(iter(masters))
         with pytest.raises(Refused, match="read back with other values"):
             try_saving(model, tmp_path / "adapter", masters | {name: masters[name] + 1})
+
+
+# ---------------------------------------------------------------- what was saved is what is loaded
+
+
+@pytest.mark.parametrize("part", ["weights", "settings"])
+def test_an_adapter_that_was_changed_since_it_was_saved_is_refused(at, tmp_path, part):
+    folder = own(at(), tmp_path / "adapter")
+    if part == "weights":
+        file = folder / "adapter_model.safetensors"
+        save_file({name: t + 0.01 for name, t in load_file(file).items()}, file)
+    else:
+        file = folder / "adapter_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"lora_alpha": 400}))
+    with pytest.raises(Refused, match=f"{file.name} was changed since accord.json was written"):
+        load_adapter(at(), str(folder))
+    (folder / provenance.NAME).unlink()
+    load_adapter(at(), str(folder))  # as the refusal says
+
+
+def test_another_place_of_the_base_is_no_change(at, tmp_path):
+    folder = own(at(), tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text()) | {"base_model_name_or_path": "elsewhere"}
+    file.write_text(json.dumps(settings, indent=8))
+    load_adapter(at(), str(folder))

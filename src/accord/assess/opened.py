@@ -18,6 +18,7 @@ from accord.assess.bound import (
     own_tokenizer,
     template_of_record,
 )
+from accord.assess.soundness import soundness
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, template_of
 from accord.errors import first_line
@@ -82,7 +83,8 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
         model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
         differs = other_than_recorded(model, name)
     made = _template(model, chosen, config)
-    return OpenModel(name, model, made, config, None, weights, (*differs, *said))
+    told = (*soundness(model), *differs, *said)
+    return OpenModel(name, model, made, config, None, weights, told)
 
 
 def open_start_of(config: Config) -> OpenModel:
@@ -133,6 +135,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         config = config_with_base(folder)
         model = _base(config, dtype)
         _require_same_base(folder, config, model.dtype, make_trainable(config, model))
+        provenance.require_as_saved(folder.path / ADAPTER)
         if provenance.read(folder.path / ADAPTER) is not None:  # runs of accord 0.1 have none
             require_same_base(model, folder.path / ADAPTER)
         _take(model, folder.path / ADAPTER)
@@ -148,7 +151,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         config,
         folder,
         weights,
-        (*differs, *other_template(name, template, config.data.template)),
+        (*soundness(model), *differs, *other_template(name, template, config.data.template)),
     )
 
 

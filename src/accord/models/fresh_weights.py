@@ -39,7 +39,8 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     matrices = {
         name: p
         for name, p in model.network.named_parameters()
-        if p.dim() > 1 and p.numel() >= SMALLEST
+        # an adapter's second matrix begins with zeros
+        if p.dim() > 1 and p.numel() >= SMALLEST and "lora_" not in name
     }
     constant = _odd_ones({name: _constant(p) for name, p in matrices.items()})
     if constant:

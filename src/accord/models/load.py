@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from accord.compat import cpu_has_bfloat16
 from accord.errors import first_line
+from accord.models import provenance
 from accord.models.embedded import EMBEDDED_NAME, embedded_folder, without_progress_bars
 from accord.models.folder_kinds import require_known_kind, require_language_model
 from accord.models.language import LanguageModel
@@ -75,6 +76,8 @@ def load_parts(
         tokenizer = _tokenizer(auto_tokenizer, folder, name)
         network, info = _network(auto, folder, name, dtype)
     notes = key_notes(network, info, stored, name, reward=reward)
+    if local:
+        provenance.require_as_saved(folder)
     return LoadedParts(network, tokenizer, Path(folder), (*notes, *dtype_notes(stored, dtype)))
 
 

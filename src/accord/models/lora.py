@@ -12,7 +12,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
 from accord.errors import first_line
-from accord.models import fingerprint
+from accord.models import fingerprint, provenance
 from accord.models.adapter_config import read_config
 from accord.models.base import require_same_base
 from accord.models.families import outside_language
@@ -100,6 +100,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are"
             " refused)."
         )
+    provenance.require_as_saved(path)
     config = read_config(path, folder)
     require_same_base(model, folder)
     before = _sums(model.network)

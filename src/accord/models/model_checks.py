@@ -11,7 +11,7 @@ import torch
 from accord.models.causality import causal_finding
 from accord.models.fresh_weights import weight_findings
 from accord.models.language import LanguageModel
-from accord.models.likelihood import language_finding
+from accord.models.likelihood import PARAGRAPH, language_finding
 from accord.types import Finding, Tree
 
 
@@ -37,6 +37,18 @@ def model_findings(
         *weight_findings(model, permitted=permitted),
         language_finding(model, trees, permitted=permitted),
     ]
+
+
+def findings_without_rows(model: LanguageModel) -> list[Finding]:
+    """Report findings on a model that is only measured: a plain paragraph stands for its rows."""
+    ids = tuple(model.tokenizer(PARAGRAPH)["input_ids"])
+    half = len(ids) // 2
+    return model_findings(model, [Tree(ids[:half], (ids[half:],), 0)])
+
+
+def reward_findings(model: LanguageModel) -> list[Finding]:
+    """Report findings on the weights of a reward model, which has no words to be asked for."""
+    return [_finite(model), *weight_findings(model)]
 
 
 def _finite(model: LanguageModel) -> Finding:

@@ -13,10 +13,11 @@ from accord.data.templates import make_template
 from accord.data.tokenizer_text import Unfit
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
-from accord.models.reward import load_reward_model
+from accord.models.model_checks import reward_findings
+from accord.models.reward import RewardModel, load_reward_model
 from accord.rewards.reward import Conversation, Rewards
 from accord.rewards.trust import require_trust
-from accord.types import Demonstration, Origin, Scores, Tree
+from accord.types import Demonstration, Origin, Refused, Scores, Tree
 
 
 class ModelReward:
@@ -40,6 +41,7 @@ class ModelReward:
         self.name, self.micro_tokens = folder, micro_tokens
         self.trust = require_trust(folder, allow_weak)
         self.model = load_reward_model(folder, dtype=dtype)
+        _require_sound(self.model)
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
         self.max_tokens = min(max_tokens, self.model.positions or max_tokens)
         self._probe: list[Tree] = []
@@ -80,3 +82,13 @@ class ModelReward:
         if len(tree.prompt) + len(tree.completions[0]) > self.max_tokens:
             raise Unfit("longer than the reward model reads")
         return tree
+
+
+def _require_sound(model: RewardModel) -> None:
+    """Refuse a reward model with weights that are not finite, constant, or drawn anew.
+
+    Raises:
+      Refused: with each of them.
+    """
+    if broken := [one.says for one in reward_findings(model) if one.refused]:
+        raise Refused("\n".join(broken) + "\nIts scores would mean nothing: load another copy.")
