@@ -81,7 +81,6 @@ SPECIAL: dict[str, dict[str, Any]] = {
     "lfm2_moe": {"layer_types": ["conv", "full_attention"], "num_dense_layers": 1},
     "mamba2": {"num_heads": 8, "n_groups": 1},
     "reformer": {"is_decoder": True},
-    "dory": {"num_hidden_layers": 3, "layer_types": ["sliding_attention", "mlp", "full_attention"]},
     "zamba": {"layers_block_type": ["linear_attention", "hybrid"] * 2, "num_hidden_layers": 4},
     "longcat_flash": {"n_routed_experts": 4, "zero_expert_num": 4},
     "roc_bert": {"shape_vocab_size": 64, "pronunciation_vocab_size": 64},
