@@ -158,7 +158,7 @@ RUNS = (
     ),
     Kind(
         "a checkpoint damaged",
-        r"damaged|hash|digest|cannot be read|missing|incomplete|corrupt"
+        r"damaged|hash|sha256|digest|cannot be read|missing|incomplete|corrupt"
         r"|not what .*(saved|wrote|written)",
         changed_checkpoint,
         RESUME,
@@ -167,7 +167,7 @@ RUNS = (
     ),
     Kind(
         "an older checkpoint as the newest",
-        r"damaged|hash|digest|not what .*(saved|wrote|written)|corrupt|differ",
+        r"damaged|hash|sha256|digest|not what .*(saved|wrote|written)|corrupt|differ",
         other_newest,
         RESUME,
         between=True,
