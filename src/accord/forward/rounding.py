@@ -190,7 +190,8 @@ def _backwards_and_padded(model: LanguageModel, alone: Sequence[Tree]) -> Tensor
     answer = longest.completions[0]
     positions = model.positions
     room = (positions or len(longest.prompt) + 2 * len(answer)) - len(longest.prompt)
-    longer = replace(longest, completions=((answer + answer[:PADDED])[:room],))
+    # a row that is beyond the positions already, as permitted, gets no longer one
+    longer = replace(longest, completions=((answer + answer[:PADDED])[: max(room, len(answer))],))
     found: list[Tensor] = []
     for start in range(0, len(alone), TOGETHER):
         few = list(reversed(alone[start : start + TOGETHER]))
