@@ -45,9 +45,10 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
     constant = _odd_ones({name: _constant(p) for name, p in matrices.items()})
     if constant:
         value = matrices[constant[0]].detach().reshape(-1)[0].item() + 0.0  # no -0
+        content = "nothing but zeros" if value == 0 else f"the value {value:g} and no other"
         says = (
-            f"{len(constant):,} matrices of {model.source} hold the value {value:g} and no other,"
-            f" such as {constant[0]}: they compute nothing"
+            f"{len(constant):,} matrices of {model.source} hold {content}, such as {constant[0]}:"
+            " they compute nothing"
         )
         return [_finding(says, constant, permitted)]
     judged = {name: _looks_drawn(p) for name, p in matrices.items() if LAYER.search(name)}
