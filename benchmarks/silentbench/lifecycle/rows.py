@@ -12,8 +12,7 @@ import random
 from benchmarks.silentbench.world import NOUNS, PLACES, VERBS, message
 
 SHARPNESS = 5  # at 2, forty updates of a reward model end at .6 of the held-out pairs; at 5, at .84
-# of mean zero, so that a longer answer is worth no less: at a mean of -.1 an audit found
-# "less words" right in 67 % of 48 pairs
+# of mean zero, so that a longer answer is worth neither more nor less
 _STEPS = [number % 8 for number in range(len(NOUNS))]
 WORTH = {
     noun: (step - sum(_STEPS) / len(_STEPS)) / 2 for noun, step in zip(NOUNS, _STEPS, strict=True)
