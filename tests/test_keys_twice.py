@@ -17,13 +17,13 @@ def recipe(tmp_path, text):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("data: {train: a}\nseed: 1\ndata: {train: b}\n", "data stands in lines 1 and 3"),
+        ("data: {train: a}\nseed: 1\ndata: {train: b}\n", "data stands twice, in lines 1 and 3"),
         (
             "data: {train: a}\ntrain:\n  steps: 1\n  seed: 2\n  steps: 3\n",
-            "train.steps stands in lines 3 and 5",
+            "train.steps stands twice, in lines 3 and 5",
         ),
-        ("data: {train: a, train: b}\n", "data.train stands twice in line 1"),
-        ('{"data": {"train": "a"},\n "data": {"train": "b"}}', "data stands in lines 1 and 2"),
+        ("data: {train: a, train: b}\n", "data.train stands twice, in line 1"),
+        ('{"data": {"train": "a"},\n "data": {"train": "b"}}', "data stands twice, in lines"),
         (
             "data: {train: a}\nrollouts:\n  rewards: [x]\n  reward_options:\n    x: {k: 1, k: 2}\n",
             "rollouts.reward_options.x.k stands twice in line 5",

@@ -14,8 +14,9 @@ from accord.assess.answers import Drawing
 from accord.assess.evaluation import Request, evaluate
 from accord.assess.generation import Sampling, generate
 from accord.assess.opened import open_model
+from accord.assess.soundness import few_rows
 from accord.models import provenance
-from accord.types import Refused
+from accord.types import Refused, Tree
 
 
 @pytest.fixture(scope="module")
@@ -149,3 +150,12 @@ def test_rows_beyond_the_models_positions_are_said(world, base):
     request = Request(data=str(world / "held.jsonl"), drawing=Drawing(prompts=0))
     found, _ = evaluate(str(base), request)
     assert "rows are longer than the model's 16 positions" in found["binding"]["warnings"][0]
+
+
+def test_few_rows_and_rows_alike_are_said():
+    def rows(prompts):
+        return [Tree((5, p), ((6, 7), (8, 9)), i) for i, p in enumerate(prompts)]
+
+    assert few_rows(rows(range(8))) == () == few_rows(rows([1, 2, 3, 4] * 3))
+    assert "3 rows are too few" in few_rows(rows(range(3)))[0]
+    assert "16 rows have 1 different prompts" in few_rows(rows([4] * 16))[0]

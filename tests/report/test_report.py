@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from accord.cli.app import app
 from accord.evaluate.intervals import accuracy
 from accord.pages.curves import marks
-from accord.pages.run import heat, render, write_report
+from accord.pages.run import heat, render, report_notes, write_report
 from accord.pages.tables import differences, margin_gain, slices
 from accord.pages.verdict import verdict, what_was_rewarded
 from accord.runs.recorded import Recorded
@@ -357,6 +357,9 @@ def test_runs_with_other_held_out_rows_share_no_table(folder, tmp_path):
         assert "Nothing: the same" not in found and "f" * 12 in found
         assert found.count("Measured on held.jsonl") == 2
         assert "twin minus one" in found and "off minus" not in found
+        (note,) = report_notes([str(f) for f in (one, off, twin)])
+        assert "2 different held-out sets" in note and "do not compare" in note
+    assert report_notes([str(one), str(twin)]) == []
 
 
 def test_a_run_without_held_out_rows(other):

@@ -93,3 +93,19 @@ def test_rollouts():
 def test_a_run_is_refused_before_its_proofs(tiny_folder, pairs_file):
     with pytest.raises(Refused, match=r"settings\.max_grad_norm: .*\n  what to do: --set train\."):
         ready_for(tiny_folder, pairs_file, assignments=["train.max_grad_norm=1.0e-9"])
+
+
+@pytest.mark.parametrize(
+    ("method", "assignment", "says"),
+    [
+        ("simpo", "objective.gamma=100.0", "gamma / beta = 50 nats a token"),
+        ("simpo", "objective.gamma_beta_ratio=20.0", "gamma / beta = 20"),
+        ("kto", "objective.desirable_weight=1.0e+4", "10,000 times larger than 1"),
+        ("orpo", "objective.weight=1.0e-4", "1,000 times smaller than 0.1"),
+        ("bradley_terry", "objective.centering=5.0", "outweighs ranking"),
+        ("dpo", "train.betas=[0.999, 0.0]", "second moment remembers next to nothing"),
+    ],
+)
+def test_weights_of_terms_and_memories(method, assignment, says):
+    said = [finding.says for finding in found([assignment], method, peak=1e-5)]
+    assert any(says in each for each in said), said

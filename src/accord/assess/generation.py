@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import OpenModel, open_model
+from accord.assess.soundness import growth
 from accord.data.convert import prompt_columns
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
@@ -64,6 +65,7 @@ def generate(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
+    opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
     for line in (*_account(read, asked, limit), *(f"! {each}" for each in opened.warnings)):
         say(line)
     made_by = provenance(opened, sampling, read)

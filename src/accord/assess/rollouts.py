@@ -16,6 +16,7 @@ from dataclasses import asdict
 
 from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.opened import OpenModel, open_model
+from accord.assess.soundness import growth
 from accord.data.columns import other_columns
 from accord.data.containers import locate
 from accord.data.convert import INPUT_COLUMNS
@@ -93,6 +94,7 @@ def sample_opened(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
+    opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
     for warning in opened.warnings:
         say(f"! {warning}")
     file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from accord.models.language import LanguageModel
 from accord.models.model_checks import findings_without_rows
 from accord.types import Finding, Refused, Tree
-from accord.verify.row_lengths import position_findings
+from accord.verify.row_lengths import growth_finding, position_findings
 
+FEWEST, ALIKE = 8, 4  # rows of a measurement; rows to one prompt, from which on it is said
 # Permitted while training, by name; a measurement says them and goes on.
 PERMITTED = ("model.language", "model.layers")
 
@@ -44,6 +45,29 @@ def lengths(model: LanguageModel, trees: Sequence[Tree]) -> tuple[str, ...]:
             + "\n  what to do: leave these rows out of the file, or shorten them"
         )
     return tuple(one.says.removesuffix(", as permitted") for one in found if one.verdict == "note")
+
+
+def growth(
+    model: LanguageModel, prompts: Sequence[Sequence[int]], max_new_tokens: int
+) -> tuple[str, ...]:
+    """Return what should be known of answers that grow over the length at which longrope changes
+    its angles, in words: those that are drawn behind it are not the model's own.
+    """
+    found = growth_finding(model, prompts, max_new_tokens)
+    return tuple(f"{one.says}; draw fewer tokens" for one in found if one.refused)
+
+
+def few_rows(trees: Sequence[Tree]) -> tuple[str, ...]:
+    """Return, in words, where the rows are too few or too much alike to tell anything."""
+    rows, prompts = len(trees), len({tree.prompt for tree in trees})
+    if rows < FEWEST:
+        return (f"{rows} rows are too few to measure a model on: the intervals are the answer",)
+    if prompts * ALIKE <= rows:
+        return (
+            f"{rows:,} rows have {prompts:,} different prompts between them, so the figures are of"
+            f" {prompts:,} observations",
+        )
+    return ()
 
 
 def _lines(findings: list[Finding]) -> str:

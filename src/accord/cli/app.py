@@ -211,11 +211,13 @@ def report(
     """
 
     def work():
-        from accord.pages.run import write_report
+        from accord.pages.run import report_notes, write_report
 
-        file = write_report(runs, output)
+        file, notes = write_report(runs, output), report_notes(runs)
+        for note in notes:
+            _say(as_json, f"! {note}")
         _say(as_json, f"{file} ({file.stat().st_size / 1000:,.0f} kB)")
-        return {"report": str(file)}
+        return {"report": str(file), "notes": notes}
 
     _run(work, as_json)
 

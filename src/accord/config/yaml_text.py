@@ -73,13 +73,11 @@ def _refuse_twice(loader: yaml.SafeLoader, node: yaml.Node, path: str, seen: set
             key = loader.construct_object(name)
             if key in lines:
                 places = (
-                    f"twice in line {line}"
-                    if line == lines[key]
-                    else f"in lines {lines[key]} and {line}"
+                    f"in line {line}" if line == lines[key] else f"in lines {lines[key]} and {line}"
                 )
                 raise TwiceError(
-                    f"the key {where} stands {places}, and only one can count. Keep the one that"
-                    " you mean and delete the other."
+                    f"the key {where} stands twice, {places}, and only one can count. Keep the one"
+                    " that you mean and delete the other."
                 )
             lines[key] = line
         _refuse_twice(loader, child, where, seen)

@@ -84,8 +84,8 @@ def require_same_base(model: LanguageModel, adapter: str | Path) -> None:
     if causes:
         listed = "\n".join(f"  {cause}" for cause in causes[:8])
         raise Refused(
-            f"{adapter} is an adapter of {record.base or 'another model'}, and {model.source} is"
-            f" not that model as it was:\n{listed}\n{_remedy(model, record)}"
+            f"{adapter} was trained on {record.base or 'another model'}, and the base here,"
+            f" {model.source}, is not that model as it was:\n{listed}\n{_remedy(model, record)}"
         )
 
 

@@ -100,7 +100,6 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             f"model.adapter = {folder}: no adapter_model.safetensors there (pickled adapters are"
             " refused)."
         )
-    provenance.require_as_saved(path)
     config = read_config(path, folder)
     require_same_base(model, folder)
     before = _sums(model.network)
@@ -116,6 +115,7 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
             f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors"
             f" have no counterpart, such as {strays[0]}. Name the base that it was trained on."
         )
+    provenance.require_as_saved(path)
     after = _sums(model.network)
     if changed := [name for name in before if before[name] != after.get(name)]:
         raise UsageError(

@@ -11,6 +11,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
 from accord.environment.digests import file_digest, text_digest
 from accord.types import Refused, UsageError
 
@@ -84,12 +87,26 @@ def require_as_saved(folder: str | Path) -> None:
     if changed:
         gone = [name for name in changed if name not in now]
         what = f"{', '.join(changed[:3])} {'is not there' if gone else 'was changed'}"
+        if broken := [
+            n for n in changed if n in now and not _finite(Path(folder).expanduser() / n)
+        ]:
+            what += f" (NaN or infinite weights in {broken[0]})"
         raise Refused(
             f"{folder} is not the model that was saved there: {what} since {NAME} was written, so"
             " its numbers are not those of the training that the record tells of.\nPut the files"
             " back, or save the model again (accord export RUN --output DIR). If the change is"
             f" meant, delete {Path(folder) / NAME}."
         )
+
+
+def _finite(file: Path) -> bool:
+    """Tell whether a file of tensors can be read and holds finite numbers alone; true of others."""
+    if file.suffix != ".safetensors":
+        return True
+    try:
+        return all(bool(tensor.isfinite().all()) for tensor in load_file(file).values())
+    except (OSError, SafetensorError):
+        return False
 
 
 def _digests(folder: Path) -> dict[str, str]:

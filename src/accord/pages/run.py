@@ -15,7 +15,7 @@ from accord.auditing import run_rows
 from accord.evaluate.intervals import Estimate
 from accord.pages.curves import DISPLACED, sample_curves, training_curves
 from accord.pages.page import environment, write_page_file
-from accord.pages.same_data import data_differences, together
+from accord.pages.same_data import data_differences, said_apart, together
 from accord.pages.tables import Row, differences, held_out_table, margin_gain, slices
 from accord.pages.verdict import verdict
 from accord.pages.words import short
@@ -81,6 +81,11 @@ def write_report(paths: Sequence[str], output: str | None = None) -> Path:
         else (runs[0].folder.path if len(runs) == 1 else Path()) / "report.html"
     )
     return write_page_file(file, render(runs))
+
+
+def report_notes(paths: Sequence[str]) -> list[str]:
+    """Return what a reader of a report on several runs should know before its tables."""
+    return said_apart([Recorded.open(path) for path in paths])
 
 
 def render(runs: Sequence[Recorded]) -> str:

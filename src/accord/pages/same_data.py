@@ -70,6 +70,18 @@ def together(runs: Sequence[Recorded]) -> list[Together]:
     ]
 
 
+def said_apart(runs: Sequence[Recorded]) -> list[str]:
+    """Say which runs were measured on other held-out rows than the first ones."""
+    groups = by_held_out(runs)
+    if len(groups) == 1:
+        return []
+    named = "; ".join(f"{', '.join(run.name for run in g)}: {_about(g[0])}" for g in groups)
+    return [
+        f"the runs were measured on {len(groups)} different held-out sets, so their figures do not"
+        f" compare; each set has a table of its own ({named})"
+    ]
+
+
 def _about(run: Recorded) -> str:
     file, _ = digests(run, "held_out")
     if run.config.data.held_out is None:

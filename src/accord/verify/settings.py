@@ -33,6 +33,10 @@ CLIP_UNUSUAL = 0.01
 # Regret")
 SCALES, SCALES_ABSURD = (0.03, 64.0), (1e-4, 1e4)
 DECAY_UNUSUAL = 1.0  # papers take 0 to 0.1
+WEIGHT_UNUSUAL = 50.0  # times an option's own value; ORPO's weight is tried from 0.1 to 1
+RATIO_UNUSUAL = 10.0  # SimPO's γ / β: its paper tries 0.3 to 1.6
+CENTERING_UNUSUAL = 1.0  # of reward models; Llama 2's authors take 0.01
+MEMORIES = ((0.0, 0.98), (0.5, 0.99999))  # AdamW's betas; papers take 0.9 and 0.95 to 0.999
 DROPOUT_UNUSUAL = 0.5
 
 
@@ -55,9 +59,11 @@ def setting_findings(config: Config, objective: BoundObjective, run: Planned) ->
     """Report each setting that is far from the usual; one finding says so if none is."""
     said = [
         *_beta(objective),
+        *_weights(objective),
         *_rate(config.train, run),
         *_clip(config.train, run),
         *_decay(config.train, run),
+        *_memories(config.train),
         *_warmup(config.train, run),
         *_adapters(config, run),
         *_rows(config, run),
@@ -105,6 +111,56 @@ def _beta(objective: BoundObjective) -> Iterator[Said]:
     )
     says = f"beta = {beta:g} is {compared}: {means}"
     yield "beta", "refused" if absurd else "warning", says, f"--set objective.beta={usual:g}"
+
+
+def _weights(objective: BoundObjective) -> Iterator[Said]:
+    """Report weights of terms that are far from their own values; β has bounds of its own."""
+    if ":" in objective.name:
+        return
+    options = objective.options
+    for name, field in objective.objective.schema.items():
+        usual, value = field.get("default"), options.get(name)
+        if (
+            name == "beta"
+            or not _is_number(usual)
+            or not _is_number(value)
+            or not usual
+            or not value
+        ):
+            continue
+        times = value / usual
+        if not 1 / WEIGHT_UNUSUAL <= times <= WEIGHT_UNUSUAL:
+            compared = f"{max(times, 1 / times):,.0f} times {'larger' if times > 1 else 'smaller'}"
+            effect = "drowns the others" if times > 1 else "all but vanishes"
+            says = f"{name} = {value:g} is {compared} than {usual:g}: its term {effect}"
+            yield name, "warning", says, f"--set objective.{name}={usual:g}"
+    beta, gamma = options.get("beta"), options.get("gamma")
+    ratio = gamma / beta if gamma and beta else options.get("gamma_beta_ratio") or 0.0
+    if ratio > RATIO_UNUSUAL:
+        says = (
+            f"gamma / beta = {ratio:g} nats a token is the margin that every pair is pushed to;"
+            " papers use 0.3 to 1.6, and no pair reaches this one"
+        )
+        yield "gamma", "warning", says, "--set objective.gamma_beta_ratio=0.5"
+    if (centering := options.get("centering") or 0.0) > CENTERING_UNUSUAL:
+        says = f"centering = {centering:g}: pulling scores to 0 outweighs ranking (papers: 0.01)"
+        yield "centering", "warning", says, "--set objective.centering=0.01"
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _memories(train: TrainConfig) -> Iterator[Said]:
+    """Report memories of AdamW under which its steps are not those that learning rates are for."""
+    for name, value, (least, most) in zip(("first", "second"), train.betas, MEMORIES, strict=True):
+        if not least <= value <= most:
+            effect = "remembers next to nothing" if value < least else "hardly ever forgets"
+            says = (
+                f"betas = {train.betas[0]:g}, {train.betas[1]:g}: AdamW's {name} moment {effect};"
+                " papers use 0.9 and 0.95 to 0.999"
+            )
+            yield "betas", "warning", says, "--set train.betas=[0.9,0.999]"
 
 
 def _rate(train: TrainConfig, run: Planned) -> Iterator[Said]:
