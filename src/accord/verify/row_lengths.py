@@ -137,8 +137,9 @@ def spread_of_lengths(model: LanguageModel, trees: Sequence[Tree]) -> list[Tree]
     special = looks_nearby(model) or boundary(model) is not None
     most = min(SPECIAL if special else PLAIN, limit_of(model) or SPECIAL)
     rows = sorted((Tree(t.prompt, (max(t.completions, key=len),), t.row) for t in trees), key=_size)
-    chosen = {t.row: t for t in (rows[0], rows[len(rows) // 2], rows[-1])}
-    return [_cut(tree, most) for tree in chosen.values()]
+    chosen = {t.row: t for t in (rows[-1], rows[len(rows) // 2], rows[0])}
+    # halved each time, so that rows that are all cut still differ in length
+    return [_cut(tree, max(2, most >> n)) for n, tree in enumerate(chosen.values())][::-1]
 
 
 def _size(tree: Tree) -> int:
