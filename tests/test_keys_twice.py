@@ -26,7 +26,7 @@ def recipe(tmp_path, text):
         ('{"data": {"train": "a"},\n "data": {"train": "b"}}', "data stands twice, in lines"),
         (
             "data: {train: a}\nrollouts:\n  rewards: [x]\n  reward_options:\n    x: {k: 1, k: 2}\n",
-            "rollouts.reward_options.x.k stands twice in line 5",
+            "rollouts.reward_options.x.k stands twice, in line 5",
         ),
         ("data: {train: a}\n'data': {train: b}\n", "lines 1 and 2"),
         ("data: &d {train: a, train: b}\nother: *d\n", "data.train stands twice"),

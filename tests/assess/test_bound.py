@@ -25,7 +25,7 @@ def world(tiny_folder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bound")
     shutil.copytree(tiny_folder, folder / "base")
     data = write_rows(folder / "train.jsonl", pair_rows(8))
-    held = write_rows(folder / "held.jsonl", pair_rows(4, start=100))
+    held = write_rows(folder / "held.jsonl", pair_rows(8, start=100))
     options = {"held_out": held, "steps": 1, "template": "raw", "allow": ["raw_text"]}
     run(folder / "base", data, folder / "run", **options)
     return folder

@@ -116,7 +116,7 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
         say(line)
     for reason, count in rows.encoding.reasons.items():
         say(f"  {count:>7,}  not encoded: {reason}")
-    opened.warnings += (*lengths(opened.model, rows.trees), *few_rows(rows.trees))
+    opened.warnings += lengths(opened.model, rows.trees)
     if request.drawing.prompts:
         ids = [tree.prompt for tree in rows.trees]
         opened.warnings += growth(opened.model, ids, request.drawing.max_new_tokens)
@@ -167,6 +167,7 @@ def binding(session: Session, request: Request) -> dict:
             f"the rows of {dataset.path} give other tokens than when the run was evaluated on them:"
             f" {OTHER_TOKENS}, or another tokenizer"
         )
+    warnings += few_rows(session.rows.trees)
     return {"trained_on": trained.as_dict(), "says": trained.says(), "warnings": warnings}
 
 
