@@ -115,8 +115,12 @@ def test_held_out_rows_that_were_altered(world):
     text = file.read_text("utf-8")
     file.write_text(text.replace("Yes, ", "No, ", 1), "utf-8")
     found, _ = evaluate(str(world / "run"), Request(drawing=Drawing(prompts=0)))
-    file.write_text(text, "utf-8")
     assert "is not as it was when the run was evaluated" in found["binding"]["warnings"][0]
+    named = Request(data=str(file), drawing=Drawing(prompts=0))
+    found, _ = evaluate(str(world / "run"), named)
+    file.write_text(text, "utf-8")
+    assert not found["binding"]["warnings"]  # it was asked for
+    assert "is not the held-out file that the run was evaluated on" in found["binding"]["notes"][0]
 
 
 def change_weights(folder, change):

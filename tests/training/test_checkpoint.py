@@ -321,4 +321,6 @@ def test_each_damage_has_its_own_words(tmp_path):
     size = (path / "state.json").stat().st_size
     with (path / "state.json").open("a") as stream:
         stream.write("\n")
-    assert checkpoint.verify(path) == f"state.json has {size + 1:,} bytes, expected {size:,}"
+    assert (
+        checkpoint.verify(path) == f"state.json is damaged: {size + 1:,} bytes, expected {size:,}"
+    )

@@ -101,7 +101,7 @@ def rewarded(case: Case) -> None:
 def answers(case: Case) -> None:
     """Draw answers of the base model."""
     prompts = case.write("prompts.jsonl", [{"prompt": row["prompt"]} for row in case.rows[:16]])
-    words = ["--k", "3", "--max-new-tokens", "24", "--output", case.folder / "answers.jsonl"]
+    words = ["--k", "3", "--max-new-tokens", "64", "--output", case.folder / "answers.jsonl"]
     _require(case.do("sample", case.model, "--prompts", prompts, *words))
 
 

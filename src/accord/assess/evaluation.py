@@ -168,7 +168,18 @@ def binding(session: Session, request: Request) -> dict:
             f" {OTHER_TOKENS}, or another tokenizer"
         )
     warnings += few_rows(session.rows.trees)
-    return {"trained_on": trained.as_dict(), "says": trained.says(), "warnings": warnings}
+    notes = []
+    if request.data is not None and then not in (None, dataset.digest):
+        notes.append(
+            f"{dataset.path} is not the held-out file that the run was evaluated on (sha256"
+            f" {then[:16]} then): these figures are of other rows than the run's own"
+        )
+    return {
+        "trained_on": trained.as_dict(),
+        "says": trained.says(),
+        "warnings": warnings,
+        "notes": notes,
+    }
 
 
 def _other_tokens(session: Session, request: Request) -> bool:

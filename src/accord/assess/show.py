@@ -27,6 +27,7 @@ def lines(found: dict) -> Iterator[str]:
 def _binding(bound: dict) -> Iterator[str]:
     """Say what does not belong together, before any figure; or that no row was trained on."""
     yield from (f"! {warning}" for warning in bound["warnings"])
+    yield from (f"  {note}" for note in bound["notes"])
     if not bound["trained_on"]["total"]:
         yield f"  {bound['says']}"
 

@@ -171,7 +171,7 @@ def verify(path: Path) -> str | None:
         if not file.is_file():
             return f"{name} is missing"
         if file.stat().st_size != size:
-            return f"{name} has {file.stat().st_size:,} bytes, expected {size:,}"
+            return f"{name} is damaged: {file.stat().st_size:,} bytes, expected {size:,}"
         if file_digest(file) != digest:
             return f"{name} does not have the content that was saved (sha256)"
     return None
