@@ -120,7 +120,7 @@ def test_held_out_rows_that_were_altered(world):
     found, _ = evaluate(str(world / "run"), named)
     file.write_text(text, "utf-8")
     assert not found["binding"]["warnings"]  # it was asked for
-    assert "is not the held-out file that the run was evaluated on" in found["binding"]["notes"][0]
+    assert "is not the held-out file that the run was evaluated on" in found["binding"]["notes"][-1]
 
 
 def change_weights(folder, change):
@@ -163,3 +163,23 @@ def test_few_rows_and_rows_alike_are_said():
     assert few_rows(rows(range(8))) == () == few_rows(rows([1, 2, 3, 4] * 3))
     assert "3 rows are too few" in few_rows(rows(range(3)))[0]
     assert "16 rows have 1 different prompts" in few_rows(rows([4] * 16))[0]
+
+
+def test_a_reference_that_the_run_did_not_start_from_is_said(world, tmp_path):
+    other = shutil.copytree(world / "base", tmp_path / "other")
+    change_weights(other, lambda tensors: next(iter(tensors.values())).mul_(1.1))
+    for reference, said in ((other, True), (world / "base", False)):
+        request = Request(reference=str(reference), drawing=Drawing(prompts=0))
+        found, _ = evaluate(str(world / "run"), request)
+        assert ("is not the reference of" in found["source"]["reference"]) is said
+
+
+def test_one_labelled_row_is_measured(world, tmp_path, tiny_folder):
+    rows = [{"prompt": "a b", "completion": f"Yes, {i}", "label": i % 2 == 0} for i in range(2)]
+    data = write_rows(tmp_path / "labels.jsonl", rows)
+    many = [{**row, "prompt": f"{row['prompt']} {i}"} for i in range(4) for row in rows]
+    train = write_rows(tmp_path / "train.jsonl", many)
+    options = {"steps": 1, "method": "kto", "template": "raw", "allow": ["raw_text"]}
+    run(tiny_folder, train, tmp_path / "run", **options)
+    found, _ = evaluate(str(tmp_path / "run"), Request(data=data, drawing=Drawing(prompts=0)))
+    assert "2 rows are too few" in found["binding"]["warnings"][0]  # and z0 has no other prompt

@@ -3,9 +3,11 @@ permitted.
 """
 
 import json
+import shutil
 
 import pytest
 from conftest import pair_rows, write_rows
+from safetensors.torch import load_file, save_file
 from training.helpers import run
 
 from accord.assess.rollouts import score_file
@@ -70,3 +72,27 @@ def test_the_permission_of_a_run(tmp_path):
     specs = [str(tmp_path), "length=0.5"]
     assert permitted_weak(specs, {}, []) == {}
     assert permitted_weak(specs, {}, ["weak_reward"]) == {str(tmp_path): {"allow_weak": True}}
+
+
+def test_another_template_of_a_reward_model_is_said(reward_model, tmp_path):
+    folder = shutil.copytree(reward_model, tmp_path / "copy")
+    file = folder / "chat_template.jinja"
+    file.write_text(file.read_text("utf-8").replace("<|im_start|>", "<|im_start|> "), "utf-8")
+    reward = load_rewards([str(folder)], {str(folder): {"allow_weak": True}})
+    ((mark, says),) = reward.notes
+    assert mark == "!" and "is not the one that it was saved with" in says
+
+
+def test_a_broken_reward_model_is_refused(reward_model, tmp_path):
+    folder = shutil.copytree(reward_model, tmp_path / "copy")
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    tensors["score.weight"][0, 0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(Refused, match=r"was changed \(NaN or infinite weights in model"):
+        load_rewards([str(folder)], {str(folder): {"allow_weak": True}})
+    (folder / "accord.json").unlink()
+    with pytest.raises(
+        Refused, match=r"(?s)hold NaN or infinite weights.*scores would mean nothing"
+    ):
+        load_rewards([str(folder)], {str(folder): {"allow_weak": True}})

@@ -1,6 +1,4 @@
-"""What the tests of comparing share: a recipe of the two-layer model that trains in no time, and a
-scorer.
-"""
+"""What the tests of comparing share: a recipe of the two-layer model that trains in no time."""
 
 from __future__ import annotations
 
@@ -39,8 +37,3 @@ def starts(folder: Path) -> Counter:
 def steady(record: dict) -> dict:
     """What must be the same however often a comparison was stopped."""
     return {name: value for name, value in record.items() if name not in VOLATILE}
-
-
-def brevity(prompts, answers):
-    """A scorer: shorter is better."""
-    return [-len(answer) for answer in answers]

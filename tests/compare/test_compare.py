@@ -274,7 +274,7 @@ def test_trials_see_training_rows_alone(tiny_folder, files, tmp_path):
 def test_sweep_with_a_budget(tiny_folder, files, tmp_path):
     """Two betas, a scorer of one's own, and a budget that neither reaches."""
     base = recipe(tiny_folder, *files)
-    want = asked(tmp_path / "out", kl_budget=50.0, scorer="compare.helpers:brevity")
+    want = asked(tmp_path / "out", kl_budget=50.0, scorer="compare.scorers:brevity")
     record = sweep(base, ["objective.beta=0.05,0.5"], want, SILENT)
     assert (
         list(record["table"]) == ["beta=0.05", "beta=0.5"]

@@ -26,7 +26,7 @@ def base(tiny_folder, tmp_path_factory):
 def wanted(folder, **changes) -> Wanted:
     small = {
         "methods": "dpo",
-        "scorer": "compare.helpers:brevity",
+        "scorer": "compare.scorers:brevity",
         "samples": 3,
         "tokens": 4,
         "reference_answers": 6,

@@ -5,7 +5,7 @@ import torch
 
 from accord.objectives.table import resolve
 from accord.rollouts.estimates import Answers, CarryOver, estimate_advantages
-from accord.training.setup.rollouts import cut_answers
+from accord.training.setup.rollouts import cut_answers, equal_rewards
 
 
 @pytest.mark.parametrize(
@@ -37,3 +37,11 @@ def test_gae_takes_nothing_behind_a_cut():
     settings = {"beta": 0.0, "gamma": 1.0, "lam": 1.0, "whitening": "none", "kl_target": None}
     advantages, returns, _ = estimate_advantages("gae", answers, settings, CarryOver())
     assert advantages.tolist() == [1.75, 1.5, 1.25] and returns.tolist() == [2.0, 2.0, 2.0]
+
+
+def test_rewards_that_are_all_equal_are_said():
+    alike = equal_rewards({"rollouts/reward": 0.0, "rollouts/reward_std": 0.0})
+    assert (
+        alike.verdict == "warning" and "all have one reward, 0: no answer is better" in alike.says
+    )
+    assert equal_rewards({"rollouts/reward": 0.5, "rollouts/reward_std": 0.1}).verdict == "ok"

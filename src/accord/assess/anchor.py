@@ -12,8 +12,10 @@ from accord.assess.opened import OpenModel
 from accord.evaluate.probe import KLReference
 from accord.forward.choose import Forward, choose, looks_nearby
 from accord.forward.reference import AdaptersOff, Frozen, Reference
+from accord.models import fingerprint, provenance
 from accord.models.language import LanguageModel
 from accord.models.load import load
+from accord.runs import checkpoint
 from accord.types import Tree, UsageError
 from accord.verify.preflight import probe
 
@@ -74,9 +76,26 @@ def choose_eval_reference(
         device=str(opened.model.device),
     )
     _require_same_tokens(opened, other)
+    says = f"{wanted}"
+    if _is_no_start_of(opened, other):
+        says += f", which is not the reference of {opened.name}: the run started from other weights"
     return EvalReference(
-        Frozen(choose_eval_forward(other, trees, opened.config.model.forward)), f"{wanted}"
+        Frozen(choose_eval_forward(other, trees, opened.config.model.forward)), says
     )
+
+
+def _is_no_start_of(opened: OpenModel, other: LanguageModel) -> bool:
+    """Tell whether a run is known to have started from other weights."""
+    if opened.run is None:
+        return False
+    record = provenance.read(opened.run.path / opened.model.saved_as)
+    if record is not None and record.base_weights:
+        return record.base_weights != fingerprint.base_weights(other.network)
+    saved = next(checkpoint.verified_checkpoints(opened.run.checkpoints, []), None)
+    if saved is None or opened.model.dtype != other.dtype:
+        return False
+    then = saved.state["identity"]["initial_weights"]
+    return then != fingerprint.weights(other.network)
 
 
 def _require_same_tokens(opened: OpenModel, other: LanguageModel) -> None:

@@ -168,7 +168,7 @@ def binding(session: Session, request: Request) -> dict:
             f" {OTHER_TOKENS}, or another tokenizer"
         )
     warnings += few_rows(session.rows.trees)
-    notes = []
+    notes = list(opened.notes)
     if request.data is not None and then not in (None, dataset.digest):
         notes.append(
             f"{dataset.path} is not the held-out file that the run was evaluated on (sha256"

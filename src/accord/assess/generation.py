@@ -66,7 +66,8 @@ def generate(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
     opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
-    for line in (*_account(read, asked, limit), *(f"! {each}" for each in opened.warnings)):
+    warned = (f"! {each}" for each in opened.warnings)
+    for line in (*_account(read, asked, limit), *warned, *(f"  {each}" for each in opened.notes)):
         say(line)
     made_by = provenance(opened, sampling, read)
     figures = Figures()

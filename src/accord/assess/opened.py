@@ -52,6 +52,7 @@ class OpenModel:
     weights: str  # one line: which weights these are
     # what is not as it was when the model was made, in words
     warnings: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def limit(self) -> int | None:
@@ -83,8 +84,9 @@ def open_model(name: str, *, dtype: str | None = None, template: str | None = No
         model, weights = load(name, dtype=dtype or "auto"), "the model as it stands"
         differs = other_than_recorded(model, name)
     made = _template(model, chosen, config)
-    told = (*soundness(model), *differs, *said)
-    return OpenModel(name, model, made, config, None, weights, told)
+    sound = soundness(model)
+    told = (*sound.warnings, *differs, *said)
+    return OpenModel(name, model, made, config, None, weights, told, sound.notes)
 
 
 def open_start_of(config: Config) -> OpenModel:
@@ -144,6 +146,7 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
     else:
         model, _, saved = load_checkpointed(folder, "latest", dtype)
         weights = f"step {saved.step} of a run that has not finished"
+    sound = soundness(model)
     return OpenModel(
         name,
         model,
@@ -151,7 +154,8 @@ def _run(name: str, folder: RunFolder, dtype: str | None, template: str | None) 
         config,
         folder,
         weights,
-        (*soundness(model), *differs, *other_template(name, template, config.data.template)),
+        (*sound.warnings, *differs, *other_template(name, template, config.data.template)),
+        sound.notes,
     )
 
 

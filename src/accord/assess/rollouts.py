@@ -95,8 +95,8 @@ def sample_opened(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
     opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
-    for warning in opened.warnings:
-        say(f"! {warning}")
+    for line in (*(f"! {each}" for each in opened.warnings), *(f"  {n}" for n in opened.notes)):
+        say(line)
     file = GrowingFile(output, {**provenance(opened, sampling, read), **(about or {})}, PIECE)
     columns = other_columns(prompts, read)
     begun, k = file.done, sampling.k

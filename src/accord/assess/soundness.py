@@ -5,6 +5,7 @@ figures of a broken model look like those of a weak one.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from accord.models.language import LanguageModel
 from accord.models.model_checks import findings_without_rows
@@ -16,8 +17,16 @@ FEWEST, ALIKE = 8, 4  # rows of a measurement; rows to one prompt, from which on
 PERMITTED = ("model.language", "model.layers")
 
 
-def soundness(model: LanguageModel) -> tuple[str, ...]:
-    """Return what should be known of a model before its figures are believed, in words.
+@dataclass(frozen=True)
+class Soundness:
+    """What should be known of a model before its figures are believed, in words."""
+
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def soundness(model: LanguageModel) -> Soundness:
+    """Ask a model what training asks of it.
 
     Raises:
       Refused: no figure would mean anything: weights that are not finite, ids without an embedding,
@@ -27,8 +36,10 @@ def soundness(model: LanguageModel) -> tuple[str, ...]:
     broken = [one for one in found if one.refused and one.check not in PERMITTED]
     if broken:
         raise Refused("Not measured, since no figure would mean anything.\n" + _lines(broken))
-    told = [one for one in found if one.refused or one.verdict == "warning"]
-    return tuple(f"{one.check}: {one.says}" for one in told)
+    loud = [one for one in found if one.refused or one.verdict == "warning"]
+    quiet = [one for one in found if one.verdict == "note"]
+    warnings, notes = (tuple(f"{one.check}: {one.says}" for one in told) for told in (loud, quiet))
+    return Soundness(warnings, notes)
 
 
 def lengths(model: LanguageModel, trees: Sequence[Tree]) -> tuple[str, ...]:

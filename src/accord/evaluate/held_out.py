@@ -87,9 +87,10 @@ def evaluate(
     groups = held_out.groups(held_out.trees)
     if reference is not None and reference.moves:
         held_out.forget_reference()
-    # a loss exists only for the kind of rows that the objective takes
-    scored = held_out.kind == objective.rows
     context = _context(held_out, forward, objective, reference, poll, world)
+    # A loss exists only for the kind of rows that the objective takes; KTO's needs answers to other
+    # prompts, and rows of one prompt have none.
+    scored = held_out.kind == objective.rows and bool(context or objective.context is None)
 
     def record_group(records: Records, number: int, tokens: TokenLogps | TokenScores) -> None:
         group, known = groups[number], None

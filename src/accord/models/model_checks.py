@@ -17,7 +17,7 @@ from accord.types import Finding, Tree
 
 @torch.no_grad()
 def model_findings(
-    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = ()
+    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = (), *, own: bool = True
 ) -> list[Finding]:
     """Report findings on the weights as loaded, and on the embeddings of the tokens that `trees`
     use.
@@ -25,6 +25,7 @@ def model_findings(
     Args:
       trees: the rows of the run; prompts without completions where answers are drawn.
       allow: the run's permissions.
+      own: the rows are the user's own, and tell whether the model knows their language.
     """
     permitted = "untrained_model" in allow
     found = [Finding("model.files", "note", note) for note in model.notes]
@@ -35,7 +36,7 @@ def model_findings(
         *found,
         causal_finding(model, trees),
         *weight_findings(model, permitted=permitted),
-        language_finding(model, trees, permitted=permitted),
+        language_finding(model, trees if own else (), permitted=permitted),
     ]
 
 
@@ -43,7 +44,7 @@ def findings_without_rows(model: LanguageModel) -> list[Finding]:
     """Report findings on a model that is only measured: a plain paragraph stands for its rows."""
     ids = tuple(model.tokenizer(PARAGRAPH)["input_ids"])
     half = len(ids) // 2
-    return model_findings(model, [Tree(ids[:half], (ids[half:],), 0)])
+    return model_findings(model, [Tree(ids[:half], (ids[half:],), 0)], own=False)
 
 
 def reward_findings(model: LanguageModel) -> list[Finding]:

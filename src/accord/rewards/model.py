@@ -13,10 +13,11 @@ from accord.data.templates import make_template
 from accord.data.tokenizer_text import Unfit
 from accord.forward.choose import Forward, choose
 from accord.forward.layout import micro_batches
+from accord.models import fingerprint, provenance
 from accord.models.model_checks import reward_findings
 from accord.models.reward import RewardModel, load_reward_model
 from accord.rewards.reward import Conversation, Rewards
-from accord.rewards.trust import require_trust
+from accord.rewards.trust import Trust, require_trust
 from accord.types import Demonstration, Origin, Refused, Scores, Tree
 
 
@@ -42,6 +43,7 @@ class ModelReward:
         self.trust = require_trust(folder, allow_weak)
         self.model = load_reward_model(folder, dtype=dtype)
         _require_sound(self.model)
+        self.trust = _with_tokenizer(self.trust, self.model, folder)
         self.template = make_template(self.model.tokenizer, template, allow_raw=True)
         self.max_tokens = min(max_tokens, self.model.positions or max_tokens)
         self._probe: list[Tree] = []
@@ -82,6 +84,19 @@ class ModelReward:
         if len(tree.prompt) + len(tree.completions[0]) > self.max_tokens:
             raise Unfit("longer than the reward model reads")
         return tree
+
+
+def _with_tokenizer(trust: Trust, model: RewardModel, folder: str) -> Trust:
+    """Add that the tokenizer or the template is not the one that the model was saved with."""
+    record = provenance.read(folder)
+    if record is None or record.tokenizer in ("", fingerprint.tokenizer(model.tokenizer)):
+        return trust
+    says = (
+        "its tokenizer or chat template is not the one that it was saved with, so its scores may"
+        f" be of other tokens than it was trained on (another version of tokenizers, too, changes"
+        f" the record); {trust.says}"
+    )
+    return Trust("!", says)
 
 
 def _require_sound(model: RewardModel) -> None:

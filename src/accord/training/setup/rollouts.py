@@ -7,6 +7,7 @@ take the place of rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from accord.auditing.run_rows import foreign_marks_of_prompts
@@ -324,6 +325,24 @@ def cut_answers(objective: BoundPolicy, ended: float, limit: int) -> Finding:
     return Finding("rollouts.cut", "note", says, {"ended": ended, "limit": limit}, remedy)
 
 
+def equal_rewards(figures: Mapping[str, float]) -> Finding:
+    """Say where the first answers all have one reward: then no answer is better than another."""
+    reward, spread = figures.get("rollouts/reward"), figures.get("rollouts/reward_std")
+    if reward is None or spread is None:
+        return Finding("rollouts.rewards", "note", "no first answer has a reward")
+    says = f"rewards of the first answers: mean {reward:.3g}, standard deviation {spread:.2g}"
+    if spread > 0:
+        return Finding("rollouts.rewards", "ok", says)
+    return Finding(
+        "rollouts.rewards",
+        "warning",
+        f"the first answers all have one reward, {reward:.3g}: no answer is better than another, so"
+        " there is no gradient to learn from",
+        remedy="try the reward on answers of this model (accord sample, accord score); ask easier"
+        " prompts, or reward parts of what is wanted",
+    )
+
+
 def _prove(
     config: Config,
     learner: UpdateContext,
@@ -344,7 +363,8 @@ def _prove(
     if isinstance(learner.objective, BoundPolicy):
         display.phase("proofs", "step 0: the run proves itself")
         cut = cut_answers(learner.objective, first.figures["rollouts/ended"], limit)
-        return 0.0, [*prove_sampled(learner, optimizer, first), cut]
+        proofs = prove_sampled(learner, optimizer, first)
+        return 0.0, [*proofs, cut, equal_rewards(first.figures)]
     proofs = prove_rows(config, learner, optimizer, kind, first.trees, display)
     width, floor = measure_ties(learner, first.trees[:NEIGHBOURS])
-    return width, [*proofs, floor]
+    return width, [*proofs, floor, equal_rewards(first.figures)]
