@@ -17,7 +17,7 @@ from accord.assess.answers import Drawing, Side, divergence, questions, sample_f
 from accord.assess.forgetting import perplexity
 from accord.assess.judging import Judging, contests_of, judged_figures, make_judge
 from accord.assess.opened import OpenModel, open_model
-from accord.assess.soundness import few_rows, growth, lengths
+from accord.assess.soundness import few_rows, growth, language, lengths
 from accord.auditing.trained import seen_by
 from accord.config.schema import Config
 from accord.data.naming import PLAIN, Naming
@@ -116,6 +116,7 @@ def prepare(opened: OpenModel, request: Request, say: Say) -> Session:
         say(line)
     for reason, count in rows.encoding.reasons.items():
         say(f"  {count:>7,}  not encoded: {reason}")
+    opened.learn(language(opened.model, rows.trees))
     opened.warnings += lengths(opened.model, rows.trees)
     if request.drawing.prompts:
         ids = [tree.prompt for tree in rows.trees]

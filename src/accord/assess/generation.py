@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 from accord.assess.opened import OpenModel, open_model
-from accord.assess.soundness import growth
+from accord.assess.soundness import growth, language
 from accord.data.convert import prompt_columns
 from accord.data.naming import PLAIN, Naming
 from accord.data.prompts import Question, Questions, read_prompts
 from accord.data.sample_prompts import PromptRow
 from accord.data.write import check_rows_file, new_file
 from accord.models import fingerprint
+from accord.models.model_checks import halved
 from accord.sampling.local import LocalSampler
 from accord.sampling.sampler import Sample
 from accord.types import Origin, Turn, UsageError
@@ -65,6 +66,7 @@ def generate(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
+    opened.learn(language(opened.model, halved(asked.ids)))
     opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
     warned = (f"! {each}" for each in opened.warnings)
     for line in (*_account(read, asked, limit), *warned, *(f"  {each}" for each in opened.notes)):

@@ -18,7 +18,7 @@ from accord.assess.bound import (
     own_tokenizer,
     template_of_record,
 )
-from accord.assess.soundness import soundness
+from accord.assess.soundness import Soundness, soundness
 from accord.config.schema import Config, make_config
 from accord.data.templates import Template, template_of
 from accord.errors import first_line
@@ -53,6 +53,11 @@ class OpenModel:
     # what is not as it was when the model was made, in words
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def learn(self, more: Soundness) -> None:
+        """Add what its rows or prompts have shown of the model."""
+        self.warnings += more.warnings
+        self.notes += more.notes
 
     @property
     def limit(self) -> int | None:

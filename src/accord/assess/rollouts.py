@@ -16,7 +16,7 @@ from dataclasses import asdict
 
 from accord.assess.generation import Sampling, answer_row, provenance
 from accord.assess.opened import OpenModel, open_model
-from accord.assess.soundness import growth
+from accord.assess.soundness import growth, language
 from accord.data.columns import other_columns
 from accord.data.containers import locate
 from accord.data.convert import INPUT_COLUMNS
@@ -28,6 +28,7 @@ from accord.data.read import require_columns
 from accord.data.sample_prompts import PromptRow
 from accord.data.unread import ColumnAccount
 from accord.data.write import new_file, write_row
+from accord.models.model_checks import halved
 from accord.rewards.load import load_rewards
 from accord.rollouts.pairing import Pairing
 from accord.sampling.local import LocalSampler
@@ -94,6 +95,7 @@ def sample_opened(
     asked = PromptRow.of(
         read.prompts[:limit], opened.template, opened.limit, sampling.max_new_tokens, opened.name
     )
+    opened.learn(language(opened.model, halved(asked.ids)))
     opened.warnings += growth(opened.model, asked.ids, sampling.max_new_tokens)
     for line in (*(f"! {each}" for each in opened.warnings), *(f"  {n}" for n in opened.notes)):
         say(line)

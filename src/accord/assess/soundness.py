@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from accord.models.language import LanguageModel
-from accord.models.model_checks import findings_without_rows
+from accord.models.likelihood import language_finding
+from accord.models.model_checks import findings_of_weights
 from accord.types import Finding, Refused, Tree
 from accord.verify.row_lengths import growth_finding, position_findings
 
@@ -32,7 +33,7 @@ def soundness(model: LanguageModel) -> Soundness:
       Refused: no figure would mean anything: weights that are not finite, ids without an embedding,
         attention that looks ahead.
     """
-    found = findings_without_rows(model)
+    found = findings_of_weights(model)
     broken = [one for one in found if one.refused and one.check not in PERMITTED]
     if broken:
         raise Refused("Not measured, since no figure would mean anything.\n" + _lines(broken))
@@ -40,6 +41,17 @@ def soundness(model: LanguageModel) -> Soundness:
     quiet = [one for one in found if one.verdict == "note"]
     warnings, notes = (tuple(f"{one.check}: {one.says}" for one in told) for told in (loud, quiet))
     return Soundness(warnings, notes)
+
+
+def language(model: LanguageModel, trees: Sequence[Tree]) -> Soundness:
+    """Compare what the model gives these rows, and plain English, with what a model gives that
+    knows nothing. Rows in a language that only this model speaks settle it as well.
+    """
+    found = language_finding(model, trees)
+    said = (f"{found.check}: {found.says}",)
+    if found.verdict == "ok":
+        return Soundness((), ())
+    return Soundness((), said) if found.verdict == "note" else Soundness(said, ())
 
 
 def lengths(model: LanguageModel, trees: Sequence[Tree]) -> tuple[str, ...]:

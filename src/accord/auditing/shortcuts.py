@@ -18,6 +18,14 @@ from accord.evaluate.intervals import Estimate, accuracy, clopper_pearson
 ALL = 200_000  # rows that one-feature rules are scored on at most: the interval is ±.002 then
 
 
+def _is_strong(score: Estimate) -> bool:
+    """Tell whether a rule is right more often than a shortcut may be, and than chance: some twenty
+    rules are tried on one file, so one of them is above .65 in 32 rows without any reason. One and
+    a half times the interval's half is three standard errors.
+    """
+    return score.value > limit("shortcut") and score.value - 1.5 * (score.value - score.low) > 0.5
+
+
 def rules(scan: Scan) -> list[dict]:
     """Score each feature's rule: "the answer with more of it is chosen" (or with less, if that is
     right more often).
@@ -103,7 +111,7 @@ def _rule_finding(scan: Scan, rule: dict) -> AuditFinding | None:
         "refused"
         if score.low > limit("shortcut_unfit")
         else "warning"
-        if score.value > limit("shortcut")
+        if _is_strong(score)
         else None
     )
     if verdict is None and score.low > limit("shortcut_note"):
@@ -192,7 +200,7 @@ def side_findings(scan: Scan) -> list[AuditFinding]:
         )
         verdict = (
             "warning"
-            if score.value > limit("shortcut")
+            if _is_strong(score)
             else "note"
             if score.low > limit("shortcut_note")
             else "ok"
@@ -247,7 +255,7 @@ def column_findings(scan: Scan) -> list[AuditFinding]:
         )
         verdict = (
             "warning"
-            if score.value > limit("shortcut")
+            if _is_strong(score)
             else "note"
             if score.low > limit("shortcut_note")
             else "ok"
@@ -292,11 +300,7 @@ def probe_findings(scan: Scan, probes: Probes | None) -> list[AuditFinding]:
     length, words = probes.length.accuracy, probes.words.accuracy
     share = length_share(probes)
     verdict = (
-        "warning"
-        if length.value > limit("shortcut")
-        else "note"
-        if length.low > limit("shortcut_note")
-        else "ok"
+        "warning" if _is_strong(length) else "note" if length.low > limit("shortcut_note") else "ok"
     )
     sampled = "" if scan.whole else f" (a sample of {len(scan.sample):,})"
     # labelled rows: a plain accuracy would be the class balance

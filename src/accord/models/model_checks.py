@@ -14,10 +14,12 @@ from accord.models.language import LanguageModel
 from accord.models.likelihood import PARAGRAPH, language_finding
 from accord.types import Finding, Tree
 
+LAYERS = "model.layers"  # of the findings of `weight_findings`
+
 
 @torch.no_grad()
 def model_findings(
-    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = (), *, own: bool = True
+    model: LanguageModel, trees: Sequence[Tree], allow: Collection[str] = ()
 ) -> list[Finding]:
     """Report findings on the weights as loaded, and on the embeddings of the tokens that `trees`
     use.
@@ -25,26 +27,39 @@ def model_findings(
     Args:
       trees: the rows of the run; prompts without completions where answers are drawn.
       allow: the run's permissions.
-      own: the rows are the user's own, and tell whether the model knows their language.
     """
     permitted = "untrained_model" in allow
+    found = findings_of_weights(model, trees, permitted=permitted)
+    if any(one.refused and one.check != LAYERS for one in found):
+        return found  # its log-probs would be NaN, or of other tokens
+    return [*found, language_finding(model, trees, permitted=permitted)]
+
+
+def findings_of_weights(
+    model: LanguageModel, trees: Sequence[Tree] | None = None, *, permitted: bool = False
+) -> list[Finding]:
+    """Report findings that need no text of the user: files, weights, tokens, causality, layers.
+
+    Args:
+      trees: rows whose tokens are looked up; a plain paragraph without them.
+      permitted: an untrained model is what the user wants.
+    """
+    if trees is None:
+        trees = halved([tuple(model.tokenizer(PARAGRAPH)["input_ids"])])
     found = [Finding("model.files", "note", note) for note in model.notes]
     found += [_finite(model), _vocabulary(model, trees), _special(model)]
     if any(finding.refused for finding in found):
-        return found  # its log-probs would be NaN, or of other tokens
+        return found
+    return [*found, causal_finding(model, trees), *weight_findings(model, permitted=permitted)]
+
+
+def halved(texts: Sequence[tuple[int, ...]]) -> list[Tree]:
+    """Make rows of prompts that have no answer: the second half of each stands for one."""
     return [
-        *found,
-        causal_finding(model, trees),
-        *weight_findings(model, permitted=permitted),
-        language_finding(model, trees if own else (), permitted=permitted),
+        Tree(ids[: len(ids) // 2], (ids[len(ids) // 2 :],), row)
+        for row, ids in enumerate(texts)
+        if len(ids) > 1
     ]
-
-
-def findings_without_rows(model: LanguageModel) -> list[Finding]:
-    """Report findings on a model that is only measured: a plain paragraph stands for its rows."""
-    ids = tuple(model.tokenizer(PARAGRAPH)["input_ids"])
-    half = len(ids) // 2
-    return model_findings(model, [Tree(ids[:half], (ids[half:],), 0)], own=False)
 
 
 def reward_findings(model: LanguageModel) -> list[Finding]:

@@ -22,7 +22,7 @@ from accord.engine.step import UpdateContext
 from accord.forward.choose import choose
 from accord.models import fingerprint
 from accord.models.language import LanguageModel
-from accord.models.model_checks import model_findings
+from accord.models.model_checks import halved, model_findings
 from accord.models.trainable import make_trainable
 from accord.objectives import BoundObjective
 from accord.objectives.configured import resolve_objective
@@ -234,8 +234,7 @@ def _model_findings(
 ) -> list[Finding]:
     """Check the model by itself, on the prompts as far as there are tokens to read."""
     every = [*prompts.trees, *(held_out.trees if held_out is not None else ())]
-    # the last token of a prompt stands for an answer: all before it are its prompt
-    trees = [Tree(ids[:-1], (ids[-1:],), row) for row, ids in enumerate(every) if len(ids) > 1]
+    trees = halved(every)
     lengths = growth_finding(model, every, config.rollout_settings.max_new_tokens)
     return [*lengths, *(model_findings(model, trees, config.allow) if trees else ())]
 
