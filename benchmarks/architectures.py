@@ -48,7 +48,7 @@ from benchmarks import small_models  # noqa: E402 - found by the line above
 RESULTS = ROOT / "benchmarks" / "results" / "architectures.json"
 LIMIT = 300  # seconds of a family
 # Permissions of every run here: random models on raw text.
-ALLOW: tuple[str, ...] = ()
+ALLOW: tuple[str, ...] = ("untrained_model",)  # every model here is random, on purpose
 # nats a token, and share of the gradient: rounding of other shapes gives up to 1.5e-5 and 1.1e-6
 # (Mamba); a state that leaks gave 1e-4 and more (LFM2 on the tree path)
 LOGPS, GRADIENT = 5e-5, 5e-5
@@ -207,8 +207,8 @@ def read_back(folder: Path, run: Path, name: str) -> None:
     else:
         adapted = PeftModel.from_pretrained(base, run / "adapter").eval()
         after = adapted(input_ids=ids, use_cache=False).logits
-        merged_folder, _ = export_run(str(run), None, merge=True, which="latest", dtype="float32")
-        merged = AutoModelForCausalLM.from_pretrained(merged_folder, dtype=torch.float32).eval()
+        merged_run = export_run(str(run), None, merge=True, which="latest", dtype="float32")
+        merged = AutoModelForCausalLM.from_pretrained(merged_run.folder, dtype=torch.float32).eval()
         logits = merged(input_ids=ids, use_cache=False).logits
         apart = ((logits - after).square().mean().sqrt() / after.std()).item()
         if not apart <= SAVED:
@@ -312,6 +312,9 @@ def line(name: str, record: dict) -> str:
     """Format a family's row: the verdict, and the first reason of what is not ok."""
     stages = {n: entry for n, entry in record.items() if isinstance(entry, dict)}
     wrong = [f"{n}: {e['is']}: {e['why']}" for n, e in stages.items() if e["is"] != "ok"]
+    if verdict(record) == "refused":  # the reason that a user is told
+        told = [e.get("text") or e["why"] for e in stages.values() if e["is"] == "refused"]
+        wrong = [" ".join(text.split()) for text in told] or wrong
     shown = wrong if verdict(record) == "fault" else wrong[:1]
     rest = "; ".join(shown) if stages else record["made"]
     seconds = sum(entry["seconds"] for entry in stages.values())
