@@ -162,7 +162,7 @@ def test_few_rows_and_rows_alike_are_said():
 
     assert few_rows(rows(range(8))) == () == few_rows(rows([1, 2, 3, 4] * 3))
     assert "3 rows are too few" in few_rows(rows(range(3)))[0]
-    assert "16 rows have 1 different prompts" in few_rows(rows([4] * 16))[0]
+    assert "16 rows repeat 1 distinct prompts" in few_rows(rows([4] * 16))[0]
 
 
 def test_a_reference_that_the_run_did_not_start_from_is_said(world, tmp_path):

@@ -178,8 +178,8 @@ def trained_on(model):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (edited, "weights are others"),
-        (trained_on, "weights are others"),
+        (edited, "weights differ"),
+        (trained_on, "weights differ"),
         (other_rope, "rope_theta"),
     ],
     ids=["edited", "trained_on", "other_rope"],
@@ -387,3 +387,20 @@ def test_another_place_of_the_base_is_no_change(at, tmp_path):
     settings = json.loads(file.read_text()) | {"base_model_name_or_path": "elsewhere"}
     file.write_text(json.dumps(settings, indent=8))
     load_adapter(at(), str(folder))
+
+
+def test_names_that_no_module_has_are_said(at, tmp_path):
+    folder = foreign(tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    settings = json.loads(file.read_text())
+    file.write_text(json.dumps(settings | {"target_modules": ["q_proj", "down_proj", "c_attn"]}))
+    said = warnings_of(lambda: load_adapter(at(), str(folder)))
+    assert any("no module of" in each and "is called c_attn" in each for each in said)
+
+
+def test_another_rank_names_the_shapes(at, tmp_path):
+    folder = foreign(tmp_path / "adapter")
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"r": 4}))
+    with pytest.raises(UsageError, match="does not fit .*size mismatch"):
+        load_adapter(at(), str(folder))

@@ -87,7 +87,7 @@ def few_rows(trees: Sequence[Tree]) -> tuple[str, ...]:
         return (f"{rows} rows are too few to measure a model on: the intervals are the answer",)
     if prompts * ALIKE <= rows:
         return (
-            f"{rows:,} rows have {prompts:,} different prompts between them, so the figures are of"
+            f"{rows:,} rows repeat {prompts:,} distinct prompts, so the figures are of"
             f" {prompts:,} observations",
         )
     return ()

@@ -78,8 +78,8 @@ def require_same_base(model: LanguageModel, adapter: str | Path) -> None:
     if weights != record.base_weights:
         causes.insert(
             0,
-            f"its weights are others: {record.base_weights[:16]} when the adapter was trained,"
-            f" {weights[:16]} now",
+            "its weights differ from those that the adapter was trained on"
+            f" ({record.base_weights[:16]} then, {weights[:16]} now)",
         )
     if causes:
         listed = "\n".join(f"  {cause}" for cause in causes[:8])

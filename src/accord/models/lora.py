@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from pathlib import Path
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 
-from accord.errors import first_line
+from accord.errors import AccordWarning, first_line
 from accord.models import fingerprint, provenance
 from accord.models.adapter_config import read_config
 from accord.models.base import require_same_base
@@ -107,14 +108,16 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
         strays = _put_in(model, path, config)
     # its settings are foreign: a word for the rank raises TypeError
     except Exception as error:
-        said = first_line(error)
-        raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {said}") from error
+        raise UsageError(
+            f"model.adapter = {folder} does not fit {model.source}: {_first_cause(error)}"
+        ) from error
     # PEFT warns, and goes on with fresh weights
     if strays:
         raise UsageError(
             f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors"
             f" have no counterpart, such as {strays[0]}. Name the base that it was trained on."
         )
+    _warn_of_idle_targets(model, config, folder)
     provenance.require_as_saved(path)
     after = _sums(model.network)
     if changed := [name for name in before if before[name] != after.get(name)]:
@@ -127,6 +130,29 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
     assert model.peft is not None
     model.peft.set_adapter(TRAINED)
     model.network.eval()
+
+
+def _first_cause(error: Exception) -> str:
+    """Return the first line that says something: torch's own begins with a heading."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    heading = bool(lines) and lines[0].startswith("Error(s) in loading state_dict")
+    return lines[1] if heading and len(lines) > 1 else first_line(error)
+
+
+def _warn_of_idle_targets(model: LanguageModel, config: LoraConfig, folder: str) -> None:
+    """Warn of names in an adapter's settings that no module has: it may be another model's."""
+    targets = config.target_modules
+    if targets is None or isinstance(targets, str):
+        return
+    paths = [path for path, _ in model.network.named_modules()]
+    idle = [n for n in sorted(targets) if not any(p == n or p.endswith(f".{n}") for p in paths)]
+    if idle:
+        warnings.warn(
+            f"model.adapter = {folder}: no module of {model.source} is called {' or '.join(idle)},"
+            " which its target_modules name; those parts have no adapter",
+            AccordWarning,
+            stacklevel=3,
+        )
 
 
 def _put_in(model: LanguageModel, path: Path, config: LoraConfig) -> list[str]:
