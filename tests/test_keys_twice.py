@@ -55,3 +55,28 @@ def test_options():
     for text in ("{prompt: a, prompt: b}", '{"prompt": "a", "prompt": "b"}'):
         with pytest.raises(UsageError, match="stands twice"):
             parse_columns(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("10", 10),
+        ("-3", -3),
+        ("0", 0),
+        ("1_000", 1000),
+        ("1.5", 1.5),
+        ("1.0e-5", 1e-5),
+        ("-.5", -0.5),
+        ("010", "010"),
+        ("1:30", "1:30"),
+        ("0x10", "0x10"),
+        ("1:30.5", "1:30.5"),
+        ("2026-11-30", "2026-11-30"),
+        ("'2026-11-30'", "2026-11-30"),
+        (".inf", float("inf")),
+    ],
+)
+def test_numbers_are_what_they_look_like(text, value):
+    """YAML 1.1 reads 010 as 8, 1:30 as 90 and a date as a date."""
+    found = read_yaml(f"x: {text}")["x"]
+    assert found == value and type(found) is type(value)

@@ -177,11 +177,7 @@ def trained_on(model):
 
 @pytest.mark.parametrize(
     ("change", "words"),
-    [
-        (edited, "weights differ"),
-        (trained_on, "weights differ"),
-        (other_rope, "rope_theta"),
-    ],
+    [(edited, "weights differ"), (trained_on, "weights differ"), (other_rope, "rope_theta")],
     ids=["edited", "trained_on", "other_rope"],
 )
 def test_another_base_is_refused(at, tmp_path, change, words):
@@ -404,3 +400,30 @@ def test_another_rank_names_the_shapes(at, tmp_path):
     file.write_text(json.dumps(json.loads(file.read_text()) | {"r": 4}))
     with pytest.raises(UsageError, match="does not fit .*size mismatch"):
         load_adapter(at(), str(folder))
+
+
+def test_an_adapter_of_nan_is_refused(at, tmp_path):
+    folder = foreign(tmp_path / "adapter")
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    next(iter(tensors.values()))[0, 0] = float("nan")
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(UsageError, match="1 of its tensors hold NaN or infinite"):
+        load_adapter(at(), str(folder))
+
+
+def test_an_incomplete_adapter_is_called_that(at, tmp_path):
+    folder = foreign(tmp_path / "adapter")
+    file = folder / "adapter_model.safetensors"
+    save_file({n: t for n, t in load_file(file).items() if ".0." not in n}, file, {"format": "pt"})
+    with pytest.raises(
+        UsageError, match=r"its file lacks \d+ tensors .* such as base_model"
+    ) as told:
+        load_adapter(at(), str(folder))
+    assert ".reference" not in str(told.value) and "it is incomplete" in str(told.value)
+
+
+def test_more_positions_of_plain_rope_are_the_same_base(at, tmp_path):
+    folder = own(at(), tmp_path / "adapter")
+    longer = at(name="longer", max_position_embeddings=4096)
+    load_adapter(longer, str(folder))

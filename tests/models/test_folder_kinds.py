@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from accord.models.folder_kinds import require_known_kind, require_language_model
+from accord.models.weight_files import stored_tensors
 from accord.types import UsageError
 
 LLAMA = {"model_type": "llama", "architectures": ["LlamaForCausalLM"]}
@@ -163,3 +164,10 @@ def test_silent_on_a_sound_folder(kind, tmp_path):
 def test_a_reward_model_where_one_is_wanted(tmp_path):
     of("llama", "LlamaForSequenceClassification")(tmp_path)
     assert require_language_model(tmp_path, "m", reward=True)
+
+
+def test_two_sets_of_weights_are_ambiguous(tmp_path):
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        (tmp_path / name).write_bytes(b"")
+    with pytest.raises(UsageError, match="two sets of weights"):
+        stored_tensors(tmp_path, "m")

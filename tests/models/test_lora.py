@@ -154,7 +154,7 @@ def test_a_damaged_adapter(incoming):
 
 
 def test_an_adapter_of_another_model(incoming):
-    with pytest.raises(Refused, match="(?s)gpt2 is not that model.*model_type"):
+    with pytest.raises(Refused, match="(?s)gpt2, is not that model.*model_type"):
         load_adapter(tiny("gpt2"), str(incoming))
     (incoming / "accord.json").unlink()  # as other tools leave it
     with pytest.raises(UsageError, match="does not fit gpt2"):

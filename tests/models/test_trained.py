@@ -11,8 +11,10 @@ from models.test_sound import Names
 
 from accord.models.causality import causal_finding
 from accord.models.fresh_weights import weight_findings
-from accord.models.likelihood import PARAGRAPH, language_finding
+from accord.models.likelihood import PARAGRAPH, adapter_finding, language_finding
+from accord.models.lora import add_lora
 from accord.models.model_checks import model_findings
+from accord.types import Tree
 
 WIDE = dict(hidden_size=128, intermediate_size=192, num_hidden_layers=3, head_dim=32)
 
@@ -155,3 +157,18 @@ def test_a_model_that_looks_ahead(family):
     model.network.register_forward_pre_hook(unmasked, with_kwargs=True)
     finding = causal_finding(model, some_trees())
     assert finding.refused and "the model looks ahead" in finding.says
+
+
+def test_an_adapter_that_makes_noise_of_a_model(model):
+    ids = tuple(Names()(PARAGRAPH)["input_ids"])
+    rows = [Tree(ids[:20], (ids[20:],), 0)]
+    add_lora(model, rank=2, alpha=4.0, targets="attention", dropout=0.0, dora=False, seed=0)
+    assert adapter_finding(model, rows).verdict == "ok"
+    with torch.no_grad():
+        for parameter in model.trainable().values():
+            parameter.normal_(std=5.0)
+    found = adapter_finding(model, rows)
+    assert (
+        found.verdict in ("warning", "refused") and "takes away what the model knew" in found.says
+    )
+    assert adapter_finding(model, rows, permitted=True).verdict == "warning"

@@ -4,6 +4,7 @@ stand for billions of values.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -25,6 +26,33 @@ NOT_YAML = (
 MERGE = "tag:yaml.org,2002:merge"  # `<<`, whose keys are meant to be written again
 
 
+class _Loader(yaml.SafeLoader):
+    """PyYAML's safe loader without the numbers and dates of YAML 1.1 that mean something else than
+    they look: 010 is 8 there, 1:30 is 90, and a date is no text. Each stays the text that it is.
+    """
+
+
+_ODD = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float", "tag:yaml.org,2002:timestamp")
+# a whole number without a leading zero; a decimal number, with or without an exponent
+_NUMBERS = (
+    ("tag:yaml.org,2002:int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*)$"), "-+0123456789"),
+    (
+        "tag:yaml.org,2002:float",
+        re.compile(
+            r"[-+]?(?:[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+]?[0-9]+)?$"
+            r"|[-+]?\.(?:inf|Inf|INF)$|\.(?:nan|NaN|NAN)$"
+        ),
+        "-+0123456789.",
+    ),
+)
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag not in _ODD]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+for _tag, _pattern, _first in _NUMBERS:
+    _Loader.add_implicit_resolver(_tag, _pattern, list(_first))
+
+
 class TwiceError(ValueError):
     """A key stands twice in one mapping. PyYAML would take the last one, without a word."""
 
@@ -35,7 +63,7 @@ def read_yaml(text: str) -> Any:
     Raises:
       TwiceError: a mapping has a key twice. NOT_YAML: it cannot be read, or holds too many values.
     """
-    loader = yaml.SafeLoader(text)
+    loader = _Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:

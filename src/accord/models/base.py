@@ -16,6 +16,7 @@ from accord.errors import AccordWarning
 from accord.models import fingerprint, provenance
 from accord.models.embedded import EMBEDDED_NAME
 from accord.models.language import LanguageModel
+from accord.models.positions import positions_matter
 from accord.types import Refused, UsageError
 
 CONFIG = "adapter_config.json"
@@ -74,6 +75,8 @@ def require_same_base(model: LanguageModel, adapter: str | Path) -> None:
         warnings.warn(_incomparable(model, adapter), AccordWarning, stacklevel=2)
         return
     causes = _config_differences(record.base_config, fingerprint.numbers(model.network))
+    if not positions_matter(model):
+        causes = [cause for cause in causes if not cause.startswith("max_position_embeddings ")]
     weights = fingerprint.base_weights(model.network)
     if weights != record.base_weights:
         causes.insert(
@@ -112,8 +115,8 @@ def _remedy(model: LanguageModel, record: provenance.Provenance) -> str:
         return f"Name that base as the model: --model {record.base}"
     return (
         "Put the base back as it was, or name a copy of it as the model (--model FOLDER). A base"
-        " that was edited, trained on, merged or resized since is another model: train the adapter"
-        " again on it."
+        " that was edited, trained on, merged, resized or saved in float16 since is another model:"
+        " train the adapter again on it."
     )
 
 

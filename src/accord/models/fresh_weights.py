@@ -59,7 +59,13 @@ def weight_findings(model: LanguageModel, *, permitted: bool = False) -> list[Fi
             f" the like of them in other layers are trained: {', '.join(drawn[:3])}"
         )
         return [_finding(says, drawn, permitted)]
-    return [Finding("model.layers", "ok", "no layer is constant or as an initialisation draws it")]
+    told = sum(found is not None for found in judged.values())
+    says = f"none of {len(matrices):,} matrices is constant" + (
+        f", none of {told:,} looks as an initialisation draws it"
+        if told
+        else f"; all have under {FEWEST} rows or columns, too few to see whether they were drawn"
+    )
+    return [Finding("model.layers", "ok", says)]
 
 
 def _finding(says: str, names: list[str], permitted: bool) -> Finding:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from accord import compat
 from accord.models.language import LanguageModel
 from accord.types import Finding, Tree
 
@@ -29,6 +30,8 @@ PARAGRAPH = (
 # SmolLM2-135M: the paragraph .25, base64 .53, random words .51, German .44, Chinese .31. One that
 # knows only how common tokens are: about .65.
 UNTRAINED, DOUBTFUL, UNSURE = 0.8, 0.6, 0.5
+# Nats a token that an adapter may cost the run's answers; DPO lowers them by some tenths.
+WORSE = 2.0
 ROWS, TOKENS = 8, 256  # rows of the data that are read, and the most tokens of each
 # Parameters beside the embeddings. The smallest language models that were ever published have more
 # (stories260K: 230,000; TinyStories-1M: 393,000): what is smaller is a test's, random on purpose.
@@ -74,6 +77,39 @@ def language_finding(
         return Finding("model.language", "note", f"{says} (untrained)", evidence)
     verdict = "refused" if chance else "warning"
     return Finding("model.language", verdict, says, evidence, remedy)
+
+
+@torch.no_grad()
+def adapter_finding(
+    model: LanguageModel, trees: Sequence[Tree], *, permitted: bool = False
+) -> Finding:
+    """Compare what a model gives the run's answers with the adapter that came in, and without it:
+    an adapter of a wrong scale or base makes noise of a sound model.
+
+    Args:
+      trees: rows of the run.
+      permitted: an untrained model is what the user wants.
+    """
+    check, uniform = "model.adapter", math.log(model.head.weight.shape[0])
+    own = _rows(model, trees)
+    with compat.without_adapters(compat.adapter_layers(model.network)):
+        base = _rows(model, trees)
+    if own is None or base is None:
+        return Finding(check, "note", "no row can be read with the adapter")
+    says = (
+        f"with the adapter the run's own answers get {own.nats:.2f} nats a token, without it"
+        f" {base.nats:.2f}"
+    )
+    evidence = {"adapter": own.nats, "base": base.nats}
+    if own.nats <= base.nats + WORSE:
+        return Finding(check, "ok", says, evidence)
+    lost = not own.nats <= UNTRAINED * uniform and not permitted
+    says += ": it takes away what the model knew"
+    remedy = (
+        "is it the adapter of this base, with the lora_alpha and rank that it was trained with?"
+        " Name another, or train the base without it"
+    )
+    return Finding(check, "refused" if lost else "warning", says, evidence, remedy)
 
 
 def _says(text: Known | None, rows: Known | None, uniform: float) -> str:

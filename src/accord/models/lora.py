@@ -111,12 +111,9 @@ def load_adapter(model: LanguageModel, folder: str) -> None:
         raise UsageError(
             f"model.adapter = {folder} does not fit {model.source}: {_first_cause(error)}"
         ) from error
-    # PEFT warns, and goes on with fresh weights
     if strays:
-        raise UsageError(
-            f"model.adapter = {folder} does not fit {model.source}: {len(strays)} of its tensors"
-            f" have no counterpart, such as {strays[0]}. Name the base that it was trained on."
-        )
+        raise UsageError(f"model.adapter = {folder} does not fit {model.source}: {strays}")
+    _require_finite(model, folder)
     _warn_of_idle_targets(model, config, folder)
     provenance.require_as_saved(path)
     after = _sums(model.network)
@@ -155,11 +152,27 @@ def _warn_of_idle_targets(model: LanguageModel, config: LoraConfig, folder: str)
         )
 
 
-def _put_in(model: LanguageModel, path: Path, config: LoraConfig) -> list[str]:
+def _require_finite(model: LanguageModel, folder: str) -> None:
+    """Refuse an adapter with weights that are NaN or infinite."""
+    bad = [name for name, p in model.trainable().items() if not bool(torch.isfinite(p).all())]
+    if bad:
+        raise UsageError(
+            f"model.adapter = {folder}: {len(bad)} of its tensors hold NaN or infinite weights,"
+            f" such as {_plain(bad[0])}.\nThe file is damaged: load another copy."
+        )
+
+
+def _plain(name: str) -> str:
+    """Return a tensor's name as the adapter's file has it."""
+    return name.replace(f".{TRAINED}", "").replace(f".{REFERENCE}", "")
+
+
+def _put_in(model: LanguageModel, path: Path, config: LoraConfig) -> str:
     """Load an adapter twice: the one that trains, and its frozen copy.
 
     Returns:
-      the tensors of its file that have no place, and the places that have no tensor.
+      in words which tensors of its file have no place, or which places have no tensor: PEFT warns,
+      and goes on with fresh weights. Empty if all is well.
     """
     model.peft = PeftModel.from_pretrained(
         model.network,
@@ -175,7 +188,18 @@ def _put_in(model: LanguageModel, path: Path, config: LoraConfig) -> list[str]:
     found = model.peft.load_adapter(
         str(path), adapter_name=REFERENCE, is_trainable=False, autocast_adapter_dtype=False
     )
-    return [*found.missing_keys, *found.unexpected_keys]
+    if found.unexpected_keys:
+        return (
+            f"{len(found.unexpected_keys)} of its tensors have no counterpart, such as"
+            f" {_plain(found.unexpected_keys[0])}. Name the base that it was trained on."
+        )
+    if found.missing_keys:
+        return (
+            f"its file lacks {len(found.missing_keys)} tensors that its adapter_config.json asks"
+            f" for, such as {_plain(found.missing_keys[0])}: it is incomplete, or the base has more"
+            " layers than the one that it was trained on. Copy it again, or name its own base."
+        )
+    return ""
 
 
 @torch.no_grad()

@@ -138,8 +138,8 @@ def _special(model: LanguageModel) -> Finding:
     if not beyond:
         return Finding("model.special_tokens", "ok", "all special tokens have an embedding")
     says = (
-        f"the model's vocabulary has {rows:,} rows, and {len(beyond):,} special tokens have ids"
-        f" behind them, such as {beyond[0]:,} ({_name(model, beyond[0])})"
+        f"the model's vocabulary has {rows:,} rows, and {len(beyond):,} special or added tokens"
+        f" have ids behind them, such as {beyond[0]:,} ({_name(model, beyond[0])})"
     )
     refused = any(token in needed for token in beyond)
     return Finding(

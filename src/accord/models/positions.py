@@ -43,6 +43,14 @@ def is_dynamic(model: LanguageModel) -> bool:
     return any(DYNAMIC in str(rope.get("rope_type")) for rope in _ropes(model))
 
 
+def positions_matter(model: LanguageModel) -> bool:
+    """Tell whether the numbers depend on how many positions config.json names: plain rotary
+    positions are the same for any limit.
+    """
+    kinds = {str(rope.get("rope_type")) for rope in _ropes(model)}
+    return has_table(model) or not kinds <= {"default", "linear", "llama3"} or not kinds
+
+
 def limit_of(model: LanguageModel) -> int | None:
     """Return the longest row that the model was made for, where its configuration says."""
     limit = model.positions

@@ -42,6 +42,12 @@ def stored_tensors(folder: Path, name: str) -> dict[str, Stored]:
 
 def _files(folder: Path, name: str) -> list[Path]:
     if (folder / SINGLE).is_file():
+        if (folder / INDEX).is_file():
+            raise UsageError(
+                f"{name} holds two sets of weights: {SINGLE}, and the files that {INDEX} names."
+                f" transformers would take {SINGLE} without a word.\nDelete the set that is not"
+                " this model's."
+            )
         return [folder / SINGLE]
     if not (folder / INDEX).is_file():
         return sorted(folder.glob("*.safetensors"))

@@ -12,6 +12,7 @@ from accord.engine.optimizer import Optimizer
 from accord.engine.step import UpdateContext
 from accord.forward.choose import require_path
 from accord.models.language import LanguageModel
+from accord.models.likelihood import adapter_finding
 from accord.models.load import load
 from accord.objectives import BoundObjective
 from accord.runs.display import Display
@@ -40,6 +41,19 @@ def load_model(config: Config, display: Display, stop: Stop, world: World) -> La
     )
     stop.poll()
     return model
+
+
+def adapter_findings(config: Config, model: LanguageModel, rows: Sequence[Tree]) -> list[Finding]:
+    """Ask a model with an adapter that came in whether it still knows what it knew without it.
+
+    Raises:
+      Refused: it knows no more than chance.
+    """
+    if config.model.adapter is None or model.measures != LanguageModel.measures or not rows:
+        return []
+    found = [adapter_finding(model, rows, permitted="untrained_model" in config.allow)]
+    require_accepted(found, Refused)
+    return found
 
 
 def measure_ties(learner: UpdateContext, rows: Sequence[Tree]) -> tuple[float, Finding]:

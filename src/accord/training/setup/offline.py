@@ -43,6 +43,7 @@ from accord.training.file_source import FileSource
 from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
+    adapter_findings,
     load_model,
     measure_ties,
     micro_budget,
@@ -97,6 +98,7 @@ def prepare_offline(
     model = with_objective_head(model, objective, config)
     found += padding_findings(model, rows)
     weights = make_trainable(config, model)
+    found += adapter_findings(config, model, rows.trees)
     display.phase("forward", "comparing the forward path with the model's own log-probs")
     forward = choose(model, _telling(model, rows.trees), config.model.forward)
     order, steps = plan_order(config, rows.trees)

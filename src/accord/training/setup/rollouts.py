@@ -39,6 +39,7 @@ from accord.sampling.local import LocalSampler
 from accord.training.prepared import PreparedRun
 from accord.training.setup.common import (
     NEIGHBOURS,
+    adapter_findings,
     load_model,
     measure_ties,
     micro_budget,
@@ -98,6 +99,7 @@ def prepare_rollouts(
     found += _model_findings(config, model, prompts, held_out)
     require_accepted(found, Refused)
     weights = make_trainable(config, model)
+    found += adapter_findings(config, model, halved(prompts.trees))
     if isinstance(objective, BoundPolicy) and objective.critic:
         model.add_critic()
     display.phase("forward", "comparing the forward path with the model's own log-probs")
