@@ -261,6 +261,8 @@ def test_two_scores_are_none(reply):
         '{"verdict": "A", "note": "on second thought, B"}',
         '{"verdict": "A", "final": "B"}',
         '{"verdict": "A", "reason": "B is better."}',
+        '{"verdict": "A", "verdict": "B"}',
+        "A is better because it fails",
         '{"verdict": "A", "preferable": "Answer B"}',
         '{"verdict": "A", "revised_verdict": "B"}',
         "{'winner': 'A', 'better': 'B'}",

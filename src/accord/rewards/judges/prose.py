@@ -64,7 +64,7 @@ QUALIFIED = re.compile(
     r"|difficult|cannot|can|or|nearly|almost|both|instead|actually|final|finally|revised|edit"
     r"|correction|reconsider\w*|reflection|second|first|wait|rather|scratch|no|none|nothing|nobody"
     r"|hardly|wrong|incorrect|false|untrue|invent\w*|l(?:ie|ies|ying)|kidding|joke|format|example"
-    r"|only)\b|n't\b|n’t\b|\?",
+    r"|only|must|forced|terrible|worthless|useless|fail\w*|bad|poor\w*)\b|n't\b|n’t\b|\?",
     re.IGNORECASE,
 )
 LOSING = re.compile(
@@ -72,7 +72,9 @@ LOSING = re.compile(
     r"|least|last|never|not|n't|but|instead|unless|if|format|example|template|following|below)\b",
     re.IGNORECASE,
 )
-ANNOUNCED = re.compile(r"\b(?:loser|following|below|example|format|template|not)\b", re.IGNORECASE)
+ANNOUNCED = re.compile(
+    r"\b(?:loser|following|below|example|format|template|not|revers\w*|opposite)\b", re.I
+)
 MENTION = re.compile(
     rf"\b[AB]\b|\b{NOUN}\s+[ab]\b|\bother\b|\bformer\b|\blatter\b|\btie\b|\bdraw\b"
 )

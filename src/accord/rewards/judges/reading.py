@@ -170,7 +170,7 @@ def _headings(kind: Kind) -> re.Pattern:
 
 def _objects(said: str) -> Iterator[tuple[int, int, dict]]:
     """Find the JSON objects of a text, fenced or bare, with their places."""
-    decoder, at = json.JSONDecoder(), 0
+    decoder, at = json.JSONDecoder(object_pairs_hook=_once), 0
     for _ in range(MOST_OBJECTS):
         at = said.find("{", at)
         if at < 0:
@@ -184,6 +184,12 @@ def _objects(said: str) -> Iterator[tuple[int, int, dict]]:
             node, end = found
         yield at, end, node
         at = end
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """Make an object of its fields; one that is there twice has no value."""
+    names = [name for name, _ in pairs]
+    return {name: value if names.count(name) == 1 else None for name, value in pairs[:1000]}
 
 
 def _literal(said: str, at: int) -> tuple[dict, int] | None:
