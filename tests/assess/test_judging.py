@@ -204,6 +204,7 @@ def test_options_that_do_nothing_are_errors(trained, tiny_folder, held):
         (["--judge-model", "x"], "nothing is judged"),
         (["--judge", "vader", "--judge-model", "x"], "Leave it out"),
         (["--judge", "vader", "--judge-timeout", "5"], "Leave it out"),
+        (["--judge", "vader", "--judge-max-tokens", "5"], "Leave it out"),
         (["--judge-set", "vader.x=1"], "nothing is judged"),
         (["--judge", "vader", "--judge-set", "vader.x=1"], "no option 'x'"),
         (["--judge", "format"], "--judge-set format.pattern="),

@@ -27,6 +27,7 @@ class Judging:
     against: str | None = None
     # keyword arguments of a reward, by its name
     options: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    max_tokens: int | None = None  # limit of one reply of the endpoint; its own default
 
 
 def make_judge(asked: Judging) -> Judge:
@@ -38,7 +39,11 @@ def make_judge(asked: Judging) -> Judge:
     name, _ = parse_weighted(asked.judge)
     if is_address(name):
         return _endpoint_judge(asked, weighted=name != asked.judge)
-    for flag, value in (("--judge-model", asked.model), ("--judge-timeout", asked.timeout)):
+    for flag, value in (
+        ("--judge-model", asked.model),
+        ("--judge-timeout", asked.timeout),
+        ("--judge-max-tokens", asked.max_tokens),
+    ):
         if value is not None:
             raise UsageError(
                 f"{flag} is of an endpoint that compares answers, and --judge {asked.judge} is"
@@ -59,8 +64,8 @@ def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
     if weighted or asked.options:
         raise UsageError(
             "--judge with an address asks for verdicts on pairs: they have no weight, and no"
-            " options but --judge-model and --judge-timeout. Leave the others out, or compare"
-            f" scores: {scores}."
+            " options but --judge-model, --judge-timeout and --judge-max-tokens. Leave the others"
+            f" out, or compare scores: {scores}."
         )
     if model is not None and asked.model not in (None, model):
         raise UsageError(f"--judge names the model {model}, and --judge-model {asked.model}.")
@@ -78,6 +83,8 @@ def _endpoint_judge(asked: Judging, weighted: bool) -> Judge:
     settings = Settings(url, served)
     if asked.timeout is not None:
         settings = replace(settings, timeout=asked.timeout)
+    if asked.max_tokens is not None:
+        settings = replace(settings, max_tokens=asked.max_tokens)
     return EndpointJudge(settings, judge_cache())
 
 

@@ -145,6 +145,14 @@ def _eval(run: Callable, say: Callable) -> Callable:
                 "--judge-timeout", help="Seconds for one answer of the endpoint; default 60."
             ),
         ] = None,
+        judge_max_tokens: Annotated[
+            int | None,
+            typer.Option(
+                "--judge-max-tokens",
+                min=1,
+                help="Longest reply of the endpoint, its thoughts included; default 1024.",
+            ),
+        ] = None,
         against: Annotated[
             str | None,
             typer.Option(
@@ -182,7 +190,8 @@ def _eval(run: Callable, say: Callable) -> Callable:
             from accord.errors import UsageError
 
             drawing = Drawing(samples, max_new_tokens, seed)
-            judging = _judging(judge, judge_model, judge_timeout, against, judge_set or [])
+            limits = (judge_timeout, judge_max_tokens)
+            judging = _judging(judge, judge_model, limits, against, judge_set or [])
             asked = Request(
                 data,
                 reference,
@@ -232,7 +241,7 @@ def _print_answers(row: dict, say: Callable[[str], None]) -> None:
 def _judging(
     judge: str | None,
     model: str | None,
-    timeout: float | None,
+    limits: tuple[float | None, int | None],
     against: str | None,
     assignments: list[str],
 ):
@@ -240,12 +249,14 @@ def _judging(
     from accord.assess.judging import Judging
     from accord.errors import UsageError
 
+    timeout, max_tokens = limits
     if judge is None:
         if idle := [
             name
             for name, value in (
                 ("--judge-model", model),
                 ("--judge-timeout", timeout),
+                ("--judge-max-tokens", max_tokens),
                 ("--against", against),
                 ("--judge-set", assignments or None),
             )
@@ -257,4 +268,5 @@ def _judging(
         return None
     if timeout is not None and not timeout > 0:
         raise UsageError(f"--judge-timeout {timeout}: expected seconds, above 0.")
-    return Judging(judge, model, timeout, against, options_of(assignments, "--judge-set"))
+    options = options_of(assignments, "--judge-set")
+    return Judging(judge, model, timeout, against, options, max_tokens)

@@ -10,7 +10,9 @@ from evaluate.judges.server import reply, serving, shown
 
 from accord.rewards.judges.asking import messages
 from accord.rewards.judges.endpoint import EndpointJudge, Settings
+from accord.rewards.judges.scored import ScoredJudge
 from accord.rewards.judges.verdict import Contest
+from accord.rewards.load import load_reward
 from accord.types import UsageError
 
 LONG, SHORT = (
@@ -237,13 +239,23 @@ def test_a_judge_is_tried_before_anything_is_measured(tmp_path):
         assert "it said A and A" in judge(url, tmp_path).try_out()[0]
     for answer, words in (
         (lambda body, headers: reply("Well, both."), 'no verdict in the reply. It replied: "Well'),
-        (lambda body, headers: reply("<think>long", finish="length"), "cut short"),
+        (lambda body, headers: reply("<think>long", finish="length"), "--judge-max-tokens 4096."),
         (lambda body, headers: (500, {}), "status 500"),
         (lambda body, headers: (404, {}), "answers 404"),
     ):
         with serving(answer) as url, pytest.raises(UsageError) as caught:
             judge(url, tmp_path, attempts=1).try_out()
         assert words in str(caught.value)
+        assert ("server up" in str(caught.value)) == (words[:4] not in ("--ju", "answ"))
+
+
+def test_a_scoring_judge_that_is_cut_short_names_its_limit(tmp_path):
+    with serving(lambda body, headers: reply("<think>long", finish="length")) as url:
+        options = {"judge": {"url": url, "model": "tiny", "cache": str(tmp_path)}}
+        made = ScoredJudge("judge", load_reward("judge", options), remote=True)
+        with pytest.raises(UsageError, match=r"--judge-set judge\.max_tokens=4096") as caught:
+            made.try_out()
+    assert "server up" not in str(caught.value)
 
 
 def test_a_judge_that_fails_in_the_middle_leaves_its_verdicts(tmp_path):

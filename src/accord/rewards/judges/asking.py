@@ -22,6 +22,7 @@ SYSTEM = (
 )
 
 
+CUT = "cut short"  # the reason of a reply that reached its limit of tokens
 NOT_ASKED = "not asked any more"  # the beginning of a reason: the endpoint failed before
 
 

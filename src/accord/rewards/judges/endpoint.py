@@ -24,7 +24,15 @@ import httpx
 
 from accord.environment.digests import text_digest
 from accord.errors import printable
-from accord.rewards.judges.asking import NOT_ASKED, Failed, NoReply, Verdict, messages, read_verdict
+from accord.rewards.judges.asking import (
+    CUT,
+    NOT_ASKED,
+    Failed,
+    NoReply,
+    Verdict,
+    messages,
+    read_verdict,
+)
 from accord.rewards.judges.verdict import TRIAL, Contest, Judged
 from accord.types import UsageError
 
@@ -297,7 +305,7 @@ class Endpoint:
         content = message.get("content")
         # a verdict that was cut may go on with "but"
         if choices[0].get("finish_reason") == "length":
-            raise Failed("cut short", _shown(content))
+            raise Failed(CUT, _shown(content))
         if (read := wanted.read(content)) is None:
             raise Failed(f"no {wanted.name} in the reply", _shown(content))
         return read
@@ -327,9 +335,7 @@ class EndpointJudge(Endpoint):
                 said = f' It replied: "{one.said}".' if one.said else ""
                 raise UsageError(
                     f"The judge {self.name} was tried with one plain question before anything was"
-                    f" measured, and gave no verdict: {one}.{said}\nExpected {EXPECTED}. Is the"
-                    " server up, does it serve that model, and is the model one that follows"
-                    " instructions? Another: --judge-model NAME."
+                    f" measured, and gave no verdict: {one}.{said}\n{self._remedy(one)}"
                 )
         if found != [Verdict.A, Verdict.B]:
             said = " and ".join(one.name for one in found if isinstance(one, Verdict))
@@ -338,6 +344,19 @@ class EndpointJudge(Endpoint):
                 f" right, and it said {said}. Do not trust its win rates unread."
             ]
         return []
+
+    def _remedy(self, failed: Failed) -> str:
+        """Return what to do about a trial question without a verdict."""
+        if str(failed) == CUT:
+            limit = self.settings.max_tokens
+            return (
+                f"The reply reached the limit of {limit:,} tokens before its end; a model that"
+                f" thinks first needs more: --judge-max-tokens {4 * limit}."
+            )
+        return (
+            f"Expected {EXPECTED}. Is the server up, does it serve that model, and is the model one"
+            " that follows instructions? Another: --judge-model NAME."
+        )
 
     def __call__(self, contests: Sequence[Contest]) -> Judged:
         """Ask for each contest in both orders. A contest without a verdict in both is left out and

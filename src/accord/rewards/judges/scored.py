@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from accord.rewards.judges.asking import CUT
 from accord.rewards.judges.verdict import TRIAL, Contest, Judged, by_scores
 from accord.rewards.reward import Reward
 from accord.types import Turn, UsageError
@@ -32,11 +33,16 @@ class ScoredJudge:
         turns = (Turn("user", TRIAL.prompt),)
         found = self.reward([turns] * 2, [TRIAL.one, TRIAL.other], [{}] * 2)
         if found.failures:
+            remedy = (
+                "The reply reached its limit of tokens before its end; a model that thinks first"
+                " needs more (default 1024): --judge-set judge.max_tokens=4096."
+                if any(CUT in reason for reason in found.reasons)
+                else 'Expected {"score": NUMBER}, or words such as "Score: 8". Is the server up,'
+                " does it serve that model, and is the model one that follows instructions?"
+            )
             raise UsageError(
                 f"The judge {self.name} was tried with one plain question before anything was"
-                f" measured, and gave no score: {'; '.join(found.reasons)}.\nExpected"
-                ' {"score": NUMBER}, or words such as "Score: 8". Is the server up, does it serve'
-                " that model, and is the model one that follows instructions?"
+                f" measured, and gave no score: {'; '.join(found.reasons)}.\n{remedy}"
             )
         good, bad = found.values.tolist()
         if good > bad:
