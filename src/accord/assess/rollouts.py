@@ -194,21 +194,21 @@ def score_file(
         if file.done % 100 == 0:
             say(f"{file.done:,} prompts scored")
     accounts = reward.account()
-    found = _Outcome.of(file.part) if file.done else _Outcome()
-    if answers and not found.rewarded:
+    outcome = _Outcome.of(file.part) if file.done else _Outcome()
+    if answers and not outcome.rewarded:
         file.part.unlink()
-        raise DataError(found.refusal(answers, accounts))
+        raise DataError(outcome.refusal(answers, accounts))
     file.finish()
-    warnings = found.warnings(answers)
-    for line in (*(f"! {each}" for each in warnings), *_told(found.reasons, accounts)):
-        say(line)
+    warnings = outcome.warnings(answers)
+    for told in (*(f"! {each}" for each in warnings), *_told(outcome.reasons, accounts)):
+        say(told)
     return {
         "output": output,
         "prompts": file.done,
         "answers": answers,
-        "rewarded": found.rewarded,
-        "missing": found.missing,
-        "reasons": dict(found.reasons),
+        "rewarded": outcome.rewarded,
+        "missing": outcome.missing,
+        "reasons": dict(outcome.reasons),
         "accounts": accounts,
         "reward_models": [note for _, note in reward.notes],
         "warnings": warnings,
